@@ -1,6 +1,6 @@
 """The command line of several benchmarks: `python -m bench`, `bench.kernel`, `bench.image` and `bench.datacenter`.
 
-Each benchmark is a module with a function `figures()`. Its figures are printed beside their targets, and written to
+Each benchmark is a module with a function `figures()`. Its figures are printed with their targets, and written to
 the results file of the suite before the next benchmark starts. The exit status is 1 if a target is missed, 3 if the
 machine lacks a requirement. No test depends on a benchmark.
 """

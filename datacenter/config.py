@@ -22,7 +22,7 @@ url = "postgresql+psycopg://user@host/database"   # or sqlite:////var/lib/rap/re
 rows_days = 3                       # optional: the days after which statuses move from rows to compressed chunks
 
 [[store.shards]]                    # optional: further PostgreSQL servers, over which boxes are distributed
-name = "a"                          # never changed: the boxes of a shard are found by it
+name = "a"                          # identifies the shard in the database; never change it
 url = "postgresql+psycopg://user@host-a/database"
 
 [store.retention]                   # optional: the days after which each kind is deleted; others are kept
@@ -84,7 +84,7 @@ box_keys = "box-keys"               # optional: folder with the public keys (RAP
                                     # with another key than that of their certificate
 recording_days = 90                 # optional: the days after which recordings are deleted; default: they are kept
 
-[releases]                          # optional: releases, which boxes get by rollouts
+[releases]                          # optional: releases, which rollouts install on boxes
 folder = "releases"                 # as `rap image release` writes it, relative to this file
 
 [enrolment]                         # optional: boxes renew their certificates by EST
@@ -110,12 +110,12 @@ key = "siem-client.key"
 authorities = "siem-ca.crt"         # the CA of the SIEM's certificate
 
 [monitoring]                        # optional: metrics, liveness and readiness, without sign-in and TLS
-host = "127.0.0.1"                  # who can connect to this address can read them
+host = "127.0.0.1"                  # everyone who can connect to this address can read them
 port = 9464
-names = ["rap-metrics.example.com"] # optional: names in `Host`, beside IP addresses and localhost
+names = ["rap-metrics.example.com"] # optional: names in `Host`, besides IP addresses and localhost
 
 [log]                               # optional: the log on standard error
-format = "json"                     # one JSON object a line; default: "text"
+format = "json"                     # one JSON object per line; default: "text"
 level = "warning"                   # "info", "warning" or "error"; default: "info"
 """
 
@@ -173,7 +173,7 @@ class Tls(Table, frozen=True):
 
 Days: TypeAlias = Annotated[int, Meta(ge=30, le=36_500)]
 BaseDays: TypeAlias = Annotated[int, Meta(ge=100, le=36_500)]
-"""Snapshots of the installed base are of days up to 91 days before."""
+"""Snapshots of the installed base cover up to 91 previous days."""
 
 
 class Retention(Table, frozen=True):
@@ -234,13 +234,13 @@ class Base(Table, frozen=True):
 
 
 class Evaluation(Table, frozen=True):
-    """What reports are evaluated by."""
+    """The triggers that evaluate reports."""
 
     triggers: Path | None = None
 
 
 class Access(Table, frozen=True):
-    """The policies, and what the audit log records one by one."""
+    """The policies, and which views the audit log records individually."""
 
     policies: Path | None = None
     view_minutes: Annotated[int, Meta(ge=0, le=60)] = 10
@@ -284,13 +284,13 @@ class RemoteSessions(Table, frozen=True):
             interface = IPv4Interface(self.staff)
         except ValueError:
             raise ValueError(
-                f"staff: {self.staff} is not an address with its network, as 10.99.0.2/29"
+                f"staff: {self.staff} is not an address with its network, such as 10.99.0.2/29"
             ) from None
         hosts = list(interface.network.hosts()) if 16 <= interface.network.prefixlen <= 29 else []
         if interface.ip not in hosts[1:-2]:
             raise ValueError(
                 f"staff: {self.staff} must have a network of /16 to /29, and must not be its first or its last two"
-                " addresses: give one as 10.99.0.2/29"
+                " addresses: give one such as 10.99.0.2/29"
             )
 
     def known_keys(self) -> dict[str, EllipticCurvePublicKey]:
@@ -310,7 +310,7 @@ class RemoteSessions(Table, frozen=True):
 
 
 class Releases(Table, frozen=True):
-    """The folder of signed releases, which is looked at again while the program runs."""
+    """The folder of signed releases, which is reread while the program runs."""
 
     folder: Path
 
@@ -335,7 +335,7 @@ class Enrolment(Table, frozen=True):
     datacenter_roots: Path | None = None
 
     def load_datacenter_roots(self) -> list[x509.Certificate]:
-        """Load the roots to name to boxes; none without a file. Raises: AuthorityError, OSError."""
+        """Load the roots that are sent to boxes; none without a file. Raises: AuthorityError, OSError."""
         return load_certificates(self.datacenter_roots) if self.datacenter_roots else []
 
     def load_authority(self, trusted: Path) -> VendorAuthority:
@@ -382,7 +382,7 @@ class Monitoring(Table, frozen=True):
     host: Host = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 9464
     names: list[Host] = []
-    """Names by which it is asked, beside IP addresses and localhost."""
+    """Accepted names in `Host`, besides IP addresses and localhost."""
 
 
 class Log(Table, frozen=True):
@@ -483,7 +483,8 @@ def _check_sessions(sessions: RemoteSessions, staff: Staff | None, problems: Pro
         problems.add(("sessions",), "needs [staff], by whose policies sessions are permitted")
     if not sessions.folder.is_dir():
         problems.add(
-            ("sessions", "folder"), f"{sessions.folder} is not a folder; create it for this program alone"
+            ("sessions", "folder"),
+            f"{sessions.folder} is not a folder; create it, accessible only for this program",
         )
     try:
         load_private_key(sessions.key)
@@ -492,7 +493,7 @@ def _check_sessions(sessions: RemoteSessions, staff: Staff | None, problems: Pro
     try:
         if sessions.box_keys is not None and not sessions.known_keys():
             problems.add(
-                ("sessions", "box_keys"), f"{sessions.box_keys} has no keys; add files as RAP-0001.pem"
+                ("sessions", "box_keys"), f"{sessions.box_keys} has no keys; add files such as RAP-0001.pem"
             )
     except (SignatureError, OSError) as error:
         problems.add(("sessions", "box_keys"), str(error))
@@ -510,7 +511,7 @@ def _check_oidc(oidc: Oidc, problems: Problems) -> None:
             problems.add(("access", "oidc", name), f"the file {file} does not exist; give a file")
     for table, claim in (("role", oidc.roles), ("location", oidc.locations)):
         if getattr(oidc, table) and claim is None:
-            problems.add(("access", "oidc", table), f"has no use without the claim {table}s; give it")
+            problems.add(("access", "oidc", table), f"requires the claim `{table}s`; give it")
 
 
 def _check_staff(staff: Staff, oidc: Oidc | None, problems: Problems) -> None:

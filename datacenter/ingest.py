@@ -100,7 +100,7 @@ def make_ingest(
     """Return the handler that stores batches through `queue`, and answers requests for files by `files`.
 
     `sessions` exchanges the messages of remote sessions, `releases` serves releases and orders, `enrolment` issues
-    certificates, `heads` countersigns the heads of audit chains; None: there are none. Boxes are told the instruments
+    certificates, `heads` countersigns the heads of audit chains; None: there are none. Responses list the instruments
     of `denied`.
 
     `now_ms` is the data center's wall clock. The name in the peer's certificate is the box's serial number, so the

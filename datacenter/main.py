@@ -80,16 +80,16 @@ NOT_ENDED_STATUS: Final = 3
 REFRESH_SECONDS: Final = 5.0
 """Interval of checks for changed files."""
 DESCRIPTORS_MAX: Final = 16_384
-"""Each box has one connection, and a second one for alerts while answers are slow."""
+"""Limit of open files. Each box has one connection, and a second one for alerts while responses are slow."""
 EXPIRE_SECONDS: Final = 30.0
 """Interval at which expired commands are ended."""
 STAFF_THREADS: Final = 4
-"""Pages are read from the database by as many threads."""
+"""Number of threads that read from the database for pages."""
 _log: Final = logging.getLogger(__name__)
 
 
 class Signals(NamedTuple):
-    """What operators ask for by signals: the end (SIGTERM, SIGINT), and reading changed files now (SIGHUP)."""
+    """Requests by signals: stop (SIGTERM, SIGINT), and read changed files immediately (SIGHUP)."""
 
     stop: asyncio.Event
     reload: asyncio.Event
@@ -189,7 +189,7 @@ async def _run(
 
     def end() -> None:
         if not signals.stop.is_set():
-            _log.info("ending: a signal asked for it")
+            _log.info("stopping because of a signal")
             idle = threads.idle()
             forced_exit.arm(END_SECONDS_MAX, lambda: (NOT_ENDED_STATUS, _why_not_ended(idle)))
             signals.stop.set()

@@ -1,4 +1,4 @@
-"""Deletes what is older than its kind is kept, in bounded pieces.
+"""Deletes data after the retention time of its kind, in bounded pieces.
 
 `[store.retention]` of the configuration says how many days each kind is kept; what it does not name is kept. The data
 center's own audit log is never deleted, and neither is anything that is not finished: reports that are not evaluated,
@@ -51,7 +51,7 @@ class _Part(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """Rows of a kind that are older than it is kept."""
+    """Rows of a kind after its retention time."""
 
     kind: str
     days: int

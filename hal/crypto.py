@@ -22,7 +22,7 @@ class FipsCheck(StrEnum):
     PYTHON = "python"
     """Python's hashes, HMAC and TLS are those of this OpenSSL, not built in."""
     CRYPTOGRAPHY = "cryptography"
-    """The package cryptography uses this OpenSSL, and none of its own."""
+    """The package cryptography uses this OpenSSL, not a bundled one."""
     ANSWERS = "answers"
     """Known answers: hashes, HMAC, AES-GCM and ECDSA give the results that NIST has published."""
 

@@ -60,7 +60,7 @@ class FirewallState(Struct, frozen=True, tag="state"):
     problem: str = ""
     """Why it is not in force; "" if it is."""
     not_covered: tuple[str, ...] = ()
-    """What limits the scope of the proof: see `Surroundings`."""
+    """Conditions that limit the scope of the proof: see `Surroundings`."""
     alarms: int = 0
     """How many times another program changed the firewall."""
     repairs: int = 0

@@ -1,4 +1,4 @@
-"""`rap dc retention`: deletes what is older than it is kept, or shows it."""
+"""`rap dc retention`: deletes data after its retention time, or shows it."""
 
 from __future__ import annotations
 

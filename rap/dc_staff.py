@@ -1,4 +1,4 @@
-"""What verbs of `rap dc` for members of the staff share: their options, and access control by the configuration."""
+"""Shared parts of the verbs of `rap dc` for staff: their options, and access control by the configuration."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StaffCall(NamedTuple):
         return self.access.decide(self.staff, action, resource, RequestContext(self.now_ms, self.purpose))
 
     def visibility(self) -> Visibility:
-        """Return what the person may see. Raises: WrongInput for somebody who is not in the staff directory."""
+        """Return what the person may see. Raises: WrongInput for a person who is not in the staff directory."""
         from datacenter.fleet.visible import Visibility
 
         principal = self.access.rules.directory.principal(self.staff)
@@ -50,7 +50,7 @@ class StaffCall(NamedTuple):
 
 
 def add_staff_verb(parser: Parser, name: str, text: str, run: Any) -> Parser:
-    """Add a verb with the options that say who does it, and for which purpose."""
+    """Add a verb with the options for the acting person and the purpose."""
     verb = parser.add_command(name, text)
     verb.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
     verb.add_argument(

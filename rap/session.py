@@ -187,7 +187,7 @@ def _recording(arguments: argparse.Namespace) -> int:
                 raise RecordingError(f"it is that of session {head.session.hex()}")
             for audit in audits:
                 if found.warm == RAW_STREAM and audit.owner.end is End.BOX:
-                    continue  # it passes the bytes on, and the data center alone records them
+                    continue  # it forwards the bytes, and only the data center records them
                 lines = (line.record for line in audit.lines if line.record.session == path.stem)
                 if head.chain.hex() not in {record.message for record in lines}:
                     raise RecordingError(f"the audit file of {audit.owner.name} has another hash chain")

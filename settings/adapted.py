@@ -17,8 +17,8 @@ Over TCP the instrument connects to the box, never the box to the instrument.
 
 The box answers the instrument as its host (`role = "receiver"`), or observes its connection to the laboratory's host.
 A pass-through relays between the instrument and the host: from the box's TCP port to `host`, or from the RS-232 line
-`serial` to `host_serial`. A listener is connected by a Y-cable or tap to an RS-232 line that exists beside the box
-and only receives: on `serial` what the instrument sends, on `host_serial` what the host sends.
+`serial` to `host_serial`. A listener is connected by a Y-cable or tap to an existing RS-232 line of another host, and
+only receives: on `serial` what the instrument sends, on `host_serial` what the host sends.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class SerialLineSettings(Table, frozen=True):
 
 
 class LaboratoryHost(Table, frozen=True):
-    """Where the laboratory's host (LIS) listens. Names are not resolved: the firewall allows this address alone."""
+    """Where the laboratory's host (LIS) listens. Names are not resolved: the firewall allows only this address."""
 
     address: Address
     tcp_port: TcpPort

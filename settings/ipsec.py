@@ -29,7 +29,7 @@ SharedSecret: TypeAlias = Annotated[
 
 
 class Ipsec(Table, frozen=True, kw_only=True):
-    """The VPN through which alone the box reaches anything."""
+    """The VPN, through which all of the box's uplink traffic passes."""
 
     gateway: Host
     """The VPN gateway of the data center, or of the clinic."""

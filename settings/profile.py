@@ -10,10 +10,10 @@ report is an integer.
     summary = "clinical chemistry: 700 tests an hour"
     speaks = "agent"                       # or a standard: "hl7", "astm", "astm-serial", "poct1a", "au"
     verbs = ["help-file"]                  # the commands that it executes
-    consent = []                           # those of them that the person at the instrument must consent to
+    consent = []                           # the verbs that require consent of the person at the instrument
     restart_while_running = true           # whether the box may restart for an update while it runs samples
     desktop_port = 5900                    # for remote sessions, if it has one
-    desktop_service = "rfb"                # what speaks there: a VNC server, or "tcp" for any other, as RDP
+    desktop_service = "rfb"                # the service: a VNC server, or "tcp" for any other, such as RDP
     desktop = { size = [1024, 768], masked = [[300, 80, 400, 24]] }   # its screen; areas with patient data
 
     [channels]                             # sensor readings; the last part of a name is its unit
@@ -133,7 +133,7 @@ class Profile(Table, frozen=True):
     """Whether the box may restart for an update while the instrument runs samples; its reports wait meanwhile."""
     desktop_port: TcpPort | None = None
     desktop_service: Literal["rfb", "tcp"] = "rfb"
-    """With `tcp` the box passes the connection on unseen."""
+    """With `tcp` the box forwards the connection without parsing it."""
     desktop: DesktopScreen | None = None
     channels: Annotated[dict[Word, Channel], Meta(max_length=WORDS_MAX)] = {}
     assays: Annotated[dict[Word, Text], Meta(max_length=WORDS_MAX)] = {}
@@ -158,7 +158,7 @@ def profile_names() -> list[str]:
 
 
 def profile_problem(model: str) -> str:
-    """Return that no profile of the model ships with the program, with the nearest model; empty if there is one."""
+    """Return the error if no profile of the model ships with the program, with the nearest model; else ""."""
     names = profile_names()
     return "" if model in names else f"there is no profile of {model}; {nearest(model, names)}"
 

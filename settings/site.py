@@ -100,7 +100,7 @@ class RemoteSessions(Table, frozen=True):
     line_kbit_s: Annotated[int, Meta(ge=16, le=10_000_000)] = 128
     """The rate of the uplink in kbit/s."""
     page_name: Host | None = None
-    """The name of the local page in browsers, beside its addresses; security keys need one."""
+    """The name of the local page in browsers, in addition to its addresses; security keys need one."""
     security_key: list[SecurityKey] = []
     """The security keys of persons who may permit sessions."""
 

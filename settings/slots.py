@@ -49,7 +49,7 @@ TRIES_PATTERN: Final = "(0|[1-9][0-9]{0,8})-([0-9])"
 FIRST, LAST = "first", "last"
 """The names of the lines at the beginning and at the end of a record, which have the same value."""
 _END_BYTES: Final = 64
-"""The last line begins this many bytes before the end."""
+"""Offset of the last line from the end, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,9 @@ def state_to_repeat(copies: Sequence[bytes]) -> SlotState | None:
 
 
 def tries(copies: Sequence[bytes], number: int) -> int | None:
-    """Return the count of tries in the trial that the state `number` began, or None if no copy tells it.
+    """Return the count of tries in the trial that the state `number` began, or None if no copy contains it.
 
-    Beside a copy that does not tell it, one more is counted: a try whose record was damaged later may have started.
+    If one copy does not contain it, one more try is counted: a try whose record was damaged later may have started.
     """
     counts = _counts(copies, number)
     return max(counts) + (min(counts) < 0) if max(counts) >= 0 else None

@@ -34,7 +34,7 @@ from settings.form import Form
 from settings.problems import Key, Problem, Problems, SettingsError, key_text
 
 CHOICES_SHOWN_MAX: Final = 12
-"""If more choices than this are known, a message suggests only the nearest."""
+"""Maximum number of choices that a message lists; of more, it suggests only the nearest."""
 SHOWN_CHARACTERS_MAX: Final = 60
 
 S = TypeVar("S", bound=Struct)

@@ -32,7 +32,7 @@ def _paths(before: Document, after: Document) -> Iterator[str]:
 
 
 def _inputs(operation: Document, document: Document) -> dict[str, tuple[bool, Shape]]:
-    """What a program sends: whether it is required, and its values."""
+    """A value in a request: whether it is required, and its values."""
     found = {
         f"parameter {one['name']}": (one["required"], _shape(one["schema"], document))
         for one in operation["parameters"]
@@ -87,7 +87,7 @@ def _read(place: str, old: Shape, new: Shape) -> Iterator[str]:
 
 
 class Shape(NamedTuple):
-    """What the values of a schema are like: its alternatives together, with references resolved."""
+    """The values of a schema: the union of its alternatives, with references resolved."""
 
     document: Document
     types: frozenset[str] = frozenset()

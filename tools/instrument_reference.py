@@ -30,7 +30,9 @@ def _profile(profile: Profile) -> Iterator[str]:
     if profile.verbs:
         yield f"Commands: {', '.join(f'`{verb}`' for verb in profile.verbs)}.\n"
     if profile.desktop_port is not None:
-        what = "VNC" if profile.desktop_service == "rfb" else "a TCP service that is passed on unseen"
+        what = (
+            "VNC" if profile.desktop_service == "rfb" else "a TCP service that is forwarded without parsing"
+        )
         yield f"Desktop: port {profile.desktop_port}, {what}.\n"
     if profile.desktop is not None:
         width, height = profile.desktop.size

@@ -33,7 +33,7 @@ class Machine(Protocol):
     def paths(self, pattern: str) -> Evidence | None:
         """Return the paths that match a pattern, as "/etc/sudoers.d/*", a line each; links as "PATH -> TARGET".
 
-        No path is an answer, too; None means that nobody looked.
+        No path is an answer, too; None means that it was not examined.
         """
 
     def command(self, *words: str) -> Evidence | None:
@@ -43,7 +43,7 @@ class Machine(Protocol):
         """Return the document of a kind ("proof") that was given with the machine, or None."""
 
     def on_tree(self, *words: str) -> Evidence | None:
-        """As `command`, for commands that read files alone; "{root}" stands for the root of the tree."""
+        """As `command`, for commands that only read files; "{root}" stands for the root of the tree."""
 
 
 class Files:
@@ -62,7 +62,7 @@ class Files:
     ) -> None:
         self._root, self._runs, self._own = root, runs, dict(own or {})
         self.evidence = documents_of(documents)
-        """What was answered, by id."""
+        """The answers, by id."""
 
     def file(self, path: str) -> Evidence | None:
         """Return the content of a file, or None."""
@@ -149,7 +149,7 @@ class Files:
 
 
 class Recorded:
-    """What a file of `rap trust evidence` says."""
+    """The machine as described by a file of `rap trust evidence`."""
 
     def __init__(self, evidence: Iterable[Evidence], documents: Mapping[str, str] | None = None) -> None:
         self.evidence = {one.id: one for one in evidence} | documents_of(documents)

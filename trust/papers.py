@@ -26,7 +26,7 @@ class PapersError(Exception):
 
 
 class Condition(Table, frozen=True):
-    """What the values of a fact must be; all that is given must hold. Without any, the fact must exist."""
+    """A condition on the values of a fact; every given member must be true. Without any, the fact must exist."""
 
     equals: list[str] | None = None
     matches: list[str] = []

@@ -46,7 +46,7 @@ class Comparison:
     """The number of facts in the papers that are from a machine, and not from documents about it."""
     deviations: tuple[Deviation, ...]
     altered: tuple[str, ...]
-    """What was changed in the papers after they were made."""
+    """Changes of the papers after their creation."""
     beyond: tuple[str, ...]
     """Facts of the machine that the papers do not have; they are no deviations."""
 

@@ -1,7 +1,7 @@
 """The audit events of a box: the event, the meaning of the record's value, and the action to take.
 
 An audit record (`wire.messages.Audit`) has one of these words as its `event`. Boxes of other versions may send other
-words, so that readers accept any word of that form; a box of this version sends these alone. `make golden` writes
+words, so that readers accept any word of that form; a box of this version sends only these. `make golden` writes
 docs/reference/audit-events.md from the docstrings.
 """
 
@@ -49,7 +49,7 @@ class AuditEvent(StrEnum):
     serves no instrument and makes no connection. Action: Use the distribution's Python."""
 
     FIPS_FAILED_CRYPTOGRAPHY = "fips-failed-cryptography"
-    """The site demands FIPS mode, and the Python package cryptography has an OpenSSL of its own; the box serves
+    """The site requires FIPS mode, and the Python package cryptography has its own OpenSSL; the box serves
     no instrument and makes no connection. Action: Install the distribution's package."""
 
     FIPS_FAILED_ANSWERS = "fips-failed-answers"
@@ -147,11 +147,11 @@ class AuditEvent(StrEnum):
     changed it; what was read is stored."""
 
     AUDIT_LOG_LOST = "audit-log-lost"
-    """Files of the operating system's audit log are gone, of which lines may not have been read. Value: files.
+    """Files of the operating system's audit log were removed, of which lines may not have been read. Value: files.
     Action: Find out who removed them, or why they were rotated so fast."""
 
     AUDIT_LOG_REMOVED = "audit-log-removed"
-    """The oldest files of the operating system's audit log are gone, although the rotation had room for them. Value:
+    """The oldest files of the operating system's audit log were removed, although the rotation keeps more. Value:
     files. Action: Find out who removed them; their lines are stored."""
 
     AUDIT_LOG_REPEATED = "audit-log-repeated"

@@ -7,7 +7,7 @@
     404  the data center signs no heads
     409  what is stored differs from what the box has, or is less than what was countersigned
 
-The box keeps the newest countersigned head beside its spool, and the data center keeps it beside the records. Each
+The box keeps the newest countersigned head next to its spool, and the data center keeps it beside the records. Each
 end finds by it what was removed or replaced at its own side. The box shows its head to the data center with each
 query, so that records are missed there, too, which were removed together with all notes of them.
 """

@@ -4,7 +4,7 @@ Readings contain noise, so that no two statuses are equal, and a general compres
 to: it spends more bits on where a few digits differ than on the digits. In the columnar form the statuses of an
 instrument are a group, and each of their numbers is a column (`wire.rice`). What is not a status stays as it is. The
 form is only another encoding: `Unpacker` returns the bytes of the `Batch` that `Packer` got, which are decoded and
-checked as before. A batch that would not come back equal, or has no status, is kept verbatim.
+checked as before. A batch that would not be restored exactly, or has no status, is stored verbatim.
 
 Both ends keep the groups and the state of their columns from batch to batch, as the compressed stream in which the
 packed batches are sent keeps its own. A packed batch is a byte of the form, VERBATIM or COLUMNS, and the batch or a

@@ -41,7 +41,7 @@ REENROL: Final = PREFIX + "simplereenroll"
 INSTRUMENTS: Final = PREFIX + "instruments/"
 INSTRUMENT_ENROL: Final = INSTRUMENTS + "simpleenroll"
 INSTRUMENT_REENROL: Final = INSTRUMENTS + "simplereenroll"
-"""A box passes on the requests of instruments to these, with the header INSTRUMENT_CERTIFICATE."""
+"""Paths to which a box forwards the requests of instruments, with the header INSTRUMENT_CERTIFICATE."""
 INSTRUMENT_CERTIFICATE: Final = "rap-instrument-certificate"
 """The header with the certificate that the instrument has connected with: DER in base64. It is not `Client-Cert`
 (RFC 9440), which front ends remove."""
@@ -122,7 +122,7 @@ def certificates_response(certificates: Sequence[x509.Certificate], **tags: str)
 
 
 def attributes_response() -> Response:
-    """Return the response that says what a request must have."""
+    """Return the response that lists the required attributes of a request."""
     headers = {"content-type": "application/csrattrs"}
     return Response(HTTPStatus.OK, P256_ATTRIBUTES, headers)
 

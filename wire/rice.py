@@ -28,20 +28,20 @@ SCALE_BITS: Final = 8
 K_MAX: Final = 54
 """The largest Rice parameter: no number of a message has more bits."""
 LATEST, LINEAR = 0, -1
-"""The predictions beside moving averages: no change; the same change as before."""
+"""The predictions other than moving averages: no change; the same change as before."""
 AVERAGES: Final = (1, 2, 3, 4, 5)
 """The moving averages: the weight of the latest value is 2 to the power of minus this."""
 SWITCH_BITS: Final = 64
 """Parameters change when others would have saved more than this recently: it takes about as much to send them."""
 FORGET_SHIFT: Final = 3
-"""Each batch, an eighth of what was saved before is forgotten."""
+"""Decay of the sum of saved bits: 1/8 per batch."""
 ALL_TRIED: Final = 4
-"""In so many batches at the beginning all predictions are tried, and then one beside that in force."""
+"""Number of initial batches in which all predictions are tried; afterwards one is tried besides that in force."""
 PREDICTIONS: Final = (LATEST, LINEAR, *AVERAGES)
 UNITS: Final = (100, 50, 20, 10, 5, 2)
-"""The resolutions of readings that are recognized."""
+"""Resolutions of readings that are recognized as units."""
 VALUES_FOR_UNIT: Final = 6
-"""So many different values must be multiples of a unit before it is used."""
+"""Number of different values that must be multiples of a unit before it is used."""
 COUNT_K: Final = 2
 """The Rice parameter of the number of differences in a sparse column."""
 

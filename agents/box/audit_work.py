@@ -48,7 +48,7 @@ class AuditStatus(msgspec.Struct, frozen=True):
 
 
 class AuditWork:
-    """What runs beside the events of the box program."""
+    """Work that runs concurrently with the events of the box program."""
 
     def __init__(
         self, tails: Sequence[LogTail], heads: Countersigning | None, audit: AuditLog, buffer: Buffer

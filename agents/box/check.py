@@ -82,7 +82,7 @@ def check_box(file: Path, closed: CheckedConfig | None = None) -> CheckedConfig:
 
 
 def check_closed(file: Path) -> CheckedConfig:
-    """Load the configuration in `file`, and check what a box needs that serves nothing: no certificate, no policy.
+    """Load the configuration in `file`, and check what a box needs before it serves; no certificate, no policy.
 
     Raises: SettingsError, DescriptorError.
     """
@@ -243,7 +243,7 @@ def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -
 def _check_sessions(
     file: Path, config: BoxConfig, sessions: SessionSettings, board: Board, policy: Policy | None
 ) -> None:
-    """Check what remote sessions need: keys, the way of presence, and the firewall that restricts them."""
+    """Check what remote sessions need: keys, the ways to prove presence, and the firewall that restricts them."""
     own = ("sessions.key", sessions.key) if sessions.key else ("identity.key", config.identity.key)
     loaded = ((own, load_private_key), (("sessions.keys", sessions.keys), load_public_keys))
     for (key, path), load in loaded:
@@ -286,7 +286,7 @@ def _check_sessions(
 
 
 def _check_session_instruments(file: Path, config: BoxConfig, policy: Policy) -> None:
-    """Check that instruments with an address are where the policy permits sessions with them."""
+    """Check that the policy permits remote sessions with each instrument that has an address."""
     profiles, _ = profiles_in_force(config.models().values(), config.profiles)
     for index, port in enumerate(config.port):
         for place, instrument in enumerate(port.instrument):
@@ -334,10 +334,10 @@ def _permits(policy: Policy, address: IPv4Address | IPv6Address, tcp_port: int) 
 def _not_permitted(
     policy_file: Path, role: str, host: str, address: IPv4Address | IPv6Address, port: int
 ) -> str:
-    right = (
+    correction = (
         f'[[authorized]] with role = "{role}", addresses = ["{address}"], protocol = "tcp", ports = [{port}]'
     )
-    return f"{policy_file} does not permit connections to {host}, tcp/{port}; add {right}"
+    return f"{policy_file} does not permit connections to {host}, tcp/{port}; add {correction}"
 
 
 def _policy_mismatch(port: InstrumentPort, policy: Policy, config: BoxConfig) -> tuple[str, str]:
@@ -367,7 +367,7 @@ def _listening_port(port: InstrumentPort, config: BoxConfig) -> int | None:
 
 
 def _check_uplink_rule(file: Path, config: BoxConfig, policy: Policy, policy_file: Path) -> None:
-    """Check that the policy permits the way to the data center. Host names are not resolved."""
+    """Check that the policy permits connections to the data center or the proxy. Host names are not resolved."""
     if config.proxy is not None:
         role, key, host, port = "proxy", "proxy.host", config.proxy.host, config.proxy.port
     else:

@@ -38,7 +38,7 @@ from wire.tls.context import ClientContext
 from wire.tls.peer import DATE_ERRORS, validity
 
 TOLERANCE_SECONDS: Final = 300
-"""More than a response takes on the slowest link; too little to matter for certificates or people."""
+"""Longer than a response takes on the slowest link, and too short to matter for certificates or people."""
 CONFIRMED_EVERY_SECONDS: Final = 24 * 3600
 """Interval at which the confirmed time is stored."""
 ANSWER_BYTES_MAX: Final = 1024

@@ -1,9 +1,10 @@
-"""The box program while FIPS mode is demanded, but not in force: it serves no port and opens no connection.
+"""The box program while FIPS mode is required but not in effect: it serves no port and opens no connection.
 
-It stays closed until its end, because OpenSSL and the kernel keep their mode as long as a process lives. The program
-does not end by itself: the service manager would start it again and again, and nothing would show the reason. It
-records the reason in the spool, from which the data center gets it later; logs it; sets the alarm LED; and answers
-`rap box status` and the local page. It performs no cryptography except for the hash chain of the audit records.
+It stays closed until it is stopped, because OpenSSL and the kernel keep their mode for the lifetime of a process. The
+program does not exit by itself: the service manager would restart it repeatedly, and nothing would show the reason.
+It records the reason in the spool, from which it reaches the data center later; logs it; sets the alarm LED; and
+answers `rap box status` and the local page. It performs no cryptography except for the hash chain of the audit
+records.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from wire.process.bounds import Bounds
 from wire.tls.identity import Inspection
 
 _UNKNOWN: Final = Inspection((), None)
-"""Certificates are not read: OpenSSL may be unable to."""
+"""Certificates are not read, because OpenSSL may be unable to."""
 
 
 class ClosedBox:

@@ -1,4 +1,4 @@
-"""Commands of the data center: passed on to instruments, or executed by the box itself.
+"""Commands of the data center: forwarded to instruments, or executed by the box itself.
 
 The data center repeats a command until it has the result, so waiting commands are not stored durably. A command is
 sent to its instrument with the next receipt, and again every REPEAT_SECONDS until the instrument reports the result.
@@ -11,9 +11,9 @@ exactly one result and is executed at most once, unless FINISHED_MAX newer ones 
 repeats it.
 
 An agent reports the step `executing` before it executes a command, and begins when that report is durable on the box.
-A withdrawal is recorded in the same log. What is recorded first applies, so that a withdrawn command is never
-executed: the agent learns it from the receipt for its step. A command that the agent began to execute before it was
-restarted is sent to it with `is_begun`, and fails.
+A withdrawal is recorded in the same log. The first of the two records applies, so that a withdrawn command is never
+executed: the receipt for the agent's step reports the withdrawal. A command that the agent began to execute before it
+was restarted is sent to it with `is_begun`, and fails.
 
 The same holds for a command to an instrument that speaks its own standard, which the box itself sends
 (`agents.box.intake.adapter`): `command-started` has the instrument's port, and the result of a command that the
@@ -71,7 +71,7 @@ class CommandQueue:
     """Waiting commands for one instrument, or for the box.
 
     With `has_agent`, the instrument's agent reports when it begins: begun commands stay in the queue until their
-    result, so that an agent that was restarted meanwhile learns of them.
+    result, so that a restarted agent receives them again.
     """
 
     def __init__(self, history: History | None = None, *, has_agent: bool = False) -> None:

@@ -80,7 +80,7 @@ page = "/run/rap-page/socket"          # of the page at the instruments; httpd p
 device = "rap-tun0"                    # the TUN device, which exists before, with the first address of this network:
 staff = "10.99.0.2/29"                 # the data center's address in each tunnel, with its network
 line_kbit_s = 128                      # the rate of the uplink, for desktops
-page_name = "rap-box.example.com"      # only for security keys, which browsers use for names alone
+page_name = "rap-box.example.com"      # only for security keys, for which browsers require a name
 
 [[sessions.security_key]]              # of a person who may permit sessions; the page makes this entry
 id = "mT3vVqGXkp0"
@@ -256,7 +256,7 @@ class SessionSettings(Table, frozen=True):
     line_kbit_s: Annotated[int, Meta(ge=16, le=10_000_000)] = 128
     """The rate of the uplink in kbit/s. A desktop sends no faster, so that reports do not wait behind it."""
     page_name: Host | None = None
-    """The name of the local page in browsers, beside its addresses; security keys need one."""
+    """The name of the local page in browsers, in addition to its addresses; security keys need one."""
     security_key: list[SecurityKey] = []
     """The security keys of persons who may permit sessions."""
 
@@ -267,7 +267,8 @@ class SessionSettings(Table, frozen=True):
         check_security_keys(self.ways, self.page_name, self.security_key)
         if not _is_second_host(self.staff):
             raise ValueError(
-                f"staff: {self.staff} is not an address with its network, as 10.99.0.2/29; the first is the box's"
+                f"staff: {self.staff} is not an address with its network, such as 10.99.0.2/29; "
+                "the first is the box's"
             )
 
     @property

@@ -45,7 +45,7 @@ class FirewallService(Protocol):
         ...
 
     async def close_path(self, path: Session) -> None:
-        """Close the path of a session; no packet passes on return."""
+        """Close the path of a session. On return, no packets pass."""
         ...
 
 

@@ -50,6 +50,6 @@ class Hardware:
     fips: SelfTest | None = None
     """The self-test of the cryptographic module at the start; None: the site does not demand FIPS mode."""
     audit_log: LogFolder | None = None
-    """The files of the operating system's audit log; its calls are made on a thread of their own."""
+    """The files of the operating system's audit log; it is called on a separate thread."""
     make_key: Callable[[], PrivateKey] = make_key
     """Makes a private key for the box's certificate."""

@@ -68,7 +68,8 @@ DISK_STATUS: Final = 3
 UNPRIVILEGED: Final = ("setpriv", "--no-new-privs", "--ambient-caps=-all")
 """Starts OpenVPN without the capabilities of the box program. It opens its device as the user to whom it belongs."""
 UNPRIVILEGED_ROOT: Final = (*UNPRIVILEGED, "--inh-caps=-all", "--bounding-set=-all")
-"""As root, which would get all capabilities again; system calls that the box's unit does not permit are needed."""
+"""Drops the capabilities of a program started as root, which would otherwise regain all of them. Requires system
+calls that the box's unit does not permit."""
 
 
 def run_box(config_path: Path, on_served: OnServed, log_message: LogMessage) -> None:
@@ -185,7 +186,7 @@ def _hardware(checked: CheckedConfig, disk: Disk, executor: Executor, log_messag
 
 
 def _updates(settings: UpdateSettings, log_message: LogMessage) -> UpdateHardware | None:
-    """Return the partitions of the slots; None if one is missing, which prevents updates alone."""
+    """Return the partitions of the slots; None if one is missing, which prevents only updates."""
     try:
         slots = {slot: LinuxPartition(path) for slot, path in settings.slots.items()}
         boot_state = LinuxPartition(settings.boot_state)

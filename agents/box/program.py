@@ -19,7 +19,7 @@ from wire.dial.traffic import Traffic
 
 
 class BoxProgram(Protocol):
-    """What the surroundings of the program use of it; `agents.box.box.Box` describes each part."""
+    """The interface of the box program for its environment; `agents.box.box.Box` describes each part."""
 
     activity: str
 

@@ -19,7 +19,7 @@ from wire.release.data import DataContent
 
 
 class ReleasedData:
-    """What the program uses of data releases; see `agents.box.updates.surroundings.DataUse`.
+    """The data releases in use by the program; see `agents.box.updates.surroundings.DataUse`.
 
     Without a data release, `profiles` and `timing` are those of the package and of the configuration.
     """

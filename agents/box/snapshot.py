@@ -1,4 +1,4 @@
-"""What is known of a running box at one moment."""
+"""The state of a running box at one moment."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class BoxState:
         """
         if recovery.snapshot:
             saved = msgspec.msgpack.decode(recovery.snapshot, type=_Snapshot | _Marks)
-            # an earlier release saved the marks alone
+            # an earlier release saved only the marks
             self._saved = saved if isinstance(saved, _Snapshot) else _Snapshot(saved, {})
         for record in recovery.records():
             self._restore_record(record, adapted, ports)

@@ -26,7 +26,8 @@ class IdentityFiles:
         self._written = 0
 
     def write(self, record: IdentityRecord) -> BoxCertificates:
-        """Write a record; return its files, beside those of the configuration that stay. Raises: OSError."""
+        """Write a record; return its files, in addition to those of the configuration that remain. Raises:
+        OSError."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="rap-identity-"))
         self._written += 1

@@ -47,7 +47,8 @@ class IdentityRecord(msgspec.Struct, frozen=True, array_like=True):
     authorities: tuple[bytes, ...] = ()
     """DER; empty: those of the box's configuration."""
     roots: tuple[bytes, ...] = ()
-    """DER: roots of the data center's own certificate that it has named, beside those of the box's configuration."""
+    """DER: roots of the data center's own certificate that it has named, in addition to those of the box's
+    configuration."""
 
     @classmethod
     def of_key(

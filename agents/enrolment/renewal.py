@@ -1,12 +1,12 @@
-"""Renews the certificate of a box or an instrument: requests it, tries it, and uses it from then on.
+"""Renews the certificate of a box or an instrument: requests a new one, tries it, and then uses it.
 
-    due      the certificate is the flashed one, or two thirds of its life are over
+    due      the certificate is the flashed one, or two thirds of its validity period have passed
     asked    the box has made a key and requests a certificate for it, until the data center issues one
     issued   the box connects with the new certificate; once a batch was acknowledged, the old one is removed
 
-To send few bytes, requests share the connection of the reports, and the connection on which the data center has
+To save bytes, requests share the connection of the reports, and the connection on which the data center has
 accepted the new certificate becomes that of the reports. Only if the reports have no connection, or the certificate
-has expired, a separate one is made for the requests; after an expiry it precedes that of the reports.
+has expired, a separate one is opened for the requests; after an expiry it is opened before that of the reports.
 
 Every state is on the disk (`agents.enrolment.records`), and a restart continues there. Until the new certificate
 has worked, the box returns to the old one after PROOF_SECONDS_MAX, so that it is never without one that works.
@@ -48,25 +48,25 @@ from wire.tls.tpm import TpmError
 from wire.tls.x509 import is_same_key, load_certificates, not_after, not_before
 
 RENEW_AFTER: Final = 2 / 3
-"""The part of its life after which a certificate is renewed."""
+"""Share of its validity period after which a certificate is renewed."""
 LOOK_SECONDS: Final = 3600.0
-"""The longest interval of looking at the certificate's age: the clock may be set meanwhile."""
+"""Maximum interval of checks of the certificate's age, because the clock may be set."""
 RETRY_SECONDS_MIN: Final = 10.0
 RETRY_SECONDS_MAX: Final = 3600.0
 REFUSED_SECONDS: Final = 6 * 3600.0
-"""After a refusal by the data center, the request is repeated this late."""
+"""Time after which a request that the data center has refused is repeated."""
 APPROVAL_SECONDS: Final = 300.0
-"""The interval of requests that wait for approval, unless the data center says another."""
+"""Interval of requests that wait for approval, unless the data center's response gives another."""
 ANSWER_SECONDS_MAX: Final = 60.0
 PROOF_SECONDS_MAX: Final = 900.0
 UPLINK_SECONDS_MAX: Final = 20.0
-"""If the reports' connection has not carried a request within this time, a separate one is made."""
+"""Time for the reports' connection to send a request; after it, a separate connection is opened."""
 REFUSALS_MAX: Final = 12
-"""A new certificate is dropped after this many refusals without an answer between them. A TLS alert counts as
+"""Number of refusals, without an answer between them, after which a new certificate is dropped. A TLS alert counts as
 ALERT_REFUSALS; a connection that ends without an answer as one, since a reset may overtake the alert."""
 ALERT_REFUSALS: Final = 4
 PAUSE_SECONDS: Final = 24 * 3600.0
-"""The least time between two renewals, whatever the clock says."""
+"""Minimum time between two renewals, regardless of the clock."""
 _NETWORK_ERRORS: Final = (OSError, ProxyError, HttpError, est.EstError)
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class EstRequest(NamedTuple):
 
 
 class Notes(Protocol):
-    """Where the steps of a renewal are noted."""
+    """Receives the audit events of a renewal."""
 
     def note(self, event: AuditEvent, value: int = 0) -> None:
         """Note an event without waiting until it is durable."""
@@ -167,7 +167,7 @@ class Renewal:
     async def precede(self, forward: Callable[[], Awaitable[None]]) -> None:
         """Call `forward`, but attempt first to renew a certificate that has expired.
 
-        The data center answers no batch with it: each attempt to send one would cost a TLS handshake.
+        The data center accepts no batch with it, and each attempt to send one would cost a TLS handshake.
         """
         if self._is_outdated():
             with suppress(TimeoutError):
@@ -206,7 +206,7 @@ class Renewal:
             await asyncio.sleep(delay)
 
     def _due_in_s(self) -> float:
-        """Return the seconds until the certificate is to be renewed; negative if it is due."""
+        """Return the seconds until the certificate should be renewed; negative if it is overdue."""
         if self._used is None:
             return -1.0
         certificate = self._used.certificate()
@@ -358,7 +358,7 @@ class Renewal:
         return connection
 
     async def _drop(self, audit: Notes) -> None:
-        """Give the new certificate up, and request another with another key later. Raises: EstError, DiskError."""
+        """Discard the new certificate, and request another with another key later. Raises: EstError, DiskError."""
         await self._on_disk(self._records.drop_next)
         self._next, self._refusals = None, 0
         audit.note(AuditEvent.CERTIFICATE_NOT_RENEWED)

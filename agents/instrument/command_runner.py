@@ -1,9 +1,9 @@
 """Commands on the instrument: each is executed once, after its file was verified and the person there has consented.
 
 The box repeats a command until it has the result, and after a restart of the box it may repeat completed ones. The
-runner reports `delivered` when it has the command with its file, and `executing` when nothing is missing any more. It
-begins when the box has acknowledged this report: if the command was withdrawn before, the box says so in the receipt.
-A command that an earlier start of the agent began (`is_begun`) has failed, as its effect may be incomplete.
+runner reports `delivered` when it has the command with its file, and `executing` once nothing is missing. It
+begins when the box has acknowledged this report: if the command was withdrawn before, the box reports this in the
+receipt. A command that an earlier start of the agent began (`is_begun`) has failed, as its effect may be incomplete.
 """
 
 from __future__ import annotations

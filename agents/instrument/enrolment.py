@@ -1,7 +1,7 @@
 """The instrument's certificate: requested from the box by EST, for a key that the instrument makes itself.
 
-The box passes the request on to the data center. It is the renewal of a box (`agents.enrolment.renewal`) with three
-differences: each request has a connection of its own, since the local network is fast; the instrument trusts the
+The box forwards the request to the data center. It is the renewal of a box (`agents.enrolment.renewal`) with three
+differences: each request uses a separate connection, because the local network is fast; the instrument trusts the
 vendor's CA; and a request that the box answers on a connection with the new certificate shows that this works.
 """
 
@@ -27,7 +27,7 @@ from wire.tls.context import ClientContext, Identity, client_context
 
 
 class NoNotes:
-    """Notes nothing: the box records what it passes on."""
+    """Notes nothing: the box records the requests that it forwards."""
 
     def note(self, event: AuditEvent, value: int = 0) -> None:
         """See `Notes`."""

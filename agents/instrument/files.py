@@ -1,4 +1,4 @@
-"""Files between box and instrument, in ranges (`wire.files`), over a connection of their own."""
+"""Files between box and instrument, in ranges (`wire.files`), over a separate connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remote sessions on the instrument: shows requests of staff to the person there, and passes on what the person does.
+"""Remote sessions on the instrument: shows requests of staff to the person there, and sends the person's actions.
 
 The box decides. This part has no setting and no timer that permits a session: it sends a code only when
 `enter_code` is called, which the instrument's software does with the digits that a person has typed.
@@ -40,7 +40,7 @@ class SessionDisplay(Protocol):
     """The part of the instrument's display that shows remote sessions."""
 
     def show(self, sessions: Sequence[ShownSession]) -> None:
-        """Show these sessions instead of those before; none if the box cannot be asked."""
+        """Show these sessions in place of the previous ones; none if the box is unreachable."""
         ...
 
     @property
@@ -60,15 +60,15 @@ class SessionPanel:
         self._known = ""
 
     def enter_code(self, session: bytes, code: str) -> None:
-        """The person has entered the six digits that staff have told by telephone."""
+        """Report that the person has entered the six digits that staff gave by telephone."""
         self._act(EnterCode(session, code))
 
     def refuse(self, session: bytes) -> None:
-        """The person refuses the request."""
+        """Report that the person refuses the request."""
         self._act(Refuse(session))
 
     def end(self, session: bytes) -> None:
-        """The person ends the session."""
+        """Report that the person ends the session."""
         self._act(EndSession(session))
 
     async def run(self) -> None:
@@ -85,12 +85,12 @@ class SessionPanel:
                 self._known = ""
                 self._display.show([])
                 # a code whose answer was lost would count twice: the person sees the request again
-                kept = [action for action in self._actions if not isinstance(action, EnterCode)]
-                self._actions = deque(kept, maxlen=SHOWN_MAX)
+                remaining = [action for action in self._actions if not isinstance(action, EnterCode)]
+                self._actions = deque(remaining, maxlen=SHOWN_MAX)
                 await asyncio.sleep(self._backoff.failed())
 
     async def _ask(self, connection: ClientConnection) -> None:
-        """Ask for what is new; an action of the person follows on the same connection, which ends the wait."""
+        """Request the sessions when they change; an action of the person, on the same connection, ends the wait."""
         self._acted.clear()
         if self._actions:
             self._acted.set()
@@ -115,7 +115,7 @@ class SessionPanel:
 
     def _take(self, response: Response) -> None:
         if response.status != HTTPStatus.OK:
-            raise HttpError(f"the box answers {response.status}")
+            raise HttpError(f"the box responded with status {response.status}")
         reply = decode(PanelReply, response.body)
         self._backoff.succeeded()
         self._known = reply.version
@@ -127,6 +127,6 @@ class SessionPanel:
 
 
 def _ignore_error(answer: asyncio.Future[Response]) -> None:
-    """Retrieve the error of an answer that nobody awaits any more, so that asyncio does not report it."""
+    """Retrieve the exception of a response that is no longer awaited, so that asyncio does not report it."""
     if not answer.cancelled():
         answer.exception()

@@ -3,7 +3,7 @@
 All contents are generated and checked before anything is written, each file is written atomically, and running it
 again changes nothing. With --root it configures the tree of a system that is not running.
 
-/etc of an image is made at each start. The site file of such a box is kept beside its identity; at each start,
+/etc of an image is made at each start. The site file of such a box is stored next to its identity; at each start,
 rap-provision.service writes the files from it (`--start`). Another site file that is given later replaces it.
 """
 
@@ -59,7 +59,7 @@ from settings.toml import read_text
 OK, WRONG_INPUT, MACHINE_LACKS = 0, 2, 3
 FOLDER: Final = "etc/rap"
 STAMP: Final = "var/lib/rap/provisioned"
-"""This file exists since the box has its certificate."""
+"""This file exists once the box has its certificate."""
 WANTED: Final = "etc/systemd/system/multi-user.target.wants"
 UNITS: Final = (
     "rap-provision.service",

@@ -128,7 +128,7 @@ def _find_segments(disk: Disk, limits: SpoolLimits, random: Random) -> SegmentLo
     """Find the segments by the names of the files. Files of other epochs (another box, a newer program) are ignored.
 
     The epoch is the one with the most files, of those that this program can read. Of two files with the same
-    generation (a restored copy beside the segment) the one that was resumed last is used.
+    generation (a restored copy next to the segment) the one that was resumed last is used.
     """
     names = disk.names()
     foreign = foreign_epochs(disk, names)

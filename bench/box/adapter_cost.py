@@ -25,7 +25,7 @@ STANDARDS: Final = {
     "poct1a": "poct1a-basic-conversation",
     "au": "au-fixed-columns",
 }
-"""Each standard, and a conversation whose first piece is fed to its engine."""
+"""For each standard a conversation, whose first piece is fed to the standard's engine."""
 PROGRAM: Final = """
 import json, sys, time
 import agents.box.main, hal.linux.clock

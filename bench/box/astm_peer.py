@@ -1,4 +1,4 @@
-"""The recorded ASTM conversations beside senaite.astm: `python -m bench.box.astm_peer [--json]`.
+"""The recorded ASTM conversations, compared with senaite.astm: `python -m bench.box.astm_peer [--json]`.
 
 senaite.astm (GPL-2.0) runs as a separate process, if the variable SENAITE_ASTM_SERVER names its program
 `senaite-astm-server` or the program is on the search path; it is not a dependency. It receives each conversation over

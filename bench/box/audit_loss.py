@@ -1,11 +1,11 @@
-"""Audit lines lost by power failures, and by rsyslog on the same work: `python -m bench.box.audit_loss [--json]`.
+"""Audit lines lost by power failures, compared with rsyslog: `python -m bench.box.audit_loss [--json]`.
 
 The box's own way: lines of a log that is rotated are read into the spool, and the power fails 10,000 times at random
 moments (`tests.support.agents.read_with_kills`).
 
-rsyslog's way: rsyslogd with the queue of the kickstart's settings forwards 3,000 lines to a server by TCP. The
-server goes away after 1,000 lines; rsyslogd is killed when it has 2,000, as by a power failure, and starts again;
-then the server is back. The lines come to its socket, as audisp-syslog sends them.
+rsyslog's way: rsyslogd with the queue of the kickstart's settings forwards 3,000 lines to a server by TCP. The server
+becomes unreachable after 1,000 lines; rsyslogd is killed when it has 2,000, as by a power failure, and starts again;
+then the server is reachable again. The lines are written to its socket in the format of audisp-syslog.
 
 Needs rsyslog: `make setup-datacenter`.
 """
@@ -33,7 +33,7 @@ FRAGMENT: Final = ROOT / "kickstart/fragments/65-audit.ks"
 
 
 class Server:
-    """A server of a site for logs, which keeps the numbers of the lines that it has received."""
+    """A site's log server, which stores the numbers of received lines."""
 
     def __init__(self, port: int) -> None:
         self.port, self.received = port, Counter[int]()
@@ -46,7 +46,7 @@ class Server:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def stop(self) -> None:
-        """Go away, as by a power failure."""
+        """Close all sockets, as after a power failure."""
         assert self._listener is not None
         for each in (self._listener, *self._connections):
             with suppress(OSError):
@@ -84,7 +84,7 @@ def queue_settings() -> str:
 
 
 class Rsyslog:
-    """A rsyslogd that forwards what comes to its socket."""
+    """An rsyslogd that forwards the lines from its socket."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.socket = folder / "log"
@@ -99,7 +99,7 @@ class Rsyslog:
         self._program: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; its socket is there on return."""
+        """Start it; its socket exists on return."""
         self.socket.unlink(missing_ok=True)
         (self._folder / "pid").unlink(missing_ok=True)
         words = [str(RSYSLOGD), "-n", "-f", str(self._settings), "-i", str(self._folder / "pid")]
@@ -152,7 +152,7 @@ def figures() -> list[Figure]:
         figure("lines written", "", own.written),
         figure("lines lost", "", own.lost, "<= 0"),
         figure("lines stored twice", "", own.twice, "<= 0"),
-        figure(f"rsyslog: lines lost of {LINES} by one kill while the server is away", "", lost),
+        figure(f"rsyslog: lines lost of {LINES} by one kill while the server is unreachable", "", lost),
         figure("rsyslog: lines received twice", "", sum(count > 1 for count in received.values())),
     ]
 

@@ -1,7 +1,8 @@
-"""HL7 over MLLP: speed, fuzzing, and conformance beside python-hl7 and hl7apy: `python -m bench.box.hl7 [--json]`.
+"""HL7 over MLLP: speed, fuzzing, and conformance compared with python-hl7 and hl7apy: `python -m bench.box.hl7
+[--json]`.
 
 Speed is measured in processor time of one core: for the box's engine from bytes to findings and acknowledgement, and
-for the libraries parsing alone. Conformance: the recorded conversations of `tests/fixtures/instruments` are sent to
+for the libraries only parsing. Conformance: the recorded conversations of `tests/fixtures/instruments` are sent to
 the engine, and over loopback to the MLLP servers of both libraries with their own acknowledgements. A case conforms
 if all its acknowledgements are those in its script.
 """

@@ -32,7 +32,7 @@ from wire.messages import Status
 INSTRUMENTS: Final = scaled(5000, 20)
 DAYS: Final = 1
 SIMULATED: Final = 20
-"""So many different instruments are simulated; the others have the same statuses."""
+"""Number of different instruments that are simulated; the others repeat their statuses."""
 TOGETHER: Final = 500
 """Instruments that are evaluated at once."""
 ROUNDS: Final = 2
@@ -114,7 +114,7 @@ def backtest(url: str, first: int) -> _Part:
 
 
 def parts(url: str, workers: int) -> tuple[float, list[_Part]]:
-    """Return the elapsed seconds of a back-test with so many Dask workers, and its parts."""
+    """Return the elapsed seconds of a back-test with this number of Dask workers, and of its parts."""
     firsts = range(0, INSTRUMENTS, TOGETHER)
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,  # type: ignore[no-untyped-call]

@@ -103,7 +103,7 @@ def workers(processes: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def measure(processes: int) -> list[Figure]:
-    """The figures of so many processes."""
+    """Return the figures of a run with this number of processes."""
     with running_server(flushes=True) as url, closing(Store(url)) as store, workers(processes) as pool:
         store.authorize([f"RAP-{box:04}" for box in range(BOXES)], 0)
         calls = [pool.submit(ingest, url, process, processes) for process in range(processes)]

@@ -1,9 +1,10 @@
-"""Ingest into PostgreSQL beside two other ways to write the same rows: `python -m bench.datacenter.ingest [--json]`.
+"""Ingest into PostgreSQL, compared with two other ways to write the same rows: `python -m bench.datacenter.ingest
+[--json]`.
 
 Batches of boxes with eight instruments are stored in turn in three ways, in one database that flushes its commits:
 by the store; as one row for each report with the two unique keys that would otherwise prevent duplicates; and by COPY
-of such rows into a table without any key, which is the fastest that PostgreSQL offers. Each batch is decoded before.
-The store also gets the batches of all boxes at once, as its queue passes them on while it is busy.
+of such rows into a table without any key, which is the fastest that PostgreSQL offers. Batches are decoded
+beforehand. The store also gets the batches of all boxes at once, as its queue passes them on while it is busy.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ INSTRUMENTS: Final = 8
 CHANNELS: Final = list(load_profile("chemistry-analyzer").channels)
 NOW_MS: Final = 1_790_000_000_000
 REPORTS_A_DAY: Final = 14_400_000
-"""Of 10,000 instruments that report each minute."""
+"""Reports per day of 10,000 instruments that report each minute."""
 
 _COLUMNS: Final = (
     "box text, epoch bigint, sequence bigint, instrument text, run bigint, number bigint, kind text, "
@@ -114,7 +115,7 @@ def by_copy(connection: psycopg.Connection[Any]) -> Callable[[str, Batch], objec
 
 
 def rates(size: int, together: int) -> dict[str, float]:
-    """Reports a second of each way, for batches of `size`; the store gets `together` batches at a time."""
+    """Return reports per second of each way, for batches of `size`; the store gets `together` batches at once."""
     seconds: dict[str, float] = {}
     reports = 0
     with ExitStack() as stack:

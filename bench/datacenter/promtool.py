@@ -1,4 +1,4 @@
-"""Thirty rules beside Prometheus: `python -m bench.datacenter.promtool [--json]`.
+"""Thirty rules, compared with Prometheus: `python -m bench.datacenter.promtool [--json]`.
 
 The same thirty rules, over the ten readings of a chemistry analyzer, are evaluated each minute for the same readings:
 by `promtool test rules` and by both evaluators of triggers. A rule is a limit of the reading, of its mean within an

@@ -35,7 +35,7 @@ CONDITIONS: Final = (
     "ewma({name}, 64) > {limit} / 2",
     "cusum-high({name}, 50, 10.5) > {limit}",
 )
-"""Of each channel; readings of a worn instrument meet many of them at each report."""
+"""Number of conditions per channel; readings of a worn instrument meet many of them at each report."""
 
 
 def busy_triggers() -> list[Trigger]:

@@ -1,4 +1,4 @@
-"""Throughput of one UDP flow through the box, alternately with the ruleset in force and without a ruleset.
+"""Throughput of one UDP flow through the box, alternating with and without the ruleset.
 
 Staff, box and instrument are three network namespaces. A session is open, and a program in the namespace of the staff
 sends datagrams of a few bytes to a program in that of the instrument as fast as it can. The sender has a processor to
@@ -36,7 +36,7 @@ DATAGRAM: Final = b"screen"
 BURST: Final = 50
 """Datagrams sent between two readings of the clock."""
 QUIET_SECONDS: Final = 0.1
-"""The receiver stops after this time without a datagram."""
+"""Time without a datagram after which the receiver stops."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
 _SO_RCVBUFFORCE: Final = 33
 _CLONE_NEWNS: Final = 0x00020000

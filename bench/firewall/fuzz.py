@@ -196,7 +196,7 @@ class Comparison:
         ]
 
     def _differing_groups(self, groups: list[PacketGroup]) -> list[Disagreement]:
-        """Return the groups that differ when injected alone; empty if only the whole sequence differs."""
+        """Return the groups that differ when injected separately; empty if only the whole sequence differs."""
         found = []
         time.sleep(FRAGMENT_SECONDS + 0.5)  # repeated fragments must not be joined with the first ones
         for group in groups:

@@ -148,7 +148,7 @@ class BoxNamespace:
             reverse=True,
         )
 
-    # What the kernel does outside netfilter
+    # Settings of the kernel outside netfilter
 
     def enters(self, packet: Packet) -> bool:
         """Return whether the IPv6 layer passes the packet to netfilter (net/ipv6/ip6_input.c, ip6_rcv_core)."""

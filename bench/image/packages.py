@@ -15,7 +15,7 @@ from bench.figures import Figure, figure, run
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.document import read
 from imaging.kickstart.site import load_site
-from imaging.mock_repo.rpms import kept_repository
+from imaging.mock_repo.rpms import cached_repository
 from imaging.repository.repository import Repository
 from tests.support.imaging.repositories import Rpm, write_repository
 from tests.support.imaging.sites import write_site
@@ -34,13 +34,13 @@ def figures() -> list[Figure]:
         own = assemble(load_site(site), site)
         large = write_repository(folder / "large", map(large_package, range(LARGE_PACKAGES)))
         return [
-            *measure(folder, "the mock repository", kept_repository(MOCK_REPO), own),
+            *measure(folder, "the mock repository", cached_repository(MOCK_REPO), own),
             *measure(folder, "10,000 packages", large, f"%packages\npackage-{LARGE_WANTED}\n%end\n"),
         ]
 
 
 def large_package(number: int) -> Rpm:
-    """Return a package that depends, directly or indirectly, on all packages with lower numbers, as on libraries."""
+    """Return a package that depends on all packages with lower numbers, directly or indirectly, through libraries."""
     needed = (
         f"lib{number - 1}.so.0()(64bit)",
         f"lib{number // 2}.so.1()(64bit)",

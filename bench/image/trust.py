@@ -267,7 +267,7 @@ def groups(plants: Sequence[Plant]) -> Iterator[list[Plant]]:
 
 
 class Looked(NamedTuple):
-    """What was found on the started box."""
+    """The results on the started box."""
 
     passed: int
     facts: int

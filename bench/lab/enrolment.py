@@ -122,7 +122,7 @@ def _world(enrolment: str, proxy: str, days: int = 0) -> Iterator[VirtualWorld]:
 
 
 def _own_certificate(world: VirtualWorld, days: int) -> None:
-    """Store a certificate of this age on the box's disk, as if the data center had issued it."""
+    """Store a certificate of this age on the box's disk, in place of one issued by the data center."""
     authority, key = world.datacenter.authority, make_key()
     assert authority is not None
     issued_s = EPOCH_NS / 1e9 - days * DAY_SECONDS

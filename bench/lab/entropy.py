@@ -3,8 +3,8 @@
 The statuses of one chemistry, one immunoassay and one hematology analyzer in batches of 64. The limit is the entropy
 of the distribution that generates the readings, given the previous ones (`sim.instruments.entropy`). The columns of a
 batch with their parameters are compared with it. The rest of a batch (members, states, identity) and of the bytes on
-the wire is framing, which the benchmark "wire" measures in a lab. The same batches in a stream of zstd alone are
-given for comparison.
+the wire is framing, which the benchmark "wire" measures in a lab. The same batches in a plain zstd stream are given
+for comparison.
 """
 
 from __future__ import annotations

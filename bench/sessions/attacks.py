@@ -92,7 +92,7 @@ class Attacks:
         """Packets that an attack itself has put into the device, from within the box."""
 
     def results(self) -> list[str]:
-        """What the attacks have brought about; nothing is expected."""
+        """The effects of the attacks; none is expected."""
         sessions = self.lab.center.desk.sessions
         found = {
             "consent": any(each.grant is not None for each in sessions if each is not self.ended),
@@ -139,7 +139,7 @@ class Attacks:
         self.at_the_door(self.random.randbytes(self.random.randint(1, 1400)))
 
     def random_key(self) -> None:
-        """A first packet of OpenVPN with a key of the right length that nobody has issued."""
+        """A first packet of OpenVPN with a key of the right length that was not issued."""
         self.at_the_door(_RESET + self.random.randbytes(len(self.wrapped_key)))
 
     def old_key(self) -> None:
@@ -237,7 +237,7 @@ class Attacks:
         self.send_offer(self.ended.signed.message)
 
     def unasked_certificate(self) -> None:
-        """Valid credentials for a session that nobody has permitted."""
+        """Valid credentials for a session that was not permitted."""
         message = self.issued.message(self.fresh().id)
         self._deliver(lambda: self.lab.center.outbox.send(BOX_SERIAL, message))
 

@@ -39,7 +39,7 @@ from wire.desktop.warm import COLD, WarmContent
 BYTES_PER_SECOND: Final = 13_500
 """The session's share of the line; the rest is for alerts and reports."""
 QUIET_SECONDS: Final = 1.5
-"""A step has arrived completely when nothing more comes for so long."""
+"""Time without further data after which a step counts as completely received."""
 KEYS: Final = 40
 KEY_SECONDS: Final = 0.7
 LOAD_SECONDS: Final = 1.0
@@ -47,7 +47,7 @@ PLOTS: Final = int((KEYS * KEY_SECONDS + 6) / LOAD_SECONDS)
 ECHO: Final = Area(740, 700, 60, 20)
 """Where the analyzer shows a pressed key."""
 LOAD: Final = Area(20, 120, 681, 601)
-"""Where plots change all the time meanwhile."""
+"""Area in which plots change continuously during the measurement."""
 KEY: Final = 0x61
 FIRST_PICTURES: Final = 3
 
@@ -111,7 +111,7 @@ async def _stop(*tasks: asyncio.Task[None]) -> None:
 
 
 async def _quiet(count: Callable[[], int]) -> float:
-    """Wait until a count does not grow any more; return the seconds until its last growth."""
+    """Wait until a count stops growing; return the seconds until its last growth."""
     began = grew = time.monotonic()
     last = count()
     while time.monotonic() - grew < QUIET_SECONDS:
@@ -185,7 +185,7 @@ async def first_tight_picture(server: VncServer, encodings: tuple[int, ...]) -> 
 
 
 class BusyAnalyzer(threading.Thread):
-    """Draws plots that nobody has seen before all the time, and a new colour at `ECHO` for each pressed key."""
+    """Continuously draws new plots, and a new colour at `ECHO` for each pressed key."""
 
     def __init__(self, window: FullWindow) -> None:
         super().__init__()
@@ -265,7 +265,7 @@ async def _press_keys(clock: EchoClock, send: Callable[[bytes], Awaitable[None]]
 
 
 async def echo_of_stream(server: VncServer, window: FullWindow) -> tuple[EchoClock, list[float]]:
-    """Keys during load, and the round trips of another connection on the line meanwhile."""
+    """Keys during load, and the round trips of another connection on the line at the same time."""
     line, clock = SlowLine(), EchoClock()
     async with session(server, line) as receiver, _echo_server(line) as port:
         busy = BusyAnalyzer(window)

@@ -1,9 +1,9 @@
 """A session's load on the line, with all real programs: `python -m bench.sessions.load [--json]`.
 
-Staff press keys while the instrument draws new plots each second, more than the line of 128 kbit/s can carry. The
-instrument's agent raises an alert every second meanwhile. Measured are a key's echo at the data center, and from the
-raising of an alert until the data center has it; box program, OpenVPN, nftables and TigerVNC are processes in network
-namespaces. Needs root.
+Staff press keys while the instrument draws new plots each second, more than the line of 128 kbit/s can carry.
+Meanwhile the instrument's agent raises an alert every second. The benchmark measures the time from a key press to its
+echo at the data center, and from raising an alert until the data center has it. Box program, OpenVPN, nftables and
+TigerVNC are processes in network namespaces. Needs root.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ERROR: Final = ("B0101", "barcode-reader", "warning")
 
 
 class Alerts:
-    """An instrument's agent that raises alerts, and when each was raised."""
+    """An instrument's agent that raises alerts and records their times."""
 
     def __init__(self, pki: Hierarchy) -> None:
         self.raised_at: dict[int, float] = {}
@@ -71,7 +71,7 @@ class Alerts:
 
 
 async def _note_arrivals(lab: SessionLab, arrived_at: dict[int, float]) -> None:
-    """Note when the data center has each alert."""
+    """Record the time at which the data center has each alert."""
     center = lab.center
     while len(arrived_at) < ALERTS:
         await center.until(lambda: len(center.alerts) > len(arrived_at))
@@ -89,7 +89,7 @@ async def _press_keys(desktop: Desktop, clock: EchoClock) -> None:
 
 
 def figures() -> list[Figure]:
-    """Use one session for as long as the alerts take."""
+    """Return the figures of one session, which lasts until all alerts have arrived."""
     clock, arrived_at = EchoClock(), dict[int, float]()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -38,7 +38,7 @@ HEARTBEAT_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 60.0
 PAGE_SECONDS: Final = 5.0
 QUIET_SECONDS: Final = 1.5
-"""Without a packet for so long, the last one was the last."""
+"""Time without a packet after which the transfer counts as finished."""
 POINTER_SECONDS: Final = 0.005
 
 

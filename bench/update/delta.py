@@ -1,4 +1,4 @@
-"""Deltas between two releases of a real system, beside those of other programs on the same two slots.
+"""Deltas between two releases of a real system, compared with those of other programs on the same two slots.
 
 Targets: a set of about 30 security updates with a kernel in 9 MB, an application alone in 10 kB, applied with 128 MB
 of memory in 15 s of processor time.

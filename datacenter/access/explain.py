@@ -80,7 +80,7 @@ def _name(request: AccessRequest) -> str:
 
 
 def _facts(condition: Condition, wanted: bool, request: AccessRequest) -> Iterator[str]:
-    """Yield the facts by which a condition is `wanted`, or is not if that is so for a part that should be."""
+    """Yield the facts by which a condition has the value `wanted`. A negated operand must have the opposite value."""
     match condition:
         case Negation(operand):
             yield from _facts(operand, not wanted, request)

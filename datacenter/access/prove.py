@@ -79,7 +79,7 @@ class _Proof:
                 search.solver.add(z3.Not(reduced.permitted(search.applicable)))
             if search.solver.check() != z3.sat:
                 return None
-            if self._theorem.table.possible:  # nobody reads the request
+            if self._theorem.table.possible:  # the request is not shown
                 request = request_of(search.solver.model(), search.symbolic)
             else:
                 request = simplest(search.solver, search.symbolic)
@@ -108,7 +108,7 @@ class _Proof:
 
 
 def without_effect(policies: PolicySet) -> Iterator[tuple[AccessPolicy, str]]:
-    """Yield policies whose condition no request meets, and permissions of which others forbid every use."""
+    """Yield policies whose condition no request meets, and permits whose every request other policies forbid."""
     met: set[str] = set()
     effective: set[str] = set()
     for pair, applicable in policies.applicable.items():

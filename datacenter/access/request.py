@@ -1,4 +1,4 @@
-"""What a decision is about: who wants to do what with which resource, and in which circumstances."""
+"""The request that a decision is about: principal, action, resource and context."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Principal:
 
 @dataclass(frozen=True)
 class Resource:
-    """What an action is about. Attributes that its type does not have are empty."""
+    """The resource of an action. Attributes that its type does not have are empty."""
 
     kind: str
     id: str
@@ -72,7 +72,7 @@ class RequestContext:
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
-    """A request: the principal wants to do the action with the resource."""
+    """A request of a principal for an action on a resource."""
 
     principal: Principal
     action: str

@@ -1,9 +1,9 @@
 """Translates policies to the WHERE clause of a list: exactly the rows whose resource the principal may access.
 
 The attributes of the resource are columns; everything else is known, and is evaluated while the clause is built. The
-clause has equalities and IN with bound parameters alone, which SQLite and PostgreSQL evaluate in the same way: byte
-by byte, if the columns have the usual collations. A column that is NULL is an empty attribute; each comparison
-handles it, so that no part of the clause is NULL, and `NOT` is safe.
+clause has only equalities and IN with bound parameters, which SQLite and PostgreSQL evaluate in the same way: byte by
+byte, if the columns have the usual collations. A column that is NULL is an empty attribute; each comparison handles
+it, so that no part of the clause is NULL, and `NOT` is safe.
 """
 
 from __future__ import annotations

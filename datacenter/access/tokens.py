@@ -19,7 +19,7 @@ from datacenter.store.schema import api_tokens
 from datacenter.store.store import Store
 
 PREFIX: Final = "rap_"
-"""Of each secret, by which scanners of source code find it."""
+"""Prefix of each secret, by which secret scanners detect it in source code."""
 DAYS_MAX: Final = 366
 _T: Final = api_tokens.c
 
@@ -89,7 +89,7 @@ def revoked_among(store: Store, tokens: Collection[str]) -> set[str]:
 
 
 def revoke_token(store: Store, token: str, now_ms: int) -> StoredToken | None:
-    """Revoke a token for good, and return it; None if there is none that is not revoked. Raises: StoreError."""
+    """Revoke a token permanently, and return it; None if no unrevoked token has this identity. Raises: StoreError."""
     valid = and_(_T.id == token, _T.revoked_at_ms.is_(None))
     with store.transaction() as connection:
         connection.execute(update(api_tokens).where(valid).values(revoked_at_ms=now_ms))

@@ -59,7 +59,7 @@ KINDS: Final[dict[str, dict[str, str]]] = {
 }
 """The resource types, each with the types of its attributes."""
 STAFF: Final = {"active": "Bool", "scope": "Set<Location>"}
-"""The attributes of staff, beside roles and trainings."""
+"""The attributes of staff, in addition to roles and trainings."""
 TOKEN: Final = {"actions": "Set<Action>", "scope": "Set<Location>", "expires_ms": "Long"}
 """The attributes of an API token."""
 APPROVAL: Final = {"by": "Staff", "expires_ms": "Long"}
@@ -138,7 +138,7 @@ VERB_ACTIONS: Final[dict[Verb, str]] = {
 """The action that a command with this verb requires."""
 
 CLOSURES: Final = {name: frozenset({name, *action.groups}) for name, action in ACTIONS.items()}
-"""Of each action its own name and those of its groups."""
+"""For each action, its own name and the names of its groups."""
 PAIRS: Final = tuple((name, kind) for name, action in ACTIONS.items() for kind in action.kinds)
 """Every action with each type of its resources."""
 

@@ -1,7 +1,7 @@
 """Records what a changed staff directory, or changed policies, mean: who has other rights, which policies are others.
 
-The files are changed outside of this program, by whoever may write them: the records say what came into force, and
-when, and name nobody.
+The files are changed outside of this program by anyone with write access: the records state what came into force, and
+when, without a person.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Records what staff and programs do in pages and API, before they get it.
+"""Records accesses of staff and programs to pages and API, before they are granted.
 
-* Each refusal, each change and each export is a record of its own. A resource that does not exist is a refusal too:
-  names that are tried are seen, and the answer takes the same time as for one that may not be seen.
+* Each refusal, change and export has a separate record. A resource that does not exist is a refusal too: guessed
+names are recorded, and the response takes the same time as for a hidden one.
 * A permitted view of a resource is recorded once for each person and period (`view_ms`). The page of an instrument
-  asks for its charts, and its lists are read every 30 seconds: as records of their own they would hide the others.
+  requests its charts, and its lists are read every 30 seconds: separate records would hide the others.
 * A list is one record, with the page that was read instead of a resource. Its rows follow from the policies.
 """
 
@@ -22,9 +22,9 @@ from datacenter.audit.trail import entry_of
 
 VIEW_MS: Final = 10 * 60_000
 VIEWS_MAX: Final = 100_000
-"""The most views that are remembered; the oldest is then recorded again."""
+"""Maximum number of remembered views; beyond it, the oldest is forgotten and recorded again."""
 VIEWS: Final = frozenset({"view", "view-staff", "view-policy", "read-audit"})
-"""The actions of which one record stands for a period."""
+"""Actions that are recorded once per period."""
 _Key: TypeAlias = tuple[str, str, str, str, str, str]
 Append: TypeAlias = Callable[[Sequence[AuditEntry]], object]
 """Appends entries durably, or raises an exception."""

@@ -48,7 +48,7 @@ def list_records(
 
 
 class ChainProblem(NamedTuple):
-    """What was found when records of a chain arrived."""
+    """Findings at the arrival of a chain's records."""
 
     number: int
     """Of the record."""

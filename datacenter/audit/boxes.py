@@ -22,7 +22,7 @@ _COLUMNS = [_A[name] for name in AuditRecord._fields]
 
 
 class AuditSearch(NamedTuple):
-    """What to find; empty conditions hold for all records."""
+    """The search conditions; empty ones match all records."""
 
     box: str = ""
     text: str = ""

@@ -9,7 +9,7 @@ from typing import Final
 from wire.hash_chain import ChainHead, link_hash
 
 FIELD_CHARACTERS_MAX: Final = 500
-"""Longer texts are cut: names in requests are of any length until they are checked."""
+"""Longer texts are truncated: names in requests have any length until they are checked."""
 
 
 @dataclass(frozen=True)

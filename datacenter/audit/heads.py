@@ -105,7 +105,7 @@ def _chain(connection: Connection, box: str, epoch: int) -> _Chain | None:
 def _missing(
     connection: Connection, key: EllipticCurvePrivateKey, box: str, newest: CountersignedHead
 ) -> tuple[KnownHead, str] | None:
-    """Return the problem if a head was countersigned, and its record is not stored any more."""
+    """Return the problem if a head was countersigned, but its record is no longer stored."""
     if not is_countersigned(newest, box, [key.public_key()]):
         return None  # with an earlier key; then nothing follows from it
     head = newest.head

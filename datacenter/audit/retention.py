@@ -1,4 +1,4 @@
-"""Removes the beginnings of boxes' audit chains that are older than they are kept.
+"""Removes the beginnings of boxes' audit chains after their retention time.
 
 Only what is verified is removed, and of what goes to a SIEM, only what has been delivered. The last record of a chain
 stays. The number and hash of the last removed record stay as well, so that the rest is verified as before.
@@ -30,7 +30,7 @@ def remove_old_records(part: Store, before_ms: int, limit: int) -> int:
 
 
 def _last_removable() -> Case[int]:
-    """The number before which records are removable: of the head, or of what waits for the SIEM."""
+    """SQL expression: the number of the head, or of the first record that the SIEM has not received."""
     waits = and_(_C.forwarded > 0, _C.forwarded < _C.number)
     return case((waits, _C.forwarded + 1), else_=_C.number)
 

@@ -46,7 +46,7 @@ class AuditTrail:
     def problems(self, known: Iterable[ChainHead] = ()) -> list[str]:
         """Verify the whole log and return what is wrong; `known` are heads noted before. Raises: StoreError.
 
-        Records that are appended meanwhile are no error: they are committed together with their head.
+        Records appended during the verification are not an error: they are committed together with their head.
         """
         with self._store.transaction() as connection:
             last = connection.scalar(select(func.max(audit.c.number))) or 0

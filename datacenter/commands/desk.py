@@ -3,7 +3,7 @@
 A command of a dangerous kind waits until a second person has approved exactly this command with exactly this file
 (`datacenter.access.four_eyes`). At that moment, the rights of both are checked again, and the command is queued.
 
-A file that is sent or downloaded has a record of its own, with its hash, before it is stored or read. A request with
+A sent or downloaded file has a separate record with its hash, before it is stored or read. A request with
 a key that the same person has used is a repetition, and returns the command of the first one.
 """
 
@@ -77,7 +77,7 @@ class SentFile(NamedTuple):
 
 
 class CommandOrder(NamedTuple):
-    """What to send. `key` is the sender's name of the request: a second one with the same key has no effect."""
+    """The command to send. `key` is an idempotency key: a second request with the same key has no effect."""
 
     verb: Verb
     file: SentFile | None = None
@@ -100,7 +100,7 @@ class StoredFile(NamedTuple):
 
 @dataclass(frozen=True)
 class CommandDesk:
-    """What staff do with commands. All methods raise StoreError."""
+    """Actions of staff on commands. All methods raise StoreError."""
 
     store: Store
     archive: FileArchive
@@ -146,7 +146,7 @@ class CommandDesk:
         return self.read(number)
 
     def approve(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
-        """Approve a command of somebody else, and queue it. Raises: CommandRefusedError."""
+        """Approve a command that another person requested, and queue it. Raises: CommandRefusedError."""
         row = self._seen(actor, number, now_ms)
         if row.state != "waiting for approval" or (row.expires_at_ms or 0) <= now_ms:
             raise CommandConflictError(f"command {number} does not wait for approval: it is {row.state}")

@@ -2,7 +2,7 @@
 
 They are kept in tables and not in a folder, so that a command and its file are stored in one transaction, every
 process of the data center sees them, and one backup contains both. A part is a range of at most 32 KiB, and no more
-than READ_PARTS of them are in memory. The parts of an upload of a box have a name of their own until the content is
+than READ_PARTS of them are in memory. The parts of an upload of a box have a separate name until the content is
 complete and its hash verified, so that nobody can read a part of it, or change what another box uploads.
 
 The total is limited: the oldest files that no open command needs are removed for new ones.
@@ -43,7 +43,7 @@ class FileTooLargeError(Exception):
 
 
 class NoRoomError(FileTooLargeError):
-    """There is no room for the file beside those of open commands."""
+    """There is no room for the file in addition to those of open commands."""
 
 
 class UploadRefusedError(Exception):

@@ -1,7 +1,7 @@
 """Lists of commands and files, with the place and model of their instruments: parts of them by keys, newest first.
 
-The next part begins after the key of the last row, and not after a number of rows, so that what is added meanwhile
-shifts nothing.
+The next part begins after the key of the last row, and not after a number of rows, so that rows added in between do
+not shift the page.
 """
 
 from __future__ import annotations

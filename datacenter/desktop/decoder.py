@@ -33,7 +33,7 @@ class PictureDecoder:
         """The present picture; replaced when its size changes."""
         self.cursor: CursorShape | None = None
         self.notice = Notice.NOTHING
-        """What the box says beside the picture."""
+        """The box's notices in addition to the picture."""
         self._palette = array("I", warm.colours)
         self._zstd = zstd.ZstdDecompressor(
             warm.zstd_dict, options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG}

@@ -34,7 +34,7 @@ NOTES: Final = {
     Notice.STALLED: " (stalled: the instrument does not respond)",
     Notice.VIEW_ONLY: " (view only: the page at the instrument is lost)",
 }
-"""What viewers show; the first one that applies."""
+"""Notes for viewers; the first that applies is shown."""
 
 
 class DesktopObserver(Protocol):
@@ -46,7 +46,7 @@ class DesktopObserver(Protocol):
 
 
 class ShownDesktop(Protocol):
-    """What viewers show: the desktop of a session, or a recording of one."""
+    """A desktop for viewers: that of a session, or a recording of one."""
 
     @property
     def picture(self) -> Picture:
@@ -60,7 +60,7 @@ class ShownDesktop(Protocol):
 
     @property
     def note(self) -> str:
-        """What viewers append to the desktop's name, which they show as a title; often nothing."""
+        """A note that viewers append to the desktop's name, which they show as a title; often empty."""
         ...
 
     def watch(self, observer: DesktopObserver) -> None:

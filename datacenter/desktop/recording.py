@@ -4,9 +4,9 @@
     segment: length of its body, four bytes | body: the stream's header (in the first one) and whole frames | chain
     end: four zero bytes | chain
 
-The chain (`wire.desktop.stream.StreamChain`) depends on the stream's bytes alone, so that the box has the same value
-without the file. A changed, exchanged or missing byte anywhere is found: in the file by itself, and a file that was
-made anew by the value that both ends signed.
+The chain (`wire.desktop.stream.StreamChain`) depends only on the stream's bytes, so that the box has the same value
+without the file. A changed, exchanged or missing byte anywhere is detected: by the chain within the file, and in a
+rewritten file by the value that both ends signed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from wire.desktop.warm import COLD, WarmContent
 
 MAGIC: Final = b"RAPR\x01"
 SEGMENT_BYTES: Final = 16 * 1024
-"""A segment ends after so many bytes, with the message that exceeds them."""
+"""Minimum length of a segment; it ends with the message that reaches this length."""
 _LENGTH_BYTES: Final = 4
 
 

@@ -17,9 +17,9 @@ from wire.desktop.stream import Update
 
 STEP_MS: Final = 10_000
 TICK_SECONDS: Final = 0.25
-"""The position is shown as often."""
+"""Interval at which the displayed position is updated."""
 APPLIED_AT_ONCE: Final = 50
-"""Messages that are decoded before other work is done."""
+"""Number of messages that are decoded before other tasks of the event loop run."""
 
 
 class RecordedDesktop(DecodedDesktop):

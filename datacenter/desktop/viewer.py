@@ -21,11 +21,12 @@ from wire.desktop.rfb_server import (
 from wire.desktop.stream import Update
 
 AREAS_MAX: Final = 64
-"""More changed areas are combined into one around all of them."""
+"""Maximum number of changed areas; more are replaced by their bounding area."""
 HANDSHAKE_SECONDS_MAX: Final = 10.0
 WRITE_BYTES_MAX: Final = 16 * 1024
 WRITE_SECONDS_MAX: Final = 20.0
-"""A viewer that does not take `WRITE_BYTES_MAX` within this time is gone, even if its connection is open."""
+"""Time for a viewer to accept `WRITE_BYTES_MAX`; after it, the viewer counts as lost, even if its connection is
+open."""
 
 
 class DesktopViewer:

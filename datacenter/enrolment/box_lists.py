@@ -52,7 +52,7 @@ class AuthorizedBoxes:
 class DeniedBoxes:
     """The deny-list in the database, as last read. The connections of a box that was added are aborted.
 
-    Denied instruments are told to their boxes with each answer to a batch.
+    Each response to a batch lists the box's denied instruments.
     """
 
     def __init__(self, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""What staff do about certificates, within their rights: register boxes, approve and reject requests, deny and allow.
+"""Actions of staff on certificates, within their rights: register boxes, approve and reject requests, deny and allow.
 
 Each decision is recorded. For a box that the data center knows, the right to configure it is needed. For an unknown
 one a person names its site, and needs the right to enrol boxes there.
@@ -33,11 +33,11 @@ class EnrolmentRefusedError(Exception):
 
 
 class WrongEnrolmentError(EnrolmentRefusedError):
-    """What was given cannot be right; the message says what would be."""
+    """The input is invalid; the message says what would be valid."""
 
 
 class EnrolmentConflictError(EnrolmentRefusedError):
-    """The request does not wait any more, or the box is not denied."""
+    """The request is no longer waiting, or the box is not denied."""
 
 
 class UnknownInstrumentError(EnrolmentRefusedError):
@@ -88,13 +88,13 @@ class Denial(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What is denied."""
+        """The denied device."""
         return f"{self.instrument} behind {self.box}" if self.instrument else self.box
 
 
 @dataclass(frozen=True)
 class EnrolmentDesk:
-    """What staff do about certificates. All methods raise StoreError."""
+    """Actions of staff on certificates. All methods raise StoreError."""
 
     store: Store
     access: AccessDecider
@@ -209,7 +209,7 @@ class EnrolmentDesk:
         self._require_box(staff, box, now_ms)
         entry = Denial(box, now_ms, staff, reason, instrument)
         if instrument:
-            # boxes that have not passed on a request do not understand that an instrument is denied
+            # boxes that have never forwarded a request may not support denied instruments
             self._require_enrolled(box, instrument)
         with self.store.transaction() as connection:
             connection.execute(_denial(box, instrument))

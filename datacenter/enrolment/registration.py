@@ -49,11 +49,12 @@ RENEWALS_PER_DAY: Final = 4
 WAITING_OF_BOX_MAX: Final = 4
 WAITING_OF_INSTRUMENTS_MAX: Final = 32
 WAITING_MAX: Final = 1_000
-"""The most requests that wait for approval, of a box, of the instruments behind it, and in all; further ones have to
-be repeated later."""
+"""Maximum numbers of requests that wait for approval: of a box, of the instruments behind it, and in total. Further
+ones must be repeated later."""
 WAITING_SECONDS_MIN: Final = 20
 WAITING_SECONDS_MAX: Final = 300
-"""A box repeats a request that waits for approval after as long as it has waited, within these limits."""
+"""Limits of the interval at which a box repeats a request that waits for approval. The interval is as long as the
+request has waited."""
 BUSY_SECONDS: Final = 3600
 DAY_MS: Final = 86_400_000
 _C: Final = certificates.c
@@ -159,7 +160,7 @@ class RegistrationAuthority:
                 return Rejected(
                     f"{name} has had {most} certificates in a day; repeat this later", BUSY_SECONDS
                 )
-            # an instrument serves nobody, and has no other name than its own
+            # an instrument is only a client, and has only its serial number as a name
             hosts = () if device.instrument else _hosts(current)
             return Granted(self._issue(connection, device, public_key, reason, now_ms, hosts))
 

@@ -50,7 +50,7 @@ class EnrolmentService:
         executor: Executor | None,
         datacenter_roots: Sequence[x509.Certificate] = (),
     ) -> None:
-        """`datacenter_roots` are told to boxes, which then trust them too for the data center's own certificate."""
+        """`datacenter_roots` are sent to boxes, which then also accept them for the data center's own certificate."""
         self._registration, self._executor = registration, executor
         self._named = {est.CA_CERTIFICATES: registration.authority.trusted}
         if datacenter_roots:
@@ -125,7 +125,7 @@ class EnrolmentService:
 def guarded(
     handler: Handler, denied: DeniedBoxes, now_s: Callable[[], float], front_ends: Collection[str] = ()
 ) -> Handler:
-    """Return a handler that passes on to `handler` what may be answered.
+    """Return a handler that forwards permitted requests to `handler`.
 
     A denied box may do nothing. With a certificate outside its validity period, a box may only enrol itself and ask
     for the time; front ends check the validity of boxes' certificates themselves. `now_s` is the wall clock.

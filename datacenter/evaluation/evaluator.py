@@ -77,7 +77,7 @@ class Pending(NamedTuple):
 
 @dataclass
 class Advance:
-    """What a call has evaluated: the number of reports, and the alerts that began and ended."""
+    """The result of an evaluation: the number of reports, and the alerts that began and ended."""
 
     reports: int = 0
     begun: list[Begun] = field(default_factory=list)

@@ -8,7 +8,7 @@ from typing import Final
 from settings.ranges import RangeSet
 
 PATIENCE_MS: Final = 3_600_000
-"""How long records that are missing are waited for while the box goes on sending later ones."""
+"""How long the evaluation waits for missing records while the box sends later ones."""
 
 
 @dataclass(frozen=True)

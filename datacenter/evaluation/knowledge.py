@@ -1,4 +1,4 @@
-"""What is known about the triggers in force: their texts and scores."""
+"""Descriptions of the triggers in force: their texts and scores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TriggerKnowledge:
 
     @property
     def trigger_texts(self) -> dict[str, str]:
-        """What each trigger in force states, by its name."""
+        """The description of each trigger in force, by name."""
         return {one.name: one.table.text for one in self.triggers.all()}
 
 

@@ -1,8 +1,8 @@
 """The state of an instrument's triggers in the database, which survives changes of the set of triggers.
 
 Only values that differ from the initial ones are kept, under a hash of their names. A trigger or term that is new
-begins without a past, and one that was removed is forgotten. With each term is kept with which report it began, so
-that its value can be computed again from the reports since then.
+begins without a past, and one that was removed is forgotten. Each term is stored with the report with which it began,
+so that its value can be computed again from the reports since then.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class UnexplainedError(ValueError):
 
 
 class AlertRecord(NamedTuple):
-    """What is stored about an alert."""
+    """The stored data of an alert."""
 
     id: str
     box: str

@@ -46,7 +46,7 @@ class PlacedReport(NamedTuple):
 
 @dataclass(frozen=True)
 class ReportRange:
-    """Which reports are wanted: all from `first` to `last` that were stored until `stored_until_ms`.
+    """Selects reports: all from `first` to `last` that were stored until `stored_until_ms`.
 
     `since_ms` leaves out statuses before that time by the instrument's clock.
     """

@@ -31,7 +31,7 @@ class SilenceCheck(NamedTuple):
 def check_silence(store: Store, record: AlertRecord, evidence: SilenceEvidence) -> SilenceCheck:
     """Count the reports in the time of a silence: of an instrument by its clock, of a box or site by their storage.
 
-    Statuses that have been archived have no time of storage, and count for instruments alone. Raises: StoreError.
+    Statuses that have been archived have no time of storage, and count only for instruments. Raises: StoreError.
     """
     after, before = evidence.last_seen_ms, evidence.at_ms
     if record.instrument:

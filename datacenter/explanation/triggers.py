@@ -1,6 +1,6 @@
 """The triggers that a member of the staff may see, with their scores and open alerts, and those that are not live.
 
-Triggers have no place of their own. Policies decide about one as if it were at an instrument of its model that the
+Triggers have no location. Policies decide about one as if it were at an instrument of its model that the
 person may see, and about the silence of boxes and sites as if it were at such a box.
 """
 

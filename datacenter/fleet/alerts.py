@@ -20,7 +20,7 @@ HISTORY_MAX: Final = 20
 SILENCE_HOURS_MAX: Final = 30 * 24
 REASON_CHARACTERS_MAX: Final = 200
 SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "error", "warning", "info")
-"""The worst first."""
+"""Severities, the worst first."""
 _A: Final = alerts.c
 _TABLES: Final = alerts.join(PLACED_BOXES, _A.box == boxes.c.serial)
 _COLUMNS: Final = (
@@ -55,7 +55,7 @@ class SilenceError(ValueError):
 
 
 class AlertFilter(Struct, frozen=True):
-    """Which alerts to show; `open` ones have not ended, `unacknowledged` ones are open and nobody has them."""
+    """Which alerts to show; `open` ones have not ended, `unacknowledged` ones are open and not acknowledged."""
 
     state: Literal["open", "unacknowledged", "ended", "all"] = "open"
     severity: Severity | Literal[""] = ""
@@ -93,18 +93,18 @@ class AlertRow(NamedTuple):
 
     @property
     def about(self) -> AlertDescription:
-        """What the alert means."""
+        """The description of the alert."""
         return describe(self.model, self.trigger, self.component, self.text, self.parts)
 
     @property
     def state(self) -> str:
-        """The place in the life of the alert."""
+        """ "open", "acknowledged" or "ended"."""
         if self.ended_at_ms is not None:
             return "ended"
         return "open" if self.acknowledged_at_ms is None else "acknowledged"
 
     def is_silenced(self, now_ms: int) -> bool:
-        """Whether it is open, and no notices of it are sent now."""
+        """Whether the alert is open and its notices are suppressed at present."""
         return self.ended_at_ms is None and (self.silenced_until_ms or 0) > now_ms
 
 
@@ -145,7 +145,7 @@ def list_of_trigger(store: Store, visible: Visibility, trigger: str) -> list[Ale
 
 
 def acknowledge(store: Store, alert: str, staff: str, now_ms: int) -> bool:
-    """Acknowledge an open alert; return False if it has ended or somebody has acknowledged it before."""
+    """Acknowledge an open alert; return False if it has ended or was acknowledged before."""
     waiting = and_(_A.id == alert, _A.acknowledged_at_ms.is_(None), _A.ended_at_ms.is_(None))
     with store.transaction() as connection:
         done = connection.execute(
@@ -155,7 +155,7 @@ def acknowledge(store: Store, alert: str, staff: str, now_ms: int) -> bool:
 
 
 def silence(store: Store, alert: str, staff: str, hours: int, reason: str, now_ms: int) -> None:
-    """Send no notices of an open alert for some hours; 0 ends the silence. Raises: SilenceError."""
+    """Suppress the notices of an open alert for `hours`; 0 ends the silence. Raises: SilenceError."""
     if not 0 <= hours <= SILENCE_HOURS_MAX:
         raise SilenceError(f"give a number of hours from 0 to {SILENCE_HOURS_MAX}; 0 ends the silence")
     if not reason.strip() or not reason.isprintable() or len(reason) > REASON_CHARACTERS_MAX:
@@ -184,14 +184,14 @@ class DeliveryRow(NamedTuple):
 
 
 def list_deliveries(store: Store, alert: str) -> list[DeliveryRow]:
-    """Return the deliveries of an alert's notices, in the order of their beginning."""
+    """Return the deliveries of an alert's notices, the earliest first."""
     c = deliveries.c
     query = select(c.kind, c.target, c.state, c.attempts, c.changed_at_ms).where(c.alert == alert)
     return [DeliveryRow(*row) for row in store.read(query.order_by(c.created_at_ms, c.kind, c.target))]
 
 
 def evidence_items(evidence: bytes) -> list[tuple[str, str]]:
-    """Return the evidence as names and values; nested names are joined by " / ", those of terms are their own."""
+    """Return the evidence as (name, value). Nested names are joined by " / "; terms have no prefix."""
     try:
         found = _flat("", msgspec.msgpack.decode(evidence))
         return [(name.removeprefix("terms / "), value) for name, value in found]

@@ -1,4 +1,4 @@
-"""What an alert means: its text, the advice and the parts to bring."""
+"""The description of an alert: its text, the advice and the parts to bring."""
 
 from __future__ import annotations
 

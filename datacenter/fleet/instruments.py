@@ -18,7 +18,7 @@ Health: TypeAlias = Literal["critical", "error", "silent", "warning", "ok"]
 """The severity of the worst open alert; else whether the instrument is silent. The worst comes first."""
 HEALTHS: Final[tuple[Health, ...]] = get_args(Health)
 SILENT_MS: Final = 15 * 60_000
-"""An instrument is silent if no status of it was stored for this time."""
+"""Time without a stored status after which an instrument counts as silent."""
 PAGE_SIZE: Final = 50
 
 _I: Final = instruments.c

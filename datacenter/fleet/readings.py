@@ -22,12 +22,13 @@ from datacenter.store.store import Store
 from settings.ranges import RangeSet
 
 POINTS_MAX: Final = 3_000
-"""More statuses than these are reduced to the lowest and highest reading of each interval; few charts are wider."""
+"""Maximum number of points of a chart; more are reduced to the minimum and maximum of each interval. Few charts have
+more pixels."""
 MARGIN_MS: Final = 86_400_000
 """Statuses before and after the period show whether a span without reports at its edge has missing numbers."""
 SILENCE_MS_MIN: Final = 5 * 60_000
 SILENCE_INTERVALS: Final = 3
-"""A silence is longer than the usual interval between statuses, as many times."""
+"""A gap between statuses counts as silence if it exceeds this multiple of the usual interval."""
 SpanKind: TypeAlias = Literal["missing", "silent"]
 _Item = TypeVar("_Item")
 

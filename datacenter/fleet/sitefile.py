@@ -59,7 +59,7 @@ class FleetFile(Table, frozen=True):
 
     @property
     def four_eyes(self) -> list[str]:
-        """The sites at which a person alone sees no desktop."""
+        """The sites whose desktops are shown only to two people."""
         return [name for name, site in self.site.items() if site.four_eyes]
 
 

@@ -1,4 +1,4 @@
-"""What a member of the staff may see and do: decisions about one resource, and WHERE clauses for lists."""
+"""The permissions of a staff member: decisions about one resource, and WHERE clauses for lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives in the background of the data center's program, an instrument at a time, so that batches wait little."""
+"""Archives statuses in the background, one instrument at a time, so that batches are not delayed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def archive_hourly(
 
 
 async def _delete_expired(store: Store, executor: Executor | None, now_ms: int, retention: Retention) -> None:
-    """Delete in pieces, so that batches wait little; then drop empty partitions. Raises: StoreError."""
+    """Delete in pieces, so that batches are not delayed; then drop empty partitions. Raises: StoreError."""
     for kind, days in kept_days(retention).items():
         total = 0
         while deleted := await call_in_background(executor, delete_piece, store, kind, days, now_ms):

@@ -1,4 +1,4 @@
-"""The days of instruments whose statuses have changed, for what is computed from them day by day."""
+"""Marks the days of instruments whose statuses have changed, for computations per day."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MARK: Final = text(
     "INSERT INTO changed_days (day, box, instrument) VALUES (:day, :box, :instrument)"
     " ON CONFLICT (day, box, instrument) DO UPDATE SET box = excluded.box"
 )
-"""The update locks an existing mark: it is not taken away before the change is committed."""
+"""The update locks an existing mark, so that it is not removed before the change is committed."""
 
 
 def mark_changed(connection: Connection, box: str, instrument: str, days: Iterable[int]) -> None:

@@ -42,7 +42,7 @@ class WrongWindowError(MaintenanceRefusedError):
 
 @dataclass(frozen=True)
 class MaintenanceDesk:
-    """What staff do with windows of maintenance. All methods raise StoreError."""
+    """Actions of staff on maintenance windows. All methods raise StoreError."""
 
     store: Store
     access: AccessDecider

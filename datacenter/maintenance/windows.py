@@ -40,7 +40,7 @@ class Window(NamedTuple):
 
     @property
     def about(self) -> str:
-        """What the window is for."""
+        """The purpose of the window."""
         return f"{self.kind} {self.instrument or self.box or self.site}"
 
     def state(self, now_ms: int) -> WindowState:

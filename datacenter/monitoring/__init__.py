@@ -1,1 +1,1 @@
-"""Metrics, liveness and readiness of the data center's program, on a listener of their own."""
+"""Metrics, liveness and readiness of the data center's program, on a separate listener."""

@@ -24,7 +24,7 @@ _SIZE: Final = {
 
 
 class Figures(NamedTuple):
-    """What was read at one time."""
+    """Figures that were read at the same time."""
 
     boxes: int
     open_alerts: dict[tuple[str, ...], float]

@@ -1,6 +1,6 @@
 """The listener for monitoring: `GET /metrics`, `GET /health/live`, `GET /health/ready`.
 
-It has no sign-in and no TLS, and answers on the configured address alone. `Host` must be an IP address, `localhost`
+It has no sign-in and no TLS, and listens only on the configured address. `Host` must be an IP address, `localhost`
 or a configured name, so that a page of another site whose name is made to resolve to this server (DNS rebinding)
 reads nothing.
 """
@@ -53,7 +53,7 @@ def make_monitoring(
 
 
 async def _problem(problem: Probe[str]) -> str:
-    """Return why the data center is not ready; the reason of a database error is in the log alone."""
+    """Return why the data center is not ready; the reason of a database error is only logged."""
     try:
         return await problem.result()
     except NoAnswerError as error:
@@ -71,7 +71,7 @@ async def _read(figures: Probe[Figures]) -> None:
 
 
 def is_host(host: str, names: Collection[str]) -> bool:
-    """Return whether a header `Host` has an IP address, `localhost` or one of the names, or is missing (HTTP/1.0)."""
+    """Return whether the `Host` header is an IP address, `localhost`, one of the names, or missing (HTTP/1.0)."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
     if name in ("", "localhost") or name in names:
         return True

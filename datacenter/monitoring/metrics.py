@@ -1,4 +1,4 @@
-"""The metrics of the data center's program, in a registry of its own.
+"""The metrics of the data center's program, in a separate registry.
 
 Counters and histograms count what this process did. The gauges of the database (`datacenter.monitoring.figures`) and
 of limits are read when they are asked for. Labels have few values: words of the program, routes of its tables, names
@@ -33,7 +33,7 @@ Families = Callable[[], Iterable[Metric]]
 
 
 class Metrics:
-    """What this process counts; `registry` has all of it."""
+    """The metrics of this process; `registry` contains them."""
 
     def __init__(self) -> None:
         self.registry: CollectorRegistry = _WithoutCreationTimes()

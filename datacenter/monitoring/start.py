@@ -25,7 +25,7 @@ from wire.http.connection import Server, serve
 from wire.process.bounds import Bounds
 
 FIGURES_SECONDS: Final = 10.0
-"""Scrapes within this time get the same figures of the database."""
+"""Time for which the figures of the database are cached for scrapes."""
 READY_SECONDS: Final = 1.0
 CONNECTIONS_MAX: Final = 32
 

@@ -1,4 +1,4 @@
-"""Sends one message with Apprise: a program, which can be ended at a time limit and has an HTTP proxy of its own.
+"""Sends one message with Apprise: a program, which can be ended at a time limit and has its own HTTP proxy setting.
 
 It reads a `Task` in JSON from its standard input, so that the URL, which may contain a password, is in no list of
 processes. Exit status: 0 sent, 1 not sent.

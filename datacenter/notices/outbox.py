@@ -48,12 +48,12 @@ ROUTED_MAX: Final = 500
 GROUP_MAX: Final = 50
 """Notices in one message."""
 LEASE_MS: Final = 120_000
-"""Longer than any attempt takes; after it, another process takes over."""
+"""Duration of the lease on a notice, longer than any attempt; after it, another process takes over."""
 RETRY_MS_MIN: Final = 30_000
 RETRY_MS_MAX: Final = 3_600_000
 GIVE_UP_MS: Final = 86_400_000
 GIVE_UP_ATTEMPTS: Final = 10
-"""A notice that could not be sent for so long, and so often, is given up."""
+"""A notice is abandoned after GIVE_UP_MS and GIVE_UP_ATTEMPTS unsuccessful attempts."""
 PROBLEM_CHARACTERS_MAX: Final = 200
 _D: Final = deliveries.c
 _T: Final = notice_targets.c

@@ -6,7 +6,7 @@ apprise = "mailtos://user:password@mail.example.com?to=on-call@example.com"     
 severities = ["critical", "error"]  # optional filters: all by default
 regions = ["north"]
 models = ["chemistry-analyzer"]
-interval_s = 60                     # optional: least time between two messages; what comes meanwhile is grouped
+interval_s = 60                     # optional: least time between two messages; notices in between are grouped
 
 [[target]]
 name = "alertmanager"

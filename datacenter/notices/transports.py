@@ -18,7 +18,7 @@ from datacenter.notices.targets import NoticeTarget
 
 ATTEMPT_SECONDS_MAX: Final = 30.0
 FIRING_MS: Final = 7 * 86_400_000
-"""An Alertmanager resolves an alert after this time without an update of it."""
+"""Time without an update after which an Alertmanager resolves an alert."""
 API_PATH: Final = "/api/v2/alerts"
 _NOT_REPEATED: Final = range(400, 500)
 _BUSY: Final = (408, 429)

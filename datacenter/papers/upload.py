@@ -12,9 +12,9 @@ EVIDENCE: Final = "evidence.json"
 PAPERS: Final = "papers.json"
 FILES_MAX: Final = 40
 BYTES_MAX: Final = 64 * 1024 * 1024
-"""Of all files of an archive together, unpacked."""
+"""Maximum total size of an archive's unpacked files."""
 _EXTRA: Final = frozenset({"papers.schema.json", "data-flow.svg", "data-flow.pdf"})
-"""What papers have beside papers.json and a PDF for each document."""
+"""Files of papers in addition to papers.json and a PDF for each document."""
 _ZIP: Final = b"PK\x03\x04"
 _RIGHT: Final = (
     "send papers.zip of a folder of `rap trust papers`, or the evidence of the box by `rap trust evidence`"

@@ -46,7 +46,7 @@ class WrongRolloutError(RolloutRefusedError):
 
 @dataclass(frozen=True)
 class RolloutDesk:
-    """What staff do with rollouts. All methods raise StoreError."""
+    """Actions of staff on rollouts. All methods raise StoreError."""
 
     store: Store
     releases: ReleaseSet
@@ -92,7 +92,7 @@ class RolloutDesk:
         return self.read(int(number))
 
     def approve(self, staff: str, number: int, now_ms: int) -> RolloutRow:
-        """Approve a rollout of somebody else, and start it. Raises: RolloutRefusedError."""
+        """Approve a rollout that another person requested, and start it. Raises: RolloutRefusedError."""
         row = self.seen(staff, number, now_ms)
         change = _change(row)
         try:

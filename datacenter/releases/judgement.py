@@ -1,4 +1,4 @@
-"""Judges a running rollout by the figures of its waves: whether it stops, waits, goes on, or is done."""
+"""Judges a running rollout by the figures of its waves: whether it stops, waits, continues, or is done."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WaveFigures(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What is to be done, and why."""
+    """The next step of a rollout, and its reason."""
 
     verdict: Verdict
     reason: str = ""

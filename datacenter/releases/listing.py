@@ -124,7 +124,7 @@ def read_waves(store: Store, row: RolloutRow, now_ms: int) -> list[WaveRow]:
 def expected_ends(
     row: RolloutRow, figures: Sequence[WaveFigures], lasts_ms: int | None, now_ms: int
 ) -> list[int | None]:
-    """Return when each wave is expected to be complete; of one that is over, when its last order ended.
+    """Return when each wave is expected to be complete; of a finished one, when its last order ended.
 
     `lasts_ms` is the mean time from order to commitment so far; without one, the time that boxes have for it counts.
     """

@@ -1,4 +1,4 @@
-"""The orders of boxes: what a box says of itself, which order it has, and whether it must be told."""
+"""The orders of boxes: the state that a box reports, the order it has, and whether it must be notified."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FORGET: Final = delete(box_releases).where(_B.box == bindparam("of_box"))
 
 
 class RunningRelease(NamedTuple):
-    """What a box has told of itself."""
+    """The state that a box has reported."""
 
     running: int
     data: int
@@ -43,7 +43,7 @@ class RunningRelease(NamedTuple):
 def exchange_order(
     store: Store, releases: ReleaseSet, box: str, state: UpdateState, now_ms: int
 ) -> UpdateOrder | None:
-    """Keep what a box tells of itself, and return its order; None if it is not an authorized box.
+    """Store the state that a box reports, and return its order; None if it is not an authorized box.
 
     Raises: StoreError.
     """
@@ -79,7 +79,7 @@ def exchange_order(
 
 
 def find_boxes_to_tell(store: Store) -> set[str]:
-    """Return the boxes that have to ask: those that follow another order than theirs, or were told another one.
+    """Return the boxes that must fetch their order: those that follow another order, or were notified of another one.
 
     Raises: StoreError.
     """

@@ -10,7 +10,7 @@ answer_hours = 72                   # optional: a box that has not reported the 
 failures_percent = 5                # optional: more of a wave's boxes stop the rollout; 0: the first failure does
 failures_max = 20                   # optional: more failures in total stop the rollout
 may_fetch_slot = false              # optional: whether a box may fetch a whole slot if no delta fits
-not_before = 2026-12-01T06:00:00Z   # optional: nobody is ordered earlier
+not_before = 2026-12-01T06:00:00Z   # optional: no box gets an order earlier
 
 [restart]                           # optional: when boxes restart, by the time zone of their site; default: any time
 begins = "22:00"
@@ -123,7 +123,7 @@ class Plan(Table, frozen=True):
         return self.observe_hours * HOUR_MS
 
     def wave_sizes(self, boxes: int) -> list[int]:
-        """Return how many of so many boxes are in each wave; a percentage that is no whole number is rounded up."""
+        """Return the number of boxes in each wave, from the total number of boxes; fractions are rounded up."""
         ends = [-(-boxes * percent // 100) for percent in self.waves]
         return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 

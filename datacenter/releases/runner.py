@@ -108,7 +108,7 @@ def _advance(connection: Connection, releases: ReleaseSet, number: int, now_ms: 
 
 
 def _stop_if_judged(connection: Connection, number: int, judged: Judgement, now_ms: int) -> bool:
-    """Stop a rollout whose boxes fail; return whether it is stopped. A paused one has boxes that go on, too."""
+    """Stop a rollout whose boxes fail; return whether it is stopped. Boxes of a paused one continue, too."""
     if judged.verdict == "stop":
         _change(connection, number, "stop", judged.reason, now_ms)
     return judged.verdict == "stop"

@@ -52,7 +52,7 @@ class ReleaseService:
         return box in self._to_tell
 
     async def answer_state(self, request: Request, box: str) -> Response:
-        """Answer a box that tells its state and asks for its order."""
+        """Handle the request of a box that reports its state and fetches its order."""
         if request.method != "POST":
             return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
         try:

@@ -23,9 +23,9 @@ TRANSITIONS: Final[dict[RolloutEvent, dict[RolloutState, RolloutState]]] = {
 }
 """For each event the state that follows. In a state that is not listed, the event is refused.
 
-`start` is by a second person, `stop` and `finish` by the data center. A paused rollout orders nobody else; its boxes
-go on, and stop it if they fail. A stopped or withdrawn one takes back the orders that have not ended. It is not
-resumed: a new rollout has a new approval.
+`start` is by a second person, `stop` and `finish` by the data center. A paused rollout gives no further orders; its
+boxes continue, and stop it if they fail. A stopped or withdrawn one takes back the orders that have not ended. It is
+not resumed: a new rollout has a new approval.
 """
 TAKES_BACK: Final[frozenset[RolloutState]] = frozenset({"stopped", "withdrawn"})
 """States whose orders are taken back."""
@@ -43,7 +43,7 @@ class RolloutEventError(Exception):
 
 
 class Progress(NamedTuple):
-    """What is known of a box in a rollout."""
+    """The state of a box in a rollout."""
 
     is_ordered: bool
     step: UpdateWord | None = None
@@ -57,7 +57,7 @@ class Progress(NamedTuple):
         if not self.is_ordered:
             return "withdrawn" if self.ending == "withdrawn" else "waiting"
         if self.ending == "withdrawn" and self.step not in ("committed", "returned"):
-            return "withdrawn"  # the box may say that it failed: it was told to end
+            return "withdrawn"  # the box may report a failure: it was ordered to stop
         if self.step is not None and RANKS[self.step] >= LAST_RANK_MIN:
             return self.step
         return self.ending or self.step or "ordered"

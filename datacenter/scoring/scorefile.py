@@ -1,4 +1,4 @@
-"""The file of scores beside the triggers, `scores.toml`: no trigger goes live without its score.
+"""The file of scores next to the triggers, `scores.toml`: no trigger goes live without its score.
 
 `rap trigger test --write` writes it. A score is that of a fingerprint: it is void once anything changes that the
 trigger decides or names. The file contains no dates: the same test writes the same file.
@@ -35,7 +35,7 @@ SCORES: Final = "scores.toml"
 
 
 class Demands(Table, frozen=True):
-    """What a set must reach; None for no demand. docs/design/trigger-scores.md defines the figures."""
+    """The required scores of a set; None: not required. docs/design/trigger-scores.md defines the figures."""
 
     recall: float | None = None
     lead_share: float | None = None

@@ -1,4 +1,4 @@
-"""Adds up what alerts were worth, for a trigger or a set of triggers, and computes its figures.
+"""Counts correct, false and missed alerts of a trigger or a set of triggers, and computes its score.
 
 Tallies of different instruments can be added, so that back-tests can be divided among processes.
 """
@@ -20,7 +20,7 @@ HOUR_MS: Final = 3_600_000
 
 
 class Failure(Struct, frozen=True):
-    """A failure that could be predicted: what could be gained at most, and what was."""
+    """A predictable failure, with the possible and the actual lead time."""
 
     possible_ms: int
     """The time from the beginning of the degradation to the failure."""
@@ -29,10 +29,10 @@ class Failure(Struct, frozen=True):
 
 
 class Tally(Struct):
-    """What alerts of a trigger, or of a set, were worth on many instruments."""
+    """Counts of the alerts of a trigger or a set, over many instruments."""
 
     instrument_ms: int = 0
-    """The time that was evaluated, added up over the instruments."""
+    """Total evaluated time of all instruments."""
     failures: list[Failure] = field(default_factory=list)
     right: int = 0
     false_stable: int = 0
@@ -65,28 +65,28 @@ class Tally(Struct):
 
 
 class Score(Struct, frozen=True, omit_defaults=True):
-    """The figures of a trigger or a set; None if there is nothing that they could be computed from."""
+    """The score of a trigger or a set; figures that are undefined are None."""
 
     instrument_years: float
     failures: int = 0
     recall: float | None = None
     """The share of the predictable failures that were predicted."""
     recall_by_chance: float | None = None
-    """The recall of as many alerts at random times."""
+    """The recall of the same number of alerts at random times."""
     precision: float | None = None
     """The share of right alerts among the right and the false ones."""
     lead_h: float | None = None
-    """Hours from the first alert to the failure, median; a missed failure counts as 0."""
+    """Median hours from the first alert to the failure; a missed failure counts as 0."""
     lead_share: float | None = None
-    """The same as a share of the time from the beginning of the degradation to the failure."""
+    """Median share of the time from the beginning of the degradation to the failure."""
     false_per_year: float = 0.0
-    """False alarms an instrument-year."""
+    """False alarms per instrument-year."""
     false_stable_per_year: float = 0.0
-    """Those of them about degradations that never lead to a failure."""
+    """False alarms, per instrument-year, about degradations that never lead to a failure."""
     parts_right: float | None = None
-    """The share of right ones among the parts that right alerts name."""
+    """The share of correct parts among the parts that right alerts name."""
     notices_per_year: float = 0.0
-    """Alerts an instrument-year of triggers without parts."""
+    """Alerts of triggers without parts, per instrument-year."""
 
 
 def tally(
@@ -96,7 +96,7 @@ def tally(
     instrument_ms: int,
     parts: dict[str, list[str]],
 ) -> Tally:
-    """The tally of one instrument. `tables` are its triggers, `parts` the parts that each names."""
+    """Return the tally of one instrument. `tables` are its triggers, `parts` the parts that each names."""
     found = Tally(instrument_ms)
     covered = {(table.component, part) for table in tables for part in table.parts}
     right: dict[Degradation, int] = {}
@@ -124,7 +124,7 @@ def tally(
 
 
 def score(found: Tally) -> Score:
-    """The figures of a tally."""
+    """Return the score of a tally."""
     failures, alerts = found.failures, found.right + found.false
     years = found.years
     return Score(
@@ -147,7 +147,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def _by_chance(found: Tally) -> float | None:
-    """The expected recall of a Poisson process with as many alerts."""
+    """Return the expected recall of a Poisson process with the same rate of alerts."""
     if not found.failures:
         return None
     rate = (found.right + found.false) / found.instrument_ms

@@ -23,7 +23,7 @@ _NO_KEY: Final = generate_private_key(SECP256R1()).public_key()
 
 
 class Wanted(NamedTuple):
-    """What a staff member asks for."""
+    """The request of a staff member."""
 
     staff: str
     role: str
@@ -154,7 +154,7 @@ class SessionDesk:
             await found.event(Event.STAFF_ENDS, Actor.DATA_CENTER)
 
     async def check_permissions(self) -> None:
-        """End the sessions that the policies or the training do not permit any more."""
+        """End the sessions that the policies or the training no longer permit."""
         for session in self.sessions:
             if not session.is_over:
                 await session.check_permission()

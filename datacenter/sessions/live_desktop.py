@@ -24,11 +24,11 @@ from wire.session.table import Actor, Event
 
 FLUSH_SECONDS: Final = 1.0
 FIRST_VIEWER_SECONDS: Final = 60.0
-"""A session that nobody looks at ends after this time."""
+"""Time after which a session without a viewer ends."""
 VIEWER_SECONDS: Final = 3.0
-"""The session ends when the requester's last viewer has been gone for so long; a page that is loaded again is not."""
+"""Time after the requester's last viewer disconnects until the session ends; reloading the page takes less."""
 RATE_SECONDS: Final = 5
-"""The rate is that of the last seconds."""
+"""Period over which the rate is averaged, in s."""
 _TCP_INFO_RTT: Final = struct.Struct("=68xI")
 """The smoothed round-trip time in microseconds in `struct tcp_info` of Linux."""
 
@@ -37,7 +37,7 @@ class LiveDesktop:
     """The desktop of one session; `run` it once, when the session is open."""
 
     def __init__(self, session: DeskSession, recording: FileRecording, *, needs_second: bool = False) -> None:
-        """With `needs_second`, a person alone sees and operates nothing."""
+        """With `needs_second`, the desktop is shown and operated only with two viewers."""
         self.session, self._recording, self.needs_second = session, recording, needs_second
         self._shown: asyncio.Future[ShownDesktop] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
@@ -63,7 +63,7 @@ class LiveDesktop:
 
     @property
     def awaits_second(self) -> bool:
-        """Whether nobody sees anything until a second person watches."""
+        """Whether the desktop is hidden until a second person watches."""
         return self.needs_second and len(self._viewers) < PEOPLE_MIN
 
     async def shown(self) -> ShownDesktop:
@@ -110,7 +110,7 @@ class LiveDesktop:
             yield
         finally:
             self._viewers[staff] -= 1
-            self._viewers += Counter()  # drops those who are gone
+            self._viewers += Counter()  # removes disconnected viewers
             await self._count_people()
             if staff == self.session.offer.staff and staff not in self._viewers and not self.ended.is_set():
                 self._wait_for_viewer(VIEWER_SECONDS)

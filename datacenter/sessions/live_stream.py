@@ -19,7 +19,7 @@ CONNECTIONS_MAX: Final = 4
 CHUNK_BYTES_MAX: Final = 16 * 1024
 FLUSH_SECONDS: Final = 1.0
 UNUSED_SECONDS: Final = 60.0
-"""A session without a connection ends after this time; programs connect again after a change of settings."""
+"""Time after which a session without a connection ends; programs reconnect after a change of settings."""
 FROM_INSTRUMENT, TO_INSTRUMENT = 0, 1
 """The first byte of a recorded message; the second is the number of the connection."""
 

@@ -21,7 +21,7 @@ _RECORDING: Final = "recording"
 
 @dataclass(frozen=True)
 class RecordingHead:
-    """What the data center has signed."""
+    """The content that the data center has signed."""
 
     session: bytes
     chain: bytes

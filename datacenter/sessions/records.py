@@ -14,7 +14,7 @@ _S: Final = remote_sessions.c
 
 
 class SessionProgress(NamedTuple):
-    """What a row says of the life of a session."""
+    """The life of a session according to its row."""
 
     session: str
     """The identifier in hexadecimal digits."""
@@ -25,7 +25,7 @@ class SessionProgress(NamedTuple):
 def save_progress(store: Store, progress: SessionProgress, now_ms: int) -> None:
     """Enter the state of a session; committed on return. Raises: StoreError.
 
-    A session that has ended stays so; only its cause can be entered again, when the box says why.
+    A session that has ended stays so; only its cause can be changed, when the box reports the reason.
     """
     session, state, cause = progress
     values: dict[str, object] = {"state": state, "cause": cause}

@@ -58,11 +58,12 @@ RECORDINGS: Final = "recordings"
 CHECK_SECONDS: Final = 0.5
 """Interval at which open sessions are decided again, besides each change of staff and policies."""
 TOKEN_SECONDS_MAX: Final = 2.0
-"""A database that does not respond delays the other decisions by so much."""
+"""Time limit of a database query about a token; an unresponsive database delays the other decisions by at most
+this."""
 DELETE_SECONDS: Final = 3600.0
 DAY_MS: Final = 86_400_000
 END_SECONDS_MAX: Final = 5.0
-"""At the end of the program, sessions have this time to end."""
+"""Time for ending sessions when the program stops."""
 _log: Final = logging.getLogger(__name__)
 
 MakeEndpoint = Callable[[Offer, EllipticCurvePrivateKey], TunnelEndpoint]
@@ -82,8 +83,8 @@ class RemoteSessions:
         make_endpoint: MakeEndpoint,
         four_eyes: Collection[str] = (),
     ) -> None:
-        """`boxes` are authorized. `writer` is the thread that writes to the store. At the sites `four_eyes`, a person
-        alone sees no desktop.
+        """`boxes` are authorized. `writer` is the thread that writes to the store. At the sites `four_eyes`, a
+        desktop is shown only to two people.
 
         Raises: SettingsError for an unusable audit file; StoreError; OSError.
         """
@@ -178,7 +179,7 @@ class RemoteSessions:
         return self._streams.get(session)
 
     def needs_second(self, site: str) -> bool:
-        """Whether a person alone sees no desktop of this site."""
+        """Whether desktops of this site are shown only to two people."""
         return site in self._four_eyes
 
     def has_recording(self, row: SessionRow) -> bool:
@@ -202,7 +203,7 @@ class RemoteSessions:
             return read_recording(file, head.chain)
 
     def start(self, wanted: Wanted, requester: Requester) -> None:
-        """Ask for a session with the identifier of `wanted`, whose row is in the store."""
+        """Request the session with the identifier of `wanted`, whose row is in the store."""
         assert wanted.id is not None, "the row has it"
         self._rights.add(wanted.id, requester)
         self._loop.call_soon_threadsafe(self._begin, self._request(wanted.id, wanted))
@@ -257,7 +258,7 @@ class RemoteSessions:
             )
 
     async def _check(self) -> None:
-        """End sessions that are not permitted any more, until cancelled."""
+        """End sessions that are no longer permitted, until cancelled."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_SECONDS):
@@ -360,7 +361,7 @@ class RemoteSessions:
         return recording_path(self._recordings, bytes.fromhex(row.id))
 
     def _save_head(self, session: DeskSession) -> None:
-        """Sign the head of a complete recording, and keep it beside the file and in the row. Raises: StoreError."""
+        """Sign the head of a complete recording, and store it next to the file and in the row. Raises: StoreError."""
         head = sign_recording(RecordingHead(session.id, session.recorded), self._key)
         try:
             head_path(recording_path(self._recordings, session.id)).write_bytes(head)

@@ -1,7 +1,7 @@
 """Requesting, listing, ending and annotating remote sessions by staff, within their rights.
 
-Every decision is recorded. A request with a key that the same person has used is a repetition, and
-returns the session of the first one.
+Every decision is recorded. A request with a key that the same person has used before returns the session of the first
+request.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SessionConflictError(SessionRefusedError):
 
 
 class Caller(NamedTuple):
-    """Who acts, for which purpose; `present` returns the person with the rights at a later time."""
+    """The acting person and the purpose; `present` returns the person with the current rights at a later time."""
 
     staff: str
     purpose: Purpose
@@ -75,7 +75,7 @@ class Caller(NamedTuple):
 
 
 class SessionOrder(NamedTuple):
-    """What is requested. `key` is the caller's name of the request: a second one with the same key has no effect.
+    """The requested session. `key` is an idempotency key: a second request with the same key has no effect.
 
     `port` is 0 for the port that the box has reported.
     """
@@ -90,7 +90,7 @@ class SessionOrder(NamedTuple):
 
 @dataclass(frozen=True)
 class SessionRequests:
-    """What staff do with remote sessions. `remote` is None if they are not configured. All raise StoreError."""
+    """Actions of staff on remote sessions. `remote` is None if they are not configured. All raise StoreError."""
 
     store: Store
     access: AccessDecider
@@ -158,7 +158,7 @@ class SessionRequests:
         return found.port or 0 if found is not None else 0
 
     def end(self, caller: Caller, session: str, now_ms: int) -> SessionRow:
-        """End a session, or withdraw its request; one that has ended is left. Raises: SessionRefusedError."""
+        """End a session or withdraw its request; no effect if it has ended. Raises: SessionRefusedError."""
         row = self._seen(caller, session, now_ms)
         self._require(caller, "end-session", row, now_ms)
         if self.remote is not None and row.is_live:
@@ -202,7 +202,7 @@ class SessionRequests:
         return row
 
     def code(self, caller: Caller, row: SessionRow) -> str:
-        """Return the code that the requester tells by telephone; empty for others, and once it is of no use."""
+        """Return the code for the person at the instrument; "" for other staff, and once it is no longer needed."""
         found = self.remote.find(bytes.fromhex(row.id)) if self.remote is not None else None
         is_waiting = found is not None and found.state in (SessionState.REQUESTED, SessionState.OFFERED)
         return found.code if found is not None and is_waiting and row.staff == caller.staff else ""
@@ -224,7 +224,7 @@ class SessionRequests:
         return self.may(own, "replay-session", row.resource, now_ms)
 
     def require_watch(self, caller: Caller, instrument: Resource, now_ms: int) -> None:
-        """Require the right to watch the session of somebody else; recorded. Raises: SessionRefusedError."""
+        """Require the right to watch another person's session; recorded. Raises: SessionRefusedError."""
         decision = self._decide(caller, ACTIONS[SessionMode.VIEW], instrument, now_ms)
         if not decision.permitted:
             raise SessionRefusedError(decision.reason)
@@ -274,7 +274,7 @@ class SessionRequests:
 
 
 def replay_purpose(row: SessionRow, staff: str) -> Purpose:
-    """Return the purpose for which a person replays a recording: one's own for service, others' for an audit."""
+    """Return the purpose of a replay: "service" for a recording of the person's own session, else "audit"."""
     return "service" if row.staff == staff else "audit"
 
 
@@ -293,11 +293,11 @@ def _check_raw(mode: SessionMode, *, needs_second: bool) -> None:
     """Check a request for a raw TCP service. Raises: SessionRefusedError."""
     if mode is not SessionMode.CONTROL:
         raise WrongSessionError(
-            "the desktop of this model is a raw TCP service, in which nothing can be forbidden: request `control`"
+            "the desktop of this model is a raw TCP service, which cannot be view-only: request `control`"
         )
     if needs_second:
         raise SessionConflictError(
-            "two people must look at desktops of this site, and nobody else can look at a raw TCP service"
+            "desktops of this site require two viewers, and a raw TCP service has only one"
         )
 
 

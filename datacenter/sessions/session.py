@@ -70,7 +70,7 @@ class DeskSession(SessionExecutor):
 
     @property
     def code(self) -> str:
-        """What staff tell the person at the instrument by telephone."""
+        """The code that staff give to the person at the instrument by telephone."""
         return code_of(self.signed.hash)
 
     @property
@@ -111,7 +111,7 @@ class DeskSession(SessionExecutor):
         await self.event(Event.OPEN_REQUESTED, Actor.DATA_CENTER)
 
     async def check_permission(self) -> None:
-        """End the session if the policies or the training do not permit it any more."""
+        """End the session if the policies or the training no longer permit it."""
         if not self._around.permits(self.offer):
             await self.event(Event.APPROVAL_WITHDRAWN, Actor.DATA_CENTER)
         elif not self._around.has_training(self.offer):

@@ -1,4 +1,4 @@
-"""What a session at the data center acts on; each part has a real and an emulated implementation."""
+"""The interfaces through which a session at the data center acts; each has a real and an emulated implementation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wire.session.messages import CertificateMessage, ToBox
 
 
 class Issued(NamedTuple):
-    """What a box needs to open the tunnel of one session, in PEM."""
+    """The credentials with which a box opens the tunnel of one session, in PEM."""
 
     certificate: str
     authority: str
@@ -26,7 +26,7 @@ class Issued(NamedTuple):
     tls_crypt: str
 
     def message(self, session: bytes) -> CertificateMessage:
-        """Return what the box is told."""
+        """Return the message for the box."""
         return CertificateMessage(session, _body(self.certificate), _body(self.tls_crypt))
 
 
@@ -46,7 +46,7 @@ class TunnelEndpoint(Protocol):
 
     @property
     def is_fenced(self) -> bool:
-        """Whether a firewall in force permits this port alone; before `start`, whether there can be one."""
+        """Whether a firewall in force permits only this port; before `start`, whether there can be one."""
         ...
 
     async def start(self, session_key: bytes, until: datetime) -> Issued:
@@ -65,7 +65,7 @@ class TunnelEndpoint(Protocol):
         ...
 
     async def stop(self) -> None:
-        """End the tunnel; no packet passes on return."""
+        """End the tunnel. On return, no packets pass."""
         ...
 
 
@@ -98,7 +98,7 @@ class Surroundings:
     monotonic_ns: Callable[[], int]
     audit: SessionAudit
     permits: Callable[[Offer], bool]
-    """Whether the access policies permit the session now, and nobody has withdrawn the approval."""
+    """Whether the access policies permit the session now, and the approval is not withdrawn."""
     has_training: Callable[[Offer], bool]
     """Whether the staff member's training for the instrument is valid now."""
     make_endpoint: Callable[[Offer, EllipticCurvePrivateKey], TunnelEndpoint]

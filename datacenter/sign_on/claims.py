@@ -1,8 +1,8 @@
 """Which member of the staff the claims of a verified ID token describe.
 
-What a claim is configured for comes from the claim alone; the rest is that of the staff directory, in which the
-person must then be. A person whom the directory has as not active is refused. The claims are read once, at the
-sign-on; the person is looked up at each request, so that a change of the directory concerns open sessions too.
+An attribute for which a claim is configured comes only from the claim; the rest is that of the staff directory, in
+which the person must then be. A person whom the directory has as not active is refused. The claims are read once, at
+the sign-on; the person is looked up at each request, so that a change of the directory concerns open sessions too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ClaimError(Exception):
 
 
 class ClaimedPerson(Struct, frozen=True):
-    """What the claims say of a person; None is what the staff directory says."""
+    """The attributes of a person in the claims; None stands for the value of the staff directory."""
 
     staff: str
     name: str

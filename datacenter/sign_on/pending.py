@@ -1,4 +1,4 @@
-"""Sign-ons that browsers have begun, each in a cookie of its browser alone.
+"""Sign-ons that browsers have begun, each stored only in a cookie of its browser.
 
 State, nonce and verifier are derived from a secret in the cookie, together with the time and the target. Therefore
 any process of the data center can finish a sign-on, also after a restart, and requests of people who have not signed

@@ -23,13 +23,15 @@ from joserfc.jwk import KeySet
 from datacenter.sign_on.settings import Oidc, url_problem
 
 ALGORITHMS: Final = ("RS256", "PS256", "ES256", "RS384", "PS384", "ES384", "RS512", "PS512", "ES512")
-"""Of ID tokens: asymmetric signatures that FIPS 186-5 approves; neither `none` nor a shared secret."""
+"""Accepted algorithms of ID tokens: asymmetric signatures that FIPS 186-5 approves; neither `none` nor a shared
+secret."""
 KEY_TYPES: Final = ("RSA", "EC")
 SKEW_SECONDS: Final = 60
-"""Clocks of the provider and of this machine may differ by so much."""
+"""Maximum difference between the clocks of the provider and of this machine."""
 METADATA_SECONDS: Final = 3600.0
 KEYS_SECONDS_MIN: Final = 30.0
-"""Unknown keys are looked up at most so often: tokens with invented key names must not become requests."""
+"""Minimum interval of look-ups of unknown keys, so that tokens with invented key names do not cause a request
+each."""
 TIMEOUT_SECONDS: Final = 10.0
 BYTES_MAX: Final = 256 * 1024
 SCOPES: Final = "openid profile email"
@@ -51,7 +53,7 @@ class TokenError(Exception):
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """What is used of the provider's metadata."""
+    """The used members of the provider's metadata."""
 
     issuer: str
     authorization_endpoint: str

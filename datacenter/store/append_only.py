@@ -1,4 +1,4 @@
-"""Database triggers that make the audit log append-only, as long as nobody drops them.
+"""Database triggers that make the audit log append-only, unless they are dropped.
 
 They stop errors of programs and accidental statements. An administrator of the database can remove them; the hash
 chain of `datacenter.audit.chain` shows such a change.

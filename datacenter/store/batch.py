@@ -119,13 +119,13 @@ class _Coverage:
         ]
 
     def has_room(self, keys: Iterable[Key]) -> bool:
-        """Whether none of these lives has so many holes that each batch would become slow."""
+        """Return whether all of these epochs have few enough gaps for batches to be stored quickly."""
         return all(len(self.stored[key]) < RANGES_MAX for key in keys)
 
 
 @dataclass(frozen=True)
 class StoredBatches:
-    """What a transaction did with batches, by their places in the list."""
+    """The result of a transaction with batches, by their indices in the list."""
 
     received: Sequence[Received]
     counts: dict[int, int]
@@ -220,7 +220,7 @@ def _take_due(statements: Statements, cursor: Any, accepted: Sequence[Received])
 
 
 def _command_reports(one: Received) -> Iterator[CommandReport]:
-    """What a batch reports about commands."""
+    """The batch's reports about commands."""
     for record in one.batch.records:
         body = record.entry.body
         if isinstance(body, (CommandStep, CommandResult)):
@@ -229,7 +229,7 @@ def _command_reports(one: Received) -> Iterator[CommandReport]:
 
 
 def _update_reports(one: Received) -> Iterator[UpdateReport]:
-    """What a batch reports about updates."""
+    """The batch's reports about updates."""
     for record in one.batch.records:
         if isinstance(record.entry.body, UpdateStep):
             yield UpdateReport(one.box, one.at_ms, record.entry.body)

@@ -46,7 +46,7 @@ class AuditRecord(NamedTuple):
     stored_at_ms: int
     kind: str
     text: str
-    """What is searched: the event with port and value, or the line of a log."""
+    """The searched text: the event with port and value, or the line of a log."""
     line: bytes | None
     """Identifies a line of a log by its file, its place and its content."""
     is_repeated: int
@@ -113,9 +113,7 @@ def store_audit(database: Database, cursor: Any, box: str, batch: Batch, now_ms:
         return
     chain = _chain(database, cursor, box, batch.epoch)
     rows = [make_record(box, batch.epoch, seq, now_ms, entry) for seq, entry in linked]
-    if any(
-        row.number <= chain.number for row in rows
-    ):  # sent again; retention may have removed some meanwhile
+    if any(row.number <= chain.number for row in rows):  # sent again; retention may have removed some since
         [(removed,)] = database.select(cursor, _REMOVED, (box, batch.epoch))
         rows = [row for row in rows if row.number > removed]
     problems = list(_replaced(database, cursor, [row for row in rows if row.number <= chain.last]))

@@ -27,7 +27,7 @@ from datacenter.store.schema import (
 from datacenter.store.shards import Shard, ShardedStore
 
 REPORTS: Final = (records, chunks, coverage, box_audit, box_audit_problems, box_chains)
-"""The tables whose rows of a box are in the box's shard alone."""
+"""The tables whose rows of a box are only in the box's shard."""
 _OTHERS: Final = text(
     "SELECT pid, usename, application_name FROM pg_stat_activity WHERE datname = current_database()"
     " AND backend_type = 'client backend' AND application_name <> :own ORDER BY pid"

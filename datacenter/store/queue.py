@@ -52,7 +52,7 @@ class _Waiting:
 
 
 class IngestQueue(Protocol):
-    """What the ingest gives batches to: a `StoreQueue`, or several."""
+    """The receiver of the ingest's batches: a `StoreQueue`, or several."""
 
     def filling(self) -> tuple[int, int]:
         """Return the number of records that wait or are being stored, and its limit."""

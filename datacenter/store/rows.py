@@ -72,7 +72,7 @@ def make_rows(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[i
         entry = record.entry
         body = entry.body
         if isinstance(body, LogLine):
-            continue  # in `box_audit` alone
+            continue  # only in `box_audit`
         if isinstance(body, Status):
             block = entry.instrument, entry.run, sequence // BLOCK_SPAN
             sequences, bodies = statuses.get(block) or statuses.setdefault(block, ([], []))

@@ -260,7 +260,9 @@ records = Table(
     Column("box", Text, primary_key=True),
     Column("epoch", BigInteger, primary_key=True),
     Column("sequence", BigInteger, primary_key=True),
-    Column("stored_at_ms", BigInteger, primary_key=True),  # PostgreSQL wants the partition in the key
+    Column(
+        "stored_at_ms", BigInteger, primary_key=True
+    ),  # PostgreSQL requires the partition column in the key
     Column("instrument", Text, nullable=False),
     Column("run", BigInteger, nullable=False),
     Column("number", BigInteger),
@@ -503,7 +505,9 @@ box_releases = Table(
     "box_releases",
     metadata,
     Column("box", Text, primary_key=True),
-    Column("running", BigInteger, nullable=False),  # number of the release, as the box told it; 0 if unknown
+    Column(
+        "running", BigInteger, nullable=False
+    ),  # number of the release, as the box reported it; 0 if unknown
     Column("data", BigInteger, nullable=False),  # the same of the latest release of kind "data"
     Column("slot_sha256", Text, nullable=False),
     Column("other_sha256", Text, nullable=False),

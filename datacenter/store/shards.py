@@ -49,7 +49,7 @@ class Shard(Store):
     def __init__(self, name: str, url: str, main: ShardedStore) -> None:
         self.name, self._main = name, main
         self._commands = main.make_writer()
-        """Writes to the main database, for this shard alone."""
+        """Writes to the main database, only for this shard."""
         self._is_open = False
         self._opening = Lock()
         super().__init__(url)

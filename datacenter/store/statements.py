@@ -79,7 +79,7 @@ class CommandRow(NamedTuple):
 
 
 class CommandReport(NamedTuple):
-    """What a box reports about a command; `instrument` is empty if the box itself does."""
+    """A box's report about a command; `instrument` is empty if the box itself executes it."""
 
     outcome: str
     at_ms: int
@@ -97,7 +97,7 @@ class UpdateReport(NamedTuple):
 
 
 class Statements(Database, Protocol):
-    """What a transaction that stores batches executes with the driver's cursor."""
+    """The statements of a transaction that stores batches, for the driver's cursor."""
 
     def lock(self, cursor: Any, boxes: Collection[str]) -> set[str]:
         """Return the boxes that may send; until the end of the transaction no other one stores batches of them."""

@@ -49,7 +49,7 @@ _STATEMENTS: Final[dict[str, Callable[[], Statements]]] = {
     "pysqlite": SqliteStatements,
     "psycopg": PostgresStatements,
 }
-"""By the driver in the URL."""
+"""Statements by the driver in the URL."""
 CONNECT_SECONDS_MAX: Final = 10
 """Limit of the time to connect to PostgreSQL: a host that is down may not answer at all."""
 LOCK_SECONDS_MAX: Final = 15

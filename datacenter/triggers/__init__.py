@@ -6,8 +6,8 @@ A trigger is a TOML file (`triggerfile`) with a condition, for example
 
 `syntax` parses it, and `tree` checks it against the instrument's profile and reduces it to comparisons of *terms*. A
 term (`terms/`) is a number that is computed from the reports, as a small state machine over integers: the latest
-reading, an exponentially weighted mean, a count within a window. Its transition is Python source text with integers
-and conditional expressions alone, so that one definition serves three evaluators:
+reading, an exponentially weighted mean, a count within a window. Its transition is Python source text with only
+integers and conditional expressions, so that one definition serves three evaluators:
 
     machine   compiles it to instructions that a C program executes: for a report (`live`), or for the reports of many
               instruments (`columns`), for back-tests

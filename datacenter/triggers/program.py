@@ -85,7 +85,7 @@ class Program:
         return tuple(dict.fromkeys(terms(trigger.fires)))
 
     def steps(self) -> Iterator[BoundStep]:
-        """The steps of all terms; those that depend on time alone come before those with the same term's input."""
+        """The steps of all terms; those that depend only on time come before those with the same term's input."""
         for term in self.terms:
             places = self._places[term]
             for step in term.steps():

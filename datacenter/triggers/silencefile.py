@@ -1,14 +1,15 @@
-"""Silence triggers (TOML), in the folder of trigger files: alerts for what sends nothing. Unknown keys are errors.
+"""Silence triggers (TOML, in the folder of trigger files): alerts about instruments, boxes and sites that send
+nothing.
 
 of = "instrument"                   # or "box", or "site"
 model = "chemistry-analyzer"        # of the instruments; only with of = "instrument"
-silence = "30min"                   # how long nothing must have been received before the alert begins
+silence = "30min"                   # time without a received record after which the alert begins
 severity = "error"
 text = "The instrument sends no reports although its box is connected"
 silent_in_maintenance = true        # optional: no notice of an alert that begins in a window of maintenance
 
-A file with `of = "site"` makes one alert of the outage of a site, instead of one for each box and instrument: then
-`silence` is the time within which they must have sent their last reports.
+Unknown keys are errors. A file with `of = "site"` raises one alert for the outage of a site instead of one for each
+box and instrument; `silence` is then the time within which all of them must have sent their last reports.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class SilenceTable(Table, frozen=True):
 
 @dataclass(frozen=True)
 class SilenceTrigger:
-    """A checked silence trigger: an alert begins after `lasts_ms` without anything."""
+    """A checked silence trigger: an alert begins after `lasts_ms` without a record."""
 
     name: str
     table: SilenceTable
@@ -46,7 +47,7 @@ class SilenceTrigger:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that identify what the trigger decides, and not its texts."""
+        """16 hexadecimal digits that identify the trigger's decision; its texts are not included."""
         decides = "\n".join((self.table.of, self.table.model, self.table.silence))
         return sha256(decides.encode()).hexdigest()[:16]
 
@@ -62,7 +63,7 @@ def read_silence(file: Path) -> SilenceTrigger:
 
 
 def make_silence(name: str, table: SilenceTable) -> SilenceTrigger:
-    """The trigger of a table that has been checked."""
+    """Return the trigger of a checked table."""
     return SilenceTrigger(name, table, parse_duration_ms(table.silence))
 
 

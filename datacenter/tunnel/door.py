@@ -1,8 +1,8 @@
-"""Where the tunnels of all boxes arrive: one port, and a server of its own for each session.
+"""Accepts the tunnels of all boxes: one port, and a separate server for each session.
 
 The first packet of a client ends with its wrapped tls-crypt-v2 key, which the data center has made and given to one
-box for one session. A connection that does not begin with the key of a session that is expected gets no byte, reaches
-no OpenVPN, and is closed. A key is accepted once: after the end, a box needs a new grant.
+box for one session. A connection that does not begin with the key of an expected session is closed without a response
+and does not reach OpenVPN. A key is accepted once: after the end of the session, a box needs a new grant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wire.openvpn.splice import Side
 FIRST_BYTES_MAX: Final = 1500
 FIRST_SECONDS_MAX: Final = 30.0
 WAITING_MAX: Final = 64
-"""Connections that have not sent their first packet; the oldest is closed for a further one."""
+"""Maximum number of connections that have not sent their first packet; a further one closes the oldest."""
 _LENGTH_BYTES: Final = 2
 _CLIENT_RESET: Final = 10 << 3
 """P_CONTROL_HARD_RESET_CLIENT_V3 with key 0: the first packet of a client with a tls-crypt-v2 key."""
@@ -26,18 +26,17 @@ Connect = Callable[[asyncio.Protocol], Awaitable[object]]
 
 
 class Door:
-    """Passes connections on to the servers of their sessions; use `accept` as the protocol factory of a listening
-    socket."""
+    """Forwards connections to the servers of their sessions; `accept` is the protocol factory of the listener."""
 
     def __init__(self) -> None:
         self._expected: dict[bytes, Connect] = {}
         self._waiting: dict[_Arrival, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.refused = 0
-        """Connections without the key of a session that is expected."""
+        """Number of connections without the key of an expected session."""
 
     def expect(self, wrapped_key: bytes, connect: Connect) -> None:
-        """Pass on the next connection with this key."""
+        """Forward the next connection with this key."""
         self._expected[wrapped_key] = connect
 
     def forget(self, wrapped_key: bytes) -> None:
@@ -59,11 +58,11 @@ class Door:
         arrival.close()
 
     def left(self, arrival: _Arrival) -> None:
-        """The connection does not wait any more."""
+        """Note that a connection no longer waits for its first packet."""
         self._waiting.pop(arrival, None)
 
     def arrived(self, arrival: _Arrival, packet: bytes) -> None:
-        """Decide by the first packet."""
+        """Forward or refuse a connection according to its first packet."""
         key = next((key for key in self._expected if packet.endswith(key)), None)
         if key is None or packet[0] != _CLIENT_RESET:
             self.refuse(arrival)
@@ -84,7 +83,7 @@ class Door:
 
 
 class _Arrival(Side):
-    """A connection of which the first packet is awaited."""
+    """A connection whose first packet is awaited."""
 
     def __init__(self, door: Door) -> None:
         super().__init__(self._gone)

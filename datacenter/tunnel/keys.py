@@ -1,7 +1,7 @@
 """The keys and certificates of one session's tunnel. All are made for it, and none is used again.
 
-A certificate authority of its own for each session makes revocation unnecessary: what another session was given is
-of no use here, whatever its state. Its key is the one that the offer names.
+A separate certificate authority for each session makes revocation unnecessary: the credentials of another session are
+useless here, regardless of its state. Its key is the one that the offer names.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _KEY_BYTES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class TunnelKeys:
-    """What the server of a session needs, and what the box is given."""
+    """The keys of a session's server, and the credentials for the box."""
 
     session: str
     client_authority: str

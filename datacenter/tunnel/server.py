@@ -1,4 +1,4 @@
-"""The OpenVPN server of one session, in a network namespace of its own.
+"""The OpenVPN server of one session, in a separate network namespace.
 
 The namespace has the TUN device and the loopback interface, and no way out. A firewall in it permits connections to
 one port of one instrument, and nothing in the other direction. Whoever uses the session connects by a socket in this
@@ -27,9 +27,9 @@ START_SECONDS_MAX: Final = 30.0
 CONNECT_SECONDS: Final = (*(0.02,) * 20, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Between the attempts to connect, of which the earlier ones go on: a slow line answers late."""
 CONNECT_ONCE_SECONDS: Final = (15.0,)
-"""One attempt, for a service that must see no connection that is not used; TCP repeats its first packet."""
+"""A single attempt, for a service that must not see unused connections; TCP retransmits its SYN."""
 PROBE_SECONDS_MAX: Final = 1.0
-"""The firewall refuses a connection at once; without it, the attempt takes longer than this."""
+"""The firewall refuses a connection immediately; without the firewall, the attempt takes longer than this."""
 _LOOPBACK: Final = "127.0.0.1"
 _PORT: Final = 1194
 _DEVICE: Final = "tun0"
@@ -52,7 +52,7 @@ management-client-auth
 auth-user-pass-optional
 """
 PROGRAMS: Final = ("unshare", "ip", "nft", "openvpn")
-"""What a server is started with."""
+"""The programs that a server needs."""
 _IN_NAMESPACE: Final = 'ip link set lo up && nft "$0" && exec "$@"'
 
 
@@ -150,7 +150,7 @@ class TunnelServer:
                     late.close()
 
     async def stop(self) -> None:
-        """End the tunnel; no packet passes on return."""
+        """End the tunnel. On return, no packets pass."""
         await self._program.stop()
 
     async def _connect(self, protocol: asyncio.Protocol, host: str, port: int) -> None:
@@ -216,7 +216,7 @@ class TunnelServer:
         for waiting in (self._listens, self._up):
             if not waiting.done():
                 waiting.set_exception(failure)
-                waiting.exception()  # nobody may wait for it
+                waiting.exception()  # it may not be awaited
 
 
 def _rules(instrument: IPv4Address, port: int) -> str:

@@ -21,7 +21,7 @@ from wire.tls.certificates import CERTIFICATE_ERRORS
 
 DAYS: Final = 90
 BACKDATED: Final = timedelta(hours=1)
-"""A certificate is valid from this long before its issue, for devices whose clock is slow."""
+"""Time by which `notBefore` precedes the issue of a certificate, for devices whose clock is slow."""
 
 
 class AuthorityError(ValueError):
@@ -35,7 +35,7 @@ class VendorAuthority:
     certificate: x509.Certificate
     key: PrivateKey
     chain: tuple[x509.Certificate, ...] = ()
-    """What a device sends with its certificate: the CA's own certificate and those above it, without the root."""
+    """The chain for a device's certificate: the CA's own certificate and those above it, without the root."""
     trusted: tuple[x509.Certificate, ...] = ()
     """The roots that devices trust; during a roll-over the old and the new one."""
     days: int = DAYS

@@ -81,16 +81,16 @@ _TITLES: Final = {
     507: "There is no room for the file",
 }
 RETRY_SECONDS: Final = 10
-"""After which a file that was not received can be sent again."""
+"""Time after which a file that was not received can be sent again."""
 _HIDDEN: Final = "not found, or not permitted"
-"""The answer to somebody who may not know whether the resource exists."""
+"""The response to a person who may not learn whether the resource exists."""
 _log: Final = logging.getLogger(__name__)
 
 
 def make_web(
     services: WebServices, hosts: Collection[str] = (), routes: Sequence[WebRoute] = ROUTES
 ) -> ASGIApp:
-    """Return the application. `hosts` are the allowed names in `Host`, beside those of loopback."""
+    """Return the application. `hosts` are the allowed names in `Host`, besides those of loopback."""
     callers, receiver = Callers(services), FileReceiver()
     document = msgspec.json.encode(openapi(routes))
 
@@ -392,7 +392,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    """Return the methods of all rows with the path of a request; each row is a route of its own."""
+    """Return the methods of all rows with the path of a request; each row is a separate route."""
     routes = [one for one in request.app.routes if isinstance(one, Route)]
     return {
         method

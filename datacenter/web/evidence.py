@@ -21,7 +21,7 @@ from settings.profile import load_profile
 POINTS: Final = 600
 """Points of a chart before the beginning of an alert."""
 GAP_STEPS: Final = 3
-"""No line crosses a span without reports of more than so many steps."""
+"""Longest span without reports, in steps, that a line of the chart crosses."""
 LINES: Final = (("reading", "--muted"), ("value", "--series"), ("threshold", "--band"))
 
 
@@ -146,7 +146,7 @@ def _times(points: list[Moment | None]) -> list[int]:
 
 
 def _chart(number: int, one: ComparedSides, model: str) -> dict[str, Any]:
-    """What a chart needs: its title, unit, factor, and lines."""
+    """The content of a chart: title, unit, factor, and lines."""
     channel = load_profile(model).channels.get(one.channel)
     factor, unit = scale_of(channel)
     shown = [

@@ -10,9 +10,9 @@ from wire.process.ratelimit import TokenBucket
 
 REFUSALS_PER_SECOND: Final = 0.5
 REFUSALS_BURST: Final = 20
-"""Of one address; further ones are not recorded."""
+"""Burst of refusals that are recorded per address; further ones are not recorded."""
 ADDRESSES_MAX: Final = 10_000
-"""Addresses with a limit of their own; all others share one."""
+"""Addresses with a separate limit; all others share one."""
 
 
 class RefusalLimits:

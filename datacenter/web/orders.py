@@ -1,4 +1,4 @@
-"""What pages and API share for commands and sessions: the caller's rights, and the answers to errors."""
+"""Shared parts of pages and API for commands and sessions: the caller's rights, and responses to errors."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ SECURITY_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-"""Of every response. Nothing is stored by browsers, except static files."""
+"""Headers of every response. Browsers store nothing except static files."""
 GZIP_BYTES_MIN: Final = 1024
 PART_BYTES: Final = 64 * 1024
-"""Of a file that is made while it is sent."""
+"""Size of the parts of a file that is generated while it is sent."""
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""A spreadsheet takes a cell that begins with one of these for a formula (OWASP, CSV injection)."""
+"""A spreadsheet interprets a cell that begins with one of these as a formula (OWASP, CSV injection)."""
 
 
 def html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

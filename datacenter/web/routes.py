@@ -2,7 +2,7 @@
 
 A row with a `kind` is about one resource, which the path names. The staff member must be permitted to see it,
 otherwise the answer is the same as for a resource that does not exist, and to do `action` with it. A row without a
-kind is a list, whose query has the permitted resources alone (`Visibility.where`).
+kind is a list, whose query returns only the permitted resources (`Visibility.where`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class NoParameters(Struct, frozen=True):
 
 
 class NotFoundError(LookupError):
-    """What the path names does not exist, or the staff member may not see it; the answers are equal."""
+    """The resource in the path does not exist, or the staff member may not see it; the responses are equal."""
 
 
 class RefusedError(PermissionError):
@@ -78,7 +78,7 @@ class ConflictError(Exception):
 
 @dataclass(frozen=True)
 class WebServices:
-    """What handlers work with. Whatever they open is first recorded in `log`."""
+    """The dependencies of handlers. Every opened resource is first recorded in `log`."""
 
     store: Store
     rules: Callable[[], AccessRules]
@@ -168,7 +168,7 @@ class PageRequest:
     file: SentFile | None = None
     """The file that the request brings."""
     present: Callable[[], StaffPerson | None] = lambda: None
-    """Returns the person with the rights at a later time; None once they may not sign in any more."""
+    """Returns the person with the rights at a later time; None once they may no longer sign in."""
 
     @property
     def store(self) -> Store:
@@ -221,7 +221,7 @@ class WebRoute:
     has_key: bool = False
     """Whether a repeated request to the API is detected by its header Idempotency-Key."""
     statuses: tuple[int, ...] = ()
-    """Further statuses of an answer of the API, beside those that all have."""
+    """Status codes of a response of the API, in addition to those of all routes."""
     log: str = "log"
     """Which records a row of the kind "Audit" shows, as the audit log names them."""
 

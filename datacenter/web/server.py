@@ -12,13 +12,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 STOP_SECONDS_MAX: Final = 5
-"""At the end, requests in progress have this time."""
+"""Time for requests in progress when the server stops."""
 CONNECTIONS_MAX: Final = 256
 WEBSOCKET_PING_SECONDS: Final = 10
 WEBSOCKET_PONG_SECONDS_MAX: Final = 15
-"""A browser that does not respond to a ping for so long has lost its connection: after 25 s in total it is closed."""
+"""Time for a browser to respond to a ping. A lost connection is thus closed after at most 25 s."""
 SENT_SECONDS_MAX: Final = 20
-"""If sent data is not acknowledged for so long, the kernel ends the connection (TCP_USER_TIMEOUT, RFC 5482)."""
+"""Time without an acknowledgement of sent data after which the kernel ends a connection (TCP_USER_TIMEOUT, RFC
+5482)."""
 WEBSOCKET_MESSAGE_BYTES_MAX: Final = 64 * 1024
 
 

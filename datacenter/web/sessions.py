@@ -1,6 +1,6 @@
 """Sessions of signed-in staff, in the store, and the token that forms carry against cross-site request forgery.
 
-The cookie is a random secret, of which the store has the hash alone: a copy of the database opens no session. A
+The cookie is a random secret, of which the store has only the hash: a copy of the database opens no session. A
 session says who has signed in and how; rights are looked up at every request (`WebServices.person`). It is valid in
 every process of the data center, also after a restart, until it expires, the person is idle or signs out. The form
 token is derived from the secret, so that another site, which cannot read the cookie, cannot know it.
@@ -31,7 +31,7 @@ IDLE_MS: Final = 10 * 60_000
 _EXTENDED_EVERY_MS: Final = 30_000
 """A session is extended at most this often, to save writes."""
 SESSIONS_OF_PERSON_MAX: Final = 5
-"""As many browsers of a person are signed in at once; the oldest session ends when there is one more."""
+"""Maximum number of concurrent sessions of a person; a further one ends the oldest."""
 SECRET_BYTES: Final = 32
 _SECRET_CHARACTERS: Final = 2 * SECRET_BYTES
 _S: Final = web_sessions.c
@@ -40,14 +40,14 @@ _CLAIMED: Final = msgspec.json.Decoder(ClaimedPerson)
 
 @dataclass(frozen=True)
 class SignedOn:
-    """What the provider has said of a person, and the settings by which it was understood."""
+    """The provider's claims about a person, and the settings by which they were interpreted."""
 
     claimed: ClaimedPerson
     id_token: str
     settings: str
     """`Oidc.fingerprint`: other settings end the session."""
     state: str
-    """The state of the sign-on, which opens one session alone."""
+    """The state of the sign-on, which opens only one session."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The page for signing in; sign-in for development; sign-out.
 
-For development the user is chosen on the page. That is for a data center on the same machine alone, as no password is
-asked. `datacenter.web.sign_on` has the sign-on by a provider.
+For development the user is chosen on the page. This is only for a data center on the same machine, because no
+password is required. `datacenter.web.sign_on` has the sign-on by a provider.
 """
 
 from __future__ import annotations

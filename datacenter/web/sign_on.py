@@ -1,6 +1,6 @@
 """Sign-on by an OpenID Connect provider: authorization code with PKCE, state and nonce.
 
-The state is bound to the browser by a cookie of its own (`Pending`), which is SameSite=Lax because the provider's
+The state is bound to the browser by a separate cookie (`Pending`), which is SameSite=Lax because the provider's
 page leads here. The session's cookie is SameSite=Strict, so that the page that ends the sign-on loads its target
 itself. Each outcome is recorded before it takes effect.
 """
@@ -123,7 +123,7 @@ def _pending(services: WebServices, request: Request) -> Pending:
 
 
 async def _signed_on(services: WebServices, sign_on: SignOn, request: Request, pending: Pending) -> SignedOn:
-    """Return what the provider says of a person who may sign in. Raises: _Refused."""
+    """Return the provider's claims of a person who may sign in. Raises: _Refused."""
     query = request.query_params
     if query.get("iss", sign_on.settings.issuer) != sign_on.settings.issuer:
         raise _Refused("the answer is of another issuer")

@@ -19,14 +19,14 @@ HEIGHT: Final = 470
 MARGIN: Final = 60
 """Around the sites, for markers and labels."""
 SPAN_DEGREES_MIN: Final = 4.0
-"""So that a single site is shown with its surroundings."""
+"""Minimum extent of the map, so that a single site is shown with its surroundings."""
 RADIUS: Final = 14
-"""Of the marker of several sites."""
+"""Radius of the marker of several sites."""
 DISTANCE_MIN: Final = 2 * RADIUS + 2
 SAME_PLACE_DEGREES: Final = 0.05
 """Sites this near to each other are listed, because no scale separates them."""
 LAND_UNITS_PER_DEGREE: Final = 8
-"""Of `templates/vendor/land.svg`."""
+"""Scale of `templates/vendor/land.svg`."""
 NAMES_MAX: Final = 3
 LABEL_CHARACTERS_MAX: Final = 26
 _CHARACTER_WIDTH, _LINE_HEIGHT = 6.4, 14

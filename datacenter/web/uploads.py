@@ -32,7 +32,7 @@ MEMORY_BYTES_MAX: Final = 256 * 1024
 UPLOADS_MAX: Final = 32
 UPLOADS_OF_PERSON_MAX: Final = 4
 UPLOAD_SECONDS_MAX: Final = 15 * 60
-"""A file of 16 MiB has this time: 150 kbit/s."""
+"""Time limit of an upload: a file of 16 MiB needs 150 kbit/s."""
 MULTIPART: Final = "multipart/form-data"
 _TOO_LARGE: Final = f"send a file of at most {FILE_BYTES_MAX:,} bytes (16 MiB)"
 _WRONG_FORM: Final = f"the form must be {MULTIPART} with its fields before its file"
@@ -59,7 +59,7 @@ class NotReceivedError(Exception):
 
 
 class FileReceiver:
-    """Receives files, and limits how many at once: what is received is on the disk, beside what is stored."""
+    """Receives files, and limits how many at once: received data is on the disk, next to the stored files."""
 
     def __init__(self) -> None:
         self._uploads: Counter[str] = Counter()

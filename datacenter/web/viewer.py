@@ -159,7 +159,7 @@ class DesktopViewers:
         return _Admitted(staff, row, row.resource)
 
     async def _until_over(self, websocket: WebSocket, admitted: _Admitted, live: LiveDesktop) -> None:
-        """Wait until the desktop has ended, or the person may not see it any more."""
+        """Wait until the desktop has ended, or the person may no longer see it."""
         while not live.ended.is_set():
             try:
                 async with asyncio.timeout(RIGHTS_SECONDS):

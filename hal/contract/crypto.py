@@ -32,7 +32,7 @@ def sound_module_passes(bench: CryptographicModuleBench) -> None:
 
 
 def kernel_is_needed(bench: CryptographicModuleBench) -> None:
-    """The kernel alone can prevent FIPS mode, and the reason says so."""
+    """The kernel by itself can prevent FIPS mode, and the reason says so."""
     result = bench.without_kernel().self_test()
     assert list(result.failed) == [FipsCheck.KERNEL]
     assert "kernel" in result.failed[FipsCheck.KERNEL]

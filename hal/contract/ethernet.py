@@ -75,7 +75,7 @@ async def ethernet_notifies_watchers(bench: EthernetBench) -> None:
 
 
 async def ethernet_stops_notifying(bench: EthernetBench) -> None:
-    """A stopped watcher is not called any more, others still are; stopping twice is harmless."""
+    """A stopped watcher is no longer called; others are; stopping twice is harmless."""
     reported: list[bool] = []
     others: list[bool] = []
     stop = bench.port.watch(reported.append)

@@ -80,7 +80,7 @@ def partition_tears_by_sector_only(bench: PartitionBench) -> None:
 
 
 def partition_is_open_twice(bench: PartitionBench) -> None:
-    """What was written and flushed before the end can be replaced after it."""
+    """Data that was written and flushed before the end can be replaced after it."""
     bench.partition.write(0, _content(1))
     bench.partition.flush()
     partition = bench.reopen()

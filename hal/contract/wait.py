@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 SECONDS_MAX = 5.0
-"""Only a failing check waits this long."""
+"""Time limit, which only a failing check reaches."""
 _TURN_SECONDS = 0.002
 
 

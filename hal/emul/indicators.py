@@ -12,7 +12,7 @@ class EmulIndicatorsBackend:
 
     def __init__(self, leds: Iterable[str], switches: Iterable[str]) -> None:
         self.lights = dict.fromkeys(leds, Light.OFF)
-        """What each LED shows, by name."""
+        """The state of each LED, by name."""
         self._closed = dict.fromkeys(switches, True)
         self._missing: set[str] = set()
         self._watchers: dict[object, tuple[str, Callable[[bool], None]]] = {}

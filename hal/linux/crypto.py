@@ -34,13 +34,13 @@ USED: Final = (
     ("EVP_KEYEXCH", "ECDH"),
     ("EVP_RAND", "CTR-DRBG"),
 )
-"""What TLS, hashes and signatures of the box fetch from OpenSSL: kind and name."""
+"""Algorithms that the box fetches from OpenSSL for TLS, hashes and signatures: (kind, name)."""
 REFUSED: Final = (
     *(("EVP_MD", name) for name in ("MD5", "RIPEMD-160", "BLAKE2B-512")),
     *(("EVP_CIPHER", name) for name in ("ChaCha20-Poly1305", "RC4")),
     ("EVP_KDF", "SCRYPT"),
 )
-"""What no FIPS provider approves."""
+"""Algorithms that no FIPS provider approves."""
 
 
 class LinuxCryptographicModule:

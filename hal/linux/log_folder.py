@@ -1,6 +1,6 @@
 """The files of logs, for reading.
 
-Those of the system's audit log are readable for root alone. A service with that right (rap-audit.socket) reads them,
+Only root can read those of the system's audit log. A service with that right (rap-audit.socket) reads them,
 so that this program needs no privilege for it.
 """
 

@@ -4,8 +4,8 @@ BIOS: the first 440 bytes of the disk are GRUB's boot.img, which loads the first
 partition, which loads the rest; the sector numbers are written into both (GRUB's manual, "Images"; at 0x5c in boot.S,
 at 0x1f4 in diskboot.S). `grub-install` does the same on a running machine.
 
-UEFI: packages put the signed programs on the EFI system partition. A configuration of three lines beside each program
-finds /boot by the UUID of its file system, as Anaconda writes it.
+UEFI: packages put the signed programs on the EFI system partition. A configuration of three lines next to each
+program finds /boot by the UUID of its file system, as Anaconda writes it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ USER: Final = "boot/grub2/user.cfg"
 ENTRIES: Final = "boot/loader/entries"
 """The kernel with its arguments as a file for checks (Boot Loader Specification, type 1); GRUB does not read it.
 
-A running box has its own one there, of the kernel that it was started with (dracut's module rap-etc)."""
+A running box has its own one there, of the kernel that it was started with (dracut's module rap-etc).
+"""
 _UNATTENDED: Final = "panic=10 rd.shell=0 rd.emergency=reboot"
 """Kernel arguments with which a start that fails before systemd runs is followed by another one."""
 _ENTRIES: Final = """

@@ -30,7 +30,7 @@ from imaging.signing import Manifest, describe, write_manifest
 
 KICKSTART: Final = "box.ks"
 REPOSITORY: Final = "rap-box"
-"""The folder of the disc with the box's own package, where the kickstart looks for it."""
+"""The folder of the disc with the box's own package, as the kickstart names it."""
 EFI_MENU: Final = "EFI/BOOT/grub.cfg"
 MENUS: Final = (EFI_MENU, "boot/grub2/grub.cfg", "isolinux/isolinux.cfg", "isolinux/grub.conf")
 TIMEOUT_S: Final = 5

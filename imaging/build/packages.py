@@ -24,7 +24,7 @@ from imaging.kickstart.document import Section
 IN_SLOT: Final = "usr/lib/sysimage/rpm"
 """The folder of the package database in a slot, and on RHEL 10."""
 IN_VAR: Final = "var/lib/rpm"
-"""Where rpm of RHEL 9 looks for it."""
+"""Path of the package database in rpm of RHEL 9."""
 DATABASES: Final = (IN_SLOT, IN_VAR)
 _MAGIC: Final = bytes.fromhex("8eade80100000000")
 _TIMES: Final = (1008, 1128)
@@ -100,7 +100,7 @@ def install(
     try:
         run_over(root, [*command, "install", *words], environment, log)
     except BuildFailed as error:
-        raise _wrong(str(error), repositories) or error from None
+        raise _input_error(str(error), repositories) or error from None
     finally:
         shutil.rmtree(_home(root))
 
@@ -137,7 +137,7 @@ def _names_any_group(text: str, wrong: Any) -> bool:
 
 
 def _options(section: Any) -> list[str]:
-    """dnf's options for those of %packages."""
+    """Return dnf's options for the options of %packages."""
     given = {
         "install_weak_deps=0": section.excludeWeakdeps,
         "tsflags=nodocs": section.excludeDocs,
@@ -149,7 +149,7 @@ def _options(section: Any) -> list[str]:
     return [f"--setopt={option}" for option, is_given in given.items() if is_given]
 
 
-def _wrong(output: str, repositories: Sequence[str]) -> InvalidBuildRequest | None:
+def _input_error(output: str, repositories: Sequence[str]) -> InvalidBuildRequest | None:
     """Return the error in the input that dnf reports, or None."""
     if missing := _NO_MATCH.search(output):
         return InvalidBuildRequest(
@@ -188,7 +188,7 @@ def installed(root: Path, log: LogCallback) -> list[InstalledPackage]:
     database = next(root / path for path in DATABASES if (root / path / "rpmdb.sqlite").exists())
     with tempfile.TemporaryDirectory(
         prefix="rap-rpmdb-"
-    ) as folder:  # reading creates files beside the database
+    ) as folder:  # reading creates files next to the database
         copied = shutil.copytree(database, Path(folder) / "db")
         text = run(["rpm", "--dbpath", copied, "-qa", "--queryformat", _QUERY], {}, log)
     return sorted(InstalledPackage(*line.split("\t")) for line in text.splitlines() if line.count("\t") == 6)
@@ -204,7 +204,7 @@ def _headers(database: Path) -> Iterator[bytes]:
 
 
 def _make_readable(database: Path) -> None:
-    """Let the database be read where nothing can be written: with a write-ahead log, a reader writes, too."""
+    """Make the database readable on a read-only file system: with a write-ahead log, readers write too."""
     import sqlite3
 
     connection = sqlite3.connect(database / "rpmdb.sqlite")

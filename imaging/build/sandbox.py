@@ -21,7 +21,7 @@ from imaging.build.types import BuildFailed
 from imaging.programs import PrerequisiteMissing, require_programs, require_root
 
 FREE_BYTES_MIN: Final = 1024 * 1024
-"""If less than this is free after a failure, the full disk is reported as its cause."""
+"""Free space below which a failure is attributed to a full disk."""
 FREE_SPACE_HINT: Final = "free some space, or build elsewhere with --output and --work"
 LAST_LINES: Final = 12
 PROGRAMS: Final = (

@@ -6,8 +6,8 @@ outcomes: a record that cannot be read is a damaged one.
 
 The state is read as sectors. The tries are read and written as files, because `save_env` writes only into files.
 
-Each slot says how it is started: `SLOT_SCRIPT` in it loads its kernel and initramfs with its kernel arguments. The
-menu is the same for all releases, and is never changed by an update.
+Each slot contains the parameters of its start: `SLOT_SCRIPT` in it loads its kernel and initramfs with its kernel
+arguments. The menu is the same for all releases, and is never changed by an update.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from settings.slots import COPY_OFFSETS, FIRST, LAST, RECORD_BYTES, STATE_PATTER
 SLOT_SCRIPT: Final = "boot/slot.cfg"
 """The file in a slot that loads its kernel; a slot without this file is not started."""
 ARGUMENTS: Final = "slot_arguments"
-"""The variable with the kernel arguments that name this disk's partitions, which `SLOT_SCRIPT` passes on: a slot has
+"""The variable with the kernel arguments that name this disk's partitions, which `SLOT_SCRIPT` uses: a slot has
 the same bytes on all disks."""
 TRIES_FILES: Final = ("tries-0", "tries-1")
 """The files with the tries, in the file system at the beginning of the partition `boot-state`."""

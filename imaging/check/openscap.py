@@ -32,7 +32,7 @@ from imaging.programs import require_programs, require_root
 RULE: Final = "xccdf_org.ssgproject.content_rule_"
 PROFILE: Final = "stig"
 IDLE_SECONDS_MAX: Final = 60
-"""The scanner uses processor time continuously; one that used none for this long will not end."""
+"""Time without use of the processor after which the scanner, which uses it continuously, counts as blocked."""
 TRIES: Final = 3
 DATABASES: Final = ("var/lib/rpm", "usr/lib/sysimage/rpm")
 _XCCDF: Final = "{http://checklists.nist.gov/xccdf/1.2}"

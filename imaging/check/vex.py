@@ -39,7 +39,7 @@ CONTEXT: Final = "https://openvex.dev/ns/v0.2.0"
 
 
 class VexStatement(Table, frozen=True):
-    """What a vulnerability means for a package."""
+    """The status of a vulnerability for a package."""
 
     vulnerability: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:-]+\Z", examples=["CVE-2024-6387"])]
     status: Literal["not_affected", "affected", "fixed", "under_investigation"]

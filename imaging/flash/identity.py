@@ -1,6 +1,6 @@
 """The identity of a box: its serial, key, certificate and site file.
 
-The key is generated on the station that writes the disk, and is stored on that disk only, beside its certificate
+The key is generated on the station that writes the disk, and is stored only on that disk, next to its certificate
 request. At the first start, provisioning moves the files from the identity partition (`settings.identity_archive`) to
 encrypted storage, and overwrites the partition with zeros. If there is no certificate yet, it moves only the key.
 """

@@ -90,7 +90,7 @@ def box_repository(site: Site) -> str:
 
 
 def _board_text(site: Site) -> str:
-    """Return the text of a board file, which the box needs beside the site file; "" for a built-in board."""
+    """Return the text of a board file, which the box needs in addition to the site file; "" for a built-in board."""
     return Path(site.board).read_text("utf-8") if site.board.endswith(".toml") else ""
 
 

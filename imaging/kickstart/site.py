@@ -58,7 +58,7 @@ endpoint = "ingest.example.com:443"    # where tunnels arrive at the data center
 keys = ["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEHvH0KXM3pk5k8mnrTTXRHjcG1lmWrpsxpGyfMHo6Lr9WtVFPJQ0dqMq9lwqTpCYXIvYjpG+3rqRkRUzYHcAwYA=="]
 ways = ["code"]                        # how a person there permits one, all of: "code", "switch", "security-key"
 line_kbit_s = 128                      # the rate of the uplink, for desktops
-page_name = "rap-box.example.com"      # only for security keys, which browsers use for names alone
+page_name = "rap-box.example.com"      # only for security keys, for which browsers require a name
 
 [[sessions.security_key]]              # of a person who may permit sessions; the page makes this entry
 id = "mT3vVqGXkp0"

@@ -35,7 +35,7 @@ def mount_of(command: KickstartCommand) -> str:
 def complete(case: Case) -> bool:
     """Return whether the kickstart defines the partitions itself, and all of them are known.
 
-    pykickstart refuses partitions beside `autopart` or `mount`.
+    pykickstart refuses partitions together with `autopart` or `mount`.
     """
     return any(volumes(case)) and not case.ks.open_ended
 

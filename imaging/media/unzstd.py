@@ -22,7 +22,7 @@ else:
 
 LIBRARY: Final = "libzstd.so.1"
 PIECE_BYTES: Final = 32 * 1024
-"""Larger pieces would be new memory from the kernel."""
+"""Size of the output pieces. Larger buffers would be newly mapped memory each time."""
 _TOO_SMALL: Final = 70  # zstd_errors.h, ZSTD_error_dstSize_tooSmall
 _ffi: Final = FFI()
 _ffi.cdef("""

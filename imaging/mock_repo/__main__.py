@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from imaging.mock_repo.rpms import kept_repository
+from imaging.mock_repo.rpms import cached_repository
 from imaging.programs import PrerequisiteMissing, ProgramFailed, require_programs, require_root
 
 USAGE: Final = "usage: python -m imaging.mock_repo DIR"
@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
         return _fail(WRONG_INPUT, f"{folder}: contains other files; give a new or empty folder")
     try:
         require_prerequisites()
-        sys.stdout.write(f"{kept_repository(folder)}\n")
+        sys.stdout.write(f"{cached_repository(folder)}\n")
     except (PrerequisiteMissing, ProgramFailed, OSError) as error:
         return _fail(MACHINE_LACKS, str(error))
     return 0

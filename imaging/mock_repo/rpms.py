@@ -95,7 +95,7 @@ def make_stubs(folder: Path, stubs: Mapping[str, Stub]) -> None:
         build(spec, root, folder)
 
 
-def kept_repository(folder: Path) -> Path:
+def cached_repository(folder: Path) -> Path:
     """Return the repository below `folder`, rebuilt only if `packages.toml` has changed. Raises: ProgramFailed."""
     steps = Steps(folder, lambda _name, _kept: None)
     return (

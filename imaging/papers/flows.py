@@ -33,7 +33,7 @@ ROLES: Final[dict[str, tuple[str, Zone, str, str]]] = {
     "gateway": ("VPN gateway", "hospital", "all of the box's connections", "IPsec"),
     "dhcp": ("DHCP servers", "hospital", "the box's address", "none (DHCP)"),
 }
-"""By role of a destination in the firewall's policy: its name, its zone, what is sent, and its protection."""
+"""Name, zone, content and protection of a flow, by the destination's role in the firewall policy."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Documents about a machine that papers contain, made where their inputs are at hand.
+"""Documents about a machine that papers contain, generated if their inputs are available.
 
 The proof of the firewall needs the policy, and takes the kernel's ruleset if there is one, or else the ruleset that
 the policy makes. The scan of the hardening needs the files of a system, OpenSCAP with its content, and root. The list
@@ -47,7 +47,7 @@ class _NotAtHandError(Exception):
 def make_documents(
     machine: Machine, tree: Path | None, wanted: Collection[str] = KINDS, *, image: Path | None = None
 ) -> MadeDocuments:
-    """Return the wanted documents; `tree` has the files of the system, those of the `image` if it is given."""
+    """Return the requested documents; `tree` has the files of the system, those of the `image` if it is given."""
     makers: dict[str, Callable[[], str]] = {
         "proof": lambda: _proof(machine),
         "hardening": lambda: _hardening(tree, is_image=image is not None),

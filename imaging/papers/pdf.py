@@ -29,7 +29,7 @@ from trust.papers import Document, Papers, Section, Statement
 
 MARGIN: Final = 48
 VALUES_MAX: Final = 260
-"""More values are in papers.json alone."""
+"""Maximum number of listed values; further ones are only in papers.json."""
 VALUES_PER_ROW: Final = 24
 """A row of the table is on one page."""
 INK: Final = HexColor("#1d2733")
@@ -51,7 +51,7 @@ SMALL: Final = ParagraphStyle("small", parent=BODY, fontSize=7.5, leading=9.5, s
 
 @dataclass(frozen=True)
 class _Content:
-    """What a document refers to: facts by key, and the numbers and texts of evidence by id."""
+    """The references of a document: facts by key, and the numbers and texts of evidence by id."""
 
     facts: Mapping[str, Fact]
     numbers: dict[str, str]

@@ -1,4 +1,4 @@
-"""Whether a release changes the application of a slot alone, so that boxes need not restart for it.
+"""Detects whether a release changes only the application of a slot, so that boxes need not restart for it.
 
 The box's programs import their modules from the slot on trial, and everything else remains that of the running slot
 until the machine restarts. The package database names the packages of a release, and no program of a box reads it.
@@ -14,9 +14,10 @@ from imaging.release.ext4 import Ext4, Ext4Error
 
 APPLICATION: Final = "/usr/lib/rap/"
 FREE: Final = (APPLICATION, "/usr/lib/sysimage/rpm/")
-"""What may differ."""
+"""Folders that a release of the application may change without a restart of the machine."""
 AT_START: Final = ("/usr/lib/rap/python/agents/provision/", "/usr/lib/rap/provision")
-"""What runs when the machine starts, and so may not differ: a change of it would have no effect before."""
+"""Programs within these folders that run only when the machine starts. A change of them takes effect at the next
+start, so it requires one."""
 
 
 def changed_outside_application(source: Path, target: Path) -> list[str]:
@@ -30,8 +31,8 @@ def changed_outside_application(source: Path, target: Path) -> list[str]:
     return sorted(path for path in paths if before.get(path) != after.get(path))
 
 
-def is_application_alone(source: Path, target: Path) -> bool:
-    """Return whether two slots differ in their application alone.
+def changes_only_application(source: Path, target: Path) -> bool:
+    """Return whether two slots differ only in their application.
 
     Raises: DeltaInputError, SlotImageError, OSError.
     """

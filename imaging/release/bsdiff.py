@@ -44,7 +44,7 @@ def _number(value: int) -> int:
 
 @contextmanager
 def deep_stack() -> Iterator[None]:
-    """Give all threads that are started inside a stack that is large enough for `matches`."""
+    """Start threads with a stack that is large enough for `matches` until the context ends."""
     with _lock:
         before = threading.stack_size(STACK_BYTES)
         try:

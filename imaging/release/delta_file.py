@@ -34,7 +34,7 @@ from wire.release.delta import (
 )
 
 _MARGIN_BYTES: Final = 2 * 1024 * 1024
-"""What the decoder of xz needs beside its dictionary, at most."""
+"""Maximum memory that the decoder of xz needs in addition to its dictionary."""
 
 
 class Control(NamedTuple):
@@ -47,7 +47,8 @@ class Control(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedPart:
-    """`length` bytes at `offset` of what `codec` makes of `patched_bytes`, which `controls` make of sources."""
+    """`length` bytes at `offset` of the compressed data that `codec` makes of the patched sources (`patched_bytes`
+    long)."""
 
     length: int
     offset: int
@@ -55,7 +56,7 @@ class PackedPart:
     source_codec: str
     unpacked_bytes: int
     controls: tuple[Control, ...]
-    """None but in the first part."""
+    """Empty except in the first part."""
     patched_bytes: int
     codec: str
 
@@ -80,12 +81,12 @@ class DeltaWriter:
             self.operations.append(Repeat(len(part), offset + start, digest(part)))
 
     def zeros(self, length: int) -> None:
-        """Make zeros."""
+        """Write zeros."""
         for start in range(0, length, WINDOW_BYTES):
             self.operations.append(Zeros(min(WINDOW_BYTES, length - start)))
 
     def literal(self, data: bytes) -> None:
-        """Make `data` from bytes of the delta."""
+        """Write `data` as bytes of the delta."""
         for start in range(0, len(data), WINDOW_BYTES):
             part = data[start : start + WINDOW_BYTES]
             self.streams["extra"] += part
@@ -108,7 +109,7 @@ class DeltaWriter:
         data: bytes,
         codec: str,
     ) -> None:
-        """Make what `codec` makes of `data` from `source`, which has `unpacked_bytes` when decompressed."""
+        """Make `data`, compressed by `codec`, from `source`, which has `unpacked_bytes` when decompressed."""
         count = self._add_controls(controls)
         packed = PACK[codec](data)
         self.operations.append(
@@ -126,7 +127,7 @@ class DeltaWriter:
         )
 
     def part(self, piece: PackedPart, source: bytes, data: bytes) -> None:
-        """Make `data`, a part of what is compressed as a whole, from the content `source` of the piece's sources."""
+        """Make `data`, a part of a compressed whole, from the content `source` of the piece's sources."""
         self.operations.append(
             Part(
                 length=len(data),
@@ -185,7 +186,7 @@ def _compress(data: bytes, name: str) -> bytes:
 
 
 def block_delta(source: bytes, target: bytes) -> bytes:
-    """Return a delta between two small images by whole blocks: what is not in the source is sent as it is.
+    """Return a delta between two small images by whole blocks: blocks that are not in the source are included.
 
     For tests and simulated slots.
     """

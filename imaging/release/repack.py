@@ -1,4 +1,4 @@
-"""Compressed files of which a delta describes the content: what is inside, and whether a box can make them again."""
+"""Compressed files whose content a delta describes: their content, and whether a box can reproduce them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Block:
-    """A part of the content, and the bytes of the file that `codec` makes of it."""
+    """A part of the content, and the bytes of the file to which `codec` compresses it."""
 
     content_start: int
     content_end: int
@@ -106,7 +106,7 @@ def _gzip(file: bytes, start: int) -> Packed | None:
 
 
 def whole_codec(file: bytes, packed: Packed) -> str | None:
-    """Return the codec that makes the whole compressed part again, or None."""
+    """Return the codec that reproduces the whole compressed part, or None."""
     for name, pack in PACK_WHOLE.items():
         if name.startswith(packed.codec):
             try:

@@ -38,7 +38,7 @@ _NUMBER_MAX: Final = 2**31
 
 
 class ReleaseError(Exception):
-    """The releases cannot be changed as wanted; the message says why."""
+    """The releases cannot be changed as requested; the message says why."""
 
 
 @dataclass(frozen=True)

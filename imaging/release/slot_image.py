@@ -1,4 +1,4 @@
-"""The root slot that a disk image contains: what a release is made of, and what a box hashes.
+"""The root slot that a disk image contains: the source of a release, and the range that a box hashes.
 
 It is the file system in the partition of slot a, without what follows it in the partition.
 """

@@ -13,7 +13,7 @@ from typing import Any
 
 from imaging.media.bmap import Bmap, Range
 from imaging.media.imagefile import compress_framed, frames, sha256_of
-from imaging.release.application import is_application_alone
+from imaging.release.application import changes_only_application
 from imaging.release.delta import DeltaInputError, make_delta
 from imaging.release.repository import (
     NewRelease,
@@ -41,8 +41,8 @@ def release_slot(
 ) -> list[str]:
     """Release a slot, with deltas from these releases. Returns the names of the new files.
 
-    `image` is the slot's own, or a disk image of `rap image build` that contains it. If all deltas change the
-    application alone (`imaging.release.application`), the release has the kind "application".
+    `image` is the slot's own, or a disk image of `rap image build` that contains it. If all deltas change only the
+    application (`imaging.release.application`), the release has the kind "application".
     Raises: ReleaseError, SlotImageError, SignatureError, OSError.
     """
     released = repository.released()
@@ -73,7 +73,7 @@ def release_slot(
             source = _unpack(repository.targets / f"slots/{name}.zst", Path(folder, f"{name}.img"))
             (delta := Path(folder, f"{name}.delta")).write_bytes(_delta(source, image))
             about = {**custom, "source": sha256_of(source)}
-            if is_application_alone(source, image):
+            if changes_only_application(source, image):
                 about["application"] = True
             files[f"deltas/{name}-{release.name}"] = delta, about
             source.unlink()

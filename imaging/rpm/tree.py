@@ -1,4 +1,4 @@
-"""The tree that the box's package is made of: `firmware-image/root` as it is, and the private folder /usr/lib/rap.
+"""The source tree of the box's package: `firmware-image/root` as it is, and the private folder /usr/lib/rap.
 
 The tree depends only on the sources, on requirements.txt, and on the interpreter and compiler that are used: all
 files get the same time and one of two modes, and pip's records of an installation are removed. Byte code contains a

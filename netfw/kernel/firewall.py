@@ -308,7 +308,7 @@ class Firewall:
         self.nft.run([*removal(), *({"add": thing} for thing in things)])
 
     def remove(self) -> None:
-        """Remove the table; no packet is refused any more."""
+        """Remove the table; packets are no longer refused."""
         self.restore(None)
 
 

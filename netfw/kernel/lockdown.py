@@ -33,7 +33,7 @@ _HOOKS: Final = {"prerouting": (0, -300), "input": (1, 0), "forward": (2, 0), "o
 
 
 def drop_everything(sock: socket.socket) -> None:
-    """Replace the table by one that drops everything. `sock` is a netfilter socket without other use.
+    """Replace the table by one that drops everything. `sock` is a netfilter socket that is not used otherwise.
 
     Raises:
         FirewallError: the kernel refused (REFUSED), for example because another process owns the table.

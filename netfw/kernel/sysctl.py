@@ -34,7 +34,7 @@ INTERFACE_VALUES: Final = {
         "accept_redirects": 0,  # RHEL-09-253015, 253040: no other host changes the box's routes
         "secure_redirects": 0,
         "accept_source_route": 0,  # RHEL-09-253020, 253045: no packet chooses its own route
-        "rp_filter": 1,  # RHEL-09-253035, 253050: defence in depth beside the rule against spoofed sources
+        "rp_filter": 1,  # RHEL-09-253035, 253050: defence in depth in addition to the rule against spoofed sources
         "send_redirects": 0,  # RHEL-09-253065, 253070
         "log_martians": 1,  # RHEL-09-253025, 253030
         "arp_ignore": 1,  # ARP bypasses the ruleset: a port answers only for its own address
@@ -54,7 +54,7 @@ INTERFACE_VALUES: Final = {
 }
 FORWARDING: Final = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")  # RHEL-09-253075, 254025
 INTERFACE_FORWARDING: Final = "forwarding"
-"""Forwarding per interface: the kernel sets all of them with FORWARDING, but each can also be changed alone."""
+"""Forwarding per interface: the kernel sets all of them with FORWARDING, but each can also be changed separately."""
 ACCEPT_RA_WHEN_FORWARDING: Final = 2  # accept_ra
 
 

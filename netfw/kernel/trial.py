@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """A policy on trial: it is reverted unless it is confirmed in time, which prevents a lockout.
 
-A guardian process, in a separate session, holds the previous table. It restores that when the time is over, on
-request, and when the process that began the trial has died for any reason, since their pipe closes then.
+A guardian process, in a separate session, holds the previous table. It restores the earlier ruleset when the time has
+expired, on request, and when the process that began the trial has died for any reason, since their pipe closes then.
 """
 
 from __future__ import annotations

@@ -110,7 +110,8 @@ class Policy:
     accept_router_advertisements: bool = False
     """Whether router advertisements on the uplink are accepted (RFC 4861, section 6.3.4)."""
     vpn: str = ""
-    """The interface of the IPsec VPN through which alone authorized addresses are reached; empty without a VPN."""
+    """The interface of the IPsec VPN, the only one through which authorized addresses are reached; empty without a
+    VPN."""
     uses_dhcp: bool = False
     """Whether the uplink gets its address by DHCP or DHCPv6, from any server there."""
 

@@ -240,7 +240,7 @@ def _destination(text: str) -> Network:
 def _address(text: str) -> Address:
     network = _subnet(text)
     if network.num_addresses > 1:
-        raise ValueError(f"{text} is a network; give the box's own address, as 10.99.0.1")
+        raise ValueError(f"{text} is a network; give the box's own address, such as 10.99.0.1")
     return network.network_address
 
 

@@ -40,7 +40,7 @@ Hook: TypeAlias = Literal["arriving", "in", "through", "out"]
 PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 LINK: Final = (IPv6Network("::/128"), IPv6Network("fe80::/10"))
 SYN_MASK: Final = 0x17
-"""FIN, SYN, RST, ACK: of these, a connection's first packet has only SYN (RFC 9293)."""
+"""FIN, SYN, RST and ACK: the first packet of a connection has only SYN of these (RFC 9293)."""
 SYN: Final = 0x02
 ERRORS: Final = (3, 4, 11, 12)
 """ICMP error types (RFC 792); those of ICMPv6 are below 128 (RFC 4443)."""

@@ -20,7 +20,7 @@ LOG_PER_SECOND: Final = 5
 """Per interface, so that one interface's packets do not suppress the logging of another's."""
 LOG_BURST: Final = 10
 LOG_TIMEOUT_SECONDS: Final = 60
-"""An interface's rate limit is forgotten after this time without a logged packet."""
+"""Time without a logged packet after which the rate limit of an interface is removed."""
 
 CONNECTIONS_MAX: Final = 256
 """Maximum tracked connections per instrument port, including half-open and ended ones until they time out."""

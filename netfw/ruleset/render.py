@@ -2,7 +2,7 @@
 """Renders a policy as a ruleset: a pure function that returns libnftables JSON.
 
 There is one table, `inet rap`, for both IP versions. Its four base chains drop what they do not accept. Their last
-rule also drops, because a chain's policy alone lets packets through while a table is being replaced.
+rule also drops, because with only a chain's policy, packets pass while a table is being replaced.
 
     prerouting   before connection tracking: checks that the source address belongs to the interface
     input        to the box: answers to its requests, and the services of the receiving port, with a limit on the

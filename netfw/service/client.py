@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Client of the firewall service: how a box program observes the firewall's state, and opens paths of sessions.
 
-A killed service is restarted within seconds, and its policy stays in the kernel meanwhile. A lost connection alone
+A killed service is restarted within seconds, and its policy remains in the kernel until then. A lost connection alone
 therefore changes nothing: the last confirmation is valid for CONFIRMED_SECONDS. After that the firewall's state is
 unknown, and the box must not serve instruments.
 
@@ -41,7 +41,7 @@ CONFIRMED_SECONDS: Final = 10.0
 """How long a confirmation is valid."""
 RECONNECT_SECONDS: Final = 0.5
 PATH_ANSWER_SECONDS: Final = 2.0
-"""How long the service may take to open or close a path; after that the connection is given up, and with it all."""
+"""How long the service may take to open or close a path; after that the connection is closed, and with it all."""
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Streams]]
@@ -76,7 +76,7 @@ class FirewallClient:
         await self._ask(ClosePath.of(path))
 
     async def _ask(self, request: OpenPath | ClosePath) -> str:
-        """Return the problem in the service's answer; a connection without one in time is given up."""
+        """Return the problem in the service's answer; a connection without one in time is closed."""
         writer = self._writer
         if writer is None:
             return "not connected to the firewall service"

@@ -11,7 +11,7 @@
     ClosePath      ─────────────────▶
                    ◀───────────────── PathAnswer(problem)
 
-The service reads its policy from a file, which no client can change. The box program alone may open the paths of
+The service reads its policy from a file, which no client can change. Only the box program may open the paths of
 sessions, and only those that the policy permits; they are closed when its connection ends. This module does not load
 libnftables, so that any program may import it.
 """
@@ -81,7 +81,7 @@ def _address(text: str) -> Address:
 
 
 class OpenPath(PathRequest, frozen=True, tag="open-path"):
-    """Opens a path for so many seconds, which the kernel keeps."""
+    """Opens a path for a limited time in seconds, which the kernel enforces."""
 
     seconds: int
 

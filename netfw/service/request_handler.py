@@ -104,7 +104,7 @@ def _counts(firewall: Firewall) -> dict[str, tuple[int, int]]:
 
 
 def _run_trial(connection: socket.socket, trial: Trial) -> None:
-    """Handle requests until the trial is over; if the program ends before, the trial's guardian reverts it."""
+    """Handle requests until the trial has ended; if the program ends before, the trial's guardian reverts it."""
     _send(connection, Done())
     readable, _, _ = select.select([connection.fileno(), trial.fileno()], [], [])
     if trial.fileno() in readable:

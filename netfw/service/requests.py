@@ -98,7 +98,7 @@ class Listed(Struct, frozen=True, tag="listed"):
 
 
 class TrialEnded(Struct, frozen=True, tag="trial-ended"):
-    """The trial is over: the policy was kept, or the previous table was restored, or both failed."""
+    """The trial has ended: the policy was kept, or the previous table was restored, or both failed."""
 
     kept: bool
     reverted: bool

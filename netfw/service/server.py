@@ -55,7 +55,7 @@ class SessionPaths(Protocol):
         ...
 
     def close_session(self, session: Session) -> None:
-        """Close the path of a session; no packet passes on return."""
+        """Close the path of a session. On return, no packets pass."""
         ...
 
 

@@ -70,7 +70,7 @@ class FirewallBackend(Protocol):
         ...
 
     def close_session(self, session: Session) -> None:
-        """Close the path of a session; no packet passes on return. Raises: NotEnforced."""
+        """Close the path of a session. On return, no packets pass. Raises: NotEnforced."""
         ...
 
     def inspect(self) -> Surroundings:
@@ -160,7 +160,7 @@ class Supervisor:
         return ""
 
     def close_session(self, session: Session) -> None:
-        """Close the path of a session; no packet passes on return. If that fails, the ports are closed."""
+        """Close the path of a session. On return, no packets pass. If that fails, the ports are closed."""
         if self._sessions.pop(session, None) is None:
             return
         try:

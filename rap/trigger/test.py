@@ -108,7 +108,7 @@ def _history(arguments: argparse.Namespace) -> str:
 
 
 def _demands(arguments: argparse.Namespace, demanded: Demands) -> Demands:
-    """What the command line demands; where it says nothing, what the folder's scores.toml demands."""
+    """The required scores of the command line, or else those of the folder's scores.toml."""
     import msgspec
 
     given = {name: getattr(arguments, name) for name in demanded.__struct_fields__}

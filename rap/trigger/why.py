@@ -52,7 +52,8 @@ def why(arguments: argparse.Namespace) -> int:
             try:
                 found = recompute(store, record, evidence, trigger)
             except UnexplainedError as error:
-                # reports are kept for a time; those of its span may still be there, but can only confirm the alert
+                # reports have a limited retention time; those of its span may still be there, but can only confirm
+                # the alert
                 found = recompute(store, record, evidence, trigger, is_whole=False)
                 if not found.is_confirmed:
                     raise

@@ -23,7 +23,7 @@ from datacenter.triggers.triggerfile import Trigger
 from sim.backtest.histories import simulated_history
 
 Percentiles: TypeAlias = dict[tuple[int, str, int], int]
-"""By day, reading and percentile."""
+"""Percentiles, indexed by day, reading and percentile."""
 _DAY_MS: Final = 86_400_000
 _Days: TypeAlias = dict[str, dict[int, Histogram]]
 

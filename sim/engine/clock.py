@@ -16,7 +16,7 @@ from simpy.core import EmptySchedule
 from simpy.events import NORMAL
 
 EVENTS_AT_ONE_INSTANT_MAX: Final = 1 << 20
-"""This many events at one instant are treated as an endless loop of SimPy processes."""
+"""Number of events at one instant that is treated as an endless loop of SimPy processes."""
 _STEPS: Final = range(EVENTS_AT_ONE_INSTANT_MAX)
 
 

@@ -28,7 +28,7 @@ from sim.units import format_duration
 
 NS: Final = 1_000_000_000
 CALLBACKS_AT_ONE_INSTANT_MAX: Final = 1 << 20
-"""This many callbacks at one instant are treated as an endless loop; a busy lab has a few hundred."""
+"""Number of callbacks at one instant that is treated as an endless loop; a busy lab has a few hundred."""
 CANCELLATIONS_MAX: Final = 50
 """The number of cancellations after which a task is reported as one that does not end."""
 

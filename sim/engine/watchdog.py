@@ -39,7 +39,7 @@ class _Interrupt(KeyboardInterrupt):
 class StallWatchdog:
     """Context manager that raises Stalled if lab time does not advance for `seconds_max` seconds of real time.
 
-    It does nothing outside of the main thread, which alone receives signals.
+    It does nothing outside of the main thread, because only that receives signals.
     """
 
     def __init__(self, seconds_max: float = SECONDS_MAX) -> None:

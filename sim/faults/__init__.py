@@ -1,7 +1,7 @@
 """Faults that a lab file can inject into a running lab; each kind is one module.
 
-A fault is a msgspec Struct whose fields are its parameters in the lab file. Its module, in the subpackage of what it
-acts on, is all that has to be written: `fault_kinds` discovers it. For example `sim/faults/link/degraded.py`:
+A fault is a msgspec Struct whose fields are its parameters in the lab file. Only its module has to be written, in the
+subpackage of its target: `fault_kinds` discovers it. For example `sim/faults/link/degraded.py`:
 
     @fault("link-degraded", targets=("uplink", "instrument"))
     class LinkDegraded(Fault[World], frozen=True):
@@ -52,7 +52,7 @@ from sim.faults.world import EmulatedWorld, MachineWorld, World
 from sim.units import SECOND_NS
 
 TARGETS: Final = ("uplink", "proxy", "datacenter", "box", "disk", "clock", "dns", "siem", "instrument")
-"""What a fault can act on. In a lab file "instrument" is followed by its port: `instrument:1`."""
+"""Targets of faults. In a lab file "instrument" is followed by its port: `instrument:1`."""
 
 RECOVERY_NS: Final = 60 * SECOND_NS
 """How long after a fault the box may still need to boot and to wait for its retry delays."""
@@ -70,9 +70,9 @@ class Fault(msgspec.Struct, Generic[W], frozen=True, kw_only=True, forbid_unknow
     targets: ClassVar[tuple[str, ...]]
     momentary: ClassVar[bool]
     emulated: ClassVar[bool]
-    """Whether not every `World` can have it."""
+    """Whether only some worlds support the fault."""
     of_machine: ClassVar[bool]
-    """Whether each `MachineWorld` can have it."""
+    """Whether each `MachineWorld` supports the fault."""
 
     @property
     def effect(self) -> Effect:
@@ -90,7 +90,7 @@ class Fault(msgspec.Struct, Generic[W], frozen=True, kw_only=True, forbid_unknow
 
 
 AnyFault: TypeAlias = Fault[EmulatedWorld]
-"""A fault of any kind: an emulated world can have all of them."""
+"""A fault of any kind: an emulated world supports all of them."""
 FaultClass = TypeVar("FaultClass", bound=type[AnyFault])
 _registered: dict[str, type[AnyFault]] = {}
 
@@ -117,12 +117,12 @@ def _world_of(cls: type[AnyFault]) -> object:
 
 
 def is_portable(fault: AnyFault) -> TypeGuard[Fault[World]]:
-    """Return whether every world can have the fault."""
+    """Return whether every world supports the fault."""
     return not fault.emulated
 
 
 def needs_machine_only(fault: AnyFault) -> TypeGuard[Fault[MachineWorld]]:
-    """Return whether every `MachineWorld` can have the fault."""
+    """Return whether every `MachineWorld` supports the fault."""
     return fault.of_machine
 
 

@@ -2,8 +2,8 @@
 
 Most methods start an effect and return a function that ends it (`sim.engine.layers.End`); effects that overlap are
 combined. Every world has the parts of `World`. The virtual and the image world are also a `MachineWorld`: their box
-has a disk and a clock of its own. Only the virtual world is an `EmulatedWorld`, for faults that need an emulated data
-center or name service, or the contents of an emulated disk.
+has its own disk and clock. Only the virtual world is an `EmulatedWorld`, for faults that need an emulated data center
+or name service, or the contents of an emulated disk.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class BoxPart(Protocol):
 
 
 class MachineBoxPart(BoxPart, Protocol):
-    """A box with a disk and a clock of its own, which the simulator controls: in the virtual and the image world."""
+    """A box with its own disk and clock, which the simulator controls: in the virtual and the image world."""
 
     async def tear(self, operation: int) -> End:
         """Wait for the disk's `operation`-th operation from now on, and cut the power in the middle of it."""
@@ -113,7 +113,7 @@ class InstrumentPart(Protocol):
         ...
 
     def attack(self, attack: Attack) -> End:
-        """Run a hostile program (`sim.hostile`) on its computer, beside the agent, while it has power."""
+        """Run a hostile program (`sim.hostile`) on its computer, in addition to the agent, while it has power."""
         ...
 
 
@@ -286,7 +286,7 @@ class World(Protocol):
 
 
 class MachineWorld(World, Protocol):
-    """A world in which the box is a machine with a disk and a clock of its own."""
+    """A world in which the box is a machine with its own disk and clock."""
 
     @property
     def box(self) -> MachineBoxPart:

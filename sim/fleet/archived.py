@@ -40,7 +40,7 @@ _TOGETHER: Final = 5000
 
 
 class _Archived:
-    """What is known of an instrument while its reports are read."""
+    """The state of an instrument while its reports are read."""
 
     def __init__(self, profile: ProfileInForce, triggers: TriggerSet) -> None:
         self.profile = profile

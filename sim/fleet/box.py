@@ -95,7 +95,7 @@ class FleetBox:
         self._enter(Entry("", 0, Gap(at_ms, "disk-full", count, ((lost[0][0], lost[-1][0]),))))
 
     def _sent(self, end_ns: int, each_ms: int) -> Iterator[Received]:
-        """Return the batches with what waits, and forget it."""
+        """Yield the batches of all waiting records, and clear the queue."""
         at_ms = self._start_ms + end_ns // MILLISECOND_NS
         waiting, self._waiting = self._waiting, []
         for place, begin in enumerate(range(0, len(waiting), RECORDS_PER_BATCH_MAX)):

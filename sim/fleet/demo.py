@@ -27,7 +27,7 @@ DAY_MS: Final = DAY_NS // MILLISECOND_NS
 
 
 class Demo(NamedTuple):
-    """What to start: the size of the fleet, the days of its past, the speed of time, and the seed of all."""
+    """The settings of a demo: the size of the fleet, the days of its past, the speed of time, and the seed of all."""
 
     instruments: int
     days: int

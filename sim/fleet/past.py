@@ -1,6 +1,6 @@
 """The past of a fleet in a data center's database.
 
-The past of each box is written to a database of its own, so that several processes can do it: the older past by
+The past of each box is written to a separate database, so that several processes can do it: the older past by
 `sim.fleet.archived`, the last day by the data center's own ingest and evaluation. `merge` then copies its rows: no
 two boxes have a row in common.
 """
@@ -27,7 +27,7 @@ from sim.fleet.plan import PlannedBox
 from sim.units import DAY_NS, HOUR_NS, MILLISECOND_NS, MINUTE_NS
 
 STEP_NS: Final = 6 * HOUR_NS
-"""Reports of this time are sent together, and evaluated."""
+"""Period whose reports are sent and evaluated together."""
 LAST_STEP_NS: Final = 30 * MINUTE_NS
 """The step on the last day, so that the latest reports are stored soon after they were made."""
 ROWS_DAYS: Final = 1

@@ -21,7 +21,7 @@ OUTAGE_EVERY_NS: Final = 15 * DAY_NS
 OUTAGE_MEDIAN_NS: Final = 4 * HOUR_NS
 OUTAGE_SIGMA: Final = 0.9
 FUTURE_NS: Final = 400 * DAY_NS
-"""Outages are planned for this time after the history."""
+"""Time after the history for which outages are planned."""
 LOSS_SHARE: Final = 0.2
 """The share of outages in which the box loses records."""
 TEMPLATES: Final = 4

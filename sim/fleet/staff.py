@@ -28,7 +28,7 @@ PEOPLE: Final = (
     ("administrator", "Administrator", "administrator", "everywhere", "UTC", 0),
     ("auditor", "Auditor", "auditor", "everywhere", "UTC", 0),
 )
-"""Name, text, role, scope, zone, and the days until the trainings expire (0: no training)."""
+"""(name, text, role, scope, zone, days until the trainings expire; 0: no training)."""
 
 
 def staff_directory(now_ms: int) -> str:

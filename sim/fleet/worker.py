@@ -20,7 +20,7 @@ from wire.tls.context import Identity
 
 
 class Task(NamedTuple):
-    """What a worker does: the boxes, and the past that it writes to `folder`, a database for each box."""
+    """The task of a worker: its boxes, and their history, which it writes to `folder` as one database per box."""
 
     boxes: Sequence[PlannedBox]
     seed: int

@@ -1,8 +1,8 @@
 """Hostile programs on an instrument's computer. Each attacks the instrument's port on the box until it is cancelled.
 
 The programs use the instrument's own certificate, as any software on that computer could, and only asyncio, so that
-they run in every world. Each is an `Attack`, which its fault (`sim/faults/instrument/*.py`) starts beside the agent.
-A program continues when the box refuses or closes its connections.
+they run in every world. Each is an `Attack`, which its fault (`sim/faults/instrument/*.py`) starts in addition to the
+agent. A program continues when the box refuses or closes its connections.
 """
 
 from __future__ import annotations

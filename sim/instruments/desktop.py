@@ -29,7 +29,7 @@ _INKS: Final = (b"\x20\x20\xa0\x00", b"\x20\xa0\x20\x00", b"\xa0\x20\x20\x00")
 
 
 class InstrumentDesktop:
-    """What is shown, and which keys and buttons are pressed."""
+    """The displayed screen, and the pressed keys and buttons."""
 
     def __init__(self, screen: DesktopScreen | None = None) -> None:
         """`screen` is that of the instrument's profile."""
@@ -44,14 +44,14 @@ class InstrumentDesktop:
         self.viewers = 0
         """The connections that are open."""
         self.left_pressed: list[str] = []
-        """What was pressed when a viewer closed its connection. Its own end releases it, as TigerVNC does."""
+        """Keys and buttons that were pressed when a viewer closed its connection, and that the server released."""
         self._thawed = asyncio.Event()
         self._thawed.set()
         self._frozen = Layers[None](self._follow_frozen)
 
     @property
     def pressed(self) -> str:
-        """What is pressed, in words; "" if nothing is."""
+        """Description of the pressed keys and buttons; "" if there are none."""
         held = [f"key {key:#x}" for key in sorted(self.keys)]
         return ", ".join([*held, *(["a button"] if self.buttons else [])])
 

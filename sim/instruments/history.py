@@ -6,8 +6,8 @@
     history.wear()
 
 The instrument, its operator and the vendor's service are those of a lab. Reports have the numbers and times that the
-instrument's agent would give them; all belong to one run. The result depends on model, serial number, seed and
-interval alone, and not on how often `until` is called.
+instrument's agent would give them; all belong to one run. The result depends only on model, serial number, seed and
+interval, and not on how often `until` is called.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sim.units import DAY_NS, MILLISECOND_NS, MINUTE_NS
 from wire.messages import InstrumentReport, Report
 
 CHUNK_NS: Final = DAY_NS
-"""Reports are generated for this time at once, which bounds the memory."""
+"""Period for which reports are generated at once, which bounds the memory."""
 
 
 class History:

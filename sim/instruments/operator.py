@@ -27,7 +27,7 @@ from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 from wire.messages import Assay
 
 TOP_UP_BELOW: Final = 0.3
-"""At the start of a shift, reagents below this fill level are reloaded."""
+"""Fill level below which reagents are reloaded at the start of a shift."""
 EMPTY_WASTE_FROM_PCT: Final = 60
 REPLACE_LAMP_FROM: Final = 0.95
 """The used share of the lamp's life at which it is replaced at the start of a shift."""

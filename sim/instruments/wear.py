@@ -7,7 +7,7 @@ and are seen only in what an instrument reports: readings, controls, error count
 replacement of the part ends the episode, and the new part degrades at another time.
 
 `Degradation.truth` contains when each episode began and when the part fails or would have failed, so that predictions
-can be scored. Each part draws from a random stream of its own.
+can be scored. Each part has its own random stream.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class About(Table, frozen=True):
     duration: Annotated[int, values.duration("1s", "30d")]
     """How long it runs, in lab time."""
     description: Annotated[str, TextForm("one line of at most 200 characters", r"[^\n]{0,200}")] = ""
-    """What the lab demonstrates, in one sentence."""
+    """The purpose of the lab, in one sentence."""
     start: Annotated[int, values.TimeOfDay()] = 6 * HOUR_NS
     """The time of day at which it starts."""
     seed: Annotated[int, CountForm(0, 2**63 - 1)] = 1
@@ -119,7 +119,7 @@ class LabInstrument(Table, frozen=True):
     report_every: Annotated[int, values.duration("100ms", "1d")] = 60 * SECOND_NS
     """The interval of its status reports."""
     operator: Literal["consents", "refuses", "absent"] = "consents"
-    """What the person at the instrument does with a command that needs consent, by its profile."""
+    """The person's answer to a command that needs consent according to the profile."""
     enrolment: Literal["none", "flashed", "expired"] = "none"
     """Whether it requests certificates through the box, and with which it begins: that of its delivery, or one that
     expired two years ago. The box and the instrument's agent must take part. Default: the certificate stays."""
@@ -152,7 +152,7 @@ class Order(Table, frozen=True):
     file_bytes: Annotated[int, values.size("1B", "16MiB")] | None = None
     """The size of the file that it brings to the instrument."""
     expires_after: Nanoseconds | None = None
-    """The time after which it is not executed any more. Default: never."""
+    """The time after which it is no longer executed. Default: never."""
     withdrawn_after: Nanoseconds | None = None
     """The time after which it is withdrawn, unless it has begun. Default: never."""
     ends: Literal["done", "failed", "expired", "withdrawn"] = "done"

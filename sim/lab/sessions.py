@@ -34,8 +34,8 @@ class LabSession(Table, frozen=True):
     mode: Literal["control", "view"] = "control"
     """Whether the staff member may operate the desktop, or only look."""
     person: Literal["authorizes", "refuses", "ignores", "walks-away"] = "authorizes"
-    """What the person at the instrument does with the offer. One who walks away has permitted the session, and
-    leaves the page when it is open."""
+    """The person's reaction to the offer. `walks-away`: the person permits the session, and leaves the page when it
+    is open."""
     acts_at: Literal["page", "display"] = "page"
     """Where the person acts: on the box's page in a browser, or on the instrument's own display, by its agent."""
     answers_after: Annotated[int, values.duration("0s", "1h")] = 30 * SECOND_NS

@@ -54,7 +54,7 @@ class _Instrument(Protocol):
 
 
 def standard_of_model(model: str) -> Speaks:
-    """What a model speaks, by its profile; the vendor's agent if it has none."""
+    """The standard of a model according to its profile; the vendor's agent if it has none."""
     return load_profile(model).speaks if model in profile_names() else "agent"
 
 

@@ -5,7 +5,7 @@ stays dead: its disk and its connections do nothing, so that no `finally` block 
 host that is off.
 
 A host may have a firewall, which decides on every segment that arrives or leaves, as netfilter does. Its only effect
-on TCP beside the loss of segments is an error for each rejected one.
+on TCP besides the loss of segments is an error for each rejected one.
 """
 
 from __future__ import annotations

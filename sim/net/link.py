@@ -59,7 +59,7 @@ class LinkQuality:
     packet_bytes_max: int = 65535
     """Longer packets are lost without an ICMP error (a path MTU black hole)."""
     overhead_bytes: int = 0
-    """What each packet has in addition, such as the headers of a VPN."""
+    """Additional bytes per packet, such as the headers of a VPN."""
     is_steady: bool = field(init=False)
     """Whether every packet that is not too long arrives exactly once, after a constant delay."""
 

@@ -63,7 +63,7 @@ class TcpSegment:
         self.window = window
         self.sack = sack
         self.push = False
-        """The PSH flag, kept apart so that the `flags` of an ordinary segment equal ACK."""
+        """The PSH flag, separate so that the `flags` of an ordinary segment equal ACK."""
 
     @property
     def option_bytes(self) -> int:
@@ -74,7 +74,7 @@ class TcpSegment:
 
     @classmethod
     def reset_for(cls, segment: TcpSegment) -> TcpSegment:
-        """Return the RST that answers a segment that belongs to no connection."""
+        """Return the RST in response to a segment of an unknown connection."""
         return cls(
             segment.target_port, segment.source_port, segment.address, segment.ack, RST, ack=segment.seq
         )

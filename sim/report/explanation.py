@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.verdict.quantities import clock, count, fault_in_words
+from sim.verdict.quantities import clock, count, describe_fault
 from sim.verdict.result import ContentComparison, Expectation, Failure, GapFound, Result, TracedReport
 
 SHOWN_REPORTS_MAX: Final = 5
@@ -24,7 +24,7 @@ def explanation(result: Result, expectation: Expectation) -> list[str]:
 def _lines(failure: Failure) -> list[str]:
     lines = [failure.explanation]
     if failure.fault_before is not None:
-        lines.append(f"the fault before it: {fault_in_words(failure.fault_before)}")
+        lines.append(f"the fault before it: {describe_fault(failure.fault_before)}")
     shown = failure.reports[:SHOWN_REPORTS_MAX]
     lines += [report_in_words(report) for report in shown]
     if failure.reports_total > len(shown):

@@ -74,7 +74,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("duration", "clock", "size", "count", "limit", "measured", "moment", "fault_in_words"):
+    for name in ("duration", "clock", "size", "count", "limit", "measured", "moment", "describe_fault"):
         environment.filters[name] = getattr(quantities, name)
     environment.filters["gap_in_words"] = gap_in_words
     environment.filters["contents_in_words"] = contents_in_words

@@ -22,13 +22,13 @@ from wire.session.table import TABLE, Row
 
 @dataclass(frozen=True)
 class Exploration:
-    """What was explored, and the first violation."""
+    """The result of an exploration, with the first violation."""
 
     scope: Scope
     states: int
     moves: int
     violation: str = ""
-    """What is violated, or ""."""
+    """The violated property, or ""."""
     trace: tuple[str, ...] = ()
     """The moves from the start to the violation."""
     rows: frozenset[Row] = frozenset()
@@ -53,7 +53,7 @@ World: TypeAlias = tuple[int, ...]
 
 
 class Next(NamedTuple):
-    """What a move of one session, or of the setting, leads to, by the numbers of settings and lives."""
+    """The successors after a move of one session or of the setting, by the numbers of settings and lives."""
 
     what: str
     setting: int
@@ -66,7 +66,7 @@ class Next(NamedTuple):
 
 
 class Unstoppable(Exception):
-    """A world in which somebody cannot end a session; ends the exploration."""
+    """A world in which one of the parties cannot end a session; ends the exploration."""
 
 
 class Successors:

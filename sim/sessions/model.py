@@ -75,7 +75,7 @@ class Life(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What all sessions share at one moment."""
+    """The state that all sessions share at one moment."""
 
     time: int = 0
     is_line_up: bool = True
@@ -89,7 +89,7 @@ class Setting(NamedTuple):
 
 
 class Others(NamedTuple):
-    """What a session meets of the other sessions with its instrument."""
+    """The state of the other sessions with the same instrument, as a session sees it."""
 
     endpoints: Pair = NEITHER
     occupied: Pair = NEITHER
@@ -123,13 +123,13 @@ class Scope(NamedTuple):
 
 
 WHOLE: Final = (Scope(1, 3), Scope(2, 2))
-"""What `rap session explore` explores, in less than a minute on one core."""
+"""The scope of `rap session explore`, which takes less than a minute on one core."""
 QUICK: Final = (Scope(1, 1), Scope(2, 0))
 """The same properties with fewer disturbances, in a second or two."""
 
 
 class Assumptions(NamedTuple):
-    """What the operating system guarantees. Without one of them the properties do not hold."""
+    """Guarantees of the operating system. Without any one of them, some property is violated."""
 
     dies_with_program: bool = True
     """The tunnel's process ends when the program that manages it ends (OpenVPN: `management-client`)."""

@@ -1,6 +1,5 @@
-"""What can happen to one session next: by both ends, people, the line, clocks and faults of its own.
-
-`sim.sessions.surroundings` has what happens to all sessions at once.
+"""The next moves of one session: by both ends, people, the line, clocks and its own faults.
+`sim.sessions.surroundings` has the moves of all sessions at once.
 """
 
 from __future__ import annotations
@@ -169,7 +168,7 @@ def _recorded_only(here: Here, move: Move) -> Iterator[Move]:
 
 
 def _due(here: Here) -> Iterator[Move]:
-    """What timers and checks find: it happens before the next tick."""
+    """Results of timers and checks, which happen before the next tick."""
     life, end, program = here.life, here.end, PROGRAMS[here.end]
     if here.state in LIVE:
         for event, actor in _reasons_to_end(here):
@@ -312,7 +311,7 @@ def _execute(row: Row, setting: Setting, life: Life, end: int, is_genuine: bool)
 
 
 def _without_past(life: Life, end: int, state: SessionState) -> Life:
-    """Return the session without what nothing depends on any more, so that fewer states differ."""
+    """Return the session without values on which nothing depends any longer, so that fewer states differ."""
     if end == BOX and state is not S.OFFERED and life.codes_tried:
         life = life._replace(wrong_codes=0, codes_tried=0)
     if end == BOX and state is not S.OPEN and (life.is_page_gone or life.is_view_only):
@@ -353,4 +352,4 @@ _EFFECTS: Final[dict[Action, Callable[[Life, int, Setting], Life]]] = {
     Action.CLOSE_PATH: _set_path(False),
     Action.TELL_PEER: _send(END_OF_DC, END_OF_BOX),
 }
-"""What actions change. SHOW_OFFER changes nothing here; a process that STOP_ENDPOINT ends exits in a later move."""
+"""Changes by action. SHOW_OFFER changes nothing here; a process that STOP_ENDPOINT ends exits in a later move."""

@@ -13,7 +13,7 @@ from sim.sessions.model import ALL, Assumptions, Scope
 from wire.session.table import TABLE, Actor, Event, Row, SessionState
 
 SCOPES: Final = (Scope(1, 0), Scope(1, 1), Scope(2, 0))
-"""In which a counterexample is sought, the smallest first."""
+"""Scopes that are searched for a counterexample, the smallest first."""
 
 
 class Mutant(NamedTuple):

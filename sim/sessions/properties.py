@@ -1,4 +1,4 @@
-"""What must hold in every reachable world, in terms of the truth that the ends cannot see.
+"""Invariants of every reachable world, in terms of the global state that the ends cannot see.
 
 A property is a function that returns whether a move violates it; the first sentence of its docstring is what a
 counterexample states.
@@ -126,7 +126,7 @@ def staff_control(change: Change) -> bool:
 
 
 def incomplete_end(change: Change) -> bool:
-    """An end did not stop the packets, end the tunnel and tell the other end."""
+    """An end did not stop the packets, end the tunnel and notify the other end."""
     needed = {Action.CLOSE_PATH, Action.STOP_ENDPOINT, Action.TELL_PEER}
     return change.enters(S.ENDING) and not needed <= set(change.row.actions)
 
@@ -249,4 +249,4 @@ _OTHERS: Final[tuple[Callable[..., bool], ...]] = (
     endless,
 )
 SENTENCES: Final = tuple(map(sentence, (*PROPERTIES, *_OTHERS)))
-"""What the properties exclude, in words."""
+"""Descriptions of what the properties exclude."""

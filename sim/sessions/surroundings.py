@@ -1,4 +1,4 @@
-"""What happens to all sessions at once: time, crashes and restarts of programs, the line, failures of an end."""
+"""Moves that affect all sessions at once: time, crashes and restarts of programs, the line, failures of an end."""
 
 from __future__ import annotations
 

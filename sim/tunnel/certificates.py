@@ -1,4 +1,4 @@
-"""What each end of an emulated tunnel verifies of the other one, as OpenVPN's TLS handshake does."""
+"""Mutual verification of the ends of an emulated tunnel, as in OpenVPN's TLS handshake."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ WRAPPED_BYTES: Final = 300
 _SIGNATURE_BYTES: Final = 71
 """The most frequent length of a signature in DER."""
 CONNECT_AGAIN_SECONDS: Final = (1, 2, 4, 8, 16)
-"""TCP repeats its first packet after these times."""
+"""Delays of TCP's SYN retransmissions."""
 
 
 class EmulEndpoint:
@@ -126,7 +126,7 @@ class EmulEndpoint:
             line.connection_lost(None)
         if not self._up.done():
             self._up.set_exception(EndpointError(reason))
-            self._up.exception()  # nobody may wait for it
+            self._up.exception()  # it may not be awaited
 
     # the box's connection, which the door has recognized
 
@@ -292,7 +292,7 @@ class _Passage(asyncio.Transport):
         return self._is_closing
 
     def pause_reading(self) -> None:
-        """What arrives is passed on at once: pictures are paced by the box."""
+        """Received data is forwarded immediately: the box paces the pictures."""
 
     def resume_reading(self) -> None:
         pass

@@ -1,4 +1,5 @@
-"""The box's TUN device in virtual time: what a box program listens on there is reached through its tunnel alone."""
+"""The box's TUN device in virtual time: addresses on which a box program listens there are reachable only through its
+tunnel."""
 
 from __future__ import annotations
 

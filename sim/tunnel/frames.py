@@ -1,4 +1,4 @@
-"""What passes between the two ends of an emulated tunnel: frames with a length, as OpenVPN's packets on TCP."""
+"""The traffic between the two ends of an emulated tunnel: frames with a length, as OpenVPN's packets on TCP."""
 
 from __future__ import annotations
 

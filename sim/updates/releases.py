@@ -1,6 +1,6 @@
 """The releases that a lab's data center orders: a folder with slots' deltas and profiles, signed as real ones are.
 
-Signatures have random bytes of different lengths. So that a run depends on its lab file and seed alone, each is made
+Signatures have random bytes of different lengths. So that a run depends only on its lab file and seed, each is made
 again until it has the most frequent length.
 """
 
@@ -29,7 +29,7 @@ from wire.release.messages import Kind
 
 SLOT_BYTES: Final = 4 * 1024 * 1024
 CHANGED_BYTES: Final = 2 * 1024 * 1024
-"""What differs between two releases, and cannot be compressed: the delta has this size."""
+"""Incompressible bytes that differ between two releases: about the size of the delta."""
 PROFILES: Final = get_args(ProfileRelease)
 APPLICATIONS: Final[dict[OrderedRelease, ReleaseHealth]] = {
     "application": "healthy",
@@ -37,7 +37,7 @@ APPLICATIONS: Final[dict[OrderedRelease, ReleaseHealth]] = {
     "unstartable-application": "unstartable",
 }
 APPLICATION_BYTES: Final = 4096
-"""What differs between two releases of the application."""
+"""Bytes that differ between two releases of the application."""
 _SIGNATURE_BYTES: Final = 71
 _LIFETIME: Final = timedelta(days=365)
 
@@ -60,7 +60,7 @@ class LabReleases:
         (folder / "targets").mkdir(parents=True)
         (folder / "metadata").mkdir()
         self.applications: set[int] = set()
-        """The releases that change the application alone."""
+        """The releases that change only the application."""
         running, targets = 1, dict[str, Any]()
         for number, order in enumerate(orders, 2):
             if order in PROFILES:
@@ -166,7 +166,7 @@ def _slot(number: int) -> bytes:
 
 
 def _application(before: bytes, number: int) -> bytes:
-    """Return a slot that differs in its last bytes alone."""
+    """Return a slot that differs only in its last bytes."""
     return before[:-APPLICATION_BYTES] + Random(number).randbytes(APPLICATION_BYTES)
 
 

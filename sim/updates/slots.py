@@ -20,7 +20,7 @@ _BOTH: Final[tuple[Slot, ...]] = ("a", "b")
 
 
 class VirtualSlots:
-    """Release 1 is in both slots, and slot a is committed."""
+    """The slots; at first both have release 1, and slot a is committed."""
 
     def __init__(self, releases: LabReleases, random: Callable[[str], Random]) -> None:
         self._releases = releases
@@ -35,7 +35,7 @@ class VirtualSlots:
         self._left: Slot | None = None
 
     def lose_power(self) -> None:
-        """Cut the power, and switch it on again."""
+        """Cut the power and restore it."""
         self._partitions = {slot: each.backend.cut_power() for slot, each in self._partitions.items()}
         self._state = self._state.backend.cut_power()
 
@@ -55,7 +55,7 @@ class VirtualSlots:
     def switch(self, slot: Slot) -> ReleaseHealth | None:
         """Start the programs from a slot; return the health of its release.
 
-        If it cannot be started, the machine leaves it, and starts those of its own slot.
+        If they cannot be started, the machine rejects the slot and starts those of its own slot.
         """
         self._application, self._left = slot, None
         health = self._health(slot)
@@ -64,7 +64,7 @@ class VirtualSlots:
         return health
 
     def hardware(self, restart: Callable[[], object], switch: Callable[[Slot], object]) -> UpdateHardware:
-        """Return what the box program that starts has of them.
+        """Return the update hardware for a starting box program.
 
         `restart` restarts the machine, `switch` starts the programs from another slot.
         """

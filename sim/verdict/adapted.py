@@ -1,6 +1,6 @@
 """Reports of adapted instruments: the box assigns their numbers, so the ledger finds them by content and time.
 
-If the box replaces the time of a report by its own, the report is found by its content alone, the earliest first. A
+If the box replaces the time of a report by its own, the report is found only by its content, the earliest first. A
 further record with the content of a report that was already found is a duplicate.
 """
 

@@ -59,7 +59,7 @@ def forms_of(text: str) -> Iterator[bytes]:
 
 
 def _base64_forms(data: bytes) -> Iterator[bytes]:
-    """Yield the base64 digits that depend on the data alone, for each of the three positions in a group of bytes."""
+    """Yield the base64 digits that depend only on the data, for each of the three positions in a group of bytes."""
     for before in range(3):
         digits = base64.b64encode(bytes(before) + data).rstrip(b"=")
         whole = (before + len(data)) * 8 // 6

@@ -101,7 +101,7 @@ def measured(expectation: Expectation) -> str:
     return quantity(expectation.measured, expectation.unit)
 
 
-def fault_in_words(fault: FaultOccurrence) -> str:
+def describe_fault(fault: FaultOccurrence) -> str:
     """Describe a fault in one phrase: "link-down of uplink at 02:00:00, for 3 h"."""
     lasts = "" if fault.lasts_ns is None else f", for {duration(fault.lasts_ns)}"
     return f"{fault.kind} of {fault.target} at {clock(fault.at_ns)}{lasts}"

@@ -255,7 +255,7 @@ class SessionResult(ResultPart, frozen=True):
     role: str
     mode: str
     person: str
-    """What the person at the instrument did, in the words of the lab file."""
+    """The action of the person at the instrument, as named in the lab file."""
     requested_ns: int
     opened_ns: int | None
     """When both ends had opened it; None if they have not."""
@@ -268,9 +268,9 @@ class SessionResult(ResultPart, frozen=True):
     expected_to_open: bool
     expected_end: str
     problems: tuple[str, ...] = ()
-    """What keeps the audit files from proving that its tunnel had a valid grant."""
+    """Why the audit files do not prove that its tunnel had a valid grant."""
     desktop: tuple[str, ...] = ()
-    """What was wrong with the desktop, as a key that remained pressed."""
+    """Errors of the desktop, such as a key that remained pressed."""
     steps: tuple[SessionStep, ...] = ()
 
     @property

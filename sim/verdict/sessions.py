@@ -27,7 +27,7 @@ class RequestedSession:
     is_permitted: bool = False
     """Whether the person has entered the right code."""
     desktop: list[str] = field(default_factory=list)
-    """What was wrong with the desktop, as a key that remained pressed."""
+    """Errors of the desktop, such as a key that remained pressed."""
 
 
 @dataclass(frozen=True)

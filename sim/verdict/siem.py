@@ -30,7 +30,7 @@ class SiemFindings:
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong: records that are missing, that have arrived again, or before an earlier one."""
+        """The errors: records that are missing, repeated, or out of order."""
         counts = Counter(self.received)
         missing = [f"{ident} has not arrived" for ident in self.due if ident not in counts]
         twice = [f"{ident} has arrived {count} times" for ident, count in counts.items() if count > 1]

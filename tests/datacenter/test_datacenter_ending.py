@@ -34,7 +34,7 @@ main.run_datacenter(sys.argv[1], ready=lambda ports: print(ports.boxes, flush=Tr
 print("stopped", flush=True)
 """
 
-ENDING = "rap: ending: a signal asked for it\n"
+ENDING = "rap: stopping because of a signal\n"
 NOTES_THE_SIGNAL = """
 from datacenter import main
 class Noted(main.ForcedExit):
@@ -57,7 +57,7 @@ def running(config: Path, program_text: str = PROGRAM) -> Iterator[subprocess.Po
 
 @contextmanager
 def locked(url: str, table: str) -> Iterator[None]:
-    """Another session has the table for itself."""
+    """Hold an exclusive lock on the table in another session."""
     engine = create_engine(url)
     with engine.connect() as connection:
         connection.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))

@@ -77,7 +77,7 @@ def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> Non
         finally:
             program.kill()
     assert (program.returncode, rest) == (0, "stopped\n")
-    assert "ending: a signal asked for it" in (tmp_path / "log").read_text()
+    assert "stopping because of a signal" in (tmp_path / "log").read_text()
     store = Store(url)
     assert queries.counts(store) == {("RAP-0001", "CHEM-0001"): 1}
     store.close()

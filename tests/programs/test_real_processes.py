@@ -112,7 +112,7 @@ def test_killed_programs_lose_and_duplicate_no_report(folder: Path) -> None:
             assert stat.S_IMODE((folder / "box.sock").stat().st_mode) == 0o600
             assert to_box.suites == to_datacenter.suites == {TLS_AES_128_GCM_SHA256}
 
-            for program, last in ((box, b""), (datacenter, b"rap: ending: a signal asked for it\n")):
+            for program, last in ((box, b""), (datacenter, b"rap: stopping because of a signal\n")):
                 program.send_signal(signal.SIGTERM)
                 _, message = await program.communicate()
                 assert (program.returncode, message) == (0, last)

@@ -1,7 +1,7 @@
 """Tests of one mutant: a forked process imports the mutant in place of the module, and ends within limits.
 
 The parent has imported pytest and all other packages, but nothing of the project, so that a fork needs only the
-project's own imports. No file is written: the mutant exists in the memory of its process alone.
+project's own imports. No file is written: the mutant exists only in the memory of its process.
 """
 
 from __future__ import annotations

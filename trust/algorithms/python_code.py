@@ -1,4 +1,4 @@
-"""Algorithms in Python code: hashes of Python's own, cryptographic libraries, ciphers and versions of TLS."""
+"""Algorithms in Python code: Python's built-in hashes, cryptographic libraries, ciphers and versions of TLS."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SECRET: Final = re.compile(
     r"(^|_)(key|secret|token|nonce|salt|password|passphrase|challenge|seed|cookie|iv|pin|otp)s?($|_)",
     re.IGNORECASE,
 )
-"""Names of values that no attacker may guess."""
+"""Names of values that must be unpredictable."""
 _GENERATORS: Final = {
     *("random", "randbytes", "getrandbits", "randint", "randrange", "choice", "choices", "sample", "uniform"),
     "Random",
 }
-"""Functions of the module random, whose numbers follow from a few outputs."""
+"""Functions of the module random, whose numbers are predictable from a few outputs."""
 _PROGRAMS: Final = {"openssl", "ssh-keygen", "gpg", "certtool", "wg", "update-crypto-policies"}
 """Programs whose arguments name algorithms."""
 RSA_BITS_MIN: Final = 2048
@@ -30,7 +30,7 @@ _LIBRARIES: Final = {
     *("Crypto", "Cryptodome", "nacl", "bcrypt", "passlib", "argon2", "ecdsa", "rsa", "blake3", "xxhash"),
     *("M2Crypto", "gnupg", "oscrypto", "pyaes", "crypt"),
 }
-"""Modules with cryptography of their own, which no validated module performs."""
+"""Modules with their own cryptography, which is not part of a validated module."""
 _CRYPTOGRAPHY: Final = {
     *("ed25519", "ed448", "x25519", "x448", "dsa", "scrypt", "argon2"),
     *("MD5", "SHA1", "BLAKE2b", "BLAKE2s", "SM3", "Scrypt", "Argon2id", "ChaCha20", "ChaCha20Poly1305"),
@@ -56,7 +56,7 @@ _VERSIONS: Final = {
     "TLSv1_1",
 }
 _CHOOSERS: Final = {"set_ciphers", "set_ecdh_curve", "set_ciphersuites"}
-"""Functions whose texts are names of algorithms."""
+"""Functions whose string arguments name algorithms."""
 
 _RELEVANT: Final = re.compile(
     "|".join(
@@ -71,7 +71,7 @@ _RELEVANT: Final = re.compile(
         ]
     )
 )
-"""Files without any of these words are not parsed."""
+"""Words of which a file must contain one to be parsed."""
 
 
 def scan_python(file: str, text: str) -> Iterator[Finding]:
@@ -102,7 +102,7 @@ def _findings(node: ast.AST, modules: Mapping[str, str], is_called: bool) -> Ite
         case ast.Import(names):
             for alias in names:
                 if alias.name.partition(".")[0] in _LIBRARIES:
-                    yield "library", f"{alias.name} has cryptography of its own"
+                    yield "library", f"{alias.name} has its own cryptography"
         case ast.ImportFrom(module=str(module), names=names):
             yield from _imported(module, [alias.name for alias in names])
         case ast.Call():
@@ -176,7 +176,7 @@ def _called_of_module(
 
 
 def _referenced(module: str, name: str, is_called: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield what `module.name` is, whether it is called or passed on; `_called` looks at calls of hashlib."""
+    """Yield the algorithm `module.name`, whether it is called or referenced; `_called` examines calls of hashlib."""
     if module == "hashlib" and name in _HASHES and not is_called:
         yield name, f"hashlib.{name}, which Python has built in, also in FIPS mode"
     elif module == "uuid" and name in _UUIDS:
@@ -201,7 +201,7 @@ def _secret_name(target: ast.expr) -> str:
 def _guessed(name: str) -> tuple[str, str]:
     return (
         "random",
-        f"{name} from the module random, whose numbers can be computed; use secrets or os.urandom",
+        f"{name} from the module random, whose numbers are predictable; use secrets or os.urandom",
     )
 
 
@@ -219,7 +219,7 @@ def _is_guessable(value: ast.expr) -> bool:
 
 def _imported(module: str, names: list[str]) -> Iterator[tuple[str, str]]:
     if module.partition(".")[0] in _LIBRARIES:
-        yield "library", f"{module} has cryptography of its own"
+        yield "library", f"{module} has its own cryptography"
     elif module == "hashlib":
         for name in names:
             if name in _HASHES or name == "scrypt":
@@ -233,7 +233,7 @@ def _imported(module: str, names: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _named(function: str, argument: ast.expr) -> Iterator[tuple[str, str]]:
-    """Yield what a text names; a value that is only known at run time is a finding of its own."""
+    """Yield the algorithms that a string names; a value that is only known at run time is a separate finding."""
     match argument:
         case ast.Attribute(value=ast.Name(), attr=name) | ast.Name(name):
             if name in _HASHES - {"sha1"}:

@@ -1,6 +1,6 @@
-"""What documents about a machine say: the proof of its firewall, the scan of its hardening, its list of packages.
+"""Facts from documents about a machine: the proof of its firewall, the scan of its hardening, its list of packages.
 
-Each is the JSON of a command: `rap fw prove --json`, `rap image check --json`, and the SBOM beside an image (SPDX).
+Each is the JSON of a command: `rap fw prove --json`, `rap image check --json`, and the SBOM of an image (SPDX).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the box sends: the fields of its messages, and the words of its profiles.
+"""Facts about the box's messages: their fields, and the words of its profiles.
 
 The fields are those of this program's `wire/messages.py`: they are facts about a machine that has the same file.
 """

@@ -36,6 +36,6 @@ def facts(machine: Machine) -> Iterator[Fact]:
 
 
 def _is_bounded(field: str) -> bool:
-    """Return whether a field holds numbers and words of a form alone."""
+    """Return whether a field can only hold numbers and words of a fixed form."""
     form = field.split(": ", 2)[2]
     return not any(word in form for word in ("text", "bytes", "Type"))

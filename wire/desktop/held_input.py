@@ -7,11 +7,11 @@ from typing import Final
 from wire.desktop.rfb import InputEvent, KeyEvent, PointerEvent
 
 KEYS_MAX: Final = 32
-"""More keys cannot be held at a time: a further one is dropped."""
+"""Maximum number of keys held at a time; further ones are dropped."""
 
 
 class HeldInput:
-    """Passes input events while the session has control, and remembers what is held down."""
+    """Passes input events while the session has control, and tracks held keys and buttons."""
 
     def __init__(self, *, has_control: bool) -> None:
         self._has_control = has_control
@@ -24,14 +24,14 @@ class HeldInput:
         return self._has_control
 
     def event(self, event: InputEvent) -> list[InputEvent]:
-        """Return the event; or nothing, without control, for a key too many, or for a release of what is not held."""
+        """Return the event; nothing without control, for a key above the limit, or for a release of an unheld key."""
         if not self._has_control:
             return []
         if isinstance(event, PointerEvent):
             self._pointer = event
         elif not event.is_down:
             if event.key not in self._keys:
-                return []  # a key that somebody at the instrument holds down stays so
+                return []  # a key held down by the person at the instrument stays held
             del self._keys[event.key]
         elif event.key in self._keys or len(self._keys) < KEYS_MAX:
             self._keys[event.key] = None

@@ -1,4 +1,4 @@
-"""What both sides of RFB (the protocol of VNC) share: conversations, numbers, pixel formats, input events.
+"""Shared parts of both sides of RFB (the protocol of VNC): conversations, numbers, pixel formats, input events.
 
 Source: RFC 6143, and the community's specification (rfbproto) for pseudo-encodings. Only version 3.8 is spoken.
 """
@@ -13,7 +13,8 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 T = TypeVar("T")
 
 Conversation: TypeAlias = Generator[int | bytes, bytes, T]
-"""A part of the protocol without I/O: a `yield` of bytes sends them, a `yield` of a number receives so many bytes.
+"""A part of the protocol without I/O: `yield` of bytes sends them, `yield` of an integer receives that number of
+bytes.
 
 No conversation asks for more than `RECEIVE_BYTES_MAX` at a time, whatever the peer announces.
 """

@@ -1,4 +1,4 @@
-"""The client's side of RFB 3.8, without I/O: what the box says to an instrument's VNC server.
+"""The client's side of RFB 3.8, without I/O: the box's messages to an instrument's VNC server.
 
 The server sends its picture as plain pixels (Raw) and copies: the connection is a local one, and the box compresses
 the picture better. Clipboard texts are dropped. A message of another type ends the connection, because its length is
@@ -47,7 +47,7 @@ class ServerInit(NamedTuple):
 
 @dataclass(slots=True)
 class DesktopChange:
-    """What one message of the server changed. The pixels are in the picture that the reader has."""
+    """The changes of one server message. The pixels are in the reader's picture."""
 
     is_update: bool = False
     """Whether the message answers a request. It may have no pixels, as TigerVNC's first answer to a full request."""

@@ -1,4 +1,4 @@
-"""The server's side of RFB 3.8, without I/O: what the data center says to a viewer such as noVNC.
+"""The server's side of RFB 3.8, without I/O: the data center's messages to a viewer such as noVNC.
 
 The viewer has been authenticated before, by its web session or its certificate. Its clipboard is dropped.
 """
@@ -34,7 +34,7 @@ _TIGHT_PIXELS_MAX: Final = 256 * 1024
 _TIGHT_BASIC: Final = b"\x00"
 """Basic compression with stream 0 and no filter."""
 _TIGHT_UNCOMPRESSED_BYTES: Final = 12
-"""Shorter data are not compressed."""
+"""Minimum length of compressed data; shorter data is sent uncompressed."""
 
 
 class UpdateRequest(NamedTuple):

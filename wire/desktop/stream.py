@@ -59,19 +59,19 @@ class StreamError(ValueError):
 
 
 class Notice(IntFlag):
-    """What an update says beside the picture."""
+    """Notices of an update in addition to the picture."""
 
     NOTHING = 0
     STALLED = 1
-    """The VNC server does not respond. Every update says so until it responds again."""
+    """The VNC server does not respond. Every update has this flag until it responds again."""
     BELL = 2
     VIEW_ONLY = 16
-    """Input is dropped for now, because the person's page is lost. Every update says so until it returns."""
+    """Input is dropped for now, because the person's page is lost. Every update has this flag until it returns."""
 
 
 RAW_STREAM: Final = b"raw tcp\0"
-"""In the header of a recording, instead of the identity of a starting content: the messages are those of a TCP
-service, each with its direction and the number of its connection before it."""
+"""Value in a recording's header, instead of the identity of a starting content, if the messages are those of a TCP
+service. Each is preceded by its direction and the number of its connection."""
 _RESIZED, _WITH_CURSOR = 4, 8
 """The other flags in the head of an update."""
 
@@ -249,7 +249,7 @@ def encode_frame(message: bytes, time_ms: int) -> bytes:
 
 
 class FrameHead(NamedTuple):
-    """What precedes a message."""
+    """Return the head of a message."""
 
     length: int
     time_ms: int

@@ -1,4 +1,4 @@
-"""The management interface of OpenVPN: what the program says, and the commands that answer it.
+"""The management interface of OpenVPN: messages of the program, and the commands in response.
 
 The interface is lines of text. Asynchronous ones begin with `>`; the others answer commands. Source:
 `doc/management-notes.txt` of OpenVPN 2.6.
@@ -17,11 +17,11 @@ LINE_BYTES_MAX: Final = 16_384
 ENVIRONMENT_MAX: Final = 256
 """Variables of a client; OpenVPN sends some fifty."""
 VERSION: Final = 5
-"""Of the interface: from 5 on, a request for a signature names the algorithm."""
+"""Version of the management interface: from 5 on, a request for a signature names the algorithm."""
 
 
 class ManagementError(Exception):
-    """The program says what the interface does not permit."""
+    """The program has violated the protocol of the interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ClientRequest:
 
 @dataclass(frozen=True, slots=True)
 class ClientLost:
-    """A client has gone."""
+    """A client has disconnected."""
 
     client: int
     environment: Mapping[str, str]
@@ -168,7 +168,7 @@ def signature(signed: bytes) -> bytes:
 
 
 def permit(request: ClientRequest, options: str = "") -> bytes:
-    """Permit a client, with options of its own, one a line."""
+    """Permit a client, with its own options, one per line."""
     own = options.strip() + "\n" if options else ""
     return f"client-auth {request.client} {request.key}\n{own}END\n".encode("ascii")
 

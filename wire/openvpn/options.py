@@ -11,11 +11,11 @@ from typing import Final
 
 PING_SECONDS: Final = 10
 PING_LOST_SECONDS: Final = 25
-"""A tunnel whose line is dead ends after this time: within 30 s."""
+"""Time without a packet after which a tunnel ends; a dead line thus ends it within 30 s."""
 SEND_BUFFER_BYTES: Final = 4096
 QUEUE_PACKETS: Final = 8
-"""Of the TUN device. With these two, a key press waits behind less than half a second of pictures at 128 kbit/s; with
-OpenVPN's own settings it waits 8 s."""
+"""Queue length of the TUN device. With these two limits, a key press waits for less than half a second of pictures at
+128 kbit/s; with OpenVPN's defaults it waits for 8 s."""
 RENEGOTIATION_SECONDS: Final = 0
 """Never: a tunnel lasts as long as its grant, and one connection has one signature."""
 

@@ -24,7 +24,7 @@ from wire.openvpn.options import management
 PROGRAM: Final = "openvpn"
 LOG_LINES: Final = 40
 END_SECONDS: Final = 1.0
-"""After which a program that does not exit is killed."""
+"""Time after which a program that does not exit is killed."""
 _CREDENTIALS: Final = struct.Struct("3i")
 
 

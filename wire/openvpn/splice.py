@@ -1,4 +1,4 @@
-"""Passes the bytes of two connections on to each other, without a queue of its own."""
+"""Passes the bytes of two connections on to each other, without its own queue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 UNSENT_BYTES: Final = 4096
-"""TCP_NOTSENT_LOWAT: what the kernel keeps beside the packets in flight. More would only delay what comes after
+"""TCP_NOTSENT_LOWAT: kernel buffers in addition to the packets in flight. More would only delay what comes after
 it."""
 
 

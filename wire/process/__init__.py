@@ -1,1 +1,1 @@
-"""What every server process needs: bounds of descriptors, memory and rates, a timely end, durable files."""
+"""Shared parts of server processes: bounds of descriptors, memory and rates, a timely end, durable files."""

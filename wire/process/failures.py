@@ -23,7 +23,7 @@ _Kind = tuple[str, ...]
 
 
 class FailureLog:
-    """An exception handler for `loop.set_exception_handler`; passes failures on to the default handler."""
+    """An exception handler for `loop.set_exception_handler`; forwards failures to the default handler."""
 
     def __init__(self) -> None:
         self._rates: dict[_Kind, TokenBucket] = {}

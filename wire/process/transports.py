@@ -14,7 +14,7 @@ PROBE_IDLE_SECONDS: Final = 30
 PROBE_INTERVAL_SECONDS: Final = 10
 PROBES: Final = 3
 DEAD_PEER_SECONDS_MAX: Final = PROBE_IDLE_SECONDS + PROBE_INTERVAL_SECONDS * PROBES
-"""When the kernel has ended a connection whose peer does not respond any more."""
+"""Maximum time until the kernel ends a connection whose peer no longer responds."""
 _OPTIONS: Final = (
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
     (socket.IPPROTO_TCP, "TCP_KEEPIDLE", PROBE_IDLE_SECONDS),

@@ -213,20 +213,20 @@ UNPACK: Final[Mapping[str, Callable[[bytes, int], bytes | bytearray]]] = {
     "xz": _unpack_xz,
     "zstd": _unpack_zstd,
 }
-"""By name: (packed data, its exact length when unpacked). Raise CodecError."""
+"""Decoders by name. Arguments: packed data, and its exact length when unpacked. Raise CodecError."""
 PACK: Final[Mapping[str, Callable[[bytes | bytearray], bytes]]] = {
     "lz4hc-9": partial(_pack_lz4_block, level=9),
     "lz4hc-12": partial(_pack_lz4_block, level=12),
     "xz-6": partial(_pack_xz, check=lzma.CHECK_CRC64, filters=None),
-    # of modules: scripts/Makefile.modinst in the sources of Linux
+    # kernel modules: scripts/Makefile.modinst in the sources of Linux
     "xz-module": partial(
         _pack_xz, check=lzma.CHECK_CRC32, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1024 * 1024}]
     ),
-    # of modules, too: the level that the program zstd has without an option
+    # kernel modules, too: the default level of the zstd program
     "zstd-3": partial(_pack_zstd, level=3),
 }
-"""By name. One block of LZ4, or a whole .xz or .zst file. Raise CodecError."""
+"""Encoders by name, for one block of LZ4 or a whole .xz or .zst file. Raise CodecError."""
 PACK_WHOLE: Final[Mapping[str, Callable[[Iterable[bytes | bytearray]], bytes]]] = {
     "gzip-9": partial(_pack_gzip, level=9)
 }
-"""By name, for files whose content is not in blocks. Raise CodecError, and what the pieces raise."""
+"""Encoders by name, for files whose content is not in blocks. Raise CodecError, and errors of the iterable."""

@@ -1,7 +1,7 @@
 """Data releases: small files that boxes put into force without a restart.
 
 A target `data/<release>`, whose `custom.kind` is "data", is the manifest of a release: it lists all of its files by
-path and SHA-256. The files are targets of their own, `data/files/<sha256>`; one that an earlier release has as well
+path and SHA-256. The files are separate targets, `data/files/<sha256>`; one that an earlier release has as well
 is neither released nor fetched again. A release replaces the one before as a whole, so that every box that has it has
 the same files.
 
@@ -82,7 +82,7 @@ class DataManifest(msgspec.Struct, frozen=True):
 
 
 class DataContent(NamedTuple):
-    """What a release puts into force."""
+    """The content of a data release."""
 
     profiles: Mapping[str, Profile] = MappingProxyType({})
     """By model."""
@@ -134,7 +134,7 @@ def read_content(files: Iterable[tuple[str, bytes]]) -> DataContent:
 
 
 def is_read(path: str) -> bool:
-    """Return whether a file is read by the box; others are passed on as they are."""
+    """Return whether a file is read by the box; others are forwarded unchanged."""
     return path.startswith(_PROFILES) or path == SENDING
 
 

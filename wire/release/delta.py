@@ -186,7 +186,7 @@ class Stream(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class Header(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a delta is for, and where its streams are."""
+    """The source and target of a delta, and the positions of its streams."""
 
     source_sha256: Sha256
     source_bytes: Offset

@@ -1,4 +1,4 @@
-"""What box and data center tell each other about updates, and how a box fetches a release.
+"""Messages between box and data center about updates, and requests by which a box fetches a release.
 
     POST /v1/update                          the box's `UpdateState`; 200 with its `UpdateOrder`
     GET  /v1/releases/FILE/OFFSET/LENGTH     200 with at most LENGTH bytes of a metadata file; fewer at its end
@@ -31,8 +31,8 @@ TARGET_BYTES_MAX: Final = 2 * 1024**3
 RESTART_TIMES_MAX: Final = 32
 
 Kind: TypeAlias = Literal["system", "application", "data"]
-"""What a release replaces: a slot, with a restart of the machine; a slot, of which the box's programs alone differ,
-without one; small files, without one.
+"""The kind of a release. It replaces a slot, with a restart of the machine; a slot of which only the box's programs
+differ, without one; or small files, without one.
 
 It is `custom.kind` of its targets, "system" if that is missing.
 """

@@ -1,7 +1,7 @@
 """Checks the metadata of releases: the client's part of The Update Framework 1.0, section 5.
 
     root        names the keys of all roles; a new one is signed by the keys of the one before as well
-    timestamp   the current snapshot; signed often, so that nobody can hide a newer one for long
+    timestamp   the current snapshot; signed often, so that a newer one cannot be withheld for long
     snapshot    the current version of the targets
     targets     the files of a release: length and SHA-256
 
@@ -105,7 +105,7 @@ class Target(Struct, frozen=True):
     length: Length
     hashes: dict[str, str]
     custom: dict[str, Any] = {}
-    """What the vendor says of it, as signed."""
+    """The vendor's signed custom metadata of the target."""
 
     @property
     def sha256(self) -> str:

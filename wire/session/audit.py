@@ -1,8 +1,8 @@
 """The audit file of sessions at one end: JSON lines in a hash chain, with heads that both ends sign.
 
-The first line says whose file it is. Every other line is a record: a transition, a refusal, or a signed head. A chain
-alone does not show that its end was cut off. So each end signs the head of its chain when a session opens and ends
-(`head`), sends it to the other end, and that end records it (`peer head`).
+The first line identifies the end that wrote the file. Every other line is a record: a transition, a refusal, or a
+signed head. A chain alone does not show that its end was cut off. So each end signs the head of its chain when a
+session opens and ends (`head`), sends it to the other end, and that end records it (`peer head`).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from wire.session.cbor import Cbor, CborError, decode, encode
 
 BYTES_MAX: Final = 2048
-"""Longer messages are refused unread. A grant has about 550 bytes."""
+"""Maximum length of a message; longer ones are refused without parsing. A grant has about 550 bytes."""
 KEY_ID_BYTES: Final = 16
 _SIGN1_TAG: Final = b"\xd2"
 """The head of tag 18, COSE_Sign1."""
@@ -52,7 +52,7 @@ class Signed(NamedTuple):
     message: bytes
     """The message without a countersignature."""
     countersigned: Headers | None = None
-    """The protected headers of the verified countersignature beside `alg` and `kid`, if there is one."""
+    """The protected headers of the verified countersignature other than `alg` and `kid`, if there is one."""
 
 
 def key_id(key: EllipticCurvePublicKey) -> bytes:
@@ -120,7 +120,7 @@ def _parts(message: bytes) -> tuple[bytes, Headers, bytes, bytes]:
 def _verify(
     structure: list[Cbor], protected: bytes, signature: bytes, keys: Keys, exact: Headers | None
 ) -> Headers:
-    """Verify one signature; return the protected headers beside `alg` and `kid`, which `exact` restricts."""
+    """Verify one signature; return the protected headers other than `alg` and `kid`, which `exact` restricts."""
     headers = _decoded(protected)
     if not isinstance(headers, dict):
         raise GrantError("the protected headers must be a map")

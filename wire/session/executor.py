@@ -1,8 +1,8 @@
 """Executes the table for one session at one end: records a transition, then acts, one event after the other.
 
 A row towards a session is executed after its audit record is durable, and if it still applies then; otherwise the
-session ends, because its log says what did not happen. A row to the end is executed first and recorded afterwards,
-because nothing may prevent it.
+session ends, because its log records an action that was not performed. A row to the end is executed first and
+recorded afterwards, because nothing may prevent it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from wire.session.table import Action, Actor, Cause, End, Event, Row, SessionSta
 _AUDITED: Final = "audit_written"
 _SECOND_HAND: Final = (Cause.LINE_LOST, Cause.PEER_ENDED)
 HISTORY_MAX: Final = 100
-"""Sessions that are over and still known: to the page of the person, and to tell the other end so."""
+"""Sessions that are over and still known: to the page of the person, and to notify the other end."""
 
 
 class Transition(NamedTuple):
-    """What the audit log says of a transition."""
+    """A transition as recorded in the audit log."""
 
     session: bytes
     event: Event
@@ -79,7 +79,7 @@ class SessionExecutor:
 
     @property
     def shown_cause(self) -> Cause | None:
-        """Why the session ended, for people: what the other end says, if this end only knows that it is gone.
+        """Why the session ended, for people: the other end's reason if this end has only lost the connection.
 
         Packets stop before anything is said, so that an end by the other end is often first seen as a lost line.
         """
@@ -93,7 +93,7 @@ class SessionExecutor:
         await self.event(Event.PEER_ENDED, actor)
 
     async def event(self, event: Event, actor: Actor, **facts: Any) -> None:
-        """Handle an event, with facts of it alone."""
+        """Handle an event, with facts that concern only it."""
         async with self._lock:
             await self._step(event, actor, **facts)
 
@@ -162,7 +162,7 @@ class SessionExecutor:
         self._changed(row)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let work run beside the events of the session."""
+        """Run work concurrently with the events of the session."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -2,8 +2,8 @@
 
 The data center signs the offer: who wants to do what with which instrument, until when. The box countersigns it with
 the person's consent: in which ways and when the presence was proved, the hash of the offer, and the public key that
-the box has made for this session. Both together are the grant. Neither end can make one alone, and a third party
-verifies it with the public keys of both.
+the box has made for this session. Both together are the grant. Neither end can create one by itself, and a third
+party verifies it with the public keys of both.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _KTY, _CRV, _X, _Y = 1, -1, -2, -3
 
 
 class SessionMode(StrEnum):
-    """What staff may do with the desktop."""
+    """The access of staff to the desktop."""
 
     VIEW = "view"
     CONTROL = "control"
 
 
 class SessionService(StrEnum):
-    """What the instrument's TCP port speaks."""
+    """The protocol of the instrument's TCP port."""
 
     RFB = "rfb"
     TCP = "tcp"
@@ -59,7 +59,7 @@ class PresenceWay(StrEnum):
     """How a person proves to be at the instrument."""
 
     CODE = "code"
-    """The six digits that staff told by telephone were entered on the page."""
+    """The six digits that staff gave by telephone were entered on the page."""
     SWITCH = "switch"
     """The switch of the box was pressed."""
     SECURITY_KEY = "security key"
@@ -68,7 +68,7 @@ class PresenceWay(StrEnum):
 
 @dataclass(frozen=True)
 class Offer:
-    """What staff ask for. The constructor checks nothing; `sign_offer` and `read_offer` do."""
+    """The request of staff. `sign_offer` and `read_offer` check it; the constructor does not."""
 
     id: bytes
     """The session's random identifier, 16 bytes (`cti`)."""
@@ -109,14 +109,14 @@ class Evidence:
 
     way: PresenceWay
     what: str
-    """What was seen, such as the port of the page or the number of the switch; never a name or the code."""
+    """The observation, such as the port of the page or the number of the switch; never a name or the code."""
     at: int
     """Seconds since 1970, by the clock of the box."""
 
 
 @dataclass(frozen=True)
 class Consent:
-    """What the box signs: that a person has permitted exactly this offer."""
+    """The statement that the box signs: a person has permitted exactly this offer."""
 
     offer_hash: bytes
     evidence: tuple[Evidence, ...]

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 
 class Facts(NamedTuple):
-    """What one end knows about a session at the moment of an event."""
+    """The facts about a session that one end has at the moment of an event."""
 
     now_ns: int = 0
     """The monotonic clock of this end."""

@@ -46,7 +46,7 @@ class SessionLog:
         self.owner = owner
         self._used: set[str] = set()
         self.unended: list[Unended] = []
-        """What an earlier run of the program has left, oldest first."""
+        """The records of earlier runs of the program, oldest first."""
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self.head = self._load(path)

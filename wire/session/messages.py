@@ -1,4 +1,4 @@
-"""What the two ends of a session tell each other, on the box's connection to the data center."""
+"""Messages between the two ends of a session, on the box's connection to the data center."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ Text: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 
 class EnterCode(Message, frozen=True, tag="code"):
-    """The person enters the digits that staff have told by telephone."""
+    """The person enters the digits that staff gave by telephone."""
 
     session: SessionId
     code: Annotated[str, Meta(pattern=r"^[0-9]{6}\Z")]
@@ -56,7 +56,7 @@ class ShownSession(Message, frozen=True):
     left_s: Annotated[int, Meta(ge=0)]
     """Seconds until the deadline; 0 when it is over."""
     ways: Annotated[list[Text], Meta(max_length=8)]
-    """What is still needed: "code", "switch", "security key"."""
+    """Required evidence that is missing: "code", "switch", "security key"."""
     is_shared: bool
     """Whether a desktop of this port is shared, so that the person can only end sessions here."""
     is_view_only: bool

@@ -19,7 +19,7 @@ from wire.session.table import SessionState
 _MS: Final = 1_000_000
 _SIGNED_AT: Final = (SessionState.OPEN, SessionState.ENDED)
 _OWED: Final = (SessionState.ENDING, SessionState.ENDED)
-"""Transitions to these have happened, whether or not they could be recorded."""
+"""States that are entered even if the transition could not be recorded."""
 OWED_SECONDS: Final = 10.0
 """Pause before a record of an end that could not be written is tried again."""
 

@@ -24,7 +24,7 @@ _TIMELY: Final = {
 
 @dataclass
 class SessionTrace:
-    """What the records of one end show of one session."""
+    """One session according to the records of one end."""
 
     session: str
     end: End

@@ -4,7 +4,7 @@ Both ends execute this table, each with a state of its own: the data center deci
 person at the instrument has permitted. A row applies at the ends in `ends`. Rows of the same state and event are
 tried in their order. An event without a row that applies changes nothing.
 
-An end has a tunnel from the row to `opening` until `closed`, and lets packets pass in the state `open` alone. The row
+An end has a tunnel from the row to `opening` until `closed`, and lets packets pass only in the state `open`. The row
 to `ending` stops the packets; `closed` is recorded when nothing is left of the tunnel.
 """
 
@@ -93,7 +93,7 @@ class Cause(StrEnum):
 
 
 class Event(StrEnum):
-    """What can happen to a session."""
+    """Events of a session."""
 
     REQUEST = "request"
     """A staff member asks for the session."""
@@ -150,7 +150,7 @@ class Event(StrEnum):
 
 
 class Action(StrEnum):
-    """What an end does after a row was recorded, in the order of the row."""
+    """Actions of an end after a row was recorded, in the order of the row."""
 
     SEND_OFFER = "sign and send the offer"
     SHOW_OFFER = "show the offer"

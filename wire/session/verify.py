@@ -51,7 +51,7 @@ class SessionProof:
 
 @dataclass(frozen=True)
 class AuditVerdict:
-    """What two audit files prove."""
+    """The result of verifying two audit files."""
 
     sessions: tuple[SessionProof, ...]
     problems: tuple[str, ...]
@@ -150,7 +150,7 @@ def _names(both: _Both, datacenter: str, box: str) -> Iterator[str]:
 
 
 def _agreement(both: _Both) -> Iterator[str]:
-    """What one end has done must be possible by the records of the other one."""
+    """Yield actions of one end that the records of the other end do not permit."""
     for trace, other, end in (
         (both.datacenter, both.box, End.BOX),
         (both.box, both.datacenter, End.DATA_CENTER),

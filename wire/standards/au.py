@@ -28,9 +28,9 @@ from wire.standards.unanswered import SKEW_S, EarlyAnswer
 STX, ETX, ACK, NAK = b"\x02", b"\x03", b"\x06", b"\x15"
 ANSWER_AFTER_S: Final = 0.5
 STORE_AFTER_S: Final = 0.4
-"""When a record is stored."""
+"""Time after a record's end at which it is stored."""
 ANSWER_UNTIL_S: Final = 2.0
-"""How long an analyzer waits for the answer; a later one would be taken for that to its next record."""
+"""Time that an analyzer waits for the response; it would take a later one for the response to its next record."""
 RECORD_BYTES_MAX: Final = 4096
 RECEIVER_S: Final = 30.0
 """How long to wait for the rest of a record."""
@@ -123,7 +123,7 @@ class AuRecords:
         self._accepted = b""
 
     def read(self, record: AuRecord) -> Extract | Reason | None:
-        """What a record yields; FRAME_REFUSED if it must be repeated, None if it has no results."""
+        """Return the results of a record; FRAME_REFUSED if it must be repeated, None if it has no results."""
         text = record.data.decode("latin-1")
         kind = _column(text, self._columns.type).strip(" ")
         if kind in _NO_RESULTS:

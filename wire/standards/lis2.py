@@ -13,7 +13,8 @@ from typing import Final
 
 _RECORD_END: Final = re.compile(rb"[\r\n]")
 RECORD_BYTES_MAX: Final = 8192
-"""A longer record is cut after its last complete field; only histograms and images are so long."""
+"""Maximum length of a record; a longer one is truncated after its last complete field. Only histograms and images are
+longer."""
 _ASCII_TRAIL_BYTES: Final = frozenset({"gb18030", "shift_jis"})
 """Encodings in which a byte of a character can equal a delimiter: records are decoded before they are divided."""
 

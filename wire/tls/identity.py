@@ -19,7 +19,7 @@ from wire.tls.tpm import TpmError, load_key
 from wire.tls.x509 import check_issuer, load_certificates, not_after, not_before
 
 SOON_DAYS: Final = 30
-"""A certificate that expires within this many days should be renewed."""
+"""Days before its expiry from which a certificate should be renewed."""
 CHAIN_MAX: Final = 8
 SERVER: Final = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT: Final = ExtendedKeyUsageOID.CLIENT_AUTH

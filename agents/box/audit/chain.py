@@ -2,8 +2,8 @@
 
 The chain is computed where a record is appended to the spool, one group after the other: the next group is linked
 once the one before is durable. Records that the spool refuses get no number, so that a full disk leaves no hole in
-the chain; how many were refused is an audit record of its own. The head of the chain follows from the last record on
-the disk. Gap records, which the spool makes by itself, are outside of the chain.
+the chain; the number of refused ones is recorded in a separate audit record. The head of the chain follows from the
+last record on the disk. Gap records, which the spool makes by itself, are outside of the chain.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A file is identified by the hash of its first line, which has a time and a serial number: names change when the log is
 rotated, and inode numbers are used again. A *piece* is a line with its newline, or PIECE_BYTES_MAX bytes of a longer
-line; where pieces begin depends on the file's content alone. A *mark* says how far a file was read, with a hash chain
+line; where pieces begin depends only on the file's content. A *mark* says how far a file was read, with a hash chain
 of the pieces, by which a later change of what was read is found.
 
 The marks follow from the pieces that were read, in their order, so that storing the pieces stores the cursor.

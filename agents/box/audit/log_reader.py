@@ -49,13 +49,13 @@ class LogPiece(NamedTuple):
 
 
 class LogProblemKind(StrEnum):
-    """What is wrong with a log."""
+    """A problem with a log."""
 
     CUT = "cut"  # a file is shorter than what was read of it
     CHANGED = "changed"  # what was read of a file has another content now
-    LOST = "lost"  # the file that was being read is gone, perhaps with lines that were not read
+    LOST = "lost"  # the file that was being read was removed, perhaps with unread lines
     REMOVED = (
-        "removed"  # the oldest files are gone, although the log had room for them; their lines were read
+        "removed"  # the oldest files were removed, although the rotation keeps more; their lines were read
     )
     REORDERED = "reordered"  # files have changed places
 
@@ -131,12 +131,12 @@ class LogReader:
         return [], problems
 
     def _order_problems(self, files: list[bytes]) -> list[LogProblem]:
-        """Compare the files with those that were read, and forget the ones that are gone.
+        """Compare the files with those that were read, and forget removed ones.
 
         The oldest files are removed when the log is rotated: a file is begun only after all of the one before was
-        read, so nothing is lost. With fewer files than the rotation keeps, somebody else has removed them. One that
-        is gone while an older one exists was removed by somebody, and an unknown one that is older than a known one
-        was added, or its first line was changed.
+        read, so nothing is lost. With fewer files than the rotation keeps, they were removed by another program or a
+        person. One that is gone while an older one exists was removed by somebody, and an unknown one that is older
+        than a known one was added, or its first line was changed.
         """
         marks, problems = self.cursor.marks, []
         order = [file for file in files if file in marks]

@@ -14,21 +14,21 @@ from typing import Final
 from wire.desktop.picture import Area, Picture
 
 BAND_ROWS: Final = 16
-"""Height of bands without a period."""
+"""Default height of a band in rows, for pictures without periodic lines of text."""
 _BAND_ROWS_BEST: Final = 13
-"""About the height of a line of text."""
+"""Preferred height of a band in rows: about one line of text."""
 _BAND_ROWS: Final = range(9, 25)
 PERIODS: Final = range(10, 61)
-"""Distances of lines that are recognized, in rows."""
+"""Line spacings that are recognized, in rows."""
 _EVERY_PIXELS: Final = 3
-"""One of so many columns is enough to tell text from the space between lines."""
+"""Every third column is sampled: enough to distinguish text from the space between lines."""
 _CORRELATION_MIN: Final = 0.25
 _RUN: Final = re.compile(rb"\x01+(?:\x00{1,6}\x01+)*")
-"""Changed columns; up to six unchanged ones in between cost less than another tile."""
+"""A run of changed columns. Up to six unchanged columns in between cost less than another tile."""
 
 
 def find_band_rows(picture: Picture) -> int:
-    """Return the height of bands for a picture: its period of lines, or the fraction of it nearest to a line of text.
+    """Return the height of bands in rows: the line spacing of the picture, or its fraction nearest to a line of text.
 
     The number of shades in a row is high within letters and low between lines; its autocorrelation has the period.
     """

@@ -37,23 +37,25 @@ from wire.desktop.stream import (
 from wire.desktop.warm import COLD, WarmContent
 
 WINDOW_SECONDS: Final = 0.4
-"""How much of the line's rate may be unacknowledged: more than a round trip, less than a noticeable delay."""
+"""Limit of unacknowledged data, as seconds at the line's rate: more than a round trip, less than a noticeable
+delay."""
 UPDATE_PAUSE_SECONDS: Final = 0.015
-"""Pause before the server is asked for the next changes, so that one answer has several of them."""
+"""Pause before the next update request, so that one response contains several changes."""
 INTERACTIVE_SECONDS: Final = 3.0
-"""So long after an input event, messages are short."""
+"""Time after an input event in which messages are kept short."""
 PROBE_SECONDS: Final = 5.0
-"""After this silence the server is asked for a pixel; after as long without it, it is stalled."""
+"""Time without a message after which the server is asked for one pixel; if the response takes longer than this, the
+server counts as stalled."""
 HANDSHAKE_SECONDS_MAX: Final = 10.0
 ACKNOWLEDGEMENT_SECONDS_MAX: Final = 25.0
-"""Without an acknowledgement for so long, the line is dead."""
+"""Time without an acknowledgement after which the line counts as dead."""
 RELEASE_SECONDS_MAX: Final = 1.0
 INPUTS_MAX: Final = 256
-"""More input events do not wait for the server: further ones are dropped, except releases of keys."""
+"""Maximum number of input events queued for the server. Further ones are dropped, except key releases."""
 
 
 class DesktopEndedError(Exception):
-    """The desktop cannot be shown any more; the message gives the reason."""
+    """The desktop can no longer be shown; the message gives the reason."""
 
 
 class DesktopBridge:
@@ -259,7 +261,7 @@ class DesktopBridge:
         self._has_input.set()
 
     async def _send_inputs(self) -> None:
-        """A server that reads nothing stops this part alone."""
+        """A server that reads nothing blocks only this part."""
         while True:
             self._has_input.clear()
             while self._inputs:

@@ -1,9 +1,9 @@
 """Encodes the changes of a picture as the stream of `wire.desktop.stream`, in short messages.
 
 The encoder knows the decoder's picture (`sent`). Each message covers as many differences between it and the present
-picture as fit into the bytes that the caller wants, small changes first. So the echo of a key does not wait
-for a large picture, what changes several times before it is sent is sent once, and the decoder's picture converges to
-the present one whatever happens in between.
+picture as fit into the requested size, small changes first. The echo of a key therefore does not wait for a large
+picture, a pixel that changes several times between two messages is sent once, and the decoder's picture always
+converges to the present one.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ else:
     from backports import zstd
 
 MESSAGE_BYTES: Final = 1500
-"""The aim for a compressed message."""
+"""Target size of a compressed message."""
 INTERACTIVE_MESSAGE_BYTES: Final = 350
-"""The aim while somebody types or clicks: 30 ms at 128 kbit/s with all headers, which an echo may have to wait."""
+"""Target size during input: an echo waits for at most 30 ms at 128 kbit/s, including all headers."""
 URGENT_PIXELS_MAX: Final = 64 * 1024
-"""A change of fewer pixels is sent before larger ones."""
+"""Changes of fewer pixels are urgent: they are sent before larger ones."""
 ISOLATED_PIXELS_MAX: Final = 4096
 APART_PIXELS: Final = 16
 ISOLATED_OF_MAX: Final = 256
-"""Beside a larger change, an area is urgent if it is small and apart from all others; looked for among so many."""
+"""In a larger change, an area of at most ISOLATED_PIXELS_MAX that is APART_PIXELS from all others is urgent too. With
+more than ISOLATED_OF_MAX areas, isolated ones are not searched for."""
 URGENT_IN_SUCCESSION: Final = 8
-"""After so many urgent messages, one of the other changes is sent."""
+"""Number of consecutive urgent messages after which a message with other changes is sent."""
 URGENT_AREAS_MAX: Final = 64
 TILE_PIXELS_MAX: Final = 16 * 1024
 LEVEL: Final = 19
@@ -47,7 +48,8 @@ _TABLES: Final[dict[int, int]] = {
     zstd.CompressionParameter.hash_log: 20,
 }
 _RATIO_START, _RATIO_WEIGHT, _RATIO_MIN = 1.0, 0.3, 0.25
-"""Compressed bytes in the session's stream for each byte of a quick trial; weight of the last message."""
+"""Ratio of bytes in the session's stream to bytes in a quick trial compression: initial value, weight of the last
+message in the average, and minimum."""
 
 
 class PictureEncoder:
@@ -67,21 +69,21 @@ class PictureEncoder:
         )
         self._ratio = _RATIO_START
         self._trial_bytes = 0
-        """Length of the last update's tiles in a quick trial."""
+        """Length of the last update's tiles in a quick trial compression, in bytes."""
         self._size: tuple[int, int] | None = (picture.width, picture.height)
         self._cursor: CursorShape | None = None
-        self._notice = self._said = Notice.NOTHING
+        self._notice = self._sent_notice = Notice.NOTHING
         self._waiting = bytearray(picture.height)
-        """1 for each row that may differ."""
+        """One byte per row of the picture: 1 if the row may differ."""
         self._urgent: deque[Area] = deque()
         self._in_succession = 0
         self._band_rows = BAND_ROWS
-        self._is_new = True
-        """Whether a large change has begun, for which bands and copies are to be found."""
+        self._begins_large_change = True
+        """Whether a large change has begun for which bands and copies have not been determined."""
         self.changed(picture.area)
 
     def resized(self, picture: Picture) -> None:
-        """Continue with another picture; the decoder's begins anew."""
+        """Continue with a picture of another size; the decoder starts from a black one."""
         self._picture, self._sent = picture, Picture(picture.width, picture.height)
         self._size = (picture.width, picture.height)
         self._waiting = bytearray(picture.height)
@@ -89,7 +91,7 @@ class PictureEncoder:
         self.changed(picture.area)
 
     def changed(self, *areas: Area) -> None:
-        """Report that pixels of areas may have changed at one time: servers divide a large change into many areas."""
+        """Report areas that may have changed at the same time: servers divide a large change into many areas."""
         found = [area for area in (area.common(self._picture.area) for area in areas) if area.pixels]
         is_small = sum(area.pixels for area in found) < URGENT_PIXELS_MAX
         for area in found if is_small else _isolated(found):
@@ -98,7 +100,7 @@ class PictureEncoder:
         if not is_small or len(self._urgent) > URGENT_AREAS_MAX:
             for area in found:
                 self._waiting[area.y : area.bottom] = b"\1" * area.height
-            self._is_new = True
+            self._begins_large_change = True
         while len(self._urgent) > URGENT_AREAS_MAX:
             area = self._urgent.popleft()
             self._waiting[area.y : area.bottom] = b"\1" * area.height
@@ -108,7 +110,7 @@ class PictureEncoder:
         self._cursor = cursor
 
     def set_notice(self, notice: Notice) -> None:
-        """Report what holds from now on: STALLED, VIEW_ONLY, both or nothing."""
+        """Set the lasting notices: STALLED, VIEW_ONLY, both or none."""
         self._notice = self._notice & Notice.BELL | notice
 
     def ring(self) -> None:
@@ -128,22 +130,25 @@ class PictureEncoder:
     def next_update(self, message_bytes: int = MESSAGE_BYTES) -> Update | None:
         """Return the next update before compression; None if the decoder has everything."""
         update = Update(self._notice, self._size, self._cursor)
-        if self._is_new and any(self._waiting) and not self._urgent:
+        if self._begins_large_change and any(self._waiting) and not self._urgent:
             self._begin(update)
         self._trial_bytes = self._add_tiles(update, message_bytes)
-        if not (update.tiles or update.copies or update.size or update.cursor) and self._notice == self._said:
+        if (
+            not (update.tiles or update.copies or update.size or update.cursor)
+            and self._notice == self._sent_notice
+        ):
             return None
         self._size = self._cursor = None
-        self._said = self._notice = self._notice & ~Notice.BELL
+        self._sent_notice = self._notice = self._notice & ~Notice.BELL
         return update
 
     @property
     def palette(self) -> tuple[int, ...]:
-        """The colours that have numbers, in their order."""
+        """The colours of the palette, in the order of their numbers."""
         return tuple(self._palette)
 
     def _begin(self, update: Update) -> None:
-        self._is_new = False
+        self._begins_large_change = False
         self._band_rows = find_band_rows(self._picture)
         if update.size is None:
             update.copies = find_copies(self._sent, self._picture)
@@ -152,7 +157,7 @@ class PictureEncoder:
                 self._waiting[copy.target.y : copy.target.bottom] = b"\1" * copy.target.height
 
     def _add_tiles(self, update: Update, message_bytes: int) -> int:
-        """Add tiles to an update until it is long enough; return the bytes that they have in a quick trial."""
+        """Add tiles to an update until it is long enough; return their bytes in a quick trial compression."""
         trial_bytes, limit = 0, message_bytes / max(self._ratio, _RATIO_MIN)
         pixels: list[array[int]] = []
         areas: list[Area] = []
@@ -180,7 +185,7 @@ class PictureEncoder:
             return Tile(area, values)
 
     def _add_colours(self, pixels: list[array[int]]) -> array[int]:
-        """Give numbers to new colours, the most frequent ones first, and return them."""
+        """Add new colours to the palette, the most frequent first, and return them."""
         counts = Counter[int]()
         for values in pixels:
             counts.update(values)
@@ -190,7 +195,7 @@ class PictureEncoder:
         return array("I", new)
 
     def _differences(self) -> Iterator[Area]:
-        """Parts that differ, to be sent in this order; what is yielded will be sent."""
+        """Yield the areas that differ, in the order of sending. The caller sends each area that it takes."""
         is_urgent = bool(self._urgent) and self._in_succession < URGENT_IN_SUCCESSION
         self._in_succession = self._in_succession + 1 if is_urgent else 0
         sources = (self._in_urgent, self._in_waiting)
@@ -199,7 +204,7 @@ class PictureEncoder:
             for area in source():
                 found = True
                 yield area
-            if found:  # a short message with the urgent changes alone arrives earlier
+            if found:  # a short message with only the urgent changes arrives earlier
                 return
 
     def _in_urgent(self) -> Iterator[Area]:
@@ -227,7 +232,7 @@ class PictureEncoder:
 
 
 def _isolated(areas: list[Area]) -> list[Area]:
-    """The small areas that are apart from all others: what else changed beside a large change, as a key's echo."""
+    """Return the small areas that are apart from all others, such as a key's echo during a large change."""
     if len(areas) > ISOLATED_OF_MAX:
         return []
     around = [

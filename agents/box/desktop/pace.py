@@ -14,7 +14,7 @@ SHORT_BYTES: Final = 520
 """A shorter write counts as so many bytes: headers of TCP and of the tunnel, and room for reports and alerts, which
 would otherwise let a queue grow before the short messages that follow a key."""
 PAUSE_SECONDS_MAX: Final = 0.02
-"""A shorter pause between messages, in which the next one was made, is made up for."""
+"""The line's rate is caught up after pauses of at most this length, in which the next message was encoded."""
 
 
 class LinePace:
@@ -23,7 +23,7 @@ class LinePace:
     def __init__(self, bytes_per_second: float) -> None:
         self._rate = bytes_per_second
         self._free_at = -math.inf
-        """When the line has sent everything, at the rate of the session."""
+        """Time of the event loop at which the line will have sent everything at the session's rate, in s."""
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
 

@@ -1,4 +1,4 @@
-"""Finds what has moved up or down between two pictures, as when a list is scrolled."""
+"""Detects vertical movement between two pictures, such as a scrolled list."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from wire.desktop.picture import Area, Picture
 from wire.desktop.stream import COPIES_MAX, Copy
 
 STRIP_PIXELS: Final = 64
-"""Width of the strips in which movement is found. What moved is at least as wide."""
+"""Width of the strips in which movement is detected. Narrower movement is not detected."""
 SAMPLE_STRIPS: Final = 3
-"""In about so many changed strips, the distance is looked for first."""
+"""Approximate number of changed strips in which the scrolling distance is determined."""
 RUN_ROWS_MIN: Final = 24
-"""Fewer rows that moved are not worth a copy."""
+"""Minimum number of moved rows for a copy."""
 MOVED_SHARE_MIN: Final = 0.5
-"""The part of the changed rows that must have moved by the same distance. Otherwise equal rows are a coincidence."""
+"""Minimum share of the changed rows that must have moved by the same distance. Below it, equal rows are
+coincidental."""
 
 
 def find_copies(before: Picture, now: Picture) -> list[Copy]:
     """Return copies within `before`, of equal size, that produce changed parts of `now`; all have one distance.
 
-    Rows that occur once in a strip are looked up in the other picture; the most frequent distance is taken. The
-    copies may be made one after the other: none reads what another has written.
+    Rows that occur once in a strip are looked up in the other picture; the most frequent distance is used. The copies
+    can be applied in sequence: none reads an area that an earlier one has written.
     """
     strips = _changed_strips(before, now)
     sample = strips[:: max(1, len(strips) // SAMPLE_STRIPS)]
@@ -82,7 +83,7 @@ def _rows(picture: Picture, strip: Area) -> list[bytes]:
 
 
 def _moved(old: list[bytes], new: list[bytes], distance: int) -> Iterator[tuple[int, int, int]]:
-    """Ranges of rows that have moved, and how many of them have changed: at least `RUN_ROWS_MIN`."""
+    """Yield (first row, row after the last, changed rows) of each moved range with `RUN_ROWS_MIN` changed rows."""
     top = changed = 0
     for y in range(len(new) + 1):
         moved = y < len(new) and 0 <= y - distance < len(old) and new[y] == old[y - distance]
@@ -95,7 +96,7 @@ def _moved(old: list[bytes], new: list[bytes], distance: int) -> Iterator[tuple[
 
 
 def _add(copies: list[Copy], target: Area, distance: int) -> None:
-    """Add a copy, or widen that of the strip to the left."""
+    """Add a copy, or widen the copy of the strip to the left."""
     for index, copy in enumerate(copies):
         beside = copy.target
         if (beside.right, beside.y, beside.height) == (target.x, target.y, target.height):

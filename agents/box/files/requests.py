@@ -30,7 +30,7 @@ class TransferRequest:
 
 
 class RequestQueue(Protocol):
-    """Requests to make beside the reports."""
+    """Requests to send in addition to reports."""
 
     changed: Callable[[], object]
     """Called when there may be a request."""
@@ -76,7 +76,7 @@ class SingleRequest:
         return self._sent
 
     async def answered(self, request: TransferRequest, response: Response) -> None:
-        """See `RequestQueue.answered`: hand over the response, unless nobody waits for it any more."""
+        """See `RequestQueue.answered`: hand over the response if it is still awaited."""
         if request is self._sent and self._answer is not None and not self._answer.done():
             self._make = self._sent = None
             self._answer.set_result(response)

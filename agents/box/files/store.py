@@ -27,7 +27,7 @@ _PREFIX: Final = "transfer-"
 
 
 class NoRoomError(Exception):
-    """The file does not fit: into the limit, beside the files that are needed, or on the disk."""
+    """The file does not fit: within the limit in addition to the files in use, or on the disk."""
 
 
 class FileKey(msgspec.Struct, frozen=True, array_like=True):

@@ -151,7 +151,7 @@ class FileTransfers:
 
     async def _refused_range(self, request: FileRequest, status: int) -> None:
         if request.method == "PUT" and status == HTTPStatus.CONFLICT:
-            await self._remove(request.file)  # no command asks for it any more
+            await self._remove(request.file)  # no command needs it any longer
         else:
             self._pause()
 

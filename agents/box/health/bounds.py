@@ -32,7 +32,7 @@ from wire.audit_events import AuditEvent
 from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level, Measured
 
 SPOOL_CLEAR_SHARE: Final = 0.5
-"""Below 2/3, the level to which a spool of four segments falls each time it drops the oldest one."""
+"""Less than 2/3, the level to which a spool of four segments falls each time it drops the oldest one."""
 
 
 def box_bounds(audit: AuditLog, show: Callable[[Light], None]) -> Bounds:

@@ -12,7 +12,7 @@ from agents.box.health.bounds import SpoolRoom
 from wire.process.bounds import Bounds
 
 FILL_CHECK_SECONDS: Final = 600.0
-"""At usual rates even the smallest spool takes longer than this to fill."""
+"""Interval of checks. At usual rates even the smallest spool takes longer than this to fill."""
 
 DiskSpace = Callable[[], tuple[int, int]]
 """Returns the used and total bytes of the spool's file system; a blocking call. Raises OSError."""

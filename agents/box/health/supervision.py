@@ -17,7 +17,7 @@ from wire.audit_events import AuditEvent
 from wire.dial.backoff import Backoff
 
 STEADY_SECONDS: Final = 300.0
-"""A part that ran this long before its error is restarted after the shortest pause."""
+"""Run time after which an error of a part is followed by the shortest pause before the restart."""
 
 
 async def keep_running(

@@ -1,6 +1,6 @@
 """Runs the engine of an instrument that speaks its own standard over a TCP connection or a serial line.
 
-An error of an engine ends the connection and is reported by its type and place alone: its message could contain
+An error of an engine ends the connection and is reported only by its type and place: its message could contain
 bytes that the instrument sent.
 """
 

@@ -27,7 +27,7 @@ from wire.process.ratelimit import TokenBucket
 from wire.tls.peer import validity
 
 ANSWER_SECONDS_MAX: Final = 20.0
-"""An instrument is told to come back if the uplink has not carried its request within this time."""
+"""Time for the uplink to forward a request; after it, the instrument is asked to retry later."""
 LATER_SECONDS: Final = 60
 REQUESTS_BURST: Final = 8
 REQUESTS_PER_SECOND: Final = 1 / 15

@@ -14,7 +14,7 @@ from wire.audit_events import AuditEvent
 from wire.standards.extract import Reason
 
 RECORD_SECONDS: Final = 600.0
-"""Interval of the records; the audit log accepts one of each event and port in this time."""
+"""Interval of the records; the audit log accepts one record per event and port in this time."""
 
 
 class PortStatus(msgspec.Struct, frozen=True):

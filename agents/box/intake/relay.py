@@ -1,4 +1,4 @@
-"""The roles beside the laboratory's host: a transparent pass-through between instrument and host, and a listener.
+"""The roles other than the laboratory's host: a transparent pass-through between instrument and host, and a listener.
 
 A pass-through never answers and never delays data: each read is written to the other side at once, whatever the
 observation (`agents.box.intake.observation`) does with its copy. Its only buffer is one read in
@@ -41,7 +41,7 @@ class SerialEnd:
 
 
 class TcpPassThrough:
-    """Relays each TCP connection of an instrument to a connection of its own to the laboratory's host."""
+    """Relays each TCP connection of an instrument to a separate connection to the laboratory's host."""
 
     def __init__(self, source: Source, observe: MakeObservation, connect: Connect, note: Note) -> None:
         self._source, self._observe, self._connect, self._note = source, observe, connect, note

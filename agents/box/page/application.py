@@ -6,8 +6,8 @@ follows from the port, from the code, switch or security key, and from what `Box
 
 **Events.** A page asks `/events` with the identifier of what it shows. The answer is one event with the page's new
 content, as soon as it differs, or nothing after a while; then the browser asks again (HTML, 9.2: EventSource). Each
-request proves that the page is still there, which an answer without end would not: the box would write to a browser
-that is gone.
+request proves that the page is still there, which an answer without end would not: the box would write to a
+disconnected browser.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class LocalPage:
             await sessions.end_all()
 
     async def handle(self, request: Request) -> Response:
-        """Answer a request that httpd has passed on."""
+        """Respond to a request that httpd has forwarded."""
         number = request.headers.get(PORT_HEADER, "")
         port = int(number) if number.isascii() and number.isdecimal() else 0
         if port not in self._ports:
@@ -245,7 +245,7 @@ def _answer(session: BoxSession, way: PresenceWay, *, is_shared: bool) -> Respon
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Return whether a form was sent by this page, as far as the browser says where it came from."""
+    """Return whether a form was sent by this page, as far as the browser states its origin."""
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
     own = f"https://{request.headers.get('host', '')}"
     return origin in (None, own) and site == "same-origin"

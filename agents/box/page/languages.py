@@ -1,4 +1,4 @@
-"""The languages of the page: English in the code, others in gettext catalogues beside it.
+"""The languages of the page: English in the code, others in gettext catalogues next to it.
 
 A catalogue is `languages/LANGUAGE.po`, the format of GNU gettext that translators' tools edit. It is read at the
 first use, so that no compiled file has to be kept up to date.

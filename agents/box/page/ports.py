@@ -1,4 +1,4 @@
-"""What the page shows of the instrument ports: who is there, and what came by a standard of the instrument's own."""
+"""The instrument ports on the page: connected instruments, and messages of those with their own standard."""
 
 from __future__ import annotations
 

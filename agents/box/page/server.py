@@ -13,7 +13,7 @@ from wire.http.admission import Admissions, Limits
 from wire.http.connection import Handler, Server, ServerConnection
 
 BODY_BYTES_MAX: Final = 4096
-"""Of a form. httpd's LimitRequestBody does not hold for requests that it passes on."""
+"""Maximum length of a form. httpd's LimitRequestBody does not apply to requests that it forwards."""
 LIMITS: Final = Limits(connections_max=64, request_s=10.0)
 MODE: Final = 0o660
 

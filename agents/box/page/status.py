@@ -1,4 +1,4 @@
-"""What the page shows of the box beside its sessions."""
+"""The box's status on the page, in addition to its sessions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PageStandard:
-    """What an instrument sends that speaks a standard of its own. Counts are since the start of the program."""
+    """Messages of an instrument with its own standard. Counts are since the start of the program."""
 
     name: str
     """As in a profile's `speaks`."""
@@ -18,7 +18,7 @@ class PageStandard:
     accepted: int
     """Reports stored."""
     left_out: Mapping[str, int]
-    """What was not, by `wire.standards.extract.Reason`."""
+    """Messages that were not, by `wire.standards.extract.Reason`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The switches of the box as evidence of a person's presence.
 
-A switch rests in one position. A short press, away and back, counts as evidence for the offer that is shown; one that
-is held for LONG_SECONDS ends all sessions, also if it never comes back. With a cover switch, that is opening and
-closing the cover. Only a change that was seen counts: a position at the start is no press.
+A switch rests in one position. A short press (a change of position and back) counts as evidence for the displayed
+offer. A press of LONG_SECONDS ends all sessions, even if the switch never returns. With a cover switch, a press is
+opening and closing the cover. Only observed changes count: the position at the start is not a press.
 """
 
 from __future__ import annotations

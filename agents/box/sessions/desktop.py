@@ -20,7 +20,7 @@ from wire.desktop.connection import TcpChannel
 Accepted: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CONNECT_SECONDS_MAX: Final = 10.0
 RELEASE_SECONDS_MAX: Final = 0.03
-"""At the end, keys are released within this time, or an instrument that does not read keeps them."""
+"""Time for releasing keys at the end of a session; an instrument that does not read keeps them pressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class DesktopNetwork:
 
 
 class Shared(Protocol):
-    """What a session shares of an instrument, from `start` to `close`."""
+    """The instrument's service that a session shares, from `start` to `close`."""
 
     @property
     def chain(self) -> bytes:
@@ -50,13 +50,13 @@ class Shared(Protocol):
         ...
 
     async def close(self) -> None:
-        """Stop: nothing passes on return."""
+        """Stop. On return, no data passes."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SharedScreen:
-    """What is shared: an instrument's VNC server."""
+    """The shared service: an instrument's VNC server."""
 
     address: str
     tcp_port: int
@@ -64,7 +64,7 @@ class SharedScreen:
     bytes_per_second: float
     """The session's share of the line."""
     screen: DesktopScreen | None = None
-    """What the profile says of the screen, with the areas that never leave the box."""
+    """The screen as the profile describes it, with the areas that never leave the box."""
     password: bytes = b""
 
 
@@ -72,7 +72,7 @@ class SharedDesktop:
     """The desktop of one session, from `start` to `close`. One connection is accepted; its end is the desktop's."""
 
     def __init__(self, shared: SharedScreen, network: DesktopNetwork, ended: Callable[[str], object]) -> None:
-        """`ended` is called with the reason when the desktop cannot be shown any more, but not by `close`."""
+        """`ended` is called with the reason when the desktop can no longer be shown, but not by `close`."""
         self._shared, self._network, self._ended = shared, network, ended
         self._has_control = shared.has_control
         self._server: asyncio.AbstractServer | None = None
@@ -96,7 +96,7 @@ class SharedDesktop:
             self._bridge.set_control(has_control=self._has_control)
 
     async def close(self) -> None:
-        """Stop: nothing passes on return, and keys that were pressed are released."""
+        """Stop. On return, no data passes, and pressed keys are released."""
         self._ended = _ignore
         self._stop_listening()
         if self._line is not None:

@@ -22,7 +22,7 @@ from wire.messages import MessageError, decode, encode
 from wire.session.messages import HOLD_SECONDS, MESSAGES_MAX, PATH, Exchange, ExchangeReply, FromBox, ToBox
 
 ANSWER_SECONDS_MAX: Final = HOLD_SECONDS + 45.0
-"""Without an answer for this time, the connection is dead."""
+"""Time without a response after which the connection counts as dead."""
 
 
 class SessionLine:
@@ -125,6 +125,6 @@ class SessionLine:
 
 
 def _ignore_error(answer: asyncio.Future[Response]) -> None:
-    """Retrieve the error of an answer that nobody awaits any more, so that asyncio does not report it."""
+    """Retrieve the error of an answer that is no longer awaited, so that asyncio does not report it."""
     if not answer.cancelled():
         answer.exception()

@@ -45,11 +45,11 @@ from wire.session.table import Actor, End, Event
 LOG_RETRY_SECONDS: Final = 60.0
 """Pause after the log could not be opened. Meanwhile the box refuses every offer."""
 END_SECONDS_MAX: Final = 3.0
-"""When the program stops, for the ends of tunnels. Packets stop at once."""
+"""Time for ending tunnels when the program stops. Packets stop immediately."""
 TELL_SECONDS_MAX: Final = 1.0
-"""When the program stops, for telling the data center."""
+"""Time for notifying the data center when the program stops."""
 LINE_SHARE: Final = 0.84
-"""Of the line's rate, for what a desktop sends: headers of TCP and of the tunnel take the rest."""
+"""Share of the line's rate for the data of a desktop; the headers of TCP and the tunnel take the rest."""
 
 
 def _not_published(_identity: BoxCertificates) -> None:
@@ -58,7 +58,7 @@ def _not_published(_identity: BoxCertificates) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SessionHardware:
-    """What the sessions of a box use of its machine, real or emulated."""
+    """The hardware that the sessions of a box use, real or emulated."""
 
     path: SessionPath | None
     """None: through the firewall service of `agents.box.box.Hardware`."""
@@ -159,7 +159,8 @@ class RunningSessions:
     def use(self, identity: BoxCertificates) -> None:
         """Use another certificate: for the page, and its key for signatures from the next connection on.
 
-        The data center knows the key from the certificate of that connection. A key for sessions alone stays in use.
+        The data center knows the key from the certificate of that connection. A separate key for sessions stays in
+        use.
         Raises: OSError, SignatureError.
         """
         self._hardware.publish(identity)
@@ -181,7 +182,7 @@ class RunningSessions:
         return self._key
 
     def fence_lost(self) -> None:
-        """The firewall is not in force any more, or may have closed paths: end the sessions that have a tunnel."""
+        """The firewall is no longer in force, or may have closed paths: end the sessions that have a tunnel."""
         if self.sessions is not None:
             self.sessions.end_soon(Event.FENCE_LOST, Actor.BOX)
 
@@ -206,7 +207,7 @@ class RunningSessions:
             log.close()
 
     async def _end(self, sessions: BoxSessions) -> None:
-        """The program stops: end all sessions, and tell the data center if it can be reached at once."""
+        """The program stops: end all sessions, and notify the data center if it is reachable immediately."""
         with suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS_MAX):
                 await sessions.end_all(Event.RESTARTED, Actor.BOX)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 _HEAD_BYTES: Final = 37
-"""Of authenticator data: the hash of the name, flags, and the counter."""
+"""Length of the fixed part of authenticator data: hash of the relying party's name, flags and counter."""
 _USER_PRESENT: Final = 0x01
 
 
@@ -29,7 +29,7 @@ class SecurityKeyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """What a security key and the browser have made; all values are base64url without padding."""
+    """The response of a security key and the browser; all values are base64url without padding."""
 
     id: str
     """The identifier of the key's credential."""

@@ -25,9 +25,9 @@ from wire.session.presence import TRIES
 from wire.session.table import WITH_TUNNEL, Action, Actor, End, Event, Row, SessionState
 
 PAGE_LOST_SECONDS: Final = 20.0
-"""Without the page of the person for this time, staff may only look."""
+"""Time without the person's page after which the session is view-only."""
 PAGE_OVERDUE_SECONDS: Final = 60.0
-"""Without it for this time, the session ends."""
+"""Time without the person's page after which the session ends."""
 SHOWN_SECONDS: Final = 60.0
 """How long a session counts as shown after the page's last request. With scripts, it asks every 25 s."""
 _SECOND_NS: Final = 1_000_000_000
@@ -92,7 +92,7 @@ class BoxSession(SessionExecutor):
         """The person has proved the presence in one way, for the offer with this hash; return whether that permits
         the session, which takes all ways that the site requires.
 
-        Evidence that does not permit it, because the offer has changed its state meanwhile, is dropped.
+        Evidence that does not permit it, because the offer's state has changed, is dropped.
         """
         async with self._lock:
             if not self._is(SessionState.OFFERED):

@@ -107,7 +107,7 @@ class BoxSessions:
     async def switch_pressed(self, switch: str) -> bool:
         """A switch was pressed. Return whether it permits a session.
 
-        It belongs to the one offer of the box, if that is shown. Otherwise nobody can know which one was meant. If
+        It belongs to the one offer of the box, if that is shown. Otherwise it is ambiguous which one was meant. If
         there is none, it lets staff operate the one desktop that they may only see since its page was lost.
         """
         offers = [each for each in self._sessions.values() if each.state is SessionState.OFFERED]

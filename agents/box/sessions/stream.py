@@ -27,7 +27,7 @@ class SharedStream:
     """
 
     chain = b""
-    """The data center alone records the bytes."""
+    """Only the data center records the bytes."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class SharedStream:
         """Nothing changes here."""
 
     async def close(self) -> None:
-        """Stop: nothing passes on return."""
+        """Stop. On return, no data passes."""
         if self._server is not None:
             self._server.close()
         for writer in self._writers:

@@ -1,4 +1,4 @@
-"""What a session at the box acts on; each part has a real and an emulated implementation."""
+"""The interfaces through which a session at the box acts; each has a real and an emulated implementation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SessionPath(Protocol):
         ...
 
     async def close(self, offer: Offer) -> None:
-        """Stop the packets; none passes on return."""
+        """Stop the packets. On return, none pass."""
         ...
 
 

@@ -27,7 +27,7 @@ from wire.openvpn.program import OpenVpn, OpenVpnError
 from wire.openvpn.splice import Side
 
 OPEN_SECONDS_MAX: Final = 60.0
-"""From the request to a tunnel that passes packets; a proxy may answer after 20 s."""
+"""Time from the request to a tunnel that passes packets; a proxy may respond after 20 s."""
 _LOOPBACK: Final = "127.0.0.1"
 _OPTIONS: Final = """\
 client
@@ -183,7 +183,7 @@ class OpenVpnTunnel:
             self._up.exception()  # `open` may have ended already
 
     def _last(self) -> str:
-        """What OpenVPN said last, for a message."""
+        """The last output of OpenVPN, for a message."""
         said = self._reason or (" / ".join(self._program.log[-2:]) if self._program is not None else "")
         return f"; OpenVPN: {said}" if said else ""
 

@@ -1,4 +1,4 @@
-"""What a remote session needs of a tunnel, whatever carries it."""
+"""The interface of a tunnel for a remote session, independent of its implementation."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class SessionKey:
         return key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256())))
 
     def forget(self) -> None:
-        """Forget the key, which cannot sign any more."""
+        """Discard the key, which can no longer sign."""
         self._key = None
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the data center has issued on a grant, for this session alone."""
+    """The credentials that the data center has issued for a grant, only for this session."""
 
     session: str
     """The name in both certificates."""
@@ -67,7 +67,7 @@ class Tunnel(Protocol):
     """A tunnel that is opened once."""
 
     ended: asyncio.Future[str]
-    """Set with the reason when an open tunnel has ended, whoever ended it."""
+    """Set with the reason when an open tunnel has ended, regardless of which end closed it."""
 
     def prepare(self, endpoint: Endpoint) -> None:
         """Connect to the data center meanwhile, without sending anything there; `open` reports what fails."""
@@ -78,5 +78,5 @@ class Tunnel(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close the tunnel; no packet passes on return."""
+        """Close the tunnel. On return, no packets pass."""
         ...

@@ -1,4 +1,4 @@
-"""A release that differs in the application alone is tried and committed without a restart of the machine.
+"""A release that differs only in the application is tried and committed without a restart of the machine.
 
 The other slot has the whole release, as for a restart. The machine mounts it, and starts the box's programs from its
 application tree (`hal.machine`). The slot state is not changed before the commit: a machine that restarts during the
@@ -19,7 +19,7 @@ from settings.slots import Slot, other
 SWITCHES_MAX: Final = 3
 """How often the programs are started from the application tree of one release."""
 SWITCH_SECONDS_MAX: Final = 300.0
-"""If this program has not been ended after this time, the switch is requested again."""
+"""Time after which the switch is requested again if this program still runs."""
 IN_APPLICATION: Final = (UpdatePhase.SWITCHING, UpdatePhase.APPLICATION_TRIAL, UpdatePhase.SWITCHING_BACK)
 """Phases in which the application tree that runs decides."""
 P, E = UpdatePhase, UpdateEvent

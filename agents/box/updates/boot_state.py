@@ -37,7 +37,7 @@ class BootStatePartition:
         )
 
     def settle(self, slot: Slot) -> None:
-        """Make `slot` the committed one and end a trial, if it is not so; both copies say so on return.
+        """Make `slot` the committed one and end a trial, if it is not so; both copies contain it on return.
 
         Raises: DiskError.
         """

@@ -54,7 +54,7 @@ class DataFiles:
         return {key.stem for one in self._kept for key in self._keys(one)}
 
     def sweep(self, needed: set[str]) -> None:
-        """Remove the files of releases that are not needed any more, but for those `needed` by others.
+        """Remove files of releases that are no longer needed, except those `needed` by others.
 
         Raises: DiskError.
         """

@@ -28,7 +28,7 @@ from wire.release.metadata import Target
 HEALTHY_SECONDS: Final = 180.0
 """How long the program must be healthy with the new files, without an interruption, before they are committed."""
 TRIAL_SECONDS_MAX: Final = 900.0
-"""New files that are not committed after this time since the start of the trial are given up."""
+"""Time from the start of a trial after which files that are not committed are rejected."""
 EXAMINE_SECONDS: Final = 5.0
 TRIAL_STARTS_MAX: Final = 5
 """New files with which the program has started more often in the trial are given up: it crashes."""
@@ -37,7 +37,7 @@ E, P = UpdateEvent, UpdatePhase
 
 
 class _ManifestFacts(msgspec.Struct, frozen=True):
-    """What signed metadata says of the manifest of a data release; other members are for others."""
+    """The signed metadata of a data release's manifest; other members are ignored here."""
 
     kind: Literal["data"]
     number: Count
@@ -160,7 +160,7 @@ class DataUpdate:
         return PhaseOutcome(E.UNHEALTHY, reason or "unhealthy")
 
     async def settle(self) -> None:
-        """Use the committed release, and remove what is not needed any more. Raises: DiskError, SpoolError."""
+        """Use the committed release, and remove files that are no longer needed. Raises: DiskError, SpoolError."""
         memory, content, chosen = self._memory(), NO_DATA, None
         for one in (memory.data, memory.data_before):
             if one is None:

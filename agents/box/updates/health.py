@@ -1,4 +1,4 @@
-"""What a new release must show before it is committed: the program's own health, for which no line is needed."""
+"""The health checks that a new release must pass before it is committed; none needs the uplink."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the updater must remember over restarts and power cuts: the order, its phase, and the releases that failed.
+"""The updater's persistent state: the order, its phase, and the releases that failed.
 
 It is stored twice on the box's disk, in files of fixed size, so that a full disk cannot prevent a write. A write
 replaces the older copy; a copy that is torn or rotten has another checksum, and the other one is used.
@@ -30,7 +30,7 @@ _PREFIX: Final = Struct("<IIQ")  # CRC-32 of what follows it, length of the cont
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What an order needs: the delta, and what it makes of what; or the blocks of the whole slot."""
+    """The files of an order: the delta with its source and result, or the blocks of the whole slot."""
 
     delta_sha256: str
     delta_bytes: int
@@ -46,7 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
     slot_file_sha256: str = ""
     """The source as a whole, compressed, of which damaged blocks are fetched."""
     is_application: bool = False
-    """Whether the delta changes the application alone, so that the machine need not restart."""
+    """Whether the delta changes only the application, so that the machine need not restart."""
 
     @property
     def is_whole(self) -> bool:

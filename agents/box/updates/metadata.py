@@ -45,7 +45,7 @@ class OrderRefused(Exception):
 
 
 class _SlotFacts(msgspec.Struct, frozen=True):
-    """What signed metadata says of a slot and its blocks; other members are for others."""
+    """The signed metadata of a slot and its blocks; other members are ignored here."""
 
     number: Count
     target: Hash
@@ -54,7 +54,7 @@ class _SlotFacts(msgspec.Struct, frozen=True):
 
 
 class _DeltaFacts(_SlotFacts, frozen=True, kw_only=True):
-    """What signed metadata says of a delta."""
+    """The signed metadata of a delta."""
 
     source: Hash
     application: bool = False

@@ -1,6 +1,6 @@
 """The updater's requests to the data center: they share the connection of the reports, below everything else.
 
-`Stream` asks for the next request when nothing else is to be sent, and carries one at a time.
+`Stream` takes the next request when nothing else is waiting, and sends one at a time.
 """
 
 from __future__ import annotations

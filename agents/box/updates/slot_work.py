@@ -17,13 +17,13 @@ from hal.partition import Partition
 from wire.release.delta import BLOCK_BYTES, Delta, DeltaError, Read
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024
-"""What is hashed between two pauses."""
+"""Bytes that are hashed between two pauses."""
 _SUPERBLOCK: Final = 1024
 _EXT4_MAGIC: Final = b"\x53\xef"
 _IS_64BIT: Final = 0x80
 T = TypeVar("T")
 UNFLUSHED_BYTES_MAX: Final = 16 * 1024 * 1024
-"""What is written between two flushes, so that a flush never takes long."""
+"""Bytes that are written between two flushes, so that no flush takes long."""
 
 
 def slot_bytes(slot: Partition) -> int:

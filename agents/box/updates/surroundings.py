@@ -1,4 +1,4 @@
-"""What updates act on, and what they show; each part has a real and an emulated implementation."""
+"""The interfaces of updates with the machine and the status; each has a real and an emulated implementation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wire.release.data import DataContent
 
 @dataclass(frozen=True, slots=True)
 class UpdateHardware:
-    """What updates use of the machine. `executor` runs the calls of the partitions one at a time."""
+    """The machine, as updates use it. `executor` runs the calls of the partitions one at a time."""
 
     slots: Mapping[Slot, Partition]
     boot_state: Partition
@@ -26,7 +26,7 @@ class UpdateHardware:
 
 
 class DataUse(Protocol):
-    """What uses the content of data releases."""
+    """The user of the content of data releases."""
 
     def problem(self, content: DataContent) -> str:
         """Return why this box cannot use the content without a restart; empty if it can."""
@@ -46,7 +46,7 @@ class DataUse(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UpdateSurroundings:
-    """What the updater knows of the program around it."""
+    """The box program, as the updater sees it."""
 
     now_s: Callable[[], float]
     """The time, in seconds since 1970."""
@@ -70,7 +70,7 @@ class UpdateSurroundings:
 
 @dataclass(frozen=True, slots=True)
 class UpdateStatus:
-    """What the status shows of updates."""
+    """The state of updates in the box's status."""
 
     slot: Slot | None
     """The slot that runs; None if the machine has none."""
@@ -80,6 +80,6 @@ class UpdateStatus:
     ordered: int = 0
     """The release of the present order; 0 if there is none."""
     problem: str = ""
-    """Why updates do not go on at present."""
+    """Why updates do not continue at present."""
     data: int = 0
     """The number of the data release that is in force; 0 if there is none."""

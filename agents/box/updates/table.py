@@ -6,7 +6,7 @@ continues in the phase that it finds, so every phase can be entered again: what 
 No event leads from a phase before `restarting` to a changed choice of the boot loader, and only `restarting` begins a
 trial. After that, an order can no longer be withdrawn: the trial decides.
 
-A release that differs in the application alone has a trial without a restart of the machine (`application`). A data
+A release that differs only in the application has a trial without a restart of the machine (`application`). A data
 release has the same phases until it is fetched; then its files are in force without a restart, on trial.
 """
 
@@ -26,7 +26,8 @@ class UpdatePhase(StrEnum):
     OFFERED = "offered"
     """An order has arrived, and is compared with what the box knows already."""
     METADATA = "metadata"
-    """The signed metadata is fetched and checked; the delta, its source and room for it are looked for."""
+    """The signed metadata is fetched and verified; the delta, its source slot and free space for it are
+    determined."""
     FETCHING = "fetching"
     """The delta is fetched in ranges."""
     FETCHED = "fetched"
@@ -62,7 +63,7 @@ class UpdatePhase(StrEnum):
 
 
 class UpdateEvent(StrEnum):
-    """What can happen to an update."""
+    """Events of an update."""
 
     ORDERED = "ordered"
     """The data center has ordered a release."""
@@ -85,7 +86,7 @@ class UpdateEvent(StrEnum):
     SOURCE_MATCHES = "source matches"
     """The running slot is the source of the delta, byte for byte."""
     FAILED = "failed"
-    """The update cannot go on."""
+    """The update cannot continue."""
     USABLE = "usable"
     """All files of a data release are complete, and the program can use them."""
     WRITTEN = "written"
@@ -188,7 +189,7 @@ def decide(phase: UpdatePhase, event: UpdateEvent) -> UpdateRow | None:
 
 
 class Started(NamedTuple):
-    """What a program finds when it starts, in a phase of AFTER_RESTART."""
+    """The situation that a starting program finds in a phase of AFTER_RESTART."""
 
     is_in_target: bool
     """The machine has started from the slot that the update has written."""

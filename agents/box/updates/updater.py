@@ -53,18 +53,18 @@ from wire.release.metadata import MetadataError, Target
 HEALTHY_SECONDS: Final = 180.0
 """How long a new release must be healthy, without an interruption, before it is committed."""
 TRIAL_SECONDS_MAX: Final = 900.0
-"""A new release that is not committed after this time since the start of the program is given up."""
+"""Time from the program's start after which a new release that is not committed is rejected."""
 EXAMINE_SECONDS: Final = 5.0
 TRIAL_STARTS_MAX: Final = 5
 """A new release whose program has started more often in the trial is given up: it crashes."""
 RESTARTS_MAX: Final = 3
 RESTART_SECONDS_MAX: Final = 600.0
-"""If the machine has not restarted after this time, the restart is requested again."""
+"""Time after which the restart is requested again if the machine still runs."""
 RESTART_CHECK_SECONDS: Final = 30.0
 CONFIRM_SECONDS_MAX: Final = 600.0
-"""A program that starts waits this long to learn from the data center whether its order still stands."""
+"""Time that a starting program waits for the data center to confirm its order."""
 METADATA_RETRY_SECONDS: Final = 60.0
-"""Metadata that is refused is fetched once more after this time: it may have been replaced meanwhile."""
+"""Time after which rejected metadata is fetched once more, because it may have been replaced."""
 P, E = UpdatePhase, UpdateEvent
 
 

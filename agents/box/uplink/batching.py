@@ -38,7 +38,7 @@ RANGE_BYTES_FIRST: Final = 4096
 BATCH_ENTRIES_BYTES_MAX: Final = BATCH_BODY_BYTES_MAX - 12 * RECORDS_PER_BATCH_MAX
 """Bytes of a batch's entries before compression; an incompressible body still respects its limit."""
 RECORDS_MIN: Final = 16
-"""Smaller batches would consist mostly of the HTTP header."""
+"""Minimum number of records of a batch: smaller batches would consist mostly of the HTTP header."""
 RECORDS_FIRST: Final = 64
 """Records per batch before anything has been measured."""
 ROUTINE_IN_FLIGHT_MIN: Final = 2
@@ -117,7 +117,7 @@ class LinkEstimator:
 
         The next range may be twice as large if it would then take RANGE_SECONDS, otherwise it is smaller.
         """
-        if range_bytes >= self._range_bytes // 2:  # the last range of a file says nothing about larger ones
+        if range_bytes >= self._range_bytes // 2:  # a short last range says nothing about longer ones
             round_trip_s = 0.0 if self._round_trip_s == inf else self._round_trip_s
             factor = RANGE_SECONDS / max(seconds - round_trip_s, RANGE_SECONDS / 4)
             wanted = int(self._range_bytes * min(2.0, factor))

@@ -43,9 +43,10 @@ from wire.process.ratelimit import TokenBucket
 from wire.tls.context import ClientContext
 
 STEADY_SECONDS: Final = 5.0
-"""A connection that lasted this long is reopened immediately if it is closed while idle."""
+"""Duration after which a connection that is closed while idle is reopened immediately."""
 CARRIER_LOSS_SECONDS_MAX: Final = 5.0
-"""When the carrier returns after a longer loss, the connection, or a dial that began earlier, is aborted."""
+"""Longest loss of the carrier that a connection survives. After a longer one, the connection, or an attempt that
+began earlier, is aborted."""
 DIALS_BURST: Final = 12
 DIALS_PER_SECOND: Final = 1 / 5
 """Limit of connections on which no batch is acknowledged."""

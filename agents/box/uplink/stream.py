@@ -328,7 +328,7 @@ class Stream:
         return True
 
     async def _send_range(self) -> bool:
-        """Send the next range of a file, if nothing else is to be sent; return whether there was one."""
+        """Send the next range of a file if nothing else is waiting; return whether there was one."""
         estimator = self._estimator
         if self._files is None or self._file_in_flight or estimator.is_slow or self._released:
             return False

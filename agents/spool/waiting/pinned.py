@@ -19,7 +19,9 @@ from agents.spool.disk.summary import Carried
 from agents.spool.waiting.index import PlaceIndex, RecordPlace
 
 _GENERATION_MAX = 1 << 32
-RESIDENT_RECORDS_MAX = 64 * 1024  # places in memory, 24 bytes each, beside those that cannot be dropped
+RESIDENT_RECORDS_MAX = (
+    64 * 1024
+)  # places in memory, 24 bytes each, in addition to those that cannot be dropped
 
 
 class SegmentIndex:
@@ -76,7 +78,8 @@ class PinnedIndex:
         self._count(segment_index, 1, place.length)
 
     def add_unread(self, segment: SpoolSegment, own: Carried, carried: Carried) -> None:
-        """Add a segment whose summary alone has been read, with the counts of its new and its carried records."""
+        """Add a segment of which only the summary has been read, with the counts of its new and its carried
+        records."""
         records = own.records + carried.records
         if records:
             segment_index = self._segment_indexes[segment.generation] = SegmentIndex(segment)

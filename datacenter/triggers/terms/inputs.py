@@ -1,4 +1,4 @@
-"""What a report can contain that a term is computed from."""
+"""The values of a report from which terms are computed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ X_MAX: Final = 2**31
 Bounds: TypeAlias = tuple[float, float]
 """The least and the greatest possible value."""
 NAMES: Final = {"STATE_INDICES": {state: index for index, state in enumerate(STATES)}}
-"""What the source text of inputs may use, besides ABSENT."""
+"""Names that the source text of inputs may use, besides ABSENT."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Input:
     def text(self, profile: Profile) -> str:
         """Source text of the value in a report `r` of that kind; ABSENT if this report has none.
 
-        It may use NAMES."""
+        It may use NAMES.
+        """
         raise NotImplementedError
 
     def bounds(self, profile: Profile) -> Bounds:  # noqa: ARG002 - some follow from the profile

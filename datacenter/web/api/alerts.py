@@ -41,7 +41,7 @@ class ApiAuditQuery(AuditFilter, frozen=True):
     cursor: Cursor = ""
 
     def filters(self) -> AuditFilter:
-        """Return the filters alone."""
+        """Return only the filters."""
         return msgspec.convert(self, AuditFilter, from_attributes=True)
 
 
@@ -133,7 +133,7 @@ def show_alert(page: PageRequest) -> Response:
 
 
 def acknowledge_alert(page: PageRequest) -> Response:
-    """Acknowledge an alert, and return it. If somebody was faster, it is returned as it is."""
+    """Acknowledge an alert, and return it. If it was acknowledged before, it is returned unchanged."""
     acknowledge(page.store, page.names["alert"], page.staff, page.now_ms)
     return show_alert(page)
 

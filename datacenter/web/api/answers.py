@@ -39,7 +39,7 @@ def problem(status: int, title: str, detail: str, headers: dict[str, str] | None
 
 
 def answer(page: PageRequest, value: object) -> Response:
-    """Return JSON, or that the client's copy is current. The validator follows from the content alone."""
+    """Return JSON, or that the client's copy is current. The validator depends only on the content."""
     body = _ENCODE(value)
     etag = f'"{sha256(body).hexdigest()[:32]}"'
     if matches(etag, page.headers.get("if-none-match", "")):

@@ -166,7 +166,7 @@ def send_file(page: PageRequest) -> Response:
 
 
 def withdraw_command(page: PageRequest) -> Response:
-    """Withdraw a command that has not begun, and return it. One that is withdrawn is returned as it is."""
+    """Withdraw a command that has not begun, and return it. One that is withdrawn is returned unchanged."""
     with command_desk(page) as desk:
         return answer(page, _command(desk.withdraw(_actor(page), int(page.names["command"]), page.now_ms)))
 

@@ -119,7 +119,7 @@ def plan_window(page: PageRequest) -> Response:
 
 
 def end_window(page: PageRequest) -> Response:
-    """End a window, or cancel it before it begins, and return it. One that has ended is returned as it is."""
+    """End a window, or cancel it before it begins, and return it. One that has ended is returned unchanged."""
     try:
         window = _desk(page).end(page.staff, page.names["window"], page.now_ms)
     except WrongWindowError:

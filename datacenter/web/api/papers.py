@@ -49,7 +49,7 @@ class ApiPapers(Struct, frozen=True):
     agrees: bool | None
     deviations: list[ApiDeviation]
     altered: list[str]
-    """What was changed in the papers after they were made."""
+    """Changes of the papers after their creation."""
 
 
 def show_papers(page: PageRequest) -> Response:

@@ -91,7 +91,7 @@ class ApiSession(Struct, frozen=True):
     cause: str
     """Why it has ended; empty before."""
     code: str
-    """What the requester tells the person at the instrument; empty for others, and once it is of no use."""
+    """The code for the person at the instrument; only for the requester, and empty once it is no longer needed."""
     requested_at_ms: int
     expires_at_ms: int
     opened_at_ms: int | None
@@ -137,7 +137,7 @@ def request_session(page: PageRequest) -> Response:
 
 
 def end_session(page: PageRequest) -> Response:
-    """End a session, or withdraw its request. One that has ended is returned as it is."""
+    """End a session, or withdraw its request. One that has ended is returned unchanged."""
     with session_requests(page) as desk:
         return _answer(page, desk, desk.end(session_caller(page), page.names["session"], page.now_ms).id)
 

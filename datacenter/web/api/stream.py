@@ -1,6 +1,6 @@
-"""What a session shares, for the requester's own program, by an API token: bytes in a WebSocket.
+"""The shared service of a session as a WebSocket for the requester's own program, with an API token.
 
-Of a raw TCP service they are its own; of a desktop those of RFB, for any VNC viewer.
+The bytes are those of a raw TCP service, or RFB of a desktop, for any VNC viewer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RawStreams:
         self._services, self._callers = services, callers
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Serve one connection, until it or the session ends. A refusal is told in the reason of the close."""
+        """Serve one connection, until it or the session ends. The close frame gives the reason of a refusal."""
         session = str(websocket.path_params["session"])
         try:
             caller = await self._callers.identify(handshake_of(websocket), changes=True)

@@ -42,7 +42,7 @@ from settings.profile import Profile
 
 PATH: Final = "/alerts"
 AROUND_MS: Final = 3 * 86_400_000
-"""The readings of this time before and after the beginning of an alert are linked."""
+"""Time before and after the beginning of an alert whose readings are linked."""
 ERRORS_SHOWN: Final = 20
 ELSEWHERE: Final = ("run", "number", "at_ms", "fingerprint", "holds_since_ms", "starts")
 """The parts of the evidence that the page shows in another form."""
@@ -55,7 +55,7 @@ class AlertsQuery(AlertFilter, frozen=True):
     page: PageNumber = 1
 
     def filters(self) -> AlertFilter:
-        """Return the filters alone."""
+        """Return only the filters."""
         return msgspec.convert(self, AlertFilter, from_attributes=True)
 
 
@@ -146,7 +146,7 @@ def _explained(page: PageRequest) -> EvidenceTable | str | None:
 
 
 def acknowledge_alert(page: PageRequest) -> Response:
-    """Acknowledge an alert. If somebody was faster, the page shows who."""
+    """Acknowledge an alert. If another person has done so before, the page names that person."""
     acknowledge(page.store, page.names["alert"], page.staff, page.now_ms)
     return redirect(f"{PATH}/{page.names['alert']}")
 

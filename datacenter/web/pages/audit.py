@@ -17,7 +17,7 @@ from datacenter.web.routes import PageRequest, WebRoute
 
 PATH: Final = "/audit"
 SIGN_ACTIONS: Final = ("sign-in", "sign-out", "use-token")
-"""What is recorded beside the actions of policies."""
+"""Recorded actions that are not actions of policies."""
 
 
 class AuditQuery(AuditFilter, frozen=True):
@@ -26,7 +26,7 @@ class AuditQuery(AuditFilter, frozen=True):
     page: PageNumber = 1
 
     def filters(self) -> AuditFilter:
-        """Return the filters alone."""
+        """Return only the filters."""
         return msgspec.convert(self, AuditFilter, from_attributes=True)
 
 

@@ -54,7 +54,7 @@ class BoxAuditFilter(Struct, frozen=True):
 
     @property
     def search(self) -> AuditSearch:
-        """What to find."""
+        """The search conditions."""
         since_ms = 0 if self.since_ms is None else self.since_ms
         until_ms = 2**53 if self.until_ms is None else self.until_ms
         return AuditSearch(self.box, self.text, since_ms, until_ms, self.kind, self.clock == "doubtful")
@@ -68,7 +68,7 @@ class BoxAuditQuery(BoxAuditFilter, frozen=True):
 
     @property
     def filters(self) -> BoxAuditFilter:
-        """The filters alone."""
+        """Only the filters."""
         return BoxAuditFilter(
             self.box, self.text, self.kind, self.clock, since_ms=self.since_ms, until_ms=self.until_ms
         )

@@ -111,7 +111,7 @@ def send(page: PageRequest) -> Response:
 
 
 def approve(page: PageRequest) -> Response:
-    """Approve a dangerous command of somebody else."""
+    """Approve a dangerous command that another person requested."""
     with command_desk(page) as desk:
         desk.approve(Actor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
     return redirect(PATH)

@@ -35,7 +35,7 @@ class FleetQuery(FleetFilter, frozen=True):
     page: PageNumber = 1
 
     def filters(self) -> FleetFilter:
-        """Return the filters alone."""
+        """Return only the filters."""
         return msgspec.convert(self, FleetFilter, from_attributes=True)
 
 

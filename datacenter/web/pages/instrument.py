@@ -145,7 +145,7 @@ def _thresholds(page: PageRequest, model: str | None, evaluation: bytes) -> dict
 
 
 def _shown(one: ReadingThreshold, channel: Channel | None) -> dict[str, Any]:
-    """What a chart and its text need of a threshold."""
+    """A threshold in a chart and its text."""
     return {
         "trigger": one.trigger,
         "text": f"{one.value} {one.sign} {format_reading(one.threshold, channel)}",
@@ -160,7 +160,7 @@ def _channels(
     base: dict[str, list[int]],
     thresholds: dict[str, list[ReadingThreshold]],
 ) -> list[dict[str, Any]]:
-    """What a chart and its table row need of each channel with readings, in the order of the profile."""
+    """The chart and the table row of each channel with readings, in the order of the profile."""
     summaries = summarize(period)
     known = list(profile.channels) if profile else []
     order = [name for name in known if name in summaries] + [name for name in summaries if name not in known]

@@ -1,4 +1,4 @@
-"""What all pages share: the frame with navigation and user, the paging of lists, and periods of time."""
+"""Shared parts of all pages: the frame with navigation and user, the paging of lists, and periods of time."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def keyset(
 ) -> Keyset[Row]:
     """Return the part of a list before the key `query.before`, or after the key `query.after`.
 
-    `fetch` returns at most so many rows before or after a key (None if it is not given), newest first; `key` returns
-    that of a row.
+    `fetch` returns at most a given number of rows before or after a key (None if it is not given), newest first;
+    `key` returns that of a row.
     """
     before, after = query.before or None, query.after or None
     rows = fetch(size + 1, before, after)

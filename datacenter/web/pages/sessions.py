@@ -50,7 +50,7 @@ STEPS: Final = {
     SessionState.ENDING: "The session is ending: nothing passes any more.",
     SessionState.ENDED: "The session has ended.",
 }
-"""What happens in each state, in words for staff."""
+"""Descriptions of the states for staff."""
 
 
 class SessionsQuery(Struct, frozen=True):

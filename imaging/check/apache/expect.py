@@ -57,7 +57,7 @@ def is_not_loaded(server: ApacheServer, modules: Iterable[str]) -> Findings:
 
 
 def has_no_options(server: ApacheServer, *unwanted: str) -> Findings:
-    """Check that no `Options` directive enables one of these. httpd's default is FollowSymLinks alone."""
+    """Check that no `Options` directive enables one of these. httpd's default is only FollowSymLinks."""
     for one in server.named("options"):
         on = {word.lstrip("+").lower() for word in one.words if not word.startswith("-")}
         for name in sorted(on & {*unwanted, "all"}):

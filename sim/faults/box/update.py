@@ -9,11 +9,11 @@ from sim.faults import End, Fault, fault
 from sim.faults.world import MachineWorld
 
 ReleaseHealth: TypeAlias = Literal["healthy", "unhealthy", "unstartable"]
-"""What a slot's release does; see `UpdateOrdered`."""
+"""Behaviour of a slot's release; see `UpdateOrdered`."""
 ApplicationRelease: TypeAlias = Literal["application", "unhealthy-application", "unstartable-application"]
-"""What a release that changes the application alone does; see `UpdateOrdered`."""
+"""Behaviour of a release that changes only the application; see `UpdateOrdered`."""
 ProfileRelease: TypeAlias = Literal["profiles", "narrow-profiles", "unusable-profiles"]
-"""What a data release has; see `UpdateOrdered`."""
+"""Content of a data release; see `UpdateOrdered`."""
 OrderedRelease: TypeAlias = Literal[
     "healthy",
     "unhealthy",
@@ -34,7 +34,7 @@ class UpdateOrdered(Fault[MachineWorld], frozen=True):
     In a release that is `unhealthy` the firewall cannot be put in force; one that is `unstartable` never reaches the
     box program, and a watchdog resets the machine. `lasts` is the time in which the restarts explain delays.
 
-    Releases that are an `application` change the box's programs alone, which are started without a restart of the
+    Releases that are an `application` change only the box's programs, which are started without a restart of the
     machine. One that is an `unhealthy-application` or an `unstartable-application` is left in the same way.
 
     `profiles` are new versions of the profiles of all models, with one more assay, which the box uses without a

@@ -8,7 +8,7 @@ from sim.faults.world import EmulatedWorld
 
 @fault("approval-withdrawn", targets=("datacenter",))
 class ApprovalWithdrawn(Fault[EmulatedWorld], frozen=True):
-    """The access policies permit no remote session any more."""
+    """The access policies no longer permit remote sessions."""
 
     @property
     def effect(self) -> Effect:

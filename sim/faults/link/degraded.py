@@ -10,7 +10,7 @@ from sim.net.link import Impairment
 from sim.values import Fraction, Nanoseconds
 
 BLOCKING_LOSS: Final = 0.5
-"""From this packet loss on, TCP makes hardly any progress."""
+"""Packet loss from which TCP makes hardly any progress."""
 
 
 @fault("link-degraded", targets=("uplink", "instrument"))

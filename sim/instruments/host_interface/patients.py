@@ -9,7 +9,7 @@ from sim.instruments.host_interface.content import Patient
 
 _SYLLABLES: Final = ("qua", "zor", "vé", "xil", "mür", "gøt", "þa", "wyn", "jaf", "ñel", "rôk", "ßum")
 _CHINESE: Final = "倈粅圽塣奮峾憓檤漗"
-"""In GB 18030 the second byte of each is a delimiter: 0x7C, 0x5E or 0x5C."""
+"""Characters whose second byte in GB 18030 is a delimiter: 0x7C, 0x5E or 0x5C."""
 
 
 class Patients:

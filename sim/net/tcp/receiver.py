@@ -38,7 +38,7 @@ _DELAYED_FIRST_NS: Final = 1_000_000
 """The delay before any data has arrived: the kernel's timer tick."""
 _SEGMENT_FIRST_BYTES: Final = 536
 _COUNTED_BYTES_MIN: Final = 128
-"""Shorter segments do not widen the window."""
+"""Minimum length of a segment that widens the window."""
 
 
 class Receiver:

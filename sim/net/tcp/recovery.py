@@ -30,7 +30,7 @@ class RecoveryState(IntEnum):
 
 
 class Resend(IntEnum):
-    """What to send after an acknowledgement, before new data within the window."""
+    """Segments to send after an acknowledgement, before new data within the window."""
 
     NOTHING = 0
     LOST = 1
@@ -239,7 +239,7 @@ class LossRecovery:
         return True
 
     def tail_was_lost(self, next_seq: int) -> None:
-        """Reduce the window for a loss that was repaired by a loss probe alone (RFC 8985, 7.4)."""
+        """Reduce the window for a loss that was repaired only by a loss probe (RFC 8985, 7.4)."""
         self.begin_reduction(next_seq)
         self._cubic.window = self._cubic.ssthresh
         self._keep_open(next_seq)

@@ -148,7 +148,7 @@ class ImageBox:
         return "\n".join(f"    {line}" for line in lines[-_CONSOLE_LINES:])
 
     async def wait_until_up(self, seconds_max: float) -> None:
-        """Wait until the box accepts connections of an instrument, or with serial lines alone, is connected itself.
+        """Wait until the box accepts connections of an instrument, or, with only serial lines, is connected itself.
 
         Raises: ImageRefused, with the last lines of the serial console.
         """
@@ -196,7 +196,7 @@ class ImageBox:
         """Switch on."""
         self._trace.add("box boots")
         devices = [*cards(self._slots, self._cabled), *serial_lines(self.folder, self._uarts)]
-        self.inside.is_switched_on()
+        self.inside.powered_on()
         clock = datetime.now(UTC) + timedelta(microseconds=self.inside.hardware_clock_ns // 1000)
         command = qemu.command(
             self._accelerator, self._firmware, self.folder, self._disk.socket, devices, clock
@@ -225,7 +225,7 @@ class ImageBox:
         if not self._answered:
             with suppress(ImageRefused):
                 await self.wait_until_up(float("inf"))
-                await self.inside.runs()
+                await self.inside.booted()
 
     _tasks: Sequence[asyncio.Task[None]] = ()
 
@@ -239,7 +239,7 @@ class ImageBox:
         self._trace.add(f"disk keeps {kept} unflushed sectors, loses {lost}")
 
     def _switched_off(self) -> None:
-        self.inside.is_switched_off()
+        self.inside.powered_off()
         self._process, self._answered = None, False
         for task in self._tasks:
             if task is not asyncio.current_task():

@@ -1,7 +1,7 @@
 """Faults inside the guest of a lab: a full disk, a killed program, a step of the clock.
 
-They act when the guest's system runs (`sim.worlds.image.machine.actions`). A full disk and a step of the clock that
-begin while it boots act as soon as the box answers.
+They act through programs in the running guest (`sim.worlds.image.machine.actions`). A full disk or a clock step that
+begins while the guest boots takes effect as soon as the box responds.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from sim.worlds.shared.refusals import FaultRefused, ImageRefused
 KINDS: Final = ("program-killed", "disk-full", "clock-jump")
 """Kinds of faults that need an action in the guest."""
 ACTION_SECONDS_MAX: Final = 120.0
-"""A guard against an image that does not execute actions, which take a second or two."""
+"""Time limit of an action, which takes one or two seconds, in case the image does not execute actions."""
 _NS: Final = 1_000_000_000
 _EARLIEST_NS: Final = round(datetime(1971, 1, 1, tzinfo=UTC).timestamp()) * _NS
 _LATEST_NS: Final = round(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * _NS
 """Linux sets its clock from 1970 plus its uptime to 2232 (TIME_SETTOD_SEC_MAX in include/linux/time64.h)."""
 
 
-def why_no_step(ns: int) -> str:
-    """Why the clock of a machine that starts now cannot be moved by `ns` ns, or ""."""
+def clock_step_problem(ns: int) -> str:
+    """Return why the clock of a machine that starts now cannot be moved by `ns` ns, or "" if it can."""
     if _EARLIEST_NS <= time.time_ns() + ns <= _LATEST_NS:
         return ""
     return "sets the clock to a date before 1971 or after 2199, which Linux does not support; make the step smaller"
@@ -48,24 +48,24 @@ class InsideFaults:
         self._runs = False
         self._hardware_clock_ns = 0
         self._step_ns = 0
-        """The part of the clock's steps that the running system has not made."""
+        """The sum of the clock steps that have not been applied to the running system, in ns."""
 
     @property
     def hardware_clock_ns(self) -> int:
         """The difference of the machine's hardware clock from the true time at the next power-on, in ns."""
         return self._hardware_clock_ns
 
-    async def runs(self) -> None:
+    async def booted(self) -> None:
         """Note that the system has booted, and bring it into the state that the effects require."""
         self._runs = True
         await self._settle()
 
-    def is_switched_on(self) -> None:
-        """Note that the system boots; its clock then starts from the hardware clock."""
+    def powered_on(self) -> None:
+        """Note that the machine is powered on and boots; its clock starts from the hardware clock."""
         self._runs, self._step_ns = False, 0
 
-    def is_switched_off(self) -> None:
-        """Note that the system does not run any more."""
+    def powered_off(self) -> None:
+        """Note that the machine is powered off."""
         self._runs = False
 
     async def check(self) -> None:
@@ -86,19 +86,19 @@ class InsideFaults:
             await self._act("kill")
 
     async def fill_disk(self) -> End:
-        """Fill the state partition until every such effect has ended."""
+        """Fill the state partition. It is cleared when all such effects have ended."""
         return await self._fillers.add_settled(None, self._settle)
 
     async def jump_clock(self, ns: int) -> None:
         """Move the clock of the running system and the hardware clock by `ns` ns. Raises: FaultRefused."""
-        if why := why_no_step(self._hardware_clock_ns + ns):
+        if why := clock_step_problem(self._hardware_clock_ns + ns):
             raise FaultRefused(f"clock-jump {why}")
         self._hardware_clock_ns += ns
         self._step_ns += ns
         await self._settle()
 
     async def _settle(self) -> None:
-        """Do what the effects require and the running system has not done."""
+        """Apply pending effects to the running system."""
         if not self._runs:
             return
         if self._fillers or self._is_filled:
@@ -115,7 +115,7 @@ class InsideFaults:
             raise FaultRefused(str(error)) from None
 
     async def _execute(self, action: str) -> None:
-        """Execute an action; a power cut meanwhile ends it."""
+        """Execute an action; a power cut during it ends it silently."""
         async with self._one_at_a_time:
             monitor = self._monitor()
             if monitor is not None and self._runs:

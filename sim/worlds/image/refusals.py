@@ -15,7 +15,7 @@ from sim.faults.box.clock_jump import ClockJump
 from sim.lab.labfile import Lab
 from sim.lab.standards import serial_ports
 from sim.proxies.kind import proxy_kind
-from sim.worlds.image.inside import why_no_step
+from sim.worlds.image.inside import clock_step_problem
 from sim.worlds.image.machine import qemu
 from sim.worlds.image.machine.serial_lines import UARTS, uart_of
 from sim.worlds.image.machine.slots import BUSES_MAX, interfaces, slot_of
@@ -68,7 +68,7 @@ def _wrong_events(lab: Lab) -> Iterator[Problem]:
     for event in lab.events:
         if why := why_no_fault(type(event.fault), event.target, lab):
             yield Problem("event.fault", f"{event.fault.kind} {why}; run it in another world")
-        if isinstance(event.fault, ClockJump) and (why := why_no_step(event.fault.step_ns)):
+        if isinstance(event.fault, ClockJump) and (why := clock_step_problem(event.fault.step_ns)):
             yield Problem("event.by", f"clock-jump {why}")
 
 

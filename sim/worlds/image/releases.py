@@ -21,7 +21,7 @@ from agents.provision.box import RELEASES_ROOT
 from imaging.build.slot_script import SLOT_SCRIPT
 from imaging.flash import gpt
 from imaging.media.imagefile import sha256_of
-from imaging.release.application import APPLICATION, is_application_alone
+from imaging.release.application import APPLICATION, changes_only_application
 from imaging.release.data import add_data
 from imaging.release.delta import make_delta
 from imaging.release.repository import NewRelease, ReleaseRepository, RoleKeyFiles
@@ -134,7 +134,9 @@ class ImageReleases:
             "bytes": target.stat().st_size,
         }
         if self.kind(number) == "application":
-            assert is_application_alone(source, target), "a release of the application changes something else"
+            assert changes_only_application(source, target), (
+                "a release of the application changes something else"
+            )
             custom |= {"kind": "application", "application": True}
         self._repository.add_all({f"deltas/{number}": (delta, custom)}, self._keys, datetime.now(UTC))
 
@@ -172,7 +174,7 @@ def change_slot(slot: Path, number: int, health: ReleaseHealth) -> None:
 
 
 def _change_application(slot: Path, number: int, health: ReleaseHealth) -> None:
-    """Make a release of a slot's copy whose application alone differs, and behaves as `health` says."""
+    """Make a release of a slot's copy of which only the application differs, and behaves as `health` says."""
     device, work = str(slot), slot.with_name("work")
     work.write_text(f"{number}\n")
     _replace(device, APPLICATION_MARK, work)

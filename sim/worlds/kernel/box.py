@@ -1,6 +1,6 @@
 """The box in the kernel world: its two shipped programs on a separate host, with an ext4 disk.
 
-`rap box run` has only the capability CAP_NET_BIND_SERVICE; the firewall service beside it has CAP_NET_ADMIN.
+`rap box run` has only the capability CAP_NET_BIND_SERVICE; the separate firewall service has CAP_NET_ADMIN.
 
 A power cut kills the programs and keeps only the data that was written to the loop device: data in the page cache is
 lost. When the power returns, a copy of the file behind the device is mounted, as a disk after a power loss would be.

@@ -35,7 +35,7 @@ class Analyzer:
         self._place, self.spec = place, place.spec
         self._power_holds = Layers[None](self._follow_power)
         self.programs: dict[_Program, None] = {}
-        """Programs of faults beside the reporter; they run while there is power."""
+        """Programs of faults that run in addition to the reporter; they run while there is power."""
         self._attacks = 0
         self._display: InstrumentDisplay | None = None
         self.reporter = _reporter(place, self._execute)
@@ -88,7 +88,8 @@ class Analyzer:
         return self.model.flood(per_second, report)
 
     def run(self, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
-        """Run a program on its computer, beside the reporter, and restart it at each power-on, until its `End`."""
+        """Run a program on its computer in addition to the reporter, and restart it at each power-on, until its
+        `End`."""
         running = _Program(self._place.computer, program)
         self.programs[running] = None
         if self.is_on:
@@ -108,7 +109,7 @@ class Analyzer:
         return self._display
 
     def attack(self, attack: Attack) -> End:
-        """Run a hostile program on its computer, beside the reporter, while it has power."""
+        """Run a hostile program on its computer in addition to the reporter, while it has power."""
         self._attacks += 1
         name = f"attack {self._attacks}"
         return self.run(lambda: self._attack(attack, name))

@@ -76,7 +76,7 @@ class ConcludedWorld(Protocol):
 
     name: result.World
     replay_options: str
-    """The options of `rap lab run`, beside the world and the seed, that repeat this run."""
+    """The options of `rap lab run` that repeat this run, besides the world and the seed."""
     lab: Lab
     seed: int
     ledger: ReportLedger

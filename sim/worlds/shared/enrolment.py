@@ -1,4 +1,4 @@
-"""What staff decide about the certificates of a lab's box, in the database of the data center."""
+"""Decisions of staff about the certificates of a lab's box, in the database of the data center."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class FaultRunner:
         self.ordered: dict[int, Order] = {}
         """The commands of the lab file by number, as far as they were queued."""
         self.closed = False
-        """Set at the end of the lab: no fault begins or ends any more."""
+        """Set at the end of the lab: no further fault begins or ends."""
 
     async def run_event(self, event: Event) -> None:
         """Inject a fault of the lab file at its time, and end it after its duration."""

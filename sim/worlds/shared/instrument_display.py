@@ -13,7 +13,7 @@ from wire.session.table import SessionState
 from wire.tls.context import client_context
 
 LOOKED_SECONDS: Final = 3.0
-"""The display is on for so long after the person has looked."""
+"""Time that the display stays on after the person has looked."""
 ANSWER_SECONDS_MAX: Final = 20.0
 """How long the person waits for an effect of the code."""
 

@@ -28,7 +28,7 @@ class StaffSession(Protocol):
 
     id: bytes
     code: str
-    """What is told by telephone; empty in a session that was refused."""
+    """The code that staff give by telephone; empty in a session that was refused."""
 
     async def state(self) -> str:
         """Return its state at the data center, `SessionState`."""

@@ -83,13 +83,13 @@ RESET_SECONDS: Final = 60.0
 LEAVE_SECONDS: Final = 120.0
 """The time until the machine leaves programs of another slot that do not start."""
 AUDIT_BYTES_MIN: Final = 4096
-"""What must be free on the disk for a record of the audit file of sessions."""
+"""Free disk space that a record of the sessions' audit file requires."""
 FIREWALL_LOOK_SECONDS: Final = 3600.0
 """The interval at which the supervisor checks the ports, which only the program itself changes here."""
 
 
 class _Tear:
-    """A future power loss in the middle of a disk operation; `left` is the number of operations until then."""
+    """A scheduled power loss in the middle of a disk operation; `left` is the number of operations before it."""
 
     def __init__(self, left: int, torn: asyncio.Future[End]) -> None:
         self.left, self.torn = left, torn

@@ -60,7 +60,7 @@ START_SECONDS: Final = 2.0
 
 
 class _SiemConnection(asyncio.Protocol):
-    """Keeps the ids of the messages of a connection (RFC 5425, 4.3: octet counting)."""
+    """Records the ids of the messages of a connection (RFC 5425, 4.3: octet counting)."""
 
     def __init__(self, received: list[str]) -> None:
         self._received, self._buffer = received, b""
@@ -79,7 +79,7 @@ class _SiemConnection(asyncio.Protocol):
 
 
 class VirtualSiem:
-    """The SIEM (RFC 5425) on a host of its own, which keeps what it has received while it has no power."""
+    """The SIEM (RFC 5425) on a separate host. Received messages survive a power cut."""
 
     def __init__(self, loop: SimLoop, network: Network, identity: Identity) -> None:
         self._loop, self._identity = loop, identity
@@ -123,7 +123,7 @@ class VirtualDataCenter:
         authority: VendorAuthority | None = None,
         siem: tuple[Identity, Identity] | None = None,
     ) -> None:
-        """With `triggers`, the data center evaluates what it stores; with `session_keys` it has remote sessions, with
+        """With `triggers`, the data center evaluates stored reports; with `session_keys` it has remote sessions, with
         `releases` it updates boxes, with `authority` it issues their certificates, and with `siem`, the certificates
         of both ends, it forwards audit records.
         """
@@ -142,7 +142,7 @@ class VirtualDataCenter:
             self.siem = VirtualSiem(loop, network, siem[0])
             self._siem_client = siem[1]
         self._forwards: Incarnation | None = None
-        """The run of the program that forwards audit records to the SIEM."""
+        """The incarnation of the program whose task forwards audit records to the SIEM."""
         self._server: Server | None = None
         self._triggers = triggers
         self._session_troubles = SessionTroubles()
@@ -156,7 +156,7 @@ class VirtualDataCenter:
         self._releases = releases
         self._ordered = 1  # the last release that was ordered
         self._has_sessions = False
-        """Whether the program that runs has assembled its remote sessions."""
+        """Whether the running program has set up its remote sessions."""
         self._following: asyncio.Task[None] | None = None
         self.presented: Certificate | None = None
         """The certificate that the program uses at present; None while it does not run."""
@@ -225,15 +225,15 @@ class VirtualDataCenter:
         return self._delays_ns.add(delay_ns)
 
     def withdraw_approvals(self) -> End:
-        """Permit no remote session until every such effect has ended."""
+        """Deny all remote sessions until every such effect has ended."""
         return self._session_troubles.withdrawn.add(None)
 
     def expire_training(self) -> End:
-        """Let no staff member have a training until every such effect has ended."""
+        """Make all trainings of staff invalid until every such effect has ended."""
         return self._session_troubles.untrained.add(None)
 
     def approve_enrolments(self) -> None:
-        """Approve all requests for certificates that wait."""
+        """Approve all waiting requests for certificates."""
         approve_waiting(self.store, self._now_ms())
 
     def deny_box(self) -> End:
@@ -244,11 +244,11 @@ class VirtualDataCenter:
         follow_denial(self.store, self._enrolled, self._now_ms(), is_denied=bool(self._denials))
 
     def fail_recordings(self) -> End:
-        """Let no recording of a remote session be written until every such effect has ended."""
+        """Make writing recordings of remote sessions fail until every such effect has ended."""
         return self._session_troubles.recording_fails.add(None)
 
     def fail_session_audit(self) -> End:
-        """Let no audit record of remote sessions be written until every such effect has ended."""
+        """Make writing audit records of remote sessions fail until every such effect has ended."""
         return self._session_troubles.audit_fails.add(None)
 
     def kill_tunnels(self) -> None:
@@ -308,7 +308,7 @@ class VirtualDataCenter:
         return self._now_ns() // 1_000_000
 
     def _follow(self, incarnation: Incarnation) -> Follower | None:
-        """Start the evaluation of what is stored, instead of that of an earlier certificate."""
+        """Start the evaluation of stored reports, in place of the task of an earlier certificate."""
         if self._triggers is None:
             return None
         if self._following is not None:

@@ -122,7 +122,7 @@ class RulesetPath(EmulPath):
         super().clear()
 
     def offer(self, session: bytes) -> Offer | None:
-        """As `EmulPath.offer`; the ruleset decides on what comes out of the tunnel."""
+        """As `EmulPath.offer`; the ruleset decides on packets from the tunnel."""
         offer = super().offer(session)
         return offer if offer is not None and self._firewall.passes(paths_of(offer)[0]) else None
 
@@ -160,7 +160,7 @@ class EmulRecording:
 
 @dataclass
 class SessionTroubles:
-    """What faults change for the sessions of a data center."""
+    """The effects of faults on the sessions of a data center."""
 
     withdrawn: Layers[None] = field(default_factory=Layers)
     untrained: Layers[None] = field(default_factory=Layers)

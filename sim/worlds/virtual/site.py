@@ -20,7 +20,7 @@ from sim.worlds.shared.addresses import instrument_address
 from sim.worlds.shared.links import BACKBONE, LAN
 
 ESP_BYTES: Final = 64
-"""What ESP adds to a packet at most: IPv4, UDP (RFC 3948), SPI, number, IV, padding, trailer and ICV (RFC 4106)."""
+"""Maximum overhead of ESP per packet: IPv4, UDP (RFC 3948), SPI, number, IV, padding, trailer and ICV (RFC 4106)."""
 
 
 class VirtualSite:

@@ -116,7 +116,11 @@ def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
             "sessions.security_key[0].id",
             "",
         ),
-        (GOOD + SESSIONS + 'staff = "10.99.0.1/29"\n', "sessions", "as 10.99.0.2/29; the first is the box's"),
+        (
+            GOOD + SESSIONS + 'staff = "10.99.0.1/29"\n',
+            "sessions",
+            "such as 10.99.0.2/29; the first is the box's",
+        ),
         (GOOD + SESSIONS + 'staff = "10.99.0.2"\n', "sessions", "is not an address with its network"),
         ("board = \n", "", "is not TOML"),
     ],

@@ -76,7 +76,7 @@ class Center:
         self.waiting[box].append((instrument, Status(number, at_ms, "running", 0, readings)))
 
     def upload(self, *names: str) -> None:
-        """The boxes send what waits, and it is evaluated."""
+        """Let the boxes send their waiting records, and evaluate them."""
         for box in names or BOXES:
             records = self.waiting[box]
             if records:

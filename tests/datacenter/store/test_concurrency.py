@@ -1,4 +1,4 @@
-"""Several processes store batches at the same time: each report once, no deadlock, and none fails another."""
+"""Concurrent processes store each report once, without deadlocks, and a failing batch does not affect the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door passes on a connection that begins with the key of an expected session, once; others get no answer."""
+"""The door forwards a connection that begins with the key of an expected session, once; others get no response."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from imaging.check.tree import opened_tree
 from imaging.check.types import InvalidCheckInput
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.site import load_site
-from imaging.mock_repo.rpms import kept_repository
+from imaging.mock_repo.rpms import cached_repository
 from imaging.programs import PrerequisiteMissing
 from imaging.rpm.build import build_rpm
 from rap.__main__ import main
@@ -67,7 +67,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["createrepo_c", "--quiet", "--revision", EPOCH, "--set-timestamp-to-revision", folder / "rpm"],
             check=True,
         )
-        repositories = (str(kept_repository(MOCK_REPO)), str(folder / "rpm"))
+        repositories = (str(cached_repository(MOCK_REPO)), str(folder / "rpm"))
         request = BuildRequest(kickstart, "RHEL9", repositories, folder / "out", MOCK_REPO / "checked")
         return build(request, lambda _name, _kept: None, lambda _line: None).image
 

@@ -31,7 +31,7 @@ def test_an_error_of_apt_is_shown(
     def fail(_folder: Path) -> Path:
         raise ProgramFailed("apt-get: no network")
 
-    monkeypatch.setattr(command, "kept_repository", fail)
+    monkeypatch.setattr(command, "cached_repository", fail)
     monkeypatch.setattr(command, "require_prerequisites", lambda: None)
     assert command.main([str(tmp_path / "new")]) == 3
     assert capsys.readouterr().err == "imaging.mock_repo: apt-get: no network\n"

@@ -1,4 +1,4 @@
-"""Documents that papers need are made where their inputs are at hand, and otherwise the reason is told."""
+"""Documents for papers are generated if their inputs exist; otherwise the reason is reported."""
 
 from __future__ import annotations
 

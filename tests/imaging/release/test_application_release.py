@@ -1,4 +1,4 @@
-"""Which releases change the application alone, so that boxes need not restart for them."""
+"""Detection of releases that change only the application, for which boxes need not restart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imaging.release.application import changed_outside_application, is_application_alone
+from imaging.release.application import changed_outside_application, changes_only_application
 from imaging.release.repository import NewRelease, ReleaseRepository
 from imaging.release.slots import release_slot
 from tests.support.imaging.releases import NOW, released
@@ -56,13 +56,13 @@ def correct(tree: Path) -> None:
     (tree / "usr/lib/rap/python/new/module.py").write_text("new\n")
 
 
-def link_otherwise(tree: Path) -> None:
+def retarget_link(tree: Path) -> None:
     (tree / "usr/lib/rap/provision").unlink()
     (tree / "usr/lib/rap/provision").symlink_to("../../libexec/rap/other")
 
 
 def test_a_correction_of_the_application_needs_no_restart(before: Path) -> None:
-    assert is_application_alone(image(before), after(before, correct))
+    assert changes_only_application(image(before), after(before, correct))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_correction_of_the_application_needs_no_restart(before: Path) -> None:
         (lambda tree: (tree / "etc").mkdir(), ["/etc"]),
         (lambda tree: (tree / "usr/bin").chmod(0o700), ["/usr/bin"]),
         (lambda tree: (tree / "usr/big").write_bytes(os.urandom(100_000)), ["/usr/big"]),
-        (link_otherwise, ["/usr/lib/rap/provision"]),
+        (retarget_link, ["/usr/lib/rap/provision"]),
         (
             lambda tree: (tree / "usr/lib/rap/python/agents/provision/box.py").write_text("other"),
             ["/usr/lib/rap/python/agents/provision/box.py"],
@@ -96,10 +96,10 @@ def test_an_extended_attribute_needs_a_restart(before: Path) -> None:
 def test_slots_without_a_file_system_need_a_restart(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).write_bytes(name.encode().ljust(8192, b"\0"))
-    assert not is_application_alone(tmp_path / "one", tmp_path / "two")
+    assert not changes_only_application(tmp_path / "one", tmp_path / "two")
 
 
-def test_the_release_and_its_delta_say_so(before: Path, tmp_path: Path) -> None:
+def test_a_release_and_its_delta_are_marked_as_application(before: Path, tmp_path: Path) -> None:
     repository, keys = released(tmp_path, ())
     second = after(before, correct)
     (before.with_name("third")).mkdir()

@@ -25,7 +25,7 @@ ASKED = "show --property=NRestarts --value rap-box.service"
 
 
 class Box:
-    """The files of a box whose machine has started from slot a, and systemctl, which writes down what it is told."""
+    """The files of a box whose machine has started from slot a, and a systemctl that logs its arguments."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.state, self.request = folder, folder / "state", folder / "request"
@@ -47,7 +47,7 @@ class Box:
         (self.folder / "systemctl").chmod(0o755)
 
     def run(self, seconds_max: int = 1200) -> list[str]:
-        """Run the program to its end; return what it has told systemctl."""
+        """Run the program to its end; return the arguments of its systemctl calls."""
         (told := self.folder / "told").write_text("")
         words = [self.folder / name for name in ("boot-state", "cmdline", "request", "state", "systemctl")]
         subprocess.run(

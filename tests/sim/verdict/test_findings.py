@@ -24,7 +24,7 @@ LATER = 1 << 53
 
 
 def store_with(*batches: tuple[Any, int]) -> Store:
-    """A store with these batches, each stored so many ms after the start of the lab."""
+    """Return a store with these batches, each stored at the given time in ms after the start of the lab."""
     store = Store("sqlite://", durable=False)
     store.authorize([BOX], AT_MS)
     for sent, stored_ms in batches:

@@ -34,7 +34,7 @@ Misbehave = Callable[[Response], Response | None]
 
 
 class StandIn:
-    """`stored` is by (epoch, sequence), in the order of arrival; each batch uses up one of `misbehaviours`."""
+    """`stored` is keyed by (epoch, sequence), in the order of arrival; each batch consumes one of `misbehaviours`."""
 
     def __init__(self) -> None:
         self.stored: dict[tuple[int, int], Entry] = {}

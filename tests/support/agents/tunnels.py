@@ -41,7 +41,7 @@ OTHER = 5901
 SESSION = "S-0001"
 PATH_SECONDS = 3600
 UNPRIVILEGED = ("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--")
-"""Starts a program without any capability, which root has no more than another user then."""
+"""Starts a program without capabilities, even as root."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ PATH = Session(STAFF.ip, 1, INSTRUMENT, Service("tcp", DESKTOP))
 
 @contextmanager
 def box_network() -> Iterator[BoxNetwork]:
-    """The network of the box, in which the calling thread is meanwhile, with its firewall in force."""
+    """Move the calling thread into the network of a box whose firewall is in force, until the context ends."""
     with ExitStack() as stack:
         stack.enter_context(own_network())
         instrument = stack.enter_context(namespace())

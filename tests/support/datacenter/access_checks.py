@@ -311,7 +311,7 @@ def something_foreign_looks_like_nothing(walk: Walk) -> Iterator[str]:
 
 @check
 def an_instrument_is_found_at_its_own_box_alone(walk: Walk) -> Iterator[str]:
-    """A box of one's own in the path does not lead to an instrument of another box."""
+    """A path with a permitted box does not give access to an instrument of another box."""
     client = walk.web.sign_in("european")
     for row in ROUTES:
         if "{instrument}" in row.path:
@@ -523,7 +523,7 @@ def commands_need_a_valid_training(walk: Walk) -> Iterator[str]:
 
 @check
 def dangerous_commands_need_a_second_person(walk: Walk) -> Iterator[str]:
-    """Nobody approves a command that they requested, and what waits for approval is not sent."""
+    """A person cannot approve their own command, and a command that waits for approval is not sent."""
     waiting = {
         **COMMAND,
         "requester": "supervisor",

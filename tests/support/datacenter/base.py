@@ -55,7 +55,7 @@ class Fleet:
     def report(
         self, box: str, day: int, count: int, *, value: int = 50, random: Random | None = None
     ) -> None:
-        """Store statuses of a day after DAY, at any times of it; of `random` with any values below 100."""
+        """Store statuses of day DAY + `day`; with `random`, at random times and with random values below 100."""
         entries = []
         for place in range(count):
             self._numbers[box] = number = self._numbers[box] + 1

@@ -33,7 +33,7 @@ class Pages:
     web: WebClient
     port: int
     connections: list[TcpChannel] = field(default_factory=list)
-    """Those of boxes, which end when nothing refers to them."""
+    """Connections of boxes; a reference keeps them open."""
 
     def viewer(self, session: DeskSession, staff: str, origin: str = "") -> Any:
         """The WebSocket of a person's viewer."""
@@ -57,7 +57,7 @@ class Pages:
         return TcpChannel(*await asyncio.open_connection(sock=far))
 
     async def shown(self, session: DeskSession) -> TcpChannel:
-        """Show a small black desktop; return the box's end of the connection."""
+        """Send a small black desktop; return the box's end of the connection."""
         box = await self.box()
         picture = PictureEncoder(Picture(64, 48), level=1).next_message() or b""
         await box.write(encode_header(bytes(8)) + encode_frame(picture, 0))
@@ -81,7 +81,7 @@ async def pages(folder: Path, four_eyes: Collection[str]) -> AsyncIterator[Pages
 
 
 def run_pages(folder: Path, act: Callable[[Pages], Awaitable[None]], four_eyes: Collection[str] = ()) -> None:
-    """Call `act` with the pages of a running data center; at the sites `four_eyes` two people must look."""
+    """Call `act` with the pages of a running data center; the sites `four_eyes` require two viewers."""
 
     async def inside() -> None:
         async with pages(folder, four_eyes) as made:

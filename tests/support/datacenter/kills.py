@@ -48,7 +48,7 @@ BOXES = 4
 SIZE = 8
 """Reports in a batch; each batch begins and ends an alert."""
 CRITICAL = 25
-"""Every so many batches have a critical alert, which also goes to the receiver of Apprise."""
+"""Interval, in batches, of critical alerts, which also go to the receiver of Apprise."""
 DATABASE_SHARE = 0.3
 SERVING_SHARE = 0.6
 """The share of kills while boxes are served; the others may come during the start."""

@@ -90,7 +90,7 @@ def running_server(*, flushes: bool = False) -> Iterator[str]:
 
 @contextmanager
 def killable_server(*, flushes: bool = False) -> Iterator[PostgresServer]:
-    """As `running_server`, for those who kill it; it must run at the end."""
+    """As `running_server`, for tests that kill the server; it must run when the context ends."""
     if (programs := find_programs()) is None:
         pytest.skip("needs PostgreSQL: run `make setup-kernel` as root")
     with TemporaryDirectory(prefix="rap-postgres-", ignore_cleanup_errors=True) as folder:

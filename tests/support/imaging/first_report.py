@@ -27,7 +27,7 @@ from imaging.flash import gpt, identity
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.data import MIB, releases
 from imaging.kickstart.site import for_box, load_site
-from imaging.mock_repo.rpms import Stub, kept_repository, make_stubs
+from imaging.mock_repo.rpms import Stub, cached_repository, make_stubs
 from imaging.rpm.build import build_rpm
 from settings import identity_archive
 from settings.types import Endpoint
@@ -127,7 +127,7 @@ def _built(folder: Path, kickstart: str, release: str, key: Path | None = None) 
     (packages := folder / "rpm").mkdir(exist_ok=True)
     build_rpm(packages, _MOCK_PYTHON_OF)
     subprocess.run(["createrepo_c", "--quiet", packages], check=True)
-    repositories = (str(kept_repository(MOCK_REPO)), str(packages))
+    repositories = (str(cached_repository(MOCK_REPO)), str(packages))
     version = releases()[release].version
     request = BuildRequest(file, version, repositories, folder / "out", folder / "work", key=key)
     return build(request, lambda _name, _kept: None, lambda _line: None).image

@@ -43,7 +43,7 @@ _EXT4: Final = ("boot", "root-a", "home", "tmp", "var", "log", "audit", "vartmp"
 """The labels of the file systems that the box mounts."""
 _STAMP: Final = "provisioned"
 _STALLS: Final = ("rcu_preempt detected stalls", "soft lockup", "is taking a long time")
-"""What a guest prints when this machine is so busy that its processors stand still; systemd then waits in vain."""
+"""Messages of a guest whose processors stall because this machine is overloaded; systemd then times out."""
 _STARTS_MAX: Final = 3
 
 

@@ -17,7 +17,7 @@ from wire.standards.astm_dialect import AstmDialect
 
 STX, ETX, EOT, ENQ, ACK, NAK, ETB = b"\x02", b"\x03", b"\x04", b"\x05", b"\x06", b"\x15", b"\x17"
 REPLY_S: Final = 15.0
-"""How long a sender waits for the reply to ENQ or to a frame."""
+"""Time that a sender waits for the reply to ENQ or to a frame."""
 FRAME_BYTES_MAX: Final = 64_000
 FRAME_OVERHEAD: Final = 7
 """Bytes of a frame that are not text."""
@@ -25,7 +25,7 @@ TEXT_BYTES_MAX: Final = FRAME_BYTES_MAX - FRAME_OVERHEAD
 _WHOLE: Final = re.compile(
     rb"\x02([^\x02-\x05\x17]{1,%d})([\x03\x17])([0-9A-Fa-f]{2})\r\n" % (TEXT_BYTES_MAX + 1)
 )
-"""A frame of the usual form."""
+"""A complete frame of the default dialect."""
 
 _CR, _LF = 0x0D, 0x0A
 _NOT_LINE_END: Final = re.compile(rb"[^\r\n]")
@@ -104,7 +104,7 @@ class FrameReader:
         return self._step == self._in_end
 
     def finish(self) -> Frame | None:
-        """Return the frame whose end did not arrive."""
+        """Return the frame of which only the end is missing, or None."""
         return self._frame() if self.only_end_missing else None
 
     def reset(self) -> bool:
@@ -138,7 +138,7 @@ class FrameReader:
         return _SIGNALS[found[0]]
 
     def _whole(self, found: re.Match[bytes]) -> Frame:
-        """Return a frame that was received as a whole, which takes half the time of the steps."""
+        """Return a completely received frame; takes half the time of parsing it step by step."""
         content, end, sent = found.groups()
         self._at = found.end()
         number = content[0] - ord("0")

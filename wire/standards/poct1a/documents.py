@@ -19,7 +19,7 @@ _ROOT: Final = re.compile(rb"<([A-Za-z_][A-Za-z0-9_.\-]{0,63})[\s/>]")
 _DECLARATION: Final = re.compile(rb"<\?xml\s")
 _HELLO: Final = re.compile(rb"<HEL\.R01[\s>]")
 _PROLOG_BYTES_MAX: Final = 512
-"""A root element must begin within this many bytes; otherwise they are litter."""
+"""Maximum length of the prolog, within which the root element must begin; otherwise the data is discarded."""
 _OVERLAP: Final = 80
 """Bytes at the end of the buffer in which a tag may be incomplete."""
 

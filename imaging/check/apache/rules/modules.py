@@ -30,7 +30,7 @@ def no_dav(server: ApacheServer) -> Findings:
 
 @rule("AS24-U1-000260")
 def no_proxy(server: ApacheServer) -> Findings:
-    """The server is no proxy to other machines; it may pass requests on to a program of its own, at a UNIX socket."""
+    """The server is not a proxy to other machines; it may forward requests to a local program at a UNIX socket."""
     proxies = {name for name in server.modules if name.startswith("proxy")}
     yield from is_not_loaded(server, sorted(proxies - REVERSE))
     yield from has_none_of(server, "ProxyPassMatch", "ProxyRemote", "ProxyRemoteMatch")

@@ -57,7 +57,7 @@ def _copy(connection: socket.socket, typed: int, shown: int) -> None:
 
 @contextmanager
 def _raw(terminal: int) -> Iterator[None]:
-    """Set the terminal to raw mode, in which every key, Ctrl-C included, is passed on."""
+    """Set the terminal to raw mode, in which every key, including Ctrl-C, is sent to the guest."""
     if not os.isatty(terminal):
         yield
         return

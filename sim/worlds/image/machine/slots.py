@@ -15,7 +15,7 @@ from settings.board import Board
 _SLOT: Final = re.compile(r"enp([1-9]\d?)s0(?:f([0-7]))?")
 _ON_BOARD: Final = re.compile(r"eno([1-9])")
 BUSES_MAX: Final = 12
-"""Maximum root ports on QEMU's q35 machine beside the disk and the on-board ports."""
+"""Maximum number of root ports on QEMU's q35 machine, besides the disk and the on-board ports."""
 
 
 class Slot(NamedTuple):

@@ -19,7 +19,7 @@ from sim.worlds.shared.addresses import DATACENTER, PREFIX_BITS, PROXY, ROUTER
 INTERFACE: Final = "ipsec0"
 """The name that libipsec gives to its TUN device."""
 PROGRAMS: Final = {"swanctl": "strongswan-swanctl strongswan-charon libcharon-extra-plugins"}
-"""What a lab with a VPN needs, with its Debian packages."""
+"""Programs that a lab with a VPN needs, with their Debian packages."""
 _CHARON: Final = "/usr/lib/ipsec/charon"
 _PLUGINS: Final = (
     "random nonce openssl pem pubkey hmac kdf kernel-libipsec kernel-netlink socket-default vici updown"

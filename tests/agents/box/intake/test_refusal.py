@@ -1,4 +1,4 @@
-"""A disk that refuses writes: waiting records are delivered, reports are refused, and the box recovers by itself."""
+"""A read-only disk: waiting records are delivered, reports are refused, and the box recovers automatically."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_it_recovers_a_second_time_while_running() -> None:
             await asyncio.sleep(3 * RETRY_SECONDS)
             assert bench.light() is Light.FAST
             bench.disk.backend.set_read_only(False)
-            assert not await refused(buffer, b"an instrument comes before the next try")
+            assert not await refused(buffer, b"a report arrives before the next try")
             await asyncio.sleep(RETRY_SECONDS + 1)
             assert bench.light() is Light.OFF
             assert (await buffer.status()).records[AUDIT] == turn

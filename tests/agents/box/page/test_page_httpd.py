@@ -136,7 +136,7 @@ def test_other_methods_are_refused(served: ServedPage, method: str) -> None:
 
 
 def test_bodies_and_headers_have_limits(served: ServedPage) -> None:
-    """httpd's own limit does not hold for the body of a request that it passes on."""
+    """httpd's own limit does not apply to the body of a request that it forwards."""
 
     def chunks() -> Iterator[bytes]:
         for _ in range(BODY_BYTES_MAX // 1024 + 4):

@@ -45,7 +45,7 @@ def center(tmp_path_factory: pytest.TempPathFactory) -> UpdateCenter:
 
 
 def ordered(center: UpdateCenter, order: UpdateOrder) -> UpdateCenter:
-    """Return a data center with an order that has heard nothing yet."""
+    """Return a data center with this order, which has received no state of the box."""
     return UpdateCenter(center.root, center.metadata, dict(center.targets), order)
 
 

@@ -62,7 +62,7 @@ def _row(patch: Patch, path: str, **changes: Any) -> None:
 
 
 def _unfiltered(patch: Patch, path: str) -> None:
-    """Let the handler of a list select with the rights of somebody who may see everything."""
+    """Let the handler of a list select with the rights of a person who may see everything."""
     (row,) = (one for one in ROUTES if one.path == path)
 
     def handler(page: Any) -> Any:

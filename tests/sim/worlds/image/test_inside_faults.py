@@ -74,7 +74,7 @@ def run_with(folder: Path, guest: Guest, use: Use) -> None:
 
 def test_a_disk_is_full_until_the_last_effect_ends(tmp_path: Path) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
-        await faults.runs()
+        await faults.booted()
         assert guest.actions == []
         one, two = await faults.fill_disk(), await faults.fill_disk()
         for end in (one, two):
@@ -90,19 +90,19 @@ def test_a_system_that_boots_is_filled_again_and_emptied_after_an_effect_that_en
     tmp_path: Path,
 ) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
-        await faults.runs()
+        await faults.booted()
         end = await faults.fill_disk()
         for _ in range(2):
-            faults.is_switched_off()
-            faults.is_switched_on()
-            await faults.runs()
-        faults.is_switched_off()
+            faults.powered_off()
+            faults.powered_on()
+            await faults.booted()
+        faults.powered_off()
         ending = end()
         assert ending is not None
         await ending
         assert guest.actions == ["fill", "fill", "fill"]
-        faults.is_switched_on()
-        await faults.runs()
+        faults.powered_on()
+        await faults.booted()
         assert guest.actions[3:] == ["clear"]
 
     run_with(tmp_path, Guest(), use)
@@ -110,7 +110,7 @@ def test_a_system_that_boots_is_filled_again_and_emptied_after_an_effect_that_en
 
 def test_a_step_of_the_clock_moves_the_running_system_and_the_hardware_clock(tmp_path: Path) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
-        await faults.runs()
+        await faults.booted()
         await faults.jump_clock(-30 * DAY_NS)
         await faults.jump_clock(DAY_NS)
         assert guest.actions == [f"clock {-30 * DAY_NS}", f"clock {DAY_NS}"]
@@ -122,8 +122,8 @@ def test_a_step_of_the_clock_moves_the_running_system_and_the_hardware_clock(tmp
 def test_a_step_without_power_is_that_of_the_hardware_clock_alone(tmp_path: Path) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
         await faults.jump_clock(DAY_NS)
-        faults.is_switched_on()
-        await faults.runs()
+        faults.powered_on()
+        await faults.booted()
         assert guest.actions == [] and faults.hardware_clock_ns == DAY_NS
 
     run_with(tmp_path, Guest(), use)
@@ -131,11 +131,11 @@ def test_a_step_without_power_is_that_of_the_hardware_clock_alone(tmp_path: Path
 
 def test_a_step_while_the_system_boots_follows_when_it_runs(tmp_path: Path) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
-        faults.is_switched_on()
+        faults.powered_on()
         await faults.jump_clock(DAY_NS)
         assert guest.actions == []
-        await faults.runs()
-        await faults.runs()
+        await faults.booted()
+        await faults.booted()
         assert guest.actions == [f"clock {DAY_NS}"]
 
     run_with(tmp_path, Guest(), use)
@@ -144,7 +144,7 @@ def test_a_step_while_the_system_boots_follows_when_it_runs(tmp_path: Path) -> N
 @pytest.mark.parametrize("days", [-36_500, 365 * 175])
 def test_a_date_that_linux_does_not_support_is_refused(tmp_path: Path, days: int) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
-        await faults.runs()
+        await faults.booted()
         with pytest.raises(FaultRefused, match="before 1971 or after 2199"):
             await faults.jump_clock(days * DAY_NS)
         assert guest.actions == [] and faults.hardware_clock_ns == 0
@@ -156,7 +156,7 @@ def test_the_program_is_killed_only_while_the_system_runs(tmp_path: Path) -> Non
     async def use(faults: InsideFaults, guest: Guest) -> None:
         await faults.kill()
         assert guest.actions == []
-        await faults.runs()
+        await faults.booted()
         await faults.kill()
         assert guest.actions == ["kill"]
 
@@ -165,7 +165,7 @@ def test_the_program_is_killed_only_while_the_system_runs(tmp_path: Path) -> Non
 
 def test_a_power_cut_during_an_action_is_no_error(tmp_path: Path) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
-        await faults.runs()
+        await faults.booted()
         await faults.kill()
         assert guest.actions == ["kill"]
 
@@ -174,7 +174,7 @@ def test_a_power_cut_during_an_action_is_no_error(tmp_path: Path) -> None:
 
 def test_a_failed_action_is_reported_with_the_reason_of_the_system(tmp_path: Path) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
-        await faults.runs()
+        await faults.booted()
         with pytest.raises(FaultRefused, match="date: cannot set date"):
             await faults.jump_clock(DAY_NS)
         with pytest.raises(ImageRefused, match="impossible with this image"):
@@ -185,7 +185,7 @@ def test_a_failed_action_is_reported_with_the_reason_of_the_system(tmp_path: Pat
 
 def test_an_action_waits_until_the_machine_has_removed_the_last_port(tmp_path: Path) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
-        await faults.runs()
+        await faults.booted()
         await faults.kill()
         guest.is_busy = True
         await faults.kill()
@@ -200,7 +200,7 @@ def test_the_port_is_added_until_the_system_has_its_rule(
     monkeypatch.setattr(actions, "READY_SECONDS_MAX", 0.01)
 
     async def use(faults: InsideFaults, guest: Guest) -> None:
-        await faults.runs()
+        await faults.booted()
         await faults.kill()
         assert guest.actions == ["kill"] and guest.ports == 4
 

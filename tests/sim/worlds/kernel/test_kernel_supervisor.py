@@ -100,7 +100,7 @@ def settles(before: object, look: Callable[[], object]) -> bool:
 
 
 def killed(name: str, networks_more: int, after_seconds: float) -> int:
-    """Kill the process of a big lab so long after it has so many networks; returns how many there were then."""
+    """Kill the process of a big lab some time after it has some networks; returns their number then."""
     wanted = len(networks()) + networks_more
     pid = os.fork()
     if pid == 0:
