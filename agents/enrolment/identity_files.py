@@ -26,8 +26,7 @@ class IdentityFiles:
         self._written = 0
 
     def write(self, record: IdentityRecord) -> BoxCertificates:
-        """Write a record; return its files, in addition to those of the configuration that remain. Raises:
-        OSError."""
+        """Write a record; return its files, with the remaining files of the configuration. Raises: OSError."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="rap-identity-"))
         self._written += 1

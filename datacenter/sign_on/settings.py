@@ -34,7 +34,7 @@ class Oidc(Table, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all settings: sessions that began with others end."""
+        """A hash of all settings; sessions that began with other settings end."""
         return sha256(repr(msgspec.structs.asdict(self)).encode()).hexdigest()
 
     @property

@@ -17,14 +17,14 @@ from datacenter.fleet.instruments import HEALTHS, Health, SiteRow
 WIDTH: Final = 1000
 HEIGHT: Final = 470
 MARGIN: Final = 60
-"""Around the sites, for markers and labels."""
+"""Space around the sites for markers and labels."""
 SPAN_DEGREES_MIN: Final = 4.0
 """Minimum extent of the map, so that a single site is shown with its surroundings."""
 RADIUS: Final = 14
 """Radius of the marker of several sites."""
 DISTANCE_MIN: Final = 2 * RADIUS + 2
 SAME_PLACE_DEGREES: Final = 0.05
-"""Sites this near to each other are listed, because no scale separates them."""
+"""Distance below which sites are listed, because no scale separates them."""
 LAND_UNITS_PER_DEGREE: Final = 8
 """Scale of `templates/vendor/land.svg`."""
 NAMES_MAX: Final = 3
@@ -51,7 +51,7 @@ class Label(NamedTuple):
 
 
 class Marker(NamedTuple):
-    """A site, or several that are too near to each other; at the place of the first, which has the worst health."""
+    """A site, or several that would overlap; at the place of the first, which has the worst health."""
 
     x: float
     y: float
@@ -60,12 +60,12 @@ class Marker(NamedTuple):
 
     @property
     def health(self) -> Health:
-        """The worst health of an instrument there."""
+        """The worst health of an instrument at these sites."""
         return HEALTHS[self.sites[0].worst]
 
     @property
     def scale(self) -> float:
-        """The size of the marker: that of several sites holds their number."""
+        """The scale of the marker; the marker of several sites is larger, because it contains their number."""
         return 1.25 if len(self.sites) > 1 else 0.85
 
     @property
@@ -107,7 +107,7 @@ class SiteMap:
 
     @property
     def has_clusters(self) -> bool:
-        """Whether a marker is several sites."""
+        """Whether a marker stands for several sites."""
         return any(len(one.sites) > 1 for one in self.markers)
 
 
@@ -160,7 +160,7 @@ def _place(site: SiteRow) -> tuple[float, float]:
 
 
 def _bounds(places: Iterable[tuple[float, float]]) -> tuple[float, float, float, float]:
-    """The least and greatest latitude and longitude: south, west, north, east."""
+    """Return the bounds in degrees: (south, west, north, east)."""
     latitudes, longitudes = zip(*places, strict=True)
     return min(latitudes), min(longitudes), max(latitudes), max(longitudes)
 
@@ -217,7 +217,7 @@ def _labelled(markers: Sequence[Marker]) -> Iterator[Marker]:
 
 
 def _free(text: str, marker: Marker, taken: list[_Rectangle]) -> Iterator[Label]:
-    """The places of a label that nothing has taken; the one that is used is taken then."""
+    """Yield free positions of a label in the order of preference; a yielded position counts as occupied."""
     width, gap = len(text) * _CHARACTER_WIDTH, RADIUS + 1
     below = RADIUS + _LINE_HEIGHT / 2
     for anchor, x, y, share in (

@@ -1,4 +1,4 @@
-"""Whether the data center's certificate is that of the session which the person has permitted."""
+"""Checks whether the data center's certificate is that of the session that the person has permitted."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The desktop of one session: the box listens in the tunnel, and shows what the instrument's VNC server shows.
 
 The data center connects once, to the box's own address in the tunnel. The box connects to the instrument itself and
-carries the picture by `DesktopBridge`, so that nothing of the data center's connection reaches the instrument but
-keys and pointer.
+carries the picture by `DesktopBridge`, so that only key and pointer events of the data center's connection reach the
+instrument.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Shared(Protocol):
 
     @property
     def chain(self) -> bytes:
-        """The hash chain of what was sent to the data center, which its recording has too; empty if there is none."""
+        """The hash chain of the data sent to the data center, as in its recording; empty if there is none."""
         ...
 
     async def start(self) -> None:
@@ -90,7 +90,7 @@ class SharedDesktop:
         self._server = await self._network.listen(self._accept, self._shared.tcp_port)
 
     def set_control(self, *, has_control: bool) -> None:
-        """Give or take control; without it, everything that is pressed is released."""
+        """Give or take control; without it, all pressed keys and buttons are released."""
         self._has_control = has_control and self._shared.has_control
         if self._bridge is not None:
             self._bridge.set_control(has_control=self._has_control)

@@ -1,8 +1,8 @@
 """A release that differs only in the application is tried and committed without a restart of the machine.
 
-The other slot has the whole release, as for a restart. The machine mounts it, and starts the box's programs from its
-application tree (`hal.machine`). The slot state is not changed before the commit: a machine that restarts during the
-trial starts the release before, completely. After the commit it starts the new one, completely.
+The other slot contains the complete release, as for a restart. The machine mounts it, and starts the box's programs
+from its application tree (`hal.machine`). The slot state is not changed before the commit: a machine that restarts
+during the trial starts the previous release as a whole, and after the commit the new one.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from hal.machine import Machine, MachineError
 from settings.slots import Slot, other
 
 SWITCHES_MAX: Final = 3
-"""How often the programs are started from the application tree of one release."""
+"""Maximum number of starts of the programs from the application tree of one release."""
 SWITCH_SECONDS_MAX: Final = 300.0
 """Time after which the switch is requested again if this program still runs."""
 IN_APPLICATION: Final = (UpdatePhase.SWITCHING, UpdatePhase.APPLICATION_TRIAL, UpdatePhase.SWITCHING_BACK)
-"""Phases in which the application tree that runs decides."""
+"""Phases in which the outcome depends on the running application tree."""
 P, E = UpdatePhase, UpdateEvent
 
 
 def after_switch(phase: UpdatePhase, memory: Memory, machine: Machine) -> UpdateEvent | None:
-    """Return the event that the running application shows to a program that starts in a phase of IN_APPLICATION.
+    """Return the event for a program that starts in a phase of IN_APPLICATION, from the running application.
 
     None: the phase continues. Raises: MachineError.
     """
@@ -55,7 +55,7 @@ class ApplicationSwitch:
         self._report_problem = report_problem
 
     async def switch(self) -> PhaseOutcome:
-        """Start the programs of the new release; this one is ended. Raises: DiskError."""
+        """Start the programs of the new release, which ends this program. Raises: DiskError."""
         if self._memory().switches >= SWITCHES_MAX:
             self._report_problem("the application is not started from the other slot; the machine restarts")
             return PhaseOutcome(E.CANNOT_SWITCH)
@@ -64,7 +64,7 @@ class ApplicationSwitch:
         return PhaseOutcome(E.NOT_RESTARTED)
 
     async def switch_back(self) -> PhaseOutcome:
-        """Start the programs of the release before, until that has ended this one."""
+        """Start the programs of the previous release, repeatedly until that has ended this program."""
         while True:
             await self._start(other(self._target))
 
@@ -83,7 +83,7 @@ class ApplicationSwitch:
 
 
 def forget_starts(memory: Memory) -> None:
-    """Count the starts of the program in a trial from 0: it is another trial, or none."""
+    """Reset the count of starts in the trial, because another trial begins or none."""
     memory.trial_starts = 0
 
 

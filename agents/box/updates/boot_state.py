@@ -19,11 +19,11 @@ class BootStatePartition:
         self._partition = partition
 
     def read(self) -> SlotState:
-        """Return the slot state; `slots.UNKNOWN` if no copy is whole. Raises: DiskError UNAVAILABLE."""
+        """Return the slot state; `slots.UNKNOWN` if no copy is valid. Raises: DiskError UNAVAILABLE."""
         return slots.decode(self._copies(slots.COPY_OFFSETS))
 
     def found(self, running: Slot, target: Slot) -> Started:
-        """Return what is found after a start from `running`, about the slot `target` that an update has written.
+        """Return the situation of the slot `target`, which an update has written, after a start from `running`.
 
         Raises: DiskError UNAVAILABLE.
         """
@@ -37,7 +37,7 @@ class BootStatePartition:
         )
 
     def settle(self, slot: Slot) -> None:
-        """Make `slot` the committed one and end a trial, if it is not so; both copies contain it on return.
+        """Commit `slot` and end a trial, unless this is the state already; both copies contain it on return.
 
         Raises: DiskError.
         """

@@ -29,7 +29,7 @@ class DataFiles:
         self.in_force: DataSet | None = None
 
     def open(self) -> tuple[DataContent, list[str]]:
-        """Return what is in force at the start of the program, and a message for each release that cannot be used.
+        """Return the data in force at the start of the program, and a message for each release that cannot be used.
 
         Raises: DiskError.
         """
@@ -46,7 +46,7 @@ class DataFiles:
         return NO_DATA, problems
 
     def keep(self, *sets: DataSet | None) -> None:
-        """Need the files of these releases from now on."""
+        """Keep the files of these releases from now on."""
         self._kept = tuple(one for one in sets if one is not None)
 
     def stems(self) -> set[str]:
@@ -77,14 +77,14 @@ class DataFiles:
         return found
 
     def keys(self, one: DataSet) -> list[FileKey]:
-        """Return the files of a release whose manifest is there, without the manifest. Raises: as `manifest`."""
+        """Return the files of a release, without its manifest, which is on the disk. Raises: as `manifest`."""
         manifest = self.manifest(one)
         return [] if manifest is None else list(self._files_of(manifest))
 
     def content(self, one: DataSet) -> DataContent:
-        """Return what a release puts into force, after comparing every file with its hash.
+        """Return the content of a release, after comparing every file with its hash.
 
-        Raises: DataError, also if a file is not there; DiskError UNAVAILABLE.
+        Raises: DataError, also for a missing file; DiskError UNAVAILABLE.
         """
         manifest = self.manifest(one)
         if manifest is None:

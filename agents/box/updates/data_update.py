@@ -1,7 +1,6 @@
-"""The phases of a data release: its files are fetched, put into force without a restart, and committed after health.
-
-What is in force changes only with a durable change of the memory. Until then, and after a failure, the release before
-is in force; a program that starts continues with the one that the memory names.
+"""The phases of a data release: its files are fetched, used without a restart, and committed after a healthy trial.
+The release in force changes only with a durable change of the memory. Until then, and after a failure, the previous
+release is in force; a program that starts continues with the one that the memory names.
 """
 
 from __future__ import annotations
@@ -31,7 +30,8 @@ TRIAL_SECONDS_MAX: Final = 900.0
 """Time from the start of a trial after which files that are not committed are rejected."""
 EXAMINE_SECONDS: Final = 5.0
 TRIAL_STARTS_MAX: Final = 5
-"""New files with which the program has started more often in the trial are given up: it crashes."""
+"""Maximum number of starts of the program with new files on trial; more mean that it crashes, and the files are
+rejected."""
 ATTEMPTS_MAX: Final = 3
 E, P = UpdateEvent, UpdatePhase
 
@@ -88,7 +88,7 @@ class DataUpdate:
         self.files.keep(memory.data_new, memory.data, memory.data_before)
 
     def compare(self, order: UpdateOrder) -> PhaseOutcome:
-        """Compare an order with what the box knows already."""
+        """Compare an order with the state of the box."""
         memory = self._memory()
         if order.release < memory.data_floor:
             return PhaseOutcome(E.REFUSED, "below-floor")

@@ -1,4 +1,4 @@
-"""Fetches the files of releases to the box's disk: in ranges, each durable before the next one is asked for."""
+"""Fetches the files of releases to the box's disk: in ranges, each durable before the next one is requested."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Downloads:
         around: UpdateSurroundings,
         report_problem: Callable[[str], object],
     ) -> None:
-        """`report_problem` gets messages for the operator."""
+        """`report_problem` receives messages for the operator."""
         self._requests, self._files, self._around = requests, files, around
         self._report_problem = report_problem
 
     async def until_available(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a request until it is answered. Each pause is longer; a lasting problem is reported once."""
+        """Repeat a request until it succeeds, with increasing pauses; a lasting problem is reported once."""
         pause = PAUSE_SECONDS_MIN
         while True:
             try:
@@ -60,11 +60,11 @@ class Downloads:
                 raise OrderRefused("no-room", f"there is no room for {key.size} bytes: {error}") from None
 
     def missing(self, *keys: FileKey) -> list[FileKey]:
-        """Return those of these files that are not complete."""
+        """Return the incomplete files among `files`."""
         return [key for key in keys if not self._files.is_complete(key)]
 
     async def fetch(self, key: FileKey) -> bool:
-        """Fetch what is missing of a file; False if it then has another hash, and was removed.
+        """Fetch the rest of a file; return False if its hash is wrong and it was removed.
 
         Raises: OrderRefused without room, DiskError.
         """
@@ -79,7 +79,7 @@ class Downloads:
         return True
 
     async def read(self, key: FileKey) -> bytes | None:
-        """Return a file; None if it is not on the disk as it was verified. Raises: DiskError UNAVAILABLE."""
+        """Return a file; None if it is missing or was changed. Raises: DiskError UNAVAILABLE."""
         found: bytes | None = await self._around.call(lambda: read_verified(self._files, key))
         return found
 
@@ -90,7 +90,7 @@ class Downloads:
 
 
 def read_verified(files: BoxFiles, key: FileKey) -> bytes | None:
-    """Return a file of the disk; None if it is not there as it was verified, and then it is removed. Blocks.
+    """Return a file of the disk; None if it is missing, or differs from its verified content and was removed. Blocks.
 
     Raises: DiskError UNAVAILABLE.
     """

@@ -1,4 +1,4 @@
-"""Brings the release of a plan into the slot that is not in use: by a delta, or as a whole; and reads it back.
+"""Writes the release of a plan to the inactive slot, by a delta or as a whole, and reads it back.
 
 Each method is the work of one phase of the table, and returns the event that ends it.
 """
@@ -23,7 +23,7 @@ from settings.slots import Slot, other
 from wire.release.delta import Delta, DeltaError, SourceChanged
 
 ATTEMPTS_MAX: Final = 3
-"""How often a delta is fetched, and a slot written, before the update fails."""
+"""Number of fetches of a delta, and of writes of a slot, after which the update fails."""
 WriteWhole: TypeAlias = Callable[[Plan, Partition, Partition], Awaitable[None]]
 
 
@@ -123,7 +123,7 @@ class SlotInstaller:
         return PhaseOutcome(E.WRITTEN)
 
     async def read_back(self) -> PhaseOutcome:
-        """Compare the slot that was written, as the device has it, with the plan. Raises: DiskError UNAVAILABLE."""
+        """Compare the written slot, read from the device, with the plan. Raises: DiskError UNAVAILABLE."""
         plan = self._plan
         try:
             found = await self._work.hash(self._target, plan.target_bytes)
@@ -144,7 +144,7 @@ class SlotInstaller:
         return PhaseOutcome(E.FAILED, "disk-failed")
 
     def _settle(self) -> None:
-        """Make the running slot the committed one: a slot that is written must not be."""
+        """Commit the running slot, because the slot to be written must not be the committed one."""
         self._boot.settle(other(self._target_slot))
 
     async def _write_whole(self, write: WriteWhole, done: E) -> PhaseOutcome:
@@ -169,5 +169,5 @@ class SlotInstaller:
 
 
 def count_attempt(memory: Memory) -> None:
-    """Count that a delta is fetched, or a slot written, once more."""
+    """Count a further fetch of a delta or write of a slot."""
     memory.attempts += 1

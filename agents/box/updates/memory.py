@@ -1,7 +1,7 @@
 """The updater's persistent state: the order, its phase, and the releases that failed.
 
 It is stored twice on the box's disk, in files of fixed size, so that a full disk cannot prevent a write. A write
-replaces the older copy; a copy that is torn or rotten has another checksum, and the other one is used.
+replaces the older copy; a torn or corrupt copy has a wrong checksum, and the other one is used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from wire.release.messages import UpdateOrder
 COPIES: Final = ("update-0", "update-1")
 COPY_BYTES: Final = 16 * 1024
 BARRED_MAX: Final = 256
-"""Releases that failed and are remembered; the oldest are forgotten beyond that."""
+"""Maximum number of remembered failed releases; beyond it, the oldest are forgotten."""
 UNREPORTED_MAX: Final = 16
 _PREFIX: Final = Struct("<IIQ")  # CRC-32 of what follows it, length of the content, number of the write
 
@@ -99,15 +99,15 @@ class Memory(msgspec.Struct):
     slot_sha256: str = ""
     """The hash of its slot, when it was last computed."""
     slot_bytes: int = 0
-    """The length that the hash is about; 0: what the slot contains (`slot_work.slot_bytes`)."""
+    """The hashed length; 0: the length of the slot's content (`slot_work.slot_bytes`)."""
     floor: int = 0
     """Releases with a lower number are refused."""
     data: DataSet | None = None
     """The data release that is committed; None: everything is as in the program's package."""
     data_before: DataSet | None = None
-    """The one before, which is used if the files of `data` are damaged."""
+    """The previous data release, which is used if the files of `data` are damaged."""
     data_new: DataSet | None = None
-    """The one that the order is about; in force while it is on trial."""
+    """The data release of the order; in force while it is on trial."""
     data_floor: int = 0
     """Data releases with a lower number are refused."""
     barred: Annotated[list[int], Meta(max_length=BARRED_MAX)] = []
@@ -172,7 +172,7 @@ class MemoryStore:
 
 
 def _decoded(data: bytes) -> tuple[int, Memory] | None:
-    """Return number and memory of a copy; None if it is not whole."""
+    """Return number and memory of a copy; None if it is invalid."""
     crc, length, number = _PREFIX.unpack_from(data)
     if not number or length > len(data) - _PREFIX.size or zlib.crc32(data[4 : _PREFIX.size + length]) != crc:
         return None

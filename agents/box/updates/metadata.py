@@ -29,7 +29,7 @@ from wire.release.metadata import (
 )
 
 ROOTS_MAX: Final = 64
-"""New roots that are followed at once."""
+"""Maximum number of new roots that are followed at once."""
 _PREFIX: Final = "update-"
 FetchMetadata: TypeAlias = Callable[[str, int], Awaitable[bytes | None]]
 """Returns a metadata file of at most that length, or a byte more; None if there is none."""
@@ -37,7 +37,7 @@ Hash: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class OrderRefused(Exception):
-    """The order cannot be followed; `reason` is the word for it that is reported."""
+    """The order cannot be followed; `reason` is the word that is reported."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -71,11 +71,11 @@ class ReleaseMetadata:
         call: Callable[[Callable[[], bytes | None]], Awaitable[bytes | None]],
         fetch: FetchMetadata,
     ) -> None:
-        """`root` came with the software. `fetch` asks the data center."""
+        """`root` is part of the software. `fetch` requests files from the data center."""
         self._disk, self._root, self._call, self._fetch = disk, root, call, fetch
 
     async def targets(self, now_s: float) -> Mapping[str, Target]:
-        """Fetch what is new, and return all targets.
+        """Fetch newer metadata, and return all targets.
 
         Raises: MetadataError, OrderRefused if there is no room for it, DiskError, and what `fetch` raises.
         """
@@ -149,7 +149,7 @@ class ReleaseMetadata:
 def plan_update(
     targets: Mapping[str, Target], order: UpdateOrder, slot_sha256: str | None, intended_sha256: str
 ) -> Plan:
-    """Return what the order needs: the smallest delta from the running slot to the release, or else the whole slot.
+    """Return the plan for the order: the smallest delta from the running slot to the release, or else the whole slot.
 
     Raises: OrderRefused, also if no delta fits and the order does not permit to fetch the whole slot.
 

@@ -1,6 +1,6 @@
 """Parts of released files on the box's disk, such as the blocks of a slot: each range is durable before the next one.
 
-A part is a file with one sector that says how much of it was received, and then the content. The file of a part is
+A part is a file with one sector that contains the received length, followed by the content. The file of a part is
 kept until the update ends, so that a program that starts again continues with the next range.
 """
 
@@ -26,11 +26,11 @@ class TargetParts:
     def __init__(
         self, disk: Disk, call: Callable[[Callable[[], Any]], Awaitable[Any]], fetch: FetchPart
     ) -> None:
-        """`fetch` asks the data center, and raises what its caller handles."""
+        """`fetch` requests ranges from the data center; its exceptions propagate to the caller."""
         self._disk, self._call, self._fetch = disk, call, fetch
 
     async def fetch(self, sha256: str, offset: int, length: int) -> bytes:
-        """Return a part of a target, fetching what is missing of it.
+        """Return a part of a target, after fetching its missing ranges.
 
         Raises: DiskError, FULL without room for all of it, and what `fetch` raises.
         """

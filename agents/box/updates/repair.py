@@ -1,8 +1,8 @@
 """Repairs the source of a delta: blocks of the running slot that are damaged are fetched from its release.
 
-The running slot is mounted and is not written. What is repaired is what the delta reads of it, so that the other slot
-gets the release byte for byte; the damaged slot is overwritten by the next update. The blocks are kept on the box's
-disk until the update ends, so that a program that starts again does not fetch them again.
+The running slot is mounted and is not written. Only the data that the delta reads is repaired, so that the other slot
+becomes identical to the release; the next update overwrites the damaged slot. The blocks are kept on the box's disk
+until the update ends, so that a program that starts again does not fetch them again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ else:
     from backports import zstd
 
 REPAIRED_BLOCKS_MAX: Final = 16
-"""Blocks that are fetched at most; a slot with more damage is not repaired."""
+"""Maximum number of fetched blocks; a slot with more damage is not repaired."""
 
 
 class RepairError(Exception):
@@ -33,7 +33,7 @@ class RepairError(Exception):
 
 
 class SlotRepair:
-    """The source of a delta: the running slot, or what its damaged blocks should be."""
+    """The source of a delta: the running slot, with replacements for its damaged blocks."""
 
     def __init__(self, work: SlotWorker, parts: TargetParts) -> None:
         self._work, self._parts = work, parts
@@ -47,7 +47,7 @@ class SlotRepair:
         return len(self._blocks)
 
     async def prepare(self, slot: Partition, length: int, plan: Plan) -> None:
-        """Compare the first `length` bytes of the slot with the plan's source, and fetch what is damaged.
+        """Compare the first `length` bytes of the slot with the plan's source, and fetch damaged blocks.
 
         Raises: RepairError, DiskError.
         """
@@ -132,7 +132,7 @@ def _without_room(error: DiskError) -> Exception:
 
 
 def is_damaged(slot: Partition, index: int, size: int, block: SlotBlock) -> bool:
-    """Return whether a block of a slot is another one, or cannot be read. Blocks. Raises: DiskError UNAVAILABLE."""
+    """Return whether a block of a slot differs or cannot be read. Blocks. Raises: DiskError UNAVAILABLE."""
     try:
         return sha256(slot.read(index * SLOT_BLOCK_BYTES, size)).digest() != block.sha256
     except DiskError as error:

@@ -1,4 +1,4 @@
-"""The updater's requests to the data center: they share the connection of the reports, below everything else.
+"""The updater's requests to the data center: they share the connection of the reports, with the lowest priority.
 
 `Stream` takes the next request when nothing else is waiting, and sends one at a time.
 """
@@ -16,7 +16,7 @@ from wire.release.messages import PATH, MetadataRange, UpdateOrder, UpdateState
 
 
 class NotAvailableError(Exception):
-    """The data center does not answer as asked; `status` is that of its response."""
+    """The data center did not respond as expected; `status` is that of its response."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the data center answers {status}")
@@ -35,7 +35,7 @@ class UpdateRequests(SingleRequest):
     async def metadata(self, file: str, bytes_max: int) -> bytes | None:
         """Return a metadata file; None if there is none. Raises: NotAvailableError.
 
-        One that is longer than `bytes_max` is cut off behind them.
+        A longer one is truncated one byte after `bytes_max`.
         """
         found = b""
         try:

@@ -27,9 +27,9 @@ UNFLUSHED_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 def slot_bytes(slot: Partition) -> int:
-    """Return the length of what a slot contains: of its ext4 file system, else of the whole partition.
+    """Return the length of a slot's content: its ext4 file system, else the whole partition.
 
-    What follows the file system is as it was before the disk was flashed, and in no release. Raises: DiskError.
+    Data after the file system is from before the disk was flashed, and is not part of a release. Raises: DiskError.
     """
     block = slot.read(0, min(BLOCK_BYTES, slot.size))
     if block[_SUPERBLOCK + 0x38 : _SUPERBLOCK + 0x3A] != _EXT4_MAGIC:
@@ -92,7 +92,7 @@ class SlotWorker:
         self._executor = executor
 
     async def call(self, call: Callable[[], T]) -> T:
-        """Make a blocking call of a partition."""
+        """Run a blocking call of a partition on the thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     async def through(self, work: Iterator[T]) -> T:

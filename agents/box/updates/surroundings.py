@@ -53,7 +53,7 @@ class UpdateSurroundings:
     time_floor_s: Callable[[], float]
     """A lower bound of the time, for a clock that is behind: the latest of build and last confirmed time."""
     health: Callable[[], str]
-    """Why the program is not healthy, as a word; empty if it is. The data center is not needed for it."""
+    """Why the program is not healthy, as a word; empty if it is. This does not depend on the data center."""
     may_restart: Callable[[], bool]
     """Whether no session and no instrument forbids a restart of the machine."""
     record: Callable[[UpdateStep], Awaitable[object]]
@@ -63,7 +63,7 @@ class UpdateSurroundings:
     needed_files: Callable[[], set[str]]
     """The stems of the files that others need."""
     log_message: Callable[[str], object]
-    """Gets messages for the operator."""
+    """Receives messages for the operator."""
     data: DataUse
     """Uses the content of data releases."""
 

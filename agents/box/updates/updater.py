@@ -1,7 +1,7 @@
-"""Executes the table of updates: makes each phase durable, reports it, and does what it asks for.
+"""Executes the table of updates: makes each phase durable, reports it, and performs its actions.
 
 All waiting is on the event loop. Blocking calls are made on two threads: those of the box's disk (memory, metadata,
-the delta) on the thread of the disk, and those of the partitions on a thread of their own, in short pieces, so that
+the delta) on the thread of the disk, and those of the partitions on a separate thread, in short pieces, so that
 reports never wait for them.
 """
 
@@ -56,7 +56,7 @@ TRIAL_SECONDS_MAX: Final = 900.0
 """Time from the program's start after which a new release that is not committed is rejected."""
 EXAMINE_SECONDS: Final = 5.0
 TRIAL_STARTS_MAX: Final = 5
-"""A new release whose program has started more often in the trial is given up: it crashes."""
+"""Maximum number of starts of the program on trial; more mean that it crashes, and the release is rejected."""
 RESTARTS_MAX: Final = 3
 RESTART_SECONDS_MAX: Final = 600.0
 """Time after which the restart is requested again if the machine still runs."""
@@ -69,7 +69,7 @@ P, E = UpdatePhase, UpdateEvent
 
 
 class Updater:
-    """The updates of a box. `run` is run by the box program; everything it knows is read from the disk again."""
+    """The updates of a box. The box program awaits `run`, which reads all state from the disk."""
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ class Updater:
     # -- phases -----------------------------------------------------------------------------------------
 
     async def _outcome(self) -> PhaseOutcome:
-        """Do what the phase asks for, until it is done or the order is withdrawn."""
+        """Perform the actions of the phase, until they are complete or the order is withdrawn."""
         work = self._work[self._memory.phase]
         if self._memory.phase not in BEFORE_TRIAL:
             return await work()
@@ -243,7 +243,7 @@ class Updater:
             return PhaseOutcome(E.REFUSED, error.reason)
 
     async def _plan(self) -> PhaseOutcome:
-        """Return what the order needs. Raises: OrderRefused, DiskError."""
+        """Return the plan for the order. Raises: OrderRefused, DiskError."""
         running = self._slot(self._running)
         length = self._memory.slot_bytes or await self._work_on.length(running)
         targets = await self._targets()
@@ -379,7 +379,7 @@ class Updater:
         return PhaseOutcome(E.UNHEALTHY, reason or "unhealthy")
 
     async def _return(self) -> PhaseOutcome:
-        """Restart into the slot before, until the machine does."""
+        """Request a restart into the previous slot repeatedly, until the machine restarts."""
         running = self._running
         assert running is not None, "`run` ends without slots"
         while True:
@@ -387,7 +387,7 @@ class Updater:
             await self._restart()
 
     async def _restart(self) -> None:
-        """Request the restart, and give the machine time for it."""
+        """Request the restart, and wait for it for a limited time."""
         try:
             self._hardware.machine.restart()
         except MachineError as error:
@@ -466,7 +466,7 @@ class Updater:
     # -- the data center --------------------------------------------------------------------------------
 
     async def _follow_orders(self) -> None:
-        """Ask for the order at the beginning and when it has changed."""
+        """Fetch the order at the start and whenever it has changed."""
         running = self._slot(self._running)
         length = self._memory.slot_bytes or await self._work_on.length(running)
         if not self._memory.slot_sha256 and (
@@ -524,7 +524,7 @@ def _take_order(order: UpdateOrder, memory: Memory) -> None:
 
 
 def _commit(memory: Memory) -> None:
-    """The release on trial is the one that runs from now on."""
+    """Commit the release on trial."""
     if memory.order.kind == "data":
         commit_data(memory)
         return

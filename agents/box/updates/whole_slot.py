@@ -1,7 +1,7 @@
 """Fetches a whole slot, where the data center permits it because no delta fits: block by block, into the other slot.
 
-A block that the other slot has already, or that the running slot has at the same place, is not fetched. So a program
-that starts again continues with the next block, and a block that was not written as intended is fetched once more.
+A block that the other slot already contains, or the running slot at the same offset, is not fetched. A restarted
+program therefore continues with the next block, and an incorrectly written block is fetched again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wire.release.delta import BLOCK_BYTES
 
 
 class WholeSlot:
-    """The other slot, of which each block is fetched that is not there. `parts` waits until a range is available."""
+    """The other slot, whose missing blocks are fetched. `parts` waits until a range is available."""
 
     def __init__(self, work: SlotWorker, parts: TargetParts) -> None:
         self._work, self._parts = work, parts
@@ -59,7 +59,7 @@ class WholeSlot:
 
 
 def _read(slot: Partition, offset: int, size: int) -> bytes:
-    """Return what a slot has; nothing if it cannot be read. Raises: DiskError UNAVAILABLE."""
+    """Return the data of a slot; empty if it cannot be read. Raises: DiskError UNAVAILABLE."""
     if offset + size > slot.size:
         return b""
     try:
