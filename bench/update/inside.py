@@ -98,8 +98,8 @@ scope = ["everywhere"]
 _PLAN: Final = 'release = {number}\nplace = "everywhere"\nwaves = [100]\nobserve_hours = 0\n'
 _OF_SITE: Final = re.compile(r"^\S+ +(?:c )?/etc/")
 """Files that the kickstart and provisioning change; RHEL's packages mark them as configuration."""
-_STARTED: Final = "Journal started"
-"""What the journal prints on the console at each start."""
+_STARTED: Final = "Booting `"
+"""What GRUB prints on the console at each start."""
 _LABELS: Final = """\
 mkdir -p /run/tree
 mount --bind / /run/tree
@@ -259,6 +259,9 @@ def examine(folder: Path, releases: Path) -> list[Figure]:
         configuration.write(more)
         configuration.flush()
         plug_in()
+        subprocess.run(
+            ["ip", "link", "set", "lo", "up"], check=True
+        )  # for the pages of the data center's staff
         place = folder / "shell.sock"
         machine = Machine(box_folder, disk, CABLES, keep=True, more=guest_shell.options(place))
         try:

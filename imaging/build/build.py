@@ -46,7 +46,7 @@ from imaging.signing import (
 )
 from settings import encrypted
 
-FORMAT: Final = "13"
+FORMAT: Final = "14"
 """Incremented with every change of the builder that changes images, so that older results are not reused."""
 METADATA: Final = "repodata/repomd.xml"
 ENCRYPTION_FILES: Final = (

@@ -21,6 +21,8 @@ from imaging.build.sandbox import LogCallback, run, run_over
 from imaging.build.types import BuildFailed, InvalidBuildRequest, UnsupportedCommand
 from imaging.kickstart.document import Section
 
+_CACHE: Final = "/rap-dnf-cache"
+"""dnf's cache, beneath the folder that it installs into: a folder of this machine would leave its name there."""
 IN_SLOT: Final = "usr/lib/sysimage/rpm"
 """The folder of the package database in a slot, and on RHEL 10."""
 IN_VAR: Final = "var/lib/rpm"
@@ -71,7 +73,7 @@ def install(
         "--setopt=reposdir=/dev/null",
     ]
     command += [
-        f"--setopt=cachedir={_home(root) / 'cache'}",
+        f"--setopt=cachedir={_CACHE}",
         "--setopt=keepcache=0",
         "--noplugins",
     ]
@@ -103,6 +105,7 @@ def install(
         raise _input_error(str(error), repositories) or error from None
     finally:
         shutil.rmtree(_home(root))
+        shutil.rmtree(root / _CACHE.lstrip("/"), ignore_errors=True)
 
 
 def check_section(place: Section, section: Any) -> None:

@@ -34,6 +34,7 @@ from imaging.kickstart.data import MIB
 from imaging.media.imagefile import mapped_extents
 from imaging.release.ext4 import Ext4
 
+_LABEL: Final = "security.selinux"
 _TYPES: Final = {
     "biosboot": "21686148-6449-6E6F-744E-656564454649",
     "efi": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
@@ -150,19 +151,25 @@ def _keep_in_slot(boot: Path, inside: Path) -> None:
 
 
 def _keep_packages_in_slot(var: Path, slot: Path) -> None:
-    """Move the package database, which describes the slot, to it; /etc/fstab mounts it where it was."""
+    """Move the package database, which describes the slot, to it; /etc/fstab mounts it where it was.
+
+    The folder is in the slot already, with the SELinux label that the policy demands there, which its files get.
+    """
     database = var / Path(packages.IN_VAR).relative_to("var")
     if not (database / "rpmdb.sqlite").exists():
         return  # it is in the slot already, as on RHEL 10
     kept = slot / packages.IN_SLOT
-    folders = {path: path.stat().st_mtime for path in (kept.parent.parent, database, database.parent)}
-    kept.mkdir(parents=True, exist_ok=True)
-    shutil.copystat(database, kept)
-    shutil.copystat(database, kept.parent)
+    times = {path: path.stat().st_mtime for path in (database, database.parent, kept, kept.parent)}
     for path in sorted(database.iterdir()):
-        path.rename(kept / path.name)
-    for path, time in (*folders.items(), (kept, folders[database]), (kept.parent, folders[database])):
+        _copy_label(kept, path.rename(kept / path.name))
+    for path, time in times.items():
         os.utime(path, (time, time))
+
+
+def _copy_label(source: Path, target: Path) -> None:
+    """Copy the SELinux label, if there is one."""
+    if _LABEL in os.listxattr(source):
+        os.setxattr(target, _LABEL, os.getxattr(source, _LABEL))
 
 
 def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: LogCallback) -> None:

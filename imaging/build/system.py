@@ -82,6 +82,10 @@ def configure(root: Path, plan: BuildPlan, ids: DiskIds, epoch: int, log: LogCal
         _run_script(root, script, environment, log)
     _kernels(root, plan, environment, log)
     write_menu(root, plan, ids)
+    if _has_packages_in_var(root, plan):  # before the files get their labels
+        for folder in ((root / IN_SLOT).parent, root / IN_SLOT):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o755)
     clean(root, epoch, log)
 
 
@@ -205,9 +209,14 @@ def _fstab(plan: BuildPlan, root: Path) -> str:
             options = partition.options + (",x-systemd.growfs" if partition.grow else "")
             options += ",ro" if partition.mount == "/boot" else ""
             lines.append(f"PARTLABEL={partition.name} {partition.mount} {kind} {options} 0 2")
-    if (root / IN_VAR / "rpmdb.sqlite").exists() and any(each.mount == "/var" for each in plan.partitions):
+    if _has_packages_in_var(root, plan):
         lines.append(_PACKAGES)
     return "\n".join(lines) + "\n"
+
+
+def _has_packages_in_var(root: Path, plan: BuildPlan) -> bool:
+    """Return whether the package database moves from the partition /var to the slot."""
+    return (root / IN_VAR / "rpmdb.sqlite").exists() and any(each.mount == "/var" for each in plan.partitions)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -1,0 +1,78 @@
+"""The slot of a built image by the judges of an installed system: rpm, and SELinux's own program."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.imaging.signed_image import signed_image
+from tests.support.imaging.small_system import need_tools
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a slot is mounted"),
+    pytest.mark.slow("an image is built, by the first test that needs it"),
+]
+ELSEWHERE = re.compile(r" /(etc|var|run)(/|$)")
+"""Files of the site, of other partitions, and of the running system."""
+OF_MOCK_REPOSITORY = re.compile(r" /(usr/lib/dbus-1\.0/|boot/(System\.map|config|vmlinuz)-)")
+"""What scripts of the mock repository change, and the kernel, which packages of RHEL do not own in /boot."""
+LABELS = """\
+mount --bind "$1" "$1"
+mount -t tmpfs run "$1/run"
+mount --bind /dev "$1/dev"
+mount -t proc proc "$1/proc"
+mkdir "$1/run/tree"
+mount --bind "$1" "$1/run/tree"
+sed "$2" "$1/etc/selinux/targeted/contexts/files/file_contexts" > "$1/run/contexts"
+exec chroot "$1" setfiles -n -v -F -r /run/tree /run/contexts /run/tree
+"""
+
+
+@pytest.fixture(scope="module")
+def slot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Slot a of the image, mounted read-only."""
+    need_tools()
+    image = signed_image().image
+    parts = json.loads(image.with_suffix(".build.json").read_text())["partitions"]
+    part = next(part for part in parts if part["mount"] == "/")
+    place = tmp_path_factory.mktemp("slot")
+    options = f"ro,noload,loop,offset={part['offset']},sizelimit={part['length']}"
+    subprocess.run(["flock", "/dev/loop-control", "mount", "-o", options, image, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def relabelled(slot: Path, change: str = "") -> list[str]:
+    """Return a line for each file whose label is not that of the policy, changed by sed(1)."""
+    words = ["unshare", "--mount", "sh", "-e", "-c", LABELS, "sh", str(slot), change]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    return [line for line in (done.stdout + done.stderr).splitlines() if "elabel" in line]
+
+
+def test_every_file_has_the_label_of_the_policy(slot: Path) -> None:
+    assert relabelled(slot) == []
+    assert len(relabelled(slot, "s/:usr_t:/:other_t:/")) > 1000, "nothing is compared"
+
+
+def test_rpm_finds_no_file_that_differs_from_its_package(slot: Path) -> None:
+    words = ["rpm", "--root", str(slot), "--dbpath", "/usr/lib/sysimage/rpm", "-Va"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    found = [line for line in done.stdout.splitlines() if not ELSEWHERE.search(line)]
+    assert [line for line in found if not OF_MOCK_REPOSITORY.search(line)] == []
+    assert any(" /etc/" in line for line in done.stdout.splitlines()), (
+        "the site's files differ from their packages"
+    )
+    assert not done.stderr
+
+
+def test_no_folder_of_the_build_machine_is_in_it(slot: Path) -> None:
+    known = "bin boot dev etc home lib lib64 lost+found mnt proc root run sbin slots sys tmp usr var"
+    assert {path.name for path in slot.iterdir()} <= set(known.split())
