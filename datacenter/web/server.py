@@ -10,6 +10,7 @@ from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 STOP_SECONDS_MAX: Final = 5
 """Time for requests in progress when the server stops."""
@@ -21,6 +22,30 @@ SENT_SECONDS_MAX: Final = 20
 """Time without an acknowledgement of sent data after which the kernel ends a connection (TCP_USER_TIMEOUT, RFC
 5482)."""
 WEBSOCKET_MESSAGE_BYTES_MAX: Final = 64 * 1024
+HEAD_BYTES_MAX: Final = 64 * 1024
+"""Limit of the header section of a request, to one read more."""
+
+
+class _BoundedHttp(HttpToolsProtocol):
+    """Ends a connection with too long a header section, which uvicorn would keep in memory without limit."""
+
+    _is_in_head = False
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        was_in_head = self._is_in_head
+        super().data_received(data)
+        self._head_bytes = self._head_bytes + len(data) if was_in_head and self._is_in_head else 0
+        if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.send_400_response(f"The header section is longer than {HEAD_BYTES_MAX} bytes.")
+
+    def on_message_begin(self) -> None:
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        super().on_headers_complete()
 
 
 class _StaffServer(uvicorn.Server):
@@ -38,6 +63,7 @@ async def serving(
     """Serve within the block; the value is the TCP port. Raises: OSError if the address is unusable."""
     config = uvicorn.Config(
         application,
+        http=_BoundedHttp,
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import socket
+from contextlib import suppress
 from urllib.parse import quote
 
 import pytest
@@ -13,8 +15,11 @@ from datacenter.store.schema import alerts, sites
 from datacenter.store.store import Store
 from datacenter.web.assets import load_assets
 from datacenter.web.responses import SECURITY_HEADERS, csv_cell
+from datacenter.web.server import HEAD_BYTES_MAX
 from tests.support.datacenter.web_client import WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS, alert_row, fill_fleet
+from tests.support.datacenter.web_server import served
+from tests.support.eventually import WAIT_SECONDS_MAX
 
 INSTRUMENT = "/instruments/RAP-0001/CHEM-0001"
 HOSTILE = [
@@ -190,3 +195,17 @@ def test_static_files_are_kept_by_browsers_and_are_small(web: WebClient) -> None
         assert (answer.status, answer.body) == (200, asset.compressed)
         assert "immutable" in answer.headers["cache-control"]
     assert web.get("/static/0000000000000000/app.css").status == 404
+
+
+def test_a_header_section_is_limited(web: WebClient) -> None:
+    with served(web.application) as address:
+        host, _, port = address.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), WAIT_SECONDS_MAX) as client:
+            client.sendall(
+                f"GET /sign-in HTTP/1.1\r\nHost: {host}:{port}\r\nX: {'a' * 4096}\r\n\r\n".encode()
+            )
+            assert client.recv(12) == b"HTTP/1.1 200"
+        refused = socket.create_connection((host, int(port)), WAIT_SECONDS_MAX)
+        with refused as client, suppress(ConnectionError):  # it need not read what it refuses
+            client.sendall(b"GET / HTTP/1.1\r\nX: " + b"a" * (64 * HEAD_BYTES_MAX))
+            assert client.recv(12) in (b"HTTP/1.1 400", b"")
