@@ -33,6 +33,7 @@ EMULATED: Final = (
     "tests/sim/worlds/image/test_image_updates.py",
     "tests/sim/worlds/image/test_image_world.py",
     "tests/imaging/build/test_build_labels.py",
+    "tests/imaging/build/test_build_slot.py",
 )
 """The files with tests that need an emulated machine or its image, in their order."""
 _REASON: Final = "slow_reason"

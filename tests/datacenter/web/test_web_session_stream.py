@@ -140,7 +140,7 @@ def test_a_session_that_no_program_uses_ends(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("mode", "four_eyes", "error"),
-    [("view", (), "request `control`"), ("control", ("berlin-1",), "wo people must look")],
+    [("view", (), "request `control`"), ("control", ("berlin-1",), "require two viewers")],
 )
 def test_what_a_raw_service_cannot_guarantee_is_not_requested(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, four_eyes: tuple[str, ...], error: str

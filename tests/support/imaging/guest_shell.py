@@ -1,6 +1,6 @@
 """A shell of root inside a started image, for benchmarks that look at the machine from within.
 
-The image gets a unit for it (`KICKSTART`), which does nothing on a machine without the serial port of `options`.
+The image gets a unit for it (`KICKSTART`), which the serial port of `options` starts.
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ _UNIT: Final = f"""\
 Description=Shell for benchmarks
 StartLimitIntervalSec=0
 [Service]
-ExecCondition=/usr/bin/test -e /dev/virtio-ports/{_PORT}
 ExecStart=/usr/bin/python3.11 /etc/{_PORT}.py
 Restart=always
 RestartSec=2
-[Install]
-WantedBy=multi-user.target
 """
+_RULE: Final = f"""\
+SUBSYSTEM=="virtio-ports", ATTR{{name}}=="{_PORT}", TAG+="systemd", ENV{{SYSTEMD_WANTS}}="{_PORT}.service"
+"""
+"""The port starts the unit: a unit that looks for the port may run before udev has made it."""
 
 
 def file_script(path: str, text: str) -> str:
@@ -63,7 +64,7 @@ KICKSTART: Final = f"""
 %post --erroronfail
 set -e
 {file_script(f"/etc/{_PORT}.py", _PROGRAM)}{file_script(f"/etc/systemd/system/{_PORT}.service", _UNIT)}\
-systemctl enable {_PORT}.service
+{file_script(f"/etc/udev/rules.d/70-{_PORT}.rules", _RULE)}\
 %end
 """
 """A section of the image's kickstart."""
