@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from agents.provision.files import write_file
+from wire.process.files import write_file
 
 KEPT: Final = Path("/var/lib/rap/ssh")
 FOLDER: Final = "etc/ssh"

@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-from agents.provision.files import write_file
 from settings import identity_archive
 from settings.identity_archive import CERTIFICATE, HEADER_BYTES, KEY, REQUEST, SERIAL, SITE
+from wire.process.files import write_file
 
 PARTITION: Final = Path("/dev/disk/by-partlabel") / identity_archive.LABEL
 AREA_BYTES_MAX: Final = 1024 * 1024

@@ -28,7 +28,6 @@ from agents.provision.box import (
     firewall_file,
     keys_file,
 )
-from agents.provision.files import write_file
 from agents.provision.host_keys import FOLDER as SSH_FOLDER
 from agents.provision.host_keys import KEPT, install_host_keys
 from agents.provision.identity import (
@@ -55,6 +54,7 @@ from settings import identity_archive
 from settings.problems import Problem, SettingsError
 from settings.site import hosts_without_addresses, parse_site
 from settings.toml import read_text
+from wire.process.files import write_file
 
 OK, WRONG_INPUT, MACHINE_LACKS = 0, 2, 3
 FOLDER: Final = "etc/rap"

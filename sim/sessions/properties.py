@@ -105,8 +105,8 @@ def no_recording(change: Change) -> bool:
     return change.end == DC and change.enters(S.OPEN) and not change.setting.recording
 
 
-def two_at_port(change: Change) -> bool:
-    """Two sessions had a tunnel to the same instrument at one end."""
+def two_tunnels(change: Change) -> bool:
+    """Two sessions of a box had a tunnel at one end."""
     return change.life.endpoints[change.end] and change.move.others.endpoints[change.end]
 
 
@@ -145,7 +145,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     withdrawn,
     unfenced,
     no_recording,
-    two_at_port,
+    two_tunnels,
     false_end,
     early_end,
     staff_control,

@@ -47,7 +47,7 @@ class Facts(NamedTuple):
     certificate_matches: bool = False
     """The session's certificate is by the data center, for this session's key, and ends with the grant."""
     others_with_tunnel: int = 1
-    """Other sessions with this instrument that are opening, open or ending at this end."""
+    """Other sessions of this box that are opening, open or ending at this end."""
     path_fenced: bool = False
     """The firewall of this end is in force and restricts the tunnel to the instrument's one TCP port."""
     recording_writable: bool = False

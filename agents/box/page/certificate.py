@@ -9,15 +9,15 @@ httpd cannot use a key in a TPM; then the file has the certificate of the config
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
 from agents.enrolment.certificate_files import BoxCertificates
+from wire.process.files import write_file
 from wire.tls.tpm import is_tpm_key
 
 FILE: Final = "identity.pem"
-"""Beside the socket of the page."""
+"""The name of the file, which is next to the page's socket."""
 
 
 def publish_certificate(file: Path, used: BoxCertificates, configured: BoxCertificates) -> None:
@@ -27,11 +27,4 @@ def publish_certificate(file: Path, used: BoxCertificates, configured: BoxCertif
     """
     source = configured if is_tpm_key(used.key.read_bytes()) else used
     content = source.key.read_bytes().rstrip() + b"\n" + source.certificate.read_bytes()
-    if file.exists() and file.read_bytes() == content:
-        return
-    part = file.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as made:
-        made.write(content)
-    part.rename(file)
+    write_file(file, content, 0o600)

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from agents.box.config import AuditSettings, SessionSettings, load_config
 from agents.box.sessions.running import security_keys
 from agents.provision.box import HEAD_KEYS, OFFER_KEYS, RELEASES_ROOT, box_file, firewall_file
-from agents.provision.files import write_file
 from agents.provision.identity import read_identity
 from agents.provision.main import LINKS_CHANGED, STAMP, SystemLacks, files_of, main, note_new_names, provision
 from agents.provision.network import id_path
@@ -35,6 +34,7 @@ from tests.support.imaging.sites import PROVISIONED_SITE, system_tree, write_sit
 from tests.support.paths import ROOT
 from tests.support.wire.grants import DATACENTER
 from wire.pki.signature import load_public_keys
+from wire.process.files import write_file
 
 
 @pytest.fixture
