@@ -14,7 +14,7 @@ import pytest
 
 from agents.box.status import read_status
 from tests.support.eventually import eventually
-from tests.support.real import Site, prepare, rap, start, write_box_config
+from tests.support.real import Site, own_lines, prepare, rap, start, write_box_config
 from wire.messages import Quality
 
 INSTRUMENTS = ("CHEM-0001", "HEMA-0001")
@@ -112,10 +112,10 @@ def test_killed_programs_lose_and_duplicate_no_report(folder: Path) -> None:
             assert stat.S_IMODE((folder / "box.sock").stat().st_mode) == 0o600
             assert to_box.suites == to_datacenter.suites == {TLS_AES_128_GCM_SHA256}
 
-            for program, last in ((box, b""), (datacenter, b"rap: stopping because of a signal\n")):
+            for program, last in ((box, ""), (datacenter, "rap: stopping because of a signal\n")):
                 program.send_signal(signal.SIGTERM)
                 _, message = await program.communicate()
-                assert (program.returncode, message) == (0, last)
+                assert (program.returncode, own_lines(message.decode())) == (0, last)
             status, why = await rap("box", "status", "--config", config)
             assert status == 1
             assert "no box program is listening" in why

@@ -84,6 +84,11 @@ async def rap(*arguments: object) -> tuple[int | None, str]:
     return process.returncode, output.decode()
 
 
+def own_lines(output: str) -> str:
+    """The lines of a program about itself: how full the disk is, of which it warns, depends on the machine."""
+    return "".join(line for line in output.splitlines(keepends=True) if "warning: file-system: " not in line)
+
+
 async def prepare(folder: Path, instruments: Sequence[str]) -> None:
     """Write certificates for a box, a data center and these instruments, and the data center's configuration."""
     assert await rap("pki", "init", folder) == (0, "")

@@ -49,7 +49,7 @@ YEARS = [
 
 
 @pytest.mark.slow("twenty minutes of lab time with an update, for each clock")
-@pytest.mark.parametrize(("number", "date"), enumerate(YEARS))
+@pytest.mark.parametrize(("number", "date"), list(enumerate(YEARS)))
 def test_a_box_with_any_clock_enrols_forwards_and_is_updated(number: int, date: str) -> None:
     enrolment = "expired" if number % 2 else "flashed"
     days = (datetime.fromisoformat(date) - STARTS).days
