@@ -1,8 +1,9 @@
 """The source tree of the box's package: `firmware-image/root` as it is, and the private folder /usr/lib/rap.
 
 The tree depends only on the sources, on requirements.txt, and on the interpreter and compiler that are used: all
-files get the same time and one of two modes, and pip's records of an installation are removed. Byte code contains a
-hash of its source instead of the time (PEP 552), which is not checked, because the source does not change on a box.
+files get the same time and the mode of their kind, and pip's records of an installation are removed. Byte code
+contains a hash of its source instead of the time (PEP 552), which is not checked, because the source does not
+change on a box.
 """
 
 from __future__ import annotations
@@ -104,11 +105,17 @@ def interpreter(version: str) -> str:
 
 
 def set_times_and_modes(root: Path, epoch: int) -> None:
-    """Give everything in the tree the same time, in seconds since 1970, and one of two modes."""
+    """Give everything in the tree the same time, in seconds since 1970, and the mode of its kind."""
     for path in (root, *root.rglob("*")):
         if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or str(path.relative_to(root)) in LAUNCHERS else 0o644)
+            path.chmod(_mode(path, str(path.relative_to(root))))
         os.utime(path, (epoch, epoch), follow_symlinks=False)
+
+
+def _mode(path: Path, name: str) -> int:
+    if path.is_dir() or name in LAUNCHERS:
+        return 0o755
+    return 0o440 if name.startswith("etc/sudoers.d/") else 0o644  # the mode that `visudo -c` expects
 
 
 def _install(

@@ -27,10 +27,10 @@ class Box:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._system = folder / "aide", folder / "system"
-        self._cmdline, self._packages, self._partitions = (
-            folder / name for name in ("cmdline", "rpmdb", "parts")
+        self._cmdline, self._packages, self._partitions, self.esp = (
+            folder / name for name in ("cmdline", "rpmdb", "parts", "esp")
         )
-        for path in (self.folder, self._system, self._partitions):
+        for path in (self.folder, self._system, self._partitions, self.esp):
             path.mkdir()
         config = folder / "aide.conf"
         config.write_text(CONFIG.format(folder=self.folder, system=self._system))
@@ -54,6 +54,7 @@ class Box:
             "PARTITIONS": self._partitions,
             "PACKAGES": self._packages,
             "AIDE": self._aide,
+            "ESP": self.esp,
         }
         environment = {**os.environ, **{name: str(path) for name, path in places.items()}}
         subprocess.run(["sh", SCRIPT], env=environment, check=True, capture_output=True)
@@ -118,3 +119,10 @@ def test_without_slots_the_database_is_made_once(box: Box) -> None:
     box.run("3", "")
     assert box.made == made
     assert box.check() != 0  # an administrator accepts what packages have changed
+
+
+def test_an_esp_that_cannot_be_mounted_does_not_prevent_the_database(box: Box) -> None:
+    box.esp.rmdir()
+    box.run("2", "b")
+    assert box.made == 2
+    assert box.check() == 0

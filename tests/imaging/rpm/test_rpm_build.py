@@ -248,6 +248,14 @@ def test_the_installed_box_program_runs(installed: Path, tmp_path: Path) -> None
     assert {"provider", "default"} <= set(tested["failed"])
 
 
+def test_nothing_installed_differs_from_the_package(installed: Path) -> None:
+    words = ["rpm", f"--root={installed}", "--dbpath=/var/lib/rpm", "-V", "-v", "rap-box"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
+    assert [line for line in lines if not line.startswith("." * 9)] == []
+    assert "/usr/bin/rap" in {line.split()[-1] for line in lines}
+    assert (installed / "etc/sudoers.d/rap").stat().st_mode & 0o7777 == 0o440  # or `visudo -c` complains
+
+
 def test_the_folders_of_the_box_belong_to_its_user(installed: Path) -> None:
     user = re.search(r"^rap:x:(\d+):(\d+):", (installed / "etc/passwd").read_text(), re.MULTILINE)
     assert user
