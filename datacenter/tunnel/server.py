@@ -1,9 +1,9 @@
 """The OpenVPN server of one session, in a separate network namespace.
 
-The namespace has the TUN device and the loopback interface, and no way out. A firewall in it permits connections to
-one port of one instrument, and nothing in the other direction. Whoever uses the session connects by a socket in this
-namespace (`TunnelServer.connect`), so that a fault of a program cannot reach another instrument, another session, or
-the data center.
+The namespace has only the TUN device and the loopback interface. Its firewall permits connections to one TCP port of
+one instrument, and none in the opposite direction. The data center connects to the instrument by a socket in this
+namespace (`TunnelServer.connect`), so that a faulty program cannot reach another instrument, another session, or the
+data center.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from wire.openvpn.program import OpenVpn, OpenVpnError
 
 START_SECONDS_MAX: Final = 30.0
 CONNECT_SECONDS: Final = (*(0.02,) * 20, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Between the attempts to connect, of which the earlier ones go on: a slow line answers late."""
+"""Intervals between attempts to connect. Earlier attempts continue meanwhile, because a slow line responds late."""
 CONNECT_ONCE_SECONDS: Final = (15.0,)
 """A single attempt, for a service that must not see unused connections; TCP retransmits its SYN."""
 PROBE_SECONDS_MAX: Final = 1.0
-"""The firewall refuses a connection immediately; without the firewall, the attempt takes longer than this."""
+"""The firewall rejects a connection immediately; without the firewall, the attempt takes longer than this."""
 _LOOPBACK: Final = "127.0.0.1"
 _PORT: Final = 1194
 _DEVICE: Final = "tun0"
@@ -57,9 +57,10 @@ _IN_NAMESPACE: Final = 'ip link set lo up && nft "$0" && exec "$@"'
 
 
 class TunnelServer:
-    """The server of a session that may reach one TCP port of one instrument.
+    """The OpenVPN server of a session that may reach one TCP port of one instrument.
 
-    `staff` is the address from which it does so, with its network, which the firewall of the box knows.
+    `staff` is the source address of its connections, with its network. The firewall of the box permits only this
+    address.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class TunnelServer:
         folder: Path,
         connect_s: Sequence[float] = CONNECT_SECONDS,
     ) -> None:
-        """`connect_s` are the pauses after each attempt to connect."""
+        """`connect_s` are the intervals between attempts to connect, in s."""
         self._connect_s = connect_s
         self._keys, self._staff, self._instrument, self._port = keys, staff, instrument, port
         self._program = OpenVpn(self._handle, folder)
@@ -79,11 +80,11 @@ class TunnelServer:
         self._listens: asyncio.Future[None] = loop.create_future()
         self._up: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[str] = loop.create_future()
-        """Set with the reason when the tunnel has ended, or the server."""
+        """Set with the reason when the tunnel or the server has ended."""
 
     @property
     def pid(self) -> int:
-        """The process of OpenVPN."""
+        """The process ID of OpenVPN."""
         return self._program.pid
 
     async def start(self) -> None:
@@ -101,14 +102,14 @@ class TunnelServer:
             raise OpenVpnError(f"OpenVPN did not start: {' / '.join(self._program.log[-3:])}") from None
 
     async def is_fenced(self) -> bool:
-        """Return whether the firewall refuses connections to another port and to another address."""
+        """Return whether the firewall rejects connections to another port and to another address."""
         neighbour = next(host for host in self._staff.network.hosts() if host != self._staff.ip)
         others = ((self._instrument, self._port ^ 1), (neighbour, self._port))
         tried = [(host, port) for host, port in others if (host, port) != (self._instrument, self._port)]
         return all([await self._is_refused(str(host), port) for host, port in tried])
 
     async def _is_refused(self, host: str, port: int) -> bool:
-        """Return whether the firewall of the namespace refuses a connection."""
+        """Return whether the firewall of the namespace rejects a connection."""
         try:
             async with asyncio.timeout(PROBE_SECONDS_MAX):
                 await self._connect(asyncio.Protocol(), host, port)
@@ -127,8 +128,8 @@ class TunnelServer:
     async def connect(self, protocol: asyncio.Protocol) -> None:
         """Connect `protocol` to the instrument, through the tunnel. Raises: OSError.
 
-        The box lets packets pass a moment after the tunnel is up here, and drops those before. TCP would repeat its
-        first packet after a second.
+        The box forwards packets only from a moment after the tunnel is up at this end, and drops earlier ones. As TCP
+        would retransmit a dropped SYN only after a second, several attempts are made.
         """
         attempts: list[asyncio.Task[socket.socket]] = []
         loop = asyncio.get_running_loop()
@@ -158,7 +159,7 @@ class TunnelServer:
         await asyncio.get_running_loop().create_connection(lambda: protocol, sock=own)
 
     async def _reach(self, host: str, port: int) -> socket.socket:
-        """Return a socket of the namespace that is connected. Raises: OSError."""
+        """Return a socket of the namespace that is connected to `host`. Raises: OSError."""
         own = await socket_of(self.pid)
         try:
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

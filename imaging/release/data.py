@@ -1,4 +1,4 @@
-"""Releasing small files that boxes put into force without a restart (`wire.release.data`)."""
+"""Publishes data releases: small files that boxes apply without a restart (`wire.release.data`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from wire.standards.engines import engine_problem
 def release_data(
     repository: ReleaseRepository, folder: Path, release: NewRelease, keys: RoleKeyFiles, now: datetime
 ) -> list[str]:
-    """Release all files of a folder, after checking them as boxes do. Returns the names of the new targets.
+    """Publish all files of a folder after the checks that boxes make. Return the names of the new targets.
 
     Raises: ReleaseError, SignatureError, OSError.
     """
@@ -45,13 +45,13 @@ def release_data(
         if profile.speaks not in ("agent", "au") and (problem := engine_problem(profile, AdaptedPort())):
             raise ReleaseError(f"{folder}/profiles/{profile.model}.toml: {problem}")
     for path in content:
-        if (place := help_file(path)) and (problem := _help_problem(place[0], profiles)):
+        if (target := help_file(path)) and (problem := _help_problem(target[0], profiles)):
             raise ReleaseError(f"{folder}/{path}: {problem}")
     return add_data(repository, files, manifest, release, keys, now)
 
 
 def _help_problem(model: str, profiles: Mapping[str, Profile]) -> str:
-    """Return why instruments of a model get no help file, with what would be right; "" if they do."""
+    """Return why instruments of a model cannot get a help file, with the correction; "" if they can."""
     try:
         profile = profiles.get(model) or load_profile(model)
     except SettingsError:
@@ -68,7 +68,7 @@ def add_data(
     keys: RoleKeyFiles,
     now: datetime,
 ) -> list[str]:
-    """Release files that are checked, by their paths in the manifest. Returns the names of the new targets.
+    """Publish checked files, given by their paths in the manifest. Return the names of the new targets.
 
     Raises: ReleaseError, SignatureError, OSError.
     """
@@ -81,8 +81,8 @@ def add_data(
         "bytes": listed.total_bytes,
     }
     with TemporaryDirectory(dir=repository.folder) as temporary:
-        (place := Path(temporary, "manifest")).write_bytes(manifest)
-        added: dict[str, tuple[Path, dict[str, Any]]] = {f"data/{release.name}": (place, custom)}
+        (copy := Path(temporary, "manifest")).write_bytes(manifest)
+        added: dict[str, tuple[Path, dict[str, Any]]] = {f"data/{release.name}": (copy, custom)}
         for file in listed.files:
             if (name := f"data/files/{file.sha256}") not in released:
                 added[name] = files[file.path], {"path": file.path}

@@ -1,4 +1,4 @@
-"""Tests of one mutant: a forked process imports the mutant in place of the module, and ends within limits.
+"""Runs the tests of one mutant in a forked process with limits, which imports the mutant instead of the module.
 
 The parent has imported pytest and all other packages, but nothing of the project, so that a fork needs only the
 project's own imports. No file is written: the mutant exists only in the memory of its process.
@@ -32,7 +32,7 @@ NOT_IMPORTED: Final = 71
 
 
 class Mutated:
-    """Finder and loader of one module from a text."""
+    """Import hook that loads one module from source text instead of its file."""
 
     def __init__(self, name: str, file: Path, code: str) -> None:
         self._name, self._file, self._code = name, file, code
@@ -59,7 +59,7 @@ class Mutated:
 
 
 class Chosen:
-    """pytest plugin: run these tests alone, in this order; note each one's processor time and what it executed."""
+    """pytest plugin that runs only these tests, in this order, and records each one's processor time and lines."""
 
     def __init__(self, nodeids: Sequence[str] | None, measured: coverage.Coverage | None = None) -> None:
         self._order = {nodeid: i for i, nodeid in enumerate(nodeids or ())}
@@ -96,20 +96,20 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Limits:
-    """When a forked process is ended. `processor_seconds` does not depend on other work on the machine.
+    """Limits after which a forked process is killed. `processor_seconds` does not depend on the load of the machine.
 
-    The processor time is that of the process and all its descendants in its session.
+    The processor time includes all descendants of the process in its session.
     """
 
     processor_seconds: float
     idle_seconds: float = 60.0
     """A process is assumed to be blocked if none of its session runs or waits for a processor for this long."""
     wall_seconds: float = 7200.0
-    """A guard against processes that are neither idle nor working."""
+    """Catches processes that are neither idle nor making progress."""
 
 
 def forked(work: Callable[[], int], output: Path, limits: Limits) -> int | None:
-    """Return the exit status of `work` in a forked process, its output in a file; None if it exceeded a limit."""
+    """Run `work` in a forked process, its output in a file. Return its exit status; None if it exceeded a limit."""
     if not (pid := os.fork()):
         status = 70
         try:
@@ -128,7 +128,7 @@ def forked(work: Callable[[], int], output: Path, limits: Limits) -> int | None:
 
 
 def _wait(pid: int, limits: Limits) -> bool:
-    """Wait until the process has ended, or has exceeded a limit; whether it has ended."""
+    """Wait until the process has ended or exceeded a limit. Return whether it has ended."""
     process = os.pidfd_open(pid)
     try:
         started = busy_at = time.monotonic()
@@ -151,9 +151,9 @@ def _wait(pid: int, limits: Limits) -> bool:
 
 
 def _session(session: int) -> tuple[float, bool]:
-    """Return the processor seconds of a session's processes and of their ended children, and whether one could run.
+    """Return the processor seconds of a session's processes and ended children, and whether one is runnable.
 
-    A process could run if it is running, waits for a processor or waits for a disk: proc_pid_stat(5).
+    A process is runnable if it is running, or waits for a processor or a disk: proc_pid_stat(5).
     """
     ticks, is_runnable = 0, False
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -183,7 +183,7 @@ def _redirect(output: Path) -> None:
 
 
 def run_tests(files: Sequence[str], chosen: Chosen, extra: Sequence[str] = ()) -> int:
-    """pytest's exit status."""
+    """Run pytest on these files. Return its exit status."""
     options = [
         "-x",
         "-q",
@@ -200,7 +200,7 @@ def run_tests(files: Sequence[str], chosen: Chosen, extra: Sequence[str] = ()) -
 
 
 def baseline(files: Sequence[str], sources: Sequence[str], extra: Sequence[str], result: Path) -> int:
-    """Run the tests without a mutant; write what each executed and took, and which packages were imported."""
+    """Run the tests without a mutant; write each one's executed lines and times, and the imported packages."""
     included = [str(Path(source).absolute() / ("*" if Path(source).is_dir() else "")) for source in sources]
     measured = coverage.Coverage(include=included, data_file=None, config_file=False)
     chosen = Chosen(None, measured)
@@ -220,14 +220,14 @@ def baseline(files: Sequence[str], sources: Sequence[str], extra: Sequence[str],
 
 
 def preload(names: Sequence[str]) -> None:
-    """Import packages that are not the project's, once for all mutants."""
+    """Import third-party packages, once for all mutants."""
     for name in names:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
 
 
 def trial(module: str, file: Path, code: str, nodeids: Sequence[str]) -> int:
-    """Run these tests on a mutant; pytest's exit status."""
+    """Run these tests on a mutant. Return pytest's exit status, or NOT_IMPORTED."""
     finder: Any = Mutated(module, file.absolute(), code)
     sys.meta_path.insert(0, finder)
     files = list(dict.fromkeys(nodeid.partition("::")[0] for nodeid in nodeids))

@@ -1,15 +1,16 @@
 """Data releases: small files that boxes put into force without a restart.
 
-A target `data/<release>`, whose `custom.kind` is "data", is the manifest of a release: it lists all of its files by
-path and SHA-256. The files are separate targets, `data/files/<sha256>`; one that an earlier release has as well
-is neither released nor fetched again. A release replaces the one before as a whole, so that every box that has it has
-the same files.
+A target `data/<release>` whose `custom.kind` is "data" is the manifest of a release. It lists all files of the
+release by path and SHA-256. The files are separate targets, `data/files/<sha256>`; a file that an earlier release
+also contains is neither published nor downloaded again. A release replaces the previous one completely, so that every
+box with the release has the same files.
 
     profiles/<model>.toml     the profile of an instrument model (`settings.profile`)
-    settings/sending.toml     when the box sends (`SendingTimes`), on which triggers about silence depend
-    help/<model>/<name>       a file for the instruments of a model: commands of the data center bring it to them when
+    settings/sending.toml     when the box sends (`SendingTimes`); triggers on silence depend on it
+    help/<model>/<name>       a file for all instruments of a model; the data center sends it to them by command when
                               the box has the release (`datacenter.releases.help_files`)
-    help/<name>               a file that commands of staff bring to instruments; the box has it before they arrive
+    help/<name>               a file that staff send to instruments by command; the box has it before the command
+    arrives
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from settings.types import Table
 MANIFEST_BYTES_MAX: Final = 64 * 1024
 DATA_FILES_MAX: Final = 256
 DATA_BYTES_MAX: Final = 16 * 1024 * 1024
-"""The size of all files of a release."""
+"""Maximum size of all files of a release together."""
 SETTINGS_BYTES_MAX: Final = 256 * 1024
-"""The size of a profile, and of a file of settings."""
+"""Maximum size of a profile or a settings file."""
 SENDING: Final = "settings/sending.toml"
 _PROFILES: Final = "profiles/"
 _HELP: Final = "help/"
 PATHS: Final = "profiles/<model>.toml, settings/sending.toml, help/<model>/<name> and help/<name>"
-"""What a release may have, in words."""
+"""The paths that a release may contain, for error messages."""
 
 DataPath: TypeAlias = Annotated[
     str,
@@ -55,7 +56,7 @@ class DataError(Exception):
 
 
 class SendingTimes(Table, frozen=True):
-    """The times of `[sending]` in the box's configuration, in seconds; None: those of the configuration."""
+    """Overrides of the times of `[sending]` in the box's configuration, in seconds; None: no override."""
 
     linger_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
     heartbeat_s: Annotated[float, Meta(ge=1, le=86400)] | None = None
@@ -77,7 +78,7 @@ class DataManifest(msgspec.Struct, frozen=True):
 
     @property
     def total_bytes(self) -> int:
-        """The size of all files."""
+        """The size of all files together."""
         return sum(file.bytes for file in self.files)
 
 
@@ -90,7 +91,7 @@ class DataContent(NamedTuple):
 
 
 NO_DATA: Final = DataContent()
-"""Without a data release, everything is as in the box's package."""
+"""The content without a data release: the box uses the profiles and times of its package and configuration."""
 
 
 def render_manifest(files: Mapping[str, bytes]) -> bytes:
@@ -119,7 +120,7 @@ def parse_manifest(data: bytes) -> DataManifest:
 
 
 def read_content(files: Iterable[tuple[str, bytes]]) -> DataContent:
-    """Return what files put into force, each given with its path. Raises: DataError."""
+    """Return the content of files, each given as path and bytes. Raises: DataError."""
     profiles, sending = {}, SendingTimes()
     try:
         for path, data in files:
@@ -134,7 +135,7 @@ def read_content(files: Iterable[tuple[str, bytes]]) -> DataContent:
 
 
 def is_read(path: str) -> bool:
-    """Return whether a file is read by the box; others are forwarded unchanged."""
+    """Return whether the box reads a file itself; others are forwarded to instruments unchanged."""
     return path.startswith(_PROFILES) or path == SENDING
 
 

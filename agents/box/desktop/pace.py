@@ -1,4 +1,4 @@
-"""Sends at the session's share of the line, in small writes, so that alerts and reports overtake it."""
+"""Limits a desktop's sending rate to the session's share of the uplink, so that alerts and reports overtake it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Final
 from wire.desktop.connection import ByteChannel
 
 WRITE_BYTES_MAX: Final = 1200
-"""Longest single write: other traffic waits for one packet at most."""
+"""Maximum size of a write, so that other traffic waits for at most one packet."""
 SHORT_BYTES: Final = 520
-"""A shorter write counts as so many bytes: headers of TCP and of the tunnel, and room for reports and alerts, which
-would otherwise let a queue grow before the short messages that follow a key."""
+"""A shorter write is accounted as this many bytes. They cover the headers of TCP and of the tunnel, and leave
+bandwidth for reports and alerts; otherwise these would build up a queue that delays the response to a key."""
 PAUSE_SECONDS_MAX: Final = 0.02
-"""The line's rate is caught up after pauses of at most this length, in which the next message was encoded."""
+"""Unused rate of at most this period is made up later: the sender pauses while it encodes the next message."""
 
 
 class LinePace:
-    """The line of one session. Its connections share the rate."""
+    """Rate limiter of one session. All connections of the session share the rate."""
 
     def __init__(self, bytes_per_second: float) -> None:
         self._rate = bytes_per_second
         self._free_at = -math.inf
-        """Time of the event loop at which the line will have sent everything at the session's rate, in s."""
+        """Time of the event loop in s at which everything written so far is sent at the session's rate."""
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
 
     async def free(self) -> None:
-        """Wait until the line has sent what was written."""
+        """Wait until everything written so far is sent at the session's rate."""
         await asyncio.sleep(self._free_at - self._loop.time())
 
     async def write(self, line: ByteChannel, data: bytes) -> None:
-        """Write at the rate of the session. Raises: OSError."""
-        for place in range(0, len(data), WRITE_BYTES_MAX):
-            part = data[place : place + WRITE_BYTES_MAX]
+        """Write `data` at the session's rate. Raises: OSError."""
+        for offset in range(0, len(data), WRITE_BYTES_MAX):
+            part = data[offset : offset + WRITE_BYTES_MAX]
             async with self._turn:
                 await self.free()
                 await line.write(part)
