@@ -1,4 +1,4 @@
-"""The records that wait for delivery: cursors, places of alerts and audit records, counts of routine records.
+"""The records that wait for delivery: cursors, positions of alerts and audit records, counts of routine records.
 
 Updated when records become durable, are acknowledged, are carried to another segment or turn out to be unreadable.
 """
@@ -12,7 +12,7 @@ from agents.spool.disk.log import SegmentLog
 from agents.spool.disk.segment import SpoolSegment
 from agents.spool.survey import PINNED, SpoolState, survey_again
 from agents.spool.types import GapReason, Priority, SpoolGap
-from agents.spool.waiting.index import RecordPlace
+from agents.spool.waiting.index import RecordPosition
 from agents.spool.waiting.ledger import GapLedger
 from agents.spool.waiting.reclaim import ReclaimPlan
 from agents.spool.waiting.routine import RoutineCounter
@@ -121,7 +121,7 @@ class Holdings:
         for seq, (priority, length, crc) in enumerate(ours, first_seq):
             if priority != _ROUTINE:
                 self.indexes[Priority(priority)].add(
-                    segment, RecordPlace(seq, segment.generation, offset, length, crc)
+                    segment, RecordPosition(seq, segment.generation, offset, length, crc)
                 )
                 if segment.contents is not None:
                     segment.contents.records[priority] += 1
@@ -134,11 +134,13 @@ class Holdings:
         for index in self.indexes.values():
             index.forget(victim)
         contents = segment.contents
-        for (priority, place), payload in zip(plan.places, plan.payloads, strict=True):
-            self.indexes[priority].add(segment, place._replace(generation=segment.generation, offset=offset))
+        for (priority, position), payload in zip(plan.positions, plan.payloads, strict=True):
+            self.indexes[priority].add(
+                segment, position._replace(generation=segment.generation, offset=offset)
+            )
             offset += len(payload)
             if contents is not None:
-                contents.carried[priority].add(place.seq, place.length)
+                contents.carried[priority].add(position.seq, position.length)
                 contents.carried_from = victim.generation
         victim.clear_routine()
         self._log.free(victim)
@@ -150,19 +152,19 @@ class Holdings:
         """Discard a waiting record that the data center rejected, if it waits. Raises: DiskError UNAVAILABLE."""
         segment = self._log.segment_of(seq)
         if priority != Priority.ROUTINE:
-            place = self.indexes[priority].find(seq)
-            if place is not None:
-                self.mark_pinned_lost(priority, place, GapReason.REFUSED)
+            position = self.indexes[priority].find(seq)
+            if position is not None:
+                self.mark_pinned_lost(priority, position, GapReason.REFUSED)
         elif segment is not None and self.cursors[_ROUTINE] < seq < self._log.next_seq:
             self.mark_routine_lost(segment, seq, seq, GapReason.REFUSED)
 
     def mark_pinned_lost(
-        self, priority: Priority, place: RecordPlace, reason: GapReason = GapReason.CORRUPT
+        self, priority: Priority, position: RecordPosition, reason: GapReason = GapReason.CORRUPT
     ) -> None:
         """Mark an alert or audit record as lost."""
-        self.indexes[priority].remove(place.seq, place.generation)
+        self.indexes[priority].remove(position.seq, position.generation)
         self.cached_group_cursors = b""
-        self._ledger.mark_lost(place.seq, place.seq, reason)
+        self._ledger.mark_lost(position.seq, position.seq, reason)
         self._log.find_dead()
 
     def mark_routine_lost(

@@ -18,7 +18,7 @@ from agents.spool.holdings import Holdings
 from agents.spool.recovery import RecoveredSpool, recover
 from agents.spool.survey import PINNED, SpoolState
 from agents.spool.types import Priority, SpoolError, SpoolErrorKind, SpoolGap, SpoolLimits, SpoolStatus
-from agents.spool.waiting.reclaim import read_place
+from agents.spool.waiting.reclaim import read_record
 from agents.spool.waiting.routine import Record, RoutineReader
 from agents.spool.writer import Writer
 from hal.disk import Disk, DiskError
@@ -197,18 +197,18 @@ class Spool:
         found: list[Record] = []
         size = 0
         while len(found) < records_max:
-            places = self._holdings.indexes[priority].after(after, records_max - len(found))
-            for place in places:
-                size += place.length
+            positions = self._holdings.indexes[priority].after(after, records_max - len(found))
+            for position in positions:
+                size += position.length
                 if size > bytes_max and found:
                     return found
-                payload = read_place(self._log, place)
+                payload = read_record(self._log, position)
                 if payload is None:
-                    self._holdings.mark_pinned_lost(priority, place)
+                    self._holdings.mark_pinned_lost(priority, position)
                 else:
-                    found.append((place.seq, payload))
-                after = place.seq
-            if not places:
+                    found.append((position.seq, payload))
+                after = position.seq
+            if not positions:
                 break
         return found
 

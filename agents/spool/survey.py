@@ -16,7 +16,7 @@ from agents.spool.disk.log import SegmentLog
 from agents.spool.disk.segment import SpoolSegment, groups, read_salvaging
 from agents.spool.disk.summary import Carried, SegmentContents
 from agents.spool.types import GapReason, Priority
-from agents.spool.waiting.index import RecordPlace
+from agents.spool.waiting.index import RecordPosition
 from agents.spool.waiting.ledger import GapLedger
 from agents.spool.waiting.pinned import PinnedIndex
 from agents.spool.waiting.routine import count_group
@@ -131,37 +131,37 @@ def _take_data(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequ
     contents.bytes[_ROUTINE] += total_bytes
     if group.priorities.count(_ROUTINE) < group.count:
         seqs = range(group.first_seq, group.last_seq + 1)
-        for place, priority in _places(segment, group, zip(seqs, group.priorities, strict=True)):
-            if place.seq not in state.ledger.lost:
+        for position, priority in _positions(segment, group, zip(seqs, group.priorities, strict=True)):
+            if position.seq not in state.ledger.lost:
                 contents.records[priority] += 1
-                contents.bytes[priority] += place.length
-                if place.seq > state.cursors[priority]:
-                    state.indexes[Priority(priority)].add(segment, place)
+                contents.bytes[priority] += position.length
+                if position.seq > state.cursors[priority]:
+                    state.indexes[Priority(priority)].add(segment, position)
 
 
 def _take_carried(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequence[int]) -> None:
     contents = segment.contents
     assert contents is not None
-    for at, (place, priority) in enumerate(_places(segment, group, unpack_runs(group.aux))):
-        if at in bad or place.seq in state.ledger.lost:
+    for at, (position, priority) in enumerate(_positions(segment, group, unpack_runs(group.aux))):
+        if at in bad or position.seq in state.ledger.lost:
             continue
-        contents.carried[priority].add(place.seq, place.length)
-        if place.seq > state.cursors[priority]:
+        contents.carried[priority].add(position.seq, position.length)
+        if position.seq > state.cursors[priority]:
             index = state.indexes[Priority(priority)]
-            if generation := index.in_memory(place.seq):  # the original segment still exists
-                index.remove(place.seq, generation)
+            if generation := index.in_memory(position.seq):  # the original segment still exists
+                index.remove(position.seq, generation)
                 state.log.of_generation(generation).is_copied = True
-            index.add(segment, place)
+            index.add(segment, position)
 
 
-def _places(
+def _positions(
     segment: SpoolSegment, group: Group, numbered: Iterator[tuple[int, int]]
-) -> Iterator[tuple[RecordPlace, int]]:
-    """Yield the places of the alerts and audit records of `group` in `segment`, with their priorities."""
+) -> Iterator[tuple[RecordPosition, int]]:
+    """Yield the positions of the alerts and audit records of `group` in `segment`, with their priorities."""
     offset = group.payload_offset
     for (seq, priority), length, crc in zip(numbered, group.lengths, group.crcs, strict=True):
         if priority != _ROUTINE:
-            yield RecordPlace(seq, segment.generation, offset, length, crc), priority
+            yield RecordPosition(seq, segment.generation, offset, length, crc), priority
         offset += length
 
 

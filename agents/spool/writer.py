@@ -167,8 +167,8 @@ class Writer:
             plan = plan_reclaim(self._log, self._ledger, holdings.indexes, victim, holdings.cursors)
         except DiskError as error:
             raise SpoolError(SpoolErrorKind.IO, str(error)) from error
-        for priority, place in plan.unreadable:
-            holdings.mark_pinned_lost(priority, place)
+        for priority, position in plan.unreadable:
+            holdings.mark_pinned_lost(priority, position)
         for first, last in list(plan.missing):
             holdings.mark_routine_lost(victim, first, last)
         return plan

@@ -1,7 +1,7 @@
-"""Sorted index of the places of one segment's alerts (or audit records): 24 bytes a record.
+"""Sorted index of the positions of one segment's alerts (or audit records): 24 bytes a record.
 
 Routine records need no index, since they are delivered in the order of the log. Alerts and audit records are read out
-of order, and may have been carried to a newer segment. `pinned` bounds how many places are in memory.
+of order, and may have been carried to a newer segment. `pinned` bounds how many positions are in memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 _COMPACT_AT = 1024
 
 
-class RecordPlace(NamedTuple):
+class RecordPosition(NamedTuple):
     """Sequence number of a record, its segment and offset in it, its length in bytes and its CRC-32C."""
 
     seq: int
@@ -23,12 +23,12 @@ class RecordPlace(NamedTuple):
     crc: int
 
 
-class PlaceIndex:
+class PositionIndex:
     """Places by sequence number; acknowledged ones are removed from the front."""
 
     def __init__(self) -> None:
         self._seqs = array("Q")
-        self._positions = array("Q")  # generation << 32 | offset
+        self._locations = array("Q")  # generation << 32 | offset
         self._checks = array("Q")  # length << 32 | crc
         self._start = 0
         self.bytes = 0
@@ -45,59 +45,63 @@ class PlaceIndex:
         """The highest number, 0 if the index is empty."""
         return self._seqs[-1] if len(self) else 0
 
-    def put(self, place: RecordPlace) -> RecordPlace | None:
-        """Add a place, or replace the place of a record that has moved; returns the old one."""
-        position, check = place.generation << 32 | place.offset, place.length << 32 | place.crc
-        at = len(self._seqs) if place.seq > self.last_seq else bisect_left(self._seqs, place.seq, self._start)
-        if at < len(self._seqs) and self._seqs[at] == place.seq:
-            old = self._place(at)
-            self._positions[at], self._checks[at] = position, check
+    def put(self, position: RecordPosition) -> RecordPosition | None:
+        """Add a position, or replace the position of a record that has moved; returns the old one."""
+        location, check = position.generation << 32 | position.offset, position.length << 32 | position.crc
+        at = (
+            len(self._seqs)
+            if position.seq > self.last_seq
+            else bisect_left(self._seqs, position.seq, self._start)
+        )
+        if at < len(self._seqs) and self._seqs[at] == position.seq:
+            old = self._position(at)
+            self._locations[at], self._checks[at] = location, check
             return old
-        self._seqs.insert(at, place.seq)
-        self._positions.insert(at, position)
+        self._seqs.insert(at, position.seq)
+        self._locations.insert(at, location)
         self._checks.insert(at, check)
-        self.bytes += place.length
+        self.bytes += position.length
         return None
 
-    def after(self, seq: int, records_max: int) -> list[RecordPlace]:
-        """Return the first `records_max` places with a higher number."""
+    def after(self, seq: int, records_max: int) -> list[RecordPosition]:
+        """Return the first `records_max` positions with a higher number."""
         first = bisect_right(self._seqs, seq, self._start)
-        return [self._place(at) for at in range(first, min(first + records_max, len(self._seqs)))]
+        return [self._position(at) for at in range(first, min(first + records_max, len(self._seqs)))]
 
-    def all(self) -> list[RecordPlace]:
-        """Return all places."""
-        return [self._place(at) for at in range(self._start, len(self._seqs))]
+    def all(self) -> list[RecordPosition]:
+        """Return all positions."""
+        return [self._position(at) for at in range(self._start, len(self._seqs))]
 
     def between(self, first: int, last: int) -> list[int]:
         """Return the indexed numbers from `first` to `last`."""
         start = bisect_left(self._seqs, first, self._start)
         return list(self._seqs[start : bisect_right(self._seqs, last, start)])
 
-    def pop_through(self, seq: int) -> list[RecordPlace]:
-        """Remove and return all places up to and including `seq`."""
+    def pop_through(self, seq: int) -> list[RecordPosition]:
+        """Remove and return all positions up to and including `seq`."""
         stop = bisect_right(self._seqs, seq, self._start)
-        popped = [self._place(at) for at in range(self._start, stop)]
-        self.bytes -= sum(place.length for place in popped)
+        popped = [self._position(at) for at in range(self._start, stop)]
+        self.bytes -= sum(position.length for position in popped)
         self._start = stop
         if self._start > _COMPACT_AT and self._start * 2 > len(self._seqs):
-            for column in (self._seqs, self._positions, self._checks):
+            for column in (self._seqs, self._locations, self._checks):
                 del column[: self._start]
             self._start = 0
         return popped
 
-    def remove(self, seq: int) -> RecordPlace | None:
-        """Remove and return the place of one record, if it is indexed."""
+    def remove(self, seq: int) -> RecordPosition | None:
+        """Remove and return the position of one record, if it is indexed."""
         at = bisect_left(self._seqs, seq, self._start)
         if at == len(self._seqs) or self._seqs[at] != seq:
             return None
-        place = self._place(at)
-        for column in (self._seqs, self._positions, self._checks):
+        position = self._position(at)
+        for column in (self._seqs, self._locations, self._checks):
             del column[at]
-        self.bytes -= place.length
-        return place
+        self.bytes -= position.length
+        return position
 
-    def _place(self, at: int) -> RecordPlace:
-        position, check = self._positions[at], self._checks[at]
-        return RecordPlace(
-            self._seqs[at], position >> 32, position & 0xFFFFFFFF, check >> 32, check & 0xFFFFFFFF
+    def _position(self, at: int) -> RecordPosition:
+        location, check = self._locations[at], self._checks[at]
+        return RecordPosition(
+            self._seqs[at], location >> 32, location & 0xFFFFFFFF, check >> 32, check & 0xFFFFFFFF
         )

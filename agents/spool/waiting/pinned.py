@@ -1,9 +1,9 @@
 """Index of the waiting alerts (or audit records) in bounded memory.
 
-It has counts of records for all segments, and the records' places (file positions) for some.
+It has counts of records for all segments, and the positions of the records in the files for some segments.
 
-A `SegmentIndex` covers one segment and one priority. Its places can be dropped from memory and read from the segment
-again (`load`), except those of the segment being written and of segments that share records with another one
+A `SegmentIndex` covers one segment and one priority. Its positions can be dropped from memory and reread from the
+segment (`load`), except those of the segment being written and of segments that share records with another one
 (`is_kept`). Records carried from an older segment have lower numbers than the other records of their segment, so the
 number ranges of two indexes may overlap; reading merges them.
 """
@@ -16,25 +16,25 @@ from collections.abc import Callable, Iterator
 
 from agents.spool.disk.segment import SpoolSegment
 from agents.spool.disk.summary import Carried
-from agents.spool.waiting.index import PlaceIndex, RecordPlace
+from agents.spool.waiting.index import PositionIndex, RecordPosition
 
 _GENERATION_MAX = 1 << 32
 RESIDENT_RECORDS_MAX = (
     64 * 1024
-)  # places in memory, 24 bytes each, in addition to those that cannot be dropped
+)  # positions in memory, 24 bytes each, in addition to those that cannot be dropped
 
 
 class SegmentIndex:
-    """The waiting records of one priority in one segment; `places` is None while they are not in memory."""
+    """The waiting records of one priority in one segment; `positions` is None while they are not in memory."""
 
-    __slots__ = ("bytes", "first_seq", "last_seq", "next_above", "places", "records", "segment")
+    __slots__ = ("bytes", "first_seq", "last_seq", "next_above", "positions", "records", "segment")
 
     def __init__(self, segment: SpoolSegment) -> None:
         self.segment = segment
         self.records = self.bytes = 0
         self.first_seq = self.last_seq = 0  # of the indexed records
         self.next_above = (0, 0)  # (a, b): b is the lowest indexed number above a
-        self.places: PlaceIndex | None = PlaceIndex()
+        self.positions: PositionIndex | None = PositionIndex()
 
     def low(self, seq: int) -> int:
         """Return a lower bound of the indexed numbers above `seq`."""
@@ -59,23 +59,23 @@ class PinnedIndex:
 
     # -- changes ----------------------------------------------------------------------------------------
 
-    def add(self, segment: SpoolSegment, place: RecordPlace) -> None:
-        """Add a waiting record at `place` of `segment`."""
+    def add(self, segment: SpoolSegment, position: RecordPosition) -> None:
+        """Add a waiting record at `position` of `segment`."""
         segment_index = self._segment_indexes.get(segment.generation)
         if segment_index is None:
             segment_index = self._segment_indexes[segment.generation] = SegmentIndex(segment)
-            segment_index.first_seq = place.seq
-            insort(self._order, (place.seq, segment.generation))
+            segment_index.first_seq = position.seq
+            insort(self._order, (position.seq, segment.generation))
             self._use(segment_index)
-        assert segment_index.places is not None
-        if segment_index.places.put(place) is not None:
+        assert segment_index.positions is not None
+        if segment_index.positions.put(position) is not None:
             return
-        if place.seq < segment_index.first_seq:
-            self._begin_at(segment_index, place.seq)
-        segment_index.last_seq = max(segment_index.last_seq, place.seq)
+        if position.seq < segment_index.first_seq:
+            self._begin_at(segment_index, position.seq)
+        segment_index.last_seq = max(segment_index.last_seq, position.seq)
         segment_index.next_above = (0, 0)
         self._resident_records += 1
-        self._count(segment_index, 1, place.length)
+        self._count(segment_index, 1, position.length)
 
     def add_unread(self, segment: SpoolSegment, own: Carried, carried: Carried) -> None:
         """Add a segment of which only the summary has been read, with the counts of its new and its carried
@@ -83,7 +83,7 @@ class PinnedIndex:
         records = own.records + carried.records
         if records:
             segment_index = self._segment_indexes[segment.generation] = SegmentIndex(segment)
-            segment_index.places = None
+            segment_index.positions = None
             segment_index.first_seq = carried.first_seq if carried.records else own.first_seq
             insort(self._order, (segment_index.first_seq, segment.generation))
             segment_index.last_seq = own.last_seq if own.records else carried.last_seq
@@ -95,16 +95,16 @@ class PinnedIndex:
         if segment_index is not None:
             self._drop(segment_index)
 
-    def remove(self, seq: int, generation: int) -> RecordPlace | None:
-        """Remove and return the place of one record, if it is indexed."""
+    def remove(self, seq: int, generation: int) -> RecordPosition | None:
+        """Remove and return the position of one record, if it is indexed."""
         segment_index = self._segment_indexes.get(generation)
-        place = self._places(segment_index).remove(seq) if segment_index is not None else None
+        position = self._positions(segment_index).remove(seq) if segment_index is not None else None
         segment_index = self._segment_indexes.get(generation)
-        if place is not None and segment_index is not None:
+        if position is not None and segment_index is not None:
             self._resident_records -= 1
-            self._count(segment_index, -1, -place.length)
+            self._count(segment_index, -1, -position.length)
             self._drop_if_empty(segment_index)
-        return place
+        return position
 
     def pop_through(self, seq: int) -> None:
         """Remove all records up to and including `seq`."""
@@ -118,26 +118,28 @@ class PinnedIndex:
                 self._drop(segment_index)
 
     def _pop_within(self, segment_index: SegmentIndex, seq: int) -> None:
-        popped = self._places(segment_index).pop_through(seq)
+        popped = self._positions(segment_index).pop_through(seq)
         segment_index = self._segment_indexes.get(segment_index.segment.generation, segment_index)
         self._resident_records -= len(popped)
-        self._count(segment_index, -len(popped), -sum(place.length for place in popped))
-        if segment_index.records and segment_index.places is not None:
-            self._begin_at(segment_index, segment_index.places.after(seq, 1)[0].seq)
+        self._count(segment_index, -len(popped), -sum(position.length for position in popped))
+        if segment_index.records and segment_index.positions is not None:
+            self._begin_at(segment_index, segment_index.positions.after(seq, 1)[0].seq)
         self._drop_if_empty(segment_index)
 
     # -- queries ----------------------------------------------------------------------------------------
 
-    def after(self, seq: int, records_max: int) -> list[RecordPlace]:
-        """Return the first `records_max` places with a higher number."""
-        found: list[RecordPlace] = []
+    def after(self, seq: int, records_max: int) -> list[RecordPosition]:
+        """Return the first `records_max` positions with a higher number."""
+        found: list[RecordPosition] = []
         for segment_index in self._above(seq):
             if len(found) == records_max and found[-1].seq < segment_index.low(seq):
                 break
-            places = self._places(segment_index).after(seq, records_max)
+            positions = self._positions(segment_index).after(seq, records_max)
             segment_index = self._segment_indexes.get(segment_index.segment.generation, segment_index)
-            segment_index.next_above = (seq, places[0].seq) if places else (seq, segment_index.last_seq + 1)
-            found = sorted(found + places)[:records_max] if found else places
+            segment_index.next_above = (
+                (seq, positions[0].seq) if positions else (seq, segment_index.last_seq + 1)
+            )
+            found = sorted(found + positions)[:records_max] if found else positions
         return found
 
     def between(self, first: int, last: int) -> list[int]:
@@ -145,45 +147,45 @@ class PinnedIndex:
         return sorted(
             seq
             for segment_index in self._meeting(first, last)
-            for seq in self._places(segment_index).between(first, last)
+            for seq in self._positions(segment_index).between(first, last)
         )
 
-    def find(self, seq: int) -> RecordPlace | None:
-        """Return the place of the record with this number."""
+    def find(self, seq: int) -> RecordPosition | None:
+        """Return the position of the record with this number."""
         for segment_index in self._meeting(seq, seq):
-            for place in self._places(segment_index).after(seq - 1, 1):
-                if place.seq == seq:
-                    return place
+            for position in self._positions(segment_index).after(seq - 1, 1):
+                if position.seq == seq:
+                    return position
         return None
 
-    def of_segment(self, generation: int) -> list[RecordPlace]:
-        """Return all places in one segment."""
+    def of_segment(self, generation: int) -> list[RecordPosition]:
+        """Return all positions in one segment."""
         segment_index = self._segment_indexes.get(generation)
-        return self._places(segment_index).all() if segment_index is not None else []
+        return self._positions(segment_index).all() if segment_index is not None else []
 
     def in_memory(self, seq: int) -> int:
-        """Return the generation of the segment whose places in memory include `seq`; 0 if there is none."""
+        """Return the generation of the segment whose positions in memory include `seq`; 0 if there is none."""
         for generation in self._resident:
             segment_index = self._segment_indexes[generation]
             if (
                 segment_index.first_seq <= seq <= segment_index.last_seq
-                and segment_index.places is not None
-                and seq in segment_index.places
+                and segment_index.positions is not None
+                and seq in segment_index.positions
             ):
                 return generation
         return 0
 
     # -- memory -----------------------------------------------------------------------------------------
 
-    def _places(self, segment_index: SegmentIndex) -> PlaceIndex:
-        if segment_index.places is None:
+    def _positions(self, segment_index: SegmentIndex) -> PositionIndex:
+        if segment_index.positions is None:
             self.load(segment_index.segment)
             segment_index = self._segment_indexes.get(
                 segment_index.segment.generation, SegmentIndex(segment_index.segment)
             )
         self._use(segment_index)
-        assert segment_index.places is not None
-        return segment_index.places
+        assert segment_index.positions is not None
+        return segment_index.positions
 
     def _use(self, segment_index: SegmentIndex) -> None:
         generation = segment_index.segment.generation
@@ -193,7 +195,7 @@ class PinnedIndex:
             self.make_room()
 
     def make_room(self) -> None:
-        """Drop the least recently used places from memory until at most RESIDENT_RECORDS_MAX are left."""
+        """Drop the least recently used positions from memory until at most RESIDENT_RECORDS_MAX are left."""
         if self._resident_records <= RESIDENT_RECORDS_MAX:
             return
         for generation in list(self._resident)[:-1]:
@@ -201,7 +203,7 @@ class PinnedIndex:
             if not self.is_kept(segment_index.segment):
                 del self._resident[generation]
                 self._resident_records -= segment_index.records
-                segment_index.places = None
+                segment_index.positions = None
                 if self._resident_records <= RESIDENT_RECORDS_MAX:
                     return
 
@@ -255,7 +257,7 @@ class PinnedIndex:
             self._drop(segment_index)
 
     def _drop(self, segment_index: SegmentIndex) -> None:
-        if segment_index.places is not None:
+        if segment_index.positions is not None:
             self._resident_records -= segment_index.records
         self._resident.pop(segment_index.segment.generation, None)
         self._count(segment_index, -segment_index.records, -segment_index.bytes)

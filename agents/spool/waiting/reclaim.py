@@ -17,7 +17,7 @@ from agents.spool.disk.log import SegmentLog
 from agents.spool.disk.segment import SpoolSegment, groups, read_salvaging
 from agents.spool.disk.totals import Totals
 from agents.spool.types import Priority, SpoolLimits
-from agents.spool.waiting.index import RecordPlace
+from agents.spool.waiting.index import RecordPosition
 from agents.spool.waiting.ledger import GapLedger
 from agents.spool.waiting.pinned import PinnedIndex
 from agents.spool.waiting.routine import routine_positions
@@ -43,16 +43,16 @@ class ReclaimPlan:
     """The records of a segment that are kept or reported as lost before its file is reused."""
 
     # to carry, sorted by sequence number
-    places: list[tuple[Priority, RecordPlace]] = field(default_factory=list)
-    payloads: list[bytes] = field(default_factory=list)  # of `places`
-    unreadable: list[tuple[Priority, RecordPlace]] = field(default_factory=list)
+    positions: list[tuple[Priority, RecordPosition]] = field(default_factory=list)
+    payloads: list[bytes] = field(default_factory=list)  # of `positions`
+    unreadable: list[tuple[Priority, RecordPosition]] = field(default_factory=list)
     dropped: RangeSet = field(default_factory=RangeSet)
     missing: RangeSet = field(default_factory=RangeSet)  # numbers above the cursor in no readable group
 
     @property
     def runs(self) -> bytes:
         """Numbers and priorities of the carried records, encoded for a group's aux."""
-        return pack_runs((place.seq, priority) for priority, place in self.places)
+        return pack_runs((position.seq, priority) for priority, position in self.positions)
 
     @property
     def payload_offset(self) -> int:
@@ -61,7 +61,7 @@ class ReclaimPlan:
 
     def encode(self, prefix: bytes, generation: int, cursors: bytes) -> bytes:
         """Encode the records carried from segment `generation` as a CARRIED group and its MANIFEST."""
-        if not self.places:
+        if not self.positions:
             return b""
         heading, runs = GroupHeading(prefix, generation, cursors), self.runs
         return encode(GroupKind.CARRIED, heading, self._records, runs) + encode(
@@ -70,7 +70,7 @@ class ReclaimPlan:
 
     @property
     def _records(self) -> Records:
-        return measure(bytes(priority for priority, _ in self.places), self.payloads)
+        return measure(bytes(priority for priority, _ in self.positions), self.payloads)
 
 
 def plan_reclaim(
@@ -83,13 +83,15 @@ def plan_reclaim(
     """Read the unacknowledged records of `victim`. Raises: DiskError UNAVAILABLE."""
     plan, cursor = ReclaimPlan(), cursors[Priority.ROUTINE]
     victim.remembered.clear()  # read from the disk, which may have lost records since
-    found = [(p, place) for p, index in indexes.items() for place in index.of_segment(victim.generation)]
-    for priority, place in sorted(found, key=lambda item: item[1].seq):
-        payload = read_place(log, place)
+    found = [
+        (p, position) for p, index in indexes.items() for position in index.of_segment(victim.generation)
+    ]
+    for priority, position in sorted(found, key=lambda item: item[1].seq):
+        payload = read_record(log, position)
         if payload is None:
-            plan.unreadable.append((priority, place))
+            plan.unreadable.append((priority, position))
         else:
-            plan.places.append((priority, place))
+            plan.positions.append((priority, position))
             plan.payloads.append(payload)
     plan.missing.add(max(victim.base, cursor + 1), log.upper_bound(victim) - 1)
     for group in groups(log.disk, victim, 0, victim.end):
@@ -100,8 +102,8 @@ def plan_reclaim(
     return plan
 
 
-def read_place(log: SegmentLog, place: RecordPlace) -> bytes | None:
+def read_record(log: SegmentLog, position: RecordPosition) -> bytes | None:
     """Return the payload of a record, or None if it is unreadable. Raises: DiskError UNAVAILABLE."""
-    name = log.of_generation(place.generation).name
-    payload = read_salvaging(log.disk, name, place.offset, place.length)
-    return payload if crc32c(payload) == place.crc else None
+    name = log.of_generation(position.generation).name
+    payload = read_salvaging(log.disk, name, position.offset, position.length)
+    return payload if crc32c(payload) == position.crc else None

@@ -10,21 +10,21 @@ from agents.spool.disk.segment import SpoolSegment
 from agents.spool.disk.summary import Carried
 from agents.spool.disk.totals import Totals
 from agents.spool.waiting import pinned
-from agents.spool.waiting.index import RecordPlace
+from agents.spool.waiting.index import RecordPosition
 from agents.spool.waiting.pinned import PinnedIndex
 
 RESIDENT_MAX = 12
 
 
 class Indexed:
-    """An index, and the dictionary that it must agree with: places by number, of those that wait."""
+    """An index, and the dictionary that it must agree with: positions by number, of those that wait."""
 
     def __init__(self) -> None:
         self.index = PinnedIndex()
         self.index.load, self.index.is_kept = self.load, lambda segment: segment is self.segments[-1]
         self.totals = Totals()
         self.segments: list[SpoolSegment] = []
-        self.waiting: dict[int, RecordPlace] = {}
+        self.waiting: dict[int, RecordPosition] = {}
         self.loads = 0
         self.next = 1
 
@@ -33,11 +33,11 @@ class Indexed:
         self.segments.append(segment)
         return segment
 
-    def place(self, segment: SpoolSegment, seq: int) -> RecordPlace:
-        return RecordPlace(seq, segment.generation, 100 * seq, seq % 7, seq)
+    def position(self, segment: SpoolSegment, seq: int) -> RecordPosition:
+        return RecordPosition(seq, segment.generation, 100 * seq, seq % 7, seq)
 
     def add(self, segment: SpoolSegment, seq: int) -> None:
-        self.waiting[seq] = self.place(segment, seq)
+        self.waiting[seq] = self.position(segment, seq)
         self.index.add(segment, self.waiting[seq])
 
     def append(self, segment: SpoolSegment, skip: int = 0) -> None:
@@ -45,16 +45,16 @@ class Indexed:
         self.add(segment, self.next)
         self.next += 1
 
-    def of(self, segment: SpoolSegment) -> list[RecordPlace]:
-        found = [place for place in self.waiting.values() if place.generation == segment.generation]
-        return sorted(found, key=lambda place: place.seq)
+    def of(self, segment: SpoolSegment) -> list[RecordPosition]:
+        found = [position for position in self.waiting.values() if position.generation == segment.generation]
+        return sorted(found, key=lambda position: position.seq)
 
     def load(self, segment: SpoolSegment) -> None:
         """Read a segment again, as from the disk."""
         self.loads += 1
         self.index.forget(segment)
-        for place in self.of(segment):
-            self.index.add(segment, place)
+        for position in self.of(segment):
+            self.index.add(segment, position)
 
     def unread(self, segment: SpoolSegment, own: list[int], carried: list[int] = []) -> None:  # noqa: B006
         """Add a segment as its summary describes it."""
@@ -62,16 +62,16 @@ class Indexed:
         for seqs in (own, carried):
             count = Carried()
             for seq in seqs:
-                self.waiting[seq] = self.place(segment, seq)
+                self.waiting[seq] = self.position(segment, seq)
                 count.add(seq, self.waiting[seq].length)
             counts.append(count)
         self.index.add_unread(segment, *counts)
         self.next = max([self.next, *(seq + 1 for seq in own)])
 
     def check(self) -> None:
-        places = sorted(self.waiting.values(), key=lambda place: place.seq)
-        assert len(self.index) == len(places) == sum(s.pinned_records for s in self.segments)
-        assert self.index.bytes == sum(place.length for place in places) == self.totals.pinned_bytes
+        positions = sorted(self.waiting.values(), key=lambda position: position.seq)
+        assert len(self.index) == len(positions) == sum(s.pinned_records for s in self.segments)
+        assert self.index.bytes == sum(position.length for position in positions) == self.totals.pinned_bytes
         for segment in self.segments:
             its = self.of(segment)
             assert (segment.pinned_records, segment.pinned_bytes) == (len(its), sum(p.length for p in its))
@@ -103,12 +103,12 @@ def test_the_index_agrees_with_a_dictionary_after_any_operations(seed: int) -> N
                 oldest = next(s for s in world.segments if world.of(s) or s is segment)
                 moved = world.of(oldest) if oldest is not segment else []
                 world.index.forget(oldest)
-                for place in moved:
-                    world.add(segment, place.seq)
+                for position in moved:
+                    world.add(segment, position.seq)
         elif chance < 0.7:
             seq = random.choice(waiting)
-            place = world.waiting[seq]
-            assert world.index.remove(seq, place.generation) == place
+            position = world.waiting[seq]
+            assert world.index.remove(seq, position.generation) == position
             del world.waiting[seq]
         elif chance < 0.8:
             through = random.choice(waiting[: len(waiting) // 3 + 1])
@@ -136,9 +136,9 @@ def test_a_segment_known_by_its_summary_is_read_when_its_records_are_requested()
     world.segment()
     world.check()
     assert world.loads == world.in_memory() == 0
-    assert [place.seq for place in world.index.after(0, 3)] == [1, 2, 3]
+    assert [position.seq for position in world.index.after(0, 3)] == [1, 2, 3]
     assert world.loads == 2
-    assert [place.seq for place in world.index.after(3, 9)] == [5, 9, 20, 21]
+    assert [position.seq for position in world.index.after(3, 9)] == [5, 9, 20, 21]
     assert world.loads == 2 and world.in_memory() == 7
     world.check()
 
@@ -158,9 +158,11 @@ def test_records_of_a_summary_are_found_at_both_ends_and_acknowledged(
             found = world.index.find(seq)
             assert found is not None and found.seq == seq
         world.index.pop_through(through)
-        world.waiting = {seq: place for seq, place in world.waiting.items() if seq > through}
+        world.waiting = {seq: position for seq, position in world.waiting.items() if seq > through}
         world.check()
-        assert [place.seq for place in world.index.after(0, 9)] == [seq for seq in seqs if seq > through]
+        assert [position.seq for position in world.index.after(0, 9)] == [
+            seq for seq in seqs if seq > through
+        ]
 
 
 def test_a_segment_of_which_all_is_acknowledged_is_not_read() -> None:
@@ -195,7 +197,7 @@ def test_forgotten_and_acknowledged_places_make_room() -> None:
         for _ in range(6):
             world.append(segment)
     world.index.forget(first)
-    world.waiting = {seq: place for seq, place in world.waiting.items() if place.generation == 2}
+    world.waiting = {seq: position for seq, position in world.waiting.items() if position.generation == 2}
     third = world.segment()
     for _ in range(6):
         world.append(third)

@@ -39,7 +39,7 @@ from agents.spool.types import (
     SpoolGap,
     segment_bytes_for,
 )
-from agents.spool.waiting.index import PlaceIndex, RecordPlace
+from agents.spool.waiting.index import PositionIndex, RecordPosition
 from agents.spool.waiting.ledger import GapLedger
 from hal.emul.disk import EmulDisk
 from tests.support.agents.spool_model import encode_gap
@@ -47,30 +47,30 @@ from tests.support.agents.spool_model import encode_gap
 # -- the index of one segment
 
 
-def place(seq: int, length: int = 10) -> RecordPlace:
-    return RecordPlace(seq, 0xFFFF_FFFF - seq, 0xFFFF_0000 + seq, length, 0xF000_0000 + seq)
+def position(seq: int, length: int = 10) -> RecordPosition:
+    return RecordPosition(seq, 0xFFFF_FFFF - seq, 0xFFFF_0000 + seq, length, 0xF000_0000 + seq)
 
 
-def index_of(*seqs: int) -> PlaceIndex:
-    index = PlaceIndex()
+def index_of(*seqs: int) -> PositionIndex:
+    index = PositionIndex()
     for seq in seqs:
-        assert index.put(place(seq)) is None
+        assert index.put(position(seq)) is None
     return index
 
 
-def seqs_of(places: list[RecordPlace]) -> list[int]:
-    return [place.seq for place in places]
+def seqs_of(positions: list[RecordPosition]) -> list[int]:
+    return [position.seq for position in positions]
 
 
 def test_an_index_is_sorted_whatever_the_order_of_its_records() -> None:
     index = index_of(5, 9, 7, 1)
-    assert index.all() == [place(1), place(5), place(7), place(9)]
+    assert index.all() == [position(1), position(5), position(7), position(9)]
     assert (len(index), index.bytes, index.last_seq) == (4, 40, 9)
     assert [seq in index for seq in (0, 1, 2, 5, 9, 10)] == [False, True, False, True, True, False]
 
 
 def test_an_empty_index_has_nothing() -> None:
-    index = PlaceIndex()
+    index = PositionIndex()
     assert (len(index), index.bytes, index.last_seq, index.all()) == (0, 0, 0, [])
     assert index.after(0, 10) == [] and index.between(0, 10) == [] and index.pop_through(10) == []
     assert index.remove(1) is None and 1 not in index
@@ -79,8 +79,8 @@ def test_an_empty_index_has_nothing() -> None:
 def test_a_record_that_has_moved_replaces_its_old_place() -> None:
     index = index_of(5, 7, 9)
     for seq in (5, 7, 9):
-        moved = place(seq)._replace(generation=1, offset=2)
-        assert index.put(moved) == place(seq)
+        moved = position(seq)._replace(generation=1, offset=2)
+        assert index.put(moved) == position(seq)
         assert index.after(seq - 1, 1) == [moved]
     assert (len(index), index.bytes) == (3, 30)
 
@@ -102,7 +102,7 @@ def test_acknowledged_places_are_not_found_any_more() -> None:
     assert (len(index), index.bytes, index.last_seq) == (1, 10, 9)
     assert 7 not in index and index.remove(5) is None
     assert seqs_of(index.after(0, 9)) == [9] and index.between(0, 99) == [9] and seqs_of(index.all()) == [9]
-    assert index.put(place(8)) is None
+    assert index.put(position(8)) is None
     assert seqs_of(index.all()) == [8, 9]
     assert seqs_of(index.pop_through(9)) == [8, 9]
     assert index.last_seq == 0
@@ -111,7 +111,7 @@ def test_acknowledged_places_are_not_found_any_more() -> None:
 def test_a_removed_place_leaves_the_others() -> None:
     index = index_of(5, 7, 9)
     assert index.remove(6) is None and index.remove(10) is None
-    assert index.remove(7) == place(7)
+    assert index.remove(7) == position(7)
     assert (seqs_of(index.all()), index.bytes) == ([5, 9], 20)
 
 

@@ -171,7 +171,7 @@ class RottingSpoolMachine(SpoolMachine):
 
 @pytest.fixture(autouse=True)
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Limit the memory, so that places of alerts and audit records are dropped and read again."""
+    """Limit the memory, so that positions of alerts and audit records are dropped and read again."""
     monkeypatch.setattr(pinned, "RESIDENT_RECORDS_MAX", 12)
     yield
 

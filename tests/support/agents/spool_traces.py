@@ -66,7 +66,7 @@ WALKS: Final = {
     "small": Walk("Three segments, few ranges in a gap record, damaged sectors.", 8, SMALL, damage=0.1),
     "small-alerts": Walk("Three segments of alerts and audit records.", 9, SMALL, alerts=0.9, delivery=0.3),
     "much-damage": Walk("Many damaged sectors between crashes.", 10, trouble=0.3, damage=0.4, delivery=0.2),
-    "in-memory": Walk("All places of alerts fit in memory.", 11, alerts=0.6, damage=0.05, resident=10_000),
+    "in-memory": Walk("All positions of alerts fit in memory.", 11, alerts=0.6, damage=0.05, resident=10_000),
 }
 
 
