@@ -81,7 +81,7 @@ port = 1194
 name = "rap"                        # optional: the issuer of offers, as audit files name it
 staff = "10.99.0.2/29"              # optional: the staff's address in each tunnel; the box has the network's first
 box_keys = "box-keys"               # optional: folder with the public keys (RAP-0001.pem) of boxes that sign grants
-                                    # with another key than that of their certificate
+                                    # with a key other than their certificate's
 recording_days = 90                 # optional: the days after which recordings are deleted; default: they are kept
 
 [releases]                          # optional: releases, which rollouts install on boxes

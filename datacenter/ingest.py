@@ -4,7 +4,7 @@ The body is one block of the connection's compressed stream. Meaning of the stat
 
     200  the whole batch is committed; the body is a BatchReply
     400  the body is not a block of a stream; the connection is closed, and a new one starts a new stream
-    403  the certificate's name is not that of an authorized box; the connection is closed
+    403  the certificate's name is not the name of an authorized box; the connection is closed
     409  the body continues a stream whose beginning this connection has not received, because an intermediary
          distributes requests over connections: send self-contained batches
     422  the content of the block is not a complete and valid Batch; the connection is closed. If only records are

@@ -16,7 +16,7 @@ class FipsCheck(StrEnum):
     PROVIDER = "provider"
     """OpenSSL has loaded its FIPS provider, which passes its own self-test."""
     DEFAULT = "default"
-    """Programs that ask OpenSSL for an algorithm get that of the FIPS provider."""
+    """Programs that request an algorithm from OpenSSL get the implementation of the FIPS provider."""
     REFUSALS = "refusals"
     """OpenSSL refuses algorithms that are not approved."""
     PYTHON = "python"

@@ -1,4 +1,4 @@
-"""Machine: the slot of the operating system that it has started from, its restart, and that of the box's programs."""
+"""Machine: the slot that it has started from, and restarts of the machine and of its programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class MachineErrorKind(StrEnum):
     """Error kinds that a caller can act on."""
 
     NO_SLOTS = "no-slots"  # it was not started from a slot: it cannot be updated by slots
-    RESTART = "restart"  # the restart, or that of the programs, could not be requested: try again later
+    RESTART = "restart"  # the restart (of machine or programs) could not be requested: try again later
 
 
 class MachineError(Exception):

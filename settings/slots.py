@@ -62,7 +62,7 @@ class SlotState:
 
 
 UNKNOWN: Final = SlotState(0, "a")
-"""The state if no copy is whole: that of a box that was never updated."""
+"""The state if no copy is valid, as on a box that was never updated."""
 
 
 @dataclass(frozen=True)

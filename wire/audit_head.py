@@ -83,7 +83,7 @@ def countersign(box: str, head: KnownHead, at_ms: int, key: ec.EllipticCurvePriv
 
 
 def is_countersigned(head: CountersignedHead, box: str, keys: Iterable[ec.EllipticCurvePublicKey]) -> bool:
-    """Return whether a head is that of this box, and one of the keys has signed it."""
+    """Return whether a head belongs to this box and is signed by one of the keys."""
     return head.box == box and any(_verifies(head, key) for key in keys)
 
 

@@ -78,7 +78,7 @@ class UploadRange(NamedTuple):
 
 
 def parse_range(target: str, bytes_max: int = FILE_BYTES_MAX) -> RangeRequest | None:
-    """Return the range that a GET request asks for; None if the path is not that of a range of `bytes_max` bytes."""
+    """Return the requested range of a GET path; None for another path, or an offset above `bytes_max`."""
     found = _GET.fullmatch(target)
     if found is None or not 1 <= int(found[3]) <= RANGE_BYTES_MAX or int(found[2]) > bytes_max:
         return None
@@ -86,7 +86,7 @@ def parse_range(target: str, bytes_max: int = FILE_BYTES_MAX) -> RangeRequest | 
 
 
 def parse_upload(target: str) -> UploadRange | None:
-    """Return the place of the range in a PUT request; None if the path is not that of an upload."""
+    """Return the place of the range in a PUT request; None if the path does not name an upload."""
     found = _PUT.fullmatch(target)
     if found is None or not 1 <= int(found[3]) <= FILE_BYTES_MAX or int(found[4]) > int(found[3]):
         return None

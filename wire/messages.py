@@ -261,7 +261,7 @@ class Receipt(Message, frozen=True):
 
 
 class Record(Message, frozen=True):
-    """One entry of a batch; `step` is its sequence number minus that of the record before it."""
+    """One entry of a batch; `step` is the difference of its sequence number to the previous record's."""
 
     step: Number
     entry: Entry

@@ -245,8 +245,8 @@ class SessionSettings(Table, frozen=True):
     """Public keys of the data center (PEM, P-256): one of them must have signed an offer."""
     ways: PresenceWays
     key: Path | None = None
-    """The private key (PEM, P-256) that countersigns what a person permits, if it is not that of the identity. The
-    data center must know its public key; that of the identity it knows from the box's certificate."""
+    """The private key (PEM, P-256) that countersigns what a person permits, if it differs from the identity's key.
+    The data center must know its public key; it takes the identity's public key from the box's certificate."""
     page: Path = Path("/run/rap-page/socket")
     """The UNIX socket of the page at the instruments, in a folder whose group is that of httpd."""
     device: Interface = "rap-tun0"

@@ -94,7 +94,7 @@ def sending(reporting: Reporting) -> Sending:
 
 
 def _services(site: SiteOnBox, port: int) -> list[str]:
-    """Return the TCP services of a port: the collector or that of the instrument's own standard; the local page."""
+    """Return the TCP services of a port: the collector or the instrument's own standard, and the local page."""
     ports: set[int | None] = {
         listening_port(load_profile(one.model), one.adapted) if one.adapted else COLLECTOR_PORT
         for one in site.instrument

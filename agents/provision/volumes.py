@@ -27,7 +27,7 @@ class VolumesError(Exception):
 
 
 class VolumeMachine(Protocol):
-    """The operations on partitions. The name of a volume is that of its partition in the GPT."""
+    """The operations on partitions. A volume has the name of its partition in the GPT."""
 
     def volumes(self) -> Sequence[str]:
         """Return the partitions that are to be encrypted."""

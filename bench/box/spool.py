@@ -1,8 +1,8 @@
 """The cost of storing a record, compared with the minimum: `python -m bench.box.spool [--json]`.
 
 * Throughput of the spool compared with pwrite and fdatasync of the same records on a bare zero-filled file. Both
-  write to the same directory, alternately within one run, and medians are compared, because flush times drift.
-  The relevant figure for the box is that of two threads, as in `agents.box.buffer`: one prepares the next group (the
+  write to the same directory, alternately within one run, and medians are compared, because flush times drift. The
+  relevant figure for the box is the one for two threads, as in `agents.box.buffer`: one prepares the next group (the
   spool's `prepare_group`; for the bare file, joining the records) while the other writes and flushes.
 * Bytes written to the device per byte of payload, in a steady state with acknowledgements and recycling.
 * SQLite (WAL, synchronous=FULL) and the PyPI package persist-queue for comparison.

@@ -1,9 +1,9 @@
-"""From the commit of a report to that of its alert: `python -m bench.datacenter.alerting [--json]`.
+"""Time from the commit of a report to the commit of its alert: `python -m bench.datacenter.alerting [--json]`.
 
 The boxes of 10,000 instruments that report each minute send as usual, a batch of eight instruments a minute, to the
 data center's queue, store and evaluation on a PostgreSQL server that flushes its commits. A report of each batch
-raises an alert of one of thirty triggers. The time is from the end of the transaction with the batch to that of the
-transaction with the alert, by the clock.
+raises an alert of one of thirty triggers. The time is from the end of the transaction with the batch to the end of
+the transaction with the alert, by the clock.
 """
 
 from __future__ import annotations

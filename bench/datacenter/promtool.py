@@ -66,7 +66,7 @@ def make_triggers() -> list[Trigger]:
 def write_rules(folder: Path, readings: npt.NDArray[np.int64]) -> Path:
     """Write the rules and their test for promtool, in JSON, which is YAML; return the file of the test.
 
-    The alert that the test expects is that of the raised reading.
+    The test expects the alert of the raised reading.
     """
     rules = [
         {

@@ -77,7 +77,7 @@ def datagrams(turns: int, addresses: int) -> list[tuple[Arrivals, Arrivals]]:
 
 
 class Hosts:
-    """The three namespaces; this process is in that of the box."""
+    """The three namespaces; this process is in the box's namespace."""
 
     def __init__(self, addresses: int) -> None:
         self._staff, self._instrument = three_namespaces()

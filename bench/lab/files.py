@@ -2,7 +2,7 @@
 
 The same lab runs without a file, with a file of 1 MB to an instrument, and with one of 200 kB from it. Measured are
 the share of the line's rate that the file reaches, and the latency of the reports that are made meanwhile, against
-that of the same reports in the run without a file.
+the latency of the same reports in the run without a file.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ def box_chain_problems(
 
 
 def _of_box(box: str, *columns: Any) -> Select[Any]:
-    """Select from the rows of a box, or of all boxes; the first of the columns is that of the box."""
+    """Select from the rows of a box, or of all boxes; the first column is the box."""
     found = select(*columns)
     return found.where(columns[0] == box) if box else found
 

@@ -1,6 +1,6 @@
 """The part of the installed base that a member of the staff may see: the instruments that the policies permit.
 
-The global sum, or that of a region or country, is used if all of its instruments of the model are permitted. Other
+The global, regional or national sum is used if all of its instruments of the model are permitted. Other
 permitted instruments are added one by one.
 """
 

@@ -46,7 +46,7 @@ class DesktopObserver(Protocol):
 
 
 class ShownDesktop(Protocol):
-    """A desktop for viewers: that of a session, or a recording of one."""
+    """A desktop for viewers: of a live session, or of a recording."""
 
     @property
     def picture(self) -> Picture:

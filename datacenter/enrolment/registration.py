@@ -40,7 +40,7 @@ from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
 Cause: TypeAlias = Literal["first", "renewal", "approved"]
 """Why a certificate was issued: to a box that had none of this CA's service, to renew one, or after an approval."""
 Reason: TypeAlias = Literal["expired", "unknown", "other-key", "other-box", "flashed"]
-"""Why a request needs an approval. "other-key": the box was registered with another key than that of its certificate.
+"""Why a request needs an approval. "other-key": the box was registered with a key other than its certificate's.
 "other-box": the instrument is known behind another box. "flashed" is no request, but the entry of a box that staff
 have registered, with the key of its flash record."""
 

@@ -1,9 +1,9 @@
 """The latest report of each instrument, and whether it is silent, from the records of its box in their order.
 
-The time of a record is that of its reporter's clock if this time is plausible: not before earlier records of the box,
-and not after the record was stored. Otherwise, it is the time of storage, the latest possible one. An instrument is
-silent for as long as its box has recorded something else since its last report. Therefore a silence follows only from
-records, however late they arrive, and the silence of a box does not count as a silence of its instruments. Time
+The time of a record is the time of its reporter's clock if this time is plausible: not before earlier records of the
+box, and not after the record was stored. Otherwise, it is the time of storage, the latest possible one. An instrument
+is silent for as long as its box has recorded something else since its last report. Therefore a silence follows only
+from records, however late they arrive, and the silence of a box does not count as a silence of its instruments. Time
 before a restart of the box program, a change of its clock or a loss of records does not count, because reports may be
 missing.
 """

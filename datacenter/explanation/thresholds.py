@@ -1,7 +1,7 @@
 """The thresholds of triggers in the unit of a reading, to draw them in the chart of the reading.
 
-Only comparisons of one reading, or of its mean or extreme, have one. A threshold that follows from other values, as
-from the mean of four weeks, is that of the latest report.
+Only comparisons of one reading, or of its mean or extreme, have one. A threshold that is computed from other values,
+such as the mean of four weeks, is the threshold for the latest report.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ReadingThreshold(NamedTuple):
     threshold: float
     """In the unit of the reading."""
     moves: bool
-    """Whether it follows from other values, and is that of the latest report."""
+    """Whether it is computed from other values; then it is the threshold for the latest report."""
 
 
 def reading_thresholds(

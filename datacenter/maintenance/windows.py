@@ -17,7 +17,7 @@ _M: Final = maintenance.c
 
 
 class Window(NamedTuple):
-    """A window from `from_ms` until before `until_ms`. `site` is that of the box; what is not concerned is empty."""
+    """A window from `from_ms` until before `until_ms`. `site` is the box's site; unused fields are empty."""
 
     id: str
     kind: Kind

@@ -31,7 +31,7 @@ class Probe(Generic[T]):
         return call.result() if call is not None and call.done() and call.exception() is None else None
 
     async def result(self) -> T:
-        """Return the latest result, or that of a new call.
+        """Return the latest result, or the result of a new call.
 
         Raises: NoAnswerError; the exceptions of `function`.
         """

@@ -1,7 +1,7 @@
 """The file of scores next to the triggers, `scores.toml`: no trigger goes live without its score.
 
-`rap trigger test --write` writes it. A score is that of a fingerprint: it is void once anything changes that the
-trigger decides or names. The file contains no dates: the same test writes the same file.
+`rap trigger test --write` writes it. A score belongs to a fingerprint: it becomes invalid when anything changes that
+the trigger decides or names. The file contains no dates: the same test writes the same file.
 
 [demanded]                          # optional: what `rap trigger test` demands of the set
 recall = 0.9

@@ -40,7 +40,7 @@ class BoxKeys:
     ) -> None:
         """Read the keys that are known; new ones are stored on `executor`.
 
-        `given` are keys of boxes that sign with another key than that of their certificate. Raises: StoreError.
+        `given` are keys of boxes that sign with a key other than their certificate's. Raises: StoreError.
         """
         self._given = {box: key_set(key) for box, key in (given or {}).items()}
         self._store, self._executor, self._now_ms = store, executor, now_ms

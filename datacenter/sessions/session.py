@@ -45,7 +45,7 @@ class DeskSession(SessionExecutor):
     def __init__(
         self, offer: Offer, surroundings: Surroundings, others_with_tunnel: Callable[[DeskSession], int]
     ) -> None:
-        """`offer` is without a key: that of the tunnel's end is made here.
+        """`offer` has no key: the key of the tunnel's end is generated here.
 
         `others_with_tunnel` counts the other sessions of this box that have a tunnel. Raises: GrantError for a
         value that an offer must not have.

@@ -91,7 +91,7 @@ class Surroundings:
     key: EllipticCurvePrivateKey
     """Signs offers."""
     datacenter_keys: Keys
-    """The public keys with which grants are verified: that of `key`, and those before it."""
+    """The public keys with which grants are verified: the key of `key`, and earlier keys."""
     box_keys: Callable[[str], Keys]
     """The keys of a box, by its serial number; none if they are not known."""
     wall_ns: Callable[[], int]

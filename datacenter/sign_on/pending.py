@@ -33,7 +33,7 @@ class Pending:
 
     @classmethod
     def of_cookie(cls, cookie: str, state: str, now_ms: int) -> Pending | None:
-        """The sign-on of a browser; None if the state is that of another one, or it is too old."""
+        """The sign-on of a browser; None if the state belongs to another browser, or the sign-on is too old."""
         try:
             secret, begun_ms, target = cookie.split(".")
             pending = cls(secret, urlsafe_b64decode(target.encode()).decode(), int(begun_ms))

@@ -41,7 +41,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class ProviderError(Exception):
-    """The provider does not answer, or not as it must; `status` is that of its answer, 0 without one."""
+    """The provider does not answer, or not as specified; `status` is the HTTP status, or 0."""
 
     def __init__(self, text: str, status: int = 0) -> None:
         super().__init__(text)

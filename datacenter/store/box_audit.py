@@ -1,6 +1,6 @@
 """Stores the audit records of boxes, and verifies the hash chain of each box as records arrive.
 
-A chain is that of one epoch of a box's spool. Its head is the last record up to which the chain is verified. Records
+A chain covers one epoch of a box's spool. Its head is the last record up to which the chain is verified. Records
 can arrive in another order than they were made, because a box uses two connections; those behind a hole wait. After
 HOLE_MS the hole counts as a problem, and the head moves behind it.
 

@@ -93,7 +93,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _run_revisions(connection: Connection) -> None:
-    """Run the revisions after that of the database. Alembic is imported here because importing it is slow."""
+    """Run the revisions after the database's revision. Alembic is imported here because importing it is slow."""
     from alembic import command
     from alembic.config import Config
 

@@ -3,9 +3,9 @@
 Nine of ten reports are statuses. A batch has some of each instrument, which become one row: writing and reading it
 costs as much as a row of a single report. Other records have rows of their own, because they are searched by kind.
 
-The body of a row with `record_count` 1 is the record's body in MessagePack. That of a block is a MessagePack array of
-the sequence numbers of the statuses, and of their bodies. The columns of a block's row have the sequence and the
-number of its last status, and the earliest and the latest time.
+The body of a row with `record_count` 1 is the record's body in MessagePack. The body of a block is a MessagePack
+array of the sequence numbers of the statuses, and of their bodies. The columns of a block's row have the sequence and
+the number of its last status, and the earliest and the latest time.
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ coverage = Table(
     "coverage",
     metadata,
     Column("box", Text, primary_key=True),
-    Column("stream", Text, primary_key=True),  # the box's own if empty, else that of an instrument
+    Column("stream", Text, primary_key=True),  # of the box itself if empty, else of an instrument
     Column("life", BigInteger, primary_key=True),  # epoch or run
     Column("stored", LargeBinary, nullable=False),
     Column("lost", LargeBinary),  # what the box reported as gaps of its own stream

@@ -1,6 +1,6 @@
 """A store whose reports are distributed over several PostgreSQL servers, the shards.
 
-The reports of a box (`records`, `chunks`, `coverage`) are in one database: that of its shard. Everything else is in
+The reports of a box (`records`, `chunks`, `coverage`) are in the database of its shard. Everything else is in
 the main database, whose table `boxes` has the shard of each box. A new box gets the shard with the highest weight,
 a hash of both names (rendezvous hashing), and keeps it: with a further shard no report moves, and only new boxes go
 there. Boxes without a shard, those from before there were any, have their reports in the main database.

@@ -20,6 +20,6 @@ RANKS: Final[dict[UpdateWord, int]] = {
     "failed": 11,
     "returned": 11,
 }
-"""The order of steps; that of a box which returned after it had committed is a failure."""
+"""The order of the steps. A return after a commit counts as a failure."""
 LAST_RANK_MIN: Final = 10
 """Steps of this rank and above end the order."""

@@ -111,7 +111,7 @@ def issue_certificate(
     until: datetime,
     usage: x509.ObjectIdentifier | None,
 ) -> str:
-    """Return a certificate; without `usage` that of an authority."""
+    """Return a certificate; without `usage`, a CA certificate."""
     is_authority = usage is None
     builder = (
         x509.CertificateBuilder()

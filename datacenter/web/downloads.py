@@ -1,6 +1,7 @@
 """Answers with a stored file: as an attachment, in ranges, with its hash as the validator (RFC 9110, RFC 6266).
 
-A file is never shown by the browser: its type is that of any bytes, which browsers must not guess (`nosniff`).
+A file is never shown by the browser: its type is `application/octet-stream`, and `nosniff` prevents browsers from
+guessing another one.
 """
 
 from __future__ import annotations

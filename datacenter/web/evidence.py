@@ -37,7 +37,7 @@ class EvidenceData(Struct, frozen=True):
 
 
 NO_DATA: Final = EvidenceData(0, 0, [], {}, [])
-"""That of an alert that cannot be recomputed, whose page has no charts."""
+"""The evidence of an alert that cannot be recomputed, whose page has no charts."""
 
 
 class EvidenceTable(NamedTuple):
@@ -138,7 +138,7 @@ def _with_breaks(moments: list[Moment], firsts: set[int]) -> Iterator[Moment | N
 
 
 def _times(points: list[Moment | None]) -> list[int]:
-    """The times of points; a break has that of the moment before it."""
+    """The times of points; a break has the time of the point before it."""
     times: list[int] = []
     for one in points:
         times.append(one.at_ms if one else times[-1])

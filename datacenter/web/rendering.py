@@ -40,7 +40,7 @@ def _environment() -> Environment:
 
 
 def render(template: str, *, zone: str = "UTC", now_ms: int = 0, **values: Any) -> str:
-    """Render a template; `zone` is that of the viewer."""
+    """Render a template; `zone` is the viewer's time zone."""
     show = partial(format_time, zone=zone)
     ago = partial(format_ago, zone=zone, now_ms=now_ms)
     return (

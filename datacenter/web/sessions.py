@@ -128,7 +128,7 @@ class StaffSessions:
         return int(next(self._store.read(query))[0])
 
     def end_oldest(self, cookie: str, staff: str, keep: int) -> None:
-        """End the oldest sessions of a person but for `keep`, among which is that of the cookie.
+        """End the oldest sessions of a person except `keep`, which include the cookie's session.
 
         This one was begun last, also if the clock was set back.
         """

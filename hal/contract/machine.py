@@ -66,7 +66,7 @@ def machine_reports_a_refused_restart(bench: MachineBench) -> None:
 
 
 def machine_starts_its_own_application(bench: MachineBench) -> None:
-    """After a start of the machine, the program is that of its slot, and no other one was left."""
+    """After a start of the machine, the program of its slot runs, and no other one."""
     for slot in get_args(Slot):
         machine = bench.started(slot)
         assert machine.application_slot() == slot

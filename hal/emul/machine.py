@@ -23,7 +23,7 @@ class EmulMachineBackend:
 class EmulMachine:
     """`hal.machine.Machine` started from `slot`; `restart` calls `on_restart` once. None: it has no slots.
 
-    The program is that of the slot `application`, which is `slot` if that is None; `start_application` calls
+    The program is taken from the slot `application`; None: `slot`; `start_application` calls
     `on_switch`. `left` is the slot whose programs the machine has left.
     """
 

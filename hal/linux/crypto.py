@@ -1,6 +1,6 @@
 """`hal.crypto` on Linux: the kernel's FIPS mode, and OpenSSL's FIPS provider, asked through ctypes.
 
-OpenSSL reads its configuration when it is loaded, so that the result is that of this process. The library is found
+OpenSSL reads its configuration when it is loaded, so that the result applies to this process. The library is found
 through Python's own modules: an address of a function shows which OpenSSL a module uses.
 
 Not checked: that Ed25519 is refused. FIPS 186-5 approves it, the provider of OpenSSL 3.0 offers it, and RHEL 9 does

@@ -1,6 +1,6 @@
 """`hal.machine` on Linux: the slot is the label of the root file system's partition; systemd restarts the machine.
 
-Another slot's application tree is that of its file system, which rap-application.service mounts.
+The application tree of another slot is in its file system, which rap-application.service mounts.
 
 The label of a partition is in the `uevent` file of its block device (`PARTNAME=root-a`). A device of the device
 mapper, such as dm-verity, is followed to the partition below it (`slaves`).

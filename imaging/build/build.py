@@ -256,7 +256,7 @@ def _fetched(place: str) -> bytes:
 
 
 def _epoch(metadata: Sequence[bytes]) -> int:
-    """Return the time of the image: SOURCE_DATE_EPOCH, or that of the newest repository, in seconds since 1970.
+    """Return the time of the image: SOURCE_DATE_EPOCH, or the newest repository's time, in seconds since 1970.
 
     Raises: InvalidBuildRequest.
     """

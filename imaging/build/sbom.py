@@ -1,7 +1,7 @@
 """The software bill of materials of an image in SPDX 2.3 JSON (ISO/IEC 5962): its RPMs and Python packages.
 
-The document is written without a library, because it consists of two lists and their relationships. Its time is that
-of the image, and its namespace is derived from the hash of the image.
+The document is written without a library, because it consists of two lists and their relationships. Its time is the
+image's time, and its namespace is derived from the hash of the image.
 """
 
 from __future__ import annotations

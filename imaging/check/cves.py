@@ -53,7 +53,7 @@ class Component:
 
 @dataclass(frozen=True)
 class CveFinding:
-    """A vulnerability of a component; `reason` is that of the VEX document, or why nothing is decided."""
+    """A vulnerability of a component; `reason` is the reason in the VEX document, or why there is no decision."""
 
     vulnerability: str
     component: Component

@@ -20,7 +20,7 @@ def check_tree(
     mock_repo: bool = False,
     reports: ScanReports | None = None,
 ) -> Evaluation:
-    """Scan a tree, which is that of an image or of a folder, and judge the results by the exceptions.
+    """Scan the tree of an image or a folder, and judge the results by the exceptions.
 
     Raises: InvalidCheckInput, PrerequisiteMissing.
     """

@@ -62,7 +62,7 @@ def statements_beside(sbom: Path) -> Path:
 
 
 def make_vex(file: Path, sbom: Path) -> str:
-    """Return the VEX document as JSON text; its time is that of the SBOM. Raises: InvalidCheckInput."""
+    """Return the VEX document as JSON text; it has the SBOM's time. Raises: InvalidCheckInput."""
     try:
         given = load(file, VexFile)
     except SettingsError as error:

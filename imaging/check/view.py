@@ -89,7 +89,7 @@ def _communicate(process: subprocess.Popen[str], idle_seconds_max: float) -> tup
 
 
 def _processor_seconds(session: int) -> Iterator[float]:
-    """Yield the processor time of each process of a session, with that of its ended children: proc_pid_stat(5)."""
+    """Yield the processor time of each process of a session, including its ended children: proc_pid_stat(5)."""
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # the process has ended
             fields = file.read_text().rpartition(")")[2].split()

@@ -135,7 +135,7 @@ def _ext4(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list
 
 
 def _superblocks(image: Image, system: SignedFileSystem, first: bytes) -> Iterator[int]:
-    """Yield the offsets of all superblocks in the file system: that of block group 0, and the copies."""
+    """Yield the offsets of all superblocks in the file system: the one in block group 0, and the copies."""
     (blocks,), (first_data, scale) = (
         struct.unpack_from("<I", first, 4),
         struct.unpack_from("<II", first, 0x14),

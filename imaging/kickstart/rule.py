@@ -75,7 +75,7 @@ def risk(check: Check) -> Check:
 
 
 def rule_name(check: Check) -> str:
-    """Return the name of a rule, from that of its function."""
+    """Return the name of a rule, derived from the name of its function."""
     return check.__name__.replace("_", "-")
 
 

@@ -1,7 +1,8 @@
 """Detects whether a release changes only the application of a slot, so that boxes need not restart for it.
 
-The box's programs import their modules from the slot on trial, and everything else remains that of the running slot
-until the machine restarts. The package database names the packages of a release, and no program of a box reads it.
+The box's programs import their modules from the slot on trial, and everything else continues to be used from the
+running slot until the machine restarts. The package database names the packages of a release, and no program of a box
+reads it.
 """
 
 from __future__ import annotations

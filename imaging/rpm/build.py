@@ -1,8 +1,8 @@
 """Building the box's package: a tree (`imaging.rpm.tree`), packed by rpmbuild with `firmware-image/rpm/rap-box.spec`.
 
 Two builds of the same commit give the same bytes. rpmbuild stores a host name and a time; here, the name is fixed,
-and the time is that of the commit (SOURCE_DATE_EPOCH, as specified by reproducible-builds.org). Its macros, database
-and folders are temporary, so that the RPM configuration of the machine has no effect and is not changed.
+and the time is the time of the commit (SOURCE_DATE_EPOCH, as specified by reproducible-builds.org). Its macros,
+database and folders are temporary, so that the RPM configuration of the machine has no effect and is not changed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def build_rpm(
 ) -> BuiltRpm:
     """Build the box's package for `release`, such as "rhel9", into the folder `output`.
 
-    `python` is the Python version, by default that of the release. `wheels` is a folder of wheels, for builds without
+    `python` is the Python version; default: the release's. `wheels` is a folder of wheels, for builds without
     a network. Without `bytecode`, any machine can build for any Python version.
     Raises: RpmError, PrerequisiteMissing; nothing is written then.
     """
@@ -72,7 +72,8 @@ def build_rpm(
 
 
 def source_date_epoch() -> int:
-    """Return the build's time in seconds since 1970: SOURCE_DATE_EPOCH, or that of the commit. Raises: RpmError."""
+    """Return the build's time in seconds since 1970: SOURCE_DATE_EPOCH or the commit's. Raises:
+    RpmError."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
             raise RpmError(

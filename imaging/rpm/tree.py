@@ -43,7 +43,7 @@ PIP_METADATA: Final = ("INSTALLER", "RECORD", "REQUESTED", "direct_url.json")
 PLATFORMS: Final = tuple(
     f"manylinux{tag}_x86_64" for tag in ("_2_34", "_2_28", "_2_17", "2014", "_2_12", "2010", "_2_5", "1")
 )
-"""Platform tags of wheels that run with glibc 2.34, that of RHEL 9, and later ones (PEP 600)."""
+"""Platform tags of wheels that run with glibc 2.34 (RHEL 9) and later (PEP 600)."""
 
 
 def make_tree(

@@ -26,7 +26,7 @@ from netfw.kernel.netlink import attribute, attributes
 from netfw.ruleset.names import FAMILY, MARK, TABLE
 
 READ_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Limit of one dump; that of the largest policy has 3 MB."""
+"""Maximum size of a dump; the dump of the largest policy has 3 MB."""
 ATTEMPTS_MAX: Final = 20
 """Attempts, because other programs may change the ruleset during a read. Two equal snapshots in a row also count as
 undisturbed, since other programs may change their own tables all the time."""

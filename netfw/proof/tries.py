@@ -94,7 +94,7 @@ class Memberships:
         return self._asked[key]
 
     def _name(self, value: z3.BitVecRef, intervals: Intervals) -> z3.BoolRef:
-        """Return a new name for the set, or that of a similar set with the differences."""
+        """Return a new name for the set, or the name of a similar set with the differences."""
         for other in self._named:
             beyond, lacking = difference(intervals, other.intervals), difference(other.intervals, intervals)
             if other.value.eq(value) and len(beyond) + len(lacking) <= LARGE:

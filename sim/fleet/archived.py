@@ -1,7 +1,7 @@
 """Writes the older past of a box as the data center would have it by now, without storing each batch first.
 
-Statuses go to chunks at once, and reports are evaluated as they are made. The result is that of ingest, evaluation
-and archive, without alerts of silence.
+Statuses go to chunks at once, and reports are evaluated as they are made. The result equals the result of ingest,
+evaluation and archive, but without alerts for silence.
 """
 
 from __future__ import annotations

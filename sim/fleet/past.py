@@ -85,7 +85,7 @@ def create_fleet(store: Store, plan: Sequence[PlannedBox], start_ms: int) -> Non
 
 
 def merge(database: Path, part: Path) -> None:
-    """Copy the rows of a box's database into that of the data center. Raises: sqlite3.Error."""
+    """Copy the rows of a box's database into the data center's database. Raises: sqlite3.Error."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("ATTACH ? AS part", (str(part),))
         with connection:

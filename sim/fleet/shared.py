@@ -45,7 +45,7 @@ def shared_history(model: str, template: int, seed: int) -> SharedHistory:
 
 
 class MovedHistory:
-    """A shared history from the day `moved_days` on, as that of an instrument whose history begins at `start_ms`."""
+    """A shared history from the day `moved_days` on, as the history of an instrument that begins at `start_ms`."""
 
     def __init__(self, shared: SharedHistory, moved_days: int, start_ms: int) -> None:
         self._shared, self._moved_days = shared, moved_days

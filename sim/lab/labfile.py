@@ -33,7 +33,7 @@ from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS, format_duration
 from sim.values import BitsPerSecond, CountForm, Nanoseconds, TextForm
 
 LABS = Path("labs")
-"""The default folder of `lab_paths`: that of a checkout."""
+"""The default folder of `lab_paths` in a checkout."""
 LAB_BYTES_MAX: Final = 1024 * 1024
 """The largest size of a packed lab file after decompression."""
 LIMIT_NS_MIN: Final = 30 * SECOND_NS

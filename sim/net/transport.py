@@ -43,7 +43,7 @@ class SimTransport(asyncio.Transport):
         self._endpoint, self._context, self._detach = endpoint, context, detach
 
     def app_transport(self) -> asyncio.BaseTransport:
-        """Return the transport to hand to the program: that of the TLS layer if there is one, otherwise this one."""
+        """Return the transport for the program: the TLS layer's if there is one, otherwise this one."""
         if isinstance(self._protocol, TlsProtocol):
             return self._protocol._app_transport
         return self
@@ -144,7 +144,7 @@ class SimTransport(asyncio.Transport):
         self._take = taker.received if isinstance(protocol, TlsProtocol) else taker.data_received
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002
-        """Set the most unsent bytes; programs that want no buffer of their own also limit that of the kernel."""
+        """Set the most unsent bytes; programs that want no buffering also limit the kernel's."""
         self._high_bytes = WRITE_HIGH_BYTES if high is None else max(high, NOT_SENT_BYTES)
         self._low_bytes = min(WRITE_LOW_BYTES, self._high_bytes)
 

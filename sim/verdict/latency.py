@@ -42,7 +42,7 @@ def quantile(ordered: list[int], percent: int) -> int:
 
 
 def _histogram(ordered: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the edges and counts of the bins, from that of the shortest sample to that of the longest."""
+    """Return the edges and counts of the bins, from the bin of the shortest sample to the bin of the longest."""
     first, last = _bin(ordered[0]), _bin(ordered[-1])
     edges = [_edge(i) for i in range(first, last + 2)]
     counts = [0] * (last - first + 1)

@@ -38,7 +38,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
 
 
 def known_messages(machine: Machine) -> Evidence | None:
-    """Return the definition of messages on the machine, if it is that of this program."""
+    """Return the definition of messages on the machine, if it equals this program's."""
     return _same(machine, "wire/messages.py", Path(wire.messages.__file__))
 
 

@@ -3,7 +3,7 @@
 The stream begins with a header (`encode_header`). Then each message is a frame (`encode_frame`) with one block of a
 zstd stream that lasts as long as the session, so that a block can refer to everything in the last 16 MiB. A block has
 one update (`Update`), which changes the decoder's picture: copies within the picture, then tiles of new pixels.
-Nothing is lost: after each update the decoder's picture equals that of the encoder at the update.
+Nothing is lost: after each update the decoder's picture equals the encoder's picture at that update.
 
 Pixels are numbers in a palette that begins empty, grows with each update and is never cleared; once it is full, tiles
 with a colour that is not in it have colours instead of numbers. The pixels of a tile are in columns, from the top

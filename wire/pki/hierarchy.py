@@ -2,7 +2,7 @@
 (root, intermediate) for the data center.
 
 Keys are ECDSA P-256 unless another is given; RSA keys remain supported. Simulations give RSA keys (`make_rsa_key`):
-their signatures have a fixed length, while that of ECDSA signatures varies, and with it the moment at which a
+their signatures have a fixed length, while the length of ECDSA signatures varies, and with it the time at which a
 simulated handshake ends. Serial numbers count upwards for the same reason.
 """
 

@@ -11,7 +11,7 @@ from wire.process.folders import sync_folder
 def write_file(path: Path, data: bytes, mode: int) -> bool:
     """Write a file atomically and flush it; return whether its content changed. Raises: OSError.
 
-    A file with the same content but another mode is written again, so that its group becomes that of the directory.
+    A file with the same content but another mode is written again, so that it gets the group of the directory.
     """
     is_unchanged = path.is_file() and path.read_bytes() == data
     if is_unchanged and path.stat().st_mode & 0o777 == mode:

@@ -1,4 +1,4 @@
-"""Deltas: what turns the root slot of one release into that of another, byte for byte.
+"""Deltas: differences that turn the root slot of one release into another's, byte for byte.
 
 A delta is a list of operations, each of which makes the next bytes of the target, in order and without gaps:
 
@@ -179,7 +179,7 @@ Operation: TypeAlias = Copy | Repeat | Zeros | Bytes | Patch | Repack | Part
 
 
 class Stream(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A stream: its length in the file, and that of its content."""
+    """A stream: its length in the file, and the length of its content."""
 
     packed_bytes: Offset
     bytes: Offset

@@ -51,8 +51,8 @@ class UpdateState(Message, frozen=True):
     """Data center ← box: what runs.
 
     `running` and `data` are the numbers of the release that runs and of the latest one of kind "data", 0 if unknown.
-    `slot_sha256` is the hash of the running slot and `other_sha256` that of the other one, empty if unknown: deltas
-    from both are possible. `order` is the order that the box follows, 0 if none.
+    `slot_sha256` is the hash of the running slot and `other_sha256` the hash of the other slot, empty if unknown: a
+    delta can start from either. `order` is the order that the box follows, 0 if none.
     """
 
     running: Count
@@ -106,7 +106,7 @@ class MetadataRange(NamedTuple):
 
 
 def parse_metadata_range(target: str) -> MetadataRange | None:
-    """Return the range that a GET request asks for; None if the path is not that of a metadata file."""
+    """Return the range that a GET request asks for; None if the path does not name a metadata file."""
     found = _GET.fullmatch(target)
     if found is None or not 1 <= int(found[3]) <= RANGE_BYTES_MAX or int(found[2]) > METADATA_BYTES_MAX:
         return None

@@ -33,8 +33,8 @@ class Transition(NamedTuple):
     deadline_ns: int = 0
     """On the monotonic clock of this end, in the record of the first transition."""
     message: bytes = b""
-    """The offer in the record of the first transition, the grant in that of the one to `authorized`, and the hash
-    chain of what a desktop has sent in that of the one to `ending`."""
+    """The offer in the record of the first transition, the grant in the record of the transition to `authorized`, and
+    the hash chain of the desktop's stream in the record of the transition to `ending`."""
 
 
 class SessionAudit(Protocol):

@@ -153,7 +153,8 @@ def _configure(context: ssl.SSLContext, identity: Identity) -> None:
         raise RuntimeError(f"{CONFIGURATION} has no effect: the TLS 1.3 suites are {names}")
     key = identity.key.read_bytes()
     if b"BEGIN TSS2 PRIVATE KEY" in key:
-        # imported only here, since most boxes have no such key, and the import takes as long as that of all else
+        # imported only here, since most boxes have no such key, and importing it takes as long as importing
+        # everything else
         from wire.tls.tpm import load_tpm_key, use_tpm_key
 
         use_tpm_key(context, identity.certificate, load_tpm_key(key))

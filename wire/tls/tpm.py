@@ -6,8 +6,8 @@ loaded into this process: OpenSSL would then compute hashes and verify peers in 
 private key; in FIPS mode it would not use the provider at all.
 
 For TLS, OpenSSL gets a key with a method of its own for signatures (EC_KEY_METHOD_new(3)). All else of TLS is done by
-the cryptographic module of this process, in FIPS mode by its FIPS provider. The signature is made by the TPM, whose
-validation is that of its manufacturer.
+the cryptographic module of this process, in FIPS mode by its FIPS provider. The TPM makes the signature; its
+validation is the manufacturer's responsibility.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class LogProblemKind(StrEnum):
 
 
 class LogProblem(NamedTuple):
-    """A problem; `amount` is the number of bytes that were cut, otherwise that of files."""
+    """A problem; `amount` is the number of bytes that were cut, otherwise the number of files."""
 
     kind: LogProblemKind
     amount: int

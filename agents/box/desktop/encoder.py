@@ -56,7 +56,7 @@ class PictureEncoder:
     """The encoder of one session. Report changes by `changed`, and take messages while there are any."""
 
     def __init__(self, picture: Picture, warm: WarmContent = COLD, level: int = LEVEL) -> None:
-        """`picture` is the present picture; the caller changes it in place. `level` is that of zstd."""
+        """`picture` is the present picture; the caller changes it in place. `level` is zstd's level."""
         self._picture = picture
         self._sent = Picture(picture.width, picture.height)
         self._palette = {colour: number for number, colour in enumerate(warm.colours)}

@@ -15,7 +15,7 @@
 | crl-size, crl-age | of the revocation list: bytes, and share of its validity that has passed | |
 
 Not included: certificates, whose alarm is raised 30 days before they expire (`agents.box.health.certificates`), and
-limits beyond which the oldest entry is replaced, such as that of remembered commands.
+limits beyond which the oldest entry is replaced, such as the limit of remembered commands.
 """
 
 from __future__ import annotations

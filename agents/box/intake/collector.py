@@ -5,7 +5,7 @@ identified by the common name of its certificate. A report is decoded against th
 instrument's high-water marks and appended to the spool; then the marks are moved and the request is answered.
 
 A report whose number was used for another report is refused with status 409 and the run to continue with, because
-acknowledging it would lose it. A run below that of the marks is refused in the same way, so that runs only rise.
+acknowledging it would lose it. A run below the marks' run is refused in the same way, so that runs only rise.
 
 Requests of one instrument are handled one after the other. A request that is repeated on a new connection while the
 first one is being written is therefore compared with the updated marks, or stores the reports if the first one

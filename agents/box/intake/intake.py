@@ -1,8 +1,8 @@
 """Accepts the reports of all instruments: durable before they are acknowledged, within limits, and stored once.
 
 Every protocol ends here: an instrument's agent numbers its reports itself (`keep`); those of an instrument that
-speaks its own standard are numbered by the box (`accept`). The identity of an instrument is that of its port and, for
-an agent, of its certificate, never a field of a message.
+speaks its own standard are numbered by the box (`accept`). An instrument is identified by its port and, if it runs
+the agent, its certificate, never by a field of a message.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Intake:
         )
 
     def bounds(self) -> list[Bound]:
-        """The report rate of each port: that of its busiest instrument."""
+        """The report rate of each port's busiest instrument."""
         ports = sorted({source.port for source in self.sources.values()})
         return [Bound("report-rate", partial(self._busiest, port), port) for port in ports]
 

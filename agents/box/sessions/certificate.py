@@ -1,4 +1,4 @@
-"""Checks whether the data center's certificate is that of the session that the person has permitted."""
+"""Checks that the data center's certificate belongs to the session that the person has permitted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TLS_CRYPT: Final = "-----{} OpenVPN tls-crypt-v2 client key-----\n"
 
 
 class CertificateError(ValueError):
-    """The certificate is not that of the session; the text says why."""
+    """The certificate does not belong to the session; the message gives the reason."""
 
 
 def check_certificate(message: CertificateMessage, offer: Offer, session_key: bytes) -> Credentials:

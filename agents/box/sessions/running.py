@@ -130,7 +130,7 @@ class RunningSessions:
     ) -> None:
         """`identity` are the files of the box's certificate; `dial` connects to the data center.
 
-        `dial` raises OSError or ProxyError; `executor` is that of the disk; `instruments` is changed.
+        `dial` raises OSError or ProxyError; `executor` runs disk operations; `instruments` is changed.
 
         `log_unusable` is called with the reason when the log cannot be opened, and each of `listeners` whenever
         anything that a page shows has changed. Raises: OSError, SignatureError,

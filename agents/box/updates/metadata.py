@@ -107,7 +107,7 @@ class ReleaseMetadata:
         return trusted.targets()
 
     async def _trusted_root(self, now_s: float) -> TrustedMetadata:
-        """Return the newer one of the stored root and of that of the software. Raises: MetadataError, DiskError."""
+        """Return the newer of the stored root and the software's root. Raises: MetadataError, DiskError."""
         shipped = TrustedMetadata(self._root, now_s)
         with suppress(MetadataError):
             stored = TrustedMetadata(await self._stored("root"), now_s)

@@ -16,7 +16,7 @@ from wire.release.messages import PATH, MetadataRange, UpdateOrder, UpdateState
 
 
 class NotAvailableError(Exception):
-    """The data center did not respond as expected; `status` is that of its response."""
+    """The data center did not respond as expected; `status` is the HTTP status of its response."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the data center answers {status}")

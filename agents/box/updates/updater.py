@@ -94,7 +94,7 @@ class Updater:
             data, self._downloads, around, lambda: self._memory, self._targets, self._report_problem
         )
         self._running: Slot | None = None
-        """The slot with the release that runs; with that of `_root`, after the machine has restarted."""
+        """The slot with the running release; differs from the slot of `_root` until the machine restarts."""
         self._root: Slot | None = None
         self._parts = TargetParts(disk, around.call, self._downloads.part)
         remembered, slots = (lambda: self._memory), hardware.slots

@@ -47,7 +47,7 @@ class NewWindow(Struct, frozen=True):
 
 
 class ApiWindow(Struct, frozen=True):
-    """A window from `from_ms` until before `until_ms`. `site` is that of the box; what is not concerned is empty."""
+    """A window from `from_ms` until before `until_ms`. `site` is the box's site; unused fields are empty."""
 
     window: str
     kind: Kind

@@ -52,7 +52,7 @@ class CommandsQuery(Struct, frozen=True):
 
 
 class SendForm(Struct, frozen=True):
-    """A command to an instrument; `key` is that of the form, so that sending it twice has one effect."""
+    """A command to an instrument; `key` identifies the form, so that submitting it twice has one effect."""
 
     verb: Verb = "send-inventory"
     purpose: SendPurpose = "service"

@@ -98,7 +98,7 @@ def keyset(
     """Return the part of a list before the key `query.before`, or after the key `query.after`.
 
     `fetch` returns at most a given number of rows before or after a key (None if it is not given), newest first;
-    `key` returns that of a row.
+    `key` returns the key of a row.
     """
     before, after = query.before or None, query.after or None
     rows = fetch(size + 1, before, after)

@@ -68,7 +68,7 @@ class SessionsQuery(Struct, frozen=True):
 
 
 class RequestForm(Struct, frozen=True):
-    """A session to request; `key` is that of the form, so that sending it twice has one effect."""
+    """A session to request; `key` identifies the form, so that submitting it twice has one effect."""
 
     mode: Mode = "control"
     port: Annotated[int, Meta(ge=0, le=PORT_MAX)] = 0

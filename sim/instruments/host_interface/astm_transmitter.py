@@ -150,7 +150,7 @@ class AstmTransmitter:
         return self._sent(actions)
 
     def _plan(self, frames: int) -> None:
-        """Draw whether this transfer is broken off, and at which acknowledgement: that of ENQ or of any frame."""
+        """Draw whether this transfer is broken off, and at which acknowledgement: of ENQ or of any frame."""
         known = [option for option in _BREAKS if option in self._dialect]
         is_broken = bool(known) and self._random.random() < BROKEN_TRANSFERS
         self._planned = self._random.choice(known) if is_broken else ""

@@ -82,7 +82,7 @@ class KernelStaffDesk:
     """A `StaffDesk`: the data center's API, on its own host."""
 
     def __init__(self, host: NamespaceHost, secret: Callable[[str], str]) -> None:
-        """`secret` returns that of an API token of a staff member."""
+        """`secret` returns the secret of a staff member's API token."""
         self._computer, self._secret = KernelComputer(host), secret
 
     async def request(self, session: LabSession, serial: str) -> KernelStaffSession:

@@ -48,7 +48,7 @@ def _read_all(spool: Spool, priority: Priority) -> list[Record]:
 
 
 def add_traffic(one: Traffic, other: Traffic) -> Traffic:
-    """The sums of two traffic counts; the cipher is that of `other` if it has one."""
+    """The sum of two traffic counts; the cipher is taken from `other` if it has one."""
     names = [field.name for field in fields(Traffic) if field.name != "cipher"]
     total = {name: getattr(one, name) + getattr(other, name) for name in names}
     return Traffic(**total, cipher=other.cipher or one.cipher)

@@ -92,7 +92,7 @@ class SessionKeys:
 
     @property
     def box_keys(self) -> Keys:
-        """The box's public key; none if it is that of the certificate."""
+        """The box's public key; none if the certificate's key is used."""
         return key_set(self.box.public_key()) if self.box else {}
 
 

@@ -1,7 +1,7 @@
-"""Remote sessions in the virtual world: the data center's desk with its staff, and what the box's machine has.
+"""Remote sessions in the virtual world: the data center's desk with its staff, and the box's tunnel.
 
-The sessions of both ends are the programs' own, and the firewall's ruleset is that of a real box; emulated are the
-tunnel, the TUN device and the disk of the audit files.
+The session code of both ends and the firewall's ruleset are the real ones. The tunnel, the TUN device and the disk of
+the audit files are emulated.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class VirtualSessionDesk:
         now_ns: Callable[[], int],
         around: SessionTroubles,
     ) -> None:
-        """`audit_file` is that of the data center; `now_ns` is the wall clock."""
+        """`audit_file` is the data center's; `now_ns` is the wall clock."""
         self.audit_file = audit_file
         self._loop, self._host, self._keys, self._now_ns = loop, host, keys, now_ns
         self._around = around

@@ -1,4 +1,4 @@
-"""The client's side of each proxy kind, without I/O; the kind's name in `settings.types` is that of its module."""
+"""The client's side of each proxy kind, without I/O; a kind in `settings.types` is named as its module."""
 
 from __future__ import annotations
 

@@ -159,7 +159,8 @@ class QualityReader:
 
 
 def _value_text(result: Segment) -> bytes:
-    """Return OBX-5: a number (NM), or that of a structured number (SN) with neither a comparator nor a range."""
+    """Return OBX-5: a number (NM), or that in a structured number (SN) with neither a comparator nor a
+    range."""
     if result.first(2) != b"SN":
         return result.text(5)
     comparator, number = result.component(5, 1), result.component(5, 2)

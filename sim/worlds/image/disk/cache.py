@@ -3,7 +3,7 @@
 A write goes to the cache and reaches the medium with the next flush, with the write itself if that has FUA set (force
 unit access), or when the cache is full. When the power is cut, each cached sector of 512 bytes is either on the
 medium or not, independently of the others: a drive writes its cache in any order, and the cut may come at any time.
-This is the contract of SATA, NVMe and virtio-blk disks with a write-back cache, and that of `hal.emul.disk`.
+This is the contract of SATA, NVMe and virtio-blk disks with a write-back cache, and of the model in `hal.emul.disk`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A link of the kernel world: that of the virtual world, with Ethernet frames and in real time.
+"""A link of the kernel world: the virtual world's link with Ethernet frames and in real time.
 
 The treatment of packets, the counters and the operations for faults are those of `sim.net.link`, by the same code.
 Packets that never leave a link (ARP, and IPv6 packets to link-local addresses) are delivered at once while the link

@@ -151,7 +151,7 @@ def _fork_first_process() -> int:
 def _supervise(orders: _Orders) -> NoReturn:
     """Run process 1 from the fork to its end; never returns to the code of the caller.
 
-    If a signal has killed the worker, the exit status is 128 and the signal's number, as that of a shell.
+    If a signal has killed the worker, the exit status is 128 plus the signal's number, as in a shell.
     """
     status = 0
     try:
