@@ -19,7 +19,7 @@ REFUSALS_PER_SECOND: Final = 1 / 600
 REFUSED_NAMES_MAX: Final = 10_000
 """Refused clients with a separate limit; all others share one."""
 NAME_LENGTH_MAX: Final = 64
-"""Of a client's name in the log. A front end passes on what it is given."""
+"""Maximum length of a client's name in the log. A front end forwards any name."""
 _NOT_AUTHORIZED: Final = "it is not authorized, is on the deny-list, or has an expired certificate (403)"
 _log: Final = logging.getLogger(__name__)
 

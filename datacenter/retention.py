@@ -1,8 +1,9 @@
 """Deletes data after the retention time of its kind, in bounded pieces.
 
-`[store.retention]` of the configuration says how many days each kind is kept; what it does not name is kept. The data
-center's own audit log is never deleted, and neither is anything that is not finished: reports that are not evaluated,
-alerts that are not resolved, deliveries and commands that are not settled, audit records that are not verified.
+`[store.retention]` of the configuration says how many days each kind is kept; kinds that it does not name are kept
+forever. The data center's own audit log is never deleted, and neither is anything that is not finished: reports that
+are not evaluated, alerts that are not resolved, deliveries and commands that are not settled, audit records that are
+not verified.
 """
 
 from __future__ import annotations

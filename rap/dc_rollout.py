@@ -32,8 +32,8 @@ def add_rollout(parser: Parser) -> None:
     approve = add_staff_verb(
         parser, "approve", "approve a rollout of somebody else, which starts it", _approve
     )
-    pause = add_staff_verb(parser, "pause", "order no further boxes; those that are ordered go on", _control)
-    resume = add_staff_verb(parser, "resume", "go on with a paused rollout", _control)
+    pause = add_staff_verb(parser, "pause", "order no further boxes; boxes with an order continue", _control)
+    resume = add_staff_verb(parser, "resume", "continue a paused rollout", _control)
     withdraw = add_staff_verb(
         parser, "withdraw", "end a rollout, and take back the orders that have not ended", _control
     )

@@ -41,7 +41,7 @@ class CyclicImports(Exception):
 
 
 def render(page: str, imports: Mapping[str, Iterable[str]]) -> str:
-    """Return the page with its diagram drawn anew from the imports of each package. Raises: CyclicImports."""
+    """Return the page with its diagram regenerated from the imports of each package. Raises: CyclicImports."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     nodes = [f'    {_node(name)}["<b>{name}</b><br>{what}"]\n' for name, what in PACKAGES.items()]

@@ -1,7 +1,7 @@
 """The papers of a box: documents of statements, the facts that answer them, and the evidence of the facts.
 
 No evidence, no "yes": a statement whose fact was not computed is "not shown", whatever its text says. The conditions
-of a statement are part of the papers, so that whoever has the file can compute every answer again.
+of a statement are part of the papers, so that every answer can be recomputed from the file.
 """
 
 from __future__ import annotations

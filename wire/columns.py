@@ -230,7 +230,7 @@ class Unpacker:
 
 
 def _changes(latest: int, values: Sequence[int]) -> list[bool]:
-    """Whether each value differs from the one before."""
+    """Whether each value differs from the previous one."""
     return [value != before for value, before in zip(values, (latest, *values), strict=False)]
 
 

@@ -67,8 +67,8 @@ def chain_problems(
 ) -> Iterator[str]:
     """Verify records that follow `start`, in the order of their numbers; yield what is wrong.
 
-    `known` are heads that were noted elsewhere before: whoever can write all records can compute a new chain, but not
-    one with these hashes.
+    `known` are heads that were saved elsewhere: an attacker who can write all records can compute a new chain, but
+    not one with these hashes.
     """
     wanted = {each.number: each.hash for each in known}
     number, previous = start.number, start.hash

@@ -94,7 +94,7 @@ def allow_lists(
 
 
 class TrialAllowList(AllowList):
-    """An allow-list on trial: it also accepts what the one before accepts, and notes that it would not."""
+    """An allow-list on trial: it also accepts what the previous list accepts, and records such cases."""
 
     def __init__(self, profile: Profile, before: AllowList) -> None:
         super().__init__(profile)

@@ -3,8 +3,9 @@
 `submit` only queues a report. One request at a time is in flight, with up to 64 of the queued reports, so that a
 single report is sent immediately and a thousand need few requests.
 
-Each start of the agent needs a higher run number than the one before. If the box answers that a run was used before,
-for example because the clock it was taken from was set back, the agent continues under the run that the box names.
+Each start of the agent needs a higher run number than the previous start. If the box answers that a run was used
+before, for example because the clock it was taken from was set back, the agent continues under the run that the box
+names.
 
 Commands arrive with the box's receipts (`agents.instrument.command_runner`).
 """

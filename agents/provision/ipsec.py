@@ -1,8 +1,8 @@
 """Generates libreswan's configuration for a site with an IPsec VPN: ipsec.conf(5), ipsec.secrets(5).
 
 IKEv2 only, with algorithms that FIPS 140-3 approves: AES-256-GCM, HMAC-SHA-384 and P-384, or AES-128-GCM,
-HMAC-SHA-256 and P-256. What is inside the VPN has an interface of its own, on which the firewall permits what it
-otherwise permits on the uplink. Without the VPN nothing passes.
+HMAC-SHA-256 and P-256. Traffic inside the VPN uses a separate interface, on which the firewall permits what it
+otherwise permits on the uplink. Without the VPN no traffic passes.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from agents.spool.types import GapReason, Priority, SpoolGap, SpoolLimits
 from hal.disk import Disk, DiskError, DiskErrorKind
 from settings.ranges import RangeSet
 
-_SKIPPED_MAX = 2**31  # numbers; half of what the field in a file's name can hold
+_SKIPPED_MAX = 2**31  # numbers; half of the range of the field in a file's name
 
 
 class Recovered(NamedTuple):

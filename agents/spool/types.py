@@ -41,7 +41,7 @@ class SpoolGap:
 
 
 class SpoolErrorKind(StrEnum):
-    """Kind of a spool error, by what the caller can do about it."""
+    """Kind of a spool error, by the caller's possible reaction."""
 
     FULL = "full"  # nothing left that may be dropped: refuse new records, and retry after an ack
     IO = "io"  # the disk failed; a retry may succeed

@@ -1,4 +1,5 @@
-"""The time until a foreign change of the firewall is reported and repaired: `python -m bench.firewall.watch`.
+"""The time until a change of the firewall by another program is reported and repaired: `python -m
+bench.firewall.watch`.
 
 Another process changes the ruleset that a watch monitors. The time is measured from before that process passes its
 command to the kernel, so that it includes the change itself; both processes read CLOCK_MONOTONIC. The change is

@@ -1,4 +1,4 @@
-"""A viewer that requests Tight from a VNC server as noVNC does, and counts what it receives without decoding it."""
+"""A VNC viewer that requests Tight encoding as noVNC does, and counts bytes without decoding them."""
 
 from __future__ import annotations
 

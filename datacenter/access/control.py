@@ -86,9 +86,10 @@ class AccessDecider:
     def where(
         self, staff: str, action: str, kind: str, context: RequestContext, columns: Columns
     ) -> ColumnElement[bool]:
-        """Return the WHERE clause for the resources of a type with which staff may do an action.
+        """Return the WHERE clause for the resources of a type on which staff may perform an action.
 
-        Not recorded: what a page then does with the rows is. Raises: ValueError if `columns` lacks an attribute.
+        The decision is not recorded; actions of a page on the rows are. Raises: ValueError if `columns` lacks an
+        attribute.
         """
         rules = self._rules
         principal = rules.directory.principal(staff)

@@ -1,6 +1,6 @@
 """Approval of dangerous changes by a second person.
 
-A change is described completely, with the hash of what is to be done, when it is requested. Another person who has
+A change is described completely, with the hash of its content, when it is requested. Another person who has
 the right to approve it approves exactly this description, for a limited time. When it is carried out, everything is
 checked again: the description, both persons' rights at that moment, and the expiry.
 """
@@ -24,12 +24,12 @@ REQUEST_MS: Final = 7 * 24 * 3_600_000
 
 
 class NotApproved(Exception):
-    """The change may not be carried out. The message says what is missing."""
+    """The change must not be carried out. The message says what is missing."""
 
 
 @dataclass(frozen=True)
 class PendingChange:
-    """A requested change. `content_sha256` is the hash of what it does, for example of the file to send."""
+    """A requested change. `content_sha256` is the hash of its content, for example of the file to send."""
 
     id: str
     requester: str
@@ -47,7 +47,7 @@ class PendingChange:
 
     @property
     def as_resource(self) -> Resource:
-        """The change as the resource of the action `approve`, at the place of what it changes."""
+        """The change as the resource of the action `approve`, at the location of the changed resource."""
         own = self.resource
         places = {"site": own.site, "country": own.country, "region": own.region, "model": own.model}
         return Resource("ChangeRequest", self.id, **places, requester=self.requester, change=self.action)

@@ -1,7 +1,7 @@
-"""Records what a changed staff directory, or changed policies, mean: who has other rights, which policies are others.
+"""Records the effects of a changed staff directory or of changed policies: which rights and which policies differ.
 
-The files are changed outside of this program by anyone with write access: the records state what came into force, and
-when, without a person.
+The files are changed outside of this program by anyone with write access: the records state what took effect and
+when, but no person.
 """
 
 from __future__ import annotations

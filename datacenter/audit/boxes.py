@@ -76,7 +76,7 @@ def is_clock_doubtful(record: AuditRecord) -> bool:
 
 
 def is_time_doubtful(at_ms: int, stored_at_ms: int) -> bool:
-    """Return whether a time by a reporter's clock cannot be right for what was stored then."""
+    """Return whether a time by a reporter's clock is implausible for its time of storage."""
     return at_ms > stored_at_ms + CLOCK_DOUBT_MS or at_ms < EARLIEST_MS
 
 

@@ -14,7 +14,7 @@ FIELD_CHARACTERS_MAX: Final = 500
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """Who did what with which resource, for which purpose, and whether and why it was permitted."""
+    """A decision: who did what with which resource, for which purpose, and whether and why it was permitted."""
 
     at_ms: int
     actor: str
@@ -50,7 +50,7 @@ class AuditRow:
     hash: str
 
     def computed_hash(self) -> str:
-        """Return the hash of what is stored."""
+        """Return the hash of the stored record."""
         return link_hash(self.number, astuple(self.entry), self.previous)
 
 

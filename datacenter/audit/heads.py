@@ -1,4 +1,4 @@
-"""Countersigns the heads of boxes' audit chains (`wire.audit_head`), and finds what is missing behind them."""
+"""Countersigns the heads of boxes' audit chains (`wire.audit_head`), and detects missing records after them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _A, _C, _P = box_audit.c, box_chains.c, box_audit_problems.c
 
 
 class HeadRefused(NamedTuple):
-    """The data center does not have what the box has."""
+    """The data center lacks records that the box has."""
 
     problem: str
 
@@ -65,7 +65,7 @@ def answer_query(
 ) -> CountersignedHead | HeadRefused | None:
     """Return the countersigned head, which is stored, too; None if its records have not all arrived yet.
 
-    What is missing is stored as a problem of the chain. Raises: StoreError.
+    Missing records are stored as a problem of the chain. Raises: StoreError.
     """
     with store.transaction() as connection:
         problem = _missing(connection, key, box, query.newest) if query.newest else None

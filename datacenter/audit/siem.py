@@ -4,7 +4,7 @@ Each is sent at least once, in the order of its chain.
 
 RFC 5425 has no acknowledgement. So the messages of a connection count as delivered when the receiver has closed it
 after reading everything: this program closes its side, and waits. A receiver that ends without having read everything
-resets the connection, and the messages are sent again. What the receiver has read and then loses itself cannot be
+resets the connection, and the messages are sent again. Records that the receiver loses after reading them cannot be
 detected; the cursor can be set back for that. Each message has a unique `id`, by which duplicates are found.
 """
 
@@ -107,7 +107,7 @@ async def deliver(host: str, port: int, tls: ssl.SSLContext, content: bytes) -> 
             writer.write(outgoing.read())
             writer.write_eof()
             while await reader.read(READ_BYTES):
-                pass  # an error tells of a receiver that ended without having read everything
+                pass  # an error means that the receiver ended without having read everything
     finally:
         writer.transport.abort()
 

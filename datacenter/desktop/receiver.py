@@ -77,7 +77,7 @@ class ShownDesktop(Protocol):
 
 
 class DecodedDesktop:
-    """The part of a `ShownDesktop` that is the same for what arrives and for what was recorded."""
+    """The part of a `ShownDesktop` that live streams and recordings share."""
 
     def __init__(self, decoder: PictureDecoder) -> None:
         self._decoder = decoder

@@ -81,7 +81,7 @@ class RecordedDesktop(DecodedDesktop):
             shown_at = now
 
     async def _show(self) -> None:
-        """Decode up to the position, from the beginning if it is before what is shown."""
+        """Decode up to the position, from the beginning if it is before the displayed one."""
         if self._next and self._frames[self._next - 1].time_ms > self._position_ms:
             self._decoder, self._next = PictureDecoder(self._warm), 0
         while self._next < len(self._frames) and self._frames[self._next].time_ms <= self._position_ms:

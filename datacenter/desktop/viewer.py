@@ -60,7 +60,7 @@ class DesktopViewer:
         await self._send_input(self._held.set_control(has_control=has_control))
 
     async def run(self) -> None:
-        """Serve the viewer until its connection ends; release what it held down.
+        """Serve the viewer until its connection ends; release the keys and buttons that it held down.
 
         Raises: RfbError if it violates the protocol; EOFError, OSError (TimeoutError is one) at the end.
         """

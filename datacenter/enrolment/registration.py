@@ -237,7 +237,7 @@ def _refusal(connection: Connection, device: Device) -> str | None:
 
 
 def _issued_before(connection: Connection, device: Device, key: str, now_ms: int) -> x509.Certificate | None:
-    """Return the certificate that the device got for this key, if two thirds of its life are not over."""
+    """Return the certificate that the device got for this key, if at most two thirds of its lifetime are over."""
     this = and_(device.of_certificates(), _C.key == key)
     query = select(_C.certificate, _C.issued_at_ms, _C.expires_at_ms).where(this)
     row = connection.execute(query.order_by(_C.issued_at_ms.desc()).limit(1)).one_or_none()

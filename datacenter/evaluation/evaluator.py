@@ -1,8 +1,8 @@
 """Evaluates the records of boxes: the state of each instrument, and its alerts, in one transaction a box.
 
-`advance` evaluates what has become complete since the last time, so that it may be called at any time, by any
-process, after each batch or from time to time. The position and all effects are one transaction: after a crash,
-records are evaluated again with the same result, and none twice.
+`advance` evaluates the records that have become complete since the last call, so that it may be called at any time,
+by any process, after each batch or from time to time. The position and all effects are one transaction: after a
+crash, records are evaluated again with the same result, and none twice.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Evaluator:
         return sorted(box for part in self._store.parts for (box,) in part.read(boxes))
 
     def advance(self, box: str, now_ms: int) -> Advance:
-        """Evaluate what is complete of one box. Raises: StoreError."""
+        """Evaluate the complete records of one box. Raises: StoreError."""
         total = Advance()
         part = self._store.of(box)
         while True:
@@ -259,7 +259,7 @@ def _exclude_others(connection: Connection, box: str) -> None:
 
 
 def _positions(connection: Connection, reports: Connection, box: str) -> list[tuple[int, int, int]]:
-    """Return the epochs that have complete records: epoch, what is evaluated, and what is complete."""
+    """Return the epochs that have complete records: epoch, last evaluated number, last complete number."""
     moved = {
         epoch: (sequence, moved_at_ms)
         for epoch, sequence, moved_at_ms in connection.execute(_MOVED, {"box": box})

@@ -57,7 +57,7 @@ class Recomputation:
     holds_since_ms: int | None = None
     moments: list[Moment] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
-    """In what the result differs from the record; empty if it confirms the alert."""
+    """The differences between result and record; empty if the result confirms the alert."""
 
     @property
     def is_confirmed(self) -> bool:
@@ -199,7 +199,7 @@ class _Replay:
 
 
 def _compare(found: Recomputation, record: AlertRecord, evidence: Evidence, *, is_whole: bool) -> None:
-    """Note in what the recomputation differs from the record."""
+    """Record a difference between recomputation and record."""
     note = found.differences.append
     place = f"run {record.run}, number {record.number}"
     if found.began is None:

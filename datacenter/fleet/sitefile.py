@@ -89,7 +89,7 @@ def read_sites(file: Path, serials: Collection[str]) -> FleetFile:
 
 
 def enter_sites(store: Store, fleet: FleetFile, placed_by_staff: Collection[str] = ()) -> None:
-    """Enter the sites and the places of the boxes; what the file does not name is removed.
+    """Store the sites and the sites of the boxes; entries that the file does not name are removed.
 
     The boxes `placed_by_staff` keep the site that staff have given them, if the file has it. Raises: StoreError.
     """

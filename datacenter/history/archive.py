@@ -1,6 +1,6 @@
 """Moves statuses from rows to chunks, and reads both.
 
-The rows of `records` are for what was stored recently. Later, `archive` moves the statuses into the chunk of their
+The rows of `records` hold recently stored statuses. Later, `archive` moves the statuses into the chunk of their
 instrument and day, and deletes their rows; what makes them exactly once is the coverage, which stays. A chunk has the
 day of the instrument's clock. Reports that arrive late are added to the chunks of their days, and no others.
 
@@ -104,7 +104,7 @@ def history(store: Store, box: str, instrument: str, since_ms: int, until_ms: in
 def read_history(connection: Connection, box: str, instrument: str, since_ms: int, until_ms: int) -> Statuses:
     """As `history`, in a transaction of the store with the box's reports. Raises: SQLAlchemyError."""
     recent = connection.execute(_recent(box, instrument, since_ms, until_ms))
-    # rows first: what is archived between the two queries is then found twice, and not missed
+    # rows first: a status that is archived between the two queries is then found twice instead of not at all
     rows = Statuses.of(list(_statuses(recent)))
     bodies = connection.execute(_bodies(box, instrument, since_ms, until_ms)).scalars()
     whole = joined([*(decode_chunk(body) for body in bodies), rows])

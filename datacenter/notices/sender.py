@@ -74,7 +74,7 @@ class NoticeSender:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def send_due(self) -> int:
-        """Send what is due to each target in one message; return the number of messages. Raises: StoreError."""
+        """Send the due notices to each target in one message; return the number of messages. Raises: StoreError."""
         while await self._call(route, self._targets, self._now_ms()) == ROUTED_MAX:
             pass
         waiting = await self._call(have_work)

@@ -33,7 +33,7 @@ class FiledFile(NamedTuple):
     sha256: str
     stored_at_ms: int
     staff: str
-    """Who uploaded it."""
+    """The person who uploaded it."""
 
 
 class BoxPapers(NamedTuple):

@@ -1,8 +1,8 @@
 """The folder of signed releases (`rap image release`) as the data center serves it.
 
 The metadata is checked as a box checks it, beginning with the first root of the folder, and kept in memory, so that
-what is served is always complete and of one version. A folder that does not pass the check, because files are being
-copied or its timestamp has expired, is not used: the one before is served on.
+the served content is always complete and of one version. A folder that does not pass the check, because files are
+being copied or its timestamp has expired, is not used: the previous content continues to be served.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BLOCK_BYTES: Final = 1024 * 1024
 
 
 class Release(NamedTuple):
-    """A release: its number and name, what it replaces, and the names of its targets."""
+    """A release: its number and name, whether it replaces slot or data, and the names of its targets."""
 
     number: int
     name: str
@@ -66,7 +66,7 @@ class ReleaseFolder:
         return self._set
 
     def refresh(self, now_s: float) -> bool:
-        """Serve what the folder has now; return whether that changed. Raises: MetadataError, OSError."""
+        """Serve the folder's current content; return whether it changed. Raises: MetadataError, OSError."""
         with self._lock:
             version = (self._folder / "metadata" / "timestamp.json").read_bytes()
             if version == self._version:

@@ -61,7 +61,7 @@ class HelpFileSender:
         """By release and hash of its manifest, which releases with the same files share."""
 
     def send(self, store: Store, now_ms: int) -> None:
-        """Queue what is due. Raises: StoreError, OSError."""
+        """Queue the commands that are due. Raises: StoreError, OSError."""
         files = [file for release in self._releases() for file in self._files(release)]
         if not files:
             return

@@ -39,7 +39,7 @@ ENDED: Final[frozenset[BoxState]] = FAILURES | {"committed", "withdrawn", "prese
 
 
 class RolloutEventError(Exception):
-    """The state of the rollout does not permit the event. The message says what it is."""
+    """The state of the rollout does not permit the event. The message names the state."""
 
 
 class Progress(NamedTuple):

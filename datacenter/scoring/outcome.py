@@ -13,7 +13,7 @@ from datacenter.triggers.triggerfile import Trigger
 
 
 class InstrumentResult(Struct, frozen=True):
-    """One instrument: what its triggers raised, and what was true."""
+    """One instrument: the alerts of its triggers, and the actual failures."""
 
     model: str
     instrument_ms: int

@@ -44,7 +44,7 @@ class Demands(Table, frozen=True):
 
 
 class RecordedScore(Score, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """A score, and what it was measured with."""
+    """A score, and the conditions of its measurement."""
 
     fingerprint: str
     history: str
@@ -65,18 +65,18 @@ def read_scores(folder: Path) -> ScoreFile:
 
 
 def unscored(triggers: Iterable[Trigger], recorded: ScoreFile) -> list[str]:
-    """Return the names of the triggers without a score of what they decide now."""
+    """Return the names of the triggers without a score for their current definition."""
     known = {name: score.fingerprint for name, score in recorded.triggers.items()}
     return [trigger.name for trigger in triggers if known.get(trigger.name) != trigger.fingerprint]
 
 
 def has_score(folder: Path, trigger: Trigger) -> bool:
-    """Return whether a folder has a score of what the trigger decides now. Raises: SettingsError."""
+    """Return whether a folder has a score for the trigger's current definition. Raises: SettingsError."""
     return not unscored([trigger], read_scores(folder))
 
 
 def require_scores(folder: Path, triggers: Iterable[Trigger]) -> None:
-    """Raise SettingsError if a trigger of a folder has no score of what it decides now."""
+    """Raise SettingsError if a trigger of a folder has no score for its current definition."""
     recorded = read_scores(folder)
     problems = [
         Problem(

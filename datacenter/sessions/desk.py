@@ -1,4 +1,4 @@
-"""All sessions of a data center: what staff ask for, and what the boxes send."""
+"""All sessions of a data center: handles requests of staff and messages of boxes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The desktop of an open session: received once, recorded, and shown to viewers.
 
-The connection to the box exists from the opening to the end of the session; its end is the end of the session. What
-was received is durable within FLUSH_SECONDS, and nothing is shown that the recording has not taken.
+The connection to the box exists from the opening to the end of the session; the session ends when it ends. Received
+data is durable within FLUSH_SECONDS, and only recorded data is displayed.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class LiveDesktop:
                 await shown.set_people(len(self._viewers))
 
     async def _flush(self) -> None:
-        """Make what was received durable, again and again. Raises: OSError."""
+        """Make received data durable, periodically. Raises: OSError."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self._recording.flush()

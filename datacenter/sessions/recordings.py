@@ -79,7 +79,7 @@ class FileRecording:
             raise
 
     async def flush(self) -> None:
-        """Make what was added durable. Raises: OSError."""
+        """Make the added data durable. Raises: OSError."""
         if self._writer is None:
             raise OSError(f"{self._path.name}: the recording cannot be written")
         try:

@@ -14,7 +14,7 @@ _S: Final = remote_sessions.c
 
 
 class SessionProgress(NamedTuple):
-    """The life of a session according to its row."""
+    """The states of a session according to its row, with their times."""
 
     session: str
     """The identifier in hexadecimal digits."""

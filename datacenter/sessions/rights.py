@@ -21,7 +21,7 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Requester:
-    """Who has requested a session, for which instrument and purpose."""
+    """The person who has requested a session, with instrument and purpose."""
 
     principal: Callable[[], Principal | None]
     """Returns the person with the present rights; None if they may no longer sign in."""
@@ -40,7 +40,7 @@ class SessionRights:
         self._requesters: dict[bytes, Requester] = {}
 
     def add(self, session: bytes, requester: Requester) -> None:
-        """Note who requests a session. Nobody else may have it."""
+        """Record the person who requests a session; nobody else may use it."""
         self._requesters[session] = requester
 
     def forget(self, session: bytes) -> None:

@@ -1,4 +1,4 @@
-"""One session at the data center: what it knows of it, and what it does.
+"""One session at the data center: its facts and its actions.
 
 `wire.session.executor` decides by the table; here are the facts and the actions.
 """

@@ -1,4 +1,4 @@
-"""Sign-on by the configured provider: what the pages need of it."""
+"""Sign-on by the configured provider: the interface for the pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of enrolment: certificates that were issued, requests that a person decides on, and what is denied."""
+"""The tables of enrolment: issued certificates, requests that a person decides on, and the deny-list."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def enrolment_tables(metadata: MetaData) -> tuple[Table, Table, Table, Table]:
 
 
 def _denials(name: str, metadata: MetaData, *keys: str) -> Table:
-    """Define the table of what is denied, with who has decided it and why."""
+    """Define the table of the deny-list, with the person and the reason of each entry."""
     return Table(
         name,
         metadata,

@@ -1,8 +1,8 @@
 """Moves the reports of a box to another shard, while no program of the data center runs.
 
 The box's rows are copied and committed in the new shard, then the main database names that one, and then the old rows
-are deleted. After an interruption the same call completes the move: what was copied without being named is copied
-again, and what was named is only deleted at the other places.
+are deleted. After an interruption the same call completes the move: rows that were copied but not named are copied
+again; rows that were named are only deleted elsewhere.
 """
 
 from __future__ import annotations

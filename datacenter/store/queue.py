@@ -128,7 +128,7 @@ class StoreQueue:
         done.add_done_callback(partial(self._done, together))
 
     def _take(self) -> list[_Waiting]:
-        """Remove from the queue what is to be stored next."""
+        """Remove the next entries to be stored from the queue."""
         for queue in (self._urgent, self._routine):
             together: list[_Waiting] = []
             records = 0

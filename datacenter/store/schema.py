@@ -250,7 +250,7 @@ coverage = Table(
     Column("stream", Text, primary_key=True),  # of the box itself if empty, else of an instrument
     Column("life", BigInteger, primary_key=True),  # epoch or run
     Column("stored", LargeBinary, nullable=False),
-    Column("lost", LargeBinary),  # what the box reported as gaps of its own stream
+    Column("lost", LargeBinary),  # gaps that the box reported in its own stream
     sqlite_with_rowid=False,
 )
 
@@ -386,7 +386,7 @@ web_sessions = Table(
     Column("ends_at_ms", BigInteger, nullable=False, index=True),
     Column("way", Text, nullable=False),  # how the person has signed in
     Column("settings", Text, nullable=False),  # hash of the provider's settings; empty without a provider
-    Column("claimed", Text),  # what the provider has said of the person (JSON)
+    Column("claimed", Text),  # the provider's claims about the person (JSON)
     Column("id_token", Text, nullable=False),  # to end the provider's session; empty without a provider
     Column("state_sha256", Text, unique=True),  # of the sign-on that has opened the session
 )

@@ -1,4 +1,4 @@
-"""The data center's end of one session's tunnel: its keys, its server, and its place at the door."""
+"""The data center's end of one session's tunnel: its keys, its server, and its registration at the door."""
 
 from __future__ import annotations
 

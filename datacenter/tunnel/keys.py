@@ -40,9 +40,9 @@ class TunnelKeys:
 
     session: str
     client_authority: str
-    """What the server trusts."""
+    """The CA certificate that the server trusts."""
     server_authority: str
-    """What the box trusts."""
+    """The CA certificate that the box trusts."""
     server_certificate: str
     server_key: str
     server_tls_crypt: str

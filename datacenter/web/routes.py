@@ -237,8 +237,8 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Enrolment": lambda store, names: find_requester(store, names["enrolment"]),
     "Maintenance": lambda store, names: find_concerned_of(store, names["window"]),
 }
-"""Finds the resource that a path names: of maintenance what it is for, of the request for
-a certificate the box. That of a trigger depends on the person."""
+"""Finds the resource that a path names: for maintenance its scope, for a certificate request the box. The resource of
+a trigger depends on the person."""
 
 
 def check_access(

@@ -1,9 +1,10 @@
 """Sessions of signed-in staff, in the store, and the token that forms carry against cross-site request forgery.
 
 The cookie is a random secret, of which the store has only the hash: a copy of the database opens no session. A
-session says who has signed in and how; rights are looked up at every request (`WebServices.person`). It is valid in
-every process of the data center, also after a restart, until it expires, the person is idle or signs out. The form
-token is derived from the secret, so that another site, which cannot read the cookie, cannot know it.
+session contains the person and the method of the sign-in; rights are looked up at every request
+(`WebServices.person`). It is valid in every process of the data center, also after a restart, until it expires, the
+person is idle or signs out. The form token is derived from the secret, so that another site, which cannot read the
+cookie, cannot know it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class SignedOn:
 
 @dataclass(frozen=True)
 class StaffSession:
-    """Who has signed in, when, and how; `secret` is the value of the cookie."""
+    """A sign-in: the person, its time and method; `secret` is the value of the cookie."""
 
     secret: str
     staff: str

@@ -1,7 +1,7 @@
 """Shows the desktop of a remote session, or its recording, in a browser: RFB over a WebSocket.
 
 The requester sees and, in a session with control, operates it. Others who may have such a session themselves
-(`view-session`) watch it. Whoever loses the right, or signs out, is disconnected within RIGHTS_SECONDS.
+(`view-session`) watch it. A viewer who loses the right or signs out is disconnected within RIGHTS_SECONDS.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _REFUSED: Final = 1008
 
 @dataclass(frozen=True)
 class _Admitted:
-    """Who sees which desktop."""
+    """The viewer's person and desktop."""
 
     staff: StaffSession
     row: SessionRow
@@ -114,7 +114,7 @@ class DesktopViewers:
     async def _admit(
         self, websocket: WebSocket, decide: Callable[[StaffSession, str], _Admitted | None]
     ) -> _Admitted | None:
-        """Return who connects, if a page of this server has asked for it and the person may see the desktop."""
+        """Return the connecting person, if a page of this server requested it and the person may see the desktop."""
         services = self._services
         if urlsplit(websocket.headers.get("origin", "")).netloc != websocket.headers.get("host"):
             return None
@@ -173,7 +173,7 @@ class DesktopViewers:
         try:
             staff = await services.session(handshake_of(websocket))
         except StoreError:
-            return True  # the rights are those in memory; the session itself is decided anew elsewhere
+            return True  # the rights in memory are used; the session itself is checked elsewhere
         person = services.person(staff)
         if person is None:
             return False

@@ -4,8 +4,8 @@ The **media** (`_Media`) persists across power cuts. An `EmulDisk` is the machin
 cuts; after a power cut each call on it raises UNAVAILABLE, so that a program's `finally` blocks cannot change the
 data of the next `EmulDisk`.
 
-Writes go straight into the media's bytes, and the replaced bytes go on the file's undo list until a flush has made
-the writes durable. A power cut walks those lists backwards and restores each 512-byte sector's old content with
+Writes go straight into the media's bytes, and the replaced bytes are put on the file's undo list until a flush has
+made the writes durable. A power cut walks those lists backwards and restores each 512-byte sector's old content with
 probability one half. This covers every outcome of a real disk with a volatile cache: sectors old or new, in any
 order. A flush whose latency has not passed at the power cut is treated as unflushed.
 

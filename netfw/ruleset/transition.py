@@ -20,7 +20,7 @@ from netfw.ruleset.render import Ruleset
 from netfw.ruleset.sessions import Found, OpenSession
 
 _REMOVABLE: Final = ("set", "map", "counter", "chain")
-"""Kinds of objects that can be deleted from a table, referring ones before referred ones."""
+"""Kinds of objects that can be deleted from a table, referring kinds before referenced kinds."""
 
 
 def transition(

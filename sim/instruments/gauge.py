@@ -59,7 +59,7 @@ class Gauge:
         return value
 
     def ahead(self, gap_ns: int, count: int) -> list[int]:
-        """The next `count` readings, each `gap_ns` after the one before, without a cold start or drift."""
+        """The next `count` readings, `gap_ns` apart, without a cold start or drift."""
         if gap_ns != self._gap_ns:
             self._set_gap(gap_ns)
         self._before = wander, begin_ns = self._wander, self._read_ns

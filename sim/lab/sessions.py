@@ -28,7 +28,7 @@ class LabSession(Table, frozen=True):
     staff: Annotated[str, TextForm("letters, digits, dots and hyphens, at most 32", r"[a-z0-9.-]{1,32}")] = (
         "m.curie"
     )
-    """Who requests it."""
+    """The staff member who requests it."""
     role: Annotated[str, TextForm("letters and hyphens, at most 32", r"[a-z-]{1,32}")] = "service"
     """In which role."""
     mode: Literal["control", "view"] = "control"

@@ -1,7 +1,7 @@
 """Links between two hosts: one pipe in each direction, with a rate, a queue, a delay, jitter, loss and reordering.
 
 A packet waits until all packets queued before it are sent, takes its length divided by the rate to be sent, and
-arrives after `delay` and a random part of `jitter`. It can be lost, duplicated, or overtake the one before it.
+arrives after `delay` and a random part of `jitter`. It can be lost, duplicated, or overtake the previous packet.
 Packets are dropped while the queue exceeds `queue_bytes_max`, as by a router (tail drop). Jitter does not change the
 order of packets, as on a real line; reordering is a separate property.
 
@@ -113,7 +113,7 @@ def _either(*probabilities: float) -> float:
 
 
 class _Waiting:
-    """A packet in the queue. It is queued anew when the link's quality changes."""
+    """A packet in the queue. It is queued again when the link's quality changes."""
 
     __slots__ = ("deliver", "duration_ns", "length", "lost", "segment", "start_ns")
 
@@ -126,7 +126,7 @@ class _Waiting:
         self.lost = False
 
     def arrive(self, segment: TcpSegment) -> None:
-        """Deliver the packet, unless it was queued anew or the queue was emptied."""
+        """Deliver the packet, unless it was queued again or the queue was emptied."""
         if self.deliver is not None:
             self.deliver(segment)
 

@@ -222,7 +222,7 @@ class _Inside(asyncio.Transport):
 
 
 class _Passage(asyncio.Transport):
-    """A connection to the instrument, for who uses the session."""
+    """A connection to the instrument, for the user of the session."""
 
     def __init__(self, endpoint: EmulEndpoint, number: int, protocol: asyncio.Protocol) -> None:
         super().__init__()

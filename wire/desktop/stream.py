@@ -103,7 +103,7 @@ class Update:
 
     notice: Notice = Notice.NOTHING
     size: tuple[int, int] | None = None
-    """The picture begins anew: black, with this width and height."""
+    """The picture is reset to black, with this width and height."""
     cursor: CursorShape | None = None
     colours: array[int] = field(default_factory=lambda: array("I"))
     """The next colours of the palette, 0x00RRGGBB."""
@@ -266,7 +266,7 @@ class FrameHead(NamedTuple):
 class StreamChain:
     """The hash chain over a stream: SHA-256 of the last value and the header or frame. Both ends compute it.
 
-    Whoever signs its value at the end confirms every byte, their order, and that nothing follows.
+    A signature of its final value confirms every byte, their order, and that nothing follows.
     """
 
     def __init__(self) -> None:

@@ -63,7 +63,7 @@ class Peer:
     is_lost: bool = False
     """Whether the connection is lost."""
     on_next: Callable[[], object] = lambda: None
-    """Called when a request arrives: the handler of the one before may stop to wait."""
+    """Called when a request arrives: the handler of the previous request may stop waiting."""
 
 
 @dataclass(slots=True)  # not frozen: three times slower to construct, and one is made for every exchange

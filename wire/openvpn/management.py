@@ -69,7 +69,7 @@ class ClientLost:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The program cannot go on, or refuses a command; `text` is its message."""
+    """The program cannot continue, or refuses a command; `text` is its message."""
 
     text: str
 
@@ -153,7 +153,7 @@ def _signature_request(text: str) -> SignatureRequest:
 
 
 def release() -> bytes:
-    """Let the program go on."""
+    """Let the program continue."""
     return b"hold release\n"
 
 

@@ -1,6 +1,6 @@
 """Checks the metadata of releases: the client's part of The Update Framework 1.0, section 5.
 
-    root        names the keys of all roles; a new one is signed by the keys of the one before as well
+    root        names the keys of all roles; a new one is also signed by the keys of the previous one
     timestamp   the current snapshot; signed often, so that a newer one cannot be withheld for long
     snapshot    the current version of the targets
     targets     the files of a release: length and SHA-256

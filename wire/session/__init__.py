@@ -1,4 +1,4 @@
-"""The life of a remote session: its states and transitions, the same for the box and the data center.
+"""The life cycle of a remote session: its states and transitions, the same for the box and the data center.
 
 Pure: the modules contain no I/O and read no clock. A program collects facts, asks `wire.session.step` whether an
 event changes the state, and executes the actions of the row.

@@ -39,7 +39,7 @@ class AuditOwner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SessionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One record. Times of a run are comparable; the monotonic clock starts anew with each."""
+    """One record. Times of a run are comparable; the monotonic clock starts again with each run."""
 
     at_ms: int
     """The wall clock, in milliseconds since 1970."""

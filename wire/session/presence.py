@@ -1,4 +1,4 @@
-"""The code that staff tell by telephone, and the person at the instrument enters; the challenge of security keys.
+"""The code that staff read out by telephone and the person at the instrument enters; the challenge of security keys.
 
 Both ends compute the code from the signed offer, so that it is for exactly one offer and travels nowhere. The page at
 the instrument shows neither the code, nor the offer's bytes or hash, from which the code could be computed. The

@@ -125,7 +125,7 @@ def _file_problems(audit: AuditFile, end: End, other: AuditFile, keys: Keys) -> 
     for before, line in pairwise(audit.lines):
         earlier_ms = before.record.monotonic_ms - line.record.monotonic_ms
         if line.record.run == before.record.run and earlier_ms > 0:
-            yield f"{end}: record {line.number} is {earlier_ms} ms earlier than the one before"
+            yield f"{end}: record {line.number} is {earlier_ms} ms earlier than the previous one"
 
 
 def _proof(session: str, both: _Both, datacenter: str, box: str) -> SessionProof:

@@ -263,7 +263,7 @@ class AuObserver:
         return self._early.take(self._now) if self._host_heard else True
 
     def _wait_for_answer(self, record: AuRecord) -> list[Action]:
-        """Keep a record until the host answers it, and the one before it if its answer may be late.
+        """Keep a record until the host answers it, and its predecessor if the answer may be late.
 
         An analyzer sends another record only after an answer, or when it has given up.
         """

@@ -1,7 +1,7 @@
-"""The hash chain of the box's audit records: each has a number and the hash of the one before.
+"""The hash chain of the box's audit records: each has a number and the hash of its predecessor.
 
-The chain is computed where a record is appended to the spool, one group after the other: the next group is linked
-once the one before is durable. Records that the spool refuses get no number, so that a full disk leaves no hole in
+The chain is computed where a record is appended to the spool, one group at a time: a group is linked when the
+previous group is durable. Records that the spool refuses get no number, so that a full disk leaves no hole in
 the chain; the number of refused ones is recorded in a separate audit record. The head of the chain follows from the
 last record on the disk. Gap records, which the spool makes by itself, are outside of the chain.
 """

@@ -3,7 +3,7 @@
 A file is identified by the hash of its first line, which has a time and a serial number: names change when the log is
 rotated, and inode numbers are used again. A *piece* is a line with its newline, or PIECE_BYTES_MAX bytes of a longer
 line; where pieces begin depends only on the file's content. A *mark* says how far a file was read, with a hash chain
-of the pieces, by which a later change of what was read is found.
+of the pieces, which detects later changes of the part that was read.
 
 The marks follow from the pieces that were read, in their order, so that storing the pieces stores the cursor.
 """
@@ -39,7 +39,7 @@ class LogMark(msgspec.Struct, array_like=True):
     digest: bytes = START
 
     def accept(self, offset: int, piece: bytes) -> None:
-        """Move the mark over a piece. If it begins before the mark, the file was cut there: the chain begins anew."""
+        """Move the mark over a piece. If it begins before the mark, the file was truncated: a new chain begins."""
         if offset != self.offset:
             self.start, self.digest = offset, START
         self.offset = offset + len(piece)

@@ -51,13 +51,13 @@ class LogPiece(NamedTuple):
 class LogProblemKind(StrEnum):
     """A problem with a log."""
 
-    CUT = "cut"  # a file is shorter than what was read of it
-    CHANGED = "changed"  # what was read of a file has another content now
+    CUT = "cut"  # a file is shorter than its part that was read
+    CHANGED = "changed"  # the part of a file that was read has changed
     LOST = "lost"  # the file that was being read was removed, perhaps with unread lines
     REMOVED = (
         "removed"  # the oldest files were removed, although the rotation keeps more; their lines were read
     )
-    REORDERED = "reordered"  # files have changed places
+    REORDERED = "reordered"  # files have been swapped
 
 
 class LogProblem(NamedTuple):
@@ -91,7 +91,7 @@ class LogReader:
             return [], []
 
     def check_order(self) -> list[LogProblem]:
-        """Compare the files with those that were read: whether any is missing, or at another place.
+        """Compare the files with those that were read: whether any is missing or has been moved.
 
         Raises: DiskError IO, UNAVAILABLE.
         """
@@ -104,7 +104,7 @@ class LogReader:
             return []
 
     def verify(self, file: bytes) -> LogProblem | None:
-        """Compare a file with what was read of it, if the file exists. Raises: DiskError IO, UNAVAILABLE."""
+        """Compare a file, if it exists, with its part that was read. Raises: DiskError IO, UNAVAILABLE."""
         try:
             for name, found in self._files():
                 if found == file:
@@ -133,10 +133,10 @@ class LogReader:
     def _order_problems(self, files: list[bytes]) -> list[LogProblem]:
         """Compare the files with those that were read, and forget removed ones.
 
-        The oldest files are removed when the log is rotated: a file is begun only after all of the one before was
-        read, so nothing is lost. With fewer files than the rotation keeps, they were removed by another program or a
-        person. One that is gone while an older one exists was removed by somebody, and an unknown one that is older
-        than a known one was added, or its first line was changed.
+        The oldest files are removed when the log is rotated: reading of a file begins only after the previous file
+        was read completely, so nothing is lost. With fewer files than the rotation keeps, they were removed by
+        another program or a person. One that is gone while an older one exists was removed by somebody, and an
+        unknown one that is older than a known one was added, or its first line was changed.
         """
         marks, problems = self.cursor.marks, []
         order = [file for file in files if file in marks]

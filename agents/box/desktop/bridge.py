@@ -82,7 +82,7 @@ class DesktopBridge:
         self._masked: MaskedPicture
         self._encoder: PictureEncoder
         self.chain = StreamChain()
-        """The hash chain of what was sent."""
+        """The hash chain of the sent messages."""
         self._changed = asyncio.Event()
         self._acknowledged = asyncio.Event()
         self._in_flight: deque[int] = deque()
@@ -91,7 +91,7 @@ class DesktopBridge:
         self._inputs: deque[InputEvent] = deque()
         self._has_input = asyncio.Event()
         self._input_at = -math.inf
-        """When the last input event came."""
+        """Time of the last input event."""
         self._heard = asyncio.Event()
         self._notice = Notice.NOTHING
 
@@ -108,7 +108,7 @@ class DesktopBridge:
     async def run(self) -> None:
         """Show the desktop until cancelled. Keys and buttons are released in any case.
 
-        Raises: DesktopEndedError when one of the connections ends, or sends what is invalid.
+        Raises: DesktopEndedError when one of the connections ends, or sends invalid data.
         """
         try:
             await _ends_desktop("the VNC server", self._begin())
@@ -203,7 +203,7 @@ class DesktopBridge:
         return self._encoder.next_message(INTERACTIVE_MESSAGE_BYTES if is_interactive else MESSAGE_BYTES)
 
     async def _line_is_free(self) -> bool:
-        """Wait until the line has sent what was written, and has room in the window. Returns True."""
+        """Wait until the line has sent everything written and the window has room. Returns True."""
         await self._pace.free()
         await self._wait_for_room()
         return True

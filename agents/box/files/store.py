@@ -1,6 +1,6 @@
 """Files on the box's disk, received in ranges. A range is durable before it counts; a file is verified before use.
 
-A file of the disk has one sector with what it is and how much of it was received, then the content. A range is made
+A file on the disk has one sector with its description and the received length, then the content. A range is made
 durable first, and the sector afterwards, so that a power cut loses at most one range. Once everything was received,
 the content is read back; if its hash is right, the file is renamed, otherwise it is removed. A name with the ending
 `.file` therefore is a complete and verified file.
@@ -71,7 +71,7 @@ class BoxFiles:
         self._files: dict[str, BoxFile] = {}
 
     def open(self) -> None:
-        """Find the files on the disk; remove what is damaged. Raises: DiskError UNAVAILABLE."""
+        """Find the files on the disk; remove damaged ones. Raises: DiskError UNAVAILABLE."""
         for name in self._disk.names():
             if not name.startswith(_PREFIX):
                 continue

@@ -1,6 +1,6 @@
 """Transfers files between data center and box in ranges, one range at a time, below all reports.
 
-Nothing of a transfer is in memory: what is missing follows from the waiting commands and from the files on the disk,
+A transfer has no state in memory: the missing ranges follow from the waiting commands and from the files on the disk,
 so that a transfer continues after any interruption.
 """
 
@@ -53,7 +53,7 @@ class FileTransfers:
         """Returns the stems of files that must not make room for those of commands."""
 
     def key_of(self, command: Command) -> FileKey | None:
-        """Return the file that a command brings to its instrument; None without a valid reference."""
+        """Return the file that a command transfers to its instrument; None without a valid reference."""
         if command.verb not in DOWN_VERBS or not command.body:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Has the data center countersign the head of the audit chain, and finds by that what is missing at a start.
+"""Has the data center countersign the head of the audit chain, and thereby detects missing records at a start.
 
 The newest countersigned head is a file next to the spool, so that it does not get lost with the spool's files. A head
 is asked for at most once in INTERVAL_SECONDS, beneath all reports on their connection (`wire.audit_head`).

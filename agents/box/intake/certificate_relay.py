@@ -1,7 +1,7 @@
-"""Passes the certificate requests of instruments on to the data center.
+"""Relays the certificate requests of instruments to the data center.
 
 An instrument enrols at its port by EST, as the box does at the data center (`wire.est`). The box is the registration
-authority: it vouches for the certificate with which the instrument has connected, and by passing the request on, for
+authority: it vouches for the certificate with which the instrument has connected, and by relaying the request, for
 the instrument's entry at this port in the site file. The data center decides, and the vendor's CA signs.
 
 TLS accepts certificates outside their validity period here, so that an instrument whose certificate has expired can
@@ -38,7 +38,7 @@ _VALIDITY: Final = "agents.box.intake.validity"
 
 
 class CertificateRelay:
-    """Answers the EST requests of instruments with what the data center answers."""
+    """Relays the EST requests of instruments to the data center, and its responses back."""
 
     def __init__(self, requests: CertificateRequests, note: Note, clock: WallClock) -> None:
         self._requests, self._note, self._clock = requests, note, clock

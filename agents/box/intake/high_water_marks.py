@@ -6,7 +6,7 @@ digests of the last DIGESTS_MAX accepted reports therefore identify every duplic
 and its digest is one of these. A number that is not above the mark with another digest is a different report, from an
 agent that restarted with the same run. It must be refused, because acknowledging it would lose it.
 
-Each start of the agent uses a higher run than the one before, and numbers its reports from 1.
+Each start of the agent uses a higher run number than the previous start, and numbers its reports from 1.
 
 After a crash the marks are restored from the spool's snapshot and the records after it. If the power failed during
 the write of a group, later reports of the group may be on the disk while earlier ones are missing. The numbers of the

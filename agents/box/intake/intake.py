@@ -70,7 +70,7 @@ class RunRefused(Exception):
 
 @dataclass(slots=True, eq=False)
 class Source:
-    """An enrolled instrument. `counts` is what was left out of its messages, if it speaks its own standard."""
+    """An enrolled instrument. `counts` are the omitted parts of its messages, if it speaks its own standard."""
 
     serial: str
     port: int
@@ -266,7 +266,7 @@ class Intake:
         return unknown if places is None else places
 
     def _note_last(self, source: Source, stored: list[Finding], now_ms: int) -> None:
-        """Note what was stored with the box's time, for the next start of the program."""
+        """Record which reports were stored with the box's time, for the next start of the program."""
         source.adapted.store_last([finding.kind(1, now_ms, *finding.fields) for finding in stored])
 
     def answered(self, source: Source) -> None:

@@ -50,7 +50,7 @@ def _facts(standard: PageStandard, texts: Catalogue, time: Callable[[int], Marku
 
 
 def _reasons(texts: Catalogue) -> dict[str, str]:
-    """Return what was left out, in words, by `Reason`."""
+    """Return texts for the omitted message parts, by `Reason`."""
     _ = texts.gettext
     return {
         "patient-results-dropped": _("not sent, because they are or could be of patients"),

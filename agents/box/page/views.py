@@ -91,7 +91,7 @@ class View:
         )
 
     def notes(self) -> dict[str, str]:
-        """Return the messages about what was done last, by their names in addresses."""
+        """Return the messages about the last action, by their names in addresses."""
         _ = self.texts.gettext
         return {
             "permitted": _("You have permitted the session. The connection is being prepared."),

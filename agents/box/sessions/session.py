@@ -1,4 +1,4 @@
-"""One session at the box: what the box knows of it, and what it does.
+"""One session at the box: its facts and its actions.
 
 `wire.session.executor` decides by the table; here are the facts and the actions.
 """

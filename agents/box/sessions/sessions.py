@@ -1,4 +1,4 @@
-"""All sessions of a box: what the data center sends, and what the person at an instrument does."""
+"""All sessions of a box: handles messages of the data center and actions of the person at an instrument."""
 
 from __future__ import annotations
 

@@ -58,4 +58,4 @@ class Surroundings:
     changed: Callable[[], object]
     """Called when anything that a page shows has changed."""
     share: Callable[[Offer, Callable[[str], object]], Shared | None] = lambda _offer, _ended: None
-    """Makes what a session shares, and calls the function when a desktop has ended; None: nothing listens."""
+    """Makes the desktop or TCP service of a session; calls the function when it ends. None: nothing listens."""

@@ -16,7 +16,7 @@ from hal.disk import DiskError, DiskErrorKind
 
 PAUSE_SECONDS_MIN: Final = 30.0
 PAUSE_SECONDS_MAX: Final = 3600.0
-"""Limits of the pauses after an unexpected response of the data center; each is twice as long as the one before."""
+"""Limits of the pauses after an unexpected response of the data center; each is twice as long as the previous one."""
 T = TypeVar("T")
 
 

@@ -159,7 +159,7 @@ class SlotInstaller:
         return PhaseOutcome(done)
 
     async def _prepare_source(self, delta: bytes) -> None:
-        """Compare the running slot with the plan, and fetch what is damaged. Raises: RepairError, DiskError."""
+        """Compare the running slot with the plan, and fetch damaged parts. Raises: RepairError, DiskError."""
         header = Delta.open(lambda at, length: delta[at : at + length], len(delta)).header
         await self._repair.prepare(self._source, header.source_bytes, self._plan)
         if self._repair.repaired:

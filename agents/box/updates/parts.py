@@ -16,7 +16,7 @@ FetchPart: TypeAlias = Callable[[str, int, int], Awaitable[bytes]]
 """Returns at least one of the next bytes of a target: SHA-256, offset, length."""
 SECTOR: Final = 512
 _PREFIX: Final = "update-part-"
-_RECEIVED: Final = Struct("<QQ")  # the length of what was received, and its complement
+_RECEIVED: Final = Struct("<QQ")  # the received length, and its complement
 _ALL_ONES: Final = 2**64 - 1
 
 

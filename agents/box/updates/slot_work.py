@@ -104,7 +104,7 @@ class SlotWorker:
         return last
 
     async def length(self, slot: Partition) -> int:
-        """Return the length of what a slot contains; of the partition if that cannot be read.
+        """Return the length of a slot's content; of the partition if it cannot be read.
 
         Raises: DiskError UNAVAILABLE.
         """

@@ -33,7 +33,7 @@ class DataUse(Protocol):
         ...
 
     async def use(self, content: DataContent, *, on_trial: bool) -> None:
-        """Put the content into force, instead of the one before; recorded before anything follows it.
+        """Apply the content instead of the previous one; it is recorded before anything uses it.
 
         On trial, reports that only the content before permits are accepted, too. Raises: SpoolError.
         """

@@ -70,7 +70,7 @@ class LinkEstimator:
         self._record_bytes = self._records = 0.0
         self._round_trip_s = inf
         self._answered_at = -inf
-        self._exchange_s = 0.0  # time of the last response since the one before it; inf after a time-out
+        self._exchange_s = 0.0  # time between the last two responses; inf after a time-out
         self._slow: tuple[int, float] | None = None  # records and seconds of the last full batch, if slow
         self._records_cap = RECORDS_PER_BATCH_MAX
         self._cut_off_records = inf  # records of a batch that was cut off

@@ -1,4 +1,4 @@
-"""Who calls the API: a program with an API token, or for reading also a browser with the session of a person.
+"""The caller of the API: a program with an API token, or for reading also a browser with the session of a person.
 
 A cookie alone does not authorize changes, because a browser sends it also for requests that another site started. An
 API token is sent only by a program that has it, so that no form token is needed.
@@ -138,7 +138,7 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 def caller_problem(error: Exception) -> Response:
-    """Return the answer to a caller who is not served."""
+    """Return the response to a refused caller."""
     if isinstance(error, TooManyRequestsError):
         seconds = str(int(error.seconds) + 1)
         text = f"at most {REQUESTS_PER_SECOND:g} requests a second; try again in {seconds} s"

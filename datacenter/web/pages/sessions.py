@@ -43,7 +43,7 @@ MODES: Final = (("control", "see and operate"), ("view", "see only"))
 STEPS: Final = {
     SessionState.NEW: "The request is being recorded.",
     SessionState.REQUESTED: "The box has not shown the request yet. It may not be connected.",
-    SessionState.OFFERED: "The request is shown at the instrument. Call the person there, and tell the code.",
+    SessionState.OFFERED: "The request is shown at the instrument. Call the person there, and give them the code.",
     SessionState.AUTHORIZED: "The person has permitted the session.",
     SessionState.OPENING: "The tunnel is being opened.",
     SessionState.OPEN: "The session is open.",

@@ -1,6 +1,6 @@
 """Remote sessions of a lab: what staff and the person at the instrument do, in any world.
 
-Staff ask at a `StaffDesk`, tell the person the code by telephone, look at the desktop and drag on it. The person
+Staff ask at a `StaffDesk`, give the person the code by telephone, look at the desktop and drag on it. The person
 acts on the local page of the instrument's port, like a browser that is open there, or on the instrument's display.
 """
 

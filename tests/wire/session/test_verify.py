@@ -210,7 +210,7 @@ LATE = tuple((each[0], each[1] + 1200 if each[1] > 600 else each[1], *each[2:]) 
         ),
         (
             Audits().add().change("box", "open", monotonic_ms=STARTS_MS["box"]),
-            "box: record 5 is 64000 ms earlier than the one before",
+            "box: record 5 is 64000 ms earlier than the previous one",
         ),
         (
             Audits().add().change("box", "offered", deadline_ms=STARTS_MS["box"] + 9_000_000),

@@ -1,7 +1,7 @@
 """Divides a stream of bytes into XML documents, with or without MLLP framing.
 
 A document ends with the end tag of its root element; in well-formed XML that tag cannot be in an attribute. An XML
-declaration or a HEL.R01 inside a document begins a new one, and the one before it is unfinished.
+declaration or a HEL.R01 inside a document begins a new document, and the previous one is incomplete.
 """
 
 from __future__ import annotations
