@@ -71,11 +71,11 @@ class BoxSessions(Protocol):
     """Exchanges the messages of remote sessions with boxes, as `datacenter.sessions.remote.RemoteSessions` does."""
 
     def is_authorized(self, box: str) -> bool:
-        """Whether a box may have sessions."""
+        """Return whether a box may have sessions."""
         ...
 
     def has_messages(self, box: str) -> bool:
-        """Whether messages wait for a box."""
+        """Return whether messages wait for a box."""
         ...
 
     async def answer(self, box: str, certificate: bytes | None, request: Request) -> Response:

@@ -243,7 +243,7 @@ def profile_problems(profile: Profile, site: AdaptedPort | None) -> Iterator[tup
 
 
 def serial_ports_of(site: AdaptedPort | None) -> list[int]:
-    """The serial ports of the board that an instrument uses."""
+    """Return the serial ports of the board that an instrument uses."""
     return [line.port for line in (site.serial, site.host_serial) if line] if site else []
 
 

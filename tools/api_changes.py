@@ -32,7 +32,7 @@ def _paths(before: Document, after: Document) -> Iterator[str]:
 
 
 def _inputs(operation: Document, document: Document) -> dict[str, tuple[bool, Shape]]:
-    """A value in a request: whether it is required, and its values."""
+    """Return a value in a request: whether it is required, and its values."""
     found = {
         f"parameter {one['name']}": (one["required"], _shape(one["schema"], document))
         for one in operation["parameters"]

@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def dictionary() -> bytes:
-    """The dictionary's bytes, at most SIZE_MAX of them."""
+    """Return the dictionary's bytes, at most SIZE_MAX of them."""
     reports = record(3 * DAY_NS, seed=1)
     statuses = of_kind(reports, Status)
     controls = {(e.instrument, e.body.assay): e for e in reports if isinstance(e.body, Quality)}
@@ -80,7 +80,7 @@ def dictionary() -> bytes:
 
 
 def record(duration_ns: int, seed: int) -> list[Entry]:
-    """The reports of the laboratory in that time, from midnight on, with a status every minute."""
+    """Return the reports of the laboratory in that time, from midnight on, with a status every minute."""
     env, entries = Environment(), list[Entry]()
     numbers = {serial: iter(range(1, 1 << 32)) for serial in LABORATORY}
 
@@ -97,17 +97,17 @@ def record(duration_ns: int, seed: int) -> list[Entry]:
 
 
 def of_kind(entries: list[Entry], kind: type[Report]) -> list[Entry]:
-    """The entries whose report is of that kind."""
+    """Return the entries whose report is of that kind."""
     return [entry for entry in entries if isinstance(entry.body, kind)]
 
 
 def numbered(first: int, entries: list[Entry]) -> list[tuple[int, bytes]]:
-    """The entries encoded, with sequence numbers from `first` on."""
+    """Return the entries encoded, with sequence numbers from `first` on."""
     return [(first + index, encode(entry)) for index, entry in enumerate(entries)]
 
 
 def _rare() -> Iterator[Entry]:
-    """Each rare word once."""
+    """Yield each rare word once."""
     for event in AUDIT_EVENTS:
         yield Entry("", 0, Audit(START_MS, event, 1))
     for reason in ("unused", "unfinished", "corrupt", "disk-full"):
@@ -122,7 +122,7 @@ def _rare() -> Iterator[Entry]:
 
 
 def _alerts() -> Iterator[Entry]:
-    """Every alert of every model."""
+    """Yield every alert of every model."""
     for serial, model in LABORATORY.items():
         for trouble in Catalogue(model):
             body = Alert(1000, START_MS, trouble.code, trouble.component, trouble.severity, 100)

@@ -143,7 +143,7 @@ class Packer:
         )
 
     def _place(self, key: _Key | None, entry: Any, fresh: list[Group]) -> int:
-        """The number of the entry's group, a new one if it is its first status; _OTHER if it has none."""
+        """Return the number of the entry's group, a new one if it is its first status; _OTHER if it has none."""
         if key is None:
             return _OTHER
         place = self._groups.get(key, _OTHER)
@@ -181,7 +181,7 @@ class Unpacker:
         self._columns: list[list[Column]] = []
 
     def unpack(self, packed: bytes) -> bytes:
-        """The batch. Raises: ColumnsError."""
+        """Return the batch. Raises: ColumnsError."""
         form, rest = packed[:1], packed[1:]
         if form in (VERBATIM, b""):
             return rest
@@ -230,12 +230,12 @@ class Unpacker:
 
 
 def _changes(latest: int, values: Sequence[int]) -> list[bool]:
-    """Whether each value differs from the previous one."""
+    """Return whether each value differs from the previous one."""
     return [value != before for value, before in zip(values, (latest, *values), strict=False)]
 
 
 def _key(entry: Any) -> _Key | None:
-    """The group of an entry, None if it is not the status of an instrument."""
+    """Return the group of an entry, None if it is not the status of an instrument."""
     instrument, run, body = entry
     if type(instrument) is not str or len(body) != 6 or body[0] != "status" or body[3] not in STATES:
         return None

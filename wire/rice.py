@@ -72,14 +72,14 @@ class BitReader:
         self._at = 0
 
     def bit(self) -> bool:
-        """The next bit. Raises: RiceError at the end."""
+        """Return the next bit. Raises: RiceError at the end."""
         self._at += 1
         if self._at > len(self._bits):
             raise RiceError("the bits end early")
         return self._bits[self._at - 1] == "1"
 
     def codes(self, count: int, k: int) -> list[int]:
-        """The next `count` numbers, coded with the parameter `k`. Raises: RiceError at the end."""
+        """Return the next `count` numbers, coded with the parameter `k`. Raises: RiceError at the end."""
         bits, at = self._bits, self._at
         found = []
         try:
@@ -99,7 +99,7 @@ class BitReader:
 
 
 def bits_to_bytes(bits: str) -> bytes:
-    """The bits as bytes, filled up with zeros."""
+    """Return the bits as bytes, filled up with zeros."""
     bits += "0" * (-len(bits) % 8)
     return int(bits or "0", 2).to_bytes(len(bits) // 8)
 
@@ -134,7 +134,7 @@ class Column:
         return _coded(self._differences(values), self.parameters) if values else ""
 
     def decode(self, bits: BitReader, count: int, gate: Sequence[bool] = ()) -> list[int]:
-        """The next `count` values. Raises: RiceError."""
+        """Return the next `count` values. Raises: RiceError."""
         if not self.parameters.gated:
             return self._decode(bits, count)
         latest = self.latest
@@ -162,7 +162,7 @@ class Column:
         return self._values(differences + [0] * (count - len(differences)))
 
     def _differences(self, values: Sequence[int]) -> list[int]:
-        """The differences of the next values from their predictions, in units; the state advances."""
+        """Return the differences of the next values from their predictions, in units; the state advances."""
         prediction, unit = self.parameters.prediction, self.parameters.unit
         latest, step = self.latest, self.step
         self.latest = values[-1]
@@ -189,7 +189,7 @@ class Column:
         return found
 
     def _values(self, differences: Sequence[int]) -> list[int]:
-        """The values with these differences from their predictions; the state advances."""
+        """Return the values with these differences from their predictions; the state advances."""
         prediction, unit = self.parameters.prediction, self.parameters.unit
         latest, step, found = self.latest, self.step, []
         if prediction == LATEST:
@@ -224,7 +224,7 @@ class Chooser:
         self._seen: set[int] = set()
 
     def choose(self, values: Sequence[int], gate: Sequence[bool] = ()) -> Parameters:
-        """The parameters for the next values: those in force, unless others are clearly better."""
+        """Return the parameters for the next values: those in force, unless others are clearly better."""
         in_force = self._column.parameters
         unit = self._unit(values)
         can_be_gated = self._can_be_gated(values, gate)
@@ -240,7 +240,7 @@ class Chooser:
         return parameters
 
     def _best(self, values: Sequence[int], unit: int, gate: Sequence[bool]) -> tuple[Parameters, int]:
-        """The best parameters of those that are tried this time, and the bits for the values with them."""
+        """Return the best parameters of those that are tried this time, and the bits for the values with them."""
         tried: Sequence[int] = PREDICTIONS
         if self._batches >= ALL_TRIED:
             tried = (self._column.parameters.prediction, PREDICTIONS[self._batches % len(PREDICTIONS)])
@@ -251,7 +251,7 @@ class Chooser:
         return min(trials, key=itemgetter(1))
 
     def _trial(self, values: Sequence[int], parameters: Parameters) -> tuple[Parameters, int]:
-        """The parameters with the best codes, and the bits for the values with them."""
+        """Return the parameters with the best codes, and the bits for the values with them."""
         differences = self._differences(parameters, values) if values else ()
         if not any(differences):
             return parameters, 1
@@ -275,7 +275,7 @@ class Chooser:
         return trial._differences(values)
 
     def _can_be_gated(self, values: Sequence[int], gate: Sequence[bool]) -> bool:
-        """Whether the values change only where the gate does."""
+        """Return whether the values change only where the gate does."""
         before = (self._column.latest, *values)
         return any(gate) and all(
             changes or value == last for value, last, changes in zip(values, before, gate, strict=False)
@@ -303,7 +303,7 @@ def _coded(differences: Sequence[int], parameters: Parameters) -> str:
 
 
 def _coded_bits(differences: Sequence[int], parameters: Parameters) -> int:
-    """The length of `_coded`, without producing it: a wrong parameter could make it long."""
+    """Return the length of `_coded`, without producing it: a wrong parameter could make it long."""
     if not any(differences):
         return 1
     if parameters.runs_k < 0:
@@ -318,7 +318,7 @@ def _coded_bits(differences: Sequence[int], parameters: Parameters) -> int:
 
 
 def _runs(differences: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The lengths of the runs of 0 before each other difference, and these, folded and less 1."""
+    """Return the lengths of the runs of 0 before each other difference, and these, folded and less 1."""
     runs, run, others = [], 0, []
     for difference in differences:
         if difference:
@@ -344,7 +344,7 @@ def _bits_of(numbers: Sequence[int], k: int) -> int:
 
 
 def _best_k(numbers: Sequence[int]) -> tuple[int, int]:
-    """The best Rice parameter for the numbers, and the bits that they take with it."""
+    """Return the best Rice parameter for the numbers, and the bits that they take with it."""
     if not numbers:
         return 0, 0
     near = max(sum(numbers) // len(numbers), 1).bit_length() - 1

@@ -323,7 +323,7 @@ def _check_laboratory_host(
 
 
 def _permits(policy: Policy, address: IPv4Address | IPv6Address, tcp_port: int) -> bool:
-    """Whether the box may connect to this address and port."""
+    """Return whether the box may connect to this address and port."""
     service = Service("tcp", tcp_port)
     return any(
         service in entry.services and any(address in network for network in entry.networks)

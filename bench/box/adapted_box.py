@@ -74,7 +74,7 @@ class Wire:
         assert os.write(self._fd, data) == len(data)
 
     async def read(self, until: float | None = None) -> bytes:
-        """The next bytes; empty at the time `until` of the loop."""
+        """Return the next bytes; empty at the time `until` of the loop."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 return await self._received.get()
@@ -99,7 +99,7 @@ class Instrument:
         self.refused += 1
 
     def next_messages(self, messages: int) -> list[OutgoingMessage]:
-        """The next messages; each fifth has results of a patient."""
+        """Return the next messages; each fifth has results of a patient."""
         found = list[OutgoingMessage]()
         while len(found) < messages:
             self._clock_ns += MINUTE_NS // 20
@@ -178,7 +178,7 @@ def bare_program() -> Iterator[Wire]:
 async def answer_times(
     wire: Wire, messages: Sequence[OutgoingMessage], byte_s: float
 ) -> tuple[list[float], list[float]]:
-    """The times of answers in ms: to frames within a message, and to the last frame of each."""
+    """Return the times of answers in ms: to frames within a message, and to the last frame of each."""
     within, last = list[float](), list[float]()
     for message in messages:
         frames = list(frames_of(message.message.data, FrameStyle()))
@@ -194,7 +194,7 @@ async def answer_times(
 
 
 def p99(values: list[float]) -> float:
-    """The 99th percentile."""
+    """Return the 99th percentile."""
     return sorted(values)[int(len(values) * 0.99)]
 
 

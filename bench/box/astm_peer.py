@@ -36,13 +36,13 @@ POLL_S: Final = 0.05
 
 
 def cases() -> list[Conversation]:
-    """The recorded conversations of ASTM."""
+    """Return the recorded conversations of ASTM."""
     found = read_conversations(FIXTURES / "instruments" / "index.toml")
     return [case for case in found if case.standard.startswith("astm")]
 
 
 def peer_program() -> str | None:
-    """The program of senaite.astm."""
+    """Return the program of senaite.astm."""
     return os.environ.get("SENAITE_ASTM_SERVER") or shutil.which(PROGRAM)
 
 
@@ -92,7 +92,7 @@ class PeerScript:
         return socket.create_connection(("127.0.0.1", self._port), ANSWER_S)
 
     def is_right(self, steps: list[Step]) -> bool:
-        """Whether every answer is as the script says."""
+        """Return whether every answer is as the script says."""
         try:
             return all(self._play(step) for step in steps)
         except OSError:
@@ -128,7 +128,7 @@ class PeerScript:
 
 
 def accepted_text(case: Conversation) -> bytes:
-    """The text of all messages of a case, each once."""
+    """Return the text of all messages of a case, each once."""
     keeper, data = MessageKeeper(), case.file.read_bytes()
     host = Lis1Endpoint(keeper, AstmDialect())
     now = 0.0
@@ -140,7 +140,7 @@ def accepted_text(case: Conversation) -> bytes:
 
 
 def written_text(folder: Path) -> bytes:
-    """The text of the frames that a server has written, after a pause for the last."""
+    """Return the text of the frames that a server has written, after a pause for the last."""
     time.sleep(2 * POLL_S)
     reader = FrameReader(AstmDialect())
     reader.push(b"".join(file.read_bytes() for file in sorted(folder.glob("*.txt"))))
@@ -148,7 +148,7 @@ def written_text(folder: Path) -> bytes:
 
 
 def peer_is_right(program: str, case: Conversation) -> tuple[bool, bool]:
-    """Whether a peer answers a case as its script says, and also writes its messages completely and once."""
+    """Return whether a peer answers a case as its script says, and also writes its messages completely and once."""
     with TemporaryDirectory() as folder, peer_server(program, Path(folder)) as port:
         answers = PeerScript(port, case.file.read_bytes()).is_right(case.steps())
         return answers, answers and written_text(Path(folder)) == accepted_text(case)

@@ -79,7 +79,7 @@ def proof_seconds() -> float:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     with ProcessPoolExecutor(2) as pool:
         results = list(pool.map(compare, range(CASES // RESOURCES // REQUESTS)))
     cases, permitted, differences = (sum(column) for column in zip(*results, strict=True))

@@ -95,7 +95,7 @@ async def latencies(store: Store, executor: ThreadPoolExecutor) -> list[float]:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     with ExitStack() as stack:
         store = Store(stack.enter_context(running_server(flushes=True)))
         stack.callback(store.close)

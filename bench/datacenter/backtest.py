@@ -128,7 +128,7 @@ def parts(url: str, workers: int) -> tuple[float, list[_Part]]:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     with TemporaryDirectory(prefix="rap-backtest-") as folder:
         url = f"sqlite:///{Path(folder)}/store.db"
         store = Store(url)

@@ -99,7 +99,7 @@ def counting(store: Store) -> tuple[float, float, float]:
 
 
 def federation_is_exact() -> bool:
-    """Whether the sum of two regions has the percentiles of all instruments."""
+    """Return whether the sum of two regions has the percentiles of all instruments."""
     random = np.random.default_rng(2)
     parts = [Histogram.of_instrument(random.integers(0, 500, 1440)) for _ in range(100)]
     regions = [added(parts[:37]), added(parts[37:])]

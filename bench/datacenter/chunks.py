@@ -41,7 +41,7 @@ def measure(model: str) -> tuple[int, int, float, float]:
 
 
 def figures() -> list[Figure]:
-    """All figures; the mean is of a fleet with as many instruments of each model."""
+    """Return all figures; the mean is of a fleet with as many instruments of each model."""
     measured = {model: measure(model) for model in model_names()}
     count, size, encoding, decoding = (sum(column) for column in zip(*measured.values(), strict=True))
     return [

@@ -138,7 +138,7 @@ class _Processor:
 
 
 def processor_times() -> list[Figure]:
-    """The processor time a report of each step."""
+    """Return the processor time a report of each step."""
     random, boxes = Random(1), [f"RAP-{box:04}" for box in range(EVALUATED_BOXES)]
     serials = [f"CHEM-{number}" for number in range(INSTRUMENTS)]
     entries = [Entry("", 0, ProfileInForce(NOW_MS, serial, MODEL, 1)) for serial in serials]
@@ -172,7 +172,7 @@ def processor_times() -> list[Figure]:
 
 
 def _quiet_entries(random: Random, after: int) -> list[tuple[int, bytes]]:
-    """The reports of a batch whose readings raise no alert."""
+    """Return the reports of a batch whose readings raise no alert."""
     found = []
     for sequence in range(after + 1, after + SIZE + 1):
         number, at_ms = sequence // INSTRUMENTS + 1, NOW_MS + sequence * 7_500
@@ -183,7 +183,7 @@ def _quiet_entries(random: Random, after: int) -> list[tuple[int, bytes]]:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     return [figure("reports ingested", "", BATCHES * SIZE), *processor_times(), *measure(1), *measure(2)]
 
 

@@ -77,7 +77,7 @@ def make_report(random: Random, sequence: int) -> InstrumentReport:
 
 
 def plain_rows(box: str, batch: Batch) -> list[tuple[Any, ...]]:
-    """A row for each report."""
+    """Return a row for each report."""
     rows = []
     for sequence, record in zip(sequences(batch), batch.records, strict=True):
         entry, body = record.entry, record.entry.body
@@ -144,7 +144,7 @@ def rates(size: int, together: int) -> dict[str, float]:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     found = []
     for size, together, of_copy, of_keys in (
         (512, 1, ">= 0.5", ">= 2"),

@@ -17,7 +17,7 @@ SEED: Final = 1
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     found = kill_repeatedly(KILLS, SEED)
     return [
         figure("kills of the program (ingest, evaluation, notices)", "", found.kills["program"]),

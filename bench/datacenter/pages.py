@@ -76,7 +76,7 @@ def fill(store: Store) -> None:
 
 
 def _site_row(number: int) -> dict[str, Any]:
-    """A site at random coordinates."""
+    """Return a site at random coordinates."""
     random = Random(number)
     region, country, zone = random.choice(REGIONS)
     place = {"latitude": random.uniform(-40, 65), "longitude": random.uniform(-120, 150)}
@@ -145,7 +145,7 @@ def _charts_ms(page: BrowserPage, url: str) -> tuple[float, int]:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     with TemporaryDirectory(prefix="rap-pages-", ignore_cleanup_errors=True) as folder:
         store = Store(f"sqlite:///{folder}/store.db", durable=False)
         fill(store)

@@ -156,7 +156,7 @@ def column_seconds(readings: npt.NDArray[np.int64]) -> float:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     readings = make_readings()
     prometheus = promtool_seconds(readings)
     live, columns = (min(way(readings) for _ in range(2)) for way in (live_seconds, column_seconds))

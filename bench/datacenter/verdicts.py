@@ -21,13 +21,13 @@ SEEDS: Final = scaled(8)
 
 
 def order_differs(seed: int) -> tuple[bool, int]:
-    """Whether an order of arrival changes the verdict, and the number of alerts."""
+    """Return whether an order of arrival changes the verdict, and the number of alerts."""
     found, all_at_once = after_random_arrival(seed)
     return found != all_at_once, len(found)
 
 
 def compare(seed: int) -> tuple[int, int]:
-    """The number of evaluations of a trigger by each evaluator, and the number of differing transitions."""
+    """Return the number of evaluations of a trigger by each evaluator, and the number of differing transitions."""
     random = Random(seed)
     triggers = random_triggers(random)
     streams = [stream(random, random.randint(100, 400)) for _ in range(INSTRUMENTS)]
@@ -39,7 +39,7 @@ def compare(seed: int) -> tuple[int, int]:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     with ProcessPoolExecutor() as executor:
         orders = list(executor.map(order_differs, range(1_000, 1_000 + ORDERS), chunksize=20))
         compared = list(executor.map(compare, range(1_000, 1_000 + SEEDS)))

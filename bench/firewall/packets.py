@@ -232,7 +232,7 @@ class PacketGenerator:
         )
 
     def whole(self, family: int, source: str, destination: str) -> bytes:
-        """One packet with random headers."""
+        """Return one packet with random headers."""
         random = self.random
         usual = (p.TCP, p.TCP, p.TCP, p.UDP, p.UDP, p.ICMP if family == 4 else p.ICMPV6)
         protocol = (
@@ -258,7 +258,7 @@ class PacketGenerator:
         return p.ip(source, destination, protocol, segment, hops=hops)
 
     def extended(self, protocol: int, segment: bytes) -> tuple[int, bytes]:
-        """The payload after IPv6 extension headers (RFC 8200, section 4)."""
+        """Return the payload after IPv6 extension headers (RFC 8200, section 4)."""
         for kind in self.random.choices(
             (p.DESTINATION, p.ROUTING, p.AH, p.NO_NEXT, p.FRAGMENT), k=self.random.randrange(1, 3)
         ):
@@ -291,7 +291,7 @@ class PacketGenerator:
         return made + random.choice((b"\0", b"\1")) * (-len(made) % 4)
 
     def hop_by_hop(self, protocol: int) -> bytes:
-        """An IPv6 hop-by-hop header, valid or not (RFC 8200, section 4.3; RFC 2675)."""
+        """Return an IPv6 hop-by-hop header, valid or not (RFC 8200, section 4.3; RFC 2675)."""
         random = self.random
         if random.random() < 0.3:
             return bytes((protocol, 0, 1, 4, 0, 0, 0, 0))
@@ -316,13 +316,13 @@ class PacketGenerator:
     # Groups
 
     def single(self) -> PacketGroup:
-        """A random packet from a random interface."""
+        """Return a random packet from a random interface."""
         interface, family = self.random.choice(self.interfaces), self.family()
         data = self.whole(family, self.source(interface, family), self.destination(family))
         return (InjectedPacket(interface, self.damage_header(data)),)
 
     def output(self) -> PacketGroup:
-        """A random packet that the box sends, to a destination with a route."""
+        """Return a random packet that the box sends, to a destination with a route."""
         family = self.family()
         destination = self.choose(
             family,
@@ -358,7 +358,7 @@ class PacketGenerator:
         return (InjectedPacket(interface, data),)
 
     def fragments(self) -> PacketGroup:
-        """The fragments of a packet: complete or not, in any order, with duplicates and overlaps."""
+        """Return the fragments of a packet: complete or not, in any order, with duplicates and overlaps."""
         random, family = self.random, self.family()
         interface = random.choice(self.interfaces)
         source, destination = self.source(interface, family), self.destination(family)
@@ -497,7 +497,7 @@ class PacketGenerator:
         return tuple(random.choices((ask, answer), k=4))
 
     def session(self) -> PacketGroup:
-        """A connection from the staff: one that a session allows, or one that differs from it in one value."""
+        """Return a connection from the staff: one that a session allows, or one that differs from it in one value."""
         if not self.sessions or self.policy.tunnel is None:
             return self.single()
         random = self.random
@@ -515,7 +515,7 @@ class PacketGenerator:
         return tuple(self.conversation(staff, self.sport(), instrument, desktop, there, back))
 
     def quoting(self) -> PacketGroup:
-        """A conversation with an ICMP error that quotes one of its packets."""
+        """Return a conversation with an ICMP error that quotes one of its packets."""
         random = self.random
         group = self.answered() if random.random() < 0.7 else self.served()
         first = p.parse(group[0].data)

@@ -170,7 +170,7 @@ def in_place(reloads: int) -> Outcome:
 
 
 def replaced(reloads: int) -> Outcome:
-    """Two policies whose tables differ in structure, with and without a tunnel: the table is replaced."""
+    """Return two policies whose tables differ in structure, with and without a tunnel: the table is replaced."""
     policy = load_policy(POLICY)
     return _turns(policy, replace(policy, tunnel=None), reloads, sessions=False)
 

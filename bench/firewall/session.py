@@ -99,7 +99,7 @@ def _closing(sessions: Sessions, staff: int, instrument: int) -> float:
 
 
 def conversation(staff: int, instrument: int) -> tuple[socket.socket, socket.socket]:
-    """Both ends of a connection through the box."""
+    """Return both ends of a connection through the box."""
     listener, client = socket_in(instrument), socket_in(staff)
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -59,7 +59,7 @@ def measure(command: str) -> tuple[float, list[tuple[int, int]]]:
 
 
 def _has_arrived(world: VirtualWorld) -> bool:
-    """Whether the instrument has reported the result of the command, and the data center has the file."""
+    """Return whether the instrument has reported the result of the command, and the data center has the file."""
     return all(command.state == "done" for command in queries.commands(world.datacenter.store))
 
 

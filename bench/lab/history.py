@@ -34,7 +34,7 @@ def year(model: str) -> tuple[float, float]:
 
 
 def figures() -> list[Figure]:
-    """All figures of histories."""
+    """Return all figures of histories."""
     found = []
     for model in model_names():
         seconds, timeouts = year(model)

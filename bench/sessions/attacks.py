@@ -92,7 +92,7 @@ class Attacks:
         """Packets that an attack itself has put into the device, from within the box."""
 
     def results(self) -> list[str]:
-        """The effects of the attacks; none is expected."""
+        """Return the effects of the attacks; none is expected."""
         sessions = self.lab.center.desk.sessions
         found = {
             "consent": any(each.grant is not None for each in sessions if each is not self.ended),

@@ -122,7 +122,7 @@ async def _quiet(count: Callable[[], int]) -> float:
 
 
 async def _each_step(window: FullWindow, steps: list[Step], count: Callable[[], int]) -> list[int]:
-    """The bytes of each step. Only what the application draws is drawn."""
+    """Return the bytes of each step. Only what the application draws is drawn."""
     lengths = []
     for step in steps:
         before = count()
@@ -387,7 +387,7 @@ def measure_echo() -> list[Figure]:
 
 
 def figures() -> list[Figure]:
-    """All figures."""
+    """Return all figures."""
     return [*measure_bytes(), *measure_first_picture(), *measure_echo()]
 
 

@@ -114,7 +114,7 @@ class SymbolicRequest:
         self.levels = {level: z3.Int(f"resource.{level}") for level in LEVELS}
 
     def integer(self, reference: Reference) -> z3.ArithRef:
-        """The unknown of a reference."""
+        """Return the unknown of a reference."""
         return z3.Int(str(reference))
 
     def permitted(self, applicable: Applicable) -> Any:
@@ -222,7 +222,7 @@ class SymbolicRequest:
         )
 
     def possible(self) -> Iterator[Any]:
-        """Yield what holds for every request: enumerations have only their names, times are after 1970."""
+        """Yield the constraints of every request: enumerations have only their names, times are after 1970."""
         now = z3.Int("context.now_ms")
         yield z3.And(now >= 0, now <= NOW_MS_MAX)
         attributes = {"context.purpose": "Purpose"}

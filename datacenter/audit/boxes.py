@@ -205,7 +205,7 @@ def _has_record(part: Store, box: str, head: KnownHead) -> bool:
 
 
 def _was_removed(part: Store, box: str, head: KnownHead) -> bool:
-    """Whether retention has removed a record."""
+    """Return whether retention has removed a record."""
     of_chain = (_C.box == box, _C.epoch == head.epoch, _C.removed >= head.number)
     return bool(list(part.read(select(_C.removed).where(*of_chain))))
 

@@ -26,14 +26,14 @@ _Days = dict[str, dict[int, BaseDay]]
 
 @dataclass(frozen=True)
 class PermittedBase:
-    """The places whose sums may be seen, and the permitted instruments at other places, for one model."""
+    """The locations whose sums may be seen, and the permitted instruments at other locations, for one model."""
 
     model: str
     instruments: int
     """The instruments of the model that may be seen."""
     places: tuple[str, ...]
     others: ColumnElement[bool]
-    """The WHERE clause of instruments at other places."""
+    """The WHERE clause of instruments at other locations."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class _Group:
 
 
 def permitted_bases(store: Store, visible: Visibility, model: str = "") -> dict[str, PermittedBase]:
-    """Return by model, or for the given one, what may be seen; only models with an instrument. Raises: StoreError."""
+    """Return the permitted base by model, or of the given model; only models with an instrument. Raises:
+    StoreError."""
     permitted = func.sum(case((visible.where("Instrument"), 1), else_=0))
     c = instruments.c
     query = (
@@ -90,7 +91,7 @@ def _equal(column: ColumnElement[str], value: str | None) -> ColumnElement[bool]
 
 
 def visible_days(store: Store, base: PermittedBase, days: range, reading: str = "") -> _Days:
-    """Return by reading, or for the given one, the days with enough instruments. Raises: StoreError."""
+    """Return the days with enough instruments, by reading or of one reading. Raises: StoreError."""
     parts: defaultdict[str, defaultdict[int, list[BaseDay]]] = defaultdict(lambda: defaultdict(list))
     c = base_days.c
     sums = (

@@ -351,7 +351,7 @@ def _with_approval(action: str, context: RequestContext) -> RequestContext:
 
 
 def _change(row: CommandRow, resource: Resource) -> PendingChange:
-    """The command as a change that a second person approves."""
+    """Return the command as a change that a second person approves."""
     action, content = VERB_ACTIONS[row.verb], row.file or ""
     return PendingChange(
         str(row.id), row.requester, action, resource, row.purpose, content, row.created_at_ms

@@ -231,5 +231,5 @@ def _exists(connection: Connection, sha256: str) -> bool:
 
 
 def _name(command: int) -> str:
-    """The name of the parts of an upload that is not verified yet."""
+    """Return the name of the parts of an upload that is not verified yet."""
     return f"upload-{command}"

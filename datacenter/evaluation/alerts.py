@@ -217,7 +217,7 @@ def _store(
 
 
 def _silence(window: Window, now_ms: int) -> dict[str, str | int]:
-    """The columns of an alert that a window silences."""
+    """Return the columns of an alert that a window silences."""
     return {
         "silenced_at_ms": now_ms,
         "silenced_until_ms": window.until_ms,

@@ -324,7 +324,7 @@ def _in_order(pending: list[Pending]) -> list[tuple[Pending, InstrumentReport]]:
 
 
 def _values(instrument: _Instrument) -> dict[str, Any]:
-    """The row of an instrument after its reports."""
+    """Return the row of an instrument after its reports."""
     values = instrument.values
     if (latest := instrument.latest) is not None:
         readings = msgspec.msgpack.encode(latest.readings)

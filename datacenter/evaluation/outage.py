@@ -42,7 +42,7 @@ def outage_began_ms(boxes: Sequence[Unit], instruments: Sequence[Unit]) -> int |
 
 
 def is_alone(unit: Unit, units: Sequence[Unit], within_ms: int, lasts_ms: int, now_ms: int) -> bool:
-    """Whether a silence begins no outage of the site; `lasts_ms` is the longest time of a trigger."""
+    """Return whether a silence begins no outage of the site; `lasts_ms` is the longest time of a trigger."""
     others = [other for other in units if other != unit]
     return (
         not others

@@ -146,7 +146,7 @@ def record_endings(
 
 
 def _was_outage(connection: Connection, triggers: TriggerSet, unit: Unit, until_ms: int) -> bool:
-    """Whether the site has an alert for this time."""
+    """Return whether the site has an alert for this time."""
     trigger = triggers.silence("", "site")
     if trigger is None:
         return False

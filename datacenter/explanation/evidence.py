@@ -95,7 +95,7 @@ def trigger_of(record: AlertRecord, evidence: Evidence, in_force: TriggerSet) ->
 
 
 def _stored_trigger(record: AlertRecord, evidence: Evidence) -> Trigger | None:
-    """The trigger of the stored text; None if this version cannot read it."""
+    """Return the trigger of the stored text; None if this version cannot read it."""
     if profile_problem(record.model):
         return None
     table = TriggerTable(

@@ -66,7 +66,7 @@ class Recomputation:
 
 
 def evidence_span_ms(trigger: Trigger) -> int:
-    """The time before an alert from which its terms have their values: the longest window and the duration."""
+    """Return the time before an alert from which its terms have their values: the longest window and the duration."""
     return max(SPAN_MS_MIN, _window_ms(trigger)) + trigger.lasts_ms
 
 
@@ -114,7 +114,7 @@ class _SampleTimes:
         self._step_ms = max(step_ms, 1)
 
     def is_due(self, now_ms: int) -> bool:
-        """Whether a report of this time is the first one after one of the times."""
+        """Return whether a report of this time is the first one after one of the times."""
         if now_ms < self.next_ms:
             return False
         self.next_ms += ((now_ms - self.next_ms) // self._step_ms + 1) * self._step_ms

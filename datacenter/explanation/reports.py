@@ -71,7 +71,7 @@ class StoredReports:
         return len(self.rows) + len(self.archived)
 
     def in_order(self) -> Iterator[PlacedReport]:
-        """The reports in the order of (run, number). Of the archived ones, a block at a time is in memory."""
+        """Return the reports in the order of (run, number). Of the archived ones, a block at a time is in memory."""
         return merge(self.rows, self._archived(), key=lambda one: one.place)
 
     def _archived(self) -> Iterator[PlacedReport]:
@@ -98,7 +98,7 @@ def load_reports(store: Store, wanted: ReportRange) -> StoredReports:
 
 
 def _rows(store: Store, wanted: ReportRange) -> Iterator[tuple[int, PlacedReport]]:
-    """The reports in rows, with the time at which each was stored."""
+    """Yield the reports in rows, with the time at which each was stored."""
     of_range = and_(
         _R.box == wanted.box,
         _R.instrument == wanted.instrument,
@@ -159,7 +159,7 @@ def _require_complete(store: Store, wanted: ReportRange, rows: list[Place], arch
 
 
 def _numbers(statuses: Statuses) -> dict[int, RangeSet]:
-    """The numbers of statuses, in the order of (run, number), by run."""
+    """Return the numbers of statuses, in the order of (run, number), by run."""
     found = {}
     for run in np.unique(statuses.run).tolist():
         numbers = statuses.number[statuses.run == run]

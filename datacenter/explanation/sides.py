@@ -44,7 +44,7 @@ class Side(NamedTuple):
         return first.removeprefix("+ ") + "".join(f" {part}" for part in others)
 
     def value(self, values: Mapping[Term, float | None]) -> float | None:
-        """The value of the side; None while a term is unknown."""
+        """Return the value of the side; None while a term is unknown."""
         total = float(self.sum.constant)
         for term, factor in self.sum.coefficients.items():
             if (value := values[term]) is None:
@@ -80,7 +80,7 @@ class ComparedSides(NamedTuple):
 
 
 def compared_sides(trigger: Trigger) -> list[ComparedSides]:
-    """The comparisons of numbers in a trigger's condition, from left to right."""
+    """Return the comparisons of numbers in a trigger's condition, from left to right."""
     profile = load_profile(trigger.table.model)
     found = []
     for node, sign in _comparisons(parse_condition(trigger.table.when)):
@@ -98,7 +98,7 @@ def with_sides_exchanged(sign: str) -> str:
 
 
 def _comparisons(node: Node, *, negated: bool = False) -> Iterator[tuple[Binary, str]]:
-    """The comparisons with their signs, which are the opposite under `not`."""
+    """Yield the comparisons with their signs, which are the opposite under `not`."""
     match node:
         case Binary() if node.sign in _SIGNS:
             yield node, _OPPOSITE[node.sign] if negated else node.sign
@@ -112,7 +112,7 @@ def _comparisons(node: Node, *, negated: bool = False) -> Iterator[tuple[Binary,
 
 
 def _written(factor: Fraction, name: str) -> str:
-    """A summand with its sign."""
+    """Return a summand with its sign."""
     sign, size = ("-" if factor < 0 else "+"), abs(factor)
     number = f"{float(size):.6g}"
     if not name:

@@ -65,7 +65,7 @@ def reading_thresholds(
 
 
 def _threshold(value: Side, threshold: Side, known: Mapping[Term, float | None]) -> float | None:
-    """The reading at which the sides are equal; None while a term is unknown."""
+    """Return the reading at which the sides are equal; None while a term is unknown."""
     total = threshold.value(known)
     factor = next(iter(value.sum.coefficients.values()))
     return None if total is None else (total - float(value.sum.constant)) / float(factor)

@@ -124,7 +124,7 @@ def _places(store: Store, visible: Visibility) -> dict[str, tuple[str, str, str]
 
 
 def _open_alerts(store: Store, visible: Visibility, name: str = "") -> dict[str, int]:
-    """The number of open alerts of each trigger, or of one."""
+    """Return the number of open alerts of each trigger, or of one."""
     a = alerts.c
     query = (
         select(a.trigger, func.count())
@@ -138,7 +138,7 @@ def _open_alerts(store: Store, visible: Visibility, name: str = "") -> dict[str,
 
 
 def _not_live(known: TriggerKnowledge, live: dict[str, TriggerRow], name: str = "") -> Iterator[TriggerRow]:
-    """The files of the folder, or the one of a name, whose text is not that of a live trigger."""
+    """Yield the files of the folder, or the one of a name, whose text is not that of a live trigger."""
     if known.folder is None:
         return
     try:
@@ -197,6 +197,6 @@ def _row(
 
 
 def _invalid(file: Path, model: str, error: SettingsError) -> TriggerRow:
-    """A file that is not valid; its model is known only from an earlier version."""
+    """Return a file that is not valid; its model is known only from an earlier version."""
     problems = "; ".join(f"{one.key}: {one.message}" if one.key else one.message for one in error.problems)
     return TriggerRow(name=file.stem, state="not valid", model=model, problem=problems)

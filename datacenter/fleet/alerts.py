@@ -104,7 +104,7 @@ class AlertRow(NamedTuple):
         return "open" if self.acknowledged_at_ms is None else "acknowledged"
 
     def is_silenced(self, now_ms: int) -> bool:
-        """Whether the alert is open and its notices are suppressed at present."""
+        """Return whether the alert is open and its notices are suppressed at present."""
         return self.ended_at_ms is None and (self.silenced_until_ms or 0) > now_ms
 
 

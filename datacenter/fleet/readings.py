@@ -110,7 +110,7 @@ def find_spans(statuses: Statuses, missing: Mapping[int, RangeSet], end_ms: int)
 
 
 def _missing_spans(statuses: Statuses, missing: Mapping[int, RangeSet]) -> Iterable[Span]:
-    """The spans between the statuses before and after missing numbers, in each run."""
+    """Yield the spans between the statuses before and after missing numbers, in each run."""
     for run in np.unique(statuses.run).tolist():
         places = np.flatnonzero(statuses.run == run)
         numbers, times = statuses.number[places], statuses.at_ms[places]

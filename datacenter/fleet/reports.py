@@ -69,7 +69,7 @@ def _read(
     until_ms: int,
     limit: int,
 ) -> Iterator[_Kind]:
-    """The reports of a kind in a period by the instrument's clock, the latest first.
+    """Yield the reports of a kind in a period by the instrument's clock, the latest first.
 
     Those of a clock that is more than CLOCK_AHEAD_MS ahead are left out, so that only the partitions are read that
     can have reports of the period.

@@ -154,7 +154,7 @@ def find_rollout(store: Store, number: str) -> Resource | None:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text is a number that every database accepts as an integer."""
+    """Return whether a text is a number that every database accepts as an integer."""
     return text.isascii() and text.isdecimal() and len(text) <= COMMAND_DIGITS_MAX
 
 

@@ -123,7 +123,7 @@ def reading_names(store: Store, box: str, instrument: str, since_ms: int, until_
 
 
 def _recent(box: str, instrument: str, since_ms: int, until_ms: int) -> Select[Any]:
-    """The query of _COLUMNS of the rows with statuses in a period, and perhaps others."""
+    """Return the query of _COLUMNS of the rows with statuses in a period, and perhaps others."""
     return select(*_COLUMNS).where(
         _R.box == box,
         _R.instrument == instrument,
@@ -134,7 +134,7 @@ def _recent(box: str, instrument: str, since_ms: int, until_ms: int) -> Select[A
 
 
 def _bodies(box: str, instrument: str, since_ms: int, until_ms: int) -> Select[Any]:
-    """The query of the chunks of the days of a period."""
+    """Return the query of the chunks of the days of a period."""
     of_days = and_(_C.day >= since_ms // DAY_MS, _C.day <= (until_ms - 1) // DAY_MS)
     query = select(_C.body).where(_C.box == box, _C.instrument == instrument, of_days)
     return query.order_by(_C.day)

@@ -179,7 +179,7 @@ class MaintenanceDesk:
 
 
 def _target(kind: Kind, resource: Resource, severity: str) -> tuple[str, Resource] | None:
-    """The action that a window needs, and its resource; None if that does not exist."""
+    """Return the action that a window needs, and its resource; None if that does not exist."""
     if kind == "instrument":
         name = f"alerts of {resource.id}"
         place = {"site": resource.site, "country": resource.country, "region": resource.region}

@@ -44,7 +44,7 @@ class Window(NamedTuple):
         return f"{self.kind} {self.instrument or self.box or self.site}"
 
     def state(self, now_ms: int) -> WindowState:
-        """The state in words."""
+        """Return the state in words."""
         if self.until_ms < self.from_ms:
             return "cancelled"
         if now_ms >= self.until_ms:

@@ -275,7 +275,7 @@ def _skip_needless(connection: Connection, target: NoticeTarget, now_ms: int) ->
 
 
 def _raised(target: NoticeTarget, *states: DeliveryState) -> ColumnElement[bool]:
-    """Whether the delivery that the alert was raised is in one of these states."""
+    """Return whether the delivery that the alert was raised is in one of these states."""
     other = deliveries.alias("raised")
     return exists().where(
         other.c.alert == _D.alert,
@@ -286,13 +286,13 @@ def _raised(target: NoticeTarget, *states: DeliveryState) -> ColumnElement[bool]
 
 
 def _is_silent(now_ms: int) -> ColumnElement[bool]:
-    """Whether an alert is open and silenced."""
+    """Return whether an alert is open and silenced."""
     a = alerts.c
     return and_(a.ended_at_ms.is_(None), func.coalesce(a.silenced_until_ms, 0) > now_ms)
 
 
 def _was_silent() -> ColumnElement[bool]:
-    """Whether an alert ended while it was silenced."""
+    """Return whether an alert ended while it was silenced."""
     a = alerts.c
     until_ms = func.coalesce(a.silenced_until_ms, 0)
     is_before = or_(a.ended_at_ms <= until_ms, a.resolved_at_ms <= until_ms)
@@ -300,7 +300,7 @@ def _was_silent() -> ColumnElement[bool]:
 
 
 def _of_silent_alert(now_ms: int) -> ColumnElement[bool]:
-    """Whether a delivery is about an alert that is open and silenced."""
+    """Return whether a delivery is about an alert that is open and silenced."""
     return exists().where(alerts.c.id == _D.alert, _is_silent(now_ms))
 
 

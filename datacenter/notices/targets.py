@@ -50,7 +50,7 @@ class NoticeTarget(Table, frozen=True):
     interval_s: Annotated[float, Meta(ge=0, le=3600)] = INTERVAL_SECONDS
 
     def wants(self, severity: str, region: str, model: str) -> bool:
-        """Whether the filters match an alert."""
+        """Return whether the filters match an alert."""
         pairs = ((self.severities, severity), (self.regions, region), (self.models, model))
         return all(not allowed or value in allowed for allowed, value in pairs)
 

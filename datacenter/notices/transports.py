@@ -97,7 +97,7 @@ class TransportOfTarget:
 
 
 def _alert(one: Notice, now_ms: int) -> dict[str, Any]:
-    """A postableAlert of the API. Equal labels are the same alert, so that a repetition changes nothing."""
+    """Return a postableAlert of the API. Equal labels are the same alert, so that a repetition changes nothing."""
     labels = {
         "alertname": one.trigger,
         "alert": one.alert,

@@ -169,7 +169,7 @@ _R = rollouts.c
 
 
 def _change(row: RolloutRow) -> PendingChange:
-    """The rollout as a change that a second person approves."""
+    """Return the rollout as a change that a second person approves."""
     content = sha256(encode_plan(row.plan).encode()).hexdigest()
     return PendingChange(
         str(row.id), row.requester, ACTION, row.resource, row.purpose, content, row.created_at_ms

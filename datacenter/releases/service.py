@@ -48,7 +48,7 @@ class ReleaseService:
         self._problem = ""
 
     def has_news(self, box: str) -> bool:
-        """Whether a box has to ask for its order."""
+        """Return whether a box has to ask for its order."""
         return box in self._to_tell
 
     async def answer_state(self, request: Request, box: str) -> Response:
@@ -84,7 +84,7 @@ class ReleaseService:
         return Response(HTTPStatus.OK, body)
 
     def has_target(self, sha256: str) -> bool:
-        """Whether a target of a release has this hash."""
+        """Return whether a target of a release has this hash."""
         return sha256 in self.folder.current.names
 
     async def answer_target(self, wanted: RangeRequest, box: str) -> Response:

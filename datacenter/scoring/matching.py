@@ -39,7 +39,7 @@ class Degradation(Struct, frozen=True):
         return self.course == "failing" and self.failed_ms is not None
 
     def is_under_way(self, at_ms: int) -> bool:
-        """Whether it has begun, and the part is not replaced yet."""
+        """Return whether it has begun, and the part is not replaced yet."""
         return self.began_ms <= at_ms and (self.ended_ms is None or at_ms < self.ended_ms)
 
 

@@ -71,7 +71,7 @@ class Outbox:
         return list(self._waiting.pop(box, ()))
 
     def has(self, box: str) -> bool:
-        """Whether anything waits for a box."""
+        """Return whether anything waits for a box."""
         return box in self._waiting
 
 

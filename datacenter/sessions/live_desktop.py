@@ -150,7 +150,7 @@ class _CountingChannel:
         await self._inner.write(data)
 
     def kbit_s(self, now: float) -> float:
-        """The rate of the last whole seconds."""
+        """Return the rate of the last whole seconds."""
         last = int(now)
         return sum(count for second, count in tuple(self._counts) if last - RATE_SECONDS <= second < last) * (
             8 / 1000 / RATE_SECONDS

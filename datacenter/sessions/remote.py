@@ -140,7 +140,7 @@ class RemoteSessions:
         self._exchange = SessionExchange(self.desk, self._outbox)
 
     def is_authorized(self, box: str) -> bool:
-        """Whether a box may have sessions."""
+        """Return whether a box may have sessions."""
         return box in self._boxes
 
     def rights_changed(self) -> None:
@@ -148,7 +148,7 @@ class RemoteSessions:
         self._rights_changed.set()
 
     def has_messages(self, box: str) -> bool:
-        """Whether messages wait for a box."""
+        """Return whether messages wait for a box."""
         return self._outbox.has(box)
 
     async def answer(self, box: str, certificate: bytes | None, request: Request) -> Response:
@@ -179,11 +179,11 @@ class RemoteSessions:
         return self._streams.get(session)
 
     def needs_second(self, site: str) -> bool:
-        """Whether desktops of this site are shown only to two people."""
+        """Return whether desktops of this site are shown only to two people."""
         return site in self._four_eyes
 
     def has_recording(self, row: SessionRow) -> bool:
-        """Whether the recording of a session is there, complete or not."""
+        """Return whether the recording of a session is there, complete or not."""
         return self._recording_of(row).exists()
 
     def read_recording(self, row: SessionRow) -> Recording:

@@ -64,7 +64,7 @@ class SessionRights:
                 self.forget(session)
 
     def permits(self, offer: Offer) -> bool:
-        """Whether the policies permit a session now, apart from the training."""
+        """Return whether the policies permit a session now, apart from the training."""
         decision = self._decide(offer)
         if decision is None:
             return False
@@ -72,7 +72,7 @@ class SessionRights:
         return decision.permitted or is_untrained
 
     def has_training(self, offer: Offer) -> bool:
-        """Whether the person's training for the model is valid now."""
+        """Return whether the person's training for the model is valid now."""
         decision = self._decide(offer)
         if decision is None:
             return False

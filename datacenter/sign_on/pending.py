@@ -28,7 +28,7 @@ class Pending:
 
     @classmethod
     def begin(cls, target: str, now_ms: int) -> Pending:
-        """A new sign-on, after which `target` is shown."""
+        """Return a new sign-on, after which `target` is shown."""
         return cls(secrets.token_urlsafe(32), target if len(target) <= TARGET_CHARACTERS_MAX else "/", now_ms)
 
     @classmethod

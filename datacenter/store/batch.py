@@ -112,7 +112,7 @@ class _Coverage:
         return new
 
     def rows(self) -> list[CoverageRow]:
-        """The rows of `coverage`."""
+        """Return the rows of `coverage`."""
         return [
             (*key, encode_ranges(ranges), encode_ranges(self.lost[key]) if key in self.lost else None)
             for key, ranges in self.stored.items()
@@ -220,7 +220,7 @@ def _take_due(statements: Statements, cursor: Any, accepted: Sequence[Received])
 
 
 def _command_reports(one: Received) -> Iterator[CommandReport]:
-    """The batch's reports about commands."""
+    """Yield the batch's reports about commands."""
     for record in one.batch.records:
         body = record.entry.body
         if isinstance(body, (CommandStep, CommandResult)):
@@ -229,14 +229,14 @@ def _command_reports(one: Received) -> Iterator[CommandReport]:
 
 
 def _update_reports(one: Received) -> Iterator[UpdateReport]:
-    """The batch's reports about updates."""
+    """Yield the batch's reports about updates."""
     for record in one.batch.records:
         if isinstance(record.entry.body, UpdateStep):
             yield UpdateReport(one.box, one.at_ms, record.entry.body)
 
 
 def _is_start(record: Record) -> bool:
-    """Whether the record says that the box program started, which remembers no waiting command."""
+    """Return whether the record says that the box program started, which remembers no waiting command."""
     body = record.entry.body
     return isinstance(body, Audit) and body.event in (AuditEvent.STARTED, AuditEvent.STARTED_AFTER_CRASH)
 

@@ -67,5 +67,5 @@ def add_new(stored: RangeSet, numbers: list[int]) -> list[bool]:
 
 
 def _are_beyond(stored: RangeSet, numbers: list[int]) -> bool:
-    """Whether all numbers are ascending and greater than any stored one, as those of most batches are."""
+    """Return whether all numbers are ascending and greater than any stored one, as those of most batches are."""
     return numbers[0] > stored.last() and all(map(lt, numbers, islice(numbers, 1, None)))

@@ -94,7 +94,7 @@ def bodies(store: Store) -> Iterator[tuple[StoredRecord, bytes]]:
 
 
 def _records(row: Row) -> Iterator[tuple[StoredRecord, bytes]]:
-    """The records of a row."""
+    """Yield the records of a row."""
     for sequence, body in stored_records(row.sequence, row.record_count, row.body):
         number, at_ms = row.number, row.at_ms
         if row.record_count > 1:

@@ -47,7 +47,7 @@ def _of_alert(row: Any, known: TriggerKnowledge) -> Iterator[PartReason]:
 
 
 def _due_soon(row: Any, known: TriggerKnowledge) -> Iterator[PartReason]:
-    """The parts whose triggers are near to an alert, by the state of an instrument's triggers."""
+    """Yield the parts whose triggers are near to an alert, by the state of an instrument's triggers."""
     functions = known.triggers.functions(row.model)
     if functions is None or not row.evaluation:
         return

@@ -75,7 +75,7 @@ class Differences:
     """The table as found, if it could be read and compared with the reference."""
 
     def __bool__(self) -> bool:
-        """Whether there are differences."""
+        """Return whether there are differences."""
         return bool(self.lines)
 
 

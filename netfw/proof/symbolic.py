@@ -118,7 +118,7 @@ class SymbolicPacket:
         return z3.And(self.is_version(version), protocol, self.whole, *types_match)
 
     def icmp_type(self) -> z3.BitVecRef:
-        """The first byte of the transport header, which is also the first byte of a source port."""
+        """Return the first byte of the transport header, which is also the first byte of a source port."""
         return z3.Extract(15, 8, self.sport)
 
     def term(self, expression: Any) -> Term:

@@ -97,7 +97,7 @@ def test(arguments: argparse.Namespace) -> int:
 
 
 def _seeds(arguments: argparse.Namespace) -> tuple[range, int]:
-    """The seeds of the instruments of a model, and the days of each."""
+    """Return the seeds of the instruments of a model, and the days of each."""
     count = ceil(arguments.years)
     return range(arguments.seed, arguments.seed + count), round(DAYS * arguments.years / count)
 
@@ -108,7 +108,7 @@ def _history(arguments: argparse.Namespace) -> str:
 
 
 def _demands(arguments: argparse.Namespace, demanded: Demands) -> Demands:
-    """The required scores of the command line, or else those of the folder's scores.toml."""
+    """Return the required scores of the command line, or else those of the folder's scores.toml."""
     import msgspec
 
     given = {name: getattr(arguments, name) for name in demanded.__struct_fields__}

@@ -62,21 +62,21 @@ class SimulatedHistory:
     _kept: _Kept
 
     def statuses(self) -> Iterator[Statuses]:
-        """The statuses, in chunks in the order of their numbers."""
+        """Return the statuses, in chunks in the order of their numbers."""
         return map(decode_chunk, self._kept.statuses)
 
     def others(self) -> list[InstrumentReport]:
-        """The other reports, in the order of their numbers."""
+        """Return the other reports, in the order of their numbers."""
         return list(_decode_others(zstd.decompress(self._kept.others)))
 
     def reports(self) -> Iterator[InstrumentReport]:
-        """All reports in the order of their numbers."""
+        """Return all reports in the order of their numbers."""
         statuses = (status for chunk in self.statuses() for _, status in chunk.reports())
         return merge(statuses, self.others(), key=lambda report: report.number)
 
 
 def simulated_history(model: str, seed: int, days: int, folder: Path) -> SimulatedHistory:
-    """The history of the instrument of a model and seed: read from `folder`, or simulated and written to it.
+    """Return the history of an instrument by model and seed, from `folder`, or simulated and written to it.
 
     Raises: OSError.
     """
@@ -109,7 +109,7 @@ def _simulate(model: str, seed: int, days: int) -> _Kept:
 
 @cache
 def _sources_digest() -> str:
-    """A digest of what histories follow from."""
+    """Return a digest of the sources that determine a history."""
     simulator = Path(__file__).parent.parent
     files = [file for pattern in _SOURCES for file in simulator.glob(pattern)]
     files += DIRECTORY.glob("*.toml")

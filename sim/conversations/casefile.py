@@ -86,7 +86,7 @@ class Conversation(Table, frozen=True):
         return [parse_step(text) for text in self.script]
 
     def counts(self) -> Counter[str]:
-        """The expected number of each event that the box counts."""
+        """Return the expected number of each event that the box counts."""
         return Counter({line.event: line.count for line in self.audit})
 
     def profile(self) -> Profile:

@@ -232,7 +232,7 @@ class Player:
             self._wrong(f"reply after {waited_s:g} s, expected after {step.after_s:g} s")
 
     async def _take_message(self, seconds: float) -> bytes:
-        """The next HL7 message of the box, or what has arrived of it."""
+        """Return the next HL7 message of the box, or what has arrived of it."""
         taken = bytearray()
         while not taken.endswith(b"\x1c\r"):
             byte = await self._take(1, seconds)

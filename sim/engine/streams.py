@@ -38,7 +38,7 @@ def branch(random: Random) -> Random:
 
 @cache
 def normal_quantiles() -> tuple[float, ...]:
-    """The standard normal distribution as 4,096 equally likely values, in ascending order."""
+    """Return the standard normal distribution as 4,096 equally likely values, in ascending order."""
     half = 1 << (_QUANTILES_BITS - 1)
     upper = [NormalDist().inv_cdf(0.5 + (place + 0.5) / (2 * half)) for place in range(half)]
     return (*(-value for value in reversed(upper)), *upper)

@@ -121,7 +121,7 @@ def _workers(
 
 
 def _written(pipes: list[Connection], count: int) -> Iterator[str]:
-    """The serial numbers of the boxes, as soon as their past is written. Raises: FleetError."""
+    """Yield the serial numbers of the boxes, as soon as their past is written. Raises: FleetError."""
     while count:
         for pipe in cast("list[Connection]", wait(pipes)):
             try:

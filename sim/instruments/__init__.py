@@ -25,12 +25,12 @@ def _models() -> dict[str, InstrumentModel]:
 
 
 def model_names() -> list[str]:
-    """The names of all models, sorted."""
+    """Return the names of all models, sorted."""
     return sorted(_models())
 
 
 def load_model(name: str) -> InstrumentModel:
-    """The model with the name used in lab files ("chemistry-analyzer"). Raises: ModelError."""
+    """Return the model with the name used in lab files ("chemistry-analyzer"). Raises: ModelError."""
     if name not in _models():
         raise ModelError(f"there is no instrument model {name!r}; there are {', '.join(model_names())}")
     return _models()[name]

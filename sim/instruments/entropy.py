@@ -29,14 +29,14 @@ _TAIL_SD = 8
 
 
 def status_bits(model: InstrumentModel, every_ns: int, seed: int, statuses: int = 2_000) -> float:
-    """The mean entropy in bits of a status of a healthy instrument that reports at that interval."""
+    """Return the mean entropy in bits of a status of a healthy instrument that reports at that interval."""
     random = Random(seed)
     gauges = sum(gauge_bits(Gauge(s, branch(random), 0), every_ns, statuses) for s in model.sensors)
     return gauges + workload_bits(model, branch(random), every_ns)
 
 
 def gauge_bits(gauge: Gauge, every_ns: int, readings: int) -> float:
-    """The mean entropy in bits of a gauge's reading, given its readings before."""
+    """Return the mean entropy in bits of a gauge's reading, given its previous readings."""
     found = []
     deviation, variance = 0.0, (gauge.sensor.wander / gauge.sensor.step) ** 2
     for turn in range(1, readings + 1):
@@ -50,7 +50,7 @@ def gauge_bits(gauge: Gauge, every_ns: int, readings: int) -> float:
 
 
 def rounded_normal_bits(mean: float, sd: float) -> float:
-    """The entropy in bits of a normal random number that is rounded to an integer."""
+    """Return the entropy in bits of a normal random number that is rounded to an integer."""
     if sd == 0:
         return 0.0
     first, last = math.floor(mean - _TAIL_SD * sd), math.ceil(mean + _TAIL_SD * sd)
@@ -59,7 +59,7 @@ def rounded_normal_bits(mean: float, sd: float) -> float:
 
 
 def workload_bits(model: InstrumentModel, random: Random, every_ns: int) -> float:
-    """The mean entropy in bits of the counts in a status, over a day."""
+    """Return the mean entropy in bits of the counts in a status, over a day."""
     shelf = ReagentShelf(model.reagents, branch(random), lambda _assay, _left: None)
     workload = Workload(model, random, shelf, 0, 0)
     found = []
@@ -79,7 +79,7 @@ def _poisson_bits(mean: float) -> float:
 
 
 def _work_bits(model: InstrumentModel, queue: int, credit: float) -> float:
-    """The entropy of the numbers of samples and cycles that are processed, given the queue and the budget."""
+    """Return the entropy of the numbers of samples and cycles that are processed, given the queue and the budget."""
     total = sum(panel.weight for panel in model.panels)
     ends: dict[tuple[int, int], float] = defaultdict(float)
     going: dict[int, float] = {0: 1.0}
@@ -96,5 +96,5 @@ def _work_bits(model: InstrumentModel, queue: int, credit: float) -> float:
 
 
 def entropy_bits(probabilities: Iterable[float]) -> float:
-    """The entropy in bits of a distribution."""
+    """Return the entropy in bits of a distribution."""
     return -sum(p * math.log2(p) for p in probabilities if p > 0)

@@ -59,7 +59,7 @@ class Gauge:
         return value
 
     def ahead(self, gap_ns: int, count: int) -> list[int]:
-        """The next `count` readings, `gap_ns` apart, without a cold start or drift."""
+        """Return the next `count` readings, `gap_ns` apart, without a cold start or drift."""
         if gap_ns != self._gap_ns:
             self._set_gap(gap_ns)
         self._before = wander, begin_ns = self._wander, self._read_ns
@@ -151,7 +151,7 @@ class Gauges:
         return [c for c, gauge in self._gauges.items() if not gauge.low <= readings[c] <= gauge.high]
 
     def change(self, channel: Channel) -> Gauge:
-        """The gauge of a channel, for a change of its state."""
+        """Return the gauge of a channel, for a change of its state."""
         self._take_back()
         return self._gauges[channel]
 

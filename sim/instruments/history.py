@@ -55,7 +55,7 @@ class History:
         FieldService(self._env, self.instrument, stream(seed, f"history/{serial}/service"))
 
     def until(self, end_ns: int) -> Iterator[InstrumentReport]:
-        """The further reports before `end_ns`, in the order in which they were made."""
+        """Yield the further reports before `end_ns`, in the order in which they were made."""
         env = self._env
         while env.now < end_ns:
             env.run(until=min(end_ns, env.now - env.now % CHUNK_NS + CHUNK_NS))
@@ -63,7 +63,7 @@ class History:
             yield from reports
 
     def wear(self) -> tuple[PartWear, ...]:
-        """The truth about all degradations of parts until now."""
+        """Return the truth about all degradations of parts until now."""
         return self.instrument.wear_truth()
 
     def _emit(self, kind: type[Report], /, *fields: object) -> None:

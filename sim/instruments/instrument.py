@@ -196,7 +196,7 @@ class SimulatedInstrument:
     # ---- worn parts
 
     def _worn(self, assay: Assay) -> tuple[float, float]:
-        """The bias in SD and the imprecision of an assay that worn parts cause now."""
+        """Return the bias in SD and the imprecision of an assay that worn parts cause now."""
         if not self._degradation.active:
             return 0.0, 1.0
         symptoms = self._degradation.symptoms()
@@ -242,20 +242,20 @@ class SimulatedInstrument:
         self._watchers.append(begun)
 
     def is_active(self, trouble: Trouble) -> bool:
-        """Whether a trouble was reported and is not resolved yet."""
+        """Return whether a trouble was reported and is not resolved yet."""
         return self._troubles.is_active(trouble.code)
 
     def share_left(self, assay: Assay) -> float:
-        """The fill level of a reagent, 0.0 to 1.0."""
+        """Return the fill level of a reagent, 0.0 to 1.0."""
         return self._shelf.share_left(assay)
 
     def waste_pct(self) -> int:
-        """The fill level of the waste container, in percent."""
+        """Return the fill level of the waste container, in percent."""
         samples = self._workload.samples - self._waste_from
         return min(100, 100 * samples // self.model.waste_samples)
 
     def lamp_share_used(self) -> float:
-        """The used share of the lamp's life: 1.0 when it should be replaced; 0.0 without a lamp."""
+        """Return the used share of the lamp's life: 1.0 when it should be replaced; 0.0 without a lamp."""
         return self._lamp_ns / (self.model.lamp.life_h * HOUR_NS) if self.model.lamp else 0.0
 
     def reload(self, assay: Assay) -> None:

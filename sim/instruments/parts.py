@@ -7,7 +7,7 @@ from wire.messages import Assay
 
 
 def syringe(assays: tuple[Assay, ...], errors: Errors, starts_after_days: float) -> Wear:
-    """The syringe of a pipettor that begins to leak: imprecise and low results, and more `errors`."""
+    """Return the syringe of a pipettor that begins to leak: imprecise and low results, and more `errors`."""
     return Wear(
         "pipettor",
         "Syringe",
@@ -18,7 +18,7 @@ def syringe(assays: tuple[Assay, ...], errors: Errors, starts_after_days: float)
 
 
 def pump_diaphragm(fall_pa: float, *more: Symptom) -> Wear:
-    """The diaphragm of the vacuum pump: the vacuum falls and pulsates."""
+    """Return the diaphragm of the vacuum pump: the vacuum falls and pulsates."""
     return Wear(
         "vacuum",
         "Pump diaphragm",

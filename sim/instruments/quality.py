@@ -28,7 +28,7 @@ SLOPE_STEP_PPM: Final = 500
 
 
 def rejects(previous_msd: int, deviation_msd: int) -> bool:
-    """Whether a control result and its predecessor reject the run (1-3s or 2-2s), in thousandths of an SD."""
+    """Return whether a control result and its predecessor reject the run (1-3s or 2-2s), in thousandths of an SD."""
     if abs(deviation_msd) > 3000:
         return True
     return min(previous_msd, deviation_msd) > 2000 or max(previous_msd, deviation_msd) < -2000
@@ -55,7 +55,7 @@ class Controls:
         self._previous_msd = 0
 
     def age_ns(self, now_ns: int) -> int:
-        """The time since the last accepted calibration, in nanoseconds."""
+        """Return the time since the last accepted calibration, in nanoseconds."""
         return now_ns - self._calibrated_ns
 
     def measure(self, now_ns: int, worn_bias_sd: float = 0.0, imprecision: float = 1.0) -> tuple[int, bool]:

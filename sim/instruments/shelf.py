@@ -36,7 +36,7 @@ class ReagentShelf:
                 self._marked(assay, left)
 
     def share_left(self, assay: Assay) -> float:
-        """The fill level of a reagent, 0.0 to 1.0."""
+        """Return the fill level of a reagent, 0.0 to 1.0."""
         return self.tests_left[assay] / self._reagents[assay].capacity
 
     def exhaust(self, assay: Assay) -> None:

@@ -66,7 +66,7 @@ class Troubles:
         self.stopped = False
 
     def is_active(self, code: str) -> bool:
-        """Whether the trouble with this code was reported and is not resolved yet."""
+        """Return whether the trouble with this code was reported and is not resolved yet."""
         return code in self._standing
 
 
@@ -99,7 +99,7 @@ class Catalogue:
         self.failed = [_failed(place, wear) for place, wear in enumerate(model.wear)]
 
     def __iter__(self) -> Iterator[Trouble]:
-        """All troubles, those of lamp and waste included, even if the model lacks these parts."""
+        """Yield all troubles, those of lamp and waste included, even if the model lacks these parts."""
         for assay in self.assay.values():
             yield from (assay.due, assay.refused, assay.rejected)
         yield from (LAMP_OLD, WASTE_NEARLY_FULL, WASTE_FULL)

@@ -50,7 +50,7 @@ class Episode:
     replaced_ns: int | None = None
 
     def level(self, now_ns: int) -> float:
-        """The strength of the symptoms, from 0.0 at the beginning to 1.0 at the failure."""
+        """Return the strength of the symptoms, from 0.0 at the beginning to 1.0 at the failure."""
         if self.course == "sudden":
             return 0.0
         share = min((now_ns - self.began_ns) / self.lasts_ns, self.share_max)
@@ -112,7 +112,7 @@ class Degradation:
             env.process(self._wear_forever(place, wear, branch(random)))
 
     def symptoms(self) -> Symptoms:
-        """The symptoms now."""
+        """Return the symptoms now."""
         found, now_ns = Symptoms(), int(self._env.now)
         for episode in self.active:
             found.add(episode.wear, episode.level(now_ns))
@@ -127,7 +127,7 @@ class Degradation:
         self.active = [episode for episode in self.active if episode.place != place]
 
     def truth(self, serial: str) -> tuple[PartWear, ...]:
-        """All that happened until now, in the order in which it began."""
+        """Return all that happened until now, in the order in which it began."""
         failed = Catalogue(self._model).failed
         return tuple(_truth(e, self._model, failed[e.place].code, serial) for e in self.episodes)
 

@@ -49,7 +49,7 @@ class Arrivals:
         self._draw()
 
     def until(self, now_ns: int) -> int:
-        """The number of samples that arrived since the last call."""
+        """Return the number of samples that arrived since the last call."""
         arrived = 0
         while self.next_ns <= now_ns:
             arrived += 1
@@ -57,7 +57,7 @@ class Arrivals:
         return arrived
 
     def expected_between(self, begin_ns: int, end_ns: int) -> float:
-        """The expected number of samples that arrive in that time."""
+        """Return the expected number of samples that arrive in that time."""
         begin, end = (_days_expected(at_ns - self._start_of_day_ns) for at_ns in (begin_ns, end_ns))
         return self._samples_per_day * (end - begin)
 
@@ -70,7 +70,7 @@ class Arrivals:
 
 
 def _days_expected(time_ns: int) -> float:
-    """The share of a day's samples that is expected up to a time since a midnight, plus the number of days."""
+    """Return the share of a day's samples that is expected up to a time since a midnight, plus the number of days."""
     days, rest_ns = divmod(time_ns, DAY_NS)
     hour, part_ns = divmod(rest_ns, HOUR_NS)
     return days + _BEFORE[hour] + _SHARE[hour] * part_ns / HOUR_NS
@@ -107,7 +107,7 @@ class Workload:
         self._last_ns = now_ns
 
     def running(self, now_ns: int) -> bool:
-        """Whether samples are waiting or being processed."""
+        """Return whether samples are waiting or being processed."""
         return self.queue > 0 or now_ns - self._last_sample_ns < STAYS_RUNNING_NS
 
     def restart(self) -> None:

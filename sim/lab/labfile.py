@@ -261,7 +261,7 @@ class Event(msgspec.Struct, frozen=True):
     lasts: int | None
 
     def toml(self) -> dict[str, Any]:
-        """The event as a table of a lab file."""
+        """Return the event as a table of a lab file."""
         kind = self.fault.kind
         occasion = FaultEvent(at=self.at, fault=kind, target=self.target, lasts=self.lasts)
         return as_table(occasion) | as_table(self.fault)
@@ -282,7 +282,7 @@ class Lab(msgspec.Struct, frozen=True):
     sessions: tuple[LabSession, ...] = ()
 
     def serial(self, target: str) -> str:
-        """The serial number of the instrument `instrument:<port>`; "" for the box."""
+        """Return the serial number of the instrument `instrument:<port>`; "" for the box."""
         return next((i.serial for i in self.instruments if i.port == port_of(target)), "")
 
     @property
@@ -291,11 +291,11 @@ class Lab(msgspec.Struct, frozen=True):
         return self.about.name
 
     def packed(self) -> str:
-        """The compressed lab as one word, which `load_lab` accepts as a path."""
+        """Return the compressed lab as one word, which `load_lab` accepts as a path."""
         return PACKED + base64.urlsafe_b64encode(zlib.compress(self.toml().encode(), 9)).decode("ascii")
 
     def toml(self) -> str:
-        """The text of a lab file that `parse_lab` reads as this lab."""
+        """Return the text of a lab file that `parse_lab` reads as this lab."""
         events = [event.toml() for event in self.events]
         file = LabFile(
             lab=self.about,
@@ -329,7 +329,7 @@ PACKED: Final = "lab:"
 
 
 def lab_paths(folder: Path = LABS) -> list[Path]:
-    """The lab files of a folder, sorted."""
+    """Return the lab files of a folder, sorted."""
     return sorted(folder.glob("*.toml"))
 
 
@@ -538,7 +538,7 @@ def _check_orders(file: LabFile, problems: Problems) -> None:
 def targets_of(
     fault: type[AnyFault], instruments: Sequence[LabInstrument], proxy: LabProxy | None
 ) -> list[str]:
-    """The possible targets of a fault in a lab with these instruments and that proxy."""
+    """Return the possible targets of a fault in a lab with these instruments and that proxy."""
     ports = [f"instrument:{instrument.port}" for instrument in instruments]
     present = [target for target in fault.targets if target not in ("instrument", "proxy")]
     if "proxy" in fault.targets and proxy is not None:

@@ -54,12 +54,12 @@ class _Instrument(Protocol):
 
 
 def standard_of_model(model: str) -> Speaks:
-    """The standard of a model according to its profile; the vendor's agent if it has none."""
+    """Return the standard of a model according to its profile; the vendor's agent if it has none."""
     return load_profile(model).speaks if model in profile_names() else "agent"
 
 
 def serial_ports(instruments: Sequence[_Instrument], board: Board) -> dict[int, int]:
-    """The serial port of the board by the port of each instrument with a serial line, in their order."""
+    """Return the serial port of the board by the port of each instrument with a serial line, in their order."""
     ports = [one.port for one in instruments if standard_of_model(one.model) in SERIAL_STANDARDS]
     return dict(zip(ports, sorted(board.serial_ports), strict=False))
 

@@ -101,13 +101,13 @@ def _time_axis(run_ns: int) -> dict[str, Any]:
 
 
 def _count_axis(domain: tuple[float, float], counts: tuple[int, ...]) -> dict[str, Any]:
-    """An axis for counts, with ticks at integers only."""
+    """Return an axis for counts, with ticks at integers only."""
     ticks = {"dtick": 1} if max(counts, default=0) < _TICKS_MAX else {"nticks": _TICKS_MAX}
     return axis(domain=domain, rangemode="tozero", fixedrange=True, tickformat="~s", **ticks)
 
 
 def _uplink_axis(result: Result, domain: tuple[float, float]) -> dict[str, Any]:
-    """A logarithmic axis: normal traffic is often a thousandth of the traffic after an outage."""
+    """Return a logarithmic axis: normal traffic is often a thousandth of the traffic after an outage."""
     assert result.series is not None
     bottom = _bottom_decade(result.series)
     busiest = max([*_rates(result.series.bytes_up, result.series), result.uplink.rate_bps or 1])
@@ -124,7 +124,7 @@ def _uplink_axis(result: Result, domain: tuple[float, float]) -> dict[str, Any]:
 
 
 def _bottom_decade(series: Series) -> int:
-    """The exponent of the power of ten below all rates, at which a rate of 0 is drawn."""
+    """Return the exponent of the power of ten below all rates, at which a rate of 0 is drawn."""
     some = [bps for bps in _rates(series.bytes_up + series.bytes_down, series) if bps]
     return math.floor(math.log10(min(some, default=1))) - 1
 
@@ -139,7 +139,7 @@ def _rates(counts: tuple[int, ...], series: Series) -> list[int]:
 
 
 def _lane_axis(lanes: list[str], domain: tuple[float, float]) -> dict[str, Any]:
-    """An axis with one lane per target, numbered downwards and labelled with the targets' names."""
+    """Return an axis with one lane per target, numbered downwards and labelled with the targets' names."""
     return axis(
         domain=domain,
         range=[len(lanes) - 0.5, -0.5],
@@ -220,7 +220,7 @@ def _moments(faults: list[FaultOccurrence], lane: int) -> Trace:
 
 
 def _label(faults: Sequence[FaultOccurrence], lane: int, result: Result) -> Trace:
-    """The names of faults with the same end, after their mark, or before it near the end of the run."""
+    """Return the names of faults with the same end, after their mark, or before it near the end of the run."""
     start = min(fault.at_ns for fault in faults)
     _, end = _span(faults[0])
     late = end > result.sim_seconds * 1e9 * 0.75
@@ -263,7 +263,7 @@ def _backlog(series: Series) -> list[Trace]:
 
 
 def _binned(name: str, row: str, values: Sequence[float], series: Series) -> Trace:
-    """A stepped line with one step per bin."""
+    """Return a stepped line with one step per bin."""
     return {
         "type": "scatter",
         "mode": "lines",

@@ -1,4 +1,4 @@
-"""The traffic between the two ends of an emulated tunnel: frames with a length, as OpenVPN's packets on TCP."""
+"""The protocol of an emulated tunnel: length-prefixed frames, like OpenVPN's packets over TCP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Kind(IntEnum):
     """The data center's end has accepted the box's certificate."""
     PING = 4
     CONNECT = 5
-    """Connect to the instrument. The number of the connection follows, as in all of the next."""
+    """Connect to the instrument. The connection's number follows, as in the frames below."""
     CONNECTED = 6
     REFUSED = 7
     """The instrument cannot be reached."""
@@ -50,7 +50,7 @@ def numbered(kind: Kind, number: int, data: bytes = b"") -> bytes:
 
 
 def number_of(body: bytes) -> tuple[int, bytes]:
-    """Return the number of the connection, and what follows."""
+    """Split a body into the number of the connection and the rest."""
     return int.from_bytes(body[:LENGTH_BYTES], "big"), body[LENGTH_BYTES:]
 
 
@@ -71,7 +71,7 @@ def transcript(client_nonce: bytes, server_nonce: bytes, end: str) -> bytes:
 
 
 class FrameReader:
-    """Divides what arrives into frames."""
+    """Divides received bytes into frames."""
 
     def __init__(self) -> None:
         self._received = b""

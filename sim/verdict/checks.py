@@ -87,7 +87,7 @@ class _Case:
         return compare(self.expect.alerts, self.outcome.alerts, first_ns)
 
     def acknowledged_late(self, serial: str) -> Causes:
-        """The causes that explain why reports of an instrument are not acknowledged yet."""
+        """Return the causes that explain why reports of an instrument are not acknowledged yet."""
         port = self.ports.get(serial)
         events = [event for event in self.events if explains_acknowledgement(event, port)]
         times = (entry.acknowledged_ns for entry in self.entries if entry.serial == serial)
@@ -537,7 +537,7 @@ def _form(
 
 
 def _nothing(case: _Case, name: str, limit: float, why: str, unit: Unit = "") -> _Checked:
-    """An expectation that does not hold because there is nothing to check."""
+    """Return an expectation that does not hold because there is nothing to check."""
     what = f"{why} There is nothing to check, so this run proves nothing about it."
     expectation = Expectation(name=name, limit=limit, measured=None, holds=False, unit=unit, explanation=what)
     return expectation, failure(name, what, (), case.events)

@@ -14,7 +14,7 @@ class ByteChannel(Protocol):
     """A connection that carries bytes, such as TCP or a WebSocket."""
 
     async def read_exactly(self, length: int) -> bytes:
-        """The next `length` bytes. Raises: EOFError at the end of the connection; OSError."""
+        """Return the next `length` bytes. Raises: EOFError at the end of the connection; OSError."""
         ...
 
     async def write(self, data: bytes) -> None:
@@ -29,7 +29,7 @@ class TcpChannel(NamedTuple):
     writer: asyncio.StreamWriter
 
     async def read_exactly(self, length: int) -> bytes:
-        """The next `length` bytes. Raises: EOFError (also in the middle of them); OSError."""
+        """Return the next `length` bytes. Raises: EOFError (also in the middle of them); OSError."""
         return await self.reader.readexactly(length)
 
     async def write(self, data: bytes) -> None:

@@ -75,12 +75,12 @@ class Picture:
             raise PictureError(f"{area} is not within a picture of {self.width}×{self.height} pixels")
 
     def row(self, x: int, y: int, width: int) -> memoryview:
-        """The bytes of a part of a row, not copied."""
+        """Return the bytes of a part of a row, not copied."""
         start = 4 * (y * self.width + x)
         return self.data[start : start + 4 * width]
 
     def read(self, area: Area) -> bytes:
-        """The bytes of an area, row by row. Raises: PictureError."""
+        """Return the bytes of an area, row by row. Raises: PictureError."""
         self.require(area)
         return b"".join(self.row(area.x, y, area.width) for y in range(area.y, area.bottom))
 

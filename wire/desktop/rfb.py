@@ -92,7 +92,7 @@ class CursorShape(NamedTuple):
 
     @classmethod
     def lengths(cls, width: int, height: int) -> tuple[int, int]:
-        """The number of bytes of `pixels` and of `mask`. Raises: RfbError if the shape is too large."""
+        """Return the number of bytes of `pixels` and of `mask`. Raises: RfbError if the shape is too large."""
         if not (0 <= width <= CURSOR_SIDE_MAX and 0 <= height <= CURSOR_SIDE_MAX):
             raise RfbError(
                 f"a pointer of {width}×{height} pixels; at most {CURSOR_SIDE_MAX}×{CURSOR_SIDE_MAX} are supported"

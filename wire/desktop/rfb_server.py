@@ -174,7 +174,7 @@ def _bands(area: Area) -> list[Area]:
 
 
 def _compact_length(length: int) -> bytes:
-    """The length of compressed data: seven bits, seven bits and eight bits, the lowest first."""
+    """Return the length of compressed data: seven bits, seven bits and eight bits, the lowest first."""
     if length < 1 << 7:
         return bytes([length])
     if length < 1 << 14:

@@ -140,7 +140,7 @@ class Update:
 
 
 def _byte_planes(values: array[int]) -> list[bytes]:
-    """The bytes of integers: all low bytes, then all second bytes, and so on."""
+    """Return the bytes of integers: all low bytes, then all second bytes, and so on."""
     data, size = _little_endian(values).tobytes(), values.itemsize
     return [data[place::size] for place in range(size)]
 

@@ -129,7 +129,7 @@ class OpenVpn:
         return _Connection(self)
 
     def connected(self, connection: _Connection, pid: int) -> bool:
-        """Whether this is the connection of the program, which is the only one that is accepted."""
+        """Return whether this is the connection of the program, which is the only one that is accepted."""
         if self._connection is not None or self._process is None or pid != self._process.pid:
             return False
         self._connection = connection

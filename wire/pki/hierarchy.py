@@ -181,9 +181,9 @@ def sign_certificate(
     hosts: tuple[str, ...] = (),
     usages: tuple[x509.ObjectIdentifier, ...] = USAGES,
 ) -> x509.Certificate:
-    """Sign a certificate with the key of `issuer`; None: of the name itself.
+    """Sign a certificate with the key of `issuer`; None: make a self-signed certificate.
 
-    `hosts` are the DNS names or addresses it may serve; None: the name in small letters.
+    `hosts` are the DNS names or addresses it may serve; None: the name in lower case.
     """
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (

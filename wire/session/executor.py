@@ -41,7 +41,7 @@ class SessionAudit(Protocol):
     """The log of sessions of one end."""
 
     def knows(self, session: bytes) -> bool:
-        """Whether the log has a record of this session."""
+        """Return whether the log has a record of this session."""
         ...
 
     async def record(self, transition: Transition) -> bool:

@@ -91,7 +91,7 @@ class Replay:
             trace.offer = read_offer(message, self._datacenter)
 
     def _order(self, trace: SessionTrace) -> Iterator[str]:
-        """Every transition must be a row of the table, from the state before."""
+        """Yield an error for each transition that is not a row of the table."""
         state = S.NEW
         for line in trace.lines:
             record = line.record

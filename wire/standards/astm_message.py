@@ -44,7 +44,7 @@ def _place(text: str) -> _Place:
 
 @cache
 def _markers(text: str) -> list[tuple[_Place, str]]:
-    """The places and values that mark quality control, as a dialect has them."""
+    """Return the places and values that mark quality control, as a dialect has them."""
     markers = (marker.partition(":") for marker in text.split(" "))
     return [(_place(place), value.upper()) for place, _, value in markers]
 
@@ -192,7 +192,7 @@ class AstmMessage:
         return self._first_time(record.text(13), record.text(12), order.time)
 
     def _first_time(self, *texts: str) -> int | None:
-        """The first valid time, else the message's; None if the site uses the time of reception."""
+        """Return the first valid time, else the message's; None if the site uses the time of reception."""
         if self._port.time == "reception":
             return None
         header = self._latest.get("H")

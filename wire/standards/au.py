@@ -259,7 +259,7 @@ class AuObserver:
         return actions
 
     def _known_answer(self) -> bool | None:
-        """The answer that the host has given before, or is assumed to give if it is not observed."""
+        """Return the answer that the host has given before, or is assumed to give if it is not observed."""
         return self._early.take(self._now) if self._host_heard else True
 
     def _wait_for_answer(self, record: AuRecord) -> list[Action]:
@@ -281,7 +281,7 @@ class AuObserver:
         return [Count(Reason.MESSAGE_UNFINISHED)] if has_content else []
 
     def _next_answer(self) -> bytes | None:
-        """The next ACK or NAK of the host; its records are skipped."""
+        """Return the next ACK or NAK of the host; its records are skipped."""
         while found := _HOST_BYTE.search(self._host):
             if found[0] == STX:
                 end = self._host.find(ETX, found.end())

@@ -70,7 +70,7 @@ def make_observer(profile: Profile, site: AdaptedPort) -> Observer:
 
 
 def has_commands(profile: Profile, site: AdaptedPort) -> bool:
-    """Whether the box can send commands to the instrument: HL7 has them, and an observer sends nothing."""
+    """Return whether the box can send commands to the instrument: HL7 has them, and an observer sends nothing."""
     return profile.speaks == "hl7" and site.role == "receiver"
 
 

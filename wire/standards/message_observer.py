@@ -29,7 +29,7 @@ class Reader(Protocol[Message_co]):
         ...
 
     def next(self) -> Message_co | Reason | None:
-        """The next message, or what was found instead of one; None if more bytes are needed."""
+        """Return the next message, or what was found instead of one; None if more bytes are needed."""
         ...
 
 
@@ -47,7 +47,7 @@ class MessageObserver(ABC, Generic[Message]):
 
     @abstractmethod
     def _accepted(self, message: Message) -> Extract | None:
-        """The findings that a message of the host accepts; they are removed from `_unanswered`."""
+        """Return the findings that a message of the host accepts; they are removed from `_unanswered`."""
 
     def from_instrument(self, data: bytes, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Process bytes of the instrument."""

@@ -67,7 +67,7 @@ def band_of(y: int, band_rows: int, height: int) -> tuple[int, int]:
 
 
 def changed_runs(before: Picture, now: Picture, band: Area) -> Iterator[Area]:
-    """The parts of a band, over its whole height, whose columns differ between two pictures of one size."""
+    """Yield the parts of a band, over its whole height, whose columns differ between two pictures of one size."""
     if band.width <= 0:
         return
     difference = 0
@@ -83,7 +83,7 @@ def changed_runs(before: Picture, now: Picture, band: Area) -> Iterator[Area]:
 
 
 def by_columns(picture: Picture, area: Area) -> array[int]:
-    """The pixels of an area, column by column."""
+    """Return the pixels of an area, column by column."""
     pixels, width = picture.pixels, picture.width
     found = array("I", bytes(4 * area.pixels))
     for row, y in enumerate(range(area.y, area.bottom)):

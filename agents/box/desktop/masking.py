@@ -41,7 +41,7 @@ class MaskedPicture:
 
 
 def _without(area: Area, hole: Area) -> list[Area]:
-    """The parts of an area outside of another one."""
+    """Return the parts of an area outside of another one."""
     hole = area.common(hole)
     if not hole.pixels:
         return [area] if area.pixels else []

@@ -36,7 +36,7 @@ class Line(Protocol):
     """A connection to an instrument."""
 
     async def read(self) -> bytes:
-        """The next bytes; empty at the end of the connection. Cancelling a read loses no data."""
+        """Return the next bytes; empty at the end of the connection. Cancelling a read loses no data."""
         ...
 
     async def write(self, data: bytes) -> None:
@@ -51,7 +51,7 @@ class TcpLine:
         self._reader, self._writer = reader, writer
 
     async def read(self) -> bytes:
-        """The next bytes; empty at the end of the connection."""
+        """Return the next bytes; empty at the end of the connection."""
         try:
             return await self._reader.read(READ_BYTES_MAX)
         except OSError:
@@ -88,7 +88,7 @@ class SerialLine:
         self._port = port
 
     async def read(self) -> bytes:
-        """The next bytes; empty when the port has failed."""
+        """Return the next bytes; empty when the port has failed."""
         while True:
             try:
                 return await self._port.read(READ_BYTES_MAX)
@@ -236,7 +236,7 @@ def report_failure(error: Exception, source: Source, note: Note) -> None:
 
 
 def line_settings(given: SerialLineSettings) -> SerialSettings:
-    """The settings of a serial line in a site file, for the hardware."""
+    """Return the settings of a serial line in a site file, for the hardware."""
     return SerialSettings(
         given.baud, given.data_bits, Parity(given.parity), given.stop_bits, FlowControl(given.flow_control)
     )

@@ -154,7 +154,7 @@ class Collector:
 
 
 def port_limits(instruments: int) -> Limits:
-    """The connection limits of a port with this number of enrolled instruments."""
+    """Return the connection limits of a port with this number of enrolled instruments."""
     most = CONNECTIONS_MAX + CONNECTIONS_EACH * instruments
     return Limits(most, HANDSHAKE_SECONDS_MAX, REQUEST_SECONDS_MAX, backlog=most)
 

@@ -36,7 +36,7 @@ class PortStatus(msgspec.Struct, frozen=True):
 
 
 def port_status(source: Source, now: float) -> PortStatus:
-    """The state of a port; `now` is the time of the event loop."""
+    """Return the state of a port; `now` is the time of the event loop."""
     last_byte_s = source.last_byte_s
     return PortStatus(
         source.port,

@@ -38,7 +38,7 @@ ADAPTED_DIGESTS_MAX: Final = 256
 
 
 def digest_of(encoded: bytes) -> bytes:
-    """The digest of an encoded message. That of an `Entry` includes the instrument, the run and the number."""
+    """Return the digest of an encoded message. An `Entry`'s digest includes instrument, run and number."""
     return blake2b(encoded, digest_size=DIGEST_BYTES).digest()
 
 
@@ -54,13 +54,13 @@ class HighWaterMark(msgspec.Struct, array_like=True):
     digests: bytes = b""
 
     def is_above(self, run: int, number: int) -> bool:
-        """Whether no report with this number has been accepted in this run."""
+        """Return whether no report with this number has been accepted in this run."""
         if run != self.run or number > self.number:
             return True
         return any(first <= number <= last for first, last in self.holes)
 
     def contains(self, digest: bytes) -> bool:
-        """Whether the report with this digest is one of the last accepted ones."""
+        """Return whether the report with this digest is one of the last accepted ones."""
         return digest in _divide(self.digests)
 
     def accept(self, run: int, number: int, digest: bytes) -> None:
@@ -90,12 +90,12 @@ class HighWaterMark(msgspec.Struct, array_like=True):
 
 
 def new_marks() -> list[HighWaterMark]:
-    """The marks of an instrument that has not reported yet, by `Priority`."""
+    """Return the marks of an instrument that has not reported yet, by `Priority`."""
     return [HighWaterMark() for _ in Priority]
 
 
 def stripped_digest(finding: Finding) -> bytes:
-    """The digest of a report without its number: kind, fields and the instrument's time."""
+    """Return the digest of a report without its number: kind, fields and the instrument's time."""
     return digest_of(encode(finding.kind(1, finding.at_ms or 0, *finding.fields)))
 
 
@@ -105,7 +105,7 @@ def stripped_digest_of(body: InstrumentReport) -> bytes:
 
 
 def untimed_digest(body: InstrumentReport) -> bytes:
-    """The digest of a report without its number and time."""
+    """Return the digest of a report without its number and time."""
     return digest_of(encode(replace(body, number=1, at_ms=0)))
 
 

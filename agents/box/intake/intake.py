@@ -105,11 +105,11 @@ class Marks(Protocol):
     """The persistent marks of instruments (`agents.box.state.BoxState`)."""
 
     def marks(self, instrument: str) -> list[HighWaterMark]:
-        """The high-water marks of an agent's reports by priority."""
+        """Return the high-water marks of an agent's reports by priority."""
         ...
 
     def adapted_mark(self, instrument: str) -> AdaptedMark:
-        """The mark of an instrument that speaks its own standard."""
+        """Return the mark of an instrument that speaks its own standard."""
         ...
 
 
@@ -157,7 +157,7 @@ class Intake:
         )
 
     def bounds(self) -> list[Bound]:
-        """The report rate of each port's busiest instrument."""
+        """Return the report rate of each port's busiest instrument."""
         ports = sorted({source.port for source in self.sources.values()})
         return [Bound("report-rate", partial(self._busiest, port), port) for port in ports]
 
@@ -338,7 +338,7 @@ class Intake:
         return finding.kind(number, self._time_of(finding, now_ms), *finding.fields)
 
     def _time_of(self, finding: Finding, now_ms: int) -> int:
-        """The instrument's time, or the box's if it has none, or one that is off by more than a day."""
+        """Return the instrument's time, or the box's if it has none, or one that is off by more than a day."""
         at_ms = finding.at_ms
         if at_ms is None or abs(at_ms - now_ms) > CLOCK_OFF_MS_MAX:
             at_ms = now_ms
@@ -358,7 +358,7 @@ def _note_answered(mark: AdaptedMark, recorded: asyncio.Future[range]) -> None:
 
 
 def _with_times(findings: list[Finding]) -> list[Finding]:
-    """The findings of a message; those without a time have the latest of the others, if there is any.
+    """Return the findings of a message; those without a time have the latest of the others, if there is any.
 
     The box's time would differ in a repetition after a power cut, which could then not be recognized.
     """
@@ -369,7 +369,7 @@ def _with_times(findings: list[Finding]) -> list[Finding]:
 def _new(
     source: Source, run: int, reports: list[tuple[int, InstrumentReport]]
 ) -> list[tuple[int, InstrumentReport, bytes]]:
-    """The reports that were not accepted before, each with its encoded entry. Raises: RunRefused."""
+    """Return the reports that were not accepted before, each with its encoded entry. Raises: RunRefused."""
     highest = max(mark.run for mark in source.marks)
     next_run = highest + 1 if highest < RUN_MAX else (run + 1) % RUN_MAX
     if run < highest < RUN_MAX:

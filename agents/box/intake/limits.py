@@ -13,5 +13,5 @@ REPORTS_BURST: Final = 2000
 
 
 def report_bucket() -> TokenBucket:
-    """The rate limit of one instrument."""
+    """Return the rate limit of one instrument."""
     return TokenBucket(REPORTS_PER_SECOND, REPORTS_BURST)

@@ -47,7 +47,7 @@ def role_of(
     note: Note,
     serial_ports: Mapping[int, SerialPort],
 ) -> PortRole:
-    """The role of an instrument whose settings were checked (`settings.adapted.adapted_problems`)."""
+    """Return the role of an instrument whose settings were checked (`settings.adapted.adapted_problems`)."""
 
     def end_of(line: SerialLineSettings) -> SerialEnd:
         return SerialEnd(serial_ports[line.port], line_settings(line))

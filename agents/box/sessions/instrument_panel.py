@@ -46,7 +46,7 @@ class InstrumentPanels:
         self._held: dict[str, asyncio.Event] = {}
 
     def concerns(self, request: Request) -> bool:
-        """Whether a request is for this part."""
+        """Return whether a request is for this part."""
         return request.target == PATH
 
     def changed(self) -> None:

@@ -45,7 +45,7 @@ class BoxSessions:
         return [session for session in self._sessions.values() if session.offer.port == port]
 
     def is_shared(self, port: int) -> bool:
-        """Whether staff may see or operate the screen of an instrument at this port."""
+        """Return whether staff may see or operate the screen of an instrument at this port."""
         return any(session.has_tunnel for session in self.at_port(port))
 
     @property

@@ -183,7 +183,7 @@ class OpenVpnTunnel:
             self._up.exception()  # `open` may have ended already
 
     def _last(self) -> str:
-        """The last output of OpenVPN, for a message."""
+        """Return the last output of OpenVPN, for a message."""
         said = self._reason or (" / ".join(self._program.log[-2:]) if self._program is not None else "")
         return f"; OpenVPN: {said}" if said else ""
 

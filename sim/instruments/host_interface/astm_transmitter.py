@@ -26,7 +26,7 @@ BURST_S: Final = 15.0
 
 
 def frame_style(dialect: frozenset[str]) -> FrameStyle:
-    """The frame format of an instrument with this dialect."""
+    """Return the frame format of an instrument with this dialect."""
     end, text_bytes_max = b"\r\n", 240
     if "frame-without-lf" in dialect:
         end = b"\r"
@@ -179,7 +179,7 @@ class AstmTransmitter:
         return sent
 
     def _with_noise(self, frame: bytes) -> bytes:
-        """The frame with another printable character in its text."""
+        """Return the frame with another printable character in its text."""
         at = self._random.randrange(2, max(3, len(frame) - 6))
         return frame[:at] + (b"#" if frame[at : at + 1] != b"#" else b"+") + frame[at + 1 :]
 

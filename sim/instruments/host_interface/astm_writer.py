@@ -28,7 +28,7 @@ class AstmWriter:
             self._encoding = "gb18030"
 
     def write(self, content: MessageContent, at_s: int) -> HostMessage:
-        """The message with this content, created at `at_s` of the instrument's clock."""
+        """Return the message with this content, created at `at_s` of the instrument's clock."""
         now = self._clock.compact(at_s)
         records = self._body(content, now)
         text = self._encode(self._whole(records, now))

@@ -30,7 +30,7 @@ class AuWriter:
         self._codes, self._number, self._random = codes, 0, random
 
     def write(self, content: MessageContent, at_s: int) -> HostMessage:
-        """The record with the results of a control or a patient; records have no time."""
+        """Return the record with the results of a control or a patient; records have no time."""
         del at_s
         self._number = self._number % 9999 + 1
         place = f"01{self._random.randrange(1, 1000):04}{self._random.randrange(1, 11):02}"

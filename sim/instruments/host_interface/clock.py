@@ -31,7 +31,7 @@ class InstrumentClock:
         return not self._off_s
 
     def now_s(self) -> int:
-        """The time in seconds since 1970."""
+        """Return the time in seconds since 1970."""
         return self._wall_ns() // _SECOND + self._off_s
 
     def compact(self, at_s: int) -> str:

@@ -43,7 +43,7 @@ class HostCodes:
         self.assays = model.controls
 
     def control(self, level: int) -> str:
-        """The ID of a control."""
+        """Return the ID of a control."""
         if "gb-18030" in self.dialect:
             return f"倈质控{level}"
         if self.dialect & _LATIN:
@@ -51,11 +51,11 @@ class HostCodes:
         return f"QC{level}"
 
     def alarm(self, code: str) -> str:
-        """The instrument's alarm code for an error code of its profile."""
+        """Return the instrument's alarm code for an error code of its profile."""
         return f"AL-{code}"
 
     def value(self, assay: str, level: int, deviation_msd: int) -> str:
-        """The value of a control with this deviation, in thousandths of the standard deviation."""
+        """Return the value of a control with this deviation, in thousandths of the standard deviation."""
         value = self._mean(assay, level) + SD * deviation_msd / 1000
         text = f"{value:.2f}"
         return text.replace(".", ",") if "decimal-comma" in self.dialect else text

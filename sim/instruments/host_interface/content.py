@@ -21,7 +21,7 @@ class Patient:
     sex: str
 
     def secrets(self) -> tuple[str, ...]:
-        """The texts that must not leave the box."""
+        """Return the texts that must not leave the box."""
         return self.family, self.given, self.number, self.sample
 
 

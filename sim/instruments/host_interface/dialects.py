@@ -133,7 +133,7 @@ OPTIONS: Final = {option.name: option for option in _LIST}
 
 
 def options_of(speaks: str) -> list[str]:
-    """The names of the options of a standard."""
+    """Return the names of the options of a standard."""
     return [option.name for option in _LIST if speaks in option.speaks]
 
 
@@ -147,7 +147,7 @@ def draw_dialect(random: Random, speaks: str) -> frozenset[str]:
 
 
 def contradiction(names: Iterable[str]) -> tuple[str, str] | None:
-    """The first two options that cannot be together; None if all can."""
+    """Return the first two options that cannot be together; None if all can."""
     seen: dict[str, str] = {}
     names = list(names)
     if "gb-18030" in names and "delimiters" in names:

@@ -41,7 +41,7 @@ class Hl7Writer:
         )
 
     def write(self, content: MessageContent, at_s: int) -> HostMessage:
-        """The message with this content, created at `at_s` of the instrument's clock."""
+        """Return the message with this content, created at `at_s` of the instrument's clock."""
         kind, segments = self._body(content, self._clock.compact(at_s))
         self._count += 1
         control_id = "1" if "constant-control-id" in self._dialect else f"M{self._count}"
@@ -50,7 +50,7 @@ class Hl7Writer:
         return HostMessage(frame(self._encode(lines)), control_id.encode(), about=kind, log=log)
 
     def answer(self, control_id: bytes, event: str, at_s: int) -> bytes:
-        """The acknowledgement of a command."""
+        """Return the acknowledgement of a command."""
         self._count += 1
         header = self._header(f"ACK^{event}", f"M{self._count}", self._clock.compact(at_s))
         return frame(self._encode([header, f"MSA|AA|{control_id.decode('latin-1')}"]))
@@ -109,7 +109,7 @@ class Hl7Writer:
         ]
 
     def _image(self, patient: Patient) -> str:
-        """An image with the patient's name in its header, as some instruments send it."""
+        """Return an image with the patient's name in its header, as some instruments send it."""
         name = f"{patient.family} {patient.given}".encode(self._encoding)
         return base64.b64encode(b"BM" + name + self._random.randbytes(_IMAGE_BYTES)).decode()
 

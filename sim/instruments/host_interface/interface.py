@@ -56,7 +56,7 @@ class HostInterface:
         self._last_s = -1
 
     def write(self, kind: type[Report], fields: tuple[Any, ...]) -> OutgoingMessage | None:
-        """The message for a report of the physical model; None if the standard cannot express it.
+        """Return the message for a report of the physical model; None if the standard cannot express it.
 
         The same content is sent only once in a second: times have whole seconds, and the messages would be equal.
         """
@@ -74,7 +74,7 @@ class HostInterface:
         return OutgoingMessage(self._writer.write(finding, at_s), finding)
 
     def measure_patient(self) -> OutgoingMessage:
-        """The message with the results of a new patient."""
+        """Return the message with the results of a new patient."""
         patient = self._patients.next()
         self.patients.append(patient)
         assays = self._codes.assays
@@ -83,5 +83,5 @@ class HostInterface:
 
 
 def site_settings(model: str, dialect: frozenset[str], serial_port: int | None) -> AdaptedPort:
-    """The settings that the site enters on the box for an instrument of this model and dialect."""
+    """Return the settings that the site enters on the box for an instrument of this model and dialect."""
     return HostCodes(load_model(model), load_profile(model), dialect).site(serial_port)

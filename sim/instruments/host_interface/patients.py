@@ -19,7 +19,7 @@ class Patients:
         self._random, self._chinese = random, chinese
 
     def next(self) -> Patient:
-        """A new patient."""
+        """Return a new patient."""
         random = self._random
         return Patient(
             self._name(),

@@ -159,5 +159,5 @@ class Poct1Transmitter:
 
 
 def _value(text: str, name: str) -> str:
-    """The value of an element in a document of the box."""
+    """Return the value of an element in a document of the box."""
     return text.partition(f'<{name} V="')[2].partition('"')[0]

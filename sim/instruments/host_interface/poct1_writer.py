@@ -28,7 +28,7 @@ class Poct1Writer:
         """The body of each status document by its control ID."""
 
     def write(self, content: MessageContent, at_s: int) -> HostMessage:
-        """The document with this content, created at `at_s` of the instrument's clock."""
+        """Return the document with this content, created at `at_s` of the instrument's clock."""
         kind, body = self._body(content, self._clock.extended(at_s))
         message = self.document(kind, body, at_s)
         if kind == "DST.R01":
@@ -37,7 +37,7 @@ class Poct1Writer:
         return message
 
     def document(self, kind: str, body: str, at_s: int) -> HostMessage:
-        """A document with its header."""
+        """Return a document with its header."""
         self._count += 1
         declaration = "" if "no-declaration" in self._dialect else '<?xml version="1.0" encoding="utf-8"?>'
         type_ = "REQ" if "message-type-wrong" in self._dialect else kind

@@ -26,7 +26,7 @@ class Writer(Protocol):
     """Writes messages."""
 
     def write(self, content: MessageContent, at_s: int) -> HostMessage:
-        """The message with this content; `at_s` is the instrument's time in seconds since 1970."""
+        """Return the message with this content; `at_s` is the instrument's time in seconds since 1970."""
         ...
 
 
@@ -46,7 +46,7 @@ class Standard:
     has_times: bool = True
 
     def fields_sent(self, kind: type[Report], fields: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """The fields of a report that the box can receive; None if the standard cannot express the report."""
+        """Return the fields of a report that the box can receive; None if the standard cannot express the report."""
         if kind not in self.kinds:
             return None
         if kind is Status:
@@ -112,5 +112,5 @@ _STANDARDS: Final = {
 
 
 def standard_of(speaks: str) -> Standard:
-    """The standard of that name in profiles and lab files."""
+    """Return the standard of that name in profiles and lab files."""
     return _STANDARDS[speaks]

@@ -213,7 +213,7 @@ class TcpEndpoint:
     def _prepare(self, segment: TcpSegment, flags: int) -> bool:
         """Process a handshake, reset or error; returns whether the segment is to be processed further."""
         if isinstance(segment, Unreachable):
-            self._unreachable(OSError(errno.EHOSTUNREACH, "a firewall on the way refused it"))
+            self._unreachable(OSError(errno.EHOSTUNREACH, "a firewall on the path rejected it"))
             return False
         if flags & RST:
             self._end(

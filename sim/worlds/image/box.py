@@ -114,7 +114,7 @@ class ImageBox:
     # -- observation
 
     async def status(self) -> ImageBoxState | None:
-        """The state of the box; None until it has accepted a connection since it was switched on."""
+        """Return the state of the box; None until it has accepted a connection since it was switched on."""
         if not self._answered:
             return None
         connected = bool(_connections(self._datacenter, DATACENTER_PORT, local=True))
@@ -125,7 +125,7 @@ class ImageBox:
         return iter(())
 
     def instrument_connections(self) -> int | None:
-        """The number of connections from instruments; None without power."""
+        """Return the number of connections from instruments; None without power."""
         if self._process is None:
             return None
         ports = [(self._instruments[spec.port], tcp_port(spec)) for spec in self._lab.instruments]
@@ -140,7 +140,7 @@ class ImageBox:
         return {}
 
     def console_tail(self) -> str:
-        """The last lines of the serial console."""
+        """Return the last lines of the serial console."""
         log = qemu.console_log(self.folder)
         text = log.read_text("utf-8", "replace") if log.exists() else ""
         plain = _CONTROL.sub("", text)
@@ -340,7 +340,7 @@ def _state_partition(disk: int) -> gpt.Slice:
 
 
 async def _accepts(host: NamespaceHost, address: str, port: int) -> bool:
-    """Whether a TCP connection to `address`:`port` succeeds within a second."""
+    """Return whether a TCP connection to `address`:`port` succeeds within a second."""
     from sim.worlds.kernel.supervision.real_time import acting
 
     token = acting.set(host)
@@ -356,7 +356,7 @@ async def _accepts(host: NamespaceHost, address: str, port: int) -> bool:
 
 
 def _connections(host: NamespaceHost, port: int, *, local: bool) -> int:
-    """The number of established TCP connections of a host with the `local` or the remote port `port`."""
+    """Return the number of established TCP connections of a host with the `local` or the remote port `port`."""
     with host.inside():
         lines = Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
     rows = (line.split() for line in lines)

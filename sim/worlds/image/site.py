@@ -54,7 +54,7 @@ class ImageSite(KernelSite):
 def site_of(
     lab: Lab, random: Callable[[str], Random], session_keys: SessionKeys | None = None
 ) -> sitefile.Site:
-    """The site file of the lab's box; keys that only an installer uses have placeholders as values.
+    """Return the site file of the lab's box; keys that only an installer uses have placeholders as values.
 
     With `session_keys` it permits remote sessions.
     """
@@ -87,7 +87,7 @@ def site_of(
 
 
 def _desktop_address(instrument: PortInstrument) -> str:
-    """The address of an instrument whose desktop can be shared; empty for others, which need none."""
+    """Return the address of an instrument whose desktop can be shared; empty for others, which need none."""
     return instrument.address if load_profile(instrument.model).desktop_port else ""
 
 

@@ -52,7 +52,7 @@ class ImageSettings(NamedTuple):
     accelerator: str
 
     def options(self) -> str:
-        """The equivalent options of `rap lab run`."""
+        """Return the equivalent options of `rap lab run`."""
         files = f"--image {self.image} --key {self.key}"
         machine = f"--disk-bytes {self.disk_bytes} --firmware {self.firmware}"
         return f"{files} {machine} --start-seconds {self.start_seconds_max:g}"

@@ -90,11 +90,11 @@ class LabBox(BoxPart, InspectedBox, Protocol):
         ...
 
     def instrument_connections(self) -> int | None:
-        """The number of connections with instruments; None while it does not run."""
+        """Return the number of connections with instruments; None while it does not run."""
         ...
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
-        """The bytes on its disk and in its log, with the name of the place."""
+        """Return the bytes on its disk and in its log, with the name of the place."""
         ...
 
     def boot(self) -> None:
@@ -107,7 +107,7 @@ class LabBox(BoxPart, InspectedBox, Protocol):
         ...
 
     def page(self, port: int) -> PageOfPort:
-        """The box's page at an instrument port."""
+        """Return the box's page at an instrument port."""
         ...
 
 
@@ -202,7 +202,7 @@ class KernelBox:
         return bool(self._keepers)
 
     async def status(self) -> StatusReport | None:
-        """The status reported by the program; None while it does not run or does not answer."""
+        """Return the status reported by the program; None while it does not run or does not answer."""
         try:
             self._status = await asyncio.to_thread(read_status, self._socket)
         except NotRunning:
@@ -210,7 +210,7 @@ class KernelBox:
         return self._status
 
     def instrument_connections(self) -> int | None:
-        """The number of open connections with instruments; None while the program does not run."""
+        """Return the number of open connections with instruments; None while the program does not run."""
         process = self._processes.get(_PROGRAM)
         if process is None or process.returncode is not None:
             return None
@@ -222,11 +222,11 @@ class KernelBox:
         return sum(_is_instrument_connection(line.split(), ports) for line in table.splitlines()[1:])
 
     def traffic(self) -> Traffic:
-        """The program's traffic on the uplink, over all its starts, as of the last `status` of each."""
+        """Return the program's traffic on the uplink, over all its starts, as of the last `status` of each."""
         return add_traffic(self._earlier, self._status.traffic) if self._status else self._earlier
 
     def refused(self) -> Mapping[str, int]:
-        """The numbers of packets that the firewall refused, by cause; empty if it was never in force."""
+        """Return the numbers of packets that the firewall refused, by cause; empty if it was never in force."""
         return self._firewall.refused()
 
     def remaining(self) -> SpoolContent:
@@ -241,7 +241,7 @@ class KernelBox:
             disk.close()
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
-        """The bytes on its disk and in its log, with the name of the place; the disk must be mounted."""
+        """Yield the bytes on its disk and in its log, with the name of the place; the disk must be mounted."""
         yield from (("disk", file.read_bytes()) for file in self._spool.rglob("*") if file.is_file())
         yield "log", "".join(self._logs).encode()
 
@@ -344,13 +344,13 @@ class KernelBox:
 
 
 def board_file(name: str, serial_devices: Mapping[int, str]) -> str:
-    """The text of a board's file with these devices of serial ports."""
+    """Return the text of a board's file with these devices of serial ports."""
     board = load_board(name)
     ports = {number: serial_devices.get(number, device) for number, device in board.serial_ports.items()}
     return dumps(msgspec.structs.replace(board, serial_ports=ports))
 
 
 def _is_instrument_connection(fields: Sequence[str], ports: Collection[int | None]) -> bool:
-    """Whether a line of /proc/net/tcp (proc_pid_net(5)) is a connection that a program has accepted."""
+    """Return whether a line of /proc/net/tcp (proc_pid_net(5)) is a connection that a program has accepted."""
     port, state, inode = int(fields[1].partition(":")[2], 16), fields[3], fields[9]
     return port in ports and state != _LISTEN and inode != "0"

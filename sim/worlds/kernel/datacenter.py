@@ -137,7 +137,7 @@ class KernelDataCenter:
             self._sessions += f'box_keys = "{keys.box_keys_folder}"\n'
 
     def secret(self, staff: str) -> str:
-        """The secret of an API token of a staff member."""
+        """Return the secret of an API token of a staff member."""
         if staff not in self._secrets:
             now_ms = time.time_ns() // 1_000_000
             actions, scope = frozenset({"read", "change"}), frozenset({"everywhere"})

@@ -152,7 +152,7 @@ def _signal_all(pids: Iterable[int], number: int) -> None:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether a process is stopped or has ended."""
+    """Return whether a process is stopped or has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -160,7 +160,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _with_children(pid: int) -> list[int]:
-    """The ids of a process and all its descendants."""
+    """Return the ids of a process and all its descendants."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():

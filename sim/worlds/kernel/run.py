@@ -87,7 +87,7 @@ async def _to_the_end(lab: Lab, surroundings: Surroundings, namespaces: KernelLa
 
 
 def _seconds_in_all(lab: Lab, surroundings: Surroundings) -> float:
-    """A time limit in seconds, later than all time limits of the lab itself."""
+    """Return a time limit in seconds, later than all time limits of the lab itself."""
     return surroundings.start_seconds_max + lab.about.duration / _NS + CHECK_SECONDS_MAX + 3 * _GRACE_SECONDS
 
 

@@ -200,11 +200,11 @@ class KernelWorld:
         return end
 
     def random(self, name: str) -> Random:
-        """A random stream derived from the seed and `name`."""
+        """Return a random stream derived from the seed and `name`."""
         return stream(self.seed, name)
 
     def wall_ns(self) -> int:
-        """The wall-clock time, in nanoseconds since 1970."""
+        """Return the wall-clock time, in nanoseconds since 1970."""
         return time.time_ns()
 
     @property
@@ -261,7 +261,7 @@ class KernelWorld:
         )
 
     def _serial_line(self, spec: LabInstrument) -> SerialPort | None:
-        """The instrument's end of its serial line, if it has one."""
+        """Return the instrument's end of its serial line, if it has one."""
         cable = self._cables.get(serial_ports(self.lab.instruments, self.lab.board).get(spec.port, 0))
         if cable is None:
             return None
@@ -293,11 +293,11 @@ class KernelWorld:
         self.site.change_address(target)
 
     def link(self, target: str) -> KernelLink:
-        """The link of a target: `uplink` or `instrument:<port>`."""
+        """Return the link of a target: `uplink` or `instrument:<port>`."""
         return self.namespaces.links[target]
 
     def instrument(self, target: str) -> Analyzer:
-        """The instrument of a target `instrument:<port>`."""
+        """Return the instrument of a target `instrument:<port>`."""
         return self.analyzers[int(target.partition(":")[2])]
 
     # -- the end

@@ -47,10 +47,10 @@ INSTRUMENTS: Final = "10.77.0.0/16"
 
 
 def box_address(port: int) -> str:
-    """The box's address on the subnet of an instrument port."""
+    """Return the box's address on the subnet of an instrument port."""
     return f"10.77.{port}.1"
 
 
 def instrument_address(port: int) -> str:
-    """The address of the instrument at a port."""
+    """Return the address of the instrument at a port."""
     return f"10.77.{port}.10"

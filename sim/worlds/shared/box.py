@@ -23,7 +23,7 @@ DISK_BYTES_BESIDE_SPOOL: Final = 64 * 1024 * 1024
 
 
 def reporting(lab: Lab) -> Reporting:
-    """The settings of buffering and sending, as a site file has them."""
+    """Return the settings of buffering and sending, as a site file has them."""
     return Reporting(linger_s=lab.box.linger / SECOND_NS, spool_bytes_max=lab.box.spool_bytes_max)
 
 
@@ -48,7 +48,7 @@ def _read_all(spool: Spool, priority: Priority) -> list[Record]:
 
 
 def add_traffic(one: Traffic, other: Traffic) -> Traffic:
-    """The sum of two traffic counts; the cipher is taken from `other` if it has one."""
+    """Return the sum of two traffic counts; the cipher is taken from `other` if it has one."""
     names = [field.name for field in fields(Traffic) if field.name != "cipher"]
     total = {name: getattr(one, name) + getattr(other, name) for name in names}
     return Traffic(**total, cipher=other.cipher or one.cipher)

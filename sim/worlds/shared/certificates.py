@@ -35,7 +35,7 @@ class LabKeys(NamedTuple):
 
 @cache
 def rsa_keys() -> LabKeys:
-    """The keys of labs, always the same ones, for the reasons above."""
+    """Return the keys of labs, always the same ones, for the reasons above."""
     return LabKeys(make_rsa_key(), make_rsa_key(), make_rsa_key())
 
 
@@ -50,11 +50,11 @@ class LabCertificates:
         self._issuing = self._public.subordinate("public issuing", key=self._key)
 
     def vendor_authority(self) -> VendorAuthority:
-        """The vendor's CA, as the data center uses it."""
+        """Return the vendor's CA, as the data center uses it."""
         return VendorAuthority(self._vendor.certificate, self._key, (), (self._vendor.root,))
 
     def vendor_files(self) -> tuple[Path, Path]:
-        """The certificate and the key of the vendor's CA, as PEM files."""
+        """Return the certificate and the key of the vendor's CA, as PEM files."""
         self._folder.mkdir(parents=True, exist_ok=True)
         certificate, key = self._folder / "vendor.crt", self._folder / "vendor.key"
         certificate.write_bytes(self._vendor.certificate.public_bytes(Encoding.PEM))
@@ -63,7 +63,7 @@ class LabCertificates:
         return certificate, key
 
     def box(self, *, is_expired: bool = False) -> BoxCertificates:
-        """The box's certificates, as client of the data center and as server of the instruments.
+        """Return the box's certificates, as client of the data center and as server of the instruments.
 
         With `is_expired` they have expired two years ago.
         """
@@ -78,7 +78,7 @@ class LabCertificates:
         )
 
     def box_of_request(self, request: Path, *, is_expired: bool = False) -> Path:
-        """A certificate for the key of the box's request (PKCS #10, PEM); the key itself is on its disk."""
+        """Return a certificate for the key of the box's request (PKCS #10, PEM); the key itself is on its disk."""
         validity = Validity.days(-730, self._now) if is_expired else None
         key = x509.load_pem_x509_csr(request.read_bytes()).public_key()
         assert isinstance(key, RSAPublicKey | EllipticCurvePublicKey)
@@ -87,7 +87,7 @@ class LabCertificates:
         return certificate
 
     def instrument(self, serial: str, *, is_expired: bool = False) -> Identity:
-        """The certificate of an instrument. With `is_expired` it has expired two years ago."""
+        """Return the certificate of an instrument. With `is_expired` it has expired two years ago."""
         validity = Validity.days(-730, self._now) if is_expired else None
         return self._issue(serial, trusts=self._vendor, validity=validity)
 
@@ -107,7 +107,7 @@ class LabCertificates:
         }
 
     def siem(self) -> tuple[Identity, Identity]:
-        """The certificates of the SIEM, and of the data center as its client."""
+        """Return the certificates of the SIEM, and of the data center as its client."""
         siem, client = (
             self._vendor.issue(self._folder, name, hosts=(name,), trusts=self._vendor, key=self._key)
             for name in (SIEM_NAME, f"{DATACENTER_NAME}-siem")
@@ -115,7 +115,7 @@ class LabCertificates:
         return siem, client
 
     def inspector(self) -> Identity:
-        """The certificate that an inspecting proxy presents in place of the data center's."""
+        """Return the certificate that an inspecting proxy presents in place of the data center's."""
         return self._datacenter_identity(
             Authority.make("clinic TLS inspection", self._key, self._now), "inspector"
         )

@@ -50,7 +50,7 @@ class InspectedBox(Protocol):
     """The interface to the box at the end of a lab."""
 
     def traffic(self) -> Traffic:
-        """The box program's traffic on the uplink, over all its starts."""
+        """Return the box program's traffic on the uplink, over all its starts."""
         ...
 
     def remaining(self) -> SpoolContent:
@@ -58,7 +58,7 @@ class InspectedBox(Protocol):
         ...
 
     def refused(self) -> Mapping[str, int]:
-        """The numbers of packets that its firewall refused, by cause."""
+        """Return the numbers of packets that its firewall refused, by cause."""
         ...
 
 
@@ -114,19 +114,19 @@ class ConcludedWorld(Protocol):
         ...
 
     def outgoing(self) -> Iterable[tuple[str, bytes]]:
-        """The data that left the box, or could leave it: the name of each place, and its bytes."""
+        """Return the data that left the box, or could leave it: the name of each place, and its bytes."""
         ...
 
     def session_findings(self) -> SessionFindings:
-        """The remote sessions, after the power of the box was cut."""
+        """Return the remote sessions, after the power of the box was cut."""
         ...
 
     def siem_received(self) -> Sequence[str]:
-        """The ids of the audit records that the lab's SIEM has received, in the order of arrival."""
+        """Return the ids of the audit records that the lab's SIEM has received, in the order of arrival."""
         ...
 
     def wall_ns(self) -> int:
-        """The true wall-clock time, in nanoseconds since 1970."""
+        """Return the true wall-clock time, in nanoseconds since 1970."""
         ...
 
 
@@ -258,12 +258,12 @@ def _siem(world: ConcludedWorld) -> SiemFindings | None:
 
 
 def _epoch_ms(world: ConcludedWorld) -> int:
-    """The start of the lab, in milliseconds since 1970."""
+    """Return the start of the lab, in milliseconds since 1970."""
     return (world.wall_ns() - world.env.now) // MILLISECOND_NS
 
 
 def _program_errors(world: ConcludedWorld) -> tuple[Expectation, tuple[Failure, ...]]:
-    """The expectation that no program raises an exception that is not handled."""
+    """Return the expectation that no program raises an exception that is not handled."""
     failures = world.failures
     what = "Errors that no part of the programs handled." + (f" The first: {failures[0]}" if failures else "")
     expectation = Expectation(

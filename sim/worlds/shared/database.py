@@ -11,7 +11,7 @@ from datacenter.store.store import Store
 
 
 def rows(store: Store) -> Iterator[bytes]:
-    """Each row of each table."""
+    """Yield each row of each table."""
     with store.transaction() as connection:
         for table in schema.metadata.sorted_tables:
             for row in connection.execute(select(table)):

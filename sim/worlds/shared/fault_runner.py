@@ -106,7 +106,7 @@ class FaultRunner:
 
 
 def _ended(event: Event, now_ns: int) -> Event:
-    """The event with its real duration, if that differs from the planned one by a second or more."""
+    """Return the event with its real duration, if that differs from the planned one by a second or more."""
     lasted = now_ns - event.at
     if abs(lasted - (event.lasts or 0)) < _NS:
         return event

@@ -27,14 +27,14 @@ class HostLine(ABC):
 
     @abstractmethod
     async def _read(self) -> bytes:
-        """The next bytes; empty at the end of the line."""
+        """Return the next bytes; empty at the end of the line."""
 
     @abstractmethod
     def _close(self) -> None:
         """Close the line."""
 
     async def read(self, deadline: float | None, queued: asyncio.Event) -> bytes | None:
-        """The next bytes; empty at the deadline or when a message was queued, None at the end of the line."""
+        """Return the next bytes; empty at the deadline or when a message was queued, None at the end of the line."""
         queued.clear()
         wakeup = asyncio.ensure_future(queued.wait())
         if self._reading is None:

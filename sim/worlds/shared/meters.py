@@ -73,7 +73,7 @@ class BacklogMeter:
             self._connected_since = None
 
     def series(self, uplink: UplinkMeter, now_ns: int) -> Series:
-        """The series of a run that ends at `now_ns`."""
+        """Return the series of a run that ends at `now_ns`."""
         self.connection(now_ns, up=False)
         bins = min(len(self.samples), len(uplink.up))
         alert, audit, routine = zip(*self.samples[:bins], strict=True) if bins else ((), (), ())
@@ -100,5 +100,5 @@ class ConnectionMeter:
 
 
 def bin_width(duration_ns: int) -> int:
-    """The width of a bin in ns: the smallest number of whole seconds that needs no more than BINS bins."""
+    """Return the width of a bin in ns: the smallest number of whole seconds that needs no more than BINS bins."""
     return max(1, -(-duration_ns // (BINS * SECOND_NS))) * SECOND_NS

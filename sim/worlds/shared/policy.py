@@ -44,7 +44,7 @@ NOT_IN_FORCE: Final = "not-in-force"
 
 
 def lab_policy(lab: Lab) -> Policy:
-    """The firewall policy of a lab's box."""
+    """Return the firewall policy of a lab's box."""
     return Policy(
         uplink=lab.board.uplink,
         ports=tuple(_port(lab, spec) for spec in lab.instruments),
@@ -54,7 +54,7 @@ def lab_policy(lab: Lab) -> Policy:
 
 
 def with_vpn(policy: Policy, interface: str) -> Policy:
-    """The policy of a box whose way out is a VPN with this interface, which ends at the router."""
+    """Return the policy of a box whose way out is a VPN with this interface, which ends at the router."""
     gateway = Authorized("gateway", (ip_network(ROUTER),), ())
     return replace(policy, vpn=interface, authorized=(*policy.authorized, gateway))
 
@@ -80,7 +80,7 @@ def _authorized(role: str, port: int, *addresses: str) -> Authorized:
 
 
 def policy_file(board: str, policy: Policy) -> str:
-    """The text of a policy file (`netfw.policy.policyfile`) for a lab's policy."""
+    """Return the text of a policy file (`netfw.policy.policyfile`) for a lab's policy."""
     return dumps(
         PolicyFile(
             board=board,

@@ -16,7 +16,7 @@ from sim.worlds.shared.addresses import BOX_NAME, COLLECTOR_PORT, box_address, i
 
 
 def tcp_port(spec: LabInstrument) -> int | None:
-    """The box's TCP port for an instrument; None if it has a serial line."""
+    """Return the box's TCP port for an instrument; None if it has a serial line."""
     speaks = spec.speaks or "agent"
     return None if speaks in SERIAL_STANDARDS else TCP_PORTS.get(speaks, COLLECTOR_PORT)
 
@@ -27,14 +27,14 @@ def box_endpoint(spec: LabInstrument) -> Endpoint:
 
 
 def dialect_of(spec: LabInstrument, random: Callable[[str], Random]) -> frozenset[str]:
-    """The options of an instrument's dialect: those of the lab file, or drawn from the lab's seed."""
+    """Return the options of an instrument's dialect: those of the lab file, or drawn from the lab's seed."""
     if spec.dialect == RANDOM:
         return draw_dialect(random(f"{spec.serial} dialect"), spec.speaks or "agent")
     return frozenset(spec.dialect)
 
 
 def served_port(lab: Lab, spec: LabInstrument, random: Callable[[str], Random]) -> InstrumentPort:
-    """The settings of the box for an instrument's port."""
+    """Return the settings of the box for an instrument's port."""
     adapted = None
     if spec.speaks != "agent":
         line = serial_ports(lab.instruments, lab.board).get(spec.port)

@@ -182,7 +182,7 @@ class VirtualBox:
     # -- state
 
     async def backlog(self) -> Mapping[Priority, int] | None:
-        """The records not delivered, by priority; None while the program does not run."""
+        """Return the records not delivered, by priority; None while the program does not run."""
         return await self._box.backlog() if self._box else None
 
     @property
@@ -191,7 +191,7 @@ class VirtualBox:
         return self._box.sessions if self._box else None
 
     async def status(self) -> BoxStatus | None:
-        """The status reported by the program; None while the program does not run."""
+        """Return the status reported by the program; None while the program does not run."""
         return await self._box.status() if self._box else None
 
     @property
@@ -200,18 +200,18 @@ class VirtualBox:
         return self._box is not None and self._box.is_connected
 
     def traffic(self) -> Traffic:
-        """The program's traffic on the uplink, over all its starts."""
+        """Return the program's traffic on the uplink, over all its starts."""
         return add_traffic(self._traffic, self._box.traffic) if self._box else self._traffic
 
     def instrument_connections(self) -> int | None:
-        """The number of open connections with instruments; None while the box is off."""
+        """Return the number of open connections with instruments; None while the box is off."""
         incarnation = self.host.incarnation
         if incarnation is None:
             return None
         return sum(local_port in self._tcp_ports for _, local_port, _ in incarnation.flows(None))
 
     def refused(self) -> Mapping[str, int]:
-        """The numbers of segments that the firewall refused, by cause."""
+        """Return the numbers of segments that the firewall refused, by cause."""
         return self.firewall.causes
 
     def remaining(self) -> SpoolContent:
@@ -480,7 +480,7 @@ class VirtualBox:
         self.session_path.clear()  # as the firewall service does when its connection to the program ends
 
     def _disk_now_ns(self) -> int:
-        """The time at which the disk starts an operation requested now."""
+        """Return the time at which the disk starts an operation requested now."""
         incarnation = self.host.incarnation
         return max(self._loop.env.now, incarnation.busy_until_ns if incarnation else 0)
 

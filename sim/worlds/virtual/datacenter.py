@@ -377,7 +377,7 @@ class VirtualDataCenter:
 
 
 def _plain(request: Request) -> bytes:
-    """A request with its body decompressed, by the streams of its connection."""
+    """Return a request with its body decompressed, by the streams of its connection."""
     stream: Decompressor = request.peer.state.setdefault(_SECOND_STREAM, Decompressor())
     try:
         body = stream.decompress(request.body, BATCH_BYTES_MAX) if request.body else b""

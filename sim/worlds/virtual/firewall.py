@@ -145,7 +145,7 @@ class VirtualFirewall:
         return element["name"], element["elem"][0]
 
     def passes(self, session: Session) -> bool:
-        """Whether the first packet of a connection would pass from staff to the path's end now.
+        """Return whether the first packet of a connection would pass from staff to the path's end now.
 
         The tunnel is no link of the simulated network, and its emulation asks this.
         """
@@ -184,7 +184,7 @@ class VirtualFirewall:
         return self._count_and_cache(flow, segment, verdict)
 
     def _is_cached(self, flow: _Flow, segment: TcpSegment) -> bool:
-        """Whether the cache accepts a plain segment of this flow."""
+        """Return whether the cache accepts a plain segment of this flow."""
         entry = self._established.get(flow)
         if entry is None or segment.flags != ACK:
             return False
@@ -213,7 +213,7 @@ class VirtualFirewall:
         return verdict.action
 
     def _entry(self, flow: _Flow) -> ConntrackEntry | None:
-        """The entry of a flow in connection tracking."""
+        """Return the entry of a flow in connection tracking."""
         inward, link, source_port, target_port, address = flow
         segment = TcpSegment(source_port, target_port, address, 1, ACK)
         tuple_ = tuple_of(self._packet(segment, link, self._zones[link.name], inward=inward))

@@ -261,11 +261,11 @@ class VirtualSessionDesk:
     # -- see `datacenter.ingest.BoxSessions`
 
     def is_authorized(self, box: str) -> bool:
-        """Whether a box may have sessions."""
+        """Return whether a box may have sessions."""
         return box == BOX_SERIAL
 
     def has_messages(self, box: str) -> bool:
-        """Whether messages wait for a box."""
+        """Return whether messages wait for a box."""
         return self._outbox.has(box)
 
     async def answer(self, box: str, certificate: bytes | None, request: Request) -> Response:  # noqa: ARG002

@@ -258,11 +258,11 @@ class VirtualWorld:
         return end
 
     def random(self, name: str) -> Random:
-        """A random stream derived from the seed and `name`."""
+        """Return a random stream derived from the seed and `name`."""
         return stream(self.seed, name)
 
     def wall_ns(self) -> int:
-        """The true wall-clock time, in nanoseconds since 1970."""
+        """Return the true wall-clock time, in nanoseconds since 1970."""
         return EPOCH_NS + self.lab.about.start + self.env.now
 
     @property
@@ -310,11 +310,11 @@ class VirtualWorld:
             self.datacenter.change_address()
 
     def link(self, target: str) -> Link:
-        """The link of a target: `uplink` or `instrument:<port>`."""
+        """Return the link of a target: `uplink` or `instrument:<port>`."""
         return self._site.links[target]
 
     def instrument(self, target: str) -> Analyzer:
-        """The instrument of a target `instrument:<port>`."""
+        """Return the instrument of a target `instrument:<port>`."""
         return self.analyzers[int(target.partition(":")[2])]
 
     def order_update(self) -> None:

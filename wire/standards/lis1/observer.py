@@ -90,7 +90,7 @@ class Lis1Observer:
         return actions
 
     def _known_answer(self, token: Frame | Signal) -> bool | None:
-        """The answer that the host has given before, or is assumed to give if it is not observed."""
+        """Return the answer that the host has given before, or is assumed to give if it is not observed."""
         if self._host_heard:
             return self._early.take(self._now)
         return not isinstance(token, Frame) or token.intact

@@ -139,7 +139,7 @@ def _create_tables_of_the_fleet() -> None:
 
 
 def _coverage(connection: sa.Connection) -> Iterator[dict[str, Any]]:
-    """The rows of `coverage` that belong to the records."""
+    """Yield the rows of `coverage` that belong to the records."""
     sequences = sa.text(
         "SELECT box, epoch, sequence, CASE WHEN kind = 'gap' THEN body END FROM records_0001 ORDER BY box, epoch"
     )

@@ -89,7 +89,7 @@ def _option_reply(option: int, kind: int, data: bytes = b"") -> bytes:
 
 
 async def _next_request(reader: asyncio.StreamReader) -> tuple[int, DiskRequest] | None:
-    """The next request with its handle; None if the client disconnects."""
+    """Return the next request with its handle; None if the client disconnects."""
     magic, flags, kind, handle, offset, length = _REQUEST.unpack(await reader.readexactly(_REQUEST.size))
     if magic != _REQUEST_MAGIC or length > _LENGTH_MAX:
         raise ProtocolError("the client did not send a valid request")

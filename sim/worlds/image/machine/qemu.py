@@ -31,12 +31,12 @@ _QMP_SECONDS_MAX: Final = 60.0
 
 
 def uefi_file() -> Path | None:
-    """The path of the UEFI firmware on this machine, if it is installed."""
+    """Return the path of the UEFI firmware on this machine, if it is installed."""
     return next((file for file in UEFI_FILES if file.exists()), None)
 
 
 def accelerator() -> str:
-    """The accelerator named by the environment variable `RAP_QEMU_ACCELERATOR`: "tcg", the default, or "kvm".
+    """Return the accelerator named by the environment variable `RAP_QEMU_ACCELERATOR`: "tcg", the default, or "kvm".
 
     KVM is not chosen automatically: with nested virtualization, guests may hang although /dev/kvm works.
     """
@@ -44,7 +44,7 @@ def accelerator() -> str:
 
 
 def lacking(firmware: Firmware) -> str:
-    """A message about what this machine lacks for QEMU, with the remedy, or ""."""
+    """Return a message about what this machine lacks for QEMU, with the remedy, or ""."""
     if shutil.which(PROGRAM) is None:
         return f"{PROGRAM} is missing; install it by `make setup-image` or with the package qemu-system-x86"
     if firmware == "uefi" and uefi_file() is None:
@@ -80,12 +80,12 @@ def command(
 
 
 def console_socket(folder: Path) -> Path:
-    """The socket of the serial console, for one client at a time."""
+    """Return the socket of the serial console, for one client at a time."""
     return folder / "console.sock"
 
 
 def console_log(folder: Path) -> Path:
-    """The log of the guest's serial console, from all its boots."""
+    """Return the log of the guest's serial console, from all its boots."""
     return folder / "console.log"
 
 

@@ -23,13 +23,13 @@ _DEVICE: Final = re.compile(r"/dev/ttyS([0-3])")
 
 
 def uart_of(device: str) -> int | None:
-    """The number of the UART that Linux gives this name; None if QEMU has none."""
+    """Return the number of the UART that Linux gives this name; None if QEMU has none."""
     found = _DEVICE.fullmatch(device)
     return int(found[1]) if found else None
 
 
 def line_socket(folder: Path, number: int) -> Path:
-    """The socket of the board's serial port `number`, for one client at a time."""
+    """Return the socket of the board's serial port `number`, for one client at a time."""
     return folder / f"serial-{number}.sock"
 
 

@@ -26,7 +26,7 @@ class Slot(NamedTuple):
 
 
 def slot_of(interface: str) -> Slot | None:
-    """The slot of an interface by its name; None if QEMU has no such slot."""
+    """Return the slot of an interface by its name; None if QEMU has no such slot."""
     if found := _ON_BOARD.fullmatch(interface):
         return Slot(0, int(found[1]))
     found = _SLOT.fullmatch(interface)
@@ -36,7 +36,7 @@ def slot_of(interface: str) -> Slot | None:
 
 
 def interfaces(board: Board) -> list[str]:
-    """All Ethernet interfaces of a board, the uplink first."""
+    """Return all Ethernet interfaces of a board, the uplink first."""
     return [board.uplink, *board.instrument_ports.values()]
 
 
@@ -51,7 +51,7 @@ def cards(slots: Mapping[str, Slot], cables: set[str]) -> list[str]:
 
 
 def card_id(interface: str) -> str:
-    """The name of an interface's card in QEMU."""
+    """Return the name of an interface's card in QEMU."""
     return f"card-{interface}"
 
 

@@ -163,7 +163,7 @@ class Console:
         self._keep(asyncio.get_running_loop().create_task(faults.wait_for_end(active)))
 
     def _event(self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None) -> Event:
-        """The event of a fault that starts now, from the arguments of a request."""
+        """Return the event of a fault that starts now, from the arguments of a request."""
         world, problems = self._world, _Words()
         fault_kind = self._fault_kind(kind)
         targets = targets_of(fault_kind, world.lab.instruments, world.lab.uplink.proxy)

@@ -119,7 +119,7 @@ def _backlog(world: KernelWorld, status: BoxState | None) -> Waiting:
 
 
 def _counted(ledger: ReportLedger) -> tuple[dict[str, int], dict[str, int]]:
-    """The numbers of reports made and of reports acknowledged, each by the instrument's serial number."""
+    """Return the numbers of reports made and of reports acknowledged, each by the instrument's serial number."""
     made: dict[str, int] = {}
     acknowledged: dict[str, int] = {}
     for (serial, _), run in ledger.runs.items():

@@ -67,7 +67,7 @@ class NearEnd:
 
 
 def packet_socket(interface: str) -> socket.socket:
-    """A socket for all frames from and to an interface of the calling thread's network."""
+    """Return a socket for all frames from and to an interface of the calling thread's network."""
     frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
     frames.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
     frames.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)

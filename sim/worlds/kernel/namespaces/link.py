@@ -121,6 +121,6 @@ class KernelLink(Link):
 
 
 def _stays_on_the_link(frame: bytes) -> bool:
-    """Whether a frame contains an IPv6 packet to a link-local address: neighbor discovery, MLD and so on."""
+    """Return whether a frame contains an IPv6 packet to a link-local address: neighbor discovery, MLD and so on."""
     to = frame[38:40]  # the first two bytes of the packet's destination
     return frame[12:14] == _IPV6 and (to == b"\xff\x02" or (to[0] == 0xFE and to[1] & 0xC0 == 0x80))

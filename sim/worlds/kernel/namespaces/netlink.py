@@ -28,7 +28,7 @@ class Netlink:
         self._socket: IPRoute = self._thread.submit(IPRoute).result()
 
     def index(self, interface: str) -> int:
-        """The index of an interface. Raises: KeyError if it does not exist."""
+        """Return the index of an interface. Raises: KeyError if it does not exist."""
         found = self._do(self._socket.link_lookup, ifname=interface)
         if not found:
             raise KeyError(f"there is no interface {interface!r} here")

@@ -85,5 +85,5 @@ class LabProcess:
             ) from None
 
     def output(self) -> str:
-        """The output so far, standard output and standard error."""
+        """Return the output so far, standard output and standard error."""
         return self.log.read_text(errors="replace")

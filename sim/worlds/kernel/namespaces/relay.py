@@ -60,7 +60,7 @@ class RealTime:
             callback(Due(value))
 
     def seconds_left(self) -> float | None:
-        """The time until the next callback, in seconds; None if there is none."""
+        """Return the time until the next callback, in seconds; None if there is none."""
         return max(0, self._due[0][0] - self.now) / _NS if self._due else None
 
 

@@ -26,13 +26,13 @@ class NoSuchLab(Exception):
 
 
 def running() -> list[str]:
-    """The sorted names of the labs that run on this machine."""
+    """Return the sorted names of the labs that run on this machine."""
     bound = (line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines())
     return sorted({path.removeprefix(_PREFIX) for path in bound if path.startswith(_PREFIX)})
 
 
 def take_name(name: str) -> socket.socket:
-    """A socket bound to the lab's name, which does not listen yet. Raises: LabExists, ValueError."""
+    """Return a socket bound to the lab's name, which does not listen yet. Raises: LabExists, ValueError."""
     holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         holder.bind(_address(name))
@@ -58,7 +58,7 @@ def connect(name: str) -> socket.socket:
 
 
 def supervisor_of(name: str) -> int:
-    """A pidfd of process 1 of a lab. Raises: NoSuchLab."""
+    """Return a pidfd of process 1 of a lab. Raises: NoSuchLab."""
     with connect(name) as connection:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, _, _ = struct.unpack("3i", credentials)
