@@ -207,7 +207,7 @@ async def _run(
 
 
 def _authorize(store: Store, boxes: list[str], fleet: FleetFile | None, now_ms: int) -> None:
-    """Authorize boxes and enter sites, if the databases are those of the configuration. Raises: StoreError."""
+    """Authorize boxes and enter sites, if the databases match the configuration. Raises: StoreError."""
     store.check()
     approved = approved_boxes(store)
     store.authorize([*boxes, *approved], now_ms)

@@ -1,4 +1,4 @@
-"""Requests for certificates on the connection of the reports: the box's own, and those of instruments."""
+"""Requests for certificates on the connection of the reports: of the box itself and of instruments."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Hardware:
 
     `executor` runs the disk's calls one at a time; without it the box starts a thread. `firewall`, `watchdog`,
     `sessions` and `audit_log` are given if the configuration has [firewall], [watchdog], [sessions] and [audit].
-    `bounds` are those of the process; `disk_space` is called on the thread of the disk.
+    `bounds` are the bounds of the process; `disk_space` is called on the thread of the disk.
     """
 
     disk: Disk

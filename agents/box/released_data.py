@@ -21,7 +21,7 @@ from wire.release.data import DataContent
 class ReleasedData:
     """The data releases in use by the program; see `agents.box.updates.surroundings.DataUse`.
 
-    Without a data release, `profiles` and `timing` are those of the package and of the configuration.
+    Without a data release, `profiles` come from the package and `timing` from the configuration.
     """
 
     def __init__(self, config: BoxConfig, disk: Disk, files: BoxFiles) -> None:

@@ -1,4 +1,4 @@
-"""Where a box makes the keys for its certificates: in its TPM, or in files, as its site permits."""
+"""Generates the keys for a box's certificates: in its TPM, or in files, as the site permits."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class IdentityRecord(msgspec.Struct, frozen=True, array_like=True):
     chain: tuple[bytes, ...] = ()
     """DER, the box's own certificate first; empty until it was issued."""
     authorities: tuple[bytes, ...] = ()
-    """DER; empty: those of the box's configuration."""
+    """DER; empty: the CAs of the box's configuration."""
     roots: tuple[bytes, ...] = ()
     """DER: roots of the data center's own certificate that it has named, in addition to those of the box's
     configuration."""

@@ -391,7 +391,7 @@ class Renewal:
 async def _named(
     ask: Ask, path: str, named: tuple[bytes, ...], configured: Path, tag: str
 ) -> tuple[bytes, ...]:
-    """Return the CAs at a path, empty if they are those of the configuration.
+    """Return the CAs at a path; empty if they equal the configured ones.
 
     `named` are those that the data center has named before; `tag` is the entity tag of the present ones, or "".
     """

@@ -98,7 +98,7 @@ class SystemLacks(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; returns the exit status, with the same meaning as those of `rap`."""
+    """Run the program; returns the exit status, with the same meaning as in `rap`."""
     parser = argparse.ArgumentParser(
         prog="provision", description="Configure a system as the box of one laboratory."
     )

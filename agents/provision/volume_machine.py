@@ -1,6 +1,6 @@
 """Encrypts partitions of this machine's disk with cryptsetup; clevis seals the key in the TPM.
 
-All programs are those of the installed system; the kickstart binds the volumes of an installed box in the same way.
+All programs belong to the installed system; the kickstart binds the volumes of an installed box in the same way.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DiskVolumes:
     """The marked partitions of the disk with the root file system; see `VolumeMachine`."""
 
     def __init__(self, devices: Mapping[str, Path] | None = None) -> None:
-        """`devices` are partitions by their names, by default those of the disk of the root file system."""
+        """`devices` are partitions by their names; default: the partitions of the root file system's disk."""
         self._devices = devices if devices is not None else dict(_partitions(Path("/").stat().st_dev))
         self._staging = WORK / "staging"
         self._waiting: list[str] = []

@@ -1,4 +1,5 @@
-"""Exploration of all states of sessions, and of every weaker table: `python -m bench.sessions.exploration [--json]`.
+"""Explores all states of sessions, and every weakened table: `python -m bench.sessions.exploration
+[--json]`.
 
 Durations are in processor time of one core.
 """
@@ -28,8 +29,8 @@ def figures() -> list[Figure]:
         figure("moves", "", sum(each.moves for each in explored)),
         figure("violations", "", sum(bool(each.violation) for each in explored), "<= 0"),
         figure("exploration of all states", "s", seconds, "<= 60"),
-        figure("weaker tables", "", len(found)),
-        figure("weaker tables without a counterexample", "", found.count(False), "<= 0"),
+        figure("weakened tables", "", len(found)),
+        figure("weakened tables without a counterexample", "", found.count(False), "<= 0"),
         figure("search for counterexamples", "s", time.process_time() - began),
     ]
 

@@ -100,14 +100,15 @@ class AccessDecider:
     def actions(
         self, staff: str, resource: Resource, context: RequestContext, among: Iterable[str]
     ) -> list[str]:
-        """Return those of some actions that staff may do with a resource, for the buttons of its page."""
+        """Return the actions, among those given, that staff may perform on a resource, for the buttons of its
+        page."""
         return [action for action in among if self.peek(staff, action, resource, context).permitted]
 
 
 class CallerDecider(AccessDecider):
     """Decides for the caller of a page or of the API, who has been identified.
 
-    The rights are those of the sign-on, which can differ from the staff directory; an API token limits each request.
+    The rights of the sign-on apply, which can differ from the staff directory; an API token limits each request.
     """
 
     def __init__(

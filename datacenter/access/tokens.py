@@ -77,13 +77,13 @@ def find_token(store: Store, secret: str) -> StoredToken | None:
 
 
 def list_tokens(store: Store, owner: str = "") -> list[StoredToken]:
-    """Return all tokens, or those of one person, the latest first. Raises: StoreError."""
+    """Return all tokens, or the tokens of one person, the latest first. Raises: StoreError."""
     query = select(*_COLUMNS).order_by(_T.created_at_ms.desc(), _T.id)
     return [StoredToken(*row) for row in store.read(query.where(_T.owner == owner) if owner else query)]
 
 
 def revoked_among(store: Store, tokens: Collection[str]) -> set[str]:
-    """Return those of some tokens that are revoked, by their identifiers. Raises: StoreError."""
+    """Return the revoked ones among tokens, given by their identifiers. Raises: StoreError."""
     is_revoked = and_(_T.id.in_(tokens), _T.revoked_at_ms.is_not(None))
     return {row.id for row in store.read(select(_T.id).where(is_revoked))}
 

@@ -82,7 +82,7 @@ PROBLEMS_SHOWN: Final = 20
 
 
 def list_chains(store: Store, box: str, limit: int, after: ChainKey | None = None) -> list[BoxChain]:
-    """Return chains after a key, by box and epoch: those of a box, or of all without one. Raises: StoreError."""
+    """Return chains after a key, by box and epoch: of one box, or of all boxes. Raises: StoreError."""
     key = tuple_(_C.box, _C.epoch)
     query: Any = select(_C.box, _C.epoch, _C.number, _C.last, _C.waiting_since_ms, _C.forwarded)
     query = query.order_by(_C.box, _C.epoch).limit(limit)

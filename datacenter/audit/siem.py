@@ -1,4 +1,4 @@
-"""Sends audit records to a SIEM, those of boxes and the data center's own: RFC 5424 messages over TLS (RFC 5425).
+"""Sends audit records of boxes and of the data center to a SIEM: RFC 5424 messages over TLS (RFC 5425).
 
 Each is sent at least once, in the order of its chain.
 

@@ -43,7 +43,7 @@ class FileTooLargeError(Exception):
 
 
 class NoRoomError(FileTooLargeError):
-    """There is no room for the file in addition to those of open commands."""
+    """There is no room for the file in addition to the files of open commands."""
 
 
 class UploadRefusedError(Exception):

@@ -147,7 +147,7 @@ def end_alert(
 
 
 class SilenceEvidence(msgspec.Struct, frozen=True):
-    """Why an alert of silence began: the latest report or contact; the members are those of a site."""
+    """Why an alert of silence began: the latest report or contact; the members belong to one site."""
 
     last_seen_ms: int
     at_ms: int

@@ -29,7 +29,7 @@ WARM_UP_MS: Final = 14 * 24 * HOUR_MS
 
 
 class Moment(NamedTuple):
-    """The state of a trigger after a report; `values` are those of all its terms, None while unknown."""
+    """The state of a trigger after a report; `values` are the values of all its terms, None while unknown."""
 
     place: Place
     at_ms: int

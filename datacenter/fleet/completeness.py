@@ -61,5 +61,5 @@ def _of_life(stream: str, life: int, stored_data: bytes, lost_data: bytes | None
 
 
 def is_of_box(life: LifeCompleteness) -> bool:
-    """Return whether the numbers are those of the box itself."""
+    """Return whether the numbers belong to the box itself."""
     return life.stream == BOX_STREAM

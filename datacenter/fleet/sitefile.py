@@ -64,7 +64,7 @@ class FleetFile(Table, frozen=True):
 
 
 def read_sites(file: Path, serials: Collection[str]) -> FleetFile:
-    """Read the fleet's file. `serials` are those of the boxes that may send. Raises: SettingsError."""
+    """Read the fleet's file. `serials` are the serial numbers of authorized boxes. Raises: SettingsError."""
 
     def check(content: FleetFile, problems: Problems) -> None:
         places: dict[str, str] = {}

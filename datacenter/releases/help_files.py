@@ -2,8 +2,8 @@
 
 A data release may have files for the instruments of a model (`help/<model>/<name>`). The rollout brings them to the
 boxes. When a box reports the release in force, a command `help-file` is queued for each of its instruments of that
-model; the box has the file already. Requester, purpose and approval are those of the rollout, which two persons have
-decided about. A rollout that was stopped or withdrawn queues no further commands.
+model; the box has the file already. Requester, purpose and approval are copied from the rollout, which two persons
+have decided about. A rollout that was stopped or withdrawn queues no further commands.
 
 An instrument gets a file once, and again if the latest file of that name which it got from a release is another one.
 """

@@ -19,7 +19,7 @@ Verdict: TypeAlias = Literal["right", "false", "late", "repeated"]
 
 
 class Degradation(Struct, frozen=True):
-    """The truth about one degradation of a part; times are those of the reports.
+    """The truth about one degradation of a part; times are on the time scale of the reports.
 
     A `failing` one ends in a failure unless the part is replaced before, a `stable` one never does, and a `sudden`
     failure has no symptoms.

@@ -1,4 +1,4 @@
-"""The keys of boxes that countersign grants: those of the certificates with which the boxes have connected.
+"""The keys of boxes that countersign grants: the keys of the certificates with which the boxes have connected.
 
 They are kept in the store, so that a third party can verify grants later, also those before a certificate was
 renewed.

@@ -181,7 +181,7 @@ class Provider:
         return metadata
 
     async def _find_keys(self, *, newer: bool = False) -> KeySet:
-        """Return the provider's keys; with `newer` those of now, unless they were read a moment ago."""
+        """Return the provider's keys; with `newer`, fetch them again unless they were just fetched."""
         now = self._now_s()
         if self._keys is not None:
             age = now - self._keys[1]

@@ -184,7 +184,7 @@ def _replaced(database: Database, cursor: Any, rows: Sequence[AuditRecord]) -> I
 
 
 def _marked(database: Database, cursor: Any, rows: Sequence[AuditRecord]) -> Iterator[AuditRecord]:
-    """Yield the records; those of lines that are stored already are marked."""
+    """Yield the records; records of lines that are already stored are marked."""
     known: dict[bytes, int] = {}
     for row in rows:
         if row.line is None:

@@ -62,7 +62,7 @@ def other_connections(store: ShardedStore, own: str) -> list[str]:
 
 
 def unknown_boxes(store: ShardedStore, serials: Collection[str]) -> list[str]:
-    """Return those of these boxes that the data center does not have. Raises: StoreError."""
+    """Return the boxes, among those given, that the data center does not have. Raises: StoreError."""
     known = {box for (box,) in store.read(select(boxes.c.serial).where(boxes.c.serial.in_(serials)))}
     return [box for box in serials if box not in known]
 
@@ -89,7 +89,7 @@ def move_box(store: ShardedStore, box: str, to: str) -> int:
 
 
 def _delete(connection: Connection, box: str, *, is_shard: bool = True) -> None:
-    """Delete a box's rows; in a shard also the copies of those of the main database."""
+    """Delete a box's rows; in a shard also copies of rows of the main database."""
     for table in (*REPORTS, evaluated) if is_shard else REPORTS:
         connection.execute(delete(table).where(table.c.box == box))
     if is_shard:
@@ -97,7 +97,7 @@ def _delete(connection: Connection, box: str, *, is_shard: bool = True) -> None:
 
 
 def _copy(store: ShardedStore, out: Connection, into: Connection, box: str, target: Shard) -> int:
-    """Copy a box's rows; return the number of those of REPORTS."""
+    """Copy a box's rows; return the number of rows of REPORTS."""
     [enrolled] = store.read(
         select(boxes.c.enrolled_at_ms, boxes.c.dismissed_at_ms).where(boxes.c.serial == box)
     )

@@ -1,4 +1,4 @@
-"""The queue of batches for the store's thread: bounded, alerts first, without those of clients that disconnected.
+"""The queue of batches for the store's thread: bounded, alerts first, without batches of clients that disconnected.
 
 While the store is busy with a transaction, further batches wait. Those that wait are stored together in the next one,
 because a commit waits for the disk, whatever the number of batches in it.

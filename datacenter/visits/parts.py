@@ -64,7 +64,7 @@ def probability_of(score: RecordedScore | None, fingerprint: str) -> float | Non
 def combine(reasons: Iterable[PartReason]) -> list[VisitPart]:
     """Return the list, each part once for an instrument: alerts first, and of these the most probable.
 
-    Reasons count as independent. Readings of a part that is due soon add nothing to those of an alert.
+    Reasons count as independent. A part that is due soon adds nothing to the same part named by an alert.
     """
     found: dict[tuple[str, str, str, str], list[PartReason]] = {}
     for one in reasons:

@@ -1,6 +1,6 @@
 """The files of logs, for reading.
 
-Only root can read those of the system's audit log. A service with that right (rap-audit.socket) reads them,
+Only root can read the files of the system's audit log. A service with that right (rap-audit.socket) reads them,
 so that this program needs no privilege for it.
 """
 

@@ -5,9 +5,9 @@
         ...
     history.wear()
 
-The instrument, its operator and the vendor's service are those of a lab. Reports have the numbers and times that the
-instrument's agent would give them; all belong to one run. The result depends only on model, serial number, seed and
-interval, and not on how often `until` is called.
+The instrument, its operator and the vendor's service are the same as in a lab. Reports have the numbers and times
+that the instrument's agent would give them; all belong to one run. The result depends only on model, serial number,
+seed and interval, and not on how often `until` is called.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class VirtualSlots:
     def switch(self, slot: Slot) -> ReleaseHealth | None:
         """Start the programs from a slot; return the health of its release.
 
-        If they cannot be started, the machine rejects the slot and starts those of its own slot.
+        If they cannot be started, the machine rejects the slot and starts the programs of its own slot.
         """
         self._application, self._left = slot, None
         health = self._health(slot)

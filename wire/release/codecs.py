@@ -1,9 +1,10 @@
-"""Compression that deltas can undo and repeat: of kernels (LZ4, gzip) and of their modules (xz, zstd).
+"""Compression formats that deltas decompress and recompress: of kernels (LZ4, gzip) and kernel modules (xz, zstd).
 
 A compressed file changes everywhere when its content changes in one place. A delta therefore describes the content,
-and the box compresses it again, if that gives the same bytes. The system's liblz4 does LZ4; systemd needs it, too.
-The program gzip does gzip, as for kernels: zlib makes other bytes. The system's libzstd does zstd: each version of it
-makes other bytes. Kernels with zstd are not made again: their level, 22, needs more memory than a box may use.
+and the box recompresses it, if that reproduces the bytes. LZ4 uses the system's liblz4, which systemd needs as well.
+gzip uses the program gzip, as for kernels, because zlib produces other bytes. zstd uses the system's libzstd, because
+each version produces other bytes. Kernels compressed with zstd are not recompressed: level 22 needs more memory than
+a box may use.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _DECLARATIONS: Final = """
 """
 LZ4_LIBRARY: Final = "liblz4.so.1"
 LZ4_MAGIC: Final = b"\x02\x21\x4c\x18"
-"""Begins the legacy format of LZ4, which kernels have: blocks of 8 MiB, each after its length."""
+"""Magic number of the legacy format of LZ4, which kernels use: blocks of 8 MiB, each preceded by its length."""
 LZ4_BLOCK_BYTES: Final = 8 * 1024 * 1024
 ZSTD_LIBRARY: Final = "libzstd.so.1"
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -47,7 +48,7 @@ _XZ_BYTES_MAX: Final = 66 * 1024 * 1024
 _ZSTD_LEVEL, _ZSTD_CHECKSUM = 100, 201
 """ZSTD_c_compressionLevel and ZSTD_c_checksumFlag of zstd.h."""
 _ZSTD_WINDOW_LOG_MAX: Final = 23
-"""Windows of at most 8 MiB, as long as a file of an operation may be."""
+"""Windows of at most 8 MiB, the maximum size of a file in an operation."""
 
 
 class CodecError(Exception):

@@ -50,7 +50,7 @@ class FileTransfers:
         self.changed: Callable[[], object] = lambda: None
         """Called when there may be a range to transfer."""
         self.also_needed: Callable[[], set[str]] = set
-        """Returns the stems of files that must not make room for those of commands."""
+        """Returns the stems of files that must not be evicted for files of commands."""
 
     def key_of(self, command: Command) -> FileKey | None:
         """Return the file that a command transfers to its instrument; None without a valid reference."""

@@ -42,7 +42,7 @@ class Countersigning:
     def __init__(
         self, box: str, keys: Sequence[EllipticCurvePublicKey], disk: Disk, buffer: Buffer, audit: AuditLog
     ) -> None:
-        """Make it before anything is appended to the chain. `keys` are those of the data center for heads."""
+        """Make it before anything is appended to the chain. `keys` are the data center's keys for heads."""
         self._box, self._keys, self._disk, self._buffer, self._audit = box, keys, disk, buffer, audit
         head = audit.chain.head
         self._restored = AuditHead(head.number, head.digest)

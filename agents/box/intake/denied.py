@@ -40,7 +40,7 @@ class DeniedInstruments:
     """The denied instruments of the box, with the connections of all that may become denied."""
 
     def __init__(self, disk: Disk, buffer: Buffer, ports: Mapping[str, int], note: Note) -> None:
-        """`ports` are those of the enrolled instruments; `disk` is used on the thread of the buffer."""
+        """`ports` are the ports of enrolled instruments; `disk` is used on the thread of the buffer."""
         self._disk, self._buffer, self._ports, self._note = disk, buffer, ports, note
         self._denied: frozenset[str] = frozenset()
         self._peers: weakref.WeakSet[Peer] = weakref.WeakSet()

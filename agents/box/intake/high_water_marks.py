@@ -148,7 +148,7 @@ class AdaptedMark(msgspec.Struct, array_like=True):
         self.answered = not has_control
 
     def restore_last(self, body: InstrumentReport) -> None:
-        """Note a report found on the disk: those of one message have the same time."""
+        """Record a report found on the disk; reports of one message have the same time."""
         if body.at_ms == self.last_ms and self.last:
             self.last = (self.last + untimed_digest(body))[-ADAPTED_DIGESTS_MAX * DIGEST_BYTES :]
         else:

@@ -184,7 +184,7 @@ class Intake:
         return seconds
 
     async def keep(self, source: Source, run: int, reports: list[tuple[int, InstrumentReport]]) -> None:
-        """Store those of an agent's reports that are new, durably; each is given with its priority.
+        """Store the new ones of an agent's reports durably; each is given with its priority.
 
         Raises: SpoolError and RunRefused, with nothing stored.
         """

@@ -23,7 +23,7 @@ FILE: Final = "identity.pem"
 def publish_certificate(file: Path, used: BoxCertificates, configured: BoxCertificates) -> None:
     """Write key and certificate to `file` in one step, unless it has them already. Raises: OSError.
 
-    `used` are the files in use, `configured` those of the flashed identity.
+    `used` are the files in use, `configured` the files of the flashed identity.
     """
     source = configured if is_tpm_key(used.key.read_bytes()) else used
     content = source.key.read_bytes().rstrip() + b"\n" + source.certificate.read_bytes()

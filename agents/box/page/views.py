@@ -33,7 +33,7 @@ class View:
     box: str
     port: int
     sessions: Sequence[BoxSession]
-    """Those of the port, oldest first."""
+    """The sessions of the port, oldest first."""
     ways: tuple[PresenceWay, ...]
     is_shared: bool
     status: PageStatus | None

@@ -2,8 +2,8 @@
 
 It exists only while there is something to exchange: the data center says with the answer to a batch that messages
 wait, or the box has a session or a message. One request waits at the data center, whose answer comes as soon as there
-is a message; a message of the box is sent at once with a second request. A message of the box is repeated until it is
-answered; those of the data center are repeated by it.
+is a message; a message of the box is sent at once with a second request. The box repeats its messages until they are
+answered; the data center repeats its own.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from wire.release.data import (
 
 
 class DataFiles:
-    """The files of data releases. `in_force` is the release whose files are used; None: those of the package."""
+    """The files of data releases. `in_force` is the release whose files are used; None: the package's files."""
 
     def __init__(self, disk: Disk, files: BoxFiles) -> None:
         self._disk, self._files = disk, files

@@ -1,7 +1,7 @@
 """Executes the table of updates: makes each phase durable, reports it, and performs its actions.
 
-All waiting is on the event loop. Blocking calls are made on two threads: those of the box's disk (memory, metadata,
-the delta) on the thread of the disk, and those of the partitions on a separate thread, in short pieces, so that
+All waiting is on the event loop. Blocking calls are made on two threads: calls for the box's disk (memory, metadata,
+the delta) on the thread of the disk, and calls for the partitions on a separate thread, in short pieces, so that
 reports never wait for them.
 """
 

@@ -14,7 +14,7 @@ from settings.ranges import Range, RangeSet
 
 
 class GapLedger:
-    """Lost ranges, and by reason those of them that have not been reported yet."""
+    """Lost ranges, and by reason the ranges that have not been reported yet."""
 
     def __init__(self) -> None:
         self.lost = RangeSet()

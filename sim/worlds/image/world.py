@@ -90,7 +90,9 @@ class ImageWorld(KernelWorld):
         """See `sim.faults.world.MachineWorld`."""
         number = self._releases.next() if self._releases else None
         if self._releases is None or number is None:
-            raise FaultRefused("there is no further release: those of the lab file are made before it begins")
+            raise FaultRefused(
+                "there is no further release: releases of the lab file are built before the lab starts"
+            )
         plan = Plan(release=number, waves=(100,), observe_hours=0)
         begin_rollout(self.datacenter.store, plan, time.time_ns() // 1_000_000, self._releases.kind(number))
 
@@ -101,7 +103,7 @@ class ImageWorld(KernelWorld):
         return SessionKeys.make(folder, signs_with_certificate=True)
 
     def _session_audits(self, keys: SessionKeys) -> SessionAudits:
-        """See `KernelWorld`. The guest's monotonic clock starts with it: times are those of the wall clocks."""
+        """See `KernelWorld`. The guest's monotonic clock starts with it: times are taken from the wall clocks."""
         store = self.datacenter.store
         with ThreadPoolExecutor() as executor:
             box_keys = BoxKeys(store, executor, lambda: 0).of(BOX_SERIAL)
@@ -147,7 +149,7 @@ class ImageWorld(KernelWorld):
             await self.box.inside.check()
 
     def _make_cables(self) -> dict[int, PtyCable]:
-        return {}  # the serial lines are those of the machine
+        return {}  # the serial lines belong to the machine
 
     def _serial_line(self, spec: LabInstrument) -> SerialPort | None:
         number = serial_ports(self.lab.instruments, self.lab.board).get(spec.port)

@@ -1,7 +1,7 @@
 """Remote sessions in the kernel world: staff use the data center's API, persons the box's local page.
 
-Both programs, OpenVPN and the firewall are real. The instruments' desktops are those of the virtual world, in the
-network of the instruments.
+Both programs, OpenVPN and the firewall are real. The instruments' desktops are the simulated ones of the virtual
+world, in the network of the instruments.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class SessionKeys:
         lab_ns: Callable[[End, SessionRecord], int],
         box_keys: Keys | None = None,
     ) -> SessionAudits:
-        """Return the audit files; `box_keys` are those of a box that signs with the key of its certificate."""
+        """Return the audit files; `box_keys` are the keys of a box that signs with the key of its certificate."""
         contents = [path.read_bytes() if path.exists() else b"" for path in (datacenter, box)]
         return SessionAudits(
             contents[0], contents[1], self.datacenter_keys, box_keys or self.box_keys, lab_ns

@@ -1,11 +1,11 @@
 """The receiving side of a transfer, from ENQ to EOT (LIS1-A 8.2 to 8.4).
 
 LIS1-A describes a line without delays: a sender that has waited 15 s for an answer abandons its bid or transfer by
-EOT, and an answer cannot arrive later. TCP delivers what was sent during an outage when it is over. An answer to an
-abandoned ENQ or frame would then be taken for the answer to the next ENQ, and that one's for the answer to the next
-frame: the sender would be ahead, and take an acknowledgement for a frame that is not stored. So a bid that is
-known to be abandoned is not answered, and an answer that its sender can no longer have been waiting for serves as
-that to the next ENQ.
+EOT, and an answer cannot arrive later. TCP delivers data sent during an outage when the outage is over. The sender
+would then take the answer to an abandoned ENQ or frame for the answer to its next ENQ, and the answer to that ENQ for
+the answer to its next frame: it would be one answer ahead, and consider frames acknowledged that are not stored.
+Therefore a bid that is known to be abandoned is not answered, and an answer that arrived too late for its sender
+counts as the answer to the next ENQ.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from wire.standards.extract import Extract, Reason
 from wire.standards.lis1.frames import ACK, NAK, REPLY_S, Frame, FrameIdentity
 
 SPARE_S: Final = 2.0
-"""How long an answer to an abandoned transfer may serve as that to the next ENQ; longer than what TCP held back in an
-outage takes to arrive, and shorter than the pause of a sender that has received the answer and broken off."""
+"""How long an answer to an abandoned transfer may count as the answer to the next ENQ. It is longer than data that
+TCP held back in an outage takes to arrive, and shorter than the pause of a sender that has received the answer and
+aborted."""
 
 
 class MessageReader(Protocol):

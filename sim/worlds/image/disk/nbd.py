@@ -1,7 +1,7 @@
 """The server side of the NBD protocol, limited to what QEMU's client uses: one disk, one client at a time.
 
 Source: doc/proto.md of the NBD project (fixed newstyle negotiation, simple replies). The server offers flush and FUA,
-so that the client forwards those of the guest. It does not offer trim and write-zeroes, which are optional.
+so that the client forwards the guest's requests. It does not offer trim and write-zeroes, which are optional.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A link of the kernel world: the virtual world's link with Ethernet frames and in real time.
 
-The treatment of packets, the counters and the operations for faults are those of `sim.net.link`, by the same code.
+The treatment of packets, the counters and the operations for faults are the code of `sim.net.link`.
 Packets that never leave a link (ARP, and IPv6 packets to link-local addresses) are delivered at once while the link
 is up: the virtual world has no such packets, and on a real line they would end at the next router.
 """
@@ -29,8 +29,8 @@ _IP_ETHERTYPES: Final = (b"\x08\x00", _IPV6)
 class KernelLink(Link):
     """A link between interfaces of two hosts; `forward` is the direction from the first to the second.
 
-    The callbacks `on_send` of its pipes are called in the relay's thread, those of `on_change` in the thread that
-    changes the carrier.
+    The callbacks `on_send` of its pipes are called in the relay's thread, the callbacks of `on_change` in the thread
+    that changes the carrier.
     """
 
     def __init__(
