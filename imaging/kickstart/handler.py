@@ -1,4 +1,4 @@
-"""Handlers of pykickstart, which keep the commands that its parser reads."""
+"""Creates handlers of pykickstart, which hold the commands that its parser reads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Template:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles local functions, such as one of argparse, by reference: `functions` has them."""
+    """Pickles local functions, such as one of argparse, by their index in `functions`."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)

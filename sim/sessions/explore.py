@@ -1,7 +1,7 @@
 """Breadth-first exploration of every reachable world, so that a counterexample is one of the shortest.
 
-What can happen to a session depends on itself, on the setting, and on little of the other sessions. It is computed
-once for each such combination, and reused in all worlds that contain it.
+The possible moves of a session depend on itself, on the setting, and on few properties of the other sessions. They
+are computed once for each such combination, and reused in all worlds that contain it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
-from sim.sessions.model import ALL, Assumptions, Life, Others, Scope, Setting, others
+from sim.sessions.model import ALL, Assumptions, ModelSession, Others, Scope, Setting, others
 from sim.sessions.moves import Move, Moves
 from sim.sessions.properties import can_pass, endless, sentence, shifted_violation, unstoppable, violation
 from sim.sessions.surroundings import Shift, shifts
@@ -49,15 +49,15 @@ class Exploration:
 
 
 World: TypeAlias = tuple[int, ...]
-"""The disturbances that are left, the number of the setting, and the numbers of the sessions' lives."""
+"""The disturbances that are left, the number of the setting, and the numbers of the sessions' states."""
 
 
 class Next(NamedTuple):
-    """The successors after a move of one session or of the setting, by the numbers of settings and lives."""
+    """The successors after a move of one session or of the setting, by the numbers of settings and session states."""
 
     what: str
     setting: int
-    lives: tuple[int, ...]
+    sessions: tuple[int, ...]
     is_fair: bool
     """It happens without the will of a person and without the line."""
     violation: str
@@ -76,7 +76,7 @@ class Successors:
         self._rules = Moves(table)
         self._assumptions = assumptions
         self._settings = Numbers[Setting]()
-        self._lives = Numbers[Life]()
+        self._sessions = Numbers[ModelSession]()
         self._others: dict[tuple[int, ...], Others] = {}
         self._moves: dict[tuple[int, int, Others, bool], tuple[Next, ...]] = {}
         self._shifts: dict[tuple[int, bool], tuple[Shift, ...]] = {}
@@ -88,76 +88,80 @@ class Successors:
 
     def start(self, scope: Scope) -> World:
         """Return the world before anything happens."""
-        life = self._lives.number(Life())
-        return (scope.disturbances, self._settings.number(Setting()), *(life,) * scope.sessions)
+        session = self._sessions.number(ModelSession())
+        return (scope.disturbances, self._settings.number(Setting()), *(session,) * scope.sessions)
 
     def of(self, world: World) -> Iterator[Next]:
         """Yield every move of the world."""
-        left, setting, lives = world[0], world[1], world[2:]
+        left, setting, sessions = world[0], world[1], world[2:]
         is_due = False
-        for session, life in enumerate(lives):
-            before, after = lives[:session], lives[session + 1 :]
-            for move in self._moves_of(setting, life, before + after, left > 0):
+        for index, session in enumerate(sessions):
+            before, after = sessions[:index], sessions[index + 1 :]
+            for move in self._moves_of(setting, session, before + after, left > 0):
                 is_due = is_due or move.is_fair
-                what = f"session {session + 1} {move.what}"
-                changed = before + move.lives + after
+                what = f"session {index + 1} {move.what}"
+                changed = before + move.sessions + after
                 yield Next(what, setting, changed, move.is_fair, move.violation, move.cost)
-        for shifted in zip(*(self._shifts_of(setting, life, left > 0) for life in lives), strict=True):
+        for shifted in zip(
+            *(self._shifts_of(setting, session, left > 0) for session in sessions), strict=True
+        ):
             first = shifted[0]
             if not (first.is_tick and is_due):
                 broken = next((move.violation for move in shifted if move.violation), "")
-                yield first._replace(lives=tuple(move.lives[0] for move in shifted), violation=broken)
+                yield first._replace(sessions=tuple(move.sessions[0] for move in shifted), violation=broken)
 
     def is_endless(self, world: World) -> bool:
         """Return whether a session of the world has not ended."""
-        return any(endless(self._lives[life]) for life in world[2:])
+        return any(endless(self._sessions[session]) for session in world[2:])
 
     def _moves_of(
-        self, setting: int, life: int, rest: tuple[int, ...], can_disturb: bool
+        self, setting: int, session: int, rest: tuple[int, ...], can_disturb: bool
     ) -> tuple[Next, ...]:
         if rest not in self._others:
-            self._others[rest] = others([self._lives[number] for number in rest])
-        key = (setting, life, self._others[rest], can_disturb)
+            self._others[rest] = others([self._sessions[number] for number in rest])
+        key = (setting, session, self._others[rest], can_disturb)
         if key not in self._moves:
             found = self._compute_moves(
-                self._settings[setting], self._lives[life], self._others[rest], can_disturb
+                self._settings[setting], self._sessions[session], self._others[rest], can_disturb
             )
             self._moves[key] = tuple(found)
         return self._moves[key]
 
-    def _compute_moves(self, setting: Setting, life: Life, rest: Others, can_disturb: bool) -> Iterator[Next]:
-        moves = list(self._rules.after(setting, life, rest, can_disturb))
-        if unstoppable(setting, life, moves):
+    def _compute_moves(
+        self, setting: Setting, session: ModelSession, rest: Others, can_disturb: bool
+    ) -> Iterator[Next]:
+        moves = list(self._rules.after(setting, session, rest, can_disturb))
+        if unstoppable(setting, session, moves):
             raise Unstoppable
         number = self._settings.number(setting)
         for move in moves:
-            if move.life != life:
-                lives = (self._lives.number(move.life),)
-                broken = violation(setting, life, move)
+            if move.session != session:
+                sessions = (self._sessions.number(move.session),)
+                broken = violation(setting, session, move)
                 self._met(move, setting)
-                yield Next(move.what, number, lives, move.is_due, broken, move.cost)
+                yield Next(move.what, number, sessions, move.is_due, broken, move.cost)
 
     def _met(self, move: Move, setting: Setting) -> None:
         if move.row:
             self.rows.add(move.row)
-        self.passes = self.passes or can_pass(setting, move.life)
+        self.passes = self.passes or can_pass(setting, move.session)
 
-    def _shifts_of(self, setting: int, life: int, can_disturb: bool) -> tuple[Next, ...]:
-        key = (setting, life, can_disturb)
+    def _shifts_of(self, setting: int, session: int, can_disturb: bool) -> tuple[Next, ...]:
+        key = (setting, session, can_disturb)
         if key not in self._shifted:
-            self._shifted[key] = tuple(self._compute_shifts(setting, self._lives[life], can_disturb))
+            self._shifted[key] = tuple(self._compute_shifts(setting, self._sessions[session], can_disturb))
         return self._shifted[key]
 
-    def _compute_shifts(self, setting: int, life: Life, can_disturb: bool) -> Iterator[Next]:
+    def _compute_shifts(self, setting: int, session: ModelSession, can_disturb: bool) -> Iterator[Next]:
         before, key = self._settings[setting], (setting, can_disturb)
         if key not in self._shifts:
             self._shifts[key] = tuple(shifts(before, self._rules, self._assumptions, can_disturb))
         for shift in self._shifts[key]:
-            after = shift.effect(life)
-            broken = shifted_violation(before, life, shift, after)
-            lives = (self._lives.number(after),)
+            after = shift.effect(session)
+            broken = shifted_violation(before, session, shift, after)
+            sessions = (self._sessions.number(after),)
             number = self._settings.number(shift.setting)
-            yield Next(shift.what, number, lives, shift.is_fair, broken, shift.cost, shift.is_tick)
+            yield Next(shift.what, number, sessions, shift.is_fair, broken, shift.cost, shift.is_tick)
 
 
 T = TypeVar("T", bound=Hashable)
@@ -208,7 +212,7 @@ def explore_with(successors: Successors, scope: Scope) -> Exploration:
                 is_fair = is_fair or move.is_fair
                 if move.violation:
                     return violated(move.violation, world, move.what)
-                after = (world[0] - move.cost, move.setting, *move.lives)
+                after = (world[0] - move.cost, move.setting, *move.sessions)
                 if (key := _canonical(after)) not in came_from:
                     came_from[key] = (world, move.what)
                     waiting.append(after)

@@ -1,14 +1,15 @@
 """The explored model: two ends that execute the transition table, what connects them, and what disturbs them.
 
 A message that was sent can arrive at any later moment, any number of times, in any order, or never; so that loss,
-duplication, reordering and delay need no events of their own. Time passes in ticks. A timer that is due fires before
+duplication, reordering and delay need no separate events. Time passes in ticks. A timer that is due fires before
 the next tick, unless its program is down. Programs crash and start again, the line is lost and returns, the box's
 wall clock jumps back, firewalls, audit logs and the recording fail, approvals and trainings end, viewers are lost.
 Each of these costs one of the scope's disturbances, which makes the model finite; what people and staff do with a
 session is free.
 
-Besides the states of both ends, the model knows the truth that neither end can see: whether a person has really
-permitted a session, and whether the data center has really decided to open it. The properties are about that truth.
+Besides the states of both ends, the model has variables that neither end can observe (the ground truth): whether a
+person has actually permitted a session, and whether the data center has actually decided to open it. The properties
+refer to them.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ EITHER: Final = (True, True)
 OCCUPYING: Final = (SessionState.OPENING, SessionState.OPEN, SessionState.ENDING)
 
 
-class Life(NamedTuple):
-    """One session: its state at both ends, and the truth about it."""
+class ModelSession(NamedTuple):
+    """One session: its state at both ends, and the ground truth."""
 
     states: tuple[SessionState, SessionState] = (SessionState.NEW, SessionState.NEW)
     sent: int = 0
@@ -53,11 +54,11 @@ class Life(NamedTuple):
     paths: Pair = NEITHER
     """The firewall lets packets pass."""
     asked: bool = False
-    """A staff member has asked for it: every session is asked for once."""
+    """A staff member has requested it; every session is requested once."""
     recorded: bool = False
     """The box's audit log has its id."""
     wrong_codes: int = 0
-    """Those that the box has counted."""
+    """The wrong codes that the box has counted."""
     is_permitted: bool = True
     is_trained: bool = True
     is_page_gone: bool = False
@@ -65,13 +66,13 @@ class Life(NamedTuple):
     is_viewer_gone: bool = False
     """The viewer of staff is closed, or its connection is dead."""
     has_consent: bool = False
-    """The truth: a person has permitted this session, with all evidence, for this offer."""
+    """Ground truth: a person has permitted this session, with all evidence, for this offer."""
     codes_tried: int = 0
-    """The truth: the wrong codes that were entered."""
+    """Ground truth: the wrong codes that were entered."""
     is_decided: bool = False
-    """The truth: the data center has decided to open this session."""
+    """Ground truth: the data center has decided to open this session."""
     was_opened: bool = False
-    """The truth: the box has used the grant."""
+    """Ground truth: the box has used the grant."""
 
 
 class Setting(NamedTuple):
@@ -98,15 +99,15 @@ class Others(NamedTuple):
     """One of them is open at the box, so that staff operate the instrument's screen."""
 
 
-def others(rest: Sequence[Life]) -> Others:
-    """Return what a session meets of the others."""
+def others(rest: Sequence[ModelSession]) -> Others:
+    """Return the state of the other sessions, as a session sees it."""
     return Others(
-        (any(life.endpoints[DC] for life in rest), any(life.endpoints[BOX] for life in rest)),
+        (any(session.endpoints[DC] for session in rest), any(session.endpoints[BOX] for session in rest)),
         (
-            any(life.states[DC] in OCCUPYING for life in rest),
-            any(life.states[BOX] in OCCUPYING for life in rest),
+            any(session.states[DC] in OCCUPYING for session in rest),
+            any(session.states[BOX] in OCCUPYING for session in rest),
         ),
-        any(life.states[BOX] is SessionState.OPEN for life in rest),
+        any(session.states[BOX] is SessionState.OPEN for session in rest),
     )
 
 

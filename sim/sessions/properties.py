@@ -10,7 +10,17 @@ import inspect
 from collections.abc import Callable, Collection, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
-from sim.sessions.model import BOX, DC, EITHER, END_OF_BOX, END_OF_DC, NEITHER, WRONG_CODES_MAX, Life, Setting
+from sim.sessions.model import (
+    BOX,
+    DC,
+    EITHER,
+    END_OF_BOX,
+    END_OF_DC,
+    NEITHER,
+    WRONG_CODES_MAX,
+    ModelSession,
+    Setting,
+)
 from sim.sessions.moves import Move
 from sim.sessions.surroundings import Shift
 from wire.session.table import LIVE, WITH_TUNNEL, Action, Cause, Event, Row, SessionState
@@ -22,8 +32,8 @@ class Change(NamedTuple):
     """The execution of a row: the session before and after it, and where."""
 
     setting: Setting
-    before: Life
-    life: Life
+    before: ModelSession
+    session: ModelSession
     row: Row
     move: Move
 
@@ -45,14 +55,14 @@ def unrecorded(change: Change) -> bool:
 
 def unjustified_offer(change: Change) -> bool:
     """An offer was signed without a valid approval or training."""
-    return change.enters(S.REQUESTED) and not (change.life.is_permitted and change.life.is_trained)
+    return change.enters(S.REQUESTED) and not (change.session.is_permitted and change.session.is_trained)
 
 
 def false_offer(change: Change) -> bool:
     """A person was shown an offer that the data center had not signed, or that had expired."""
     if change.end == DC or not change.enters(S.OFFERED):
         return False
-    return not change.move.is_genuine or change.setting.time >= change.life.deadlines[BOX]
+    return not change.move.is_genuine or change.setting.time >= change.session.deadlines[BOX]
 
 
 def used_again(change: Change) -> bool:
@@ -70,12 +80,12 @@ def left_ended(change: Change) -> bool:
 
 def no_consent(change: Change) -> bool:
     """A session was authorized without a person's complete evidence for exactly this offer."""
-    return change.enters(S.AUTHORIZED) and not change.life.has_consent
+    return change.enters(S.AUTHORIZED) and not change.session.has_consent
 
 
 def unlimited_codes(change: Change) -> bool:
     """More wrong codes could be entered than the limit permits."""
-    return change.row.next is S.OFFERED and change.end == BOX and change.life.codes_tried > WRONG_CODES_MAX
+    return change.row.next is S.OFFERED and change.end == BOX and change.session.codes_tried > WRONG_CODES_MAX
 
 
 def late(change: Change) -> bool:
@@ -86,12 +96,12 @@ def late(change: Change) -> bool:
 
 def no_grant(change: Change) -> bool:
     """A tunnel's endpoint was started without a grant, or without the data center's decision."""
-    return change.enters(S.OPENING) and not (change.life.has_consent and change.life.is_decided)
+    return change.enters(S.OPENING) and not (change.session.has_consent and change.session.is_decided)
 
 
 def withdrawn(change: Change) -> bool:
     """The data center opened a session after its approval or training had ended."""
-    valid = change.life.is_permitted and change.life.is_trained
+    valid = change.session.is_permitted and change.session.is_trained
     return change.end == DC and change.enters(*WITH_TUNNEL) and not valid
 
 
@@ -107,12 +117,14 @@ def no_recording(change: Change) -> bool:
 
 def two_tunnels(change: Change) -> bool:
     """Two sessions of a box had a tunnel at one end."""
-    return change.life.endpoints[change.end] and change.move.others.endpoints[change.end]
+    return change.session.endpoints[change.end] and change.move.others.endpoints[change.end]
 
 
 def false_end(change: Change) -> bool:
     """A session was recorded as ended while its tunnel or path was still there."""
-    return change.enters(S.ENDED) and (change.life.endpoints[change.end] or change.life.paths[change.end])
+    return change.enters(S.ENDED) and (
+        change.session.endpoints[change.end] or change.session.paths[change.end]
+    )
 
 
 def early_end(change: Change) -> bool:
@@ -154,86 +166,86 @@ PROPERTIES: Final[tuple[Property, ...]] = (
 """The properties of each row's execution."""
 
 
-def packets_without_grant(setting: Setting, life: Life) -> bool:
+def packets_without_grant(setting: Setting, session: ModelSession) -> bool:
     """Packets can pass although the session is not open at both ends with a grant and the data center's decision."""
-    justified = life.has_consent and life.is_decided and life.states == (S.OPEN, S.OPEN)
-    return can_pass(setting, life) and not justified
+    justified = session.has_consent and session.is_decided and session.states == (S.OPEN, S.OPEN)
+    return can_pass(setting, session) and not justified
 
 
-def can_pass(setting: Setting, life: Life) -> bool:
+def can_pass(setting: Setting, session: ModelSession) -> bool:
     """Return whether packets can pass between the data center and the instrument."""
-    return life.paths == EITHER and life.endpoints == EITHER and setting.is_line_up
+    return session.paths == EITHER and session.endpoints == EITHER and setting.is_line_up
 
 
-def outlives(setting: Setting, life: Life) -> bool:
+def outlives(setting: Setting, session: ModelSession) -> bool:
     """A session or a part of its tunnel was still there when time passed after the reason for its end."""
-    return any(_outlives(setting, life, end) for end in (DC, BOX))
+    return any(_outlives(setting, session, end) for end in (DC, BOX))
 
 
-def _outlives(setting: Setting, life: Life, end: int) -> bool:
-    if life.paths[end] and setting.time > life.deadlines[end]:
+def _outlives(setting: Setting, session: ModelSession, end: int) -> bool:
+    if session.paths[end] and setting.time > session.deadlines[end]:
         return True  # also of a program that is down
-    state, has_tunnel = life.states[end], life.endpoints[end]
+    state, has_tunnel = session.states[end], session.endpoints[end]
     if not has_tunnel and not (state in LIVE and setting.up[end]):
         return False
-    fails = setting.time >= life.deadlines[end] or not setting.audits[end]
+    fails = setting.time >= session.deadlines[end] or not setting.audits[end]
     if end == DC:
-        fails = fails or not (life.is_permitted and life.is_trained)
-        fails = fails or (state is S.OPEN and (life.is_viewer_gone or not setting.recording))
+        fails = fails or not (session.is_permitted and session.is_trained)
+        fails = fails or (state is S.OPEN and (session.is_viewer_gone or not setting.recording))
     elif state is S.OPEN:
-        fails = fails or life.is_page_gone
+        fails = fails or session.is_page_gone
     works = setting.up[end] and setting.fences[end] and setting.is_line_up
     return fails or (has_tunnel and (not works or state is S.ENDING))
 
 
-def unstoppable(setting: Setting, life: Life, moves: Collection[Move]) -> bool:
+def unstoppable(setting: Setting, session: ModelSession, moves: Collection[Move]) -> bool:
     """A person, staff or the other end could not end a session, or a refusal or one code too many did not end it."""
     ending = {(move.end, move.row.event) for move in moves if move.row and move.row.next is S.ENDING}
-    return not ending.issuperset(_must_end(setting, life))
+    return not ending.issuperset(_must_end(setting, session))
 
 
-def _must_end(setting: Setting, life: Life) -> Iterator[tuple[int, Event]]:
+def _must_end(setting: Setting, session: ModelSession) -> Iterator[tuple[int, Event]]:
     for end, own, message in ((DC, Event.STAFF_ENDS, END_OF_BOX), (BOX, Event.PERSON_ENDS, END_OF_DC)):
-        if setting.up[end] and life.states[end] in LIVE:
+        if setting.up[end] and session.states[end] in LIVE:
             yield end, own
-            if setting.is_line_up and life.sent & message:
+            if setting.is_line_up and session.sent & message:
                 yield end, Event.PEER_ENDED
-    if setting.up[BOX] and life.states[BOX] is S.OFFERED:
+    if setting.up[BOX] and session.states[BOX] is S.OFFERED:
         yield BOX, Event.REFUSE
-        if life.codes_tried == WRONG_CODES_MAX:
+        if session.codes_tried == WRONG_CODES_MAX:
             yield BOX, Event.WRONG_CODE
 
 
-def revived(before: Setting, setting: Setting, life: Life) -> bool:
+def revived(before: Setting, setting: Setting, session: ModelSession) -> bool:
     """A session was still live after its end's program had been started again."""
-    ends = zip(before.up, setting.up, life.states, strict=True)
+    ends = zip(before.up, setting.up, session.states, strict=True)
     return any(up and not was_up and state in LIVE for was_up, up, state in ends)
 
 
-def endless(life: Life) -> bool:
+def endless(session: ModelSession) -> bool:
     """A session does not end, however long clocks and operating systems run."""
-    ended = all(state is S.ENDED or state is S.NEW for state in life.states)
-    return not ended or life.endpoints != NEITHER or life.paths != NEITHER
+    ended = all(state is S.ENDED or state is S.NEW for state in session.states)
+    return not ended or session.endpoints != NEITHER or session.paths != NEITHER
 
 
-def violation(setting: Setting, before: Life, move: Move) -> str:
+def violation(setting: Setting, before: ModelSession, move: Move) -> str:
     """Return what a move of a session violates, or ""."""
     if move.row:
-        change = Change(setting, before, move.life, move.row, move)
+        change = Change(setting, before, move.session, move.row, move)
         for each in PROPERTIES:
             if each(change):
                 return sentence(each)
-    return sentence(packets_without_grant) if packets_without_grant(setting, move.life) else ""
+    return sentence(packets_without_grant) if packets_without_grant(setting, move.session) else ""
 
 
-def shifted_violation(before: Setting, was: Life, shift: Shift, life: Life) -> str:
+def shifted_violation(before: Setting, was: ModelSession, shift: Shift, session: ModelSession) -> str:
     """Return what a move of the setting violates at one session, or ""."""
     setting = shift.setting
     if shift.is_tick and outlives(before, was):
         return sentence(outlives)
-    if revived(before, setting, life):
+    if revived(before, setting, session):
         return sentence(revived)
-    return sentence(packets_without_grant) if packets_without_grant(setting, life) else ""
+    return sentence(packets_without_grant) if packets_without_grant(setting, session) else ""
 
 
 def sentence(each: Callable[..., bool]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
-from sim.sessions.model import BOX, DC, NEITHER, TIME_MAX, Assumptions, Life, Setting, set_at
+from sim.sessions.model import BOX, DC, NEITHER, TIME_MAX, Assumptions, ModelSession, Setting, set_at
 from sim.sessions.moves import ENDS, Moves
 
-Effect: TypeAlias = Callable[[Life], Life]
+Effect: TypeAlias = Callable[[ModelSession], ModelSession]
 
 
 class Shift(NamedTuple):
@@ -38,20 +38,20 @@ def shifts(setting: Setting, moves: Moves, assumptions: Assumptions, can_disturb
             yield shift._replace(cost=1)
 
 
-def _nothing(life: Life) -> Life:
-    return life
+def _nothing(session: ModelSession) -> ModelSession:
+    return session
 
 
 def _tick(setting: Setting, assumptions: Assumptions) -> Shift:
     time = setting.time + 1
 
-    def expire(life: Life) -> Life:
-        if not assumptions.kernel_timeout or life.paths == NEITHER:
-            return life
+    def expire(session: ModelSession) -> ModelSession:
+        if not assumptions.kernel_timeout or session.paths == NEITHER:
+            return session
         dc, box = (
-            path and time <= deadline for path, deadline in zip(life.paths, life.deadlines, strict=True)
+            path and time <= deadline for path, deadline in zip(session.paths, session.deadlines, strict=True)
         )
-        return life._replace(paths=(dc, box))
+        return session._replace(paths=(dc, box))
 
     return Shift(f"time {time} begins", setting._replace(time=time), expire, is_fair=True, is_tick=True)
 
@@ -59,12 +59,12 @@ def _tick(setting: Setting, assumptions: Assumptions) -> Shift:
 def _restart(setting: Setting, end: int, moves: Moves) -> Shift:
     started = setting._replace(up=set_at(setting.up, end, True))
     what = f"the {ENDS[end]}'s program starts again"
-    return Shift(what, started, lambda life: moves.restarted(started, life, end), is_fair=True)
+    return Shift(what, started, lambda session: moves.restarted(started, session, end), is_fair=True)
 
 
 def _crash(setting: Setting, end: int, assumptions: Assumptions) -> Shift:
-    def kill(life: Life) -> Life:
-        return life._replace(endpoints=set_at(life.endpoints, end, False))
+    def kill(session: ModelSession) -> ModelSession:
+        return session._replace(endpoints=set_at(session.endpoints, end, False))
 
     what, crashed = f"the {ENDS[end]}'s program crashes", setting._replace(up=set_at(setting.up, end, False))
     return Shift(what, crashed, kill if assumptions.dies_with_program else _nothing)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sim.sessions.model import ALL, BOX, DC, Life, Setting, others
+from sim.sessions.model import ALL, BOX, DC, ModelSession, Setting, others
 from sim.sessions.moves import Moves
 from sim.sessions.mutants import without
 from sim.sessions.surroundings import Shift, shifts
@@ -37,7 +37,7 @@ class Walk:
 
     def __post_init__(self) -> None:
         self.moves = Moves(self.table)
-        self.setting, self.lives = Setting(), [Life()] * self.sessions
+        self.setting, self.walked = Setting(), [ModelSession()] * self.sessions
         self.steps = 0
         self.starts_ms, self.runs = [0, 0], [1, 1]
         self.offers = [
@@ -57,15 +57,15 @@ class Walk:
     def step(self, only_fair: bool) -> bool:
         """Take one step; return whether there was one."""
         local = [
-            (session, move)
-            for session, life in enumerate(self.lives)
+            (index, move)
+            for index, session in enumerate(self.walked)
             for move in self.moves.after(
                 self.setting,
-                life,
-                others(self.lives[:session] + self.lives[session + 1 :]),
+                session,
+                others(self.walked[:index] + self.walked[index + 1 :]),
                 self.disturbances > 0,
             )
-            if move.life != life and "only recorded" not in move.what  # two records for one move
+            if move.session != session and "only recorded" not in move.what  # two records for one move
         ]
         is_due = any(move.is_due for _, move in local)
         whole = [
@@ -85,33 +85,33 @@ class Walk:
         if whole and (not local or self.random.random() < 0.05):
             self.shift(self.random.choice(whole))
         else:
-            session, move = self.random.choice(local)
-            self.lives[session] = move.life
+            index, move = self.random.choice(local)
+            self.walked[index] = move.session
             self.disturbances -= move.cost
             if move.row:
-                self.write(session, move.end, move.row)
+                self.write(index, move.end, move.row)
         return True
 
     def shift(self, shift: Shift) -> None:
         """Execute a move of the setting."""
         before, self.setting = self.setting, shift.setting
         self.disturbances -= shift.cost
-        lives = list(map(shift.effect, self.lives))
+        sessions = list(map(shift.effect, self.walked))
         for end in (DC, BOX):
             if shift.setting.up[end] and not before.up[end]:
                 self.starts_ms[end], self.runs[end] = self.now_ms, self.runs[end] + 1
-                for session, life in enumerate(lives):
+                for index, session in enumerate(sessions):
                     if (
-                        life.states[end] is SessionState.ENDING
-                        and self.lives[session].states[end] is not life.states[end]
+                        session.states[end] is SessionState.ENDING
+                        and self.walked[index].states[end] is not session.states[end]
                     ):
                         row = next(
                             row
                             for row in self.table
                             if row.event is Event.RESTARTED and ENDS[end] in row.ends
                         )
-                        self.write(session, end, row)
-        self.lives = lives
+                        self.write(index, end, row)
+        self.walked = sessions
 
     @property
     def now_ms(self) -> int:
@@ -126,22 +126,22 @@ class Walk:
             **content,
         )
 
-    def write(self, session: int, end: int, row: Row) -> None:
+    def write(self, index: int, end: int, row: Row) -> None:
         """Record the execution of a row."""
         message, deadline_ms = b"", 0
         if row.event in (Event.REQUEST, Event.OFFER_RECEIVED):
-            message = self.offers[session]
-            deadline_ms = self.lives[session].deadlines[end] * TICK_MS - self.starts_ms[end]
+            message = self.offers[index]
+            deadline_ms = self.walked[index].deadlines[end] * TICK_MS - self.starts_ms[end]
         elif row.event is Event.AUTHORIZE:
             at = ISSUED + self.now_ms // 1000
             evidence = (Evidence(PresenceWay.SWITCH, "switch 1", at),)
-            message = self.grants[session] = granted(self.offers[session], evidence)
+            message = self.grants[index] = granted(self.offers[index], evidence)
         elif row.event is Event.GRANT_RECEIVED:
-            message = self.grants.get(session, b"")
+            message = self.grants.get(index, b"")
         record = self.record(
             end,
             "transition",
-            session=(bytes([session]) * 16).hex(),
+            session=(bytes([index]) * 16).hex(),
             event=str(row.event),
             actor=str(row.actors[0]),
             state=str(row.next),
