@@ -45,7 +45,7 @@ SIZE_MAX: Final = 15 * 1024
 BACKLOG: Final = 6
 """Number of routine statuses; more would differ only in their numbers."""
 START_MS: Final = 1_788_000_000_000
-"""A realistic time, because the upper bytes of a report's time stay the same for weeks."""
+"""A realistic time, because the upper bytes of a report's time do not change for weeks."""
 LABORATORY: Final = {
     "CHEM-0001": load_model("chemistry-analyzer"),
     "IMMU-0002": load_model("immunoassay-analyzer"),

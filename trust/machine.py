@@ -47,7 +47,7 @@ class Machine(Protocol):
 
 
 class Files:
-    """A tree of files below `root`, with `own` files in their place; links stay inside of the tree.
+    """A tree of files below `root`, with `own` files in their place; links are resolved inside the tree.
 
     With `runs`, the kernel, the processes and the network namespace are those of this process.
     """

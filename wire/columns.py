@@ -2,7 +2,7 @@
 
 Readings contain noise, so that no two statuses are equal, and a general compressor finds hardly anything to refer
 to: it spends more bits on where a few digits differ than on the digits. In the columnar form the statuses of an
-instrument are a group, and each of their numbers is a column (`wire.rice`). What is not a status stays as it is. The
+instrument are a group, and each of their numbers is a column (`wire.rice`). Other reports are not transformed. The
 form is only another encoding: `Unpacker` returns the bytes of the `Batch` that `Packer` got, which are decoded and
 checked as before. A batch that would not be restored exactly, or has no status, is stored verbatim.
 

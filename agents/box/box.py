@@ -81,7 +81,7 @@ OnServed: TypeAlias = Callable[[int, int], object]
 
 
 def ignore(*_what: object) -> None:
-    """Do nothing: for callbacks that nobody needs."""
+    """Do nothing: for unused callbacks."""
 
 
 class Box:

@@ -1,9 +1,9 @@
 """The box program while FIPS mode is required but not in effect: it serves no port and opens no connection.
 
-It stays closed until it is stopped, because OpenSSL and the kernel keep their mode for the lifetime of a process. The
-program does not exit by itself: the service manager would restart it repeatedly, and nothing would show the reason.
-It records the reason in the spool, from which it reaches the data center later; logs it; sets the alarm LED; and
-answers `rap box status` and the local page. It performs no cryptography except for the hash chain of the audit
+It remains closed until it is stopped, because OpenSSL and the kernel keep their mode for the lifetime of a process.
+The program does not exit by itself: the service manager would restart it repeatedly, and nothing would show the
+reason. It records the reason in the spool, from which it reaches the data center later; logs it; sets the alarm LED;
+and answers `rap box status` and the local page. It performs no cryptography except for the hash chain of the audit
 records.
 """
 

@@ -1,7 +1,7 @@
 """A slow line between two programs: a relay on loopback with a rate and a delay, which all its connections share.
 
-Each connection has a queue of `QUEUE_PACKETS` in each direction; what does not fit stays with the sender, as with a
-modem whose buffer is short. Each packet counts with its IP and TCP headers.
+Each connection has a queue of `QUEUE_PACKETS` in each direction; when it is full, the sender has to wait, as with a
+modem that has a short buffer. Each packet counts with its IP and TCP headers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RECEIVE_BUFFER_BYTES: Final = 4096
 
 
 class SlowLine:
-    """A line. `bytes` counts what was sent each way, without headers."""
+    """A line. `bytes` counts the bytes sent in each direction, without headers."""
 
     def __init__(self, bits_per_second: float = 128_000, one_way_s: float = 0.040) -> None:
         self._bytes_per_second, self._one_way_s = bits_per_second / 8, one_way_s
@@ -28,7 +28,7 @@ class SlowLine:
 
     @asynccontextmanager
     async def to(self, port: int) -> AsyncIterator[int]:
-        """A port whose connections lead over the line to another port of loopback: `up` is what comes from there."""
+        """Yield a port that is relayed over the line to `port` on loopback; `up` is the direction from `port`."""
         tasks: set[asyncio.Task[None]] = set()
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,8 +1,8 @@
 """Paths of sessions through the firewall service: their ends, and forged requests: `python -m bench.sessions.paths`.
 
 Staff, box and instrument are network namespaces, with the firewall service as it is on a box. Ends are measured as
-by `bench.firewall.session`: from the request, or the kill, until the last byte of an established connection arrived.
-As root.
+by `bench.firewall.session`: from the request, or the kill, until the arrival of the last byte of an established
+connection. Needs root.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PathBench:
     socket: Path
 
     def ends(self, name: str) -> tuple[Namespace, Namespace]:
-        """Return where the path begins and ends."""
+        """Return the namespaces at the beginning and the end of the path."""
         lab = self.lab
         begin = lab.box if name == "box to instrument" else lab.staff
         return begin, lab.box if name == "staff to box" else lab.instrument[1]
@@ -81,7 +81,7 @@ class PathBench:
         return lambda: os.kill(pid, signal.SIGKILL)
 
     def milliseconds(self, name: str, opened: Callable[[Session], Callable[[], object]]) -> float:
-        """Return the milliseconds from the end of a path until the last byte arrived."""
+        """Return the milliseconds from closing a path until the last byte arrived."""
         path, (begin, end) = PATHS[name], self.ends(name)
         finish = opened(path)
         with ExitStack() as stack:

@@ -78,7 +78,7 @@ class BoxChain(NamedTuple):
 
 
 PROBLEMS_SHOWN: Final = 20
-"""The most problems of a chain that are returned."""
+"""Maximum number of problems of a chain that are returned."""
 
 
 def list_chains(store: Store, box: str, limit: int, after: ChainKey | None = None) -> list[BoxChain]:

@@ -18,9 +18,9 @@ from wire.hash_chain import START, ChainHead, chain_problems
 
 PAGE_SIZE: Final = 50
 EXPORT_MAX: Final = 100_000
-"""The most records of an export."""
+"""Maximum number of records of an export."""
 VERIFIED_AT_ONCE: Final = 20_000
-"""The most records that one call verifies: some 0.2 s."""
+"""Maximum number of records that one call verifies: some 0.2 s."""
 _A: Final = audit.c
 
 

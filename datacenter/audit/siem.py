@@ -33,7 +33,7 @@ RECORDS_MAX: Final = 500
 POLL_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 30.0
 RETRY_SECONDS_MAX: Final = 600.0
-"""The pause doubles while the SIEM stays away."""
+"""The pause doubles while the SIEM is unreachable."""
 CONNECT_SECONDS_MAX: Final = 30.0
 CLOSE_SECONDS_MAX: Final = 600.0
 """How long a slow receiver may take for the messages of one connection."""

@@ -27,7 +27,7 @@ class RegionalBase(Struct, frozen=True):
 
 
 class Bounds(NamedTuple):
-    """The least and the greatest possible value of a percentile; None if withheld readings could be beyond any."""
+    """The lowest and the highest possible value of a percentile; None if withheld readings could be beyond any."""
 
     low: int | None
     high: int | None

@@ -45,7 +45,7 @@ Reason: TypeAlias = Literal["expired", "unknown", "other-key", "other-box", "fla
 have registered, with the key of its flash record."""
 
 RENEWALS_PER_DAY: Final = 4
-"""The most certificates that a box gets in 24 hours without approvals: one that asks more often is defective."""
+"""Maximum number of certificates of a box in 24 hours without approvals; more indicate a defect."""
 WAITING_OF_BOX_MAX: Final = 4
 WAITING_OF_INSTRUMENTS_MAX: Final = 32
 WAITING_MAX: Final = 1_000

@@ -21,7 +21,7 @@ from wire.messages import Status
 
 HOUR_MS: Final = 3_600_000
 SPAN_MS_MIN: Final = 6 * HOUR_MS
-"""The least time before an alert that is explained, for conditions without windows."""
+"""Minimum time before an alert that is explained, for conditions without windows."""
 MOMENTS: Final = 12
 """Moments at equal distances before the beginning of an alert, for tables."""
 WARM_UP_MS: Final = 14 * 24 * HOUR_MS

@@ -12,7 +12,7 @@ from datacenter.store.store import Store
 from wire.messages import Alert, Calibration, Inventory, Quality, Report, decode
 
 REPORTS_MAX: Final = 5000
-"""The most reports of one kind on a page."""
+"""Maximum number of reports of one kind on a page."""
 CLOCK_AHEAD_MS: Final = 31 * 86_400_000
 _R: Final = records.c
 _Kind = TypeVar("_Kind", bound=Report)

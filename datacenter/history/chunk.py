@@ -29,7 +29,7 @@ FORM: Final = 1
 LEVEL: Final = 9
 ORDER_MAX: Final = 2
 RICE_MAX: Final = 24
-"""The most bits of a remainder. Differences of a column that would need more go to the general compressor."""
+"""Maximum bits of a remainder. Columns whose differences would need more are compressed by zstd."""
 UNARY_BITS_MAX: Final = 16
 """The longest mean quotient, in bits: a few extreme values must not make a column large."""
 FIXED: Final = ("run", "number", "at_ms", "state", "samples")

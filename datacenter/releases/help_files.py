@@ -1,11 +1,11 @@
-"""Brings help files of data releases to instruments: a command for each instrument whose box has the release.
+"""Sends help files of data releases to instruments, by a command to each instrument whose box has the release.
 
-A data release may have files for the instruments of a model (`help/<model>/<name>`). The rollout brings them to the
-boxes. When a box reports the release in force, a command `help-file` is queued for each of its instruments of that
-model; the box has the file already. Requester, purpose and approval are copied from the rollout, which two persons
-have decided about. A rollout that was stopped or withdrawn queues no further commands.
+A data release may contain files for the instruments of a model (`help/<model>/<name>`). The rollout distributes them
+to the boxes. When a box reports the release in force, a command `help-file` is queued for each of its instruments of
+that model; the box has the file already. Requester, purpose and approval are copied from the rollout, which two
+persons have approved. A rollout that was stopped or withdrawn queues no further commands.
 
-An instrument gets a file once, and again if the latest file of that name which it got from a release is another one.
+An instrument gets a file once, and again when a release has different content under the same name.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from wire.release.metadata import Target
 
 VERB: Final[Verb] = "help-file"
 COMMANDS_MAX: Final = 500
-"""How many commands are queued for a file at once; the others follow."""
+"""Maximum number of commands queued for a file in one pass; further ones follow in later passes."""
 _KEY: Final = "data-release/"
-"""How the request key of such a command begins."""
+"""Prefix of the request keys of these commands."""
 _C: Final = commands.c
 _I: Final = instruments.c
 _R: Final = rollouts.c
@@ -58,7 +58,7 @@ class HelpFileSender:
     def __init__(self, folder: ReleaseFolder, archive: FileArchive) -> None:
         self._folder, self._archive = folder, archive
         self._known: dict[tuple[int, str], list[HelpFile]] = {}
-        """By release and hash of its manifest, which releases with the same files share."""
+        """By release and hash of its manifest; releases with the same files have the same hash."""
 
     def send(self, store: Store, now_ms: int) -> None:
         """Queue the commands that are due. Raises: StoreError, OSError."""

@@ -37,7 +37,7 @@ DAYS: Final[tuple[Day, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 ClockTime: TypeAlias = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", examples=["22:00"])]
 Percent: TypeAlias = Annotated[int, Meta(ge=1, le=100)]
 RESTART_DAYS: Final = 14
-"""How far ahead a box knows the times at which it may restart."""
+"""How far ahead a box is told the times at which it may restart."""
 assert RESTART_DAYS + 2 <= RESTART_TIMES_MAX
 HOUR_MS: Final = 3_600_000
 BOXES_MAX: Final = 10_000

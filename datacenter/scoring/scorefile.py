@@ -94,10 +94,9 @@ def require_scores(folder: Path, triggers: Iterable[Trigger]) -> None:
 def write_scores(
     folder: Path, triggers: Iterable[Trigger], found: Scores, history: str, *, is_whole: bool
 ) -> None:
-    """Write the scores of triggers; scores of other triggers in the folder are kept. `is_whole` if the set is the
-    folder.
+    """Write the scores of triggers; other scores in the folder are kept. `is_whole` if the set is the folder.
 
-    Figures of the set stay if the folder's triggers are those that they were measured with.
+    The set's figures are kept if they were measured with the folder's current triggers.
 
     Raises: SettingsError for an existing file that is wrong; OSError.
     """

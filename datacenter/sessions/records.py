@@ -25,7 +25,7 @@ class SessionProgress(NamedTuple):
 def save_progress(store: Store, progress: SessionProgress, now_ms: int) -> None:
     """Enter the state of a session; committed on return. Raises: StoreError.
 
-    A session that has ended stays so; only its cause can be changed, when the box reports the reason.
+    An ended session remains ended; only its cause can be changed, when the box reports the reason.
     """
     session, state, cause = progress
     values: dict[str, object] = {"state": state, "cause": cause}

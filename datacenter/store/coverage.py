@@ -20,7 +20,7 @@ from settings.ranges import Range, RangeSet
 BOX_STREAM: Final = ""
 """The stream of a box's own sequence numbers; the others have the serial number of an instrument."""
 RANGES_MAX: Final = 65_536
-"""The most ranges of one life. A box that leaves out every second number must not make each batch slow."""
+"""Maximum number of ranges of one life. A box that leaves out every second number must not make each batch slow."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[int]).decode

@@ -20,7 +20,7 @@ from wire.messages import BoxReport, InstrumentReport, LogLine, Record, Status
 Body: TypeAlias = InstrumentReport | BoxReport
 STATUS: Final = "status"
 BLOCK_SPAN: Final = 1024
-"""The sequence numbers of a block are between two multiples of this, so that a search for one knows where to end."""
+"""The sequence numbers of a block are between two multiples of this, so that a search for one is bounded."""
 _KINDS: Final[dict[type, str]] = {
     kind: str(kind.__struct_config__.tag) for kind in (*get_args(InstrumentReport), *get_args(BoxReport))
 }

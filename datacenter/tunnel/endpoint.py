@@ -37,7 +37,7 @@ class OpenVpnEndpoint:
         self._staff, self._instrument, self._port, self._folder = staff, instrument, port, folder
         self._connect_s = connect_s
         self._tls_crypt = asyncio.get_running_loop().create_task(make_tls_crypt(session.hex()))
-        """Made before the grant, and expected by nobody until then: it takes two starts of OpenVPN."""
+        """Generated before the grant, and accepted only after it: it takes two starts of OpenVPN."""
         self._keys: TunnelKeys | None = None
         self._server: TunnelServer | None = None
         self._starting: asyncio.Task[None] | None = None

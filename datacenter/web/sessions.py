@@ -4,7 +4,7 @@ The cookie is a random secret, of which the store has only the hash: a copy of t
 session contains the person and the method of the sign-in; rights are looked up at every request
 (`WebServices.person`). It is valid in every process of the data center, also after a restart, until it expires, the
 person is idle or signs out. The form token is derived from the secret, so that another site, which cannot read the
-cookie, cannot know it.
+cookie, cannot compute it.
 """
 
 from __future__ import annotations

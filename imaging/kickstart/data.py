@@ -104,7 +104,7 @@ def layout() -> list[LayoutPartition]:
 
 @cache
 def known_names() -> KnownNames:
-    """Return the names that the installed system knows. Raises: SettingsError."""
+    """Return the names that exist in the installed system. Raises: SettingsError."""
     return load(FOLDER / "names.toml", KnownNames)
 
 

@@ -67,7 +67,7 @@ FORMATS: Final = {
 }
 """The limits by the argument of `--fstype`. XFS: xfsprogs 5.19 and later refuse less than 300 MiB."""
 TOLERATED_MIB: Final = {("RHEL9", "xfs"): 16.0}
-"""The least size below `min_mib` that a version accepts, by the names of the version and of the file system. RHEL 9's
+"""Minimum size below `min_mib` that a version accepts, by the names of the version and of the file system. RHEL 9's
 xfsprogs 5.19.0-1 has the change "Tolerate tiny (<300MB) filesystems" (rhbz#2142910); blivet's `XFS._min_size` is
 16 MiB there."""
 

@@ -302,7 +302,7 @@ class Firewall:
         return self.nft.table()
 
     def restore(self, saved: list[Json] | None) -> None:
-        """Restore a snapshot, or remove the table if it is None. Sessions that ended since then stay closed."""
+        """Restore a snapshot, or remove the table if it is None. Sessions that ended since then remain closed."""
         still_open = dict(timed_elements(self.nft.table() or []))
         things = [with_sessions(thing, still_open) for thing in saved or []]
         self.nft.run([*removal(), *({"add": thing} for thing in things)])

@@ -5,7 +5,7 @@
     python -m netfw.service attached FD --policy FILE      the same for a single observer at the other end of FD
     python -m netfw.service once FD                        answers the requests of `netfw.service.requests`
 
-An invalid policy at the start ends it with exit status 2. SIGTERM ends it; the policy stays in force.
+An invalid policy at the start ends it with exit status 2. SIGTERM ends it; the policy remains enforced.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
       ▲  └─ failed: reported, retried                                  │
       └──────────── the policy cannot be restored ◀────────────────────┘
 
-`FirewallBackend` abstracts the kernel. When the service ends for any reason, the policy stays in force and the ports
-stay as they are. The next start keeps a policy that it finds in force, so that there is no interruption; otherwise
-the ports are closed first.
+`FirewallBackend` abstracts the kernel. When the service ends for any reason, the policy remains enforced and the
+state of the ports does not change. The next start keeps a policy that it finds in force, so that there is no
+interruption; otherwise the ports are closed first.
 """
 
 from __future__ import annotations

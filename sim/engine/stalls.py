@@ -9,7 +9,7 @@ from types import CodeType
 from typing import Any, Final
 
 TASKS_NAMED_MAX: Final = 10
-"""The most waiting tasks listed in a message."""
+"""Maximum number of waiting tasks listed in a message."""
 
 
 class Stalled(Exception):

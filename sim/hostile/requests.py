@@ -17,7 +17,7 @@ BURST_REQUESTS: Final = 8
 """A usual limit of pipelined requests that a server reads before it has answered the first."""
 CHUNK: Final = 16 * 1024
 ENDLESS_BYTES: Final = 4 << 20
-"""The most bytes sent of an oversize message; far beyond every limit of the box."""
+"""Maximum number of bytes sent of an oversize message; far beyond every limit of the box."""
 
 
 # -- a byte at a time

@@ -29,7 +29,7 @@ RELAX_NS: Final = 3 * MINUTE_NS
 DRIFT_MAX: Final = 6
 """A drift stops at this multiple of the distance from setpoint to limit, since a heater's power is limited."""
 AHEAD_MAX: Final = 64
-"""The most readings of a gauge that are computed in advance."""
+"""Maximum number of readings of a gauge that are computed in advance."""
 
 
 class Gauge:

@@ -70,7 +70,7 @@ class LabBox(Table, frozen=True):
     """How much of the disk the spool may use."""
     enrolment: Literal["none", "flashed", "expired"] = "none"
     """Whether the box requests certificates from the data center, and with which it begins: that of flashing, or one
-    that expired two years ago. Default: the certificate stays."""
+    that expired two years ago. Default: the certificate is not changed."""
     fips: FipsDemand = "not-required"
     """Whether the box serves nothing unless its cryptography is in FIPS mode. In the kernel world, that of the
     machine is tested."""
@@ -121,8 +121,8 @@ class LabInstrument(Table, frozen=True):
     operator: Literal["consents", "refuses", "absent"] = "consents"
     """The person's answer to a command that needs consent according to the profile."""
     enrolment: Literal["none", "flashed", "expired"] = "none"
-    """Whether it requests certificates through the box, and with which it begins: that of its delivery, or one that
-    expired two years ago. The box and the instrument's agent must take part. Default: the certificate stays."""
+    """Whether it requests certificates through the box, beginning with its delivered certificate, or with one that
+    expired two years ago. The box and the instrument's agent must take part. Default: no certificate requests."""
     serial: Annotated[str, TextForm('a serial number such as "CHEM-0001"', r"[A-Z0-9][A-Z0-9-]{0,23}|")] = ""
     """Its serial number. Default: the first letters of the model and the port, as in `CHEM-0001`."""
 
@@ -182,42 +182,42 @@ class Expect(Table, frozen=True):
     """
 
     lost: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most acknowledged reports that are neither stored, nor on the box, nor named in a gap record."""
+    """Maximum number of acknowledged reports that are neither stored, nor on the box, nor named in a gap record."""
     duplicates: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most reports that are stored again."""
+    """Maximum number of reports that are stored again."""
     dropped: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most reports that the box drops for lack of room or after a disk failure, and names in a gap record."""
+    """Maximum number of reports that the box drops (full or failed disk) and names in a gap record."""
     altered: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most reports found with different content than the instrument gave them, or that were never made."""
+    """Maximum number of reports whose content is not as made by the instrument, or that it never made."""
     unacknowledged: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most reports that are not acknowledged within `acknowledged_within`."""
+    """Maximum number of reports that are not acknowledged within `acknowledged_within`."""
     acknowledged_within: Nanoseconds | None = None
     """The time limit for the acknowledgement of a report, without the time explained by a fault of the instrument \
 or the box. Default: 5 min or a tenth of the lab's duration, whichever is less, but at least 30 s."""
     refused: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most valid messages that the box refuses; only in labs with instruments that speak a \
+    """Maximum number of valid messages that the box refuses; only in labs with instruments that speak a \
 standard of their own. A fault of the box or its disk explains refusals."""
     patient_texts: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most places with a text about a patient in what leaves the box: uplink, database, disk, log, \
-status. Only in labs with instruments that speak a standard of their own."""
+    """Maximum number of occurrences of a patient's data in the data that leaves the box: uplink, database, disk, \
+log, status. Only in labs with instruments that speak a standard of their own."""
     undelivered: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most acknowledged reports that are not stored within `delivered_within`."""
+    """Maximum number of acknowledged reports that are not stored within `delivered_within`."""
     delivered_within: Nanoseconds | None = None
     """The time limit for storing an acknowledged report, without the time explained by a fault between box and \
 data center. Default: 10 min or a tenth of the lab's duration, whichever is less, but at least 30 s; plus
 `linger`."""
     commands: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most commands that are not in the state `ends` within `commands_within`, or that were executed twice;
+    """Maximum number of commands not in the state `ends` within `commands_within`, or executed twice;
 only in labs with a `[[command]]`."""
     commands_within: Nanoseconds | None = None
     """The time limit for the result of a command at the data center. Default: three times `delivered_within`."""
     sessions: Annotated[int, CountForm(0, 10**6)] = 0
-    """The most remote sessions that do not open or end as their `[[session]]` says; only in labs with one."""
+    """Maximum number of remote sessions that differ from their `[[session]]`; only in labs with one."""
     tunnel_seconds_without_grant: Annotated[int, CountForm(0, 10**6)] = 0
-    """The most seconds in which packets of a remote session could pass without a valid grant, by the proof from the \
+    """Maximum time in s in which packets of a remote session could pass without a valid grant, by the proof from the \
 audit files of both ends; only in labs with a `[[session]]`."""
     intrusions: Annotated[int, CountForm(0, 10**12)] = 0
-    """The most connection attempts of intruders that are not blocked; only in labs with intruders."""
+    """Maximum number of connection attempts of intruders that are not blocked; only in labs with intruders."""
     backlog_drained_within: Nanoseconds | None = None
     """The time after the end of each outage within which the reports waiting then are stored."""
     latency_p99: Nanoseconds | None = None
@@ -227,12 +227,12 @@ audit files of both ends; only in labs with a `[[session]]`."""
     other_ports_latency_p99: Nanoseconds | None = None
     """The time from made to stored that 99 % of the reports of instruments that no event targets do not exceed."""
     connections: Annotated[int, CountForm(0, 10**6)] | None = None
-    """The most connections with instruments that are open on the box at once."""
+    """Maximum number of connections with instruments that are open on the box at once."""
     alerts: tuple[ExpectedAlert, ...] = ()
     """The alerts that the data center must raise, see below. With this key or the next one, it evaluates the \
 triggers of `triggers/`."""
     false_alerts: Annotated[int, CountForm(0, 10**6)] | None = None
-    """The most alerts that `alerts` does not name."""
+    """Maximum number of alerts that `alerts` does not name."""
 
     @property
     def evaluates_triggers(self) -> bool:

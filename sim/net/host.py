@@ -1,7 +1,7 @@
 """Simulated hosts, and the network that joins them. Each period from power-on to power-off is one incarnation.
 
-The code of a host runs in a context that holds the host's present incarnation. After a power cut that incarnation
-stays dead: its disk and its connections do nothing, so that no `finally` block and no late callback can act for a
+The code of a host runs in a context that holds the host's present incarnation. After a power cut that incarnation is
+dead: its disk and its connections do nothing, so that no `finally` block and no late callback can act for a
 host that is off.
 
 A host may have a firewall, which decides on every segment that arrives or leaves, as netfilter does. Its only effect

@@ -23,7 +23,7 @@ from wire.tls.context import NO_CHECK_TIME, ClientContext, ServerContext
 
 NS: Final = 1_000_000_000
 RECORD_BYTES_MAX: Final = 16 * 1024
-"""The most plaintext in one record (RFC 8446, 5.1)."""
+"""Maximum amount of plaintext in one record (RFC 8446, 5.1)."""
 _WRAPPED: Final = sslproto.SSLProtocolState.WRAPPED
 
 

@@ -1,4 +1,4 @@
-"""Audit: what the kernel records, and where the records go."""
+"""Audit: the kernel's audit rules, and the destinations of the records."""
 
 from __future__ import annotations
 

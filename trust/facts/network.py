@@ -16,7 +16,7 @@ CHRONY: Final = ("/etc/chrony.conf", "/etc/chrony.d/*", "/etc/chrony/chrony.conf
 
 
 def facts(machine: Machine) -> Iterator[Fact]:
-    """Yield what the box knows of its network."""
+    """Yield the network settings of the box."""
     yield from _connections(machine)
     if hosts := machine.file("/etc/hosts"):
         known = [line for line in settings_lines(hosts.text) if "localhost" not in line]

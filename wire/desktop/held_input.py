@@ -40,7 +40,7 @@ class HeldInput:
         return [event]
 
     def set_control(self, *, has_control: bool) -> list[InputEvent]:
-        """Give or take control. Returns the events to send: without control, nothing stays pressed."""
+        """Give or take control. Returns the events to send: without control, all keys and buttons are released."""
         self._has_control = has_control
         return [] if has_control else self.release()
 

@@ -1,4 +1,4 @@
-"""Starting content: what both ends of a stream know before its first picture.
+"""Starting content of a stream: content that both ends have before the first picture.
 
 It has colours and pixels of screens that the instrument's model often shows, so that the first picture is shorter. It
 is made of simulated or masked screens only, never of a patient's: it is stored, and outlives sessions.

@@ -8,8 +8,8 @@
 Keys are ECDSA P-256 only, which FIPS 186-5 approves. Nothing of a file is used before its signatures are verified,
 and a file that is refused changes nothing. The caller stores each accepted file, and gives it again after a restart.
 
-Times of expiry are compared with `now_s`, which the caller knows better than a dead clock does: the latest of the
-clock, the build of the software, and the last signed time.
+Times of expiry are compared with `now_s`, which the caller determines more reliably than a failed clock: the latest
+of the clock, the build of the software, and the last signed time.
 """
 
 from __future__ import annotations

@@ -101,10 +101,10 @@ class SessionExecutor:
         """Handle an event after the present one."""
         self._start(self.event(event, actor))
 
-    # what the ends know and do
+    # facts and actions of the ends
 
     def _facts(self, **known: Any) -> Facts:
-        """Return what this end knows now, and `known`."""
+        """Return the current facts of this end, updated with `known`."""
         raise NotImplementedError
 
     async def _act(self, action: Action) -> None:

@@ -1,6 +1,6 @@
 """Messages between the box and the agent of an instrument that shows remote sessions to the person in front of it.
 
-The agent asks by `POST /v1/sessions`; the answer comes as soon as it differs from what the agent knows, or after
+The agent asks by `POST /v1/sessions`; the answer is sent as soon as it differs from the agent's state, or after
 HOLD_SECONDS. What the person does is sent with the next request. Nothing else permits a session: the agent has no
 message that does so without the code that the person was told.
 """

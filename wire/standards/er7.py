@@ -99,7 +99,7 @@ class Delimiters:
         return bool(field.replace(_NULL, b""))
 
     def clean(self, text: bytes) -> bytes:
-        """Replace escape sequences and remove surrounding blanks; an incomplete or unknown sequence stays."""
+        """Replace escape sequences and remove surrounding blanks; incomplete and unknown sequences are kept."""
         if self.escape and self.escape in text:
             text = self._unescape(text)
         text = text.strip(b" ")

@@ -92,7 +92,7 @@ class Record:
 
 
 def _unescape(part: bytes, delimiters: Delimiters) -> bytes:
-    """Replace `&F&`, `&S&`, `&R&`, `&E&` and `&Xhh&`; remove other sequences. An unpaired escape stays."""
+    """Replace `&F&`, `&S&`, `&R&`, `&E&` and `&Xhh&`; remove other sequences. An unpaired escape is kept."""
     escape = re.escape(delimiters.escape)
     known = {
         b"F": delimiters.field,

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 
 class ExternalKey(ec.EllipticCurvePrivateKey):
-    """A key that stays where it is; it can only sign."""
+    """A private key that cannot be exported; it can only sign."""
 
     place: ClassVar[str]
     """Where it is, for messages."""
@@ -55,11 +55,11 @@ class ExternalKey(ec.EllipticCurvePrivateKey):
 
     def private_numbers(self) -> NoReturn:
         """Not supported. Raises: NotImplementedError."""
-        raise NotImplementedError(f"the key stays in {self.place}")
+        raise NotImplementedError(f"the key cannot be exported from {self.place}")
 
     def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:
         """Not supported. Raises: NotImplementedError."""
-        raise NotImplementedError(f"the key stays in {self.place}")
+        raise NotImplementedError(f"the key cannot be exported from {self.place}")
 
     def __copy__(self) -> ExternalKey:
         return self

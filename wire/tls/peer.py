@@ -140,7 +140,7 @@ def check_server(connection: ssl.SSLObject) -> None:
 
 
 def _readable(chain: Iterable[bytes]) -> Iterator[x509.Certificate]:
-    """Yield the certificates that can be read; nobody has verified them."""
+    """Yield the certificates that can be parsed; they are not verified."""
     for each in chain:
         with suppress(*CERTIFICATE_ERRORS):
             yield x509.load_der_x509_certificate(each)

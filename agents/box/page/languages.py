@@ -17,7 +17,7 @@ ENGLISH: Final = "en"
 
 
 class Catalogue(NullTranslations):
-    """The texts of one language; a text without a translation stays English."""
+    """The texts of one language; texts without a translation remain in English."""
 
     def __init__(self, language: str, texts: dict[str, str]) -> None:
         super().__init__()

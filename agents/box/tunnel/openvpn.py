@@ -1,8 +1,8 @@
 """The tunnel by OpenVPN, on a TUN device that exists before.
 
-OpenVPN connects to a relay on the loopback interface, whose other end is connected before OpenVPN begins: the
-box's own dialer knows all proxies, reports why one refuses, and waits for slow ones. OpenVPN's own code for proxies
-does none of it, and waits two seconds after the answer of an HTTP proxy.
+OpenVPN connects to a relay on the loopback interface, whose other end is connected before OpenVPN begins: the box's
+own dialer supports all kinds of proxies, reports why one refuses, and waits for slow ones. OpenVPN's own code for
+proxies does none of it, and waits two seconds after the answer of an HTTP proxy.
 
 The program needs no privilege: it opens the device as the user to whom it belongs, and changes neither addresses nor
 routes.

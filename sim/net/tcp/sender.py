@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 RETRIES_NS: Final = 924_600_000_000
 """How long data is retransmitted: Linux's tcp_retries2 of 15, from the shortest timeout (retransmits_timed_out)."""
 WINDOW_PROBES_MAX: Final = 15
-"""The most unanswered window probes in a row."""
+"""Maximum number of unanswered window probes in a row."""
 _TIMER_MIN_NS: Final = 2_000_000
 _SMALL_QUEUE_SEGMENTS: Final = 2
 

@@ -104,7 +104,7 @@ def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = Tr
 def start_for_good(
     lab: Lab, name: str, surround: Callable[[Lab], Surroundings], *, events: bool = True
 ) -> None:
-    """Start a lab that stays: see `start_kernel_lab`."""
+    """Start a lab that keeps running: see `start_kernel_lab`."""
     surroundings = surround(lab if events else msgspec.structs.replace(lab, events=()))
     up(
         name,

@@ -78,7 +78,7 @@ class _Reply:
     length: int | None
     """Length of the body; None for a chunked one."""
     keep_alive: bool
-    """Whether the connection stays open after it."""
+    """Whether the connection remains open after the response."""
 
 
 def _connect_request(

@@ -17,7 +17,7 @@ DEVICE: Final = re.compile(r"[^/\s:]{1,15}")
 MTU: Final = range(68, 65536)
 """The sizes of a datagram in bytes. RFC 791: every host must forward 68 bytes; the maximum is 65,535."""
 MTU_IPV6: Final = 1280
-"""The least MTU of a link with IPv6, in bytes (RFC 8200, 5)."""
+"""Minimum MTU of a link with IPv6, in bytes (RFC 8200, 5)."""
 
 
 @rule

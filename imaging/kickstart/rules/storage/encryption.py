@@ -16,7 +16,7 @@ CIPHER: Final = re.compile(
     r"(-(cbc|ctr|ecb|lrw|xts|hctr2)(-(plain|plain64|plain64be|essiv:\w+|benbi|null|random))?)?|xchacha\d+,aes-adiantum-\w+"
 )
 ITERATIONS_MIN: Final = {"pbkdf2": 1000, "argon2i": 4, "argon2id": 4}
-"""The least number of iterations of each function: cryptsetup, `lib/utils_pbkdf.c`."""
+"""Minimum number of iterations of each function: cryptsetup, `lib/utils_pbkdf.c`."""
 PUBLIC: Final = ("/", "/boot", "/boot/efi", "biosboot", "prepboot")
 """Partitions that a machine boots from, which contain no secrets and need no encryption."""
 

@@ -23,7 +23,7 @@ from sim.worlds.image.disk.cache import CachedDisk
 from sim.worlds.image.disk.recording import Recorder
 
 SETTINGS: Final = ("holds_ns", "is_read_only", "failing_flushes")
-"""Attributes of the disk that `set` can change; `flush_ns` is one of the server."""
+"""Attributes of the disk that `set` can change; `flush_ns` is an attribute of the server."""
 
 
 class _PowerLost(Exception):

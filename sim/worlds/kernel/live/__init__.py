@@ -1,1 +1,1 @@
-"""A lab that stays up: requests from other processes, and its state on the screen."""
+"""A lab that keeps running: requests from other processes, and its state on the screen."""

@@ -39,7 +39,7 @@ class KernelLab:
         self.folder: Path = files.FOLDER
         """A folder on a tmpfs, which is removed with the lab."""
         self.is_up = is_up
-        """Call this when a lab that stays is up; the process that started it waits for that."""
+        """Signal that the lab is up, to the process that started it and waits."""
         self.deadline = Deadline(expired)
         """The time limit of the lab's present phase."""
         for switch in ("all", "default"):  # so that the near ends of links send no IPv6 packets

@@ -77,7 +77,8 @@ def up(
     readable: Sequence[Path] = (),
     seconds_max: float | None = None,
 ) -> None:
-    """Start a lab that stays, and return when `main` has called `lab.is_up()`; it then runs without the caller.
+    """Start a lab that keeps running, and return when `main` has called `lab.is_up()`; it then runs without the
+    caller.
 
     From then on its output goes to /run/lab/supervisor.log in the lab. Raises: as `run`, until the lab is up.
     """
@@ -112,7 +113,7 @@ class _Orders:
     holder: socket.socket
     answer: int
     caller: int | None
-    """A pidfd of the process that it must not outlive; None for a lab that stays."""
+    """A pidfd of the process that it must not outlive; None for a lab that keeps running."""
 
 
 def _start(
