@@ -69,11 +69,11 @@ class LabBox(Table, frozen=True):
     spool_bytes_max: Annotated[int, values.size("16MiB", "1024GiB")] = 256 * 2**20
     """How much of the disk the spool may use."""
     enrolment: Literal["none", "flashed", "expired"] = "none"
-    """Whether the box requests certificates from the data center, and with which it begins: that of flashing, or one
-    that expired two years ago. Default: the certificate is not changed."""
+    """Whether the box requests certificates from the data center, beginning with its flashed certificate, or with one
+    that expired two years ago. Default: no certificate requests."""
     fips: FipsDemand = "not-required"
-    """Whether the box serves nothing unless its cryptography is in FIPS mode. In the kernel world, that of the
-    machine is tested."""
+    """Whether the box serves nothing unless its cryptography is in FIPS mode. In the kernel world, the machine's
+    cryptography is tested."""
 
 
 class LabProxy(Table, frozen=True):
@@ -214,8 +214,8 @@ only in labs with a `[[command]]`."""
     sessions: Annotated[int, CountForm(0, 10**6)] = 0
     """Maximum number of remote sessions that differ from their `[[session]]`; only in labs with one."""
     tunnel_seconds_without_grant: Annotated[int, CountForm(0, 10**6)] = 0
-    """Maximum time in s in which packets of a remote session could pass without a valid grant, by the proof from the \
-audit files of both ends; only in labs with a `[[session]]`."""
+    """Maximum time in s in which packets of a remote session could pass without a valid grant, according to \
+the audit files of both ends; only in labs with a `[[session]]`."""
     intrusions: Annotated[int, CountForm(0, 10**12)] = 0
     """Maximum number of connection attempts of intruders that are not blocked; only in labs with intruders."""
     backlog_drained_within: Nanoseconds | None = None
