@@ -362,7 +362,7 @@ class Audit(Table, frozen=True):
 
 
 class Siem(Table, frozen=True):
-    """Where audit records of boxes are forwarded; see `datacenter.audit.siem`."""
+    """The SIEM to which audit records of boxes are forwarded; see `datacenter.audit.siem`."""
 
     host: Host
     certificate: Path

@@ -177,7 +177,8 @@ class SerialLineSettings(Table, frozen=True):
 
 
 class LaboratoryHost(Table, frozen=True):
-    """Where the laboratory's host (LIS) listens. Names are not resolved: the firewall allows only this address."""
+    """The address at which the laboratory's host (LIS) listens. Names are not resolved: the firewall allows only this
+    address."""
 
     address: Address
     tcp_port: TcpPort

@@ -85,7 +85,7 @@ class Enrolment(Table, frozen=True):
     """The box requests its certificates from the data center (EST); the flashed one is for the first request."""
 
     keys: Literal["file", "tpm", "tpm-or-file"] = "file"
-    """Where the box keeps the keys that it makes: in files, or in its TPM 2.0. With "tpm" a box without one does not
+    """Storage of the keys that the box generates: files, or its TPM 2.0. With "tpm" a box without one does not
     enrol, and keeps the flashed certificate; with "tpm-or-file" it makes them in files."""
 
 
@@ -93,7 +93,7 @@ class RemoteSessions(Table, frozen=True):
     """Remote sessions of staff with the instruments that have an address."""
 
     endpoint: HostAndPort
-    """Where tunnels arrive at the data center."""
+    """The address at which the data center accepts tunnels."""
     keys: Annotated[list[SigningKey], Meta(min_length=1, max_length=8)]
     """The data center's public keys, which sign what it offers: PEM without its first and last line."""
     ways: PresenceWays

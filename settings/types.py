@@ -142,7 +142,7 @@ class SecurityKey(Struct, frozen=True, forbid_unknown_fields=True):
     id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{8,1366}\Z", examples=["mT3vVqGXkp0"])]
     """The identifier of its credential, in base64url."""
     public_key: SigningKey
-    """Of curve P-256."""
+    """The public key of its credential, of curve P-256."""
 
 
 def check_security_keys(ways: Sequence[str], page_name: str | None, keys: Sequence[SecurityKey]) -> None:

@@ -39,9 +39,9 @@ class Evidence(Table, frozen=True):
     kind: EvidenceKind
     source: str
     at: str
-    """When it was captured: UTC, ISO 8601."""
+    """The time at which it was captured: UTC, ISO 8601."""
     sha256: str
-    """Of `text` in UTF-8."""
+    """The SHA-256 of `text` in UTF-8."""
     text: str
 
     @property

@@ -1,4 +1,4 @@
-"""Where facts come from: a tree of files, the running system, or evidence that was captured before.
+"""Sources of facts: a tree of files, the running system, or recorded evidence.
 
 All three answer the same questions, and keep what they answered: the same functions compute facts from a folder, from
 a box, and from a file that a box sent. What does not exist is answered by None, and no fact follows from it.

@@ -61,7 +61,7 @@ class Statement(Table, frozen=True):
     """Whether the values are printed with the statement."""
     note: str = ""
     source: str = ""
-    """Where a rule is from: its official publication."""
+    """The official publication of a rule."""
 
     def answer(self, facts: Mapping[str, Fact]) -> Answer:
         """Return the answer by these facts."""
@@ -104,7 +104,7 @@ class Papers(Table, frozen=True):
     made_at: str
     """UTC, ISO 8601."""
     machine: Literal["tree", "running", "evidence"]
-    """Where the facts are from."""
+    """The source of the facts."""
     facts: list[Fact]
     evidence: list[Evidence]
     documents: list[Document]

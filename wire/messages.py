@@ -218,7 +218,7 @@ class Entry(Message, frozen=True):
     run: Run
     body: InstrumentReport | BoxReport
     link: Link | None = None
-    """Of the box's own audit records. It is sent only if there is one."""
+    """The link of the box's own audit records; omitted if there is none."""
 
 
 class Reports(Message, frozen=True):

@@ -155,7 +155,7 @@ class PortInstrument(Table, frozen=True):
     address: OptionalIpv4 = ""
     """Its own address; without it there are no remote sessions with the instrument."""
     desktop_password: VncPassword = ""
-    """Of its VNC server, if that requires one."""
+    """The password of its VNC server, if that requires one."""
 
 
 class InstrumentPort(Table, frozen=True):
@@ -283,7 +283,7 @@ class SessionSettings(Table, frozen=True):
 
     @property
     def door(self) -> Endpoint:
-        """Where tunnels arrive."""
+        """The address at which the data center accepts tunnels."""
         host, _, port = self.endpoint.rpartition(":")
         return Endpoint(host, int(port))
 

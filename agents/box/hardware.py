@@ -43,7 +43,7 @@ class Hardware:
     bounds: tuple[Bound, ...] = ()
     disk_space: DiskSpace | None = None
     serial_ports: Mapping[int, SerialPort] = field(default_factory=dict)
-    """By their numbers on the board."""
+    """The serial ports by their numbers on the board."""
     sessions: SessionHardware | None = None
     updates: UpdateHardware | None = None
     """None: the box follows no orders to update it."""

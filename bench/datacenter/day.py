@@ -86,7 +86,7 @@ def ingest(url: str, process: int, processes: int) -> tuple[float, float]:
 
 
 _together: Barrier
-"""Where the processes wait for each other."""
+"""The barrier at which the processes wait for each other."""
 
 
 def _share(barrier: Any) -> None:

@@ -45,7 +45,7 @@ KEY_SECONDS: Final = 0.7
 LOAD_SECONDS: Final = 1.0
 PLOTS: Final = int((KEYS * KEY_SECONDS + 6) / LOAD_SECONDS)
 ECHO: Final = Area(740, 700, 60, 20)
-"""Where the analyzer shows a pressed key."""
+"""The area in which the analyzer shows a pressed key."""
 LOAD: Final = Area(20, 120, 681, 601)
 """Area in which plots change continuously during the measurement."""
 KEY: Final = 0x61

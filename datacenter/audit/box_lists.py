@@ -1,6 +1,6 @@
 """Lists of audit records of boxes and of their chains, for pages: parts by keys, the latest records first.
 
-Chains are shown as they were verified when records arrived. `datacenter.audit.boxes` verifies what is stored now.
+Chains have the state of their verification when records arrived. `datacenter.audit.boxes` verifies stored records.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datacenter.store.schema import box_audit, box_audit_problems, box_chains
 from datacenter.store.store import Store
 
 RecordKey: TypeAlias = tuple[int, str, int, int, bytes]
-"""Where a record is in the list: time, box, chain, number, hash."""
+"""The sort key of a record in the list: time, box, chain, number, hash."""
 ChainKey: TypeAlias = tuple[str, int]
 """Box and epoch of a chain."""
 _A, _C, _P = box_audit.c, box_chains.c, box_audit_problems.c
@@ -24,7 +24,7 @@ _KEY: Final = (_A.at_ms, _A.box, _A.epoch, _A.number, _A.hash)
 
 
 def key_of(record: AuditRecord) -> RecordKey:
-    """Return where a record is in the list."""
+    """Return the sort key of a record in the list."""
     return record.at_ms, record.box, record.epoch, record.number, record.hash
 
 
@@ -51,7 +51,7 @@ class ChainProblem(NamedTuple):
     """Findings at the arrival of a chain's records."""
 
     number: int
-    """Of the record."""
+    """The number of the record."""
     problem: str
     at_ms: int
 
@@ -66,14 +66,14 @@ class BoxChain(NamedTuple):
     last: int
     """The highest number that has arrived."""
     waiting_since_ms: int | None
-    """Since when records wait for those before them."""
+    """The time since which records wait for missing predecessors."""
     forwarded: int
     """The number of the record up to which a SIEM has received them."""
     records: int
     doubtful: int
-    """How many records have a time that cannot be right."""
+    """Number of records with an implausible time."""
     arrived_ms: int | None
-    """When the latest record arrived."""
+    """The time at which the latest record arrived."""
     problems: tuple[ChainProblem, ...] = ()
 
 
@@ -98,13 +98,13 @@ def list_chains(store: Store, box: str, limit: int, after: ChainKey | None = Non
 
 
 def count_problems(store: Store) -> int:
-    """Return the number of chains in which something was found at arrival. Raises: StoreError."""
+    """Return the number of chains with problems found at arrival. Raises: StoreError."""
     chains = select(_P.box, _P.epoch).distinct().subquery()
     return sum(next(part.read(select(func.count()).select_from(chains)))[0] for part in store.parts)
 
 
 def _counts(store: Store, keys: Iterable[ChainKey]) -> dict[ChainKey, tuple[int, int, int]]:
-    """Return of each chain the number of records, how many have a wrong time, and when the latest arrived."""
+    """Return by chain the number of records, of implausible times, and the latest time of arrival."""
     doubtful = func.sum(case((DOUBTFUL, 1), else_=0))
     query = (
         select(_A.box, _A.epoch, func.count(), doubtful, func.max(_A.stored_at_ms))

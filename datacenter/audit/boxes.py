@@ -28,7 +28,7 @@ class AuditSearch(NamedTuple):
     text: str = ""
     """Anywhere in the text, in any case."""
     since_ms: int = 0
-    """By the box's clock, as `until_ms`, before which the records are."""
+    """The earliest time by the box's clock; `until_ms` is the end of the period, exclusive."""
     until_ms: int = 2**53
     kind: str = ""
     """The tag of the message, as `line` or `audit`."""
@@ -104,7 +104,7 @@ class ExportedRecord(NamedTuple):
     text: str
     hash: str
     entry: str
-    """As the box encoded it, in hexadecimal digits: its SHA-256 is the hash."""
+    """The record as encoded by the box, in hexadecimal digits: its SHA-256 is the hash."""
 
 
 def exported(record: AuditRecord) -> ExportedRecord:

@@ -57,7 +57,7 @@ class ChainState:
     verified: int
     last: int
     passed_at_ms: int | None
-    """When a pass over all records ended; None before the first."""
+    """The time at which a pass over all records ended; None before the first."""
     problems: tuple[str, ...]
 
 

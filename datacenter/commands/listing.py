@@ -23,7 +23,7 @@ from wire.files import UP_VERBS
 
 Direction: TypeAlias = Literal["to-instrument", "from-instrument"]
 FileKey: TypeAlias = tuple[int, str]
-"""Where a file is in the list: when it was stored, and its hash."""
+"""The sort key of a file in the list: time of storage, and hash."""
 
 
 class CommandFilter(NamedTuple):
@@ -77,7 +77,7 @@ class CommandRow(NamedTuple):
     country: str | None
     region: str | None
     file_stored_at_ms: int | None
-    """When its complete file was stored; None while it is not in the data center."""
+    """The time at which its complete file was stored; None while it is not in the data center."""
 
     @property
     def resource(self) -> Resource:
@@ -128,7 +128,7 @@ class FileRow(NamedTuple):
 
     @property
     def direction(self) -> Direction:
-        """Where the file came from."""
+        """The origin of the file."""
         return "from-instrument" if self.command.verb in UP_VERBS else "to-instrument"
 
 

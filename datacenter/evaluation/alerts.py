@@ -43,7 +43,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     until: str | None = None
     lasts: str = ""
     holds_since_ms: int | None = None
-    """Since when the condition had held."""
+    """The time since which the condition had held."""
     starts: dict[str, tuple[int, int]] = {}
     """Run and number of the first report that each term of `condition` and `until` was computed from."""
     base_day: int | None = None

@@ -45,7 +45,7 @@ class Follower:
         self._waiting: dict[str, float] = {}
         """The boxes to be evaluated, and since when, by the event loop's clock."""
         self._oldest: float | None = None
-        """Since when the box that is being evaluated has waited, by the same clock; None if there is none."""
+        """The time since which the box in evaluation has waited, by the same clock; None if there is none."""
         self._wakes = asyncio.Event()
 
     def stored(self, boxes: set[str]) -> None:

@@ -13,7 +13,7 @@ PATIENCE_MS: Final = 3_600_000
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Of one epoch: which sequence numbers are stored or reported as lost, and when the newest was stored."""
+    """The stored and the lost sequence numbers of one epoch, and the time at which the newest was stored."""
 
     stored: RangeSet
     lost: RangeSet

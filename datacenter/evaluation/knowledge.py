@@ -21,7 +21,7 @@ class TriggerKnowledge:
     folder: Path | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     scored_at_ms: int | None = None
-    """When the file of scores was changed last."""
+    """The time at which the file of scores was changed last."""
 
     @property
     def trigger_texts(self) -> dict[str, str]:

@@ -40,7 +40,7 @@ class BoxState(NamedTuple):
     enrolled_at_ms: int
     dismissed_at_ms: int | None
     contact_ms: int | None
-    """When its latest record was stored."""
+    """The time at which its latest record was stored."""
     reported_ms: int | None
     """The time of that record by the reporter's clock."""
     epoch: int | None

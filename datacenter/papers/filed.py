@@ -28,7 +28,7 @@ class FiledFile(NamedTuple):
 
     name: str
     title: str
-    """Of the document; the name if it is not one."""
+    """The title of the document; the file name of other files."""
     size: int
     sha256: str
     stored_at_ms: int
@@ -45,10 +45,10 @@ class BoxPapers(NamedTuple):
     answers: Mapping[str, int] = {}
     """How many statements have each answer."""
     captured_at: str = ""
-    """When the latest of the evidence was captured: UTC, ISO 8601; empty without evidence."""
+    """The time at which the latest of the evidence was captured: UTC, ISO 8601; empty without evidence."""
     evidence: FiledFile | None = None
     comparison: Comparison | None = None
-    """Of papers and evidence, if both are there."""
+    """The comparison of papers and evidence, if both exist."""
 
 
 def file_upload(store: Store, box: str, files: Mapping[str, bytes], staff: str, now_ms: int) -> None:

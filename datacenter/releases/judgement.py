@@ -25,7 +25,7 @@ class WaveFigures(NamedTuple):
     """Boxes that refused, failed, returned, or did not answer in time."""
     withdrawn: int = 0
     last_ended_ms: int = 0
-    """When the latest order ended, by the data center's clock; 0 if none did."""
+    """The time at which the latest order ended, by the data center's clock; 0 if none did."""
 
 
 class Judgement(NamedTuple):

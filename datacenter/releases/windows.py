@@ -1,4 +1,4 @@
-"""When the boxes of a rollout may restart next, by the time zones of their sites."""
+"""Computes the next restart times of a rollout's boxes, by the time zones of their sites."""
 
 from __future__ import annotations
 

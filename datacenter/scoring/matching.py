@@ -31,7 +31,7 @@ class Degradation(Struct, frozen=True):
     began_ms: int
     failed_ms: int | None = None
     ended_ms: int | None = None
-    """When the part was replaced."""
+    """The time at which the part was replaced."""
 
     @property
     def is_predictable(self) -> bool:

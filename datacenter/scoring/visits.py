@@ -1,6 +1,6 @@
 """Scores the parts lists of visits with the truth about the parts.
 
-A visit is made a day after an alert with parts, and brings the parts that alerts have named since the visit before.
+A visit takes place a day after an alert with parts, with the parts that alerts have named since the previous visit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VISIT_AFTER_MS: Final = 86_400_000
 
 
 class VisitScore(Struct, frozen=True):
-    """The figures of parts lists; None if there is nothing that they could be computed from."""
+    """The figures of parts lists; None if there are no data to compute them from."""
 
     visits: int
     parts: int

@@ -14,7 +14,7 @@ from datacenter.store.store import Store
 from wire.session.table import SessionState
 
 SessionKey: TypeAlias = tuple[int, str]
-"""Where a session is in the list: when it was requested, and its identifier."""
+"""The sort key of a session in the list: time of the request, and identifier."""
 Which: TypeAlias = Literal["live", "ended"]
 _S: Final = remote_sessions.c
 

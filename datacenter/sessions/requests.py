@@ -49,7 +49,7 @@ PORT_MAX: Final = 64
 NOT_CONFIGURED: Final = "remote sessions are not configured here: the configuration has no [sessions]"
 _BEFORE_TUNNEL: Final = (SessionState.NEW, SessionState.REQUESTED, SessionState.OFFERED)
 _LIVE_MAX: Final = 256
-"""Of a box, which has 64 ports."""
+"""Maximum number of requests of a box, which has 64 ports."""
 _S: Final = remote_sessions.c
 
 

@@ -87,7 +87,7 @@ class Provider:
 
     @property
     def redirect_uri(self) -> str:
-        """Where the provider sends browsers back to."""
+        """The URL to which the provider redirects browsers."""
         return f"{self._settings.url}/sign-in/callback"
 
     async def authorization_url(self, state: str, nonce: str, verifier: str) -> str:

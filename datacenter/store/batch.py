@@ -65,7 +65,7 @@ class _Arrived:
         self.records: Sequence[Record] = one.batch.records
         self.sequences: list[int] = sequences(one.batch)
         self.lives: dict[Key, tuple[list[int], list[int]]] = {}
-        """Of each life of an instrument: the places of its records in the batch, and their numbers."""
+        """By life of an instrument: the positions of its records in the batch, and their numbers."""
         for place, record in enumerate(self.records):
             if (number := number_of(record)) is not None:
                 life = one.box, record.entry.instrument, record.entry.run

@@ -59,12 +59,12 @@ class ChainRow(NamedTuple):
     box: str
     epoch: int
     number: int
-    """Of the head."""
+    """The number of the head."""
     hash: bytes
     last: int
     """The highest number that has arrived."""
     waiting_since_ms: int | None
-    """Since when records wait behind a hole."""
+    """The time since which records wait behind a hole."""
 
 
 class Database(Protocol):

@@ -1,4 +1,4 @@
-"""Where the tunnels of all boxes arrive, and the ends of those that sessions await."""
+"""Accepts the tunnels of all boxes, and assigns them to the sessions that await them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an image contains the UUIDs of its file systems and partitions as text, so that flashing can replace them.
+"""Finds the UUIDs of file systems and partitions in the text of an image, so that flashing can replace them.
 
 Text is found in the raw image, and not through the file systems, so that no copy is overlooked.
 """

@@ -31,7 +31,7 @@ class Ext4Error(Exception):
 
 
 class Extent(NamedTuple):
-    """Where a part of a file is in the image: its length, and its offsets in the file and in the image, in bytes."""
+    """An extent of a file: its length, and its offsets in the file and in the image, in bytes."""
 
     file_offset: int
     offset: int
@@ -56,7 +56,7 @@ class Entry:
     owner: tuple[int, int]
     """Numbers of user and group."""
     size: int
-    """In bytes; 0 for a folder."""
+    """The size in bytes; 0 for a folder."""
     attributes: bytes
     """Its extended attributes, such as the label of SELinux, as they are stored."""
     content: bytes

@@ -29,7 +29,7 @@ class ConnectionFields(Protocol):
 
     @property
     def expires_ns(self) -> int:
-        """When the entry expires; 0 if it was deleted."""
+        """The time at which the entry expires; 0 if it was deleted."""
         ...
 
     @property

@@ -31,7 +31,7 @@ class Task(NamedTuple):
 
 
 class GoLive(NamedTuple):
-    """Where the data center is, once it serves."""
+    """Sent when the data center serves: the worker continues in real time."""
 
     clock: FastClock
     port: int

@@ -29,7 +29,7 @@ class PartWear(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether the part degrades until it fails, degrades to a moderate level only, or fails without symptoms."""
     began_ns: int
     due_ns: int | None
-    """When the part would fail, or failed, without a replacement; None for a stable course."""
+    """The time at which the part would fail, or failed, without a replacement; None for a stable course."""
     failed_ns: int | None = None
     replaced_ns: int | None = None
-    """When service or the operator replaced the part."""
+    """The time at which service or the operator replaced the part."""

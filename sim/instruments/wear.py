@@ -58,7 +58,7 @@ class Episode:
 
     @property
     def due_ns(self) -> int | None:
-        """When the part fails unless it is replaced; None if it does not."""
+        """The time at which the part fails unless it is replaced; None if it does not."""
         return None if self.course == "stable" else self.began_ns + self.lasts_ns
 
 

@@ -30,14 +30,14 @@ class LabSession(Table, frozen=True):
     )
     """The staff member who requests it."""
     role: Annotated[str, TextForm("letters and hyphens, at most 32", r"[a-z-]{1,32}")] = "service"
-    """In which role."""
+    """The staff member's role."""
     mode: Literal["control", "view"] = "control"
     """Whether the staff member may operate the desktop, or only look."""
     person: Literal["authorizes", "refuses", "ignores", "walks-away"] = "authorizes"
     """The person's reaction to the offer. `walks-away`: the person permits the session, and leaves the page when it
     is open."""
     acts_at: Literal["page", "display"] = "page"
-    """Where the person acts: on the box's page in a browser, or on the instrument's own display, by its agent."""
+    """The person acts on the box's page in a browser, or on the instrument's own display, by its agent."""
     answers_after: Annotated[int, values.duration("0s", "1h")] = 30 * SECOND_NS
     """The time from the offer to the person's answer."""
     wrong_codes: Annotated[int, CountForm(0, 9)] = 0

@@ -20,7 +20,7 @@ class LazyTimers:
     def __init__(self, env: Environment) -> None:
         self._env = env
         self.event_at = 0
-        """When the timers are checked next; 0 for never."""
+        """The time at which the timers are checked next; 0 for never."""
         self.listed: list[LazyTimer] = []
         """The timers that were set since the last check or still have a deadline."""
 

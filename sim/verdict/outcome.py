@@ -112,7 +112,7 @@ class CommandOutcome:
     text: str
     queued_ns: int
     closed_ns: int
-    """When its result arrived, in nanoseconds of lab time; NEVER if none has."""
+    """The time at which its result arrived, in nanoseconds of lab time; NEVER if none has."""
     state: str | None
     number: int = 0
     expected: str = "done"

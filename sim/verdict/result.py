@@ -229,7 +229,7 @@ class RaisedAlert(ResultPart, frozen=True):
     """The instrument's serial number, or the box's."""
     began_ns: int
     raised_ns: int
-    """When the data center stored it."""
+    """The time at which the data center stored it."""
     ended_ns: int | None = None
 
 
@@ -237,7 +237,7 @@ class SessionStep(ResultPart, frozen=True):
     """One record of an audit file about a remote session: a transition, or a refusal that has no `state`."""
 
     at_ns: int
-    """In nanoseconds of lab time."""
+    """Time in nanoseconds of lab time."""
     end: Literal["data center", "box"]
     event: str
     actor: str
@@ -258,9 +258,9 @@ class SessionResult(ResultPart, frozen=True):
     """The action of the person at the instrument, as named in the lab file."""
     requested_ns: int
     opened_ns: int | None
-    """When both ends had opened it; None if they have not."""
+    """The time at which both ends had opened it; None if they have not."""
     ended_ns: int | None
-    """When nothing was left of it at either end."""
+    """The time at which it had completely ended at both ends."""
     tunnel_seconds: float
     """How long packets could pass at most, by the proof from both audit files."""
     causes: tuple[str, ...]

@@ -24,7 +24,7 @@ class SlotBlock(NamedTuple):
 
     sha256: bytes
     frame_offset: int
-    """Where its frame begins in the compressed slot, in bytes."""
+    """The offset of its frame in the compressed slot, in bytes."""
     frame_bytes: int
     """The length of its frame; 0 if it has only zeros."""
 

@@ -86,7 +86,7 @@ class DataContent(NamedTuple):
     """The content of a data release."""
 
     profiles: Mapping[str, Profile] = MappingProxyType({})
-    """By model."""
+    """The profiles by model."""
     sending: SendingTimes = SendingTimes()
 
 

@@ -17,7 +17,7 @@ class Facts(NamedTuple):
     now_ns: int = 0
     """The monotonic clock of this end."""
     deadline_ns: int = 0
-    """When the offer, and later the grant, ends on the monotonic clock of this end."""
+    """The time at which the offer, and later the grant, ends on the monotonic clock of this end."""
     audit_written: bool = False
     """The audit record of this transition is durable."""
     request_permitted: bool = False

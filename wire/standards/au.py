@@ -155,7 +155,7 @@ class AuEngine:
 
     @property
     def deadline(self) -> float | None:
-        """When the rest of a record is overdue."""
+        """The time at which the rest of a record is overdue."""
         return self._until if self._reader.inside and self._undecided is None else None
 
     def receive(self, data: bytes, now: float) -> list[Action]:

@@ -14,7 +14,7 @@ class ExternalKey(ec.EllipticCurvePrivateKey):
     """A private key that cannot be exported; it can only sign."""
 
     place: ClassVar[str]
-    """Where it is, for messages."""
+    """The storage of the key, for messages."""
 
     def __init__(self, public: ec.EllipticCurvePublicKey) -> None:
         self._public = public

@@ -88,9 +88,9 @@ class Source:
     role: str = "receiver"
     """How an instrument that speaks its own standard is connected (`settings.adapted.AdaptedPort`)."""
     message_at: float | None = None
-    """When its last message was stored, by the clock of the event loop."""
+    """The time at which its last message was stored, by the clock of the event loop."""
     last_byte_s: float | None = None
-    """When its last byte arrived, by the clock of the event loop."""
+    """The time at which its last byte arrived, by the clock of the event loop."""
     is_first: bool = True
     """Whether no message of an instrument that speaks its own standard was accepted since the program started."""
     awaits_answer: bool = False

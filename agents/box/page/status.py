@@ -11,10 +11,10 @@ class PageStandard:
     """Messages of an instrument with its own standard. Counts are since the start of the program."""
 
     name: str
-    """As in a profile's `speaks`."""
+    """The standard, as in a profile's `speaks`."""
     is_connected: bool
     message_at_s: int | None
-    """When its last message was stored, in Unix time; None if none was yet."""
+    """The time at which its last message was stored, in Unix time; None if there was none yet."""
     accepted: int
     """Reports stored."""
     left_out: Mapping[str, int]

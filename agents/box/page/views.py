@@ -48,7 +48,7 @@ class View:
         return self._document(self.main(note), refresh=True)
 
     def offer_page(self, session: BoxSession, note: str) -> str:
-        """Return the page on which one offer is answered. It never reloads itself: it would erase what is typed."""
+        """Return the page on which one offer is answered. It never reloads itself, which would erase the input."""
         _ = self.texts.gettext
         if session.state is not SessionState.OFFERED:
             content = element("p", _("This request has been answered or is over."))

@@ -47,7 +47,7 @@ class BoxSession(SessionExecutor):
         self._others_with_tunnel = others_with_tunnel
         self.view_only = False
         self.reached_s: dict[SessionState, int] = {}
-        """When each state was reached first, in seconds since 1970 by the clock of the box."""
+        """The time at which each state was reached first, in seconds since 1970 by the clock of the box."""
         self.evidence: tuple[Evidence, ...] = ()
         self.wrong_codes = 0
         self.deadline_ns = self.offer.deadline_ns(surroundings.wall_ns(), surroundings.monotonic_ns())

@@ -43,7 +43,7 @@ class Surroundings:
     """Returns the box's own key, which countersigns offers; it changes when the certificate is renewed."""
     datacenter: Keys
     endpoint: Endpoint
-    """Where tunnels arrive at the data center."""
+    """The address at which the data center accepts tunnels."""
     ways: tuple[PresenceWay, ...]
     """How a person must prove to be at the instrument, all of them; at least one."""
     wall_ns: Callable[[], int]

@@ -56,7 +56,7 @@ class Credentials:
     session: str
     """The name in both certificates."""
     certificate: str
-    """Of the session's key, in PEM. It ends with the grant."""
+    """The certificate of the session's key, in PEM. It expires with the grant."""
     authority: str
     """The certificate of the data center's tunnels, in PEM."""
     tls_crypt: str

@@ -34,7 +34,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     delta_sha256: str
     delta_bytes: int
-    """0: no delta fits, and the blocks below are those of the release, which is fetched as a whole."""
+    """0: no delta fits; then the whole slot of the release is fetched, by the blocks below."""
     source_sha256: str
     target_sha256: str
     target_bytes: int
@@ -44,7 +44,7 @@ class Plan(msgspec.Struct, frozen=True):
     blocks_bytes: int = 0
     """The file of the source's blocks (`wire.release.blocks`); 0 bytes: it is not released."""
     slot_file_sha256: str = ""
-    """The source as a whole, compressed, of which damaged blocks are fetched."""
+    """The complete source slot, compressed, from which damaged blocks are fetched."""
     is_application: bool = False
     """Whether the delta changes only the application, so that the machine need not restart."""
 
@@ -84,7 +84,7 @@ class Memory(msgspec.Struct):
     target_slot: Slot | None = None
     """The slot that the update writes."""
     cause: str = ""
-    """Why the update is returning."""
+    """The reason why the update is reverted."""
     attempts: int = 0
     """How often the delta had to be fetched again, or the slot to be written again."""
     restarts: int = 0
@@ -103,7 +103,7 @@ class Memory(msgspec.Struct):
     floor: int = 0
     """Releases with a lower number are refused."""
     data: DataSet | None = None
-    """The data release that is committed; None: everything is as in the program's package."""
+    """The data release that is committed; None: the profiles and files of the program's package are used."""
     data_before: DataSet | None = None
     """The previous data release, which is used if the files of `data` are damaged."""
     data_new: DataSet | None = None

@@ -39,7 +39,7 @@ class SlotRepair:
         self._work, self._parts = work, parts
         self._prepared: Plan | None = None
         self._blocks: dict[int, bytes] = {}
-        """By index, in SLOT_BLOCK_BYTES."""
+        """The damaged blocks of SLOT_BLOCK_BYTES, by index."""
 
     @property
     def repaired(self) -> int:

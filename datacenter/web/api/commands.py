@@ -73,7 +73,7 @@ class CommandFile(Struct, frozen=True):
 
     sha256: str
     size: int
-    """In bytes."""
+    """The size in bytes."""
     name: str
     transferred: int
     """Bytes between box and data center."""
@@ -116,7 +116,7 @@ class ApiFile(Struct, frozen=True):
 
     sha256: str
     size: int
-    """In bytes."""
+    """The size in bytes."""
     name: str
     direction: Direction
     stored_at_ms: int

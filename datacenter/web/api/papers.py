@@ -45,7 +45,7 @@ class ApiPapers(Struct, frozen=True):
     answers: dict[str, int]
     """The number of statements with each answer."""
     captured_at: str
-    """When the evidence was captured: UTC, ISO 8601; empty without evidence."""
+    """The time at which the evidence was captured: UTC, ISO 8601; empty without evidence."""
     agrees: bool | None
     deviations: list[ApiDeviation]
     altered: list[str]

@@ -36,7 +36,8 @@ from wire.session.table import SessionState
 
 PAGES_PORT: Final = 8080
 DOOR_PORT: Final = 1194
-"""Where the data center's program listens for tunnels; boxes connect to the port for reports at that address."""
+"""The address at which the data center's program listens for tunnels; boxes connect to the port for reports at that
+address."""
 _DOOR: Final = f"""\
 table ip door {{
     chain arriving {{

@@ -32,7 +32,7 @@ class AgentReporter:
         self._agent: InstrumentAgent | None = None
         self._run: Run | None = None
         self._disk = EmulDisk(IDENTITY_BYTES, place.random("identity"))
-        """Where it keeps the certificate that it has requested."""
+        """The disk with the certificate that it has requested."""
 
     def start(self) -> None:
         """See `Reporter`."""

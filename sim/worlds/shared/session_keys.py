@@ -32,7 +32,7 @@ class SessionKeys:
     box: EllipticCurvePrivateKey | None
     """None: the box signs with the key of its certificate."""
     folder: Path
-    """Where the files are."""
+    """The folder of the files."""
 
     @classmethod
     def make(cls, folder: Path, *, signs_with_certificate: bool = False) -> SessionKeys:

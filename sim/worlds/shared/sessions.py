@@ -44,7 +44,7 @@ class StaffSession(Protocol):
 
 
 class StaffDesk(Protocol):
-    """Where staff ask for sessions."""
+    """The desk at which staff request sessions."""
 
     async def request(self, session: LabSession, serial: str) -> StaffSession:
         """Ask for a session with an instrument."""

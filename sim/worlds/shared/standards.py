@@ -22,7 +22,7 @@ def tcp_port(spec: LabInstrument) -> int | None:
 
 
 def box_endpoint(spec: LabInstrument) -> Endpoint:
-    """Where an instrument connects to the box."""
+    """Return the box's endpoint for an instrument."""
     return Endpoint(BOX_NAME, tcp_port(spec) or COLLECTOR_PORT, box_address(spec.port))
 
 
