@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from datacenter.sessions.surroundings import (
@@ -52,7 +51,7 @@ class DeskSession(SessionExecutor):
         """
         super().__init__(offer.id, surroundings.audit)
         self._around = surroundings
-        self._endpoint_key = generate_private_key(SECP256R1())
+        self._endpoint_key = surroundings.make_key()
         self.offer = replace(offer, endpoint_key=self._endpoint_key.public_key())
         self.signed = SignedOffer(self.offer, sign_offer(self.offer, surroundings.key))
         self._others_with_tunnel = others_with_tunnel

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from wire.session.cose import Keys
+from wire.session.cose import Keys, new_key
 from wire.session.executor import SessionAudit
 from wire.session.grant import Offer
 from wire.session.messages import CertificateMessage, ToBox
@@ -108,3 +108,5 @@ class Surroundings:
     """Sends to a box, when it asks the next time."""
     changed: Callable[[], object]
     """Called when anything that a page shows has changed."""
+    make_key: Callable[[], EllipticCurvePrivateKey] = new_key
+    """Makes the key of a session's tunnel, on P-256."""

@@ -244,6 +244,8 @@ class SessionStep(ResultPart, frozen=True):
     state: str
     cause: str
     """The cause of the end, or the reason of the refusal."""
+    is_sent: bool = False
+    """Whether the data center has stored this record of the box as a line of its audit chain."""
 
 
 class SessionResult(ResultPart, frozen=True):

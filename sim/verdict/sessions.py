@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sim.lab.sessions import LabSession
 from sim.units import MILLISECOND_NS
 from sim.verdict.result import SessionResult, SessionStep
+from wire.messages import LogLine
 from wire.session.audit import AuditFile, AuditFileError, SessionRecord, parse_audit
 from wire.session.cose import Keys
 from wire.session.table import End, SessionState
@@ -36,6 +37,8 @@ class SessionAudits:
 
     datacenter: bytes
     box: bytes
+    sent: Sequence[LogLine]
+    """The lines of the box's file that the data center has stored as audit records, by their places."""
     datacenter_keys: Keys
     box_keys: Keys
     lab_ns: Callable[[End, SessionRecord], int]
@@ -49,7 +52,24 @@ class SessionAudits:
             return SessionFindings((), (f"an audit file cannot be read: {error}",))
         verdict = verify_audits(datacenter, box, self.datacenter_keys, self.box_keys)
         results = tuple(self._result(one, verdict, (datacenter, box)) for one in requested)
-        return SessionFindings(results, verdict.problems)
+        return SessionFindings(results, (*verdict.problems, *self._changed_lines()))
+
+    def _changed_lines(self) -> list[str]:
+        """The lines that reached the data center otherwise than the box has them."""
+        return [
+            f"the data center has other audit records of sessions than the box's file, at its byte {line.offset}"
+            for line in self.sent
+            if self.box[line.offset : line.offset + len(line.content)] != line.content
+        ]
+
+    def _records_sent(self) -> int:
+        """The number of the box's records whose lines have reached the data center, without a hole before them."""
+        offset, ends = 0, 0
+        for line in self.sent:
+            if line.offset == offset:
+                offset += len(line.content)
+                ends += line.content.count(b"\n")
+        return max(ends - 1, 0)  # the first line names the file's owner
 
     def _result(
         self, one: RequestedSession, verdict: AuditVerdict, files: Sequence[AuditFile]
@@ -81,6 +101,7 @@ class SessionAudits:
 
     def _steps(self, file: AuditFile, session: str) -> list[SessionStep]:
         end = file.owner.end
+        sent = self._records_sent() if end is End.BOX else 0
         return [
             SessionStep(
                 at_ns=self.lab_ns(end, line.record),
@@ -89,8 +110,9 @@ class SessionAudits:
                 actor=line.record.actor,
                 state=line.record.state,
                 cause=line.record.cause,
+                is_sent=place < sent,
             )
-            for line in file.lines
+            for place, line in enumerate(file.lines)
             if line.record.session == session and line.record.kind in ("transition", "refusal")
         ]
 

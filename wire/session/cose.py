@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     EllipticCurvePrivateKey,
     EllipticCurvePublicKey,
+    generate_private_key,
 )
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -63,6 +64,11 @@ def key_id(key: EllipticCurvePublicKey) -> bytes:
 def key_set(*keys: EllipticCurvePublicKey) -> dict[bytes, EllipticCurvePublicKey]:
     """Return keys by their identifiers."""
     return {key_id(key): key for key in keys}
+
+
+def new_key() -> EllipticCurvePrivateKey:
+    """Return a new private key for signatures."""
+    return generate_private_key(SECP256R1())
 
 
 def sign(payload: bytes, key: EllipticCurvePrivateKey) -> bytes:

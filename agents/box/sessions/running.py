@@ -26,7 +26,7 @@ from agents.box.sessions.security_keys import SecurityKeys
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.sessions.stream import SharedStream
 from agents.box.sessions.surroundings import SessionPath, Surroundings
-from agents.box.tunnel.tunnel import Tunnel
+from agents.box.tunnel.tunnel import SessionKey, Tunnel
 from agents.enrolment.certificate_files import BoxCertificates
 from hal.clock import WallClock
 from netfw.policy.policy import Service
@@ -68,6 +68,10 @@ class SessionHardware:
     desktop: DesktopNetwork
     log_folder: LogFolder | None = None
     """The folder with the audit file, for its lines in the chain of audit records; None: they are not sent."""
+    load_key: Callable[[Path], EllipticCurvePrivateKey] = load_private_key
+    """Loads the box's own key for signatures. Raises: OSError, SignatureError."""
+    make_key: Callable[[], SessionKey] = SessionKey
+    """Makes the key of a session."""
     publish: Callable[[BoxCertificates], object] = _not_published
     """Tells the server of the local page which certificate the box uses."""
 
@@ -142,7 +146,7 @@ class RunningSessions:
         self._log_unusable = log_unusable
         self._serial = serial_of(identity.certificate)
         hardware.publish(identity)
-        self._key = self._next_key = load_private_key(settings.key or identity.key)
+        self._key = self._next_key = hardware.load_key(settings.key or identity.key)
         self._dial = dial
         self._recorder: SessionRecorder | None = None
         self._datacenter = key_set(*load_public_keys(settings.keys))
@@ -165,7 +169,7 @@ class RunningSessions:
         """
         self._hardware.publish(identity)
         if self._settings.key is None:
-            self._next_key = load_private_key(identity.key)
+            self._next_key = self._hardware.load_key(identity.key)
 
     def use_profile(self, serial: str, profile: Profile) -> None:
         """Follow another profile of an instrument, from its next session on."""
@@ -252,6 +256,7 @@ class RunningSessions:
                 audit=recorder,
                 path=self._path,
                 make_tunnel=hardware.make_tunnel,
+                make_key=hardware.make_key,
                 send=self._send,
                 permits=self._permits,
                 changed=self._changed,

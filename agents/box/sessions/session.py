@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from agents.box.sessions.certificate import CertificateError, check_certificate
 from agents.box.sessions.desktop import Shared
 from agents.box.sessions.surroundings import Surroundings
-from agents.box.tunnel.tunnel import Credentials, SessionKey, Tunnel, TunnelError
+from agents.box.tunnel.tunnel import Credentials, Tunnel, TunnelError
 from wire.session.executor import Deadline, SessionExecutor
 from wire.session.grant import Evidence, SessionService, SignedOffer, countersign_offer
 from wire.session.guards import Facts
@@ -53,7 +53,7 @@ class BoxSession(SessionExecutor):
         self.deadline_ns = self.offer.deadline_ns(surroundings.wall_ns(), surroundings.monotonic_ns())
         self._evidence_hash: bytes | None = None
         self._was_screen_shared = False
-        self._key = SessionKey()
+        self._key = surroundings.make_key()
         self._grant = b""
         self._credentials: Credentials | None = None
         self._tunnel: Tunnel | None = None

@@ -9,7 +9,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from agents.box.sessions.desktop import Shared
-from agents.box.tunnel.tunnel import Tunnel
+from agents.box.tunnel.tunnel import SessionKey, Tunnel
 from settings.types import Endpoint
 from wire.session.cose import Keys
 from wire.session.executor import SessionAudit
@@ -57,5 +57,7 @@ class Surroundings:
     """Whether this box has the offered instrument at this port, with this service."""
     changed: Callable[[], object]
     """Called when anything that a page shows has changed."""
+    make_key: Callable[[], SessionKey] = SessionKey
+    """Makes the key of a session."""
     share: Callable[[Offer, Callable[[str], object]], Shared | None] = lambda _offer, _ended: None
     """Makes the desktop or TCP service of a session; calls the function when it ends. None: nothing listens."""

@@ -25,9 +25,11 @@ class SessionKey:
     asks for, and therefore it is never the box's key.
     """
 
-    def __init__(self) -> None:
-        self._key: ec.EllipticCurvePrivateKey | None = ec.generate_private_key(ec.SECP256R1())
-        self.public_key: bytes = self._key.public_key().public_bytes(
+    def __init__(self, key: ec.EllipticCurvePrivateKey | None = None) -> None:
+        """`key` is a new key on P-256; without it, one is made."""
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        self._key: ec.EllipticCurvePrivateKey | None = key
+        self.public_key: bytes = key.public_key().public_bytes(
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         )
         """SubjectPublicKeyInfo in DER, for the certificate and the grant."""

@@ -108,7 +108,8 @@ class ImageWorld(KernelWorld):
         with ThreadPoolExecutor() as executor:
             box_keys = BoxKeys(store, executor, lambda: 0).of(BOX_SERIAL)
         clocks = by_wall_clocks((self.wall_ns() - self.env.now) // MILLISECOND_NS)
-        return keys.audits(self.datacenter.session_audit, self.box.session_audit, clocks, box_keys)
+        files = self.datacenter.session_audit, self.box.session_audit
+        return keys.audits(*files, store, clocks, box_keys)
 
     def _make_box(self) -> ImageBox:
         folder = self.namespaces.folder / "box"

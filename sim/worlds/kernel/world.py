@@ -175,7 +175,8 @@ class KernelWorld:
 
     def _session_audits(self, keys: SessionKeys) -> SessionAudits:
         clocks = by_monotonic_clocks(self.env.began_ns // MILLISECOND_NS)
-        return keys.audits(self.datacenter.session_audit, self.box.session_audit, clocks)
+        files = self.datacenter.session_audit, self.box.session_audit
+        return keys.audits(*files, self.datacenter.store, clocks)
 
     def _page(self, session: LabSession) -> PageOfPort:
         port = port_of(session.target) or 0

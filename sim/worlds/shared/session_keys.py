@@ -7,20 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    generate_private_key,
-)
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from sqlalchemy import select
 
+from agents.box.audit.log_cursor import SESSIONS
 from agents.box.config import SessionSettings
+from datacenter.store.schema import box_audit
+from datacenter.store.store import Store
 from sim.lab.labfile import Lab
 from sim.lab.sessions import desktop_of
 from sim.verdict.sessions import SessionAudits
 from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_DOOR, DATACENTER_PORT
+from wire.messages import Entry, LogLine, decode
 from wire.session.audit import SessionRecord
-from wire.session.cose import Keys, key_set
+from wire.session.cose import Keys, key_set, new_key
 from wire.session.table import End
 
 
@@ -35,11 +36,17 @@ class SessionKeys:
     """The folder of the files."""
 
     @classmethod
-    def make(cls, folder: Path, *, signs_with_certificate: bool = False) -> SessionKeys:
-        """Make new keys, and the files of both ends."""
+    def make(
+        cls,
+        folder: Path,
+        *,
+        signs_with_certificate: bool = False,
+        make_key: Callable[[], EllipticCurvePrivateKey] = new_key,
+    ) -> SessionKeys:
+        """Make new keys by `make_key`, and the files of both ends."""
         folder.mkdir(exist_ok=True)
-        box = None if signs_with_certificate else generate_private_key(SECP256R1())
-        keys = cls(generate_private_key(SECP256R1()), box, folder)
+        box = None if signs_with_certificate else make_key()
+        keys = cls(make_key(), box, folder)
         _write(keys.datacenter, keys.offers, keys.offer_key)
         if box is not None:
             keys.box_keys_folder.mkdir()
@@ -70,13 +77,22 @@ class SessionKeys:
         self,
         datacenter: Path,
         box: Path,
+        store: Store,
         lab_ns: Callable[[End, SessionRecord], int],
         box_keys: Keys | None = None,
     ) -> SessionAudits:
-        """Return the audit files; `box_keys` are the keys of a box that signs with the key of its certificate."""
+        """Return the audit files, and the lines that the data center has stored.
+
+        `box_keys` are the keys of a box that signs with the key of its certificate. Raises: StoreError.
+        """
         contents = [path.read_bytes() if path.exists() else b"" for path in (datacenter, box)]
         return SessionAudits(
-            contents[0], contents[1], self.datacenter_keys, box_keys or self.box_keys, lab_ns
+            contents[0],
+            contents[1],
+            sent_lines(store),
+            self.datacenter_keys,
+            box_keys or self.box_keys,
+            lab_ns,
         )
 
     @property
@@ -100,6 +116,17 @@ def _write(key: EllipticCurvePrivateKey, public: Path, private: Path) -> None:
     public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     private.touch(0o600)
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def sent_lines(store: Store) -> list[LogLine]:
+    """Return the lines of remote sessions among the audit records of the lab's box, by their places.
+
+    Raises: StoreError.
+    """
+    rows = store.read(select(box_audit.c.entry).where(box_audit.c.line.is_not(None)))
+    lines = [decode(Entry, entry).body for (entry,) in rows]
+    found = [line for line in lines if isinstance(line, LogLine) and line.source == SESSIONS]
+    return sorted(found, key=lambda line: line.offset)
 
 
 def session_settings(keys: SessionKeys, page: Path = Path("page.sock")) -> SessionSettings:

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from agents.box.audit_work import SESSIONS_AUDIT
 from agents.box.config import (
     BoxConfig,
     Clock,
@@ -24,6 +25,7 @@ from agents.box.sessions.desktop import DesktopNetwork
 from agents.box.sessions.running import SessionHardware
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.snapshot import BoxStatus
+from agents.box.tunnel.tunnel import SessionKey
 from agents.enrolment.certificate_files import BoxCertificates
 from agents.provision.box import sending, spool_size
 from agents.spool import Priority, SpoolError
@@ -34,6 +36,7 @@ from hal.emul.crypto import EmulCryptographicModule
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.serial import EmulSerialPort
+from hal.linux.log_folder import LinuxOwnLogs
 from netfw.policy.policy import Policy
 from netfw.service.supervisor import Supervisor
 from settings.site import Enrolment
@@ -44,6 +47,7 @@ from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
 from sim.net.host import Network, SimHost
 from sim.net.loop import SimLoop
+from sim.sessions.keys import RepeatableKey, drawn_keys
 from sim.tunnel.box import EmulTunnel
 from sim.tunnel.device import EmulTunDevice
 from sim.units import MICROSECOND_NS
@@ -72,6 +76,7 @@ from sim.worlds.virtual.firewall import VirtualFirewall, Zone
 from sim.worlds.virtual.sessions import EmulSessionLog, RulesetPath
 from wire.dial.traffic import Traffic
 from wire.pki.hierarchy import PrivateKey
+from wire.pki.signature import load_private_key
 from wire.session.grant import Offer
 
 FLUSH_NS: Final = 500 * MICROSECOND_NS
@@ -176,7 +181,10 @@ class VirtualBox:
             fips=lab.box.fips,
         )
         self._session_keys = session_keys
-        self.session_audit = (session_keys.folder if session_keys else Path()) / "box.audit"
+        self.session_audit = (session_keys.folder if session_keys else Path()) / "box" / SESSIONS_AUDIT
+        if session_keys is not None:
+            self.session_audit.parent.mkdir()
+        self._session_key = drawn_keys(random("keys of box sessions"))
         """The audit file of remote sessions."""
 
     # -- state
@@ -460,6 +468,9 @@ class VirtualBox:
             make_tunnel,
             lambda owner: EmulSessionLog(self.session_audit, owner, self._prevents_audit),
             DesktopNetwork(device.listen, asyncio.open_connection),
+            LinuxOwnLogs(self.session_audit.parent),
+            load_key=lambda path: RepeatableKey(load_private_key(path)),
+            make_key=lambda: SessionKey(self._session_key()),
         )
 
     def _prevents_audit(self) -> str:

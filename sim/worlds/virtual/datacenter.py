@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from random import Random
 from typing import Final
 
 from datacenter.audit.siem import SiemForwarder
@@ -117,6 +118,7 @@ class VirtualDataCenter:
         network: Network,
         identities: Mapping[str, Identity],
         now_ns: Callable[[], int],
+        random: Callable[[str], Random],
         triggers: TriggerSet | None = None,
         session_keys: SessionKeys | None = None,
         releases: LabReleases | None = None,
@@ -151,7 +153,7 @@ class VirtualDataCenter:
         if session_keys is not None:
             audit_file = session_keys.folder / "datacenter.audit"
             self.sessions = VirtualSessionDesk(
-                loop, self.host, session_keys, audit_file, now_ns, self._session_troubles
+                loop, self.host, session_keys, audit_file, now_ns, random, self._session_troubles
             )
         self._releases = releases
         self._ordered = 1  # the last release that was ordered

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -37,6 +38,7 @@ from sim.instruments.desktop import InstrumentDesktop
 from sim.lab.sessions import LabSession
 from sim.net.host import Incarnation, SimHost
 from sim.net.loop import SimLoop
+from sim.sessions.keys import RepeatableKey, drawn_keys
 from sim.tunnel.datacenter import EmulEndpoint
 from sim.tunnel.path import EmulPath
 from sim.worlds.shared.addresses import (
@@ -56,7 +58,7 @@ from wire.desktop.rfb import KeyEvent, PointerEvent
 from wire.desktop.stream import StreamError
 from wire.http.connection import Request, Response
 from wire.session.audit import AuditOwner, SessionRecord
-from wire.session.grant import Offer, SessionMode, SessionService
+from wire.session.grant import ID_BYTES, Offer, SessionMode, SessionService
 from wire.session.log import SessionLog
 from wire.session.messages import EndMessage, HeadMessage
 from wire.session.recorder import SessionRecorder
@@ -178,12 +180,15 @@ class VirtualSessionDesk:
         keys: SessionKeys,
         audit_file: Path,
         now_ns: Callable[[], int],
+        random: Callable[[str], Random],
         around: SessionTroubles,
     ) -> None:
         """`audit_file` is the data center's; `now_ns` is the wall clock."""
         self.audit_file = audit_file
         self._loop, self._host, self._keys, self._now_ns = loop, host, keys, now_ns
         self._around = around
+        self._key, self._make_key = RepeatableKey(keys.datacenter), drawn_keys(random("keys of offers"))
+        self._ids = random("ids of sessions")
         self._endpoints: list[EmulEndpoint] = []
         self._recordings: dict[bytes, EmulRecording] = {}
         self._desk: SessionDesk | None = None
@@ -210,7 +215,7 @@ class VirtualSessionDesk:
             lambda: "the disk is full" if self._around.audit_fails else "",
         )
         audit = SessionRecorder(
-            log, keys.datacenter, str(self._runs), self._now_ns, self._monotonic_ns, self._send_head
+            log, self._key, str(self._runs), self._now_ns, self._monotonic_ns, self._send_head
         )
         door = Door()
         self._outbox, self._endpoints = Outbox(), []
@@ -221,7 +226,7 @@ class VirtualSessionDesk:
         self._desk = SessionDesk(
             Surroundings(
                 name=DATACENTER_NAME,
-                key=keys.datacenter,
+                key=self._key,
                 datacenter_keys=keys.datacenter_keys,
                 box_keys=lambda box: keys.box_keys if box == BOX_SERIAL else {},
                 wall_ns=self._now_ns,
@@ -233,6 +238,7 @@ class VirtualSessionDesk:
                 record=self._record,
                 send=self._outbox.send,
                 changed=lambda: None,
+                make_key=self._make_key,
             )
         )
         self._exchange = SessionExchange(self._desk, self._outbox)
@@ -288,6 +294,7 @@ class VirtualSessionDesk:
             tcp_port,
             SessionMode(session.mode),
             session.lasts // 1_000_000_000,
+            self._ids.randbytes(ID_BYTES),
         )
         found: list[DeskSession] = []
 

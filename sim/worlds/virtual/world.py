@@ -41,6 +41,7 @@ from sim.lab.standards import serial_ports
 from sim.net.link import Link
 from sim.net.loop import SimLoop
 from sim.proxies.spnego import workstation
+from sim.sessions.keys import drawn_keys
 from sim.updates.orders import ordered_releases
 from sim.updates.releases import LabReleases
 from sim.verdict.ledger import ReportLedger
@@ -116,7 +117,10 @@ class VirtualWorld:
         certificates = LabCertificates(folder / "pki", began, keys.shared)
         spec = lab.uplink
         triggers = shipped_triggers() if lab.expect.evaluates_triggers else None
-        self._session_keys = SessionKeys.make(folder / "sessions") if lab.sessions else None
+        draw_key = drawn_keys(self.random("keys of sessions"))
+        self._session_keys = (
+            SessionKeys.make(folder / "sessions", make_key=draw_key) if lab.sessions else None
+        )
         ordered = ordered_releases(lab.events)
         models = [one.model for one in lab.instruments]
         releases = (
@@ -127,6 +131,7 @@ class VirtualWorld:
             network,
             certificates.datacenter(),
             self.wall_ns,
+            self.random,
             triggers,
             self._session_keys,
             releases,
@@ -231,7 +236,8 @@ class VirtualWorld:
         keys, desk = self._session_keys, self.datacenter.sessions
         if keys is None or desk is None:
             return SessionFindings()
-        audits = keys.audits(desk.audit_file, self.box.session_audit, by_monotonic_clocks(0))
+        files, store = (desk.audit_file, self.box.session_audit), self.datacenter.store
+        audits = keys.audits(*files, store, by_monotonic_clocks(0))
         return audits.read(self.people.requested)
 
     def siem_received(self) -> Sequence[str]:

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
 from agents.box.sessions.sessions import BoxSessions
+from datacenter.store.schema import box_audit
+from datacenter.store.store import Store
 from netfw.ruleset.sessions import Session
 from settings.problems import SettingsError
 from sim.faults import fault_kinds
@@ -18,9 +21,11 @@ from sim.lab.labfile import Event, Lab, parse_lab
 from sim.units import SECOND_NS
 from sim.verdict.result import Result
 from sim.worlds import run_lab
+from sim.worlds.shared.session_keys import sent_lines
 from sim.worlds.virtual.sessions import VirtualPage, paths_of
 from sim.worlds.virtual.world import VirtualWorld
 from wire.desktop.held_input import HeldInput
+from wire.messages import LogLine
 from wire.session.log import SessionLog
 from wire.session.presence import DIGITS, code_of
 from wire.session.table import Cause, SessionState
@@ -338,9 +343,42 @@ def test_a_lab_finds_a_planted_bug(
     assert set(expectations) <= set(failed(run_lab(lab(keys))))
 
 
+def audited(tamper: Callable[[Store], object] = lambda _store: None) -> tuple[list[LogLine], Result]:
+    """Run the lab and change what the data center has; return the lines that it has, and the result."""
+    with VirtualWorld(lab()) as world:
+        world.run_until(world.lab.about.duration)
+        tamper(world.datacenter.store)
+        return sent_lines(world.datacenter.store), world.finish()
+
+
 def test_a_lab_with_sessions_is_the_same_in_each_run() -> None:
-    first, second = (run_lab(lab()) for _ in range(2))
+    """Its audit lines, too, which have keys and signatures, and with them each byte on the uplink."""
+    (lines, first), (again, second) = audited(), audited()
+    assert len(lines) > 8
+    assert lines == again
     assert first.trace_sha256 == second.trace_sha256
+    assert first.uplink.bytes_up == second.uplink.bytes_up
+
+
+def test_the_audit_lines_of_sessions_reach_the_data_center() -> None:
+    lines, result = audited()
+    assert b"".join(line.content for line in lines).startswith(b'{"end":"box"')
+    steps = [step for session in result.sessions for step in session.steps]
+    assert {step.end for step in steps if step.is_sent} == {"box"}
+    assert all(step.is_sent for step in steps if step.end == "box")
+
+
+def test_an_audit_line_that_differs_from_the_file_of_the_box_is_found() -> None:
+    def change(store: Store) -> None:
+        with store.transaction() as connection:
+            (row,) = connection.execute(select(box_audit).where(box_audit.c.text.contains("person ends")))
+            entry = row.entry.replace(b"person ends", b"staff  ends")
+            is_row = (box_audit.c.epoch == row.epoch) & (box_audit.c.number == row.number)
+            connection.execute(update(box_audit).where(is_row).values(entry=entry))
+
+    _, result = audited(change)
+    assert failed(result) == ["tunnel_seconds_without_grant"]
+    assert "the data center has other audit records of sessions" in result.failures[0].explanation
 
 
 # lab files

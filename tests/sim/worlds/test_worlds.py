@@ -88,9 +88,34 @@ def test_both_worlds_agree_on_every_expectation(
         for d in worlds.values()
     ]
     assert sessions[0] == sessions[1]
+    virtual, kernel = audit_lines(worlds["virtual"]), audit_lines(worlds["kernel"])
+    assert virtual == kernel
     # sorted, since simultaneous faults have no order in real time
     faults = [sorted((f["at"], f["kind"], f["target"]) for f in d["faults"]) for d in worlds.values()]
     assert faults[0] == faults[1]
+
+
+STAFF_CAUSE = ["ended by staff"]
+STAFF_END = ("staff end", "ending")
+
+
+def audit_lines(document: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The transitions of sessions at the box, which the data center must have as lines of the audit log.
+
+    The box notices that staff end a session by the message or by the end of its connection to the desktop, whatever
+    comes first; in the kernel world nobody looks at the desktop.
+    """
+    lines: list[tuple[str, ...]] = []
+    for session in document["sessions"]:
+        for step in session["steps"]:
+            if step["end"] == "box" and step["state"]:
+                assert step["is_sent"], (document["world"], session["instrument"], step)
+                what = step["event"], step["actor"], step["state"], step["cause"]
+                is_staff_end = (
+                    step["event"] in ("peer ended", "line lost") and session["causes"] == STAFF_CAUSE
+                )
+                lines.append((session["instrument"], *(STAFF_END if is_staff_end else what)))
+    return lines
 
 
 def test_every_lab_of_the_folder_is_compared(results: dict[str, dict[str, dict[str, Any]]]) -> None:
