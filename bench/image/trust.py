@@ -460,7 +460,7 @@ def figures() -> list[Figure]:
 def _figures(found: Looked, passed: int) -> Iterator[Figure]:
     yield figure("checks of FIPS mode that fail", f"of {len(CHECKS)}", len(CHECKS) - found.passed, "<= 0")
     yield figure("facts of the papers that a box shows otherwise", f"of {found.facts}", found.differ, "<= 0")
-    yield figure("facts of the image's papers that differ", "", len(found.differ_from_tree))
+    yield figure("facts of the image's papers that differ", "", len(found.differ_from_tree), "<= 0")
     yield figure("deviations planted on the box", "", found.planted, ">= 20")
     yield figure("planted deviations that are not found", "", len(found.missed), "<= 0")
     yield figure("facts that differ without a planted deviation", "", len(found.others), "<= 0")

@@ -37,7 +37,7 @@ from datacenter.store.enrolment_tables import enrolment_tables
 
 metadata = MetaData()
 
-REVISION: Final = "0021"
+REVISION: Final = "0022"
 """The revision whose migration creates these tables."""
 
 boxes = Table(
@@ -389,6 +389,14 @@ web_sessions = Table(
     Column("claimed", Text),  # the provider's claims about the person (JSON)
     Column("id_token", Text, nullable=False),  # to end the provider's session; empty without a provider
     Column("state_sha256", Text, unique=True),  # of the sign-on that has opened the session
+)
+
+staff_sign_ins = Table(
+    "staff_sign_ins",
+    metadata,
+    Column("staff", Text, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),  # of the newest sign-in
+    Column("before_ms", BigInteger),  # of the one before
 )
 
 remote_sessions = Table(

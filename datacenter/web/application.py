@@ -193,7 +193,18 @@ def _endpoint(
                 return _not_received(row, request, error)
             names = session.staff, entry, session.form_token
             present = partial(services.person, session)
-            handle = partial(_handle, row, services, request, visible, *names, query, file, present)
+            handle = partial(
+                _handle,
+                row,
+                services,
+                request,
+                visible,
+                *names,
+                query,
+                file,
+                present,
+                session.other_sign_in_ms,
+            )
             return await _answered(row, request, run, handle)
 
     return endpoint
@@ -244,6 +255,7 @@ def _handle(
     query: Struct,
     file: SentFile | None,
     present: Callable[[], StaffPerson | None],
+    other_sign_in_ms: int | None = None,
 ) -> Response:
     """Check the access, and call the handler. Raises: as `check_access`, and what the handler raises."""
     names = dict(request.path_params)
@@ -263,6 +275,7 @@ def _handle(
             headers,
             file,
             present,
+            other_sign_in_ms,
         )
     )
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, text, update
 
 from datacenter.sign_on.claims import ClaimedPerson
-from datacenter.store.schema import web_sessions
+from datacenter.store.schema import staff_sign_ins, web_sessions
 from datacenter.store.store import Store
 
 COOKIE: Final = "rap-session"
@@ -36,6 +36,11 @@ SESSIONS_OF_PERSON_MAX: Final = 5
 SECRET_BYTES: Final = 32
 _SECRET_CHARACTERS: Final = 2 * SECRET_BYTES
 _S: Final = web_sessions.c
+_L: Final = staff_sign_ins.c
+_SIGNED_IN: Final = text(
+    "INSERT INTO staff_sign_ins (staff, at_ms) VALUES (:staff, :at_ms)"
+    " ON CONFLICT (staff) DO UPDATE SET before_ms = staff_sign_ins.at_ms, at_ms = excluded.at_ms"
+)
 _CLAIMED: Final = msgspec.json.Decoder(ClaimedPerson)
 
 
@@ -62,6 +67,8 @@ class StaffSession:
     settings: str = ""
     claimed: ClaimedPerson | None = None
     id_token: str = ""
+    other_sign_in_ms: int | None = None
+    """The person's newest other sign-in, which they would not know if it was somebody else's; None: there is none."""
     may_extend: bool = False
     """Whether activity now would postpone the end by enough to be stored."""
 
@@ -116,6 +123,7 @@ class StaffSessions:
                     **values,
                 )
             )
+            connection.execute(_SIGNED_IN, {"staff": staff, "at_ms": now_ms})
         return secret
 
     def expired(self, now_ms: int) -> list[EndedSession]:
@@ -144,7 +152,9 @@ class StaffSessions:
         if len(cookie) != _SECRET_CHARACTERS:
             return None
         columns = _S.staff, _S.signed_in_at_ms, _S.ends_at_ms, _S.way, _S.settings, _S.claimed, _S.id_token
-        row = next(self._store.read(select(*columns).where(_S.sha256 == _hash(cookie))), None)
+        signed_in = web_sessions.outerjoin(staff_sign_ins, _L.staff == _S.staff)
+        query = select(*columns, _L.at_ms, _L.before_ms).select_from(signed_in)
+        row = next(self._store.read(query.where(_S.sha256 == _hash(cookie))), None)
         if row is None or not row.signed_in_at_ms <= now_ms < row.ends_at_ms:
             return None
         try:
@@ -159,6 +169,7 @@ class StaffSessions:
             row.settings,
             claimed,
             row.id_token,
+            row.at_ms if row.at_ms != row.signed_in_at_ms else row.before_ms,
             may_extend=row.ends_at_ms + _EXTENDED_EVERY_MS <= self._end_ms(row.signed_in_at_ms, now_ms),
         )
 

@@ -99,7 +99,7 @@ def _version_key(version: str) -> list[tuple[int, str]]:
 def _slot_script(plan: BuildPlan, version: str) -> str:
     """Return the script of a slot, which loads its kernel with its arguments (`imaging.build.slot_script`)."""
     return (
-        f"linux /boot/vmlinuz-{version} ${ARGUMENTS} {plan.kernel_arguments} {_UNATTENDED}\n"
+        f"linux /boot/vmlinuz-{version} ${ARGUMENTS} {_arguments(plan)}\n"
         f"initrd /boot/initramfs-{version}.img\n"
     )
 
@@ -108,8 +108,12 @@ def _entry(plan: BuildPlan, ids: DiskIds, version: str) -> str:
     root = ids.partitions.get(slots.PARTITIONS["a"], "")
     return (
         f"title {version}\nversion {version}\nlinux /boot/vmlinuz-{version}\n"
-        f"initrd /boot/initramfs-{version}.img\noptions root=PARTUUID={root} ro {plan.kernel_arguments}\n"
+        f"initrd /boot/initramfs-{version}.img\noptions root=PARTUUID={root} ro {_arguments(plan)}\n"
     )
+
+
+def _arguments(plan: BuildPlan) -> str:
+    return f"{plan.kernel_arguments} {_UNATTENDED}".lstrip()
 
 
 def _menu(plan: BuildPlan, ids: DiskIds) -> str:

@@ -40,7 +40,7 @@ def draw(flows: Sequence[Flow]) -> Drawing:
     places = _places(parties, height)
     for name, (left, bottom) in places.items():
         whole = name == "Box"
-        size, base = (height - TOP - 50, 30.0) if whole else (float(BOX_HEIGHT), bottom)
+        size, base = (height - TOP - 30, 30.0) if whole else (float(BOX_HEIGHT), bottom)
         drawing.add(_rectangle(left, base, BOX_WIDTH, size, "#ffffff"))
         drawing.add(_text(left + 8, base + size / 2 - 4, name[:38], 10))
     for flow in flows:

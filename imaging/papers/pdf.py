@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from reportlab.platypus import (
 
 from trust.evidence import Evidence
 from trust.fact import Fact
-from trust.papers import Document, Papers, Section, Statement
+from trust.papers import NOT_SHOWN, Document, Papers, Section, Statement
 
 MARGIN: Final = 48
 VALUES_MAX: Final = 260
@@ -50,24 +50,34 @@ SMALL: Final = ParagraphStyle("small", parent=BODY, fontSize=7.5, leading=9.5, s
 
 
 @dataclass(frozen=True)
-class _Content:
+class Content:
     """The references of a document: facts by key, and the numbers and texts of evidence by id."""
 
     facts: Mapping[str, Fact]
-    numbers: dict[str, str]
+    numbers: dict[str, int]
     evidence: Mapping[str, Evidence]
 
     def of(self, fact: Fact | None) -> str:
-        """Return the numbers of a fact's evidence, as "E1, E2"; a long list is shortened."""
+        """Return the numbers of a fact's evidence (`number_list`)."""
         for ident in fact.evidence if fact else ():
-            self.numbers.setdefault(ident, f"E{len(self.numbers) + 1}")
-        names = [self.numbers[ident] for ident in fact.evidence] if fact else []
-        return ", ".join(names) if len(names) <= 4 else f"{names[0]} to {names[-1]}"
+            self.numbers.setdefault(ident, len(self.numbers) + 1)
+        return number_list({self.numbers[ident] for ident in fact.evidence} if fact else ())
+
+
+def number_list(numbers: Collection[int]) -> str:
+    """Return the numbers of pieces of evidence in ascending order, as "E1, E4 to E7"."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"E{run[0]}" if len(run) == 1 else f"E{run[0]} to E{run[-1]}" for run in runs)
 
 
 def save_document(papers: Papers, document: Document, file: Path, papers_sha256: str) -> None:
     """Write a document of the papers as PDF (A4); an existing file is replaced. Raises: OSError."""
-    content = _Content(papers.by_key(), {}, {one.id: one for one in papers.evidence})
+    content = Content(papers.by_key(), {}, {one.id: one for one in papers.evidence})
     story: list[Flowable] = [
         Paragraph(escape(document.title), TITLE),
         Paragraph(escape(_about(papers)), BODY),
@@ -75,7 +85,7 @@ def save_document(papers: Papers, document: Document, file: Path, papers_sha256:
     ]
     story += _paragraphs(document.text)
     for section in document.section:
-        story += _section(section, content)
+        story += section_of(section, content)
     story += _evidence(content)
     footer = f"{document.id}  ·  SHA-256 of papers.json {papers_sha256}"
 
@@ -105,7 +115,8 @@ def _paragraphs(text: str) -> list[Flowable]:
     return [Paragraph(escape(part), BODY) for part in text.strip().split("\n\n") if part]
 
 
-def _section(section: Section, content: _Content) -> Iterator[Flowable]:
+def section_of(section: Section, content: Content) -> Iterator[Flowable]:
+    """Yield the heading, the text and the table of a section; values begin on the page of their statement."""
     yield Paragraph(escape(section.title), HEADING)
     yield from _paragraphs(section.text)
     if not section.statement:
@@ -113,8 +124,11 @@ def _section(section: Section, content: _Content) -> Iterator[Flowable]:
     rows: list[list[Any]] = [
         [Paragraph(f"<b>{name}</b>", SMALL) for name in ("No.", "Statement", "Answer", "Evidence")]
     ]
+    together = []
     for one in section.statement:
-        rows += _rows(one, content)
+        added = list(_rows(one, content))
+        together.append(("NOSPLIT", (0, len(rows)), (-1, len(rows) + min(len(added), 2) - 1)))
+        rows += added
     table = LongTable(rows, colWidths=[58, 320, 60, 61], repeatRows=1)
     table.setStyle(
         TableStyle(
@@ -125,6 +139,7 @@ def _section(section: Section, content: _Content) -> Iterator[Flowable]:
                 ("LEFTPADDING", (0, 0), (-1, -1), 3),
                 ("TOPPADDING", (0, 0), (-1, -1), 2),
                 ("BOTTOMPADDING", (0, 0), (-1, -1), 3),
+                *together,
             ]
         )
     )
@@ -132,7 +147,7 @@ def _section(section: Section, content: _Content) -> Iterator[Flowable]:
     yield table
 
 
-def _rows(one: Statement, content: _Content) -> Iterator[list[Any]]:
+def _rows(one: Statement, content: Content) -> Iterator[list[Any]]:
     fact = content.facts.get(one.fact)
     answer = one.answer(content.facts)
     notes = [one.note, *[f"Source: {one.source}"] * bool(one.source)]
@@ -142,7 +157,7 @@ def _rows(one: Statement, content: _Content) -> Iterator[list[Any]]:
         Paragraph(escape(one.id), SMALL),
         Paragraph(escape(one.text) + note, BODY),
         Paragraph(coloured, BODY),
-        Paragraph(content.of(fact) or "none", SMALL),
+        Paragraph(("" if answer == NOT_SHOWN else content.of(fact)) or "none", SMALL),
     ]
     if one.shows and fact:
         values = [escape(value) for value in fact.values[:VALUES_MAX]] or ["(none)"]
@@ -157,7 +172,7 @@ def _rows(one: Statement, content: _Content) -> Iterator[list[Any]]:
             ]
 
 
-def _evidence(content: _Content) -> Iterator[Flowable]:
+def _evidence(content: Content) -> Iterator[Flowable]:
     if not content.numbers:
         return
     yield PageBreak()
@@ -172,9 +187,14 @@ def _evidence(content: _Content) -> Iterator[Flowable]:
         source = f"{one.kind}: {one.source}"
         shown = source if len(source) <= 160 else f"{source[:157]}…"
         rows.append(
-            [number, Paragraph(escape(shown), SMALL), Paragraph(one.at, SMALL), Paragraph(one.sha256, VALUE)]
+            [
+                f"E{number}",
+                Paragraph(escape(shown), SMALL),
+                Paragraph(one.at, SMALL),
+                Paragraph(one.sha256, VALUE),
+            ]
         )
-    table = LongTable(rows, colWidths=[34, 215, 85, 165], repeatRows=1)
+    table = LongTable(rows, colWidths=[34, 202, 98, 165], repeatRows=1)
     table.setStyle(
         TableStyle(
             [

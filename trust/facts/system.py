@@ -12,7 +12,7 @@ from trust.policy_evidence import policy_of
 SYSCTL: Final = "/etc/sysctl.d/99-rap.conf"
 PLACE_WORDS: Final = (
     *("root=", "boot=", "BOOT_IMAGE=", "initrd=", "resume="),
-    *("rap.slot=", "rap.volumes=", "systemd.machine_id=", "panic="),
+    *("rap.slot=", "rap.volumes=", "systemd.machine_id="),
 )
 """Words of the command line that name a place or this machine, or that the boot loader adds: an image has none."""
 

@@ -134,6 +134,7 @@ def show(page: PageRequest, template: str, status: int = 200, **values: Any) -> 
             staff=page.staff,
             entry=page.entry,
             form_token=page.form_token,
+            other_sign_in_ms=page.other_sign_in_ms,
             alerts_waiting=waiting,
             **values,
         ),

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from datacenter.store.schema import web_sessions
 from datacenter.store.store import Store
+from datacenter.web.rendering import format_time
 from datacenter.web.sessions import COOKIE, IDLE_MS, SESSION_MS, SESSIONS_OF_PERSON_MAX
 from tests.support.datacenter.web_client import Answer, WebClient, open_web
 from tests.support.datacenter.web_fleet import NOW_MS
@@ -226,6 +227,19 @@ def test_a_sign_in_lasts_after_the_clock_was_set_back(changing: WebClient) -> No
     for _ in range(SESSIONS_OF_PERSON_MAX):
         changing.with_session("engineer", NOW_MS + 60_000)
     assert sign_in(changing).get("/").status == 200
+
+
+def test_pages_show_the_last_other_sign_in_of_the_person(changing: WebClient) -> None:
+    first = changing.with_session("engineer", NOW_MS - 120_000)
+    assert "Your last other sign-in: none recorded." in first.get("/").text
+    second = changing.with_session("engineer", NOW_MS - 60_000)
+    changing.with_session("observer", NOW_MS)
+    assert f"Your last other sign-in: {shown(NOW_MS - 120_000)}." in second.get("/").text
+    assert f"Your last other sign-in: {shown(NOW_MS - 60_000)}." in first.get("/").text
+
+
+def shown(ms: int) -> str:
+    return format_time(ms, "Europe/Berlin")
 
 
 def test_a_session_that_ended_by_its_time_is_recorded_with_that_time(changing: WebClient) -> None:

@@ -9,12 +9,15 @@ import pytest
 from imaging.build.bootloader import write_menu
 from imaging.build.commands import IGNORED_COMMANDS, handled_commands, plan_of
 from imaging.build.partitions import places
+from imaging.build.slot_script import ARGUMENTS, SLOT_SCRIPT
 from imaging.build.types import BuildPlan, DiskIds, UnsupportedCommand, Write
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read
 from imaging.kickstart.handler import new_handler
 from tests.support.imaging.sites import GRUB_HASH
 from tests.support.imaging.small_system import KICKSTART
+from trust.facts.system import facts
+from trust.machine import Files
 
 IDS = DiskIds({"/": "root-uuid", "/boot": "boot-uuid"}, {"rap-identity": "identity-uuid"})
 
@@ -101,6 +104,20 @@ def test_the_boot_password_is_in_the_file_that_the_menu_reads(tmp_path: Path) ->
         for line in ('set superusers="boxkeeper"', "source $prefix/user.cfg", "$GRUB2_PASSWORD")
     ]
     assert places == sorted(places)
+
+
+def test_papers_of_an_image_have_the_kernel_options_of_a_started_box(tmp_path: Path) -> None:
+    """A box shows them in /proc/cmdline, as the slot's script has given them to the kernel."""
+    for folder in ("boot", "etc"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "boot/vmlinuz-1").touch()
+    write_menu(tmp_path, BuildPlan(kernel_arguments="audit=1 fips=1"), IDS)
+    (line,) = [one for one in (tmp_path / SLOT_SCRIPT).read_text().splitlines() if one.startswith("linux ")]
+    given = line.split(maxsplit=2)[2].replace(f"${ARGUMENTS}", "root=PARTUUID=7 ro rap.slot=a")
+    running = Files(tmp_path, runs=False, own={"proc/cmdline": f"BOOT_IMAGE=/boot/vmlinuz-1 {given}\n"})
+    image, box = ({one.key: one.values for one in facts(of)} for of in (Files(tmp_path, runs=False), running))
+    assert image["system.kernel-options"] == box["system.kernel-options"]
+    assert {"fips=1", "panic=10", "rd.shell=0"} <= set(image["system.kernel-options"])
 
 
 def test_a_menu_without_a_password_reads_none(tmp_path: Path) -> None:
