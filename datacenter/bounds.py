@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from datacenter.store.queue import IngestQueue
 from wire.http.connection import Server
-from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level, Measured
+from wire.process.bounds import CHECK_SECONDS, STORAGE_ALARM_SHARE, Bound, Bounds, Level, Measured
 from wire.process.resources import process_bounds, used_and_total
 from wire.tls.context import sessions_kept
 
@@ -46,7 +46,7 @@ async def watch_bounds(bounds: Bounds, database_url: str) -> None:
     file = database_file(database_url)
     space: Measured | None = None
     if file is not None:
-        bounds.add(Bound("file-system", lambda: space))
+        bounds.add(Bound("file-system", lambda: space, alarm_share=STORAGE_ALARM_SHARE))
     while True:
         if file is not None:
             with suppress(OSError):

@@ -606,7 +606,7 @@ class AuditEvent(StrEnum):
     Action: Nothing."""
 
     SPOOL_NEAR_LIMIT = "spool-near-limit"
-    """At least 80 % of a limit is used: the spool's size. Value: percent of the limit. Action: Restore the
+    """At least 75 % of a limit is used: the spool's size. Value: percent of the limit. Action: Restore the
     uplink."""
 
     SPOOL_BELOW_LIMIT = "spool-below-limit"
@@ -614,7 +614,7 @@ class AuditEvent(StrEnum):
     Nothing."""
 
     FILE_SYSTEM_NEAR_LIMIT = "file-system-near-limit"
-    """At least 80 % of a limit is used: the space of the spool's file system that other programs use. Value:
+    """At least 75 % of a limit is used: the space of the spool's file system that other programs use. Value:
     percent of the limit. Action: Remove files from the file system."""
 
     FILE_SYSTEM_BELOW_LIMIT = "file-system-below-limit"

@@ -85,7 +85,8 @@ class BoundStatus(msgspec.Struct, frozen=True):
     amount: float
     limit: float
     is_near: bool
-    """Whether there is an alarm: from 80 % of the limit until it is below 70 % again (the spool: 50 %)."""
+    """Whether there is an alarm: from 80 % of the limit (spool and file system: 75 %) until it is below 70 % again
+    (the spool: 50 %)."""
     port: int = 0
     """The instrument port that it belongs to; 0: none."""
 

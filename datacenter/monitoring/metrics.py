@@ -175,7 +175,9 @@ def build_info(database: str) -> Metric:
 
 def limits(levels: Iterable[Level]) -> Metric:
     """Return how much of each limit is in use."""
-    text = "Used share of each limit of the program; the log has a warning at 0.8."
+    text = (
+        "Used share of each limit of the program; the log has a warning at 0.8, for the file system at 0.75."
+    )
     used: dict[tuple[str, ...], float] = {
         (one.name,): one.amount / one.limit for one in levels if one.limit > 0
     }

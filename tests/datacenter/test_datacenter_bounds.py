@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import cast
 import pytest
 
 from datacenter import refused
-from datacenter.bounds import database_file, datacenter_bounds
+from datacenter.bounds import database_file, datacenter_bounds, watch_bounds
 from datacenter.refused import REFUSALS_BURST, RefusedClients
 from datacenter.store.queue import StoreQueue
+from tests.support.eventually import eventually
 from tests.support.logged import logged
 from wire.http.connection import Server
 from wire.process.bounds import Bound
@@ -47,10 +49,26 @@ def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureF
     assert {level.name for level in bounds.levels} == names
 
 
+@pytest.mark.parametrize("amount", [74, 75])
+def test_the_file_system_of_the_database_is_logged_at_75_percent(
+    amount: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("datacenter.bounds.used_and_total", lambda _folder: (amount, 100))
+    bounds = datacenter_bounds(lambda: cast(Server, Listener()), StoreQueue(None, lambda _: []))
+
+    async def watch() -> None:
+        watching = asyncio.create_task(watch_bounds(bounds, f"sqlite:///{tmp_path}/reports.db"))
+        await eventually(lambda: any(level.name == "file-system" for level in bounds.levels), None)
+        watching.cancel()
+
+    asyncio.run(watch())
+    assert len(logged(caplog, "datacenter")) == (amount == 75)
+
+
 @pytest.mark.parametrize("amount", [79, 80])
 def test_other_bounds_are_logged_at_80_percent(amount: int, caplog: pytest.LogCaptureFixture) -> None:
     bounds = datacenter_bounds(lambda: cast(Server, Listener()), StoreQueue(None, lambda _: []))
-    bounds.add(Bound("file-system", lambda: (amount, 100)))
+    bounds.add(Bound("another", lambda: (amount, 100)))
     bounds.check()
     assert len(logged(caplog, "datacenter")) == (amount == 80)
 

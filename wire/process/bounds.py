@@ -1,8 +1,9 @@
 """Monitors bounded quantities of a program and raises an alarm when one comes near its limit.
 
-An alarm is raised at 80 % of the limit and cleared below 70 %, so that a quantity near the threshold does not
-raise one alarm after the other. A bound is a limit on something that accumulates: connections, descriptors, memory,
-waiting commands, tokens of a rate limit. A limit on a single message, such as the size of a request, is not a bound.
+An alarm is raised at 80 % of the limit (75 % for storage) and cleared below 70 %, so that a quantity near the
+threshold does not raise one alarm after the other. A bound is a limit on something that accumulates: connections,
+descriptors, memory, waiting commands, tokens of a rate limit. A limit on a single message, such as the size of a
+request, is not a bound.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 ALARM_SHARE: Final = 0.8
+STORAGE_ALARM_SHARE: Final = 0.75
+"""For what stores audit records, by APSC-DV-001090."""
 CLEAR_SHARE: Final = 0.7
 CHECK_SECONDS: Final = 60.0
 """Interval of the checks, for quantities that do not trigger a check themselves."""
@@ -30,6 +33,7 @@ class Bound:
     """Returns the present amount and limit; None if unknown or unlimited. Called on the event loop's thread."""
     port: int = 0
     """The instrument port that it belongs to; 0: none."""
+    alarm_share: float = ALARM_SHARE
     clear_share: float = CLEAR_SHARE
 
 
@@ -46,7 +50,7 @@ class Level:
 
     @property
     def percent(self) -> int:
-        """The amount in percent of the limit, rounded down: 79 is below the alarm threshold, 80 is not."""
+        """The amount in percent of the limit, rounded down: 79 is below an alarm threshold of 80 %, 80 is not."""
         return int(100 * _share(self.amount, self.limit))
 
 
@@ -76,7 +80,7 @@ class Bounds:
             if measured is None:
                 continue
             was_near = before is not None and before[1]
-            is_near = _share(*measured) >= (bound.clear_share if was_near else ALARM_SHARE)
+            is_near = _share(*measured) >= (bound.clear_share if was_near else bound.alarm_share)
             self._found[bound] = measured, is_near
             if is_near != was_near:
                 self._report(_level(bound, measured, is_near=is_near))

@@ -29,7 +29,7 @@ from agents.box.health.audit import AuditLog
 from agents.spool import SpoolStatus
 from hal.indicators import Light
 from wire.audit_events import AuditEvent
-from wire.process.bounds import CHECK_SECONDS, Bound, Bounds, Level, Measured
+from wire.process.bounds import CHECK_SECONDS, STORAGE_ALARM_SHARE, Bound, Bounds, Level, Measured
 
 SPOOL_CLEAR_SHARE: Final = 0.5
 """Less than 2/3, the level to which a spool of four segments falls each time it drops the oldest one."""
@@ -58,8 +58,8 @@ class SpoolRoom:
 
     def __post_init__(self) -> None:
         self.bounds = (
-            Bound("spool", self._filled, clear_share=SPOOL_CLEAR_SHARE),
-            Bound("file-system", self._taken_by_others),
+            Bound("spool", self._filled, alarm_share=STORAGE_ALARM_SHARE, clear_share=SPOOL_CLEAR_SHARE),
+            Bound("file-system", self._taken_by_others, alarm_share=STORAGE_ALARM_SHARE),
         )
 
     def _filled(self) -> Measured | None:

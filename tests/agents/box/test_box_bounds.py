@@ -214,7 +214,7 @@ def test_an_alarm_reports_many_tracked_connections() -> None:
     run(drive)
 
 
-def test_an_alarm_reports_a_full_spool_or_file_system() -> None:
+def test_storage_of_audit_records_has_an_alarm_at_75_percent() -> None:
     async def drive(watched: Watched) -> None:
         room, limits = SpoolRoom(), SpoolLimits(segment_bytes=MIB, spool_bytes_max=101 * MIB)
         watched.bounds.add(*room.bounds)
@@ -224,12 +224,12 @@ def test_an_alarm_reports_a_full_spool_or_file_system() -> None:
 
         assert watched.alarms() == []
         alarms = []
-        for live_mib in (79, 80, 50, 49):  # of 100 MiB: one segment is the reserve
+        for live_mib in (74, 75, 50, 49):  # of 100 MiB: one segment is the reserve
             room.spool = spool(live_mib)
             alarms.append(watched.alarms())
         assert alarms == [[], [True], [], [False]]
         alarms = []
-        for used_mib in (3 + 799, 3 + 800, 3 + 700, 3 + 699):  # 3 MiB of it are the spool's own
+        for used_mib in (3 + 749, 3 + 750, 3 + 700, 3 + 699):  # 3 MiB of it are the spool's own
             room.disk = (used_mib * MIB, (101 + 1000) * MIB)
             alarms.append(watched.alarms())
         assert alarms == [[], [True], [], [False]]
