@@ -26,7 +26,7 @@ def add_command(parser: Parser) -> None:
     send.add_argument(
         "verb", metavar="VERB", help="one of the commands in the profile of the instrument's model"
     )
-    send.add_argument("file", metavar="FILE", type=Path, nargs="?", help="the file that the command brings")
+    send.add_argument("file", metavar="FILE", type=Path, nargs="?", help="the file to send with the command")
     send.add_argument("--hours", type=int, default=168, help="time until it expires (default: 168)")
     listing = add_staff_verb(parser, "list", "list the latest commands", _list)
     listing.add_argument("--instrument", metavar="SERIAL", default="", help="only of this instrument")

@@ -1,12 +1,12 @@
 """Files between data center, box and instrument: named by their SHA-256, transferred in ranges.
 
-The same requests serve both hops. The receiver of a file asks for ranges; the sender of an upload sends ranges:
+The same requests serve both hops. The receiver of a file requests ranges; the sender of an upload sends ranges:
 
     GET  /v1/files/SHA256/OFFSET/LENGTH           200 with at most LENGTH bytes; 404 if the file is not available
     PUT  /v1/files/COMMAND/SHA256/SIZE/OFFSET     200 with `FileProgress`, whatever range was sent; 409 if the upload
                                                   is not wanted, 507 if there is no room for it
 
-An upload belongs to the command that asked for it. Ranges arrive in order: one at another offset changes nothing, and
+An upload belongs to the command that requested it. Ranges arrive in order: one at another offset changes nothing, and
 the response names the offset to continue from. An upload of SIZE 0 bytes, or a range of 0 bytes, asks for the offset.
 """
 

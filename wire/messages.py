@@ -282,7 +282,7 @@ class BatchReply(Message, frozen=True):
     `sessions` says that messages of remote sessions wait (`wire.session.messages`), `updates` that the box's order
     changed (`wire.release.messages`). `denied` are the instruments behind the box that are on the deny-list. None of
     these is sent unless it or one behind it is not its default, so that boxes of earlier versions, which do not know
-    them, accept other replies. `updates` is true only for boxes that ask for orders, and only instruments that have
+    them, accept other replies. `updates` is true only for boxes that request orders, and only instruments that have
     got a certificate through their box can be denied.
     """
 

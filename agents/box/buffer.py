@@ -6,7 +6,7 @@ calls of the spool run on a separate thread (in the virtual world `run_in_execut
 thread flushes, the event loop prepares the next group. An append creates a future but no task.
 
 Code after an `await append(…)`, up to its next await, runs before the next group is written. High-water marks
-that are updated there are therefore complete when the spool asks for a snapshot. It does so on the spool's thread, so
+that are updated there are therefore complete when the spool requests a snapshot. It does so on the spool's thread, so
 `snapshot` must be a single step that the interpreter does not interrupt, such as encoding a dict with msgspec.
 """
 

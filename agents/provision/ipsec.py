@@ -18,7 +18,7 @@ UNIT: Final = "ipsec.service"
 IKE: Final = "aes_gcm256-sha2_384-dh20,aes_gcm128-sha2_256-dh19"
 ESP: Final = "aes_gcm256,aes_gcm128"
 DPD_SECONDS: Final = (15, 60)
-"""A gateway that does not answer is asked after the first time, and dialed again after the second one."""
+"""A gateway that does not respond is probed after the first time, and dialed again after the second one."""
 _WRITTEN_BY: Final = "# Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file.\n"
 
 

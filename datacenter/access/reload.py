@@ -1,4 +1,4 @@
-"""Reads the staff directory and the policies again, when their files have changed or the operator asks for it."""
+"""Rereads the staff directory and the policies when their files have changed, or on SIGHUP."""
 
 from __future__ import annotations
 

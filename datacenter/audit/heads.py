@@ -28,7 +28,7 @@ class HeadRefused(NamedTuple):
 
 
 class HeadService:
-    """Answers boxes that ask for a countersignature; `executor` is the thread of the store."""
+    """Answers countersignature requests of boxes; `executor` is the thread of the store."""
 
     def __init__(
         self,

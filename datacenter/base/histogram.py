@@ -107,7 +107,7 @@ def encode_histogram(histogram: Histogram) -> bytes:
 
 
 def decode_histogram(data: bytes) -> Histogram:
-    """Decode what `encode_histogram` gave."""
+    """Decode the result of `encode_histogram`."""
     return _of_raw(zstd.decompress(data))
 
 
@@ -117,7 +117,7 @@ def encode_readings(histograms: Mapping[str, Histogram]) -> bytes:
 
 
 def decode_readings(data: bytes) -> dict[str, Histogram]:
-    """Decode what `encode_readings` gave."""
+    """Decode the result of `encode_readings`."""
     return {name: _of_raw(raw) for name, raw in _decode(zstd.decompress(data)).items()}
 
 

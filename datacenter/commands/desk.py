@@ -70,7 +70,7 @@ class Actor(NamedTuple):
 
 
 class SentFile(NamedTuple):
-    """A file that a command brings: readable from its beginning, with the name that the sender gave it."""
+    """The file of a command: readable from its beginning, with the sender's name for it."""
 
     content: BinaryIO
     name: str = ""

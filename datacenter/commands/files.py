@@ -47,7 +47,7 @@ class NoRoomError(FileTooLargeError):
 
 
 class UploadRefusedError(Exception):
-    """No open command of this box asks for the upload."""
+    """No open command of this box requests the upload."""
 
 
 class FileArchive:

@@ -1,7 +1,7 @@
 """Answers the EST requests of boxes (`wire.est`), and refuses denied boxes and expired certificates elsewhere.
 
 TLS accepts certificates outside their validity period (`wire.tls.context.server_context`), so that a box whose
-certificate has expired can ask for a new one. `guarded` makes sure that it can do nothing else.
+certificate has expired can request a new one. `guarded` makes sure that it can do nothing else.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def guarded(
 ) -> Handler:
     """Return a handler that forwards permitted requests to `handler`.
 
-    A denied box may do nothing. With a certificate outside its validity period, a box may only enrol itself and ask
-    for the time; front ends check the validity of boxes' certificates themselves. `now_s` is the wall clock.
+    A denied box may do nothing. With a certificate outside its validity period, a box may only enrol and request the
+    time; front ends check the validity of boxes' certificates themselves. `now_s` is the wall clock.
     """
 
     async def guard(request: Request) -> Response:

@@ -64,7 +64,7 @@ def save_state(evaluator: LiveEvaluator) -> bytes:
 
 
 def restored(functions: LiveFunctions, saved: bytes, bases: Bases = no_base) -> LiveEvaluator:
-    """Return an evaluator that continues with what `save_state` gave."""
+    """Return an evaluator that continues from the result of `save_state`."""
     evaluator = LiveEvaluator(functions, bases)
     found, keys = _decode(saved), _keys(functions.program)
     evaluator.now_ms = found.now_ms

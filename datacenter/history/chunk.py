@@ -99,7 +99,8 @@ def encode_chunk(statuses: Statuses) -> bytes:
 
 
 def decode_chunk(data: bytes, *, with_numpy: bool = False) -> Statuses:
-    """Decode what `encode_chunk` gave; `with_numpy` also where the extension module was built. Raises: ChunkError."""
+    """Decode the result of `encode_chunk`; `with_numpy` also where the extension module was built. Raises:
+    ChunkError."""
     try:
         chunk = _decode(data)
         if chunk.form != FORM:

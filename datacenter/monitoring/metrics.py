@@ -1,7 +1,7 @@
 """The metrics of the data center's program, in a separate registry.
 
 Counters and histograms count what this process did. The gauges of the database (`datacenter.monitoring.figures`) and
-of limits are read when they are asked for. Labels have few values: words of the program, routes of its tables, names
+of limits are read when they are requested. Labels have few values: words of the program, routes of its tables, names
 of the configuration. No label names a box, an instrument, a person or an alert.
 """
 
@@ -82,7 +82,7 @@ class Metrics:
         )
 
     def add(self, families: Families) -> None:
-        """Add metrics that `families` makes whenever they are asked for."""
+        """Add metrics that `families` computes at each request."""
         self.registry.register(_Families(families))
 
     def measured(self, ingest_all: IngestAll, seconds: Callable[[], float]) -> IngestAll:
@@ -135,7 +135,7 @@ class _WithoutCreationTimes(CollectorRegistry):
 
 
 class _Families(Collector):
-    """Metrics that are made whenever they are asked for."""
+    """Metrics that are computed at each request."""
 
     def __init__(self, families: Families) -> None:
         self._families = families

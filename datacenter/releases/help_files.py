@@ -157,6 +157,6 @@ def _due(file: HelpFile) -> Any:
 
 
 def _is_of_name(columns: Any, file: HelpFile) -> ColumnElement[bool]:
-    """Return the condition for commands that bring a file of this name, of any release."""
+    """Return the condition for commands with a file of this name, of any release."""
     of_release = columns.request_key.startswith(_KEY)
     return and_(columns.verb == VERB, columns.file_name == file.name, of_release)

@@ -48,7 +48,7 @@ class ReleaseService:
         self._problem = ""
 
     def has_news(self, box: str) -> bool:
-        """Return whether a box has to ask for its order."""
+        """Return whether a box has to request its order."""
         return box in self._to_tell
 
     async def answer_state(self, request: Request, box: str) -> Response:
@@ -107,7 +107,7 @@ class ReleaseService:
             await asyncio.sleep(ADVANCE_SECONDS)
 
     async def advance(self) -> None:
-        """Look at the folder, move rollouts on, and find the boxes that have to ask for their order."""
+        """Look at the folder, move rollouts on, and find the boxes that have to request their order."""
         now_ms = self._now_ms()
         try:
             if await asyncio.to_thread(self.folder.refresh, now_ms / 1000):

@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
 
 
 class Outbox:
-    """Messages for boxes, until they ask for them."""
+    """Messages for boxes, until the boxes request them."""
 
     def __init__(self) -> None:
         self._waiting: defaultdict[str, deque[ToBox]] = defaultdict(lambda: deque(maxlen=WAITING_MAX))
@@ -143,7 +143,7 @@ class SessionDesk:
             self._around.send(box, EndMessage(session.id, str(session.cause)))
 
     def asked(self, box: str) -> None:
-        """A box asks for its messages: repeat those that it may not have received."""
+        """A box requests its messages: repeat the messages that it may not have received."""
         for session in self._sessions.values():
             if session.offer.box == box:
                 session.repeat()

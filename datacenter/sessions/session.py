@@ -78,7 +78,7 @@ class DeskSession(SessionExecutor):
         return self.state in (*WITH_TUNNEL, SessionState.ENDING)
 
     async def request(self) -> None:
-        """A staff member asks for the session."""
+        """A staff member requests the session."""
         await self.event(Event.REQUEST, Actor.DATA_CENTER)
         if self.state is SessionState.NEW:
             self._deadline.cancel()

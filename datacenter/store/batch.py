@@ -139,7 +139,7 @@ class StoredBatches:
         return [self.received[place] for place in self.counts]
 
     def replies(self, due: DueCommands) -> list[BatchReply | UnknownBoxError | StoreError]:
-        """Return for each batch its reply, with what `exchange_commands` gave, or its error."""
+        """Return for each batch its reply, with the result of `exchange_commands`, or its error."""
         due = dict(due)
         return [
             self.errors.get(place) or BatchReply(self.counts[place], *due.pop(one.box, ([], [])))

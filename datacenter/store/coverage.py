@@ -43,7 +43,7 @@ def encode_ranges(ranges: Iterable[Range]) -> bytes:
 
 
 def decode_ranges(data: bytes) -> RangeSet:
-    """Decode what `encode_ranges` gave."""
+    """Decode the result of `encode_ranges`."""
     ends = iter(_decode(data))
     return RangeSet(zip(ends, ends, strict=True))
 

@@ -42,7 +42,7 @@ class VisitPart(NamedTuple):
 
     @property
     def is_due_soon(self) -> bool:
-        """Whether no alert asks for the part yet."""
+        """Whether no alert names the part yet."""
         return not any(one.alert for one in self.reasons)
 
 
@@ -79,7 +79,7 @@ def combine(reasons: Iterable[PartReason]) -> list[VisitPart]:
 
 
 def totals(parts: Iterable[VisitPart]) -> list[PartTotal]:
-    """Return how many of each part the alerts ask for, the most first."""
+    """Return the number of each part that the alerts name, the highest first."""
     found: dict[str, list[VisitPart]] = {}
     for one in parts:
         if not one.is_due_soon:

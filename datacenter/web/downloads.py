@@ -1,6 +1,6 @@
 """Answers with a stored file: as an attachment, in ranges, with its hash as the validator (RFC 9110, RFC 6266).
 
-A file is never shown by the browser: its type is `application/octet-stream`, and `nosniff` prevents browsers from
+Browsers never display a file: its type is `application/octet-stream`, and `nosniff` prevents browsers from
 guessing another one.
 """
 
@@ -21,7 +21,7 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})", re.IGNORECASE)
 
 
 def file_response(page: PageRequest, stored: StoredFile) -> Response:
-    """Return the file, the range of it that is asked for, or that the client's copy is current."""
+    """Return the file, its requested range, or 304 if the client's copy is current."""
     etag = f'"{stored.sha256}"'
     headers = {"etag": etag, "accept-ranges": "bytes", "content-disposition": attachment(stored.name)}
     if matches(etag, page.headers.get("if-none-match", "")):
@@ -30,10 +30,10 @@ def file_response(page: PageRequest, stored: StoredFile) -> Response:
     if page.headers.get("if-range", etag) != etag:
         wanted = ""
     found = _RANGE.fullmatch(wanted.strip())
-    place = _place(found[1], found[2], stored.size) if found else None
-    if place is None:
+    offsets = _offsets(found[1], found[2], stored.size) if found else None
+    if offsets is None:
         return _part(stored, 200, 0, stored.size, headers)
-    begin, end = place
+    begin, end = offsets
     if begin >= end:
         return Response(status_code=416, headers={**headers, "content-range": f"bytes */{stored.size}"})
     headers["content-range"] = f"bytes {begin}-{end - 1}/{stored.size}"
@@ -46,8 +46,8 @@ def attachment(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-def _place(first: str, last: str, size: int) -> tuple[int, int] | None:
-    """Return the beginning and the end of a range; None if it is not valid, and must be ignored."""
+def _offsets(first: str, last: str, size: int) -> tuple[int, int] | None:
+    """Return the beginning and the end of a range; None if the range is invalid and must be ignored."""
     if not first:
         return (max(0, size - int(last)), size) if last else None
     if not last:

@@ -56,7 +56,7 @@ Answer: TypeAlias = Literal["page", "json", "file", "form", "api"]
 
 
 def wants_fragment(headers: Mapping[str, str]) -> bool:
-    """Return whether a script asks for the part of the page that changes."""
+    """Return whether a script requests the part of the page that changes."""
     return headers.get("hx-request-type") == "partial"
 
 
@@ -166,7 +166,7 @@ class PageRequest:
     """Path and query of the URL."""
     headers: dict[str, str] = field(default_factory=dict)
     file: SentFile | None = None
-    """The file that the request brings."""
+    """The file in the request."""
     present: Callable[[], StaffPerson | None] = lambda: None
     """Returns the person with the rights at a later time; None once they may no longer sign in."""
     other_sign_in_ms: int | None = None
@@ -190,7 +190,7 @@ class PageRequest:
 
     @property
     def is_fragment(self) -> bool:
-        """Whether a script asks for the part of the page that changes."""
+        """Whether a script requests the part of the page that changes."""
         return wants_fragment(self.headers)
 
     def permits(self, action: str, resource: Resource) -> bool:
@@ -219,7 +219,7 @@ class WebRoute:
     media: str = "application/json"
     """The media type of its answer; a file has no `result`."""
     takes_file: bool = False
-    """Whether the request can bring a file: as part of a form, or as the body of a request to the API."""
+    """Whether the request can contain a file: as part of a form, or as the body of a request to the API."""
     has_key: bool = False
     """Whether a repeated request to the API is detected by its header Idempotency-Key."""
     statuses: tuple[int, ...] = ()

@@ -1,8 +1,8 @@
 """Documents about a machine that papers contain, generated if their inputs are available.
 
-The proof of the firewall needs the policy, and takes the kernel's ruleset if there is one, or else the ruleset that
-the policy makes. The scan of the hardening needs the files of a system, OpenSCAP with its content, and root. The list
-of software needs the database of packages.
+The firewall proof needs the policy; it applies to the kernel's ruleset if that was recorded, otherwise to the ruleset
+rendered from the policy. The hardening scan needs the files of a system, OpenSCAP with its content, and root. The
+software list needs the package database.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ Machine: TypeAlias = Files | Recorded
 
 
 class MadeDocuments(NamedTuple):
-    """The documents by kind, and for the others why they could not be made."""
+    """The documents by kind, and the reasons why the others could not be generated."""
 
     texts: dict[str, str]
     why_not: dict[str, str]
 
 
-class _NotAtHandError(Exception):
-    """An input is missing; the text says which."""
+class _InputMissingError(Exception):
+    """An input is missing; the message names it."""
 
 
 def make_documents(
     machine: Machine, tree: Path | None, wanted: Collection[str] = KINDS, *, image: Path | None = None
 ) -> MadeDocuments:
-    """Return the requested documents; `tree` has the files of the system, those of the `image` if it is given."""
+    """Return the requested documents; `tree` has the files of the system, or of the `image` if it is given."""
     makers: dict[str, Callable[[], str]] = {
         "proof": lambda: _proof(machine),
         "hardening": lambda: _hardening(tree, is_image=image is not None),
@@ -57,7 +57,7 @@ def make_documents(
     for kind in wanted:
         try:
             made.texts[kind] = makers[kind]()
-        except (_NotAtHandError, InvalidCheckInput, PrerequisiteMissing, BuildFailed) as error:
+        except (_InputMissingError, InvalidCheckInput, PrerequisiteMissing, BuildFailed) as error:
             made.why_not[kind] = str(error)
     return made
 
@@ -65,13 +65,13 @@ def make_documents(
 def _proof(machine: Machine) -> str:
     found = policy_of(machine)
     if found is None:
-        raise _NotAtHandError(f"there is no valid policy {POLICY}")
+        raise _InputMissingError(f"there is no valid policy {POLICY}")
     try:
         from netfw.proof.prove import proof_document, prove
         from netfw.proof.symbolic import Unproven
         from netfw.watch.surroundings import ASSUMPTIONS
     except ModuleNotFoundError as error:
-        raise _NotAtHandError(f"{error.name} is not installed: pip install 'rap-box[proof]'") from error
+        raise _InputMissingError(f"{error.name} is not installed: pip install 'rap-box[proof]'") from error
     policy, _ = found
     kernel = machine.command("nft", "-j", "list", "ruleset")
     if kernel is None:
@@ -81,7 +81,7 @@ def _proof(machine: Machine) -> str:
     try:
         findings = list(prove(policy, objects))
     except (Unproven, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise _NotAtHandError(f"the ruleset contains something that cannot be proved: {error}") from error
+        raise _InputMissingError(f"the ruleset contains something that cannot be proved: {error}") from error
     return json.dumps(proof_document(POLICY, findings, (*ASSUMPTIONS, elsewhere), ()), indent=1)
 
 
@@ -98,20 +98,22 @@ def _of_table(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _hardening(tree: Path | None, *, is_image: bool) -> str:
     if tree is None:
-        raise _NotAtHandError("the scan reads the files of a system; give its directory or image with --tree")
+        raise _InputMissingError(
+            "the scan reads the files of a system; give its directory or image with --tree"
+        )
     if not (tree / "etc/redhat-release").exists():
-        raise _NotAtHandError(f"{tree}: is neither RHEL nor a rebuild of it, which the scan is for")
+        raise _InputMissingError(f"{tree}: is neither RHEL nor a rebuild of it; the scan supports only these")
     return json.dumps(as_document(check_tree(tree, is_image=is_image)), indent=1, ensure_ascii=False)
 
 
 def _sbom(tree: Path | None, image: Path | None) -> str:
     if tree is None:
-        raise _NotAtHandError(
+        raise _InputMissingError(
             "the list of software is read from the files of a system; give them with --tree"
         )
     if image and (beside := image.with_name(f"{image.stem}.spdx.json")).is_file():
         return beside.read_text("utf-8")
     if not any((tree / path / "rpmdb.sqlite").exists() for path in DATABASES):
-        raise _NotAtHandError(f"{tree}: has no database of packages")
+        raise _InputMissingError(f"{tree}: has no database of packages")
     name = image.stem if image else tree.name
     return render_sbom(name, "", installed(tree, lambda _: None), tree, int(time.time()))

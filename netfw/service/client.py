@@ -90,7 +90,7 @@ class FirewallClient:
             writer.transport.abort()
             return f"the firewall service has not answered for {PATH_ANSWER_SECONDS:g} s"
         except asyncio.CancelledError:
-            writer.transport.abort()  # what was asked for may be executed later
+            writer.transport.abort()  # the request may be executed later
             raise
 
     async def follow(self, on_event: Callable[[Event], None]) -> NoReturn:

@@ -150,7 +150,7 @@ class Order(Table, frozen=True):
     verb: Verb = "send-inventory"
     """The command."""
     file_bytes: Annotated[int, values.size("1B", "16MiB")] | None = None
-    """The size of the file that it brings to the instrument."""
+    """The size of its file for the instrument."""
     expires_after: Nanoseconds | None = None
     """The time after which it is no longer executed. Default: never."""
     withdrawn_after: Nanoseconds | None = None

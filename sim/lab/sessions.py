@@ -1,4 +1,4 @@
-"""Remote sessions in lab files: what staff ask for, and what the person at the instrument does."""
+"""Remote sessions in lab files: the requests of staff, and the actions of the person at the instrument."""
 
 from __future__ import annotations
 

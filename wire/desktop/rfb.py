@@ -16,7 +16,7 @@ Conversation: TypeAlias = Generator[int | bytes, bytes, T]
 """A part of the protocol without I/O: `yield` of bytes sends them, `yield` of an integer receives that number of
 bytes.
 
-No conversation asks for more than `RECEIVE_BYTES_MAX` at a time, whatever the peer announces.
+No conversation requests more than `RECEIVE_BYTES_MAX` at a time, whatever the peer announces.
 """
 RECEIVE_BYTES_MAX: Final = 64 * 1024
 VERSION: Final = b"RFB 003.008\n"

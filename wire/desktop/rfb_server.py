@@ -38,7 +38,7 @@ _TIGHT_UNCOMPRESSED_BYTES: Final = 12
 
 
 class UpdateRequest(NamedTuple):
-    """The viewer asks for pixels: for changed ones, or for all of the area."""
+    """The viewer requests pixels of an area: changed ones, or all."""
 
     area: Area
     is_incremental: bool

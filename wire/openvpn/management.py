@@ -39,7 +39,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class CertificateRequest:
-    """The program asks for its own certificate."""
+    """The program requests its own certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def certificate(pem: str) -> bytes:
 
 
 def signature(signed: bytes) -> bytes:
-    """Give the program the signature that it asked for."""
+    """Send the program the requested signature."""
     return b"pk-sig\n" + base64.b64encode(signed) + b"\nEND\n"
 
 

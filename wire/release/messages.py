@@ -4,7 +4,7 @@
     GET  /v1/releases/FILE/OFFSET/LENGTH     200 with at most LENGTH bytes of a metadata file; fewer at its end
     GET  /v1/files/SHA256/OFFSET/LENGTH      200 with at most LENGTH bytes of a target, as in `wire.files`
 
-A box asks for its order when its program starts, when the response to a batch has `updates`, and when the times of
+A box requests its order when its program starts, when the response to a batch has `updates`, and when the times of
 the order are over. Only a box that asks gets orders, so that earlier versions need not know them. It reports the
 progress of an order with records (`wire.messages.UpdateStep`), which decide about the outcome.
 
@@ -106,7 +106,7 @@ class MetadataRange(NamedTuple):
 
 
 def parse_metadata_range(target: str) -> MetadataRange | None:
-    """Return the range that a GET request asks for; None if the path does not name a metadata file."""
+    """Return the range of a GET path; None if the path does not name a metadata file."""
     found = _GET.fullmatch(target)
     if found is None or not 1 <= int(found[3]) <= RANGE_BYTES_MAX or int(found[2]) > METADATA_BYTES_MAX:
         return None

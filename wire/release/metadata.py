@@ -149,7 +149,7 @@ class TrustedMetadata:
 
     @property
     def root_version(self) -> int:
-        """The version of the trusted root; the next one to ask for has one more."""
+        """The version of the trusted root; the next version to request is one higher."""
         return self._root.version
 
     def update_root(self, data: bytes) -> None:

@@ -44,8 +44,8 @@ UPDATE_PAUSE_SECONDS: Final = 0.015
 INTERACTIVE_SECONDS: Final = 3.0
 """Time after an input event in which messages are kept short."""
 PROBE_SECONDS: Final = 5.0
-"""Time without a message after which the server is asked for one pixel; if the response takes longer than this, the
-server counts as stalled."""
+"""Time without a message after which one pixel is requested from the server; if the response takes longer than this,
+the server counts as stalled."""
 HANDSHAKE_SECONDS_MAX: Final = 10.0
 ACKNOWLEDGEMENT_SECONDS_MAX: Final = 25.0
 """Time without an acknowledgement after which the line counts as dead."""

@@ -83,7 +83,7 @@ class SingleRequest:
 
 
 class RequestQueues:
-    """Several queues as one: a queue is asked only if those before it have no request."""
+    """Several queues as one: a queue is used only if the queues before it have no request."""
 
     def __init__(self, *queues: RequestQueue) -> None:
         self._queues = queues

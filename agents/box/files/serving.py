@@ -1,6 +1,6 @@
 """Answers the requests of instruments' agents for ranges of files (`wire.files`), and takes their uploads.
 
-An agent gets only files of a waiting command for it, and sends only the file that a waiting command for it asks for.
+An agent gets only files of a waiting command for it, and sends only the file that a waiting command for it requests.
 """
 
 from __future__ import annotations

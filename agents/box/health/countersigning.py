@@ -1,7 +1,8 @@
 """Has the data center countersign the head of the audit chain, and thereby detects missing records at a start.
 
 The newest countersigned head is a file next to the spool, so that it does not get lost with the spool's files. A head
-is asked for at most once in INTERVAL_SECONDS, beneath all reports on their connection (`wire.audit_head`).
+is requested at most once in INTERVAL_SECONDS, with lower priority than all reports on their connection
+(`wire.audit_head`).
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class Countersigning:
             try:
                 await self._buffer.call(lambda: self._write(signed))
             except DiskError:
-                return  # the spool reports a failed disk; asked for again after the pause
+                return  # the spool reports a failed disk; requested again after the pause
             self.newest = signed
 
     def _wait(self, seconds: float) -> None:

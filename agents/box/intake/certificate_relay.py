@@ -33,7 +33,7 @@ REQUESTS_BURST: Final = 8
 REQUESTS_PER_SECOND: Final = 1 / 15
 """Limits of an instrument's requests, each of which takes 1.4 kB of the uplink."""
 _TARGETS: Final = {est.ENROL: est.INSTRUMENT_ENROL, est.REENROL: est.INSTRUMENT_REENROL}
-_PASSED_ON: Final = ("content-type", "retry-after", "etag", est.CA_TAG)
+_RELAYED_HEADERS: Final = ("content-type", "retry-after", "etag", est.CA_TAG)
 _VALIDITY: Final = "agents.box.intake.validity"
 
 
@@ -47,7 +47,7 @@ class CertificateRelay:
         """The instruments whose requests wait for approval."""
 
     def concerns(self, request: Request) -> bool:
-        """Return whether a request is one of EST."""
+        """Return whether a request belongs to EST."""
         return request.target.startswith(est.PREFIX)
 
     def refusal(self, request: Request) -> Response | None:
@@ -70,7 +70,7 @@ class CertificateRelay:
             case "GET", est.CA_CERTIFICATES:
                 tag = request.headers.get("if-none-match", "")
                 headers = f"If-None-Match: {tag}\r\n" if tag else ""
-                return await self._pass_on(EstRequest("GET", request.target, b"", headers), instrument)
+                return await self._relay(EstRequest("GET", request.target, b"", headers), instrument)
             case "POST", est.ENROL | est.REENROL:
                 return await self._enrol(request, instrument, port)
         return Response(HTTPStatus.NOT_FOUND, b"unknown path of EST")
@@ -88,11 +88,11 @@ class CertificateRelay:
         certificate = b64encode(tls.getpeercert(binary_form=True) or b"").decode()
         headers = f"{est.REQUEST_HEADERS}{est.INSTRUMENT_CERTIFICATE}: {certificate}\r\n"
         passed_on = EstRequest("POST", _TARGETS[request.target], request.body, headers)
-        response = await self._pass_on(passed_on, instrument)
+        response = await self._relay(passed_on, instrument)
         self._record(response.status, instrument, port)
         return response
 
-    async def _pass_on(self, request: EstRequest, instrument: str) -> Response:
+    async def _relay(self, request: EstRequest, instrument: str) -> Response:
         limit = self._limits.setdefault(instrument, TokenBucket(REQUESTS_PER_SECOND, REQUESTS_BURST))
         later = {"retry-after": str(LATER_SECONDS)}
         if limit.take(1, asyncio.get_running_loop().time()):
@@ -104,7 +104,7 @@ class CertificateRelay:
             return Response(
                 HTTPStatus.SERVICE_UNAVAILABLE, b"the data center is not reached at present", later
             )
-        headers = {name: value for name, value in answer.headers.items() if name in _PASSED_ON}
+        headers = {name: value for name, value in answer.headers.items() if name in _RELAYED_HEADERS}
         return Response(answer.status, answer.body, headers)
 
     def _record(self, status: int, instrument: str, port: int) -> None:

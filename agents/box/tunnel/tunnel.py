@@ -21,8 +21,8 @@ class TunnelError(Exception):
 class SessionKey:
     """The private key of one session. It exists in memory only, and signs once: for the one TLS handshake.
 
-    OpenVPN asks for the signature of a bare digest. A key that signed more than once would sign whatever the program
-    asks for, and therefore it is never the box's key.
+    OpenVPN requests the signature of a bare digest. A key that signed more than once would sign anything that the
+    program requests, and therefore it is never the box's key.
     """
 
     def __init__(self, key: ec.EllipticCurvePrivateKey | None = None) -> None:

@@ -61,7 +61,7 @@ class NewCommand(Struct, frozen=True):
 
 
 class NewFileCommand(Struct, frozen=True):
-    """A command that brings the file of the body, with its name as the sender has it."""
+    """A command with the file of the body, under the sender's name for it."""
 
     verb: Verb
     name: Annotated[str, Meta(max_length=FILE_NAME_CHARACTERS_MAX)] = ""

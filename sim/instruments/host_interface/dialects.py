@@ -66,7 +66,7 @@ _LIST: Final = (
     _option("half-open", _TCP, "Now and then a connection is abandoned without being closed."),
     _option("repeats-unasked", (HL7, *_ASTM), "Now and then an acknowledged message is sent again."),
     # -- HL7
-    _option("charset-lying", (HL7,), "MSH-18 says UTF-8, and texts are in ISO 8859-1.", "charset"),
+    _option("charset-lying", (HL7,), "MSH-18 states UTF-8, but texts are in ISO 8859-1.", "charset"),
     _option("charset-absent", (HL7,), "Texts are in ISO 8859-1, without MSH-18.", "charset"),
     _option("delimiters", (HL7, *_ASTM), "The header declares unusual delimiters."),
     _option("doubled-separator", (HL7,), "The first separator of the header is doubled."),

@@ -361,7 +361,7 @@ class Sender:
             self._on_acknowledged()
 
     def _continue(self, resend: Resend) -> None:
-        """Send new data if F-RTO asks for it, then retransmit lost segments (tcp_xmit_recovery).
+        """Send new data if F-RTO requires it, then retransmit lost segments (tcp_xmit_recovery).
 
         Two new segments fill TCP's small queue. After they have left the host, lost segments go first
         (tcp_tsq_write).

@@ -56,7 +56,7 @@ class InsideFaults:
         return self._hardware_clock_ns
 
     async def booted(self) -> None:
-        """Note that the system has booted, and bring it into the state that the effects require."""
+        """Record that the system has booted, and put it into the state that the effects require."""
         self._runs = True
         await self._settle()
 

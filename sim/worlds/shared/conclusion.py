@@ -185,7 +185,7 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
     )
     if result.verdict == "pass":
         return result
-    # the replay command contains the whole lab: its file may not be at hand, or may have been changed
+    # the replay command contains the whole lab: its file may be missing or changed
     return msgspec.structs.replace(result, replay=_replay(world, lab.packed()))
 
 

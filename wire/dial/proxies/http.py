@@ -25,7 +25,7 @@ def authority(host: str, port: int) -> str:
 
 
 def conversation(proxy: Proxy, host: str, port: int) -> Conversation:
-    """Request a tunnel to `host`:`port`; authenticate if the proxy asks for it."""
+    """Request a tunnel to `host`:`port`; authenticate if the proxy requires it."""
     target = authority(host, port)
     credentials = basic(proxy.user, proxy.password) if proxy.user and proxy.basic == "first" else None
     scheme: Scheme | None = None

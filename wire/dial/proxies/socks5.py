@@ -27,7 +27,7 @@ _REFUSALS: Final = {
 
 
 def conversation(proxy: Proxy, host: str, port: int) -> Conversation:
-    """Request a connection to `host`:`port`; authenticate if the proxy asks for it."""
+    """Request a connection to `host`:`port`; authenticate if the proxy requires it."""
     offered = [_NO_AUTH, _PASSWORD] if proxy.user else [_NO_AUTH]
     version, method = yield bytes([_VERSION, len(offered), *offered]), 2
     if version != _VERSION or method not in (*offered, 0xFF):

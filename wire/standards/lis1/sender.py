@@ -52,7 +52,7 @@ class Sender:
         """Process a reply of the other end."""
         if self.phase is Phase.BIDDING:
             return self._reply_to_enquiry(token, now)
-        # EOT accepts the frame and asks for a pause, which need not be granted
+        # EOT accepts the frame and requests a pause, which need not be granted
         if token in (Signal.ACK, Signal.EOT):
             self._position, self._tries = self._position + 1, 0
             return self._send_frame(now)

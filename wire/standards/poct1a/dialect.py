@@ -16,8 +16,8 @@ class Poct1Dialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     acknowledge_end_of_topic: bool = False
     """Whether EOT.R01 is acknowledged (HemoScreen requires it, DCA Vantage continues without)."""
     continuous: bool = True
-    """Whether the instrument is asked to report continuously, if it can; otherwise the conversation ends after each
-    topic, and the instrument connects again."""
+    """Whether the instrument is requested to report continuously, if it can; otherwise the conversation ends after
+    each topic, and the instrument connects again."""
     silence_s: Annotated[int, Meta(ge=0, le=86_400)] = 0
     """Seconds without a byte after which the connection is closed; 0: never. A dead peer is detected without it."""
 
