@@ -3,7 +3,7 @@
     GET  /.well-known/est/cacerts           the certificates of the CA; 304 if the client has them (`etag_of`)
     GET  /.well-known/est/datacenter/cacerts    the roots of the data center's own certificate, if it names them
     GET  /.well-known/est/csrattrs          what a request must have: a key of curve P-256, signed with SHA-256
-    POST /.well-known/est/simpleenroll      a certificate for a device whose current one is not by this CA's EST
+    POST /.well-known/est/simpleenroll      a certificate for a device whose current one was not issued by EST
     POST /.well-known/est/simplereenroll    a new certificate for a device that has one
     POST /.well-known/est/instruments/…     both, sent by a box for an instrument that is connected with it
 
@@ -47,20 +47,20 @@ INSTRUMENT_CERTIFICATE: Final = "rap-instrument-certificate"
 (RFC 9440), which front ends remove."""
 
 REQUEST_BYTES_MAX: Final = 4 * 1024
-"""Limit of a request's body. One for P-256 has about 400 bytes, one for RSA 4096 has 2,300."""
+"""Maximum size of a request's body; for P-256 it has about 400 bytes, for RSA 4096 2,300."""
 ANSWER_BYTES_MAX: Final = 32 * 1024
 """Limit of an answer's body."""
 RETRY_SECONDS_MAX: Final = 24 * 3600.0
-"""A longer `Retry-After` is shortened to this."""
+"""Upper limit of `Retry-After`; longer times are shortened to it."""
 CERTIFICATES_MAX: Final = 16
 
 REQUEST_HEADERS: Final = "Content-Type: application/pkcs10\r\n"
 """The header line of an enrolment request; RFC 8951, 3.1, has withdrawn Content-Transfer-Encoding."""
 CA_TAG: Final = "ca-etag"
-"""The header of an issued certificate with the entity tag of `cacerts`: a client that has these need not ask.
-It is an addition to EST; other clients ignore it."""
+"""The response header with the entity tag of `cacerts`, sent with an issued certificate: a client that has the tagged
+certificates need not request them. It is an addition to EST; other clients ignore it."""
 ROOTS_TAG: Final = "datacenter-etag"
-"""The same of DATACENTER_ROOTS; there is none if the server does not name them."""
+"""The same for DATACENTER_ROOTS; omitted if the server does not name the roots."""
 P256_ATTRIBUTES: Final = b64encode(
     bytes.fromhex(
         "3021"  # CsrAttrs (RFC 8951, 3.3)
@@ -72,12 +72,12 @@ P256_ATTRIBUTES: Final = b64encode(
 
 
 class EstError(ValueError):
-    """A message is not one of EST; the text says what is wrong with it."""
+    """A message violates EST; the exception's message says how."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """The server has issued a certificate; `certificates` may also have those of CAs between it and the root."""
+    """The server has issued a certificate; `certificates` may include intermediate CA certificates."""
 
     certificates: tuple[x509.Certificate, ...]
 

@@ -1,13 +1,13 @@
 """The page's HTTP application: routes, forms, and the events that keep a page up to date.
 
 The number of the instrument port is in the header `X-Rap-Port`, which httpd sets for the virtual host of that
-port's address, in place of any that a client sent. The page has no cookies and no accounts: who may do something
-follows from the port, from the code, switch or security key, and from what `BoxSessions` permits.
+port's address and which replaces a header sent by the client. The page has no cookies and no accounts: permissions
+follow from the port, from the code, switch or security key, and from `BoxSessions`.
 
-**Events.** A page asks `/events` with the identifier of what it shows. The answer is one event with the page's new
-content, as soon as it differs, or nothing after a while; then the browser asks again (HTML, 9.2: EventSource). Each
-request proves that the page is still there, which an answer without end would not: the box would write to a
-disconnected browser.
+**Events.** A page requests `/events` with the identifier of its displayed content (long polling). The response is one
+event with the new content as soon as it differs, or empty after a while; then the browser repeats the request (HTML,
+9.2: EventSource). Each request proves that the page is still open. An endless response would not: the box would
+continue to write to a disconnected browser.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from wire.session.table import SessionState
 
 PORT_HEADER: Final = "x-rap-port"
 LIVE_HOLD_SECONDS: Final = 5.0
-"""How long an answer with events is held while a session is live: the page is missed after 20 s."""
+"""How long a response to `/events` is delayed while a session is live; the page counts as closed after 20 s."""
 HOLD_SECONDS: Final = 25.0
 HELD_MAX: Final = 3
-"""Answers that are held for one port; a further one ends the oldest. Each occupies a thread of httpd."""
+"""Maximum number of delayed responses of one port; a further one ends the oldest. Each occupies a thread of httpd."""
 STATUS_SECONDS: Final = 1.0
-"""How long the page waits for the state of the box, which a disk that hangs delays."""
+"""How long the page waits for the state of the box, which a hanging disk can delay."""
 FIELDS_MAX: Final = 8
 RETRY_MS: Final = 300
 _ASSERTION: Final = ("id", "client_data", "authenticator_data", "signature")
@@ -70,7 +70,7 @@ class LocalPage:
         self._held: dict[int, deque[asyncio.Event]] = {port: deque() for port in ports}
 
     def changed(self) -> None:
-        """Send what has changed to the pages that are shown."""
+        """Send the new content to open pages."""
         for held in self._held.values():
             for event in held:
                 event.set()

@@ -26,7 +26,7 @@ class SessionPath(Protocol):
         ...
 
     async def open(self, offer: Offer, seconds: int) -> bool:
-        """Let packets pass for this time, which the kernel keeps; return whether they do."""
+        """Let packets pass for `seconds`, which the kernel enforces; return whether they pass."""
         ...
 
     async def close(self, offer: Offer) -> None:
@@ -36,7 +36,7 @@ class SessionPath(Protocol):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Everything around the sessions of a box."""
+    """The environment of a box's sessions."""
 
     serial: str
     key: Callable[[], EllipticCurvePrivateKey]
@@ -45,7 +45,7 @@ class Surroundings:
     endpoint: Endpoint
     """The address at which the data center accepts tunnels."""
     ways: tuple[PresenceWay, ...]
-    """How a person must prove to be at the instrument, all of them; at least one."""
+    """The required proofs of a person's presence at the instrument; at least one."""
     wall_ns: Callable[[], int]
     monotonic_ns: Callable[[], int]
     audit: SessionAudit
