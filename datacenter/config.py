@@ -126,7 +126,6 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
-import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from msgspec import Meta
@@ -437,45 +436,66 @@ def load_config(file: Path) -> Config:
 
 
 def _check_files(config: Config, problems: Problems) -> None:
-    for name, file in msgspec.structs.asdict(config.tls).items():
-        if file is not None and not file.is_file():
-            problems.add(("tls", name), f"the file {file} does not exist; give a PEM file")
-    if config.fleet is not None and not config.fleet.is_file():
-        problems.add(("fleet",), f"the file {config.fleet} does not exist; give a file of sites")
-    folder = config.evaluation.triggers
-    if folder is not None and not folder.is_dir():
-        problems.add(("evaluation", "triggers"), f"{folder} is not a folder; give one with trigger files")
-    policies = config.access.policies
-    if policies is not None and not any(policies.glob("*.cedar")):
-        problems.add(("access", "policies"), f"{policies} is not a folder with policies (*.cedar)")
-    if config.notices is not None and not config.notices.targets.is_file():
-        problem = f"the file {config.notices.targets} does not exist; give a file of notice targets"
-        problems.add(("notices", "targets"), problem)
-    if config.staff is not None:
-        _check_staff(config.staff, config.access.oidc, problems)
-    if config.access.oidc is not None:
-        _check_oidc(config.access.oidc, problems)
-    if config.releases is not None and not (config.releases.folder / "metadata").is_dir():
-        problem = f"{config.releases.folder} has no releases; make the folder with `rap image release create`"
-        problems.add(("releases", "folder"), problem)
-    if config.audit is not None:
-        try:
-            load_private_key(config.audit.key)
-        except (SignatureError, OSError) as error:
-            problems.add(("audit", "key"), f"{error}; heads of audit chains are signed with such a key")
-    if config.siem is not None:
-        for name in ("certificate", "key", "authorities"):
-            if not getattr(config.siem, name).is_file():
-                problem = f"the file {getattr(config.siem, name)} does not exist; give a PEM file"
-                problems.add(("siem", name), problem)
-    if config.sessions is not None:
-        _check_sessions(config.sessions, config.staff, problems)
-    if config.enrolment is not None:
-        try:
-            config.enrolment.load_authority(config.tls.authorities)
-            config.enrolment.load_datacenter_roots()
-        except (AuthorityError, OSError) as error:
-            problems.add(("enrolment",), str(error))
+    for name in Tls.__struct_fields__:
+        with problems.part():
+            file = getattr(config.tls, name)
+            if file is not None and not file.is_file():
+                problems.add(("tls", name), f"the file {file} does not exist; give a PEM file")
+    with problems.part():
+        if config.fleet is not None and not config.fleet.is_file():
+            problems.add(("fleet",), f"the file {config.fleet} does not exist; give a file of sites")
+    with problems.part():
+        folder = config.evaluation.triggers
+        if folder is not None and not folder.is_dir():
+            problems.add(("evaluation", "triggers"), f"{folder} is not a folder; give one with trigger files")
+    with problems.part():
+        policies = config.access.policies
+        if policies is not None and not any(policies.glob("*.cedar")):
+            problems.add(("access", "policies"), f"{policies} is not a folder with policies (*.cedar)")
+    with problems.part():
+        if config.notices is not None and not config.notices.targets.is_file():
+            problem = f"the file {config.notices.targets} does not exist; give a file of notice targets"
+            problems.add(("notices", "targets"), problem)
+    with problems.part():
+        if config.staff is not None:
+            _check_staff(config.staff, config.access.oidc, problems)
+    with problems.part():
+        if config.access.oidc is not None:
+            _check_oidc(config.access.oidc, problems)
+    with problems.part():
+        if config.releases is not None and not (config.releases.folder / "metadata").is_dir():
+            folder = config.releases.folder
+            problem = f"{folder} has no releases; make the folder with `rap image release create`"
+            problems.add(("releases", "folder"), problem)
+    with problems.part():
+        if config.audit is not None:
+            _check_audit_key(config.audit, problems)
+    for name in ("certificate", "key", "authorities"):
+        with problems.part():
+            file = getattr(config.siem, name, None)
+            if file is not None and not file.is_file():
+                problems.add(("siem", name), f"the file {file} does not exist; give a PEM file")
+    with problems.part():
+        if config.sessions is not None:
+            _check_sessions(config.sessions, config.staff, problems)
+    with problems.part():
+        if config.enrolment is not None:
+            _check_enrolment(config.enrolment, config.tls.authorities, problems)
+
+
+def _check_audit_key(audit: Audit, problems: Problems) -> None:
+    try:
+        load_private_key(audit.key)
+    except (SignatureError, OSError) as error:
+        problems.add(("audit", "key"), f"{error}; heads of audit chains are signed with such a key")
+
+
+def _check_enrolment(enrolment: Enrolment, authorities: Path, problems: Problems) -> None:
+    try:
+        enrolment.load_authority(authorities)
+        enrolment.load_datacenter_roots()
+    except (AuthorityError, OSError) as error:
+        problems.add(("enrolment",), str(error))
 
 
 def _check_sessions(sessions: RemoteSessions, staff: Staff | None, problems: Problems) -> None:

@@ -25,11 +25,11 @@ Boards with serial ports, LEDs or switches also list those, under the names that
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 
-from settings.problems import Problem, SettingsError
+from settings.problems import Problem, Problems, SettingsError, parse_key
 from settings.toml import load
 
 _BOARDS = Path(__file__).parent / "boards"
@@ -89,6 +89,31 @@ def load_board(name_or_path: str | Path) -> Board:
             known = ", ".join(board_names())
             raise SettingsError(Path(name_or_path), Problem("", f"unknown board name; known boards: {known}"))
     return load(path, Board)
+
+
+class HasBoard(Protocol):
+    """The table of a settings file that names a board."""
+
+    @property
+    def board(self) -> str:
+        """The name of a board, or the path of its file."""
+        ...
+
+
+def read_board_of(given: HasBoard, problems: Problems) -> Board | None:
+    """Load the board of a settings file with a key `board`; None, with the problem added, if that is not possible.
+
+    Raises: SettingsError for problems of the board's own file.
+    """
+    with problems.part():
+        try:
+            return load_board_of(problems.file, given.board)
+        except SettingsError as error:
+            if error.file != problems.file:
+                raise
+            for problem in error.problems:
+                problems.add(parse_key(problem.key), problem.message)
+    return None
 
 
 def load_board_of(file: Path, name_or_path: str) -> Board:

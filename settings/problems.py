@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from settings.partial import UnreadError
 
 Key = tuple[str | int, ...]
 """Path of a value: `("instrument", 0, "port")`; array indices count from 0."""
@@ -54,6 +57,11 @@ class Problems:
     def add(self, key: Key, message: str) -> None:
         """Record a problem with the value at `key`."""
         self.found.append(Problem(key_text(key), message, line_of(self._text, key) if key else 0))
+
+    @staticmethod
+    def part() -> AbstractContextManager[None]:
+        """Return the context of a part of a check; values with a problem of their own end only this part."""
+        return suppress(UnreadError)
 
     def raise_if_any(self) -> None:
         """Raise SettingsError with all recorded problems, if there are any."""

@@ -172,41 +172,60 @@ def load_profile(model: str) -> Profile:
 
 
 def _check(profile: Profile, problems: Problems) -> None:
-    for key, message in _contradictions(profile):
-        problems.add(key, message)
-    if problems.file.suffix == ".toml" and problems.file.stem != profile.model:
-        problems.add(
-            ("model",), f"the file must be named {profile.model}.toml, or the model {problems.file.stem}"
-        )
+    with problems.part():
+        for name, channel in profile.channels.items():
+            with problems.part():
+                _check_channel(name, channel, problems)
+    with problems.part():
+        known = ", ".join(profile.components) or "none"
+        for code, error in profile.errors.items():
+            with problems.part():
+                if error.component not in profile.components:
+                    message = f"{error.component} is not one of [components], which are {known}"
+                    problems.add(("errors", code, "component"), message)
+    for contradictions in (_wrong_desktop, _wrong_verbs, _wrong_consent, _wrong_dialect):
+        with problems.part():
+            for key, message in contradictions(profile):
+                problems.add(key, message)
+    with problems.part():
+        if problems.file.suffix == ".toml" and problems.file.stem != profile.model:
+            problems.add(
+                ("model",),
+                f"the file must be named {profile.model}.toml, or the model {problems.file.stem}",
+            )
 
 
-def _contradictions(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
-    for name, channel in profile.channels.items():
+def _check_channel(name: str, channel: Channel, problems: Problems) -> None:
+    with problems.part():
         suffix = name.rpartition("-")[2]
         if UNITS.get(suffix) != channel.unit:
             known = ", ".join(f'-{end} "{unit}"' for end, unit in UNITS.items())
-            yield (
-                ("channels", name, "unit"),
-                f'"{channel.unit}" is not the unit of the name\'s last part; these are {known}',
-            )
+            message = f'"{channel.unit}" is not the unit of the name\'s last part; these are {known}'
+            problems.add(("channels", name, "unit"), message)
+    with problems.part():
         if channel.normal and channel.normal[0] >= channel.normal[1]:
-            yield ("channels", name, "normal"), "must be [low, high], with low below high"
-    for code, error in profile.errors.items():
-        if error.component not in profile.components:
-            known = ", ".join(profile.components) or "none"
-            yield (
-                ("errors", code, "component"),
-                f"{error.component} is not one of [components], which are {known}",
-            )
+            problems.add(("channels", name, "normal"), "must be [low, high], with low below high")
+
+
+def _wrong_desktop(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
     if profile.desktop is not None:
         yield from _desktop_contradictions(profile.desktop, profile.desktop_port)
         if profile.desktop_service == "tcp":
             message = 'masks areas of the screen, which the box can only do with `desktop_service` "rfb"'
             yield ("desktop",), message
+
+
+def _wrong_verbs(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
     if len(set(profile.verbs)) < len(profile.verbs):
         yield ("verbs",), "list each verb once"
+
+
+def _wrong_consent(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
     if others := sorted(set(profile.consent) - set(profile.verbs)):
         yield ("consent",), f"{', '.join(others)}: only commands of `verbs` can need consent"
+
+
+def _wrong_dialect(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
     if profile.dialect and profile.speaks == "agent":
         yield ("dialect",), "options are for instruments that speak a standard; remove it, or change `speaks`"
 

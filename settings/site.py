@@ -18,11 +18,11 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 from settings.adapted import AdaptedPort, adapted_problems, shared_serial_ports
-from settings.board import Board, PortNumber, load_board_of
+from settings.board import Board, PortNumber, read_board_of
 from settings.ipsec import Ipsec, ipsec_problems
-from settings.problems import Problems, SettingsError, parse_key
+from settings.problems import Problems, parse_key
 from settings.profile import Model, load_profile, profile_problem
-from settings.toml import loads
+from settings.toml import parse, read_partial
 from settings.types import (
     Address,
     Endpoint,
@@ -329,14 +329,16 @@ class SiteOnBox(SiteForBox, frozen=True, kw_only=True):
 
 def parse_site(text: str, file: Path) -> tuple[SiteOnBox, Board]:
     """Parse a site file's text; return the site and its board. `file` is for messages. Raises: SettingsError."""
-    site = loads(text, file, SiteOnBox)
-    if site.board.endswith(".toml") and Path(site.board).name != site.board:
-        raise SettingsError.at(
-            file, "board", f"{site.board}: the board file must be in the site file's directory"
-        )
-    board = load_board_of(file, site.board)
     found = Problems(file, text)
-    for key, problem in site_problems(site, board):
-        found.add(parse_key(key), problem)
+    site, board = read_partial(SiteOnBox, parse(text, file), (), found), None
+    with found.part():
+        if site.board.endswith(".toml") and Path(site.board).name != site.board:
+            found.add(("board",), f"{site.board}: the board file must be in the site file's directory")
+        else:
+            board = read_board_of(site, found)
+    with found.part():
+        for key, problem in site_problems(site, board) if board else ():
+            found.add(parse_key(key), problem)
     found.raise_if_any()
+    assert board is not None
     return site, board

@@ -21,6 +21,7 @@ from typing import (
     Literal,
     TypeVar,
     Union,
+    cast,
     get_args,
     get_origin,
 )
@@ -31,11 +32,15 @@ from msgspec import Meta, Struct
 from msgspec.structs import FieldInfo, fields
 
 from settings.form import Form
+from settings.partial import PartialTable
 from settings.problems import Key, Problem, Problems, SettingsError, key_text
 
 CHOICES_SHOWN_MAX: Final = 12
 """Maximum number of choices that a message lists; of more, it suggests only the nearest."""
 SHOWN_CHARACTERS_MAX: Final = 60
+
+_UNREAD: Final = object()
+"""In place of a value that could not be read."""
 
 S = TypeVar("S", bound=Struct)
 
@@ -71,7 +76,8 @@ def parse(text: str, file: Path) -> dict[str, Any]:
 def load(file: Path, kind: type[S], check: Callable[[S, Problems], None] | None = None) -> S:
     """Read a file as a `kind`; relative paths are relative to its directory. Raises: SettingsError with all problems.
 
-    `check` is called with a value whose form is valid, and adds further problems.
+    `check` adds further problems. It gets what could be read even if some values have problems
+    (`settings.partial`), and has a `Problems.part` for each part that does not depend on the others.
     """
     return loads(read_text(file), file, kind, check)
 
@@ -79,12 +85,12 @@ def load(file: Path, kind: type[S], check: Callable[[S, Problems], None] | None 
 def loads(text: str, file: Path, kind: type[S], check: Callable[[S, Problems], None] | None = None) -> S:
     """As `load`, from text; `file` is for messages and relative paths. Raises: SettingsError with all problems."""
     problems = Problems(file, text)
-    value = read_table(kind, parse(text, file), (), problems)
-    problems.raise_if_any()
-    assert value is not None
+    value = read_partial(kind, parse(text, file), (), problems)
     if check is not None:
-        check(value, problems)
-        problems.raise_if_any()
+        with problems.part():
+            check(value, problems)
+    problems.raise_if_any()
+    assert isinstance(value, kind)
     return value
 
 
@@ -95,31 +101,55 @@ def read_table(
 
     `other_keys` lists keys of the same table that the caller reads itself, as suggestions for misspelt keys.
     """
+    value: object = read_partial(kind, given, key, problems, other_keys=other_keys)
+    return value if isinstance(value, kind) else None
+
+
+def read_partial(
+    kind: type[S], given: object, key: Key, problems: Problems, *, other_keys: tuple[str, ...] = ()
+) -> S:
+    """As `read_table`, for further checks: a table with problems has the values that could be read.
+
+    It is a `PartialTable` then, so that reading another value raises UnreadError: see `Problems.part`.
+    """
     known = {f.name: f for f in fields(kind)}
     if not isinstance(given, dict):
         problems.add(key, f"must be one table, with {', '.join(known)}")
-        return None
+        return cast("S", PartialTable(kind, {}))
     before = len(problems.found)
     for name in given:
         if name not in known:
             problems.add((*key, name), f"unknown key; {nearest(name, [*other_keys, *known])}")
-    values = {}
+    values: dict[str, Any] = {}
     for name, info in known.items():
         if name in given:
-            values[name] = read_value(info.type, given[name], (*key, name), problems)
+            value = _read_value(info.type, given[name], (*key, name), problems)
+            if value is not _UNREAD:
+                values[name] = value
         elif info.required:
             problems.add((*key, name), f"is missing; expected {describe_field(info)}")
-    if len(problems.found) > before:
-        return None
-    try:
-        return kind(**values)
-    except ValueError as error:  # from the Struct's own __post_init__
-        problems.add(key, str(error))
-        return None
+        else:
+            values[name] = _default(info)
+    if len(problems.found) == before:
+        try:
+            return kind(**values)
+        except ValueError as error:  # from the Struct's own __post_init__
+            problems.add(key, str(error))
+            values = {}
+    elif key and hasattr(kind, "__post_init__"):
+        values = {}  # checks may rely on what it ensures
+    return cast("S", PartialTable(kind, values))
 
 
 def read_value(kind: Any, given: object, key: Key, problems: Problems) -> Any:
     """Convert the value `given` to the type `kind`; None if it has problems."""
+    before = len(problems.found)
+    value = _read_value(kind, given, key, problems)
+    return value if len(problems.found) == before else None
+
+
+def _read_value(kind: Any, given: object, key: Key, problems: Problems) -> Any:
+    """As `read_value`, but tables may be partial; _UNREAD if nothing can be used."""
     kind = _without_none(kind)
     plain, metadata = _plain(kind)
     form = next((m for m in metadata if isinstance(m, Form)), None)
@@ -127,7 +157,7 @@ def read_value(kind: Any, given: object, key: Key, problems: Problems) -> Any:
         if form is not None:
             return form.read(given)
         if isinstance(plain, type) and issubclass(plain, Struct):
-            return read_table(plain, given, key, problems)
+            return read_partial(plain, given, key, problems)
         if get_origin(plain) in (list, tuple):
             return _read_array(plain, metadata, given, key, problems)
         if get_origin(plain) is dict:
@@ -137,18 +167,16 @@ def read_value(kind: Any, given: object, key: Key, problems: Problems) -> Any:
         return _convert(kind, given, problems.file)
     except ValueError as error:
         problems.add(key, str(error) if _is_secret(metadata) else f"{format_value(given)}: {error}")
-        return None
+        return _UNREAD
 
 
-def _read_array(
-    kind: Any, metadata: tuple[Any, ...], given: object, key: Key, problems: Problems
-) -> list[Any] | tuple[Any, ...]:
+def _read_array(kind: Any, metadata: tuple[Any, ...], given: object, key: Key, problems: Problems) -> Any:
     item = get_args(kind)[0]
     tables = isinstance(_plain(item)[0], type) and issubclass(_plain(item)[0], Struct)
     if not isinstance(given, list):
         begin = f"an array of tables; begin each with [[{key_text(key)}]]" if tables else "a list"
         problems.add(key, f"must be {begin}")
-        return []
+        return _UNREAD
     for meta in metadata:
         if isinstance(meta, Meta):
             _convert(
@@ -156,21 +184,23 @@ def _read_array(
                 given,
                 Path(),
             )
-    values = [read_value(item, value, (*key, n), problems) for n, value in enumerate(given)]
+    values = [_read_value(item, value, (*key, n), problems) for n, value in enumerate(given)]
+    if _UNREAD in values:
+        return _UNREAD
     return values if get_origin(kind) is list else tuple(values)
 
 
-def _read_mapping(kind: Any, given: object, key: Key, problems: Problems) -> dict[Any, Any]:
+def _read_mapping(kind: Any, given: object, key: Key, problems: Problems) -> Any:
     if not isinstance(given, dict):
         problems.add(key, "must be a table")
-        return {}
+        return _UNREAD
     of_keys, of_values = get_args(kind)
     read = {}
     for name, value in given.items():
         number = int(name) if _plain(of_keys)[0] is int and name.isdecimal() else name
-        converted = read_value(of_keys, number, (*key, name), problems)
-        read[converted] = read_value(of_values, value, (*key, name), problems)
-    return read
+        converted = _read_value(of_keys, number, (*key, name), problems)
+        read[converted] = _read_value(of_values, value, (*key, name), problems)
+    return _UNREAD if _UNREAD in read or _UNREAD in read.values() else read
 
 
 def _convert(kind: Any, given: object, file: Path) -> Any:

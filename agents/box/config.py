@@ -387,17 +387,24 @@ def load_config(file: Path) -> BoxConfig:
 
 def _check_ports(config: BoxConfig, problems: Problems) -> None:
     for index, port in enumerate(config.port):
-        address = port.address()
-        if address is not None and not address.is_unspecified and not is_unicast(address):
-            message = f"{port.listen} is not a unicast address; give the address of the box on that port"
-            problems.add(("port", index, "listen"), message)
-        if len(port.instrument) > 1 and any(instrument.adapted for instrument in port.instrument):
-            message = "an instrument that speaks its own standard needs a separate port"
-            problems.add(("port", index, "instrument"), message)
-        for place, instrument in enumerate(port.instrument):
-            problem = profile_problem(instrument.model)
-            if problem and config.profiles is None:
-                problems.add(("port", index, "instrument", place, "model"), problem)
-        if other := next((one for one in config.port[:index] if port.overlaps(one)), None):
-            message = f"{port.listen} with tcp_port {port.tcp_port} is already used by port {other.number}"
-            problems.add(("port", index, "listen"), f"{message}; give each port a different address")
+        with problems.part():
+            address = port.address()
+            if address is not None and not address.is_unspecified and not is_unicast(address):
+                message = f"{port.listen} is not a unicast address; give the address of the box on that port"
+                problems.add(("port", index, "listen"), message)
+        with problems.part():
+            if len(port.instrument) > 1 and any(instrument.adapted for instrument in port.instrument):
+                message = "an instrument that speaks its own standard needs a separate port"
+                problems.add(("port", index, "instrument"), message)
+        with problems.part():
+            for place, instrument in enumerate(port.instrument):
+                with problems.part():
+                    problem = profile_problem(instrument.model)
+                    if problem and config.profiles is None:
+                        problems.add(("port", index, "instrument", place, "model"), problem)
+        with problems.part():
+            if other := next((one for one in config.port[:index] if port.overlaps(one)), None):
+                message = (
+                    f"{port.listen} with tcp_port {port.tcp_port} is already used by port {other.number}"
+                )
+                problems.add(("port", index, "listen"), f"{message}; give each port a different address")

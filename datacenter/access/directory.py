@@ -184,25 +184,26 @@ def read_directory(file: Path) -> StaffDirectory:
 
 
 def _check(content: DirectoryFile, problems: Problems) -> None:
-    for name, table in content.staff.items():
-        _check_name(("staff", name), name, problems)
-        if not is_zone(table.zone):
-            message = (
-                f"{table.zone} is not a zone of the IANA time zone database; write one like Europe/Berlin"
-            )
-            problems.add(("staff", name, "zone"), message)
-        for model in table.trainings:
-            if problem := profile_problem(model):
-                problems.add(("staff", name, "trainings", model), problem)
+    with problems.part():
+        for name, table in content.staff.items():
+            _check_name(("staff", name), name, problems)
+            with problems.part():
+                if not is_zone(table.zone):
+                    message = "is not a zone of the IANA time zone database; write one like Europe/Berlin"
+                    problems.add(("staff", name, "zone"), f"{table.zone} {message}")
+            with problems.part():
+                for model in table.trainings:
+                    if problem := profile_problem(model):
+                        problems.add(("staff", name, "trainings", model), problem)
     hashes: dict[str, str] = {}
     for name, token in content.token.items():
         _check_name(("token", name), name, problems)
         _check_token(name, token, content, problems)
-        if other := hashes.get(token.sha256):
-            problems.add(
-                ("token", name, "sha256"), f"is also that of token {other}; give each token its own secret"
-            )
-        hashes.setdefault(token.sha256, name)
+        with problems.part():
+            if other := hashes.get(token.sha256):
+                message = f"is also that of token {other}; give each token its own secret"
+                problems.add(("token", name, "sha256"), message)
+            hashes.setdefault(token.sha256, name)
 
 
 def is_zone(name: str) -> bool:
@@ -215,15 +216,17 @@ def is_zone(name: str) -> bool:
 
 
 def _check_token(name: str, token: TokenTable, content: DirectoryFile, problems: Problems) -> None:
-    if token.owner not in content.staff:
-        problems.add(
-            ("token", name, "owner"),
-            f"there is no {token.owner}; {nearest(token.owner, list(content.staff))}",
-        )
-    for action in token.actions:
-        if action not in ACTIONS and action not in GROUPS:
-            known = [*GROUPS, *ACTIONS]
-            problems.add(("token", name, "actions"), f"unknown action {action}: {nearest(action, known)}")
+    with problems.part():
+        if token.owner not in content.staff:
+            problems.add(
+                ("token", name, "owner"),
+                f"there is no {token.owner}; {nearest(token.owner, list(content.staff))}",
+            )
+    with problems.part():
+        for action in token.actions:
+            if action not in ACTIONS and action not in GROUPS:
+                known = [*GROUPS, *ACTIONS]
+                problems.add(("token", name, "actions"), f"unknown action {action}: {nearest(action, known)}")
 
 
 def _check_name(key: tuple[str, str], name: str, problems: Problems) -> None:

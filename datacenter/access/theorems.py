@@ -68,24 +68,32 @@ def read_theorems(file: Path = SHIPPED_THEOREMS) -> tuple[AccessTheorem, ...]:
 
 
 def _check(content: TheoremFile, problems: Problems) -> None:
-    names = [table.name for table in content.theorem]
+    names: set[str] = set()
     for index, table in enumerate(content.theorem):
-        if names.index(table.name) != index:
-            problems.add(
-                ("theorem", index, "name"), f"{table.name} is the name of another theorem; choose another"
-            )
-        unknown = [name for name in table.actions or () if name not in ACTIONS and name not in GROUPS]
-        for name in unknown:
-            problems.add(
-                ("theorem", index, "actions"), f"unknown action {name}: {nearest(name, [*ACTIONS, *GROUPS])}"
-            )
-        if not unknown:
-            key = "never" if table.never else "possible" if table.possible else "without"
-            try:
-                _theorem(table, problems.file)
-            except SettingsError as error:
-                for problem in error.problems:
-                    problems.add(("theorem", index, key), problem.message)
+        with problems.part():
+            if table.name in names:
+                problems.add(
+                    ("theorem", index, "name"),
+                    f"{table.name} is the name of another theorem; choose another",
+                )
+            names.add(table.name)
+        with problems.part():
+            _check_claim(index, table, problems)
+
+
+def _check_claim(index: int, table: TheoremTable, problems: Problems) -> None:
+    unknown = [name for name in table.actions or () if name not in ACTIONS and name not in GROUPS]
+    for name in unknown:
+        problems.add(
+            ("theorem", index, "actions"), f"unknown action {name}: {nearest(name, [*ACTIONS, *GROUPS])}"
+        )
+    if not unknown:
+        key = "never" if table.never else "possible" if table.possible else "without"
+        try:
+            _theorem(table, problems.file)
+        except SettingsError as error:
+            for problem in error.problems:
+                problems.add(("theorem", index, key), problem.message)
 
 
 def _theorem(table: TheoremTable, file: Path) -> AccessTheorem:

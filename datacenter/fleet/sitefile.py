@@ -69,21 +69,25 @@ def read_sites(file: Path, serials: Collection[str]) -> FleetFile:
     def check(content: FleetFile, problems: Problems) -> None:
         places: dict[str, str] = {}
         for name, site in content.site.items():
-            if not is_zone(site.zone):
-                message = (
-                    f"{site.zone} is not a zone of the IANA time zone database; write one like Europe/Berlin"
-                )
-                problems.add(("site", name, "zone"), message)
-            if (site.latitude is None) is not (site.longitude is None):
-                problems.add(("site", name), "has one of `latitude` and `longitude`; give both or neither")
-            for index, box in enumerate(site.boxes):
-                key = ("site", name, "boxes", index)
-                if box not in serials:
+            with problems.part():
+                if not is_zone(site.zone):
+                    message = "is not a zone of the IANA time zone database; write one like Europe/Berlin"
+                    problems.add(("site", name, "zone"), f"{site.zone} {message}")
+            with problems.part():
+                if (site.latitude is None) is not (site.longitude is None):
                     problems.add(
-                        key, f"{box} is not in `boxes` of the configuration; add it there, or remove it"
+                        ("site", name), "has one of `latitude` and `longitude`; give both or neither"
                     )
-                elif (other := places.setdefault(box, name)) != name:
-                    problems.add(key, f"{box} is also at {other}; a box is at one site")
+            with problems.part():
+                check_boxes(name, site, places, problems)
+
+    def check_boxes(name: str, site: SiteTable, places: dict[str, str], problems: Problems) -> None:
+        for index, box in enumerate(site.boxes):
+            key = ("site", name, "boxes", index)
+            if box not in serials:
+                problems.add(key, f"{box} is not in `boxes` of the configuration; add it there, or remove it")
+            elif (other := places.setdefault(box, name)) != name:
+                problems.add(key, f"{box} is also at {other}; a box is at one site")
 
     return load(file, FleetFile, check)
 

@@ -84,15 +84,19 @@ def read_targets(file: Path) -> list[NoticeTarget]:
 
 
 def _check(targets: TargetFile, problems: Problems) -> None:
-    names = [target.name for target in targets.target]
+    names: set[str] = set()
     for index, target in enumerate(targets.target):
         key = ("target", index)
-        if target.name in names[:index]:
-            problems.add((*key, "name"), f"{target.name} is used twice; give each target its own name")
-        if bool(target.apprise) == bool(target.alertmanager):
-            problems.add((*key, "name"), "give either `apprise` or `alertmanager`, with a URL")
-        if target.apprise and not _is_known(target.apprise):
-            problems.add((*key, "apprise"), "is not a URL of Apprise: see https://appriseit.com")
+        with problems.part():
+            if target.name in names:
+                problems.add((*key, "name"), f"{target.name} is used twice; give each target its own name")
+            names.add(target.name)
+        with problems.part():
+            if bool(target.apprise) == bool(target.alertmanager):
+                problems.add((*key, "name"), "give either `apprise` or `alertmanager`, with a URL")
+        with problems.part():
+            if target.apprise and not _is_known(target.apprise):
+                problems.add((*key, "apprise"), "is not a URL of Apprise: see https://appriseit.com")
         for name in ("alertmanager", "proxy"):
             if (url := getattr(target, name)) and not _is_http(url):
                 problems.add((*key, name), "must be a URL as http://host:port")

@@ -70,11 +70,6 @@ def unscored(triggers: Iterable[Trigger], recorded: ScoreFile) -> list[str]:
     return [trigger.name for trigger in triggers if known.get(trigger.name) != trigger.fingerprint]
 
 
-def has_score(folder: Path, trigger: Trigger) -> bool:
-    """Return whether a folder has a score for the trigger's current definition. Raises: SettingsError."""
-    return not unscored([trigger], read_scores(folder))
-
-
 def require_scores(folder: Path, triggers: Iterable[Trigger]) -> None:
     """Raise SettingsError if a trigger of a folder has no score for its current definition."""
     recorded = read_scores(folder)

@@ -68,11 +68,13 @@ def make_silence(name: str, table: SilenceTable) -> SilenceTrigger:
 
 
 def _check(table: SilenceTable, problems: Problems) -> None:
-    if table.of == "instrument" and (problem := profile_problem(table.model)):
-        problems.add(("model",), problem)
-    if table.of != "instrument" and table.model:
-        problems.add(("model",), f"is not possible with of = {table.of!r}; remove it")
-    try:
-        parse_duration_ms(table.silence)
-    except ConditionError as error:
-        problems.add(("silence",), str(error))
+    with problems.part():
+        if table.of == "instrument" and (problem := profile_problem(table.model)):
+            problems.add(("model",), problem)
+        if table.of != "instrument" and table.model:
+            problems.add(("model",), f"is not possible with of = {table.of!r}; remove it")
+    with problems.part():
+        try:
+            parse_duration_ms(table.silence)
+        except ConditionError as error:
+            problems.add(("silence",), str(error))

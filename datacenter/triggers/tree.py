@@ -73,6 +73,19 @@ def check(node: Node, profile: Profile) -> Condition:
     return _condition(node, profile, negated=False)
 
 
+def mistakes(node: Node, profile: Profile) -> list[ConditionError]:
+    """All mistakes of a parsed condition, at most one for each comparison, in the order of the text."""
+    if isinstance(node, Unary) and node.sign == "not":
+        return mistakes(node.operand, profile)
+    if isinstance(node, Binary) and node.sign in ("and", "or"):
+        return mistakes(node.left, profile) + mistakes(node.right, profile)
+    try:
+        check(node, profile)
+    except ConditionError as error:
+        return [error]
+    return []
+
+
 def negated(node: Node, profile: Profile) -> Condition:
     """The opposite of the condition, where every term is known. Raises: ConditionError."""
     return _condition(node, profile, negated=True)

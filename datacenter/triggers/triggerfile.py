@@ -19,7 +19,7 @@ from pathlib import Path
 
 from datacenter.triggers.syntax import ConditionError, parse_condition, parse_duration_ms
 from datacenter.triggers.terms.base import Base
-from datacenter.triggers.tree import Condition, check, negated, terms
+from datacenter.triggers.tree import Condition, check, mistakes, negated, terms
 from settings.problems import Problems
 from settings.profile import Model, Profile, Severity, Text, Word, load_profile, profile_problem
 from settings.toml import load, loads, nearest
@@ -85,31 +85,51 @@ def make_trigger(name: str, table: TriggerTable) -> Trigger:
 
 
 def _check(table: TriggerTable, problems: Problems) -> None:
-    if problem := profile_problem(table.model):
-        problems.add(("model",), problem)
-        return
-    profile = load_profile(table.model)
-    _check_condition(("when",), table.when, profile, problems)
-    if table.until:
-        _check_condition(("until",), table.until, profile, problems)
-    if table.lasts:
-        try:
-            parse_duration_ms(table.lasts)
-        except ConditionError as error:
-            problems.add(("lasts",), str(error))
-    if (component := profile.components.get(table.component)) is None:
-        problems.add(("component",), nearest(table.component, list(profile.components)))
-        return
-    for index, part in enumerate(table.parts):
-        if part not in component.parts:
-            problems.add(
-                ("parts", index),
-                f"{part} is not a spare part of {table.component}; {nearest(part, component.parts)}",
-            )
+    profile = None
+    with problems.part():
+        if problem := profile_problem(table.model):
+            problems.add(("model",), problem)
+        else:
+            profile = load_profile(table.model)
+    with problems.part():
+        _check_condition(("when",), table.when, profile, problems)
+    with problems.part():
+        if table.until:
+            _check_condition(("until",), table.until, profile, problems)
+    with problems.part():
+        if table.lasts:
+            _check_duration(table.lasts, problems)
+    if profile is not None:
+        with problems.part():
+            if table.component not in profile.components:
+                problems.add(("component",), nearest(table.component, list(profile.components)))
+        with problems.part():
+            _check_parts(table, profile, problems)
 
 
-def _check_condition(key: tuple[str, ...], text: str, profile: Profile, problems: Problems) -> None:
+def _check_condition(key: tuple[str, ...], text: str, profile: Profile | None, problems: Problems) -> None:
+    """Check a condition; without a profile, because the model is unknown, only its grammar."""
     try:
-        check(parse_condition(text), profile)
+        node = parse_condition(text)
     except ConditionError as error:
         problems.add(key, f"column {error.at + 1}: {error}")
+        return
+    for mistake in mistakes(node, profile) if profile is not None else ():
+        problems.add(key, f"column {mistake.at + 1}: {mistake}")
+
+
+def _check_duration(text: str, problems: Problems) -> None:
+    try:
+        parse_duration_ms(text)
+    except ConditionError as error:
+        problems.add(("lasts",), str(error))
+
+
+def _check_parts(table: TriggerTable, profile: Profile, problems: Problems) -> None:
+    """Check that the parts are spare parts of the component, or, if that is wrong, of any component."""
+    component = profile.components.get(table.component)
+    of = table.component if component else profile.model
+    known = component.parts if component else [p for one in profile.components.values() for p in one.parts]
+    for index, part in enumerate(table.parts):
+        if part not in known:
+            problems.add(("parts", index), f"{part} is not a spare part of {of}; {nearest(part, known)}")

@@ -109,10 +109,10 @@ import msgspec
 from msgspec import Meta
 
 from imaging.kickstart.data import MIB, RESERVED_MIB, LayoutPartition, layout, releases, time_zones
-from settings.board import Board, load_board, load_board_of
+from settings.board import Board, load_board, read_board_of
 from settings.problems import Problems, parse_key
 from settings.site import AuditServer, SiteForBox, UplinkAddress, hosts_without_addresses, site_problems
-from settings.toml import as_table, dumps, loads, read_text
+from settings.toml import as_table, dumps, parse, read_partial, read_text
 from settings.types import Table
 
 Url: TypeAlias = Annotated[
@@ -224,17 +224,25 @@ class Site(SiteForBox, frozen=True, kw_only=True):
 def load_site(file: Path) -> Site:
     """Read a site file; its paths and board become absolute. Raises: SettingsError with all problems."""
     text = read_text(file)
-    site = loads(text, file, Site)
-    board = load_board_of(file, site.board)
-    if site.board.endswith(".toml"):
-        site = msgspec.structs.replace(site, board=str(file.parent / site.board))
     found = Problems(file, text)
+    site = read_partial(Site, parse(text, file), (), found)
+    board = read_board_of(site, found)
     for key, check in _CHECKS.items():
-        if problem := check(site):
-            found.add(parse_key(key), problem)
-    for key, problem in dict.fromkeys((*site_problems(site, board), *hosts_without_addresses(site))):
+        with found.part():
+            if problem := check(site):
+                found.add(parse_key(key), problem)
+    contradictions: dict[tuple[str, str], None] = {}
+    with found.part():
+        for contradiction in site_problems(site, board) if board else ():
+            contradictions[contradiction] = None
+    with found.part():
+        for contradiction in hosts_without_addresses(site):
+            contradictions[contradiction] = None
+    for key, problem in contradictions:
         found.add(parse_key(key), problem)
     found.raise_if_any()
+    if site.board.endswith(".toml"):
+        site = msgspec.structs.replace(site, board=str(file.parent / site.board))
     return site
 
 

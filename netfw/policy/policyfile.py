@@ -52,9 +52,10 @@ from netfw.policy.policy import (
     Protocol,
     Service,
 )
-from settings.board import Board, Interface, PortNumber, load_board_of
+from settings.board import Board, Interface, PortNumber, read_board_of
+from settings.partial import PartialTable
 from settings.problems import Problems, parse_key
-from settings.toml import load, loads, read_text
+from settings.toml import load, parse, read_partial, read_text
 from settings.types import Table, TcpPort
 
 ADDRESSES_OF_A_PORT_MAX: Final = 8
@@ -117,9 +118,13 @@ def load_policy(file: Path) -> Policy:
 def load_policy_with_board(file: Path) -> tuple[Policy, Board]:
     """Read the policy in `file`, and the board that it names. Raises: SettingsError with all problems."""
     text = read_text(file)
-    given = loads(text, file, PolicyFile)
-    board = load_board_of(file, given.board)
-    return _Converter(Problems(file, text), board).policy(given), board
+    problems = Problems(file, text)
+    given = read_partial(PolicyFile, parse(text, file), (), problems)
+    board = read_board_of(given, problems)
+    if board is None:
+        problems.raise_if_any()
+    assert board is not None
+    return _Converter(problems, board).policy(given), board
 
 
 def files_of_policy(file: Path) -> list[Path]:
@@ -136,12 +141,25 @@ class _Converter:
 
     def policy(self, given: PolicyFile) -> Policy:
         """Return the policy. Raises: SettingsError with all problems."""
-        self._check_virtual("uplink.vpn", given.uplink.vpn)
-        tunnel = self._tunnel(given.tunnel) if given.tunnel else None
+        tunnel, ports, authorized = None, [], []
+        with self._problems.part():
+            self._check_virtual("uplink.vpn", given.uplink.vpn)
+        with self._problems.part():
+            tunnel = self._tunnel(given.tunnel) if given.tunnel else None
+        with self._problems.part():
+            for index, port in enumerate(given.port):
+                with self._problems.part():
+                    ports.append(self._port(f"port[{index}]", port))
+        with self._problems.part():
+            for index, one in enumerate(given.authorized):
+                with self._problems.part():
+                    authorized.append(self._authorized(f"authorized[{index}]", one))
+        if isinstance(given, PartialTable):  # contradictions are searched in complete policies only
+            self._problems.raise_if_any()
         policy = Policy(
             uplink=self._board.uplink,
-            ports=tuple(self._port(f"port[{i}]", port) for i, port in enumerate(given.port)),
-            authorized=tuple(self._authorized(f"authorized[{i}]", a) for i, a in enumerate(given.authorized)),
+            ports=tuple(ports),
+            authorized=tuple(authorized),
             tunnel=tunnel,
             rejects_outside=given.uplink.from_outside == "reject",
             accept_router_advertisements=given.uplink.router_advertisements,

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rap.outcome import FAILED, OK
+
+if TYPE_CHECKING:
+    from datacenter.scoring.scorefile import ScoreFile
+    from datacenter.triggers.triggerfile import Trigger
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Check trigger files, and print what is wrong."""
-    from datacenter.scoring.scorefile import SCORES, has_score
+    from datacenter.scoring.scorefile import SCORES, read_scores, unscored
     from datacenter.triggers.proof import can_fire, implies
     from datacenter.triggers.silencefile import is_silence, read_silence
-    from datacenter.triggers.triggerfile import Trigger, read_trigger
+    from datacenter.triggers.triggerfile import read_trigger
     from settings.problems import SettingsError
 
     found: dict[Path, Trigger] = {}
-    is_scored: dict[Path, bool] = {}
+    recorded: dict[Path, ScoreFile] = {}
     outcome = OK
+    for folder in dict.fromkeys(file.parent for file in arguments.files):
+        try:
+            recorded[folder] = read_scores(folder)
+        except SettingsError as error:
+            print(error)
+            outcome = FAILED
     for file in arguments.files:
         if file.name == SCORES:
             continue
@@ -28,7 +39,6 @@ def check(arguments: argparse.Namespace) -> int:
                 print(f"{file}: {silence.of}, {silence.severity}: valid")
                 continue
             trigger = read_trigger(file)
-            is_scored[file] = has_score(file.parent, trigger)
         except SettingsError as error:
             print(error)
             outcome = FAILED
@@ -43,6 +53,8 @@ def check(arguments: argparse.Namespace) -> int:
             str(other) for other, second in found.items() if other != file and implies(trigger, second)
         ]
         note = f"; whenever it fires, so does {', '.join(implied)}" if implied else ""
-        score = "" if is_scored[file] else "; has no score: run `rap trigger test --write`"
+        scores = recorded.get(file.parent)
+        is_unscored = scores is not None and unscored([trigger], scores)
+        score = "; has no score: run `rap trigger test --write`" if is_unscored else ""
         print(f"{file}: {trigger.table.model}, {trigger.table.severity}: valid{note}{score}")
     return outcome

@@ -32,6 +32,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias, get_args
@@ -130,19 +131,28 @@ def read_conversations(index: Path) -> list[Conversation]:
 
 def _check(index: _Index, problems: Problems) -> None:
     for number, case in enumerate(index.case):
-        try:
-            size = case.file.stat().st_size
-        except OSError as error:
-            problems.add(("case", number, "file"), f"{case.file}: cannot be read: {error.strerror}")
-            continue
-        for text in case.script:
+        size = None
+        with problems.part():
             try:
-                step = parse_step(text)
-            except ValueError as error:
-                problems.add(("case", number, "script"), str(error))
-                continue
-            if step.kind == "send" and not 0 <= int(step.arguments[0]) < int(step.arguments[1]) <= size:
-                problems.add(("case", number, "script"), f'"{text}": the file has {size} bytes')
+                size = case.file.stat().st_size
+            except OSError as error:
+                problems.add(("case", number, "file"), f"{case.file}: cannot be read: {error.strerror}")
+        with problems.part():
+            _check_script(number, case.script, size, problems)
+
+
+def _check_script(number: int, script: Sequence[str], size: int | None, problems: Problems) -> None:
+    """Check the steps; `size` is that of the recorded file, None if it cannot be read."""
+    for text in script:
+        try:
+            step = parse_step(text)
+        except ValueError as error:
+            problems.add(("case", number, "script"), str(error))
+            continue
+        if step.kind != "send" or size is None:
+            continue
+        if not 0 <= int(step.arguments[0]) < int(step.arguments[1]) <= size:
+            problems.add(("case", number, "script"), f'"{text}": the file has {size} bytes')
 
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)s\Z")

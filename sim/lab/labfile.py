@@ -23,7 +23,7 @@ from agents.box.defaults import LINGER_SECONDS
 from settings.board import Board, board_names, load_board
 from settings.problems import Problem, Problems, SettingsError
 from settings.profile import Speaks, Verb
-from settings.toml import as_table, dumps, format_value, nearest, parse, read_table, read_text
+from settings.toml import as_table, dumps, format_value, nearest, parse, read_partial, read_table, read_text
 from settings.types import FipsDemand, ProxyKind, Table
 from sim import values
 from sim.faults import AnyFault, fault_kinds, port_of
@@ -365,25 +365,30 @@ def parse_lab(
     raw = parse(text, path)
     problems = Problems(path, text)
     rest = {key: value for key, value in raw.items() if key != "event"}
-    file = read_table(LabFile, rest, (), problems, other_keys=("event",))
+    file = read_partial(LabFile, rest, (), problems, other_keys=("event",))
     events = _read_events(raw.get("event", []), fault_kinds() if faults is None else faults, problems)
-    problems.raise_if_any()
-    assert file is not None
-    board = _board(file.box.board, problems)
-    known = _models() if models is None else models
-    box_enrols = file.box.enrolment != "none"
-    _check_instruments(file.instrument, board, known, problems, box_enrols=box_enrols)
-    check_standards(file.instrument, board, problems)
-    _check_proxy(file.uplink.proxy, problems)
-    _check_events(events, file, problems)
-    _check_orders(file, problems)
-    models = {f"instrument:{instrument.port}": instrument.model for instrument in file.instrument}
-    check_sessions(file.session, models, file.lab.duration, problems)
-    _check_alerts(file, problems)
+    board = None
+    with problems.part():
+        board = _board(file.box.board, problems)
+    with problems.part():
+        _check_instruments(file, board, _models() if models is None else models, problems)
+    with problems.part():
+        check_standards(file.instrument, board, problems)
+    with problems.part():
+        _check_proxy(file.uplink.proxy, problems)
+    with problems.part():
+        _check_events(events, file, problems)
+    with problems.part():
+        _check_orders(file, problems)
+    with problems.part():
+        of_targets = {f"instrument:{instrument.port}": instrument.model for instrument in file.instrument}
+        check_sessions(file.session, of_targets, file.lab.duration, problems)
+    with problems.part():
+        _check_alerts(file, problems)
     problems.raise_if_any()
     assert board is not None
     instruments = tuple(_with_serial(instrument) for instrument in file.instrument)
-    in_order = tuple(sorted(events, key=lambda event: event.at))
+    in_order = tuple(sorted((event for event in events if event), key=lambda event: event.at))
     parts = (file.lab, file.box, board, file.uplink, instruments, in_order, file.expect, file.command)
     return Lab(path, *parts, file.session)
 
@@ -394,19 +399,22 @@ def _models() -> Collection[str]:
     return model_names()
 
 
-def _with_serial(instrument: LabInstrument) -> LabInstrument:
+def _serial(instrument: LabInstrument) -> str:
     letters = instrument.model.partition("-")[0][:4].upper()
-    serial = instrument.serial or f"{letters}-{instrument.port:04d}"
+    return instrument.serial or f"{letters}-{instrument.port:04d}"
+
+
+def _with_serial(instrument: LabInstrument) -> LabInstrument:
     speaks = instrument.speaks or standard_of_model(instrument.model)
-    return msgspec.structs.replace(instrument, serial=serial, speaks=speaks)
+    return msgspec.structs.replace(instrument, serial=_serial(instrument), speaks=speaks)
 
 
-def _read_events(given: Any, kinds: Mapping[str, type[AnyFault]], problems: Problems) -> list[Event]:
+def _read_events(given: Any, kinds: Mapping[str, type[AnyFault]], problems: Problems) -> list[Event | None]:
+    """Read the events in the order of the file; None for one with problems."""
     if not isinstance(given, list):
         problems.add(("event",), "must be an array of tables; begin each with [[event]]")
         return []
-    read = [_read_event(table, kinds, ("event", n), problems) for n, table in enumerate(given)]
-    return [event for event in read if event is not None]
+    return [_read_event(table, kinds, ("event", n), problems) for n, table in enumerate(given)]
 
 
 def _read_event(
@@ -441,37 +449,39 @@ def _board(name: str, problems: Problems) -> Board | None:
 
 
 def _check_instruments(
-    instruments: tuple[LabInstrument, ...],
-    board: Board | None,
-    models: Collection[str],
-    problems: Problems,
-    *,
-    box_enrols: bool,
+    file: LabFile, board: Board | None, models: Collection[str], problems: Problems
 ) -> None:
+    instruments = file.instrument
     if not instruments:
         problems.add(("instrument",), "a lab has at least one; begin each with [[instrument]]")
-    serials = Counter(_with_serial(instrument).serial for instrument in instruments)
-    ports = Counter(instrument.port for instrument in instruments)
+    serials: Counter[str] = Counter()
+    ports: Counter[int] = Counter()
+    for instrument in instruments:
+        with problems.part():
+            ports[instrument.port] += 1
+            serials[_serial(instrument)] += 1
     for n, instrument in enumerate(instruments):
-        if board is not None and instrument.port not in board.instrument_ports:
-            known = ", ".join(map(str, board.instrument_ports))
-            problems.add(
-                ("instrument", n, "port"), f"{board.name} has no port {instrument.port}; it has {known}"
-            )
-        if ports[instrument.port] > 1:
-            problems.add(("instrument", n, "port"), f"port {instrument.port} has more than one instrument")
-        elif serials[_with_serial(instrument).serial] > 1:
-            problems.add(
-                ("instrument", n, "serial"), f"{format_value(instrument.serial)}: another one has it too"
-            )
-        if instrument.enrolment != "none" and not box_enrols:
-            key, text = ("instrument", n, "enrolment"), "goes through the box: add `enrolment` to [box]"
-            problems.add(key, text)
-        if instrument.model not in models:
-            problems.add(
-                ("instrument", n, "model"),
-                f"{format_value(instrument.model)}: {nearest(instrument.model, list(models))}",
-            )
+        with problems.part():
+            if board is not None and instrument.port not in board.instrument_ports:
+                known = ", ".join(map(str, board.instrument_ports))
+                problems.add(
+                    ("instrument", n, "port"), f"{board.name} has no port {instrument.port}; it has {known}"
+                )
+        with problems.part():
+            if ports[instrument.port] > 1:
+                message = f"port {instrument.port} has more than one instrument"
+                problems.add(("instrument", n, "port"), message)
+            elif serials[_serial(instrument)] > 1:
+                message = f"{format_value(instrument.serial)}: another one has it too"
+                problems.add(("instrument", n, "serial"), message)
+        with problems.part():
+            if instrument.enrolment != "none" and file.box.enrolment == "none":
+                key, text = ("instrument", n, "enrolment"), "goes through the box: add `enrolment` to [box]"
+                problems.add(key, text)
+        with problems.part():
+            if instrument.model not in models:
+                message = f"{format_value(instrument.model)}: {nearest(instrument.model, list(models))}"
+                problems.add(("instrument", n, "model"), message)
 
 
 def _check_alerts(file: LabFile, problems: Problems) -> None:
@@ -507,9 +517,11 @@ def _check_proxy(proxy: LabProxy | None, problems: Problems) -> None:
         )
 
 
-def _check_events(events: list[Event], file: LabFile, problems: Problems) -> None:
+def _check_events(events: list[Event | None], file: LabFile, problems: Problems) -> None:
     duration = file.lab.duration
     for n, event in enumerate(events):
+        if event is None:
+            continue
         key = ("event", n)
         if event.at >= duration:
             problems.add((*key, "at"), f"must be before the lab ends, at {format_duration(duration)}")

@@ -182,3 +182,49 @@ def test_collected_problems_are_raised_together() -> None:
 def test_an_endpoint_needs_no_address() -> None:
     assert loads('host = "ingest.example.com"', FILE, Endpoint) == Endpoint("ingest.example.com", 443, "")
     assert host_problem("ingest.example.com") == ""
+
+
+def check_house(house: House, problems: Problems) -> None:
+    """Check the numbers of readers and names in two parts, and the names of hosts in a third one."""
+    with problems.part():
+        if len(house.reader) > house.number:
+            problems.add(("number",), "is less than the number of readers")
+    with problems.part():
+        for index, reader in enumerate(house.reader):
+            with problems.part():
+                if reader.host not in house.names:
+                    problems.add(("reader", index, "host"), "is not in [names]")
+    with problems.part():
+        if house.key.suffix != ".key":
+            problems.add(("key",), "must end in .key")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "keys"),
+    [
+        ("", "", ["reader[1].host"]),
+        ("number = 7", "number = 0", ["number", "reader[1].host"]),
+        ("number = 7", "numbr = 7", ["numbr", "number", "reader[1].host"]),
+        ("number = 7", 'number = 1\nkey = "a.pem"', ["number", "reader[1].host", "key"]),
+        ("number = 7", "number = 13", [""]),
+        ('host = "a.example.com"', 'host = "a..b"', ["reader[0].host", "reader[1].host"]),
+        ("443", "0", ['names."a.example.com"[0]']),
+        ("443", '0]\n"b..c" = [443', ['names."a.example.com"[0]', 'names."b..c"']),
+    ],
+)
+def test_values_are_compared_although_others_cannot_be_read(right: str, wrong: str, keys: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        loads(TEXT.replace(right, wrong, 1), FILE, House, check_house)
+    assert [problem.key for problem in caught.value.problems] == keys
+
+
+def test_a_check_without_parts_reports_what_it_finds_first() -> None:
+    def check(house: House, problems: Problems) -> None:
+        if not house.names:
+            problems.add(("names",), "is empty")
+        if house.number < len(house.reader):
+            problems.add(("number",), "is too small")
+
+    with pytest.raises(SettingsError) as caught:
+        loads('number = "7"\n', FILE, House, check)
+    assert [problem.key for problem in caught.value.problems] == ["number", "names"]

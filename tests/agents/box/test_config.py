@@ -147,3 +147,16 @@ def test_the_number_of_instruments_is_limited(tmp_path: Path) -> None:
     error = load(tmp_path, with_instruments(INSTRUMENTS_MAX + 1))
     assert error is not None
     assert f"at most {INSTRUMENTS_MAX}" in error.problems[0].message
+
+
+def test_mistakes_of_form_hide_no_others(tmp_path: Path) -> None:
+    text = 'colour = "red"\n' + GOOD.replace('"10.77.1.1"', '"224.0.0.1"') + INSTRUMENT.format("CHEM 2")
+    error = load(tmp_path, text.replace('model = "chemistry-analyzer"', 'model = "chemistry-analyser"'))
+    assert error is not None
+    assert [problem.key for problem in error.problems] == [
+        "colour",
+        "port[0].instrument[1].serial",
+        "port[0].listen",
+        "port[0].instrument[0].model",
+        "port[0].instrument[1].model",
+    ]

@@ -123,6 +123,20 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     assert len(raised.value.problems) == 3
 
 
+def test_mistakes_of_form_hide_no_others(tmp_path: Path) -> None:
+    """Here a role, an unknown zone of the same person, and the owner and an action of a token are wrong."""
+    text = RIGHT.replace('"service-engineer"', '"x"', 1).replace("roles =", 'zone = "Mars/Base"\nroles =', 1)
+    head, separator, token = text.partition("[token.export]")
+    name = token.partition('owner = "')[2].partition('"')[0]
+    token = token.replace(f'owner = "{name}"', 'owner = "nobody"').replace(
+        "actions = [", 'actions = ["fly", '
+    )
+    with pytest.raises(SettingsError) as raised:
+        read_directory(written(tmp_path, head + separator + token))
+    keys = [problem.key.rpartition(".")[2] for problem in raised.value.problems]
+    assert keys == ["roles[0]", "zone", "owner", "actions"]
+
+
 def test_two_tokens_with_one_secret_are_reported(tmp_path: Path) -> None:
     token = RIGHT[RIGHT.index("[token.export]") :]
     with pytest.raises(SettingsError, match="is also that of token export"):

@@ -250,3 +250,13 @@ def test_rhel_over_the_network_needs_the_address_of_a_repository(tmp_path: Path)
     with pytest.raises(SettingsError, match="give the URL of yours"):
         assemble(load_site(file), file, "rhel9")
     assert "https://repo.almalinux.org/almalinux/9/BaseOS" in assemble(load_site(file), file, "almalinux9")
+
+
+def test_mistakes_of_form_hide_no_others(tmp_path: Path) -> None:
+    text = SITE.replace('board = "rap-4"', 'board = "rap-4"\ncolour = "red"', 1)
+    for key, wrong in (("release", "rhel1"), ("timezone", "Europe/Berlln")):
+        line = next(line for line in SITE.splitlines() if line.startswith(f"{key} = "))
+        text = text.replace(line, f'{key} = "{wrong}"')
+    with pytest.raises(SettingsError) as caught:
+        load_site(write_site(tmp_path, text))
+    assert [problem.key for problem in caught.value.problems] == ["colour", "release", "timezone"]

@@ -144,6 +144,23 @@ def test_all_semantic_errors_are_reported_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrong", "instead", "keys"),
+    [
+        ('role = "', 'rol = "', ["authorized[0].rol", "authorized[0].role"]),
+        ('"rap-4"', '"rap-5"', ["board"]),
+    ],
+)
+def test_errors_of_form_hide_no_others(tmp_path: Path, wrong: str, instead: str, keys: list[str]) -> None:
+    file = tmp_path / "firewall.toml"
+    text = CLINIC.replace(wrong, instead, 1).replace("number = 2", "number = 9").replace("tcp/2575", "2575")
+    file.write_text(text, "utf-8")
+    with pytest.raises(SettingsError) as error:
+        load_policy(file)
+    of_ports = ["port[1].number", "port[1].services[1]"] if "board" not in keys else []
+    assert [problem.key for problem in error.value.problems] == [*keys, *of_ports]
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [(None, "cannot be read: No such file"), (b"[", "is not TOML"), (b"\xff", "is not a text file in UTF-8")],
 )

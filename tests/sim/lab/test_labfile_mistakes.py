@@ -1,0 +1,48 @@
+"""Mistakes of a lab file: those of form hide no contradictions, and each has its own line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from settings.problems import SettingsError
+from sim.lab.labfile import parse_lab
+
+LAB = """\
+[lab]
+name = "wrong"
+duration = "1h"
+[box]
+board = "rap-4"
+[uplink]
+rate = "fast"
+[[instrument]]
+port = 9
+model = "chemistry-analyser"
+[[instrument]]
+port = "2"
+model = "hematology-analyser"
+[[event]]
+fault = "link-up"
+target = "uplink"
+at = "1min"
+[[event]]
+fault = "link-down"
+target = "uplink"
+at = "2h"
+lasts = "1min"
+"""
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse_lab(LAB, Path("wrong.toml"))
+    found = [(problem.line, problem.key) for problem in raised.value.problems]
+    assert found[:3] == [(7, "uplink.rate"), (12, "instrument[1].port"), (15, "event[0].fault")]
+    assert set(found[3:]) == {
+        (9, "instrument[0].port"),
+        (10, "instrument[0].model"),
+        (13, "instrument[1].model"),
+        (21, "event[1].at"),
+    }
