@@ -125,6 +125,17 @@ def test_axe_finds_no_violation(browser: BrowserPage, address: str, target: str,
     assert browser.evaluate(VIOLATIONS) == []
 
 
+@pytest.mark.parametrize("width", [400, 760, 1100, 1280])
+def test_the_menu_of_the_person_is_within_the_window(browser: BrowserPage, address: str, width: int) -> None:
+    browser.resize(width, 800)
+    browser.open(f"{address}/")
+    browser.evaluate("document.querySelector('.user').open = true")
+    left, right = browser.evaluate(
+        "(({left, right}) => [left, right])(document.querySelector('.menu').getBoundingClientRect())"
+    )
+    assert 0 <= left < right <= width
+
+
 @pytest.mark.parametrize("target", PAGES)
 def test_a_narrow_window_needs_no_scrolling_to_the_side(
     browser: BrowserPage, address: str, target: str
