@@ -15,10 +15,10 @@ Boards with serial ports, LEDs or switches also list those, under the names that
     [serial_ports]
     1 = "/dev/ttyS0"
 
-        [leds]                                      # directory names in /sys/class/leds
+    [leds]                                      # directory names in /sys/class/leds
     status = "rap:green:status"
 
-        [switches]                                  # input devices; a closed cover is "on"
+    [switches]                                  # input devices; a closed cover is "on"
     chassis = { device = "/dev/input/by-path/platform-gpio-keys-event", code = 16 }
 """
 

@@ -1,8 +1,8 @@
-"""The instrument's certificate: requested from the box by EST, for a key that the instrument makes itself.
+"""Requests the instrument's certificate from the box by EST, for a key that the instrument generates.
 
-The box forwards the request to the data center. It is the renewal of a box (`agents.enrolment.renewal`) with three
-differences: each request uses a separate connection, because the local network is fast; the instrument trusts the
-vendor's CA; and a request that the box answers on a connection with the new certificate shows that this works.
+The box forwards the request to the data center. The procedure is the renewal of a box (`agents.enrolment.renewal`)
+with three differences: each request uses a separate connection, because the local network is fast; the instrument
+trusts the vendor's CA; and the new certificate is proven to work when the box responds on a connection that uses it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wire.tls.context import ClientContext, Identity, client_context
 
 
 class NoNotes:
-    """Notes nothing: the box records the requests that it forwards."""
+    """Records nothing: the box records the requests that it forwards."""
 
     def note(self, event: AuditEvent, value: int = 0) -> None:
         """See `Notes`."""
@@ -49,7 +49,7 @@ class InstrumentEnrolment:
         make_key: Callable[[], PrivateKey] = make_key,
         notes: Notes | None = None,
     ) -> None:
-        """`delivered` has the certificate that the vendor has installed, which is for the first request.
+        """`delivered` is the identity installed by the vendor, which authenticates the first request.
 
         Keys and certificates are kept on `disk`, which is used on `executor`.
         """

@@ -51,7 +51,7 @@ class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no 
         return EMULATED[0] if file in EMULATED else file
 
     def _reschedule(self, node: WorkerController) -> None:
-        """Give a worker its next file when the last test of the one before waits for it, and no earlier."""
+        """Give a worker its next file only when one test of the previous file is left."""
         if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
             super()._reschedule(node)
 

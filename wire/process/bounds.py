@@ -1,7 +1,7 @@
 """Monitors bounded quantities of a program and raises an alarm when one comes near its limit.
 
 An alarm is raised at 80 % of the limit (75 % for storage) and cleared below 70 %, so that a quantity near the
-threshold does not raise one alarm after the other. A bound is a limit on something that accumulates: connections,
+threshold does not raise repeated alarms. A bound is a limit on something that accumulates: connections,
 descriptors, memory, waiting commands, tokens of a rate limit. A limit on a single message, such as the size of a
 request, is not a bound.
 """
@@ -14,13 +14,13 @@ from typing import Final, TypeAlias
 
 ALARM_SHARE: Final = 0.8
 STORAGE_ALARM_SHARE: Final = 0.75
-"""For what stores audit records, by APSC-DV-001090."""
+"""The threshold for storage of audit records, by APSC-DV-001090."""
 CLEAR_SHARE: Final = 0.7
 CHECK_SECONDS: Final = 60.0
 """Interval of the checks, for quantities that do not trigger a check themselves."""
 
 Measured: TypeAlias = tuple[float, float]
-"""The present amount and its limit, in the same unit."""
+"""The current amount and its limit, in the same unit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +30,7 @@ class Bound:
     name: str
     """Lower-case words with hyphens. The audit events are `NAME-near-limit` and `NAME-below-limit`."""
     measure: Callable[[], Measured | None]
-    """Returns the present amount and limit; None if unknown or unlimited. Called on the event loop's thread."""
+    """Returns the current amount and limit; None if unknown or unlimited. Called on the event loop's thread."""
     port: int = 0
     """The instrument port that it belongs to; 0: none."""
     alarm_share: float = ALARM_SHARE
@@ -55,7 +55,7 @@ class Level:
 
 
 class Bounds:
-    """The bounds of a program. Call `check` regularly, and when one is known to have grown."""
+    """The bounds of a program. Call `check` regularly, and when a quantity has grown."""
 
     def __init__(self, report: Callable[[Level], object]) -> None:
         """`report` is called when an alarm is raised (`is_near` is true) and when it is cleared (false)."""

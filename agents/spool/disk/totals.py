@@ -1,6 +1,7 @@
 """Sums over all segments of a log, updated with every change.
 
-A spool of 1 TiB has 16,384 segments; acknowledgements and status queries must not take longer than with three.
+A spool of 1 TiB has 16,384 segments; acknowledgements and status queries must not take longer than with three
+segments.
 """
 
 from __future__ import annotations
