@@ -53,11 +53,11 @@ class Machine(Protocol):
 
         On return this program still runs; it is ended as for a shutdown. If the file system of `slot` cannot be
         mounted, the programs are started from `running_slot`. A restart of the machine ends the effect. If the slot
-        is not committed in the slot state (`settings.slots`) within a time, or its programs end again and again, the
-        machine starts those of `running_slot`. Raises: RESTART.
+        is not committed in the slot state (`settings.slots`) within a time, or its programs end repeatedly, the
+        machine starts the programs of `running_slot`. Raises: RESTART.
         """
         ...
 
     def left_application(self) -> Slot | None:
-        """Return the slot whose programs the machine has left by itself since it has started; None if it has not."""
+        """Return the slot whose programs the machine has rejected since its start; None if there is none."""
         ...

@@ -21,7 +21,7 @@ from imaging.build.packages import InstalledPackage
 def render(name: str, image_sha256: str, packages: Sequence[InstalledPackage], tree: Path, epoch: int) -> str:
     """Return the SBOM of the image `name` with these packages, as JSON text.
 
-    Without the hash of an image, the one of a folder: its namespace then follows from the packages.
+    Without `image_sha256`, it describes a folder, and its namespace is derived from the packages.
     """
     entries = [_rpm(package) for package in packages] + [
         _python(*found) for found in sorted(_distributions(tree))

@@ -61,7 +61,7 @@ class HostCodes:
         return text.replace(".", ",") if "decimal-comma" in self.dialect else text
 
     def site(self, serial_port: int | None) -> AdaptedPort:
-        """The site's settings for the instrument; `serial_port` is the number of its serial line on the board."""
+        """Return the site's settings for the instrument; `serial_port` is its serial line's number on the board."""
         box: dict[str, Any] = {}
         for name in self.dialect:
             box |= OPTIONS[name].box.get(self.speaks, {})
