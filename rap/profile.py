@@ -59,20 +59,23 @@ def _check(arguments: argparse.Namespace) -> int:
         raise WrongInput(str(error)) from error
     outcome = OK
     for file in arguments.files or [DIRECTORY / f"{name}.toml" for name in profile_names()]:
+        problems: list[str] = []
+        profile = None
         try:
             profile = read_profile(file)
             if profile.speaks not in ("agent", "au") and (problem := engine_problem(profile, AdaptedPort())):
-                raise ValueError(problem)
+                problems.append(f"{file}: {problem}")
+        except SettingsError as error:
+            problems.append(str(error))
+        try:
             if key:
                 verify(file.read_bytes(), key)
-        except SettingsError as error:
-            print(error)
-            outcome = FAILED
         except SignatureError as error:
-            print(f"{file}: {error}")
-            outcome = FAILED
-        except ValueError as error:
-            print(f"{file}: {error}")
+            problems.append(f"{file}: {error}")
+        except OSError as error:
+            assert problems, error  # a file that cannot be read has been reported above
+        if profile is None or problems:
+            print(*problems, sep="\n")
             outcome = FAILED
         else:
             signed = ", signature valid" if key else ""

@@ -59,7 +59,14 @@ def _list(arguments: argparse.Namespace) -> int:
         raise WrongInput(
             f"{arguments.folder}: contains no lab file (*.toml); give the directory of the lab files"
         )
-    labs = [load(path) for path in paths]
+    labs, wrong = [], []
+    for path in paths:
+        try:
+            labs.append(load(path))
+        except WrongInput as error:
+            wrong.append(str(error))
+    if wrong:
+        raise WrongInput("\n".join(wrong))
     if arguments.json:
         print_json([_summary(lab) for lab in labs])
         return OK

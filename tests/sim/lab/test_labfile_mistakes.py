@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rap.__main__ import main
 from settings.problems import SettingsError
 from sim.lab.labfile import parse_lab
 
@@ -46,3 +47,13 @@ def test_all_mistakes_are_reported_at_once() -> None:
         (13, "instrument[1].model"),
         (21, "event[1].at"),
     }
+
+
+def test_the_mistakes_of_all_labs_of_a_folder_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.toml").write_text(LAB)
+    assert main(["lab", "list", str(tmp_path)]) == 2
+    printed = capsys.readouterr().err
+    assert all(f"{tmp_path / name}.toml:7: uplink.rate: " in printed for name in ("one", "two"))
