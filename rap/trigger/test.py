@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from datacenter.triggers.triggerfile import Trigger
 
 DAYS: Final = 365
-YEARS: Final = 14
-SEED: Final = 1001
+YEARS: Final = 26
+SEED: Final = 5001
 PROGRESS_SECONDS: Final = 5.0
 
 
