@@ -61,7 +61,7 @@ def test_the_module_signs_certificates_that_openssl_verifies(key: ModuleKey, tmp
 
 
 def test_the_key_cannot_be_read(key: ModuleKey) -> None:
-    with pytest.raises(NotImplementedError, match="stays in the security module"):
+    with pytest.raises(NotImplementedError, match="cannot be exported from the security module"):
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

@@ -203,8 +203,11 @@ class Center:
 
     async def grant(self, session: DeskSession) -> DeskSession:
         """Let the person permit a session that is offered, and open its tunnel."""
-        offer = [one.offer for one in self.received if isinstance(one, OfferMessage)][-1]
-        signed = read_offer(offer, key_set(DATACENTER.public_key()), SERIAL)
+        keys = key_set(DATACENTER.public_key())
+        offers = [
+            read_offer(one.offer, keys, SERIAL) for one in self.received if isinstance(one, OfferMessage)
+        ]
+        signed = [one for one in offers if one.offer.id == session.id][-1]  # another one may be offered, too
         evidence = Evidence(PresenceWay.CODE, "port 1", time.time_ns() // 1_000_000_000)
         grant = countersign_offer(signed, (evidence,), SESSION.public_key(), BOX)
         sent = await self.exchange(GrantMessage(session.id, grant))
