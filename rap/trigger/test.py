@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DAYS: Final = 365
 YEARS: Final = 26
-SEED: Final = 5001
+SEED: Final = 6001
 PROGRESS_SECONDS: Final = 5.0
 
 
