@@ -11,7 +11,7 @@ parts_right = 0.9
 
 [triggers.chemistry-lamp]
 fingerprint = "0123456789abcdef"
-history = "simulated: seeds 5001 to 5026, 365 days each"
+history = "simulated: seeds 6001 to 6026, 365 days each"
 recall = 1.0                        # and the other figures of `datacenter.scoring.tally.Score`
 """
 
