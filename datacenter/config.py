@@ -436,11 +436,13 @@ def load_config(file: Path) -> Config:
 
 
 def _check_files(config: Config, problems: Problems) -> None:
-    for name in Tls.__struct_fields__:
-        with problems.part():
-            file = getattr(config.tls, name)
-            if file is not None and not file.is_file():
-                problems.add(("tls", name), f"the file {file} does not exist; give a PEM file")
+    pem_files = {"tls": Tls.__struct_fields__, "siem": ("certificate", "key", "authorities")}
+    for table, names in pem_files.items():
+        for name in names:
+            with problems.part():
+                file = getattr(getattr(config, table), name, None)
+                if file is not None and not file.is_file():
+                    problems.add((table, name), f"the file {file} does not exist; give a PEM file")
     with problems.part():
         if config.fleet is not None and not config.fleet.is_file():
             problems.add(("fleet",), f"the file {config.fleet} does not exist; give a file of sites")
@@ -470,11 +472,6 @@ def _check_files(config: Config, problems: Problems) -> None:
     with problems.part():
         if config.audit is not None:
             _check_audit_key(config.audit, problems)
-    for name in ("certificate", "key", "authorities"):
-        with problems.part():
-            file = getattr(config.siem, name, None)
-            if file is not None and not file.is_file():
-                problems.add(("siem", name), f"the file {file} does not exist; give a PEM file")
     with problems.part():
         if config.sessions is not None:
             _check_sessions(config.sessions, config.staff, problems)

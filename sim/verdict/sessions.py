@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from sim.lab.sessions import LabSession
 from sim.units import MILLISECOND_NS
@@ -62,6 +63,7 @@ class SessionAudits:
             if self.box[line.offset : line.offset + len(line.content)] != line.content
         ]
 
+    @cached_property
     def _records_sent(self) -> int:
         """The number of the box's records whose lines have reached the data center, without a hole before them."""
         offset, ends = 0, 0
@@ -101,7 +103,7 @@ class SessionAudits:
 
     def _steps(self, file: AuditFile, session: str) -> list[SessionStep]:
         end = file.owner.end
-        sent = self._records_sent() if end is End.BOX else 0
+        sent = self._records_sent if end is End.BOX else 0
         return [
             SessionStep(
                 at_ns=self.lab_ns(end, line.record),

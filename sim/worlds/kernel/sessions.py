@@ -36,8 +36,8 @@ from wire.session.table import SessionState
 
 PAGES_PORT: Final = 8080
 DOOR_PORT: Final = 1194
-"""The address at which the data center's program listens for tunnels; boxes connect to the port for reports at that
-address."""
+"""The TCP port on which the data center's program accepts tunnels. Boxes connect to the port for reports at
+DATACENTER_DOOR, which the network redirects here."""
 _DOOR: Final = f"""\
 table ip door {{
     chain arriving {{

@@ -215,9 +215,8 @@ class Center:
         async def has_certificate() -> bool:
             return any(isinstance(one, CertificateMessage) for one in await self.exchange())
 
-        if not any(
-            isinstance(one, CertificateMessage) for one in first
-        ):  # only what waited, such as another's end
+        # the reply has only what waits at that moment, such as the end of another session
+        if not any(isinstance(one, CertificateMessage) for one in first):
             await eventually(has_certificate)
         self.endpoints[-1].arrived()
         await eventually(lambda: session.state is SessionState.OPEN)
