@@ -13,7 +13,6 @@ from rap.parser import Parser
 
 if TYPE_CHECKING:
     from datacenter.access.control import AccessControl
-    from datacenter.access.policy import PolicySet
     from datacenter.access.request import RequestContext, Resource
 
 SUMMARY = "access control of the data center: policies and their proofs"
@@ -59,16 +58,6 @@ def _add_policies(parser: Parser) -> None:
     )
 
 
-def _read(files: list[Path]) -> PolicySet:
-    from datacenter.access.policyfile import SHIPPED, read_policies
-    from settings.problems import SettingsError
-
-    try:
-        return read_policies(files or SHIPPED)
-    except SettingsError as error:
-        raise WrongInput(str(error)) from error
-
-
 def _check(arguments: argparse.Namespace) -> int:
     from datacenter.access.policyfile import SHIPPED, read_each
     from datacenter.access.prove import without_effect
@@ -88,15 +77,18 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _prove(arguments: argparse.Namespace) -> int:
+    from datacenter.access.policyfile import SHIPPED, read_each
     from datacenter.access.prove import prove
     from datacenter.access.theorems import SHIPPED_THEOREMS, read_theorems
     from settings.problems import SettingsError
 
-    policies = _read(arguments.policies)
+    policies, errors = read_each(arguments.policies or SHIPPED)
     try:
         theorems = read_theorems(arguments.theorems or SHIPPED_THEOREMS)
     except SettingsError as error:
-        raise WrongInput(str(error)) from error
+        errors = [*errors, error]
+    if errors:
+        raise WrongInput("\n".join(map(str, errors)))
     failed = 0
     for result in prove(policies, theorems):
         table = result.theorem.table

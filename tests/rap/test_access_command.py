@@ -117,3 +117,15 @@ def test_prove_without_a_file_of_theorems_is_wrong_input(
 ) -> None:
     status, text = run(capsys, "access", "prove", "--theorems", str(tmp_path / "none.toml"))
     assert (status, "cannot be read" in text) == (2, True)
+
+
+def test_prove_reports_the_mistakes_of_policies_and_of_theorems(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = tmp_path / "a.cedar", tmp_path / "b.cedar"
+    for file in files:
+        file.write_text("permit principal;")
+    (theorems := tmp_path / "t.toml").write_text("[[theorem]]\nname = 3\n")
+    status, text = run(capsys, "access", "prove", *map(str, files), "--theorems", str(theorems))
+    assert status == 2
+    assert all(f"{file}:" in text for file in (*files, theorems))
