@@ -42,7 +42,7 @@ from wire.process.ratelimit import TokenBucket
 from wire.tls.context import ClientContext
 
 POST_SECONDS_MAX: Final = 30.0
-"""Time-out of a response, before `AdaptiveTimeout` extends it."""
+"""Timeout of a response, before `AdaptiveTimeout` extends it."""
 POST_TIMEOUT_FACTOR_MAX: Final = 10.0
 """Largest factor of POST_SECONDS_MAX, for a slow box."""
 DROPS_BURST: Final = 16

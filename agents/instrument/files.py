@@ -17,7 +17,7 @@ from wire.messages import MessageError, decode
 from wire.tls.context import ClientContext
 
 RANGE_SECONDS_MAX: Final = 30.0
-"""Time-out of a response."""
+"""Timeout of a response."""
 VERIFY_TRIES: Final = 3
 """How often a file is transferred whose hash turns out to be wrong."""
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Connection tracking time-outs of the box: settings net.netfilter.nf_conntrack_*, in seconds.
+"""Connection tracking timeouts of the box: settings net.netfilter.nf_conntrack_*, in seconds.
 
 A port can have `netfw.ruleset.names.CONNECTIONS_MAX` connections, so half-open and ended ones should be removed soon.
-Other settings keep the kernel's defaults. An established connection that is silent for longer than its time-out
+Other settings keep the kernel's defaults. An established connection that is silent for longer than its timeout
 cannot continue: a packet in the middle of a connection does not begin one.
 """
 

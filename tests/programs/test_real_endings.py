@@ -21,7 +21,7 @@ from wire.messages import REPLY_BYTES_MAX, Alert, Reports, encode
 from wire.tls.context import Identity, client_context
 
 INSTRUMENTS = ("CHEM-0001",)
-"""Well above the time-outs of the program, which `tests.support.dead_disk` shortens, also on a busy machine."""
+"""Well above the timeouts of the program, which `tests.support.dead_disk` shortens, also on a busy machine."""
 DISK_HANGS = re.compile(r"the disk (has not responded for 0\.5 s|does not respond)")
 """The first message is printed when closing the spool times out, the other one when the process is ended.
 

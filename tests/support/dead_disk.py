@@ -1,6 +1,6 @@
 """`rap` with a disk on which a call never returns once FILE exists: `python -m tests.support.dead_disk FILE CALL …`.
 
-The time-outs that end the program in this case are shortened, so that tests are fast.
+The timeouts that end the program in this case are shortened, so that tests are fast.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ ratios, so that the first slow batch, which shows that the link has become slow,
 
 A response that takes longer than SLOW_SECONDS is attributed to the data center, not to the link. More batches in
 flight would then only delay alerts, so there is one. Such a data center may need the same time for few records as for
-many, so batches grow as long as that does not make the responses slower. After a time-out a single small batch is in
+many, so batches grow as long as that does not make the responses slower. After a timeout a single small batch is in
 flight until there is a response, so that repetitions use little bandwidth. If an intermediary cuts off requests that
 take too long, batches are halved and grow again only occasionally.
 """
@@ -57,7 +57,7 @@ SLOWDOWN_RATIO: Final = 1.5
 ANSWERS_BEFORE_LARGER: Final = 8
 """Full batches answered before a batch of the size that was cut off is sent again."""
 REPLY_TIMEOUT_FACTOR_MAX: Final = 30.0
-"""Largest factor of the response time-out: ten minutes instead of 20 seconds."""
+"""Largest factor of the response timeout: ten minutes instead of 20 seconds."""
 OVERHEAD_BYTES: Final = 160
 """Bytes that HTTP header and TLS record add to a batch."""
 
@@ -70,14 +70,14 @@ class LinkEstimator:
         self._record_bytes = self._records = 0.0
         self._round_trip_s = inf
         self._answered_at = -inf
-        self._exchange_s = 0.0  # time between the last two responses; inf after a time-out
+        self._exchange_s = 0.0  # time between the last two responses; inf after a timeout
         self._slow: tuple[int, float] | None = None  # records and seconds of the last full batch, if slow
         self._records_cap = RECORDS_PER_BATCH_MAX
         self._cut_off_records = inf  # records of a batch that was cut off
         self._full_answered = 0  # full batches answered since the cap was changed
         self._range_bytes = RANGE_BYTES_FIRST
         self.reply_timeout = AdaptiveTimeout(REPLY_TIMEOUT_FACTOR_MAX)
-        """Adaptive time-out of responses to batches."""
+        """Adaptive timeout of responses to batches."""
         self.one_in_flight = False
         """Whether each batch waits for the response to the previous one. An intermediary that serves one request
         per connection resets it if more requests follow, which can destroy the response."""
@@ -129,7 +129,7 @@ class LinkEstimator:
         return self._range_bytes
 
     def unanswered(self) -> None:
-        """Record a time-out: send small batches until there is a response."""
+        """Record a timeout: send small batches until there is a response."""
         self._shrink_batches(RECORDS_MIN)
 
     def cut_off(self, records: int) -> None:

@@ -42,9 +42,9 @@ from wire.messages import ENTRY_BYTES_MAX, BatchRefusal, BatchReply, MessageErro
 
 PATH: Final = "/v1/batches"
 REPLY_SECONDS: Final = 20.0
-"""Time-out of a response, in addition to the batch's transmission time on the slowest link."""
+"""Timeout of a response, in addition to the batch's transmission time on the slowest link."""
 KEEP_ALIVE_SECONDS: Final = 25.0
-"""Interval of empty lines while a response is awaited; common idle time-outs are 30 s or more."""
+"""Interval of empty lines while a response is awaited; common idle timeouts are 30 s or more."""
 LINK_BYTES_PER_SECOND_MIN: Final = 2048
 
 

@@ -221,7 +221,7 @@ def test_an_element_is_shown_as_nft_reads_it(value: Json, text: str) -> None:
     assert value_text(value) == text
 
 
-# -- time-outs
+# -- timeouts
 
 
 DEFAULTS_S = {

@@ -58,7 +58,7 @@ def test_a_row_that_leaves_the_ended_state_is_found() -> None:
 
 
 def test_consent_by_the_clock_is_found() -> None:
-    """A time-out that permits a session, as in products that accept an offer that nobody answers."""
+    """A timeout that permits a session, as in products that accept an offer that nobody answers."""
     accepted = next(row for row in TABLE if row.event is Event.AUTHORIZE)
     table = (
         *TABLE,

@@ -174,7 +174,7 @@ async def delivers_again(world: KernelWorld, records: int = 1) -> None:
         ("http", names_fail),
     ],
 )
-@pytest.mark.slow("time-outs of TCP and of the box, in real time")
+@pytest.mark.slow("timeouts of TCP and of the box, in real time")
 def test_the_end_of_each_fault_reverts_its_own_effect(name: str, kind: str, play: Any) -> None:
     async def main(namespaces: KernelLab) -> tuple[int, list[str]]:
         namespaces.deadline.within(900, "the test")

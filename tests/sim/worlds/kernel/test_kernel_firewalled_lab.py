@@ -32,7 +32,7 @@ LAB = parse_lab(small_lab("walled", "200ms", more=SECOND_PORT), Path("walled.tom
 
 @pytest.fixture(autouse=True)
 def _short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shorter time-out for dropped packets, which is longer than a response takes in a LAN."""
+    """A shorter timeout for dropped packets, which is longer than a response takes in a LAN."""
     monkeypatch.setattr(intruders, "WAIT_SECONDS_MAX", 0.3)
 
 
