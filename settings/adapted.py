@@ -235,7 +235,7 @@ def adapted_problems(profile: Profile, site: AdaptedPort | None, board: Board) -
 
 
 def profile_problems(profile: Profile, site: AdaptedPort | None) -> Iterator[tuple[str, str]]:
-    """As `adapted_problems`, without the board."""
+    """Like `adapted_problems`, but without the board."""
     if problem := _unsuitable(profile, site):
         yield "", problem
     elif site:

@@ -83,7 +83,10 @@ def load(file: Path, kind: type[S], check: Callable[[S, Problems], None] | None 
 
 
 def loads(text: str, file: Path, kind: type[S], check: Callable[[S, Problems], None] | None = None) -> S:
-    """As `load`, from text; `file` is for messages and relative paths. Raises: SettingsError with all problems."""
+    """Like `load`, but from text; `file` is for messages and relative paths.
+
+    Raises: SettingsError with all problems.
+    """
     problems = Problems(file, text)
     value = read_partial(kind, parse(text, file), (), problems)
     if check is not None:
@@ -108,7 +111,7 @@ def read_table(
 def read_partial(
     kind: type[S], given: object, key: Key, problems: Problems, *, other_keys: tuple[str, ...] = ()
 ) -> S:
-    """As `read_table`, for further checks: a table with problems has the values that could be read.
+    """Like `read_table`, for further checks: a table with problems contains the values that could be read.
 
     It is a `PartialTable` then, so that reading another value raises UnreadError: see `Problems.part`.
     """
@@ -149,7 +152,7 @@ def read_value(kind: Any, given: object, key: Key, problems: Problems) -> Any:
 
 
 def _read_value(kind: Any, given: object, key: Key, problems: Problems) -> Any:
-    """As `read_value`, but tables may be partial; _UNREAD if nothing can be used."""
+    """Like `read_value`, but tables may be partial; return _UNREAD if nothing can be used."""
     kind = _without_none(kind)
     plain, metadata = _plain(kind)
     form = next((m for m in metadata if isinstance(m, Form)), None)

@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Iterator[LabUnderTest]:
-    """A lab that has just started: see the module's docstring."""
+    """A lab that has just started; see the module's docstring."""
     from sim.lab.labfile import load_lab, parse_lab
     from sim.testing import LabUnderTest
 

@@ -59,7 +59,9 @@ def _unchanged_process() -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """The workers of `--numprocesses auto`; the hook is called before a plugin of `pytest_configure` exists."""
+    """Return the workers of `--numprocesses auto`; the hook is called before a plugin of `pytest_configure`
+    exists.
+    """
     return WORKERS_PER_CORE * len(os.sched_getaffinity(0)) + 1  # one has the emulated machine
 
 

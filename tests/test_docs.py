@@ -39,7 +39,7 @@ TO_A_FLASHED_DISK = ("kickstart", "build-an-image", "flash")
 
 
 def console_pages() -> list[Path]:
-    """The pages with commands that do not depend on other pages."""
+    """Return the pages with commands that do not depend on other pages."""
     pages = [page for page in PAGES if page.stem not in TO_A_FLASHED_DISK[1:]]
     return [page for page in pages if BLOCK.search(page.read_text("utf-8"))]
 
@@ -143,7 +143,7 @@ def test_the_package_diagram_matches_the_imports() -> None:
 
 
 def words(parser: Parser, prefix: str = "") -> Iterator[str]:
-    """The commands below a parser, and the options that its help lists."""
+    """Yield the commands below a parser, and the options that its help lists."""
     for options in re.findall(r"^  (-.*?)(?:  |$)", parser.format_help(), re.MULTILINE):
         yield from set(re.findall(r"(?<!\S)--?[a-z-]+", options)) - {"-h", "--help"}
     for name, child in parser.commands.items():

@@ -96,7 +96,7 @@ def test_the_code_of_a_mutant_is_the_file_with_one_change() -> None:
 
 
 def run(folder: Path, test: str, extra: str = "") -> subprocess.CompletedProcess[str]:
-    """The command in a tree of one source file and one test."""
+    """Run the command in a tree of one source file and one test."""
     (folder / "sums.py").write_text(ADD, "utf-8")
     (folder / "test_sums.py").write_text(f"from sums import add_all\n\n\n{test}\n", "utf-8")
     (folder / "tests").mkdir()
@@ -160,7 +160,7 @@ def compute_in_a_child(seconds: float) -> int:
 
 @contextmanager
 def busy_processor() -> Iterator[int]:
-    """The number of a processor on which other work of a higher priority than `nice 19` never ends."""
+    """Yield the number of a processor that is permanently busy with work of a higher priority than `nice 19`."""
     processor = min(os.sched_getaffinity(0))
     code = f"import os; os.sched_setaffinity(0, [{processor}]); print(flush=True)\nwhile True: pass"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
@@ -254,7 +254,7 @@ VERDICT = ("causes", "checks", "evidence", "findings", "gaps", "ledger", "outcom
 
 
 def python_files(*patterns: str) -> set[str]:
-    """The modules of this project that match a glob pattern or are below a folder, without empty packages."""
+    """Return the modules of this project that match a glob pattern or are below a folder, without empty packages."""
     found = {file for pattern in patterns for file in ROOT.glob(pattern)}
     files = {f for each in found for f in (each.rglob("*.py") if each.is_dir() else [each])}
     return {str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py"}

@@ -141,7 +141,7 @@ class ClosedBox:
         return None
 
     def on_sessions_changed(self, changed: Callable[[], object]) -> None:
-        """Nothing changes."""
+        """Ignore the callback, because sessions never change."""
 
     def refresh_certificates(self, *, at_once: bool = False) -> None:
-        """No certificate is used."""
+        """Do nothing, because no certificate is used."""

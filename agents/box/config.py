@@ -168,7 +168,7 @@ class InstrumentPort(Table, frozen=True):
     """0: chosen by the system."""
 
     def address(self) -> IPv4Address | IPv6Address | None:
-        """`listen` if it is an IP address, None if it is a name."""
+        """Return `listen` if it is an IP address, None if it is a name."""
         return address_of(self.listen)
 
     def overlaps(self, other: InstrumentPort) -> bool:

@@ -160,7 +160,7 @@ class Renewal:
         self._files.remove()
 
     def answered(self, tls: ClientContext) -> None:
-        """The data center has acknowledged a batch on a connection with this context."""
+        """Record that the data center acknowledged a batch on a connection with this context."""
         if tls is self._answering:
             self._answered.set()
 

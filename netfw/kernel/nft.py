@@ -77,7 +77,7 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
         return self._listed({"table": {"family": FAMILY, "name": TABLE}})
 
     def outline(self, *, alone: bool) -> list[Json] | None:
-        """As `table`, without the elements of its sets.
+        """Like `table`, but without the elements of its sets.
 
         The library leaves out the elements only when listing the whole ruleset, which takes 2 ms, and may fail on
         tables of other programs. It is therefore used only if the table is the only one in its family (`alone`). When

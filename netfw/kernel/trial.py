@@ -30,7 +30,7 @@ _PAUSE_SECONDS: Final = 0.5
 
 
 class Trial:
-    """A policy in force on trial, until `keep`, `revert` or the timeout."""
+    """A policy on trial, in force until `keep`, `revert` or the timeout."""
 
     def __init__(self, nft: Nft, policy: Policy, seconds: float) -> None:
         """Put the policy in force. Raises: FirewallError; nothing has changed then."""

@@ -158,7 +158,7 @@ class Watch:
         transaction.touches_ours |= self._is_ours(message, given)
 
     def _alarm(self, message: netlink.NetlinkMessage) -> Alarm | None:
-        """At the end of a transaction: return an Alarm if another process changed this table."""
+        """Return an Alarm at the end of a transaction if another process changed this table."""
         given = message.attributes()
         ended, self._transaction = self._transaction, _Transaction()
         if not ended.touches_ours or netlink.is_ours(message.port(), self.netlink_socket):

@@ -81,7 +81,7 @@ class VirtualTimeLoop(base_events.BaseEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As in asyncio; rounded up to a whole nanosecond, so that `time()` is never before `when` then."""
+        """As in asyncio, but rounded up to a whole nanosecond, so that the callback never runs before `when`."""
         at_ns = ceil(when * NS)
         while at_ns / NS < when:
             at_ns += 1

@@ -52,7 +52,9 @@ class Gauge:
         self._drift_per_hour = 0.0
 
     def read(self, now_ns: int) -> int:
-        """The reading at `now_ns`, in the unit of the sensor's channel; `now_ns` must not decrease between calls."""
+        """Return the reading at `now_ns`, in the unit of the sensor's channel; `now_ns` must not decrease between
+        calls.
+        """
         (value,) = self.ahead(now_ns - self._read_ns, 1)
         if self.is_disturbed:
             value += round(self._disturbance(now_ns) / self.sensor.step) * self.sensor.step

@@ -210,7 +210,9 @@ class SimulatedInstrument:
         self._troubles.begin(self._catalogue.failed[place])
 
     def wear_truth(self) -> tuple[PartWear, ...]:
-        """The truth about all degradations of its parts until now, for results and for the scores of predictions."""
+        """Return the truth about all degradations of its parts until now, for results and for the scores of
+        predictions.
+        """
         return self._degradation.truth(self.serial)
 
     # ---- mishaps and drifts

@@ -110,7 +110,7 @@ class Here:
         return Here(self._rows, self.setting, session, self.others, self.end)
 
     def facts(self) -> Facts:
-        """The facts as an end collects them, if nothing is forged."""
+        """Return the facts as an end collects them, if nothing is forged."""
         if self._facts is None:
             self._facts = self._collect()
         return self._facts

@@ -67,10 +67,10 @@ class EmulTunnel(asyncio.Protocol):
         return self._credentials is not None
 
     def prepare(self, endpoint: Endpoint) -> None:
-        """As `Tunnel.prepare`; the emulation connects in `open`."""
+        """See `Tunnel.prepare`; the emulation connects in `open`."""
 
     async def open(self, endpoint: Endpoint, credentials: Credentials, key: SessionKey) -> None:
-        """As `Tunnel.open`."""
+        """See `Tunnel.open`."""
         self._credentials, self._key = credentials, key
         try:
             async with asyncio.timeout(OPEN_SECONDS_MAX):
@@ -88,7 +88,7 @@ class EmulTunnel(asyncio.Protocol):
             raise
 
     async def close(self) -> None:
-        """As `Tunnel.close`."""
+        """See `Tunnel.close`."""
         self.lose("closed")
 
     # the connection to the data center
@@ -203,7 +203,7 @@ class EmulTunnel(asyncio.Protocol):
         return True
 
     def forget(self, number: int) -> None:
-        """A connection to the instrument has ended."""
+        """Remove a connection to the instrument that has ended."""
         self._desktops.pop(number, None)
 
     def _permitted(self) -> Offer | None:

@@ -73,7 +73,7 @@ class EmulEndpoint:
         self._passages: dict[int, _Passage] = {}
 
     async def start(self, session_key: bytes, until: datetime) -> Issued:
-        """As `TunnelEndpoint.start`."""
+        """See `TunnelEndpoint.start`."""
         key = load_der_public_key(session_key)
         assert isinstance(key, ec.EllipticCurvePublicKey)
 
@@ -92,11 +92,11 @@ class EmulEndpoint:
         return Issued(client, issue_authority(SERVER_AUTHORITY, self._authority, until), tls_crypt)
 
     async def opened(self) -> None:
-        """As `TunnelEndpoint.opened`."""
+        """See `TunnelEndpoint.opened`."""
         await asyncio.shield(self._up)
 
     async def connect(self, protocol: asyncio.Protocol) -> None:
-        """As `TunnelEndpoint.connect`."""
+        """See `TunnelEndpoint.connect`."""
         if not self._up.done() or self.ended.done():
             raise ConnectionResetError("the tunnel is not open")
         passage = _Passage(self, next(self._numbers), protocol)
@@ -108,7 +108,7 @@ class EmulEndpoint:
             raise
 
     async def stop(self) -> None:
-        """As `TunnelEndpoint.stop`."""
+        """See `TunnelEndpoint.stop`."""
         self._door.forget(self._wrapped)
         self.lose("stopped")
 
@@ -146,12 +146,12 @@ class EmulEndpoint:
                 self._handle(kind, body)
 
     def pause(self) -> None:
-        """The line to the box is full."""
+        """Pause reading, because the line to the box is full."""
         for passage in self._passages.values():
             passage.pause()
 
     def resume(self) -> None:
-        """The line to the box is free again."""
+        """Resume reading, because the line to the box is free again."""
         for passage in self._passages.values():
             passage.resume()
 
@@ -189,7 +189,7 @@ class EmulEndpoint:
                 self._keepalive.sent()
 
     def forget(self, number: int) -> None:
-        """A connection to the instrument has ended."""
+        """Remove a connection to the instrument that has ended."""
         self._passages.pop(number, None)
 
 

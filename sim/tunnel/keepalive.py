@@ -18,16 +18,16 @@ class Keepalive:
         self._loses = loop.call_later(PING_LOST_SECONDS, lost)
 
     def sent(self) -> None:
-        """A packet was sent."""
+        """Record that a packet was sent."""
         self._pings.cancel()
         self._pings = asyncio.get_running_loop().call_later(PING_SECONDS, self._ping)
 
     def received(self) -> None:
-        """A packet was received."""
+        """Record that a packet was received."""
         self._loses.cancel()
         self._loses = asyncio.get_running_loop().call_later(PING_LOST_SECONDS, self._lost)
 
     def stop(self) -> None:
-        """The tunnel has ended."""
+        """Stop the timers, because the tunnel has ended."""
         self._pings.cancel()
         self._loses.cancel()

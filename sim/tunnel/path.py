@@ -22,17 +22,17 @@ class EmulPath:
 
     @property
     def is_fenced(self) -> bool:
-        """As `SessionPath.is_fenced`."""
+        """See `SessionPath.is_fenced`."""
         return self.in_force()
 
     async def open(self, offer: Offer, seconds: int) -> bool:
-        """As `SessionPath.open`."""
+        """See `SessionPath.open`."""
         if self.opens and self.is_fenced:
             self._elements[offer.id] = offer, self._now_ns() + seconds * SECOND_NS
         return offer.id in self._elements
 
     async def close(self, offer: Offer) -> None:
-        """As `SessionPath.close`."""
+        """See `SessionPath.close`."""
         self._elements.pop(offer.id, None)
 
     def offer(self, session: bytes) -> Offer | None:

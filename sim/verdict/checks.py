@@ -179,7 +179,9 @@ def _unacknowledged(case: _Case) -> _Checked:
 
 
 def _unacknowledged_instrument(case: _Case, causes: Mapping[str, Causes]) -> str:
-    """An instrument without acknowledged reports, although no fault explains all of the time; "" if there is none."""
+    """Return an instrument without acknowledged reports, although no fault explains all of the time; "" if there
+    is none.
+    """
     least = case.acknowledged_within // 10
     for serial, of_instrument in causes.items():
         runs = [run for run in case.outcome.ledger.runs.values() if run.serial == serial]

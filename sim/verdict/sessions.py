@@ -56,7 +56,7 @@ class SessionAudits:
         return SessionFindings(results, (*verdict.problems, *self._changed_lines()))
 
     def _changed_lines(self) -> list[str]:
-        """The lines that reached the data center otherwise than the box has them."""
+        """Return the lines that differ between the data center and the box."""
         return [
             f"the data center has other audit records of sessions than the box's file, at its byte {line.offset}"
             for line in self.sent

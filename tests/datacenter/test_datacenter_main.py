@@ -206,7 +206,7 @@ def refused_after(revoke: Callable[[], object], file: Path, box: Identity) -> st
 
 
 def with_revocations(file: Path, folder: str) -> Path:
-    """The configuration with the files of another folder, and its revocation list."""
+    """Return the configuration with the files of another folder, and its revocation list."""
     text = file.read_text().replace('"dc.', f'"{folder}/dc.')
     file.write_text(text.replace("[tls]", f'[tls]\nrevocations = "{folder}/vendor-ca.crl"'))
     return file

@@ -111,7 +111,7 @@ class Center:
             self.lines.append(line.decode())
 
     def answered(self, name: str, status: int) -> int:
-        """The number of requests that a server answered with this status, from HAProxy's log."""
+        """Return the number of requests that a server answered with this status, from HAProxy's log."""
         return sum(line.startswith(f"{name} {status} ") for line in self.lines)
 
     def configuration(self) -> str:

@@ -162,7 +162,7 @@ def test_an_unauthorized_box_is_refused_logged_and_disconnected(
 
 
 def first(data: bytes) -> bytes:
-    """The body that starts a stream with this data."""
+    """Return the body that starts a stream with this data."""
     return Compressor().compress(data)
 
 
@@ -296,7 +296,7 @@ def test_a_response_lost_after_the_commit_causes_no_duplicate(meet: Callable[...
 
 
 def hanging(store: Store, goes_on: Event) -> Callable[[list[Received]], list[BatchReply | Exception]]:
-    """A store that hangs at the batch of an unauthorized box called "hangs", until `goes_on` is set."""
+    """Return a store that hangs at the batch of an unauthorized box called "hangs", until `goes_on` is set."""
 
     def ingest_all(received: list[Received]) -> list[BatchReply | Exception]:
         if received[0].box == "hangs":

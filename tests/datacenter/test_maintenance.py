@@ -79,7 +79,7 @@ def evaluate(store: Store, one: Trigger, *numbers: int, clean: int = 0, now_ms: 
 
 
 def sent(store: Store, now_ms: int) -> list[tuple[str, str]]:
-    """What is sent at a time: kind and text of the silence."""
+    """Return the notices sent at a time: kind and text of the silence."""
     route(store, [CHAT], now_ms)
     return [(one.kind, one.trigger) for one in claim(store, CHAT, "p", "", now_ms)]
 

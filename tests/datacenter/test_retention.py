@@ -95,7 +95,7 @@ def delete_all(store: Store, limits: Retention, limit: int = 1000) -> list[int]:
 
 
 def left(store: Store) -> dict[str, int]:
-    """The rows of each table, and of the reports of each kind."""
+    """Return the rows of each table, and of the reports of each kind."""
     tables = (chunks, alerts, notices, deliveries, commands, files, file_parts, base_days, audit)
     counts = {}
     for table in tables:

@@ -46,7 +46,7 @@ def start(here: Namespace, *words: str) -> subprocess.Popen[str]:
 
 
 def read_output(process: subprocess.Popen[str]) -> str:
-    """The first line on standard error, or all of it if the process has ended."""
+    """Return the first line on standard error, or all of it if the process has ended."""
     assert process.stderr is not None
     first = process.stderr.readline()
     return first if first.startswith("rap: ") else first + process.stderr.read()
@@ -142,7 +142,7 @@ def test_watch_reports_and_reverts_a_change(here: Namespace) -> None:
 
 
 def watch(here: Namespace, file: Path) -> tuple[subprocess.Popen[str], Callable[[], dict[str, object]]]:
-    """A watch that prints its events as JSON, and a function that returns the next one."""
+    """Return a watch that prints its events as JSON, and a function that returns the next one."""
     watching = start(here, "watch", "--json", str(file))
     assert "watching" in read_output(watching)
     output = watching.stdout

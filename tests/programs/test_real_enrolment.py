@@ -144,7 +144,7 @@ def flash(folder: Path, name: str, datacenter_port: int) -> Path:
 
 @asynccontextmanager
 async def datacenter(folder: Path) -> AsyncIterator[int]:
-    """The program of the data center; gives the port for boxes."""
+    """Run the program of the data center; yield the port for boxes."""
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-c", DATACENTER, folder / "dc.toml", stdout=PIPE
     )
@@ -183,7 +183,7 @@ async def stop(process: Process) -> None:
 
 
 def events(store: Store) -> Counter[str]:
-    """The audit events of boxes that the data center has stored."""
+    """Return the audit events of boxes that the data center has stored."""
     return Counter(
         decode(Audit, body).event for record, body in queries.bodies(store) if record.kind == "audit"
     )

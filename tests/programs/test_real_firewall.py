@@ -126,7 +126,7 @@ class FirewalledBox:
         return self.box.run(lambda: Path("/proc/sys/net", name).read_text().strip())
 
     def sockets(self) -> int:
-        """The number of TCP sockets in the box that listen, connect or are connected."""
+        """Return the number of TCP sockets in the box that listen, connect or are connected."""
         tables = [Path("/proc/thread-self/net/tcp"), Path("/proc/thread-self/net/tcp6")]
         return self.box.run(lambda: sum(len(table.read_text().splitlines()) - 1 for table in tables))
 
@@ -134,7 +134,7 @@ class FirewalledBox:
         return {cause: count.packets for cause, count in Firewall(self.nft).counts().items()}
 
     def handles(self) -> list[str]:
-        """The handles of all rules; a rule that was made again has a new one."""
+        """Return the handles of all rules; a rule that was made again has a new one."""
         listed = self.box.command("nft", "-a", "list", "table", "inet", "rap", capture_output=True).stdout
         return re.findall(r"# handle \d+", listed)
 
@@ -142,7 +142,7 @@ class FirewalledBox:
         return read_status(self.folder / "box.sock")
 
     def audits(self) -> list[str]:
-        """The audit events of the box that the data center has stored."""
+        """Return the audit events of the box that the data center has stored."""
         store = Store(f"sqlite:///{self.folder}/reports.db")
         try:
             return [
@@ -242,7 +242,7 @@ async def running(
 
 
 async def wait_for_line(process: Process, words: str) -> str:
-    """The next line on standard error that contains these words."""
+    """Return the next line on standard error that contains these words."""
     assert process.stderr is not None
     async with asyncio.timeout(WAIT_SECONDS_MAX):
         while line := (await process.stderr.readline()).decode():
@@ -368,7 +368,7 @@ def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: Firewa
 
 
 def unprivileged(place: Namespace, *arguments: object) -> AbstractAsyncContextManager[Process]:
-    """As `running`, with CAP_NET_BIND_SERVICE as the only capability."""
+    """Like `running`, but with CAP_NET_BIND_SERVICE as the only capability."""
     return running(
         place,
         *arguments,

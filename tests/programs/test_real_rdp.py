@@ -50,7 +50,7 @@ OPENED = "document.querySelector('pre code')"
 def program(
     place: Namespace, log: Path, *words: str, display: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in a namespace, until the block ends."""
+    """Run a program in a namespace until the block ends."""
     environment = os.environ | {"HOME": str(log.parent), "PYTHONPATH": str(ROOT)}
     if display is not None:
         environment["DISPLAY"] = f":{display}"
@@ -64,7 +64,7 @@ def program(
 
 
 def token(site: SessionSite) -> Path:
-    """The API token of the staff member, in a file."""
+    """Return a file with the API token of the staff member."""
     words = ("dc", "token", "create", "--staff", STAFF_MEMBER, "--purpose", "service", "--days", "1")
     actions = ("--action", "read", "--action", "change")
     made = subprocess.run(
@@ -80,7 +80,7 @@ def token(site: SessionSite) -> Path:
 
 
 def shows(place: Namespace, display: int, screen: Image.Image) -> bool:
-    """Whether a display in a namespace shows a screen, but for small differences of colours."""
+    """Return whether a display in a namespace shows a screen, except for small differences of colours."""
     shown = place.run(lambda: ImageGrab.grab(xdisplay=f":{display}"))
     difference = ImageChops.difference(shown.convert("RGB"), screen)
     bands: Any = difference.getextrema()  # (low, high) of each

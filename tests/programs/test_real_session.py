@@ -33,14 +33,14 @@ VNC_PORT = 5900
 
 
 def of_patient(screen: Image.Image, name: str) -> Image.Image:
-    """The screen while the sample of a patient is shown."""
+    """Return the screen while the sample of a patient is shown."""
     shown = screen.copy()
     ImageDraw.Draw(shown).text((410, 16), f"{name}  *1958-03-14", fill="yellow", font_size=18)
     return shown
 
 
 def masked(screen: Image.Image) -> Image.Image:
-    """What the profile lets out of the box."""
+    """Return the screen with the areas masked that the profile does not let out of the box."""
     desktop = load_profile(MODEL).desktop
     assert isinstance(desktop, DesktopScreen)
     shown = screen.copy()

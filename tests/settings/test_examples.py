@@ -37,7 +37,7 @@ def example(module: ModuleType) -> str:
 
 
 def keys_of(kind: types.Type, prefix: str = "") -> Iterator[str]:
-    """The keys of a table and of the tables in it, as in `proxy.host`."""
+    """Yield the keys of a table and of the tables in it, as in `proxy.host`."""
     match kind:
         case types.StructType(fields=fields):
             for field in fields:

@@ -61,11 +61,11 @@ class EnrolmentCenter:
         self.server: Server | None = None
 
     def now_s(self) -> float:
-        """Its wall clock."""
+        """Return its wall clock."""
         return time.time() + self.ahead_s
 
     def files(self, identity: Identity | None = None) -> BoxCertificates:
-        """The files of the flashed box."""
+        """Return the files of the flashed box."""
         identity = identity or self.valid
         return BoxCertificates(
             certificate=identity.certificate,
@@ -117,7 +117,7 @@ class EnrolmentCenter:
             connection.execute(insert(denied_instruments).values(box=BOX, instrument=instrument, **denial))
 
     def server_tls(self) -> ServerContext:
-        """The context for boxes."""
+        """Return the context for boxes."""
         return server_context(self.server_identity, checks_dates=False)
 
     async def connect(self, identity: Identity | ClientContext) -> ClientConnection:
@@ -146,7 +146,7 @@ class Notes:
 
 
 def enrolling_box(center: EnrolmentCenter, serial: str, sending: Sending) -> BoxConfig:
-    """The configuration of a box that enrols, with an instrument at its first port."""
+    """Return the configuration of a box that enrols, with an instrument at its first port."""
     instrument = PortInstrument(serial, "chemistry-analyzer")
     return BoxConfig(
         board="rap-4",

@@ -103,7 +103,7 @@ def running(conf: Path, place: tuple[str, int], network: Namespace | None = None
 
 
 def client_tls(newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-    """A client that offers everything up to a version of TLS, and verifies nothing."""
+    """Return the context of a client that offers everything up to a version of TLS, and verifies nothing."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")

@@ -158,7 +158,7 @@ class NamespaceThread:
 
 @contextmanager
 def namespace() -> Iterator[Namespace]:
-    """A new namespace with its loopback interface up; it is removed at the end of the context."""
+    """Make a namespace with its loopback interface up; it is removed at the end of the context."""
 
     def make() -> int:
         unshare(CLONE_NEWNET)

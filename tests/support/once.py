@@ -10,7 +10,7 @@ import pytest
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """The folder of this name that the session's workers share, made by the first of them."""
+    """Return the folder of this name that the session's workers share; the first of them makes it."""
     worker = factory.getbasetemp()
     shared = worker.parent if worker.name.startswith("popen-") else worker
     with (shared / f"{name}.lock").open("w") as lock:

@@ -85,7 +85,7 @@ async def rap(*arguments: object) -> tuple[int | None, str]:
 
 
 def own_lines(output: str) -> str:
-    """The lines of a program about itself: how full the disk is, of which it warns, depends on the machine."""
+    """Return the lines of a program except warnings about a full disk, which depend on the machine."""
     return "".join(line for line in output.splitlines(keepends=True) if "warning: file-system: " not in line)
 
 

@@ -171,7 +171,7 @@ class SessionEnds:
         return session
 
     def verdict(self) -> AuditVerdict:
-        """What the audit files of both ends prove."""
+        """Return the verdict on the audit files of both ends."""
         datacenter, box = (
             parse_audit((self._folder / end.value).read_bytes()) for end in (End.DATA_CENTER, End.BOX)
         )

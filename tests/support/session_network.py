@@ -83,11 +83,11 @@ class SessionNetwork:
         return self._on(self.datacenter, work)
 
     def wall_ns(self) -> int:
-        """The true time."""
+        """Return the true time."""
         return int((ISSUED + self._loop.time()) * 1e9)
 
     def box_wall_ns(self) -> int:
-        """The wall clock of the box."""
+        """Return the wall clock of the box."""
         return self.wall_ns() + int(self.clock_error_s * 1e9)
 
     def make_tunnel(self) -> EmulTunnel:

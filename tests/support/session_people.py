@@ -50,7 +50,7 @@ class People:
         return bool(self.staff.evaluate(f"document.body.textContent.includes('{CHEM}')"))
 
     def permit(self) -> None:
-        """The person enters the digits that staff read out."""
+        """Enter the digits that staff read out, as the person at the instrument."""
         digits = self.staff.evaluate("document.querySelector('.digits span').textContent.replace(' ', '')")
         self.person.open(self.site.person_url)
         self.person.wait_for("document.querySelector('.offer a.button')")
@@ -60,7 +60,7 @@ class People:
         click(self.person, "button.permit")
 
     def end(self) -> None:
-        """The person ends the session; return when the page says so."""
+        """End the session as the person at the instrument; return when the page says so."""
         self.person.wait_for("document.querySelector('.live .end')")
         click(self.person, ".live .end")
         self.person.wait_for(ENDED_HERE)
@@ -77,7 +77,7 @@ def click(page: BrowserPage, selector: str) -> None:
 
 @contextmanager
 def people(folder: Path, model: str, desktop_port: int) -> Iterator[People]:
-    """A running site with an instrument of this model, and its people."""
+    """Yield the people of a running site with an instrument of this model."""
     with ExitStack() as stack:
         place = folder / ("a-path-that-is-too-long-for-a-socket" * 3)
         place.mkdir()

@@ -162,7 +162,7 @@ class SessionSite:
         return self.box.run(read)
 
     def openvpn_processes(self) -> int:
-        """The number of OpenVPN's processes that the programs have started."""
+        """Return the number of OpenVPN's processes that the programs have started."""
         pids = [program.pid for program in self.programs.values()]
         found = subprocess.run(
             ("ps", "-o", "comm=", "--ppid", ",".join(map(str, pids))),
@@ -250,7 +250,7 @@ def _start(folder: Path, place: Namespace, name: str, verb: str) -> subprocess.P
 
 
 def _answers(site: SessionSite) -> bool:
-    """Whether both programs answer: the pages of staff, and through httpd that of the person."""
+    """Return whether both programs answer: the staff's pages, and through httpd the person's page."""
     for name, program in site.programs.items():
         assert program.poll() is None, (site.folder / f"{name}.log").read_text()[-2000:]
     for place, url in ((site.center, f"{site.staff_url}/sign-in"), (site.instrument, site.person_url)):

@@ -30,7 +30,7 @@ class TunnelBench(Protocol):
     """An address at which nothing listens."""
 
     def now(self) -> datetime:
-        """The time."""
+        """Return the current time."""
         ...
 
     def make_endpoint(self, authority: EllipticCurvePrivateKey) -> TunnelEndpoint:
@@ -85,7 +85,7 @@ class _Ends:
         await self.endpoint.opened()
 
     async def greeting(self) -> bytes:
-        """What the data center reads from the instrument's desktop."""
+        """Return the greeting that the data center reads from the instrument's desktop."""
         received = Received()
         await self.endpoint.connect(received)
         return await received.first

@@ -29,7 +29,7 @@ SOURCES = [
 
 
 def first_words(*functions: str) -> Iterator[str]:
-    """The text that is the first argument of each call of these functions, in what runs on a box."""
+    """Yield the literal first argument of each call of these functions in modules that run on a box."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if (

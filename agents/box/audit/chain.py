@@ -110,6 +110,6 @@ class AuditChain:
 
 
 def _ignored(future: asyncio.Future[range]) -> None:
-    """The callers have futures of their own."""
+    """Retrieve the exception, so that asyncio does not log it: the callers have separate futures."""
     if not future.cancelled():
         future.exception()

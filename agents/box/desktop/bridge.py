@@ -261,7 +261,7 @@ class DesktopBridge:
         self._has_input.set()
 
     async def _send_inputs(self) -> None:
-        """A server that reads nothing blocks only this part."""
+        """Send waiting inputs to the server; a server that reads nothing blocks only this task."""
         while True:
             self._has_input.clear()
             while self._inputs:

@@ -100,7 +100,7 @@ def stripped_digest(finding: Finding) -> bytes:
 
 
 def stripped_digest_of(body: InstrumentReport) -> bytes:
-    """As `stripped_digest`, of a stored report whose time is the instrument's."""
+    """Return the `stripped_digest` of a stored report whose time is the instrument's."""
     return digest_of(encode(replace(body, number=1)))
 
 

@@ -260,7 +260,9 @@ class Intake:
         return outcome
 
     def _not_repeated(self, source: Source, findings: list[Finding], unknown: list[int]) -> list[int]:
-        """The places of the findings that the last message before the start did not have, if this may repeat it."""
+        """Return the places of the findings that the last message before the start did not have, if this may
+        repeat it.
+        """
         bodies = [finding.kind(1, 0, *finding.fields) for finding in findings]
         places = source.adapted.not_repeated([untimed_digest(body) for body in bodies])
         return unknown if places is None else places

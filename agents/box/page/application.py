@@ -76,12 +76,12 @@ class LocalPage:
                 event.set()
 
     async def switch_pressed(self, switch: str) -> None:
-        """A switch of the box was pressed: evidence for an offer that a page shows."""
+        """Handle a press of a switch of the box, which is evidence for an offer that a page shows."""
         if (sessions := self._find_sessions()) is not None:
             await sessions.switch_pressed(switch)
 
     async def end_all(self) -> None:
-        """End all sessions and requests of the box: the switch is held."""
+        """End all sessions and requests of the box, because the switch is held."""
         if (sessions := self._find_sessions()) is not None:
             await sessions.end_all()
 

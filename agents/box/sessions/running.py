@@ -186,7 +186,7 @@ class RunningSessions:
         return self._key
 
     def fence_lost(self) -> None:
-        """The firewall is no longer in force, or may have closed paths: end the sessions that have a tunnel."""
+        """End the sessions that have a tunnel, because the firewall may have closed their paths."""
         if self.sessions is not None:
             self.sessions.end_soon(Event.FENCE_LOST, Actor.BOX)
 
@@ -211,7 +211,7 @@ class RunningSessions:
             log.close()
 
     async def _end(self, sessions: BoxSessions) -> None:
-        """The program stops: end all sessions, and notify the data center if it is reachable immediately."""
+        """End all sessions, because the program stops; notify the data center if it is reachable at once."""
         with suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS_MAX):
                 await sessions.end_all(Event.RESTARTED, Actor.BOX)

@@ -79,7 +79,7 @@ class BoxSession(SessionExecutor):
             self._deadline.cancel()
 
     async def end_after_restart(self, state: SessionState) -> None:
-        """The program was started again, and its log shows the session in this state: end it."""
+        """End the session, which the log shows in this state after a restart of the program."""
         self._deadline.cancel()
         self.state = state
         if state is SessionState.ENDING:
@@ -89,9 +89,9 @@ class BoxSession(SessionExecutor):
             await self.event(Event.RESTARTED, Actor.BOX)
 
     async def prove(self, evidence: Evidence, offer_hash: bytes, *, screen_shared: bool) -> bool:
-        """The person has proved the presence in one way, for the offer with this hash; return whether that permits
-        the session, which takes all ways that the site requires.
+        """Record one proof of the person's presence for the offer with this hash.
 
+        Return whether it permits the session, which requires all kinds of proof that the site demands.
         Evidence that does not permit it, because the offer's state has changed, is dropped.
         """
         async with self._lock:
@@ -111,7 +111,7 @@ class BoxSession(SessionExecutor):
             return self._is(SessionState.AUTHORIZED)
 
     async def certified(self, message: CertificateMessage) -> None:
-        """The data center has issued the session's certificate."""
+        """Process the session's certificate, issued by the data center."""
         try:
             self._credentials = check_certificate(message, self.offer, self._key.public_key)
         except CertificateError as error:
@@ -120,7 +120,7 @@ class BoxSession(SessionExecutor):
         await self.event(Event.CERTIFICATE_RECEIVED, Actor.DATA_CENTER, certificate_matches=True)
 
     async def page_returned(self) -> None:
-        """The person, whose page is there again, has confirmed the session in a way that staff cannot operate."""
+        """Record that the person confirmed the session on the restored page, in a way that staff cannot operate."""
         await self.event(Event.PAGE_RETURNED, Actor.PERSON, screen_shared=False)
 
     @property
@@ -129,7 +129,7 @@ class BoxSession(SessionExecutor):
         return asyncio.get_running_loop().time() - self._seen_at <= SHOWN_SECONDS
 
     def page_seen(self) -> None:
-        """The page of the person at the instrument is there, or the instrument's own display shows the session."""
+        """Record that the person's page is open, or the instrument's own display shows the session."""
         self._seen_at = asyncio.get_running_loop().time()
         self._start_page_timers()
 

@@ -71,9 +71,10 @@ class BoxSessions:
             self._around.changed()
 
     async def enter_code(self, session: bytes, port: int, code: str, where: str = "") -> bool:
-        """The person at a port enters a code, in a browser or `where`; return whether it permits the session.
+        """Check the code that the person at a port entered, in a browser or `where`.
 
-        Whether it is the right one is not said for a session of another port, or one that is not offered.
+        Return whether it permits the session. For a session of another port, or one that is not offered, this does
+        not show whether the code is right.
         """
         found = self._offer_at(session, port)
         if found is None:
@@ -84,7 +85,7 @@ class BoxSessions:
         return await self._prove(found, PresenceWay.CODE, where or f"port {port}", port)
 
     async def press_switch(self, session: bytes, port: int, switch: str) -> bool:
-        """The person has pressed a switch of the box while this offer was shown; as `enter_code`."""
+        """Record that a person pressed a switch of the box while this offer was shown; returns like `enter_code`."""
         found = self._offer_at(session, port)
         if found is None:
             return False
@@ -93,7 +94,7 @@ class BoxSessions:
     async def use_security_key(
         self, session: bytes, port: int, keys: SecurityKeys, assertion: Assertion
     ) -> bool:
-        """The person at a port has touched a security key for this offer; as `enter_code`."""
+        """Verify the security key that the person at a port touched for this offer; returns like `enter_code`."""
         found = self._offer_at(session, port)
         if found is None:
             return False
@@ -105,10 +106,10 @@ class BoxSessions:
         return await self._prove(found, PresenceWay.SECURITY_KEY, key, port)
 
     async def switch_pressed(self, switch: str) -> bool:
-        """A switch was pressed. Return whether it permits a session.
+        """Handle a press of a switch; return whether it permits a session.
 
-        It belongs to the one offer of the box, if that is shown. Otherwise it is ambiguous which one was meant. If
-        there is none, it lets staff operate the one desktop that they may only see since its page was lost.
+        If the box has exactly one offer and it is shown, the press permits it; otherwise it would be ambiguous. If
+        there is none, it lets staff operate the one desktop that became view-only when its page was lost.
         """
         offers = [each for each in self._sessions.values() if each.state is SessionState.OFFERED]
         if not offers:
@@ -130,23 +131,23 @@ class BoxSessions:
         return False
 
     async def refuse(self, session: bytes, port: int) -> None:
-        """The person refuses an offer."""
+        """Refuse an offer, for the person at the port."""
         if (found := self._offer_at(session, port)) is not None:
             await found.event(Event.REFUSE, Actor.PERSON)
 
     async def end(self, session: bytes, port: int) -> None:
-        """The person ends a session of this port, in whatever state it is."""
+        """End a session of this port in any state, for the person at the port."""
         found = self._sessions.get(session)
         if found is not None and found.offer.port == port:
             await found.event(Event.PERSON_ENDS, Actor.PERSON)
 
     async def end_all(self, event: Event = Event.PERSON_ENDS, actor: Actor = Actor.PERSON) -> None:
-        """End all sessions: the switch, or the end of the program."""
+        """End all sessions, because the switch was held or the program ends."""
         # at the same time: the record of one could wait for a disk that does not respond
         await asyncio.gather(*(session.event(event, actor) for session in self._sessions.values()))
 
     def end_soon(self, event: Event, actor: Actor) -> None:
-        """As `end_all`, after the present event of each session."""
+        """Like `end_all`, but after the current event of each session."""
         for session in self._sessions.values():
             session.later(event, actor)
 

@@ -64,13 +64,13 @@ class OpenVpnTunnel:
         self._reason = ""
 
     def prepare(self, endpoint: Endpoint) -> None:
-        """As `Tunnel.prepare`. The program is loaded meanwhile, and waits for its options."""
+        """See `Tunnel.prepare`. The program is loaded meanwhile, and waits for its options."""
         loop = asyncio.get_running_loop()
         self._reaching = loop.create_task(self._reach(endpoint))
         self._loading = loop.create_task(self._load())
 
     async def open(self, endpoint: Endpoint, credentials: Credentials, key: SessionKey) -> None:
-        """As `Tunnel.open`."""
+        """See `Tunnel.open`."""
         self._credentials, self._key = credentials, key
         if self._reaching is None:
             self.prepare(endpoint)
@@ -100,7 +100,7 @@ class OpenVpnTunnel:
             raise
 
     async def close(self) -> None:
-        """As `Tunnel.close`."""
+        """See `Tunnel.close`."""
         self._end("closed")
         for task in filter(None, (self._reaching, self._loading)):
             task.cancel()

@@ -213,7 +213,7 @@ class DataUpdate:
 
 
 def commit_data(memory: Memory) -> None:
-    """The data release on trial is the one that is in force from now on."""
+    """Commit the data release on trial, which remains in force."""
     new = memory.data_new
     assert new is not None, "only a trial is committed"
     if memory.data is None or memory.data.release != new.release:

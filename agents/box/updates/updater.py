@@ -144,7 +144,7 @@ class Updater:
         return delta | self._data.files.stems()
 
     def wake(self) -> None:
-        """The order at the data center has changed."""
+        """Request the order, which has changed at the data center."""
         self._ask.set()
 
     async def run(self) -> None:

@@ -73,7 +73,7 @@ def _wrong_events(lab: Lab) -> Iterator[Problem]:
 
 
 def why_no_fault(kind: type[AnyFault], target: str, lab: Lab) -> str:
-    """Why a fault of that kind is impossible in this world, or ""; an empty target stands for any target."""
+    """Return why a fault of that kind is impossible in this world, or ""; an empty target stands for any target."""
     if kind.emulated and not kind.of_machine:
         return "needs emulated hardware, which only the virtual world has"
     fixed = {"uplink"} if lab.uplink.proxy else {"uplink", "datacenter"}

@@ -161,7 +161,9 @@ class ImageWorld(KernelWorld):
         )
 
     def _waiting(self) -> Waiting:
-        """The number of reports that the box has acknowledged to instruments and the data center has not stored."""
+        """Return the number of reports that the box has acknowledged to instruments and the data center has not
+        stored.
+        """
         acknowledged = sum(run.acknowledgements for run in self.ledger.runs.values())
         stored = sum(n for (_, serial), n in queries.counts(self.datacenter.store).items() if serial)
         return Waiting(0, 0, max(0, acknowledged - stored))

@@ -86,7 +86,7 @@ class LabBox(BoxPart, InspectedBox, Protocol):
     """A box among real programs, on any platform."""
 
     async def status(self) -> BoxState | None:
-        """Its state; None while it does not run or does not answer."""
+        """Return the box's state; None while it does not run or does not answer."""
         ...
 
     def instrument_connections(self) -> int | None:

@@ -27,7 +27,9 @@ class KernelFirewall:
         self.policy.write_text(policy_file(lab.box.board, policy))
 
     def command(self) -> Sequence[str]:
-        """The command that runs the service, which enforces the policy and retries every second after a failure."""
+        """Return the command that runs the service, which enforces the policy and retries every second after a
+        failure.
+        """
         return command("serve", "--policy", str(self.policy), "--socket", str(self.socket), "--retry", "1")
 
     def refused(self) -> Mapping[str, int]:

@@ -126,7 +126,7 @@ class KernelWorld:
         self._statuses: dict[bytes, None] = {}
 
     def why_no_fault(self, kind: type[AnyFault], target: str) -> str:
-        """Why this world cannot have a fault of that kind, or ""; with an empty target, at any target."""
+        """Return why this world cannot have a fault of that kind, or ""; with an empty target, at any target."""
         del target
         if kind.of_machine:
             return "needs a box with a disk and a clock of its own, as in the virtual and the image world"

@@ -97,7 +97,9 @@ class LabCertificates:
         )
 
     def datacenter(self) -> dict[str, Identity]:
-        """The certificates that the data center can present: "good", "expired", and "wrong" (of an untrusted CA)."""
+        """Return the certificates that the data center can present: "good", "expired", and "wrong" (of an
+        untrusted CA).
+        """
         wrong = Authority.make("another root", self._key, self._now)
         expired = Validity.days(-30, self._now)
         return {

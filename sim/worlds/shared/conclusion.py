@@ -318,7 +318,9 @@ def _uplink(world: ConcludedWorld, traffic: Traffic) -> UplinkResult:
 
 
 def _causes(pipe: Pipe, payload: int, http: int) -> Bytes:
-    """The bytes of a pipe by layer. TLS is the rest, at least 0: bytes discarded at a link cut may exceed it."""
+    """Return the bytes of a pipe by layer. TLS is the rest, at least 0: bytes discarded at a link cut may exceed
+    it.
+    """
     tcpip = pipe.header_bytes + pipe.resent_bytes
     payload = min(payload, pipe.bytes - tcpip)
     http = min(http, pipe.bytes - tcpip - payload)

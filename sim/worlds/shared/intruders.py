@@ -72,7 +72,9 @@ class Intruders:
 
 
 def forbidden(lab: Lab, port: int | None) -> dict[str, tuple[int, ...]]:
-    """The addresses that an intruder on a port (None: outside) must not reach, each with the TCP ports to try."""
+    """Return the addresses that an intruder on a port (None: outside) must not reach, each with the TCP ports to
+    try.
+    """
     numbers = [spec.port for spec in lab.instruments]
     addresses = [BOX, *map(box_address, numbers), *(instrument_address(n) for n in numbers if n != port)]
     if port is not None:

@@ -9,4 +9,7 @@ class Progress(Protocol):
     """Called repeatedly while a lab runs."""
 
     def __call__(self, now_ns: int, *, stored: int, backlog: int) -> None:
-        """The lab time is `now_ns` ns; `stored` records are at the data center, `backlog` records on the box."""
+        """Report the progress at lab time `now_ns`, in ns.
+
+        `stored` records are at the data center, and `backlog` records on the box.
+        """

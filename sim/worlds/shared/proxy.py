@@ -9,6 +9,8 @@ from sim.worlds.shared.addresses import PROXY_NAME
 
 
 def client_settings(lab: Lab) -> Proxy | None:
-    """The box's proxy settings, with user and password if the proxy requires authentication; None without proxy."""
+    """Return the box's proxy settings, with user and password if the proxy requires authentication; None without
+    proxy.
+    """
     spec = lab.uplink.proxy
     return proxy_kind(spec.kind).client_settings(PROXY_NAME, spec.auth) if spec else None

@@ -474,7 +474,7 @@ class VirtualBox:
         )
 
     def _prevents_audit(self) -> str:
-        """Why the audit file of sessions cannot be written; its records take the time of a flush."""
+        """Return why the audit file of sessions cannot be written; its records take the time of a flush."""
         backend = self.disk.backend
         if backend.is_read_only or not backend.has_power:
             return "the disk is read-only"

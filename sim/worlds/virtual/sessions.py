@@ -85,7 +85,7 @@ class EmulSessionLog(SessionLog):
         super().__init__(path, owner)
 
     def append(self, record: SessionRecord) -> None:
-        """As `SessionLog.append`."""
+        """See `SessionLog.append`."""
         if why := self._prevents():
             raise OSError(errno.ENOSPC, why)
         super().append(record)
@@ -99,7 +99,7 @@ class RulesetPath(EmulPath):
         self._firewall = firewall
 
     async def open(self, offer: Offer, seconds: int) -> bool:
-        """As `SessionPath.open`."""
+        """See `SessionPath.open`."""
         if not await super().open(offer, seconds):
             return False
         try:
@@ -111,20 +111,20 @@ class RulesetPath(EmulPath):
         return True
 
     async def close(self, offer: Offer) -> None:
-        """As `SessionPath.close`."""
+        """See `SessionPath.close`."""
         await super().close(offer)
         for path in paths_of(offer):
             self._firewall.close_session(path)
 
     def clear(self) -> None:
-        """As `EmulPath.clear`."""
+        """See `EmulPath.clear`."""
         for offer, _ in self._elements.values():
             for path in paths_of(offer):
                 self._firewall.close_session(path)
         super().clear()
 
     def offer(self, session: bytes) -> Offer | None:
-        """As `EmulPath.offer`; the ruleset decides on packets from the tunnel."""
+        """See `EmulPath.offer`; the ruleset decides on packets from the tunnel."""
         offer = super().offer(session)
         return offer if offer is not None and self._firewall.passes(paths_of(offer)[0]) else None
 
@@ -147,16 +147,16 @@ class EmulRecording:
 
     @property
     def is_writable(self) -> bool:
-        """As `SessionRecording.is_writable`."""
+        """See `SessionRecording.is_writable`."""
         return not self.fails
 
     def add(self, part: bytes) -> None:  # noqa: ARG002
-        """As `datacenter.desktop.receiver.Recorder.add`."""
+        """See `datacenter.desktop.receiver.Recorder.add`."""
         if self.fails:
             raise OSError(errno.ENOSPC, "the recording cannot be written")
 
     async def close(self) -> bytes:
-        """As `SessionRecording.close`."""
+        """See `SessionRecording.close`."""
         return b""
 
 

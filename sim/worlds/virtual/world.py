@@ -199,7 +199,9 @@ class VirtualWorld:
         )
 
     def _serial_line(self, spec: LabInstrument) -> EmulSerialPort | None:
-        """The instrument's end of its serial line, which the cable joins to the box's port; None without one."""
+        """Return the instrument's end of its serial line, which the cable joins to the box's port; None without
+        one.
+        """
         number = serial_ports(self.lab.instruments, self.lab.board).get(spec.port)
         if number is None:
             return None

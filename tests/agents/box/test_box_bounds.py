@@ -66,7 +66,7 @@ class Watched:
         self.bounds = Bounds(self.reported.append)
 
     def alarms(self) -> list[bool]:
-        """The alarms reported now: True for an alarm, False for its end."""
+        """Return the alarms reported now: True for an alarm, False for its end."""
         self.reported.clear()
         self.bounds.check()
         return [level.is_near for level in self.reported]
@@ -239,7 +239,7 @@ def test_storage_of_audit_records_has_an_alarm_at_75_percent() -> None:
 
 
 def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> ssl.SSLObject:
-    """The server's end, whose loss without a close alert would forget the session."""
+    """Return the server's end of a handshake, whose loss without a close alert would forget the session."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
         ssl.SSLContext.wrap_bio(client, to_client, to_server, server_hostname="127.0.0.1"),

@@ -47,7 +47,7 @@ def demanding(pki: Hierarchy, datacenter: int) -> BoxConfig:
 async def started(
     config: BoxConfig, on: EmulDisk, crypto: EmulCryptographicModule, log: list[str]
 ) -> AsyncIterator[tuple[BoxProgram, EmulIndicators]]:
-    """The program of one start and the LEDs, until the context's end."""
+    """Start the program once; yield it and the LEDs until the context's end."""
     leds, fips = EmulIndicators(["alarm"], []), demanded_self_test(config, crypto)
     hardware = Hardware(on, CLOCK, EmulEthernetPort("uplink"), indicators=leds, fips=fips)
     program = box_program(config, hardware, Random(2), log_message=log.append)
@@ -93,7 +93,7 @@ def test_without_fips_mode_no_port_is_served_and_nothing_is_sent(pki: Hierarchy)
 
 
 def _listening() -> list[int]:
-    """The TCP ports on which this process listens."""
+    """Return the TCP ports on which this process listens."""
     own = {str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()}
     rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
     return [

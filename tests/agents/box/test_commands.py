@@ -59,7 +59,7 @@ class Life:
             await self.running
 
     def recorded(self) -> list[str]:
-        """The audit events and results in the spool, in order."""
+        """Return the audit events and results in the spool, in order."""
         bodies = [
             decode(Entry, payload).body for _, payload in self.spool.read(Priority.AUDIT, 1000, 1 << 20)
         ]

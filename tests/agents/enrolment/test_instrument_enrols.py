@@ -76,7 +76,7 @@ def unlimited(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def enrolled_box(center: EnrolmentCenter, on: EmulDisk | None = None) -> AsyncIterator[Box]:
-    """A data center, and a box that has its own certificate of it."""
+    """Run a data center, and yield a box that has a certificate of it."""
     on = on or disk()
     async with center.serving():
         config = enrolling_box(center, SERIAL, Sending(linger_s=0, heartbeat_s=1))

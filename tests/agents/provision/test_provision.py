@@ -104,7 +104,7 @@ ways = ["code"]
 
 
 def with_sessions(text: str) -> str:
-    """A site with remote sessions to one of its instruments."""
+    """Return a site file with remote sessions to one of its instruments."""
     first, rest = text.split('serial = "CHEM-0001"')
     names = '[addresses]\n"tunnels.example.com" = ["203.0.113.9"]'
     site = f'{first}serial = "CHEM-0001"\naddress = "10.77.2.5"{rest}{SESSIONS}'
@@ -430,7 +430,7 @@ def partition(tmp_path: Path) -> Path:
 
 
 def identity_on(root: Path) -> dict[str, bytes]:
-    """The files of the box's identity by name."""
+    """Return the files of the box's identity by name."""
     return {path.name: path.read_bytes() for path in (root / "var/lib/rap/identity").iterdir()}
 
 
@@ -504,7 +504,7 @@ class PowerCut(Exception):
 
 
 def snapshot(root: Path, partition: Path) -> dict[str, bytes]:
-    """The content of all files, the partition's included."""
+    """Return the content of all files, the partition's included."""
     files = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
     return {**files, "partition": partition.read_bytes()}
 

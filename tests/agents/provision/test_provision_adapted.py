@@ -74,7 +74,7 @@ TWO_LINES = "serial = { port = 1 }\nhost_serial = { port = 2 }\n"
 
 
 def written(tmp_path: Path, text: str) -> Path:
-    """The box's file and its policy for a site; returns the former."""
+    """Write the box's file and its policy for a site; return the former."""
     board = (
         (DIRECTORY / "rap-4.toml")
         .read_text()

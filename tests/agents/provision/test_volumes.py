@@ -124,7 +124,7 @@ def start(disk: Disk, cut_at: int = -1, *, tpm: bool = True) -> list[str]:
 
 
 def operations() -> int:
-    """How many operations of the first start can be cut."""
+    """Return the number of operations of the first start at which power can be cut."""
     count = 0
     while not start(Disk(), count):
         count += 1

@@ -26,7 +26,7 @@ def open_spool(disk: Disk, limits: SpoolLimits = LIMITS) -> InspectedSpool:
 
 
 def filled(groups: int = 40) -> tuple[EmulDisk, set[int]]:
-    """A disk after a power cut, and the numbers in its four segments, none of them acknowledged."""
+    """Return a disk after a power cut, and the numbers in its four segments, none of them acknowledged."""
     disk = EmulDisk(1 << 30, Random(1))
     spool = open_spool(disk)
     numbers = {seq for _ in range(groups // 2) for seq in spool.append([ROUTINE] * 4, [b"x" * 400] * 4)}
@@ -111,7 +111,7 @@ def test_reused_segments_are_not_reported_as_missing() -> None:
 
 
 def just_renamed(operation: int, *, acked: bool) -> tuple[EmulDisk, set[int]]:
-    """A disk after a power cut in this operation of beginning a segment, and the waiting numbers."""
+    """Return a disk after a power cut in this operation of beginning a segment, and the waiting numbers."""
     disk = EmulDisk(1 << 30, Random(1))
     spool, numbers = open_spool(disk, ROOMY), set[int]()
     while spool.log.generation < 5 or spool.log.room >= 3 * 1024:
@@ -150,7 +150,7 @@ def test_a_missing_oldest_file_is_reported_after_a_power_cut_at_any_operation(
 
 
 def held(disk: EmulDisk, name: str) -> set[int]:
-    """The numbers of the segment with this name, according to the names."""
+    """Return the numbers of the segment with this name, according to the names."""
     bases = [int(other.split("-")[2], 16) for other in segment_names(disk)]
     following = [base for base in bases if base > int(name.split("-")[2], 16)]
     return set(range(int(name.split("-")[2], 16), following[0] if following else 1 << 16))

@@ -22,7 +22,7 @@ def opened() -> tuple[EmulDisk, Spool]:
 
 
 def oldest(disk: EmulDisk) -> str:
-    """The file of the oldest segment in use."""
+    """Return the file of the oldest segment in use."""
     return min((name for name in disk.names() if (parse_name(name) or (0, 0))[1]), key=lambda n: n[9:17])
 
 
@@ -39,7 +39,7 @@ def reclaim(disk: EmulDisk, spool: Spool, name: str) -> None:
 
 
 def reported(spool: Spool) -> dict[GapReason, set[int]]:
-    """The numbers in the gap records that wait, by reason."""
+    """Return the numbers in the gap records that wait, by reason."""
     numbers: dict[GapReason, set[int]] = {}
     for _, payload in spool.read(AUDIT, 1000, 1 << 20):
         if gap := decode_gap(payload):

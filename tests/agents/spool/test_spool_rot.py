@@ -171,7 +171,9 @@ def test_foreign_files_are_not_changed() -> None:
 
 
 def carried_and_manifest() -> tuple[EmulDisk, Group, Group, str]:
-    """A disk with alert 1 and audit record 3 carried and their old file reused; both groups, and the file's name."""
+    """Return a disk with alert 1 and audit record 3 carried and their old file reused; both groups, and the file's
+    name.
+    """
     disk = EmulDisk(1 << 30, Random(2))
     spool = open_spool(disk)
     spool.append([ALERT, ROUTINE, AUDIT], [b"a" * 100, b"r" * 100, b"b" * 100])
@@ -223,7 +225,7 @@ def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
 
 
 def full() -> tuple[EmulDisk, InspectedSpool]:
-    """A spool of routine records in which the next group drops the oldest segment."""
+    """Return a spool of routine records in which the next group drops the oldest segment."""
     disk = EmulDisk(1 << 30, Random(2))
     spool = open_spool(disk)
     while spool.log.room > 1000 or spool.status().disk_bytes < LIMITS.spool_bytes_max:
@@ -233,7 +235,7 @@ def full() -> tuple[EmulDisk, InspectedSpool]:
 
 
 def reported_losses(spool: InspectedSpool) -> dict[int, GapReason]:
-    """The lost numbers according to the gap records, each reported once."""
+    """Return the lost numbers according to the gap records, each reported once."""
     gaps = [gap for _, payload in spool.read(AUDIT, 99, 1 << 20) if (gap := decode_gap(payload))]
     pairs = [(n, gap.reason) for gap in gaps for a, b in gap.ranges for n in range(a, b + 1)]
     assert len(pairs) == len(dict(pairs))

@@ -44,7 +44,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
 
 
 def generation(disk: LinuxDisk) -> int:
-    """The generation of the newest segment."""
+    """Return the generation of the newest segment."""
     return max(int(name.split("-")[1], 16) for name in disk.names())
 
 
@@ -53,7 +53,7 @@ def descriptors() -> int:
 
 
 def routine_through(spool: Spool, first: int, last: int) -> list[int]:
-    """The routine records' numbers from `first` to `last`, as read."""
+    """Return the routine records' numbers from `first` to `last`, as read."""
     return [seq for seq, _ in spool.read(ROUTINE, last - first + 1, 1 << 30, first - 1) if seq <= last]
 
 

@@ -29,12 +29,12 @@ def read_shipped() -> PolicySet:
 
 
 def shipped(name: str) -> str:
-    """The text of a shipped policy."""
+    """Return the text of a shipped policy."""
     return next(policy.text for policy in read_shipped().policies if policy.id == name)
 
 
 def failing(policies: PolicySet, names: set[str]) -> dict[str, TheoremResult]:
-    """Those of some theorems that policies do not fulfil."""
+    """Return the names of the theorems that the policies do not fulfil."""
     theorems = [theorem for theorem in THEOREMS if theorem.table.name in names]
     return {result.theorem.table.name: result for result in prove(policies, theorems) if not result.holds}
 
@@ -196,7 +196,7 @@ HOLES = {
 
 @cache
 def planted(name: str) -> PolicySet:
-    """The shipped policies with a hole: a text is replaced in one of them, or a policy is added."""
+    """Return the shipped policies with a hole: a text is replaced in one of them, or a policy is added."""
     old, new, _ = HOLES[name]
     policies = list(read_shipped().policies)
     if old:

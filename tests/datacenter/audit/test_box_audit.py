@@ -117,7 +117,9 @@ COLUMNS = ("number", "hash", "at_ms", "kind", "text", "line", "is_repeated", "en
 
 
 def manipulations() -> Iterator[tuple[str, list[int], dict[tuple[int, str], object]]]:
-    """What is done, the numbers that are kept, and the columns that are changed: every one of the small log."""
+    """Yield every manipulation of the small log: its name, the numbers that are kept, and the columns that are
+    changed.
+    """
     everything = [1, 2, 3]
     for last in range(3):
         yield f"cut after {last}", everything[:last], {}

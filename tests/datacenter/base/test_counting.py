@@ -20,7 +20,7 @@ PLACES = ["everywhere", "region/europe", "region/asia", "country/DE", "country/P
 
 
 def counted(store: Store) -> dict[tuple[str, int], tuple[int, list[list[int]]]]:
-    """The sums by place and day: instruments, and the bins' values, readings and instruments."""
+    """Return the sums by place and day: instruments, and the bins' values, readings and instruments."""
     c = base_days.c
     rows = store.read(
         select(c.place, c.day, c.instruments, c.body).where(c.model == MODEL, c.reading == READING)
@@ -33,7 +33,7 @@ def bins(one: Histogram) -> list[list[int]]:
 
 
 def expected(store: Store, placed: dict[str, tuple[str, str]]) -> dict[tuple[str, int], object]:
-    """The same, computed from all statuses; `placed` are country and region of the boxes."""
+    """Return the same, computed from all statuses; `placed` are country and region of the boxes."""
     parts: dict[tuple[str, int], list[Histogram]] = {}
     for box, serial in store.read(select(instruments.c.box, instruments.c.serial)):
         statuses = history(store, box, serial, 0, 2**52)

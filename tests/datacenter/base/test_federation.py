@@ -24,7 +24,7 @@ def day(parts: list[Histogram]) -> BaseDay:
 
 
 def regions(spread: float) -> tuple[list[Days], Histogram]:
-    """The days of two regions, and the sum of all."""
+    """Return the days of two regions, and the sum of all."""
     parts = [[instruments(10 * region + n, 6 + region, spread) for n in range(4)] for region in (1, 2)]
     days = [{n: day(of_day) for n, of_day in enumerate(region)} for region in parts]
     return days, added([one for region in parts for of_day in region for one in of_day])

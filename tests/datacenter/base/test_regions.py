@@ -33,7 +33,7 @@ WANTED = (5, 25, 50, 75, 95)
 
 
 def entries(number: int) -> list[bytes]:
-    """The reports of a box of yesterday and today, which completes yesterday."""
+    """Return the reports of a box of yesterday and today, which completes yesterday."""
     serial = f"CHEM-{number:04}"
     found = [encode(Entry("", 0, ProfileInForce(0, serial, MODEL, 1)))]
     for place in range(40):
@@ -58,7 +58,7 @@ def names_of(numbers: range) -> list[str]:
 
 
 def rows_with(url: str, name: str) -> int:
-    """The rows of all tables that have this text, also in binary columns."""
+    """Return the rows of all tables that have this text, also in binary columns."""
     found = 0
     with closing(Store(url)) as store:
         for table in metadata.tables:
@@ -68,7 +68,7 @@ def rows_with(url: str, name: str) -> int:
 
 
 def global_percentiles() -> list[int] | None:
-    """Those of all instruments in one database."""
+    """Return the percentiles of all instruments in one database."""
     with closing(Store("sqlite://")) as store:
         boxes = [box for numbers in REGIONS.values() for box in names_of(numbers)]
         store.authorize(boxes, 0)

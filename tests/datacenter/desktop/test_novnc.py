@@ -120,13 +120,13 @@ HANDSHAKE = (
 
 
 def frame(data: bytes) -> bytes:
-    """A short binary message of a client, with the mask 0."""
+    """Return a short binary message of a client, with the mask 0."""
     assert len(data) < 126
     return bytes([0x82, 0x80 | len(data)]) + bytes(4) + data
 
 
 async def open_websocket(port: int) -> TcpChannel:
-    """A viewer after the handshakes of the WebSocket and of RFB."""
+    """Return a viewer after the handshakes of the WebSocket and of RFB."""
     viewer = await connect(port)
     await viewer.write(HANDSHAKE)
     assert b" 101 " in await viewer.reader.readuntil(b"\r\n\r\n")

@@ -27,7 +27,7 @@ from wire.desktop.stream import (
 
 
 def record(steps: int, *, flush_each: bool = True) -> tuple[bytes, list[Picture], bytes]:
-    """A recording, the picture after each frame, and the chain of the sender."""
+    """Return a recording, the picture after each frame, and the chain of the sender."""
     picture = Picture(24, 16)
     encoder = PictureEncoder(picture, level=1)
     file, chain = io.BytesIO(), StreamChain()

@@ -109,7 +109,7 @@ def test_an_unknown_box_is_authorized_by_an_installer_at_a_site(enrolling: Enrol
 
 
 def flashed(box: str) -> tuple[FlashedBox, x509.Certificate]:
-    """A flashed box as its record names it, and the certificate of its identity."""
+    """Return a flashed box as its record names it, and the certificate of its identity."""
     key = make_key()
     validity = Validity.days(825, datetime.fromtimestamp(START_MS / 1000, UTC))
     pem = CA.certify(box, key.public_key(), validity=validity)

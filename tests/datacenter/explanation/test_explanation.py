@@ -66,7 +66,7 @@ def explained(store: Store, record: AlertRecord, *, is_whole: bool = True) -> Re
 
 
 def latest_of_each(store: Store) -> list[AlertRecord]:
-    """The latest alert of each trigger."""
+    """Return the latest alert of each trigger."""
     return list({record.trigger: record for record in stored(store)}.values())
 
 

@@ -23,7 +23,7 @@ T0 = 20_000 * DAY_MS
 
 
 def status(number: int) -> Status:
-    """A status every six hours."""
+    """Return the n-th status; there is one every six hours."""
     return Status(number, T0 + number * DAY_MS // 4, "running", number, {"lamp-h": 100 + number})
 
 

@@ -60,7 +60,7 @@ def run_until_over(fleet: SimulatedFleet, number: int, hours_max: int = 1000) ->
 
 
 def thousand(store: Store) -> SimulatedFleet:
-    """A thousand boxes of which 1 % return to their old release and 2 % never answer."""
+    """Return a thousand boxes of which 1 % return to their old release and 2 % never answer."""
     wrong: dict[str, UpdateWord | None] = {}
     for number, serial in enumerate(serials(1000)):
         if number % 100 == 50:

@@ -41,7 +41,7 @@ def degradation(
 def scored(
     alarms: dict[str, list[float]], *degradations: Degradation, triggers: tuple[Trigger, ...] = (LAMP,)
 ) -> Scores:
-    """The scores of alerts at these days of a year."""
+    """Return the scores of alerts at these days of a year."""
     found = [Alarm(name, round(day * DAY_MS)) for name, days in alarms.items() for day in days]
     return scores(triggers, [InstrumentResult(MODEL, YEAR_MS, 0, 0.0, found, list(degradations))])
 

@@ -51,7 +51,7 @@ def row(store: Store, session: bytes) -> tuple[str, str]:
 
 
 def transitions(folder: Path) -> list[tuple[str, str]]:
-    """The transitions in the audit file."""
+    """Return the transitions in the audit file."""
     lines = parse_audit((folder / AUDIT).read_bytes()).lines
     return [(line.record.event, line.record.state) for line in lines if line.record.kind == "transition"]
 

@@ -18,7 +18,7 @@ def status(number: int, at_ms: int = AT_MS) -> Status:
 
 
 def batch_of(*entries: tuple[int, str, InstrumentReport]) -> Batch:
-    """A batch of (sequence, instrument, report)."""
+    """Return a batch of these (sequence, instrument, report)."""
     encoded = [(sequence, encode(Entry(instrument, 3, report))) for sequence, instrument, report in entries]
     return decode(Batch, encode_batch(1, encoded))
 

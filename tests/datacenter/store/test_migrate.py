@@ -62,7 +62,7 @@ def run_script(engine: Engine, version: str) -> None:
 
 
 def differences_from_the_schema(engine: Engine) -> list[Any]:
-    """How the tables differ from those of the schema, apart from partitions."""
+    """Return how the tables differ from those of the schema, apart from partitions."""
 
     def is_compared(name: str | None, kind: str, _: object) -> bool:
         return kind != "table" or re.fullmatch(r"alembic_version|records_\d+", name or "") is None

@@ -46,7 +46,7 @@ def fill(store: Store) -> Fleet:
 
 
 def rows(store: Store, box: str) -> dict[str, list[Any]]:
-    """All rows of a box in a database, but for the tables of the main database."""
+    """Return all rows of a box in a database, but for the tables of the main database."""
     found: dict[str, list[Any]] = {}
     for table in (*moving.REPORTS, evaluated):
         query = select(*table.c).where(table.c.box == box).order_by(*table.primary_key.columns)

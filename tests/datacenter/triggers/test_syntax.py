@@ -21,7 +21,7 @@ from datacenter.triggers.syntax import (
 
 
 def shape(node: Node) -> str:
-    """The tree as text with all parentheses."""
+    """Return the tree as text with all parentheses."""
     match node:
         case Number():
             return str(node.value)

@@ -66,7 +66,7 @@ def run(act: Callable[[Place], Awaitable[None]]) -> None:
 
 
 async def answer(here: Place, *pieces: bytes) -> bytes:
-    """What comes back to these bytes until the connection ends."""
+    """Return the response to these bytes until the connection ends."""
     reader, writer = await here.connect()
     for piece in pieces:
         writer.write(piece)

@@ -108,7 +108,7 @@ def test_the_area_is_a_filter_of_lists_and_exports_too(web: WebClient) -> None:
 
 
 def outlines() -> list[list[tuple[float, float]]]:
-    """The outlines of land as (latitude, longitude)."""
+    """Return the outlines of land as (latitude, longitude)."""
     text = (TEMPLATES / "vendor/land.svg").read_text().split('d="')[1].partition('"')[0]
     found = []
     for ring in text.split("z")[:-1]:
@@ -120,7 +120,7 @@ def outlines() -> list[list[tuple[float, float]]]:
 
 
 def is_land(latitude: float, longitude: float) -> bool:
-    """Whether a meridian from the place to the north crosses the outlines an odd number of times."""
+    """Return whether a meridian from the place to the north crosses the outlines an odd number of times."""
     crossings = 0
     for ring in outlines():
         for (y1, x1), (y2, x2) in zip(ring, ring[1:] + ring[:1], strict=True):

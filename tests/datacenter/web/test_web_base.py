@@ -15,7 +15,7 @@ READING = "/base?model=chemistry-analyzer&reading=vacuum-pa"
 
 
 def medians(text: str) -> list[int]:
-    """The medians of the days, in kPa; the latest first."""
+    """Return the medians of the days, in kPa; the latest first."""
     cells = re.findall(r"<tr><th scope=\"row\"><time.*?</tr>", text)
     return [int(re.findall(r'">([\d\u202f]+) Pa<', row)[2].replace("\u202f", "")) // 1000 for row in cells]
 

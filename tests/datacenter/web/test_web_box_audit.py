@@ -36,7 +36,7 @@ def auditor(store: Store) -> WebClient:
 
 
 def numbers(text: str) -> list[str]:
-    """The texts of the records that a page shows."""
+    """Return the texts of the records that a page shows."""
     return re.findall(r"<code>([^<]*)</code>", text)
 
 

@@ -20,7 +20,7 @@ CHOSEN = "state=queued&instrument=CHEM-0001"
 
 
 def link(text: str, name: str) -> str | None:
-    """The address of a link by its text."""
+    """Return the address of a link by its text."""
     found = re.search(rf'<a href="([^"]*)"[^>]*>{name}</a>', text)
     return html.unescape(found[1]) if found else None
 

@@ -31,7 +31,7 @@ SCREENS = [to_picture(step.screen) for step, _ in zip(Analyzer().script(), range
 
 
 def stream() -> Iterator[bytes]:
-    """A stream that shows each of SCREENS for ten seconds."""
+    """Yield a stream that shows each of SCREENS for ten seconds."""
     yield encode_header(bytes(8))
     encoder = PictureEncoder(SCREENS[0], level=1)
     for number, screen in enumerate(SCREENS):
@@ -41,7 +41,7 @@ def stream() -> Iterator[bytes]:
 
 
 async def recorded(made: Pages) -> DeskSession:
-    """A session that has ended, with a recording of the stream."""
+    """Return a session that has ended, with a recording of the stream."""
     session = await made.center.open()
     box = await made.box()
     made.connections.append(box)

@@ -34,7 +34,7 @@ TYPE = {"content-type": "multipart/form-data; boundary=limit"}
 
 
 def body_of(fields: Mapping[str, str], content: bytes | None, name: str = "help.pdf") -> bytes:
-    """A form as a browser sends it: its fields, then its file."""
+    """Return a form as a browser sends it: its fields, then its file."""
     parts = [
         f'--limit\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{text}\r\n'.encode()
         for key, text in fields.items()
@@ -58,7 +58,7 @@ def rows(web: WebClient, table: Table) -> list[tuple[object, ...]]:
 
 
 def count_of(web: WebClient) -> tuple[int, int, int]:
-    """How many commands, files and parts of files are stored."""
+    """Return the number of stored commands, files and parts of files."""
     return len(rows(web, commands)), len(rows(web, files)), len(rows(web, file_parts))
 
 
@@ -202,7 +202,7 @@ def test_two_files_are_refused(changing: WebClient) -> None:
 
 
 def begin_of(person: WebClient, body: bytes) -> bytes:
-    """The head of a request with a form of this length."""
+    """Return the head of a request with a form of this length."""
     return (
         f"POST {OF_CHEM} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {COOKIE}={person.cookie}\r\n"
         f"Content-Type: {TYPE['content-type']}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -237,7 +237,7 @@ def test_an_upload_that_is_cut_leaves_nothing_behind(
 
 
 def request_with(content: bytes) -> Request:
-    """A request of a program with a file."""
+    """Return a request of a program with a file."""
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": content, "more_body": False}

@@ -124,7 +124,7 @@ def plan(folder: Path, line: str = "", text: str = KICKSTART) -> BuildPlan:
 
 
 def options() -> Iterator[tuple[str, str]]:
-    """Every option of every command of the language, from the parsers' own help."""
+    """Yield every option of every command of the language, from the parsers' own help."""
     for name, command in sorted(HANDLER.commands.items()):
         if hasattr(command, "op"):
             yield from ((name, option) for option in dict.fromkeys(OPTION.findall(command.op.format_help())))
@@ -222,7 +222,7 @@ def section(folder: Path, options: str = "", lines: str = "@core\n") -> Any:
 
 
 def dnf(folder: Path, monkeypatch: pytest.MonkeyPatch, found: Any) -> list[str]:
-    """The words of dnf's command line."""
+    """Return the words of dnf's command line."""
     used: list[str] = []
 
     def run(_root: Path, command: Any, _environment: Any, _log: Any) -> None:

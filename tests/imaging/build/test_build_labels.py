@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an image'
 
 
 def label(device: str, path: str) -> str:
-    """The type in the SELinux label of a file in an ext4 file system, or "" if it has none."""
+    """Return the type in the SELinux label of a file in an ext4 file system, or "" if it has none."""
     words = ["debugfs", "-R", f"ea_get {path} security.selinux", device]
     output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     found = re.search(r'"system_u:object_r:(\w+):s0\\000"', output)

@@ -67,7 +67,7 @@ APPENDED = (
 
 
 def _iso(folder: Path, efi_partition: str = AS_A_FILE, *, packages: bool = False) -> Path:
-    """A boot ISO with RHEL's structure: ISOLINUX for BIOS, an EFI image for UEFI, .discinfo, .treeinfo."""
+    """Make a boot ISO with RHEL's structure: ISOLINUX for BIOS, an EFI image for UEFI, .discinfo, .treeinfo."""
     for path in ("isolinux", "images/pxeboot", "EFI/BOOT", "BaseOS/repodata"):
         (folder / "disc" / path).mkdir(parents=True)
     if packages:
@@ -183,7 +183,9 @@ def test_cdrom_needs_packages_on_a_medium_that_is_not_hidden(
 
 
 def _said_until(words: list[str], wanted: str) -> str:
-    """A machine's serial output up to and including `wanted`, or all of it if the time limit ended the machine."""
+    """Return a machine's serial output up to and including `wanted`, or all of it if the time limit ended the
+    machine.
+    """
     command = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-display", "none", "-monitor", "none"]
     output = b""
     with subprocess.Popen(

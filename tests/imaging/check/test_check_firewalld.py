@@ -35,7 +35,7 @@ pytestmark = [
 
 @contextmanager
 def _running(*words: str | Path, **environment: str) -> Iterator[int]:
-    """A program as long as the block takes: its process."""
+    """Run a program for the duration of the block; yield its process id."""
     quiet = subprocess.DEVNULL
     with subprocess.Popen(words, env={**os.environ, **environment}, stdout=quiet, stderr=quiet) as process:
         try:
@@ -46,7 +46,7 @@ def _running(*words: str | Path, **environment: str) -> Iterator[int]:
 
 @contextmanager
 def _instrument() -> Iterator[int]:
-    """A network namespace at the other end of a cable: a process that is in it."""
+    """Make a network namespace at the other end of a cable; yield the id of a process in it."""
     with _running("unshare", "--net", "sleep", str(10 * WAIT_SECONDS_MAX)) as there:
         own = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
         poll_until(lambda: Path(f"/proc/{there}/ns/net").stat().st_ino != own)

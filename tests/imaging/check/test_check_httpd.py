@@ -276,7 +276,7 @@ def test_a_server_with_the_configuration_behaves_as_the_rules_require(tmp_path: 
     place = ("127.0.0.1", ports[1])
 
     def ask(method: str, path: str, host: str = "") -> tuple[int, str, str]:
-        """The status, the server's name, and the beginning of the response."""
+        """Return the status, the server's name, and the beginning of the response."""
         connection = http.client.HTTPSConnection(*place, context=client_tls(), timeout=WAIT_SECONDS_MAX)
         try:
             connection.request(method, path, headers={"Host": host} if host else {})

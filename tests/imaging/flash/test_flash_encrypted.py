@@ -32,7 +32,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def image(about: Mapping[str, str] = ENCRYPTS, names: Mapping[str, str] = NAMES) -> Path:
-    """A signed image, of whose partitions some have other names."""
+    """Return a signed image, some of whose partitions have other names."""
     raw = raw_image(Path("box.raw"))
     with raw.open("r+b") as file:
         front = file.read(MIB)
@@ -50,7 +50,7 @@ def write(raw: Path, device: str, site: str, *more: object) -> int:
 
 
 def names_on(device: str) -> list[str]:
-    """The names of the partitions according to sfdisk."""
+    """Return the names of the partitions according to sfdisk."""
     output = subprocess.run(["sfdisk", "--json", device], check=True, capture_output=True, text=True)
     return [part.get("name", "") for part in json.loads(output.stdout)["partitiontable"]["partitions"]]
 

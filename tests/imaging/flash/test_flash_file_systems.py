@@ -61,7 +61,7 @@ def tool(*words: object) -> str:
 
 
 def image_with_ext4(folder: Path, features: str, *more: object, fit: bool = True) -> Path:
-    """An image with an ext4 in the partition root-a, of 12 block groups, and its UUID in other places."""
+    """Return an image with an ext4 in the partition root-a, of 12 block groups, and its UUID in other places."""
     raw = raw_image(folder / "box.raw")
     groups = ["-b", "1024", "-g", "256", "-N", "64", *more] if fit else list(more)
     words = ["-q", "-F", "-t", "ext4", "-U", OWN, "-E", f"offset={ROOT}", "-O", features, *groups]
@@ -102,7 +102,7 @@ def field(raw: Path, offset: int, layout: str) -> Any:
 
 
 def superblocks(file: Path) -> list[str]:
-    """The output of dumpe2fs for each superblock."""
+    """Return the output of dumpe2fs for each superblock."""
     block_bytes = re.findall(r"Block size:\s+(\d+)", tool("dumpe2fs", "-h", file))[0]
     backups = re.findall(r"Backup superblock at (\d+)", tool("dumpe2fs", file))
     words = [["-o", f"superblock={n}", "-o", f"blocksize={block_bytes}"] for n in backups]

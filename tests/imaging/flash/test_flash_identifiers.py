@@ -66,7 +66,7 @@ def tool(*words: object) -> str:
 
 
 def table(disk: Path) -> list[dict[str, object]]:
-    """The partitions of a disk, as sfdisk reads them; it verifies both tables first."""
+    """Return the partitions of a disk, as sfdisk reads them; it verifies both tables first."""
     tool("sfdisk", "--verify", disk)
     partitions: list[dict[str, object]] = json.loads(tool("sfdisk", "--json", disk))["partitiontable"][
         "partitions"
@@ -76,7 +76,7 @@ def table(disk: Path) -> list[dict[str, object]]:
 
 @contextmanager
 def partition(disk: Path, name: str) -> Iterator[str]:
-    """A loop device of one partition, by its name."""
+    """Yield a loop device of the partition with this name."""
     part = next(part for part in table(disk) if part.get("name") == name)
     offset, length = int(str(part["start"])) * 512, int(str(part["size"])) * 512
     with loop_device(disk, 0, f"--offset={offset}", f"--sizelimit={length}") as device:
@@ -97,7 +97,7 @@ NAMES = ("ESP", "/boot", "/var")
 
 
 def identifiers(disk: Path) -> dict[str, str]:
-    """The identifiers of a disk, of its partitions and of their file systems."""
+    """Return the identifiers of a disk, of its partitions and of their file systems."""
     found = {f"partition {part['node']}"[-12:]: str(part["uuid"]) for part in table(disk)}
     found["disk"] = json.loads(tool("sfdisk", "--json", disk))["partitiontable"]["id"]
     for name in NAMES:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices and imag
 
 
 def partition_on(device: str) -> tuple[int, int]:
-    """The identity's partition on a disk according to sfdisk: offset and length in bytes."""
+    """Return the identity's partition on a disk according to sfdisk: offset and length in bytes."""
     output = subprocess.run(["sfdisk", "--json", device], check=True, capture_output=True, text=True)
     parts = json.loads(output.stdout)["partitiontable"]["partitions"]
     part = next(part for part in parts if part.get("name") == "rap-identity")

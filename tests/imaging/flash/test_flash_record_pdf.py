@@ -61,13 +61,13 @@ def example(**changes: Any) -> FlashRecord:
 
 
 def page(record: FlashRecord, folder: Path) -> str:
-    """The drawing instructions of the record's page."""
+    """Return the drawing instructions of the record's page."""
     save_pdf(record, folder / "it.pdf")
     return instructions((folder / "it.pdf").read_bytes())
 
 
 def instructions(pdf: bytes) -> str:
-    """The drawing instructions of the only page of a PDF (ISO 32000-1, section 7.8)."""
+    """Return the drawing instructions of the only page of a PDF (ISO 32000-1, section 7.8)."""
     (stream,) = re.findall(rb"/FlateDecode \].*?stream\r?\n(.*?)endstream", pdf, re.DOTALL)
     return zlib.decompress(base64.a85decode(stream.strip().removesuffix(b"~>"))).decode()
 
@@ -77,7 +77,7 @@ def texts(drawn: str) -> list[Text]:
 
 
 def lines(drawn: str) -> dict[str, str]:
-    """The value beside each label."""
+    """Return the value beside each label."""
     return {a.text: b.text for a, b in pairwise(texts(drawn)) if a.y == b.y}
 
 
@@ -151,7 +151,7 @@ def squares(drawn: str) -> list[tuple[str, ...]]:
 
 
 def corners_of_the_code(drawn: str) -> tuple[Point, Point]:
-    """The lower left and the upper right corner of the QR code."""
+    """Return the lower left and the upper right corner of the QR code."""
     x, y = map(float, PLACED.findall(drawn)[0])
     found = [tuple(map(float, each)) for each in squares(drawn)]
     left, right = min(each[0] for each in found), max(each[0] + each[2] for each in found)

@@ -35,7 +35,7 @@ def front() -> bytes:
 
 
 def plan(folder: Path, change: Change = bytes, disk_bytes: int = DISK_BYTES) -> FlashPlan:
-    """The plan for an image whose first MiB was changed before it was signed."""
+    """Return the plan for an image whose first MiB was changed before it was signed."""
     raw = raw_image(folder / "box.raw")
     with raw.open("r+b") as file:
         front = file.read(MIB)
@@ -259,5 +259,5 @@ def make_plan_again(folder: Path) -> bytes:
 
 
 def guids_of(head: bytes) -> list[bytes]:
-    """The GUID of the disk, and of its four partitions."""
+    """Return the GUID of the disk, and of its four partitions."""
     return [head[512 + 56 : 512 + 72], *(head[at + 16 : at + 32] for at in range(1024, 1024 + 4 * 128, 128))]

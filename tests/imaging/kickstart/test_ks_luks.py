@@ -21,7 +21,7 @@ PASSPHRASE = "a-passphrase-of-the-installer"
 
 
 def script(folder: Path, disk: str, passphrase_file: Path) -> str:
-    """The %post section that binds the volumes, for a site with this disk."""
+    """Return the %post section that binds the volumes, for a site with this disk."""
     text = SITE.replace('device = "sda"', f'device = "{Path(disk).name}"')
     file = write_site(folder, text.replace("/run/install/repo/luks-passphrase", str(passphrase_file)))
     (kickstart := folder / "box.ks").write_text(assemble(load_site(file), file, "almalinux9"))

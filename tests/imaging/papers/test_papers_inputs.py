@@ -25,7 +25,7 @@ def answer(machine: Recorded, statement: str) -> str:
 
 
 def with_kernel(*, is_open: bool) -> Recorded:
-    """The recorded image, with a kernel that has its ruleset, or accepts all that comes in before it."""
+    """Return the recorded image, with a kernel that has its ruleset, or accepts all that comes in before it."""
     evidence = recorded_evidence()
     found = policy_of(Recorded(evidence))
     assert found is not None

@@ -68,7 +68,7 @@ def is_torn(disk: Path) -> bool:
 
 
 def check(disk: Path, *options: str) -> int:
-    """The exit status of e2fsck(8): 0, 1 if it has corrected something, 4 or 8 if it cannot."""
+    """Return the exit status of e2fsck(8): 0, 1 if it has corrected something, 4 or 8 if it cannot."""
     return subprocess.run(["e2fsck", *options, disk], capture_output=True, check=False).returncode
 
 
@@ -106,7 +106,7 @@ def work(place: Path) -> None:
 
 
 def files(disk: Path) -> dict[str, bytes]:
-    """The files after a mount, which replays the journal."""
+    """Return the files after a mount, which replays the journal."""
     with mounted(disk) as place:
         return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("file")}
 
@@ -256,7 +256,7 @@ def test_udev_marks_no_torn_and_no_absent_file_system(tmp_path: Path, is_torn: b
 
 
 def links_by_udev(folder: Path, disk: Path) -> set[Path]:
-    """The links that udev makes for a disk by the rules of the box and of systemd, in a /dev of their own."""
+    """Return the links that udev makes for a disk by the rules of the box and of systemd, in a /dev of their own."""
     (rules := folder / "rules.d").mkdir()
     shutil.copy("/usr/lib/udev/rules.d/60-persistent-storage.rules", rules)
     text = RULES.read_text().replace('ENV{DEVTYPE}=="partition"', 'ENV{DEVTYPE}=="disk"')

@@ -90,7 +90,7 @@ EXTRAS = ("netfw.proof", "sim", "datacenter", "imaging")
 
 
 def imported(path: Path) -> set[str]:
-    """The modules that this file names in imports, other than those for type checkers."""
+    """Return the modules that this file names in imports, other than those for type checkers."""
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":

@@ -44,7 +44,7 @@ class Box:
         (self._folder / "uptime").write_text(f"{seconds}.25 100.00\n")
 
     def asked(self) -> str:
-        """What systemd is asked by one check."""
+        """Return the requests to systemd by one check."""
         places = {"MOUNTS": "mounts", "EXT4": "ext4", "UPTIME": "uptime", "PROBE": "probe"}
         named = {name: str(self._folder / place) for name, place in places.items()}
         environment = {**os.environ, **named, "PATH": f"{self._folder}:{os.environ['PATH']}"}

@@ -49,7 +49,7 @@ class DhcpNetwork:
         return self.box.command("ip", "addr", "show", "dev", "enp1s0", capture_output=True).stdout
 
     def pass_(self, frm: Namespace, source: tuple[str, int], to: Namespace, target: tuple[str, int]) -> bool:
-        """Whether a datagram arrives at the other end, or is refused."""
+        """Return whether a datagram arrives at the other end; False if it is refused."""
         family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
         sender, receiver = frm.socket(family, socket.SOCK_DGRAM), to.socket(family, socket.SOCK_DGRAM)
         with sender, receiver:

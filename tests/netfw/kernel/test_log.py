@@ -63,7 +63,7 @@ LOGGING = f"""table inet logging {{
 def read(
     place: Namespace, act: Callable[[FirewallLog], None], enough: Callable[[list[RefusedPacket | Lost]], bool]
 ) -> list[RefusedPacket | Lost]:
-    """The records read after `act`, until there are enough."""
+    """Return the records read after `act`, until there are enough."""
 
     async def reading() -> list[RefusedPacket | Lost]:
         entries: list[RefusedPacket | Lost] = []
@@ -88,7 +88,7 @@ def read(
 
 
 def logged(lab: BoxLab, place: Namespace, interface: str, data: bytes) -> RefusedPacket:
-    """The entry for a packet that is sent to the box."""
+    """Return the entry for a packet that is sent to the box."""
 
     def send(_: FirewallLog) -> None:
         kind = b"\x08\x00" if data[0] >> 4 == 4 else b"\x86\xdd"
@@ -249,7 +249,7 @@ LOG = (sys.executable, "-m", "rap", "fw", "log")
 
 
 def start(here: Namespace, *words: str) -> subprocess.Popen[str]:
-    """The command, once it reads."""
+    """Start the command; return it once it reads."""
     pipe = subprocess.PIPE
     reading = subprocess.Popen(here.words(*LOG, *words), stdout=pipe, stderr=pipe, text=True)
     assert reading.stderr is not None

@@ -59,7 +59,7 @@ def session(version: int = 4, staff: str = "") -> Session:
 
 @contextmanager
 def conversation(lab: BoxLab, version: int) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """An established connection from staff to the instrument's desktop."""
+    """Yield an established connection from staff to the instrument's desktop."""
     with (
         closing(lab.listener(lab.instrument[1], INSTRUMENT[1][version], DESKTOP)) as server,
         closing(lab.staff.socket(server.family, socket.SOCK_STREAM)) as client,

@@ -97,7 +97,7 @@ def comes_in(data: bytes) -> bool:
 
 
 def come_in(packets: list[bytes]) -> list[bool]:
-    """The kernel's result, in a separate process. After each packet, a valid one is sent and awaited."""
+    """Return the kernel's result, in a separate process. After each packet, a valid one is sent and awaited."""
     enter_namespace()
     world = BoxNamespace(POLICY, render(POLICY).commands())
     results = []

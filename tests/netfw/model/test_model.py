@@ -21,7 +21,7 @@ IP6 = parse(tcp("fd00::5", 5000, "fd00::1", 443), iif="eth2")
 def table(
     *rules: list[Any], sets: tuple[Any, ...] = (), chains: dict[str, list[list[Any]]] | None = None
 ) -> RulesetModel:
-    """A table with one base chain on input, and perhaps others to jump to."""
+    """Return a table with one base chain on input, and optionally others to jump to."""
     commands: list[Any] = [{"table": {"family": "inet", "name": "rap"}}]
     commands += [{"counter": {**MINE, "name": name}} for name in ("one", "two")]
     commands += [{"set": {**MINE, **declared}} for declared in sets]

@@ -96,7 +96,7 @@ def leasing_outside_ipsec() -> Policy:
 
 
 def listed(commands: list[Any]) -> list[Any]:
-    """The kernel's listing after these were loaded."""
+    """Return the kernel's listing after these objects were loaded."""
 
     def load() -> list[Any]:
         nft = Nft()

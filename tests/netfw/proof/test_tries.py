@@ -22,13 +22,13 @@ def some(count: int, span: int) -> Intervals:
 
 
 def holding(formula: z3.BoolRef, value: z3.BitVecRef) -> set[int]:
-    """The numbers of eight bits for which the formula holds, by substituting each."""
+    """Return the numbers of eight bits for which the formula holds, by substituting each."""
     put_in = {n: z3.substitute(formula, (value, z3.BitVecVal(n, 8))) for n in range(256)}
     return {n for n, closed in put_in.items() if z3.is_true(z3.simplify(closed))}
 
 
 def members(sets: Memberships, formula: z3.BoolRef, value: z3.BitVecRef) -> set[int]:
-    """All values for which the formula holds, one model after the other."""
+    """Return all values for which the formula holds, one model after the other."""
     found: set[int] = set()
     solver = z3.Solver()
     solver.add(formula)

@@ -19,7 +19,7 @@ CLINIC = render(load_policy(POLICIES / "clinic.toml"))
 
 
 def as_listed(ruleset: Ruleset) -> list[Json]:
-    """A listing as the kernel returns it: with elements in sets, handles, counters, and in another order."""
+    """Return a listing as the kernel returns it: with elements in sets, handles, counters, and in another order."""
     objects = copy.deepcopy([*ruleset.declarations(), *ruleset.contents()])
     sets = {thing["set"]["name"]: thing["set"] for thing in objects if "set" in thing}
     listed = []
@@ -66,7 +66,7 @@ def listed_value(value: Json) -> Json:
 
 
 def differences(change: Callable[[list[Json]], Any], sets: Iterable[str] | None = None) -> list[str]:
-    """The differences after a change of the clinic's listing."""
+    """Return the differences after a change of the clinic's listing."""
     objects = as_listed(CLINIC)
     change(objects)
     chosen = None if sets is None else set(sets)

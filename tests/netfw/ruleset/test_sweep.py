@@ -26,7 +26,7 @@ FEW = [22, 123, 443, 2575, 5900]
 
 
 def holes(ruleset: list[Any]) -> set[tuple[str, str, str, int, bool, bool]]:
-    """The deviations from the policy that a sweep of that ruleset finds."""
+    """Return the deviations from the policy that a sweep of that ruleset finds."""
     found = sweep(CLINIC, ruleset, FEW).mismatches
     return {
         (m.probe.source.name, m.probe.target.name, m.probe.protocol, m.port, m.probe.session, m.passed)

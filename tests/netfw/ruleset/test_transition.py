@@ -45,7 +45,7 @@ def firewall(here: Namespace) -> Iterator[Firewall]:
 
 
 def handles(here: Namespace, *words: str) -> dict[str, int]:
-    """The handles of objects of these kinds, which change when an object is replaced."""
+    """Return the handles of objects of these kinds, which change when an object is replaced."""
     output = here.command("nft", "-j", "list", "table", "inet", "rap", capture_output=True).stdout
     objects: list[Json] = json.loads(output)["nftables"]
     return {

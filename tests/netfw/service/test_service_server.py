@@ -65,7 +65,7 @@ class Observer:
         self.writer.write(data)
 
     async def receive(self) -> Answer | None:
-        """The next message; None at the end."""
+        """Return the next message; None at the end."""
         try:
             size = int.from_bytes(await self.reader.readexactly(LENGTH_BYTES), "big")
             return decoded(await self.reader.readexactly(size))

@@ -188,7 +188,7 @@ def test_elements_of_other_programs_are_removed_and_a_removed_path_is_restored(
 
 
 def as_nobody(folder: Path, group: int) -> str:
-    """What the service answers to another user who is in the group of the socket."""
+    """Return the service's answer to another user who is in the group of the socket."""
     script = f"""
 import os, socket
 os.setgroups([]); os.setgid({group}); os.setuid({NOBODY})

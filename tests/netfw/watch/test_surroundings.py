@@ -29,7 +29,7 @@ UPLINK, PORT = POLICY.uplink, POLICY.ports[0].interface
 
 @contextmanager
 def box() -> Iterator[tuple[Namespace, Inspector]]:
-    """The policy's interfaces with the policy in force, and an inspector that has seen them."""
+    """Yield the policy's interfaces with the policy in force, and an inspector that has seen them."""
     with namespace() as here:
         here.ip(*(f"link add {name} type veth peer name far-{name}" for name in (UPLINK, PORT)))
         nft = here.run(Nft)
@@ -99,7 +99,7 @@ HARMLESS = {
 
 
 def seen(here: Namespace, inspector: Inspector, command: str) -> list[NotCovered]:
-    """The findings after the command, which is then reverted."""
+    """Return the findings after the command, which is then reverted."""
     here.command("nft", "-f", "-", input=command)
     try:
         return here.run(inspector.inspect)

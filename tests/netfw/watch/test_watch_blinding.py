@@ -46,7 +46,7 @@ def place() -> Iterator[tuple[Namespace, Firewall]]:
 def events_after(
     place: tuple[Namespace, Firewall], change: Callable[[Namespace], Any]
 ) -> list[Alarm | Repair]:
-    """The events of a watch after a change, up to the first Repair."""
+    """Return the events of a watch after a change, up to the first Repair."""
     here, firewall = place
 
     async def scenario() -> list[Alarm | Repair]:
@@ -119,7 +119,7 @@ sys.exit(int.from_bytes(sock.recv(65536)[16:20], "little", signed=True))
 
 
 def by_netlink(kind: int, *attributes: bytes) -> Callable[[Namespace], None]:
-    """A command to the kernel that nft(8) would not send, in another process."""
+    """Return a function that sends the kernel, in another process, a command that nft(8) would not send."""
 
     def change(here: Namespace) -> None:
         begin, end = (request(kind, 0, 0, resource=10) for kind in (0x10, 0x11))

@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def readings_until(folder: Path, day: int) -> list[int]:
-    """All readings of all instruments before a day, in ascending order."""
+    """Return all readings of all instruments before a day, in ascending order."""
     found = []
     for seed in SEEDS:
         for statuses in simulated_history(MODEL, seed, DAYS, folder).statuses():

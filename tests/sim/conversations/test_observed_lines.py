@@ -42,7 +42,7 @@ async def observed(case: Conversation, observe: Observe, split: Split) -> tuple[
 
 
 def problems(cases: Sequence[Conversation], observe: Observe, split: Split) -> dict[str, list[str]]:
-    """The problems of each case, all played at the same time."""
+    """Return the problems of each case, all played at the same time."""
 
     async def main() -> list[tuple[Played, Played]]:
         return await asyncio.gather(*(observed(case, observe, split) for case in cases))

@@ -42,7 +42,7 @@ def test_a_live_connection_may_be_silent_for_hours() -> None:
 
 
 def spoiled(tmp_path: Path, right: str, wrong: str, data: tuple[bytes, bytes] = (b"", b"")) -> list[str]:
-    """The problems of the status case after a change of its index, or of its bytes."""
+    """Return the problems of the status case after a change of its index, or of its bytes."""
     case = next(case for case in CASES if case.name == "hl7-status-with-offset")
     text = "[[case]]" + INDEX.read_text("utf-8").partition(case.name)[0].rpartition("[[case]]")[2]
     text += case.name + INDEX.read_text("utf-8").partition(case.name)[2].partition("[[case]]")[0]

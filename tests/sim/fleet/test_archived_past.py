@@ -29,7 +29,7 @@ def planned() -> PlannedBox:
 
 
 def triggers(plan: PlannedBox) -> TriggerSet:
-    """A trigger for each instrument that begins and ends alerts every few hours."""
+    """Return a trigger for each instrument that begins and ends alerts every few hours."""
 
     def trigger(model: str) -> Trigger:
         table = TriggerTable(model, "info", "software", "It runs", "state is running")

@@ -66,7 +66,7 @@ def test_wear_shifts_the_readings_and_multiplies_their_noise() -> None:
 
 
 def read(gauges: Gauges, now_ns: int) -> tuple[dict[str, int], list[str]]:
-    """The readings by channel, and the channels out of range."""
+    """Return the readings by channel, and the channels out of range."""
     readings: dict[str, int] = {}
     outside = gauges.read(now_ns, readings)
     return readings, outside

@@ -61,7 +61,7 @@ class WornInstrument:
 
 
 def with_one_part(name: str, place: int, **changes: Any) -> InstrumentModel:
-    """A model of which only one part degrades, soon and at any course that `changes` make certain."""
+    """Return a model of which only one part degrades, soon and at any course that `changes` make certain."""
     model = load_model(name)
     soon: dict[str, Any] = {"starts_after_days": 6, "stable": 0.0, "sudden": 0.0, **changes}
     quick = replace(model.wear[place], **soon)
@@ -73,7 +73,7 @@ def with_one_part(name: str, place: int, **changes: Any) -> InstrumentModel:
 
 @cache
 def failed(name: str, place: int) -> tuple[WornInstrument, PartWear]:
-    """A run until some days after the first failure of that part."""
+    """Return a run until some days after the first failure of that part."""
     bench = WornInstrument(with_one_part(name, place), staffed=True)
     while not any(wear.failed_ns for wear in bench.instrument.wear_truth()):
         bench.env.run(until=bench.env.now + DAY_NS)
@@ -203,7 +203,7 @@ def controls(bench: WornInstrument, assay: str, begin_ns: int, end_ns: int) -> l
 
 
 def controlled(model: InstrumentModel, days: int) -> WornInstrument:
-    """A run with controls each hour and without calibrations."""
+    """Return a run with controls each hour and without calibrations."""
     bench = WornInstrument(model)
     for _ in range(24 * days):
         bench.instrument.control_quality()

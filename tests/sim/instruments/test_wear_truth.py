@@ -51,7 +51,7 @@ class WornModel:
         self.env.after(REPAIR_NS, self._replace, place)
 
     def _level(self, place: int) -> float:
-        """The strength of the part's own symptoms now."""
+        """Return the strength of the part's own symptoms now."""
         return next(one.level(self.env.now) for one in self.degradation.active if one.place == place)
 
     def _replace(self, place: int) -> None:
@@ -60,7 +60,7 @@ class WornModel:
 
 
 def words(wear: Wear) -> tuple[set[str], set[str], set[str]]:
-    """The channels, assays and codes of a part's symptoms."""
+    """Return the channels, assays and codes of a part's symptoms."""
     channels = {one.channel for one in wear.symptoms if isinstance(one, Shift | Noise)}
     assays = {assay for one in wear.symptoms if isinstance(one, Bias | Imprecision) for assay in one.assays}
     return channels, assays, {one.code for one in wear.symptoms if isinstance(one, Errors)}

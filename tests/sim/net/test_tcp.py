@@ -172,7 +172,7 @@ def test_a_lost_retransmission_is_repeated_before_the_timeout() -> None:
 
 
 def connected(pair: Pair) -> tuple[Recorder, Recorder]:
-    """A connection from a to b: the protocols of a and of b."""
+    """Return a connection from a to b: the protocols of a and of b."""
     client, server = Recorder(), Recorder()
 
     async def serve() -> None:
@@ -327,7 +327,7 @@ def test_psh_is_set_at_the_end_of_each_burst_of_two_and_of_each_write() -> None:
 
 
 def receiving() -> tuple[SimLoop, Receiver, list[int]]:
-    """A receiver after the start of a long transfer, and the list of its acknowledgements."""
+    """Return a receiver after the start of a long transfer, and the list of its acknowledgements."""
     loop, acknowledged = SimLoop(), list[int]()
 
     def acknowledge() -> None:

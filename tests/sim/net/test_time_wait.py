@@ -28,7 +28,7 @@ def closed(*, client_first: bool = True) -> tuple[Traced, TcpSegment]:
 
 
 def answers(pair: Traced, fin: TcpSegment, *, to: str = "a") -> list[str]:
-    """The segments sent after the end `to` has received a FIN again."""
+    """Return the segments sent after the end `to` has received a FIN again."""
     source, target = (pair.b, pair.a) if to == "a" else (pair.a, pair.b)
     pair.lines.clear()
     target.receive(fin, pair.link)

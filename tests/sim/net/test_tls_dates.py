@@ -62,7 +62,7 @@ class Meeting(Pair):
         await serve(answer, "b", 443, tls=server_context(identity), body_bytes_max=10, now=lambda: 0.0)
 
     def ask(self, tls: ClientContext) -> int:
-        """The status of an answer."""
+        """Return the status of an answer."""
         return int(self.run(self.a, self._ask(tls)))
 
     async def _ask(self, tls: ClientContext) -> int:

@@ -57,7 +57,7 @@ class Document(HTMLParser):
 
 
 def own_text(text: str) -> str:
-    """The page without the embedded library."""
+    """Return the page without the embedded library."""
     assert get_plotlyjs() in text
     return text.replace(get_plotlyjs(), "")
 

@@ -18,7 +18,9 @@ CUT = fault_kinds()["power-cut"]()
 
 
 def ledger(*states: str, kind: str = "status") -> ReportLedger:
-    """A run whose n-th report is: S stored, B on the box, G acknowledged but missing, U not acknowledged."""
+    """Return the ledger of a run whose n-th report is: S stored, B on the box, G acknowledged but missing, U not
+    acknowledged.
+    """
     result = ReportLedger()
     run = result.begin("CHEM-0001", 1)
     for number, state in enumerate(states, 1):
@@ -137,7 +139,7 @@ PORTS = {"CHEM-0001": 1, "HEMA-0002": 2}
 
 
 def neighbours(attacked: str, other: str) -> ReportLedger:
-    """As `ledger`, for an instrument at port 1 and another one at port 2."""
+    """Like `ledger`, but for an instrument at port 1 and another one at port 2."""
     result = ledger(*attacked)
     run = result.begin("HEMA-0002", 1)
     for number, state in enumerate(other, 1):

@@ -47,7 +47,7 @@ def evaluated(
 def one(
     made_s: int, acknowledged_s: int | None, stored_s: int | None, *, waits: bool = False
 ) -> ReportLedger:
-    """A report, and another one that is stored at once."""
+    """Return the ledger of a report, and of another one that is stored at once."""
     book = ReportLedger()
     run = book.begin("CHEM-0001", 1)
     for number, times in enumerate(((made_s, acknowledged_s, stored_s), (made_s, made_s, made_s)), 1):

@@ -39,7 +39,7 @@ def report(
 
 
 def book(*times: tuple[float, float | None, float | None], kind: str = "status") -> ReportLedger:
-    """The reports of one instrument by the times they were made, acknowledged and stored, in seconds."""
+    """Record the reports of one instrument by the times they were made, acknowledged and stored, in seconds."""
     made = ReportLedger()
     run = made.begin("CHEM-0001", 1)
     for each in times:
@@ -55,7 +55,7 @@ def outcome(ledger: ReportLedger, *gaps: GapFound, **more: Any) -> Outcome:
 def evaluate_one(
     name: str, found: Outcome, *events: Event, end_ns: int = 2 * HOUR_NS, ports: bool = True, **expect: Any
 ) -> CheckedExpectation:
-    """The expectation of that name, and its evidence if it fails."""
+    """Evaluate the expectation of that name; the result has evidence if it fails."""
     expectations, failures = evaluate(
         limits(**expect),
         found,

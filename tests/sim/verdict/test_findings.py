@@ -37,7 +37,7 @@ def remains(*records: tuple[int, bytes], epoch: int = 1, gaps: tuple[SpoolGap, .
 
 
 def ledger_of(*reports: InstrumentReport) -> ReportLedger:
-    """A ledger of one instrument's run that made these reports, at the time of each."""
+    """Return a ledger of one instrument's run that made these reports, at the time of each."""
     ledger = ReportLedger()
     run = ledger.begin(SERIAL, 1)
     for report in reports:

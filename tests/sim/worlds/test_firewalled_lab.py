@@ -96,7 +96,7 @@ def run(lab: Lab, policy: Policy | None = None) -> Result:
 
 
 def missed(result: Result) -> dict[str, str]:
-    """The explanations of the failed expectations, by name."""
+    """Return the explanations of the failed expectations, by name."""
     return {failure.expectation: failure.explanation for failure in result.failures}
 
 
@@ -217,7 +217,9 @@ def with_sink(policy: Policy) -> Policy:
 
 @contextmanager
 def uploading(policy: Policy) -> Iterator[tuple[VirtualWorld, Recorder, Recorder]]:
-    """A world whose box has been uploading for five seconds to a server on the proxy host, and both protocols."""
+    """Yield a world whose box has been uploading for five seconds to a server on the proxy host, and both
+    protocols.
+    """
     with running(lab(), policy) as world:
         world.run_until(30 * SECOND_NS)
         network, server = world.box.host.network, Recorder()
@@ -334,7 +336,7 @@ def test_a_closed_port_passes_nothing_of_its_connections() -> None:
 
 
 def connect(world: VirtualWorld, host: str, address: str, port: int) -> BaseException | None:
-    """The error of an attempt to connect from that host, or None."""
+    """Return the error of an attempt to connect from that host, or None."""
 
     async def attempt() -> None:
         async with asyncio.timeout(5):

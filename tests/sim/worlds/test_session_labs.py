@@ -69,7 +69,7 @@ def failed(result: Result) -> list[str]:
 
 @contextmanager
 def opened(keys: str = 'ended_by = "nobody"', **more: str) -> Iterator[VirtualWorld]:
-    """A world with an open session, in which a key and a button are pressed."""
+    """Yield a world with an open session, in which a key and a button are pressed."""
     with VirtualWorld(lab(keys, **more)) as world:
         world.run_until(OPEN_S * SECOND_NS)
         assert world.desktops[TARGET].pressed == "key 0x61, a button"
@@ -86,7 +86,7 @@ def step(world: VirtualWorld, seconds: float) -> None:
 
 
 def state(world: VirtualWorld) -> tuple[str, str]:
-    """The states of the session at the data center and at the box."""
+    """Return the states of the session at the data center and at the box."""
     (one,) = world.people.requested
     assert world.datacenter.sessions is not None
     at_desk = world.datacenter.sessions.find(one.id)
@@ -154,7 +154,7 @@ def test_the_box_reaches_a_desktop_only_with_the_element_in_the_ruleset() -> Non
 
 
 def open_paths(world: VirtualWorld) -> tuple[Session, Session]:
-    """The paths of the session that is open."""
+    """Return the paths of the session that is open."""
     (session,) = world.box.session_path.elements()
     offer = world.box.session_path.offer(session)
     assert offer is not None

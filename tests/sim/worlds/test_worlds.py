@@ -100,7 +100,7 @@ STAFF_END = ("staff end", "ending")
 
 
 def audit_lines(document: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The transitions of sessions at the box, which the data center must have as lines of the audit log.
+    """Return the transitions of sessions at the box, which the data center must have as lines of the audit log.
 
     The box notices that staff end a session by the message or by the end of its connection to the desktop, whatever
     comes first; in the kernel world nobody looks at the desktop.

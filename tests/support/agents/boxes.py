@@ -71,7 +71,7 @@ async def running_box(
     sessions: SessionHardware | None = None,
     audit_log: LogFolder | None = None,
 ) -> AsyncIterator[Box]:
-    """A box that serves its ports, until the context's end."""
+    """Run a box that serves its ports, until the context's end."""
     uplink = EmulEthernetPort("uplink")
     hardware = Hardware(on, CLOCK, uplink, sessions=sessions, audit_log=audit_log, make_key=MAKE_KEY)
     box = Box(config, hardware, Random(2))
@@ -106,7 +106,7 @@ class Executing:
 
 @asynccontextmanager
 async def running_agent(box: Box | int, identity: Identity, **options: Any) -> AsyncIterator[InstrumentAgent]:
-    """An instrument's agent at port 1 of `box` (or at a TCP port), until the context's end."""
+    """Run an instrument's agent at port 1 of `box` (or at a TCP port), until the context's end."""
     tcp_port = box if isinstance(box, int) else box.tcp_ports[1]
     agent = InstrumentAgent(
         Endpoint("127.0.0.1", tcp_port),

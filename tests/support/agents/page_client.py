@@ -59,7 +59,7 @@ class _Forms(HTMLParser):
 
 
 def forms_of(text: str) -> dict[str, Form]:
-    """The forms of a page, by the last part of their addresses."""
+    """Return the forms of a page, by the last part of their addresses."""
     parser = _Forms()
     parser.feed(text)
     return {form.action.rpartition("/")[2]: form for form in parser.found}
@@ -82,7 +82,7 @@ class PageClient:
         return await self._page.handle(Request(method, target, self.headers | extra, body, self._peer))
 
     async def get(self, target: str = "/") -> str:
-        """The text of a page."""
+        """Return the text of a page."""
         answer = await self.ask("GET", target)
         assert answer.status == 200, answer
         return answer.body.decode()
@@ -94,12 +94,12 @@ class PageClient:
         return await self.get(answer.headers["location"])
 
     async def offer_form(self, action: str, id: bytes = OFFER.id) -> Form:
-        """A form of the page of an offer."""
+        """Return a form of the page of an offer."""
         return forms_of(await self.get(f"/offer/{id.hex()}"))[action]
 
 
 def page_of(box: SessionBox, keys: SecurityKeys | None = None) -> LocalPage:
-    """The page of a box, which is told of its changes."""
+    """Return the page of a box, which is notified of the box's changes."""
     page = LocalPage(OFFER.box, frozenset({PORT, OTHER_PORT}), lambda: box.sessions, _status, keys)
     box.on_change = page.changed
     return page

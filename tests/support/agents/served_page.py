@@ -133,7 +133,7 @@ class ServedPage:
         self.run(self.box.sessions.end_all())
 
     def address(self, port: int = PORT) -> str:
-        """The address of the page of an instrument port."""
+        """Return the address of the page of an instrument port."""
         return f"https://{ADDRESSES[port].ip}:{self.http_ports[port]}"
 
 

@@ -101,7 +101,7 @@ class SessionBox:
         return any(not tunnel.ended.done() for tunnel in self.tunnels) and bool(self.path.elements())
 
     def next_offer(self, offer: Offer = OFFER, **changes: object) -> Offer:
-        """An offer that is made now."""
+        """Return a new offer."""
         now = int(ISSUED + self.loop.time())
         return replace(offer, **{"issued": now, "expires": now + 1800, **changes})  # type: ignore[arg-type]
 
@@ -112,7 +112,7 @@ class SessionBox:
         return code_of(read_offer(message, DATACENTER_KEYS, OFFER.box).hash)
 
     def grant(self) -> Grant:
-        """The last grant that the box has sent."""
+        """Return the last grant that the box has sent."""
         message = next(each for each in reversed(self.sent) if isinstance(each, GrantMessage))
         return read_grant(message.grant, DATACENTER_KEYS, BOX_KEYS)
 
@@ -122,7 +122,7 @@ class SessionBox:
         issuer: ec.EllipticCurvePrivateKey | None = None,
         longer_s: int = 0,
     ) -> CertificateMessage:
-        """The data center's answer to the last grant; `longer_s` is how much longer it is valid."""
+        """Return the data center's answer to the last grant; `longer_s` is how much longer it is valid."""
         grant = self.grant()
         until = datetime.fromtimestamp(grant.offer.expires + longer_s, UTC)
         key = grant.consent.session_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

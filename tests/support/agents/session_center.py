@@ -65,11 +65,11 @@ class LoopbackTunnels:
         self._vnc_port = vnc_port
 
     def make_endpoint(self, offer: Offer, key: ec.EllipticCurvePrivateKey) -> EmulEndpoint:
-        """As the data center does."""
+        """Make an endpoint in the way of the data center."""
         return EmulEndpoint(offer.id, key, self.door, time_ns)
 
     def hardware(self, folder: Path) -> SessionHardware:
-        """The hardware of the box, whose audit file is in `folder`."""
+        """Return the hardware of the box; the audit file is in `folder`."""
         return SessionHardware(
             path=self.path,
             make_tunnel=lambda: EmulTunnel(self.path, self._connect_to_box, time_ns),
@@ -147,7 +147,7 @@ class SessionCenter(StandIn):
         await eventually(lambda: session.state is state)
 
     def verdict(self) -> AuditVerdict:
-        """What the audit files of both ends prove."""
+        """Return the verdict on the audit files of both ends."""
         datacenter = parse_audit((self._folder / "datacenter.audit").read_bytes())
         return verify_audits(datacenter, parse_audit(self._box_audit.read_bytes()), DATACENTER_KEYS, BOX_KEYS)
 
@@ -156,7 +156,7 @@ class SessionCenter(StandIn):
 async def session_center(
     folder: Path, pki: Hierarchy, tunnels: LoopbackTunnels
 ) -> AsyncIterator[SessionCenter]:
-    """A data center on a loopback port, until the end of the context."""
+    """Run a data center on a loopback port until the end of the context."""
     listener = await asyncio.get_running_loop().create_server(tunnels.door.accept, HOST, 0)
     tunnels.door_port = listener.sockets[0].getsockname()[1]
     async with serving(SessionCenter(folder, tunnels.make_endpoint), pki) as center:
@@ -187,7 +187,7 @@ async def serving(
 
 
 def with_sessions(config: BoxConfig, folder: Path, tunnels: LoopbackTunnels) -> BoxConfig:
-    """A configuration with [sessions], whose keys are in `folder`; CHEM-1 is at port 1 with an address."""
+    """Return a configuration with [sessions], whose keys are in `folder`; CHEM-1 is at port 1 with an address."""
     keys = folder / "offers.pem"
     keys.write_bytes(DATACENTER.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     key = folder / "session.key"

@@ -274,7 +274,7 @@ class SessionLab:
         return self.box.run(read)
 
     def openvpn_of_box(self) -> int:
-        """The process of the box's OpenVPN."""
+        """Return the process of the box's OpenVPN."""
         for path in Path(f"/proc/{self.program.pid}/task/{self.program.pid}").glob("children"):
             for child in path.read_text().split():
                 if Path(f"/proc/{child}/comm").read_text().strip() == "openvpn":

@@ -132,7 +132,7 @@ class StandIn:
 
 @asynccontextmanager
 async def stand_in(identity: Identity) -> AsyncIterator[StandIn]:
-    """A data center on a loopback port, until the end of the context."""
+    """Run a data center on a loopback port until the end of the context."""
     center = StandIn()
     center.server = await serve(
         center.handle,

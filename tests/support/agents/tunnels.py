@@ -89,7 +89,7 @@ def box_network() -> Iterator[BoxNetwork]:
 
 @contextmanager
 def running_proxy(kind: ProxyKind, folder: Path) -> Iterator[Proxy]:
-    """A real proxy on the loopback interface: squid for HTTP, dante for SOCKS5."""
+    """Run a real proxy on the loopback interface: squid for HTTP, dante for SOCKS5."""
     port = {"http": 3128, "socks5": 1080}[kind]
     configuration = folder / f"{kind}.conf"
     configuration.write_text((SQUID if kind == "http" else DANTE).format(port=port, folder=folder))
@@ -104,7 +104,7 @@ def running_proxy(kind: ProxyKind, folder: Path) -> Iterator[Proxy]:
 
 
 def answers(port: int) -> bool:
-    """Whether something accepts connections to a port of the loopback interface."""
+    """Return whether something accepts connections to a port of the loopback interface."""
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
 

@@ -392,7 +392,7 @@ class UpdateBox:
         raise AssertionError(f"nothing settled in {seconds} s: {self.center.steps}, {self.messages}")
 
     def is_settled(self) -> bool:
-        """Whether the last order has an outcome, and nothing is left to do."""
+        """Return whether the last order has an outcome, and nothing is left to do."""
         updater = self.updater
         return updater is not None and updater.status.phase is UpdatePhase.IDLE and bool(self.center.outcomes)
 

@@ -62,7 +62,7 @@ FILE = FIXTURES / "random.cedar"
 
 
 def locations() -> list[str]:
-    """All locations of the test's world."""
+    """Return all locations of the test's world."""
     names = {location("site", site) for site in SITES}
     for country, region in SITES.values():
         names |= {location("country", country), location("region", region)}
@@ -70,7 +70,7 @@ def locations() -> list[str]:
 
 
 def some(random: Random, values: Sequence[str], count_max: int) -> frozenset[str]:
-    """A random set."""
+    """Return a random set."""
     return frozenset(random.sample(values, random.randint(0, min(count_max, len(values)))))
 
 
@@ -83,7 +83,7 @@ def principal(random: Random, name: str) -> Principal:
 
 
 def resource(random: Random, kind: str, name: str) -> Resource:
-    """A random resource, at a site, in a country, in a region or nowhere in particular."""
+    """Return a random resource, at a site, in a country, in a region or nowhere in particular."""
     site = random.choice(list(SITES))
     country, region = SITES[site]
     levels = random.choice(
@@ -121,7 +121,9 @@ class World:
     resources: dict[str, list[Resource]]
 
     def request(self, random: Random, pair: tuple[str, str] | None = None) -> AccessRequest:
-        """A random request, for one action and type of resources if given; a third has what many policies require."""
+        """Return a random request, for one action and type of resources if given; a third has what many policies
+        require.
+        """
         action, kind = pair or random.choice(PAIRS)
         about = random.choice(self.resources[kind])
         if random.random() < 0.3:
@@ -132,7 +134,7 @@ class World:
 
 
 def world(random: Random, resources: int = 8) -> World:
-    """A random world."""
+    """Return a random world."""
     return World(
         [*(principal(random, name) for name in STAFF), AUDITOR, CHIEF],
         {
@@ -143,7 +145,7 @@ def world(random: Random, resources: int = 8) -> World:
 
 
 def quoted(text: str) -> str:
-    """A string literal of Cedar."""
+    """Return a string literal of Cedar."""
     plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'")
     return f'"{plain}"'
 

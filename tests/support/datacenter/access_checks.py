@@ -134,7 +134,7 @@ class Walk:
         self.time_ms[0] += 60_000
 
     def content(self) -> str:
-        """What staff can change."""
+        """Return the data that staff can change."""
         tables = (
             alerts,
             box_papers,
@@ -149,7 +149,7 @@ class Walk:
         return str([list(self.store.read(select(table))) for table in tables])
 
     def refusals(self, staff: str) -> int:
-        """The number of recorded refusals of a person that have a reason."""
+        """Return the number of recorded refusals of a person that have a reason."""
         return sum(
             one.outcome == "refused" and one.actor == staff and bool(one.reason) for one in self.web.entries
         )
@@ -167,7 +167,7 @@ def check(function: Check) -> Check:
 
 @contextmanager
 def walking() -> Iterator[Walk]:
-    """A data center with the fleet, without simulated reports."""
+    """Yield a data center with the fleet, without simulated reports."""
     store, time_ms = Store("sqlite://"), [NOW_MS]
     try:
         fill_fleet(store, with_reports=False)
@@ -184,29 +184,29 @@ def named(row: WebRoute) -> str:
 
 
 def is_of_one(row: WebRoute) -> bool:
-    """Whether the route is about what its path names."""
+    """Return whether the route concerns the resource that its path names."""
     return "{" in row.path
 
 
 def is_audit(row: WebRoute) -> bool:
-    """Whether the route shows the audit log, which only auditors read."""
+    """Return whether the route shows the audit log, which only auditors read."""
     return "/audit" in row.path
 
 
 def is_for_viewers(row: WebRoute) -> bool:
-    """Whether a viewer may open the route: what changes nothing, and exports no data of an instrument."""
+    """Return whether a viewer may open the route: it changes nothing, and exports no data of an instrument."""
     is_export = is_of_one(row) and row.path.endswith((".csv", ".parquet", "{paper}"))
     is_desktop = row.path.endswith(("/desktop", "/recording"))
     return row.method == "GET" and not (is_export or is_download(row) or is_audit(row) or is_desktop)
 
 
 def is_download(row: WebRoute) -> bool:
-    """Whether the route gives the file of a command."""
+    """Return whether the route sends the file of a command."""
     return row.path.endswith("/file")
 
 
 def is_api(row: WebRoute) -> bool:
-    """Whether the route is for programs."""
+    """Return whether the route is for programs."""
     return row.path.startswith("/api/")
 
 

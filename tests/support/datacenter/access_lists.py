@@ -32,7 +32,7 @@ def fill(connection: Connection, listed: Sequence[Resource]) -> None:
 
 
 def selected(connection: Connection, policies: PolicySet, request: AccessRequest) -> set[str]:
-    """The ids of the resources of the request's type with which its principal may do its action."""
+    """Return the ids of the resources of the request's type with which its principal may do its action."""
     kind = request.resource.kind
     clause = where_permitted(policies, request.principal, request.action, kind, request.context, COLUMNS)
     found = connection.execute(select(resources.c.id).where(resources.c.kind == kind, clause))

@@ -52,7 +52,7 @@ def _reference(kind: str, name: str) -> dict[str, Any]:
 
 
 def entities_of(request: AccessRequest) -> Iterable[dict[str, Any]]:
-    """The entities of a request as Cedar JSON: staff, resource, and the hierarchy of locations."""
+    """Yield the entities of a request as Cedar JSON: staff, resource, and the hierarchy of locations."""
     yield _principal(request.principal)
     resource = request.resource
     yield _resource(resource)

@@ -78,7 +78,7 @@ def numbered(
 
 
 def verdict(store: Store) -> Verdict:
-    """The alerts: trigger, number and time of the beginning, number and time of the end."""
+    """Return the alerts: trigger, number and time of the beginning, number and time of the end."""
     c = alerts.c
     query = select(c.trigger, c.number, c.began_at_ms, c.end_number, c.ended_at_ms)
     return [tuple(row) for row in store.read(query.order_by(c.number, c.trigger))]
@@ -86,7 +86,7 @@ def verdict(store: Store) -> Verdict:
 
 @cache
 def trigger_set() -> TriggerSet:
-    """The set of TRIGGERS, which is compiled once."""
+    """Return the set of TRIGGERS, which is compiled once."""
     return TriggerSet(TRIGGERS)
 
 
@@ -95,7 +95,7 @@ def evaluator(store: Store) -> Evaluator:
 
 
 def expected(reports: Sequence[InstrumentReport], url: str = "sqlite://") -> Verdict:
-    """The alerts if all records arrive at once."""
+    """Return the alerts if all records arrive at once."""
     store = Store(url)
     store.authorize([BOX], 0)
     store.ingest(BOX, batch(numbered(profile(), *reports)), STORED_MS)
@@ -106,7 +106,7 @@ def expected(reports: Sequence[InstrumentReport], url: str = "sqlite://") -> Ver
 
 
 def after_random_arrival(seed: int) -> tuple[Verdict, Verdict]:
-    """The alerts after a random order of arrival, and those of all records at once."""
+    """Return the alerts after a random order of arrival, and those of all records at once."""
     store = Store("sqlite://")
     store.authorize([BOX], 0)
     reports = arrive(store, seed)

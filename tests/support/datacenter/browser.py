@@ -69,7 +69,7 @@ class BrowserPage:
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def evaluate(self, script: str) -> Any:
-        """The value of an expression, awaited if it is a promise."""
+        """Return the value of an expression, awaited if it is a promise."""
         found = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
@@ -166,7 +166,7 @@ class BrowserPage:
 
 
 def axe_violations(page: BrowserPage) -> list[str]:
-    """What axe-core finds in the page that is shown: the rules, each with the first element."""
+    """Return the findings of axe-core in the page that is shown: the rules, each with the first element."""
     page.evaluate(f"{AXE.read_text()};0")
     found: list[str] = page.evaluate(
         "axe.run(document).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"

@@ -36,11 +36,11 @@ class Pages:
     """Connections of boxes; a reference keeps them open."""
 
     def viewer(self, session: DeskSession, staff: str, origin: str = "") -> Any:
-        """The WebSocket of a person's viewer."""
+        """Return the WebSocket of a person's viewer."""
         return self.socket(session, staff, "viewer", origin)
 
     def socket(self, session: DeskSession, staff: str, what: str, origin: str = "") -> Any:
-        """A WebSocket of a person."""
+        """Return a WebSocket of a person."""
         cookie = self.web.sign_in(staff).cookie
         headers = {"cookie": f"{COOKIE}={cookie}"}
         host = f"127.0.0.1:{self.port}"
@@ -52,7 +52,7 @@ class Pages:
         )
 
     async def box(self) -> TcpChannel:
-        """The box's end of the connection to its desktop."""
+        """Return the box's end of the connection to its desktop."""
         far = await self.center.endpoints[-1].box
         return TcpChannel(*await asyncio.open_connection(sock=far))
 

@@ -57,7 +57,7 @@ class Enrolling:
 
 
 def store_with_a_box() -> Store:
-    """A store with BOX at the site berlin."""
+    """Return a store with BOX at the site berlin."""
     store = Store("sqlite://")
     store.authorize([BOX], 0)
     with store.transaction() as connection:

@@ -57,7 +57,7 @@ def bases(day: int, reading: str, percentile: int) -> int:
 
 
 def report(random: Random, at_ms: int) -> InstrumentReport:
-    """A random report; some readings are missing, and some are the greatest integers of the wire."""
+    """Return a random report; some readings are missing, and some are the largest integers of the wire format."""
     match random.randrange(8):
         case 0:
             return Quality(
@@ -91,7 +91,7 @@ def stream(random: Random, length: int) -> list[InstrumentReport]:
 
 
 def value_in(one: InstrumentReport, wanted: Input) -> int | None:
-    """The value of an input in a report, None if the report has none."""
+    """Return the value of an input in a report, None if the report has none."""
     match one, wanted:
         case Status(), Reading():
             return one.readings.get(wanted.word)
@@ -118,7 +118,7 @@ Verdicts: TypeAlias = set[tuple[int, int, str, bool]]
 def live(
     triggers: Sequence[Trigger], streams: Sequence[Sequence[InstrumentReport]], *, as_python: bool = False
 ) -> Verdicts:
-    """The verdicts of the live evaluation."""
+    """Return the verdicts of the live evaluation."""
     functions = LiveFunctions(triggers, as_python=as_python)
     found = set()
     for instrument, reports in enumerate(streams):
@@ -131,7 +131,7 @@ def live(
 def by_columns(
     triggers: Sequence[Trigger], streams: Sequence[Sequence[InstrumentReport]], together: int = 1000
 ) -> Verdicts:
-    """The verdicts of an evaluation of all instruments at once, `together` reports of each in one call."""
+    """Return the verdicts of an evaluation of all instruments at once, `together` reports of each in one call."""
     evaluator = ColumnEvaluator(triggers, len(streams), bases)
     found = set()
     for begin in range(0, max(map(len, streams)), together):
@@ -155,7 +155,7 @@ def _columns(reports: Sequence[InstrumentReport], inputs: Sequence[Input]) -> Co
 
 
 def random_triggers(random: Random) -> list[Trigger]:
-    """A trigger for each of CONDITIONS, and one with an `until`."""
+    """Return a trigger for each of CONDITIONS, and one with an `until`."""
     found = [
         trigger(condition, lasts=random.choice(["", "3min", "1h"]), name=condition)
         for condition in CONDITIONS

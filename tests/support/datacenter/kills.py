@@ -170,7 +170,7 @@ class SendingBox:
         return f"CHEM-{self.serial[-4:]}"
 
     def entries(self, place: int) -> list[tuple[int, bytes]]:
-        """The records of a batch by sequence; the first batch has the instrument's profile."""
+        """Return the records of a batch by sequence; the first batch has the instrument's profile."""
         if place == 0:
             profile = ProfileInForce(self._start_ms, self.instrument, MODEL, 1)
             return [(1, encode(Entry("", 0, profile)))]

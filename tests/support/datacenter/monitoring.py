@@ -27,7 +27,7 @@ def read(port: int, path: str, host: str = "127.0.0.1", accept: str = "", method
 
 
 def values(text: str) -> dict[str, float]:
-    """The samples by name and labels, such as `rap_records_total{result="stored"}`."""
+    """Return the samples by name and labels, such as `rap_records_total{result="stored"}`."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -37,7 +37,7 @@ def values(text: str) -> dict[str, float]:
 
 
 def promtool_findings(text: str) -> str:
-    """What `promtool check metrics` of the package prometheus (`make setup-datacenter`) finds."""
+    """Return the findings of `promtool check metrics` of the package prometheus (`make setup-datacenter`)."""
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )

@@ -52,7 +52,7 @@ def resolve_alert(store: Store, alert: str, now_ms: int = 0) -> None:
 
 
 def states(store: Store) -> dict[tuple[str, str], str]:
-    """The state of each delivery, by target and key."""
+    """Return the state of each delivery, by target and key."""
     d = deliveries.c
     rows = store.read(select(d.target, d.alert, d.kind, d.state))
     return {(target, f"{alert}:{kind}"): state for target, alert, kind, state in rows}

@@ -21,14 +21,14 @@ SSHD = "file:/etc/ssh/sshd_config.d/00-rap.conf"
 
 @cache
 def papers_zip() -> bytes:
-    """The papers of the built image."""
+    """Return the papers of the built image."""
     with TemporaryDirectory() as folder:
         save_papers(make_papers("berlin-1", Recorded(recorded_evidence()), "evidence"), Path(folder))
         return (Path(folder) / ARCHIVE).read_bytes()
 
 
 def evidence_file(*, with_passwords: bool = False) -> bytes:
-    """The evidence of that image; `with_passwords`, somebody has changed the settings of SSH on the box."""
+    """Return the evidence of that image; `with_passwords`, somebody has changed the settings of SSH on the box."""
     evidence = recorded_evidence()
     if with_passwords:
         old, new = "PasswordAuthentication no", "PasswordAuthentication yes"

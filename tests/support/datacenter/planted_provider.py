@@ -116,12 +116,12 @@ def planted_provider() -> Iterator[PlantedProvider]:
 
 
 def unsigned(claims: dict[str, object]) -> str:
-    """An ID token with `alg` none."""
+    """Return an ID token with `alg` none."""
     return f"{_part({'alg': 'none'})}.{_part(claims)}."
 
 
 def signed_with(secret: bytes, claims: dict[str, object]) -> str:
-    """An ID token with a signature by HMAC, for whose key a careless verifier takes the published one."""
+    """Return an ID token with a signature by HMAC, for whose key a careless verifier takes the published one."""
     signed = f"{_part({'alg': 'HS256', 'kid': 'one'})}.{_part(claims)}"
     return f"{signed}.{_base64(hmac.digest(secret, signed.encode(), 'sha256'))}"
 

@@ -63,7 +63,7 @@ class PostgresServer:
         self._process.wait()
 
     def processor_s(self) -> float:
-        """The processor time of all of its processes, those that have ended included, in seconds."""
+        """Return the processor time of all of its processes, those that have ended included, in seconds."""
         pid = self._process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         ticks = 0
@@ -90,7 +90,7 @@ def running_server(*, flushes: bool = False) -> Iterator[str]:
 
 @contextmanager
 def killable_server(*, flushes: bool = False) -> Iterator[PostgresServer]:
-    """As `running_server`, for tests that kill the server; it must run when the context ends."""
+    """Like `running_server`, but for tests that kill the server; it must run when the context ends."""
     if (programs := find_programs()) is None:
         pytest.skip("needs PostgreSQL: run `make setup-kernel` as root")
     with TemporaryDirectory(prefix="rap-postgres-", ignore_cleanup_errors=True) as folder:
@@ -121,5 +121,5 @@ def find_programs() -> Path | None:
 
 
 def _user() -> str | None:
-    """The user for programs of PostgreSQL, which refuse to run as root."""
+    """Return the user for programs of PostgreSQL, which refuse to run as root."""
     return USER if os.geteuid() == 0 else None

@@ -71,13 +71,13 @@ FAR_MS = 2**42
 
 
 def engineer(trained_until_ms: int = FAR_MS) -> Principal:
-    """A service engineer with a training for the instrument."""
+    """Return a service engineer with a training for the instrument."""
     roles, scope = frozenset({"service-engineer"}), frozenset({"everywhere"})
     return Principal("engineer", roles, scope, {"chemistry-analyzer": trained_until_ms})  # type: ignore[arg-type]
 
 
 def box_certificate() -> bytes:
-    """A certificate (DER) of the box, for the key with which it countersigns."""
+    """Return a certificate (DER) of the box, for the key with which it countersigns."""
     chain = Authority.make("vendor").certify(SERIAL, BOX.public_key())
     return x509.load_pem_x509_certificate(chain).public_bytes(Encoding.DER)
 
@@ -180,7 +180,7 @@ class Center:
         return session
 
     def present_staff(self) -> Principal | None:
-        """The person with the present rights."""
+        """Return the person with the current rights."""
         return self.staff()
 
     async def offered(self, session: bytes) -> DeskSession:

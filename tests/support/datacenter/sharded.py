@@ -20,7 +20,7 @@ def running_servers(count: int) -> Iterator[list[PostgresServer]]:
 
 
 def emptied(servers: Sequence[PostgresServer]) -> list[str]:
-    """The URLs of the servers' databases, without tables."""
+    """Return the URLs of the servers' databases, without tables."""
     for server in servers:
         engine = create_engine(server.url)
         with engine.begin() as connection:

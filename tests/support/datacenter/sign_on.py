@@ -56,7 +56,7 @@ def call_back(web: WebClient, begun: Begun, code: str = "code", **changes: str) 
 
 
 def signed_on(web: WebClient, answer: Answer) -> WebClient:
-    """The browser with the session that it was given."""
+    """Return the browser with the session that it was given."""
     cookie = cookie_of(answer, COOKIE)
     session = web.sessions.find(cookie, web.now_ms())
     assert session is not None

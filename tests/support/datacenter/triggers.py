@@ -8,6 +8,6 @@ MODEL = "chemistry-analyzer"
 
 
 def trigger(when: str, *, until: str = "", lasts: str = "", name: str = "t") -> Trigger:
-    """A trigger of the chemistry analyzer's lamp with this condition."""
+    """Return a trigger of the chemistry analyzer's lamp with this condition."""
     table = TriggerTable(MODEL, "warning", "lamp", "The lamp is weak", when, lasts, until)
     return make_trigger(name, table)

@@ -87,11 +87,11 @@ class WebClient:
         return self.with_session(staff, self.now_ms())
 
     def with_session(self, staff: str, begun_ms: int) -> WebClient:
-        """The browser with the session of a person that began at a time."""
+        """Return the browser with the session of a person that began at a time."""
         return replace(self, cookie=self.sessions.begin(staff, begun_ms), staff=staff, secret="")
 
     def program(self, purpose: Purpose = "monitoring", *actions: str, days: int = 30) -> WebClient:
-        """A program with an API token of this person."""
+        """Return a program with an API token of this person."""
         assert self.store is not None, "opened by `open_web`"
         chosen, scope = frozenset(actions or ("read", "change")), frozenset({"everywhere"})
         end_ms = self.now_ms() + days * 86_400_000
@@ -103,7 +103,7 @@ class WebClient:
         return session.form_token if session else ""
 
     def sign_in_form(self, staff: str, target: str = "/") -> dict[str, str]:
-        """The fields of the form for development, with the token that the page has."""
+        """Return the fields of the form for development, with the token that the page has."""
         token = re.search(r'name="form_token" value="(\w+)"', self.get("/sign-in").text)
         assert token is not None, "the page has a form for development"
         return {"form_token": token[1], "staff": staff, "next": target}
@@ -185,7 +185,7 @@ def open_web(
     releases: ReleaseFolder | None = None,
     idle_ms: int = IDLE_MS,
 ) -> WebClient:
-    """A browser without a session, on a store."""
+    """Return a browser without a session, on a store."""
     sessions = StaffSessions(store, idle_ms=idle_ms)
     entries: list[AuditEntry] = []
     services = WebServices(

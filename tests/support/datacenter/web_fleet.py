@@ -113,7 +113,7 @@ def fill_papers(store: Store) -> None:
 
 
 def simulated_reports() -> list[InstrumentReport]:
-    """The reports of CHEM-0001 without those in GAP. The time in which it was off takes no numbers."""
+    """Return the reports of CHEM-0001 without those in GAP. The time in which it was off takes no numbers."""
     history = History("chemistry-analyzer", SIMULATED, seed=7, start_ms=START_MS)
     made = history.until((DAYS - 1) * 86_400_000_000_000 + 10 * 3_600_000_000_000)
     kept: list[InstrumentReport] = []
@@ -334,7 +334,7 @@ def alert_row(
     component: str,
     **other: object,
 ) -> dict[str, object]:
-    """A row of the table `alerts`; it began two hours ago."""
+    """Return a row of the table `alerts`; it began two hours ago."""
     began_at_ms = NOW_MS - 2 * 3_600_000
     return {
         "id": identity,

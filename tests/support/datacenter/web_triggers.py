@@ -30,7 +30,7 @@ HISTORY = "simulated: seeds 1001 to 1014, 365 days each"
 
 @cache
 def known_triggers() -> TriggerKnowledge:
-    """The triggers in force, with a score of the lamp's."""
+    """Return the triggers in force, with a score of the lamp's trigger."""
     lamp, heater = make_trigger("chemistry-lamp", LAMP), make_trigger("gas-slot-heater", HEATER)
     silence = make_silence("silent-box", SILENCE)
     score = RecordedScore(

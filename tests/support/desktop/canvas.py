@@ -14,7 +14,7 @@ SHOWN = """(() => { const canvas = document.querySelector("#screen canvas"); ret
 
 
 def canvas_hash(picture: Picture) -> str:
-    """The hash of a canvas that shows exactly this picture."""
+    """Return the hash of a canvas that shows exactly this picture."""
     data = bytearray(b"\xff" * (4 * picture.area.pixels))
     for place in range(3):
         data[place::4] = picture.data[2 - place :: 4]

@@ -37,7 +37,7 @@ Font = Callable[[int], ImageFont.FreeTypeFont]
 
 
 def bundled_font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that comes with Pillow, so that screens are equal on all machines."""
+    """Return the font that comes with Pillow, so that screens are equal on all machines."""
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)
     return font
@@ -149,7 +149,7 @@ class Analyzer:
                     draw.point((x + 1, y), fill=colour)
 
     def script(self) -> Iterator[Step]:
-        """The eight steps."""
+        """Yield the eight steps."""
         whole = [Area(0, 0, WIDTH, HEIGHT)]
         first, draw = self.tab(1)
         self.table(draw, 1)
@@ -178,14 +178,14 @@ class Analyzer:
 
 
 def to_picture(screen: Image.Image) -> Picture:
-    """The screen as a picture in memory."""
+    """Return the screen as a picture in memory."""
     picture = Picture(*screen.size)
     picture.data[:] = to_bytes(screen)
     return picture
 
 
 def to_bytes(screen: Image.Image) -> bytes:
-    """The screen's pixels as in a picture in memory."""
+    """Return the screen's pixels as in a picture in memory."""
     data = bytearray(screen.tobytes("raw", "BGRX"))
     data[3::4] = bytes(len(data) // 4)
     return bytes(data)

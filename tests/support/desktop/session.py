@@ -20,7 +20,7 @@ from wire.desktop.warm import WarmContent
 
 
 async def channel_pair() -> tuple[TcpChannel, TcpChannel]:
-    """Two ends of a TCP connection on loopback."""
+    """Return two ends of a TCP connection on loopback."""
     accepted: asyncio.Future[TcpChannel] = asyncio.get_running_loop().create_future()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,7 +48,7 @@ class DesktopSession:
     """The data center's end of the line."""
 
     async def has(self, picture: Picture) -> bool:
-        """Whether the data center shows this picture."""
+        """Return whether the data center shows this picture."""
         return self.receiver.picture == picture
 
 
@@ -61,7 +61,7 @@ async def desktop_session(
     known: Mapping[bytes, WarmContent] | None = None,
     **options: Any,
 ) -> AsyncIterator[DesktopSession]:
-    """A session whose box is connected to a VNC server; both ends stop with the block."""
+    """Run a session whose box is connected to a VNC server; both ends stop with the block."""
     box_end, datacenter_end = await channel_pair()
     bridge = DesktopBridge(
         server, box_end, has_control=has_control, bytes_per_second=bytes_per_second, **options
@@ -105,7 +105,7 @@ class RfbViewer:
 async def rfb_viewer(
     desktop: ShownDesktop, *, has_control: bool = True
 ) -> AsyncIterator[tuple[RfbViewer, DesktopViewer]]:
-    """A viewer of the session."""
+    """Yield a viewer of the session."""
     near, far = await channel_pair()
     served = DesktopViewer(desktop, far, "AU-Sim 5800", has_control=has_control)
     task = asyncio.create_task(served.run())

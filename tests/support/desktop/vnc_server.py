@@ -84,7 +84,7 @@ def _accepts(port: int) -> bool:
 
 
 def obfuscated(password: str) -> bytes:
-    """The content of a password file of VNC: the password, encrypted by a key that everybody knows."""
+    """Return the content of a password file of VNC: the password, encrypted by a key that everybody knows."""
     from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
     from cryptography.hazmat.primitives.ciphers import Cipher, modes
 

@@ -27,7 +27,7 @@ PACKAGES: Final = "%packages\n@core\n%end\n"
 
 
 def findings(edge: dict[str, Any], value: str, folder: Path) -> list[LintFinding]:
-    """All findings for one value."""
+    """Return all findings for one value."""
     lines = edge["lines"].replace("{}", value)
     path = folder / "edge.ks"
     path.write_text(f"#version=RHEL9\n{lines}\n{'' if '%packages' in lines else PACKAGES}")
@@ -35,13 +35,13 @@ def findings(edge: dict[str, Any], value: str, folder: Path) -> list[LintFinding
 
 
 def recorded(stem: str) -> list[list[str]]:
-    """The lines of a file of recorded findings, by edge."""
+    """Return the lines of a file of recorded findings, by edge."""
     blocks = (FOLDER / f"{stem}.txt").read_text("utf-8").split("\n\n")
     return [block.splitlines() for block in blocks]
 
 
 def shown(edge: dict[str, Any], found: dict[str, list[LintFinding]]) -> list[str]:
-    """The lines of one edge: the findings of its rule by value; line, severity, problem and repair of each."""
+    """Return the lines of one edge: the findings of its rule by value; line, severity, problem and repair of each."""
     return [f"== {edge['rule']}"] + [
         f"{value!r}: {each.line} {each.severity}: {each.problem}; {each.repair}"
         for value in edge["wrong"]

@@ -89,7 +89,7 @@ def _port(bus: int, cable: str | None) -> str:
 
 @contextmanager
 def software_tpm(folder: Path) -> Iterator[Path]:
-    """The socket of an emulated TPM 2.0 for programs of this machine; skips without swtpm and clevis."""
+    """Emulate a TPM 2.0 for programs of this machine; yield its socket. Skip without swtpm and clevis."""
     if missing := [
         name for name in ("swtpm", "clevis", "tpm2_pcrextend", "cryptsetup") if not shutil.which(name)
     ]:

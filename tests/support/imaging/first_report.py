@@ -216,7 +216,7 @@ async def reporting(
     on_acknowledged: OnAcknowledged = len,
     instrument: Instrument | None = None,
 ) -> AsyncIterator[InstrumentAgent]:
-    """The agent of the instrument, which connects as soon as box `serial` accepts connections.
+    """Run the agent of the instrument, which connects as soon as box `serial` accepts connections.
 
     `instrument` executes its commands; without it there are none.
     """

@@ -165,7 +165,7 @@ def rap(*words: object) -> int:
 
 @contextmanager
 def loop_device(file: Path | str, size: int = 0, *options: str) -> Iterator[str]:
-    """A loop device on a file, made with `size` zero bytes if given; always detached."""
+    """Attach a loop device to a file, made with `size` zero bytes if given; always detach it."""
     if size:
         with Path(file).open("wb") as out:
             out.truncate(size)

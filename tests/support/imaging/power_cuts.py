@@ -42,14 +42,16 @@ def starts_by_specification(disk: bytes | bytearray) -> bool:
 
 
 def old_disk() -> bytes:
-    """A bootable disk with another system and full partitions."""
+    """Return a bootable disk with another system and full partitions."""
     front, back = gpt(DISK_BYTES)
     middle = Random(7).randbytes(DISK_BYTES - len(front) - len(back))
     return front + middle + back
 
 
 def cuts(trace: list[tuple[int, bytes] | None]) -> Iterator[bytearray]:
-    """The possible states after a cut: at every write, complete, torn, and with unflushed writes in any order."""
+    """Yield the possible states after a cut: at every write, complete, torn, and with unflushed writes in any
+    order.
+    """
     random = Random(3)
     durable = bytearray(old_disk())
     since: list[tuple[int, bytes]] = []
@@ -76,14 +78,14 @@ def applied(disk: bytearray, writes: list[tuple[int, bytes]]) -> bytearray:
 
 
 def beginnings(write: tuple[int, bytes]) -> Iterator[tuple[int, bytes]]:
-    """The first sector, the first page, the first half."""
+    """Yield the first sector, the first page and the first half."""
     offset, data = write
     for size in (512, 4096, len(data) // 1024 * 512):
         yield offset, data[:size]
 
 
 def torn(write: tuple[int, bytes], random: Random) -> tuple[int, bytes]:
-    """A write of which only a range of sectors reached the disk."""
+    """Return a write of which only a range of sectors reached the disk."""
     offset, data = write
     sectors = len(data) // 512
     first = random.randrange(sectors)

@@ -48,7 +48,9 @@ def record_mount(folder: Path, disk: Path, work: Callable[[Path], None]) -> list
 
 @contextmanager
 def _exported(folder: Path, disk: Path) -> Iterator[Path]:
-    """A file with the contents of `disk`, to which all writes and flushes are recorded in `folder`/recording."""
+    """Yield a file with the contents of `disk`, to which all writes and flushes are recorded in
+    `folder`/recording.
+    """
     export, socket, control = (folder / name for name in ("export", "disk.sock", "control.sock"))
     export.touch()
     words = [disk, socket, control, 1, folder / "recording"]

@@ -183,7 +183,7 @@ def load(life: Life) -> Recorded:
 
 @contextmanager
 def served(life: Life, disk: Path) -> Iterator[Path]:
-    """The socket of a process that serves the disk and records all writes and flushes."""
+    """Serve the disk in a process that records all writes and flushes; yield its socket."""
     life.recording.unlink(missing_ok=True)
     socket, control = life.folder / "disk.sock", life.folder / "disk-control.sock"
     words = [disk, socket, control, 1, life.recording]

@@ -33,7 +33,7 @@ DEBS: Final = [
 EFI_PROGRAMS: Final = [f"BOOT{letter}.EFI" for letter in "HCGAFBED"]
 KERNEL: Final = "no kernel\n"
 HMAC: Final = hmac.new(b"FIPS-FTW-RHT2009", KERNEL.encode(), "sha512").hexdigest()
-"""As by `openssl dgst -sha512 -hmac FIPS-FTW-RHT2009`, which kernel packages use."""
+"""Return the output of `openssl dgst -sha512 -hmac FIPS-FTW-RHT2009`, which kernel packages use."""
 NO_COMPRESSION: Final = "--no-compress"
 INITRAMFS: Final = "usr/sbin/fips.sh usr/bin/sha512hmac"
 STUBS: Final = {
@@ -119,7 +119,9 @@ def small_repository(folder: Path) -> Path:
 
 
 def small_image(factory: pytest.TempPathFactory) -> Path:
-    """The signed image of this system, built once for all workers; `key.pem` and `key.pub` are beside it."""
+    """Return the signed image of this system, built once for all workers; `key.pem` and `key.pub` are in its
+    folder.
+    """
     need_tools()
     return once(factory, "small-image", _build) / "out/box.raw"
 

@@ -102,7 +102,7 @@ def _start(folder: Path, serial: str, run: int, disk: Path, expected: set[tuple[
 
 
 def _end_of(console: str) -> str:
-    """The last lines of a console, and those before that show a stall."""
+    """Return the last lines of a console, and earlier ones that show a stall."""
     stalls = [
         line for line in console[:-_CONSOLE_BYTES].splitlines() if any(stall in line for stall in _STALLS)
     ]
@@ -139,7 +139,9 @@ def owed(made: Recorded, index: int) -> set[tuple[int, int]]:
 def wrong_reports(
     started: Started, run: int, run_before: int, expected: set[tuple[int, int]]
 ) -> Iterator[str]:
-    """What is wrong with the reports that were stored after a start; `run` is the instrument's run as it began."""
+    """Yield what is wrong with the reports that were stored after a start; `run` is the instrument's run as it
+    began.
+    """
     found = [(each.run, each.number) for each in started.reports]
     if (started.run, 1) not in found:
         yield "no report was stored after the start"
@@ -178,7 +180,7 @@ def inspect(disk: Path, former: Life | None = None) -> Iterator[str]:
 
 @contextmanager
 def mounted(disk: Path, part: gpt.Slice) -> Iterator[Path]:
-    """A mounted partition. The mount replays its journal."""
+    """Mount a partition; the mount replays its journal."""
     place = disk.with_suffix(f".{part.label}")
     place.mkdir()
     options = f"loop,offset={part.offset},sizelimit={part.length}"

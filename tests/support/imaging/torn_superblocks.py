@@ -59,7 +59,7 @@ def unflushed_superblocks(
 
 
 def superblocks(disk: Path) -> dict[int, str]:
-    """The labels of the partitions that are ext4, by the offsets of their superblocks."""
+    """Return the labels of the partitions that are ext4, by the offsets of their superblocks."""
     with disk.open("rb") as file:
         places = {part.offset + SUPERBLOCK_OFFSET: part.label for part in gpt.slices(file.read(MIB))}
         return {
@@ -70,6 +70,6 @@ def superblocks(disk: Path) -> dict[int, str]:
 
 
 def _superblock(request: DiskRequest, offset: int) -> bytes:
-    """The superblock at `offset` that a request writes, or none."""
+    """Return the superblock at `offset` that a request writes, or none."""
     start = offset - request.offset
     return request.data[start : start + SUPERBLOCK_BYTES] if 0 <= start < len(request.data) else b""

@@ -135,7 +135,7 @@ class BoxLab:
 
 @contextmanager
 def box_lab() -> Iterator[BoxLab]:
-    """A lab in which the clinic's policy is in force."""
+    """Make a lab in which the clinic's policy is in force."""
     with namespaces(5) as (box, outside, one, two, staff):
         box.write("ipv6/conf/default/router_solicitations", 0)  # such packets are refused at any time
         cable(box, "enp1s0", outside, "wan")

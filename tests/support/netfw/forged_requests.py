@@ -37,7 +37,7 @@ INSTRUMENTS = (
 
 
 def forged(random: Random) -> bytes:
-    """A request that must not be accepted: at least one value is wrong, or its end is missing."""
+    """Return a request that must not be accepted: at least one value is wrong, or its end is missing."""
     right = msgspec.to_builtins(OPEN)
     wrong = {
         "staff": random.choice(SOURCES),

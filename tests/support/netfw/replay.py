@@ -136,7 +136,7 @@ class Bench:
 
 @contextmanager
 def bench(policy: Policy, commands: list[Any]) -> Iterator[Bench]:
-    """A box with this ruleset."""
+    """Make a box with this ruleset."""
     tunnel = [policy.tunnel.interface] if policy.tunnel else []
     used = [*policy.outside, *(port.interface for port in policy.ports), *tunnel]
     interfaces = [*used, *UNUSED]

@@ -30,7 +30,7 @@ EVENT_BYTES_MAX = 1 << 20
 
 @contextmanager
 def service(box: Namespace, folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """The service with the policy and the socket in this folder."""
+    """Run the service with the policy and the socket in this folder."""
     serve = command("serve", "--policy", f"{folder}/firewall.toml", "--socket", f"{folder}/socket", *words)
     with subprocess.Popen(
         box.words(*serve), env=environment(), stderr=subprocess.PIPE, text=True, bufsize=1

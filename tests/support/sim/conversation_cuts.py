@@ -127,7 +127,7 @@ class CutConversation:
 
 
 def wrong_after(clean: CutConversation, cut: CutConversation) -> list[str]:
-    """What is wrong after power cuts, compared with the conversation without any; empty if nothing."""
+    """Return the differences after power cuts, compared with the conversation without any; empty if nothing."""
     problems = []
     untimed = ["at_ms"] if cut.case.standard == "au-serial" else []
     right, found = clean.reports(*untimed), cut.reports(*untimed)

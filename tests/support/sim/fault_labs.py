@@ -120,7 +120,7 @@ def target_of(kind: str) -> str:
 def lab_with_expectations(
     events: str, seed: int = 1, *, duration: str = "90min", loss: str = "0.5%", report_every: str = "10s"
 ) -> Lab:
-    """Two instruments behind a proxy, which must neither lose nor duplicate a report."""
+    """Return a lab of two instruments behind a proxy, which must neither lose nor duplicate a report."""
     proxy, auth = ("http", "basic") if seed % 2 else ("socks5", "password")
     dropped = DROPPED_BY_ROT_MAX if "disk-rot" in events or "disk-read-fails" in events else 0
     text = LAB_WITH_EXPECTATIONS.format(
@@ -139,7 +139,7 @@ def lab_with_expectations(
 def combined_lab(
     events: str = "", *, duration: str = "30min", seed: int = 1, proxy: str = HTTP, report_every: str = "10s"
 ) -> Lab:
-    """Two instruments behind an uplink of 128 kbit/s without loss."""
+    """Return a lab of two instruments behind an uplink of 128 kbit/s without loss."""
     text = COMBINED_LAB.format(events=events, duration=duration, seed=seed, proxy=proxy, every=report_every)
     return parse_lab(text, Path("layers.toml"))
 

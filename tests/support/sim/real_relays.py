@@ -118,7 +118,7 @@ class Pty:
         os.set_blocking(self._master, False)
 
     def serial(self, number: int) -> LinuxSerialPort:
-        """The serial port of the program at this end."""
+        """Return the serial port of the program at this end."""
         return LinuxSerialPort(f"serial{number}", os.ttyname(self._slave))
 
     def wire(self, *others: Pty) -> None:

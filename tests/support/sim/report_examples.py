@@ -241,7 +241,7 @@ def _uplink() -> UplinkResult:
 
 
 def _series(random_stream: random.Random) -> Series:
-    """One bin per minute; the backlog is sent at the link's rate when the link is up again."""
+    """Return a series of one bin per minute; the backlog is sent at the link's rate when the link is up again."""
     up, down, busy = [], [], []
     backlog: dict[str, list[int]] = {"alert": [], "audit": [], "routine": []}
     waiting = {"alert": 0, "audit": 0, "routine": 0}

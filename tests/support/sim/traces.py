@@ -381,7 +381,7 @@ SCENARIOS.update({f"rough-{seed}": _mixed(seed, 3.0) for seed in range(21, 33)})
 
 
 def golden(name: str) -> str:
-    """The content of the golden file of a scenario."""
+    """Return the content of the golden file of a scenario."""
     run = SCENARIOS[name]
     return f"{run.__doc__}\n\n{run().text()}"
 

@@ -24,7 +24,7 @@ ISSUED = 1_800_000_000
 
 
 def private_key(number: int) -> EllipticCurvePrivateKey:
-    """A key that is the same in each run."""
+    """Return a key that is the same in each run."""
     return derive_private_key(number, SECP256R1())
 
 
@@ -52,10 +52,10 @@ EVIDENCE = (
 
 
 def grant_of(offer: Offer, evidence: tuple[Evidence, ...] = EVIDENCE) -> bytes:
-    """The grant of an offer by the right keys."""
+    """Return the grant of an offer by the right keys."""
     return granted(sign_offer(offer, DATACENTER), evidence)
 
 
 def granted(offer: bytes, evidence: tuple[Evidence, ...] = EVIDENCE) -> bytes:
-    """The grant of a signed offer."""
+    """Return the grant of a signed offer."""
     return countersign_offer(read_offer(offer, DATACENTER_KEYS), evidence, SESSION.public_key(), BOX)

@@ -28,7 +28,7 @@ CONNECTED = b"\x05\x00\x00\x01\x0a\x00\x00\x01\x12\x34"
 
 
 def talk(proxy: Proxy, *replies: bytes, host: str = "ingest.lab") -> tuple[list[bytes], bool]:
-    """The requests sent in answer to these replies, and whether the connection is established."""
+    """Return the requests sent in answer to these replies, and whether the connection is established."""
     handshake = Handshake(proxy_conversation(proxy, host, 443))
     sent = [handshake.to_send]
     sent += [handshake.receive(reply) for reply in replies]

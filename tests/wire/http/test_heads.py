@@ -62,7 +62,7 @@ RESPONSES = [
 
 
 def served(chunks: list[bytes]) -> tuple[list[Request], bytes]:
-    """The requests that a server received, and its responses."""
+    """Return the requests that a server received, and its responses."""
     seen: list[Request] = []
 
     async def handler(request: Request) -> Response:
@@ -85,7 +85,7 @@ def served(chunks: list[bytes]) -> tuple[list[Request], bytes]:
 
 
 def received(chunks: list[bytes]) -> tuple[list[object], str, int, int]:
-    """The responses to a client's two requests, the last date, and the counted bytes."""
+    """Return the responses to a client's two requests, the last date, and the counted bytes."""
 
     async def run() -> tuple[list[object], str, int, int]:
         connection = ClientConnection("box", 100)

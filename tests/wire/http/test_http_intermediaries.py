@@ -32,7 +32,7 @@ def chunks(body: bytes, size: int, extension: bytes = b"", trailer: bytes = b"")
 
 
 def received(*pieces: bytes, eof: bool = False, requests: int = 2) -> tuple[list[Response | Exception], Line]:
-    """The results of requests when these bytes arrive, and with `eof` the end of the connection."""
+    """Return the results of requests when these bytes arrive, and with `eof` the end of the connection."""
 
     async def use(client: ClientConnection, line: Line) -> object:
         pending = [client.request("GET", "/") for _ in range(requests)]

@@ -60,7 +60,7 @@ def test_certificates_of_another_hierarchy_are_not_trusted(folder: Path, tmp_pat
 
 
 def request(file: Path, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, name: str = "RAP-0003") -> Path:
-    """A certificate request that asks for more than its name."""
+    """Return a certificate request that contains more than its name."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -101,7 +101,7 @@ def test_a_signing_request_gets_a_certificate_for_its_key(
 
 
 def tampered(file: Path) -> Path:
-    """The request with another's signature."""
+    """Return the request with another's signature."""
     other = request(file.with_name("other.csr"), rsa_key())
     mine, others = (x509.load_pem_x509_csr(path.read_bytes()) for path in (request(file, rsa_key()), other))
     changed = mine.public_bytes(serialization.Encoding.DER).replace(mine.signature, others.signature)

@@ -26,7 +26,7 @@ class Quantity:
         self.reported.append((level.is_near, level.percent))
 
     def at(self, amount: float | None) -> list[tuple[bool, int]]:
-        """The reported events at this amount."""
+        """Return the reported events at this amount."""
         self.amount, self.reported = amount, []
         self.bounds.check()
         return self.reported

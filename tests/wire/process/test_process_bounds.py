@@ -69,7 +69,7 @@ def test_memory_is_that_of_the_process() -> None:
 
 
 def control_group(root: Path, limits: dict[str, str], member: str) -> tuple[Path, Path]:
-    """A `/proc/self` and a `/sys/fs/cgroup`, with `memory.max` of some groups."""
+    """Return a `/proc/self` and a `/sys/fs/cgroup`, with `memory.max` of some groups."""
     proc, groups = root / "proc", root / "cgroup"
     proc.mkdir()
     (proc / "cgroup").write_text(member)

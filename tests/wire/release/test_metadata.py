@@ -73,7 +73,7 @@ def accepted_by_reference(release: Release, now: datetime = NOW) -> bool:
 
 
 def changed(release: Release, role: str, change: Callable[[Any], object]) -> Release:
-    """The release with one part changed after it was signed."""
+    """Return the release with one part changed after signing."""
     parts = {"root": release.root, **release.parts}
     document = json.loads(parts[role])
     change(document)
@@ -171,7 +171,7 @@ def test_a_stored_timestamp_may_have_expired_but_is_the_lower_bound(tmp_path: Pa
 def next_root(
     root: bytes, tmp_path: Path, signers: list[str], *, rotate: str = "", version: int = 2
 ) -> bytes:
-    """The next root, signed by these root keys; with `rotate`, the role has a new key."""
+    """Return the next root, signed by these root keys; with `rotate`, the role has a new key."""
     metadata = Metadata[Root].from_bytes(root)
     metadata.signatures.clear()
     metadata.signed.version = version

@@ -52,7 +52,7 @@ def read(message: bytes) -> Grant:
 
 
 def elements_of(message: bytes) -> Any:
-    """The four elements of a COSE_Sign1 message: protected, unprotected, payload, signature."""
+    """Return the four elements of a COSE_Sign1 message: protected, unprotected, payload, signature."""
     return decode(message[1:])
 
 
@@ -185,7 +185,7 @@ def test_what_is_no_grant_is_refused_with_the_reason(message: bytes, reason: str
 
 
 def resigned(headers: dict[Any, Any], unprotected: dict[Any, Any] | None = None) -> bytes:
-    """An offer with other headers, correctly signed by the data center."""
+    """Return an offer with other headers, correctly signed by the data center."""
     _, _, payload, _ = elements_of(SIGNED_OFFER)
     protected = encode(headers)
     der = DATACENTER.sign(encode(["Signature1", protected, b"", payload]), ECDSA(SHA256()))

@@ -19,7 +19,7 @@ LONG = FrameStyle(TEXT_BYTES_MAX, record_per_frame=False)
 
 
 def mutated(data: bytes, random: Random) -> bytes:
-    """The data with some bytes changed, left out, repeated or inserted."""
+    """Return the data with some bytes changed, left out, repeated or inserted."""
     result = bytearray(data)
     for _ in range(random.randint(1, 8)):
         at = random.randrange(len(result) + 1)
@@ -96,7 +96,7 @@ UNITS = {
 
 
 def calls(engine: Engine, data: bytes) -> int:
-    """The number of functions that an engine calls, built-in ones included."""
+    """Return the number of functions that an engine calls, built-in ones included."""
     number = 0
 
     def count(_frame: object, event: str, _argument: object) -> None:

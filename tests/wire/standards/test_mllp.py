@@ -15,7 +15,7 @@ SMALL = 8192
 
 
 def read(*pieces: bytes, limit: int = MESSAGE_BYTES_MAX) -> list[bytes | Reason]:
-    """What a reader finds in pieces; an oversized message is its kept beginning after `!`."""
+    """Return the messages that a reader finds in pieces; an oversized one is `!` and its kept beginning."""
     reader = BlockReader(limit)
     found: list[bytes | Reason] = []
     for piece in pieces:

@@ -30,7 +30,7 @@ def leaf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def damaged(der: bytes) -> Iterator[bytes]:
-    """The certificate with one bit changed, for many of its bits."""
+    """Yield the certificate with one bit changed, for many of its bits."""
     random = Random(3)
     for _ in range(500):
         data = bytearray(der)
@@ -39,7 +39,7 @@ def damaged(der: bytes) -> Iterator[bytes]:
 
 
 def readable(der: bytes) -> Iterator[bytes]:
-    """Those that can be read at all; a list of more than one kind of error cannot."""
+    """Yield the certificates that can be read at all; a list of more than one kind of error cannot."""
     for data in damaged(der):
         with suppress(*CERTIFICATE_ERRORS):
             x509.load_der_x509_certificate(data)

@@ -206,7 +206,7 @@ def test_an_older_list_is_not_used_although_the_file_has_a_newer_one_of_another_
 
 
 def at(authority: Authority, second: int) -> Authority:
-    """The authority at a certain time."""
+    """Return the authority at this time."""
     return Authority(
         authority.name,
         authority.key,

@@ -69,7 +69,7 @@ async def exchange(
 
 
 def meet(server: Identity, *clients: ssl.SSLContext, host: str = "localhost") -> list[Seen]:
-    """The result for each client in turn of one server."""
+    """Return the result for each client in turn of one server."""
 
     async def run() -> list[Seen]:
         listening = await listen(server)
@@ -110,7 +110,7 @@ GROUPS, SIGNATURES = 0x000A, 0x000D  # types of extensions: RFC 8446, 4.2
 
 
 def offered(hello: bytes, extension: int) -> list[int]:
-    """The 16-bit values in the list of an extension of a ClientHello record."""
+    """Return the 16-bit values in the list of an extension of a ClientHello record."""
     at = 5 + 4 + 2 + 32  # headers of the record and the message, version, random
     at += 1 + hello[at]  # session identifier
     at += 2 + int.from_bytes(hello[at : at + 2], "big")  # suites

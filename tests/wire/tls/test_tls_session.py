@@ -45,7 +45,7 @@ def count() -> Iterator[SessionCount]:
 
 
 def connected(certificates: Certificates) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """A client and a server in memory, after their handshake."""
+    """Return a client and a server in memory, after their handshake."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = ssl.SSLContext.wrap_bio  # without the event loop's time, which `ClientContext` asks for
     client = tls(client_context(certificates.box), to_client, to_server, server_hostname="localhost")

@@ -46,7 +46,7 @@ def tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def identities(folder: Path, key: TpmKey) -> tuple[Identity, Identity]:
-    """An identity with the key in the TPM, and another with a key in a file; both trust the CA of both."""
+    """Return an identity with the key in the TPM, and another with a key in a file; both trust the CA of both."""
     ca = Authority.make("vendor")
     folder.joinpath("tpm.key").write_bytes(key.pem)
     folder.joinpath("tpm.crt").write_bytes(ca.certify("RAP-0001", key.public_key(), hosts=("localhost",)))

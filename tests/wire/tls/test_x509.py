@@ -49,7 +49,7 @@ def test_a_file_that_is_cut_off_or_empty_is_refused(pki: Hierarchy) -> None:
 
 
 def _pair(pki: Hierarchy) -> tuple[x509.Certificate, x509.Certificate]:
-    """The certificate of the box, and that of the vendor's CA."""
+    """Return the certificate of the box, and that of the vendor's CA."""
     files = (pki.box.certificate, pki.instrument.authorities)
     leaf, issuer = (load_certificates(file.read_bytes())[0] for file in files)
     return leaf, issuer

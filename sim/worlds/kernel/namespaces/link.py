@@ -57,7 +57,7 @@ class KernelLink(Link):
         return self._capture is not None
 
     def used_ns(self) -> tuple[int, int]:
-        """How long each pipe (forward, backward) has been sending up to now, in ns, without queued packets."""
+        """Return for how long each pipe (forward, backward) has been sending, in ns, without queued packets."""
         now = time.monotonic_ns()
         forward, backward = (
             pipe.busy_ns - max(0, pipe._free_at_ns - now) for pipe in (self.forward, self.backward)

@@ -56,19 +56,19 @@ class Receiver:
             await buffer.ack(Priority.AUDIT, records[-1][0])
 
     def files(self) -> list[bytes]:
-        """The content of each file of the log; a piece that is stored twice makes it longer."""
+        """Return the content of each file of the log; a piece that is stored twice makes it longer."""
         files: dict[bytes, list[bytes]] = {}
         for (file, _, _), content in sorted(self.lines.items()):
             files.setdefault(file, []).append(content)
         return [b"".join(contents) for contents in files.values()]
 
     def chain(self) -> list[Entry]:
-        """The linked entries in the order of their sequences."""
+        """Return the linked entries in the order of their sequences."""
         entries = [decode(Entry, payload) for _, payload in sorted(self.entries.items())]
         return [entry for entry in entries if entry.link]
 
     def reported_lost(self) -> int:
-        """The number of sequences that gap records report."""
+        """Return the number of sequences that gap records report."""
         bodies = [decode(Entry, payload).body for payload in self.entries.values()]
         gaps = [gap.ranges for gap in bodies if isinstance(gap, Gap) and gap.reason == "unfinished"]
         return sum(last - first + 1 for ranges in gaps for first, last in ranges)
@@ -80,7 +80,7 @@ class Receiver:
 
 
 def missing(receiver: Receiver) -> set[int]:
-    """The numbers that are missing in the chain. Fails if an entry does not follow the one before it."""
+    """Return the numbers that are missing in the chain. Fails if an entry does not follow the one before it."""
     links = {}
     for payload in receiver.entries.values():
         if link := decode(Entry, payload).link:

@@ -138,7 +138,9 @@ def small_log() -> RotatedLog:
 
 
 def manipulations() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Every cut, edit of a byte, removal and exchange of lines, and exchange or removal of files of the small log."""
+    """Yield every cut, edit of a byte, removal and exchange of lines, and exchange or removal of files of the
+    small log.
+    """
     files = small_log().files
     for name, content in files.items():
         lines = content.splitlines(keepends=True)

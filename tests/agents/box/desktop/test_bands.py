@@ -10,7 +10,7 @@ from wire.desktop.picture import Area, Picture
 
 
 def lines(period: int) -> Picture:
-    """A screen with text-like noise in lines at a distance of `period` rows."""
+    """Return a screen with text-like noise in lines at a distance of `period` rows."""
     picture = Picture(200, 300)
     for y in range(300):
         if y % period < period * 2 // 3:

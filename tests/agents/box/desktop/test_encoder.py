@@ -25,7 +25,7 @@ def messages(encoder: PictureEncoder) -> Iterator[bytes]:
 
 
 def deliver(encoder: PictureEncoder, decoder: PictureDecoder) -> list[int]:
-    """The lengths of all messages that bring the decoder up to date."""
+    """Return the lengths of all messages that bring the decoder up to date."""
     lengths = []
     for message in messages(encoder):
         decoder.apply(message)

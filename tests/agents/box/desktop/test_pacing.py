@@ -61,7 +61,7 @@ class Instrument:
 async def begin(
     picture: Picture,
 ) -> tuple[Instrument, MemoryChannel, MemoryChannel, list[asyncio.Task[None]]]:
-    """A running bridge: the instrument, both ends of the line, and the tasks (the bridge's is the first)."""
+    """Return a running bridge: the instrument, both ends of the line, and the tasks (the bridge's is the first)."""
     server, instrument_end = MemoryChannel.pair()
     line, datacenter = MemoryChannel.pair()
     instrument = Instrument(instrument_end, picture)

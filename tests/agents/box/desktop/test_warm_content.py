@@ -13,7 +13,7 @@ from wire.desktop.warm import COLD, WARM_BYTES_MAX, WarmContent
 
 
 def length_of(screen: Picture, warm: WarmContent) -> int:
-    """The bytes of a first picture, which must arrive exactly."""
+    """Return the bytes of a first picture, which must arrive exactly."""
     encoder, decoder = PictureEncoder(screen, warm, level=3), PictureDecoder(warm)
     length = 0
     while (message := encoder.next_message()) is not None:

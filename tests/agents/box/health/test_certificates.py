@@ -102,7 +102,7 @@ class Site:
             await server.close()
 
     async def served(self, box: Box) -> int:
-        """The serial number of the certificate that the box presents to instruments."""
+        """Return the serial number of the certificate that the box presents to instruments."""
         connection = await connect(box, self.issue(name="CHEM-1"))
         assert connection.transport is not None
         number = serial(connection.transport.get_extra_info("ssl_object"))

@@ -56,7 +56,7 @@ class Site:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Box]:
-        """The data center and the box, until the box was countersigned once more and the context ends."""
+        """Run the data center and the box until the box was countersigned once more and the context ends."""
 
         def now_ms() -> int:
             return time.time_ns() // 1_000_000
@@ -88,7 +88,7 @@ class Site:
             disk.close()
 
     def signed(self) -> int:
-        """The highest countersigned record at the data center."""
+        """Return the highest countersigned record at the data center."""
         return max((number for (number,) in self.store.read(select(box_chains.c.signed_number))), default=0)
 
     async def live(self, until: str = "") -> AuditStatus:
@@ -107,7 +107,7 @@ class Site:
             return status.audit
 
     def file(self) -> bytes:
-        """The content of the file with the countersigned head."""
+        """Return the content of the file with the countersigned head."""
         with suppress(FileNotFoundError):
             return (self.spool / FILE).read_bytes()
         return b""

@@ -26,7 +26,7 @@ def acknowledgement(message: bytes, code: str) -> bytes:
 
 
 async def receive(line: Streams) -> bytes:
-    """The next command that arrives at the instrument."""
+    """Return the next command that arrives at the instrument."""
     return await line[0].readuntil(b"\x1c\r")
 
 

@@ -160,7 +160,7 @@ def test_a_flood_is_answered_busy_and_accepted_later() -> None:
         assert await port.accept(*results(next(flood))) is Outcome.STORED
 
     def results(turn: int) -> list[Finding]:
-        """The largest message."""
+        """Return the largest message."""
         return [Finding(Quality, ("glu", 1, n), NOW_MS + turn) for n in range(ADAPTED_DIGESTS_MAX)]
 
     run(scenario)

@@ -288,7 +288,7 @@ def test_a_page_that_is_open_holds_the_session_and_one_that_is_gone_ends_it() ->
 
 
 def _event(body: bytes) -> tuple[str, str]:
-    """The identifier and the data of an event."""
+    """Return the identifier and the data of an event."""
     fields = [line.partition(": ") for line in body.decode().splitlines() if line]
     values = {name: value for name, _, value in fields}
     return values.get("id", ""), values.get("data", "")

@@ -207,6 +207,6 @@ def test_httpd_takes_little_memory(served: ServedPage) -> None:
 
 
 def _pss_kib(pid: str) -> int:
-    """The memory of a process, of which pages that it shares count in part (proc_pid_smaps(5))."""
+    """Return the proportional set size of a process, in KiB (proc_pid_smaps(5))."""
     rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(row.split()[1]) for row in rows if row.startswith("Pss:"))

@@ -20,7 +20,7 @@ OTHERS = [each for each in languages() if each != ENGLISH]
 
 
 def _texts() -> set[str]:
-    """All texts of the page that can be translated, as its code marks them."""
+    """Return all texts of the page that can be translated, as its code marks them."""
     found: set[str] = set()
     for file in FOLDER.parent.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):

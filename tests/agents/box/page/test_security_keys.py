@@ -46,7 +46,7 @@ def assertion(
     flags: int = USER_PRESENT,
     **client_data: object,
 ) -> Assertion:
-    """What a key and a browser make."""
+    """Return the assertion that a key and a browser make."""
     said = {
         "type": "webauthn.get",
         "challenge": encoded(challenge),

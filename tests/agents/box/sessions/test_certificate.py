@@ -38,7 +38,7 @@ BYTES_MAX = 1100
 
 
 def damaged(der: bytes) -> Iterator[bytes]:
-    """The certificate with one bit changed, for many of its bits."""
+    """Yield the certificate with one bit changed, for many of its bits."""
     random = Random(5)
     for _ in range(400):
         data = bytearray(der)
@@ -47,7 +47,7 @@ def damaged(der: bytes) -> Iterator[bytes]:
 
 
 def signed_parts(der: bytes) -> tuple[bytes, bytes]:
-    """What is signed, and the signature: the count of unused bits before a signature is in neither."""
+    """Return what is signed, and the signature: the count of unused bits before a signature is in neither."""
     certificate = x509.load_der_x509_certificate(der)
     return certificate.tbs_certificate_bytes, certificate.signature
 

@@ -58,7 +58,7 @@ class Display:
 
 @asynccontextmanager
 async def panel(box: Box, identity: Identity, port: int = 1) -> AsyncIterator[tuple[SessionPanel, Display]]:
-    """The agent of an instrument with a display, until the end of the block."""
+    """Run the agent of an instrument with a display until the end of the block."""
     display = Display()
     made = SessionPanel(
         Endpoint("127.0.0.1", box.tcp_ports[port]), client_context(identity), Random(1), display

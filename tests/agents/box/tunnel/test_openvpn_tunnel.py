@@ -75,7 +75,7 @@ def use(folder: Path, act: Act, kind: ProxyKind | None = None) -> None:
 
 
 async def greeting(ends: TunnelEnds) -> bytes:
-    """What the data center reads from the instrument's desktop."""
+    """Return the greeting that the data center reads from the instrument's desktop."""
     received = Received()
     await ends.server.connect(received)
     return await received.first

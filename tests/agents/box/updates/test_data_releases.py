@@ -71,7 +71,7 @@ def box(center: UpdateCenter) -> UpdateBox:
 
 
 def version(box: UpdateBox) -> int:
-    """The version of the profile that the next report is compared with."""
+    """Return the version of the profile that the next report is compared with."""
     assert box.released is not None
     return box.released.profiles.allowed[INSTRUMENT].profile.version
 

@@ -17,7 +17,7 @@ PARTITION_BYTES = 12 * MIB
 
 
 def _partition(content: bytes) -> EmulPartition:
-    """A partition whose former content follows `content`."""
+    """Return a partition whose former content follows `content`."""
     rest = Random(1).randbytes(PARTITION_BYTES - len(content))
     return EmulPartition(PARTITION_BYTES, Random(0), content + rest)
 

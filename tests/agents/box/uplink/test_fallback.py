@@ -11,7 +11,7 @@ from wire.compression import BodyKind
 
 
 def episodes(world: Spread) -> list[float]:
-    """The times at which the data center began to refuse; refusals within a minute count as one."""
+    """Return the times at which the data center began to refuse; refusals within a minute count as one."""
     begun: list[float] = []
     for seen in world.refusals():
         if not begun or seen.at - begun[-1] > 60:

@@ -65,7 +65,7 @@ def not_gzipped(response: Response, _connection: int) -> tuple[bytes, bool]:
 
 @asynccontextmanager
 async def intermediary(pki: Hierarchy, style: Style) -> AsyncIterator[tuple[StandIn, int, list[int]]]:
-    """A TLS front end of a data center; yields the data center, the port, and the requests on each connection."""
+    """Run a TLS front end of a data center; yield the data center, the port, and the requests on each connection."""
     center, requests = StandIn(), []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

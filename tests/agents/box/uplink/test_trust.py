@@ -96,7 +96,7 @@ class Server:
 
 @asynccontextmanager
 async def answering(identity: Identity, *, wants_certificate: bool = False) -> AsyncIterator[Server]:
-    """A TLS server that records what clients send."""
+    """Run a TLS server that records what clients send."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(identity.certificate, identity.key)
     if wants_certificate:
@@ -237,7 +237,7 @@ def test_an_unreadable_certificate_leaves_the_message_of_openssl(certificate: by
 
 @asynccontextmanager
 async def plainly(answer: bytes, *, repeat: bool = False) -> AsyncIterator[Server]:
-    """A server without TLS."""
+    """Run a server without TLS."""
     server = Server(0)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

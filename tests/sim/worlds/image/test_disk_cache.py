@@ -189,7 +189,7 @@ class Client:
     async def ask(
         self, kind: int, offset: int = 0, length: int = 0, data: bytes = b"", flags: int = 0
     ) -> tuple[int, bytes]:
-        """One request: the error, and the data of a read."""
+        """Send one request; return the error, and the data of a read."""
         head = struct.pack(">IHHQQI", 0x25609513, flags, kind, 7, offset, length or len(data))
         self._writer.write(head + data)
         _, error, handle = struct.unpack(">IIQ", await self._reader.readexactly(16))

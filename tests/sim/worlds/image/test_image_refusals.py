@@ -48,7 +48,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], status: int, *words: object) -> str:
-    """The message of a `rap lab run` that ends with that status and leaves nothing."""
+    """Return the message of a `rap lab run` that ends with that status and leaves nothing."""
     assert main(["lab", "run", *map(str, words)]) == status
     output = capsys.readouterr()
     assert not output.out
@@ -222,7 +222,9 @@ def test_a_guest_that_restarts_is_started_again(
 
 
 def image_that_prints(folder: Path, then: str = "") -> Path:
-    """An image whose boot sector writes a line to the first serial port (INT 14h, AH=1), does `then`, and halts."""
+    """Return an image whose boot sector writes a line to the first serial port (INT 14h, AH=1), does `then`, and
+    halts.
+    """
     words = b"NO SYSTEM HERE\r\n\0"
     code = bytes.fromhex("31c0 8ed8 be1e7c ac 84c0 7408 b401 31d2 cd14 ebf3" + then + "f4 ebfd")
     raw = raw_image(folder / "prints.raw")

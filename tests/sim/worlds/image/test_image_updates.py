@@ -63,7 +63,7 @@ def test_a_real_box_is_updated_over_the_line(lab: Path, tmp_path: Path) -> None:
     committed_at: list[int] = []
 
     def is_settled(state: LabState) -> bool:
-        """Whether the box has committed the release, and has delivered a report since."""
+        """Return whether the box has committed the release, and has delivered a report since."""
         if state.updates == ["committed"] and not committed_at:
             committed_at.append(state.made)
         return bool(committed_at) and state.stored > committed_at[0]

@@ -45,7 +45,7 @@ def test_an_image_reaches_the_verdicts_of_the_virtual_world(tmp_path: Path) -> N
     back_at: list[int] = []
 
     def is_settled(state: LabState) -> bool:
-        """Whether the box has started again, and has delivered all reports that waited then."""
+        """Return whether the box has started again, and has delivered all reports that waited then."""
         is_back = state.now_ns > OVER_NS and not state.faults and state.box_runs and state.connected
         if is_back and not back_at:
             back_at.append(state.made)

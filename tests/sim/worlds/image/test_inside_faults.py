@@ -231,7 +231,7 @@ def test_the_hardware_clock_starts_at_the_time_of_the_step() -> None:
 
 
 def script() -> str:
-    """The script as /bin/sh gets it from systemd."""
+    """Return the script as /bin/sh gets it from systemd."""
     (smbios,) = (word for word in actions.arguments(Path("/x")) if word.startswith("type=11"))
     credential = b64decode(smbios.split("tmpfiles.extra=")[1]).decode()
     unit = b64decode(credential.splitlines()[0].split()[-1]).decode()

@@ -25,7 +25,7 @@ SECONDS_MAX = 120.0
 
 
 def processes_of(namespace: str) -> set[str]:
-    """The names of the programs in a PID namespace."""
+    """Return the names of the programs in a PID namespace."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -37,7 +37,7 @@ def processes_of(namespace: str) -> set[str]:
 
 
 def lab_of(runner: int) -> str:
-    """The PID namespace of the lab that a process runs; "" before there is one."""
+    """Return the PID namespace of the lab that a process runs; "" before there is one."""
     own = str(Path("/proc/self/ns/pid").readlink())
     for child in Path(f"/proc/{runner}/task").glob("*/children"):
         for pid in child.read_text().split():

@@ -24,7 +24,9 @@ DISK_BYTES = 1 << 20
 
 
 def echo(uart: int) -> bytes:
-    """A boot sector that sends each byte back that it receives on a UART (status register 5, bit 0: data ready)."""
+    """Return a boot sector that sends each byte back that it receives on a UART (status register 5, bit 0: data
+    ready).
+    """
     base = UART_PORTS[uart].to_bytes(2, "little")
     status = (UART_PORTS[uart] + 5).to_bytes(2, "little")
     # again: mov dx, status; in al, dx; test al, 1; jz again; mov dx, base; in al, dx; out dx, al; jmp again
@@ -34,7 +36,7 @@ def echo(uart: int) -> bytes:
 
 @contextmanager
 def machine(folder: Path, uarts: dict[int, int], uart: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A running QEMU with these serial ports, which returns what it receives on `uart`."""
+    """Run QEMU with these serial ports; yield the process, which returns what it receives on `uart`."""
     disk, socket, control = (folder / name for name in ("disk", "disk.sock", "control.sock"))
     disk.write_bytes(echo(uart).ljust(DISK_BYTES, b"\0"))
     words = [sys.executable, "-m", "sim.worlds.image.disk.server", *map(str, (disk, socket, control)), "1"]
@@ -54,7 +56,9 @@ def machine(folder: Path, uarts: dict[int, int], uart: int) -> Iterator[subproce
 
 
 async def answer(port: SocketSerialPort, data: bytes) -> bytes:
-    """What comes back. Bytes that arrive before the boot sector runs are lost: the first is sent until it returns."""
+    """Return what comes back. Bytes that arrive before the boot sector runs are lost: the first is sent until it
+    returns.
+    """
     async with asyncio.timeout(SECONDS_MAX):
         while True:
             await port.write(data[:1])
@@ -79,7 +83,7 @@ def test_bytes_pass_between_an_instrument_and_the_uart_of_its_port(
     port = SocketSerialPort("serial", line_socket(tmp_path, number))
 
     def opens() -> bool:
-        """Whether the line can be opened. QEMU makes the socket's file a moment before it listens."""
+        """Return whether the line can be opened. QEMU makes the socket's file a moment before it listens."""
         try:
             port.open(SerialSettings())
         except SerialError as error:

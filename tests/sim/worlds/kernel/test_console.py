@@ -121,7 +121,7 @@ def line(state: LabState, name: str) -> LinkState:
 
 
 def wrong(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The message of a command that must be refused."""
+    """Return the message of a command that must be refused."""
     assert main(list(arguments)) == WRONG_INPUT
     out, err = capsys.readouterr()
     assert out == ""
@@ -434,7 +434,7 @@ def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def supervisor_of_the_only_lab() -> int:
-    """A pidfd of the supervisor of the only lab, once its box runs."""
+    """Return a pidfd of the supervisor of the only lab, once its box runs."""
 
     def box_runs() -> bool:
         with suppress(IndexError, NoSuchLab, RequestRefused):
@@ -453,14 +453,14 @@ def has_ended(supervisor: int) -> bool:
 
 
 def pid_namespace(process: int) -> str:
-    """The PID namespace of the process of a pidfd."""
+    """Return the PID namespace of the process of a pidfd."""
     lines = Path(f"/proc/self/fdinfo/{process}").read_text().splitlines()
     pid = next(line.split()[1] for line in lines if line.startswith("Pid:"))
     return str(Path(f"/proc/{pid}/ns/pid").readlink())
 
 
 def processes_in(namespace: str) -> int:
-    """The number of processes in that PID namespace."""
+    """Return the number of processes in that PID namespace."""
     count = 0
     for path in Path("/proc").glob("[0-9]*/ns/pid"):
         with suppress(OSError):  # the process has ended

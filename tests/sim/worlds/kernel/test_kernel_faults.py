@@ -66,7 +66,9 @@ def state(world: KernelWorld) -> dict[str, Any]:
 
 
 def stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal; False also if it has ended, as a proxy does when names change."""
+    """Return whether a process is stopped by a signal; False also if it has ended, as a proxy does when names
+    change.
+    """
     try:
         return "T" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

@@ -29,7 +29,7 @@ HEADERS = 28  # of IP and UDP
 
 
 async def carrier(both: Pair) -> tuple[str, str]:
-    """The carrier of each host's interface, read on that host."""
+    """Return the carrier of each host's interface, read on that host."""
     readings = (
         both.one.spawn(["cat", "/sys/class/net/eth1/carrier"]),
         both.other.spawn(["cat", "/sys/class/net/eth2/carrier"]),

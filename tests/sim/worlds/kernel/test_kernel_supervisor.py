@@ -63,7 +63,7 @@ def names(folder: str) -> list[str]:
 
 
 def networks() -> list[str]:
-    """The network namespaces in which there are processes."""
+    """Return the network namespaces in which there are processes."""
     seen = set()
     for path in Path("/proc").glob("[0-9]*/ns/net"):
         with suppress(OSError):  # the process has ended
@@ -84,7 +84,7 @@ def census() -> dict[str, Any]:
 
 
 def loops(name: str) -> list[str]:
-    """The loop devices for disks of that lab, and of labs whose names begin with its name."""
+    """Return the loop devices for disks of that lab, and of labs whose names begin with its name."""
     held = []
     for file in Path("/sys/block").glob("loop*/loop/backing_file"):
         with suppress(OSError):  # it is being released

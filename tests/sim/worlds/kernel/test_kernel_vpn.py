@@ -64,7 +64,7 @@ def in_kernel_world(name: str, lab: Lab, capture: Path, *, has_gateway: bool = T
 
 
 def outside(capture: Path) -> set[str]:
-    """What there is on the uplink besides IKE, ESP in UDP, errors about these, and ARP."""
+    """Return the packets on the uplink other than IKE, ESP in UDP, errors about these, and ARP."""
     with PcapReader(str(capture)) as packets:
         frames = [Ether(bytes(packet)) for packet in packets]
     assert frames

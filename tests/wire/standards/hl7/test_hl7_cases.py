@@ -91,6 +91,6 @@ def test_a_planted_leak_is_found(
 
 
 def differing(case: InstrumentCase) -> int:
-    """How many variants of the patients' bytes change reports, counts or replies."""
+    """Return the number of variants of the patients' bytes that change reports, counts or replies."""
     whole = play(receiver(case.port), [case.data])
     return sum(play(receiver(case.port), [variant]) != whole for variant in variants(case, VARIANTS))

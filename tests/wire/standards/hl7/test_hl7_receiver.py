@@ -23,7 +23,7 @@ def answer(message: bytes, outcome: Outcome = Outcome.STORED, **config: Any) -> 
 
 
 def segments_of(message: bytes) -> list[list[str]]:
-    """The segments of the one acknowledgement to a message."""
+    """Return the segments of the one acknowledgement to a message."""
     (sent,) = play(receiver(), [message]).sent
     return [line.split("|") for line in sent[1:-2].decode().split("\r")]
 

@@ -19,7 +19,7 @@ BIDS = (ENQ + EOT) * 3 + ENQ
 
 
 def in_two_pieces(host: Lis1Endpoint, data: bytes, cut: int, now: float) -> bytes:
-    """The answers to bytes that arrive in two pieces, as TCP divides them."""
+    """Return the answers to bytes that arrive in two pieces, as TCP divides them."""
     return sent(host.receive(data[:cut], now)) + sent(host.receive(data[cut:], now + 0.3))
 
 

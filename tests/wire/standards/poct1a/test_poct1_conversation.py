@@ -82,7 +82,7 @@ def event(*elements: tuple[str, str]) -> bytes:
 
 
 def said(played: Played) -> list[str]:
-    """Each message of the box: its kind and the word that matters."""
+    """Return the kind and the relevant word of each message of the box."""
     return [_said(sent) for sent in played.sent]
 
 
