@@ -1,4 +1,4 @@
-"""The bounded quantities of the data center's program, and log records when one approaches its limit.
+"""The bounded quantities of the data center's program; a quantity that approaches its limit is logged.
 
 The listener has limits of connections and of TLS sessions stored for resumption, the store's queue a limit of waiting
 records, the process limits of descriptors and memory, and the file system of an SQLite database a limit of bytes. The

@@ -211,9 +211,11 @@ class Database(Table, frozen=True):
         """Raise ValueError for shards with the same name or database, or of SQLite."""
         names, urls = [one.name for one in self.shards], [self.url, *(one.url for one in self.shards)]
         if len(set(names)) < len(names):
-            raise ValueError("two shards have the same name; give each its own")
+            raise ValueError("two shards have the same name; give each a different name")
         if len(set(urls)) < len(urls):
-            raise ValueError("two of the main database and the shards have the same URL; give each its own")
+            raise ValueError(
+                "two of the main database and the shards have the same URL; give each a different URL"
+            )
         if self.shards and not all(url.startswith("postgresql") for url in urls):
             raise ValueError(
                 "an SQLite database cannot have or be a shard; give PostgreSQL databases: postgresql+psycopg://…"
@@ -293,7 +295,7 @@ class RemoteSessions(Table, frozen=True):
             )
 
     def known_keys(self) -> dict[str, EllipticCurvePublicKey]:
-        """Return the keys in `box_keys` by the serial numbers of boxes. Raises: SignatureError; OSError."""
+        """Return the keys in `box_keys` by serial number of the box. Raises: SignatureError; OSError."""
         files = sorted(self.box_keys.glob("*.pem")) if self.box_keys else []
         return {file.stem: load_public_key(file) for file in files}
 
@@ -540,7 +542,7 @@ def _check_staff(staff: Staff, oidc: Oidc | None, problems: Problems) -> None:
     if staff.host != "localhost" and not (address and address.is_loopback):
         problems.add(
             ("staff", "host"),
-            f"{staff.host} is not a loopback address; the pages have no TLS of their own: give 127.0.0.1",
+            f"{staff.host} is not a loopback address; the pages are served without TLS: give 127.0.0.1",
         )
     if not staff.development and oidc is None:
         problems.add(

@@ -1,4 +1,4 @@
-"""`rap dc enrolment`: certificates of boxes, requests that wait for approval, and the deny-list."""
+"""`rap dc enrolment`: certificates of boxes, pending requests, and the deny-list."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def add_enrolment(parser: Parser) -> None:
     register.add_argument("--site", metavar="SITE", required=True, help="where the boxes are installed")
     register.set_defaults(purpose="installation")
     for name, text, run in (
-        ("approve", "approve a request that waits", _approve),
-        ("reject", "reject a request that waits", _reject),
+        ("approve", "approve a pending request", _approve),
+        ("reject", "reject a pending request", _reject),
     ):
         verb = add_staff_verb(parser, name, text, run)
         verb.add_argument("box", metavar="BOX", help="the serial number of the box")

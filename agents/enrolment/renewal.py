@@ -56,7 +56,7 @@ RETRY_SECONDS_MAX: Final = 3600.0
 REFUSED_SECONDS: Final = 6 * 3600.0
 """Time after which a request that the data center has refused is repeated."""
 APPROVAL_SECONDS: Final = 300.0
-"""Interval of requests that wait for approval, unless the data center's response gives another."""
+"""Interval at which a pending request is repeated, unless the data center's response gives another."""
 ANSWER_SECONDS_MAX: Final = 60.0
 PROOF_SECONDS_MAX: Final = 900.0
 UPLINK_SECONDS_MAX: Final = 20.0

@@ -44,7 +44,10 @@ class CompiledPolicies:
         }
 
     def decide(self, request: AccessRequest) -> Decision:
-        """Decide a request. An action that is unknown, or not for this type of resources, is refused."""
+        """Decide a request.
+
+        An unknown action, or an action that does not apply to this type of resources, is refused.
+        """
         found = self._functions.get((request.action, request.resource.kind))
         if found is None:
             return Decision(request, False, None, None)

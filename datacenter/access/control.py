@@ -26,7 +26,7 @@ Recorder: TypeAlias = Callable[[Decision], None]
 
 @dataclass(frozen=True)
 class AccessFiles:
-    """The files of access control: the staff directory, and the policies, by default those of this version."""
+    """The files of access control: the staff directory, and the policies; by default the policies of this version."""
 
     directory: Path
     policies: tuple[Path, ...] = SHIPPED
@@ -57,7 +57,7 @@ class AccessDecider:
         return (entry.owner, entry.token) if entry else None
 
     def named_token(self, name: str) -> ApiToken | None:
-        """Return an API token of the directory, for explanations; None if there is none of that name."""
+        """Return the API token of the directory with a name, for explanations; None if there is none."""
         entry = self._rules.directory.tokens.get(name)
         return entry.token if entry else None
 
@@ -135,13 +135,13 @@ class CallerDecider(AccessDecider):
 
 
 class AccessControl(AccessDecider):
-    """Access control with the policies and the directory of files. Raises: SettingsError if one has mistakes."""
+    """Access control with policies and a directory read from files. Raises: SettingsError if a file has mistakes."""
 
     def __init__(self, files: AccessFiles, record: Recorder) -> None:
         super().__init__(_read(files), record)
 
     def reload(self, files: AccessFiles) -> None:
-        """Read the files again. Raises: SettingsError; then the policies and the directory remain as they were."""
+        """Read the files again. Raises: SettingsError; then the previous policies and directory remain in force."""
         self._rules = _read(files)
 
 
@@ -150,7 +150,7 @@ def _read(files: AccessFiles) -> AccessRules:
 
 
 def _unknown(directory: StaffDirectory, staff: str, context: RequestContext) -> str:
-    """Return why a request is refused before any policy; empty if staff and token are known."""
+    """Return why a request is refused before any policy is evaluated; empty if staff and token are known."""
     if directory.principal(staff) is None:
         return f"there is no {staff} in the staff directory"
     if context.token is not None:

@@ -1,4 +1,4 @@
-"""A request that contradicts a theorem, in words: as simple as the solver can make it."""
+"""The simplest request that the solver finds to contradict a theorem, described in words."""
 
 from __future__ import annotations
 

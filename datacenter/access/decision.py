@@ -19,11 +19,11 @@ class Decision:
     applicable: Applicable | None
     """The policies for the action and the resource type; None if the action does not exist for it."""
     refusal: str = ""
-    """The reason if the request was refused before any policy."""
+    """The reason if the request was refused before any policy was evaluated."""
 
     @property
     def reason(self) -> str:
-        """The reason in words: the policy that permits or forbids, or what is missing."""
+        """The reason in words: the policy that permits or forbids, or the missing condition."""
         if self.refusal:
             return self.refusal
         if self.applicable is None:

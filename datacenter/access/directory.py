@@ -43,7 +43,7 @@ NAME_CHARACTERS_MAX: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class ExpiryForm(Form):
-    """A date, at whose beginning in UTC something expires, or a time with its offset from UTC; as ms since 1970."""
+    """An expiry in ms since 1970, written as a date (its beginning in UTC) or as a time with an offset from UTC."""
 
     @property
     def rule(self) -> str:
@@ -153,11 +153,11 @@ class StaffDirectory:
         self._by_hash = {entry.sha256: entry for entry in tokens.values()}
 
     def principal(self, name: str) -> Principal | None:
-        """Return a member of the staff; None if there is none of that name."""
+        """Return the staff member with a name; None if there is none."""
         return self.staff.get(name)
 
     def token(self, secret: str) -> TokenEntry | None:
-        """Return the API token with a secret; None if there is none. Its policies check its expiry."""
+        """Return the API token with a secret; None if there is none. The policies check its expiry."""
         return self._by_hash.get(hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest())
 
 

@@ -97,12 +97,12 @@ def decide_change(
 def _check(access: AccessDecider, change: PendingChange, approval: ChangeApproval, now_ms: int) -> None:
     if approval.change_sha256 != change.digest:
         raise NotApproved(
-            f"the approval by {approval.by} is for another change, or for other content; ask for a new one"
+            f"the approval by {approval.by} is for another change, or for other content; request a new approval"
         )
     if approval.by == change.requester:
-        raise NotApproved("nobody approves a change that they requested")
+        raise NotApproved("a change must be approved by a person other than its requester")
     if not change.requested_ms <= approval.at_ms <= now_ms < approval.expires_ms:
-        raise NotApproved(f"the approval by {approval.by} is not valid at this time; ask for a new one")
+        raise NotApproved(f"the approval by {approval.by} is not valid at this time; request a new approval")
     still = access.peek(approval.by, "approve", change.as_resource, RequestContext(now_ms, approval.purpose))
     if not still.permitted:
         raise NotApproved(f"{approval.by} no longer has the right to approve: {still.reason}")

@@ -1,4 +1,4 @@
-"""Reads policy files (Cedar), and reports every mistake with file, line and what would be right.
+"""Reads policy files (Cedar), and reports every mistake with file, line and correction.
 
 Each policy has an annotation `@id("…")`, which decisions name as their reason; a `forbid` also has `@reason("…")`,
 the sentence that staff read. Syntax and types are those of the Cedar language, checked by its reference
@@ -78,7 +78,7 @@ def parse_policies(text: str, file: Path, before: Sequence[AccessPolicy] = ()) -
         if found is None:
             continue
         if found.id in ids:
-            message = f'`@id("{found.id}")` is also at {ids[found.id]}; give each policy an id of its own'
+            message = f'`@id("{found.id}")` is also at {ids[found.id]}; give each policy a different id'
             problems.append(Problem("", message, found.line))
         ids.setdefault(found.id, f"line {found.line}")
         policies.append(found)
@@ -186,7 +186,8 @@ def _line_of(chunk: _Chunk, word: str) -> int:
 def _syntax_error(chunk: _Chunk, message: str) -> tuple[int, str]:
     """Return the line of a syntax error, and a message.
 
-    The parser does not report positions. Before the wrong word, it only lacks the rest of the text.
+    The parser does not report positions. For the text before the wrong word, its only error is that the rest is
+    missing.
     """
     if "expected single entity uid" in message:
         return (

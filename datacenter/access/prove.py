@@ -108,7 +108,7 @@ class _Proof:
 
 
 def without_effect(policies: PolicySet) -> Iterator[tuple[AccessPolicy, str]]:
-    """Yield policies whose condition no request meets, and permits whose every request other policies forbid."""
+    """Yield policies that never apply, and `permit` policies whose requests are all forbidden by other policies."""
     met: set[str] = set()
     effective: set[str] = set()
     for pair, applicable in policies.applicable.items():

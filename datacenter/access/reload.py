@@ -25,11 +25,11 @@ async def follow_access(
     changed: Callable[[], object] = lambda: None,
     record: Callable[[AccessRules, AccessRules], object] = lambda _before, _after: None,
 ) -> None:
-    """Read changed files until cancelled, at once when `asked` is set. A wrong file changes nothing, and is logged.
+    """Read changed files until cancelled, at once when `asked` is set.
 
-    `find_files` returns the files, also new ones of a folder; `changed` is called when they are in force, and
-    `record`, on a thread, with the rules before and after. A right that is withdrawn does not wait for the record:
-    while that fails with StoreError, it is tried again.
+    A file with mistakes is logged and changes nothing. `find_files` returns the files, including new files in a
+    folder; `changed` is called when they are in force, and `record`, on a thread, with the rules before and after. A
+    right that is withdrawn does not wait for the record: while that fails with StoreError, it is tried again.
     """
     files = find_files()
     versions = _versions(files)

@@ -1,6 +1,6 @@
 """Policies as formulas of an SMT solver, about every possible request.
 
-Names are integers. A name in a policy has a number of its own; all other integers are names that no policy mentions.
+Names are integers. Each name in a policy has a unique number; all other integers are names that no policy mentions.
 Staff, resource and circumstances of the request are unknowns, so that a formula is about all staff, all instruments
 and all moments. Sets of locations are predicates for each level; trainings are a predicate and a function of the
 model.
@@ -67,7 +67,7 @@ class Names:
         return self._numbers[key]
 
     def name(self, kind: str, number: int) -> str:
-        """Return the name with a number, or an invented one."""
+        """Return the name with a number; an invented name if no name has it."""
         known = self._names.get(kind, [])
         if 0 <= number < len(known):
             return known[number]
@@ -245,7 +245,7 @@ class SymbolicRequest:
     def assigned_circumstances(self, request: AccessRequest) -> Iterator[Any]:
         """Yield the formulas by which all other unknowns have the values of a request.
 
-        They cover the names that have a number: the names of the resources must have theirs before.
+        They cover only names that already have a number; number the names of the resources first.
         """
         principal, context = request.principal, request.context
         for role, has in self.roles.items():

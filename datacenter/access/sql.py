@@ -34,7 +34,7 @@ from datacenter.access.vocabulary import EVERYWHERE, KINDS, LEVELS
 
 Columns: TypeAlias = Mapping[str, ColumnElement[Any] | None]
 """The columns with the attributes of the resources: `id`, those of the resource type, and one for each level of
-locations, or None where the resources have no such location."""
+locations; None if the resources have no location of that level."""
 Clause: TypeAlias = "bool | ColumnElement[bool]"
 
 

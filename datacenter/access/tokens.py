@@ -71,7 +71,7 @@ def create_token(
 
 
 def find_token(store: Store, secret: str) -> StoredToken | None:
-    """Return the token with a secret, also an expired or revoked one; None if it is unknown. Raises: StoreError."""
+    """Return the token with a secret, even if it is expired or revoked; None if it is unknown. Raises: StoreError."""
     found = next(store.read(select(*_COLUMNS).where(_T.sha256 == _hash(secret))), None)
     return StoredToken(*found) if found else None
 
@@ -83,7 +83,7 @@ def list_tokens(store: Store, owner: str = "") -> list[StoredToken]:
 
 
 def revoked_among(store: Store, tokens: Collection[str]) -> set[str]:
-    """Return the revoked ones among tokens, given by their identifiers. Raises: StoreError."""
+    """Return those of the given token identifiers whose tokens are revoked. Raises: StoreError."""
     is_revoked = and_(_T.id.in_(tokens), _T.revoked_at_ms.is_not(None))
     return {row.id for row in store.read(select(_T.id).where(is_revoked))}
 

@@ -1,7 +1,7 @@
 """Translates the syntax tree of the Cedar parser into the tree of `datacenter.access.expression`.
 
-Constructs outside of that tree, and unknown words, are mistakes: each is reported with what would be right, and with
-the word by which `datacenter.access.policyfile` finds the line.
+Constructs outside of that tree, and unknown words, are mistakes: each is reported with a correction, and with the
+word by which `datacenter.access.policyfile` finds the line.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _WORDS: Final = {"add": "+", "sub": "-", "mul": "*", "is_empty": "isEmpty"}
 
 
 class Mistake(Exception):
-    """A mistake in a policy. `word` is the text at the place of the mistake, as the file has it."""
+    """A mistake in a policy. `word` is the text of the file at the position of the mistake."""
 
     def __init__(self, message: str, word: str = "") -> None:
         super().__init__(message)
@@ -325,7 +325,7 @@ def _attribute_of(base: Reference, name: str) -> Reference:
     else:
         attributes = {"Staff": STAFF, "Context": CONTEXT, **RECORDS}.get(base.type, {})
         if base.type == "Staff" and base.names:
-            attributes = {}  # of staff other than the principal only the name is known
+            attributes = {}  # only the name is known of staff other than the principal
         found, known = attributes.get(name, ""), set(attributes)
     if found:
         return Reference(base.root, (*base.names, name), found)

@@ -1,7 +1,7 @@
 """Records accesses of staff and programs to pages and API, before they are granted.
 
-* Each refusal, change and export has a separate record. A resource that does not exist is a refusal too: guessed
-names are recorded, and the response takes the same time as for a hidden one.
+* Each refusal, change and export has a separate record. A request for a nonexistent resource is also a
+  refusal: guessed names are recorded, and the response takes the same time as for a hidden resource.
 * A permitted view of a resource is recorded once for each person and period (`view_ms`). The page of an instrument
   requests its charts, and its lists are read every 30 seconds: separate records would hide the others.
 * A list is one record, with the page that was read instead of a resource. Its rows follow from the policies.
@@ -39,7 +39,7 @@ class AccessLog:
         self._viewed: OrderedDict[_Key, int] = OrderedDict()
 
     def decision(self, decision: Decision, *, is_export: bool = False) -> None:
-        """Record a decision about a resource; an export is recorded each time, whatever its action is."""
+        """Record a decision about a resource; an export is recorded each time, regardless of its action."""
         self._record(entry_of(decision), is_single=is_export)
 
     def listing(

@@ -66,7 +66,7 @@ class BoxChain(NamedTuple):
     last: int
     """The highest number that has arrived."""
     waiting_since_ms: int | None
-    """The time since which records wait for missing predecessors."""
+    """The time since which records have been waiting for missing predecessors."""
     forwarded: int
     """The number of the record up to which a SIEM has received them."""
     records: int

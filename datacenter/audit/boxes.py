@@ -37,7 +37,7 @@ class AuditSearch(NamedTuple):
 
     @property
     def clauses(self) -> list[ColumnElement[bool]]:
-        """The conditions for the rows; lines that were sent twice are found once."""
+        """The conditions for the rows; a line that was sent twice is found once."""
         found = [_A.at_ms >= self.since_ms, _A.at_ms < self.until_ms, _A.is_repeated == 0]
         found += [column == value for column, value in ((_A.box, self.box), (_A.kind, self.kind)) if value]
         if self.text:
@@ -63,7 +63,7 @@ def find_records(store: Store, wanted: AuditSearch) -> Iterator[AuditRecord]:
 BLOCK: Final = 5_000
 """Records that are read in one transaction: a slow reader of an export must not hold one open."""
 CLOCK_DOUBT_MS: Final = 600_000
-"""A record whose time is later than its arrival by more has been made while the box's clock was wrong."""
+"""A record whose time is later than its arrival by more than this was made while the box's clock was wrong."""
 EARLIEST_MS: Final = 1_735_689_600_000
 """2025-01-01: no box existed before."""
 DOUBTFUL: Final = or_(_A.at_ms > _A.stored_at_ms + CLOCK_DOUBT_MS, _A.at_ms < EARLIEST_MS)
@@ -71,7 +71,7 @@ DOUBTFUL: Final = or_(_A.at_ms > _A.stored_at_ms + CLOCK_DOUBT_MS, _A.at_ms < EA
 
 
 def is_clock_doubtful(record: AuditRecord) -> bool:
-    """Return whether the time of a record cannot be right."""
+    """Return whether the time of a record is impossible."""
     return is_time_doubtful(record.at_ms, record.stored_at_ms)
 
 
@@ -81,13 +81,13 @@ def is_time_doubtful(at_ms: int, stored_at_ms: int) -> bool:
 
 
 def search_line(record: AuditRecord) -> str:
-    """Return a record as a line for people; `?` marks a time that cannot be right."""
+    """Return a record as a readable line; `?` marks an impossible time."""
     doubt = "?" if is_clock_doubtful(record) else ""
     return f"{iso_time(record.at_ms)}{doubt} {record.box} {record.number} {record.text}"
 
 
 def export_line(record: AuditRecord) -> str:
-    """Return a record as a JSON object, with what is needed to verify the chain without the database."""
+    """Return a record as a JSON object, with the data that verifies the chain without the database."""
     return json.dumps(exported(record)._asdict())
 
 
@@ -135,7 +135,7 @@ def box_chain_problems(
     key: EllipticCurvePublicKey | None = None,
     known: Iterable[tuple[str, KnownHead]] = (),
 ) -> Iterator[str]:
-    """Verify the chains of a box, of all without one; yield what is wrong, now or at arrival. Raises: StoreError.
+    """Verify the chains of one box or of all boxes; yield the problems found now or at arrival. Raises: StoreError.
 
     With `key`, the public key of the data center for heads, their signatures are verified, too. `known` are boxes and
     heads that boxes have shown.
@@ -220,7 +220,7 @@ def _problems(
     removed: int,
     removed_hash: bytes,
 ) -> Iterator[str]:
-    """Verify a chain from the record on that follows the last one which retention removed."""
+    """Verify a chain from the first record that retention has not removed."""
     number, digest = removed, removed_hash
     hash_at_head = START
     for record in records:

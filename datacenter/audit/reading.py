@@ -20,12 +20,12 @@ PAGE_SIZE: Final = 50
 EXPORT_MAX: Final = 100_000
 """Maximum number of records of an export."""
 VERIFIED_AT_ONCE: Final = 20_000
-"""Maximum number of records that one call verifies: some 0.2 s."""
+"""Maximum number of records that one call verifies: about 0.2 s."""
 _A: Final = audit.c
 
 
 class AuditFilter(Struct, frozen=True):
-    """Which records to show; an empty field selects all. Actor and action are compared exactly."""
+    """Selects records; an empty field selects all. Actor and action are compared exactly."""
 
     actor: str = ""
     action: str = ""

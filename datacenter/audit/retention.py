@@ -1,7 +1,7 @@
 """Removes the beginnings of boxes' audit chains after their retention time.
 
 Only verified records are removed and, if records are forwarded to a SIEM, only delivered ones. The last record of a
-chain stays. The number and hash of the last removed record stay as well, so that the rest is verified as before.
+chain is kept. The number and hash of the last removed record are also kept; the rest is verified as before.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 Each is sent at least once, in the order of its chain.
 
-RFC 5425 has no acknowledgement. So the messages of a connection count as delivered when the receiver has closed it
-after reading everything: this program closes its side, and waits. A receiver that ends without having read everything
-resets the connection, and the messages are sent again. Records that the receiver loses after reading them cannot be
-detected; the cursor can be set back for that. Each message has a unique `id`, by which duplicates are found.
+RFC 5425 has no acknowledgement. Therefore the messages of a connection count as delivered once the receiver has
+closed it after reading everything: this program closes its side, and waits. A receiver that terminates without having
+read everything resets the connection, and the messages are sent again. A loss of records after the receiver has read
+them cannot be detected; in this case, the cursor can be set back. Each message has a unique `id`, by which duplicates
+are found.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ async def deliver(host: str, port: int, tls: ssl.SSLContext, content: bytes) -> 
             writer.write(outgoing.read())
             writer.write_eof()
             while await reader.read(READ_BYTES):
-                pass  # an error means that the receiver ended without having read everything
+                pass  # an error means that the receiver terminated without having read everything
     finally:
         writer.transport.abort()
 
@@ -146,7 +147,7 @@ def next_records(store: Store) -> list[AuditRecord]:
 
 
 def mark_delivered(store: Store, records: Sequence[AuditRecord]) -> None:
-    """Move the cursor of a chain behind delivered records. Raises: StoreError."""
+    """Move the cursor of a chain past delivered records. Raises: StoreError."""
     last = records[-1]
     of_chain = (_C.box == last.box, _C.epoch == last.epoch)
     with store.transaction() as connection:
@@ -161,7 +162,7 @@ def next_own(store: Store) -> list[AuditRow]:
 
 
 def mark_own_delivered(store: Store, rows: Sequence[AuditRow]) -> None:
-    """Move the cursor of the data center's own log behind delivered records. Raises: StoreError."""
+    """Move the cursor of the data center's own log past delivered records. Raises: StoreError."""
     number = rows[-1].number
     with store.transaction() as connection:
         of_log = siem_cursors.c.log == OWN
@@ -179,7 +180,7 @@ class SiemForwarder:
         self._host, self._port, self._tls = host, port, tls
 
     async def run(self) -> None:
-        """Forward; a SIEM that is away is tried again after RETRY_SECONDS, and later after longer pauses."""
+        """Forward records; if the SIEM is unreachable, retry after RETRY_SECONDS, then after longer pauses."""
         is_away, pause_s = False, RETRY_SECONDS
         while True:
             try:

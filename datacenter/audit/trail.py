@@ -44,7 +44,7 @@ class AuditTrail:
             return _head(connection)
 
     def problems(self, known: Iterable[ChainHead] = ()) -> list[str]:
-        """Verify the whole log and return what is wrong; `known` are heads noted before. Raises: StoreError.
+        """Verify the whole log and return the problems; `known` are heads that were noted before. Raises: StoreError.
 
         Records appended during the verification are not an error: they are committed together with their head.
         """
@@ -55,7 +55,7 @@ class AuditTrail:
 
 
 def append_within(connection: Connection, entries: Sequence[AuditEntry]) -> ChainHead:
-    """Append entries in a transaction, as `AuditTrail.append`."""
+    """Append entries in a transaction, as `AuditTrail.append` does."""
     head = _locked_head(connection)
     rows = list(chained(head, (entry.cleaned() for entry in entries)))
     if not rows:

@@ -24,7 +24,7 @@ def audit_state(
 ) -> tuple[ChainHead, list[str]]:
     """Verify the audit log of the configured database, and the audit records of boxes.
 
-    `of_boxes` are heads that boxes have shown. Return the head of the log, and what is wrong.
+    `of_boxes` are heads that boxes have shown. Return the head of the log, and the problems.
 
     Raises: SettingsError; StoreError.
     """
@@ -35,7 +35,7 @@ def audit_state(
 
 
 def _public_key(config_path: Path) -> EllipticCurvePublicKey | None:
-    """Return the key by which heads of boxes' chains are countersigned; None if they are not."""
+    """Return the key with which heads of boxes' chains are countersigned; None if they are not countersigned."""
     audit = load_config(config_path).audit
     return load_private_key(audit.key).public_key() if audit else None
 

@@ -2,7 +2,7 @@
 
 The counts of each day of an instrument are kept. If the day changes later, its earlier counts are subtracted and the
 day is counted again, without reading other days and instruments. There are sums for each model, reading and day: of
-all places, and of each country and region.
+all locations, and of each country and region.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _placed(connection: Connection, box: str, instrument: str) -> RowMapping | N
 
 
 def _places(row: RowMapping) -> list[str]:
-    """Return the places whose sums include an instrument."""
+    """Return the locations whose sums include an instrument."""
     found = [EVERYWHERE]
     found += [location("country", row["country"])] if row["country"] else []
     return found + ([location("region", row["region"])] if row["region"] else [])

@@ -1,7 +1,7 @@
 """The part of the installed base that may leave a region, and the sum of several regions.
 
 A bin leaves its region only if at least k instruments had readings in it on one day. The number of other readings is
-stated, so that percentiles of the sum are known exactly, or within bounds.
+stated; percentiles of the sum are therefore known exactly, or within bounds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Exact histograms of readings: how often each value occurred, and with how many instruments.
 
-Readings are integers, so that a histogram loses nothing but the order, and histograms can be added and subtracted.
+Readings are integers: a histogram loses only their order, and histograms can be added and subtracted.
 Values from 2^17 on are rounded down to 17 significant bits, which bounds the number of bins.
 """
 
@@ -84,7 +84,7 @@ def added(parts: Sequence[Histogram], *, with_instruments: bool = True) -> Histo
     first = min(int(part.values[0]) for part in parts)
     span = max(int(part.values[-1]) for part in parts) - first + 1
     if span <= SPAN_MAX:
-        # one place for each possible value: faster than sorting all bins
+        # one element for each possible value: faster than sorting all bins
         sums = np.zeros((2, span), np.int64)
         for part in parts:
             places = part.values - first

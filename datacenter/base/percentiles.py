@@ -1,7 +1,7 @@
 """Percentiles of a model over days, from the histograms of the installed base.
 
-A day with fewer than INSTRUMENTS_MIN instruments is not used: its distribution would reveal what single instruments,
-and so their laboratories, do.
+A day with fewer than INSTRUMENTS_MIN instruments is not used: its distribution would reveal the activity of single
+instruments, and so of their laboratories.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class BaseDay(NamedTuple):
 def read_days(
     connection: Connection, model: str, reading: str, places: Sequence[str], since_day: int, until_day: int
 ) -> dict[int, BaseDay]:
-    """Return the days from `since_day` until before `until_day`: the sums of places, which have no box in common.
+    """Return the days from `since_day` until before `until_day`: the sums of locations that have no box in common.
 
-    A place is a location of `datacenter.access.vocabulary`: everywhere, a region or a country.
+    A location is one of `datacenter.access.vocabulary`: everywhere, a region or a country.
     Raises: SQLAlchemyError.
     """
     c = base_days.c

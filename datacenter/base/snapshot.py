@@ -1,7 +1,7 @@
 """Snapshots of the installed base, with which triggers compare the reports of a day.
 
 A snapshot is made when the first report of its day is evaluated, and never changed, so that every evaluation of these
-reports has the same verdict. It is of the 90 days that end two days before: by then they are counted.
+reports has the same verdict. It covers the 90 days that end two days before, which are counted by then.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def window(day: int) -> range:
 def take_snapshot(connection: Connection, model: str, day: int) -> dict[str, list[int]]:
     """Return the percentiles of each reading of a model for a day; made if there are none yet.
 
-    A reading of which no day has enough instruments is left out. Raises: SQLAlchemyError.
+    A reading without a day with enough instruments is left out. Raises: SQLAlchemyError.
     """
     c = base_snapshots.c
     stored = select(c.body).where(c.model == model, c.day == day)
@@ -45,7 +45,7 @@ def take_snapshot(connection: Connection, model: str, day: int) -> dict[str, lis
         return _decode(body)
     made = _encode(_percentiles(connection, model, day))
     connection.execute(_INSERT, {"model": model, "day": day, "body": made})
-    return _decode(connection.execute(stored).scalar_one())  # perhaps that of another process
+    return _decode(connection.execute(stored).scalar_one())  # perhaps the snapshot of another process
 
 
 def _percentiles(connection: Connection, model: str, day: int) -> dict[str, list[int]]:
@@ -79,7 +79,7 @@ class StoredBases:
 
 
 class RecordedBases:
-    """The `Bases` of a model for evaluating reports again: snapshots that were made, and no others."""
+    """The `Bases` of a model for evaluating reports again; it contains only existing snapshots."""
 
     def __init__(self, store: Store, model: str) -> None:
         self._store, self._model = store, model

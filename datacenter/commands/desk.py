@@ -55,7 +55,10 @@ class CommandRefusedError(Exception):
 
 
 class WrongCommandError(CommandRefusedError):
-    """The instrument takes no such command, or not with this file or time. The message says what would be right."""
+    """The instrument does not support the command, or not with this file or time.
+
+    The message says what would be right.
+    """
 
 
 class CommandConflictError(CommandRefusedError):
@@ -171,7 +174,7 @@ class CommandDesk:
         return self.read(number)
 
     def withdraw(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
-        """Withdraw a command, unless it has begun; one that is withdrawn is left. Raises: CommandRefusedError."""
+        """Withdraw a command, unless it has begun; a withdrawn command is unchanged. Raises: CommandRefusedError."""
         row = self._seen(actor, number, now_ms)
         _require(self._decide(actor, "withdraw-command", row.resource, now_ms))
         if "withdrawn" in (row.state, row.ending):
@@ -258,7 +261,7 @@ class CommandDesk:
         return row
 
     def _require_right(self, actor: Actor, action: str, resource: Resource, now_ms: int) -> Decision:
-        """Record the decision, and require the right; for a dangerous action as if it had been approved."""
+        """Record the decision, and require the right; a dangerous action is treated as approved."""
         decision = self._decide(actor, action, resource, now_ms)
         if action in members("four-eyes"):
             context = _with_approval(action, RequestContext(now_ms, actor.purpose))
@@ -290,7 +293,7 @@ def is_dangerous(verb: Verb) -> bool:
 
 
 def verbs_of(model: str) -> list[Verb]:
-    """Return the commands that instruments of a model take; none for an unknown model."""
+    """Return the commands that instruments of a model support; none for an unknown model."""
     try:
         return load_profile(model).verbs
     except SettingsError:
@@ -338,13 +341,13 @@ def _number_of(
 
 
 def _cleaned(name: str) -> str:
-    """Return the name of a file without folders and characters that cannot be printed, shortened at the beginning."""
+    """Return the name of a file without folders and unprintable characters, shortened at the beginning."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return "".join(filter(str.isprintable, last)).strip()[-FILE_NAME_CHARACTERS_MAX:]
 
 
 def _with_approval(action: str, context: RequestContext) -> RequestContext:
-    """Return the context as if a second person had approved the action, if it is a dangerous one."""
+    """Return the context; for a dangerous action as if a second person had approved it."""
     if action not in members("four-eyes"):
         return context
     return replace(context, approval=Approval(SECOND_PERSON, context.now_ms + APPROVAL_MS))

@@ -102,7 +102,7 @@ class FileArchive:
         return b"".join(self.read(sha256)) or None
 
     def read_range(self, box: str, wanted: RangeRequest) -> bytes | None:
-        """Return a range of a file that an open command of the box needs, and note the progress; None otherwise."""
+        """Return a range of a file that an open command of the box needs, and record the progress; None otherwise."""
         needs = (_C.box == box, _C.file == wanted.sha256, _C.state.in_(SENT), _C.verb.not_in(UP_VERBS))
         with self._store.transaction() as connection:
             if connection.scalar(select(_C.id).where(*needs).limit(1)) is None:
@@ -147,7 +147,7 @@ class FileArchive:
         return received
 
     def _begin(self, connection: Connection, command: object, upload: UploadRange) -> int:
-        """Return how much of an upload is stored; another file than before begins at 0."""
+        """Return the number of stored bytes of an upload; a file that differs from the previous one begins at 0."""
         if command.file == upload.sha256 and command.file_bytes == upload.size:  # type: ignore[attr-defined]
             return int(command.transferred_bytes)  # type: ignore[attr-defined]
         connection.execute(delete(file_parts).where(_P.file == _name(upload.command)))

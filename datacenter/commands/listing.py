@@ -1,7 +1,7 @@
 """Lists of commands and files, with the place and model of their instruments: parts of them by keys, newest first.
 
-The next part begins after the key of the last row, and not after a number of rows, so that rows added in between do
-not shift the page.
+The next part begins after the key of the last row, not after a number of rows: rows added in between do not shift the
+page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FileKey: TypeAlias = tuple[int, str]
 
 
 class CommandFilter(NamedTuple):
-    """Which commands, or files of commands, are listed; all if nothing is given."""
+    """Selects commands or files of commands; all if no field is given."""
 
     box: str = ""
     instrument: str = ""
@@ -97,7 +97,7 @@ class CommandRow(NamedTuple):
 
     @property
     def download_name(self) -> str:
-        """The name for its file where it is stored: as it was sent, or after the instrument that made it."""
+        """The name under which its file is saved: the sender's name, or the name of the instrument that made it."""
         return self.file_name or f"{self.instrument}-{self.verb}-{self.id}.bin"
 
     @property
@@ -116,14 +116,14 @@ class CommandRow(NamedTuple):
 
 
 class FileRow(NamedTuple):
-    """A complete file, with the latest command that it belongs to, one of `commands` ones that are listed."""
+    """A complete file, with the latest of the `commands` listed commands to which it belongs."""
 
     command: CommandRow
     commands: int
 
     @property
     def key(self) -> FileKey:
-        """Its place in the list."""
+        """Its sort key in the list."""
         return self.command.file_stored_at_ms or 0, self.command.file or ""
 
     @property

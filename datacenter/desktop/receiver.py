@@ -41,7 +41,7 @@ class DesktopObserver(Protocol):
     """Is informed about updates."""
 
     def updated(self, update: Update) -> None:
-        """The picture has changed."""
+        """Handle a changed picture."""
         ...
 
 
@@ -68,7 +68,7 @@ class ShownDesktop(Protocol):
         ...
 
     def unwatch(self, observer: DesktopObserver) -> None:
-        """Inform an observer no more."""
+        """Stop informing an observer."""
         ...
 
     async def send(self, event: InputEvent) -> None:
@@ -98,7 +98,7 @@ class DecodedDesktop:
         self._observers.add(observer)
 
     def unwatch(self, observer: DesktopObserver) -> None:
-        """Inform an observer no more."""
+        """Stop informing an observer."""
         self._observers.discard(observer)
 
     def _inform(self, update: Update) -> None:

@@ -4,9 +4,9 @@
     segment: length of its body, four bytes | body: the stream's header (in the first one) and whole frames | chain
     end: four zero bytes | chain
 
-The chain (`wire.desktop.stream.StreamChain`) depends only on the stream's bytes, so that the box has the same value
-without the file. A changed, exchanged or missing byte anywhere is detected: by the chain within the file, and in a
-rewritten file by the value that both ends signed.
+The chain (`wire.desktop.stream.StreamChain`) depends only on the stream's bytes, so that the box computes the same
+value without the file. A changed, exchanged or missing byte anywhere is detected: by the chain within the file, and
+in a rewritten file by the value that both ends signed.
 """
 
 from __future__ import annotations
@@ -111,9 +111,8 @@ def find_warm(identity: bytes, known: Mapping[bytes, WarmContent]) -> WarmConten
 def read_recording(file: BinaryIO, signed: bytes | None = None, *, is_complete: bool = True) -> Recording:
     """Read and verify a recording; `signed` is the value of the chain that both ends signed.
 
-    Without `is_complete`, a recording that a crash cut off is read up to its last whole segment.
-
-    Raises: RecordingError with the place of the first fault; OSError.
+    Without `is_complete`, a recording that a crash truncated is read up to its last complete segment. Raises:
+    RecordingError with the position of the first fault; OSError.
     """
     if file.read(len(MAGIC)) != MAGIC:
         raise RecordingError("not a recording of a desktop, or one of another version")

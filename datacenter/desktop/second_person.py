@@ -1,4 +1,4 @@
-"""A desktop that is shown and operated only while at least two people look at it (four-eyes principle)."""
+"""A desktop that is shown and operated only while at least two people watch it (four-eyes principle)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALONE: Final = " (a second person must watch)"
 
 
 class SecondPersonDesktop:
-    """A `ShownDesktop` that is black, and takes no input, while fewer than two people look at it."""
+    """A `ShownDesktop` that is black, and accepts no input, while fewer than two people watch it."""
 
     def __init__(self, inner: ShownDesktop) -> None:
         self._inner = inner
@@ -26,7 +26,7 @@ class SecondPersonDesktop:
 
     @property
     def is_complete(self) -> bool:
-        """Whether enough people look at it."""
+        """Whether enough people watch it."""
         return self._people >= PEOPLE_MIN
 
     @property
@@ -59,7 +59,10 @@ class SecondPersonDesktop:
             await self._inner.send(passed)
 
     async def set_people(self, people: int) -> None:
-        """Report how many people look at it. What one holds down alone is released. Raises: OSError."""
+        """Set the number of people who watch it.
+
+        If only one person is left, pressed keys and buttons are released. Raises: OSError.
+        """
         was_complete, self._people = self.is_complete, people
         if was_complete == self.is_complete:
             return
@@ -70,7 +73,7 @@ class SecondPersonDesktop:
             await self._inner.send(event)
 
     def updated(self, update: Update) -> None:
-        """Inform the observers; while a person is alone, of nothing but the size and the note."""
+        """Inform the observers; while a person is alone, only about the size and the note."""
         passed = update if self.is_complete else Update(size=update.size)
         for observer in tuple(self._observers):
             observer.updated(passed)

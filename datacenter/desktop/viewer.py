@@ -30,7 +30,7 @@ open."""
 
 
 class DesktopViewer:
-    """One viewer. It sees every change once it asks; a slow one skips intermediate pictures."""
+    """One viewer. It receives the changes when it requests an update; a slow viewer skips intermediate pictures."""
 
     def __init__(self, desktop: ShownDesktop, channel: ByteChannel, name: str, *, has_control: bool) -> None:
         """`name` is shown as the desktop's name. Without control, the viewer's input is dropped."""
@@ -56,7 +56,10 @@ class DesktopViewer:
         self._wake.set()
 
     async def set_control(self, *, has_control: bool) -> None:
-        """Give or take control. Without it, everything that the viewer holds down is released. Raises: OSError."""
+        """Give or take control.
+
+        When control is taken, keys and buttons that the viewer holds down are released. Raises: OSError.
+        """
         await self._send_input(self._held.set_control(has_control=has_control))
 
     async def run(self) -> None:

@@ -13,20 +13,23 @@ from datacenter.desktop.viewer import DesktopViewer
 from wire.desktop.rfb import RfbError
 
 SUBPROTOCOL: Final = "binary"
-"""Requested by older viewers. It means nothing else than the default."""
+"""Requested by older viewers; equivalent to the default."""
 _PROTOCOL_ERROR, _ENDED = 1002, 1000
 _REASON_BYTES_MAX: Final = 123
 
 
 class WebSocketChannel:
-    """The bytes of binary messages; where they are divided has no meaning."""
+    """The bytes of binary messages; message boundaries have no meaning."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._received = bytearray()
 
     async def read_exactly(self, length: int) -> bytes:
-        """The next `length` bytes. Raises: EOFError at the end of the connection; RfbError for a message of text."""
+        """Return the next `length` bytes.
+
+        Raises: EOFError at the end of the connection; RfbError for a text message.
+        """
         while len(self._received) < length:
             try:
                 message = await self._websocket.receive()
@@ -51,7 +54,7 @@ class WebSocketChannel:
 
 
 async def serve_viewer(websocket: WebSocket, desktop: ShownDesktop, name: str, *, has_control: bool) -> None:
-    """Serve a viewer until it leaves, or the caller cancels it because the session has ended.
+    """Serve a viewer until it disconnects, or until the caller cancels because the session has ended.
 
     The caller has checked the rights of the person, and the origin of the request.
     """

@@ -1,1 +1,1 @@
-"""Enrolment: certificates for boxes by EST, the approval of requests by staff, and boxes that are denied."""
+"""Enrolment: certificates for boxes by EST, the approval of requests by staff, and denied boxes."""

@@ -1,6 +1,7 @@
-"""The lists of boxes in the database: those that are authorized, and those that may not connect whatever they have.
+"""The lists of boxes in the database: authorized boxes, and denied boxes.
 
-Both are read periodically, since staff change them and several processes of a data center share them.
+A denied box may not connect, even with a valid certificate. Both lists are read periodically, because staff change
+them and several processes of a data center share them.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class DeniedBoxes:
         return self._instruments.get(box, [])
 
     def connected(self, peer: Peer) -> None:
-        """A client sends requests on this connection."""
+        """Register a connection on which a client sends requests."""
         self._peers.add(peer)
 
     async def follow(self, executor: Executor | None) -> None:

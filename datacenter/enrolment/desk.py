@@ -1,7 +1,7 @@
 """Actions of staff on certificates, within their rights: register boxes, approve and reject requests, deny and allow.
 
-Each decision is recorded. For a box that the data center knows, the right to configure it is needed. For an unknown
-one a person names its site, and needs the right to enrol boxes there.
+Each decision is recorded. A decision about a known box requires the right to configure it. For an unknown box, the
+person names its site, and needs the right to enrol boxes there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class EnrolmentConflictError(EnrolmentRefusedError):
 
 
 class UnknownInstrumentError(EnrolmentRefusedError):
-    """The instrument has got no certificate through this box."""
+    """The instrument has received no certificate through this box."""
 
 
 class EnrolmentRequest(NamedTuple):
@@ -102,7 +102,7 @@ class EnrolmentDesk:
     """None: the purpose that each decision needs."""
 
     def requests(self, staff: str, now_ms: int) -> list[EnrolmentRequest]:
-        """Return the requests for boxes that a person may see, those that wait first, then the latest."""
+        """Return the requests for boxes that a person may see: pending requests first, then the latest."""
         order = (_E.state != "waiting", _E.asked_at_ms.desc(), _E.box, _E.key)
         columns = [_E[name] for name in EnrolmentRequest._fields]
         query = select(*columns).select_from(placed(enrolments)).where(self._seen(staff, now_ms))
@@ -111,7 +111,7 @@ class EnrolmentDesk:
     def certificates(self, staff: str, now_ms: int) -> list[IssuedCertificate]:
         """Return the latest certificates of the boxes that a person may see, and of the instruments behind them.
 
-        The one that expires first is the first.
+        They are in the order of expiry.
         """
         device = _C.box, _C.instrument
         latest = select(*device, func.max(_C.issued_at_ms).label("at_ms")).group_by(*device).subquery()
@@ -143,14 +143,14 @@ class EnrolmentDesk:
         ]
 
     def _seen(self, staff: str, now_ms: int) -> ColumnElement[bool]:
-        """Return the condition on `placed` rows whose box a person may see; an unknown box is at no place."""
+        """Return the condition for `placed` rows whose box a person may see; an unknown box has no location."""
         context = RequestContext(now_ms, self.purpose or PURPOSE)
         return self.access.where(staff, "view", "Box", context, COLUMNS["Box"])
 
     def register(self, staff: str, flashed: Sequence[FlashedBox], site: str, now_ms: int) -> None:
         """Authorize boxes at a site before they connect, so that their first requests need no approval.
 
-        A box that is flashed again is registered again: then its earlier key needs an approval.
+        A box that is flashed again can be registered again; its earlier key then needs an approval.
         Raises: EnrolmentRefusedError, with nothing changed.
         """
         place = find_site(self.store, site)
@@ -232,7 +232,7 @@ class EnrolmentDesk:
     def _require_enrolled(self, box: str, instrument: str) -> None:
         enrolled = select(_C.box).where(_C.box == box, _C.instrument == instrument).limit(1)
         if next(self.store.read(enrolled), None) is None:
-            text = f"{instrument} has got no certificate through {box}; remove it from the site file"
+            text = f"{instrument} has received no certificate through {box}; remove it from the site file"
             raise UnknownInstrumentError(text)
 
     def _find(self, staff: str, box: str, key: str, now_ms: int) -> EnrolmentRequest:
@@ -242,7 +242,7 @@ class EnrolmentDesk:
         waiting = and_(_E.box == box, _E.state == "waiting", _E.key.startswith(key, autoescape=True))
         found = list(self.store.read(select(*columns).where(waiting)))
         if len(found) != 1 or not self._sees(staff, box, now_ms):
-            raise EnrolmentConflictError(f"no request of {box} with the key {key} waits for approval")
+            raise EnrolmentConflictError(f"no request of {box} with the key {key} is pending")
         return EnrolmentRequest(*found[0])
 
     def _decide(self, request: EnrolmentRequest, state: str, staff: str, now_ms: int) -> EnrolmentRequest:
@@ -250,7 +250,7 @@ class EnrolmentDesk:
         decision = {"state": state, "decided_by": staff, "decided_at_ms": now_ms}
         with self.store.transaction() as connection:
             if connection.execute(update(enrolments).where(this).values(decision)).rowcount != 1:
-                raise EnrolmentConflictError(f"the request of {request.box} does not wait any more")
+                raise EnrolmentConflictError(f"the request of {request.box} is no longer pending")
         return request._replace(state=state, decided_by=staff, decided_at_ms=now_ms)
 
     def _sees(self, staff: str, box: str, now_ms: int) -> bool:

@@ -26,7 +26,7 @@ _B, _C, _D, _E, _I = boxes.c, certificates.c, denied_boxes.c, enrolments.c, deni
 
 
 class EnrolledInstrument(NamedTuple):
-    """An instrument that has got certificates through its box."""
+    """An instrument that has received certificates through its box."""
 
     box: str
     instrument: str
@@ -39,7 +39,7 @@ class EnrolledInstrument(NamedTuple):
 
 
 class EnrolledBox(NamedTuple):
-    """An authorized or denied box, with its latest certificate if it has one of the data center."""
+    """An authorized or denied box, with its latest certificate from the data center if there is one."""
 
     box: str
     site: str | None
@@ -67,7 +67,7 @@ _SHOWN: Final = and_(_E.reason != "flashed", _E.state == "waiting")
 def list_boxes(
     store: Store, which: Sequence[ColumnElement[bool]], now_ms: int, limit: int, after: str = ""
 ) -> list[EnrolledBox]:
-    """Return boxes in the order of their serial numbers, those after `after`.
+    """Return the boxes after `after` in the order of serial numbers.
 
     `which` are conditions on the columns of `boxes` and `sites`, and of `is_in_state`.
     """
@@ -97,7 +97,7 @@ def list_instruments(
     state: InstrumentState | Literal[""] = "",
     after: tuple[str, str] | None = None,
 ) -> list[EnrolledInstrument]:
-    """Return the instruments with certificates, in the order of box and serial number, those after `after`.
+    """Return the instruments with certificates after `after`, in the order of box and serial number.
 
     `which` are conditions on the columns of `boxes`, `sites` and `certificates`; "" is any state.
     """
@@ -136,9 +136,9 @@ def list_requests(
     limit: int,
     after: tuple[int, str] | None = None,
 ) -> list[EnrolmentRequest]:
-    """Return the requests that wait, the oldest first, those after a time and a key.
+    """Return the pending requests after a time and a key, the oldest first.
 
-    `is_seen` is the condition for boxes; one that is unknown is at no place.
+    `is_seen` is the condition for visible boxes; an unknown box has no location.
     """
     columns = [_E[name] for name in EnrolmentRequest._fields]
     query = select(*columns).select_from(placed(enrolments)).where(_SHOWN, is_seen)
@@ -150,13 +150,13 @@ def list_requests(
 
 
 def find_request(store: Store, key: str) -> EnrolmentRequest | None:
-    """Return the request for the key with this hash; None if there is none, and for registrations."""
+    """Return the request for the key with this hash; None if there is none, or only a registration."""
     columns = [_E[name] for name in EnrolmentRequest._fields]
     row = next(iter(store.read(select(*columns).where(_E.key == key, _E.reason != "flashed").limit(1))), None)
     return None if row is None else EnrolmentRequest(*row)
 
 
 def find_requester(store: Store, key: str) -> Resource | None:
-    """Return the box that a request is for, at no place if it is unknown; None if there is no such request."""
+    """Return the box that a request is for, without a location if it is unknown; None if there is no such request."""
     request = find_request(store, key)
     return None if request is None else find_box(store, request.box) or Resource("Box", request.box)

@@ -1,14 +1,14 @@
-"""The registration authority: decides which box gets a certificate at once, which after approval, and which none.
+"""The registration authority: decides which box gets a certificate immediately, which after approval, and which none.
 
-A box that is authorized and has a valid certificate gets a new one. A box whose certificate has expired, and one that
-is not authorized, needs the approval of a person, once: it is for the box and for the key of this request. So does a
-box that was registered with its flash record, and whose certificate is neither for the key in that record nor one of
-those that it has got here. A box on the deny-list gets none. The same request, repeated because an answer was lost,
+An authorized box with a valid certificate gets a new certificate. A box that is not authorized, or whose certificate
+has expired, needs one approval by a person, which is for the box and for the key of this request. An approval is also
+needed for a box that was registered with its flash record, if its certificate is neither for the key in that record
+nor issued here. A box on the deny-list gets no certificate. The same request, repeated because a response was lost,
 gets the same certificate.
 
 An instrument requests its certificate through its box, which vouches for the certificate that the instrument has
-connected with, and for its entry in the site file. An approval is needed if that has expired, or if the instrument
-is known behind another box.
+connected with, and for its entry in the site file. An approval is needed if that certificate has expired, or if the
+instrument is known behind another box.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from wire.pki.request import key_hash, requested_key
 from wire.tls.certificates import CERTIFICATE_ERRORS, EXTENSION_ERRORS
 
 Cause: TypeAlias = Literal["first", "renewal", "approved"]
-"""Why a certificate was issued: to a box that had none of this CA's service, to renew one, or after an approval."""
+"""Why a certificate was issued: as the first one by this service, to renew one, or after an approval."""
 Reason: TypeAlias = Literal["expired", "unknown", "other-key", "other-box", "flashed"]
 """Why a request needs an approval. "other-key": the box was registered with a key other than its certificate's.
-"other-box": the instrument is known behind another box. "flashed" is no request, but the entry of a box that staff
+"other-box": the instrument is known behind another box. "flashed" is not a request, but the entry of a box that staff
 have registered, with the key of its flash record."""
 
 RENEWALS_PER_DAY: Final = 4
-"""Maximum number of certificates of a box in 24 hours without approvals; more indicate a defect."""
+"""Maximum number of certificates for a box in 24 hours without approvals; more indicate a defect."""
 WAITING_OF_BOX_MAX: Final = 4
 WAITING_OF_INSTRUMENTS_MAX: Final = 32
 WAITING_MAX: Final = 1_000
-"""Maximum numbers of requests that wait for approval: of a box, of the instruments behind it, and in total. Further
-ones must be repeated later."""
+"""Maximum numbers of pending requests: of a box, of the instruments behind it, and in total. Further requests
+must be repeated later."""
 WAITING_SECONDS_MIN: Final = 20
 WAITING_SECONDS_MAX: Final = 300
-"""Limits of the interval at which a box repeats a request that waits for approval. The interval is as long as the
-request has waited."""
+"""Limits of the interval at which a box repeats a pending request. The interval is as long as
+the request has waited."""
 BUSY_SECONDS: Final = 3600
 DAY_MS: Final = 86_400_000
 _C: Final = certificates.c
@@ -237,7 +237,7 @@ def _refusal(connection: Connection, device: Device) -> str | None:
 
 
 def _issued_before(connection: Connection, device: Device, key: str, now_ms: int) -> x509.Certificate | None:
-    """Return the certificate that the device got for this key, if at most two thirds of its lifetime are over."""
+    """Return the device's certificate for this key, if at most two thirds of its lifetime have passed."""
     this = and_(device.of_certificates(), _C.key == key)
     query = select(_C.certificate, _C.issued_at_ms, _C.expires_at_ms).where(this)
     row = connection.execute(query.order_by(_C.issued_at_ms.desc()).limit(1)).one_or_none()
@@ -277,7 +277,7 @@ def _is_elsewhere(connection: Connection, device: Device) -> bool:
 
 
 def _is_own_key(connection: Connection, box: str, current: x509.Certificate) -> bool:
-    """Return whether a certificate is for a key that the box was registered with, or that it has got one for here."""
+    """Return whether a certificate is for a key with which the box was registered, or certified here."""
     query = select(_E.key).where(_E.box == box, _E.reason == "flashed", _E.key != "")
     flashed = [row.key for row in connection.execute(query)]
     if not flashed:
@@ -303,8 +303,8 @@ def _ask(connection: Connection, device: Device, key: str, reason: Reason, now_m
         return Pending((now_ms - found.asked_at_ms) / 1000)
     _make_room(connection, device)
     if (connection.scalar(select(func.count()).where(_E.state == "waiting")) or 0) >= WAITING_MAX:
-        return Rejected("too many requests wait for approval; repeat this later", BUSY_SECONDS)
-    # issued once, for a certificate that is old by now
+        return Rejected("too many requests are pending; repeat this one later", BUSY_SECONDS)
+    # the approval was used once, for a certificate that is old by now
     connection.execute(delete(enrolments).where(_E.box == device.box, _E.key == key))
     row = {**device._asdict(), "key": key, "reason": reason, "state": "waiting"}
     connection.execute(insert(enrolments).values(row | {"asked_at_ms": now_ms, "seen_at_ms": now_ms}))
@@ -312,7 +312,7 @@ def _ask(connection: Connection, device: Device, key: str, reason: Reason, now_m
 
 
 def _make_room(connection: Connection, device: Device) -> None:
-    """Remove the oldest requests that wait, of a box or of the instruments behind it, as a further one needs."""
+    """Remove the oldest pending requests of a box, or of the instruments behind it, to make room for a new one."""
     is_of_kind = _E.instrument != "" if device.instrument else _E.instrument == ""
     most = WAITING_OF_INSTRUMENTS_MAX if device.instrument else WAITING_OF_BOX_MAX
     waiting = and_(_E.box == device.box, is_of_kind, _E.state == "waiting")

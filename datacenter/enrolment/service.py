@@ -1,7 +1,7 @@
 """Answers the EST requests of boxes (`wire.est`), and refuses denied boxes and expired certificates elsewhere.
 
 TLS accepts certificates outside their validity period (`wire.tls.context.server_context`), so that a box whose
-certificate has expired can request a new one. `guarded` makes sure that it can do nothing else.
+certificate has expired can request a new one. `guarded` refuses all its other requests.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class EnrolmentService:
         except RequestError as error:
             return Response(HTTPStatus.BAD_REQUEST, f"the request {error}".encode())
         except Exception as error:
-            # of the database or the security module, which has no common base of its errors
+            # errors of the database, or of the security module, whose exceptions have no common base class
             _log.error(
                 "%s gets no certificate: %s", box, error if isinstance(error, StoreError) else repr(error)
             )
@@ -107,7 +107,7 @@ class EnrolmentService:
                 headers = {est.CA_TAG: est.CA_CERTIFICATES}
                 if not request.target.startswith(
                     est.INSTRUMENTS
-                ):  # which do not connect with the data center
+                ):  # instruments, which do not connect to the data center
                     headers[est.ROOTS_TAG] = est.DATACENTER_ROOTS
                 tags = {name: self._tags[path] for name, path in headers.items() if path in self._tags}
                 return est.certificates_response(chain, **tags)
@@ -127,8 +127,8 @@ def guarded(
 ) -> Handler:
     """Return a handler that forwards permitted requests to `handler`.
 
-    A denied box may do nothing. With a certificate outside its validity period, a box may only enrol and request the
-    time; front ends check the validity of boxes' certificates themselves. `now_s` is the wall clock.
+    All requests of a denied box are refused. With a certificate outside its validity period, a box may only enrol and
+    request the time; front ends check the validity of boxes' certificates themselves. `now_s` is the wall clock.
     """
 
     async def guard(request: Request) -> Response:

@@ -188,7 +188,7 @@ def _store(
     now_ms: int,
     values: Mapping[str, str | int],
 ) -> None:
-    """Store an alert, and the notice of it. It is silenced if it begins in a window of maintenance."""
+    """Store an alert, and the notice of it. It is silenced if it begins in a maintenance window."""
     box, instrument, run, number = place
     window = None
     if trigger.table.silent_in_maintenance:

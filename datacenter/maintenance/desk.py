@@ -1,4 +1,4 @@
-"""Planning, listing and ending windows of maintenance by staff, within their rights; every decision is recorded.
+"""Planning, listing and ending maintenance windows by staff, within their rights; every decision is recorded.
 
 A window silences alerts. Therefore it needs the same rights: `silence-site` for a site or a box, `silence-alert` for
 the alerts of an instrument. Who may not silence critical alerts plans a window that does not cover them.

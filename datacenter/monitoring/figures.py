@@ -115,6 +115,6 @@ def families(figures: Figures | None) -> Iterator[Metric]:
     text = "Age of the oldest delivery of a notice that is neither sent nor given up."
     yield gauge("rap_notice_oldest_pending_seconds", text, figures.oldest_delivery_s)
     yield gauges("rap_commands", "Commands that have not ended, by state.", ["state"], figures.commands)
-    text = "Stored records that are not evaluated yet, including records that wait for missing predecessors."
+    text = "Stored records that are not evaluated yet, including records whose predecessors are missing."
     yield gauge("rap_unevaluated_records", text, figures.unevaluated_records)
     yield gauge("rap_store_size_bytes", "Size of the databases.", figures.bytes)

@@ -56,7 +56,7 @@ async def monitoring(
         bounds.check()
         yield build_info(database)
         yield gauge("rap_box_connections", "Connections of boxes.", boxes.connections)
-        text = "Records of batches that wait for the database or are being stored."
+        text = "Records of batches that are waiting for the database or being stored."
         yield gauge("rap_store_queue_records", text, queue.filling()[0])
         text = "Time since the storage of the oldest batch that this process has not evaluated."
         yield gauge("rap_evaluation_lag_seconds", text, follower.lag_s())

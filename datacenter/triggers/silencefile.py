@@ -6,7 +6,7 @@ model = "chemistry-analyzer"        # of the instruments; only with of = "instru
 silence = "30min"                   # time without a received record after which the alert begins
 severity = "error"
 text = "The instrument sends no reports although its box is connected"
-silent_in_maintenance = true        # optional: no notice of an alert that begins in a window of maintenance
+silent_in_maintenance = true        # optional: no notice of an alert that begins in a maintenance window
 
 Unknown keys are errors. A file with `of = "site"` raises one alert for the outage of a site instead of one for each
 box and instrument; `silence` is then the time within which all of them must have sent their last reports.

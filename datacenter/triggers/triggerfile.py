@@ -7,7 +7,7 @@ text = "The photometer lamp will fail soon"
 parts = ["Halogen lamp"]            # optional: what to bring; spare parts of the component
 when = "ewma(lamp-intensity-pct, 64) < 70 and state is running"
 lasts = "2h"                        # optional: how long the condition must hold before the alert begins
-silent_in_maintenance = true        # optional: no notice of an alert that begins in a window of maintenance
+silent_in_maintenance = true        # optional: no notice of an alert that begins in a maintenance window
 until = "ewma(lamp-intensity-pct, 64) > 75"     # optional: when the alert is resolved; default: when `when` is false
 """
 

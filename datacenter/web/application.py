@@ -71,7 +71,7 @@ _TITLES: Final = {
     401: "Sign in first",
     403: "Not permitted",
     404: "Not found",
-    405: "The page has no such method",
+    405: "The page does not support this method",
     408: "The upload took too long",
     409: "The state does not permit this",
     413: "The file is too large",
@@ -83,7 +83,7 @@ _TITLES: Final = {
 RETRY_SECONDS: Final = 10
 """Time after which a file that was not received can be sent again."""
 _HIDDEN: Final = "not found, or not permitted"
-"""The response to a person who may not learn whether the resource exists."""
+"""The response if the person may not learn whether the resource exists."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -338,7 +338,7 @@ async def _receive_call(
 async def _too_large(
     row: WebRoute, services: WebServices, request: Request, visible: Visibility, error: FileTooLargeError
 ) -> Response:
-    """Record that a file is too large, and return the answer, which is the same whether the resource exists."""
+    """Record that a file is too large, and return the response. It is the same if the resource does not exist."""
 
     def record() -> Response:
         reason = f"the file is too large: {error}"
@@ -358,7 +358,7 @@ def _require_token(pairs: list[tuple[str, str]], session: StaffSession) -> None:
     """Check the token of a form. Raises: ForgedFormError."""
     token = next((value for name, value in pairs if name == FORM_TOKEN), "")
     if not session.is_form_token(token):
-        raise ForgedFormError("the form belongs to another session: load the page again, and repeat")
+        raise ForgedFormError("the form belongs to another session: load the page again, and submit it again")
 
 
 def _without_token(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -367,11 +367,11 @@ def _without_token(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _sign_in_first(row: WebRoute, request: Request, services: WebServices) -> Response:
-    """Return the way to the sign-in.
+    """Return the response that leads to the sign-in.
 
-    A page that wanted to refresh a part of itself loads itself again, so that it becomes that of the sign-in.
-    The browser leaves out the cookie if a link of another site, such as a web mail, led here (SameSite=Strict): the
-    page that this returns loads itself again, with the cookie.
+    A page that requested a part of itself loads itself again and becomes the sign-in page. The browser omits the
+    cookie after a link from another site, such as a web mail (SameSite=Strict): the returned page loads itself again,
+    with the cookie.
     """
     if row.answer != "page":
         return _error(request, 401, "The session has ended: sign in again.", row)

@@ -1,7 +1,7 @@
 """Static files: read once, compressed once, with a hash of the content in their path.
 
-A changed file has another path, so that browsers may keep each for a year. The modules of noVNC import each other by
-relative paths, so that they have one hash together.
+A changed file has another path, so browsers may cache each file for a year. The modules of noVNC import each other by
+relative paths; they therefore share one hash.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The distribution of a reading over days as SVG, drawn here so that it needs no script."""
+"""The distribution of a reading over days as SVG, drawn here, without a script."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class BandChart:
     inner: tuple[str, ...]
     medians: tuple[str, ...]
     levels: tuple[tuple[float, float], ...]
-    """Values with a line, and its height."""
+    """Values with a grid line, and the height of the line."""
     days: tuple[tuple[int, float], ...]
-    """Days with a label, and its place."""
+    """Days with a label, and the position of the label."""
 
 
 def draw_band(days: Mapping[int, Sequence[float]], shown: range) -> BandChart:

@@ -1,4 +1,4 @@
-"""Answers with a stored file: as an attachment, in ranges, with its hash as the validator (RFC 9110, RFC 6266).
+"""Responses with a stored file: as an attachment, in ranges, with its hash as the validator (RFC 9110, RFC 6266).
 
 Browsers never display a file: its type is `application/octet-stream`, and `nosniff` prevents browsers from
 guessing another one.

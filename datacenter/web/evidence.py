@@ -56,7 +56,7 @@ class EvidenceTable(NamedTuple):
 
 
 def load_evidence(store: Store, alert: str, count: int) -> Recomputation | None:
-    """Recompute an alert of a condition; None if it is one of silence.
+    """Recompute an alert of a condition; return None for an alert of silence.
 
     Its span is evaluated first, which takes less time. Averages without a window differ a little then, so that only
     all reports can show that an alert is not confirmed.
@@ -76,7 +76,7 @@ def load_evidence(store: Store, alert: str, count: int) -> Recomputation | None:
 
 
 def make_table(found: Recomputation) -> EvidenceTable:
-    """The table of a recomputation, and what its charts are."""
+    """Return the table of a recomputation, and the list of its charts."""
     table = found.trigger.table
     sides = compared_sides(found.trigger)
     columns = [side.text for one in sides for side in (one.value, one.threshold) if side.sum.coefficients]
@@ -98,7 +98,7 @@ def make_table(found: Recomputation) -> EvidenceTable:
 
 
 def make_data(found: Recomputation, now_ms: int) -> EvidenceData:
-    """The columns of the charts of a recomputation. The evidence's span and the time of `lasts` are shaded."""
+    """Return the columns of the charts of a recomputation. The evidence's span and the time of `lasts` are shaded."""
     span_ms = evidence_span_ms(found.trigger)
     place, began_ms = found.began or (None, 0)
     assert place is not None, "the alert was found again"
@@ -133,12 +133,12 @@ def make_data(found: Recomputation, now_ms: int) -> EvidenceData:
 
 
 def _with_breaks(moments: list[Moment], firsts: set[int]) -> Iterator[Moment | None]:
-    """The moments, with None after each whose time is one of `firsts`."""
+    """Return the moments, with None after each whose time is in `firsts`."""
     return chain.from_iterable((one, None) if one.at_ms in firsts else (one,) for one in moments)
 
 
 def _times(points: list[Moment | None]) -> list[int]:
-    """The times of points; a break has the time of the point before it."""
+    """Return the times of points; a break has the time of the point before it."""
     times: list[int] = []
     for one in points:
         times.append(one.at_ms if one else times[-1])
@@ -146,7 +146,7 @@ def _times(points: list[Moment | None]) -> list[int]:
 
 
 def _chart(number: int, one: ComparedSides, model: str) -> dict[str, Any]:
-    """The content of a chart: title, unit, factor, and lines."""
+    """Return the content of a chart: title, unit, factor, and lines."""
     channel = load_profile(model).channels.get(one.channel)
     factor, unit = scale_of(channel)
     shown = [

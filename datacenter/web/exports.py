@@ -1,4 +1,4 @@
-"""Statuses of a period as CSV or Parquet, a part at a time, so that the memory does not grow with the period."""
+"""Statuses of a period as CSV or Parquet, a part at a time: memory use does not grow with the period."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from settings.profile import Profile
 from wire.messages import STATES
 
 PART: Final = 10_000
-"""Statuses of a part, at least; a row group in Parquet."""
+"""Minimum number of statuses of a part; a row group in Parquet."""
 FIXED: Final = ("run", "number", "at_ms", "state", "samples")
 Form: TypeAlias = Literal["csv", "parquet"]
 MEDIA: Final[dict[Form, str]] = {
@@ -45,7 +45,7 @@ class StatusExport:
 
     @classmethod
     def of_page(cls, page: PageRequest, since_ms: int, until_ms: int) -> StatusExport:
-        """The export of the instrument that a request names."""
+        """Return the export of the instrument that a request names."""
         assert page.resource is not None, "the row names an instrument"
         profile = profile_of(page.resource.model)
         return cls(page.store, page.names["box"], page.names["instrument"], since_ms, until_ms, profile)
@@ -84,7 +84,7 @@ class StatusExport:
 
     def parquet_parts(self, names: Sequence[str]) -> Iterator[bytes]:
         """Return the Parquet file with these readings, in parts. Raises: StoreError."""
-        import pyarrow as pa  # here, because importing it takes longer than a page
+        import pyarrow as pa  # imported here, because the import takes longer than a page
         from pyarrow import parquet
 
         integer = pa.int64()

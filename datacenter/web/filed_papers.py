@@ -27,7 +27,7 @@ def file_papers(page: PageRequest) -> None:
 
 
 def download(page: PageRequest) -> Response:
-    """A file of the papers of a box, or its evidence."""
+    """Return a file of the papers of a box, or its evidence."""
     box, name = page.names["box"], page.names["paper"]
     body = read_file(page.store, box, name)
     if body is None:

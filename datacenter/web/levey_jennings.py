@@ -1,4 +1,4 @@
-"""Levey-Jennings charts of quality control as SVG, drawn here so that they need no script.
+"""Levey-Jennings charts of quality control as SVG, drawn here, without a script.
 
 A chart has the deviations of the controls of one assay and level, in standard deviations (SD), over time. A control
 beyond 3 SD (rule 1-3s), and the second of two beyond 2 SD on one side (rule 2-2s), are marked as rejected.
@@ -23,7 +23,7 @@ SD_SHOWN: Final = 4
 
 @dataclass(frozen=True)
 class ControlPoint:
-    """A control on a chart: its place, and whether a rule rejects it."""
+    """A control on a chart: its position, and whether a rule rejects it."""
 
     x: float
     y: float

@@ -1,4 +1,4 @@
-"""A limit of refusals for each address, so that guessing fills neither the audit log nor the processor."""
+"""A limit of refusals for each address: guessing can neither fill the audit log nor load the processor."""
 
 from __future__ import annotations
 

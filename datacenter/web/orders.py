@@ -35,7 +35,7 @@ from datacenter.web.routes import ConflictError, NotFoundError, PageRequest, Ref
 
 @contextmanager
 def command_desk(page: PageRequest) -> Iterator[CommandDesk]:
-    """The desk with the caller's rights. Raises: ParameterError, ConflictError, RefusedError."""
+    """Yield the command desk with the caller's rights. Raises: ParameterError, ConflictError, RefusedError."""
     try:
         yield CommandDesk(page.store, FileArchive(page.store), page.access)
     except WrongCommandError as error:
@@ -48,7 +48,7 @@ def command_desk(page: PageRequest) -> Iterator[CommandDesk]:
 
 @contextmanager
 def rollout_desk(page: PageRequest) -> Iterator[RolloutDesk]:
-    """Rollouts with the caller's rights. Raises: ParameterError, ConflictError, RefusedError."""
+    """Yield the rollout desk with the caller's rights. Raises: ParameterError, ConflictError, RefusedError."""
     folder = page.services.releases
     try:
         yield RolloutDesk(page.store, folder.current if folder else EMPTY, page.access, page.visible.purpose)
@@ -62,12 +62,12 @@ def rollout_desk(page: PageRequest) -> Iterator[RolloutDesk]:
 
 @contextmanager
 def enrolment_desk(page: PageRequest) -> Iterator[EnrolmentDesk]:
-    """Certificates with the caller's rights.
+    """Yield the enrolment desk with the caller's rights.
 
     Raises: ParameterError, ConflictError, NotFoundError, RefusedError.
     """
     try:
-        # a program has the purpose of its token, a person the one that a decision needs
+        # a program has the purpose of its token, a person the purpose that a decision requires
         purpose = page.visible.purpose if page.visible.token else None
         yield EnrolmentDesk(page.store, page.access, purpose)
     except WrongEnrolmentError as error:
@@ -82,7 +82,7 @@ def enrolment_desk(page: PageRequest) -> Iterator[EnrolmentDesk]:
 
 @contextmanager
 def session_requests(page: PageRequest) -> Iterator[SessionRequests]:
-    """Remote sessions with the caller's rights. Raises: ParameterError, ConflictError, RefusedError."""
+    """Yield the session requests with the caller's rights. Raises: ParameterError, ConflictError, RefusedError."""
     try:
         yield SessionRequests(page.store, page.access, page.services.remote)
     except WrongSessionError as error:
@@ -94,7 +94,7 @@ def session_requests(page: PageRequest) -> Iterator[SessionRequests]:
 
 
 def session_caller(page: PageRequest) -> Caller:
-    """The caller of remote sessions, whose rights are looked up again while a session lasts."""
+    """Return the caller of remote sessions, whose rights are looked up again while a session lasts."""
 
     def present() -> Principal | None:
         person = page.present()

@@ -36,7 +36,7 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
 
 
 def read_parameters(kind: type[S], pairs: Iterable[tuple[str, str]]) -> S:
-    """Return the parameters as a `kind`; those that are empty have their defaults. Raises: ParameterError."""
+    """Return the parameters as a `kind`; empty parameters have their defaults. Raises: ParameterError."""
     values: dict[str, str] = {}
     for name, value in pairs:
         _require_known(kind, name)
@@ -66,7 +66,7 @@ def read_body(kind: type[S], values: Mapping[str, object]) -> S:
 def _require_known(kind: type[Struct], name: str) -> None:
     known = [field.name for field in fields(kind)]
     if name not in known:
-        right = nearest(name[:60], known) if known else "there are no parameters here"
+        right = nearest(name[:60], known) if known else "this request takes no parameters"
         raise ParameterError(f"unknown parameter {name[:60]!r}; {right}")
 
 
@@ -87,7 +87,7 @@ def _in_words(kind: type[Struct], values: Mapping[str, object], message: str) ->
 
 
 def _words(hint: object) -> Iterator[str]:
-    """The words of a type such as `Literal["a", "b"] | None`."""
+    """Return the words of a type such as `Literal["a", "b"] | None`."""
     if get_origin(hint) is Literal:
         yield from get_args(hint)
     else:

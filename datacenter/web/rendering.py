@@ -24,7 +24,7 @@ _MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
 
 @cache
 def _environment() -> Environment:
-    """The templates; every value is escaped, and an unknown name is an error."""
+    """Return the template environment: every value is escaped, and an unknown name is an error."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

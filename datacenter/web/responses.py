@@ -61,7 +61,7 @@ def json_data(body: bytes, etag: str, accepted_encoding: str) -> Response:
 
 
 def not_modified(etag: str) -> Response:
-    """Return that the client's data is current."""
+    """Return the response 304 (Not Modified): the client's copy is current."""
     return Response(status_code=304, headers={"etag": etag, "vary": "accept-encoding"})
 
 
@@ -83,7 +83,7 @@ def csv_file(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
 
 
 def csv_stream(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
-    """Return a CSV file as `csv_file`, in parts, so that the memory does not grow with its length."""
+    """Return a CSV file as `csv_file` does, in parts: memory use does not grow with its length."""
 
     def parts() -> Iterator[bytes]:
         text = io.StringIO()

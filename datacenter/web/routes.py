@@ -1,7 +1,7 @@
 """The route table: one row for each page, form and data file, from which routing and access checks follow.
 
 A row with a `kind` is about one resource, which the path names. The staff member must be permitted to see it,
-otherwise the answer is the same as for a resource that does not exist, and to do `action` with it. A row without a
+otherwise the response is the same as for a nonexistent resource, and to do `action` with it. A row without a
 kind is a list, whose query returns only the permitted resources (`Visibility.where`).
 """
 
@@ -51,7 +51,10 @@ Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a function with database calls: on a thread in the program, directly in a simulation."""
 Handler: TypeAlias = "Callable[[PageRequest], Response]"
 REFRESHED: Final = ("div#results", "div#state")
-"""Elements that pages refresh by themselves: who only leaves a page open is idle. A shown desktop is in use."""
+"""Elements that pages refresh by themselves: a person who only leaves a page open is idle.
+
+A shown desktop is in use.
+"""
 Answer: TypeAlias = Literal["page", "json", "file", "form", "api"]
 
 
@@ -202,7 +205,7 @@ class PageRequest:
 class WebRoute:
     """A row of the table; `text` describes it for the API's documentation.
 
-    `purpose` is that of a person who opens the page; a program has the purpose of its API token.
+    `purpose` applies to a person who opens the page; a program has the purpose of its API token.
     """
 
     method: Literal["GET", "POST"]
@@ -217,7 +220,7 @@ class WebRoute:
     result: type[Struct] | None = None
     """The representation that a row of the API returns."""
     media: str = "application/json"
-    """The media type of its answer; a file has no `result`."""
+    """The media type of the response; a file has no `result`."""
     takes_file: bool = False
     """Whether the request can contain a file: as part of a form, or as the body of a request to the API."""
     has_key: bool = False
@@ -239,8 +242,10 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Enrolment": lambda store, names: find_requester(store, names["enrolment"]),
     "Maintenance": lambda store, names: find_concerned_of(store, names["window"]),
 }
-"""Finds the resource that a path names: for maintenance its scope, for a certificate request the box. The resource of
-a trigger depends on the person."""
+"""Finds the resource that a path names: for maintenance the window's scope, for a certificate request the box.
+
+The resource of a trigger depends on the person.
+"""
 
 
 def check_access(

@@ -23,11 +23,11 @@ SENT_SECONDS_MAX: Final = 20
 5482)."""
 WEBSOCKET_MESSAGE_BYTES_MAX: Final = 64 * 1024
 HEAD_BYTES_MAX: Final = 64 * 1024
-"""Limit of the header section of a request, to one read more."""
+"""Limit of the header section of a request; it can be exceeded by one read."""
 
 
 class _BoundedHttp(HttpToolsProtocol):
-    """Ends a connection with too long a header section, which uvicorn would keep in memory without limit."""
+    """Closes a connection whose header section is too long; uvicorn would keep it in memory without a limit."""
 
     _is_in_head = False
     _head_bytes = 0
@@ -80,7 +80,7 @@ async def serving(
     server = _StaffServer(config)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # of Linux only; accepted connections inherit it
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # exists only on Linux; accepted connections inherit it
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SENT_SECONDS_MAX * 1000)
         task = asyncio.create_task(server.serve([listener]))
         try:

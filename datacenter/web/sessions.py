@@ -51,7 +51,7 @@ class SignedOn:
     claimed: ClaimedPerson
     id_token: str
     settings: str
-    """`Oidc.fingerprint`: other settings end the session."""
+    """`Oidc.fingerprint`: changed settings end the session."""
     state: str
     """The state of the sign-on, which opens only one session."""
 
@@ -68,9 +68,9 @@ class StaffSession:
     claimed: ClaimedPerson | None = None
     id_token: str = ""
     other_sign_in_ms: int | None = None
-    """The person's newest other sign-in, which they would not know if it was somebody else's; None: there is none."""
+    """The person's newest other sign-in, shown because it may be somebody else's; None: there is none."""
     may_extend: bool = False
-    """Whether activity now would postpone the end by enough to be stored."""
+    """Whether activity now postpones the end by long enough to be stored."""
 
     @property
     def form_token(self) -> str:
@@ -137,9 +137,9 @@ class StaffSessions:
         return int(next(self._store.read(query))[0])
 
     def end_oldest(self, cookie: str, staff: str, keep: int) -> None:
-        """End the oldest sessions of a person except `keep`, which include the cookie's session.
+        """End the oldest sessions of a person, and keep `keep` ones.
 
-        This one was begun last, also if the clock was set back.
+        The cookie's session is kept, even if the clock was set back.
         """
         others = select(_S.sha256).where(_S.staff == staff, _S.sha256 != _hash(cookie))
         newest = others.order_by(_S.signed_in_at_ms.desc(), _S.sha256)
@@ -190,10 +190,10 @@ class StaffSessions:
 
 
 def is_same_token(expected: str, token: str) -> bool:
-    """Compare a form's token with the expected one, in a time that does not depend on the difference."""
+    """Compare a form's token with the expected one in constant time."""
     return hmac.compare_digest(expected.encode(), token.encode("utf-8", "replace"))
 
 
 def _hash(secret: str) -> str:
-    """The hash of a secret of 256 random bits, for which a plain SHA-256 is enough."""
+    """Return the hash of a secret of 256 random bits, for which a plain SHA-256 is enough."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

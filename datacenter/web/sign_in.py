@@ -84,10 +84,10 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
 
 
 async def begin_session(services: WebServices, staff: str, signed_on: SignedOn | None = None) -> str:
-    """Open a session, and return its cookie; empty if the sign-on has opened one before. Raises: StoreError.
+    """Open a session, and return its cookie; empty if the sign-on has already opened one. Raises: StoreError.
 
-    Recorded are sessions that have ended by their time, and a person who has other sessions. The oldest ends if there
-    are more than SESSIONS_OF_PERSON_MAX.
+    Expired sessions, and other sessions of the person, are recorded. The oldest ends if there are more than
+    SESSIONS_OF_PERSON_MAX.
     """
     now_ms, sessions, log = services.now_ms(), services.sessions, services.log
 
@@ -114,7 +114,7 @@ async def end_session(services: WebServices, session: StaffSession) -> None:
 
 
 async def _provider_end(services: WebServices, session: StaffSession) -> Response | None:
-    """Return the page with the way to end the provider's session too, if there is one."""
+    """Return the page, with the link that also ends the provider's session if there is one."""
     if services.sign_on is None or not session.id_token:
         return None
     try:
@@ -125,7 +125,7 @@ async def _provider_end(services: WebServices, session: StaffSession) -> Respons
 
 
 def set_session(response: Response, cookie: str, *, secure: bool = False) -> None:
-    """Give the browser the cookie of a session."""
+    """Set the cookie of a session in a response."""
     response.set_cookie(
         COOKIE, cookie, SESSION_MS // 1000, path="/", secure=secure, httponly=True, samesite="strict"
     )
@@ -134,7 +134,10 @@ def set_session(response: Response, cookie: str, *, secure: bool = False) -> Non
 def sign_in_page(
     services: WebServices, target: str, status: int = 200, message: str = "", *, provider_end: str = ""
 ) -> Response:
-    """Return the page for signing in; `target` is shown afterwards. `provider_end` ends the provider's session."""
+    """Return the page for signing in;
+
+    `target` is shown afterwards. `provider_end` is the address that ends the provider's session.
+    """
     staff = [(name, entry) for name, entry in services.directory.people.items() if entry.principal.active]
     return html(
         render(

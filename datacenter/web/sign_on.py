@@ -1,8 +1,8 @@
 """Sign-on by an OpenID Connect provider: authorization code with PKCE, state and nonce.
 
-The state is bound to the browser by a separate cookie (`Pending`), which is SameSite=Lax because the provider's
-page leads here. The session's cookie is SameSite=Strict, so that the page that ends the sign-on loads its target
-itself. Each outcome is recorded before it takes effect.
+The state is bound to the browser by a separate cookie (`Pending`), which is SameSite=Lax because the provider's page
+leads here. The session's cookie is SameSite=Strict; therefore the page that ends the sign-on loads its target itself.
+Each outcome is recorded before it takes effect.
 """
 
 from __future__ import annotations
@@ -126,11 +126,11 @@ async def _signed_on(services: WebServices, sign_on: SignOn, request: Request, p
     """Return the provider's claims of a person who may sign in. Raises: _Refused."""
     query = request.query_params
     if query.get("iss", sign_on.settings.issuer) != sign_on.settings.issuer:
-        raise _Refused("the answer is of another issuer")
+        raise _Refused("the response is from another issuer")
     if problem := query.get("error"):
         raise _Refused(f"the provider refuses: {problem if problem in ERRORS else 'unknown error'}")
     if not (code := query.get("code")):
-        raise _Refused("the answer has no code")
+        raise _Refused("the response contains no code")
     try:
         claims, id_token = await sign_on.provider.exchange(code, pending.verifier, pending.nonce)
     except ProviderError as error:

@@ -1,4 +1,4 @@
-"""The sites as a map in SVG, drawn here so that it needs no script and nothing from the internet.
+"""The sites as a map in SVG, drawn here, without a script or anything from the internet.
 
 The projection is equirectangular, with the scale of the middle of the map. The map shows all sites that are drawn;
 those that would overlap are one marker.
@@ -51,7 +51,7 @@ class Label(NamedTuple):
 
 
 class Marker(NamedTuple):
-    """A site, or several that would overlap; at the place of the first, which has the worst health."""
+    """A site, or several that would overlap; at the location of the first, which has the worst health."""
 
     x: float
     y: float

@@ -1,9 +1,8 @@
-"""Receives files of browsers and programs, with bounded memory and size.
+"""Receives files from browsers and programs, with bounded memory and size.
 
-A file is first received completely, then stored in one transaction. Until then it is in memory while it is small, and
-otherwise in a file on the disk that has no name: if the connection or the program ends before, nothing of it remains.
-A form must have its fields before its file, as browsers send them, so that a forged one is refused before its file is
-received.
+A file is first received completely, then stored in one transaction. Until then, a small file is in memory, a larger
+one in an unnamed file on the disk: if the connection or the program ends before, nothing of it remains. A form must
+have its fields before its file, as browsers send them: a forged form is refused before its file is received.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _WRONG_FORM: Final = f"the form must be {MULTIPART} with its fields before its f
 
 
 class ReceivedForm(NamedTuple):
-    """The fields of a form and its file; no file was chosen if it is None."""
+    """The fields of a form and its file; None if no file was chosen."""
 
     pairs: list[tuple[str, str]]
     file: SentFile | None
@@ -51,7 +50,7 @@ def media_type(request: Request) -> str:
 
 
 class NotReceivedError(Exception):
-    """A file is not received, because of a limit; `status` is the HTTP status."""
+    """A file is not received because of a limit; `status` is the HTTP status."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -59,7 +58,7 @@ class NotReceivedError(Exception):
 
 
 class FileReceiver:
-    """Receives files, and limits how many at once: received data is on the disk, next to the stored files."""
+    """Receives files, and limits the number at once: received data is on the disk, next to the stored files."""
 
     def __init__(self) -> None:
         self._uploads: Counter[str] = Counter()
@@ -99,7 +98,7 @@ class FileReceiver:
 
     @contextmanager
     def _content(self, staff: str) -> Iterator[BinaryIO]:
-        """A temporary file for an upload of a person. Raises: NotReceivedError."""
+        """Yield a temporary file for an upload of a person. Raises: NotReceivedError."""
         if self._uploads[staff] >= UPLOADS_OF_PERSON_MAX or self._uploads.total() >= UPLOADS_MAX:
             text = (
                 f"at most {UPLOADS_OF_PERSON_MAX} files of a person, and {UPLOADS_MAX} in total, are received"
@@ -111,7 +110,7 @@ class FileReceiver:
                 yield cast(BinaryIO, content)
         finally:
             self._uploads[staff] -= 1
-            self._uploads = +self._uploads  # without those who have none
+            self._uploads = +self._uploads  # removes persons without uploads
 
 
 async def _receive(request: Request, take: Callable[[bytes], None]) -> None:
@@ -138,7 +137,7 @@ def _require_size(size: int) -> None:
 
 
 class _Parts:
-    """Takes the parts of a form apart."""
+    """Separates the parts of a form."""
 
     def __init__(
         self, request: Request, check: Callable[[list[tuple[str, str]]], None], content: Any

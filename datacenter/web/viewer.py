@@ -61,7 +61,7 @@ class DesktopViewers:
         self._services = services
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Serve one viewer, until it leaves or the session ends."""
+        """Serve one viewer until the viewer disconnects or the session ends."""
         admitted = await self._admit(websocket, self._decide)
         live = self._live(admitted.row.id) if admitted else None
         shown = await shown_desktop(live) if live else None
@@ -83,7 +83,7 @@ class DesktopViewers:
                 await asyncio.wait((viewer, over))
 
     async def replay(self, websocket: WebSocket) -> None:
-        """Replay a recording to one viewer, until it leaves."""
+        """Replay a recording to one viewer until the viewer disconnects."""
         admitted = await self._admit(websocket, self._decide_replay)
         remote = self._services.remote
         if admitted is None or remote is None:
@@ -183,7 +183,7 @@ class DesktopViewers:
 
 
 async def shown_desktop(live: LiveDesktop) -> ShownDesktop | None:
-    """Return the desktop, once the box is connected; None if that takes too long."""
+    """Return the desktop once the box is connected; None if that takes too long."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS_MAX):
             return await live.shown()
@@ -192,7 +192,7 @@ async def shown_desktop(live: LiveDesktop) -> ShownDesktop | None:
 
 
 def _unused(_: object) -> None:
-    raise AssertionError("the row has no handler: it is for the access check alone")
+    raise AssertionError("the row has no handler: it is only for the access check")
 
 
 _REPLAY: Final = WebRoute("GET", REPLAY, "replay-session", "Session", _unused, "a recording", purpose="audit")  # type: ignore[arg-type]

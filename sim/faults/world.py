@@ -164,7 +164,7 @@ class DataCenterPart(Protocol):
         ...
 
     def approve_enrolments(self) -> None:
-        """Approve all requests for certificates that wait."""
+        """Approve all pending certificate requests."""
         ...
 
     def deny_box(self) -> End:

@@ -1,4 +1,4 @@
-"""Windows of maintenance silence alerts: nothing is sent, nothing is lost, and only who may silence plans them."""
+"""Maintenance windows silence alerts: nothing is sent, nothing is lost, and only who may silence plans them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The records that wait for delivery, in bounded memory."""
+"""The undelivered records, in bounded memory."""

@@ -24,7 +24,7 @@ _ORDER: Final = (_A.began_at_ms, _A.id)
 
 
 class ApiAlertsQuery(Struct, frozen=True):
-    """A part of the list of alerts; `open` ones have not ended."""
+    """Selects a part of the list of alerts; alerts in the state `open` have not ended."""
 
     state: Literal["open", "ended", "all"] = "open"
     severity: Severity | Literal[""] = ""
@@ -35,7 +35,7 @@ class ApiAlertsQuery(Struct, frozen=True):
 
 
 class ApiAuditQuery(AuditFilter, frozen=True):
-    """A part of the audit log."""
+    """Selects a part of the audit log."""
 
     limit: Limit = 100
     cursor: Cursor = ""
@@ -46,7 +46,10 @@ class ApiAuditQuery(AuditFilter, frozen=True):
 
 
 class ApiAlert(Struct, frozen=True):
-    """An alert; `instrument` is empty if it is about the box. `run` and `number` name the report that began it."""
+    """An alert; `instrument` is empty if the alert is about the box.
+
+    `run` and `number` identify the report that began it.
+    """
 
     id: str
     box: str
@@ -73,7 +76,7 @@ class AlertList(Struct, frozen=True):
 
 
 class ApiAuditRecord(Struct, frozen=True):
-    """A record of the audit log; `hash` covers it and the record before."""
+    """A record of the audit log; `hash` covers it and the previous record."""
 
     number: int
     at_ms: int
@@ -103,7 +106,7 @@ _COLUMNS: Final = [boxes.c.site if name == "site" else _A[name] for name in _NAM
 
 
 def list_alerts(page: PageRequest) -> Response:
-    """The alerts, the latest first."""
+    """Return a part of the list of alerts, the latest first."""
     query: ApiAlertsQuery = page.query
     after = decode_cursor(query.cursor, tuple[int, str])
     tables = alerts.join(PLACED_BOXES, _A.box == boxes.c.serial)
@@ -126,7 +129,7 @@ def list_alerts(page: PageRequest) -> Response:
 
 
 def show_alert(page: PageRequest) -> Response:
-    """An alert."""
+    """Return an alert."""
     row, _ = read_alert(page.store, page.names["alert"])
     values: dict[str, Any] = row._asdict()
     return answer(page, ApiAlert(**{name: values[name] for name in _NAMES}))
@@ -143,7 +146,7 @@ def _record(row: AuditRow) -> ApiAuditRecord:
 
 
 def list_records(page: PageRequest) -> Response:
-    """The audit records, the latest first."""
+    """Return a part of the audit log, the latest record first."""
     query: ApiAuditQuery = page.query
     after = decode_cursor(query.cursor, tuple[int])
     rows = list_audit(page.store, query.filters(), query.limit + 1, before=after[0] if after else None)

@@ -1,4 +1,4 @@
-"""Answers of the API: JSON with validators, problems (RFC 9457), and cursors of lists."""
+"""Responses of the API: JSON with validators, problems (RFC 9457), and cursors of lists."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from datacenter.web.routes import PageRequest
 
 PREFIX: Final = "/api/v1"
 LIMIT_MAX: Final = 500
-Limit: TypeAlias = Annotated[int, Meta(ge=1, le=LIMIT_MAX, description="the most items of an answer")]
-Cursor: TypeAlias = Annotated[str, Meta(max_length=400, description="`next` of the answer before")]
+Limit: TypeAlias = Annotated[
+    int, Meta(ge=1, le=LIMIT_MAX, description="the maximum number of items in the response")
+]
+Cursor: TypeAlias = Annotated[str, Meta(max_length=400, description="`next` of the previous response")]
 Item = TypeVar("Item")
 K = TypeVar("K")
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -33,13 +35,16 @@ class Problem(Struct, frozen=True):
 
 
 def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """Return a problem. It does not repeat the path: answers for different names are then equal."""
+    """Return a problem. It does not repeat the path: responses about different names are then equal."""
     body = _ENCODE(Problem(title, status, detail))
     return Response(body, status, headers, "application/problem+json")
 
 
 def answer(page: PageRequest, value: object) -> Response:
-    """Return JSON, or that the client's copy is current. The validator depends only on the content."""
+    """Return JSON, or 304 (Not Modified) if the client's copy is current.
+
+    The validator depends only on the content.
+    """
     body = _ENCODE(value)
     etag = f'"{sha256(body).hexdigest()[:32]}"'
     if matches(etag, page.headers.get("if-none-match", "")):
@@ -51,13 +56,13 @@ def next_cursor(items: Sequence[Item], limit: int, key: Callable[[Item], tuple[o
     """Return the cursor of the next part of a list; None at its end.
 
     `items` has one item more than `limit` if there is a next part; `key` returns the sort key of an item. A cursor
-    carries no rights.
+    grants no access.
     """
     return encode_cursor(key(items[limit - 1])) if len(items) > limit else None
 
 
 def encode_cursor(key: tuple[object, ...]) -> str:
-    """Return the cursor of what follows a sort key."""
+    """Return the cursor of the items after a sort key."""
     return urlsafe_b64encode(msgspec.msgpack.encode(key)).decode().rstrip("=")
 
 
@@ -69,4 +74,4 @@ def decode_cursor(cursor: str, kind: type[K]) -> K | None:
         data = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
         return msgspec.msgpack.decode(data, type=kind)
     except (ValueError, msgspec.DecodeError) as error:
-        raise ParameterError("cursor: must be `next` of an answer of the same list") from error
+        raise ParameterError("cursor: must be `next` of a response of the same list") from error

@@ -1,4 +1,4 @@
-"""The caller of the API: a program with an API token, or for reading also a browser with the session of a person.
+"""The caller of the API: a program with an API token or, for reading, a browser with the session of a person.
 
 A cookie alone does not authorize changes, because a browser sends it also for requests that another site started. An
 API token is sent only by a program that has it, so that no form token is needed.
@@ -27,7 +27,7 @@ REQUESTS_PER_SECOND: Final = 20.0
 REQUESTS_BURST: Final = 100
 BODY_BYTES_MAX: Final = 16 * 1024
 REQUEST_KEY: Final = "idempotency-key"
-"""The header with the caller's name of a request, by which a repeated one is detected."""
+"""The header with the caller's identifier of a request, by which repetitions are detected."""
 _MISSING: Final = "send the header `Authorization: Bearer TOKEN`; `rap dc token create` makes a token"
 
 
@@ -46,7 +46,7 @@ class UnknownCallerError(PermissionError):
 
 
 class TooManyRequestsError(Exception):
-    """A limit of requests is exceeded; `seconds` later one is possible."""
+    """A limit of requests is exceeded; the next request is possible after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__("too many requests")
@@ -87,12 +87,14 @@ class Callers:
         if session is None or entry is None:
             raise UnknownCallerError(_MISSING)
         if changes:
-            raise UnknownCallerError(f"a session does not authorize changes by the API; {_MISSING}")
+            raise UnknownCallerError(
+                f"a session of the pages does not authorize changes through the API; {_MISSING}"
+            )
         return Caller(session.staff, entry)
 
     async def _by_token(self, request: Request, headers: list[str]) -> Caller:
         now_ms = self._services.now_ms()
-        scheme, _, secret = ", ".join(headers).partition(" ")  # of several tokens none is chosen
+        scheme, _, secret = ", ".join(headers).partition(" ")  # none of several tokens is chosen
         found: Caller | str = await self._services.read(lambda: self._look_up(scheme, secret.strip(), now_ms))
         if isinstance(found, Caller):
             return found

@@ -34,7 +34,7 @@ PURPOSE: Final[Purpose] = "service"
 
 
 class ApiCommandsQuery(Struct, frozen=True):
-    """A part of the list of commands, of one box, instrument or state if given."""
+    """Selects a part of the list of commands, only those of one box, instrument or state if given."""
 
     state: State | Literal[""] = ""
     box: str = ""
@@ -44,7 +44,7 @@ class ApiCommandsQuery(Struct, frozen=True):
 
 
 class ApiFilesQuery(Struct, frozen=True):
-    """A part of the list of complete files, of one box, instrument or direction if given."""
+    """Selects a part of the list of complete files, only those of one box, instrument or direction if given."""
 
     direction: Direction | Literal[""] = ""
     box: str = ""
@@ -112,7 +112,7 @@ class CommandList(Struct, frozen=True):
 
 
 class ApiFile(Struct, frozen=True):
-    """A complete file, with the latest command that it belongs to, one of `commands` ones."""
+    """A complete file, with the latest of the `commands` commands to which it belongs."""
 
     sha256: str
     size: int
@@ -135,7 +135,7 @@ class FileList(Struct, frozen=True):
 
 
 def list_commands(page: PageRequest) -> Response:
-    """The commands, the newest first."""
+    """Return a part of the list of commands, the newest first."""
     query: ApiCommandsQuery = page.query
     after = decode_cursor(query.cursor, tuple[int])
     wanted = CommandFilter(query.box, query.instrument, query.state or None)
@@ -146,7 +146,7 @@ def list_commands(page: PageRequest) -> Response:
 
 
 def show_command(page: PageRequest) -> Response:
-    """A command."""
+    """Return a command."""
     with command_desk(page) as desk:
         return answer(page, _command(desk.read(int(page.names["command"]))))
 
@@ -166,19 +166,19 @@ def send_file(page: PageRequest) -> Response:
 
 
 def withdraw_command(page: PageRequest) -> Response:
-    """Withdraw a command that has not begun, and return it. One that is withdrawn is returned unchanged."""
+    """Withdraw a command that has not begun, and return it. A withdrawn command is returned unchanged."""
     with command_desk(page) as desk:
         return answer(page, _command(desk.withdraw(_actor(page), int(page.names["command"]), page.now_ms)))
 
 
 def download(page: PageRequest) -> Response:
-    """The file of a command, which was sent to its instrument or by it."""
+    """Return the file of a command, which was sent to its instrument or by it."""
     with command_desk(page) as desk:
         return file_response(page, desk.download(_actor(page), int(page.names["command"]), page.now_ms))
 
 
 def list_files(page: PageRequest) -> Response:
-    """The complete files, the newest first."""
+    """Return a part of the list of complete files, the newest first."""
     query: ApiFilesQuery = page.query
     after = decode_cursor(query.cursor, tuple[int, str])
     wanted = CommandFilter(query.box, query.instrument, direction=query.direction or None)

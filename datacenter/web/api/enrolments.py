@@ -1,4 +1,4 @@
-"""Certificates for programs: boxes and instruments, requests that wait and rejecting them, and the deny-list.
+"""Certificates for programs: boxes and instruments, pending requests and their rejection, and the deny-list.
 
 A person approves a request, on the page: no program can let a box in.
 """
@@ -34,14 +34,14 @@ _INSTRUMENT: Final = f"{PREFIX}/boxes/{{box}}/instruments/{{instrument}}"
 
 
 class ApiEnrolmentsQuery(Struct, frozen=True):
-    """A part of the list of requests that wait."""
+    """Selects a part of the list of pending requests."""
 
     limit: Limit = 100
     cursor: Cursor = ""
 
 
 class ApiCertificatesQuery(Struct, frozen=True):
-    """A part of the list of boxes with their certificates."""
+    """Selects a part of the list of boxes with their certificates."""
 
     state: Literal["", "denied", "expired", "none", "valid"] = ""
     limit: Limit = 100
@@ -49,7 +49,7 @@ class ApiCertificatesQuery(Struct, frozen=True):
 
 
 class ApiInstrumentCertificatesQuery(Struct, frozen=True):
-    """A part of the list of instruments with certificates that they got through their box."""
+    """Selects a part of the list of instruments that received certificates through their box."""
 
     box: Annotated[str, Meta(max_length=24, description="only those behind this box")] = ""
     state: Literal["", "denied", "expired", "valid"] = ""
@@ -66,7 +66,7 @@ class NewDenial(Struct, frozen=True):
 class ApiEnrolment(Struct, frozen=True):
     """A request for a certificate; `enrolment` is the SHA-256 of its key, in hexadecimal.
 
-    `instrument` is that behind the box which requests it; empty: the box itself.
+    `instrument` is the instrument behind the box that requests the certificate; empty: the box itself.
     """
 
     enrolment: str
@@ -81,7 +81,7 @@ class ApiEnrolment(Struct, frozen=True):
 
 
 class EnrolmentList(Struct, frozen=True):
-    """A part of the list of requests that wait, the oldest first."""
+    """A part of the list of pending requests, the oldest first."""
 
     items: list[ApiEnrolment]
     next: str | None
@@ -128,7 +128,7 @@ class CertificateList(Struct, frozen=True):
 
 
 def requests(page: PageRequest) -> Response:
-    """The requests that wait."""
+    """Return a part of the list of pending requests."""
     query: ApiEnrolmentsQuery = page.query
     after = decode_cursor(query.cursor, tuple[int, str])
     rows = list_requests(page.store, page.visible.where("Box"), query.limit + 1, after)
@@ -139,7 +139,7 @@ def requests(page: PageRequest) -> Response:
 
 
 def certificates(page: PageRequest) -> Response:
-    """The boxes with their certificates."""
+    """Return a part of the list of boxes with their certificates."""
     query: ApiCertificatesQuery = page.query
     after = decode_cursor(query.cursor, tuple[str])
     which = [page.visible.where("Box")]
@@ -151,7 +151,7 @@ def certificates(page: PageRequest) -> Response:
 
 
 def instrument_certificates(page: PageRequest) -> Response:
-    """The instruments that got certificates through their box."""
+    """Return a part of the list of instruments that received certificates through their box."""
     query: ApiInstrumentCertificatesQuery = page.query
     after = decode_cursor(query.cursor, tuple[str, str])
     which = [page.visible.where("Box")]
@@ -228,7 +228,7 @@ def _item(row: EnrolmentRequest) -> ApiEnrolment:
 def _decision(
     path: str, kind: str, handler: Handler, text: str, result: type[Struct], body: type[Struct] = NoParameters
 ) -> WebRoute:
-    """The row of a decision. EnrolmentDesk checks and records the right to configure or enrol the box."""
+    """Return the row of a decision. EnrolmentDesk checks and records the right to configure or enrol the box."""
     return WebRoute("POST", path, "view", kind, handler, text, body, "api", PURPOSE, result, statuses=(409,))
 
 
@@ -239,7 +239,7 @@ ROUTES: Final = (
         "view",
         "",
         requests,
-        "requests for certificates that wait",
+        "pending certificate requests",
         ApiEnrolmentsQuery,
         "api",
         PURPOSE,
@@ -263,7 +263,7 @@ ROUTES: Final = (
         "view",
         "",
         instrument_certificates,
-        "instruments with certificates that they got through their box",
+        "instruments that received certificates through their box",
         ApiInstrumentCertificatesQuery,
         "api",
         PURPOSE,

@@ -26,14 +26,14 @@ LifeNumber = Annotated[int, Meta(ge=0)]
 
 
 class ListQuery(Struct, frozen=True):
-    """A part of a list."""
+    """Selects a part of a list."""
 
     limit: Limit = 100
     cursor: Cursor = ""
 
 
 class InstrumentsQuery(ListQuery, frozen=True):
-    """A part of the list of instruments, of one site, box or model if given."""
+    """Selects a part of the list of instruments, only those of one site, box or model if given."""
 
     site: str = ""
     box: str = ""
@@ -41,7 +41,7 @@ class InstrumentsQuery(ListQuery, frozen=True):
 
 
 class ReadingsQuery(Struct, frozen=True):
-    """A part of the statuses of a period by the instrument's clock; the default is the last day."""
+    """Selects a part of the statuses of a period by the instrument's clock; the default is the last day."""
 
     since_ms: Moment | None = None
     until_ms: Moment | None = None
@@ -50,7 +50,7 @@ class ReadingsQuery(Struct, frozen=True):
 
 
 class ExportQuery(Struct, frozen=True):
-    """A period by the instrument's clock; the default is the last day."""
+    """Selects a period by the instrument's clock; the default is the last day."""
 
     since_ms: Moment | None = None
     until_ms: Moment | None = None
@@ -155,7 +155,7 @@ class ReadingList(Struct, frozen=True):
 
 
 def list_sites(page: PageRequest) -> Response:
-    """The sites, by name."""
+    """Return a part of the list of sites, by name."""
     query: ListQuery = page.query
     after = decode_cursor(query.cursor, tuple[str])
     names = [sites.c[name] for name in ApiSite.__struct_fields__]
@@ -169,14 +169,14 @@ def list_sites(page: PageRequest) -> Response:
 
 
 def read_site(page: PageRequest) -> Response:
-    """A site."""
+    """Return a site."""
     names = [sites.c[name] for name in ApiSite.__struct_fields__]
     (row,) = page.store.read(select(*names).where(sites.c.site == page.names["site"]))
     return answer(page, ApiSite(*row))
 
 
 def list_boxes(page: PageRequest) -> Response:
-    """The boxes, by serial number."""
+    """Return a part of the list of boxes, by serial number."""
     query: ListQuery = page.query
     after = decode_cursor(query.cursor, tuple[str])
     columns = (boxes.c.serial, boxes.c.site, boxes.c.enrolled_at_ms, boxes.c.dismissed_at_ms)
@@ -191,14 +191,14 @@ def list_boxes(page: PageRequest) -> Response:
 
 
 def show_box(page: PageRequest) -> Response:
-    """A box."""
+    """Return a box."""
     found = read_box(page.store, page.names["box"])
     times = found.enrolled_at_ms, found.dismissed_at_ms, found.contact_ms, found.reported_ms
     return answer(page, ApiBox(found.serial, found.site, *times, found.commands_waiting))
 
 
 def list_instruments(page: PageRequest) -> Response:
-    """The instruments, by box and serial number."""
+    """Return a part of the list of instruments, by box and serial number."""
     query: InstrumentsQuery = page.query
     after = decode_cursor(query.cursor, tuple[str, str])
     wanted = _instruments().where(page.visible.where("Instrument"), boxes.c.dismissed_at_ms.is_(None))
@@ -214,14 +214,14 @@ def list_instruments(page: PageRequest) -> Response:
 
 
 def read_instrument(page: PageRequest) -> Response:
-    """An instrument."""
+    """Return an instrument."""
     key = and_(_I.box == page.names["box"], _I.serial == page.names["instrument"])
     (row,) = page.store.read(_instruments().where(key))
     return answer(page, ApiInstrument(*row))
 
 
 def list_readings(page: PageRequest) -> Response:
-    """The statuses of a period, read day by day until there are enough."""
+    """Return the statuses of a period, read day by day until there are enough for the response."""
     query: ReadingsQuery = page.query
     box, serial = page.names["box"], page.names["instrument"]
     since_ms, until_ms = _period(query, page.now_ms, PERIOD_DAYS_MAX)
@@ -245,12 +245,12 @@ def list_readings(page: PageRequest) -> Response:
 
 
 def export_csv(page: PageRequest) -> Response:
-    """The statuses of a period as CSV."""
+    """Return the statuses of a period as CSV."""
     return _export(page).response("csv")
 
 
 def export_parquet(page: PageRequest) -> Response:
-    """The statuses of a period as Parquet."""
+    """Return the statuses of a period as Parquet."""
     return _export(page).response("parquet")
 
 
@@ -265,7 +265,9 @@ def _period(query: ReadingsQuery | ExportQuery, now_ms: int, days_max: int) -> t
     if not since_ms < until_ms:
         raise ParameterError("since_ms: must be before until_ms")
     if until_ms - since_ms > days_max * DAY_MS:
-        raise ParameterError(f"since_ms: a period has at most {days_max} days; ask for several")
+        raise ParameterError(
+            f"since_ms: a period has at most {days_max} days; request several shorter periods"
+        )
     return since_ms, until_ms
 
 

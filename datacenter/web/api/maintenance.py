@@ -1,4 +1,4 @@
-"""Windows of maintenance for programs: the list, planning one, and ending one."""
+"""Maintenance windows for programs: the list, planning one, and ending one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _M: Final = maintenance.c
 
 
 class ApiWindowsQuery(Struct, frozen=True):
-    """A part of the list of windows; `current` ones have not ended."""
+    """Selects a part of the list of windows; windows in the state `current` have not ended."""
 
     state: Literal["current", "past", "all"] = "current"
     site: str = ""
@@ -73,7 +73,7 @@ class WindowList(Struct, frozen=True):
 
 
 def list_windows(page: PageRequest) -> Response:
-    """The windows, the latest beginning first."""
+    """Return a part of the list of windows, the latest beginning first."""
     query: ApiWindowsQuery = page.query
     after = decode_cursor(query.cursor, tuple[int, str])
     chosen = [
@@ -94,7 +94,7 @@ def list_windows(page: PageRequest) -> Response:
 
 
 def show_window(page: PageRequest) -> Response:
-    """A window."""
+    """Return a window."""
     window = find_window(page.store, page.names["window"])
     assert window is not None, "found by the check of access"
     return answer(page, _item(window, page.now_ms))
@@ -119,7 +119,7 @@ def plan_window(page: PageRequest) -> Response:
 
 
 def end_window(page: PageRequest) -> Response:
-    """End a window, or cancel it before it begins, and return it. One that has ended is returned unchanged."""
+    """End a window, or cancel it before it begins, and return it. A window that has ended is returned unchanged."""
     try:
         window = _desk(page).end(page.staff, page.names["window"], page.now_ms)
     except WrongWindowError:
@@ -152,7 +152,7 @@ def _item(window: Window, now_ms: int) -> ApiWindow:
 
 
 def _planning(path: str, kind: str) -> WebRoute:
-    """The row that plans a window of one kind. MaintenanceDesk checks and records the right to silence."""
+    """Return the row that plans a window of one kind. MaintenanceDesk checks and records the right to silence."""
     return WebRoute(
         "POST",
         f"{PREFIX}{path}/maintenance",
@@ -174,7 +174,7 @@ ROUTES: Final = (
         "view",
         "",
         list_windows,
-        "windows of maintenance",
+        "maintenance windows",
         ApiWindowsQuery,
         "api",
         result=WindowList,
@@ -185,7 +185,7 @@ ROUTES: Final = (
         "view",
         "Maintenance",
         show_window,
-        "a window of maintenance",
+        "a maintenance window",
         answer="api",
         result=ApiWindow,
     ),

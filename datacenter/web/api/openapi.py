@@ -25,7 +25,7 @@ _STATUSES: Final = {
     "400": "a parameter is wrong; the detail says what would be right",
     "401": "no valid API token",
     "403": "not permitted",
-    "404": "not found, or not permitted to know",
+    "404": "not found, or the caller may not learn whether it exists",
     "413": "the body is too large",
     "415": "the body has another content type",
     "429": "too many requests; see Retry-After",
@@ -40,18 +40,18 @@ _MORE_STATUSES: Final = {
     507: "there is no room for the file; try again later",
 }
 _NO_PROBLEM: Final = (304, 416)
-"""Answers without a body."""
+"""Status codes of responses without a body."""
 _KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "the program's own name of this request: sent again with it, it has no second effect",
+    "description": "the program's identifier of this request; a repeated request has no further effect",
     "schema": {"type": "string", "pattern": "^[!-~]+$", "maxLength": REQUEST_KEY_CHARACTERS_MAX},
 }
 
 
 def openapi(routes: Sequence[WebRoute]) -> dict[str, Any]:
-    """Return the document of those rows that are of the API."""
+    """Return the document for those rows of the table that belong to the API."""
     rows = [row for row in routes if row.answer == "api"]
     results = list(dict.fromkeys(row.result for row in rows if row.result is not None))
     _, components = msgspec.json.schema_components([*results, Problem], ref_template=_REFERENCES)
@@ -123,7 +123,7 @@ def _parameter(field: Any) -> dict[str, Any]:
 
 
 def _body(row: WebRoute) -> dict[str, Any]:
-    """The file of a request, or the JSON object of a change; it may be absent if no member is required."""
+    """Return the description of the request's body: a file, or a JSON object, optional if no member is required."""
     parameters = row.parameters
     if row.takes_file:
         schema: dict[str, Any] = {"type": "string", "format": "binary", "maxLength": FILE_BYTES_MAX}

@@ -53,7 +53,7 @@ class ApiPapers(Struct, frozen=True):
 
 
 def show_papers(page: PageRequest) -> Response:
-    """The papers of a box and their state."""
+    """Return the papers of a box and their state."""
     return answer(page, _papers(page))
 
 

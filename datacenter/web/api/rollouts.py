@@ -34,7 +34,7 @@ _EVENTS: Final[tuple[RolloutEvent, ...]] = ("pause", "resume", "withdraw")
 
 
 class ApiRolloutsQuery(Struct, frozen=True):
-    """A part of the list of rollouts."""
+    """Selects a part of the list of rollouts."""
 
     limit: Limit = 100
     cursor: Cursor = ""
@@ -74,7 +74,7 @@ class NewRollout(Struct, frozen=True):
 
 
 class ApiWave(Struct, frozen=True):
-    """A wave: its boxes by what became of them, and when it was or will be complete; null if that is unknown."""
+    """A wave: the numbers of its boxes by outcome, and when it was or will be complete; null if unknown."""
 
     percent: int
     boxes: int
@@ -128,7 +128,7 @@ class RolloutList(Struct, frozen=True):
 
 
 def list_all(page: PageRequest) -> Response:
-    """The rollouts, the newest first."""
+    """Return a part of the list of rollouts, the newest first."""
     query: ApiRolloutsQuery = page.query
     before = decode_cursor(query.cursor, tuple[int])
     is_seen = page.visible.where("Rollout")
@@ -147,7 +147,7 @@ def propose(page: PageRequest) -> Response:
 
 
 def show_rollout(page: PageRequest) -> Response:
-    """A rollout with its waves and failures."""
+    """Return a rollout with its waves and failures."""
     row = find_rollout_row(page.store, int(page.names["rollout"]))
     assert row is not None, "found by the check of access"
     return answer(page, _whole(page, row))

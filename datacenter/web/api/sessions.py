@@ -36,7 +36,7 @@ assert set(get_args(State)) == set(SessionState), "the states of the transition 
 
 
 class ApiSessionsQuery(Struct, frozen=True):
-    """A part of the list of sessions, of one box, instrument or member of the staff if given."""
+    """Selects a part of the list of sessions, only those of one box, instrument or staff member if given."""
 
     state: Which | Literal[""] = ""
     box: str = ""
@@ -91,7 +91,7 @@ class ApiSession(Struct, frozen=True):
     cause: str
     """Why it has ended; empty before."""
     code: str
-    """The code for the person at the instrument; only for the requester, and empty once it is no longer needed."""
+    """The code for the person at the instrument; only for the requester; empty once it is no longer needed."""
     requested_at_ms: int
     expires_at_ms: int
     opened_at_ms: int | None
@@ -108,7 +108,7 @@ class SessionList(Struct, frozen=True):
 
 
 def list_sessions(page: PageRequest) -> Response:
-    """The sessions, the newest first."""
+    """Return a part of the list of sessions, the newest first."""
     query: ApiSessionsQuery = page.query
     after = decode_cursor(query.cursor, tuple[int, str])
     wanted = SessionFilter(query.box, query.instrument, query.staff, query.state or None)
@@ -120,7 +120,7 @@ def list_sessions(page: PageRequest) -> Response:
 
 
 def show_session(page: PageRequest) -> Response:
-    """A session with its notes."""
+    """Return a session with its notes."""
     with session_requests(page) as desk:
         return _answer(page, desk, page.names["session"])
 
@@ -137,7 +137,7 @@ def request_session(page: PageRequest) -> Response:
 
 
 def end_session(page: PageRequest) -> Response:
-    """End a session, or withdraw its request. One that has ended is returned unchanged."""
+    """End a session, or withdraw its request. A session that has ended is returned unchanged."""
     with session_requests(page) as desk:
         return _answer(page, desk, desk.end(session_caller(page), page.names["session"], page.now_ms).id)
 

@@ -40,7 +40,7 @@ class RawStreams:
         self._services, self._callers = services, callers
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Serve one connection, until it or the session ends. The close frame gives the reason of a refusal."""
+        """Serve one connection until it or the session ends. The close frame contains the reason for a refusal."""
         session = str(websocket.path_params["session"])
         try:
             caller = await self._callers.identify(handshake_of(websocket), changes=True)
@@ -76,7 +76,7 @@ class RawStreams:
         return remote.stream(id), None if live is None or shown is None else (live, shown)
 
     def _refusal(self, caller: Caller, session: str) -> str:
-        """Return why the caller may not use the session; nothing if it is theirs. The decision is recorded."""
+        """Return why the caller may not use the session; empty if it is the caller's. The decision is recorded."""
         services = self._services
         row = find_session_row(services.store, session)
         instrument = find_instrument(services.store, row.box, row.instrument) if row else None
@@ -90,7 +90,7 @@ class RawStreams:
 
 
 async def _view(websocket: WebSocket, staff: str, live: LiveDesktop, shown: ShownDesktop) -> tuple[int, str]:
-    """Show the desktop to a viewer, until it leaves or the session ends."""
+    """Show the desktop to a viewer until the viewer disconnects or the session ends."""
     offer = live.session.offer
     viewer = DesktopViewer(
         shown,
@@ -110,7 +110,7 @@ async def _view(websocket: WebSocket, staff: str, live: LiveDesktop, shown: Show
 
 
 class _WebSocketEnd:
-    """As `datacenter.sessions.live_stream.StreamEnd`; where messages are divided has no meaning."""
+    """A WebSocket as `datacenter.sessions.live_stream.StreamEnd`; message boundaries have no meaning."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket

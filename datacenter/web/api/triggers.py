@@ -20,7 +20,7 @@ _State: TypeAlias = Literal["live", "without score", "scored", "not valid", ""]
 
 
 class ApiTriggersQuery(Struct, frozen=True):
-    """A part of the list of triggers."""
+    """Selects a part of the list of triggers."""
 
     model: str = ""
     severity: Severity | Literal[""] = ""
@@ -30,10 +30,10 @@ class ApiTriggersQuery(Struct, frozen=True):
 
 
 class ApiTrigger(Struct, frozen=True):
-    """A trigger. `model` is empty for the silence of boxes and sites, `score` is null without a score of this text.
+    """A trigger. `model` is empty for the silence of boxes and sites; `score` is null if this text has no score.
 
     `state` is "live" if it is evaluated, "without score", "scored" (live after a restart) or "not valid". A name has
-    two items while its file has another text than the one in force.
+    two items while the text of its file differs from the text in force.
     """
 
     trigger: str
@@ -61,9 +61,9 @@ class TriggerList(Struct, frozen=True):
 
 
 class TriggerComparison(Struct, frozen=True):
-    """A comparison in a condition: `value` `sign` `threshold`, as its text has them.
+    """A comparison in a condition: `value` `sign` `threshold`, as written in its text.
 
-    `reading` and `unit` are those of both sides; empty if they are not of one reading.
+    `reading` and `unit` apply to both sides; they are empty if the sides are not of one reading.
     """
 
     value: str
@@ -90,11 +90,11 @@ class ApiTriggerPage(ApiTrigger, frozen=True):
     problem: str
     newer: TriggerFile | None
     alerts: str
-    """The address of all its alerts, of those that the caller may see."""
+    """The address of the list of its alerts that the caller may see."""
 
 
 def show_triggers(page: PageRequest) -> Response:
-    """The triggers, by model and name."""
+    """Return the triggers, by model and name."""
     query: ApiTriggersQuery = page.query
     after = decode_cursor(query.cursor, tuple[str, str, bool])
     items = [
@@ -110,7 +110,7 @@ def show_triggers(page: PageRequest) -> Response:
 
 
 def show_trigger(page: PageRequest) -> Response:
-    """A trigger."""
+    """Return a trigger."""
     name = page.names["trigger"]
     row, *others = read_trigger_rows(page.store, page.visible, page.services.known, name)
     compared = page.services.comparisons.get(name, ()) if row.state == "live" else ()

@@ -67,7 +67,7 @@ class SilenceForm(Struct, frozen=True):
 
 
 def alerts(page: PageRequest) -> Response:
-    """The list of alerts."""
+    """Serve the list of alerts."""
     query: AlertsQuery = page.query
     wanted = query.filters()
     values: dict[str, Any] = {
@@ -89,7 +89,7 @@ def alerts(page: PageRequest) -> Response:
 
 
 def alert(page: PageRequest) -> Response:
-    """The page of an alert."""
+    """Serve the page of an alert."""
     row, evidence = read_alert(page.store, page.names["alert"])
     profile = profile_of(row.model)
     instrument = find_instrument(page.store, row.box, row.instrument)
@@ -119,7 +119,7 @@ def alert(page: PageRequest) -> Response:
 
 
 def evidence_data(page: PageRequest) -> Response:
-    """The columns of the charts of an alert's evidence. Only who may see the instrument sees its readings."""
+    """Serve the columns of the charts of an alert's evidence to persons who may see the instrument."""
     row, _ = read_alert(page.store, page.names["alert"])
     instrument = find_instrument(page.store, row.box, row.instrument)
     if instrument is None or not page.permits("view", instrument):
@@ -137,7 +137,7 @@ def evidence_data(page: PageRequest) -> Response:
 
 
 def _explained(page: PageRequest) -> EvidenceTable | str | None:
-    """The table of the evidence, or why there is none; None for an alert of silence."""
+    """Return the table of the evidence, or why there is none; None for an alert of silence."""
     try:
         found = load_evidence(page.store, page.names["alert"], MOMENTS)
     except UnexplainedError as error:
@@ -167,7 +167,7 @@ def _component(row: AlertRow, profile: Profile | None) -> str:
 
 
 def _errors(page: PageRequest, row: AlertRow, profile: Profile | None) -> list[dict[str, Any]]:
-    """The error reports of the same component before the alert."""
+    """Return the error reports of the same component before the alert."""
     found: list[dict[str, Any]] = []
     since_ms = max(0, row.began_at_ms - 90 * 86_400_000)
     for one in list_errors(page.store, row.box, row.instrument, since_ms, row.began_at_ms + AROUND_MS):

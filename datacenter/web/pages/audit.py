@@ -31,7 +31,7 @@ class AuditQuery(AuditFilter, frozen=True):
 
 
 def audit(page: PageRequest) -> Response:
-    """The page of the audit log."""
+    """Serve the page of the audit log."""
     query: AuditQuery = page.query
     wanted = query.filters()
     offset = (query.page - 1) * PAGE_SIZE
@@ -52,7 +52,7 @@ def audit(page: PageRequest) -> Response:
 
 
 def export_audit(page: PageRequest) -> Response:
-    """The records as CSV, the latest first."""
+    """Serve the records as CSV, the latest first."""
     names = [field.name for field in fields(AuditEntry)]
     rows = list_audit(page.store, page.query, EXPORT_MAX)
     cells = ([row.number, *(getattr(row.entry, name) for name in names), row.hash] for row in rows)

@@ -31,7 +31,7 @@ class BaseQuery(Struct, frozen=True):
 
 
 def base(page: PageRequest) -> Response:
-    """The page of the installed base: of all models, of one, or of a reading."""
+    """Serve the page of the installed base: of all models, of one, or of a reading."""
     query: BaseQuery = page.query
     bases = permitted_bases(page.store, page.visible, query.model)
     values: dict[str, Any] = {

@@ -25,7 +25,7 @@ _REASONS: Final = {
 
 
 def box(page: PageRequest) -> Response:
-    """The page of a box."""
+    """Serve the page of a box."""
     serial = page.names["box"]
     state = read_box(page.store, serial)
     instruments = list_instruments_of_box(page.store, page.visible, serial)

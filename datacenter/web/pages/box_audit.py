@@ -43,7 +43,7 @@ KINDS: Final[dict[Kind, str]] = {
 
 
 class BoxAuditFilter(Struct, frozen=True):
-    """Which records; an empty field selects all. Times are by the box's clock."""
+    """Selects records; an empty field selects all. Times are by the box's clock."""
 
     box: Serial = ""
     text: Annotated[str, Meta(max_length=200)] = ""
@@ -61,7 +61,7 @@ class BoxAuditFilter(Struct, frozen=True):
 
 
 class BoxAuditQuery(BoxAuditFilter, frozen=True):
-    """The filters; the list has the records before or after one."""
+    """The filters; the list has the records before or after a given one."""
 
     before: Cursor = ""
     after: Cursor = ""
@@ -82,7 +82,7 @@ class ChainsQuery(Struct, frozen=True):
 
 
 def box_audit(page: PageRequest) -> Response:
-    """The search of the records."""
+    """Serve the search of the records."""
     query: BoxAuditQuery = page.query
     wanted = query.filters
 
@@ -112,18 +112,18 @@ def _key(cursor: str | None) -> RecordKey | None:
 
 
 def export_csv(page: PageRequest) -> Response:
-    """The records as CSV, by box and number."""
+    """Serve the records as CSV, by box and number."""
     rows = map(exported, find_records(page.store, page.query.search))
     return csv_stream("box-audit.csv", ExportedRecord._fields, rows)
 
 
 def export_lines(page: PageRequest) -> Response:
-    """The records as JSON lines, with what is needed to verify the chains without the database."""
+    """Serve the records as JSON lines, with the data that verifies the chains without the database."""
     return lines_stream("box-audit.jsonl", map(export_line, find_records(page.store, page.query.search)))
 
 
 def chains(page: PageRequest) -> Response:
-    """The state of the chains: of all boxes as verified at arrival, of one box also as stored now."""
+    """Serve the state of the chains: of all boxes as verified on arrival, of one box also as stored now."""
     query: ChainsQuery = page.query
     cursor = decode_cursor(query.cursor, ChainKey)  # type: ignore[arg-type]
     found = list_chains(page.store, query.box, CHAINS_SIZE + 1, cursor)

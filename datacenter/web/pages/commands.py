@@ -41,7 +41,7 @@ Serial: TypeAlias = Annotated[str, Meta(max_length=64)]
 class CommandsQuery(Struct, frozen=True):
     """The filters; `box` and `instrument` together name the instrument of the form that sends a command.
 
-    The list has the commands before or after the number of one.
+    The list has the commands before or after a command number.
     """
 
     state: State | None = None
@@ -60,7 +60,7 @@ class SendForm(Struct, frozen=True):
 
 
 def commands(page: PageRequest) -> Response:
-    """The list of commands."""
+    """Serve the list of commands."""
     query: CommandsQuery = page.query
     actor = Actor(page.staff, PURPOSE)
     instrument = find_instrument(page.store, query.box, query.instrument)
@@ -125,14 +125,14 @@ def withdraw(page: PageRequest) -> Response:
 
 
 def download(page: PageRequest) -> Response:
-    """Download the file of a command, which was sent to its instrument or by it."""
+    """Serve the file of a command, which was sent to its instrument or by it."""
     with command_desk(page) as desk:
         stored = desk.download(Actor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
     return file_response(page, stored)
 
 
 def _verbs(page: PageRequest, desk: CommandDesk, instrument: Resource) -> list[Verb]:
-    """The commands that the person may send to the instrument for at least one purpose."""
+    """Return the commands that the person may send to the instrument for at least one purpose."""
     actors = [Actor(page.staff, purpose) for purpose in get_args(SendPurpose)]
     return [
         verb

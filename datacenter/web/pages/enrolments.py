@@ -1,4 +1,4 @@
-"""Certificates of boxes: requests that wait for a person, the boxes, and the deny-list."""
+"""Certificates of boxes: pending requests, the boxes, and the deny-list."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEY_SHOWN: Final = 16
 
 
 class EnrolmentsQuery(Struct, frozen=True):
-    """A part of the list of boxes, after one of them: those in a state, and those that a search finds."""
+    """Selects a part of the list of boxes: after one of them, in one state, and found by a search."""
 
     q: Annotated[str, Meta(max_length=64)] = ""
     state: Literal["", "denied", "expired", "none", "valid"] = ""
@@ -61,7 +61,7 @@ class AllowForm(Struct, frozen=True):
 
 
 def enrolments(page: PageRequest) -> Response:
-    """The requests that wait, and the boxes."""
+    """Serve the list of pending requests, and of the boxes."""
     query: EnrolmentsQuery = page.query
     is_seen = page.visible.where("Box")
     waiting = list_requests(page.store, is_seen, REQUESTS_MAX + 1)
@@ -147,7 +147,7 @@ def _places(page: PageRequest) -> list[str]:
 
 
 def _form(path: str, kind: str, handler: Handler, text: str, form: type[Struct] = NoParameters) -> WebRoute:
-    """The row of a form. EnrolmentDesk checks and records the right to configure or enrol the box."""
+    """Return the row of a form. EnrolmentDesk checks and records the right to configure or enrol the box."""
     return WebRoute("POST", path, "view", kind, handler, text, form, "form", PURPOSE)
 
 

@@ -23,7 +23,7 @@ DIRECTIONS: Final[dict[Direction, str]] = {
 
 
 class FilesQuery(Struct, frozen=True):
-    """The filters; the list has the files before or after one."""
+    """The filters; the list has the files before or after a given one."""
 
     direction: Direction | None = None
     instrument: Serial = ""
@@ -33,7 +33,7 @@ class FilesQuery(Struct, frozen=True):
 
 
 def files(page: PageRequest) -> Response:
-    """The list of files."""
+    """Serve the list of files."""
     query: FilesQuery = page.query
     actor = Actor(page.staff, PURPOSE)
     wanted = CommandFilter(query.box, query.instrument, direction=query.direction)

@@ -40,7 +40,7 @@ class FleetQuery(FleetFilter, frozen=True):
 
 
 def fleet(page: PageRequest) -> Response:
-    """The fleet overview."""
+    """Serve the fleet overview."""
     query: FleetQuery = page.query
     wanted = query.filters()
     counts = count_health(page.store, page.visible, wanted)
@@ -74,7 +74,7 @@ def fleet(page: PageRequest) -> Response:
 
 
 def export_instruments(page: PageRequest) -> Response:
-    """The list of instruments as CSV."""
+    """Serve the list of instruments as CSV."""
     columns = list(InstrumentRow._fields)
     rows = all_instruments(page.store, page.visible, page.query)
     return csv_file("instruments.csv", columns, rows)

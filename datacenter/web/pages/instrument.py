@@ -40,7 +40,7 @@ _PATH: Final = "/instruments/{box}/{instrument}"
 
 
 def instrument(page: PageRequest) -> Response:
-    """The page of an instrument."""
+    """Serve the page of an instrument."""
     box, serial = page.names["box"], page.names["instrument"]
     times = times_of(page.query, page.now_ms)
     row = _row(page)
@@ -86,7 +86,7 @@ def instrument(page: PageRequest) -> Response:
 
 
 def chart_data(page: PageRequest) -> Response:
-    """The readings of a period for charts.
+    """Serve the readings of a period for charts.
 
     The validator follows from what is stored, so that unchanged data is not read again.
     """
@@ -101,12 +101,12 @@ def chart_data(page: PageRequest) -> Response:
 
 
 def export_csv(page: PageRequest) -> Response:
-    """The statuses of a period as CSV, with the numbers as reported."""
+    """Serve the statuses of a period as CSV, with the numbers as reported."""
     return _export(page).response("csv")
 
 
 def export_parquet(page: PageRequest) -> Response:
-    """The statuses of a period as Parquet, with the numbers as reported, and units."""
+    """Serve the statuses of a period as Parquet, with the numbers as reported, and units."""
     return _export(page).response("parquet")
 
 
@@ -115,7 +115,7 @@ def _export(page: PageRequest) -> StatusExport:
 
 
 def _row(page: PageRequest) -> Any:
-    """The instrument's latest state and its site."""
+    """Return the instrument's latest state and its site."""
     key = and_(instruments.c.box == page.names["box"], instruments.c.serial == page.names["instrument"])
     tables = instruments.join(PLACED_BOXES, instruments.c.box == boxes.c.serial)
     query = select(instruments, sites.c.site, sites.c.name, sites.c.zone).where(key)
@@ -145,7 +145,7 @@ def _thresholds(page: PageRequest, model: str | None, evaluation: bytes) -> dict
 
 
 def _shown(one: ReadingThreshold, channel: Channel | None) -> dict[str, Any]:
-    """A threshold in a chart and its text."""
+    """Return a threshold in a chart and its text."""
     return {
         "trigger": one.trigger,
         "text": f"{one.value} {one.sign} {format_reading(one.threshold, channel)}",
@@ -160,7 +160,7 @@ def _channels(
     base: dict[str, list[int]],
     thresholds: dict[str, list[ReadingThreshold]],
 ) -> list[dict[str, Any]]:
-    """The chart and the table row of each channel with readings, in the order of the profile."""
+    """Return the chart and the table row of each channel with readings, in the order of the profile."""
     summaries = summarize(period)
     known = list(profile.channels) if profile else []
     order = [name for name in known if name in summaries] + [name for name in summaries if name not in known]

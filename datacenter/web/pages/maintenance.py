@@ -55,7 +55,7 @@ class WindowForm(Struct, frozen=True):
 
 
 def maintenance(page: PageRequest) -> Response:
-    """The list of windows, and the form."""
+    """Serve the list of windows, and the form."""
     query: MaintenanceQuery = page.query
     desk = _desk(page)
     resource = find_concerned(page.store, query.kind, query.names)
@@ -113,7 +113,7 @@ def _desk(page: PageRequest) -> MaintenanceDesk:
 
 
 def _form(path: str, kind: str) -> WebRoute:
-    """The row of the form of one kind. MaintenanceDesk checks and records the right to silence."""
+    """Return the row of the form of one kind. MaintenanceDesk checks and records the right to silence."""
     return WebRoute(
         "POST",
         f"{path}/maintenance",

@@ -20,7 +20,7 @@ DEVIATIONS_SHOWN: Final = 30
 
 
 def papers(page: PageRequest) -> Response:
-    """The papers of the boxes of a site."""
+    """Serve the papers of the boxes of a site."""
     name = page.names["site"]
     (row,) = page.store.read(select(sites).where(sites.c.site == name))
     rows = []

@@ -44,7 +44,7 @@ CONTROLS: Final[tuple[tuple[RolloutEvent, str], ...]] = (
 
 
 class RolloutsQuery(Struct, frozen=True):
-    """The list has the rollouts before or after a number."""
+    """Selects the rollouts before or after a number."""
 
     before: ListKey = None
     after: ListKey = None
@@ -86,7 +86,7 @@ class RolloutForm(Struct, frozen=True):
 
 
 def rollouts(page: PageRequest) -> Response:
-    """The list of rollouts, and the form that proposes one."""
+    """Serve the list of rollouts, and the form that proposes one."""
     query: RolloutsQuery = page.query
     is_seen = page.visible.where("Rollout")
 
@@ -117,7 +117,7 @@ def propose(page: PageRequest) -> Response:
 
 
 def rollout(page: PageRequest) -> Response:
-    """The page of a rollout."""
+    """Serve the page of a rollout."""
     row = find_rollout_row(page.store, int(page.names["rollout"]))
     assert row is not None, "found by the check of access"
     context = page.now_ms
@@ -171,7 +171,7 @@ def _bar(wave: WaveFigures) -> dict[str, int]:
 
 
 def _form(verb: str, handler: Handler, text: str) -> WebRoute:
-    """The row of a form about one rollout. RolloutDesk checks and records the right."""
+    """Return the row of a form about one rollout. RolloutDesk checks and records the right."""
     path = f"{PATH}/{{rollout}}/{verb}"
     return WebRoute("POST", path, "view", "Rollout", handler, text, NoParameters, "form", PURPOSE)
 

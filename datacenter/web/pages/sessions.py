@@ -56,7 +56,7 @@ STEPS: Final = {
 class SessionsQuery(Struct, frozen=True):
     """The filters; `box` and `instrument` together name the instrument of the form that requests a session.
 
-    The list has the sessions before or after the key of one.
+    The list has the sessions before or after the key of a session.
     """
 
     state: Which | None = None
@@ -91,7 +91,7 @@ class NoteForm(Struct, frozen=True):
 
 
 def sessions(page: PageRequest) -> Response:
-    """The list of sessions, and the form for an instrument."""
+    """Serve the list of sessions, and the form for an instrument."""
     query: SessionsQuery = page.query
     caller = session_caller(page)
     instrument = find_instrument(page.store, query.box, query.instrument)
@@ -145,7 +145,7 @@ def request_session(page: PageRequest) -> Response:
 
 
 def session(page: PageRequest) -> Response:
-    """The page of a session, or the part of it that changes."""
+    """Serve the page of a session, or the part of it that changes."""
     caller = session_caller(page)
     scheme = "http" if page.services.development else "https"
     with session_requests(page) as desk:
@@ -176,7 +176,7 @@ def session(page: PageRequest) -> Response:
 
 
 def desktop(page: PageRequest) -> Response:
-    """The desktop of an open session, or the part of its page that changes."""
+    """Serve the desktop of an open session, or the part of its page that changes."""
     caller = session_caller(page)
     with session_requests(page) as desk:
         row = desk.read(page.names["session"])
@@ -211,7 +211,7 @@ def desktop(page: PageRequest) -> Response:
 
 
 def recording(page: PageRequest) -> Response:
-    """The recording of a session, in a player."""
+    """Serve the recording of a session, in a player."""
     with session_requests(page) as desk:
         row = desk.read(page.names["session"])
         desk.require_replay(session_caller(page), row, page.now_ms)

@@ -25,7 +25,7 @@ from datacenter.web.routes import PageRequest, WebRoute
 
 
 def site(page: PageRequest) -> Response:
-    """The page of a site."""
+    """Serve the page of a site."""
     name = page.names["site"]
     (row,) = page.store.read(select(sites).where(sites.c.site == name))
     wanted = FleetFilter(site=name)

@@ -27,7 +27,7 @@ class TriggersQuery(Struct, frozen=True):
 
 
 def triggers(page: PageRequest) -> Response:
-    """The list of triggers."""
+    """Serve the list of triggers."""
     query: TriggersQuery = page.query
     rows = list_triggers(page.store, page.visible, page.services.known)
     known = page.services.known
@@ -48,7 +48,7 @@ def triggers(page: PageRequest) -> Response:
 
 
 def trigger(page: PageRequest) -> Response:
-    """The page of a trigger."""
+    """Serve the page of a trigger."""
     name, known = page.names["trigger"], page.services.known
     row, *others = read_trigger_rows(page.store, page.visible, known, name)
     profile = profile_of(row.model)

@@ -9,7 +9,7 @@ from sim.faults.world import World
 
 @fault("enrolment-approved", targets=("datacenter",), momentary=True)
 class EnrolmentApproved(Fault[World], frozen=True):
-    """A person approves all requests for certificates that wait at this time."""
+    """A person approves all certificate requests that are pending at this time."""
 
     @property
     def effect(self) -> Effect:

@@ -13,7 +13,7 @@ _STAFF: Final = "supervisor"
 
 
 def approve_waiting(store: Store, now_ms: int) -> None:
-    """Approve all requests that wait. Raises: StoreError."""
+    """Approve all pending requests. Raises: StoreError."""
     decision = {"state": "approved", "decided_by": _STAFF, "decided_at_ms": now_ms}
     with store.transaction() as connection:
         connection.execute(update(enrolments).where(enrolments.c.state == "waiting").values(decision))

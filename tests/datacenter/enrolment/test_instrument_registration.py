@@ -92,7 +92,7 @@ def test_a_request_for_another_name_is_refused(enrolling: Enrolling) -> None:
 
 def test_a_denied_instrument_gets_no_certificate_and_its_box_is_told(enrolling: Enrolling) -> None:
     desk, now_ms = enrolling.desk, enrolling.now_ms
-    with pytest.raises(EnrolmentRefusedError, match="has got no certificate"):
+    with pytest.raises(EnrolmentRefusedError, match="has received no certificate"):
         desk.deny("supervisor", BOX, "stolen", now_ms, INSTRUMENT)
     assert isinstance(enrolling.ask_behind(make_key(), INSTRUMENT), Granted)
     desk.deny("supervisor", BOX, "stolen", now_ms, INSTRUMENT)

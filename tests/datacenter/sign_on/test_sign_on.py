@@ -316,8 +316,8 @@ def test_a_refusal_of_the_provider_and_an_answer_of_another_one_open_nothing(
     for changes, reason in (
         ({"error": "access_denied", "code": ""}, "the provider refuses: access_denied"),
         ({"error": "Erika", "code": ""}, "the provider refuses: unknown error"),
-        ({"code": ""}, "the answer has no code"),
-        ({"iss": "https://login.example.com"}, "the answer is of another issuer"),
+        ({"code": ""}, "the response contains no code"),
+        ({"iss": "https://login.example.com"}, "the response is from another issuer"),
     ):
         begun = begin(web)
         planted.issue(planted.claims(begun.query["nonce"]))

@@ -1,4 +1,4 @@
-"""Triggers and windows of maintenance in the API."""
+"""Triggers and maintenance windows in the API."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_exported_names_are_no_formulas() -> None:
         ("/?view=globe", "view"),
         ("/alerts?state=lost", "state"),
         ("/alerts?severity=bad", "severity"),
-        ("/sites/berlin-1?x=1", "there are no parameters here"),
+        ("/sites/berlin-1?x=1", "this request takes no parameters"),
         (f"{INSTRUMENT}?period=1y", "period"),
         (f"{INSTRUMENT}?since_ms=-1", "since_ms"),
         (f"{INSTRUMENT}?since_ms=5&until_ms=5", "must be before until_ms"),
