@@ -1,4 +1,4 @@
-"""Which box sent a request: the client itself, or one that a front end names, which terminates the boxes' TLS."""
+"""Determines which box sent a request: the client, or the box named by a front end that terminates TLS."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def make_ingest(
 def _answer_release(
     request: Request, releases: ReleaseService, front_ends: Collection[str]
 ) -> Awaitable[Response] | None:
-    """Return the answer to a request about updates or for a release; None if it is another one."""
+    """Return the response to a request about updates or for a release; None for other requests."""
     box = box_of(request, front_ends)
     if request.target == UPDATE_PATH:
         return releases.answer_state(request, box)

@@ -1,7 +1,7 @@
-"""The log of the data center's program on standard error: text, or one JSON object a line.
+"""The log of the data center's program on standard error: text, or one JSON object per line.
 
-Messages and the positions in tracebacks are written, but neither the texts of exceptions that are logged with their
-traceback nor lines that the event loop adds: these quote values, and values can be content of reports.
+Messages and the positions in tracebacks are written. The texts of exceptions that are logged with their traceback,
+and lines that the event loop adds, are not: they quote values, which can be content of reports.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LogLevel: TypeAlias = Literal["info", "warning", "error"]
 MESSAGE_CHARACTERS_MAX: Final = 2000
 FRAMES_MAX: Final = 50
 _WITH_URLS: Final = ("httpx", "httpcore")
-"""Their messages contain URLs, in which secrets can be."""
+"""Their messages contain URLs, which can contain secrets."""
 
 
 def start_log(kind: LogFormat, level: LogLevel) -> None:
@@ -33,7 +33,7 @@ def start_log(kind: LogFormat, level: LogLevel) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, perhaps `exception`."""
+    """One JSON object per line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, perhaps `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -65,7 +65,7 @@ def _message(record: logging.LogRecord) -> str:
     try:
         message = record.getMessage()
     except (TypeError, ValueError):
-        message = str(record.msg)  # its arguments do not fit
+        message = str(record.msg)  # the arguments do not match the format
     if record.name == "asyncio":
         message = message.partition("\n")[
             0

@@ -390,7 +390,7 @@ def _log_ports(ports: Ports) -> None:
 
 
 async def _expire_commands(store: Store, executor: ThreadPoolExecutor, now_ms: Callable[[], int]) -> None:
-    """End expired commands periodically, until cancelled; a failure of the database is logged and tried again."""
+    """End expired commands periodically, until cancelled; failures of the database are logged."""
     while True:
         try:
             await asyncio.get_running_loop().run_in_executor(executor, store.expire_commands, now_ms())

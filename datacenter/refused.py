@@ -1,4 +1,4 @@
-"""Logs clients that are refused before any of their data counts, at a limited rate, as they retry forever."""
+"""Logs clients that are refused before their data is accepted, at a limited rate, because they retry indefinitely."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RefusedClients:
         self._log(name, f"its certificate: {problem.value}")
 
     def handshake(self, address: str, reason: str) -> None:
-        """Log a client whose TLS handshake failed, as without a certificate of an accepted authority."""
+        """Log a client whose TLS handshake failed, for example without a certificate of an accepted authority."""
         self._log(address, f"TLS: {reason}")
 
     def logged(self, handler: Handler, front_ends: Collection[str]) -> Handler:

@@ -140,13 +140,13 @@ KINDS: Final[dict[str, tuple[_Part, ...]]] = {
 
 
 def kept_days(retention: Retention) -> dict[str, int]:
-    """Return the days that each kind is kept, of those that are not kept forever."""
+    """Return the number of days for which each kind is kept, without the kinds that are kept forever."""
     given = msgspec.structs.asdict(retention)
     return {kind: days for kind in KINDS if (days := given[f"{kind}_days"]) is not None}
 
 
 def find_expired(store: Store, retention: Retention, now_ms: int) -> list[Expired]:
-    """Return what would be deleted of each kind with a limit; nothing is changed. Raises: StoreError."""
+    """Return the rows of each kind with a limit that would be deleted; nothing is changed. Raises: StoreError."""
     found = []
     for kind, days in kept_days(retention).items():
         rows, times = 0, []
@@ -167,7 +167,7 @@ def delete_piece(store: Store, kind: str, days: int, now_ms: int, limit: int = P
     Raises: StoreError.
     """
     before = now_ms - days * DAY_MS
-    if kind == "box_audit":  # a chain loses its beginning, and nothing from its middle
+    if kind == "box_audit":  # a chain is shortened only from its beginning
         return next(filter(None, (remove_old_records(part, before, limit) for part in store.parts)), 0)
     for database, part in product(store.parts, KINDS[kind]):
         key = list(part.table.primary_key.columns)

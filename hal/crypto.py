@@ -20,11 +20,11 @@ class FipsCheck(StrEnum):
     REFUSALS = "refusals"
     """OpenSSL refuses algorithms that are not approved."""
     PYTHON = "python"
-    """Python's hashes, HMAC and TLS are those of this OpenSSL, not built in."""
+    """Python's hashes, HMAC and TLS come from this OpenSSL, and are not built in."""
     CRYPTOGRAPHY = "cryptography"
     """The package cryptography uses this OpenSSL, not a bundled one."""
     ANSWERS = "answers"
-    """Known answers: hashes, HMAC, AES-GCM and ECDSA give the results that NIST has published."""
+    """Known-answer tests: hashes, HMAC, AES-GCM and ECDSA give the published results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class CryptographicModule(Protocol):
     """The cryptographic module of this process."""
 
     def self_test(self) -> SelfTest:
-        """Make all checks, and return their result.
+        """Run all checks, and return their result.
 
-        It takes some milliseconds and changes nothing. It never raises: a check that cannot be made has failed.
+        It takes a few milliseconds and changes nothing. It never raises: a check that cannot be run has failed.
         """
         ...

@@ -1,4 +1,4 @@
-"""Machine: the slot that it has started from, and restarts of the machine and of its programs."""
+"""Machine: the slot from which it was started, and restarts of the machine and of its programs."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def add_verbs(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    gc.disable()  # imports create little garbage, and looking for it takes a tenth of their time
+    gc.disable()  # imports create little garbage, and collecting it takes a tenth of their time
     from agents.box.check import DescriptorError, check_box
     from agents.box.main import run_box
     from agents.spool.types import SpoolError

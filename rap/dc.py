@@ -41,7 +41,7 @@ def add_verbs(parser: Parser) -> None:
     )
     migrate.set_command(_migrate)
     add_base(parser.add_command("base", "the installed base of several regions"))
-    add_retention(parser.add_command("retention", "delete what is older than it is kept"))
+    add_retention(parser.add_command("retention", "delete data after its retention time"))
     _add_demo(parser.add_command("demo", "serve the pages with a simulated fleet, on this machine only"))
     _add_audit(parser.add_command("audit", "the audit log"))
     add_command(parser.add_command("command", "commands and files for instruments"))
@@ -74,7 +74,7 @@ def _add_demo(demo: Parser) -> None:
     )
     demo.add_argument("--seed", metavar="S", type=int, default=1, help="seed of the simulation (default: 1)")
     demo.add_argument(
-        "--sign-on", action="store_true", help="also start a provider of OpenID Connect to sign on by"
+        "--sign-on", action="store_true", help="also start an OpenID Connect provider for the sign-on"
     )
     demo.add_argument("--directory", metavar="DIR", type=Path, help="keep the files in this empty folder")
     demo.set_command(_demo)
@@ -112,7 +112,7 @@ def _add_audit(parser: Parser) -> None:
 
 def _add_search(parser: Parser, *, as_json: bool) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
-    parser.add_argument("--box", metavar="SERIAL", default="", help="records of this box alone")
+    parser.add_argument("--box", metavar="SERIAL", default="", help="only records of this box")
     parser.add_argument("--text", default="", help="records with this text, in any case")
     parser.add_argument(
         "--since", metavar="TIME", type=_time_ms, default=0, help="by the box's clock: 2027-01-31T12:00"

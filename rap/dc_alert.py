@@ -34,7 +34,7 @@ def add_alert(parser: Parser) -> None:
     for name, text, run in (
         ("show", "show an alert", _show),
         ("acknowledge", "acknowledge an open alert", _acknowledge),
-        ("silence", "send no notices of an open alert for a time", _silence),
+        ("silence", "suppress the notices of an open alert for a time", _silence),
     ):
         verb = add_staff_verb(parser, name, text, run)
         verb.add_argument("alert", metavar="ALERT", help="the alert's identifier")

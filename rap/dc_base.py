@@ -1,4 +1,4 @@
-"""`rap dc base`: what may leave a region of the installed base, and percentiles of several regions."""
+"""`rap dc base`: the data of the installed base that may leave a region, and percentiles of several regions."""
 
 from __future__ import annotations
 

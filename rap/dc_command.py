@@ -30,10 +30,10 @@ def add_command(parser: Parser) -> None:
     send.add_argument("--hours", type=int, default=168, help="time until it expires (default: 168)")
     listing = add_staff_verb(parser, "list", "list the latest commands", _list)
     listing.add_argument("--instrument", metavar="SERIAL", default="", help="only of this instrument")
-    listing.add_argument("--before", metavar="NUMBER", type=int, help="only those before this command")
+    listing.add_argument("--before", metavar="NUMBER", type=int, help="only commands before this one")
     for name, text, run in (
         ("show", "show a command", _show),
-        ("approve", "approve a dangerous command of somebody else", _approve),
+        ("approve", "approve a dangerous command that another person requested", _approve),
         ("withdraw", "withdraw a command unless it has begun", _withdraw),
     ):
         add_staff_verb(parser, name, text, run).add_argument("number", metavar="NUMBER", type=int)
@@ -44,7 +44,7 @@ def add_command(parser: Parser) -> None:
 
 @contextmanager
 def _desk(arguments: argparse.Namespace) -> Iterator[tuple[CommandDesk, Actor, int]]:
-    """Open the data center's database for a member of the staff; errors become those of wrong input."""
+    """Open the data center's database for a member of the staff; errors become WrongInput."""
     from datacenter.commands.desk import Actor, CommandDesk, CommandRefusedError
     from datacenter.commands.files import FileArchive, FileTooLargeError
 

@@ -42,7 +42,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.sign_on and find_spec("oidc_provider_mock") is None:
         raise MachineLacks("--sign-on needs oidc-provider-mock: install rap-box[dev]")
     if arguments.sign_on and not arguments.port:
-        raise WrongInput("--port 0: with --sign-on give the port, which the provider must know")
+        raise WrongInput("--port 0: give a port number with --sign-on, because the provider must know it")
 
     if not 1 <= arguments.instruments <= INSTRUMENTS_MAX:
         raise WrongInput(f"--instruments {arguments.instruments}: give a number from 1 to {INSTRUMENTS_MAX}")
@@ -63,7 +63,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _folder(directory: Path | None) -> Iterator[Path]:
-    """The folder for all files: an empty one that is kept, or a temporary one. Raises: WrongInput."""
+    """Yield the folder for all files: an empty one that is kept, or a temporary one. Raises: WrongInput."""
     if directory is None:
         with TemporaryDirectory(prefix="rap-dc-demo-", ignore_cleanup_errors=True) as temporary:
             yield Path(temporary)

@@ -66,7 +66,7 @@ def _save(arguments: argparse.Namespace) -> int:
         found = papers_of(call.store, arguments.box)
         kept = [*found.files, *([found.evidence] if found.evidence else [])]
         if not kept:
-            raise WrongInput(f"{arguments.box} has no papers; file them by `rap dc papers file`")
+            raise WrongInput(f"{arguments.box} has no papers; file them with `rap dc papers file`")
         try:
             folder.mkdir(parents=True)
             for one in kept:
@@ -81,7 +81,7 @@ def _save(arguments: argparse.Namespace) -> int:
 
 
 def _require(call: StaffCall, action: str, box: str) -> None:
-    """Raise WrongInput if the person may not do this; a box that is not seen does not exist for them."""
+    """Raise WrongInput if the person may not do this; a box that they may not see does not exist for them."""
     from datacenter.fleet.visible import find_box
 
     known = find_box(call.store, box)
@@ -113,7 +113,7 @@ def _print(arguments: argparse.Namespace, found: BoxPapers) -> int:
     if not found.files:
         print("no papers")
     if found.evidence is None:
-        print("no evidence of the box: collect it there by `rap trust evidence`, and file it")
+        print("no evidence of the box: collect it on the box with `rap trust evidence`, and file it")
     else:
         print(f"evidence of {found.captured_at}, filed by {found.evidence.staff}")
     if compared is not None:

@@ -30,12 +30,12 @@ def add_rollout(parser: Parser) -> None:
         "plan", metavar="PLAN", type=Path, help="TOML file; datacenter/releases/plan.py describes it"
     )
     approve = add_staff_verb(
-        parser, "approve", "approve a rollout of somebody else, which starts it", _approve
+        parser, "approve", "approve a rollout that another person proposed, which starts it", _approve
     )
     pause = add_staff_verb(parser, "pause", "order no further boxes; boxes with an order continue", _control)
     resume = add_staff_verb(parser, "resume", "continue a paused rollout", _control)
     withdraw = add_staff_verb(
-        parser, "withdraw", "end a rollout, and take back the orders that have not ended", _control
+        parser, "withdraw", "end a rollout, and cancel the orders that have not ended", _control
     )
     for verb in (show, approve, pause, resume, withdraw):
         verb.add_argument("number", metavar="NUMBER", type=int, help="the rollout")

@@ -1,4 +1,4 @@
-"""`rap dc shard`: which shard has the reports of how many boxes, and moving boxes to another."""
+"""`rap dc shard`: lists the number of boxes in each shard, and moves boxes to another shard."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_shard(parser: Parser) -> None:
 
 @contextmanager
 def _shards(file: Path) -> Iterator[tuple[ShardedStore, str]]:
-    """Open the store of a configuration with shards; gives also the application name of its connections."""
+    """Open the store of a configuration with shards; also return the application name of its connections."""
     from datacenter.store.shards import ShardedStore
 
     name = f"rap dc shard {os.getpid()}"

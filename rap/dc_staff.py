@@ -54,7 +54,11 @@ def add_staff_verb(parser: Parser, name: str, text: str, run: Any) -> Parser:
     verb = parser.add_command(name, text)
     verb.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
     verb.add_argument(
-        "--as", dest="staff", metavar="STAFF", required=True, help="who does it, of the staff directory"
+        "--as",
+        dest="staff",
+        metavar="STAFF",
+        required=True,
+        help="the acting person, a name in the staff directory",
     )
     verb.add_argument("--purpose", metavar="PURPOSE", default="service", help="default: service")
     verb.add_argument("--json", action="store_true", help="print JSON")

@@ -1,4 +1,4 @@
-"""The data center's database for verbs of `rap dc`. Errors of it and of the configuration are wrong input."""
+"""The data center's database for verbs of `rap dc`. Its errors and those of the configuration become WrongInput."""
 
 from __future__ import annotations
 

@@ -350,7 +350,7 @@ async def _logging(seconds: int | None, as_json: bool) -> None:
     def print_entry(entry: RefusedPacket | Lost) -> None:
         try:
             print(json.dumps(entry.summary()) if as_json else entry, flush=True)
-        except BrokenPipeError:  # as behind `| head`
+        except BrokenPipeError:  # for example with `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ended.set()
 

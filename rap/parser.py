@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: N | None = None
     ) -> tuple[N, list[str]]:
-        """As in argparse, after checking the next command: argparse makes no suggestions before Python 3.14."""
+        """Check the next command, then parse as argparse does, which makes no suggestions before Python 3.14."""
         given = sys.argv[1:] if args is None else list(args)
         word = next((word for word in given if not word.startswith("-")), None)
         if self.commands and word not in self.commands and not {"-h", "--help", "--version"} & set(given):

@@ -19,10 +19,10 @@ def add_verbs(parser: Parser) -> None:
     table.add_argument("--json", action="store_true", help="print it as JSON")
     table.set_command(_table)
     explore = parser.add_command(
-        "explore", "explore everything that can happen to sessions, and check the properties of the table"
+        "explore", "explore all possible events of sessions, and check the properties of the table"
     )
     explore.add_argument(
-        "--without", metavar="GUARD", action="append", default=[], help="remove a guard from every row before"
+        "--without", metavar="GUARD", action="append", default=[], help="first remove a guard from every row"
     )
     explore.add_argument("--quick", action="store_true", help="fewer disturbances: a few seconds")
     explore.add_argument("--json", action="store_true", help="print the result as JSON")

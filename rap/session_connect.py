@@ -1,6 +1,6 @@
-"""`rap session connect`: a local TCP port for what an open session shares.
+"""`rap session connect`: a local TCP port for the service of an open session.
 
-That is a raw TCP service, such as RDP, or a desktop for VNC viewers.
+The service is a raw TCP service, such as RDP, or a desktop for VNC viewers.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _open(target: str, token: str, tls: ssl.SSLContext | None) -> connect:
 
 
 async def _listen(host: str, port: int, open_stream: Callable[[], connect]) -> int:
-    """Carry connections until the data center refuses one, or Ctrl-C. Raises: OSError."""
+    """Forward connections until the data center refuses one, or Ctrl-C. Raises: OSError."""
     refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,7 +74,7 @@ async def _listen(host: str, port: int, open_stream: Callable[[], connect]) -> i
 async def _carry(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open_stream: Callable[[], connect]
 ) -> str:
-    """Carry one connection; return why the data center has refused it, if it has."""
+    """Forward one connection; return why the data center has refused it, if it has."""
     from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
     try:

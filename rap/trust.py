@@ -1,4 +1,4 @@
-"""`rap trust`: evidence of what a box is, papers for a hospital's IT, and the comparison of both."""
+"""`rap trust`: evidence about a box, papers for a hospital's IT, and the comparison of both."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def add_verbs(parser: Parser) -> None:
     papers.add_argument("--evidence", metavar="FILE", type=Path, help="a file of `rap trust evidence`")
     papers.add_argument("--country", metavar="CODE", help="the country whose rules appear, such as DE")
     papers.add_argument(
-        "--proof", metavar="FILE", type=Path, help="the output of `rap fw prove --json`; otherwise it is made"
+        "--proof",
+        metavar="FILE",
+        type=Path,
+        help="the output of `rap fw prove --json`; by default, the proof is run",
     )
     papers.add_argument(
         "--hardening", metavar="FILE", type=Path, help="the output of `rap image check --json`"
@@ -66,7 +69,10 @@ def add_verbs(parser: Parser) -> None:
         "--sbom", metavar="FILE", type=Path, required=True, help="the SBOM beside an image (SPDX)"
     )
     cves.add_argument(
-        "--vex", metavar="FILE", type=Path, help="an OpenVEX document: what does not concern the box"
+        "--vex",
+        metavar="FILE",
+        type=Path,
+        help="an OpenVEX document of vulnerabilities that do not affect the box",
     )
     cves.add_argument(
         "--release", metavar="NAME", default="", help="the ecosystem of OSV, such as AlmaLinux:9"
@@ -138,7 +144,7 @@ def _papers(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _tree_of_image(arguments: argparse.Namespace) -> Iterator[Path | None]:
-    """Let `--tree` be the files of an image, if it names one; yield the image."""
+    """If `--tree` names an image, replace it by a folder with the image's files; yield the image."""
     from imaging.check.tree import opened_tree
     from imaging.check.types import InvalidCheckInput
     from imaging.programs import PrerequisiteMissing
@@ -265,7 +271,7 @@ def _asd(arguments: argparse.Namespace) -> int:
 def _machine(
     arguments: argparse.Namespace, generated: Mapping[str, str] | None = None
 ) -> tuple[Files | Recorded, Literal["tree", "running", "evidence"]]:
-    """Return the machine to look at; in a tree, the `generated` files are in the place of its own."""
+    """Return the machine to examine; in a tree, the `generated` files replace the tree's own."""
     import os
 
     from trust.evidence import EvidenceError, decode_evidence
@@ -274,7 +280,7 @@ def _machine(
     file = getattr(arguments, "evidence", None)
     documents = _documents(arguments)
     if sum((arguments.tree is not None, arguments.running, file is not None)) != 1:
-        raise WrongInput("say what to look at: --tree DIR, --running, or (papers, verify) --evidence FILE")
+        raise WrongInput("give what to examine: --tree DIR, --running, or (papers, verify) --evidence FILE")
     if file is not None:
         try:
             return Recorded(decode_evidence(file.read_bytes()), documents), "evidence"

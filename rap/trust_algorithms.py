@@ -44,8 +44,6 @@ def _algorithms(arguments: argparse.Namespace) -> int:
         print(finding)
     if arguments.exceptions:
         for row in unused:
-            print(
-                f"{arguments.exceptions}: the exception for {row.algorithm} in {row.file} applies to nothing"
-            )
-    print(f"{len(found)} places" if found else "no algorithm that is not approved")
+            print(f"{arguments.exceptions}: the exception for {row.algorithm} in {row.file} matches nothing")
+    print(f"{len(found)} places" if found else "only approved algorithms")
     return FAILED if found else OK

@@ -1,4 +1,4 @@
-"""`rap trust fips`: the self-test of the cryptographic module, as the box program makes it at its start."""
+"""`rap trust fips`: the self-test of the cryptographic module, as the box program runs it at its start."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _COMMENT: Final = re.compile(r"^\s*([#;].*)?$")
 
 
 class Fact(Table, frozen=True):
-    """Values of one property, a line each; none means that there are none, which the evidence shows too."""
+    """Values of one property, one per line; an empty list means that the evidence shows that there are none."""
 
     key: str
     values: tuple[str, ...]
@@ -23,7 +23,7 @@ class Fact(Table, frozen=True):
 
 
 Source: TypeAlias = Callable[[Machine], Iterator[Fact]]
-"""Computes facts from a machine; yields none for which there is no evidence."""
+"""Computes facts from a machine; yields only facts for which there is evidence."""
 
 
 def fact(key: str, values: str | Iterable[str], *evidence: Evidence | None) -> Fact:

@@ -1,7 +1,7 @@
 """Sources of facts: a tree of files, the running system, or recorded evidence.
 
-All three answer the same questions, and keep what they answered: the same functions compute facts from a folder, from
-a box, and from a file that a box sent. What does not exist is answered by None, and no fact follows from it.
+All three have the same interface, and record what they returned: the same functions compute facts from a folder, from
+a box, and from a file that a box sent. Missing sources are returned as None, and yield no fact.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF
 
 
 class Machine(Protocol):
-    """A box, or what is known of one."""
+    """A box, or recorded evidence about one."""
 
     def file(self, path: str) -> Evidence | None:
         """Return the content of a file, or None."""
 
     def paths(self, pattern: str) -> Evidence | None:
-        """Return the paths that match a pattern, as "/etc/sudoers.d/*", a line each; links as "PATH -> TARGET".
+        """Return the paths that match a pattern, such as "/etc/sudoers.d/*", one per line; links as "PATH -> TARGET".
 
-        No path is an answer, too; None means that it was not examined.
+        An empty text means that no path matches; None means that it was not examined.
         """
 
     def command(self, *words: str) -> Evidence | None:
-        """Return what a command prints on the running system; None if it fails, or nothing runs."""
+        """Return the output of a command on the running system; None if it fails, or if no system runs."""
 
     def document(self, kind: str) -> Evidence | None:
         """Return the document of a kind ("proof") that was given with the machine, or None."""
 
     def on_tree(self, *words: str) -> Evidence | None:
-        """As `command`, for commands that only read files; "{root}" stands for the root of the tree."""
+        """Run a command that only reads files, as `command` does; "{root}" stands for the root of the tree."""
 
 
 class Files:
-    """A tree of files below `root`, with `own` files in their place; links are resolved inside the tree.
+    """A tree of files below `root`, in which `own` files replace others; links are resolved inside the tree.
 
     With `runs`, the kernel, the processes and the network namespace are those of this process.
     """
@@ -176,7 +176,7 @@ class Recorded:
 
 
 def resolve(root: Path, path: str) -> Path:
-    """Return the place of `path` below `root`; absolute links are followed within the tree."""
+    """Return the location of `path` below `root`; absolute links are followed within the tree."""
     place = PurePosixPath("/")
     parts = list(PurePosixPath(path).parts[1:])
     for _ in range(LINKS_MAX):

@@ -1,7 +1,7 @@
 """The papers of a box: documents of statements, the facts that answer them, and the evidence of the facts.
 
-No evidence, no "yes": a statement whose fact was not computed is "not shown", whatever its text says. The conditions
-of a statement are part of the papers, so that every answer can be recomputed from the file.
+Without evidence there is no "yes": a statement whose fact was not computed is "not shown", regardless of its text.
+The conditions of a statement are part of the papers, so that every answer can be recomputed from the file.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Statement(Table, frozen=True):
     id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*\Z", examples=["SSH-1"])]
     text: str
     fact: str = ""
-    """The key of the fact; "" if nothing on a machine can show it."""
+    """The key of the fact; "" if no machine can show it."""
     condition: Condition = Condition()
     then: Answer = "yes"
     """The answer if the condition holds."""

@@ -27,7 +27,7 @@ class Deviation:
     """The statements of the papers that are wrong or in doubt, as "ID: text"."""
 
     def lines(self) -> Iterator[str]:
-        """Yield the deviation for reading: the fact, the statements, and what only one of both has."""
+        """Yield the deviation as readable lines: the fact, the statements, and the values that differ."""
         yield self.fact
         yield from (f"  {one}" for one in self.statements)
         if self.machine is None:
@@ -43,12 +43,12 @@ class Comparison:
     """The result of comparing papers with a machine."""
 
     compared: int
-    """The number of facts in the papers that are from a machine, and not from documents about it."""
+    """The number of facts in the papers that come from a machine, not from documents about it."""
     deviations: tuple[Deviation, ...]
     altered: tuple[str, ...]
     """Changes of the papers after their creation."""
     beyond: tuple[str, ...]
-    """Facts of the machine that the papers do not have; they are no deviations."""
+    """Facts of the machine that the papers do not contain; they are not deviations."""
 
     @property
     def agrees(self) -> bool:
@@ -56,7 +56,7 @@ class Comparison:
         return not self.deviations and not self.altered
 
     def lines(self) -> Iterator[str]:
-        """Yield the comparison for reading: what was altered, each deviation, and the counts."""
+        """Yield the comparison as readable lines: the alterations, each deviation, and the counts."""
         yield from (f"ALTERED  {one}" for one in self.altered)
         for deviation in self.deviations:
             yield "DIFFERS  " + "\n".join(deviation.lines())
@@ -106,7 +106,7 @@ def _values(fact: Fact | None) -> tuple[str, ...] | None:
 
 
 def _difference(papers: Sequence[str], machine: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield what differs, at each place first what the papers have and then what the machine has."""
+    """Yield the differences: at each position first the values of the papers, then the values of the machine."""
     for kind, p0, p1, m0, m1 in SequenceMatcher(None, papers, machine, autojunk=False).get_opcodes():
         if kind != "equal":
             yield "papers:", list(papers[p0:p1])

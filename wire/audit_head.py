@@ -1,15 +1,16 @@
-"""The head of a box's chain of audit records, countersigned by the data center, so that a removed tail is found.
+"""The head of a box's chain of audit records, countersigned by the data center, so that a removed tail is detected.
 
     POST /v1/audit-head    the box's `HeadQuery`
 
     200  the records up to this one have arrived, and are verified; the body is a `CountersignedHead`
-    202  they have not all arrived yet: ask again
+    202 they have not all arrived yet: request it again
     404  the data center signs no heads
-    409  what is stored differs from what the box has, or is less than what was countersigned
+    409 the stored records differ from the box's records, or end before the countersigned one
 
 The box keeps the newest countersigned head next to its spool, and the data center keeps it beside the records. Each
-end finds by it what was removed or replaced at its own side. The box shows its head to the data center with each
-query, so that records are missed there, too, which were removed together with all notes of them.
+end detects by it records that were removed or replaced at its own side. The box sends its head to the data center
+with each query; therefore the data center also detects records that were removed there together with all references
+to them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PATH: Final = "/v1/audit-head"
 HEAD_BYTES_MAX: Final = 256
 """Size of a `CountersignedHead`; the signature has at most 72 bytes."""
 _DOMAIN: Final = b"rap countersigned head of an audit chain, version 1\0"
-"""No other message that a key of the data center signs begins so."""
+"""No other message that a key of the data center signs begins with these bytes."""
 _TEXT: Final = re.compile(r"([A-Z0-9][A-Z0-9-]{0,23})/([0-9]{1,10})/([1-9][0-9]{0,15}):([0-9a-f]{64})")
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
@@ -54,7 +55,7 @@ class CountersignedHead(Message, frozen=True):
 
 
 class HeadQuery(Message, frozen=True):
-    """Data center ← box: the head to countersign, and the newest countersigned one that the box has."""
+    """Data center ← box: the head to countersign, and the box's newest countersigned head."""
 
     head: KnownHead
     newest: CountersignedHead | None = None

@@ -1,14 +1,13 @@
 """The columnar form of a batch, which makes the readings of sensors smaller on a slow uplink.
 
-Readings contain noise, so that no two statuses are equal, and a general compressor finds hardly anything to refer
-to: it spends more bits on where a few digits differ than on the digits. In the columnar form the statuses of an
-instrument are a group, and each of their numbers is a column (`wire.rice`). Other reports are not transformed. The
-form is only another encoding: `Unpacker` returns the bytes of the `Batch` that `Packer` got, which are decoded and
-checked as before. A batch that would not be restored exactly, or has no status, is stored verbatim.
+Readings contain noise, so that no two statuses are equal, and a general compressor finds hardly any repetitions: it
+spends more bits on the positions of a few different digits than on the digits. In the columnar form the statuses of
+an instrument are a group, and each of their numbers is a column (`wire.rice`). Other reports are not transformed. The
+form is only another encoding: `Unpacker` returns the bytes of the `Batch` that `Packer` received, which are decoded
+and checked as usual. A batch that would not be restored exactly, or has no status, is stored verbatim.
 
-Both ends keep the groups and the state of their columns from batch to batch, as the compressed stream in which the
-packed batches are sent keeps its own. A packed batch is a byte of the form, VERBATIM or COLUMNS, and the batch or a
-`Packed`.
+Both ends keep the groups and the state of their columns from batch to batch, like the compressed stream in which the
+packed batches are sent. A packed batch is a byte of the form, VERBATIM or COLUMNS, and the batch or a `Packed`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from wire.rice import BitReader, Chooser, Column, Parameters, RiceError, bits_to
 VERBATIM: Final = b"\x00"
 COLUMNS: Final = b"\x01"
 GROUPS_MAX: Final = 64
-"""Instruments, or sets of channels of one, in one stream; 1 MB of memory at most. Statuses of others are verbatim."""
+"""Maximum number of groups in one stream; they need at most 1 MB of memory. Other statuses are verbatim."""
 NAME_CHARACTERS_MAX: Final = 48
 """The longest name of an instrument or a channel. Each status of a group repeats the names, so that this bounds the
 size of an unpacked batch: 2.1 MB of names and numbers."""
@@ -82,7 +81,7 @@ class Packed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Groups of which these are the first statuses."""
     changed: list[Changed]
     bits: bytes
-    """The columns: those of the first group, then those of the next one."""
+    """The columns: first the columns of the first group, then of the next group."""
 
 
 _Key: TypeAlias = tuple[str, int, tuple[str, ...]]
@@ -143,7 +142,7 @@ class Packer:
         )
 
     def _place(self, key: _Key | None, entry: Any, fresh: list[Group]) -> int:
-        """Return the number of the entry's group, a new one if it is its first status; _OTHER if it has none."""
+        """Return the number of the entry's group, which is new for its first status; _OTHER if it has none."""
         if key is None:
             return _OTHER
         place = self._groups.get(key, _OTHER)
@@ -192,7 +191,7 @@ class Unpacker:
         except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RiceError) as error:
             raise ColumnsError(f"not a batch in columns: {error}") from None
         except (IndexError, StopIteration):
-            raise ColumnsError("not a batch in columns: it refers to what it does not contain") from None
+            raise ColumnsError("not a batch in columns: it refers to data that it does not contain") from None
 
     def _batch(self, packed: Packed) -> tuple[int, int, list[Any]]:
         for group in packed.groups:
@@ -224,7 +223,7 @@ class Unpacker:
 
     def _add(self, group: Group) -> None:
         if len(self._groups) == GROUPS_MAX or len(group.first) != len(group.channels) + _FIXED:
-            raise ColumnsError("not a batch in columns: a group is wrong or one too many")
+            raise ColumnsError("not a batch in columns: a group is invalid, or there are too many")
         self._groups.append(group)
         self._columns.append([Column(value) for value in group.first])
 
@@ -235,7 +234,7 @@ def _changes(latest: int, values: Sequence[int]) -> list[bool]:
 
 
 def _key(entry: Any) -> _Key | None:
-    """Return the group of an entry, None if it is not the status of an instrument."""
+    """Return the key of an entry's group; None if it is not the status of an instrument."""
     instrument, run, body = entry
     if type(instrument) is not str or len(body) != 6 or body[0] != "status" or body[3] not in STATES:
         return None

@@ -4,9 +4,9 @@ A batch with a single alert is too short to compress by itself. Therefore the zs
 each batch is one flushed block, and can refer to earlier batches and to the dictionary. Once the frame is so long
 that the dictionary would leave the window, it is ended and the next batch starts a new frame: alerts are rare, and
 their words are in the dictionary but not in the routine reports before them. The first block of a frame is preceded
-by the version of its form: 1 is the batch itself, in 2 the batch is packed in columns (`wire.columns`) before. A
-receiver accepts both. Self-contained frames have form 1, so that a data center that does not know form 2 yet gets
-batches that it can read, since a box sends these after a stream was refused.
+by the version of its form: 1 is the batch itself, 2 is the batch packed in columns (`wire.columns`). A receiver
+accepts both. Self-contained frames have form 1: a box sends them after a stream was refused, and a data center that
+does not know form 2 yet can read them.
 
 The first bytes of a body identify its kind:
 
@@ -45,7 +45,7 @@ WINDOW_LOG: Final = 16
 FRAME_BYTES_MAX: Final = 48 * 1024
 """A frame is ended at this size, so that the dictionary (up to 16 KiB) stays within the window."""
 LEVEL: Final = 6
-"""No level up to 9 makes the batches of a lab smaller, and level 9 takes three times as long."""
+"""No higher level up to 9 makes the batches of a lab smaller, and level 9 takes three times as long."""
 PLAIN: Final = 1
 PACKED: Final = 2
 """The forms of a frame."""

@@ -7,7 +7,7 @@
     POST /.well-known/est/simplereenroll    a new certificate for a device that has one
     POST /.well-known/est/instruments/…     both, sent by a box for an instrument that is connected with it
 
-A request is a certificate request (PKCS #10), an answer a message without signature that contains certificates
+A request is a certificate request (PKCS #10), a response is a message without signature that contains certificates
 (PKCS #7, "certs-only"), both DER in base64. Status 202 means that a person has to approve the request: the client
 repeats the same request after the time in `Retry-After` (RFC 7030, 4.2.3).
 
@@ -43,13 +43,13 @@ INSTRUMENT_ENROL: Final = INSTRUMENTS + "simpleenroll"
 INSTRUMENT_REENROL: Final = INSTRUMENTS + "simplereenroll"
 """Paths to which a box forwards the requests of instruments, with the header INSTRUMENT_CERTIFICATE."""
 INSTRUMENT_CERTIFICATE: Final = "rap-instrument-certificate"
-"""The header with the certificate that the instrument has connected with: DER in base64. It is not `Client-Cert`
+"""The header with the certificate with which the instrument has connected: DER in base64. It is not `Client-Cert`
 (RFC 9440), which front ends remove."""
 
 REQUEST_BYTES_MAX: Final = 4 * 1024
 """Maximum size of a request's body; for P-256 it has about 400 bytes, for RSA 4096 2,300."""
 ANSWER_BYTES_MAX: Final = 32 * 1024
-"""Limit of an answer's body."""
+"""Limit of a response's body."""
 RETRY_SECONDS_MAX: Final = 24 * 3600.0
 """Upper limit of `Retry-After`; longer times are shortened to it."""
 CERTIFICATES_MAX: Final = 16
@@ -91,7 +91,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The server refuses the request, or cannot answer it at present."""
+    """The server refuses the request, or cannot process it at present."""
 
     status: int
     reason: str
@@ -139,9 +139,9 @@ def decode_certificates(body: bytes) -> tuple[x509.Certificate, ...]:
     try:
         found = tuple(pkcs7.load_der_pkcs7_certificates(_decoded(body)))
     except CERTIFICATE_ERRORS as error:
-        raise EstError(f"the answer has no certificates (PKCS #7, DER in base64): {error}") from None
+        raise EstError(f"the response has no certificates (PKCS #7, DER in base64): {error}") from None
     if not 0 < len(found) <= CERTIFICATES_MAX:
-        raise EstError(f"the answer has {len(found)} certificates; it may have 1 to {CERTIFICATES_MAX}")
+        raise EstError(f"the response has {len(found)} certificates; it may have 1 to {CERTIFICATES_MAX}")
     return found
 
 

@@ -3,11 +3,13 @@
 The same requests serve both hops. The receiver of a file requests ranges; the sender of an upload sends ranges:
 
     GET  /v1/files/SHA256/OFFSET/LENGTH           200 with at most LENGTH bytes; 404 if the file is not available
-    PUT  /v1/files/COMMAND/SHA256/SIZE/OFFSET     200 with `FileProgress`, whatever range was sent; 409 if the upload
-                                                  is not wanted, 507 if there is no room for it
+    PUT  /v1/files/COMMAND/SHA256/SIZE/OFFSET     200 with `FileProgress`, regardless of the range that was
+                                                  sent; 409 if the upload is not wanted, 507 if there is no
+                                                  room for it
 
-An upload belongs to the command that requested it. Ranges arrive in order: one at another offset changes nothing, and
-the response names the offset to continue from. An upload of SIZE 0 bytes, or a range of 0 bytes, asks for the offset.
+An upload belongs to the command that requested it. Ranges arrive in order: a range at another offset changes nothing,
+and the response names the offset to continue from. An upload of SIZE 0 bytes, or a range of 0 bytes, queries the
+offset.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class RangeRequest(NamedTuple):
 
 
 class UploadRange(NamedTuple):
-    """The place of a range in an upload of `size` bytes for a command."""
+    """The position of a range in an upload of `size` bytes for a command."""
 
     command: Number
     sha256: str
@@ -86,7 +88,7 @@ def parse_range(target: str, bytes_max: int = FILE_BYTES_MAX) -> RangeRequest | 
 
 
 def parse_upload(target: str) -> UploadRange | None:
-    """Return the place of the range in a PUT request; None if the path does not name an upload."""
+    """Return the position of the range in a PUT request; None if the path does not name an upload."""
     found = _PUT.fullmatch(target)
     if found is None or not 1 <= int(found[3]) <= FILE_BYTES_MAX or int(found[4]) > int(found[3]):
         return None

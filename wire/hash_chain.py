@@ -1,4 +1,4 @@
-"""Hash chains of records: each hash covers the record's number, its content, and the hash of the record before."""
+"""Hash chains of records: each hash covers the record's number, its content, and the hash of the previous record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ChainLink(Protocol):
 
     @property
     def previous(self) -> str:
-        """The stored hash of the record before."""
+        """The stored hash of the previous record."""
         ...
 
     @property
@@ -39,7 +39,7 @@ class ChainLink(Protocol):
         ...
 
     def computed_hash(self) -> str:
-        """Return the hash of what is stored."""
+        """Return the hash of the stored content."""
         ...
 
 
@@ -65,7 +65,7 @@ def chain_problems(
     known: Iterable[ChainHead] = (),
     start: ChainHead = ChainHead(0, START),
 ) -> Iterator[str]:
-    """Verify records that follow `start`, in the order of their numbers; yield what is wrong.
+    """Verify records that follow `start`, in the order of their numbers; yield the problems.
 
     `known` are heads that were saved elsewhere: an attacker who can write all records can compute a new chain, but
     not one with these hashes.

@@ -198,7 +198,7 @@ class LogLine(Message, frozen=True, tag="line"):
 
 
 class Link(Message, frozen=True):
-    """The place of an entry in the chain of a box's audit records: its number, and the hash of the entry before.
+    """The position of an entry in the chain of a box's audit records: its number, and the hash of the previous entry.
 
     The hash of an entry is the SHA-256 of its encoding, which includes its own link.
     """
@@ -279,11 +279,11 @@ class BatchReply(Message, frozen=True):
     """Data center → box: the batch is committed; `stored` of its records were new; pending commands.
 
     `withdrawn` are commands that must not be executed unless they were begun; the box reports those it withdrew.
-    `sessions` says that messages of remote sessions wait (`wire.session.messages`), `updates` that the box's order
-    changed (`wire.release.messages`). `denied` are the instruments behind the box that are on the deny-list. None of
-    these is sent unless it or one behind it is not its default, so that boxes of earlier versions, which do not know
-    them, accept other replies. `updates` is true only for boxes that request orders, and only instruments that have
-    got a certificate through their box can be denied.
+    `sessions` states that there are messages of remote sessions (`wire.session.messages`), `updates` that the box's
+    order changed (`wire.release.messages`). `denied` are the instruments behind the box that are on the deny-list. A
+    field is sent only if it, or a later field, differs from its default: boxes of earlier versions, which do not know
+    these fields, accept all other replies. `updates` is true only for boxes that request orders, and only instruments
+    that have received a certificate through their box can be denied.
     """
 
     stored: Count
@@ -317,7 +317,7 @@ class _RawBatch(Message, frozen=True):
 
 
 class MessageError(Exception):
-    """The bytes are not a valid message; the text says what is wrong and where."""
+    """The bytes are not a valid message; the text states the problem and its position."""
 
 
 _M = TypeVar("_M", bound=Message)

@@ -335,7 +335,7 @@ def _number_of(
         return None
     if (found.verb, found.box, found.instrument, found.file) != (order.verb, *about):
         raise CommandConflictError(
-            f"the key {order.key} was used for command {found.id}, which is another one: use a new key"
+            f"the key {order.key} was used for command {found.id}, which differs from this request: use a new key"
         )
     return int(found.id)
 

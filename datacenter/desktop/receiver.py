@@ -124,7 +124,7 @@ class DesktopReceiver(DecodedDesktop):
 
     @property
     def note(self) -> str:
-        """As `ShownDesktop.note`."""
+        """See `ShownDesktop.note`."""
         notice = self._decoder.notice
         return next((text for said, text in NOTES.items() if said in notice), "")
 

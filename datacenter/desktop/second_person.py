@@ -37,20 +37,20 @@ class SecondPersonDesktop:
 
     @property
     def cursor(self) -> CursorShape | None:
-        """As `ShownDesktop.cursor`."""
+        """See `ShownDesktop.cursor`."""
         return self._inner.cursor if self.is_complete else None
 
     @property
     def note(self) -> str:
-        """As `ShownDesktop.note`."""
+        """See `ShownDesktop.note`."""
         return self._inner.note if self.is_complete else ALONE
 
     def watch(self, observer: DesktopObserver) -> None:
-        """As `ShownDesktop.watch`."""
+        """See `ShownDesktop.watch`."""
         self._observers.add(observer)
 
     def unwatch(self, observer: DesktopObserver) -> None:
-        """As `ShownDesktop.unwatch`."""
+        """See `ShownDesktop.unwatch`."""
         self._observers.discard(observer)
 
     async def send(self, event: InputEvent) -> None:

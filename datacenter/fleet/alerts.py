@@ -55,7 +55,7 @@ class SilenceError(ValueError):
 
 
 class AlertFilter(Struct, frozen=True):
-    """Which alerts to show; `open` ones have not ended, `unacknowledged` ones are open and not acknowledged."""
+    """Selects alerts: `open` alerts have not ended, `unacknowledged` alerts are open and not acknowledged."""
 
     state: Literal["open", "unacknowledged", "ended", "all"] = "open"
     severity: Severity | Literal[""] = ""
@@ -109,7 +109,7 @@ class AlertRow(NamedTuple):
 
 
 def list_alerts(store: Store, visible: Visibility, wanted: AlertFilter, page: int) -> list[AlertRow]:
-    """Return a page of alerts, from 1; the worst first, and of those the latest."""
+    """Return a page of alerts (the first is 1): the worst severity first, of equal severity the latest first."""
     order = case(*((_A.severity == name, place) for place, name in enumerate(SEVERITIES)), else_=9)
     query = _select(visible, wanted, *_COLUMNS).order_by(order, _A.began_at_ms.desc(), _A.id)
     return [AlertRow(*row) for row in store.read(query.limit(PAGE_SIZE).offset((page - 1) * PAGE_SIZE))]

@@ -15,7 +15,7 @@ from wire.messages import BoxReport, decode
 
 EVENTS_MAX: Final = 50
 LATE_MS: Final = 5 * 60_000
-"""A report that arrives later than this after it was made was in the backlog of the box."""
+"""A report that arrives more than this after it was made was in the backlog of the box."""
 _R: Final = records.c
 _EVENT_KINDS: Final = {str(kind.__struct_config__.tag): kind for kind in get_args(BoxReport)}
 
@@ -94,7 +94,7 @@ def read_box(store: Store, box: str) -> BoxState:
 def _latest_record(store: Store, box: str) -> tuple[int | None, int | None, int | None, int | None]:
     """Return time of storage, time, epoch and sequence of the last record of the epoch that was stored last.
 
-    The numbers of epochs are random, so that their order means nothing.
+    The numbers of epochs are random; their order has no meaning.
     """
     lives = select(coverage.c.life).where(coverage.c.box == box, coverage.c.stream == BOX_STREAM)
     columns = (_R.stored_at_ms, _R.at_ms, _R.epoch, _R.sequence)

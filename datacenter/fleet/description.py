@@ -18,7 +18,7 @@ class AlertDescription(NamedTuple):
 def describe(
     model: str, trigger: str, component: str, text: str | None, parts: str | None
 ) -> AlertDescription:
-    """Describe an alert: by the trigger's own `text` and `parts`, one a line, else by the profile of the model.
+    """Describe an alert: by the trigger's own `text` and `parts`, one per line, else by the profile of the model.
 
     In a profile, an error code with the name of the trigger comes first, then the component.
     """

@@ -26,7 +26,7 @@ _RANKS: Final = {"critical": 3, "error": 2, "warning": 1}
 
 
 class FleetFilter(Struct, frozen=True):
-    """Which instruments to show; an empty field selects all. `q` is part of a serial number, model, box or site.
+    """Selects instruments; an empty field selects all. `q` is part of a serial number, model, box or site.
 
     `area` is "west,south,east,north" in degrees, around the coordinates of the sites.
     """
@@ -64,7 +64,7 @@ def parse_area(text: str) -> Area:
 
 
 class InstrumentRow(NamedTuple):
-    """An instrument in a list; the site's fields are None if the box is at no known site."""
+    """An instrument in a list; the site's fields are None if the site of the box is unknown."""
 
     box: str
     serial: str
@@ -161,13 +161,13 @@ class _Fleet:
 def list_instruments(
     store: Store, visible: Visibility, wanted: FleetFilter, page: int
 ) -> list[InstrumentRow]:
-    """Return a page of instruments, from 1, those with the worst health first."""
+    """Return a page of instruments (the first is 1), the worst health first."""
     query = _ordered_instruments(visible, wanted).limit(PAGE_SIZE).offset((page - 1) * PAGE_SIZE)
     return [InstrumentRow(*row) for row in store.read(query)]
 
 
 def all_instruments(store: Store, visible: Visibility, wanted: FleetFilter) -> Iterator[InstrumentRow]:
-    """Return all instruments, those with the worst health first."""
+    """Return all instruments, the worst health first."""
     return (InstrumentRow(*row) for row in store.read(_ordered_instruments(visible, wanted)))
 
 
@@ -181,7 +181,7 @@ def _ordered_instruments(visible: Visibility, wanted: FleetFilter) -> Select[Any
 
 
 def list_sites(store: Store, visible: Visibility, wanted: FleetFilter) -> list[SiteRow]:
-    """Return the sites with instruments, by region; in a region those with the worst health first."""
+    """Return the sites with instruments, by region; within a region the worst health first."""
     fleet = _Fleet(visible)
     place = (
         sites.c.site,
@@ -200,7 +200,7 @@ def list_sites(store: Store, visible: Visibility, wanted: FleetFilter) -> list[S
 
 
 def count_health(store: Store, visible: Visibility, wanted: FleetFilter) -> dict[Health, int]:
-    """Return the number of instruments by health, whatever health `wanted` selects."""
+    """Return the number of instruments by health, regardless of the health that `wanted` selects."""
     fleet = _Fleet(visible)
     every = msgspec.structs.replace(wanted, health="")
     counts = Counter(dict.fromkeys(HEALTHS, 0))

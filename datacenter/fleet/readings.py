@@ -42,7 +42,7 @@ class Span(Struct, frozen=True, array_like=True):
 
 
 class ChartData(Struct, frozen=True):
-    """Columns for charts. Between two segments all channels are None once, so that a line ends.
+    """Columns for charts. Between two segments, all channels have one None, which ends the line.
 
     With `reduced`, each interval has two points, its lowest and its highest reading.
     """
@@ -165,14 +165,14 @@ def summarize(period: Period) -> dict[str, ChannelSummary]:
 
 
 def _segment_starts(times: Integers, spans: Iterable[Span]) -> Integers:
-    """Return the places of the first status and of the first after each span."""
+    """Return the indexes of the first status and of the first status after each span."""
     after = [int(np.searchsorted(times, span.until_ms)) for span in spans]
     inner = {place for place in after if 0 < place < len(times)}
     return np.array(sorted({0, *inner}) if len(times) else [], np.int64)
 
 
 def _broken(values: list[_Item], breaks: list[int], between: list[_Item]) -> list[_Item]:
-    """Return the values with one of `between` inserted before each of the places `breaks`."""
+    """Return the values with one of `between` inserted before each of the indexes `breaks`."""
     whole: list[_Item] = []
     begin = 0
     for place, value in zip(breaks, between, strict=True):

@@ -71,8 +71,8 @@ def _read(
 ) -> Iterator[_Kind]:
     """Yield the reports of a kind in a period by the instrument's clock, the latest first.
 
-    Those of a clock that is more than CLOCK_AHEAD_MS ahead are left out, so that only the partitions are read that
-    can have reports of the period.
+    Reports whose clock was more than CLOCK_AHEAD_MS ahead are omitted; therefore only partitions that can contain
+    reports of the period are read.
     """
     of_kind = and_(
         _R.stored_at_ms >= since_ms - CLOCK_AHEAD_MS,

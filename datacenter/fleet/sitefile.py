@@ -7,7 +7,7 @@ region = "europe"
 zone = "Europe/Berlin"              # of the IANA time zone database
 latitude = 52.52                    # optional: degrees, for the map
 longitude = 13.40
-four_eyes = true                    # optional: desktops are shown only while two people look at them
+four_eyes = true # optional: desktops are shown only while two people watch them
 boxes = ["RAP-0001"]                # serial numbers
 """
 
@@ -95,7 +95,8 @@ def read_sites(file: Path, serials: Collection[str]) -> FleetFile:
 def enter_sites(store: Store, fleet: FleetFile, placed_by_staff: Collection[str] = ()) -> None:
     """Store the sites and the sites of the boxes; entries that the file does not name are removed.
 
-    The boxes `placed_by_staff` keep the site that staff have given them, if the file has it. Raises: StoreError.
+    The boxes `placed_by_staff` keep the site that staff have assigned to them, if the file contains it. Raises:
+    StoreError.
     """
     with store.transaction() as connection:
         connection.execute(sites.delete().where(sites.c.site.not_in(list(fleet.site))))

@@ -1,8 +1,9 @@
 """Moves statuses from rows to chunks, and reads both.
 
 The rows of `records` hold recently stored statuses. Later, `archive` moves the statuses into the chunk of their
-instrument and day, and deletes their rows; what makes them exactly once is the coverage, which stays. A chunk has the
-day of the instrument's clock. Reports that arrive late are added to the chunks of their days, and no others.
+instrument and day, and deletes their rows; the coverage, which is kept, ensures that each status is stored exactly
+once. A chunk has the day of the instrument's clock. Reports that arrive late are added to the chunks of their days,
+and no others.
 
 A chunk keeps run, number, time and content of each status, but neither its sequence number nor its time of storage.
 """
@@ -30,9 +31,10 @@ _COLUMNS: Final = (_R.run, _R.record_count, _R.body)
 
 
 def archive(store: Store, before_ms: int) -> int:
-    """Move the statuses that were stored before this time, and are evaluated, to chunks; return their number.
+    """Move the evaluated statuses that were stored before this time to chunks; return their number.
 
-    Each instrument is one transaction, so that an interruption leaves every status in one place. Raises: StoreError.
+    Each instrument is one transaction, so that after an interruption every status is either in a row or in a chunk.
+    Raises: StoreError.
     """
     return sum(
         archive_instrument(store, box, instrument, before_ms) for box, instrument in waiting(store, before_ms)
@@ -47,7 +49,7 @@ def waiting(store: Store, before_ms: int) -> list[tuple[str, str]]:
 
 
 def archive_instrument(store: Store, box: str, instrument: str, before_ms: int) -> int:
-    """As `archive`, for one instrument. Raises: StoreError."""
+    """Do the same as `archive` for one instrument. Raises: StoreError."""
     part = store.of(box)
     with part.transaction() as connection:
         days, count = _archive_instrument(connection, box, instrument, before_ms)
@@ -79,7 +81,7 @@ def _archive_instrument(
 
 
 def _add(connection: Connection, box: str, instrument: str, day: int, statuses: Statuses) -> None:
-    """Add statuses to a chunk, or make it."""
+    """Add statuses to a chunk; create the chunk if there is none."""
     key = and_(_C.box == box, _C.instrument == instrument, _C.day == day)
     before = connection.scalar(select(_C.body).where(key))
     if before is not None:
@@ -102,7 +104,7 @@ def history(store: Store, box: str, instrument: str, since_ms: int, until_ms: in
 
 
 def read_history(connection: Connection, box: str, instrument: str, since_ms: int, until_ms: int) -> Statuses:
-    """As `history`, in a transaction of the store with the box's reports. Raises: SQLAlchemyError."""
+    """Do the same as `history` in a transaction of the store with the box's reports. Raises: SQLAlchemyError."""
     recent = connection.execute(_recent(box, instrument, since_ms, until_ms))
     # rows first: a status that is archived between the two queries is then found twice instead of not at all
     rows = Statuses.of(list(_statuses(recent)))
@@ -123,7 +125,7 @@ def reading_names(store: Store, box: str, instrument: str, since_ms: int, until_
 
 
 def _recent(box: str, instrument: str, since_ms: int, until_ms: int) -> Select[Any]:
-    """Return the query of _COLUMNS of the rows with statuses in a period, and perhaps others."""
+    """Return the query of _COLUMNS of the rows with statuses in a period; it may return further rows."""
     return select(*_COLUMNS).where(
         _R.box == box,
         _R.instrument == instrument,

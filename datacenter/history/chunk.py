@@ -99,8 +99,10 @@ def encode_chunk(statuses: Statuses) -> bytes:
 
 
 def decode_chunk(data: bytes, *, with_numpy: bool = False) -> Statuses:
-    """Decode the result of `encode_chunk`; `with_numpy` also where the extension module was built. Raises:
-    ChunkError."""
+    """Decode the result of `encode_chunk`; with `with_numpy`, use numpy even if the extension module was built.
+
+    Raises: ChunkError.
+    """
     try:
         chunk = _decode(data)
         if chunk.form != FORM:
@@ -174,7 +176,7 @@ def _encode_column(values: Integers) -> tuple[_Column, bytes]:
 
 
 def _decode_natively(native: Any, column: _Column, count: int, data: memoryview) -> tuple[int, Integers]:
-    """As `_decode_column`, with column.c."""
+    """Do the same as `_decode_column` with the extension module (column.c)."""
     if column.bits > RICE_MAX or len(column.first) != column.order or count < column.order:
         raise ChunkError("the description of a column is wrong")
     values = np.empty(count, np.int64)
@@ -244,7 +246,7 @@ def _from_byte_planes(octets: npt.NDArray[np.uint8], width: int, count: int) -> 
 
 
 def _remainder_bits(unsigned: _Unsigned) -> int | None:
-    """Return the number of bits of the remainders that makes the code shortest; None if it is of no use."""
+    """Return the length of the remainders, in bits, that makes the code shortest; None if none is suitable."""
     if not len(unsigned):
         return None
     mean = float(unsigned.mean())

@@ -75,7 +75,7 @@ class Statuses:
             yield run, Status(number, at_ms, STATES[state], samples, readings)
 
     def chosen(self, places: Integers | Booleans) -> Statuses:
-        """Return the statuses at these places, or where the mask is true."""
+        """Return the statuses at these indexes, or where the mask is true."""
         return Statuses(
             self.run[places],
             self.number[places],

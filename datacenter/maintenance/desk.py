@@ -1,7 +1,7 @@
 """Planning, listing and ending maintenance windows by staff, within their rights; every decision is recorded.
 
 A window silences alerts. Therefore it needs the same rights: `silence-site` for a site or a box, `silence-alert` for
-the alerts of an instrument. Who may not silence critical alerts plans a window that does not cover them.
+the alerts of an instrument. The window of a person who may not silence critical alerts does not cover them.
 """
 
 from __future__ import annotations
@@ -59,9 +59,8 @@ class MaintenanceDesk:
     ) -> Window:
         """Plan a window of the site, box or instrument of `names` from the first until the second time.
 
-        `names` are a site, a box and an instrument, of which those are used that `kind` needs.
-
-        Raises: MaintenanceRefusedError.
+        `names` are a site, a box and an instrument; only the names that `kind` needs are used. Raises:
+        MaintenanceRefusedError.
         """
         from_ms, until_ms = times_ms
         if not now_ms < until_ms:
@@ -107,7 +106,7 @@ class MaintenanceDesk:
             raise MaintenanceRefusedError(f"there is no maintenance {number}") from None
         self._require(staff, window.kind, resource, now_ms)
         if window.until_ms <= now_ms:
-            raise WrongWindowError(f"maintenance {number} has ended before")
+            raise WrongWindowError(f"maintenance {number} has already ended")
         with self.store.transaction() as connection:
             ended = {"until_ms": now_ms, "ended_by": staff}
             connection.execute(update(maintenance).where(_M.id == number).values(ended))
@@ -145,7 +144,7 @@ class MaintenanceDesk:
         return target is not None and self.access.peek(staff, *target, self._context(now_ms)).permitted
 
     def _seen(self, staff: str, kind: Kind, names: tuple[str, str, str], now_ms: int) -> Resource:
-        """Return what a window is for, if the person may see it."""
+        """Return the subject of a window as a resource, if the person may see it."""
         site, box, instrument = names
         resource = find_concerned(self.store, kind, names)
         text = {
@@ -162,7 +161,7 @@ class MaintenanceDesk:
         target = _target(kind, resource, "error")
         if target is None:
             raise MaintenanceRefusedError(
-                f"the {kind} {resource.id} is at no site; enter it in the fleet's file"
+                f"the {kind} {resource.id} is not assigned to a site; enter it in the fleet's file"
             )
         decision = self._decide(staff, *target, now_ms)
         if not decision.permitted:

@@ -58,7 +58,7 @@ COLUMNS: Final = tuple(_M[name] for name in Window._fields)
 def find_concerned(store: Store, kind: Kind, names: tuple[str, str, str]) -> Resource | None:
     """Return the resource of a site, box or instrument; None if it does not exist.
 
-    `names` are a site, a box and an instrument, of which those are used that `kind` needs. Raises: StoreError.
+    `names` are a site, a box and an instrument; only the names that `kind` needs are used. Raises: StoreError.
     """
     site, box, instrument = names
     if kind == "site":
@@ -81,7 +81,7 @@ def find_window(store: Store, number: str) -> Window | None:
 def covering_window(
     connection: Connection, box: str, instrument: str, severity: str, times_ms: tuple[int, int]
 ) -> Window | None:
-    """Return the window in which an alert began, of several the one that ends last.
+    """Return the window in which an alert began; of several windows, the one that ends last.
 
     `times_ms` are its beginning by the instrument's clock, and when it was raised; one of them must be in the window.
     """

@@ -101,7 +101,7 @@ def _unevaluated(connection: Connection) -> int:
 
 
 def families(figures: Figures | None) -> Iterator[Metric]:
-    """Yield the metrics of the figures; without figures, only that there are none."""
+    """Yield the metrics of the figures; without figures, only the metric that states their absence."""
     yield gauge(
         "rap_database_up", "Whether the database answered the latest queries.", float(figures is not None)
     )

@@ -1,8 +1,8 @@
 """The listener for monitoring: `GET /metrics`, `GET /health/live`, `GET /health/ready`.
 
-It has no sign-in and no TLS, and listens only on the configured address. `Host` must be an IP address, `localhost`
-or a configured name, so that a page of another site whose name is made to resolve to this server (DNS rebinding)
-reads nothing.
+It has no sign-in and no TLS, and listens only on the configured address. `Host` must be an IP address, `localhost` or
+a configured name, so that a page of another site whose name is made to resolve to this server (DNS rebinding) cannot
+read anything.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ async def _read(figures: Probe[Figures]) -> None:
     try:
         await figures.result()
     except (NoAnswerError, StoreError) as error:
-        _log.warning("metrics without those of the database: %s", error)
+        _log.warning("the metrics of the database are missing: %s", error)
 
 
 def is_host(host: str, names: Collection[str]) -> bool:

@@ -40,7 +40,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._records = Counter(
             "rap_records",
-            "Records of batches that boxes sent, by what became of them.",
+            "Records of batches that boxes sent, by outcome.",
             ["result"],
             registry=self.registry,
         )
@@ -75,7 +75,7 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "rap_http_request_seconds",
-            "Time from a complete HTTP request to its answer, by listener and route.",
+            "Time from a complete HTTP request to its response, by listener and route.",
             ["listener", "route"],
             buckets=SECONDS,
             registry=self.registry,
@@ -86,7 +86,7 @@ class Metrics:
         self.registry.register(_Families(families))
 
     def measured(self, ingest_all: IngestAll, seconds: Callable[[], float]) -> IngestAll:
-        """Return `ingest_all` so that it counts; `seconds` is a monotonic clock."""
+        """Return `ingest_all` with counting added; `seconds` is a monotonic clock."""
 
         def ingest(received: list[Received]) -> Sequence[BatchReply | Exception]:
             begun = seconds()
@@ -111,7 +111,7 @@ class Metrics:
             self._age.observe(max(one.at_ms - oldest_ms, 0) / 1000)
 
     def evaluated(self, seconds: float) -> None:
-        """Count the evaluation of a box, which ended this time after its batch was stored."""
+        """Count the evaluation of a box, which ended `seconds` after its batch was stored."""
         self._evaluation.observe(seconds)
 
     def evaluation_failed(self) -> None:
@@ -126,7 +126,7 @@ class Metrics:
 
 
 class _WithoutCreationTimes(CollectorRegistry):
-    """A registry that leaves out the times at which counters were created, a second series for each of them."""
+    """A registry without the creation times of counters, which would be a second series for each counter."""
 
     def collect(self) -> Iterator[Metric]:
         for family in super().collect():
@@ -144,7 +144,7 @@ class _Families(Collector):
         return self._families()
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: the registry would otherwise call `collect` when this is added."""
+        """Return nothing; without this method, the registry would call `collect` when this is added."""
         return ()
 
 
@@ -174,7 +174,7 @@ def build_info(database: str) -> Metric:
 
 
 def limits(levels: Iterable[Level]) -> Metric:
-    """Return how much of each limit is in use."""
+    """Return the used share of each limit."""
     text = (
         "Used share of each limit of the program; the log has a warning at 0.8, for the file system at 0.75."
     )

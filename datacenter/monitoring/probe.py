@@ -1,4 +1,4 @@
-"""Calls of the database for monitoring: one at a time, with a limit of time, so that none of them piles up."""
+"""Calls of the database for monitoring: one at a time, with a time limit, so that they do not accumulate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NoAnswerError(Exception):
 
 
 class Probe(Generic[T]):
-    """Calls `function` on `executor` when asked, and keeps the result for `keep_s` seconds."""
+    """Calls `function` on `executor` on request, and keeps the result for `keep_s` seconds."""
 
     def __init__(self, executor: Executor, function: Callable[[], T], keep_s: float) -> None:
         self._executor, self._function, self._keep_s = executor, function, keep_s

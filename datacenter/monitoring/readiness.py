@@ -1,4 +1,4 @@
-"""Whether the data center can store reports: its databases answer, and their tables have this program's revision."""
+"""Checks whether the data center can store reports: databases respond, and tables have this program's revision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datacenter.store.store import Store
 
 
 def readiness(store: Store, url: str) -> Callable[[], str]:
-    """Return a function that returns why the store is not usable, empty if it is. Raises: StoreError.
+    """Return a function that returns why the store is not usable; empty if it is usable. Raises: StoreError.
 
     An SQLite file that was removed or replaced still accepts writes of a process that has opened it, and they are
     lost with it. Such a file is recognized by its identity.

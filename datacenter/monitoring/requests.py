@@ -19,7 +19,7 @@ Observe: TypeAlias = Callable[[str, str, str, int, float], None]
 """Counts a request: listener, method, route, status, seconds."""
 NO_ROUTE: Final = "none"
 ABORTED: Final = 499
-"""The status of a request without an answer, because the client has disconnected."""
+"""The status of a request without a response, because the client has disconnected."""
 
 
 def measured_handler(handler: Handler, observe: Observe) -> Handler:

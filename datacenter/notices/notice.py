@@ -38,7 +38,7 @@ class Notice(NamedTuple):
 
     @property
     def about(self) -> str:
-        """The instrument, or what else the alert is about."""
+        """The instrument, box or site of the alert."""
         return self.instrument or self.box
 
 

@@ -71,7 +71,7 @@ class DeliveryState(StrEnum):
 
 
 class Result(StrEnum):
-    """The result of an attempt: `FAILED` ones are repeated, `REFUSED` ones would be refused again."""
+    """The result of an attempt: a `FAILED` attempt is repeated, a `REFUSED` one would be refused again."""
 
     SENT = "sent"
     FAILED = "failed"
@@ -87,7 +87,7 @@ class Outcome(NamedTuple):
 
 
 def route(store: Store, targets: Sequence[NoticeTarget], now_ms: int) -> int:
-    """Make the deliveries of new notices; return the number of notices, 0 if there are no more.
+    """Create the deliveries of new notices; return the number of notices, 0 if there are no more.
 
     Raises: StoreError.
     """
@@ -132,7 +132,7 @@ def have_work(store: Store) -> set[str]:
 
 
 def claim(store: Store, target: NoticeTarget, process: str, link: str, now_ms: int) -> list[Notice]:
-    """Take the lease of a target if something waits for it, and record the attempt; return what to send.
+    """Take the lease of a target if a delivery is due, and record the attempt; return the notices to send.
 
     The result is empty if there is nothing to send now, or if another process has the lease. Raises: StoreError.
     """

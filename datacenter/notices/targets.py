@@ -37,7 +37,7 @@ READABLE_BY_OTHERS: Final = 0o077
 
 
 class NoticeTarget(Table, frozen=True):
-    """Where notices are sent, and which. Exactly one of `apprise` and `alertmanager` is a URL."""
+    """A receiver of notices, with filters. Exactly one of `apprise` and `alertmanager` is a URL."""
 
     name: Word
     apprise: str = ""
@@ -60,7 +60,7 @@ class NoticeTarget(Table, frozen=True):
         return self.repeats or bool(self.alertmanager)
 
     def __repr__(self) -> str:
-        """Without the URL, which may contain a password."""
+        """Return a representation without the URL, which may contain a password."""
         return f"NoticeTarget({self.name!r})"
 
 

@@ -43,7 +43,7 @@ class BoxPapers(NamedTuple):
     files: tuple[FiledFile, ...]
     papers: Papers | None = None
     answers: Mapping[str, int] = {}
-    """How many statements have each answer."""
+    """The number of statements with each answer."""
     captured_at: str = ""
     """The time at which the latest of the evidence was captured: UTC, ISO 8601; empty without evidence."""
     evidence: FiledFile | None = None

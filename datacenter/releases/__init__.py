@@ -1,1 +1,1 @@
-"""Releases and rollouts: which box installs which release when, and what came of it."""
+"""Releases and rollouts: which box installs which release when, and with which result."""

@@ -1,8 +1,8 @@
 """Proposing, starting, pausing and withdrawing rollouts by staff, within their rights; every decision is recorded.
 
-A rollout is at its place: who proposes one must have the right to install releases at all of it, so that boxes that
-come there later are covered. It starts when a second person has approved exactly this plan
-(`datacenter.access.four_eyes`). To stop one is no dangerous change: it needs one person.
+A rollout has a location: the person who proposes it must have the right to install releases everywhere in that
+location; boxes that are added later are then covered. It starts when a second person has approved exactly this plan
+(`datacenter.access.four_eyes`). Stopping a rollout is not a dangerous change: one person may do it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class RolloutDesk:
     purpose: Purpose = PURPOSE
 
     def authorize(self, staff: str, place: str, now_ms: int) -> Resource:
-        """Require the right to propose a rollout at a place such as `country/DE`; return it as a resource.
+        """Require the right to propose a rollout at a location such as `country/DE`; return its resource.
 
         Raises: RolloutRefusedError.
         """
@@ -150,7 +150,7 @@ class RolloutDesk:
         return self.read(number)
 
     def _place(self, staff: str, text: str) -> Resource:
-        """Return a new rollout as a resource: its place, with the country and the region that this is in."""
+        """Return a new rollout as a resource: its location, with the country and the region that contain it."""
         level, _, name = text.partition("/")
         if text != EVERYWHERE and (level not in LEVELS or not name):
             raise WrongRolloutError(f"place: {text!r}: give {EVERYWHERE}, or a place such as country/DE")
@@ -160,7 +160,7 @@ class RolloutDesk:
             above = [sites.c[one] for one in ("country", "region") if one != level and level != "region"]
             if above:
                 found = {tuple(row) for row in self.store.read(select(*above).where(column == name))}
-                if len(found) == 1:  # a country in two regions is in neither
+                if len(found) == 1:  # a country in two regions counts as in neither
                     place |= {one.name: str(value) for one, value in zip(above, found.pop(), strict=True)}
         return Resource("Rollout", "new", **place, requester=staff)
 

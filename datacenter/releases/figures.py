@@ -1,4 +1,4 @@
-"""Counts the boxes of a rollout, by wave and by what became of them."""
+"""Counts the boxes of a rollout, by wave and outcome."""
 
 from __future__ import annotations
 

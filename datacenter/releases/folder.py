@@ -81,7 +81,7 @@ class ReleaseFolder:
         return None if data is None else data[offset : offset + length]
 
     def read_target(self, sha256: str, offset: int, length: int) -> bytes | None:
-        """Return a range of a target; None if there is none with this hash. Raises: OSError."""
+        """Return a range of a target; None if no target has this hash. Raises: OSError."""
         current = self._set
         name = current.names.get(sha256)
         if name is None:
@@ -114,11 +114,11 @@ class ReleaseFolder:
         return ReleaseSet(metadata, versions, targets, _releases(targets), names)
 
     def _check(self, name: str, target: Target) -> None:
-        """Read a target that was not read before, and compare it with its hash."""
+        """Read a target for the first time, and compare it with its hash."""
         if (name, target.sha256) in self._verified:
             return
         if name.startswith("/") or ".." in name.split("/"):
-            raise MetadataError(f"{name}: is not a path inside of the folder; give the target another name")
+            raise MetadataError(f"{name}: is not a path inside the folder; give the target another name")
         digest, size = hashlib.sha256(), 0
         with (self._folder / "targets" / name).open("rb") as file:
             while block := file.read(_BLOCK_BYTES):
@@ -133,7 +133,7 @@ _SIGNED_OFTEN: Final = ("timestamp", "snapshot", "targets")
 
 
 def _version(metadata: bytes) -> int:
-    """Return the version of metadata that is checked already."""
+    """Return the version of metadata that has already been checked."""
     return int(msgspec.json.decode(metadata)["signed"]["version"])
 
 

@@ -11,15 +11,15 @@ Verdict: TypeAlias = Literal["stop", "wait", "next wave", "done"]
 
 
 class WaveFigures(NamedTuple):
-    """The boxes of a wave by what became of them."""
+    """The numbers of boxes in a wave, by outcome."""
 
     boxes: int = 0
     present: int = 0
-    """Boxes that ran the release already."""
+    """Boxes that already ran the release."""
     waiting: int = 0
-    """Boxes that are not ordered yet."""
+    """Boxes without an order so far."""
     open: int = 0
-    """Boxes that are ordered and have not ended."""
+    """Boxes whose order has not ended."""
     committed: int = 0
     failed: int = 0
     """Boxes that refused, failed, returned, or did not answer in time."""

@@ -1,4 +1,4 @@
-"""Lists of rollouts, and what came of one: its waves with their expected ends, and its failures."""
+"""Lists of rollouts, and the results of one: its waves with their expected ends, and its failures."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def expected_ends(
 ) -> list[int | None]:
     """Return when each wave is expected to be complete; of a finished one, when its last order ended.
 
-    `lasts_ms` is the mean time from order to commitment so far; without one, the time that boxes have for it counts.
+    `lasts_ms` is the mean time from order to commitment so far; without a mean time, the time limit of boxes is used.
     """
     each_ms = row.plan.answer_ms if lasts_ms is None else min(lasts_ms, row.plan.answer_ms)
     ends: list[int | None] = []

@@ -37,7 +37,7 @@ DAYS: Final[tuple[Day, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 ClockTime: TypeAlias = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", examples=["22:00"])]
 Percent: TypeAlias = Annotated[int, Meta(ge=1, le=100)]
 RESTART_DAYS: Final = 14
-"""How far ahead a box is told the times at which it may restart."""
+"""Period for which a box receives restart times in advance."""
 assert RESTART_DAYS + 2 <= RESTART_TIMES_MAX
 HOUR_MS: Final = 3_600_000
 BOXES_MAX: Final = 10_000
@@ -51,7 +51,7 @@ class Restart(Table, frozen=True):
     days: Annotated[tuple[Day, ...], Meta(min_length=1, max_length=7)] = DAYS
 
     def times(self, zone: ZoneInfo, from_s: int) -> tuple[tuple[int, int], ...]:
-        """Return the beginnings and ends that are not over at `from_s`, in seconds since 1970."""
+        """Return the beginnings and ends of the windows that are not over at `from_s`, in seconds since 1970."""
         begins, ends = time.fromisoformat(self.begins), time.fromisoformat(self.ends)
         today = datetime.fromtimestamp(from_s, zone).date()
         found = []
@@ -61,13 +61,13 @@ class Restart(Table, frozen=True):
                 continue
             end_day = day if ends > begins else day + timedelta(days=1)
             pair = _seconds(day, begins, zone), _seconds(end_day, ends, zone)
-            if from_s < pair[1] and pair[0] < pair[1]:  # an hour that summer time leaves out is empty
+            if from_s < pair[1] and pair[0] < pair[1]:  # a window in the hour that summer time skips is empty
                 found.append(pair)
         return tuple(found)
 
     @property
     def hours_apart(self) -> int:
-        """The hours after which at least one such time is over, whenever one begins to wait."""
+        """The hours within which at least one window begins and ends, from any moment on."""
         numbers = sorted(DAYS.index(day) for day in set(self.days))
         gaps = [
             later - earlier for earlier, later in zip(numbers, [*numbers[1:], numbers[0] + 7], strict=True)

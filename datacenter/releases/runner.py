@@ -1,7 +1,7 @@
-"""Moves the running rollouts on: who joins, who is silent, who is ordered next, and what stops.
+"""Advances the running rollouts: orders boxes wave by wave, and stops rollouts that fail.
 
-Each rollout is one transaction with its records in the audit log, so that it may be moved on by any process, at any
-time. The database permits one order a box that has not ended. All times are by the data center's clock.
+Each rollout is one transaction with its records in the audit log; any process may advance it at any time. The
+database permits one order a box that has not ended. All times are by the data center's clock.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 def advance_rollouts(store: Store, releases: ReleaseSet, now_ms: int) -> None:
-    """Move all rollouts on. Raises: StoreError; then the later ones are not moved on."""
+    """Advance all rollouts. Raises: StoreError; then the remaining rollouts are not advanced."""
     active = select(_R.id).where(_R.state.in_(("running", "paused"))).order_by(_R.id)
     for (number,) in list(store.read(active)):
         with store.transaction() as connection:
@@ -84,7 +84,7 @@ def _advance(connection: Connection, releases: ReleaseSet, number: int, now_ms: 
         _stop_if_judged(connection, number, _judge(connection, row, plan, now_ms), now_ms)
         return
     if row.release not in releases.releases:
-        reason = f"release {row.release} is not in the signed releases any more"
+        reason = f"release {row.release} is no longer among the signed releases"
         _change(connection, number, "stop", reason, now_ms)
         return
     if now_ms < plan.not_before_ms:
@@ -128,7 +128,7 @@ def _end_silent(connection: Connection, number: int, now_ms: int) -> None:
 
 
 def _assign(connection: Connection, row: Any, plan: Plan, now_ms: int) -> None:
-    """Distribute the boxes of the group over the waves, in the order of a hash, so that no wave is of one site."""
+    """Distribute the boxes of the group over the waves in the order of a hash, so that waves span sites."""
     connection.execute(update(rollouts).where(_R.id == row.id).values(wave_began_at_ms=now_ms))
     group = sorted(_group(connection, row.id, plan), key=lambda box: _place(row.id, box))
     begin = 0
@@ -138,7 +138,7 @@ def _assign(connection: Connection, row: Any, plan: Plan, now_ms: int) -> None:
 
 
 def _join(connection: Connection, row: Any, plan: Plan, wave: int, now_ms: int) -> None:
-    """Let boxes that came to the group later join the wave that runs."""
+    """Add boxes that joined the group later to the running wave."""
     _insert(connection, row, _group(connection, row.id, plan), wave, now_ms)
 
 
@@ -156,7 +156,7 @@ def _insert(connection: Connection, row: Any, serials: Sequence[str], wave: int,
 
 
 def _order(connection: Connection, row: Any, plan: Plan, wave: int, now_ms: int) -> None:
-    """Order the boxes up to a wave that wait, have no other order, and do not run the release."""
+    """Order the boxes up to a wave that are waiting, have no other order, and do not run the release."""
     waiting = and_(
         _O.rollout == row.id, _O.wave <= wave, _O.ordered_at_ms.is_(None), _O.ended_at_ms.is_(None)
     )

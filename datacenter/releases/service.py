@@ -1,4 +1,4 @@
-"""Serves releases and orders to boxes, and moves rollouts on (`wire.release.messages`)."""
+"""Serves releases and orders to boxes (`wire.release.messages`), and advances rollouts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from wire.release.messages import UpdateState, parse_metadata_range
 from wire.release.metadata import MetadataError
 
 ADVANCE_SECONDS: Final = 10.0
-"""Interval at which rollouts are moved on and the folder is looked at."""
+"""Interval at which rollouts are advanced and the folder is checked."""
 RETRY_AFTER: Final = {"retry-after": "60"}
 _log: Final = logging.getLogger(__name__)
 
@@ -101,13 +101,13 @@ class ReleaseService:
         return Response(HTTPStatus.OK, body)
 
     async def run(self) -> None:
-        """Move rollouts on periodically, until cancelled; failures are logged and tried again."""
+        """Advance rollouts periodically, until cancelled; failures are logged."""
         while True:
             await self.advance()
             await asyncio.sleep(ADVANCE_SECONDS)
 
     async def advance(self) -> None:
-        """Look at the folder, move rollouts on, and find the boxes that have to request their order."""
+        """Check the folder, advance rollouts, and find the boxes that have to request their order."""
         now_ms = self._now_ms()
         try:
             if await asyncio.to_thread(self.folder.refresh, now_ms / 1000):
@@ -121,7 +121,7 @@ class ReleaseService:
         try:
             self._to_tell = await call_database(self._executor, self._advance, now_ms)
         except (StoreError, OSError) as error:
-            _log.error("rollouts are not moved on: %s", error)
+            _log.error("rollouts cannot be advanced: %s", error)
 
     def _advance(self, now_ms: int) -> set[str]:
         advance_rollouts(self._store, self.folder.current, now_ms)

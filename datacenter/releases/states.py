@@ -23,12 +23,12 @@ TRANSITIONS: Final[dict[RolloutEvent, dict[RolloutState, RolloutState]]] = {
 }
 """For each event the state that follows. In a state that is not listed, the event is refused.
 
-`start` is by a second person, `stop` and `finish` by the data center. A paused rollout gives no further orders; its
-boxes continue, and stop it if they fail. A stopped or withdrawn one takes back the orders that have not ended. It is
-not resumed: a new rollout has a new approval.
+`start` is caused by a second person, `stop` and `finish` by the data center. A paused rollout issues no further
+orders; its boxes continue, and stop it if they fail. A stopped or withdrawn rollout cancels the orders that have not
+ended. It cannot be resumed: a new rollout needs a new approval.
 """
 TAKES_BACK: Final[frozenset[RolloutState]] = frozenset({"stopped", "withdrawn"})
-"""States whose orders are taken back."""
+"""States whose orders are cancelled."""
 
 BoxState: TypeAlias = Literal["waiting", "present", "ordered", "silent"] | UpdateWord | Literal["withdrawn"]
 Ending: TypeAlias = Literal["silent", "withdrawn", "present"]

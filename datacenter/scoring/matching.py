@@ -21,8 +21,8 @@ Verdict: TypeAlias = Literal["right", "false", "late", "repeated"]
 class Degradation(Struct, frozen=True):
     """The truth about one degradation of a part; times are on the time scale of the reports.
 
-    A `failing` one ends in a failure unless the part is replaced before, a `stable` one never does, and a `sudden`
-    failure has no symptoms.
+    A `failing` degradation ends in a failure unless the part is replaced before, a `stable` one does not, and a
+    `sudden` failure has no symptoms.
     """
 
     component: str
@@ -35,7 +35,7 @@ class Degradation(Struct, frozen=True):
 
     @property
     def is_predictable(self) -> bool:
-        """Whether it led to a failure that symptoms announced."""
+        """Whether it led to a failure that was preceded by symptoms."""
         return self.course == "failing" and self.failed_ms is not None
 
     def is_under_way(self, at_ms: int) -> bool:
@@ -51,7 +51,10 @@ class Alarm(NamedTuple):
 
 
 class Match(NamedTuple):
-    """The evaluation of an alert. `degradation` is the one that it belongs to, None if there was none."""
+    """The evaluation of an alert.
+
+    `degradation` is the degradation to which the alert belongs; None if there was none.
+    """
 
     alarm: Alarm
     verdict: Verdict
@@ -74,7 +77,7 @@ def match(
 
 
 def first_of_each(matches: Iterable[Match]) -> Iterator[Match]:
-    """Return the alerts of a set of triggers: of those that belong to one degradation, only the first is new."""
+    """Return the alerts of a set of triggers: of the alerts of one degradation, only the first is new."""
     seen: set[Degradation] = set()
     for one in matches:
         if one.degradation in seen:
@@ -88,7 +91,7 @@ def first_of_each(matches: Iterable[Match]) -> Iterator[Match]:
 def _degradation(
     alarm: Alarm, degradations: Sequence[Degradation], table: TriggerTable
 ) -> Degradation | None:
-    """The degradation that an alert belongs to: first one of a part that the trigger names, and one that fails."""
+    """Return the alert's degradation, preferring parts that the trigger names, and degradations that fail."""
     candidates = [
         one for one in degradations if one.component == table.component and one.is_under_way(alarm.at_ms)
     ]

@@ -1,7 +1,7 @@
 """The file of scores next to the triggers, `scores.toml`: no trigger goes live without its score.
 
-`rap trigger test --write` writes it. A score belongs to a fingerprint: it becomes invalid when anything changes that
-the trigger decides or names. The file contains no dates: the same test writes the same file.
+`rap trigger test --write` writes it. A score belongs to a fingerprint: it becomes invalid when a change affects the
+trigger's decisions or the names in it. The file contains no dates: the same test writes the same file.
 
 [demanded]                          # optional: what `rap trigger test` demands of the set
 recall = 0.9
@@ -89,7 +89,9 @@ def require_scores(folder: Path, triggers: Iterable[Trigger]) -> None:
 def write_scores(
     folder: Path, triggers: Iterable[Trigger], found: Scores, history: str, *, is_whole: bool
 ) -> None:
-    """Write the scores of triggers; other scores in the folder are kept. `is_whole` if the set is the folder.
+    """Write the scores of triggers; other scores in the folder are kept.
+
+    `is_whole`: whether the set is the whole folder.
 
     The set's figures are kept if they were measured with the folder's current triggers.
 

@@ -26,7 +26,7 @@ class VisitScore(Struct, frozen=True):
     precision: float | None
     """The share of them that were worn and would have failed."""
     complete: float | None
-    """The share of the visits that brought every failing part of the components with an alert."""
+    """The share of the visits with every failing part of the components that had an alert."""
 
 
 def score_visits(triggers: Sequence[Trigger], instruments: Iterable[InstrumentResult]) -> VisitScore:

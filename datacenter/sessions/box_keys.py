@@ -60,7 +60,7 @@ class BoxKeys:
         return self._keys[box]
 
     async def learn(self, box: str, certificate: bytes | None) -> None:
-        """Note the key of the certificate (DER) with which a box is connected; committed on return.
+        """Store the key of the certificate (DER) with which a box is connected; committed on return.
 
         A key of another kind cannot sign grants, and is logged. Raises: StoreError.
         """

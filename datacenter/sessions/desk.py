@@ -17,7 +17,7 @@ from wire.session.messages import EndMessage, FromBox, GrantMessage, HeadMessage
 from wire.session.table import Actor, Event, SessionState
 
 WAITING_MAX: Final = 64
-"""Messages that wait for a box which does not ask; the oldest are dropped."""
+"""Maximum number of messages for a box that does not request them; the oldest are dropped."""
 _SECOND_NS: Final = 1_000_000_000
 _NO_KEY: Final = generate_private_key(SECP256R1()).public_key()
 
@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
     mode: SessionMode
     seconds: int
     id: bytes | None = None
-    """The session's identifier; None makes one."""
+    """The session's identifier; None: a new one is generated."""
 
 
 class Outbox:
@@ -53,7 +53,7 @@ class Outbox:
             self._awaited[box].set()
 
     async def wait(self, box: str, enough: asyncio.Event, seconds: float) -> None:
-        """Wait until there is a message for a box, `enough` is set, or the time is over."""
+        """Wait until there is a message for a box, `enough` is set, or the time has elapsed."""
         if box in self._waiting:
             return
         self._awaited[box] = enough
@@ -67,16 +67,16 @@ class Outbox:
                 del self._awaited[box]
 
     def take(self, box: str) -> list[ToBox]:
-        """Return the messages for a box, which are delivered with this."""
+        """Return the messages for a box, and remove them from the outbox."""
         return list(self._waiting.pop(box, ()))
 
     def has(self, box: str) -> bool:
-        """Return whether anything waits for a box."""
+        """Return whether there is a message for a box."""
         return box in self._waiting
 
 
 class SessionDesk:
-    """The sessions that are not over, and the latest that are; all are in the audit log."""
+    """The sessions that have not ended, and the latest that have; all are in the audit log."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._around = surroundings
@@ -92,7 +92,7 @@ class SessionDesk:
         return self._sessions.get(session)
 
     async def request(self, wanted: Wanted) -> DeskSession:
-        """Ask for a session. It is refused if its state is still `new` on return.
+        """Request a session. It is refused if its state is still `new` on return.
 
         Raises: GrantError for a value that an offer must not have.
         """
@@ -143,13 +143,13 @@ class SessionDesk:
             self._around.send(box, EndMessage(session.id, str(session.cause)))
 
     def asked(self, box: str) -> None:
-        """A box requests its messages: repeat the messages that it may not have received."""
+        """Handle a box's request for its messages: repeat the messages that it may not have received."""
         for session in self._sessions.values():
             if session.offer.box == box:
                 session.repeat()
 
     async def end(self, session: bytes) -> None:
-        """The staff member ends the session, or withdraws the request."""
+        """End the session, or withdraw its request, for the staff member."""
         if (found := self._sessions.get(session)) is not None:
             await found.event(Event.STAFF_ENDS, Actor.DATA_CENTER)
 

@@ -1,8 +1,8 @@
 """Answers `POST /v1/sessions`, by which a box and the data center exchange the messages of sessions.
 
-The answer waits until there is a message for the box, the box sends a further request on the same connection, or
+The response is sent when there is a message for the box, the box sends a further request on the same connection, or
 HOLD_SECONDS have passed. A box therefore learns immediately of actions of staff, and can always report actions of the
-person. Requests have few bytes and are answered rarely: two a minute and less than a kilobyte while nothing happens.
+person. Requests are short and infrequent: two a minute and less than a kilobyte while nothing happens.
 """
 
 from __future__ import annotations

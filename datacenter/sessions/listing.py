@@ -20,7 +20,7 @@ _S: Final = remote_sessions.c
 
 
 class SessionFilter(NamedTuple):
-    """Which sessions are listed; all if nothing is given."""
+    """Selects sessions; all if no field is given."""
 
     box: str = ""
     instrument: str = ""
@@ -68,7 +68,7 @@ class SessionRow(NamedTuple):
 
     @property
     def key(self) -> SessionKey:
-        """Its place in the list."""
+        """Its sort key in the list."""
         return self.requested_at_ms, self.id
 
     @property

@@ -37,7 +37,7 @@ class LiveDesktop:
     """The desktop of one session; `run` it once, when the session is open."""
 
     def __init__(self, session: DeskSession, recording: FileRecording, *, needs_second: bool = False) -> None:
-        """With `needs_second`, the desktop is shown and operated only with two viewers."""
+        """`needs_second`: the desktop is shown and operated only while two people watch."""
         self.session, self._recording, self.needs_second = session, recording, needs_second
         self._shown: asyncio.Future[ShownDesktop] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
@@ -48,7 +48,7 @@ class LiveDesktop:
 
     @property
     def kbit_s(self) -> float | None:
-        """The rate at which the desktop arrives, in kbit/s; None before."""
+        """The rate at which the desktop arrives, in kbit/s; None before the first data."""
         return self._channel.kbit_s(self._loop.time()) if self._channel else None
 
     @property
@@ -58,7 +58,7 @@ class LiveDesktop:
 
     @property
     def viewers(self) -> list[str]:
-        """The people who see the desktop now."""
+        """The people who are watching the desktop."""
         return sorted(self._viewers)
 
     @property
@@ -67,11 +67,11 @@ class LiveDesktop:
         return self.needs_second and len(self._viewers) < PEOPLE_MIN
 
     async def shown(self) -> ShownDesktop:
-        """Return what viewers show, once the box is connected."""
+        """Return the desktop for viewers, once the box is connected."""
         return await asyncio.shield(self._shown)
 
     async def run(self) -> None:
-        """Receive until the session ends, and end it when the desktop does."""
+        """Receive until the session ends; end the session when the desktop ends."""
         session = self.session
         self._wait_for_viewer(FIRST_VIEWER_SECONDS)
         try:
@@ -101,7 +101,10 @@ class LiveDesktop:
 
     @asynccontextmanager
     async def viewing(self, staff: str) -> AsyncIterator[None]:
-        """Within the block, a person sees the desktop. The session ends soon after the requester's last one."""
+        """Register a person as a viewer within the block.
+
+        The session ends soon after the requester's last block ends.
+        """
         self._viewers[staff] += 1
         if staff == self.session.offer.staff and self._timer is not None:
             self._timer.cancel()

@@ -1,6 +1,6 @@
 """A raw TCP service of an instrument in an open session, such as RDP: the connections of the requester's program.
 
-Both directions are recorded as they pass. Nobody else can look, and the content is not understood here.
+Both directions are recorded as they pass. The connections cannot be watched, and their content is not interpreted.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class LiveStream:
     async def _pump(
         self, head: bytes, receive: Callable[[], Awaitable[bytes]], send: Callable[[bytes], Awaitable[None]]
     ) -> None:
-        with suppress(OSError):  # of either connection; what cannot be recorded does not pass
+        with suppress(OSError):  # of either connection; bytes that cannot be recorded are not forwarded
             while data := await receive():
                 for place in range(0, len(data), CHUNK_BYTES_MAX):
                     part = data[place : place + CHUNK_BYTES_MAX]

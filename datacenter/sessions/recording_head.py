@@ -1,4 +1,4 @@
-"""The signed head of a recording: which session it is of, and the value of its hash chain at the end.
+"""The signed head of a recording: the identifier of its session, and the value of its hash chain at the end.
 
 The data center signs it. The box has the same value in its audit file, in the record of the end, whose head it signs.
 """

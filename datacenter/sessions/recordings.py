@@ -32,7 +32,10 @@ def head_path(recording: Path) -> Path:
 
 
 def delete_recordings(store: Store, folder: Path, before_ms: int, now_ms: int) -> int:
-    """Delete the recordings of sessions that ended before a time; return how many. Raises: StoreError; OSError."""
+    """Delete the recordings of sessions that ended before a time; return their number.
+
+    Raises: StoreError; OSError.
+    """
     s = remote_sessions.c
     is_old = and_(s.ended_at_ms < before_ms, s.recording_deleted_at_ms.is_(None))
     old = [row.id for row in store.read(select(s.id).where(is_old))]
@@ -51,7 +54,7 @@ class FileRecording:
     """A `SessionRecording` in a new file, whose beginning is durable before the session opens."""
 
     def __init__(self, path: Path, executor: Executor | None = None) -> None:
-        """Create the file; it must not exist. Errors of the disk make it unwritable."""
+        """Create the file; it must not exist. After a disk error it is unwritable."""
         self._path, self._executor = path, executor
         self._file: BinaryIO | None = None
         self._writer: RecordingWriter | None = None
@@ -65,11 +68,11 @@ class FileRecording:
 
     @property
     def is_writable(self) -> bool:
-        """As `SessionRecording.is_writable`; no longer once a write has failed."""
+        """See `SessionRecording.is_writable`; false once a write has failed."""
         return self._writer is not None
 
     def add(self, part: bytes) -> None:
-        """As `datacenter.desktop.receiver.Recorder.add`."""
+        """See `datacenter.desktop.receiver.Recorder.add`."""
         if self._writer is None:
             raise OSError(f"{self._path.name}: the recording cannot be written")
         try:
@@ -90,7 +93,7 @@ class FileRecording:
             raise
 
     async def close(self) -> bytes:
-        """As `SessionRecording.close`."""
+        """See `SessionRecording.close`."""
         writer, self._writer = self._writer, None
         recorded = b""
         if writer is not None:

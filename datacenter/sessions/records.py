@@ -1,4 +1,4 @@
-"""The rows of remote sessions in the store, for lists and pages. What proves a session is the audit file."""
+"""The rows of remote sessions in the store, for lists and pages. The proof of a session is the audit file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SessionProgress(NamedTuple):
 
 
 def save_progress(store: Store, progress: SessionProgress, now_ms: int) -> None:
-    """Enter the state of a session; committed on return. Raises: StoreError.
+    """Store the state of a session; committed on return. Raises: StoreError.
 
     An ended session remains ended; only its cause can be changed, when the box reports the reason.
     """
@@ -41,13 +41,13 @@ def save_progress(store: Store, progress: SessionProgress, now_ms: int) -> None:
 
 
 def save_recording_head(store: Store, session: str, head: bytes) -> None:
-    """Enter the signed head of a complete recording. Raises: StoreError."""
+    """Store the signed head of a complete recording. Raises: StoreError."""
     with store.transaction() as connection:
         connection.execute(update(remote_sessions).where(_S.id == session).values(recording_head=head))
 
 
 def end_all_rows(store: Store, now_ms: int) -> None:
-    """Enter that a restart has ended the sessions of an earlier run. Raises: StoreError."""
+    """Record that a restart has ended the sessions of an earlier run. Raises: StoreError."""
     values = {"state": SessionState.ENDED, "cause": Cause.RESTARTED, "ended_at_ms": now_ms}
     with store.transaction() as connection:
         live = _S.state != SessionState.ENDED

@@ -56,7 +56,7 @@ from wire.session.table import Actor, Cause, End, Event, SessionState
 AUDIT: Final = "sessions.audit"
 RECORDINGS: Final = "recordings"
 CHECK_SECONDS: Final = 0.5
-"""Interval at which open sessions are decided again, besides each change of staff and policies."""
+"""Interval at which the rights of open sessions are checked, in addition to each change of staff and policies."""
 TOKEN_SECONDS_MAX: Final = 2.0
 """Time limit of a database query about a token; an unresponsive database delays the other decisions by at most
 this."""
@@ -144,11 +144,11 @@ class RemoteSessions:
         return box in self._boxes
 
     def rights_changed(self) -> None:
-        """Decide about all sessions now: the staff directory or the policies have changed."""
+        """Check the rights of all sessions now: the staff directory or the policies have changed."""
         self._rights_changed.set()
 
     def has_messages(self, box: str) -> bool:
-        """Return whether messages wait for a box."""
+        """Return whether there are messages for a box."""
         return self._outbox.has(box)
 
     async def answer(self, box: str, certificate: bytes | None, request: Request) -> Response:
@@ -160,14 +160,14 @@ class RemoteSessions:
         try:
             await self._keys.learn(box, certificate)
         except (StoreError, ValueError) as error:
-            _log.error("the key of %s cannot be noted: %s", box, error)
+            _log.error("the key of %s cannot be stored: %s", box, error)
             return Response(HTTPStatus.SERVICE_UNAVAILABLE)
         return await self._exchange.answer(box, request)
 
     # called from other threads
 
     def find(self, session: bytes) -> DeskSession | None:
-        """Return a session that is not over, or was over recently."""
+        """Return a session that has not ended, or that ended recently."""
         return self.desk.find(session)
 
     def desktop(self, session: bytes) -> LiveDesktop | None:
@@ -183,11 +183,11 @@ class RemoteSessions:
         return site in self._four_eyes
 
     def has_recording(self, row: SessionRow) -> bool:
-        """Return whether the recording of a session is there, complete or not."""
+        """Return whether a recording of a session exists, complete or not."""
         return self._recording_of(row).exists()
 
     def read_recording(self, row: SessionRow) -> Recording:
-        """Read and verify a recording; without a signed head, up to where a crash has cut it off.
+        """Read and verify a recording; without a signed head, up to the point at which a crash truncated it.
 
         Raises: RecordingError; OSError.
         """
@@ -215,7 +215,7 @@ class RemoteSessions:
     # in the event loop
 
     def end_of_box(self, box: str) -> None:
-        """End all sessions of a box and their tunnels, as when staff end them."""
+        """End all sessions of a box and their tunnels, in the same way as staff do."""
         for session in self.desk.sessions:
             if session.offer.box == box and not session.is_over:
                 self._begin(self.desk.end(session.id))
@@ -294,7 +294,7 @@ class RemoteSessions:
             await asyncio.sleep(DELETE_SECONDS)
 
     async def _save_changes(self) -> None:
-        """Enter the states of sessions in the store, until cancelled."""
+        """Store the states of sessions, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -303,13 +303,15 @@ class RemoteSessions:
                 self._changed.set()
 
     async def _save(self) -> bool:
-        """Enter states that have changed; return whether all are stored."""
+        """Store states that have changed; return whether all are stored."""
         for session in self.desk.sessions:
             progress = SessionProgress(session.id.hex(), session.state, session.shown_cause or "")
             saved = self._saved.get(session.id)
             if session.state is SessionState.NEW or saved == progress:
                 continue
-            is_over = progress.state == SessionState.ENDED  # the session may end while it is entered here
+            is_over = (
+                progress.state == SessionState.ENDED
+            )  # the session may end while its state is being stored
             has_head = saved is not None and saved.state == SessionState.ENDED
             try:
                 await self._loop.run_in_executor(
@@ -366,11 +368,13 @@ class RemoteSessions:
         try:
             head_path(recording_path(self._recordings, session.id)).write_bytes(head)
         except OSError as error:
-            _log.error("the head of the recording of %s is not beside it: %s", session.id.hex(), error)
+            _log.error(
+                "the head of the recording of %s could not be stored next to it: %s", session.id.hex(), error
+            )
         save_recording_head(self._store, session.id.hex(), head)
 
     def _session_changed(self) -> None:
-        """Show the desktop of each session that has opened, and let the states be stored."""
+        """Receive the desktop of each session that has opened, and request that the states be stored."""
         for session in self.desk.sessions:
             is_known = session.id in self._desktops or session.id in self._streams
             if session.state is not SessionState.OPEN or is_known:

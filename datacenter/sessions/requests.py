@@ -152,7 +152,7 @@ class SessionRequests:
         return self.read(session.hex())
 
     def port_of(self, box: str, instrument: str) -> int:
-        """Return the port of the box at which an instrument is; 0 if the box has not reported it."""
+        """Return the box's port of an instrument; 0 if the box has not reported it."""
         key = and_(instruments.c.box == box, instruments.c.serial == instrument)
         found = next(self.store.read(select(instruments.c.port).where(key)), None)
         return found.port or 0 if found is not None else 0
@@ -242,12 +242,12 @@ class SessionRequests:
         found = next(iter(list_sessions(self.store, [is_same], 1)), None)
         if found is not None and (found.box, found.instrument, found.mode) != (box, instrument, order.mode):
             raise SessionConflictError(
-                f"the key {order.key} was used for session {found.id}, which is another one: use a new key"
+                f"the key {order.key} was used for session {found.id}, which differs from this request: use a new key"
             )
         return found
 
     def _require_free(self, box: str, instrument: str) -> None:
-        """Require that no session with the instrument is live, and none that was permitted with the box.
+        """Require that no session with the instrument is live, and that no permitted session of the box is.
 
         An instrument has one desktop, and a box has one tunnel at a time. Raises: SessionConflictError.
         """
@@ -313,7 +313,7 @@ def _check_order(order: SessionOrder) -> None:
 
 
 def _port(reported: int, given: int) -> int:
-    """Return the port of the box at which the instrument is. Raises: WrongSessionError."""
+    """Return the box's port of the instrument. Raises: WrongSessionError."""
     if not reported and not given:
         raise WrongSessionError(
             "the box has not reported at which of its ports the instrument is: give the port"

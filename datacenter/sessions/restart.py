@@ -1,4 +1,4 @@
-"""Ends in the audit log what an earlier run of the program has left live: nothing is resumed after a restart."""
+"""Records the end of sessions that an earlier run of the program left live: no session is resumed after a restart."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class SessionRights:
     """The rights of the people who have requested sessions."""
 
     def __init__(self, policies: Callable[[], CompiledPolicies], now_ms: Callable[[], int]) -> None:
-        """`policies` are those in force."""
+        """`policies` returns the policies in force."""
         self._policies, self._now_ms = policies, now_ms
         self._requesters: dict[bytes, Requester] = {}
 
@@ -44,7 +44,7 @@ class SessionRights:
         self._requesters[session] = requester
 
     def forget(self, session: bytes) -> None:
-        """The session has ended."""
+        """Forget the requester of a session that has ended."""
         self._requesters.pop(session, None)
 
     def site_of(self, session: bytes) -> str:
@@ -58,7 +58,7 @@ class SessionRights:
         return {one.token.id for one in self._requesters.values() if one.token}
 
     def revoke(self, tokens: Collection[str]) -> None:
-        """Permit nothing more that was requested with these API tokens."""
+        """Stop permitting sessions that were requested with these API tokens."""
         for session, requester in list(self._requesters.items()):
             if requester.token and requester.token.id in tokens:
                 self.forget(session)
@@ -82,7 +82,7 @@ class SessionRights:
         return self._now_ms() < ends_ms and not is_untrained
 
     def _decide(self, offer: Offer) -> Decision | None:
-        """Return the decision; None, which permits nothing, without a requester or after a bug."""
+        """Return the decision; None, which permits nothing, without a requester or after a program error."""
         try:
             return self._decided(offer)
         except Exception:

@@ -1,7 +1,4 @@
-"""One session at the data center: its facts and its actions.
-
-`wire.session.executor` decides by the table; here are the facts and the actions.
-"""
+"""One session at the data center: the facts and actions by which `wire.session.executor` executes the table."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ _SECOND_NS: Final = 1_000_000_000
 
 
 class SessionClosed(Exception):
-    """Nothing passes: the session is not open."""
+    """The session is not open; no data passes."""
 
 
 class DeskSession(SessionExecutor):
@@ -74,11 +71,11 @@ class DeskSession(SessionExecutor):
 
     @property
     def has_tunnel(self) -> bool:
-        """Whether anything of a tunnel may be left."""
+        """Whether a part of the tunnel may still exist."""
         return self.state in (*WITH_TUNNEL, SessionState.ENDING)
 
     async def request(self) -> None:
-        """A staff member requests the session."""
+        """Request the session for a staff member."""
         await self.event(Event.REQUEST, Actor.DATA_CENTER)
         if self.state is SessionState.NEW:
             self._deadline.cancel()
@@ -95,7 +92,7 @@ class DeskSession(SessionExecutor):
             self._around.send(self.offer.box, self._issued.message(self.id))
 
     async def granted(self, message: bytes) -> None:
-        """The box sends the grant. Opens the session if the grant is valid."""
+        """Handle the box's grant: open the session if the grant is valid."""
         try:
             grant = read_grant(message, self._around.datacenter_keys, self._around.box_keys(self.offer.box))
             if grant.consent.offer_hash != self.signed.hash:
@@ -104,7 +101,7 @@ class DeskSession(SessionExecutor):
             self._audit.refused(self.id, f"the grant {error}")
             return
         if self.state not in (SessionState.REQUESTED, SessionState.OFFERED):
-            return  # it was repeated
+            return  # the grant was repeated
         self.grant = grant
         await self.event(Event.GRANT_RECEIVED, Actor.BOX, grant_verified=True)
         await self.event(Event.OPEN_REQUESTED, Actor.DATA_CENTER)
@@ -129,7 +126,7 @@ class DeskSession(SessionExecutor):
         return passage.transport
 
     async def recording_failed(self) -> None:
-        """A block of the recording cannot be written."""
+        """End the session because a block of the recording cannot be written."""
         await self.event(Event.RECORDING_FAILS, Actor.DATA_CENTER)
 
     def _facts(self, **known: Any) -> Facts:
@@ -180,11 +177,11 @@ class DeskSession(SessionExecutor):
                 self._start(self._close())
             case Action.TELL_PEER:
                 around.send(box, EndMessage(self.id, str(self.cause)))
-            case _:  # OPEN_PATH: `connect` asks for the state; the others are the box's
+            case _:  # OPEN_PATH: `connect` checks the state; the other actions are the box's
                 pass
 
     async def _start_endpoint(self) -> None:
-        """Let the tunnel's end await the box; without it the session ends."""
+        """Start the tunnel's endpoint, which waits for the box; if this fails, the session ends."""
         assert self.grant is not None
         key = self.grant.consent.session_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         endpoint = self._endpoint
@@ -206,7 +203,7 @@ class DeskSession(SessionExecutor):
             self._recording = self._around.record(self.offer)
             await self.event(Event.TUNNEL_UP, Actor.LINE)
             if self.state is SessionState.OPENING:
-                await self.event(Event.LINE_LOST, Actor.LINE)  # what opens must be recorded
+                await self.event(Event.LINE_LOST, Actor.LINE)  # it cannot be recorded
             await asyncio.shield(endpoint.ended)
         await self.event(Event.LINE_LOST, Actor.LINE)
 

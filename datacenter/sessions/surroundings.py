@@ -46,18 +46,18 @@ class TunnelEndpoint(Protocol):
 
     @property
     def is_fenced(self) -> bool:
-        """Whether a firewall in force permits only this port; before `start`, whether there can be one."""
+        """Whether a firewall in force permits only this port; before `start`, whether such a firewall is possible."""
         ...
 
     async def start(self, session_key: bytes, until: datetime) -> Issued:
-        """Issue a certificate for `session_key` (SubjectPublicKeyInfo, DER), and begin to await the box.
+        """Issue a certificate for `session_key` (SubjectPublicKeyInfo, DER), and wait for the box in the background.
 
         The connection waits until the firewall is in force. Raises: EndpointError.
         """
         ...
 
     async def opened(self) -> None:
-        """Wait until the tunnel passes packets. Raises: EndpointError if it never will."""
+        """Wait until the tunnel passes packets. Raises: EndpointError if it cannot."""
         ...
 
     async def connect(self, protocol: asyncio.Protocol) -> None:
@@ -84,7 +84,7 @@ class SessionRecording(Protocol):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Everything around the sessions of a data center."""
+    """The environment of the sessions of a data center."""
 
     name: str
     """The issuer of offers."""
@@ -105,8 +105,8 @@ class Surroundings:
     """Makes the end of a session's tunnel, with the key that the offer names."""
     record: Callable[[Offer], SessionRecording]
     send: Callable[[str, ToBox], object]
-    """Sends to a box, when it asks the next time."""
+    """Sends a message to a box at the box's next request."""
     changed: Callable[[], object]
-    """Called when anything that a page shows has changed."""
+    """Called when data that a page shows have changed."""
     make_key: Callable[[], EllipticCurvePrivateKey] = new_key
     """Makes the key of a session's tunnel, on P-256."""

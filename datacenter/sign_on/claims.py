@@ -1,8 +1,9 @@
-"""Which member of the staff the claims of a verified ID token describe.
+"""Determines the staff member whom the claims of a verified ID token describe.
 
-An attribute for which a claim is configured comes only from the claim; the rest is that of the staff directory, in
-which the person must then be. A person whom the directory has as not active is refused. The claims are read once, at
-the sign-on; the person is looked up at each request, so that a change of the directory concerns open sessions too.
+An attribute for which a claim is configured is taken only from the claim; the other attributes from the staff
+directory, which must then contain the person. A person who is not active in the directory is refused. The claims are
+read once, at the sign-on; the person is looked up at each request, so that a change of the directory concerns open
+sessions too.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class ClaimedPerson(Struct, frozen=True):
 
 
 def read_claims(settings: Oidc, claims: Mapping[str, Any]) -> ClaimedPerson:
-    """Return what the claims say. Raises: ClaimError."""
+    """Return the attributes in the claims. Raises: ClaimError."""
     staff = _find(claims, settings.person)
     if not isinstance(staff, str) or not _is_name(staff):
         raise ClaimError(
@@ -65,7 +66,7 @@ def person_of(claimed: ClaimedPerson, people: Mapping[str, StaffPerson]) -> Staf
     if known is not None and not known.principal.active:
         raise ClaimError("not active in the staff directory")
     if known is None and None in (claimed.roles, claimed.scope):
-        raise ClaimError("not in the staff directory, and there are not claims for both roles and locations")
+        raise ClaimError("not in the staff directory, and the claims do not contain both roles and locations")
     principal = known.principal if known else Principal(staff)
     roles = principal.roles if claimed.roles is None else claimed.roles
     scope = principal.scope if claimed.scope is None else claimed.scope
@@ -98,7 +99,7 @@ def _find(claims: Mapping[str, Any], name: str) -> Any:
 
 
 def _texts(claims: Mapping[str, Any], name: str) -> list[str]:
-    """Return the texts of a claim: one, or a list. A missing claim has none. Raises: ClaimError."""
+    """Return the texts of a claim: one text, or a list. A missing claim has no texts. Raises: ClaimError."""
     found = _find(claims, name)
     if found is None:
         return []
@@ -128,7 +129,7 @@ def _locations(settings: Oidc, claims: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _trainings(name: str, claims: Mapping[str, Any]) -> dict[str, int]:
-    """Return the expiry of each training. Raises: ClaimError: a part of the trainings would be as wrong as all."""
+    """Return the expiry of each training. Raises: ClaimError if one is invalid."""
     found = _find(claims, name)
     pairs = list(found.items()) if isinstance(found, Mapping) else None
     try:

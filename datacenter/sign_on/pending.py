@@ -2,7 +2,7 @@
 
 State, nonce and verifier are derived from a secret in the cookie, together with the time and the target. Therefore
 any process of the data center can finish a sign-on, also after a restart, and requests of people who have not signed
-in store nothing. Who does not have the cookie cannot make a state that fits it.
+in store nothing. Without the cookie, nobody can compute a matching state.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Pending:
 
     @classmethod
     def of_cookie(cls, cookie: str, state: str, now_ms: int) -> Pending | None:
-        """The sign-on of a browser; None if the state belongs to another browser, or the sign-on is too old."""
+        """Return a browser's sign-on; None if the state belongs to another browser, or the sign-on is too old."""
         try:
             secret, begun_ms, target = cookie.split(".")
             pending = cls(secret, urlsafe_b64decode(target.encode()).decode(), int(begun_ms))

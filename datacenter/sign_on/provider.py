@@ -30,8 +30,7 @@ SKEW_SECONDS: Final = 60
 """Maximum difference between the clocks of the provider and of this machine."""
 METADATA_SECONDS: Final = 3600.0
 KEYS_SECONDS_MIN: Final = 30.0
-"""Minimum interval of look-ups of unknown keys, so that tokens with invented key names do not cause a request
-each."""
+"""Minimum interval of look-ups of unknown keys, so that each token with an invented key name does not cause one."""
 TIMEOUT_SECONDS: Final = 10.0
 BYTES_MAX: Final = 256 * 1024
 SCOPES: Final = "openid profile email"
@@ -41,7 +40,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class ProviderError(Exception):
-    """The provider does not answer, or not as specified; `status` is the HTTP status, or 0."""
+    """The provider does not respond, or not as specified; `status` is the HTTP status, or 0."""
 
     def __init__(self, text: str, status: int = 0) -> None:
         super().__init__(text)
@@ -139,7 +138,7 @@ class Provider:
             if error.status in (400, 401, 403):  # RFC 6749, 5.2
                 raise TokenError(f"the provider refuses the code or this client: {error}") from None
             raise
-        tokens = _decode(body, _Tokens, "the answer to the code")
+        tokens = _decode(body, _Tokens, "the response to the code")
         return await self.verify(tokens.id_token, tokens.access_token, nonce), tokens.id_token
 
     async def verify(self, id_token: str, access_token: str, nonce: str) -> Mapping[str, Any]:
@@ -173,7 +172,7 @@ class Provider:
         url = f"{self._settings.issuer.rstrip('/')}/.well-known/openid-configuration"
         metadata = _decode(await self._request("GET", url), Metadata, "the metadata")
         if metadata.issuer != self._settings.issuer:
-            raise ProviderError("the metadata are those of another issuer than access.oidc.issuer")
+            raise ProviderError("the issuer in the metadata is not access.oidc.issuer")
         for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "end_session_endpoint"):
             if (address := getattr(metadata, name)) and url_problem(address.partition("?")[0]):
                 raise ProviderError(f"the metadata: {name} is not an https URL")
@@ -204,7 +203,7 @@ class Provider:
         form: Mapping[str, str] | None = None,
         credentials: tuple[str, str] | None = None,
     ) -> bytes:
-        """Return the body of an answer with status 200. Raises: ProviderError."""
+        """Return the body of a response with status 200. Raises: ProviderError."""
         body = b""
         try:
             async with (
@@ -218,12 +217,12 @@ class Provider:
                 async for part in answer.aiter_bytes():
                     body += part
                     if len(body) > BYTES_MAX:
-                        raise ProviderError(f"an answer has more than {BYTES_MAX} bytes")
+                        raise ProviderError(f"a response has more than {BYTES_MAX} bytes")
                 status = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as error:
             raise ProviderError(f"no answer ({type(error).__name__})") from None
         if status != httpx.codes.OK:
-            raise ProviderError(f"an answer has status {status}", status)
+            raise ProviderError(f"a response has status {status}", status)
         return body
 
 
@@ -245,7 +244,7 @@ def _decode(body: bytes, kind: type[S], what: str) -> S:
 
 
 def _reason(error: JoseError) -> str:
-    """Return the reason in words of this program: messages of the library quote values."""
+    """Return the reason in this program's words: messages of the library quote values."""
     claim = getattr(error, "claim", None) or getattr(error, "claim_name", None)
     of = f" of {claim}" if isinstance(claim, str) else ""
     return f"the ID token is refused: {error.error or type(error).__name__}{of}".replace("_", " ")

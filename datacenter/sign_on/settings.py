@@ -49,7 +49,7 @@ class Oidc(Table, frozen=True):
 
 
 def url_problem(url: str) -> str:
-    """Return why a URL is not acceptable, empty if it is: HTTPS, or HTTP on this machine, without user and query."""
+    """Return why a URL is not acceptable; empty if it is (HTTPS, or HTTP on this machine, without user and query)."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

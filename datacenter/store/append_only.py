@@ -43,7 +43,7 @@ TRIGGERS: Final = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
 
 
 def make_append_only(after: Table) -> None:
-    """Have the triggers created after a table, which must be the last of `audit` and `audit_head`."""
+    """Register the creation of the triggers after a table, which must be the last of `audit` and `audit_head`."""
 
     def create(_: Table, connection: Connection, **_options: Any) -> None:
         for statement in TRIGGERS[connection.dialect.name]:

@@ -131,7 +131,7 @@ class StoredBatches:
     counts: dict[int, int]
     """The number of new records of each batch that was stored."""
     errors: dict[int, UnknownBoxError | StoreError]
-    """Why nothing of the others was stored."""
+    """The errors of the other batches, of which no record was stored."""
 
     @property
     def accepted(self) -> list[Received]:
@@ -163,7 +163,7 @@ def store_records(statements: Statements, cursor: Any, received: Sequence[Receiv
         if one.box not in known:
             errors[place] = UnknownBoxError(one.box)
         elif not coverage.has_room(its.keys):
-            errors[place] = StoreError(f"{one.box}: the numbers of its records have too many holes")
+            errors[place] = StoreError(f"{one.box}: the numbers of its records have too many gaps")
         else:
             store_audit(statements, cursor, one.box, one.batch, one.at_ms)
             new = coverage.take_new(its)
@@ -179,8 +179,9 @@ def store_records(statements: Statements, cursor: Any, received: Sequence[Receiv
 def exchange_commands(statements: Statements, cursor: Any, accepted: Sequence[Received]) -> DueCommands:
     """Apply what stored batches report about commands and updates, and return the commands that are due.
 
-    The same batches give the same result a second time, so that this may be a later transaction than `store_records`:
-    a box whose batch was not acknowledged sends it again. Raises: errors of the driver, as `store_records`.
+    A repetition with the same batches has the same result; therefore this may be a later transaction than
+    `store_records`: a box whose batch was not acknowledged sends it again. Raises: errors of the driver, as
+    `store_records`.
     """
     for event, reports in groupby(
         (report for one in accepted for report in _command_reports(one)),
@@ -236,7 +237,7 @@ def _update_reports(one: Received) -> Iterator[UpdateReport]:
 
 
 def _is_start(record: Record) -> bool:
-    """Return whether the record says that the box program started, which remembers no waiting command."""
+    """Return whether the record is a start of the box program, which does not remember undelivered commands."""
     body = record.entry.body
     return isinstance(body, Audit) and body.event in (AuditEvent.STARTED, AuditEvent.STARTED_AFTER_CRASH)
 

@@ -1,11 +1,11 @@
 """Stores the audit records of boxes, and verifies the hash chain of each box as records arrive.
 
-A chain covers one epoch of a box's spool. Its head is the last record up to which the chain is verified. Records
-can arrive in another order than they were made, because a box uses two connections; those behind a hole wait. After
-HOLE_MS the hole counts as a problem, and the head moves behind it.
+A chain covers one epoch of a box's spool. Its head is the last record up to which the chain is verified. Records can
+arrive in another order than they were made, because a box uses two connections; records after a gap wait. After
+HOLE_MS the gap counts as a problem, and the head moves past it.
 
-A box that lost its place in a log sends lines again, as new records. They are stored, because they belong to the
-chain, and marked as repeated, by the place of the line in its file.
+A box that lost its position in a log sends lines again, as new records. They are stored, because they belong to the
+chain, and marked as repeated, by the position of the line in its file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from wire.messages import (
 )
 
 HOLE_MS: Final = 3_600_000
-"""How long missing records may arrive later than the ones behind them."""
+"""Time by which missing records may arrive later than the records after them."""
 START: Final = bytes(32)
 LINE_BYTES: Final = 16
 _CHECKED_AT_ONCE: Final = 2_000
@@ -48,7 +48,7 @@ class AuditRecord(NamedTuple):
     text: str
     """The searched text: the event with port and value, or the line of a log."""
     line: bytes | None
-    """Identifies a line of a log by its file, its place and its content."""
+    """Identifies a line of a log by its file, its position and its content."""
     is_repeated: int
     entry: bytes
 
@@ -64,7 +64,7 @@ class ChainRow(NamedTuple):
     last: int
     """The highest number that has arrived."""
     waiting_since_ms: int | None
-    """The time since which records wait behind a hole."""
+    """The time since which records have been waiting after a gap."""
 
 
 class Database(Protocol):
@@ -103,7 +103,7 @@ _LINE: Final = "SELECT 1 FROM box_audit WHERE box = ? AND line = ? AND NOT (epoc
 
 
 def store_audit(database: Database, cursor: Any, box: str, batch: Batch, now_ms: int) -> None:
-    """Store the linked entries of a batch, those that are stored already too, and verify them.
+    """Store and verify the linked entries of a batch, including entries that are already stored.
 
     Raises: errors of the driver.
     """
@@ -113,7 +113,7 @@ def store_audit(database: Database, cursor: Any, box: str, batch: Batch, now_ms:
         return
     chain = _chain(database, cursor, box, batch.epoch)
     rows = [make_record(box, batch.epoch, seq, now_ms, entry) for seq, entry in linked]
-    if any(row.number <= chain.number for row in rows):  # sent again; retention may have removed some since
+    if any(row.number <= chain.number for row in rows):  # sent again; retention may have removed some of them
         [(removed,)] = database.select(cursor, _REMOVED, (box, batch.epoch))
         rows = [row for row in rows if row.number > removed]
     problems = list(_replaced(database, cursor, [row for row in rows if row.number <= chain.last]))
@@ -177,10 +177,10 @@ def _chain(database: Database, cursor: Any, box: str, epoch: int) -> ChainRow:
 
 
 def _replaced(database: Database, cursor: Any, rows: Sequence[AuditRecord]) -> Iterator[tuple[int, str]]:
-    """Yield problems of records whose number is stored with another content."""
+    """Yield the problems of records whose number is stored with different content."""
     for row in rows:
         if database.select(cursor, _OTHERS, (row.box, row.epoch, row.number, row.hash)):
-            yield row.number, f"the box sent record {row.number} a second time, with another content"
+            yield row.number, f"the box sent record {row.number} a second time, with different content"
 
 
 def _marked(database: Database, cursor: Any, rows: Sequence[AuditRecord]) -> Iterator[AuditRecord]:
@@ -206,7 +206,7 @@ def _advance(
         values = (chain.box, chain.epoch, chain.number, _CHECKED_AT_ONCE)
         for number, digest, encoded in database.select(cursor, _AFTER, values):
             if number == chain.number:
-                continue  # two with one number; reported when the second arrived
+                continue  # two records with one number; reported when the second arrived
             if number > chain.number + 1:
                 if not is_late:
                     return chain._replace(waiting_since_ms=now_ms if since is None else since), problems
@@ -218,7 +218,7 @@ def _advance(
 
 
 def previous_of(encoded: bytes) -> bytes:
-    """Return the hash of the record before, from an encoded linked entry."""
+    """Return the hash of the previous record, from an encoded linked entry."""
     link = decode(Entry, encoded).link
     assert link is not None
     return link.previous

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from typing import Final, TypeVar, TypeVarTuple
 
 PAUSE_SECONDS: Final = 0.15
-"""The shortest pause between pieces of background work: who waits for SQLite's write lock tries every 0.1 s."""
+"""Minimum pause between pieces of background work: a thread that waits for SQLite's write lock tries every 0.1 s."""
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -27,9 +27,9 @@ async def call_database(executor: Executor | None, function: Callable[[*Ts], T],
 
 
 async def call_in_background(executor: Executor | None, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """As `call_database`, for a piece of long work; then pause for as long as it took.
+    """Call a function as `call_database` does, then pause for as long as the call took.
 
-    So background work has SQLite's write lock for at most half of the time, however slow the machine is.
+    Therefore background work holds SQLite's write lock for at most half of the time, however slow the machine is.
     """
     now = asyncio.get_running_loop().time
     began = now()

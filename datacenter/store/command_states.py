@@ -1,8 +1,8 @@
 """The states of a command and every transition between them.
 
-A command is `delivered` when the instrument has acknowledged it, never earlier. The box that has received it decides
-whether a withdrawal or the expiry comes before the execution: until then the command keeps its state, with the end
-that was requested for it (column `ending`). A command that was never sent to the box ends at once.
+A command is `delivered` when the instrument has acknowledged it, never earlier. Once the box has received it, the box
+decides whether a withdrawal or the expiry precedes the execution: until then the command keeps its state, with the
+requested end (column `ending`). A command that was never sent to the box ends at once.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ TRANSITIONS: Final[dict[Event, dict[State, State]]] = {
 }
 """For each event the state that follows. In a state that is not listed, the event changes nothing.
 
-Reports can be lost when a spool is full, so that a result may come without the steps before it.
+Reports can be lost when a spool is full; therefore a result may arrive without the steps before it.
 """
 FINAL: Final[frozenset[State]] = frozenset({"done", "failed", "expired", "withdrawn"})
 """States without a transition to another one."""
 SENT: Final[tuple[State, ...]] = ("queued", "delivered", "executing")
-"""States in which the command is sent to the box again and again."""
+"""States in which the command is sent to the box repeatedly."""
 WITHDRAWABLE: Final = frozenset(TRANSITIONS["withdrawn"])
 """States in which a command can be withdrawn."""
 

@@ -1,9 +1,9 @@
-"""Coverage: which numbers of a stream are stored. It is what makes each report exactly once.
+"""Coverage: which numbers of a stream are stored. It ensures that each report is stored exactly once.
 
 A stream is numbered without repetition within a *life*: a box numbers its records within an epoch, an instrument its
 reports within a run. The table `coverage` has a row for each life of a stream, with the stored numbers as ranges,
 usually a single one. A batch is compared with the rows of its streams and changes them in the transaction that stores
-its records, so that a record needs no unique key, and the completeness of a stream is one row.
+its records, therefore records need no unique key, and one row states the completeness of a stream.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from settings.ranges import Range, RangeSet
 BOX_STREAM: Final = ""
 """The stream of a box's own sequence numbers; the others have the serial number of an instrument."""
 RANGES_MAX: Final = 65_536
-"""Maximum number of ranges of one life. A box that leaves out every second number must not make each batch slow."""
+"""Maximum number of ranges of one life. A box that omits every second number must not slow down each batch."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[int]).decode
@@ -38,7 +38,7 @@ Coverage: TypeAlias = dict[Life, RangeSet]
 
 
 def encode_ranges(ranges: Iterable[Range]) -> bytes:
-    """Encode ranges as they are in the database: first, last, first, last, … in MessagePack."""
+    """Encode ranges for the database: first, last, first, last, … in MessagePack."""
     return _encode(list(chain.from_iterable(ranges)))
 
 
@@ -67,5 +67,5 @@ def add_new(stored: RangeSet, numbers: list[int]) -> list[bool]:
 
 
 def _are_beyond(stored: RangeSet, numbers: list[int]) -> bool:
-    """Return whether all numbers are ascending and greater than any stored one, as those of most batches are."""
+    """Return whether all numbers are ascending and greater than any stored one, which is true of most batches."""
     return numbers[0] > stored.last() and all(map(lt, numbers, islice(numbers, 1, None)))

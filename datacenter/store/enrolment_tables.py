@@ -1,4 +1,4 @@
-"""The tables of enrolment: issued certificates, requests that a person decides on, and the deny-list."""
+"""The tables of enrolment: issued certificates, requests that need a person's decision, and the deny-list."""
 
 from __future__ import annotations
 

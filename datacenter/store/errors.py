@@ -14,7 +14,7 @@ class StoreError(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> StoreError:
-        """Return the error to raise `from None`: without contents of rows, which PostgreSQL quotes and logs show."""
+        """Return the error to raise `from None`, without contents of rows, which PostgreSQL quotes."""
         cause = getattr(error, "orig", None) or error
         state, diagnostics = getattr(cause, "sqlstate", None), getattr(cause, "diag", None)
         if state is None or diagnostics is None:

@@ -111,7 +111,7 @@ def _stamp(connection: Connection, revision: str) -> None:
 
 @contextmanager
 def _exclusive(engine: Engine) -> Iterator[Connection]:
-    """A transaction that excludes upgrades by other processes; committed at the end of the block.
+    """Yield a transaction that excludes upgrades by other processes; it is committed at the end of the block.
 
     The sqlite3 module would commit before each CREATE or ALTER if it managed the transaction itself.
     """

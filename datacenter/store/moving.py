@@ -49,9 +49,9 @@ def placed_boxes(store: ShardedStore) -> list[Placed]:
 
 
 def other_connections(store: ShardedStore, own: str) -> list[str]:
-    """Return what else is connected to the databases; `own` is the application name of this program's connections.
+    """Return descriptions of the databases' other connections. Raises: StoreError.
 
-    Raises: StoreError.
+    `own` is the application name of this program's connections.
     """
     names = ("main database", *(f"shard {name}" for name in store.shards))
     return [
@@ -62,13 +62,13 @@ def other_connections(store: ShardedStore, own: str) -> list[str]:
 
 
 def unknown_boxes(store: ShardedStore, serials: Collection[str]) -> list[str]:
-    """Return the boxes, among those given, that the data center does not have. Raises: StoreError."""
+    """Return those of the given boxes that the data center does not know. Raises: StoreError."""
     known = {box for (box,) in store.read(select(boxes.c.serial).where(boxes.c.serial.in_(serials)))}
     return [box for box in serials if box not in known]
 
 
 def move_box(store: ShardedStore, box: str, to: str) -> int:
-    """Move a box's reports to the shard `to`; return the number of rows, 0 if they were there already.
+    """Move a box's reports to the shard `to`; return the number of rows, 0 if they already were there.
 
     No other program may use the databases. Raises: StoreError; KeyError for a shard that is not configured.
     """
@@ -112,7 +112,7 @@ def _copy(store: ShardedStore, out: Connection, into: Connection, box: str, targ
 
 
 def _copy_table(out: Connection, into: Connection, table: Table, box: str) -> int:
-    """Copy the rows of a table as a stream, which needs no memory for them; return their number."""
+    """Copy the rows of a table as a stream, with constant memory; return their number."""
     columns = ", ".join(column.name for column in table.c)
     reading, writing = _cursor(out), _cursor(into)
     with (

@@ -42,13 +42,13 @@ class Partitions:
         self._days = {today}
 
     def forget(self) -> None:
-        """Look again whether partitions exist, after an error: one of today is dropped if a clock was ahead."""
+        """Check again whether partitions exist, after an error: today's partition is dropped if a clock was ahead."""
         self._days = set()
 
     def drop_empty(self, now_ms: int) -> int:
         """Drop the empty partitions of days before yesterday; return their number.
 
-        Those that another transaction uses are left for the next time. Raises: SQLAlchemyError.
+        Partitions that another transaction uses are kept until the next call. Raises: SQLAlchemyError.
         """
         if self._engine.dialect.name != "postgresql":
             return 0

@@ -1,4 +1,7 @@
-"""Queries for checkers and dashboards. Each function is one query, and opens the blocks. Raises: StoreError."""
+"""Queries for checkers and dashboards.
+
+Each function executes one query, and decodes blocks into records. Raises: StoreError.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class StoredGap(NamedTuple):
 
 
 class FollowedProfile(NamedTuple):
-    """A box's record that an instrument's reports follow a profile from then on.
+    """A box's record that an instrument's reports follow a profile from this record on.
 
     `is_known` is False if the data center does not have this version: the reports are stored, but the meaning of new
     words is not known yet.

@@ -1,7 +1,7 @@
 """The queue of batches for the store's thread: bounded, alerts first, without batches of clients that disconnected.
 
-While the store is busy with a transaction, further batches wait. Those that wait are stored together in the next one,
-because a commit waits for the disk, whatever the number of batches in it.
+While the store is busy with a transaction, further batches wait. These are stored together in the next transaction,
+because a commit waits for the disk, regardless of its number of batches.
 
 While the database hangs, boxes abort their requests and repeat them on new connections. The batch of each aborted
 request would occupy memory, and would be stored although no client waits for the result. Therefore the batch of a
@@ -28,14 +28,14 @@ from datacenter.store.store import Store
 from wire.messages import BatchReply
 
 RECORDS_MAX: Final = 65_536
-"""Maximum records in all waiting batches: some 64 MiB."""
+"""Maximum number of records in all waiting batches: about 64 MiB."""
 ROUTINE_SHARE: Final = 0.9
 TOGETHER_RECORDS_MAX: Final = 4096
-"""Maximum records that are stored together, unless a single batch has more: some 0.1 s of the database."""
+"""Maximum number of records that are stored together, unless a single batch has more: about 0.1 s of the database."""
 
 
 class QueueFullError(Exception):
-    """The queue is full, so that the batch is refused."""
+    """The batch is refused because the queue is full."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +59,7 @@ class IngestQueue(Protocol):
         ...
 
     async def run(self, received: Received, *, urgent: bool, is_abandoned: Callable[[], bool]) -> BatchReply:
-        """As `StoreQueue.run`."""
+        """See `StoreQueue.run`."""
         ...
 
 
@@ -116,7 +116,7 @@ class StoreQueue:
 
     def _settle(self, waiting: _Waiting) -> None:
         self._records -= waiting.records
-        waiting.result.cancel()  # unless it has its result
+        waiting.result.cancel()  # unless the result is already set
 
     def _next(self) -> None:
         """Store the next batches, if the store is not busy."""
@@ -169,7 +169,7 @@ class StoreQueue:
 
 
 class RoutedQueue:
-    """A queue for each database, so that one that hangs holds up no batches of the others.
+    """A queue for each database, so that a hanging database does not delay the batches of the others.
 
     `find` returns the store with the reports of a box; it blocks, and is called once for each box.
     """
@@ -179,11 +179,11 @@ class RoutedQueue:
         self._known: dict[str, StoreQueue] = {}
 
     def filling(self) -> tuple[int, int]:
-        """Return the records that wait or are being stored in the fullest queue, and its limit."""
+        """Return the number of waiting records in the fullest queue, including those being stored, and its limit."""
         return max(queue.filling() for queue in self._queues.values())
 
     async def run(self, received: Received, *, urgent: bool, is_abandoned: Callable[[], bool]) -> BatchReply:
-        """As `StoreQueue.run`, in the queue of the box."""
+        """Do the same as `StoreQueue.run` in the queue of the box."""
         queue = self._known.get(received.box)
         if queue is None:
             queue = self._queues[await call_database(None, self._find, received.box)]

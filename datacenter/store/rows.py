@@ -1,7 +1,7 @@
 """Rows of the table `records`: a row is a record, or a *block* of statuses of one instrument.
 
-Nine of ten reports are statuses. A batch has some of each instrument, which become one row: writing and reading it
-costs as much as a row of a single report. Other records have rows of their own, because they are searched by kind.
+Nine of ten reports are statuses. The statuses of an instrument in a batch become one row: writing and reading it
+costs as much as a row of a single report. Each other record has a separate row, because they are searched by kind.
 
 The body of a row with `record_count` 1 is the record's body in MessagePack. The body of a block is a MessagePack
 array of the sequence numbers of the statuses, and of their bodies. The columns of a block's row have the sequence and

@@ -5,7 +5,7 @@ unique key:
 
 * (box, epoch, sequence), assigned by the box: a batch whose response was lost is sent again under the same identity.
 * (box, instrument, run, number), assigned by the instrument: a box whose high-water marks were damaged may accept a
-  report twice, under two sequences. Records of the box itself have the number NULL.
+  report twice, with two sequences. Records of the box itself have the number NULL.
 
 `records` has the rows of `datacenter.store.rows`. On PostgreSQL it is partitioned by the day on which a row was
 stored (`datacenter.store.partitions`). Times are in milliseconds since 1970: `since_ms` and `at_ms` by the reporter's

@@ -1,15 +1,15 @@
 """A store whose reports are distributed over several PostgreSQL servers, the shards.
 
-The reports of a box (`records`, `chunks`, `coverage`) are in the database of its shard. Everything else is in
-the main database, whose table `boxes` has the shard of each box. A new box gets the shard with the highest weight,
-a hash of both names (rendezvous hashing), and keeps it: with a further shard no report moves, and only new boxes go
-there. Boxes without a shard, those from before there were any, have their reports in the main database.
+The reports of a box (`records`, `chunks`, `coverage`) are in the database of its shard. Everything else is in the
+main database, whose table `boxes` has the shard of each box. A new box gets the shard with the highest weight, a hash
+of both names (rendezvous hashing), and keeps it: if a shard is added, no report moves, and only new boxes are
+assigned to it. Boxes without a shard, which are older than the shards, have their reports in the main database.
 
 A batch is committed in its shard, then what it reports about commands in the main database, and then it is
 acknowledged. After a failure between the two the box sends it again: no record is new, and the commands follow.
 
 Evaluation has its position in the main database, in the transaction of its effects, and copies it to the shard, where
-archive and retention compare with it. A copy may be late, but it is never ahead.
+archive and retention compare with it. A copy may be behind, but never ahead.
 
 Which boxes may send is decided in the main database; a shard has a copy for its own boxes, made when it is opened,
 and for a single box when it first sends. A program may start while a shard is down: until it can be opened, each call
@@ -55,7 +55,7 @@ class Shard(Store):
         super().__init__(url)
 
     def _prepare(self) -> None:
-        """As `Store._prepare`; a database that does not answer is opened later."""
+        """See `Store._prepare`; a database that does not respond is opened later."""
         try:
             super()._prepare()
         except StoreError as error:
@@ -66,7 +66,7 @@ class Shard(Store):
         self._is_open = True
 
     def close(self) -> None:
-        """Close the connections, also that to the main database."""
+        """Close the connections, including the connection to the main database."""
         self._commands.release()
         super().close()
 
@@ -80,8 +80,7 @@ class Shard(Store):
         for name in connection.scalars(select(boxes.c.shard).distinct()):
             if name is None:
                 raise StoreError(
-                    f"the database of shard {self.name} has reports of its own, as a main database: "
-                    "give an empty one"
+                    f"the database of shard {self.name} has the reports of a main database: give an empty database"
                 )
             if name != self.name:
                 raise StoreError(
@@ -89,7 +88,7 @@ class Shard(Store):
                 )
 
     def _open(self) -> None:
-        """Open a database that did not answer at the start of the program. Raises: StoreError."""
+        """Open a database that did not respond at the start of the program. Raises: StoreError."""
         with self._opening:
             if self._is_open:
                 return
@@ -102,18 +101,18 @@ class Shard(Store):
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """As `Store.transaction`."""
+        """See `Store.transaction`."""
         self._open()
         with super().transaction() as connection:
             yield connection
 
     def authorize(self, serials: Collection[str], now_ms: int) -> None:
-        """As `Store.authorize`; later if the database does not answer yet."""
+        """See `Store.authorize`; boxes are authorized later if the database does not respond yet."""
         if self._is_open:
             super().authorize(serials, now_ms)
 
     def ingest_all(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
-        """As `Store.ingest_all`."""
+        """See `Store.ingest_all`."""
         try:
             self._open()
         except StoreError as error:
@@ -127,18 +126,18 @@ class Shard(Store):
         return outcomes
 
     def _copy_boxes(self, wanted: Collection[str]) -> bool:
-        """Authorize boxes that were authorized in the main database meanwhile; return whether there are any."""
+        """Authorize boxes that were authorized in the main database since; return whether there are any."""
         try:
             found = self._main.boxes_of(self.name) & set(wanted)
             with super().transaction() as connection:
                 for box in found:
                     self._enrol(connection, box, 0)
         except StoreError:
-            return False  # they are refused, and send again
+            return False  # their batches are refused, and sent again
         return bool(found)
 
     def drop_empty_partitions(self, now_ms: int) -> int:
-        """As `Store.drop_empty_partitions`."""
+        """See `Store.drop_empty_partitions`."""
         self._open()
         return super().drop_empty_partitions(now_ms)
 
@@ -156,9 +155,9 @@ class Shard(Store):
 
 
 class ShardedStore(Store):
-    """The store of a main database and its shards, given by name; calls are as those of `Store`.
+    """The store of a main database and its shards, given by name, with the interface of `Store`.
 
-    Each of `parts` may store batches in a thread of its own.
+    Each of `parts` may store batches in a separate thread.
 
     Raises: StoreError; ValueError as `Store`.
     """
@@ -187,7 +186,7 @@ class ShardedStore(Store):
         super().close()
 
     def check(self) -> None:
-        """As `Store.check`; also if a database belongs to another shard."""
+        """See `Store.check`. Raises: StoreError also if a database belongs to another shard."""
         super().check()
         for shard in self._shards.values():
             shard.check()
@@ -211,7 +210,7 @@ class ShardedStore(Store):
         return {box for (box,) in self.read(of_shard)}
 
     def authorize(self, serials: Collection[str], now_ms: int) -> None:
-        """As `Store.authorize`; new boxes get their shards."""
+        """See `Store.authorize`; new boxes are assigned to shards."""
         super().authorize(serials, now_ms)
         authorized = set(serials)
         of_shard = defaultdict(list)
@@ -231,7 +230,7 @@ class ShardedStore(Store):
         return self._found.get(box, self)
 
     def ingest_all(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
-        """As `Store.ingest_all`, with one transaction for each shard."""
+        """See `Store.ingest_all`; there is one transaction for each shard."""
         places: defaultdict[Store, list[int]] = defaultdict(list)
         for place, one in enumerate(received):
             places[self.of(one.box)].append(place)

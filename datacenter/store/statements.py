@@ -1,8 +1,8 @@
 """The statements that store batches, for SQLite and for PostgreSQL.
 
 They run for all batches of all boxes, with the driver's cursor and in the transaction of the caller: SQLAlchemy takes
-three times as long for the same statements. On PostgreSQL, lists are passed as arrays, so that the text of a
-statement and its plan are always the same.
+three times as long for the same statements. On PostgreSQL, lists are passed as arrays: the text of a statement and
+its plan are always the same.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _UPDATE_STEP: Final = (
     f" ended_at_ms = CASE WHEN ? >= {LAST_RANK_MIN} THEN coalesce(ended_at_ms, ?) ELSE ended_at_ms END"
     " WHERE id = ? AND box = ? AND release = ? AND ordered_at_ms IS NOT NULL AND rank < ?"
 )
-"""Applied in any order and any number of times, the steps of an order give the same row but for the times."""
+"""Applied in any order and repeatedly, the steps of an order result in the same row, except for the times."""
 
 Key: TypeAlias = tuple[str, str, int]
 """Box, stream and life."""
@@ -100,7 +100,7 @@ class Statements(Database, Protocol):
     """The statements of a transaction that stores batches, for the driver's cursor."""
 
     def lock(self, cursor: Any, boxes: Collection[str]) -> set[str]:
-        """Return the boxes that may send; until the end of the transaction no other one stores batches of them."""
+        """Return the boxes that may send; until its end, no other transaction stores batches of these boxes."""
         ...
 
     def coverage(self, cursor: Any, keys: Sequence[Key]) -> list[CoverageRow]:
@@ -116,11 +116,11 @@ class Statements(Database, Protocol):
         ...
 
     def waiting(self, cursor: Any, boxes: Collection[str], now_ms: int) -> list[CommandRow]:
-        """Return the commands that are due, oldest first, of each box not more than fit into a reply."""
+        """Return the commands that are due, oldest first; for each box at most as many as fit into a reply."""
         ...
 
     def sent(self, cursor: Any, rows: Sequence[tuple[int, int, str | None, int]]) -> None:
-        """Enter that commands are sent: how often, the next time in ms, the requested end, and number of each."""
+        """Record that commands are sent: deliveries, next time in ms, requested end and number of each."""
         ...
 
     def report(self, cursor: Any, event: Event, reports: Sequence[CommandReport]) -> None:
@@ -128,7 +128,7 @@ class Statements(Database, Protocol):
         ...
 
     def update_steps(self, cursor: Any, reports: Sequence[UpdateReport]) -> None:
-        """Apply the steps of updates to the orders that they are about."""
+        """Apply the steps of updates to their orders."""
         ...
 
     def repeat(self, cursor: Any, boxes: Collection[str]) -> None:
@@ -137,7 +137,7 @@ class Statements(Database, Protocol):
 
 
 class SqliteStatements:
-    """A transaction excludes all other writers, as SQLite has no lock of a row."""
+    """A transaction excludes all other writers, because SQLite has no row locks."""
 
     def select(self, cursor: Any, statement: str, values: Sequence[Any]) -> list[Any]:
         cursor.execute(statement, values)
@@ -196,7 +196,7 @@ class SqliteStatements:
 
 
 class PostgresStatements:
-    """A transaction locks the rows of its boxes, in one order, so that two never wait for each other."""
+    """A transaction locks the rows of its boxes in a fixed order, which prevents deadlocks."""
 
     def select(self, cursor: Any, statement: str, values: Sequence[Any]) -> list[Any]:
         cursor.execute(statement.replace("?", "%s"), values)

@@ -5,7 +5,8 @@ there are shards (`datacenter.store.shards`); all other tables are in the store 
 
 `ingest` is one transaction: it checks that the box is authorized, stores the new records, closes the commands whose
 results are among them, and selects the commands to return. When it returns, the batch is committed; when it raises,
-nothing is. Processes that ingest batches of the same box wait for each other, those of other boxes do not.
+nothing is. Processes that ingest batches of the same box wait for each other; processes with batches of different
+boxes do not.
 
 Calls block, and only one thread of a process at a time may write; `rap dc serve` has a thread for that. The URL
 selects SQLite or PostgreSQL.
@@ -51,15 +52,15 @@ _STATEMENTS: Final[dict[str, Callable[[], Statements]]] = {
 }
 """Statements by the driver in the URL."""
 CONNECT_SECONDS_MAX: Final = 10
-"""Limit of the time to connect to PostgreSQL: a host that is down may not answer at all."""
+"""Time limit for connecting to PostgreSQL: a host that is down may not respond at all."""
 LOCK_SECONDS_MAX: Final = 15
-"""Limit of the time to wait for SQLite's write lock; a browser waits for 20 s."""
+"""Time limit for waiting for SQLite's write lock; a browser waits for 20 s."""
 _JOURNAL_TRIES: Final = 50
 _JOURNAL_RETRY_SECONDS: Final = 0.02
 
 
 class Writer:
-    """A connection that is kept for one transaction after the other, of one thread at a time."""
+    """A connection that is kept for successive transactions, by one thread at a time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -68,7 +69,7 @@ class Writer:
 
     @contextmanager
     def cursor(self) -> Iterator[Any]:
-        """The driver's cursor in a transaction, committed at the end of the block. Raises: StoreError.
+        """Yield the driver's cursor in a transaction, committed at the end of the block. Raises: StoreError.
 
         After an error the connection is returned to the pool, which rolls back the transaction, and the next
         transaction uses another one. If the server has closed it, all connections are replaced.
@@ -124,7 +125,7 @@ class Store:
 
     @property
     def has_one_writer(self) -> bool:
-        """Whether the database has one writer at a time, so that a second thread is of no use."""
+        """Whether the database has one writer at a time; a second thread is then useless."""
         return self._engine.dialect.name == "sqlite"
 
     @property
@@ -166,9 +167,9 @@ class Store:
 
     @contextmanager
     def within(self, outer: Store, connection: Connection) -> Iterator[Connection]:
-        """As `transaction`, in the block of `connection` of the store `outer`: the same one if that is this store.
+        """Run a transaction in the block of a transaction of the store `outer`, on `connection`.
 
-        Otherwise this transaction is committed before the outer one.
+        It is the same transaction if `outer` is this store. Otherwise it is committed before the outer one.
         """
         if outer is self:
             yield connection
@@ -194,7 +195,7 @@ class Store:
             connection.execute(update(boxes).where(boxes.c.serial == serial).values(site=site))
 
     def _enrol(self, connection: Connection, serial: str, now_ms: int) -> None:
-        """Enter a box, or authorize it again."""
+        """Insert a box, or authorize it again."""
         enrol = text(
             "INSERT INTO boxes (serial, enrolled_at_ms, shard) VALUES (:serial, :now, :shard)"
             " ON CONFLICT (serial) DO UPDATE SET dismissed_at_ms = NULL"
@@ -215,7 +216,8 @@ class Store:
     def ingest_all(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
         """Store batches in one transaction, as `ingest` does; return for each its reply, or its exception.
 
-        If the transaction fails, each batch is tried alone, so that none can prevent the others from being stored.
+        If the transaction fails, each batch is tried separately, so that one batch cannot prevent the storage of the
+        others.
         """
         try:
             self._partitions.prepare(received[-1].at_ms)
@@ -260,7 +262,7 @@ class Store:
         now_ms: int,
         **columns: Any,
     ) -> int:
-        """As `queue_command`, in a transaction."""
+        """Queue a command as `queue_command` does, in a transaction."""
         assert len(body) <= COMMAND_BODY_BYTES_MAX, "callers must limit the body"
         if connection.scalar(select(boxes.c.serial).where(boxes.c.serial == box)) is None:
             raise UnknownBoxError(box)
@@ -269,7 +271,7 @@ class Store:
         return int(connection.execute(statement.returning(commands.c.id)).scalar_one())
 
     def withdraw_command(self, command: int, now_ms: int) -> None:
-        """Withdraw a command: at once if it was never sent to its box, otherwise unless it has begun there.
+        """Withdraw a command: immediately if it was never sent to its box, otherwise unless it has begun there.
 
         Raises: StoreError.
         """
@@ -282,8 +284,8 @@ class Store:
     def _end_commands(self, which: ColumnElement[bool], event: Event, now_ms: int) -> None:
         """End commands before their execution.
 
-        A box that was sent one decides whether it has begun. The boxes' rows are locked, as by `ingest`, which sends
-        commands.
+        If a command was sent to its box, the box decides whether it has begun. The boxes' rows are locked, as by
+        `ingest`, which sends commands.
         """
         of_event = (which, commands.c.state.in_(tuple(TRANSITIONS[event])), commands.c.ending.is_(None))
         with self.transaction() as connection:
@@ -353,7 +355,7 @@ def _engine(url: str, durable: bool) -> tuple[Engine, Statements]:
 
 
 def _connect_arguments(url: str) -> dict[str, Any]:
-    """Return limits of waiting: for PostgreSQL to answer, unless the URL has one, and for SQLite's write lock.
+    """Return the time limits: for PostgreSQL to respond, unless the URL has one, and for SQLite's write lock.
 
     Raises: ArgumentError.
     """

@@ -1,4 +1,4 @@
-"""The threads that write to the databases, one for each: only one may write at a time."""
+"""The threads that write to the databases, one for each database, which only one thread may write to."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class StoreThreads:
         self.main = self.of[store]
 
     def idle(self) -> dict[str, Future[int]]:
-        """Return by URL, without password, what is done once the calls so far of this database are."""
+        """Return by URL (without password) a future that is done when all previous calls of this database are."""
         return {part.url: thread.submit(int) for part, thread in self.of.items()}
 
     async def close(self) -> None:
-        """Wait for the calls so far, and end the threads."""
+        """Wait for the submitted calls, and end the threads."""
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(thread, int) for thread in self.of.values()))
         for thread in self.of.values():

@@ -1,7 +1,7 @@
 """The order of the steps that a box reports of an update.
 
-Reports can arrive late, twice and in any order. Therefore each step has a rank, and the highest one counts: the same
-reports give the same result in every order.
+Reports can arrive late, repeatedly and in any order. Therefore each step has a rank, and the highest one counts: the
+same reports give the same result in every order.
 """
 
 from __future__ import annotations

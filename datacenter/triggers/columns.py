@@ -24,7 +24,7 @@ class NotBuiltError(RuntimeError):
 
 
 class Column(NamedTuple):
-    """An input's value in each report, and which reports have one."""
+    """An input's value in each report, and whether the report has one."""
 
     values: Integers
     present: Booleans
@@ -38,7 +38,7 @@ class Columns(NamedTuple):
 
 
 class ColumnTransition(NamedTuple):
-    """The beginning or the end of an alert: the instrument's place, and that of the report among its reports."""
+    """The beginning or the end of an alert: the indexes of the instrument and of the report among its reports."""
 
     instrument: int
     report: int
@@ -49,8 +49,8 @@ class ColumnTransition(NamedTuple):
 class ColumnEvaluator:
     """The triggers of `count` instruments of one model.
 
-    `inputs` are those that the reports can have, by default all of the triggers; `bases` are the percentiles of the
-    installed base of the model. Raises: NotBuiltError.
+    `inputs` are the inputs that the reports can have, by default all inputs of the triggers; `bases` are the
+    percentiles of the installed base of the model. Raises: NotBuiltError.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class ColumnEvaluator:
     def evaluate(self, parts: Iterable[Columns]) -> Iterator[ColumnTransition]:
         """Evaluate the further reports of each instrument, such as those of a day; the parts may differ in length.
 
-        A few parts at a time are taken, so that they can be decoded on the way. Transitions are in the order of the
-        reports for each instrument only. Raises: ValueError if the number of parts is wrong.
+        Only a few parts are taken at a time; an iterator can decode them as needed. Transitions are in the order of
+        the reports for each instrument only. Raises: ValueError if the number of parts is wrong.
         """
         lanes, given = self._lib.LANES, iter(parts)
         for first, registers in zip(range(0, self._count, lanes), self._registers, strict=True):
@@ -150,7 +150,7 @@ class ColumnEvaluator:
         return _Pointers(self._ffi.new(f"{kind} *[]", kept), kept)
 
     def _base_columns(self, first: int, parts: Sequence[Columns]) -> list[list[Integers]]:
-        """Return for each percentile its value at each report of each instrument: that for the day of the report."""
+        """Return for each percentile its value at each report of each instrument, for the day of the report."""
         if not self._machines.bases:
             return []
         days = []

@@ -1,4 +1,6 @@
-"""The functions and words of conditions. `FUNCTIONS` lists those that make a term, whose class describes it.
+"""The functions and words of conditions.
+
+`FUNCTIONS` lists the functions that create a term, which the term's class describes.
 
 To add a function, write its term in `terms/` and add it here.
 """
@@ -77,12 +79,12 @@ _CONSTANTS: Final = {"normal-low": 0, "normal-high": 1}
 
 
 def word_input(name: Name, profile: Profile) -> Reading:
-    """The reading of a channel. Raises: ConditionError."""
+    """Return the input of a word: the reading of a channel. Raises: ConditionError."""
     return Reading(_word(name, Reading, profile))
 
 
 def constant_of(call: Call, profile: Profile) -> int | None:
-    """The value of normal-low() or normal-high(), None for other calls. Raises: ConditionError."""
+    """Return the value of normal-low() or normal-high(); None for other calls. Raises: ConditionError."""
     if call.name not in _CONSTANTS:
         return None
     _require_arguments(call, ("channel",))
@@ -94,7 +96,7 @@ def constant_of(call: Call, profile: Profile) -> int | None:
 
 
 def call_input(call: Call, profile: Profile) -> Input | None:
-    """The input that a call stands for, None for other calls. Raises: ConditionError."""
+    """Return the input that a call stands for; None for other calls. Raises: ConditionError."""
     if (kind := _INPUTS.get(call.name)) is None:
         return None
     if kind is not Deviation or len(call.arguments) == 1:
@@ -108,7 +110,7 @@ def call_input(call: Call, profile: Profile) -> Input | None:
 
 
 def call_term(call: Call, profile: Profile) -> Term:
-    """The term of a call of FUNCTIONS. Raises: ConditionError."""
+    """Return the term of a call of FUNCTIONS. Raises: ConditionError."""
     if (function := FUNCTIONS.get(call.name)) is None:
         known = [*FUNCTIONS, *_INPUTS, *_CONSTANTS]
         raise ConditionError(call.at, f"there is no function {call.name}; {nearest(call.name, known)}")
@@ -190,7 +192,7 @@ _ARGUMENTS: Final[dict[str, Callable[[Node], Any]]] = {
 
 
 def text_of(term: Term) -> str:
-    """The text of a term as it is written in conditions."""
+    """Return a term as it is written in conditions."""
     text = _text_of_input(term.input)
     for name, function in FUNCTIONS.items():
         if type(term) is function.make:

@@ -1,4 +1,4 @@
-"""Evaluates triggers report by report: with the instructions of `machine`, or as Python where these cannot run."""
+"""Evaluates triggers report by report: with the instructions of `machine`, or in Python if they cannot run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LiveEvaluator:
         self.starts: list[Start | None] = [None] * len(self.program.terms)
         """Run and number of the first report of each term of the program, where `start_terms` has been called."""
         self.state: MutableSequence[int] = list(self.program.initial)
-        """The variables of the program, in their places."""
+        """The variables of the program, at their indexes."""
         if functions.machines is not None:
             module = compiled()
             self._registers = array("q", functions.machines.registers)
@@ -64,14 +64,14 @@ class LiveEvaluator:
             self.starts = [start or (run, number) for start in self.starts]
 
     def holds_since_ms(self, trigger: Trigger) -> int:
-        """The time since which a trigger's condition has held, or the alert has lasted; `now_ms` if it does not."""
+        """Return the time since which a trigger's condition has held or the alert has lasted; else `now_ms`."""
         since = self.state[self.program.slots[self.program.triggers.index(trigger)].since]
         return since - 1 if since else self.now_ms
 
     def evaluate(self, report: InstrumentReport, latest_ms: int = INT_MAX) -> list[Transition]:
-        """The alerts that begin or end with this report.
+        """Return the alerts that begin or end with this report.
 
-        A time later than `latest_ms` is wrong, and is ignored; before the first right one `latest_ms` counts.
+        A time later than `latest_ms` is wrong, and is ignored; `latest_ms` is used until the first correct time.
         """
         at_ms = report.at_ms
         if at_ms <= latest_ms:
@@ -97,7 +97,7 @@ class LiveEvaluator:
                 self._registers[row] = self._bases(day, term.input.word, term.percentile)
 
     def _transitions(self, count: int) -> list[Transition]:
-        """The transitions that `run_one` has found."""
+        """Return the transitions that `run_one` has found."""
         machines, triggers = self._functions.machines, self._functions.by_row
         assert machines is not None
         found = self._registers[machines.found : machines.found + count]
@@ -112,11 +112,11 @@ class LiveEvaluator:
         return [Transition(triggers[index], self.now_ms, is_active) for index, is_active in changes]
 
     def terms(self, trigger: Trigger) -> dict[str, float | None]:
-        """The values of a trigger's terms, None while unknown, by their names in conditions."""
+        """Return the values of a trigger's terms, None while unknown, by their names in conditions."""
         return {text_of(term): self.value(term) for term in self.program.terms_of(trigger)}
 
     def value(self, term: Term) -> float | None:
-        """The value of a term of the program; None while it is unknown."""
+        """Return the value of a term of the program; None while it is unknown."""
         value = self._functions.values[term](self.state)
         return None if value == ABSENT else value / term.scale
 
@@ -124,7 +124,7 @@ class LiveEvaluator:
 class LiveFunctions:
     """The compiled functions of a program, which all instruments of the model share.
 
-    They are instructions of the extension module where it is built; `as_python` chooses Python in any case.
+    They are instructions of the extension module if it is built; `as_python` always selects Python.
     """
 
     def __init__(self, triggers: Sequence[Trigger], *, as_python: bool = False) -> None:

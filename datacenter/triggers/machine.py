@@ -79,7 +79,7 @@ def make_machines(program: Program, kinds: Sequence[Sequence[Input]], *, for_man
 
 
 class _Assembler:
-    """Makes instructions. Rows are numbered as they are needed; those of intermediate results are used again."""
+    """Creates instructions. Rows are numbered as needed; rows of intermediate results are reused."""
 
     def __init__(self, program: Program, *, for_many: bool) -> None:
         self._for_many = for_many
@@ -148,7 +148,7 @@ class _Assembler:
         kept, self._used = self._used, []
         for place, value in assignments:
             found = self._expression(value)
-            if self._for_many:  # the condition may be true for some of the instruments only
+            if self._for_many:  # the condition may be true for only some of the instruments
                 self._emit("CHOOSE", place, guard, found, place)
             elif found in self._used:
                 self._code[-1] = (self._code[-1][0], place, *self._code[-1][2:])
@@ -174,7 +174,7 @@ class _Assembler:
         self._code[begin] = (*self._code[begin][:5], len(self._code))
 
     def _kept(self, expression: ast.expr) -> int:
-        """Return a row with the value of an expression that stays until the end."""
+        """Return a row with the value of an expression that is kept until the end."""
         row = self._expression(expression)
         if row in self._used:
             self._used.remove(row)
@@ -254,7 +254,7 @@ class _Assembler:
         return row
 
     def _release(self) -> None:
-        """Use the rows of intermediate results again."""
+        """Release the rows of intermediate results for reuse."""
         self._free += self._used
         self._used = []
 

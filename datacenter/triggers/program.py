@@ -27,7 +27,7 @@ class BoundStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Slots:
-    """The places of a trigger in the state.
+    """The indexes of a trigger's variables in the state.
 
     `since` is 1 ms after the time since which the condition has held, 0 if it does not hold; `active` is 1 during an
     alert.
@@ -58,15 +58,15 @@ class Program:
 
     @staticmethod
     def name_of(term: Term) -> str:
-        """A name of a term that is the same in all programs."""
+        """Return a name of a term that is the same in all programs."""
         return repr(term)
 
     def places_of(self, term: Term) -> tuple[int, ...]:
-        """The places of a term's variables in the state."""
+        """Return the indexes of a term's variables in the state."""
         return tuple(self._places[term].values())
 
     def _names(self) -> list[str]:
-        """A name for each place in the state. Equal names in two programs have equal meaning."""
+        """Return a name for each variable of the state. Equal names in two programs have equal meaning."""
         names = [""] * len(self.initial)
         for term, places in self._places.items():
             for variable, place in places.items():
@@ -81,11 +81,11 @@ class Program:
         return len(self.initial) - 1
 
     def terms_of(self, trigger: Trigger) -> tuple[Term, ...]:
-        """The terms of a trigger's condition, each once."""
+        """Return the terms of a trigger's condition, each once."""
         return tuple(dict.fromkeys(terms(trigger.fires)))
 
     def steps(self) -> Iterator[BoundStep]:
-        """The steps of all terms; those that depend only on time come before those with the same term's input."""
+        """Return the steps of all terms; a term's steps that depend only on time precede those with its input."""
         for term in self.terms:
             places = self._places[term]
             for step in term.steps():
@@ -94,15 +94,15 @@ class Program:
                 yield BoundStep(term, guard, tuple(assignments))
 
     def value(self, term: Term) -> ast.expr:
-        """The value of a term as an expression over the state."""
+        """Return the value of a term as an expression over the state."""
         return self._bound(term.value(), term)
 
     def inputs(self) -> tuple[Input, ...]:
-        """The inputs of all terms, each once."""
+        """Return the inputs of all terms, each once."""
         return tuple(dict.fromkeys(term.input for term in self.terms))
 
     def condition(self, condition: Condition) -> ast.expr:
-        """A condition as an expression over the terms' values `v[0]`, `v[1]` …; false while a term is unknown."""
+        """Return a condition as an expression over the terms' values `v[0]`, …; false while a term is unknown."""
         if not isinstance(condition, Comparison):
             sign = ast.And() if isinstance(condition, AllOf) else ast.Or()
             return ast.BoolOp(sign, [self.condition(part) for part in condition.parts])
@@ -110,7 +110,7 @@ class Program:
         if len(named) == 1 and condition.relation in (">", ">="):
             return _parsed(_bound_of(*named[0], condition))
         if len(named) == 1 and condition.relation == "==" and named[0][1] == 1:
-            return _parsed(f"{named[0][0]} == {-condition.constant}")  # which no unknown term is
+            return _parsed(f"{named[0][0]} == {-condition.constant}")  # an unknown term is never so great
         known = [f"{name} != {ABSENT}" for name, _ in named]
         total = " + ".join(name if factor == 1 else f"{name} * {factor}" for name, factor in named)
         return _parsed(" and ".join([f"{total} {condition.relation} {-condition.constant}", *known]))
@@ -121,7 +121,7 @@ class Program:
 
 
 def _bound_of(name: str, factor: int, condition: Comparison) -> str:
-    """The comparison of one term with a constant; an unknown term is less than any."""
+    """Return the comparison of one term with a constant; an unknown term is less than any constant."""
     limit, is_strict = -condition.constant, condition.relation == ">"
     if factor > 0:
         return f"{name} > {limit // factor}" if is_strict else f"{name} >= {-(-limit // factor)}"
@@ -138,7 +138,7 @@ def with_shift(node: ast.BinOp) -> ast.BinOp:
 
 
 class _Binding(ast.NodeTransformer):
-    """Replaces variables by places in the state, and ABSENT by its value."""
+    """Replaces variables by elements of the state, and ABSENT by its value."""
 
     def __init__(self, places: dict[str, int]) -> None:
         self._places = places

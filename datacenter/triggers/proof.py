@@ -1,4 +1,4 @@
-"""Proves with z3 whether a trigger can ever fire, and whether another one fires whenever it does.
+"""Proves with z3 whether a trigger can ever fire, and whether one trigger implies another.
 
 Each term is an unknown integer within its bounds, which follow from the possible values of its input. Percentiles of
 one reading are in their order. Terms of one input are otherwise independent, so that "cannot fire" and "is implied"
@@ -21,14 +21,14 @@ from settings.profile import load_profile
 
 
 def can_fire(trigger: Trigger) -> bool:
-    """Whether the condition of the trigger is possible."""
+    """Return whether the condition of the trigger is possible."""
     solver = _solver(trigger)
     solver.add(_formula(trigger.fires))
     return bool(solver.check() == z3.sat)
 
 
 def implies(first: Trigger, second: Trigger) -> bool:
-    """Whether `second` is certain to be active when `first` begins; both must be of one model."""
+    """Return whether `second` is certain to be active when `first` begins; both must be of one model."""
     if first.table.model != second.table.model or first.lasts_ms < second.lasts_ms:
         return False
     solver = _solver(first, second)

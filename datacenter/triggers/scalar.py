@@ -39,10 +39,10 @@ def compile_value(program: Program, term: Term) -> Callable[[Any], int]:
 
 
 def _source(program: Program, kind: type, profile: Profile) -> str:
-    """The text of the function for reports of `kind`.
+    """Return the text of the function for reports of `kind`.
 
     A trigger without a term whose input these reports have is evaluated only if time has moved one of its windows, or
-    its condition holds already: otherwise nothing can change.
+    its condition already holds: otherwise nothing can change.
     """
     own = [
         i
@@ -75,7 +75,7 @@ def _source(program: Program, kind: type, profile: Profile) -> str:
 
 
 def _decisions(program: Program, triggers: Sequence[int]) -> list[str]:
-    """The lines that compute the terms of these triggers, and begin and end their alerts."""
+    """Return the lines that compute the terms of these triggers, and begin and end their alerts."""
     used = {
         term
         for i in triggers
@@ -97,7 +97,7 @@ def _with_shared_times(text: str) -> str:
 
 
 def _decision(program: Program, index: int, trigger: Trigger) -> list[str]:
-    """The lines that begin and end alerts. Almost always the condition is false and was false."""
+    """Return the lines that begin and end alerts, fast if the condition is false and was false."""
     slots = program.slots[index]
     fires, clears = (_scalar(program.condition(one)) for one in (trigger.fires, trigger.clears))
     since, active = f"s[{slots.since}]", f"s[{slots.active}]"
@@ -119,7 +119,7 @@ def _decision(program: Program, index: int, trigger: Trigger) -> list[str]:
 
 
 class _Scalar(ast.NodeTransformer):
-    """Replaces what is slow.
+    """Replaces slow expressions.
 
     `v[3]` becomes the local variable `v3`, min and max become comparisons, divisions by powers of two shifts.
     """

@@ -6,7 +6,7 @@
                   |  12 | 0.5 | 6h | word | call
     call        ::=  word "(" argument { "," argument } ")"
 
-A word may contain hyphens, so that a minus between words needs spaces. Durations have the unit s, min, h or d, and
+A word may contain hyphens; a minus between words therefore needs spaces. Durations have the unit s, min, h or d, and
 stand for milliseconds.
 """
 

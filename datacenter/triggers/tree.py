@@ -69,12 +69,12 @@ class Linear:
 
 
 def check(node: Node, profile: Profile) -> Condition:
-    """The condition of a parsed text. Raises: ConditionError."""
+    """Return the condition of a parsed text. Raises: ConditionError."""
     return _condition(node, profile, negated=False)
 
 
 def mistakes(node: Node, profile: Profile) -> list[ConditionError]:
-    """All mistakes of a parsed condition, at most one for each comparison, in the order of the text."""
+    """Return all mistakes of a parsed condition, at most one for each comparison, in the order of the text."""
     if isinstance(node, Unary) and node.sign == "not":
         return mistakes(node.operand, profile)
     if isinstance(node, Binary) and node.sign in ("and", "or"):
@@ -87,12 +87,12 @@ def mistakes(node: Node, profile: Profile) -> list[ConditionError]:
 
 
 def negated(node: Node, profile: Profile) -> Condition:
-    """The opposite of the condition, where every term is known. Raises: ConditionError."""
+    """Return the opposite of the condition, where every term is known. Raises: ConditionError."""
     return _condition(node, profile, negated=True)
 
 
 def comparisons(condition: Condition) -> Iterator[Comparison]:
-    """All comparisons of a condition, from left to right."""
+    """Return all comparisons of a condition, from left to right."""
     if isinstance(condition, Comparison):
         yield condition
     else:
@@ -101,7 +101,7 @@ def comparisons(condition: Condition) -> Iterator[Comparison]:
 
 
 def terms(condition: Condition) -> Iterator[Term]:
-    """All terms of a condition, from left to right."""
+    """Return all terms of a condition, from left to right."""
     return (term for one in comparisons(condition) for term, _ in one.coefficients)
 
 
@@ -153,7 +153,7 @@ def _comparison(node: Binary, profile: Profile, *, negated: bool) -> Comparison:
 
 
 def linear(node: Node, profile: Profile) -> Linear:
-    """The number of a parsed text. Raises: ConditionError."""
+    """Return the number of a parsed text. Raises: ConditionError."""
     match node:
         case Number():
             if node.is_duration:

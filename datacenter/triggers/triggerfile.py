@@ -71,12 +71,12 @@ def read_trigger(file: Path) -> Trigger:
 
 
 def parse_trigger(text: str, file: Path) -> Trigger:
-    """Parse the text of a trigger file; `file` is for its name and messages. Raises: SettingsError."""
+    """Parse the text of a trigger file; `file` is used for its name and for messages. Raises: SettingsError."""
     return make_trigger(file.stem, loads(text, file, TriggerTable, _check))
 
 
 def make_trigger(name: str, table: TriggerTable) -> Trigger:
-    """The trigger of a table that has been checked."""
+    """Return the trigger of a table that has been checked."""
     profile = load_profile(table.model)
     when = parse_condition(table.when)
     clears = check(parse_condition(table.until), profile) if table.until else negated(when, profile)

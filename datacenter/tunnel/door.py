@@ -52,13 +52,13 @@ class Door:
         return arrival
 
     def refuse(self, arrival: _Arrival) -> None:
-        """Close a connection without an answer."""
+        """Close a connection without a response."""
         self.left(arrival)
         self.refused += 1
         arrival.close()
 
     def left(self, arrival: _Arrival) -> None:
-        """Note that a connection no longer waits for its first packet."""
+        """Record that a connection no longer waits for its first packet."""
         self._waiting.pop(arrival, None)
 
     def arrived(self, arrival: _Arrival, packet: bytes) -> None:

@@ -37,7 +37,7 @@ class OpenVpnEndpoint:
         self._staff, self._instrument, self._port, self._folder = staff, instrument, port, folder
         self._connect_s = connect_s
         self._tls_crypt = asyncio.get_running_loop().create_task(make_tls_crypt(session.hex()))
-        """Generated before the grant, and accepted only after it: it takes two starts of OpenVPN."""
+        """Generated before the grant, because generation starts OpenVPN twice; accepted only after the grant."""
         self._keys: TunnelKeys | None = None
         self._server: TunnelServer | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -46,11 +46,11 @@ class OpenVpnEndpoint:
 
     @property
     def is_fenced(self) -> bool:
-        """As `TunnelEndpoint.is_fenced`: the programs exist; once it has started, the firewall was tried."""
+        """See `TunnelEndpoint.is_fenced`: the programs exist; after the start, the firewall has been tested."""
         return self._is_fenced and not self.ended.done()
 
     async def start(self, session_key: bytes, until: datetime) -> Issued:
-        """As `TunnelEndpoint.start`."""
+        """See `TunnelEndpoint.start`."""
         try:
             tls_crypt = await self._tls_crypt
             keys = make_keys(self._session.hex(), self._authority, session_key, until, tls_crypt)
@@ -65,7 +65,7 @@ class OpenVpnEndpoint:
         return Issued(keys.client_certificate, keys.server_authority, keys.client_tls_crypt)
 
     async def _start(self, server: TunnelServer) -> None:
-        """Start the server, while the certificate is on its way to the box. Raises: OpenVpnError; OSError."""
+        """Start the server while the certificate is being sent to the box. Raises: OpenVpnError; OSError."""
         await server.start()
         self._is_fenced = await server.is_fenced()
         server.ended.add_done_callback(self._server_ended)
@@ -93,7 +93,7 @@ class OpenVpnEndpoint:
         return self._running().pid
 
     async def opened(self) -> None:
-        """As `TunnelEndpoint.opened`."""
+        """See `TunnelEndpoint.opened`."""
         try:
             await self._started()
             await self._running().opened()
@@ -101,11 +101,11 @@ class OpenVpnEndpoint:
             raise EndpointError(str(error)) from error
 
     async def connect(self, protocol: asyncio.Protocol) -> None:
-        """As `TunnelEndpoint.connect`."""
+        """See `TunnelEndpoint.connect`."""
         await self._running().connect(protocol)
 
     async def stop(self) -> None:
-        """As `TunnelEndpoint.stop`."""
+        """See `TunnelEndpoint.stop`."""
         if self._keys is not None:
             self._door.forget(self._keys.wrapped_key)
         await asyncio.gather(self._tls_crypt, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The keys and certificates of one session's tunnel. All are made for it, and none is used again.
+"""The keys and certificates of one session's tunnel. All are created for this session, and none is reused.
 
 A separate certificate authority for each session makes revocation unnecessary: the credentials of another session are
 useless here, regardless of its state. Its key is the one that the offer names.
@@ -28,7 +28,7 @@ from wire.openvpn.options import CLIENT_AUTHORITY, SERVER_AUTHORITY
 from wire.openvpn.program import PROGRAM, OpenVpnError
 
 CLOCK_DOUBT: Final = timedelta(days=1)
-"""Certificates begin this much earlier, since the box's clock may be late."""
+"""Certificates begin this much earlier, because the box's clock may be behind."""
 _SERIAL: Final = {None: 1, ExtendedKeyUsageOID.SERVER_AUTH: 2, ExtendedKeyUsageOID.CLIENT_AUTH: 3}
 """An authority issues one certificate of each kind. Numbers and names are short, because a person waits for them."""
 _KEY_BYTES: Final = 256
@@ -49,7 +49,7 @@ class TunnelKeys:
     client_certificate: str
     client_tls_crypt: str
     wrapped_key: bytes
-    """How the client's first packet ends, by which the session is recognized."""
+    """The end of the client's first packet, which identifies the session."""
 
 
 class TlsCryptKeys(NamedTuple):
@@ -60,7 +60,10 @@ class TlsCryptKeys(NamedTuple):
 
 
 async def make_tls_crypt(session: str) -> TlsCryptKeys:
-    """Make the tls-crypt-v2 keys of a session, whose name is in the client's. Raises: OpenVpnError."""
+    """Make the tls-crypt-v2 keys of a session; the client key contains the name of the session.
+
+    Raises: OpenVpnError.
+    """
     server = await _run("--genkey", "tls-crypt-v2-server")
     return TlsCryptKeys(server, await _client_key(server, session))
 
@@ -159,7 +162,7 @@ async def _client_key(server_key: str, session: str) -> str:
 
 
 def _memory() -> BinaryIO:
-    """Return a file that is in memory only."""
+    """Return a file that exists only in memory."""
     return os.fdopen(os.memfd_create("tls-crypt-v2", os.MFD_CLOEXEC), "w+b")
 
 
@@ -168,7 +171,7 @@ def _path(file: BinaryIO) -> str:
 
 
 async def _run(*options: str, pass_fds: tuple[int, ...] = ()) -> str:
-    """Return what OpenVPN prints with these options. Raises: OpenVpnError."""
+    """Return the output of OpenVPN with these options. Raises: OpenVpnError."""
     try:
         process = await asyncio.create_subprocess_exec(
             PROGRAM,
@@ -188,6 +191,6 @@ async def _run(*options: str, pass_fds: tuple[int, ...] = ()) -> str:
 
 
 def _wrapped(client_key: str) -> bytes:
-    """Return the wrapped key of a client's key: what follows the 256 bytes of the key itself."""
+    """Return the wrapped key of a client's key: the bytes after the 256 bytes of the key itself."""
     body = "".join(line for line in client_key.splitlines() if not line.startswith("-----"))
     return base64.b64decode(body, validate=True)[_KEY_BYTES:]

@@ -21,8 +21,7 @@ async def socket_of(pid: int) -> socket.socket:
 
 
 def _in_new_thread(pid: int) -> socket.socket:
-    """Create the socket in a thread that ends afterwards: a thread that has changed its namespace must not be used
-    again."""
+    """Create the socket in a new thread: a thread that has changed its namespace must not be reused."""
     made: list[socket.socket | OSError] = []
 
     def make() -> None:

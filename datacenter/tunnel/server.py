@@ -25,7 +25,7 @@ from wire.openvpn.program import OpenVpn, OpenVpnError
 
 START_SECONDS_MAX: Final = 30.0
 CONNECT_SECONDS: Final = (*(0.02,) * 20, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Intervals between attempts to connect. Earlier attempts continue meanwhile, because a slow line responds late."""
+"""Intervals between attempts to connect. Earlier attempts continue, because a slow line responds late."""
 CONNECT_ONCE_SECONDS: Final = (15.0,)
 """A single attempt, for a service that must not see unused connections; TCP retransmits its SYN."""
 PROBE_SECONDS_MAX: Final = 1.0
@@ -122,7 +122,7 @@ class TunnelServer:
         await self._connect(protocol, _LOOPBACK, _PORT)
 
     async def opened(self) -> None:
-        """Wait until the tunnel passes packets. Raises: OpenVpnError if it never will."""
+        """Wait until the tunnel passes packets. Raises: OpenVpnError if it cannot."""
         await self._up
 
     async def connect(self, protocol: asyncio.Protocol) -> None:
@@ -217,7 +217,7 @@ class TunnelServer:
         for waiting in (self._listens, self._up):
             if not waiting.done():
                 waiting.set_exception(failure)
-                waiting.exception()  # it may not be awaited
+                waiting.exception()  # the exception may never be retrieved
 
 
 def _rules(instrument: IPv4Address, port: int) -> str:

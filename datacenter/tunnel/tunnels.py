@@ -1,4 +1,4 @@
-"""Accepts the tunnels of all boxes, and assigns them to the sessions that await them."""
+"""Accepts the tunnels of all boxes, and assigns them to the sessions that expect them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class VendorAuthority:
     certificate: x509.Certificate
     key: PrivateKey
     chain: tuple[x509.Certificate, ...] = ()
-    """The chain for a device's certificate: the CA's own certificate and those above it, without the root."""
+    """The chain for a device's certificate: the CA's own certificate and its issuers, without the root."""
     trusted: tuple[x509.Certificate, ...] = ()
     """The roots that devices trust; during a roll-over the old and the new one."""
     days: int = DAYS
@@ -45,7 +45,7 @@ class VendorAuthority:
     ) -> x509.Certificate:
         """Issue a certificate; `hosts` are the DNS names or addresses that the device serves.
 
-        Raises: what the security module raises, an exception of `pkcs11`.
+        Raises: exceptions of `pkcs11` if a security module fails.
         """
         now = datetime.fromtimestamp(int(now_s), UTC)
         return sign_certificate(
@@ -63,7 +63,7 @@ class VendorAuthority:
 def load_authority(
     certificate: Path, load_key: Callable[[], PrivateKey], trusted: Path, days: int = DAYS
 ) -> VendorAuthority:
-    """Load the CA in `certificate` (PEM; it may be followed by those above it).
+    """Load the CA in `certificate` (PEM; the certificates of its issuers may follow).
 
     `trusted` has the roots that devices trust. Raises: AuthorityError, OSError.
     """

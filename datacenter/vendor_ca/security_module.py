@@ -40,7 +40,7 @@ def load_module_key(module: Path, token: str, label: str, pin: Path) -> ModuleKe
 
 
 def _open(token: Any, pin: str) -> Any:
-    """Open a session; a process that has logged in once is logged in with all its sessions (PKCS #11, 5.6)."""
+    """Open a session; a login applies to all sessions of a process (PKCS #11, 5.6)."""
     try:
         return token.open(user_pin=pin)
     except pkcs11.exceptions.UserAlreadyLoggedIn:
@@ -48,7 +48,7 @@ def _open(token: Any, pin: str) -> Any:
 
 
 class ModuleKey(ExternalKey):
-    """A P-256 key that stays in the security module; it can only sign."""
+    """A P-256 key that never leaves the security module; it can only sign."""
 
     place = "the security module"
 

@@ -12,11 +12,11 @@ from datacenter.triggers.tree import AllOf, Comparison, Condition
 from datacenter.triggers.triggerfile import Trigger
 
 NEAR_SHARE: Final = 0.7
-"""The share of the way to its threshold from which on a part is due soon."""
+"""The nearness to its threshold from which a part is due soon."""
 
 
 class PartReason(NamedTuple):
-    """Why an instrument needs a part: an open alert, or a trigger that is near to one (`alert` is empty)."""
+    """Why an instrument needs a part: an open alert, or a trigger that is close to one (`alert` is empty)."""
 
     box: str
     instrument: str
@@ -25,13 +25,13 @@ class PartReason(NamedTuple):
     trigger: str
     alert: str
     probability: float | None
-    """That the part is worn, as the trigger was right on known histories; None without a valid score."""
+    """Probability that the part is worn: the trigger's precision on known histories; None without a valid score."""
     share: float = 1.0
     """The share of the way to the threshold; 1 for an alert."""
 
 
 class VisitPart(NamedTuple):
-    """A part of the list. `probability` is that it is right for one instrument, over all of its reasons."""
+    """A part of the list. `probability`: that the part is right for the instrument, given all of its reasons."""
 
     box: str
     instrument: str
@@ -47,7 +47,7 @@ class VisitPart(NamedTuple):
 
 
 class PartTotal(NamedTuple):
-    """A part over all instruments of a visit; `expected` is how many will be needed, as far as that is known."""
+    """A part over all instruments of a visit; `expected` is the expected need, as far as known."""
 
     part: str
     quantity: int
@@ -55,16 +55,16 @@ class PartTotal(NamedTuple):
 
 
 def probability_of(score: RecordedScore | None, fingerprint: str) -> float | None:
-    """Return how often a part that an alert names is right: the precision times the share of right parts."""
+    """Return the probability that a part named by an alert is right: the precision times the share of right parts."""
     if score is None or score.fingerprint != fingerprint or score.precision is None:
         return None
     return score.precision * (1.0 if score.parts_right is None else score.parts_right)
 
 
 def combine(reasons: Iterable[PartReason]) -> list[VisitPart]:
-    """Return the list, each part once for an instrument: alerts first, and of these the most probable.
+    """Return the list, with each part once per instrument: alerts first, the most probable first.
 
-    Reasons count as independent. A part that is due soon adds nothing to the same part named by an alert.
+    Reasons are treated as independent. If an alert names a part, that the part is also due soon has no effect.
     """
     found: dict[tuple[str, str, str, str], list[PartReason]] = {}
     for one in reasons:
@@ -92,7 +92,7 @@ def totals(parts: Iterable[VisitPart]) -> list[PartTotal]:
 
 
 def nearness(trigger: Trigger, values: Mapping[Term, int]) -> float:
-    """Return the share of the way to a trigger's condition, from 0.0 to 1.0, with the integer values of its terms."""
+    """Return the nearness to a trigger's condition, from 0.0 to 1.0, given the integer values of its terms."""
     return _nearness(trigger.fires, values)
 
 

@@ -18,7 +18,7 @@ from datacenter.visits.parts import NEAR_SHARE, PartReason, VisitPart, combine, 
 def visit_parts(
     store: Store, visible: Visibility, known: TriggerKnowledge, site: str, box: str = "", instrument: str = ""
 ) -> list[VisitPart]:
-    """Return the parts for a visit to a site, or to one instrument of a box; only what may be seen.
+    """Return the parts for a visit to a site, or to one instrument of a box, as far as the caller may see them.
 
     Raises: StoreError.
     """
@@ -47,7 +47,7 @@ def _of_alert(row: Any, known: TriggerKnowledge) -> Iterator[PartReason]:
 
 
 def _due_soon(row: Any, known: TriggerKnowledge) -> Iterator[PartReason]:
-    """Yield the parts whose triggers are near to an alert, by the state of an instrument's triggers."""
+    """Yield the parts whose triggers are close to an alert, by the state of an instrument's triggers."""
     functions = known.triggers.functions(row.model)
     if functions is None or not row.evaluation:
         return

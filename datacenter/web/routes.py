@@ -173,7 +173,7 @@ class PageRequest:
     present: Callable[[], StaffPerson | None] = lambda: None
     """Returns the person with the rights at a later time; None once they may no longer sign in."""
     other_sign_in_ms: int | None = None
-    """As `StaffSession.other_sign_in_ms`."""
+    """See `StaffSession.other_sign_in_ms`."""
 
     @property
     def store(self) -> Store:

@@ -16,11 +16,11 @@ class CryptographicModuleBench(Protocol):
         ...
 
     def without_kernel(self) -> CryptographicModule:
-        """Return one on a kernel that is not in FIPS mode."""
+        """Return a module on a kernel that is not in FIPS mode."""
         ...
 
     def without_provider(self) -> CryptographicModule:
-        """Return one whose FIPS provider cannot be loaded."""
+        """Return a module whose FIPS provider cannot be loaded."""
         ...
 
 

@@ -23,7 +23,7 @@ class DiskBench(Protocol):
         ...
 
     def fill(self) -> None:
-        """Take up free space until there is none for a file of `SIZE` bytes."""
+        """Use up free space until there is no room for a file of `SIZE` bytes."""
         ...
 
 
@@ -79,7 +79,7 @@ def disk_create_replaces(bench: DiskBench) -> None:
 
 
 def disk_reads_what_was_written(bench: DiskBench) -> None:
-    """Written bytes can be read back at once at any offset, and neighbouring bytes are unchanged."""
+    """Written bytes can be read back immediately at any offset, and neighbouring bytes are unchanged."""
     bench.disk.create("a", SIZE)
     bench.disk.write("a", 511, b"abc")
     assert bench.disk.read("a", 509, 7) == b"\0\0abc\0\0"

@@ -13,7 +13,7 @@ class MachineBench(Protocol):
     """A machine that can be started from any slot."""
 
     def started(self, slot: Slot | None) -> Machine:
-        """Return the machine as started from a slot; None: from something else."""
+        """Return the machine as started from a slot; None: not started from a slot."""
         ...
 
     def restarts(self) -> int:
@@ -21,7 +21,7 @@ class MachineBench(Protocol):
         ...
 
     def switches(self) -> Sequence[Slot]:
-        """Return the slots from which the programs were to be started since the last start, the latest last."""
+        """Return the slots from which a start of the programs was requested since the last start, the latest last."""
         ...
 
     def refuse_restarts(self) -> None:
@@ -66,7 +66,7 @@ def machine_reports_a_refused_restart(bench: MachineBench) -> None:
 
 
 def machine_starts_its_own_application(bench: MachineBench) -> None:
-    """After a start of the machine, the program of its slot runs, and no other one."""
+    """After a start of the machine, the program of its slot runs, and no other."""
     for slot in get_args(Slot):
         machine = bench.started(slot)
         assert machine.application_slot() == slot

@@ -34,7 +34,7 @@ def partition_has_a_size(bench: PartitionBench) -> None:
 
 
 def partition_reads_what_was_written(bench: PartitionBench) -> None:
-    """Written sectors can be read back at once, and neighbouring ones are unchanged."""
+    """Written sectors can be read back immediately, and neighbouring sectors are unchanged."""
     one = _content(7)
     bench.partition.write(3 * SECTOR_BYTES, one)
     assert bench.partition.read(2 * SECTOR_BYTES, 3 * SECTOR_BYTES) == bytes(SECTOR_BYTES) + one + bytes(512)

@@ -1,4 +1,4 @@
-"""A cryptographic module in which checks fail that were planted."""
+"""A cryptographic module in which injected checks fail."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ class EmulDiskBackend:
         self._disk.flush_ns, self._disk.written_byte_ns = flush_ns, written_byte_ns
 
     def hold_flushed(self, ns: int) -> None:
-        """From now on keep flushed data in a volatile cache for `ns`, while reporting flushes as complete.
+        """Keep flushed data in a volatile cache for `ns` from now on, while reporting flushes as complete.
 
         After a change to 0, the next flush makes all of it durable, as a flush empties a real disk's whole cache.
         """

@@ -98,7 +98,7 @@ class EmulEthernetPort:
     def _check_present(self) -> None:
         if not self._present:
             raise EthernetError(
-                EthernetErrorKind.UNAVAILABLE, f"{self._name}: the interface does not exist any more"
+                EthernetErrorKind.UNAVAILABLE, f"{self._name}: the interface no longer exists"
             )
 
     def _set(

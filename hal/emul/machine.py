@@ -1,4 +1,4 @@
-"""A machine with slots, whose restart is a call."""
+"""An emulated machine with slots; a restart calls a function."""
 
 from __future__ import annotations
 

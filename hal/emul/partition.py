@@ -1,6 +1,6 @@
 """A raw partition in memory, with the faults of an emulated disk: power cuts, torn writes, bit rot, I/O errors.
 
-It is one file of a `hal.emul.disk.EmulDisk` of its own, whose faults are those of the partition.
+It is the only file of a separate `hal.emul.disk.EmulDisk`, whose faults become those of the partition.
 """
 
 from __future__ import annotations

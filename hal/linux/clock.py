@@ -35,7 +35,7 @@ class LinuxClock:
         try:
             answer = _request(self._service, b"%d\n" % now_ns)
         except OSError as error:
-            message = f"{self._service}: no answer from the clock-setting service: {error}"
+            message = f"{self._service}: no response from the clock-setting service: {error}"
             raise ClockError(ClockErrorKind.NOT_PERMITTED, message) from error
         if answer != b"set\n":
             raise ClockError(

@@ -1,4 +1,4 @@
-"""`hal.crypto` on Linux: the kernel's FIPS mode, and OpenSSL's FIPS provider, asked through ctypes.
+"""`hal.crypto` on Linux: the kernel's FIPS mode, and OpenSSL's FIPS provider, queried through ctypes.
 
 OpenSSL reads its configuration when it is loaded, so that the result applies to this process. The library is found
 through Python's own modules: an address of a function shows which OpenSSL a module uses.
@@ -76,7 +76,7 @@ class LinuxCryptographicModule:
 
 
 def _answer(ask: Callable[[], str]) -> str:
-    """Return the answer of a check, which is the error if it raises one; OpenSSL's queue of errors is empty then."""
+    """Return the result of a check, or the error that it raises, and empty OpenSSL's error queue."""
     try:
         return ask()
     except Exception as error:
@@ -97,7 +97,7 @@ def library_of(module: str) -> ctypes.CDLL:
 
 
 def _address(library: ctypes.CDLL) -> int | None:
-    """Return where this library finds OpenSSL's EVP_MD_fetch; None if it exports or imports none."""
+    """Return the address of OpenSSL's EVP_MD_fetch for this library; None if it neither exports nor imports it."""
     try:
         return ctypes.cast(library.EVP_MD_fetch, ctypes.c_void_p).value
     except AttributeError:
@@ -123,7 +123,7 @@ def _status(name: str, *arguments: object) -> bool:
 
 @contextmanager
 def _provider_offering(kind: str, algorithm: bytes, query: bytes | None) -> Iterator[int | None]:
-    """The provider from which OpenSSL fetches an algorithm by a property query; None if it refuses."""
+    """Return the provider from which OpenSSL fetches an algorithm by a property query; None if it refuses."""
     method = _call(f"{kind}_fetch", None, algorithm, query)
     try:
         yield _call(f"{kind}_get0_provider", method) if method is not None else None
@@ -214,9 +214,7 @@ def _python() -> str:
         name for name in HASHES if getattr(hashlib, name) is not getattr(own, f"openssl_{name}", None)
     ]
     if built_in:
-        return (
-            f"Python uses its built-in {', '.join(built_in)}, because OpenSSL has refused them at the start"
-        )
+        return f"Python uses its built-in {', '.join(built_in)}, because OpenSSL refused them at the start"
     suites = [suite["name"] for suite in ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).get_ciphers()]
     refused = [name for name in suites if "CHACHA" in name]
     return f"TLS would offer {', '.join(refused) or 'no suite'}" if refused or not suites else ""
@@ -227,7 +225,7 @@ def _cryptography() -> str:
     modules = sorted(Path(str(package.__file__)).parent.glob("hazmat/bindings/*.so"))
     if any(_address(ctypes.CDLL(str(module))) == _address(_openssl()) for module in modules):
         return ""
-    return f"cryptography {package.__version__} has an OpenSSL of its own; install the distribution's package"
+    return f"cryptography {package.__version__} bundles OpenSSL; install the distribution's package"
 
 
 def _answers() -> str:

@@ -40,7 +40,7 @@ class LinuxLogFolder:
             wanted = min(length - len(found), CONTENT_BYTES_MAX)
             part = self._ask(f"read {name} {offset + len(found)} {wanted}")
             if not part:
-                raise DiskError(DiskErrorKind.MISSING, f"{name}: was cut or replaced while it was read")
+                raise DiskError(DiskErrorKind.MISSING, f"{name}: was truncated or replaced while it was read")
             found += part
         return found
 
@@ -61,7 +61,7 @@ class LinuxLogFolder:
             return self._exchange(self._connection, request)
         except (OSError, ValueError) as error:
             self.close()
-            message = f"{self._service}: no answer from the service that reads the audit log: {error}"
+            message = f"{self._service}: no response from the service that reads the audit log: {error}"
             raise DiskError(DiskErrorKind.IO, message) from error
 
     def _connect(self) -> socket.socket:
@@ -83,7 +83,7 @@ class LinuxLogFolder:
             raise DiskError(kind, f"{self._service}: {request}: {head.decode().strip()}")
         length = int(head)
         if not 0 <= length <= CONTENT_BYTES_MAX:
-            raise ValueError(f"an answer of {length} bytes")
+            raise ValueError(f"a response of {length} bytes")
         content = b""
         while len(content) < length:
             content += self._receive(connection, length - len(content))
@@ -125,7 +125,7 @@ class LinuxOwnLogs:
         except OSError as error:
             raise _disk_error(error) from error
         if len(content) < length:
-            raise DiskError(DiskErrorKind.MISSING, f"{name}: was cut or replaced while it was read")
+            raise DiskError(DiskErrorKind.MISSING, f"{name}: was truncated or replaced while it was read")
         return content
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Synchronous rtnetlink requests about network interfaces (RFC 3549).
 
-The messages are encoded here (linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h) because only few are needed, and
+The messages are encoded here (linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h) because only a few are needed, and
 importing pyroute2 takes 10 MB and half as long as all other imports of the box program. The kernel replies before
 `send` returns, so that requests do not block.
 """

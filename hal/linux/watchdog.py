@@ -86,7 +86,7 @@ class LinuxWatchdog:
             return self._ioctl(request, value)
 
     def _ioctl(self, request: int, value: int) -> int:
-        """Make a request; all of them take and return an int. Raises: OSError."""
+        """Make a request; every request takes and returns an int. Raises: OSError."""
         argument = compiled().ffi.new("int *", value)
         ioctl(self._fd, request, argument)
         return int(argument[0])

@@ -1,4 +1,4 @@
-"""Makes the content of the partition `boot-state`: the records of a new box (`settings.slots`)."""
+"""Creates the content of the partition `boot-state`: the records of a new box (`settings.slots`)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write_boot_state(image: Path, offset: int, id: str, epoch: int, log: LogCall
 
 
 def _move(device: str, name: str, place: int, epoch: int, log: LogCallback) -> Iterator[str]:
-    """Yield the commands of debugfs that move a file of one block to a fixed place."""
+    """Yield the commands of debugfs that move a file of one block to a fixed position."""
     (old,) = re.findall(r"^(\d+) *$", run(["debugfs", "-R", f"blocks {name}", device], {}, log), re.MULTILINE)
     new = place // _BLOCK_BYTES
     assert RECORD_BYTES == _BLOCK_BYTES, "a record is one block"

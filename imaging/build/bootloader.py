@@ -37,10 +37,10 @@ USER: Final = "boot/grub2/user.cfg"
 ENTRIES: Final = "boot/loader/entries"
 """The kernel with its arguments as a file for checks (Boot Loader Specification, type 1); GRUB does not read it.
 
-A running box has its own one there, of the kernel that it was started with (dracut's module rap-etc).
+A running box has a different file there, for the kernel with which it was started (dracut's module rap-etc).
 """
 _UNATTENDED: Final = "panic=10 rd.shell=0 rd.emergency=reboot"
-"""Kernel arguments with which a start that fails before systemd runs is followed by another one."""
+"""Kernel arguments by which the machine restarts if a start fails before systemd runs."""
 _ENTRIES: Final = """
 menuentry "RAP box" --unrestricted {
   choose_slot

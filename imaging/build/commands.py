@@ -5,7 +5,7 @@
 
 The decorator names every option that the function supports; a command with another option is an error, and nothing is
 built. Commands that only control the installer are in `IGNORED_COMMANDS`, each with the reason. The functions change
-no disk: they add to the plan. What Anaconda does for a command is in its `pyanaconda/modules`.
+no disk: they add to the plan. Anaconda's implementation of the commands is in `pyanaconda/modules`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from imaging.kickstart.document import Document, KickstartCommand, Section
 CommandHandler: TypeAlias = Callable[[KickstartCommand, BuildPlan], None]
 
 _SCREENS: Final = "an image is built without the installer's screens"
-_NO_MACHINE: Final = "no machine is running that could be stopped"
+_NO_MACHINE: Final = "there is no running machine to stop"
 _SOURCE: Final = "packages come from the repositories given to the builder"
 _EXAMINES: Final = "it examines the machine to be installed, which does not exist when an image is built"
 _SOURCE_OPTIONS: Final = (
@@ -73,7 +73,7 @@ IGNORED_OPTIONS: Final = {
     "url": _SOURCE_OPTIONS,
     "ignoredisk": ("--drives", "--only-use"),
 }
-"""The options of an ignored command for which its reason holds; with another one, the command is unsupported."""
+"""The options of an ignored command to which its reason applies; with another option, the command is unsupported."""
 
 _handlers: dict[str, tuple[CommandHandler, frozenset[str]]] = {}
 

@@ -16,7 +16,7 @@ from imaging.build.types import BuildFailed, BuildPlan
 DRACUT_OPTIONS: Final = ("--add", "fips")
 """The options with which the installer's `fips-mode-setup` configures dracut."""
 _KEY: Final = b"FIPS-FTW-RHT2009"
-"""The key of sha512hmac, which detects damage and is no secret (libkcapi, apps/kcapi-hasher.c)."""
+"""The key of sha512hmac, which detects damage and is not secret (libkcapi, apps/kcapi-hasher.c)."""
 _SCRIPT, _PROGRAM = "sbin/fips.sh", "bin/sha512hmac"
 
 

@@ -1,8 +1,8 @@
 """Making installer ISOs: a kickstart, the box's repository and boot entries are added to a RHEL-compatible boot ISO.
 
 Only the menus of the disc are changed: GRUB's for UEFI, on the disc and inside the EFI system partition that the
-firmware reads, and ISOLINUX's or GRUB's for BIOS. `xorriso -boot_image any replay` keeps all boot methods of the
-disc: El Torito for both kinds of firmware, and the boot sector and partition table of a USB stick.
+firmware reads, and the menu of ISOLINUX or GRUB for BIOS. `xorriso -boot_image any replay` keeps all boot methods of
+the disc: El Torito for both kinds of firmware, and the boot sector and partition table of a USB stick.
 
 The EFI system partition is a file of the disc in RHEL 9 (`images/efiboot.img`); on other discs it follows all files
 and has no name. In both cases the El Torito catalog gives its position, at which its menu is replaced in the finished
@@ -123,7 +123,7 @@ def sign_iso(iso: Path, source: Path, kickstart: Path, key: Ed25519PrivateKey) -
 def _arguments(label: str) -> str:
     """Return the kernel's arguments; spaces in the label are escaped as dracut requires.
 
-    They are not quoted in GRUB's menu, as in lorax's own menus: RHEL's GRUB passes \\x20 on unchanged.
+    As in lorax's own menus, they are not quoted in GRUB's menu: RHEL's GRUB passes \\x20 on unchanged.
     """
     disc = f"hd:LABEL={label.replace(' ', chr(92) + 'x20')}"
     return f"inst.stage2={disc} inst.ks={disc}:/{KICKSTART} fips=1"

@@ -22,7 +22,7 @@ from imaging.build.types import BuildFailed, InvalidBuildRequest, UnsupportedCom
 from imaging.kickstart.document import Section
 
 _CACHE: Final = "/rap-dnf-cache"
-"""dnf's cache, beneath the folder that it installs into: a folder of this machine would leave its name there."""
+"""dnf's cache, beneath the folder that it installs into: the name of a folder of this machine would remain there."""
 IN_SLOT: Final = "usr/lib/sysimage/rpm"
 """The folder of the package database in a slot, and on RHEL 10."""
 IN_VAR: Final = "var/lib/rpm"
@@ -228,7 +228,7 @@ def _timeless(header: bytes, epoch: int) -> bytes:
 
 
 def _home(root: Path) -> Path:
-    """dnf's home directory: on Debian, rpm by default keeps its database in the home of the calling user."""
+    """Yield dnf's home directory: on Debian, rpm by default keeps its database in the home of the calling user."""
     home = root.with_name("home")
     home.mkdir(exist_ok=True)
     (home / "dnf.conf").write_text("[main]\n")

@@ -1,13 +1,12 @@
 """Making the disk: a GPT with the kickstart's partitions, each with a file system and its part of the tree.
 
 Nothing is mounted and no device is attached: sfdisk writes the table into a sparse file, mke2fs and mkfs.vfat make
-and fill file systems at an offset in it. UUIDs, hash seeds and times are derived, so that the same
-tree gives the same bytes.
+and fill file systems at an offset in it. UUIDs, hash seeds and times are derived: the same tree gives the same bytes.
 
-Two partitions are not in the kickstart: every image begins with raw ones, where `rap flash` stores the identity of
-the box, and where the slot state is (`settings.slots`). A kickstart cannot describe them (`part` supports neither
-partitions without a file system nor GPT names), and does not need to, because an installed box is neither flashed nor
-updated by slots. They are the first, because the last partition may grow.
+Two partitions are not in the kickstart: every image begins with two raw partitions, for the identity of the box,
+which `rap flash` stores, and for the slot state (`settings.slots`). A kickstart cannot describe them (`part` supports
+neither partitions without a file system nor GPT names), and does not need to, because an installed box is neither
+flashed nor updated by slots. They are the first, because the last partition may grow.
 
 The kernel, its initramfs and its arguments belong to the root slot, in /boot of its file system. The boot partition,
 which is mounted over that folder, has the boot loader's menu.
@@ -46,7 +45,7 @@ _TYPES: Final = {
 
 @dataclass(frozen=True)
 class PartitionPlace:
-    """The place of a partition: offset and length in bytes, `number` from 1."""
+    """The position of a partition: offset and length in bytes, `number` from 1."""
 
     number: int
     partition: Partition
@@ -55,7 +54,7 @@ class PartitionPlace:
 
 
 def places(plan: BuildPlan, disk_bytes: int) -> list[PartitionPlace]:
-    """Return the place of each partition, aligned to 1 MiB. Growing partitions share the remaining space."""
+    """Return the position of each partition, aligned to 1 MiB. Growing partitions share the remaining space."""
     growing = [p for p in plan.partitions if p.grow]
     left = disk_bytes // MIB - plan.disk_bytes // MIB
     offset, found = MIB, []
@@ -141,7 +140,7 @@ def split(tree: Path, folder: Path, plan: BuildPlan, log: LogCallback) -> dict[s
 
 
 def _keep_in_slot(boot: Path, inside: Path) -> None:
-    """Move the files of /boot, but not its folders, to the slot: kernel, initramfs and how they are started."""
+    """Move the files of /boot, but not its folders, to the slot: kernel, initramfs and their boot configuration."""
     times = boot.stat()
     for path in sorted(boot.iterdir()):
         if not path.is_dir():
@@ -226,9 +225,10 @@ def _write_ext4(
 
 
 def _slot_bytes(part: Path) -> int:
-    """Return the size of a file system that has little more space than for the files of a slot.
+    """Return the size of a file system that is slightly larger than the files of a slot.
 
-    An update writes and reads all of a slot, free space included. In steps, because another size is another geometry.
+    An update writes and reads all of a slot, free space included. Sizes are rounded to steps, because the geometry
+    depends on the size.
     """
     sizes = [path.lstat().st_size for path in part.rglob("*") if not path.is_symlink()]
     blocks = sum(-(-size // _BLOCK_BYTES) for size in sizes)
@@ -237,7 +237,7 @@ def _slot_bytes(part: Path) -> int:
 
 
 def _fill_holes(image: Path, start: int, end: int) -> None:
-    """Write zeros where nothing was written, so that flashing writes every byte of a slot over old ones."""
+    """Write zeros to unwritten ranges, so that flashing overwrites every byte of a slot."""
     with image.open("r+b") as disk:
         at = start
         for offset, length in [*mapped_extents(image), (end, 0)]:
@@ -260,8 +260,8 @@ def _set_root(device: str, part: Path, environment: dict[str, str]) -> None:
 def set_times(image: Path, offset: int, length: int, environment: dict[str, str]) -> None:
     """Set the other times of each inode of an ext4 file system in a disk image to the time of its content.
 
-    mke2fs copies the change times of the builder's disk. One time for all would be another one in each release, so
-    that all inodes of two releases would differ, and a delta between them would be larger.
+    mke2fs copies the change times of the builder's disk. A single time for all inodes would change with each release:
+    all inodes would differ between two releases, and a delta would be larger.
     """
     with image.open("rb") as disk, mmap.mmap(disk.fileno(), offset + length, prot=mmap.PROT_READ) as whole:
         view = memoryview(whole)

@@ -1,6 +1,6 @@
 """Finds the UUIDs of file systems and partitions in the text of an image, so that flashing can replace them.
 
-Text is found in the raw image, and not through the file systems, so that no copy is overlooked.
+Text is searched in the raw image, not through the file systems, so that no copy is missed.
 """
 
 from __future__ import annotations

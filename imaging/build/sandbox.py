@@ -64,7 +64,7 @@ _FULL: Final = (os.strerror(errno.ENOSPC), "more space needed")
 def require_tools() -> None:
     """Check that this process can build an image. Raises: PrerequisiteMissing."""
     require_programs(PROGRAMS)
-    require_root("building an image sets the owners of its files, which needs root rights")
+    require_root("building an image sets the owners of its files, which requires root")
 
 
 def run(

@@ -1,8 +1,8 @@
 """GRUB's script that chooses a root slot by the slot state, counts the tries of a trial, and starts the slot.
 
-`settings.slots` defines the records and the decision; `choose_slot` below makes the same one. The script uses only
-modules that the signed GRUB programs of the distributions contain (loadenv, regexp, test), and its errors are
-outcomes: a record that cannot be read is a damaged one.
+`settings.slots` defines the records and the decision; `choose_slot` below implements the same decision. The script
+uses only modules that the signed GRUB programs of the distributions contain (loadenv, regexp, test), and treats its
+errors as outcomes: an unreadable record counts as damaged.
 
 The state is read as sectors. The tries are read and written as files, because `save_env` writes only into files.
 

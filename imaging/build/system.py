@@ -60,8 +60,7 @@ mkdir /run/tree
 mount --bind / /run/tree
 exec setfiles -F -r /run/tree "$1" /run/tree
 """
-"""Labels the tree through a bind mount, in which the mount points /proc, /dev, /sys and /run are visible: they need
-labels, too."""
+"""Labels the tree through a bind mount, which also shows the mount points /proc, /dev, /sys and /run."""
 
 
 def configure(root: Path, plan: BuildPlan, ids: DiskIds, epoch: int, log: LogCallback) -> None:
@@ -130,8 +129,8 @@ def _run_script(root: Path, script: Script, environment: dict[str, str], log: Lo
 def _kernels(root: Path, plan: BuildPlan, environment: dict[str, str], log: LogCallback) -> None:
     """Put every kernel and an initramfs for any machine into /boot.
 
-    The initramfs is not compressed: a compressed one differs from its first changed file on, so that an update would
-    have to send most of it.
+    The initramfs is not compressed: a compressed one differs from its first changed file on, and an update would have
+    to send most of it.
     """
     options = ("--force", "--no-hostonly", "--reproducible", "--no-compress")
     in_fips_mode = fips.is_required(plan)
@@ -153,7 +152,7 @@ def _kernels(root: Path, plan: BuildPlan, environment: dict[str, str], log: LogC
 
 
 def clean(root: Path, epoch: int, log: LogCallback) -> None:
-    """Remove everything that differs between builds; no file is newer than `epoch`, in seconds since 1970.
+    """Remove everything that differs between builds, and limit the times of files to `epoch`, in seconds since 1970.
 
     Raises: BuildFailed, PrerequisiteMissing.
     """

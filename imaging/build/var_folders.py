@@ -1,7 +1,7 @@
-"""The folders of /var that a release needs, which its system makes at each start if they are missing.
+"""The folders of /var that a release needs, which its system creates at each start if they are missing.
 
-/var and the file systems beneath it belong to the box: an update replaces the root slot alone. A package of a later
-release may need a folder there, such as the state of a service, which nothing else would make.
+/var and the file systems beneath it belong to the box: an update replaces only the root slot. A package of a later
+release may need a folder there, such as the state of a service, which nothing else would create.
 
 Source: tmpfiles.d(5). A colon before mode, user and group leaves folders alone that exist (systemd 251 or later).
 """
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Final
 
 FILE: Final = "usr/lib/tmpfiles.d/zz-rap-var.conf"
-"""The last one in the order of names, so that the lines of packages have precedence."""
+"""The last file in the order of names, so that the lines of packages have precedence."""
 _CONFIGURATIONS: Final = ("usr/lib/tmpfiles.d", "etc/tmpfiles.d")
 _LOST: Final = "lost+found"
 _HEAD: Final = "# Folders of /var that packages of this release contain: an update does not change /var.\n"
 
 
 def write_var_folders(root: Path) -> None:
-    """Write a line of tmpfiles.d for each folder and link of /var that no package has a line for."""
+    """Write a line of tmpfiles.d for each folder and link of /var without a line of a package."""
     if not (root / "var").is_dir():
         return
     known = set(_configured(root))
@@ -33,7 +33,7 @@ def write_var_folders(root: Path) -> None:
 
 
 def _configured(root: Path) -> Iterator[str]:
-    """Yield the paths that have a line already."""
+    """Yield the paths that already have a line."""
     for folder in _CONFIGURATIONS:
         for file in (root / folder).glob("*.conf"):
             for line in file.read_text("utf-8", "replace").splitlines():

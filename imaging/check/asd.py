@@ -43,7 +43,7 @@ class AsdRules(Table, frozen=True):
 
 
 class MetGroup(Table, frozen=True):
-    """Rules that are met, how, and what shows it; with a condition, only where it holds."""
+    """Rules that are met, how, and the evidence; with a condition, only where it holds."""
 
     text: Text
     rules: Annotated[list[str], Meta(min_length=1)]
@@ -88,7 +88,7 @@ def read_checklist(rules: Path = RULES, checklist: Path = CHECKLIST) -> list[Asd
     found: dict[str, AsdFinding] = {}
     for ident, verdict, text, evidence, condition in _rows(written):
         if ident not in known or ident in found:
-            problem = "is assessed twice" if ident in found else "is no rule of the STIG"
+            problem = "is assessed twice" if ident in found else "is not a rule of the STIG"
             raise InvalidCheckInput(f"{checklist}: {ident}: {problem}; remove it")
         found[ident] = AsdFinding(ident, known[ident], verdict, text, evidence, condition)
     if missing := sorted(known.keys() - found.keys()):

@@ -2,8 +2,8 @@
 
 A data stream contains a benchmark with profiles, such as "stig", "cis" or "MAC-1_Classified".
 
-Red Hat's content applies to Red Hat's own systems only. AlmaLinux, Rocky and CentOS Stream are rebuilds of the same
-software, and boxes run them; for these, a copy without the platform line is used.
+Red Hat's content applies to Red Hat's own systems only. AlmaLinux, Rocky and CentOS Stream, which boxes run, are
+rebuilds of the same software; for these, a copy without the platform line is used.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 The folder has JSON files, or archives of them as OSV publishes them (all.zip).
 
 A distribution corrects old versions (backports), so its versions are compared in its own order with the versions that
-it says are fixed; the number of the upstream version decides nothing. Ranges are evaluated as the OSV schema says
-(https://ossf.github.io/osv-schema/#evaluation). What cannot be decided is reported as such. A VEX document (OpenVEX)
-says which findings do not concern the product, and why.
+it declares fixed; the upstream version number is not used. Ranges are evaluated as the OSV schema says
+(https://ossf.github.io/osv-schema/#evaluation). Undecidable findings are reported as such. A VEX document (OpenVEX)
+states which findings do not concern the product, and why.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Component:
     source: str = ""
     """The source package, if the package URL has it: entries of Debian and Rocky Linux are about source packages."""
     source_version: str = ""
-    """Its version, which is another one for packages that were built again."""
+    """Its version, which differs for packages that were rebuilt."""
 
 
 @dataclass(frozen=True)
 class CveFinding:
-    """A vulnerability of a component; `reason` is the reason in the VEX document, or why there is no decision."""
+    """A vulnerability of a component; `reason` is the reason in the VEX document, or why no decision is possible."""
 
     vulnerability: str
     component: Component
@@ -153,7 +153,7 @@ def _decide(kind: str, version: str, affected: dict[str, Any]) -> tuple[CveVerdi
 
 
 def is_in_range(version: str, events: Iterable[dict[str, str]], order: Order) -> bool:
-    """Return whether a version is in a range of OSV, whatever the order of its events.
+    """Return whether a version is in a range of OSV, regardless of the order of its events.
 
     "0" is before every version, and a limit of "*" after every one.
     """
@@ -236,5 +236,5 @@ def _parse(data: bytes, place: str, what: str) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidCheckInput(f"{place}: is not {what}: {error}") from None
     if not isinstance(content, dict):
-        raise InvalidCheckInput(f"{place}: is not {what}: it is no JSON object")
+        raise InvalidCheckInput(f"{place}: is not {what}: it is not a JSON object")
     return content

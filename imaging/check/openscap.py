@@ -76,11 +76,11 @@ def scan(
     profile does not select have the result `NOT_SELECTED`. Raises: InvalidCheckInput, PrerequisiteMissing.
     """
     require_programs(("oscap", "unshare", "systemctl"))
-    require_root("the scanner must read every file of the system, which needs root rights")
+    require_root("the scanner must read every file of the system, which requires root")
     wanted.check()
     tree = tree.resolve()
     folders = (path for path in DATABASES if (tree / path).is_dir())
-    # that of an image's /var is empty: the slot has the database
+    # the database folder in an image's /var is empty: the slot has the database
     database = min(folders, key=lambda path: not (tree / path / "rpmdb.sqlite").exists(), default=None)
     if database is None:
         raise InvalidCheckInput(

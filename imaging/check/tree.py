@@ -1,7 +1,7 @@
 """The tree to evaluate: a folder, or the content of a disk image of `rap image build`, without mounting it.
 
-The image's build record (NAME.build.json) has the place and mount point of its partitions. debugfs copies the files
-of ext4 file systems with owners and modes, mtools those of FAT. SELinux labels are not copied.
+The image's build record (NAME.build.json) has the position and mount point of each partition. debugfs copies the
+files of ext4 file systems with owners and modes, mtools those of FAT. SELinux labels are not copied.
 """
 
 from __future__ import annotations

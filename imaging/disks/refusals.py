@@ -1,6 +1,6 @@
 """Decides which disks may be overwritten, and states why others may not.
 
-The decision depends on a `StationMachine` only, so that it can be tested with recorded machines. A disk may be
+The decision depends only on a `StationMachine`, so that it can be tested with recorded machines. A disk may be
 overwritten only if nothing on it is in use, directly or through partitions, RAID, LVM, LUKS, loop devices and file
 systems on several disks; in doubt it is refused.
 """

@@ -48,7 +48,7 @@ def make(serial: str, site: bytes, before: dict[str, bytes] | None = None) -> di
     name = f"{serial}\n".encode()
     if before and before.get(SERIAL) == name and {KEY, REQUEST} <= before.keys():
         return {**before, SITE: site}
-    # of the curve with which grants of remote sessions are signed (ES256)
+    # on the curve with which grants of remote sessions are signed (ES256)
     key = make_key()
     return {
         KEY: _pem_key(key),
@@ -76,7 +76,7 @@ def read_certificate(pem: bytes) -> x509.Certificate:
     """Return the first certificate of a chain. Raises: IdentityError."""
     try:
         certificate = x509.load_pem_x509_certificates(pem)[0]
-        certificate.public_key()  # which may be of a kind that is unknown here
+        certificate.public_key()  # whose kind may be unknown here
         return certificate
     except (*CERTIFICATE_ERRORS, IndexError) as error:
         raise IdentityError(f"is not a certificate in PEM: {error}") from None

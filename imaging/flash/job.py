@@ -140,7 +140,7 @@ class Job:
         return frozenset(part.label for part in site.partitions() if part.encrypted) & names
 
     def _check_keys(self, site: Site, file: Path) -> None:
-        """Raise FlashRefused if the site demands keys in a TPM, of which the image can use none."""
+        """Raise FlashRefused if the site demands keys in a TPM, which the image cannot use."""
         about = self._image.manifest.about.get(signing.TPM_KEYS_KEY)
         if site.enrolment and site.enrolment.keys == "tpm" and about != signing.TPM_KEYS:
             raise FlashRefused(f"{file}: enrolment.keys: {NO_TPM_PROVIDER}")

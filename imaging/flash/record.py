@@ -115,7 +115,7 @@ def load(file: Path) -> FlashRecord:
     except msgspec.DecodeError as error:
         raise RecordError(f"{file}: is not a flash record of `rap flash write`: {error}") from None
     if summary(record.spans) != record.sha256:
-        raise RecordError(f"{file}: was changed: its `sha256` is not that of its `spans`")
+        raise RecordError(f"{file}: was changed: its `sha256` does not match its `spans`")
     if any(span.offset + span.length > record.disk.bytes for span in record.spans):
         raise RecordError(f"{file}: has `spans` beyond the end of its `disk`")
     return record

@@ -38,7 +38,7 @@ def save_pdf(record: FlashRecord, file: Path) -> None:
             y = _line(canvas, y, name, value)
         y -= 2 * LINE_POINTS
         canvas.setFont("Helvetica-Bold", 10)
-        canvas.drawString(MARGIN, y, "Partitions: size, and SHA-256 of what was written")
+        canvas.drawString(MARGIN, y, "Partitions: size, and SHA-256 of the written data")
         for part in record.parts[:PARTS_MAX]:
             y = _line(canvas, y - 3, f"{part.label or '-'}, {size_text(part.length)}", part.sha256)
         canvas.setFont("Helvetica", 9)

@@ -145,7 +145,7 @@ def _write(
     verifier: ReadbackVerifier,
     resume: bool,
 ) -> Range:
-    """Write a range with its patches, unless it is there already; return it with the hash of what was written."""
+    """Write a range with its patches, unless the disk already has it; return it with the hash of the written data."""
     if resume:
         target.read(span.offset, into)
         if hashlib.sha256(into).digest() == span.sha256 and not identifiers.apply(
@@ -171,7 +171,7 @@ def _check(target: FlashTarget, span: Range, into: memoryview, verifier: Readbac
     target.read(span.offset, into)
     if not verifier.matches(span.offset, into):
         raise ReadbackMismatch(
-            f"bytes {span.offset} to {span.end - 1} differ from what was written there: the disk is faulty, or "
+            f"bytes {span.offset} to {span.end - 1} differ from the data written there: the disk is faulty, or "
             "smaller than it reports; use another disk"
         )
     return span
@@ -185,7 +185,7 @@ def _write_and_verify(target: FlashTarget, piece: Piece, verifier: ReadbackVerif
 
 @contextmanager
 def _unbootable_on_error(target: FlashTarget) -> Iterator[None]:
-    """On an error, erase the first sector if possible, because it may have been written without verification."""
+    """After an error in the block, erase the first sector if possible: it may have been written unverified."""
     try:
         yield
     except (DeviceError, ReadbackMismatch):

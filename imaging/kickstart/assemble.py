@@ -1,7 +1,7 @@
 """Assembling a kickstart: the fragments in `kickstart/fragments/`, in the order of their names, with a site's values.
 
 A fragment is a Jinja2 template of whole kickstart lines; a new one needs no code. The same site and release give the
-same bytes on every machine: random values, dates and names of the building machine are not used.
+same bytes on every machine: no random values, dates or names of the building machine are used.
 
 Secrets are hashes, read from files that the site names, and must have a form that FIPS mode accepts. The passphrase
 of LUKS is never read here: the installer reads it from a file.

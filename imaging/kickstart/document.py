@@ -322,7 +322,7 @@ class _Reader:
     def _expanded(self, location: SourceLocation, text: str, *, quoted: bool) -> None:
         """Refuse a variable that the shell does not replace, and a password hash in which it replaces variables."""
         if quoted and (match := _WHOLE_VARIABLE.search(text)):
-            self._refuse(location, text.split()[0], f"{HERE_QUOTED}, so that {match[1]} stays as it is")
+            self._refuse(location, text.split()[0], f"{HERE_QUOTED}, so that {match[1]} remains unchanged")
         elif not quoted and (match := _HASH.search(text)):
             self._refuse(location, text.split()[0], f"{HERE_PLAIN}, so that the shell changes {match[0]}…")
 

@@ -1,14 +1,10 @@
 """The site file: the settings that differ between the images of laboratories.
 
-board = "rap-4"                        # or a board file, "….toml", relative to this file
-release = "almalinux9"                 # as in kickstart/releases.toml; `--release` overrides it
-timezone = "Europe/Berlin"
-language = "en_US.UTF-8"
-keyboard = "us"
-hostname = "rap-box"
-time_servers = ["ntp1.example.com", "ntp2.example.com"]
-instrument_network = "10.77.0.0/16"    # port n has the n-th /24 of it
-fips = "required"                      # the box serves nothing unless its cryptography passes a self-test; see docs/design/fips.md
+board = "rap-4"                        # or a board file, "….toml", relative to this file release = "almalinux9"
+# as in kickstart/releases.toml; `--release` overrides it timezone = "Europe/Berlin" language = "en_US.UTF-8" keyboard
+= "us" hostname = "rap-box" time_servers = ["ntp1.example.com", "ntp2.example.com"] instrument_network =
+"10.77.0.0/16"    # port n has the n-th /24 of it fips = "required"                      # the box serves nothing
+unless its cryptography passes a self-test; see docs/design/fips.md
 
 [uplink]                               # without `address`: DHCP
 address = "192.0.2.10/24"
@@ -216,7 +212,7 @@ class Site(SiteForBox, frozen=True, kw_only=True):
     install: Install = Install()
 
     def partitions(self) -> list[LayoutPartition]:
-        """Return the partitions with the sizes of this site; a growing one takes the remaining space."""
+        """Return the partitions with the sizes of this site; a growing partition takes the remaining space."""
         sizes = self.disk.sizes_mib
         return [msgspec.structs.replace(p, size_mib=sizes.get(p.mount, p.size_mib)) for p in layout()]
 
@@ -289,4 +285,4 @@ _CHECKS: Final[dict[str, Callable[[Site], str]]] = {
     "disk.sizes_mib": _wrong_sizes,
     "disk.bytes": _wrong_disk,
 }
-"""Checks by key; each returns what is wrong, or ""."""
+"""Checks by key; each returns the problem, or ""."""

@@ -3,5 +3,5 @@
 It is for tests, CI and trying out `rap image build`, never for a device. Each Debian package becomes an RPM with the
 same name and content. `packages.toml` lists the packages, their names in RHEL, and stubs for packages that are too
 large or not in Debian. Debian's configuration mechanisms (debconf, alternatives) are left out: a system of these
-packages starts and works, but is no evidence of the quality of a distribution.
+packages starts and works, but proves nothing about a distribution.
 """

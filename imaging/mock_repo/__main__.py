@@ -1,7 +1,7 @@
-"""`python -m imaging.mock_repo DIR`: make the mock repository below DIR, and print its path, for `--repo`.
+"""`python -m imaging.mock_repo DIR`: create the mock repository below DIR, and print its path, for `--repo`.
 
-Downloaded packages are kept there, and a complete repository is not made again. Exit status: 2 for an invalid DIR, 3
-if the machine lacks a prerequisite.
+Downloaded packages are kept there, and a complete repository is not created again. Exit status: 2 for an invalid DIR,
+3 if the machine lacks a prerequisite.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _is_replaceable(folder: Path) -> bool:
 def require_prerequisites() -> None:
     """Check that this machine can make the repository: it must be Debian. Raises: PrerequisiteMissing."""
     require_programs(PROGRAMS)
-    require_root("unpacking packages sets the owners of their files, which needs root rights")
+    require_root("unpacking packages sets the owners of their files, which requires root")
 
 
 def _fail(status: int, why: str) -> int:

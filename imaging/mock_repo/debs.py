@@ -86,7 +86,7 @@ def _merged(name: str) -> str:
 
 
 def fetch(names: Sequence[str], folder: Path, options: Sequence[str] = ()) -> list[Deb]:
-    """Download these packages and their dependencies into `folder`, unless they are there.
+    """Download these packages and their dependencies into `folder`, unless it contains them.
 
     `options` are more options of apt, such as "Dir::Etc::preferences=FILE". Raises: ProgramFailed.
     """

@@ -1,1 +1,1 @@
-"""The papers for a hospital's IT: their texts, which facts of a box answer, as JSON and PDF."""
+"""The papers for a hospital's IT, as JSON and PDF: statements that are answered by facts of a box."""

@@ -1,6 +1,6 @@
-"""The data flows of a box: who connects to whom, what for, how it is protected, and which boundary it crosses.
+"""The data flows of a box: source, target, purpose, protection, and the boundaries that they cross.
 
-They are computed from the facts of the papers; the diagram and the threat model are made from them.
+They are computed from the facts of the papers; the diagram and the threat model are derived from them.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from trust.policy_evidence import POLICY, policy_of
 
 KINDS: Final = ("proof", "hardening", "sbom")
 RENDERED: Final = (
-    "the kernel has loaded the ruleset of the policy; `rap fw prove` on the box proves what it has loaded"
+    "the kernel has loaded the ruleset of the policy; `rap fw prove` on the box proves the loaded ruleset"
 )
 ELSEWHERE: Final = "there are no other tables: a saved listing does not include other tables and interfaces"
 Machine: TypeAlias = Files | Recorded

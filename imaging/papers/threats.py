@@ -29,7 +29,7 @@ OWN_PARTIES: Final[dict[str, Zone]] = {
     "Staff": "outside",
     "SIEM": "outside",
 }
-"""Flows that no destination of the firewall's policy has: source, target, content."""
+"""Flows without a destination in the firewall's policy: source, target, content."""
 HEAD: Final = """\
 # Threat model
 
@@ -41,7 +41,7 @@ What is not protected against is in [SECURITY.md](../../SECURITY.md).
 
 
 class Threat(Table, frozen=True):
-    """One kind of threat to a flow: what could happen, what stops it or why it is accepted, and what shows that."""
+    """One kind of threat to a flow: the threat, its mitigation or why it is accepted, and the evidence."""
 
     threat: str
     answer: str

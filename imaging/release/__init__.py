@@ -1,1 +1,1 @@
-"""Releases: signed metadata of what boxes install."""
+"""Releases: signed metadata of the files that boxes install."""

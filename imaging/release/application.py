@@ -1,8 +1,7 @@
-"""Detects whether a release changes only the application of a slot, so that boxes need not restart for it.
+"""Detects whether a release changes only the application of a slot, for which boxes need not restart.
 
-The box's programs import their modules from the slot on trial, and everything else continues to be used from the
-running slot until the machine restarts. The package database names the packages of a release, and no program of a box
-reads it.
+The box's programs import their modules from the slot on trial, and use everything else from the running slot until
+the machine restarts. The package database names the packages of a release, but no program of a box reads it.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ start, so it requires one."""
 
 
 def changed_outside_application(source: Path, target: Path) -> list[str]:
-    """Return the paths that differ between two slots, and for which a box must restart, in their order.
+    """Return the sorted paths that differ between two slots, and for which a box must restart.
 
-    Modification times are not compared. Raises: Ext4Error if one is no ext4 file system; DeltaInputError,
+    Modification times are not compared. Raises: Ext4Error if one is not an ext4 file system; DeltaInputError,
     SlotImageError, OSError.
     """
     before, after = (Ext4(slot_image(image)).entries() for image in (source, target))

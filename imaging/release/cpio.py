@@ -26,7 +26,7 @@ class Member(NamedTuple):
 
 
 def members(archive: bytes) -> Iterator[Member]:
-    """Yield the files with content, up to the first byte that is in no archive."""
+    """Yield the files with content, up to the first byte outside of an archive."""
     at = 0
     while _HEADER.match(archive, at):
         size, name_bytes = (

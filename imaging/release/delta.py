@@ -1,16 +1,14 @@
-"""Making deltas between two root slots: for each part of the target, the part of the source that it resembles most.
+"""Making deltas between two root slots: for each part of the target, the most similar part of the source.
 
 Both images are divided into bodies: the content of each file, and the rest, which is the metadata of the file system.
-A body of the target is made from
-
-    the body of the source with the same content, wherever it is;
-    else, compressed: the content of the compressed file of the source that it replaces;
-    else the file of the source with the same path, or the same path but for numbers (libraries, kernel modules).
+A body of the target is derived from the body of the source with the same content, at any position; else, if it is
+compressed, from the content of the compressed file that it replaces; else from the file with the same path, or the
+same path except for numbers (libraries, kernel modules).
 
 An uncompressed initramfs is divided into its files, so that a module that is also in /usr/lib/modules is made once,
 and compressed modules are patched decompressed.
 
-What an image has that is not ext4 is treated as metadata, so the result is exact for any two images.
+Parts of an image that are not ext4 are treated as metadata; therefore the result is exact for any two images.
 """
 
 from __future__ import annotations
@@ -54,7 +52,7 @@ METADATA: Final = ""
 
 
 class DeltaInputError(Exception):
-    """No delta can be made of the two files; the message says why."""
+    """No delta between the two files is possible; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Body:
     extents: tuple[Extent, ...]
     image: memoryview
     size: int
-    """The length of the content without what follows its end in the last block."""
+    """The length of the content without the bytes after its end in the last block."""
 
     def content(self) -> bytes:
         """Return the content, with what follows the end of the file in its last block."""
@@ -78,7 +76,7 @@ class Body:
 
     @cached_property
     def exact_sha256(self) -> bytes:
-        """The SHA-256 of the content without what follows its end."""
+        """The SHA-256 of the content without the bytes after its end."""
         return sha256(self.content()[: self.size]).digest()
 
     def part(self, path: str, ranges: Iterable[tuple[int, int]]) -> Body:
@@ -219,7 +217,7 @@ def _rest(image: memoryview, used: bytearray) -> Iterator[tuple[int, int, bool]]
 
 
 class _Matcher:
-    """Finds what the bodies of the target are made from."""
+    """Finds the sources for the bodies of the target."""
 
     def __init__(self, sources: Sequence[Body], targets: Sequence[Body]) -> None:
         self._by_path = {body.path: body for body in sources}
@@ -278,7 +276,7 @@ def _name(body: Body) -> str:
 def _compared(
     source: Body, target: Body, old_start: int, old_end: int, new_start: int, new_end: int
 ) -> list[tuple[int, Piece]]:
-    """Compare parts of two bodies; very long ones in chunks, each with what is around it in the source."""
+    """Compare parts of two bodies; very long parts in chunks, each with its surroundings in the source."""
     old, new = source.content(), target.content()
     found: list[tuple[int, Piece]] = []
     for start in range(new_start, new_end, _CHUNK_BYTES):
@@ -296,7 +294,7 @@ def _compared(
 def _placed(
     target: Body, start: int, length: int, source: Body | None, at: int
 ) -> Iterator[tuple[int, Piece]]:
-    """Yield the pieces that make a range of a body from `at` of another one, or from nothing."""
+    """Yield the pieces that produce a range of a body from the content at `at` of another body, or from nothing."""
     for offset, size in target.places(start, length):
         if source is None:
             yield offset, New(size)
@@ -342,7 +340,7 @@ def _repacked(source: Body, target: Body) -> list[tuple[int, Piece]] | None:
 def _repacked_whole(
     source: Body, target: Body, old: repack.Packed, new: repack.Packed, ranges: tuple[Range, ...]
 ) -> list[tuple[int, Piece]] | None:
-    """Return the pieces of a file that is compressed as a whole, if a box can make the same bytes."""
+    """Return the pieces of a file that is compressed as a whole, if a box can reproduce the bytes."""
     codec = repack.whole_codec(target.content(), new)
     if codec is None or new.end - new.start > SOURCE_BYTES_MAX:
         return None
@@ -364,7 +362,7 @@ def _repacked_whole(
 def _steps(
     matches: Iterable[Match], start: int, end: int, old: bytes, new: bytes
 ) -> Iterator[tuple[bytes, int | None]]:
-    """Yield the steps that make a range of `new`."""
+    """Yield the steps that produce a range of `new`."""
     at = 0
     for length, place in matches:
         low, high = max(start, at), min(end, at + length)

@@ -47,8 +47,7 @@ class Control(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedPart:
-    """`length` bytes at `offset` of the compressed data that `codec` makes of the patched sources (`patched_bytes`
-    long)."""
+    """`length` bytes at `offset` of the patched sources (`patched_bytes` long) as compressed by `codec`."""
 
     length: int
     offset: int
@@ -95,7 +94,7 @@ class DeltaWriter:
     def patch(
         self, sources: Sequence[Range], source: bytes, controls: Iterable[Control], data: bytes
     ) -> None:
-        """Make `data`, of one window at most, from the content `source` of the ranges `sources`."""
+        """Produce `data`, of one window at most, from the content `source` of the ranges `sources`."""
         count = self._add_controls(controls)
         self.operations.append(Patch(len(data), list(sources), digest(source), count, digest(data)))
 
@@ -109,7 +108,7 @@ class DeltaWriter:
         data: bytes,
         codec: str,
     ) -> None:
-        """Make `data`, compressed by `codec`, from `source`, which has `unpacked_bytes` when decompressed."""
+        """Produce `data`, compressed by `codec`, from `source`, which has `unpacked_bytes` when decompressed."""
         count = self._add_controls(controls)
         packed = PACK[codec](data)
         self.operations.append(
@@ -127,7 +126,7 @@ class DeltaWriter:
         )
 
     def part(self, piece: PackedPart, source: bytes, data: bytes) -> None:
-        """Make `data`, a part of a compressed whole, from the content `source` of the piece's sources."""
+        """Produce `data`, a part of compressed data, from the content `source` of the piece's sources."""
         self.operations.append(
             Part(
                 length=len(data),
@@ -168,7 +167,7 @@ class DeltaWriter:
 
 
 def _pieces(control: Control) -> Iterable[Control]:
-    """Split a control into ones within the limit."""
+    """Split a control into controls within the limit."""
     differences, extra, moving = control
     while len(differences) > PIECE_BYTES:
         yield Control(differences[:PIECE_BYTES], b"", 0)

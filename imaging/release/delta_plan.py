@@ -1,7 +1,7 @@
 """From pieces of a target to the operations of a delta.
 
-A piece says where bytes of the target come from. Neighbours that come from neighbouring bytes become one; long ones
-are copied; the others share patches of at most one window, whose sources are the ranges that its pieces need.
+A piece states the source of bytes of the target. Adjacent pieces with adjacent sources are joined; long pieces are
+copied; the others share patches of at most one window, whose sources are the ranges that its pieces need.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wire.release.delta import BLOCK_BYTES, RANGES_MAX, SOURCE_BYTES_MAX, WINDOW
 COPY_BYTES_MIN: Final = 64 * 1024
 """A shorter copy costs less as a part of a patch than as an operation with its own hash."""
 _GAP_BYTES: Final = 4096
-"""Source ranges with a smaller gap become one."""
+"""Source ranges with a smaller gap are joined."""
 _NEGATED: Final = bytes(-byte & 255 for byte in range(256))
 
 
@@ -49,7 +49,7 @@ class Again(NamedTuple):
 
 @dataclass(frozen=True)
 class Packed:
-    """`length` bytes that `codec` makes of `data`, which `controls` make of sources, decompressed."""
+    """`length` bytes that `codec` produces from `data`, which `controls` produce from sources, decompressed."""
 
     length: int
     sources: tuple[Range, ...]
@@ -64,7 +64,7 @@ Piece: TypeAlias = FromSource | New | Empty | Again | Packed | PackedPart
 
 
 def differences(new: bytes, old: bytes) -> bytes:
-    """Return what to add to `old` to get `new`."""
+    """Return the bytes to add to `old` to obtain `new`."""
     return bytes(len(new)) if new == old else add(new, old.translate(_NEGATED))
 
 
@@ -153,7 +153,7 @@ class Planner:
             self._write(window)
 
     def _write(self, window: Sequence[tuple[int, FromSource | New]]) -> None:
-        """Write a window as an operation, or as several ones if its sources are too many."""
+        """Write a window as one operation, or as several if it has too many sources."""
         start, end = window[0][0], window[-1][0] + window[-1][1].length
         data = bytes(self._target[start:end])
         sources = _ranges([piece for _, piece in window if isinstance(piece, FromSource)])
@@ -203,7 +203,7 @@ def controls(steps: Iterable[tuple[bytes, int | None]]) -> list[Control]:
 
 
 def joined(pieces: Iterable[Piece]) -> Iterable[Piece]:
-    """Yield the pieces, with neighbours that come from neighbouring bytes as one."""
+    """Yield the pieces; adjacent pieces with adjacent sources are joined."""
     last: Piece | None = None
     for piece in pieces:
         match last, piece:

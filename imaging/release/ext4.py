@@ -1,7 +1,7 @@
-"""Which bytes of an ext4 image belong to which file: a reader of its folders and extents, without mounting it.
+"""Determines which bytes of an ext4 image belong to which file, from its folders and extents, without mounting it.
 
 It follows the documentation of the kernel (Documentation/filesystems/ext4). Inodes without extents (short links, old
-files with block maps) are left out: the caller treats what no file has as metadata.
+files with block maps) are left out: the caller treats bytes outside of files as metadata.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _UNINITIALISED: Final = 32768
 
 
 class Ext4Error(Exception):
-    """The image has no ext4 file system that can be read; the message says why."""
+    """The image has no readable ext4 file system; the message says why."""
 
 
 class Extent(NamedTuple):
@@ -49,7 +49,7 @@ class File:
 
 @dataclass(frozen=True)
 class Entry:
-    """Anything that has a path, without its times and its place in the image."""
+    """Anything that has a path, without its times and its position in the image."""
 
     mode: int
     """Its type and its permissions."""

@@ -32,7 +32,7 @@ LIFETIMES: Final = {
     "snapshot": timedelta(days=3 * 365),
     "timestamp": timedelta(days=30),
 }
-"""A box that is switched on after years still finds the way from its old root to the newest one."""
+"""A box that is switched on after years can still follow the chain from its old root to the newest one."""
 _NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+~-]{0,63}")
 _NUMBER_MAX: Final = 2**31
 
@@ -63,7 +63,7 @@ def check_release(release: NewRelease, released: dict[str, dict[str, Any]]) -> N
     """Raises: ReleaseError if the release cannot come after those that are released."""
     if not _NAME.fullmatch(release.name):
         raise ReleaseError(
-            f"{release.name!r} is no name of a release; use up to 64 letters, digits and . _ + ~ - such as 1.4.0"
+            f"{release.name!r} is not a name of a release; use up to 64 letters, digits and . _ + ~ - such as 1.4.0"
         )
     if not 0 <= release.floor <= release.number <= _NUMBER_MAX:
         raise ReleaseError(
@@ -71,7 +71,7 @@ def check_release(release: NewRelease, released: dict[str, dict[str, Any]]) -> N
         )
     highest = max((custom.get("number", 0) for custom in released.values()), default=0)
     if release.number <= highest:
-        raise ReleaseError(f"the number {release.number} is used already; the next one is {highest + 1}")
+        raise ReleaseError(f"the number {release.number} is already used; the next one is {highest + 1}")
 
 
 class ReleaseRepository:
@@ -83,9 +83,9 @@ class ReleaseRepository:
         self.targets = folder / "targets"
 
     def create(self, roots: Sequence[Path], keys: RoleKeyFiles, now: datetime) -> None:
-        """Begin with no release. Raises: ReleaseError, SignatureError, OSError."""
+        """Create the folder without releases. Raises: ReleaseError, SignatureError, OSError."""
         if self.metadata.exists():
-            raise ReleaseError(f"{self.metadata} exists already; add releases to it")
+            raise ReleaseError(f"{self.metadata} already exists; add releases to it")
         signers = _signers(roots)
         if len(signers) < ROOT_KEYS_MIN:
             raise ReleaseError(
@@ -120,9 +120,7 @@ class ReleaseRepository:
         targets = self._load("targets", Targets)
         for name, (file, custom) in files.items():
             if name in targets.targets:
-                raise ReleaseError(
-                    f"{name} is released already; a release never changes, so give it a new name"
-                )
+                raise ReleaseError(f"{name} is already released; a release never changes: give it a new name")
             target = TargetFile.from_file(name, str(file), ["sha256"])
             target.unrecognized_fields["custom"] = custom
             targets.targets[name] = target
@@ -138,7 +136,7 @@ class ReleaseRepository:
         return {name: target.unrecognized_fields.get("custom", {}) for name, target in targets.items()}
 
     def withdraw(self, name: str, keys: RoleKeyFiles, now: datetime) -> None:
-        """Take a file out of the releases. Raises: ReleaseError, SignatureError, OSError."""
+        """Remove a file from the releases. Raises: ReleaseError, SignatureError, OSError."""
         targets = self._load("targets", Targets)
         if targets.targets.pop(name, None) is None:
             known = ", ".join(sorted(targets.targets)) or "none"
@@ -146,7 +144,7 @@ class ReleaseRepository:
         self._sign_targets(targets, keys, now)
 
     def renew(self, online: Path, now: datetime) -> None:
-        """Sign a new timestamp for what is there. Raises: ReleaseError, SignatureError, OSError."""
+        """Sign a new timestamp for the current releases. Raises: ReleaseError, SignatureError, OSError."""
         timestamp = self._load("timestamp", Timestamp)
         timestamp.version += 1
         timestamp.expires = _expiry("timestamp", now)
@@ -180,7 +178,7 @@ class ReleaseRepository:
             signed = Metadata.from_bytes(path.read_bytes()).signed
         except FileNotFoundError:
             raise ReleaseError(
-                f"{self.folder} has no releases; begin with `rap image release create`"
+                f"{self.folder} has no releases; create them with `rap image release create`"
             ) from None
         except RepositoryError as error:
             raise ReleaseError(f"{path}: {error}") from None

@@ -1,6 +1,6 @@
 """The root slot that a disk image contains: the source of a release, and the range that a box hashes.
 
-It is the file system in the partition of slot a, without what follows it in the partition.
+It is the file system in the partition of slot a, without the bytes after it in the partition.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SlotPlace(NamedTuple):
 
 
 def find_slot(image: Path) -> SlotPlace | None:
-    """Return the place of slot a in a disk image; None if the file has no partitions.
+    """Return the position of slot a in a disk image; None if the file has no partitions.
 
     Raises: SlotImageError, OSError.
     """
@@ -56,7 +56,9 @@ def find_slot(image: Path) -> SlotPlace | None:
                 slot.release()
                 view.release()
     if length > part.length:
-        raise SlotImageError(f"{image}: its partition {label} has a file system that is longer than itself")
+        raise SlotImageError(
+            f"{image}: its partition {label} has a file system that is longer than the partition"
+        )
     return SlotPlace(part.offset, length)
 
 

@@ -41,9 +41,9 @@ def release_slot(
 ) -> list[str]:
     """Release a slot, with deltas from these releases. Returns the names of the new files.
 
-    `image` is the slot's own, or a disk image of `rap image build` that contains it. If all deltas change only the
-    application (`imaging.release.application`), the release has the kind "application".
-    Raises: ReleaseError, SlotImageError, SignatureError, OSError.
+    `image` is an image of the slot, or a disk image of `rap image build` that contains it. If all deltas change only
+    the application (`imaging.release.application`), the release has the kind "application". Raises: ReleaseError,
+    SlotImageError, SignatureError, OSError.
     """
     released = repository.released()
     check_release(release, released)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def add_release(parser: Parser) -> None:
     """Add the verb and its commands."""
     release = parser.add_command("release", "sign releases for boxes, or check them as a box does")
-    create = release.add_command("create", "begin a folder of releases")
+    create = release.add_command("create", "create a folder of releases")
     _add_folder(create)
     create.add_argument(
         "--root-key",
@@ -65,8 +65,7 @@ def add_release(parser: Parser) -> None:
         "files",
         metavar="FILES",
         type=Path,
-        help="a folder with profiles/<model>.toml, settings/sending.toml, help/<model>/<name> and help/<name>, as far"
-        " as it has them",
+        help="a folder with any of profiles/<model>.toml, settings/sending.toml, help/<model>/<name> and help/<name>",
     )
     _add_name(data)
     _add_keys(data)
@@ -77,7 +76,7 @@ def add_release(parser: Parser) -> None:
     delta.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
     delta.add_argument("--json", action="store_true", help="one JSON document on standard output")
     delta.set_command(_delta)
-    withdraw = release.add_command("withdraw", "take a file out of the releases")
+    withdraw = release.add_command("withdraw", "remove a file from the releases")
     _add_folder(withdraw)
     withdraw.add_argument("name", metavar="NAME")
     _add_keys(withdraw)

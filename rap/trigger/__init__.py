@@ -14,7 +14,7 @@ SUMMARY = "triggers: conditions over reports that raise alerts"
 
 
 def add_verbs(parser: Parser) -> None:
-    """The verbs of `rap trigger`."""
+    """Add the verbs of `rap trigger`."""
     checked = parser.add_command("check", "check trigger files")
     checked.add_argument("files", metavar="FILE", nargs="+", type=Path, help="files of a set of triggers")
     checked.set_command(check)

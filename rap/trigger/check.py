@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Check trigger files, and print what is wrong."""
+    """Check trigger files, and print the problems."""
     from datacenter.scoring.scorefile import SCORES, read_scores, unscored
     from datacenter.triggers.proof import can_fire, implies
     from datacenter.triggers.silencefile import is_silence, read_silence

@@ -48,10 +48,10 @@ def add_options(parser: Parser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     for name, meaning in (
-        ("recall", "least recall of the set"),
-        ("lead-share", "least median lead of the set, as a share of the possible"),
-        ("false-per-year", "most false alarms of the set an instrument-year"),
-        ("parts-right", "least share of right parts of the set"),
+        ("recall", "minimum recall of the set"),
+        ("lead-share", "minimum median lead of the set, as a share of the possible lead"),
+        ("false-per-year", "maximum false alarms of the set per instrument-year"),
+        ("parts-right", "minimum share of correct parts of the set"),
     ):
         parser.add_argument(f"--{name}", type=float, metavar="NUMBER", help=f"demand: {meaning}")
 
@@ -133,7 +133,7 @@ def _simulated(triggers: list[Trigger], arguments: argparse.Namespace) -> Iterat
 
 
 def _with_progress(tested: Iterable[InstrumentResult], count: int) -> Iterator[InstrumentResult]:
-    """Report on the standard error output every few seconds how much is done."""
+    """Report the progress on standard error every few seconds."""
     began = shown = time.monotonic()
     for done, one in enumerate(tested, 1):
         yield one

@@ -52,7 +52,7 @@ def why(arguments: argparse.Namespace) -> int:
             try:
                 found = recompute(store, record, evidence, trigger)
             except UnexplainedError as error:
-                # reports have a limited retention time; those of its span may still be there, but can only confirm
+                # reports have a limited retention time; the reports of the span may still exist, but can only confirm
                 # the alert
                 found = recompute(store, record, evidence, trigger, is_whole=False)
                 if not found.is_confirmed:
@@ -147,7 +147,7 @@ def _show_silence(
     print(f"latest report {_time(found.last_seen_ms)}")
     print(f"began         {_time(record.began_at_ms)}")
     print(
-        "confirmed: nothing is stored of the time between them"
+        "confirmed: no report is stored of the time between them"
         if found.is_confirmed
         else f"not confirmed: {found.reports} reports are stored of the time between them"
     )

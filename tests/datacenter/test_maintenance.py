@@ -141,7 +141,7 @@ def test_a_window_that_ends_early_releases_its_notices(memory: Store) -> None:
     assert sent(memory, AT_MS + 70_000) == []
     assert desk(memory).end("supervisor", window, AT_MS + 80_000).ended_by == "supervisor"
     assert sent(memory, AT_MS + 80_001) == [("raised", "water")]
-    with pytest.raises(MaintenanceRefusedError, match="has ended before"):
+    with pytest.raises(MaintenanceRefusedError, match="has already ended"):
         desk(memory).end("supervisor", window, AT_MS + 90_000)
 
 

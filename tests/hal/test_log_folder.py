@@ -58,7 +58,7 @@ def test_nothing_else_is_read(log: LinuxLogFolder, name: str) -> None:
 
 
 def test_a_file_that_became_shorter_is_missing_for_this_time(log: LinuxLogFolder) -> None:
-    with pytest.raises(DiskError, match="cut or replaced") as caught:
+    with pytest.raises(DiskError, match="truncated or replaced") as caught:
         log.read("audit.log", 0, 5)
     assert caught.value.kind is DiskErrorKind.MISSING
 
@@ -79,7 +79,7 @@ def test_the_service_refuses_other_requests(request_: bytes, log: LinuxLogFolder
 def test_a_service_that_was_restarted_is_used_again(folder: Path) -> None:
     path = folder.parent / "socket"
     log = LinuxLogFolder(path)
-    with pytest.raises(DiskError, match="no answer from the service") as caught:
+    with pytest.raises(DiskError, match="no response from the service") as caught:
         log.names()
     assert caught.value.kind is DiskErrorKind.IO
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Algorithms of certificates and keys: that of the signature, the kind of key, its length or curve."""
+"""Algorithms of certificates and keys: the signature algorithm, the kind of key, its length or curve."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ENCRYPTIONS: Final = {
     "2a864886f70d0307": "3DES",
     "2b06010401da47040b": "scrypt",
 }
-"""Object identifiers in the header of an encrypted key, as the bytes of DER without the last, and their names."""
+"""Object identifiers in the header of an encrypted key, as DER bytes without the last byte, and their names."""
 
 
 def has_keys(data: bytes) -> bool:
@@ -45,7 +45,7 @@ def has_keys(data: bytes) -> bool:
 
 
 def scan_keys(file: str, data: bytes) -> Iterator[Finding]:
-    """Yield what is not approved of the certificates and keys in a file."""
+    """Yield the findings about certificates and keys in a file."""
     for block in _BLOCK.finditer(data):
         line = data.count(b"\n", 0, block.start()) + 1
         for problem in _block_problems(block[1].decode(), block[0] + b"\n"):
@@ -61,7 +61,7 @@ def scan_keys(file: str, data: bytes) -> Iterator[Finding]:
 
 
 def scan_binary(file: str, data: bytes) -> Iterator[Finding]:
-    """Yield what is not approved of a certificate in binary form (DER)."""
+    """Yield the findings about a certificate in binary form (DER)."""
     try:
         problems = list(_certificate_problems(x509.load_der_x509_certificate(data)))
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -104,7 +104,10 @@ def _der(pem: bytes) -> bytes:
 
 
 def _first_integer_bits(der: bytes) -> int:
-    """Return the size of the first integer of a sequence (X.690), as the prime of a group. Raises: ValueError."""
+    """Return the size of the first integer of a sequence (X.690), such as the prime of a group.
+
+    Raises: ValueError.
+    """
     kind, content = _element(der)
     first, number = _element(content)
     if (kind, first) != (0x30, 0x02):
@@ -144,7 +147,7 @@ def _certificate_problems(certificate: x509.Certificate) -> Iterator[str]:
 
 
 def _key_problem(key: object) -> str:
-    """Return what is not approved of a public key; nothing if it is approved."""
+    """Return why a public key is not approved; empty if it is approved."""
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA key of {key.key_size} bits" if key.key_size < RSA_BITS_MIN else ""
     if isinstance(key, ec.EllipticCurvePublicKey):

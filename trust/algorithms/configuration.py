@@ -1,4 +1,4 @@
-"""Algorithms in configuration files and shell scripts: names in lines that are no comments."""
+"""Algorithms in configuration files and shell scripts: names in lines that are not comments."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ WHEEL: Final = re.compile(r"(^|/)cryptography-[^/]+\.dist-info/WHEEL$")
 def scan_configuration(file: str, text: str) -> Iterator[Finding]:
     """Yield the algorithms in a configuration file or a script."""
     if WHEEL.search(file):
-        yield Finding(
-            file, 0, "library", "the wheel of cryptography has an OpenSSL of its own; use the distribution's"
-        )
+        yield Finding(file, 0, "library", "the wheel of cryptography bundles OpenSSL; use the distribution's")
         return
     is_policy = "/crypto-policies/" in file
     for number, line in enumerate(text.splitlines(), 1):

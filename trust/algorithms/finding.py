@@ -1,4 +1,4 @@
-"""A finding: an algorithm that is not approved, and its place."""
+"""A finding: an algorithm that is not approved, and its location."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from trust.algorithms.finding import Finding, algorithms_in
 
 _HASHES: Final = {"md5", "sha1", "blake2b", "blake2s"}
 _NAMED_BY_TEXT: Final = {"new": 0, "pbkdf2_hmac": 0, "file_digest": 1}
-"""Functions of hashlib, and the place of the argument that names the hash."""
+"""Functions of hashlib, and the position of the argument that names the hash."""
 _UUIDS: Final = {"uuid3": "MD5", "uuid5": "SHA-1"}
 _SECRET: Final = re.compile(
     r"(^|_)(key|secret|token|nonce|salt|password|passphrase|challenge|seed|cookie|iv|pin|otp)s?($|_)",

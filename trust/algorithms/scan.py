@@ -68,7 +68,7 @@ class Exceptions(Table, frozen=True):
 
 
 def scan(paths: Iterable[Path], exceptions: Path = SHIPPED) -> tuple[list[Finding], list[ExceptionRow]]:
-    """Return the findings that are not excepted, and the exceptions that apply to nothing.
+    """Return the findings that are not excepted, and the exceptions that match nothing.
 
     Raises: SettingsError for a wrong file of exceptions; OSError for a path that does not exist.
     """
@@ -114,7 +114,7 @@ def _scan_file(path: Path) -> Iterator[Finding]:
         try:
             yield from scan_python(file, data.decode())
         except (SyntaxError, UnicodeDecodeError) as error:
-            yield Finding(file, 0, "unknown", f"is not Python that can be read: {error}")
+            yield Finding(file, 0, "unknown", f"cannot be parsed as Python: {error}")
     elif (
         path.suffix in _CONFIGURATION
         or path.name in _NAMES

@@ -1,4 +1,4 @@
-"""Facts about a box. Each module computes those of one subject; `all_facts` finds the modules itself."""
+"""Facts about a box. Each module computes the facts of one subject; `all_facts` discovers the modules."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _keys(machine: Machine, homes: dict[str, str]) -> Iterator[Fact]:
 
 
 def _print(line: str) -> str:
-    """Return a key's type and fingerprint as ssh-keygen -l prints it; "" if the line has no key."""
+    """Return a key's type and fingerprint as `ssh-keygen -l` prints them; "" if the line has no key."""
     words = line.split()
     for kind, data in pairwise(words):
         if kind.startswith(("ssh-", "ecdsa-", "sk-")):

@@ -1,4 +1,4 @@
-"""Cryptography: the policy, FIPS mode, OpenSSL's providers, the self-test, and what the box program offers in TLS."""
+"""Cryptography: the policy, FIPS mode, OpenSSL's providers, the self-test, and the box program's TLS settings."""
 
 from __future__ import annotations
 

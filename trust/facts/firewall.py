@@ -1,4 +1,4 @@
-"""The firewall: the ruleset that the kernel has, or that the policy makes, and what it lets in and out."""
+"""The firewall: the kernel's ruleset, or the ruleset for the policy, and the connections that it permits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trust.machine import Machine
 from trust.policy_evidence import policy_of
 
 VOLATILE: Final = frozenset({CONNECTIONS, LOGGED})
-"""Sets whose elements change while the ruleset stays."""
+"""Sets whose elements change while the ruleset is unchanged."""
 
 
 def facts(machine: Machine) -> Iterator[Fact]:

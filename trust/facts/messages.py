@@ -48,7 +48,7 @@ def report_fields() -> list[str]:
 
 
 def _log_lines(settings: str) -> Iterator[str]:
-    """Yield the logs whose lines the box sends as text, and what such a line has."""
+    """Yield the logs whose lines the box sends as text, and the content of such a line."""
     box = tomllib.loads(settings)
     fields = "; ".join(line.removeprefix("line: ") for line in _fields(LogLine))
     if "audit" in box:
@@ -69,7 +69,7 @@ def _fields(kind: type[msgspec.Struct]) -> Iterator[str]:
 
 
 def _form(kind: msgspec.inspect.Type) -> str:
-    """Return what a field can contain, in words."""
+    """Return the possible content of a field, in words."""
     match kind:
         case msgspec.inspect.IntType(ge=low, le=high):
             return f"whole number {low} to {high}"

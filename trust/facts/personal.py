@@ -1,7 +1,7 @@
 """The ways by which information about a person could leave the box, if an instrument has such information.
 
-Reports cannot carry it, unless a field holds free text; files that are asked of an instrument, and the picture of its
-screen, are the instrument's own.
+Reports cannot carry it, unless a field holds free text; files requested from an instrument, and the picture of its
+screen, have the instrument's own content.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from trust.machine import Machine
 
 
 def facts(machine: Machine) -> Iterator[Fact]:
-    """Yield the ways; none means that there is none. Without the box's settings and messages there is no fact."""
+    """Yield the fact with the ways; without values, there is none.
+
+    Without the box's settings and messages there is no fact.
+    """
     messages, settings = known_messages(machine), machine.file("/etc/rap/box.toml")
     if messages is None or settings is None:
         return

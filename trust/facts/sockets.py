@@ -1,4 +1,4 @@
-"""The sockets that accept packets from other machines: those of the kernel, or those that the configuration makes."""
+"""The sockets that accept packets from other machines: from the kernel, or derived from the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SSH server, as sshd itself reports its settings, or as its files say.
+"""The settings of the SSH server, as reported by sshd or read from its files.
 
 sshd uses the first value of a keyword; `Include` is replaced by its files (sshd_config(5)).
 """
@@ -65,7 +65,7 @@ def _normal(word: str, value: str) -> str:
 
 
 def _files(machine: Machine) -> list[Evidence]:
-    """Return the files in the order in which sshd uses them; what follows an Include comes after its files."""
+    """Return the files in the order in which sshd uses them; the lines after an Include come after its files."""
     main = machine.file(MAIN)
     if main is None:
         return []

@@ -14,13 +14,13 @@ PLACE_WORDS: Final = (
     *("root=", "boot=", "BOOT_IMAGE=", "initrd=", "resume="),
     *("rap.slot=", "rap.volumes=", "systemd.machine_id="),
 )
-"""Words of the command line that name a place or this machine, or that the boot loader adds: an image has none."""
+"""Words of the command line that name a device or this machine, or that the boot loader adds: an image has none."""
 
 FORWARDING: Final = (".forwarding", ".ip_forward")
-"""Ends of the names of settings that the firewall service changes on a box with remote sessions."""
+"""Suffixes of the names of settings that the firewall service changes on a box with remote sessions."""
 BY_THE_FIREWALL: Final = "(by the firewall's rules: only sessions that a person permitted)"
 ENTRIES_ROW: Final = "/boot/loader/entries none bind,ro,nodev,nosuid,noexec,nofail"
-"""What the initramfs adds to /etc/fstab at each start (`rap-etc.sh`): an image has no such line."""
+"""The line that the initramfs adds to /etc/fstab at each start (`rap-etc.sh`): an image has no such line."""
 
 
 def facts(machine: Machine) -> Iterator[Fact]:

@@ -16,7 +16,7 @@ Conversation: TypeAlias = Generator[int | bytes, bytes, T]
 """A part of the protocol without I/O: `yield` of bytes sends them, `yield` of an integer receives that number of
 bytes.
 
-No conversation requests more than `RECEIVE_BYTES_MAX` at a time, whatever the peer announces.
+No conversation requests more than `RECEIVE_BYTES_MAX` at a time, regardless of the length that the peer announces.
 """
 RECEIVE_BYTES_MAX: Final = 64 * 1024
 VERSION: Final = b"RFB 003.008\n"
@@ -29,7 +29,7 @@ ENCODINGS_MAX: Final = 1024
 
 
 class RfbError(Exception):
-    """The peer violates the protocol, or requires what is not supported. The connection must be closed."""
+    """The peer violates the protocol, or requires an unsupported feature. The connection must be closed."""
 
 
 class Encoding(IntEnum):
@@ -101,7 +101,7 @@ class CursorShape(NamedTuple):
 
 
 class PixelFormat(NamedTuple):
-    """How pixels are sent: four bytes, with one byte for each colour at the place that its shift gives."""
+    """How pixels are sent: four bytes, with one byte for each colour at the position that its shift gives."""
 
     red: int
     green: int
@@ -159,7 +159,7 @@ def receive_in_parts(length: int) -> Conversation[bytes]:
 
 
 def skip(length: int, what: str) -> Conversation[None]:
-    """Receive `length` bytes and drop them. Raises: RfbError if they are more than `TEXT_BYTES_MAX`."""
+    """Receive `length` bytes and discard them. Raises: RfbError if there are more than `TEXT_BYTES_MAX`."""
     if length > TEXT_BYTES_MAX:
         raise RfbError(f"{what} of {length} bytes; at most {TEXT_BYTES_MAX} are accepted")
     while length:

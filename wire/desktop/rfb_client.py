@@ -50,7 +50,10 @@ class DesktopChange:
     """The changes of one server message. The pixels are in the reader's picture."""
 
     is_update: bool = False
-    """Whether the message answers a request. It may have no pixels, as TigerVNC's first answer to a full request."""
+    """Whether the message answers a request.
+
+    It may have no pixels, like TigerVNC's first response to a full request.
+    """
     areas: list[Area] = field(default_factory=list)
     is_resized: bool = False
     cursor: CursorShape | None = None
@@ -61,7 +64,7 @@ def handshake(password: bytes = b"") -> Conversation[ServerInit]:
     """Begin a connection. The password is for servers that require VNC authentication.
 
     Raises:
-        RfbError: the server is none of RFB 3.8, refuses, or requires another authentication.
+        RfbError: the server does not speak RFB 3.8, refuses, or requires another authentication.
     """
     version = yield len(VERSION)
     if not version.startswith(b"RFB 003.") or version < VERSION or version[-1:] != b"\n":
@@ -70,7 +73,7 @@ def handshake(password: bytes = b"") -> Conversation[ServerInit]:
     yield from _authenticate(password)
     yield b"\x01"  # share the desktop with other clients, such as a screen at the instrument
     width, height = struct.unpack(">HH", (yield 4))
-    yield 16  # its pixel format, which the first messages replace
+    yield 16  # the server's pixel format, which the first messages replace
     length = int.from_bytes((yield 4), "big")
     if length > NAME_BYTES_MAX:
         raise RfbError(f"the desktop's name has {length} bytes; at most {NAME_BYTES_MAX} are accepted")
@@ -132,7 +135,7 @@ def vnc_response(password: bytes, challenge: bytes) -> bytes:
 
 
 def update_request(area: Area, *, incremental: bool) -> bytes:
-    """Return the request for the pixels of an area: when some have changed (incremental), or at once."""
+    """Return the request for the pixels of an area: when some have changed (incremental), or immediately."""
     return struct.pack(">BBHHHH", 3, incremental, *area)
 
 

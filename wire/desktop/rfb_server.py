@@ -76,7 +76,7 @@ def viewer_handshake(width: int, height: int, name: str) -> Conversation[None]:
         yield struct.pack(">II", 1, len(reason)) + reason
         raise RfbError(f"the viewer chose the security type {chosen}, which is not offered")
     yield bytes(4)
-    yield 1  # whether it shares the desktop: the session decides
+    yield 1  # whether the viewer shares the desktop: the session decides
     encoded = name.encode()
     yield struct.pack(">HH", width, height) + NATIVE.encode() + len(encoded).to_bytes(4, "big") + encoded
 

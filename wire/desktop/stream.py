@@ -3,7 +3,7 @@
 The stream begins with a header (`encode_header`). Then each message is a frame (`encode_frame`) with one block of a
 zstd stream that lasts as long as the session, so that a block can refer to everything in the last 16 MiB. A block has
 one update (`Update`), which changes the decoder's picture: copies within the picture, then tiles of new pixels.
-Nothing is lost: after each update the decoder's picture equals the encoder's picture at that update.
+The stream is lossless: after each update the decoder's picture equals the encoder's picture at that update.
 
 Pixels are numbers in a palette that begins empty, grows with each update and is never cleared; once it is full, tiles
 with a colour that is not in it have colours instead of numbers. The pixels of a tile are in columns, from the top
@@ -249,7 +249,7 @@ def encode_frame(message: bytes, time_ms: int) -> bytes:
 
 
 class FrameHead(NamedTuple):
-    """Return the head of a message."""
+    """The head of a message."""
 
     length: int
     time_ms: int
@@ -264,9 +264,10 @@ class FrameHead(NamedTuple):
 
 
 class StreamChain:
-    """The hash chain over a stream: SHA-256 of the last value and the header or frame. Both ends compute it.
+    """The hash chain over a stream: SHA-256 of the last value and the header or frame.
 
-    A signature of its final value confirms every byte, their order, and that nothing follows.
+    Both ends compute it. A signature of its final value confirms every byte, the order of the bytes, and the end of
+    the stream.
     """
 
     def __init__(self) -> None:

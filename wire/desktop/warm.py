@@ -1,7 +1,7 @@
 """Starting content of a stream: content that both ends have before the first picture.
 
-It has colours and pixels of screens that the instrument's model often shows, so that the first picture is shorter. It
-is made of simulated or masked screens only, never of a patient's: it is stored, and outlives sessions.
+It has colours and pixels of screens that the instrument's model often shows, which makes the first picture shorter.
+It is made only from simulated or masked screens, never from patient data: it is stored, and outlives sessions.
 """
 
 from __future__ import annotations

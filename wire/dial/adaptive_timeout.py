@@ -1,4 +1,4 @@
-"""Adaptive time-outs: they grow when they expire or answers are slow, and shrink again when answers are quick.
+"""Adaptive time-outs: they grow when they expire or responses are slow, and shrink again when responses are quick.
 
 With a fixed time-out, a machine that always needs longer would never succeed, and each retry would repeat the same
 work. Therefore a time-out grows each time it expires (like TCP's, RFC 6298, 5.5, but faster, because a retry here
@@ -26,10 +26,10 @@ class AdaptiveTimeout:
         self._factor_max = factor_max
 
     def expired(self) -> None:
-        """Record that the time-out expired without an answer."""
+        """Record that the time-out expired without a response."""
         self.factor = min(self._factor_max, self.factor * GROWTH)
 
     def answered(self, share: float) -> None:
-        """Record an answer after `share` of the usual time-out; `share` may exceed 1."""
+        """Record a response after `share` of the usual time-out; `share` may exceed 1."""
         wanted = max(1.0, share * MARGIN, self.factor * SHRINKAGE)
         self.factor = min(self._factor_max, wanted)

@@ -55,7 +55,7 @@ class Peer:
     """Common name of the verified certificate; empty without one."""
     address: str
     hang_up: Callable[[], None]
-    """Aborts the connection at once; unsent responses are discarded."""
+    """Aborts the connection immediately; unsent responses are discarded."""
     resumed: bool = False
     """Whether the connection resumed a TLS session."""
     tls: ssl.SSLObject | None = None  # has the certificate
@@ -66,7 +66,7 @@ class Peer:
     """Called when a request arrives: the handler of the previous request may stop waiting."""
 
 
-@dataclass(slots=True)  # not frozen: three times slower to construct, and one is made for every exchange
+@dataclass(slots=True)  # not frozen: construction, once per exchange, would take three times as long
 class Request:
     """One complete request."""
 

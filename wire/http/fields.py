@@ -20,7 +20,7 @@ def status_line(status: int) -> str:
 
 
 def add_field(headers: dict[str, str], name: str, value: str) -> None:
-    """Add a header field; several of a name are joined by commas (RFC 9110, 5.3), so that none hides another."""
+    """Add a header field; fields of the same name are joined by commas (RFC 9110, 5.3), so that none is lost."""
     headers[name] = f"{headers[name]}, {value}" if name in headers else value
 
 

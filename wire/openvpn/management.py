@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 LINE_BYTES_MAX: Final = 16_384
 ENVIRONMENT_MAX: Final = 256
-"""Variables of a client; OpenVPN sends some fifty."""
+"""Maximum number of variables of a client; OpenVPN sends about fifty."""
 VERSION: Final = 5
 """Version of the management interface: from 5 on, a request for a signature names the algorithm."""
 
@@ -31,7 +31,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A step of the connection, as CONNECTED or EXITING, with its reason."""
+    """A step of the connection, such as CONNECTED or EXITING, with its reason."""
 
     name: str
     detail: str
@@ -44,7 +44,7 @@ class CertificateRequest:
 
 @dataclass(frozen=True, slots=True)
 class SignatureRequest:
-    """The program asks to sign a digest with the private key that it does not have."""
+    """The program requests a signature of a digest by the private key, which it does not have."""
 
     digest: bytes
     algorithm: str
@@ -149,7 +149,7 @@ def _signature_request(text: str) -> SignatureRequest:
     try:
         return SignatureRequest(base64.b64decode(encoded, validate=True), algorithm)
     except binascii.Error:
-        raise ManagementError("what the program asks to sign is not base64") from None
+        raise ManagementError("the data that the program requests to sign is not base64") from None
 
 
 def release() -> bytes:

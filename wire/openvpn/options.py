@@ -20,9 +20,11 @@ RENEGOTIATION_SECONDS: Final = 0
 """Never: a tunnel lasts as long as its grant, and one connection has one signature."""
 
 SERVER_AUTHORITY, CLIENT_AUTHORITY = "server", "client"
-"""The names under which the authority of a session issues the certificate of each end. It is one key, but each end
-trusts only the name that has issued the other end's certificate: OpenSSL would send a trusted issuer of its own
-certificate with it, for which the person waits."""
+"""The names under which the authority of a session issues the certificate of each end.
+
+Both names have the same key, but each end trusts only the issuer of the other end's certificate: if it trusted the
+issuer of its own certificate, OpenSSL would send that issuer's certificate too, and the person would wait longer.
+"""
 
 COMMON: Final = f"""\
 dev-type tun

@@ -1,7 +1,7 @@
 """A running OpenVPN program whose management interface is a private Unix socket.
 
 The options are passed on its standard input, so that keys are in no file. The program connects to the management
-socket; when that connection ends it exits at once (`management-client`), also if this process is killed. A tunnel
+socket; when that connection ends it exits immediately (`management-client`), even if this process is killed. A tunnel
 therefore never outlives the program that is responsible for it.
 """
 

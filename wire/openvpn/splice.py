@@ -1,4 +1,4 @@
-"""Passes the bytes of two connections on to each other, without its own queue."""
+"""Forwards the bytes of two connections to each other, without a queue."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Final
 
 UNSENT_BYTES: Final = 4096
-"""TCP_NOTSENT_LOWAT: kernel buffers in addition to the packets in flight. More would only delay what comes after
-it."""
+"""TCP_NOTSENT_LOWAT: kernel buffers in addition to the packets in flight.
+
+A longer queue would only delay later data.
+"""
 
 
 class Side(asyncio.Protocol):
-    """One of two connections. Each waits for the other one, and ends with it."""
+    """One of two connections. Each waits for the other, and ends with it."""
 
     def __init__(self, lost: Callable[[], object] = lambda: None) -> None:
         """`lost` is called when this connection has ended."""
@@ -22,7 +24,7 @@ class Side(asyncio.Protocol):
         self._early = b""
 
     def join(self, other: Side) -> None:
-        """Pass on to `other` what arrives here, and the reverse; call it when both are connected."""
+        """Forward data in both directions between this connection and `other`; call it when both are connected."""
         self._other, other._other = other, self
         for side in (self, other):
             if side._transport is None or side._transport.is_closing():
@@ -36,7 +38,7 @@ class Side(asyncio.Protocol):
             side._transport.resume_reading()
 
     def close(self) -> None:
-        """End both connections at once; what is unsent is dropped."""
+        """End both connections immediately; unsent data is discarded."""
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()
@@ -53,7 +55,7 @@ class Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._other is self:
-            self._early += data  # what arrived with the last bytes of a proxy's handshake
+            self._early += data  # data that arrived with the last bytes of a proxy's handshake
         else:
             self._other._write(data)
 

@@ -39,7 +39,7 @@ _NAME: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,23}")
 
 
 class PkiError(Exception):
-    """A file is missing, unusable or exists already; the message says how to correct it. Nothing was written."""
+    """A file is missing, unusable or already exists; the message says how to correct it. Nothing was written."""
 
 
 def init(folder: Path) -> list[Path]:
@@ -144,7 +144,7 @@ def _files(folder: Path, name: str) -> tuple[Path, Path, Path]:
 
 
 def _authorities(folder: Path, purpose: Purpose) -> tuple[Authority, Authority]:
-    """Return the signing authority for this purpose, and the one that the signed certificate's owner trusts."""
+    """Return the signing authority for this purpose, and the authority that the signed certificate's owner trusts."""
     vendor, root = _load(folder, VENDOR), _load(folder, ROOT)
     if purpose != "datacenter":
         return vendor, root if purpose == "box" else vendor
@@ -197,7 +197,7 @@ def _load(folder: Path, stem: str) -> Authority:
         certificate = x509.load_pem_x509_certificate((folder / f"{stem}.crt").read_bytes())
     except FileNotFoundError as error:
         raise PkiError(
-            f"{error.filename} is missing: make the authorities first, with `rap pki init {folder}`"
+            f"{error.filename} is missing: create the authorities first, with `rap pki init {folder}`"
         ) from None
     except (*CERTIFICATE_ERRORS, TypeError) as error:
         raise PkiError(f"{folder / stem}.key or .crt is not an unencrypted PEM file: {error}") from None

@@ -59,7 +59,7 @@ class Validity:
 
 @dataclass
 class Authority:
-    """A certificate authority with its key; `chain` has its certificate and those above it, without the root."""
+    """A certificate authority with its key; `chain` has its and its issuers' certificates without the root."""
 
     name: str
     key: PrivateKey

@@ -1,4 +1,4 @@
-"""Monitors bounded quantities of a program and raises an alarm when one comes near its limit.
+"""Monitors bounded quantities of a program and raises an alarm when one approaches its limit.
 
 An alarm is raised at 80 % of the limit (75 % for storage) and cleared below 70 %, so that a quantity near the
 threshold does not raise repeated alarms. A bound is a limit on something that accumulates: connections,

@@ -1,7 +1,7 @@
 """Detection of dead peers, and two faults of asyncio's selector transports (CPython gh-156512), worked around.
 
-A transport that is closed while it has unsent data loses its connection as soon as that data has left, but records
-this nowhere. `abort` then fails; and when the last write fails, the connection is lost a second time.
+A transport that is closed while it has unsent data loses its connection once that data has been sent, but does not
+record this. `abort` then fails; and when the last write fails, the connection is lost a second time.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def probe_peer(transport: asyncio.BaseTransport) -> None:
     """
     connection = transport.get_extra_info("socket")  # None in the virtual world
     for level, name, value in _OPTIONS if connection is not None else ():
-        if (option := getattr(socket, name, None)) is not None:  # some are of Linux only
+        if (option := getattr(socket, name, None)) is not None:  # some exist only on Linux
             connection.setsockopt(level, option, value)
 
 
 def abort(transport: asyncio.WriteTransport) -> None:
-    """Close a transport immediately; do nothing if its connection is lost already."""
+    """Close a transport immediately; do nothing if its connection is already lost."""
     connection = transport.get_extra_info("socket")
     if connection is None or connection.fileno() >= 0:
         transport.abort()

@@ -1,4 +1,4 @@
-"""Canonical JSON (OLPC), the form of metadata that The Update Framework's signatures are made of."""
+"""Canonical JSON (OLPC), the form of metadata over which The Update Framework's signatures are computed."""
 
 from __future__ import annotations
 

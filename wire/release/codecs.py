@@ -162,7 +162,7 @@ def _unpack_gzip(packed: bytes, length: int) -> bytearray:
 
 
 def _pack_gzip(pieces: Iterable[bytes | bytearray], level: int) -> bytes:
-    """Return what `gzip` makes of the pieces, joined: as scripts/Makefile.lib in the sources of Linux calls it."""
+    """Return the joined pieces, compressed by `gzip` as scripts/Makefile.lib in the sources of Linux calls it."""
     with os.fdopen(os.memfd_create("gzip"), "rb") as made:
         try:
             words = ["gzip", "-n", f"-{level}", "-c"]
@@ -193,7 +193,7 @@ def _pack_xz(data: bytes | bytearray, check: int, filters: list[dict[str, int]] 
 
 
 def _pack_zstd(data: bytes | bytearray, level: int) -> bytes:
-    """Return what the program zstd makes of a file: the frame has the length of the content, and a checksum."""
+    """Return a file compressed by the program zstd: the frame has the length of the content, and a checksum."""
     library, bound = _zstd(), _zstd().ZSTD_compressBound(len(data))
     context = library.ZSTD_createCCtx()
     try:

@@ -2,8 +2,8 @@
 
 A target `data/<release>` whose `custom.kind` is "data" is the manifest of a release. It lists all files of the
 release by path and SHA-256. The files are separate targets, `data/files/<sha256>`; a file that an earlier release
-also contains is neither published nor downloaded again. A release replaces the previous one completely, so that every
-box with the release has the same files.
+also contains is neither published nor downloaded again. A release replaces the previous one completely: every box
+with the release has the same files.
 
     profiles/<model>.toml     the profile of an instrument model (`settings.profile`)
     settings/sending.toml     when the box sends (`SendingTimes`); triggers on silence depend on it

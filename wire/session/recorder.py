@@ -61,7 +61,7 @@ class SessionRecorder:
         self._key = key
 
     def knows(self, session: bytes) -> bool:
-        """As `SessionAudit.knows`."""
+        """See `SessionAudit.knows`."""
         return self._log.is_used(session)
 
     async def record(self, transition: Transition) -> bool:
@@ -97,7 +97,7 @@ class SessionRecorder:
         return is_durable
 
     def refused(self, session: bytes, reason: str) -> None:
-        """As `SessionAudit.refused`."""
+        """See `SessionAudit.refused`."""
         self._start(self._append("refusal", session=session.hex(), cause=reason))
 
     def peer_head(self, head: bytes) -> None:

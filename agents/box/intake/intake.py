@@ -272,7 +272,7 @@ class Intake:
         source.adapted.store_last([finding.kind(1, now_ms, *finding.fields) for finding in stored])
 
     def answered(self, source: Source) -> None:
-        """Record that the last message was answered, so that an equal one after a restart is no repetition of it."""
+        """Record that the last message was answered: after a restart, an equal message is not a repetition of it."""
         if source.awaits_answer:
             source.awaits_answer = False
             record = Audit(self._now_ms(), AuditEvent.CONTROL_ANSWERED, source.port)

@@ -202,7 +202,7 @@ class _Local(Side):
 
 
 def _options(device: str, port: int, credentials: Credentials) -> str:
-    """Return the options of the program. Raises: ValueError for a session that is no name."""
+    """Return the options of the program. Raises: ValueError for a session whose identifier is not a name."""
     if not credentials.session.isascii() or not credentials.session.replace("-", "").isalnum():
         raise ValueError(f"{credentials.session!r} is not the identity of a session")
     return (

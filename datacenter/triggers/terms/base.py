@@ -1,7 +1,7 @@
 """Comparison with the installed base: a percentile of a reading over all instruments of the model.
 
 The percentiles are a snapshot for each day: a report is compared with that of the day of its time, however late it
-arrives, and no snapshot changes. Evaluators get them from `Bases`.
+arrives, and no snapshot changes. Evaluators obtain them from `Bases`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ WEIGHT_MAX: Final = 4096
 
 @dataclass(frozen=True)
 class Ewma(Term):
-    """The mean in which each value has the weight 1/n, and earlier ones (1 - 1/n) times that of the next.
+    """The mean with the weight 1/n of the latest value; each earlier weight is (1 - 1/n) times the next one.
 
     It starts with the first value. Source: Roberts, Technometrics 1959;1:239-250 (lambda = 1/n).
     """

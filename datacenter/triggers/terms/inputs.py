@@ -13,7 +13,7 @@ X_MAX: Final = 2**31
 Bounds: TypeAlias = tuple[float, float]
 """The least and the greatest possible value."""
 NAMES: Final = {"STATE_INDICES": {state: index for index, state in enumerate(STATES)}}
-"""Names that the source text of inputs may use, besides ABSENT."""
+"""Names that the source text of inputs may use, in addition to ABSENT."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Input:
 
     @staticmethod
     def words(profile: Profile) -> list[str]:
-        """The words that the profile allows here; by default its assays."""
+        """Return the words that the profile allows here; by default its assays."""
         return list(profile.assays)
 
     def text(self, profile: Profile) -> str:
@@ -39,7 +39,7 @@ class Input:
         raise NotImplementedError
 
     def bounds(self, profile: Profile) -> Bounds:  # noqa: ARG002 - some follow from the profile
-        """The bounds of the value."""
+        """Return the bounds of the value."""
         return -X_MAX / self.resolution, X_MAX / self.resolution
 
 

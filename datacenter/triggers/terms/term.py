@@ -1,4 +1,4 @@
-"""The terms of conditions: integers computed from an instrument's reports, one transition a report.
+"""The terms of conditions: integers computed from an instrument's reports, with one transition per report.
 
 A term's transition is a list of steps. Each step has a guard and assignments to the term's variables, as Python
 source text. The text may use the term's variables, `x` (the input's value in this report), `now` (the report's time
@@ -39,21 +39,21 @@ class Term:
         return self.input.resolution * self.resolution
 
     def variables(self) -> dict[str, int]:
-        """The variables and their initial values."""
+        """Return the variables and their initial values."""
         raise NotImplementedError
 
     def steps(self) -> list[Step]:
-        """The transition."""
+        """Return the steps of the transition."""
         raise NotImplementedError
 
     def value(self) -> str:
-        """The term's value, computed from the variables; ABSENT while it is unknown."""
+        """Return the expression of the term's value over the variables; ABSENT while it is unknown."""
         raise NotImplementedError
 
     def value_max(self) -> int:
-        """A limit of the absolute value. Default: that of a value between those of the input."""
+        """Return a limit of the absolute value. Default: the limit for a value within the bounds of the input."""
         return X_MAX * self.resolution
 
     def bounds(self, low: float, high: float) -> Bounds:
-        """The bounds of the value in terms of those of the input. Default: the same."""
+        """Return the bounds of the value, given the bounds of the input. Default: the same."""
         return low, high

@@ -50,7 +50,7 @@ class Rule(Term):
 
 
 def _run_of(limit: int, length: int) -> list[tuple[str, str]]:
-    """A run of `length` measurements beyond `limit` on one side; `length` is negative below the mean."""
+    """Return assignments that detect `length` measurements beyond `limit` on one side; negative below the mean."""
     above = f"max(length, 0) + 1 if x > {limit} else min(length, 0) - 1 if x < {-limit} else 0"
     return [("length", above), ("broken", f"1 if length >= {length} or length <= {-length} else 0")]
 

@@ -1,7 +1,7 @@
 """Terms over a window of time: count, least, greatest and mean value, jitter, and change.
 
-A window consists of four quarters, of which the last is the present one, so that it covers between three quarters and
-the whole of its duration. Its memory is constant, however many reports it covers.
+A window consists of four quarters, of which the last is the present one; therefore it covers between three quarters
+and the whole of its duration. Its memory is constant, however many reports it covers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Window(Term):
         return [self._when_moved(moves), Step("", tuple(self.enter()))]
 
     def enter(self) -> list[tuple[str, str]]:
-        """The assignments that enter `x` into the present quarter."""
+        """Return the assignments that enter `x` into the present quarter."""
         raise NotImplementedError
 
     def _quarters(self) -> list[str]:
@@ -43,7 +43,7 @@ class _Window(Term):
         return f"now // {max(self.duration_ms // QUARTERS, 1)}"
 
     def _when_moved(self, assignments: list[tuple[str, str]]) -> Step:
-        """The step of a report that begins a new quarter."""
+        """Return the step of a report that begins a new quarter."""
         return Step(f"at != {self._present}", (*assignments, ("at", self._present)))
 
     def _moves(self, quarters: list[str], empty: int) -> list[tuple[str, str]]:
@@ -110,7 +110,7 @@ class Mean(_Window):
         return {"at": ABSENT, **dict.fromkeys(earlier, 0), "total": 0, "count": 0}
 
     def steps(self) -> list[Step]:
-        """Only earlier quarters are kept apart, so that a value changes few variables."""
+        """Return the steps; only earlier quarters have separate variables, so that a value changes few of them."""
         moved = []
         for whole, prefix in (("total", "q"), ("count", "n")):
             earlier = " + ".join(f"{prefix}{quarter}" for quarter in range(1, QUARTERS))

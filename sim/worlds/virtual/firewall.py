@@ -147,7 +147,7 @@ class VirtualFirewall:
     def passes(self, session: Session) -> bool:
         """Return whether the first packet of a connection would pass from staff to the path's end now.
 
-        The tunnel is no link of the simulated network, and its emulation asks this.
+        The tunnel is not a link of the simulated network; its emulation calls this.
         """
         tunnel, end = self._policy.tunnel, interface_of(self._policy, session)
         if not self._in_force or tunnel is None or end is None:

@@ -90,7 +90,7 @@ def test_hyprstream_675_a_box_whose_tail_was_cut_off_is_found_when_it_goes_on(st
     forged = encode(Entry("", 0, Audit(AT_MS, "alive", 0, 99), Link(4, sha256(entries[2]).digest())))
     send(store, [forged], first=4)
     assert (
-        "RAP-0001: chain 5: found at arrival: the box sent record 4 a second time, with another content"
+        "RAP-0001: chain 5: found at arrival: the box sent record 4 a second time, with different content"
         in problems(store)
     )
 

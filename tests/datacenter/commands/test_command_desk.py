@@ -180,7 +180,7 @@ def test_a_repeated_request_has_one_effect(desk: CommandDesk) -> None:
     again = desk.send(ENGINEER, BOX, CHEM, order("help-file", b"text", key="k"), NOW + 1)
     assert again == first
     for other in (order("help-file", b"other", key="k"), order("send-inventory", key="k")):
-        with pytest.raises(CommandConflictError, match=f"used for command {first.id}, which is another one"):
+        with pytest.raises(CommandConflictError, match=f"used for command {first.id}, which differs"):
             desk.send(ENGINEER, BOX, CHEM, other, NOW + 2)
     assert desk.send(SPECIALIST, BOX, CHEM, order("help-file", b"text", key="k"), NOW).id != first.id
     assert len(desk.list(SUPERVISOR, NOW)) == 2

@@ -291,7 +291,7 @@ def test_a_release_that_is_withdrawn_from_the_folder_stops_its_rollout(memory: S
     box = next(box for box, state in fleet.states(number).items() if state == "ordered")
     assert fleet.ask(box).order == 0, "before the rollout is moved on"
     fleet.advance()
-    assert fleet.state(number) == ("stopped", "release 2 is not in the signed releases any more")
+    assert fleet.state(number) == ("stopped", "release 2 is no longer among the signed releases")
 
 
 @pytest.mark.parametrize(

@@ -330,9 +330,9 @@ def test_a_provider_that_does_not_answer_as_it_must_opens_nothing(
 ) -> None:
     where = "/.well-known/openid-configuration"
     for answer, reason in (
-        (None, "an answer has status 404"),
+        (None, "a response has status 404"),
         (b"<html>", "the metadata: not as OpenID Connect defines it"),
-        (b"{" + b" " * 300_000 + b"}", "an answer has more than"),
+        (b"{" + b" " * 300_000 + b"}", "a response has more than"),
         (planted.metadata(issuer="https://login.example.com"), "are those of another issuer"),
         (
             planted.metadata(token_endpoint="http://login.example.com/token"),
@@ -359,7 +359,7 @@ def test_a_code_that_the_provider_refuses_opens_nothing(web: WebClient, planted:
         planted.issue(planted.claims(begun.query["nonce"]))
         planted.statuses["/token"] = status
         opens_nothing(web, call_back(web, begun), shown)
-        assert f"an answer has status {status}" in refusals(web)[-1][2]
+        assert f"a response has status {status}" in refusals(web)[-1][2]
     planted.statuses.clear()
     begun = begin(web)
     planted.answers["/token"] = {"access_token": "access"}

@@ -77,7 +77,7 @@ def test_an_unknown_box_and_one_with_too_many_holes_do_not_fail_the_others(store
     good, unknown, holes = stores[0].ingest_all(received)
     assert good == BatchReply(1)
     assert isinstance(unknown, UnknownBoxError) and isinstance(holes, StoreError)
-    assert "too many holes" in str(holes)
+    assert "too many gaps" in str(holes)
     assert queries.counts(stores[0]) == {(BOXES[0], "CHEM-0001"): 1}
 
 

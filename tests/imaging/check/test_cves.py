@@ -234,7 +234,7 @@ def test_wrong_input_is_refused(sbom: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert main(["trust", "cves", "--osv", str(tmp_path / "empty"), "--sbom", str(sbom)]) == WRONG_INPUT
     (tmp_path / "empty/wrong.json").write_text("[]")
-    with pytest.raises(InvalidCheckInput, match="no JSON object"):
+    with pytest.raises(InvalidCheckInput, match="not a JSON object"):
         scan(sbom, tmp_path / "empty")
 
 

@@ -99,8 +99,8 @@ def test_a_record_is_one_json_document_and_is_read_as_it_was_written(tmp_path: P
         (("spans", 0, "sha256"), "a" * 63, r"spans\[0\]\.sha256"),
         (("parts", 0, "offset"), -1, r">= 0.*parts\[0\]\.offset"),
         (("disk", "bytes"), -1, r">= 0.*disk\.bytes"),
-        (("spans", 0, "offset"), 512, "was changed: its `sha256` is not that of its `spans`"),
-        (("sha256",), "d" * 64, "was changed: its `sha256` is not that of its `spans`"),
+        (("spans", 0, "offset"), 512, "was changed: its `sha256` does not match its `spans`"),
+        (("sha256",), "d" * 64, "was changed: its `sha256` does not match its `spans`"),
         (("disk", "bytes"), 4 * MIB - 1, "has `spans` beyond the end of its `disk`"),
     ],
 )

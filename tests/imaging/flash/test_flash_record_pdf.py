@@ -137,7 +137,7 @@ def test_no_two_lines_overlap_and_all_are_on_the_page(tmp_path: Path) -> None:
 def test_the_title_stands_out_and_sections_are_apart(tmp_path: Path) -> None:
     drawn = page(example(), tmp_path)
     found = {each.text: each for each in texts(drawn)}
-    title, heading = found["RAP-0001"], found["Partitions: size, and SHA-256 of what was written"]
+    title, heading = found["RAP-0001"], found["Partitions: size, and SHA-256 of the written data"]
     rest = [each for each in found.values() if each not in (title, heading)]
     assert title.size == max(each.size for each in found.values()) > 2 * heading.size
     assert all(each.size < heading.size for each in rest)

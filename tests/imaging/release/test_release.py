@@ -81,7 +81,7 @@ def test_a_release_is_never_replaced(
         *keys,
     ]
     assert main(words) == WRONG_INPUT
-    assert "a release never changes, so give it a new name" in capsys.readouterr().err
+    assert "a release never changes: give it a new name" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
@@ -92,9 +92,9 @@ def test_a_release_is_never_replaced(
         (["add", "FOLDER", "missing.img", "--version", "1"], "missing.img"),
         (
             ["add", "nowhere", "rap-1.4.0.img", "--version", "1"],
-            "nowhere has no releases; begin with `rap image",
+            "nowhere has no releases; create them with `rap image",
         ),
-        (["create", "FOLDER", *("--root-key", "root0.pem") * 3], "exists already; add releases to it"),
+        (["create", "FOLDER", *("--root-key", "root0.pem") * 3], "already exists; add releases to it"),
         (
             ["create", "new", *("--root-key", "root0.pem") * 3],
             "1 different root keys; give 3, of which any 2 sign",
@@ -196,8 +196,8 @@ def test_each_block_of_a_slot_can_be_fetched_alone(folder: Path, keys: list[str]
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--release", "a/b", "--number", "9"], "'a/b' is no name of a release"),
-        (["--release", "b", "--number", "7"], "the number 7 is used already; the next one is 8"),
+        (["--release", "a/b", "--number", "9"], "'a/b' is not a name of a release"),
+        (["--release", "b", "--number", "7"], "the number 7 is already used; the next one is 8"),
         (
             ["--release", "b", "--number", "8", "--floor", "9"],
             "the floor 9 must be between 0 and the number 8",

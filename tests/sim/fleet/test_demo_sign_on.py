@@ -46,4 +46,4 @@ def test_a_person_of_the_demonstration_signs_on(tmp_path: Path) -> None:
 
 def test_a_sign_on_of_the_demonstration_needs_its_port(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dc", "demo", "--sign-on", "--port", "0"]) == 2
-    assert "--port 0: with --sign-on give the port" in capsys.readouterr().err
+    assert "--port 0: give a port number with --sign-on" in capsys.readouterr().err

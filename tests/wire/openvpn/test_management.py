@@ -71,7 +71,7 @@ def test_lines_become_events_in_pieces_of_any_size(cuts: list[int]) -> None:
     [
         (b"x" * (LINE_BYTES_MAX + 1), "a line is longer than 16384 bytes"),
         (b"x" * (LINE_BYTES_MAX + 1) + b"\n", "a line is longer than 16384 bytes"),
-        (b">PK_SIGN:#,ECDSA\n", "what the program asks to sign is not base64"),
+        (b">PK_SIGN:#,ECDSA\n", "the data that the program requests to sign is not base64"),
         (b">CLIENT:CONNECT,x,1\n", "a client without a number: 'CONNECT,x,1'"),
         (
             b">CLIENT:CONNECT,0,1\n"

@@ -56,7 +56,7 @@ def conversation(proxy: Proxy, host: str, port: int) -> Conversation:
 
 
 def _may_be_basic(proxy: Proxy) -> bool:
-    """Return whether Basic may be tried: not if it was refused already."""
+    """Return whether Basic may be tried: not if it was already refused."""
     return proxy.basic == "offered"
 
 

@@ -1,4 +1,4 @@
-"""Rollouts of releases, the orders of boxes, and what runs on each."""
+"""Rollouts of releases, the orders of boxes, and the running release of each."""
 
 from __future__ import annotations
 

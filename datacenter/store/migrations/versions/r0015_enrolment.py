@@ -1,4 +1,4 @@
-"""Certificates issued to boxes, requests for them that staff decide on, and boxes that are denied."""
+"""Certificates issued to boxes, requests for them that staff decide on, and denied boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates of instruments, which they request through their box, and instruments that are denied."""
+"""Certificates of instruments, which they request through their box, and denied instruments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the instrument to certificates and requests; the earlier ones are those of boxes."""
+    """Add the instrument to certificates and requests; earlier certificates and requests belong to boxes."""
     for table in ("certificates", "enrolments"):
         op.add_column(table, sa.Column("instrument", sa.Text, nullable=False, server_default=""))
     op.create_table(
@@ -26,7 +26,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove them."""
+    """Remove the column and the table."""
     op.drop_table("denied_instruments")
     for table in ("certificates", "enrolments"):
         op.drop_column(table, "instrument")

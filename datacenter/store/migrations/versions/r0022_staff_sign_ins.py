@@ -1,4 +1,4 @@
-"""The last two sign-ins of each member of the staff, of which pages show the other one."""
+"""The last two sign-ins of each staff member; pages show the previous one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create `staff_sign_ins`; sign-ins before are in the audit log alone."""
+    """Create `staff_sign_ins`; earlier sign-ins are only in the audit log."""
     op.create_table(
         "staff_sign_ins",
         sa.Column("staff", sa.Text, primary_key=True),
@@ -22,5 +22,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove it."""
+    """Remove the table."""
     op.drop_table("staff_sign_ins")

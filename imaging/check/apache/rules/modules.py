@@ -39,7 +39,7 @@ def no_proxy(server: ApacheServer) -> Findings:
     for one in server.named("proxypass"):
         if not any(word.startswith("unix:/") for word in one.words[:2]):
             problem = f"ProxyPass {' '.join(one.words)}"
-            yield ApacheFinding(one.location, problem, "pass requests on to a UNIX socket (unix:/…|http://…)")
+            yield ApacheFinding(one.location, problem, "forward requests to a UNIX socket (unix:/…|http://…)")
 
 
 @rule("AS24-U1-000270", severity="high")
