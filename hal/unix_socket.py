@@ -76,7 +76,7 @@ class Listener:
             if os.lstat(self.path).st_ino == self._inode:
                 self.path.unlink()
         except OSError:
-            pass  # the file or its directory was removed already
+            pass  # the file or its directory was already removed
         os.close(self._lock)
 
 

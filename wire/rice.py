@@ -1,12 +1,12 @@
-"""Adaptive coding of columns of integers: a prediction from the values before, and a Rice code of the difference.
+"""Adaptive coding of columns of integers: a prediction from earlier values, and a Rice code of the difference.
 
 A column is the sequence of one number in the reports of one instrument, such as a reading. Most columns are predicted
-exactly (a counter, a time at equal intervals) and take one bit a batch. The readings of a sensor are predicted by a
+exactly (a counter, a time at equal intervals) and take one bit per batch. The readings of a sensor are predicted by a
 moving average, and the differences, which are noise, take hardly more bits than their entropy: a Rice code with a
 parameter that fits is within a few percent of it for a normal distribution wider than a step.
 
-Both ends keep the same state of each column from batch to batch. `Parameters` say how a column is coded in a batch;
-the sender chooses them, and sends them only when they change.
+Both ends keep the same state of each column from batch to batch. `Parameters` define the coding of a column in a
+batch; the sender chooses them, and sends them only when they change.
 
 Source: Rice, Plaunt, IEEE Trans. Commun. Tech. 19 (1971) 889–897.
 """
@@ -32,7 +32,7 @@ LATEST, LINEAR = 0, -1
 AVERAGES: Final = (1, 2, 3, 4, 5)
 """The moving averages: the weight of the latest value is 2 to the power of minus this."""
 SWITCH_BITS: Final = 64
-"""Parameters change when others would have saved more than this recently: it takes about as much to send them."""
+"""Parameters change when others would recently have saved more bits than this, about the cost of sending them."""
 FORGET_SHIFT: Final = 3
 """Decay of the sum of saved bits: 1/8 per batch."""
 ALL_TRIED: Final = 4
@@ -54,7 +54,7 @@ class Parameters(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     """How a column is coded: by which prediction, in multiples of which unit, and with which codes.
 
     Runs of differences of 0 are coded by their length with the parameter `runs_k`, unless it is -1. A `gated` column
-    changes only in rows in which another one, its gate, changes; the others are left out.
+    changes only in rows in which another column, its gate, changes; the other rows are omitted.
     """
 
     prediction: Annotated[int, Meta(ge=LINEAR, le=AVERAGES[-1])] = LATEST
@@ -128,7 +128,7 @@ class Column:
         self.parameters = parameters
 
     def encode(self, values: Sequence[int], gate: Sequence[bool] = ()) -> str:
-        """The next values as bits, with the parameters in force; `gate` says in which rows the gate changes."""
+        """Return the next values as bits, with the parameters in force; `gate`: rows in which the gate changes."""
         if self.parameters.gated:
             values = list(compress(values, gate))
         return _coded(self._differences(values), self.parameters) if values else ""
@@ -282,7 +282,7 @@ class Chooser:
         )
 
     def _unit(self, values: Sequence[int]) -> int:
-        """The unit for the values: the one in force if it fits, or a larger one after enough different values."""
+        """Return the unit for the values: that in force if it fits, or a larger one after enough different values."""
         in_force = self._column.parameters.unit
         found = gcd(*values)
         self._common = gcd(self._common, found)
@@ -318,7 +318,7 @@ def _coded_bits(differences: Sequence[int], parameters: Parameters) -> int:
 
 
 def _runs(differences: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Return the lengths of the runs of 0 before each other difference, and these, folded and less 1."""
+    """Return the lengths of the runs of 0 before nonzero differences, and these, folded and less 1."""
     runs, run, others = [], 0, []
     for difference in differences:
         if difference:
@@ -331,7 +331,7 @@ def _runs(differences: Sequence[int]) -> tuple[list[int], list[int]]:
 
 
 def _codes(numbers: Sequence[int], k: int) -> str:
-    """Natural numbers as bits: first the unary parts, then the low parts of `k` bits each."""
+    """Return natural numbers as bits: first the unary parts, then the low parts of `k` bits each."""
     high = "".join(["0" * (number >> k) + "1" for number in numbers])
     if not k:
         return high
@@ -355,7 +355,7 @@ def _best_k(numbers: Sequence[int]) -> tuple[int, int]:
 
 
 def _folded(differences: Iterable[int]) -> list[int]:
-    """Integers as natural numbers: 0, -1, 1, -2, … as 0, 1, 2, 3, …"""
+    """Return integers as natural numbers: 0, -1, 1, -2, … as 0, 1, 2, 3, …"""
     return [difference << 1 if difference >= 0 else ~(difference << 1) for difference in differences]
 
 

@@ -82,7 +82,7 @@ def _area(partition: Path) -> bytes:
 
 
 def _write(partition: Path, data: bytes) -> None:
-    """Write `data`, padded with zeros, unless it is there already. The header is zero until the rest is written."""
+    """Write `data`, padded with zeros, unless it is already there. The header is zero until the rest is written."""
     area = _area(partition)
     wanted = data.ljust(len(area), b"\0")
     if area == wanted:

@@ -184,7 +184,7 @@ class EnrolmentDesk:
             self._require(staff, "enrol-box", place, now_ms, UNKNOWN_PURPOSE)
         else:
             if site:
-                raise WrongEnrolmentError(f"{box} is known already: leave out the site, which is not changed")
+                raise WrongEnrolmentError(f"{box} is already known: leave out the site, which is not changed")
             self._require_box(staff, box, now_ms)
         decided = self._decide(request, "approved", staff, now_ms)
         if request.reason == "unknown":

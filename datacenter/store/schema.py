@@ -448,7 +448,7 @@ box_audit = Table(
     Column("kind", Text, nullable=False),
     Column("text", Text, nullable=False),
     Column("line", LargeBinary),  # identifies a line of a log
-    Column("is_repeated", Integer, nullable=False),  # 1 if the line is stored already
+    Column("is_repeated", Integer, nullable=False),  # 1 if the line is already stored
     Column("entry", LargeBinary, nullable=False),  # as the box encoded it
     Index("box_audit_line", "box", "line"),
     Index("box_audit_at", "at_ms"),

@@ -51,7 +51,7 @@ def disk_name(name: str) -> str:
 
 
 def reuses(data: Any) -> bool:
-    """Return whether a volume exists already, so that at most its content is new."""
+    """Return whether a volume already exists, so that at most its content is new."""
     return bool(
         getattr(data, "onPart", "") or getattr(data, "preexist", False) or not getattr(data, "format", True)
     )

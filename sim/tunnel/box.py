@@ -164,7 +164,7 @@ class EmulTunnel(asyncio.Protocol):
             self._transport.abort()
         if not self._up.done():
             self._up.set_exception(TunnelError(reason))
-            self._up.exception()  # `open` may have ended already
+            self._up.exception()  # `open` may already have ended
 
     # packets of the session
 

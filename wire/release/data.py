@@ -135,7 +135,7 @@ def read_content(files: Iterable[tuple[str, bytes]]) -> DataContent:
 
 
 def is_read(path: str) -> bool:
-    """Return whether the box reads a file itself; others are forwarded to instruments unchanged."""
+    """Return whether the box reads a file itself; other files are forwarded to instruments unchanged."""
     return path.startswith(_PROFILES) or path == SENDING
 
 

@@ -3,12 +3,12 @@
 A delta is a list of operations, each of which makes the next bytes of the target, in order and without gaps:
 
     Copy     a range of the source
-    Repeat   a range of the target that was made before
+    Repeat an earlier range of the target
     Zeros    zeros
     Bytes    bytes from the delta
     Patch    ranges of the source, changed as bsdiff does: differences are added, extra bytes are inserted
     Repack   a patch of decompressed data, compressed again
-    Part     a part of what a patch of decompressed data becomes, when it is compressed as a whole
+    Part a part of a patch of decompressed data, compressed as a whole
 
 Operations, differences and extra bytes are separate streams, compressed with xz, so that equal things are adjacent:
 
@@ -16,9 +16,9 @@ Operations, differences and extra bytes are separate streams, compressed with xz
     header       Header in MessagePack
     streams      one after the other, as the header names them
 
-Each operation makes at most WINDOW_BYTES, and its SHA-256 (16 bytes of it) is compared before anything of it is
-written. The memory needed is therefore bounded, and the target never has wrong bytes that were made here. The
-signature of a delta is not checked here: it is a target of the releases' metadata (`wire.release.metadata`).
+Each operation produces at most WINDOW_BYTES, whose SHA-256 (16 bytes of it) is compared before any of them is
+written. The required memory is therefore bounded, and no wrong bytes are written to the target. The signature of a
+delta is not checked here: it is a target of the releases' metadata (`wire.release.metadata`).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Copy(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
 
 
 class Repeat(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="r"):
-    """Copies `length` bytes at `offset` of the target, all of which are in whole blocks before this operation."""
+    """Copies `length` bytes at `offset` of the target, all of them in complete blocks before this operation."""
 
     length: Window
     offset: Offset
@@ -108,7 +108,7 @@ class Repeat(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
 
 
 class Zeros(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="z"):
-    """Makes zeros."""
+    """Writes zeros."""
 
     length: Window
 
@@ -152,11 +152,11 @@ class Repack(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, t
 
 
 class Part(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="w"):
-    """Takes `length` bytes at `offset` of compressed data, which the first one of several parts makes.
+    """Takes `length` bytes at `offset` of compressed data, which the first of several parts produces.
 
-    That one, at offset 0, applies the next `controls` to `sources`, joined and decompressed, and compresses the
-    result as a whole. The others take what follows, and have the same sources and no controls. Other operations may
-    be between them: a file is not always in one piece.
+    The first part, at offset 0, applies the next `controls` to `sources`, joined and decompressed, and compresses the
+    result as a whole. The others take the following bytes, and have the same sources and no controls. Other
+    operations may be between them: a file is not always in one piece.
     """
 
     length: Window
@@ -204,17 +204,17 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Read: TypeAlias = Callable[[int, int], bytes]
-"""Reads (offset, length); returns fewer bytes only at the end of what it reads."""
+"""Reads (offset, length); returns fewer bytes only at the end of its input."""
 Write: TypeAlias = Callable[[int, bytes], object]
 
 
 def digest(data: bytes | memoryview) -> bytes:
-    """Return the digest of a range, as operations have it."""
+    """Return the digest of a range, in the form used by operations."""
     return sha256(data).digest()[:DIGEST_BYTES]
 
 
 class Delta:
-    """A delta that was opened: everything that can be refused without applying it has been checked."""
+    """An opened delta: everything that can be checked without applying it has been checked."""
 
     def __init__(
         self, header: Header, operations: Sequence[Operation], streams: dict[str, StreamReader]
@@ -231,7 +231,7 @@ class Delta:
 
     @classmethod
     def open(cls, read: Read, size: int) -> Delta:
-        """Open the delta of `size` bytes that `read` reads. Raises: DeltaError, and what `read` raises."""
+        """Open the delta of `size` bytes that `read` reads. Raises: DeltaError, and the exceptions of `read`."""
         header, start = _read_header(read, size)
         streams = {}
         for name, stream in header.streams.items():
@@ -253,18 +253,17 @@ class Delta:
     def apply(self, read_source: Read, write_target: Write, read_target: Read) -> Iterator[int]:
         """Write the target from its beginning; yield the number of bytes made after each operation.
 
-        `write_target` gets whole blocks of 4 KiB in ascending order without gaps. `read_target` reads what was
-        written. A delta is applied once; to begin again, open it again.
-
-        Raises: SourceChanged, DeltaError, and what the functions raise. The target is incomplete then, but each block
-        written is right, unless the delta contradicts itself.
+        `write_target` gets whole blocks of 4 KiB in ascending order without gaps. `read_target` reads the written
+        bytes. A delta is applied once; to begin again, open it again. Raises: SourceChanged, DeltaError, and the
+        exceptions of the functions. The target is then incomplete, but each written block is correct, unless the
+        delta is inconsistent.
         """
         whole, rest, written, made = sha256(), b"", 0, 0
         for operation in self.operations:
             data = self._result(operation, read_source, read_target)
             if not isinstance(operation, Zeros) and digest(data) != operation.digest:
                 raise DeltaError(
-                    f"its operation at byte {made} of the target makes other bytes than it should"
+                    f"its operation at byte {made} of the target produces other bytes than it should"
                 )
             whole.update(data)
             made += len(data)
@@ -280,7 +279,7 @@ class Delta:
 
     def _check_end(self, target_sha256: bytes) -> None:
         if target_sha256 != self.header.target_sha256:
-            raise DeltaError("makes a target with another SHA-256 than its header says")
+            raise DeltaError("produces a target with another SHA-256 than its header states")
         for stream in (self._controls, self._differences, self._extra):
             stream.check_end()
 
@@ -359,7 +358,7 @@ class Delta:
             differences, extra = sum(added), sum(inserted)
             made += differences + extra
             if made > length:
-                raise DeltaError(f"a patch makes more than the {length} bytes of its operation")
+                raise DeltaError(f"a patch produces more than the {length} bytes of its operation")
             changed = memoryview(add(b"".join(sources), self._differences.take(differences)))
             insertions = memoryview(self._extra.take(extra))
             piece, change, insertion = bytearray(), 0, 0
@@ -371,7 +370,7 @@ class Delta:
                     insertion += inserting
             yield piece
         if made != length:
-            raise DeltaError(f"a patch makes {made} bytes instead of the {length} of its operation")
+            raise DeltaError(f"a patch produces {made} bytes instead of the {length} of its operation")
 
 
 def _batches(controls: bytes) -> Iterator[tuple[int, int]]:
@@ -393,7 +392,8 @@ def _batches(controls: bytes) -> Iterator[tuple[int, int]]:
 def add(old: bytes, differences: bytes) -> bytes:
     """Return the sums of the bytes of two equally long values, modulo 256.
 
-    Bytes at even and at odd positions are added apart, as two long integers whose bytes cannot carry into each other.
+    Bytes at even and at odd positions are added separately, as two long integers whose bytes cannot carry into each
+    other.
     """
     if differences == _ZEROS[: len(differences)]:
         return old
@@ -437,7 +437,7 @@ class StreamReader:
             raise DeltaError(f"its {self.name} have {self._left} bytes more than its operations use")
         while not self._decoder.eof:
             if self._decompress(1):
-                raise DeltaError(f"its {self.name} are longer than its header says")
+                raise DeltaError(f"its {self.name} are longer than its header states")
         if self._decoder.unused_data or self._next < self._end:
             raise DeltaError(f"its {self.name} are followed by other data")
 
@@ -460,7 +460,7 @@ def _read_header(read: Read, size: int) -> tuple[Header, int]:
     """Return the header, and where the streams begin. Raises: DeltaError."""
     prefix = read(0, _PREFIX.size)
     if len(prefix) < _PREFIX.size or prefix[:8] != MAGIC:
-        raise DeltaError("is not a delta: it does not begin as one")
+        raise DeltaError("is not a delta: it does not begin with the magic number")
     _, length, crc = _PREFIX.unpack(prefix)
     if length > min(HEADER_BYTES_MAX, size - _PREFIX.size):
         raise DeltaError(
@@ -474,7 +474,7 @@ def _read_header(read: Read, size: int) -> tuple[Header, int]:
     except msgspec.MsgspecError as error:
         raise DeltaError(f"has a wrong header: {error}") from None
     if header.target_bytes % BLOCK_BYTES:
-        raise DeltaError(f"makes {header.target_bytes} bytes, which are no whole blocks of {BLOCK_BYTES}")
+        raise DeltaError(f"makes {header.target_bytes} bytes, which are not whole blocks of {BLOCK_BYTES}")
     if header.operations.bytes > OPERATIONS_BYTES_MAX:
         raise DeltaError(
             f"has operations of {header.operations.bytes} bytes; at most {OPERATIONS_BYTES_MAX} are allowed"
@@ -508,7 +508,7 @@ def _check_order(before: Part | None, part: Part, made: int) -> None:
     if part.offset == 0:
         return
     if part.controls or before is None or before.offset + before.length != part.offset:
-        raise DeltaError(f"has an operation at byte {made} of the target that takes no next part")
+        raise DeltaError(f"has an operation at byte {made} of the target that is not the next part")
 
 
 def _check(operation: Operation, made: int, source_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Reads a folder of releases as a box does that has downloaded it."""
+"""Reads a folder of releases in the same way as a box that has downloaded it."""
 
 from __future__ import annotations
 

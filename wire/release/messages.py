@@ -5,11 +5,11 @@
     GET  /v1/files/SHA256/OFFSET/LENGTH      200 with at most LENGTH bytes of a target, as in `wire.files`
 
 A box requests its order when its program starts, when the response to a batch has `updates`, and when the times of
-the order are over. Only a box that asks gets orders, so that earlier versions need not know them. It reports the
+the order are over. Only a box that requests orders receives them; earlier versions need not know them. It reports the
 progress of an order with records (`wire.messages.UpdateStep`), which decide about the outcome.
 
-A file that is fetched in ranges may be replaced meanwhile. Then its signature or hash is wrong, and the box fetches
-it again from the beginning.
+A file that is fetched in ranges may be replaced during the transfer. Then its signature or hash is wrong, and the box
+fetches it again from the beginning.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _GET: Final = re.compile(
 
 
 class UpdateState(Message, frozen=True):
-    """Data center ← box: what runs.
+    """Data center ← box: the running software.
 
     `running` and `data` are the numbers of the release that runs and of the latest one of kind "data", 0 if unknown.
     `slot_sha256` is the hash of the running slot and `other_sha256` the hash of the other slot, empty if unknown: a
@@ -72,12 +72,12 @@ class MetadataVersions(Message, frozen=True):
 
 
 class UpdateOrder(Message, frozen=True):
-    """Box ← data center: the only order of the box. `order` is 0 if there is none: a former one was withdrawn.
+    """Box ← data center: the only order of the box. `order` is 0 if there is none, or if it was withdrawn.
 
-    `release` is the number of the release, `custom.number` of its targets. The box may fetch and apply it at once,
-    and put it into force within `restart_times`, pairs of beginning and end, or at any time if there are none or no
-    restart is necessary; not before `not_before_s`. After the last of them it asks again. `may_fetch_slot` permits
-    it to fetch a whole slot if no delta fits; otherwise it refuses the order.
+    `release` is the number of the release, `custom.number` of its targets. The box may fetch and apply it
+    immediately, and put it into force within `restart_times`, pairs of beginning and end, or at any time if there are
+    none or no restart is necessary; not before `not_before_s`. After the last of them it requests its order again.
+    `may_fetch_slot` permits it to fetch a whole slot if no delta fits; otherwise it refuses the order.
     """
 
     order: Count

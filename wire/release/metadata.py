@@ -5,8 +5,8 @@
     snapshot    the current version of the targets
     targets     the files of a release: length and SHA-256
 
-Keys are ECDSA P-256 only, which FIPS 186-5 approves. Nothing of a file is used before its signatures are verified,
-and a file that is refused changes nothing. The caller stores each accepted file, and gives it again after a restart.
+Keys are ECDSA P-256 only, which FIPS 186-5 approves. No part of a file is used before its signatures are verified,
+and a refused file changes nothing. The caller stores each accepted file, and passes it again after a restart.
 
 Times of expiry are compared with `now_s`, which the caller determines more reliably than a failed clock: the latest
 of the clock, the build of the software, and the last signed time.
@@ -160,7 +160,7 @@ class TrustedMetadata:
         before, self._root = self._root.roles, root
         self._snapshot = self._targets = None
         if (before.timestamp, before.snapshot) != (root.roles.timestamp, root.roles.snapshot):
-            # keys that were stolen may have signed very high versions
+            # stolen keys may have signed very high versions
             self._timestamp, self._known = None, {}
 
     def update_timestamp(self, data: bytes, *, is_stored: bool = False) -> None:
@@ -176,7 +176,7 @@ class TrustedMetadata:
             before = _named(part, self._timestamp.meta, "snapshot.json")
             if snapshot.version < before.version:
                 raise MetadataError(
-                    f"timestamp: names snapshot {snapshot.version}; {before.version} is known already"
+                    f"timestamp: names snapshot {snapshot.version}; {before.version} is already known"
                 )
         if not is_stored:
             self._check_expiry(part)
@@ -198,7 +198,7 @@ class TrustedMetadata:
                 raise MetadataError(f"snapshot: does not have {name} any more")
             if part.meta[name].version < before.version:
                 raise MetadataError(
-                    f"snapshot: names {name} {part.meta[name].version}; {before.version} is known already"
+                    f"snapshot: names {name} {part.meta[name].version}; {before.version} is already known"
                 )
         if not is_stored:
             self._check_expiry(part)
@@ -330,4 +330,4 @@ def _check_file(name: str, data: bytes, named: _File) -> None:
 
 def _check_not_older(part: _Part, before: _Part) -> None:
     if part.version < before.version:
-        raise MetadataError(f"{part.type}: is version {part.version}; {before.version} is known already")
+        raise MetadataError(f"{part.type}: is version {part.version}; {before.version} is already known")

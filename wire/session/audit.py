@@ -1,8 +1,8 @@
 """The audit file of sessions at one end: JSON lines in a hash chain, with heads that both ends sign.
 
 The first line identifies the end that wrote the file. Every other line is a record: a transition, a refusal, or a
-signed head. A chain alone does not show that its end was cut off. So each end signs the head of its chain when a
-session opens and ends (`head`), sends it to the other end, and that end records it (`peer head`).
+signed head. A chain alone does not show that its tail was removed. Therefore each end signs the head of its chain
+when a session opens and ends (`head`), and sends it to the other end, which records it (`peer head`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class AuditFileError(ValueError):
 
 
 class AuditOwner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The first line: whose records these are."""
+    """The first line: the owner of the records."""
 
     end: End
     name: str
@@ -57,10 +57,10 @@ class SessionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     cause: str = ""
     """The cause of the end, or the reason of a refusal."""
     deadline_ms: int = 0
-    """The session's deadline on the monotonic clock, where the end has just computed it."""
+    """The session's deadline on the monotonic clock, in the record at which the end has computed it."""
     message: str = ""
-    """The offer, the grant or the signed head of this record; at the end of a desktop the hash chain of what the box
-    has sent (`ending`), and of what the data center has recorded (`ended`). In hexadecimal digits."""
+    """The offer, the grant or the signed head of this record; at the end of a desktop the hash chain of the
+    stream that the box has sent (`ending`), or that the data center has recorded (`ended`). In hexadecimal digits."""
 
 
 class SessionLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,7 +72,7 @@ class SessionLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hash: str
 
     def computed_hash(self) -> str:
-        """Return the hash of what is stored."""
+        """Return the hash of the stored content."""
         return link_hash(self.number, msgspec.structs.astuple(self.record), self.previous)
 
 

@@ -1,9 +1,9 @@
 """Signatures of grants: COSE_Sign1 (RFC 9052) with ES256 (RFC 9053), and countersignatures, version 2 (RFC 9338).
 
 A signed message has exactly the headers `alg` and `kid`, both protected, and a countersigned one also the
-countersignature; every other header is refused, critical (`crit`) or not. So each bit of a message is protected by a
-signature, except that ECDSA has two signatures (r, s) and (r, n - s) for each message: never identify a message by
-its bytes.
+countersignature; every other header is refused, critical (`crit`) or not. Therefore each bit of a message is
+protected by a signature, except that ECDSA has two signatures (r, s) and (r, n - s) for each message: never identify
+a message by its bytes.
 """
 
 from __future__ import annotations

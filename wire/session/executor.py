@@ -1,7 +1,7 @@
-"""Executes the table for one session at one end: records a transition, then acts, one event after the other.
+"""Executes the table for one session at one end: records each transition, then acts, one event at a time.
 
 A row towards a session is executed after its audit record is durable, and if it still applies then; otherwise the
-session ends, because its log records an action that was not performed. A row to the end is executed first and
+session ends, because its log records an action that was not performed. A row towards the end is executed first and
 recorded afterwards, because nothing may prevent it.
 """
 
@@ -19,7 +19,7 @@ from wire.session.table import Action, Actor, Cause, End, Event, Row, SessionSta
 _AUDITED: Final = "audit_written"
 _SECOND_HAND: Final = (Cause.LINE_LOST, Cause.PEER_ENDED)
 HISTORY_MAX: Final = 100
-"""Sessions that are over and still known: to the page of the person, and to notify the other end."""
+"""Maximum number of ended sessions that are kept, for the person's page and for notifying the other end."""
 
 
 class Transition(NamedTuple):
@@ -49,7 +49,7 @@ class SessionAudit(Protocol):
         ...
 
     def refused(self, session: bytes, reason: str) -> None:
-        """Note an event that changed nothing."""
+        """Record an event that changed nothing."""
         ...
 
     def peer_head(self, head: bytes) -> None:
@@ -58,7 +58,7 @@ class SessionAudit(Protocol):
 
 
 class SessionExecutor:
-    """The state of one session at one end; `BoxSession` and `DeskSession` know the facts and the actions."""
+    """The state of one session at one end; `BoxSession` and `DeskSession` have the facts and the actions."""
 
     end: End
 
@@ -74,19 +74,20 @@ class SessionExecutor:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left of it."""
+        """Whether it has ended and nothing of it is left."""
         return self.state is SessionState.ENDED
 
     @property
     def shown_cause(self) -> Cause | None:
         """Why the session ended, for people: the other end's reason if this end has only lost the connection.
 
-        Packets stop before anything is said, so that an end by the other end is often first seen as a lost line.
+        Packets stop before a message arrives; an end by the other end is therefore often first detected as a lost
+        line.
         """
         return self._peer_cause if self.cause in _SECOND_HAND and self._peer_cause else self.cause
 
     async def peer_ended(self, cause: str, actor: Actor) -> None:
-        """The other end has ended the session, and says why."""
+        """Handle the other end's message that it has ended the session, with its reason."""
         with suppress(ValueError):  # a word of a later version
             if (said := Cause(cause)) not in _SECOND_HAND:
                 self._peer_cause = said
@@ -120,7 +121,7 @@ class SessionExecutor:
         return 0
 
     def _changed(self, row: Row) -> None:
-        """A row was executed."""
+        """Called after a row was executed."""
 
     # the table
 
@@ -145,7 +146,7 @@ class SessionExecutor:
             await self._step(Event.AUDIT_FAILS, _OWN[self.end])
         else:
             self._audit.refused(self.id, again.reason)
-            self.state = row.next  # as the log says, although nothing was done
+            self.state = row.next  # as the log states, although no action was executed
             await self._step(Event.DEADLINE, Actor.CLOCK)
             if self.state is row.next:
                 await self._step(Event.AUDIT_FAILS, _OWN[self.end])
@@ -188,7 +189,7 @@ class Deadline:
         self._timer = loop.call_later(max(0, at_ns - now_ns) / 1e9, self._reached)
 
     def cancel(self) -> None:
-        """The session has ended."""
+        """Cancel the timer of a session that has ended."""
         self._timer.cancel()
 
     def _reached(self) -> None:

@@ -1,9 +1,9 @@
 """Offers and grants of sessions, as CBOR Web Tokens (RFC 8392) that are signed by both ends.
 
-The data center signs the offer: who wants to do what with which instrument, until when. The box countersigns it with
-the person's consent: in which ways and when the presence was proved, the hash of the offer, and the public key that
-the box has made for this session. Both together are the grant. Neither end can create one by itself, and a third
-party verifies it with the public keys of both.
+The data center signs the offer: the staff member, the access, the instrument and the deadline. The box countersigns
+it with the person's consent: how and when the presence was proved, the hash of the offer, and the public key that the
+box has created for this session. Both together are the grant. Neither end can create one by itself, and a third party
+verifies it with the public keys of both.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Offer:
     def deadline_ns(self, wall_ns: int, monotonic_ns: int) -> int:
         """Return when the session ends at the latest, on the monotonic clock.
 
-        To be computed once, when the offer arrives: later settings of the wall clock change nothing. A clock that is
-        wrong then prolongs nothing beyond the offer's lifetime.
+        To be computed once, when the offer arrives: later settings of the wall clock change nothing. Even a wrong
+        clock cannot extend a session beyond the offer's lifetime.
         """
         remaining_ns = self.expires * _SECOND_NS - wall_ns
         return monotonic_ns + min(remaining_ns, (self.expires - self.issued) * _SECOND_NS)
@@ -250,7 +250,7 @@ def _consent(headers: Headers) -> Consent:
 
 def _evidence(value: Cbor) -> Evidence:
     if not isinstance(value, list) or len(value) != 3:
-        raise GrantError("evidence must be [way, what was seen, time]")
+        raise GrantError("evidence must be [way, observation, time]")
     way, what, at = value
     return Evidence(
         _word(way, PresenceWay, "the way of evidence"),

@@ -1,6 +1,6 @@
 """The guards of the transitions: named predicates over a record of facts.
 
-A fact that was not collected has the value that refuses, so that a forgotten fact keeps a session closed. Times are
+The default of each fact is the refusing value: a fact that was not collected keeps a session closed. Times are
 of the monotonic clock of the program that collects the facts, which settings of the wall clock do not change.
 """
 

@@ -27,7 +27,7 @@ from wire.session.table import SessionState
 
 
 class Unended(NamedTuple):
-    """A session that has not ended in the log, as an earlier run of the program has left it."""
+    """A session of an earlier run of the program that has not ended in the log."""
 
     offer: bytes
     """The signed offer."""
@@ -38,7 +38,7 @@ class SessionLog:
     """An audit file that is open for appending. One process writes it."""
 
     def __init__(self, path: Path, owner: AuditOwner) -> None:
-        """Open or create the file, and verify what it has.
+        """Open or create the file, and verify its content.
 
         An incomplete last line is removed: its record was never reported as durable. Raises: OSError; AuditFileError
         if the file is another end's, or was changed.
@@ -85,7 +85,7 @@ class SessionLog:
         self.close()
 
     def close(self) -> None:
-        """Close the file, to which nothing is written any more."""
+        """Close the file; nothing can be written afterwards."""
         fd, self._fd = self._fd, -1
         os.close(fd)
 
@@ -106,7 +106,7 @@ class SessionLog:
         return sign_head(self.owner.name, self.head, key)
 
     def _write(self, line: bytes) -> None:
-        os.ftruncate(self._fd, self._size)  # what an earlier failure could not remove
+        os.ftruncate(self._fd, self._size)  # remove bytes that an earlier failure could not remove
         try:
             written = os.pwrite(self._fd, line, self._size)
             if written < len(line):

@@ -12,7 +12,7 @@ from wire.session.grant import ID_BYTES
 
 PATH: Final = "/v1/sessions"
 HOLD_SECONDS: Final = 25.0
-"""How long the data center waits with the answer while it has no message for the box."""
+"""Time for which the data center delays the response while it has no message for the box."""
 MESSAGES_MAX: Final = 64
 EXCHANGE_BYTES_MAX: Final = 256 * 1024
 
@@ -28,9 +28,9 @@ class OfferMessage(Message, frozen=True, tag="offer"):
 
 
 class CertificateMessage(Message, frozen=True, tag="certificate"):
-    """Box ← data center: what was issued for the session's key, with which the box opens the tunnel.
+    """Box ← data center: the credentials issued for the session's key, with which the box opens the tunnel.
 
-    It is as short as possible, because the person waits for it. The authority's key is in the offer.
+    They are as short as possible, because the person waits for them. The authority's key is in the offer.
     """
 
     session: SessionId
@@ -71,12 +71,12 @@ FromBox: TypeAlias = ShownMessage | GrantMessage | EndMessage | HeadMessage
 
 
 class Exchange(Message, frozen=True):
-    """Data center ← box: what the box has to say, often nothing. Repeated until it is answered."""
+    """Data center ← box: the messages of the box, often none. Repeated until it is answered."""
 
     messages: Annotated[list[FromBox], Meta(max_length=MESSAGES_MAX)]
 
 
 class ExchangeReply(Message, frozen=True):
-    """Box ← data center: what the data center has to say."""
+    """Box ← data center: the messages of the data center."""
 
     messages: Annotated[list[ToBox], Meta(max_length=MESSAGES_MAX)]

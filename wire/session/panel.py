@@ -1,8 +1,8 @@
 """Messages between the box and the agent of an instrument that shows remote sessions to the person in front of it.
 
-The agent asks by `POST /v1/sessions`; the answer is sent as soon as it differs from the agent's state, or after
-HOLD_SECONDS. What the person does is sent with the next request. Nothing else permits a session: the agent has no
-message that does so without the code that the person was told.
+The agent sends `POST /v1/sessions`; the response is sent once it differs from the agent's state, or after
+HOLD_SECONDS. The person's actions are sent with the next request. The agent has no message that permits a session
+without the code that the person was told.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from wire.session.messages import SessionId
 
 PATH: Final = "/v1/sessions"
 HOLD_SECONDS: Final = 5.0
-"""How long an answer without a change is held: the box misses a page after 20 s."""
+"""Time for which a response without a change is held; a page that is silent for 20 s counts as lost."""
 ASK_BYTES_MAX: Final = 1024
 SHOWN_MAX: Final = 4
-"""Sessions of one instrument that are shown: those that wait or run, and the last one."""
+"""Maximum number of shown sessions of one instrument: pending and open sessions, and the last one."""
 Text: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 
@@ -65,10 +65,10 @@ class ShownSession(Message, frozen=True):
 
 
 class PanelAsk(Message, frozen=True):
-    """Box ← instrument: what is displayed now, as far as the box has said, and what the person has done."""
+    """Box ← instrument: the displayed sessions, as reported by the box, and the person's actions."""
 
     displayed: Annotated[list[SessionId], Meta(max_length=SHOWN_MAX)]
-    """The sessions that a person can see on the instrument: the box counts them as a page that is there."""
+    """The sessions that a person can see on the instrument; the box treats it as an open page for them."""
     known: Annotated[str, Meta(max_length=64)]
     """The `version` of the last reply; empty at first."""
     action: PersonAction | None = None

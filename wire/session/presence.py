@@ -1,6 +1,6 @@
 """The code that staff read out by telephone and the person at the instrument enters; the challenge of security keys.
 
-Both ends compute the code from the signed offer, so that it is for exactly one offer and travels nowhere. The page at
+Both ends compute the code from the signed offer: it is for exactly one offer, and is never transmitted. The page at
 the instrument shows neither the code, nor the offer's bytes or hash, from which the code could be computed. The
 challenge, which a browser must know, is computed from the same hash, and reveals nothing about the code.
 """
@@ -24,5 +24,5 @@ def code_of(offer_hash: bytes) -> str:
 
 
 def challenge_of(offer_hash: bytes) -> bytes:
-    """Return what a security key signs for an offer: 32 bytes, from the SHA-256 of its message."""
+    """Return the challenge that a security key signs for an offer: 32 bytes, from the SHA-256 of its message."""
     return sha256(_CHALLENGE_CONTEXT + offer_hash).digest()

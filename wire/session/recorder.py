@@ -21,13 +21,13 @@ _SIGNED_AT: Final = (SessionState.OPEN, SessionState.ENDED)
 _OWED: Final = (SessionState.ENDING, SessionState.ENDED)
 """States that are entered even if the transition could not be recorded."""
 OWED_SECONDS: Final = 10.0
-"""Pause before a record of an end that could not be written is tried again."""
+"""Pause before another attempt to write the record of an end."""
 
 
 class SessionRecorder:
     """The audit log of one end. Records are written one after the other, on `executor` (None: the loop's own).
 
-    An end that cannot be recorded has happened nevertheless: its record is written as soon as the disk permits it,
+    An end that cannot be recorded takes effect nevertheless: its record is written as soon as the disk permits it,
     before any other, with the time of the end.
     """
 
@@ -122,19 +122,19 @@ class SessionRecorder:
             self._send_head(transition.session, head)
 
     async def _pay(self) -> None:
-        """Write the records of ends that are owed, until there are none."""
+        """Write the outstanding records of ends until there are none."""
         while self._owed:
             await asyncio.sleep(OWED_SECONDS)
             async with self._lock:
                 await self._write_owed()
 
     async def _append(self, kind: Kind, **more: Any) -> bool:
-        """Write a record, with the time at which its turn has come: the times of a file do not decrease."""
+        """Write a record with the present time: the times of a file do not decrease."""
         async with self._lock:
             return await self._write_owed() and await self._write(self._record(kind, **more))
 
     async def _write_owed(self) -> bool:
-        """Write what is owed, in its order; return whether nothing is owed."""
+        """Write the outstanding records in order; return whether none is left."""
         while self._owed:
             record, transition = self._owed[0]
             if not await self._write(record):

@@ -1,4 +1,4 @@
-"""Replays the records of one end: whether they follow the transition table, and when there was a tunnel."""
+"""Replays the records of one end: checks them against the transition table, and finds the times of tunnels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from wire.session.grant import Grant, SignedOffer, read_grant, read_offer
 from wire.session.table import TABLE, WITH_TUNNEL, End, Row, SessionState
 
 TOLERANCE_MS: Final = 1000
-"""How late an end may notice its own deadline."""
+"""Maximum delay with which an end may notice its own deadline."""
 S = SessionState
 _TIMELY: Final = {
     End.DATA_CENTER: (*WITH_TUNNEL, S.ENDING),
     End.BOX: (S.AUTHORIZED, *WITH_TUNNEL, S.ENDING),
 }
-"""States that each end enters before the deadline. A grant may reach the data center after it, and opens nothing."""
+"""States that each end enters before the deadline. A grant that reaches the data center later opens no session."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class SessionTrace:
 
     @property
     def tunnel_ms(self) -> int:
-        """How long packets could pass at this end at most, in milliseconds."""
+        """The maximum time for which packets could pass at this end, in milliseconds."""
         opened = self.at(S.OPEN)
         if opened is None:
             return 0
@@ -118,7 +118,7 @@ class Replay:
         if trace.offer is None:
             yield "has no offer"
         elif trace.offer.hash != trace.grant.consent.offer_hash:
-            yield "the grant is for another offer than the one that was recorded"
+            yield "the grant is for another offer than the recorded one"
 
     def _times(self, trace: SessionTrace) -> Iterator[str]:
         first = trace.lines[0].record

@@ -20,9 +20,9 @@ def step(
 ) -> Row | Refusal:
     """Return the row to execute, or the reason why the event changes nothing.
 
-    The caller writes the audit record of the row before it asks with `audit_written`, and executes the row's actions
-    only if the row is returned again. Rows to `ending` and `ended` need no record: a full disk must not keep a
-    session open.
+    The caller writes the audit record of the row before it calls again with `audit_written`, and executes the row's
+    actions only if the row is returned again. Rows to `ending` and `ended` need no record: a full disk must not keep
+    a session open.
     """
     reasons = []
     for row in rows(end, state, event, table):

@@ -1,11 +1,11 @@
 """The transition table of remote sessions: all states, all events, and every row that changes the state.
 
-Both ends execute this table, each with a state of its own: the data center decides who may ask, the box what the
-person at the instrument has permitted. A row applies at the ends in `ends`. Rows of the same state and event are
-tried in their order. An event without a row that applies changes nothing.
+Both ends execute this table, each with a separate state: the data center decides who may request sessions, the box
+which session the person at the instrument has permitted. A row applies at the ends in `ends`. Rows of the same state
+and event are tried in their order. An event without a row that applies changes nothing.
 
 An end has a tunnel from the row to `opening` until `closed`, and lets packets pass only in the state `open`. The row
-to `ending` stops the packets; `closed` is recorded when nothing is left of the tunnel.
+to `ending` stops the packets; `closed` is recorded once the tunnel is completely removed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 
 class SessionState(StrEnum):
-    """How far a session is at one end."""
+    """The progress of a session at one end."""
 
     NEW = "new"
     """Unknown at this end."""
@@ -32,7 +32,7 @@ class SessionState(StrEnum):
     ENDING = "ending"
     """No packet passes; the tunnel and the path are being removed."""
     ENDED = "ended"
-    """Nothing of the session is left but its records."""
+    """Only the records of the session are left."""
 
 
 class End(StrEnum):
@@ -43,7 +43,7 @@ class End(StrEnum):
 
 
 class Actor(StrEnum):
-    """Who can cause an event."""
+    """The parties that can cause an event."""
 
     DATA_CENTER = "data center"
     """The data center's program, for staff or on its own."""
@@ -58,7 +58,7 @@ class Actor(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why a session ended, as this end has learnt it."""
+    """Why a session ended, as known at this end."""
 
     REFUSED = "refused"
     """The person refused the offer."""
@@ -71,11 +71,11 @@ class Cause(StrEnum):
     ENDED_BY_STAFF = "ended by staff"
     """The staff member ended it."""
     WITHDRAWN = "withdrawn"
-    """The approval was withdrawn, or the right to it no longer exists."""
+    """The approval was withdrawn, or the policies no longer permit the session."""
     TRAINING_EXPIRED = "training expired"
     """The staff member's training for the instrument expired."""
     PERSON_ABSENT = "person absent"
-    """The person's page was gone for longer than the site permits."""
+    """The person's page was closed for longer than the site permits."""
     LINE_LOST = "line lost"
     """The connection was lost, or the tunnel's process ended."""
     VIEWER_LOST = "viewer lost"
@@ -96,7 +96,7 @@ class Event(StrEnum):
     """Events of a session."""
 
     REQUEST = "request"
-    """A staff member asks for the session."""
+    """A staff member requests the session."""
     OFFER_RECEIVED = "offer received"
     """The box receives the signed offer."""
     OFFER_SHOWN = "offer shown"
@@ -120,7 +120,7 @@ class Event(StrEnum):
     PAGE_RETURNED = "page returned"
     """The person at the instrument has opened the page again and confirmed the session."""
     PAGE_OVERDUE = "page overdue"
-    """The page was gone for longer than the site permits."""
+    """The page was closed for longer than the site permits."""
     PERSON_ENDS = "person ends"
     """The person ends the session, on the page, the instrument or the switch."""
     STAFF_ENDS = "staff ends"
@@ -138,7 +138,7 @@ class Event(StrEnum):
     RECORDING_FAILS = "recording fails"
     """A block of the recording cannot be written."""
     AUDIT_FAILS = "audit fails"
-    """An audit record cannot be written, or the transition that was recorded could not be executed any more."""
+    """An audit record cannot be written, or the recorded transition could no longer be executed."""
     FENCE_LOST = "fence lost"
     """The firewall reports that it is not in force."""
     PEER_ENDED = "peer ended"

@@ -1,9 +1,9 @@
-"""Verifies the audit files of both ends against each other: that every second of tunnel had a valid grant.
+"""Verifies the audit files of both ends against each other: every second of tunnel must have had a valid grant.
 
 It needs the two files and the public keys of both ends, and trusts neither end: a record must be in its end's chain,
 follow the transition table, and agree with the other end's records. The clocks of the ends are never compared with
-each other. Each end's durations are those of its own monotonic clock, and the order of events at both ends follows
-from messages: none was received before it was sent.
+each other. Each end measures durations by its own monotonic clock, and the order of events at both ends follows from
+messages: no message was received before it was sent.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ S = SessionState
 ROUNDING_MS: Final = 10
 """Times are rounded to milliseconds, and read a moment before or after the event."""
 CLOCK_MS: Final = 2000
-"""How far a time stamp of the wall clock may be from the record that has it."""
+"""Maximum difference of a time stamp of the wall clock from the record that contains it."""
 _DC_TO_BOX: Final = ((S.REQUESTED, S.OFFERED), (S.OPENING, S.OPENING), (S.OPENING, S.OPEN))
 _BOX_TO_DC: Final = ((S.OFFERED, S.OFFERED), (S.AUTHORIZED, S.AUTHORIZED), (S.OPENING, S.OPEN))
-"""States at the sender, and at the receiver of what follows from them."""
+"""States at the sender, with the states that follow from them at the receiver."""
 
 _NEEDED: Final = {
     End.DATA_CENTER: {S.OFFERED: S.OFFERED, S.AUTHORIZED: S.AUTHORIZED, S.OPEN: S.OPENING},
@@ -43,9 +43,9 @@ class SessionProof:
     staff: str
     instrument: str
     tunnel_ms: int
-    """How long packets could pass at most: they need both ends."""
+    """The maximum time for which packets could pass, which requires both ends."""
     causes: tuple[str, ...]
-    """Why it ended: of the end that ended it first, if the other one only followed."""
+    """Why it ended, according to the end that ended it first."""
     problems: tuple[str, ...]
 
 
@@ -95,12 +95,12 @@ def verify_audits(
 
 
 def _is_for(trace: SessionTrace, serial: str) -> bool:
-    """Return whether a session of the data center is with this box; one without a readable offer could be."""
+    """Return whether a session of the data center is with this box, or could be because its offer is unreadable."""
     return trace.offer is None or trace.offer.offer.box == serial
 
 
 def _file_problems(audit: AuditFile, end: End, other: AuditFile, keys: Keys) -> Iterator[str]:
-    """Verify one file's chain, with the heads that it and the other end have recorded of it."""
+    """Verify one file's chain, with the heads of it that both ends have recorded."""
     if audit.owner.end is not end:
         yield f"the {end}'s file is one of the {audit.owner.end}"
         return

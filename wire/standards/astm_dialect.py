@@ -29,8 +29,11 @@ class AstmDialect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     """Whether the checksum is compared, sent but not compared (instruments that leave out ETX or count characters
     instead of bytes: OpenELIS-Global-2 #4143), or not sent (converters that strip it)."""
     frame_end: Literal["lf", "cr", "checksum"] = "lf"
-    """The last byte of a frame. An instrument that leaves out CR or LF is answered 0.25 s after the byte it sent
-    last, or at once with this option (cosyte/astm, go-bloodlab-net)."""
+    """The last byte of a frame.
+
+    An instrument that leaves out CR or LF is answered 0.25 s after the byte it sent last, or immediately with this
+    option (cosyte/astm, go-bloodlab-net).
+    """
     frame_numbers: Literal["counted", "any", "absent"] = "counted"
     """Whether frame numbers count 1 to 7, 0, …, may be any (go-bloodlab-net: always the same), or are not sent."""
     terminator: Literal["required", "absent"] = "required"

@@ -44,7 +44,7 @@ def _place(text: str) -> _Place:
 
 @cache
 def _markers(text: str) -> list[tuple[_Place, str]]:
-    """Return the places and values that mark quality control, as a dialect has them."""
+    """Return the positions and values that mark quality control in a dialect."""
     markers = (marker.partition(":") for marker in text.split(" "))
     return [(_place(place), value.upper()) for place, _, value in markers]
 
@@ -59,7 +59,7 @@ class _Order:
     time: str = ""
     counted: bool = False
     kinds: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By assay, what distinguishes its first result from other rows of the same test."""
+    """By assay, the parts that distinguish its first result from other rows of the same test."""
 
 
 class AstmMessage:

@@ -1,8 +1,8 @@
 """Beckman AU analyzers: records of fixed columns between STX and ETX, without numbers and checksums.
 
-The analyzer expects an answer after at least 0.5 s and at most 2 s. There is no checksum, so that a lost byte can
-only be detected by the length of a record: a control's record whose length does not fit the columns is refused, so
-that the analyzer repeats it.
+The analyzer expects an answer after at least 0.5 s and at most 2 s. Without a checksum, a lost byte can only be
+detected by the length of a record: a control's record whose length does not fit the columns is refused, and the
+analyzer repeats it.
 
 | type | record | treatment |
 |---|---|---|
@@ -30,7 +30,7 @@ ANSWER_AFTER_S: Final = 0.5
 STORE_AFTER_S: Final = 0.4
 """Time after a record's end at which it is stored."""
 ANSWER_UNTIL_S: Final = 2.0
-"""Time that an analyzer waits for the response; it would take a later one for the response to its next record."""
+"""Time for which an analyzer waits for the response; a later one would count as the response to its next record."""
 RECORD_BYTES_MAX: Final = 4096
 RECEIVER_S: Final = 30.0
 """How long to wait for the rest of a record."""
@@ -140,7 +140,7 @@ class AuRecords:
         return Reason.FRAME_REFUSED if extract is None else extract
 
     def accept(self, record: AuRecord) -> None:
-        """Note the record accepted last, to recognize its repetition."""
+        """Store the record accepted last, to recognize its repetition."""
         self._accepted = record.data
 
 
@@ -164,9 +164,10 @@ class AuEngine:
         return self._process(now)
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:
-        """Answer the record delivered last. A refused one is acknowledged too: repeating it would change nothing.
+        """Answer the record delivered last.
 
-        If its analyzer no longer waits there is no answer; the analyzer repeats the record, and is answered then.
+        A refused record is acknowledged too: repeating it would change nothing. If the analyzer no longer waits, no
+        answer is sent; the analyzer repeats the record, and is then answered.
         """
         record, self._undecided = self._undecided, None
         actions: list[Action] = count_outcome(outcome)
@@ -217,7 +218,7 @@ class AuObserver:
         self._instrument, self._host = AuRecordReader(), b""
         self._unanswered: AuRecord | None = None
         self._before: AuRecord | None = None
-        """The record before, whose answer may still be delayed in another serial port until `_late_until`."""
+        """The previous record, whose answer may still be delayed in another serial port until `_late_until`."""
         self._late_until = 0.0
         self._early, self._now = EarlyAnswer(), 0.0
 
@@ -234,7 +235,7 @@ class AuObserver:
         return self._process()
 
     def decided(self, outcome: Outcome, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
-        """Count what was not stored, and continue."""
+        """Count the findings that were not stored, and continue."""
         return count_outcome(outcome) + self._process()
 
     def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
@@ -296,7 +297,7 @@ class AuObserver:
         return None
 
     def _answered(self, *, accepted: bool) -> list[Action]:
-        if self._before is not None and self._now <= self._late_until:  # no host answers a record so soon
+        if self._before is not None and self._now <= self._late_until:  # no host answers a record so quickly
             before, self._before = self._before, None
             return self._settle(before, accepted)
         given_up = self._give_up(self._before)

@@ -31,8 +31,8 @@ class Send:
 class Deliver:
     """Store the findings of a message durably and report the outcome by `decided`.
 
-    `after_s` seconds after the bytes that caused it: an answer that may not come earlier follows soon then, so that a
-    power failure between the two is unlikely.
+    `after_s` seconds after the bytes that caused it: an answer that may not be sent earlier then follows soon, which
+    makes a power failure between the two unlikely.
     """
 
     extract: Extract
@@ -74,7 +74,7 @@ class Outcome(Enum):
     BUSY = "busy"
     """Cannot be stored now: do not acknowledge, the instrument repeats the message."""
     REFUSED = "refused"
-    """Will never be accepted, for example because of a word outside the profile: refuse as the standard says."""
+    """Will never be accepted, for example because of a word outside the profile: refuse as the standard specifies."""
 
 
 _COUNTS: Final = {
@@ -125,7 +125,7 @@ class Commander(Protocol):
     def command(self, number: int, verb: str, now: float) -> list[Action]:
         """Send a command of the data center to the instrument.
 
-        `CommandEnded` follows: at once if the standard has no such command, at `closed` at the latest.
+        `CommandEnded` follows: immediately if the standard has no such command, at `closed` at the latest.
         """
         ...
 
@@ -133,7 +133,7 @@ class Commander(Protocol):
 class Observer(_StateMachine, Protocol):
     """An observed connection between an instrument and a host. A message counts once the host has accepted it.
 
-    Its actions are `Deliver`, always the last of a list, and `Count`. It waits for nothing and changes nothing.
+    Its actions are `Deliver`, always the last of a list, and `Count`. It never delays or changes anything.
     """
 
     def from_instrument(self, data: bytes, now: float) -> list[Action]:

@@ -29,7 +29,7 @@ class Reader(Protocol[Message_co]):
         ...
 
     def next(self) -> Message_co | Reason | None:
-        """Return the next message, or what was found instead of one; None if more bytes are needed."""
+        """Return the next message, or the event found instead; None if more bytes are needed."""
         ...
 
 
@@ -66,7 +66,7 @@ class MessageObserver(ABC, Generic[Message]):
         return lost + self._proceed()
 
     def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
-        """Count an unfinished message, and those that the host has not acknowledged."""
+        """Count an unfinished message, and messages that the host has not acknowledged."""
         actions: list[Action] = [Count(Reason.MESSAGE_UNFINISHED)] if self._instrument.inside else []
         return actions + self._unanswered.clear()
 

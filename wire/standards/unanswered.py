@@ -48,7 +48,7 @@ class Unanswered:
         self._messages: deque[_Message] = deque()
 
     def add(self, control_id: bytes, extract: Extract) -> list[Action]:
-        """Keep a message; a repetition of one that is kept already is the same message."""
+        """Keep a message; a repetition of a message that is already kept is the same message."""
         new = _Message(control_id, extract)
         if new in self._messages:
             return []

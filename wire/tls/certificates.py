@@ -1,5 +1,4 @@
-"""Exceptions of reading a certificate: the library cryptography has errors for single faults that have no common
-base.
+"""Exceptions of reading a certificate: the library cryptography raises errors without a common base class.
 
 A certificate of a peer, a data center or an intercepting proxy can have any content.
 """

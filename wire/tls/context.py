@@ -121,8 +121,8 @@ class ClientContext(ssl.SSLContext):
         """Resume this connection's session from now on; call it after the first response.
 
         `now` is the event loop's time. In TLS 1.3 the session ticket arrives after the handshake; in TLS 1.2 this
-        server sends no ticket, and the session identifier is known at once. Further calls for the same connection do
-        nothing and are cheap.
+        server sends no ticket, and the session identifier is known immediately. Further calls for the same connection
+        have no effect and are cheap.
         """
         connection = transport.get_extra_info("ssl_object")
         if connection is None or connection.context is not self:
@@ -139,7 +139,7 @@ class ClientContext(ssl.SSLContext):
         self._session = None
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """As in `ssl.SSLContext`; offers the remembered session."""
+        """See `ssl.SSLContext.wrap_bio`; also offers the remembered session."""
         if self._session is not None and asyncio.get_running_loop().time() < self._session_until:
             kwargs["session"] = self._session
         return super().wrap_bio(*args, **kwargs)

@@ -180,7 +180,7 @@ class OpenVpnTunnel:
         self.ended.set_result(reason)
         if not self._up.done():
             self._up.set_exception(TunnelError(f"{reason}{self._last()}"))
-            self._up.exception()  # `open` may have ended already
+            self._up.exception()  # `open` may already have ended
 
     def _last(self) -> str:
         """Return the last output of OpenVPN, for a message."""

@@ -43,7 +43,7 @@ class SessionKey:
             raise TunnelError(f"asked to sign {len(digest)} bytes; a SHA-256 digest has 32")
         key, self._key = self._key, None
         if key is None:
-            raise TunnelError("the key of the session has signed already, and is forgotten")
+            raise TunnelError("the key of the session has already signed, and is forgotten")
         return key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256())))
 
     def forget(self) -> None:

@@ -94,7 +94,7 @@ class FaultRunner:
             await self.end(active)
 
     async def end(self, active: ActiveFault) -> None:
-        """End a fault; does nothing if it, or the lab, has ended already."""
+        """End a fault; does nothing if it, or the lab, has already ended."""
         if active not in self.active or self.closed:
             return
         del self.active[active]

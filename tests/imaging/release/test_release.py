@@ -203,7 +203,7 @@ def test_each_block_of_a_slot_can_be_fetched_alone(folder: Path, keys: list[str]
             "the floor 9 must be between 0 and the number 8",
         ),
         (["--release", "b", "--number", "8", "--delta-from", "x"], "released are: slots/a.zst"),
-        (["--release", "a", "--number", "8"], "slots/a.zst is released already"),
+        (["--release", "a", "--number", "8"], "slots/a.zst is already released"),
     ],
 )
 def test_a_slot_that_cannot_be_released_changes_nothing(

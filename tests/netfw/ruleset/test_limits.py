@@ -81,7 +81,7 @@ def test_the_model_counts_as_the_kernel_does() -> None:
     assert (at, interface) == ("10.77.1.1", "enp2s0")
     assert [begin(number, 0) for number in range(CONNECTIONS_MAX)] == ["accepted"] * CONNECTIONS_MAX
     assert begin(CONNECTIONS_MAX, 0) == names.CROWDED
-    assert begin(0, 0) == "accepted", "one that is counted already"
+    assert begin(0, 0) == "accepted", "one that is already counted"
     assert begin(1, 0, port=2) == "accepted"
     later = 3600 * 10**9  # when those half-open ones have timed out
     assert begin(CONNECTIONS_MAX + 1, later) == "accepted"

@@ -216,7 +216,7 @@ def rewritten(delta: bytes, change: Callable[[dict[str, object]], None]) -> byte
     [
         ({"target_bytes": 2**40}, "<= 68719476736"),
         ({"target_bytes": 4096 * 3}, "operations for"),
-        ({"target_bytes": 100}, "no whole blocks"),
+        ({"target_bytes": 100}, "not whole blocks"),
         ({"source_bytes": 4096}, "beyond the source"),
         ({"source_sha256": b"1"}, "length >= 32"),
         ({"operations": (200, 2**30)}, "at most 8388608"),
@@ -268,8 +268,8 @@ def test_an_operation_beyond_a_limit_is_refused_before_a_write(operation: Operat
     [
         ([Control(bytes(4097), b"", 0)], "beyond its source"),
         ([Control(bytes(10), b"", -11), Control(bytes(4086), b"", 0)], "before its source"),
-        ([Control(b"", bytes(4095), 0)], "makes 4095 bytes instead of the 4096"),
-        ([Control(b"", bytes(4097), 0)], "makes more than the 4096"),
+        ([Control(b"", bytes(4095), 0)], "produces 4095 bytes instead of the 4096"),
+        ([Control(b"", bytes(4097), 0)], "produces more than the 4096"),
         ([Control(b"", b"1" * 4096, 0)], "other bytes"),
     ],
 )

@@ -61,15 +61,15 @@ def test_what_is_compressed_as_a_whole_is_taken_in_parts() -> None:
 @pytest.mark.parametrize(
     ("parts", "problem"),
     [
-        ((part(1000, 9000),), "takes no next part"),
-        ((part(0, 9000, *CONTROLS), part(8000, 100)), "takes no next part"),
-        ((part(0, 9000, *CONTROLS), part(9000, 100, *CONTROLS)), "takes no next part"),
+        ((part(1000, 9000),), "is not the next part"),
+        ((part(0, 9000, *CONTROLS), part(8000, 100)), "is not the next part"),
+        ((part(0, 9000, *CONTROLS), part(9000, 100, *CONTROLS)), "is not the next part"),
         (
             (part(0, 9000, *CONTROLS, codec="gzip-1"),),
             "compression by gzip and gzip-1, which is unknown here",
         ),
         ((part(0, 9000, *CONTROLS, codec="xz-6"),), "compression by gzip and xz-6, which is unknown here"),
-        ((part(0, 9000, *CONTROLS, patched=len(NEW) - 1),), "makes more than the"),
+        ((part(0, 9000, *CONTROLS, patched=len(NEW) - 1),), "produces more than the"),
         ((part(0, 9000, *CONTROLS, patched=len(NEW) + 1),), "bytes instead of the"),
     ],
 )

@@ -147,7 +147,7 @@ def test_older_and_mixed_metadata_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MetadataError, match=r"another SHA-256|at most"):
         trusted.update_targets(old.parts["targets"])
     trusted.update_targets(new.parts["targets"])
-    with pytest.raises(MetadataError, match="timestamp: is version 2; 3 is known already"):
+    with pytest.raises(MetadataError, match="timestamp: is version 2; 3 is already known"):
         trusted.update_timestamp(old.parts["timestamp"])
     assert set(trusted.targets()) == {"rap-1.4.0.img", "rap-1.5.0.img"}
 

@@ -200,7 +200,7 @@ LATE = tuple((each[0], each[1] + 1200 if each[1] > 600 else each[1], *each[2:]) 
         (Audits().add(steps=AT_THE_DEADLINE), "data center: record 5: open 0 ms after the deadline"),
         (
             Audits().add().change("box", "offered", message=sign_offer(OFFER, DATACENTER).hex()),
-            "box: the grant is for another offer than the one that was recorded",
+            "box: the grant is for another offer than the recorded one",
         ),
         (Audits().add(steps=LATE), "box: record 7: ending 64000 ms after the deadline"),
         (Audits().add(steps=LATE), "data center: record 9: ending 65000 ms after the deadline"),

@@ -2,7 +2,7 @@
 
 A result is quality control if three conditions hold: the instrument marks it (MSH-11 or SPM-11 is Q, and SPM-11 has
 no other value), the site has entered the control's id, and the message's group has no content about a person. Any
-other result is treated as a patient's: its order is counted, and nothing of it is kept.
+other result is treated as a patient's: its order is counted, and its content is discarded.
 """
 
 from __future__ import annotations
@@ -159,8 +159,7 @@ class QualityReader:
 
 
 def _value_text(result: Segment) -> bytes:
-    """Return OBX-5: a number (NM), or that in a structured number (SN) with neither a comparator nor a
-    range."""
+    """Return OBX-5: a number (NM), or the number of a structured number (SN) without comparator and range."""
     if result.first(2) != b"SN":
         return result.text(5)
     comparator, number = result.component(5, 1), result.component(5, 2)

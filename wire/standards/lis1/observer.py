@@ -3,8 +3,8 @@
 A frame counts when the host acknowledges it; one that the host refuses is not read. If the host acknowledges a frame
 that is not intact or not the next one, the observer has missed something: the message is discarded and counted.
 
-If the host is not observed, an intact frame counts as acknowledged. One that the host refuses nevertheless is
-repeated by the instrument, and recognized as a repetition.
+If the host is not observed, an intact frame counts as acknowledged. If the host refuses it nevertheless, the
+instrument repeats it, and the repetition is recognized.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ UNANSWERED_MAX: Final = 64
 class Session(Enum):
     """The end that is sending."""
 
-    NEUTRAL = "neither; what the instrument sends is not read"
+    NEUTRAL = "neither; bytes of the instrument are not read"
     INSTRUMENT = "the instrument"
     HOST = "the host, or it has sent ENQ"
 
@@ -112,7 +112,7 @@ class Lis1Observer:
         return []
 
     def _is_answer_under_way(self) -> bool:
-        """Whether a session has ended, and its last frame's answer may still be delayed in another serial port."""
+        """Return whether a session has ended, but its last frame's answer may still be delayed in another port."""
         return Signal.EOT in self._unanswered and self._now <= self._eot_at + SKEW_S
 
     def _wait_for_answer(self, token: Frame | Signal) -> list[Action]:

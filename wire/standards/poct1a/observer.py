@@ -1,6 +1,6 @@
 """Listening to a point-of-care instrument and the laboratory's observation reviewer, without answering.
 
-What the instrument sends is delivered when the reviewer has accepted it: ACK.R01 with type AA and the control id of
+A message of the instrument is delivered when the reviewer has accepted it: ACK.R01 with type AA and the control id of
 the message. Until then only its findings are kept.
 """
 
@@ -58,7 +58,7 @@ class Poct1Observer(MessageObserver[Document]):
 
 
 def _parsed(document: Document) -> Poct1Message | None:
-    """The message of a document; None if it is not well-formed, too long or has a document type declaration."""
+    """Return a document's message; None if it is not well-formed, too long or has a document type declaration."""
     try:
         return parse_document(document.data)
     except DocumentError:

@@ -3,7 +3,7 @@
     instrument  HEL.R01  DST.R01       OBS…           EOT.R01                  OBS, EVS, DST, KPA …
     box               ACK      ACK REQ(ROBS) ACK…            REQ(RDEV) or DTV(START_CONTINUOUS)  ACK …
 
-An instrument that cannot report continuously gets END.R01 and connects again when it has something to send.
+An instrument that cannot report continuously receives END.R01, and connects again when it has messages to send.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Poct1Receiver:
         return self._converse(message)
 
     def _process_answer(self, message: Poct1Message) -> list[Action]:
-        """Process ACK.R01 or ESC.R01: after a refusal the instrument is not asked again to report continuously."""
+        """Process ACK.R01 or ESC.R01: after a refusal, continuous reporting is not requested again."""
         refused = message.kind == b"ESC.R01" or message.value(b"ACK.type_cd") not in (b"AA", b"")
         if refused and self._continuing:
             self._can_continue = self._continuing = False

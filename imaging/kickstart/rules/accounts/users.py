@@ -87,7 +87,7 @@ def account_name_form(case: Case) -> Faults:
         if command.name == "group" and command.data.name in EXISTING_GROUPS:
             yield LintFault(
                 command.location,
-                f"group {command.data.name} exists already",
+                f"group {command.data.name} already exists",
                 "leave it out: `user --groups=` adds to it",
                 risky=True,
             )

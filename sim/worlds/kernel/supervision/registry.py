@@ -18,7 +18,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 class LabExists(Exception):
-    """A lab with that name is running already."""
+    """A lab with that name is already running."""
 
 
 class NoSuchLab(Exception):

@@ -175,7 +175,7 @@ def _supervise(orders: _Orders) -> NoReturn:
 
 
 def _die_with(caller: int) -> None:
-    """Let the kernel kill this process when the caller ends; exit if it has ended already."""
+    """Let the kernel kill this process when the caller ends; exit if it has already ended."""
     syscalls.die_with_parent(signal.SIGKILL)
     if select.select([caller], [], [], 0)[0]:
         os._exit(0)

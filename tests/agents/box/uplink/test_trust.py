@@ -317,7 +317,7 @@ def test_probes_are_rare_and_end_with_a_trusted_certificate(pki: Hierarchy, tmp_
             witness = Witness(Endpoint("127.0.0.1", wrong.port))
             for _ in range(3):
                 await witness.try_once(pki.box)
-            assert witness.probes == 1 and len(witness.notes) == 1, "it is known already"
+            assert witness.probes == 1 and len(witness.notes) == 1, "it is already known"
             await witness.diagnosis.examine(ConnectionRefusedError())
             assert witness.diagnosis.problem is not None, "this says nothing about certificates"
             witness.far_end = Endpoint("127.0.0.1", right.port)
