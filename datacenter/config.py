@@ -176,7 +176,7 @@ BaseDays: TypeAlias = Annotated[int, Meta(ge=100, le=36_500)]
 
 
 class Retention(Table, frozen=True):
-    """The days after which each kind is deleted; None keeps it. `datacenter.retention` says what a kind is."""
+    """The days after which each kind is deleted; None keeps it. `datacenter.retention` defines the kinds."""
 
     readings_days: BaseDays | None = None
     errors_days: Days | None = None

@@ -40,7 +40,7 @@ class StaffCall(NamedTuple):
         return self.access.decide(self.staff, action, resource, RequestContext(self.now_ms, self.purpose))
 
     def visibility(self) -> Visibility:
-        """Return what the person may see. Raises: WrongInput for a person who is not in the staff directory."""
+        """Return the rights of the person. Raises: WrongInput for a person who is not in the staff directory."""
         from datacenter.fleet.visible import Visibility
 
         principal = self.access.rules.directory.principal(self.staff)

@@ -1,4 +1,4 @@
-"""`rap profile`: instrument profiles, which list what a model may report."""
+"""`rap profile`: instrument profiles, which list the permitted reports of a model."""
 
 from __future__ import annotations
 

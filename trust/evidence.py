@@ -1,4 +1,4 @@
-"""Evidence: what a file contained or a command printed, when, and the SHA-256 of that text.
+"""Evidence: the content of a file or the output of a command, its time, and the SHA-256 of its text.
 
 Secrets are removed before the text is kept and hashed: a hash of a file with a short password would reveal it.
 """

@@ -1,7 +1,7 @@
 """Sources of facts: a tree of files, the running system, or recorded evidence.
 
-All three have the same interface, and record what they returned: the same functions compute facts from a folder, from
-a box, and from a file that a box sent. Missing sources are returned as None, and yield no fact.
+All three have the same interface, and record the returned evidence: the same functions compute facts from a folder,
+from a box, and from a file that a box sent. Missing sources are returned as None, and yield no fact.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Recorded:
         return self.evidence.get(f"paths:{pattern}")
 
     def command(self, *words: str) -> Evidence | None:
-        """Return what the command printed."""
+        """Return the recorded output of the command."""
         return self.evidence.get(f"command:{' '.join(words)}")
 
     def document(self, kind: str) -> Evidence | None:
@@ -171,7 +171,7 @@ class Recorded:
         return self.evidence.get(f"document:{kind}")
 
     def on_tree(self, *words: str) -> Evidence | None:
-        """Return what the command printed."""
+        """Return the recorded output of the command."""
         return self.command(*(word.replace("{root}", "/") for word in words))
 
 

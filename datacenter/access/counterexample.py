@@ -36,7 +36,7 @@ def simplest(solver: z3.Solver, symbolic: SymbolicRequest) -> AccessRequest:
 
 
 def _wishes(symbolic: SymbolicRequest) -> Iterator[Any]:
-    """Yield what makes a request simple, the most important wishes first."""
+    """Yield formulas that make a request simple, the most important first."""
     now = z3.Int("context.now_ms")
     yield now == _NOW_MS
     yield from (z3.Not(has) for has in symbolic.present.values())

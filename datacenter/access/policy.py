@@ -18,7 +18,7 @@ Pair: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True)
 class AccessPolicy:
-    """A policy: what it permits or forbids, if its condition holds.
+    """A policy, which permits or forbids requests that meet its condition.
 
     `id` and `reason` are its annotations `@id` and `@reason`; `text` is the Cedar text at `line` of `file`.
     """

@@ -2,7 +2,7 @@
 
 Each policy has an annotation `@id("…")`, which decisions name as their reason; a `forbid` also has `@reason("…")`,
 the sentence that staff read. Syntax and types are those of the Cedar language, checked by its reference
-implementation; `datacenter.access.translate` describes what is supported of it.
+implementation; `datacenter.access.translate` describes the supported part.
 """
 
 from __future__ import annotations

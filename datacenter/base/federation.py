@@ -36,7 +36,7 @@ class Bounds(NamedTuple):
 def departing(
     model: str, reading: str, days: Mapping[int, BaseDay], instruments_min: int = INSTRUMENTS_MIN
 ) -> RegionalBase:
-    """Return what may leave the region of days' readings."""
+    """Return the part of days' readings that may leave the region."""
     whole = added([one.histogram for one in days.values()])
     instruments = np.zeros(len(whole.values), np.int64)
     for one in days.values():

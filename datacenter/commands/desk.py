@@ -4,7 +4,7 @@ A command of a dangerous kind waits until a second person has approved exactly t
 (`datacenter.access.four_eyes`). At that moment, the rights of both are checked again, and the command is queued.
 
 A sent or downloaded file has a separate record with its hash, before it is stored or read. A request with
-a key that the same person has used is a repetition, and returns the command of the first one.
+a key that the same person has used is a repetition, and returns the command of the first request.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class CommandConflictError(CommandRefusedError):
 
 
 class Actor(NamedTuple):
-    """A member of the staff, and the purpose of what they do."""
+    """A member of the staff, and the purpose of their action."""
 
     staff: str
     purpose: Purpose
@@ -152,7 +152,7 @@ class CommandDesk:
         """Approve a command that another person requested, and queue it. Raises: CommandRefusedError."""
         row = self._seen(actor, number, now_ms)
         if row.state != "waiting for approval" or (row.expires_at_ms or 0) <= now_ms:
-            raise CommandConflictError(f"command {number} does not wait for approval: it is {row.state}")
+            raise CommandConflictError(f"command {number} is not waiting for approval: it is {row.state}")
         resource = find_instrument(self.store, row.box, row.instrument)
         if resource is None:
             raise CommandRefusedError(f"the instrument {row.instrument} of command {number} does not exist")
@@ -197,7 +197,7 @@ class CommandDesk:
         before: FileKey | None = None,
         after: FileKey | None = None,
     ) -> list[FileRow]:
-        """Return complete files of commands, both of which the actor may see, as `list_files`."""
+        """Return complete files of commands, as `list_files` does, if the actor may see both file and command."""
         may_see = [self._where(actor, kind, now_ms) for kind in ("Command", "File")]
         return list_files(self.store, [*may_see, *wanted.clauses], limit, before, after)
 
@@ -210,7 +210,7 @@ class CommandDesk:
         before: int | None = None,
         after: int | None = None,
     ) -> list[CommandRow]:
-        """Return commands that the actor may see, as `list_commands`."""
+        """Return the commands that the actor may see, as `list_commands` does."""
         which = [self._where(actor, "Command", now_ms), *wanted.clauses]
         return list_commands(self.store, which, limit, before, after)
 
@@ -306,7 +306,7 @@ def _check_order(model: str, order: CommandOrder) -> None:
     if verb not in verbs:
         known = ", ".join(verbs) or "none"
         raise WrongCommandError(
-            f"instruments of the model {model or 'unknown'} take no {verb}; they take: {known}"
+            f"instruments of the model {model or 'unknown'} do not support {verb}; they support: {known}"
         )
     if verb in DOWN_VERBS and (order.file is None or not order.file.content.seek(0, os.SEEK_END)):
         raise WrongCommandError(f"{verb} needs a file that is not empty")

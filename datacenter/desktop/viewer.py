@@ -46,7 +46,7 @@ class DesktopViewer:
         self._wake = asyncio.Event()
 
     def updated(self, update: Update) -> None:
-        """Note what an update changed (see `datacenter.desktop.receiver.DesktopObserver`)."""
+        """Record the changes of an update (see `datacenter.desktop.receiver.DesktopObserver`)."""
         if update.size is not None:
             self._is_resized = True
             self._dirty = [self._desktop.picture.area]

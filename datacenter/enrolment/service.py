@@ -74,7 +74,9 @@ class EnrolmentService:
                 current = _decoded(request.headers.get(est.INSTRUMENT_CERTIFICATE, ""))
                 return await self._enrol(request, box, current, self._registration.enrol_instrument)
             case _, est.CA_CERTIFICATES | est.ATTRIBUTES | est.ENROL | est.REENROL:
-                return Response(HTTPStatus.METHOD_NOT_ALLOWED, b"GET for what a CA has, POST to enrol")
+                return Response(
+                    HTTPStatus.METHOD_NOT_ALLOWED, b"GET for certificates and attributes, POST to enrol"
+                )
         return Response(HTTPStatus.NOT_FOUND, b"unknown path of EST")
 
     async def _enrol(

@@ -25,7 +25,7 @@ _DECODERS: Final[tuple[Callable[[bytes], Evidence | SilenceEvidence], ...]] = (
 
 
 class UnexplainedError(ValueError):
-    """An alert cannot be recomputed; the message says why, and what would help."""
+    """An alert cannot be recomputed; the message says why, and suggests a remedy."""
 
 
 class AlertRecord(NamedTuple):

@@ -1,8 +1,8 @@
 """The metrics of the data center's program, in a separate registry.
 
-Counters and histograms count what this process did. The gauges of the database (`datacenter.monitoring.figures`) and
-of limits are read when they are requested. Labels have few values: words of the program, routes of its tables, names
-of the configuration. No label names a box, an instrument, a person or an alert.
+Counters and histograms count the work of this process. The gauges of the database (`datacenter.monitoring.figures`)
+and of limits are read when they are requested. Labels have few values: words of the program, routes of its tables,
+names of the configuration. No label names a box, an instrument, a person or an alert.
 """
 
 from __future__ import annotations

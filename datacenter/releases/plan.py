@@ -1,4 +1,4 @@
-"""The plan of a rollout: who gets a release, in which waves, at which local times, and what stops it.
+"""The plan of a rollout: the boxes, the waves, the local times of restarts, and the conditions that stop it.
 
 release = 12                        # the number of the release
 place = "country/DE"                # optional: default: "everywhere"; or "site/…", "region/…"

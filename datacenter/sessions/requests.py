@@ -189,7 +189,7 @@ class SessionRequests:
         before: SessionKey | None = None,
         after: SessionKey | None = None,
     ) -> list[SessionRow]:
-        """Return sessions that the caller may see, as `list_sessions`."""
+        """Return the sessions that the caller may see, as `list_sessions` does."""
         context = RequestContext(now_ms, caller.purpose)
         may_see = self.access.where(caller.staff, "view", "Session", context, COLUMNS["Session"])
         return list_sessions(self.store, [may_see, *wanted.clauses], limit, before, after)

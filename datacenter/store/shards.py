@@ -5,8 +5,8 @@ main database, whose table `boxes` has the shard of each box. A new box gets the
 of both names (rendezvous hashing), and keeps it: if a shard is added, no report moves, and only new boxes are
 assigned to it. Boxes without a shard, which are older than the shards, have their reports in the main database.
 
-A batch is committed in its shard, then what it reports about commands in the main database, and then it is
-acknowledged. After a failure between the two the box sends it again: no record is new, and the commands follow.
+A batch is committed in its shard, then its reports about commands in the main database, and then it is acknowledged.
+After a failure between the two the box sends it again: no record is new, and the commands follow.
 
 Evaluation has its position in the main database, in the transaction of its effects, and copies it to the shard, where
 archive and retention compare with it. A copy may be behind, but never ahead.

@@ -57,7 +57,7 @@ class Trigger:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that identify what the trigger decides and which parts it names, not its texts."""
+        """16 hexadecimal digits that identify the trigger's decision and its parts; its texts are not included."""
         table = self.table
         decides = "\n".join(
             (table.model, table.when, table.until, table.lasts, table.component, *sorted(table.parts))

@@ -257,7 +257,7 @@ def _handle(
     present: Callable[[], StaffPerson | None],
     other_sign_in_ms: int | None = None,
 ) -> Response:
-    """Check the access, and call the handler. Raises: as `check_access`, and what the handler raises."""
+    """Check the access, and call the handler. Raises: as `check_access` and the handler."""
     names = dict(request.path_params)
     resource = check_access(row, services, visible, names)
     target, headers = _target(request), dict(request.headers)
@@ -283,7 +283,7 @@ def _handle(
 async def _answered(
     row: WebRoute, request: Request, run: Callable[..., Awaitable[Response]], handle: Callable[[], Response]
 ) -> Response:
-    """Run a handler, and return its response or that for its exception."""
+    """Run a handler, and return its response, or the response for its exception."""
     try:
         return await run(handle)
     except NotFoundError:
@@ -324,7 +324,7 @@ async def _receive(
 async def _receive_call(
     row: WebRoute, request: Request, staff: str, receiver: FileReceiver, received: AsyncExitStack
 ) -> tuple[Struct, SentFile | None]:
-    """Return what a program sends: parameters, and its file, which exists until `received` ends."""
+    """Return a program's parameters and its file, which exists until `received` ends."""
     pairs = parse_pairs(request.url.query)
     if row.method == "GET":
         return read_parameters(row.parameters, pairs), None

@@ -71,7 +71,7 @@ def _require_known(kind: type[Struct], name: str) -> None:
 
 
 def _in_words(kind: type[Struct], values: Mapping[str, object], message: str) -> str:
-    """Name the parameter of a message such as `Expected … - at `$.name``, and what it may be."""
+    """Name the parameter of a message such as `Expected … - at `$.name``, and its permitted values."""
     text, _, path = message.partition(" - at `$.")
     name = path.rstrip("`")
     if not name:

@@ -140,7 +140,7 @@ class WebServices:
     async def session(self, request: Request) -> StaffSession | None:
         """Return the session of a request's cookie; None without a valid one. Raises: StoreError.
 
-        The request extends the session, unless a page has sent it by itself to refresh what it shows.
+        The request extends the session, unless a page has sent it by itself to refresh its content.
         """
         cookie, now_ms = request.cookies.get(COOKIE, ""), self.now_ms()
         if not cookie:
@@ -187,7 +187,7 @@ class PageRequest:
 
     @property
     def access(self) -> CallerDecider:
-        """Decides and records what the caller wants to do with resources that the row does not name."""
+        """Decides and records the caller's actions on resources that the row does not name."""
         services, visible = self.services, self.visible
         return CallerDecider(services.rules(), services.log.decision, visible.principal, visible.token)
 

@@ -1,7 +1,7 @@
 """`hal.partition` as a block device.
 
 Writes go through the page cache, which accepts any number of sectors, and `flush` is an fdatasync. Reads bypass the
-page cache (O_DIRECT), so that a device that has not stored what was written is detected: the kernel first writes
+page cache (O_DIRECT), so that a device that has not stored written data is detected: the kernel first writes
 cached pages of the range back. Where direct reads are impossible, for example on a file in memory, reads are cached.
 """
 

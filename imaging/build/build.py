@@ -195,7 +195,7 @@ def _write_outputs(
 
 
 def abilities(tree: Path) -> dict[str, str]:
-    """Return what boxes with the system in `tree` can do, for a manifest's `about`."""
+    """Return the abilities of boxes with the system in `tree`, for a manifest's `about`."""
     found = {}
     if all((tree / path).exists() for path in ENCRYPTION_FILES):
         found[encrypted.MANIFEST_KEY] = encrypted.AT_FIRST_START

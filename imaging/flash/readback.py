@@ -1,4 +1,4 @@
-"""Verifying that a disk returns what was written to it, twelve times as fast as with SHA-256.
+"""Verifying that a disk returns the data written to it, twelve times as fast as with SHA-256.
 
 The data was compared with its signed SHA-256 in memory, just before it was written. After that, an AES-128-GMAC tag
 (NIST SP 800-38D: GCM without plaintext) is sufficient to detect changes. The key is generated for this run and never

@@ -4,7 +4,7 @@ Several ranges are in progress at a time, each on a separate thread that reads (
 with the signed hash and writes it; the kernel and hashlib release the interpreter lock. Data is read back only
 after all of it was written and flushed: a USB stick with less capacity than it reports overwrites its start when its
 end is written, which reading back each range immediately would not detect. `imaging.flash.readback` compares the data
-with what was in memory.
+with the data in memory.
 
 The progress is not stored. With `resume`, each range on the disk is compared with its signed hash and kept if equal,
 which is correct after a power cut at any moment.
@@ -124,7 +124,7 @@ class _Workers:
         self._pool.shutdown(cancel_futures=True)
 
     def each(self, work: Callable[[Range, memoryview], Range], spans: Sequence[Range]) -> Iterator[Range]:
-        """Run `work` on each range, several at a time. Yields what it returns, in order."""
+        """Run `work` on each range, several at a time. Yields the results in order."""
 
         def one(span: Range) -> Range:
             into = self._buffers.get()

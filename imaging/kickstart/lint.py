@@ -1,7 +1,7 @@
 """The linter: applies every rule to a kickstart and lists the findings by line.
 
 ksvalidator checks the syntax only. A kickstart that passes it can still stop an installation with a question, or
-install a system that differs from what was intended. How to write a rule: `imaging.kickstart.rule`.
+install an unintended system. How to write a rule: `imaging.kickstart.rule`.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ def _stretches(old: memoryview, new: memoryview) -> Iterator[tuple[int, bool]]:
     if old == new:
         yield len(new), len(new) >= COPY_BYTES_MIN
         return
-    done = equal = 0  # offsets in blocks: of what was yielded, and of the current stretch of equal blocks
+    done = equal = 0  # offsets in blocks: of the yielded stretches, and of the current stretch of equal blocks
     for at in range(0, len(new) + 1, BLOCK_BYTES):
         if at + BLOCK_BYTES <= len(new) and old[at : at + BLOCK_BYTES] == new[at : at + BLOCK_BYTES]:
             continue

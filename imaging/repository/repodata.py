@@ -1,8 +1,8 @@
 """Reading a package repository's metadata, as createrepo_c writes it.
 
-`repodata/repomd.xml` names the other files: `primary` (the packages with what they provide and require, and their
-files in /etc and bin folders), `filelists` (all files), and `group` (comps: groups and environments). Each is XML,
-compressed by gzip, xz or zstd.
+`repodata/repomd.xml` names the other files: `primary` (the packages with the capabilities that they provide and
+require, and their files in /etc and bin folders), `filelists` (all files), and `group` (comps: groups and
+environments). Each is XML, compressed by gzip, xz or zstd.
 
 Ten thousand packages are about 40 MB of XML. It is parsed with expat handlers for the relevant elements only, because
 building a tree would take ten times as long.

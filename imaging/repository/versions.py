@@ -40,7 +40,7 @@ class Dependency(NamedTuple):
         return f"{self.name} {sign} {epoch}{self.evr.version}{'-' + self.evr.release if self.evr.release else ''}"
 
     def met_by(self, offer: Dependency) -> bool:
-        """Return whether this requirement overlaps with what is provided; both may be version ranges."""
+        """Return whether this requirement overlaps with a provided one; both may be version ranges."""
         if not self.flag or not offer.flag:
             return True
         order = compare(offer.evr, self.evr)

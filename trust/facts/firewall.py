@@ -20,7 +20,7 @@ VOLATILE: Final = frozenset({CONNECTIONS, LOGGED})
 
 
 def facts(machine: Machine) -> Iterator[Fact]:
-    """Yield the ruleset, the other tables, and what the policy permits."""
+    """Yield the ruleset, the other tables, and the connections that the policy permits."""
     found = policy_of(machine)
     kernel = machine.command("nft", "-j", "list", "ruleset")
     if kernel is not None:

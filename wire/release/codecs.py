@@ -132,7 +132,7 @@ def _unpack_stream(
     packed: bytes,
     length: int,
 ) -> bytes:
-    """Decompress a stream of one frame; `damaged` is what the decoder raises. Raises: CodecError."""
+    """Decompress a stream of one frame; `damaged` is the decoder's exception. Raises: CodecError."""
     try:
         data = decoder.decompress(packed, length + 1)
     except damaged as error:

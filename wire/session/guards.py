@@ -60,7 +60,7 @@ Guard: TypeAlias = Callable[[Facts], bool]
 
 
 def audit_written(facts: Facts) -> bool:
-    """The audit record of the transition is durable: what is not recorded does not happen."""
+    """The audit record of the transition is durable: an unrecorded transition is not executed."""
     return facts.audit_written
 
 

@@ -88,7 +88,7 @@ def instrument(page: PageRequest) -> Response:
 def chart_data(page: PageRequest) -> Response:
     """Serve the readings of a period for charts.
 
-    The validator follows from what is stored, so that unchanged data is not read again.
+    The validator is derived from the coverage, so that unchanged data is not read again.
     """
     box, serial = page.names["box"], page.names["instrument"]
     times = times_of(page.query, page.now_ms)

@@ -106,7 +106,13 @@ def test_a_file_is_sent_with_the_command(desk: CommandDesk, store: Store, decisi
         (Actor("untrained", "service"), CHEM, "send-inventory", b"", "require a valid training"),
         (Actor("engineer", "monitoring"), CHEM, "help-file", b"x", "no policy permits"),
         (ENGINEER, CHEM, "assay-configuration", b"x", "no policy permits"),
-        (ENGINEER, MODULAR, "help-file", b"x", "take no help-file; they take: send-inventory, data-upload"),
+        (
+            ENGINEER,
+            MODULAR,
+            "help-file",
+            b"x",
+            "do not support help-file; they support: send-inventory, data-upload",
+        ),
         (ENGINEER, CHEM, "help-file", b"", "help-file needs a file"),
         (ENGINEER, CHEM, "send-inventory", b"x", "send-inventory takes no file"),
     ],
@@ -133,7 +139,7 @@ def test_a_dangerous_command_waits_for_a_second_person(
     approved = desk.approve(SUPERVISOR, row.id, NOW + 2)
     assert (approved.state, approved.approved_by) == ("queued", "supervisor")
     assert len(store.ingest(BOX, batch(alert(2), first=2), NOW + 3).commands) == 1
-    with pytest.raises(CommandRefusedError, match="does not wait for approval: it is queued"):
+    with pytest.raises(CommandRefusedError, match="is not waiting for approval: it is queued"):
         desk.approve(SUPERVISOR, row.id, NOW + 4)
 
 

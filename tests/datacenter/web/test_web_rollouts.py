@@ -69,7 +69,10 @@ def test_nobody_starts_a_rollout_that_they_proposed(rolling: WebClient) -> None:
     supervisor = rolling.sign_in("supervisor")
     page = proposed(supervisor)
     refused = send(supervisor, f"{page}/approve")
-    assert (refused.status, "must be approved by a person other than its requester" in refused.text) == (403, True)
+    assert (refused.status, "must be approved by a person other than its requester" in refused.text) == (
+        403,
+        True,
+    )
     assert "<strong>proposed</strong>" in supervisor.get(page).text
     assert send(rolling.sign_in("engineer"), f"{page}/approve").status == 403, "not a supervisor"
 

@@ -1,4 +1,4 @@
-"""Sessions, time-outs, and what responses disclose."""
+"""Sessions, time-outs, and information in responses."""
 
 from __future__ import annotations
 

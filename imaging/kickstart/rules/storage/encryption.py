@@ -1,4 +1,4 @@
-"""LUKS: passphrases, key derivation, and what is encrypted."""
+"""LUKS: passphrases, key derivation, and encrypted volumes."""
 
 from __future__ import annotations
 
