@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 class EthernetErrorKind(StrEnum):
     """Error kinds that a caller can act on."""
 
-    UNAVAILABLE = "unavailable"  # the interface does not exist (any more); it may be added again
+    UNAVAILABLE = "unavailable"  # the interface does not exist, or no longer; it may be added again
     DENIED = "denied"  # this process lacks CAP_NET_ADMIN
     IO = "io"  # the driver refused
 

@@ -298,15 +298,15 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise MachineLacks(str(error)) from error
     finally:
         target.close()
-    places = sorted({records.place(record, span) for span in found})
-    wrong = [place for place in places if place != IDENTITY_LABEL]
+    locations = sorted({records.location_of(record, span) for span in found})
+    wrong = [location for location in locations if location != IDENTITY_LABEL]
     if arguments.json:
-        document = {"verdict": "fail" if wrong else "pass", "differs": places}
+        document = {"verdict": "fail" if wrong else "pass", "differs": locations}
         print(json.dumps(document, indent=2))
         return FAILED if wrong else OK
-    for place in wrong:
-        print(f"{place}: differs from the record")
-    if IDENTITY_LABEL in places:
+    for location in wrong:
+        print(f"{location}: differs from the record")
+    if IDENTITY_LABEL in locations:
         print(
             f"{IDENTITY_LABEL}: changed as expected: a certificate was installed, or the box has read the identity"
         )

@@ -403,8 +403,10 @@ class AuditEvent(StrEnum):
     engine."""
 
     ENGINE_FAILED = "engine-failed"
-    """An internal error ended the connection of an instrument that speaks its own standard. Action: Report it
-    with the place in the system's journal."""
+    """An internal error ended the connection of an instrument that speaks its own standard.
+
+    Action: Report it with the location from the system's journal.
+    """
 
     WORDS_REFUSED = "words-refused"
     """A request contained reports with a word that is not in the instrument's profile. Action: Check the

@@ -119,14 +119,14 @@ class Packer:
         fresh: list[Group] = []
         members, states, others = bytearray(), bytearray(), []
         for (_, entry), key in zip(records, keys, strict=True):
-            place = self._place(key, entry, fresh)
-            members.append(place)
-            if place == _OTHER:
+            index = self._group_index(key, entry, fresh)
+            members.append(index)
+            if index == _OTHER:
                 others.append(msgspec.Raw(_encode(entry)))
                 continue
             _, _, (_, number, at_ms, state, samples, readings) = entry
             states.append(STATES.index(state))
-            rows.setdefault(place, []).append((number, at_ms, samples, *readings.values()))
+            rows.setdefault(index, []).append((number, at_ms, samples, *readings.values()))
         steps = [step for step, _ in records]
         changed, bits = self._coded(rows)
         return Packed(
@@ -141,33 +141,33 @@ class Packer:
             bits,
         )
 
-    def _place(self, key: _Key | None, entry: Any, fresh: list[Group]) -> int:
-        """Return the number of the entry's group, which is new for its first status; _OTHER if it has none."""
+    def _group_index(self, key: _Key | None, entry: Any, fresh: list[Group]) -> int:
+        """Return the index of the entry's group, which is new for its first status; _OTHER if it has none."""
         if key is None:
             return _OTHER
-        place = self._groups.get(key, _OTHER)
-        if place == _OTHER and len(self._groups) < GROUPS_MAX:
+        index = self._groups.get(key, _OTHER)
+        if index == _OTHER and len(self._groups) < GROUPS_MAX:
             _, _, (_, number, at_ms, _, samples, readings) = entry
             group = Group(*key, (number, at_ms, samples, *readings.values()))
-            place = self._groups[key] = len(self._groups)
+            index = self._groups[key] = len(self._groups)
             columns = [Column(value) for value in group.first]
             self._columns.append(columns)
             self._choosers.append([Chooser(column) for column in columns])
             fresh.append(group)
-        return place
+        return index
 
     def _coded(self, rows: dict[int, list[tuple[int, ...]]]) -> tuple[list[Changed], bytes]:
         changed, bits = [], []
         for group in sorted(rows):
             columns = list(zip(*rows[group], strict=True))
             gate = _changes(self._columns[group][_SAMPLES].latest, columns[_SAMPLES])
-            for place, values in enumerate(columns):
-                column, chooser = self._columns[group][place], self._choosers[group][place]
-                gated_by = gate if place > _SAMPLES else ()
+            for index, values in enumerate(columns):
+                column, chooser = self._columns[group][index], self._choosers[group][index]
+                gated_by = gate if index > _SAMPLES else ()
                 parameters = chooser.choose(values, gated_by)
                 if parameters != column.parameters:
                     column.change(parameters)
-                    changed.append(Changed(group, place, parameters))
+                    changed.append(Changed(group, index, parameters))
                 bits.append(column.encode(values, gated_by))
         return changed, bits_to_bytes("".join(bits))
 
@@ -200,24 +200,24 @@ class Unpacker:
             self._columns[change.group][change.column].change(change.parameters)
         bits = BitReader(packed.bits)
         rows = {}
-        for place in sorted({*packed.members} - {_OTHER}):
-            rows[place] = zip(*self._decoded(place, packed.members.count(place), bits), strict=True)
+        for index in sorted({*packed.members} - {_OTHER}):
+            rows[index] = zip(*self._decoded(index, packed.members.count(index), bits), strict=True)
         states, others = iter(packed.states), iter(packed.others)
         steps = packed.steps or [1] * len(packed.members)
         records: list[Any] = []
-        for step, place in zip(steps, packed.members, strict=True):
-            if place == _OTHER:
+        for step, index in zip(steps, packed.members, strict=True):
+            if index == _OTHER:
                 records.append((step, next(others)))
             else:
-                records.append((step, _entry(self._groups[place], next(rows[place]), STATES[next(states)])))
+                records.append((step, _entry(self._groups[index], next(rows[index]), STATES[next(states)])))
         return packed.epoch, packed.after, records
 
     def _decoded(self, group: int, count: int, bits: BitReader) -> Iterator[list[int]]:
         gate: list[bool] = []
-        for place, column in enumerate(self._columns[group]):
+        for index, column in enumerate(self._columns[group]):
             latest = column.latest
             values = column.decode(bits, count, gate)
-            if place == _SAMPLES:
+            if index == _SAMPLES:
                 gate = _changes(latest, values)
             yield values
 

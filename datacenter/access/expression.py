@@ -18,7 +18,7 @@ Root: TypeAlias = Literal["principal", "action", "resource", "context"]
 
 
 class ConditionTypeError(Exception):
-    """A condition uses an attribute that the resource type lacks. The message says what would be right."""
+    """A condition uses an attribute that the resource type lacks. The message says how to correct it."""
 
 
 @dataclass(frozen=True, slots=True)

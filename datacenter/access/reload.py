@@ -25,7 +25,7 @@ async def follow_access(
     changed: Callable[[], object] = lambda: None,
     record: Callable[[AccessRules, AccessRules], object] = lambda _before, _after: None,
 ) -> None:
-    """Read changed files until cancelled, at once when `asked` is set.
+    """Read changed files until cancelled, immediately when `asked` is set.
 
     A file with mistakes is logged and changes nothing. `find_files` returns the files, including new files in a
     folder; `changed` is called when they are in force, and `record`, on a thread, with the rules before and after. A

@@ -57,7 +57,7 @@ class CommandRefusedError(Exception):
 class WrongCommandError(CommandRefusedError):
     """The instrument does not support the command, or not with this file or time.
 
-    The message says what would be right.
+    The message says how to correct it.
     """
 
 

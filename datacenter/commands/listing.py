@@ -1,4 +1,4 @@
-"""Lists of commands and files, with the place and model of their instruments: parts of them by keys, newest first.
+"""Lists of commands and files, with the location and model of their instruments: parts of them by keys, newest first.
 
 The next part begins after the key of the last row, not after a number of rows: rows added in between do not shift the
 page.
@@ -50,7 +50,7 @@ ALL: Final = CommandFilter()
 
 
 class CommandRow(NamedTuple):
-    """A command with the place and model of its instrument."""
+    """A command with the location and model of its instrument."""
 
     id: int
     box: str
@@ -82,8 +82,8 @@ class CommandRow(NamedTuple):
     @property
     def resource(self) -> Resource:
         """The command as a resource of policies."""
-        place = {"site": self.site or "", "country": self.country or "", "region": self.region or ""}
-        return Resource("Command", str(self.id), **place, model=self.model or "", requester=self.requester)
+        location = {"site": self.site or "", "country": self.country or "", "region": self.region or ""}
+        return Resource("Command", str(self.id), **location, model=self.model or "", requester=self.requester)
 
     @property
     def file_resource(self) -> Resource:

@@ -18,7 +18,7 @@ RETRY_AFTER = {"retry-after": "60"}
 
 
 class FileRanges:
-    """The requests for files; `executor` is the thread of the store, None for calls at once."""
+    """The requests for files; `executor` is the thread of the store, None for immediate calls."""
 
     def __init__(self, archive: FileArchive, executor: Executor | None, now_ms: Callable[[], int]) -> None:
         self._archive, self._executor, self._now_ms = archive, executor, now_ms
@@ -40,14 +40,14 @@ class FileRanges:
     def _send(self, box: str, wanted: RangeRequest) -> Response:
         body = self._archive.read_range(box, wanted)
         if body is None:
-            return Response(HTTPStatus.NOT_FOUND, b"no open command of this box brings this file")
+            return Response(HTTPStatus.NOT_FOUND, b"no open command of this box has this file")
         return Response(HTTPStatus.OK, body)
 
     def _receive(self, box: str, upload: UploadRange, body: bytes) -> Response:
         try:
             received = self._archive.receive(box, upload, body, self._now_ms())
         except UploadRefusedError:
-            return Response(HTTPStatus.CONFLICT, b"no open command of this box asks for this upload")
+            return Response(HTTPStatus.CONFLICT, b"no open command of this box requests this upload")
         except FileTooLargeError as error:
             return Response(HTTPStatus.INSUFFICIENT_STORAGE, str(error).encode(), dict(RETRY_AFTER))
         return Response(HTTPStatus.OK, encode(FileProgress(received)))

@@ -120,22 +120,22 @@ def read_recording(file: BinaryIO, signed: bytes | None = None, *, is_complete: 
     warm = b""
     frames: list[Frame] = []
     while True:
-        place = f"segment {count + 1}"
+        where = f"segment {count + 1}"
         length = int.from_bytes(prefix := file.read(_LENGTH_BYTES), "big")
         if length > MESSAGE_BYTES_MAX + SEGMENT_BYTES + HEADER_BYTES + FRAME.size:
-            raise RecordingError(f"{place}: a length of {length} bytes is not valid")
+            raise RecordingError(f"{where}: a length of {length} bytes is not valid")
         body[:] = file.read(length)
         value = file.read(CHAIN_BYTES)
         if len(prefix) < _LENGTH_BYTES or len(body) < length or len(value) < CHAIN_BYTES:
             if is_complete:
-                raise RecordingError(f"the recording is cut off in {place}")
+                raise RecordingError(f"the recording is cut off in {where}")
             break
         try:
             warm, found = _parse_body(bytes(body), chain, warm)
         except StreamError as error:
-            raise RecordingError(f"{place}: {error}") from None
+            raise RecordingError(f"{where}: {error}") from None
         if chain.value != value:
-            raise RecordingError(f"{place}: its content does not match the hash chain")
+            raise RecordingError(f"{where}: its content does not match the hash chain")
         if not length:
             if file.read(1):
                 raise RecordingError("bytes follow the end of the recording")
@@ -148,19 +148,19 @@ def read_recording(file: BinaryIO, signed: bytes | None = None, *, is_complete: 
 
 
 def _parse_body(body: bytes, chain: StreamChain, warm: bytes) -> tuple[bytes, list[Frame]]:
-    place = 0
+    offset = 0
     if body and not warm:
-        warm, place = parse_header(body[:HEADER_BYTES]), HEADER_BYTES
+        warm, offset = parse_header(body[:HEADER_BYTES]), HEADER_BYTES
         chain.add(body[:HEADER_BYTES])
     frames = []
-    while place < len(body):
-        start, place = place, place + FRAME.size
-        if place > len(body):
+    while offset < len(body):
+        start, offset = offset, offset + FRAME.size
+        if offset > len(body):
             raise StreamError("a frame's head is cut off")
-        head = FrameHead.parse(body[start:place])
-        place += head.length
-        if place > len(body):
+        head = FrameHead.parse(body[start:offset])
+        offset += head.length
+        if offset > len(body):
             raise StreamError("a frame is cut off")
-        chain.add(body[start:place])
-        frames.append(Frame(head.time_ms, body[start + FRAME.size : place]))
+        chain.add(body[start:offset])
+        frames.append(Frame(head.time_ms, body[start + FRAME.size : offset]))
     return warm, frames

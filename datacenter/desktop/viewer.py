@@ -124,9 +124,9 @@ class DesktopViewer:
                 await self._write_in_parts(self._next_update())
 
     async def _write_in_parts(self, data: bytes) -> None:
-        for place in range(0, len(data), WRITE_BYTES_MAX):
+        for offset in range(0, len(data), WRITE_BYTES_MAX):
             async with asyncio.timeout(WRITE_SECONDS_MAX):
-                await self._channel.write(data[place : place + WRITE_BYTES_MAX])
+                await self._channel.write(data[offset : offset + WRITE_BYTES_MAX])
 
     def _next_update(self) -> bytes:
         picture = self._desktop.picture

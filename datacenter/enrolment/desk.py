@@ -33,7 +33,7 @@ class EnrolmentRefusedError(Exception):
 
 
 class WrongEnrolmentError(EnrolmentRefusedError):
-    """The input is invalid; the message says what would be valid."""
+    """The input is invalid; the message says how to correct it."""
 
 
 class EnrolmentConflictError(EnrolmentRefusedError):

@@ -34,18 +34,18 @@ _decode: Final = msgspec.msgpack.Decoder(_Saved).decode
 
 
 class _Keys(NamedTuple):
-    """What identifies the variables and the terms of a program, in their order, and the place of each variable."""
+    """The keys of the variables and the terms of a program, in order, and the index of each variable."""
 
     variables: list[int]
     terms: list[int]
-    places: dict[int, int]
+    indexes: dict[int, int]
 
 
 @lru_cache(maxsize=1024)
 def _keys(program: Program) -> _Keys:
     variables = [_key(name) for name in program.names]
     terms = [_key(program.name_of(term)) for term in program.terms]
-    return _Keys(variables, terms, {key: place for place, key in enumerate(variables)})
+    return _Keys(variables, terms, {key: index for index, key in enumerate(variables)})
 
 
 def _key(name: str) -> int:
@@ -69,8 +69,8 @@ def restored(functions: LiveFunctions, saved: bytes, bases: Bases = no_base) -> 
     found, keys = _decode(saved), _keys(functions.program)
     evaluator.now_ms = found.now_ms
     for key, value in found.changed.items():
-        if (place := keys.places.get(key)) is not None:
-            evaluator.state[place] = value
+        if (index := keys.indexes.get(key)) is not None:
+            evaluator.state[index] = value
     if found.starts is None:
         evaluator.starts = [_UNKNOWN] * len(keys.terms)
     else:

@@ -173,7 +173,7 @@ class _Replay:
         for term, start in list(self._starts.items()):
             if place >= start:
                 program = self._evaluator.program
-                for index in program.places_of(term):
+                for index in program.indexes_of(term):
                     self._evaluator.state[index] = program.initial[index]
                 del self._starts[term]
 

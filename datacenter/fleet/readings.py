@@ -100,8 +100,8 @@ def find_spans(statuses: Statuses, missing: Mapping[int, RangeSet], end_ms: int)
     if len(times) > 1:
         threshold = _silence_ms(times)
         after = times[1:]
-        for place in np.flatnonzero(np.diff(times) > threshold).tolist():
-            silence = Span(int(times[place]), int(after[place]), "silent")
+        for index in np.flatnonzero(np.diff(times) > threshold).tolist():
+            silence = Span(int(times[index]), int(after[index]), "silent")
             if not any(_overlap(silence, span) for span in found):
                 found.append(silence)
         if end_ms - int(times[-1]) > threshold:
@@ -112,8 +112,8 @@ def find_spans(statuses: Statuses, missing: Mapping[int, RangeSet], end_ms: int)
 def _missing_spans(statuses: Statuses, missing: Mapping[int, RangeSet]) -> Iterable[Span]:
     """Yield the spans between the statuses before and after missing numbers, in each run."""
     for run in np.unique(statuses.run).tolist():
-        places = np.flatnonzero(statuses.run == run)
-        numbers, times = statuses.number[places], statuses.at_ms[places]
+        indexes = np.flatnonzero(statuses.run == run)
+        numbers, times = statuses.number[indexes], statuses.at_ms[indexes]
         spans: dict[int, tuple[int, int]] = {}
         for first, _ in missing.get(run, ()):
             after = int(np.searchsorted(numbers, first))
@@ -167,7 +167,7 @@ def summarize(period: Period) -> dict[str, ChannelSummary]:
 def _segment_starts(times: Integers, spans: Iterable[Span]) -> Integers:
     """Return the indexes of the first status and of the first status after each span."""
     after = [int(np.searchsorted(times, span.until_ms)) for span in spans]
-    inner = {place for place in after if 0 < place < len(times)}
+    inner = {index for index in after if 0 < index < len(times)}
     return np.array(sorted({0, *inner}) if len(times) else [], np.int64)
 
 
@@ -175,17 +175,17 @@ def _broken(values: list[_Item], breaks: list[int], between: list[_Item]) -> lis
     """Return the values with one of `between` inserted before each of the indexes `breaks`."""
     whole: list[_Item] = []
     begin = 0
-    for place, value in zip(breaks, between, strict=True):
-        whole += values[begin:place]
+    for index, value in zip(breaks, between, strict=True):
+        whole += values[begin:index]
         whole.append(value)
-        begin = place
+        begin = index
     return whole + values[begin:]
 
 
 def _values(readings: Readings) -> list[int | None]:
     values: list[int | None] = readings.values.tolist()
-    for place in np.flatnonzero(~readings.present).tolist():
-        values[place] = None
+    for index in np.flatnonzero(~readings.present).tolist():
+        values[index] = None
     return values
 
 
@@ -195,17 +195,17 @@ def _reduce(
     """Reduce each `width` statuses of a segment to two points: lowest and highest reading."""
     ends = [*starts[1:].tolist(), len(times)]
     firsts = [np.arange(start, end, width) for start, end in zip(starts.tolist(), ends, strict=True)]
-    places = np.concatenate(firsts)
-    lasts = np.append(places[1:], len(times)) - 1
-    reduced = {name: _extremes(readings, places) for name, readings in columns.items()}
+    indexes = np.concatenate(firsts)
+    lasts = np.append(indexes[1:], len(times)) - 1
+    reduced = {name: _extremes(readings, indexes) for name, readings in columns.items()}
     sizes = [2 * len(one) for one in firsts]
     new_starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-    return np.stack([times[places], times[lasts]], axis=1).ravel(), reduced, new_starts
+    return np.stack([times[indexes], times[lasts]], axis=1).ravel(), reduced, new_starts
 
 
-def _extremes(readings: Readings, places: Integers) -> Readings:
+def _extremes(readings: Readings, indexes: Integers) -> Readings:
     limit = np.iinfo(np.int64)
-    present: Booleans = np.logical_or.reduceat(readings.present, places)
-    lowest = np.minimum.reduceat(np.where(readings.present, readings.values, limit.max), places)
-    highest = np.maximum.reduceat(np.where(readings.present, readings.values, limit.min), places)
+    present: Booleans = np.logical_or.reduceat(readings.present, indexes)
+    lowest = np.minimum.reduceat(np.where(readings.present, readings.values, limit.max), indexes)
+    highest = np.maximum.reduceat(np.where(readings.present, readings.values, limit.min), indexes)
     return Readings(np.stack([lowest, highest], axis=1).ravel(), np.repeat(present, 2))

@@ -34,7 +34,7 @@ UNARY_BITS_MAX: Final = 16
 """The longest mean quotient, in bits: a few extreme values must not make a column large."""
 FIXED: Final = ("run", "number", "at_ms", "state", "samples")
 _Unsigned: TypeAlias = npt.NDArray[np.uint64]
-_SIGNED: Final = np.array([place >> 1 ^ -(place & 1) for place in range(256)], np.int64)
+_SIGNED: Final = np.array([index >> 1 ^ -(index & 1) for index in range(256)], np.int64)
 """The signed number of each byte."""
 
 
@@ -75,9 +75,9 @@ def encode_chunk(statuses: Statuses) -> bytes:
     """Encode statuses, at least one."""
     values = [getattr(statuses, name) for name in FIXED]
     partial = {}
-    for place, channel in enumerate(statuses.readings.values()):
+    for index, channel in enumerate(statuses.readings.values()):
         if not channel.present.all():
-            partial[place] = np.packbits(channel.present).tobytes()
+            partial[index] = np.packbits(channel.present).tobytes()
         values.append(channel.values[channel.present])
     columns: list[_Column] = []
     rice: list[bytes] = []
@@ -124,8 +124,8 @@ def _statuses(chunk: _Chunk, native: Any) -> Statuses:
     rice, plain = memoryview(chunk.rice), memoryview(zstd.decompress(chunk.plain))
     every = np.ones(chunk.count, np.bool_)
     present = [every] * len(FIXED) + [
-        _unpacked(chunk.partial[place], chunk.count) if place in chunk.partial else every
-        for place in range(len(chunk.channels))
+        _unpacked(chunk.partial[index], chunk.count) if index in chunk.partial else every
+        for index in range(len(chunk.channels))
     ]
     found: list[Integers] = []
     for column, mask in zip(chunk.columns, present, strict=True):
@@ -291,8 +291,8 @@ def _unrice(column: _Column, count: int, data: memoryview) -> tuple[int, _Unsign
         values <<= column.bits
         octets = np.frombuffer(data[column.width : used], np.uint8).reshape(column.bits, plane_bytes)
         bits = np.unpackbits(octets, axis=1, count=count)
-        for place, part in enumerate(np.packbits(bits, axis=0, bitorder="little")):
-            values |= part.astype(np.int64) << (8 * place)
+        for index, part in enumerate(np.packbits(bits, axis=0, bitorder="little")):
+            values |= part.astype(np.int64) << (8 * index)
     return used, values.view(np.uint64)
 
 

@@ -68,21 +68,24 @@ class Statuses:
             (name, column.values.tolist(), column.present.tolist()) for name, column in self.readings.items()
         ]
         fixed = (self.run, self.number, self.at_ms, self.state, self.samples)
-        for place, (run, number, at_ms, state, samples) in enumerate(
+        for index, (run, number, at_ms, state, samples) in enumerate(
             zip(*(column.tolist() for column in fixed), strict=True)
         ):
-            readings = {name: values[place] for name, values, present in columns if present[place]}
+            readings = {name: values[index] for name, values, present in columns if present[index]}
             yield run, Status(number, at_ms, STATES[state], samples, readings)
 
-    def chosen(self, places: Integers | Booleans) -> Statuses:
+    def chosen(self, indexes: Integers | Booleans) -> Statuses:
         """Return the statuses at these indexes, or where the mask is true."""
         return Statuses(
-            self.run[places],
-            self.number[places],
-            self.at_ms[places],
-            self.state[places],
-            self.samples[places],
-            {name: Readings(one.values[places], one.present[places]) for name, one in self.readings.items()},
+            self.run[indexes],
+            self.number[indexes],
+            self.at_ms[indexes],
+            self.state[indexes],
+            self.samples[indexes],
+            {
+                name: Readings(one.values[indexes], one.present[indexes])
+                for name, one in self.readings.items()
+            },
         )
 
 

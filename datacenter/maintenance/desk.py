@@ -37,7 +37,7 @@ class MaintenanceRefusedError(Exception):
 
 
 class WrongWindowError(MaintenanceRefusedError):
-    """The times or the reason of a window are wrong, or it has ended. The message says what would be right."""
+    """The times or the reason of a window are wrong, or it has ended. The message says how to correct it."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ _RIGHT: Final = (
 
 
 class UnusableUploadError(ValueError):
-    """The file is neither papers nor evidence; the text says what would be right."""
+    """The file is neither papers nor evidence; the text says how to correct it."""
 
 
 def read_upload(content: BinaryIO) -> dict[str, bytes]:

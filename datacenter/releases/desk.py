@@ -41,7 +41,7 @@ class RolloutConflictError(RolloutRefusedError):
 
 
 class WrongRolloutError(RolloutRefusedError):
-    """The plan is wrong. The message says what would be right."""
+    """The plan is wrong. The message says how to correct it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Lists of remote sessions, with the place and model of their instruments: parts of them by keys, newest first."""
+"""Lists of remote sessions, with the location and model of their instruments: parts of them by keys, newest first."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SessionFilter(NamedTuple):
 
 
 class SessionRow(NamedTuple):
-    """A session with the place and model of its instrument."""
+    """A session with the location and model of its instrument."""
 
     id: str
     box: str
@@ -84,8 +84,8 @@ class SessionRow(NamedTuple):
     @property
     def resource(self) -> Resource:
         """The session as a resource of policies."""
-        place = {"site": self.site or "", "country": self.country or "", "region": self.region or ""}
-        return Resource("Session", self.id, **place, model=self.model or "", staff=self.staff)
+        location = {"site": self.site or "", "country": self.country or "", "region": self.region or ""}
+        return Resource("Session", self.id, **location, model=self.model or "", staff=self.staff)
 
 
 class SessionNote(NamedTuple):

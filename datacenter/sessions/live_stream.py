@@ -112,8 +112,8 @@ class LiveStream:
     ) -> None:
         with suppress(OSError):  # of either connection; bytes that cannot be recorded are not forwarded
             while data := await receive():
-                for place in range(0, len(data), CHUNK_BYTES_MAX):
-                    part = data[place : place + CHUNK_BYTES_MAX]
+                for offset in range(0, len(data), CHUNK_BYTES_MAX):
+                    part = data[offset : offset + CHUNK_BYTES_MAX]
                     time_ms = int(1000 * (self._loop.time() - self._started_at))
                     self._recording.add(encode_frame(head + part, time_ms))
                     await send(part)

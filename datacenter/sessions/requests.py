@@ -58,7 +58,7 @@ class SessionRefusedError(Exception):
 
 
 class WrongSessionError(SessionRefusedError):
-    """The request is wrong. The message says what would be right."""
+    """The request is wrong. The message says how to correct it."""
 
 
 class SessionConflictError(SessionRefusedError):

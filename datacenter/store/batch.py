@@ -66,11 +66,11 @@ class _Arrived:
         self.sequences: list[int] = sequences(one.batch)
         self.lives: dict[Key, tuple[list[int], list[int]]] = {}
         """By life of an instrument: the positions of its records in the batch, and their numbers."""
-        for place, record in enumerate(self.records):
+        for index, record in enumerate(self.records):
             if (number := number_of(record)) is not None:
                 life = one.box, record.entry.instrument, record.entry.run
-                places, numbers = self.lives.get(life) or self.lives.setdefault(life, ([], []))
-                places.append(place)
+                indexes, numbers = self.lives.get(life) or self.lives.setdefault(life, ([], []))
+                indexes.append(index)
                 numbers.append(number)
 
     @property
@@ -96,14 +96,14 @@ class _Coverage:
         A record is new if neither its sequence nor the number that its instrument gave it is stored.
         """
         is_new = add_new(self.stored[arrived.own], arrived.sequences)
-        for life, (places, numbers) in arrived.lives.items():
+        for life, (indexes, numbers) in arrived.lives.items():
             if not all(is_new):
                 kept = [
-                    (place, number) for place, number in zip(places, numbers, strict=True) if is_new[place]
+                    (index, number) for index, number in zip(indexes, numbers, strict=True) if is_new[index]
                 ]
-                places, numbers = [place for place, _ in kept], [number for _, number in kept]
-            for place, is_unused in zip(places, add_new(self.stored[life], numbers), strict=True):
-                is_new[place] = is_unused
+                indexes, numbers = [index for index, _ in kept], [number for _, number in kept]
+            for index, is_unused in zip(indexes, add_new(self.stored[life], numbers), strict=True):
+                is_new[index] = is_unused
         new = list(compress(zip(arrived.sequences, arrived.records, strict=True), is_new))
         for _, record in new:
             if isinstance(record.entry.body, Gap):
@@ -136,14 +136,14 @@ class StoredBatches:
     @property
     def accepted(self) -> list[Received]:
         """The batches that were stored."""
-        return [self.received[place] for place in self.counts]
+        return [self.received[index] for index in self.counts]
 
     def replies(self, due: DueCommands) -> list[BatchReply | UnknownBoxError | StoreError]:
         """Return for each batch its reply, with the result of `exchange_commands`, or its error."""
         due = dict(due)
         return [
-            self.errors.get(place) or BatchReply(self.counts[place], *due.pop(one.box, ([], [])))
-            for place, one in enumerate(self.received)
+            self.errors.get(index) or BatchReply(self.counts[index], *due.pop(one.box, ([], [])))
+            for index, one in enumerate(self.received)
         ]
 
 
@@ -159,16 +159,16 @@ def store_records(statements: Statements, cursor: Any, received: Sequence[Receiv
     rows: list[Row] = []
     counts: dict[int, int] = {}
     errors: dict[int, UnknownBoxError | StoreError] = {}
-    for place, (one, its) in enumerate(zip(received, arrived, strict=True)):
+    for index, (one, its) in enumerate(zip(received, arrived, strict=True)):
         if one.box not in known:
-            errors[place] = UnknownBoxError(one.box)
+            errors[index] = UnknownBoxError(one.box)
         elif not coverage.has_room(its.keys):
-            errors[place] = StoreError(f"{one.box}: the numbers of its records have too many gaps")
+            errors[index] = StoreError(f"{one.box}: the numbers of its records have too many gaps")
         else:
             store_audit(statements, cursor, one.box, one.batch, one.at_ms)
             new = coverage.take_new(its)
             rows += make_rows(one.box, one.batch.epoch, one.at_ms, new)
-            counts[place] = len(new)
+            counts[index] = len(new)
     if counts:
         if rows:
             statements.insert(cursor, rows)

@@ -2,7 +2,7 @@
 
 A command is `delivered` when the instrument has acknowledged it, never earlier. Once the box has received it, the box
 decides whether a withdrawal or the expiry precedes the execution: until then the command keeps its state, with the
-requested end (column `ending`). A command that was never sent to the box ends at once.
+requested end (column `ending`). A command that was never sent to the box ends immediately.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ class StoreError(Exception):
         if not state.startswith(_QUOTES_VALUES):
             return cls(f"{diagnostics.message_primary} (SQLSTATE {state})")
         kind = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(cause).__name__).lower()  # such as "unique violation"
-        place = (diagnostics.table_name, diagnostics.column_name, diagnostics.constraint_name)
-        return cls(f"{' '.join((kind, *filter(None, place)))} (SQLSTATE {state})")
+        names = (diagnostics.table_name, diagnostics.column_name, diagnostics.constraint_name)
+        return cls(f"{' '.join((kind, *filter(None, names)))} (SQLSTATE {state})")
 
 
 class UnknownBoxError(Exception):

@@ -130,8 +130,8 @@ class ColumnEvaluator:
                 self._room_of_step,
                 count,
             )
-            for place in range(count[0]):
-                one = self._found[place]
+            for index in range(count[0]):
+                one = self._found[index]
                 yield ColumnTransition(
                     first + one.lane, one.step, self._by_row[one.since], bool(one.is_active)
                 )
@@ -154,16 +154,16 @@ class ColumnEvaluator:
         if not self._machines.bases:
             return []
         days = []
-        for place, part in enumerate(parts, first):
-            now = np.maximum.accumulate(np.maximum(part.at_ms, self._now[place]))
-            self._now[place] = now[-1] if len(now) else self._now[place]
+        for index, part in enumerate(parts, first):
+            now = np.maximum.accumulate(np.maximum(part.at_ms, self._now[index]))
+            self._now[index] = now[-1] if len(now) else self._now[index]
             days.append(now // DAY_MS)
         return [[self._percentiles(term, of_day) for of_day in days] for term in self._machines.bases]
 
     def _percentiles(self, term: Base, days: Integers) -> Integers:
-        unique, places = np.unique(days, return_inverse=True)
+        unique, indexes = np.unique(days, return_inverse=True)
         values = [self._bases(day, term.input.word, term.percentile) for day in unique.tolist()]
-        return np.array(values, np.int64)[places]
+        return np.array(values, np.int64)[indexes]
 
 
 class _Pointers(NamedTuple):

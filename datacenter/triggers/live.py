@@ -93,7 +93,7 @@ class LiveEvaluator:
         machines, day = self._functions.machines, self.now_ms // DAY_MS
         assert machines is not None
         for row, term in enumerate(machines.bases, machines.first_base):
-            if self.state[self.program.places_of(term)[0]] != day:
+            if self.state[self.program.indexes_of(term)[0]] != day:
                 self._registers[row] = self._bases(day, term.input.word, term.percentile)
 
     def _transitions(self, count: int) -> list[Transition]:

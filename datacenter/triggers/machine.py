@@ -111,10 +111,10 @@ class _Assembler:
         for step in steps:
             if step.guard is not None:
                 self._assign(self._expression(step.guard), step.assignments)
-        for place, one in enumerate(inputs):
-            self._x = first_input + place
+        for row, one in enumerate(inputs):
+            self._x = first_input + row
             of_input = [step.assignments for step in steps if step.guard is None and step.term.input == one]
-            self._assign(first_presence + place, [a for assignments in of_input for a in assignments])
+            self._assign(first_presence + row, [a for assignments in of_input for a in assignments])
         values = [self._kept(self._program.value(term)) for term in self._program.terms]
         for index in range(len(self._program.triggers)):
             self._decide(index, values)
@@ -146,14 +146,14 @@ class _Assembler:
         guard = self._temporary()
         begin = self._emit("GUARD", guard, condition)
         kept, self._used = self._used, []
-        for place, value in assignments:
+        for row, value in assignments:
             found = self._expression(value)
             if self._for_many:  # the condition may be true for only some of the instruments
-                self._emit("CHOOSE", place, guard, found, place)
+                self._emit("CHOOSE", row, guard, found, row)
             elif found in self._used:
-                self._code[-1] = (self._code[-1][0], place, *self._code[-1][2:])
+                self._code[-1] = (self._code[-1][0], row, *self._code[-1][2:])
             else:
-                self._emit("COPY", place, found)
+                self._emit("COPY", row, found)
             self._release()
         self._used = kept
         self._end_block(begin)
@@ -202,8 +202,8 @@ class _Assembler:
                 return self.first_base + names.index((ast.unparse(reading), ast.unparse(percentile)))
             case ast.Call(ast.Name(name), arguments):
                 return self._operation(_CALLS[name], arguments, values)
-            case ast.Subscript(ast.Name(name), ast.Constant(int(place))):
-                return place if name == "s" else values[place]
+            case ast.Subscript(ast.Name(name), ast.Constant(int(index))):
+                return index if name == "s" else values[index]
             case ast.Name("x"):
                 return self._x
             case ast.Name("now"):

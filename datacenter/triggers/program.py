@@ -50,9 +50,9 @@ class Program:
         )
         self.terms: tuple[Term, ...] = tuple(dict.fromkeys(used))
         self.initial: list[int] = []
-        self._places: dict[Term, dict[str, int]] = {}
+        self._indexes: dict[Term, dict[str, int]] = {}
         for term in self.terms:
-            self._places[term] = {name: self._place(value) for name, value in term.variables().items()}
+            self._indexes[term] = {name: self._place(value) for name, value in term.variables().items()}
         self.slots = [Slots(self._place(0), self._place(0)) for _ in triggers]
         self.names = self._names()
 
@@ -61,16 +61,16 @@ class Program:
         """Return a name of a term that is the same in all programs."""
         return repr(term)
 
-    def places_of(self, term: Term) -> tuple[int, ...]:
+    def indexes_of(self, term: Term) -> tuple[int, ...]:
         """Return the indexes of a term's variables in the state."""
-        return tuple(self._places[term].values())
+        return tuple(self._indexes[term].values())
 
     def _names(self) -> list[str]:
         """Return a name for each variable of the state. Equal names in two programs have equal meaning."""
         names = [""] * len(self.initial)
-        for term, places in self._places.items():
-            for variable, place in places.items():
-                names[place] = f"{self.name_of(term)}.{variable}"
+        for term, indexes in self._indexes.items():
+            for variable, index in indexes.items():
+                names[index] = f"{self.name_of(term)}.{variable}"
         for trigger, slots in zip(self.triggers, self.slots, strict=True):
             names[slots.since] = f"{trigger.name} {trigger.fingerprint}.since"
             names[slots.active] = f"{trigger.name} {trigger.fingerprint}.active"
@@ -87,10 +87,10 @@ class Program:
     def steps(self) -> Iterator[BoundStep]:
         """Return the steps of all terms; a term's steps that depend only on time precede those with its input."""
         for term in self.terms:
-            places = self._places[term]
+            indexes = self._indexes[term]
             for step in term.steps():
                 guard = self._bound(step.guard, term) if step.guard else None
-                assignments = [(places[name], self._bound(text, term)) for name, text in step.assignments]
+                assignments = [(indexes[name], self._bound(text, term)) for name, text in step.assignments]
                 yield BoundStep(term, guard, tuple(assignments))
 
     def value(self, term: Term) -> ast.expr:
@@ -116,7 +116,7 @@ class Program:
         return _parsed(" and ".join([f"{total} {condition.relation} {-condition.constant}", *known]))
 
     def _bound(self, text: str, term: Term) -> ast.expr:
-        bound: ast.expr = _Binding(self._places[term]).visit(_parsed(text))
+        bound: ast.expr = _Binding(self._indexes[term]).visit(_parsed(text))
         return bound
 
 
@@ -140,15 +140,15 @@ def with_shift(node: ast.BinOp) -> ast.BinOp:
 class _Binding(ast.NodeTransformer):
     """Replaces variables by elements of the state, and ABSENT by its value."""
 
-    def __init__(self, places: dict[str, int]) -> None:
-        self._places = places
+    def __init__(self, indexes: dict[str, int]) -> None:
+        self._indexes = indexes
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         if node.id == "ABSENT":
             return ast.Constant(ABSENT)
-        if (place := self._places.get(node.id)) is None:
+        if (index := self._indexes.get(node.id)) is None:
             return node
-        return ast.Subscript(ast.Name("s", ast.Load()), ast.Constant(place), ast.Load())
+        return ast.Subscript(ast.Name("s", ast.Load()), ast.Constant(index), ast.Load())
 
 
 def _parsed(text: str) -> ast.expr:

@@ -53,7 +53,7 @@ def _source(program: Program, kind: type, profile: Profile) -> str:
     lines = ["def evaluate(s, now, r, changes, base):", "    moved = False"]
     of_inputs: dict[Input, list[str]] = {}
     for step in program.steps():
-        assignments = [f"s[{place}] = {_scalar(value)}" for place, value in step.assignments]
+        assignments = [f"s[{index}] = {_scalar(value)}" for index, value in step.assignments]
         if step.guard is None:
             of_inputs.setdefault(step.term.input, []).extend(assignments)
         else:

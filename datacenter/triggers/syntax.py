@@ -47,7 +47,7 @@ _DEPTH_MAX: Final = 50
 
 
 class ConditionError(ValueError):
-    """The condition is not valid. `at` is the position in the text, from 0; the message says what would be right."""
+    """The condition is not valid. `at` is the position in the text, from 0; the message says how to correct it."""
 
     def __init__(self, at: int, message: str) -> None:
         super().__init__(message)

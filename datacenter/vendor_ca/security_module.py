@@ -50,7 +50,7 @@ def _open(token: Any, pin: str) -> Any:
 class ModuleKey(ExternalKey):
     """A P-256 key that never leaves the security module; it can only sign."""
 
-    place = "the security module"
+    location = "the security module"
 
     def __init__(self, private: Any, public: ec.EllipticCurvePublicKey) -> None:
         super().__init__(public)

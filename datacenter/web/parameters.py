@@ -20,7 +20,7 @@ PARAMETER_CHARACTERS_MAX: Final = 2000
 
 
 class ParameterError(ValueError):
-    """The parameters are wrong; the text says which, and what would be right."""
+    """The parameters are wrong; the text says which, and how to correct them."""
 
 
 def parse_pairs(text: str) -> list[tuple[str, str]]:

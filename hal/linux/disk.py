@@ -239,7 +239,7 @@ class LinuxDisk:
     @staticmethod
     def _fill_with_zeros(fd: int, size: int) -> None:
         if size:
-            # fails at once if the disk is full, not after writing most of the file
+            # fails immediately if the disk is full, not after writing most of the file
             os.posix_fallocate(fd, 0, size)
         for offset in range(0, size, len(_ZEROS)):
             os.pwrite(fd, _ZEROS[: size - offset], offset)

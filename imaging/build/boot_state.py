@@ -36,21 +36,26 @@ def write_boot_state(image: Path, offset: int, id: str, epoch: int, log: LogCall
         "".join(f'write "{record}" {n}\n' for n in TRIES_FILES),
     )
     record.unlink()
-    for name, place in zip(TRIES_FILES, TRIES_OFFSETS, strict=True):
-        run(["debugfs", "-w", "-f", "-", device], times, log, "".join(_move(device, name, place, epoch, log)))
+    for name, position in zip(TRIES_FILES, TRIES_OFFSETS, strict=True):
+        run(
+            ["debugfs", "-w", "-f", "-", device],
+            times,
+            log,
+            "".join(_move(device, name, position, epoch, log)),
+        )
     with image.open("r+b") as disk:
-        for place in TRIES_OFFSETS:
-            disk.seek(offset + place)
+        for position in TRIES_OFFSETS:
+            disk.seek(offset + position)
             disk.write(slots.encode_tries(0, 0))
-        for place in COPY_OFFSETS:
-            disk.seek(offset + place)
+        for position in COPY_OFFSETS:
+            disk.seek(offset + position)
             disk.write(slots.encode(slots.UNKNOWN))
 
 
-def _move(device: str, name: str, place: int, epoch: int, log: LogCallback) -> Iterator[str]:
+def _move(device: str, name: str, position: int, epoch: int, log: LogCallback) -> Iterator[str]:
     """Yield the commands of debugfs that move a file of one block to a fixed position."""
     (old,) = re.findall(r"^(\d+) *$", run(["debugfs", "-R", f"blocks {name}", device], {}, log), re.MULTILINE)
-    new = place // _BLOCK_BYTES
+    new = position // _BLOCK_BYTES
     assert RECORD_BYTES == _BLOCK_BYTES, "a record is one block"
     yield f"freeb {old}\nsetb {new}\nsif {name} block[0] {new}\n"
     yield from (

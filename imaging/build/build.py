@@ -184,8 +184,8 @@ def _write_outputs(
     about |= {ARCHITECTURE_KEY: ARCHITECTURE, **abilities(tree)}
     manifest = request.out / f"{name}.manifest.json"
     if key:
-        places = partitions.places(plan, bmap.image_bytes)
-        systems, parts = identifiers(image, tree, places, ids)
+        placed = partitions.place_partitions(plan, bmap.image_bytes)
+        systems, parts = identifiers(image, tree, placed, ids)
         described_image = Manifest(
             name=name, files=files, about=about, file_systems=systems, partitions=parts
         )
@@ -221,12 +221,12 @@ def _record(
         "epoch": epoch,
         "partitions": [
             {
-                **asdict(place.partition),
-                "number": place.number,
-                "offset": place.offset,
-                "length": place.length,
+                **asdict(one.partition),
+                "number": one.number,
+                "offset": one.offset,
+                "length": one.length,
             }
-            for place in partitions.places(plan, disk_bytes)
+            for one in partitions.place_partitions(plan, disk_bytes)
         ],
         "slot": {"bytes": slot.length, "sha256": slot_sha256(image, slot)} if slot else None,
         "not_for_an_image": plan.ignored,
@@ -248,10 +248,10 @@ def _metadata(repository: str) -> bytes:
     return data
 
 
-def _fetched(place: str) -> bytes:
-    if "://" not in place:
-        return Path(place).read_bytes()
-    with urlopen(place, timeout=30) as answer:  # noqa: S310 - the user's own address
+def _fetched(address: str) -> bytes:
+    if "://" not in address:
+        return Path(address).read_bytes()
+    with urlopen(address, timeout=30) as answer:  # noqa: S310 - the user's own address
         return bytes(answer.read())
 
 

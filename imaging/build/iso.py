@@ -161,8 +161,8 @@ def _replace_efi_menu(disc: Path, menu: Path, log: LogCallback) -> None:
     """Replace the menu in the EFI system partition of a finished disc, if it has one."""
     catalog = run(["xorriso", "-indev", disc, "-report_el_torito", "plain"], {}, log)
     for block in _EFI_IMAGE.findall(catalog):
-        place = f"{disc}@@{int(block) * _BLOCK_BYTES}"
-        run(["mcopy", "-o", "-i", place, menu, f"::/{EFI_MENU}"], {}, log)
+        partition = f"{disc}@@{int(block) * _BLOCK_BYTES}"
+        run(["mcopy", "-o", "-i", partition, menu, f"::/{EFI_MENU}"], {}, log)
 
 
 def grub(text: str, arguments: str) -> str:

@@ -108,7 +108,7 @@ def install(
         shutil.rmtree(root / _CACHE.lstrip("/"), ignore_errors=True)
 
 
-def check_section(place: Section, section: Any) -> None:
+def check_section(written: Section, section: Any) -> None:
     """Reject options of %packages that dnf's command line cannot follow as Anaconda does.
 
     Raises: UnsupportedCommand.
@@ -125,8 +125,8 @@ def check_section(place: Section, section: Any) -> None:
     ):
         if wrong:
             location = next(
-                (location for location, text in place.lines() if _names_any_group(text, wrong)),
-                place.location,
+                (location for location, text in written.lines() if _names_any_group(text, wrong)),
+                written.location,
             )
             raise UnsupportedCommand(location, f"%packages {problem}")
 

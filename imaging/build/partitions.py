@@ -44,7 +44,7 @@ _TYPES: Final = {
 
 
 @dataclass(frozen=True)
-class PartitionPlace:
+class PlacedPartition:
     """The position of a partition: offset and length in bytes, `number` from 1."""
 
     number: int
@@ -53,14 +53,14 @@ class PartitionPlace:
     length: int
 
 
-def places(plan: BuildPlan, disk_bytes: int) -> list[PartitionPlace]:
+def place_partitions(plan: BuildPlan, disk_bytes: int) -> list[PlacedPartition]:
     """Return the position of each partition, aligned to 1 MiB. Growing partitions share the remaining space."""
     growing = [p for p in plan.partitions if p.grow]
     left = disk_bytes // MIB - plan.disk_bytes // MIB
     offset, found = MIB, []
     for number, partition in enumerate(plan.disk_partitions, 1):
         length = (partition.size_mib + (left // len(growing) if partition.grow else 0)) * MIB
-        found.append(PartitionPlace(number, partition, offset, length))
+        found.append(PlacedPartition(number, partition, offset, length))
         offset += length
     return found
 
@@ -84,30 +84,32 @@ def _is_efi(plan: BuildPlan, mount: str) -> bool:
 
 def make_disk(
     image: Path, tree: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, log: LogCallback
-) -> list[PartitionPlace]:
+) -> list[PlacedPartition]:
     """Write the disk image of the system in `tree` to `image`. Raises: BuildFailed, PrerequisiteMissing."""
-    found = places(plan, disk_bytes)
+    found = place_partitions(plan, disk_bytes)
     with image.open("xb") as file:
         file.truncate(disk_bytes)
     _write_table(image, found, seed, log)
     ids = disk_ids(plan, seed).file_systems
     parts = split(tree, image.with_name("parts"), plan, log)
-    for place in found:
-        log(f"{place.partition.name}, {place.length // MIB:,} MiB")
-        match place.partition.format:
+    for placed in found:
+        log(f"{placed.partition.name}, {placed.length // MIB:,} MiB")
+        match placed.partition.format:
             case "efi":
-                _write_fat(image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, log)
+                _write_fat(
+                    image, placed, parts[placed.partition.mount], ids[placed.partition.mount], epoch, log
+                )
             case "ext4":
                 _write_ext4(
-                    image, place, parts[place.partition.mount], ids[place.partition.mount], epoch, log
+                    image, placed, parts[placed.partition.mount], ids[placed.partition.mount], epoch, log
                 )
             case "boot-state":
-                write_boot_state(image, place.offset, derived_uuid(seed, place.partition.name), epoch, log)
+                write_boot_state(image, placed.offset, derived_uuid(seed, placed.partition.name), epoch, log)
             case "biosboot":
                 boot_number = next(p.number for p in found if p.partition.mount == "/boot")
-                core, boot = core_image(tree, boot_number, place.length, image.parent, log)
+                core, boot = core_image(tree, boot_number, placed.length, image.parent, log)
                 with image.open("r+b") as disk:
-                    install_bios(disk, core, boot, place.offset // SECTOR)
+                    install_bios(disk, core, boot, placed.offset // SECTOR)
     shutil.rmtree(image.with_name("parts"))
     return found
 
@@ -171,14 +173,14 @@ def _copy_label(source: Path, target: Path) -> None:
         os.setxattr(target, _LABEL, os.getxattr(source, _LABEL))
 
 
-def _write_table(image: Path, found: Sequence[PartitionPlace], seed: str, log: LogCallback) -> None:
+def _write_table(image: Path, found: Sequence[PlacedPartition], seed: str, log: LogCallback) -> None:
     lines = ["label: gpt", f"label-id: {derived_uuid(seed, 'disk')}", "unit: sectors"]
-    for place in found:
-        name = place.partition.name
-        kind = _TYPES[place.partition.format]
-        own = derived_uuid(seed, f"part {place.number}")
-        sectors = f"start={place.offset // SECTOR}, size={place.length // SECTOR}"
-        flags = f', attrs="GUID:{GROW_BIT}"' if place.partition.grow else ""
+    for placed in found:
+        name = placed.partition.name
+        kind = _TYPES[placed.partition.format]
+        own = derived_uuid(seed, f"part {placed.number}")
+        sectors = f"start={placed.offset // SECTOR}, size={placed.length // SECTOR}"
+        flags = f', attrs="GUID:{GROW_BIT}"' if placed.partition.grow else ""
         lines.append(f'{sectors}, type={kind}, uuid={own}, name="{name}"{flags}')
     run(
         ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", image],
@@ -203,25 +205,25 @@ SLOT_OPTIONS: Final = ["-O", "^has_journal,^metadata_csum_seed,metadata_csum"]
 
 
 def _write_ext4(
-    image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: LogCallback
+    image: Path, placed: PlacedPartition, part: Path, id: str, epoch: int, log: LogCallback
 ) -> None:
-    options = f"offset={place.offset},hash_seed={id},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
+    options = f"offset={placed.offset},hash_seed={id},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
     times = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
     command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", id, "-E", options, "-d", part]
-    length = place.length
-    if place.partition.mount == "/":
+    length = placed.length
+    if placed.partition.mount == "/":
         length = min(length, _slot_bytes(part))
         command += SLOT_OPTIONS
     else:
-        command += UUID_INDEPENDENT[place.partition.mount == "/boot"]
-    if place.partition.label:
-        command += ["-L", place.partition.label]
+        command += UUID_INDEPENDENT[placed.partition.mount == "/boot"]
+    if placed.partition.label:
+        command += ["-L", placed.partition.label]
     run([*command, image, f"{length // 1024}k"], times, log, folder=image.parent)
-    device = f"{image}?offset={place.offset}"
+    device = f"{image}?offset={placed.offset}"
     _set_root(device, part, times)
-    set_times(image, place.offset, length, times)
-    if place.partition.mount == "/":
-        _fill_holes(image, place.offset, place.offset + length)
+    set_times(image, placed.offset, length, times)
+    if placed.partition.mount == "/":
+        _fill_holes(image, placed.offset, placed.offset + length)
 
 
 def _slot_bytes(part: Path) -> int:
@@ -278,20 +280,22 @@ def set_times(image: Path, offset: int, length: int, environment: dict[str, str]
     run(["debugfs", "-w", "-f", "-", f"{image}?offset={offset}"], environment, lambda _line: None, requests)
 
 
-def _write_fat(image: Path, place: PartitionPlace, part: Path, id: str, epoch: int, log: LogCallback) -> None:
+def _write_fat(
+    image: Path, placed: PlacedPartition, part: Path, id: str, epoch: int, log: LogCallback
+) -> None:
     """Make a FAT file system in a separate file and copy it to the disk: mkfs.vfat formats whole files only."""
     times = {"SOURCE_DATE_EPOCH": str(epoch)}
     alone = image.with_name("fat")
     with alone.open("xb") as file:
-        file.truncate(place.length)
-    label = ["-n", place.partition.label] if place.partition.label else []
+        file.truncate(placed.length)
+    label = ["-n", placed.partition.label] if placed.partition.label else []
     command = ["mkfs.vfat", "--invariant", "-F", "32", "-s", "1", "-i", id.replace("-", ""), *label, alone]
     run(command, times, log, folder=image.parent)
     _fill_fat(alone, part, times, log)
     with alone.open("rb") as source, image.open("r+b") as disk:
         for offset, length in mapped_extents(alone):
             source.seek(offset)
-            disk.seek(place.offset + offset)
+            disk.seek(placed.offset + offset)
             disk.write(source.read(length))
     alone.unlink()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from imaging.build.bootloader import ENTRIES, MENU
-from imaging.build.partitions import PartitionPlace
+from imaging.build.partitions import PlacedPartition
 from imaging.build.types import BuildFailed, DiskIds
 from imaging.media.imagefile import mapped_extents
 from imaging.signing import SignedFileSystem, SignedPartition
@@ -22,7 +22,7 @@ FORMATS: Final[dict[str, Literal["ext4", "vfat"]]] = {"ext4": "ext4", "efi": "vf
 
 
 def identifiers(
-    image: Path, tree: Path, places: list[PartitionPlace], ids: DiskIds
+    image: Path, tree: Path, placed: list[PlacedPartition], ids: DiskIds
 ) -> tuple[list[SignedFileSystem], list[SignedPartition]]:
     """Return the file systems and partitions of an image with all references to them.
 
@@ -32,14 +32,14 @@ def identifiers(
     """
     text = b"".join(path.read_bytes() for pattern in FILES for path in sorted(tree.glob(pattern)))
     systems, parts = [], []
-    for place in places:
-        mount, name = place.partition.mount, place.partition.name
-        if mount in ids.file_systems and mount != "/" and (kind := FORMATS.get(place.partition.format)):
+    for one in placed:
+        mount, name = one.partition.mount, one.partition.name
+        if mount in ids.file_systems and mount != "/" and (kind := FORMATS.get(one.partition.format)):
             own = ids.file_systems[mount]
-            systems.append(SignedFileSystem(place.offset, kind, own, _references(image, text, name, own)))
+            systems.append(SignedFileSystem(one.offset, kind, own, _references(image, text, name, own)))
         own = ids.partitions[name]
         if own.encode() in text:
-            parts.append(SignedPartition(place.offset, own, _references(image, text, name, own)))
+            parts.append(SignedPartition(one.offset, own, _references(image, text, name, own)))
     return systems, parts
 
 

@@ -93,9 +93,9 @@ def _apply(root: Path, action: Action, environment: dict[str, str], log: LogCall
         case Write():
             _write(root, action)
         case SymbolicLink(path, target):
-            (place := root / path.lstrip("/")).unlink(missing_ok=True)
-            place.symlink_to(target)
-            if not (place.parent / target).exists():
+            (file := root / path.lstrip("/")).unlink(missing_ok=True)
+            file.symlink_to(target)
+            if not (file.parent / target).exists():
                 raise BuildFailed(f"{path}: would point to {target}, which no package contains")
         case SystemCommand(argv, stdin):
             log(" ".join(argv[:2]))
@@ -103,17 +103,17 @@ def _apply(root: Path, action: Action, environment: dict[str, str], log: LogCall
 
 
 def _write(root: Path, action: Write) -> None:
-    place = root / action.path.lstrip("/")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(action.text)
-    place.chmod(action.mode)
+    file = root / action.path.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(action.text)
+    file.chmod(action.mode)
 
 
 def _run_script(root: Path, script: Script, environment: dict[str, str], log: LogCallback) -> None:
     """Run a %post section from a file in /var, because another file system is mounted at /tmp."""
     name = f"kickstart-{script.line}"
-    place = root / "var" / name
-    place.write_text(script.text)
+    file = root / "var" / name
+    file.write_text(script.text)
     try:
         output = run_inside(root, [*script.interpreter.split(), f"/var/{name}"], environment, log)
     except BuildFailed as error:
@@ -121,7 +121,7 @@ def _run_script(root: Path, script: Script, environment: dict[str, str], log: Lo
             raise BuildFailed(f"%post on line {script.line}: {error}") from None
         output = str(error)
     finally:
-        place.unlink()
+        file.unlink()
     if script.log:
         _write(root, Write(script.log, output))
 

@@ -47,13 +47,13 @@ def _lines(root: Path) -> Iterator[tuple[str, str]]:
     for parent, folders, files in os.walk(root / "var"):
         folders[:] = sorted(name for name in folders if name != _LOST)
         for name in sorted((*folders, *files)):
-            place = Path(parent, name)
-            path = f"/{place.relative_to(root)}"
+            entry = Path(parent, name)
+            path = f"/{entry.relative_to(root)}"
             quoted = _quoted(path)
-            if place.is_symlink():
-                yield path, f"L {quoted} - - - - {_quoted(str(place.readlink()))}"
-            elif place.is_dir():
-                stat = place.stat()
+            if entry.is_symlink():
+                yield path, f"L {quoted} - - - - {_quoted(str(entry.readlink()))}"
+            elif entry.is_dir():
+                stat = entry.stat()
                 user, group = users.get(stat.st_uid, stat.st_uid), groups.get(stat.st_gid, stat.st_gid)
                 yield path, f"d {quoted} :{stat.st_mode & 0o7777:04o} :{user} :{group} -"
 

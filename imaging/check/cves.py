@@ -162,13 +162,13 @@ def is_in_range(version: str, events: Iterable[dict[str, str]], order: Order) ->
     if limits and not any(text == "*" or order(version, text) < 0 for text in limits):
         return False
 
-    def place(one: tuple[str, str], other: tuple[str, str]) -> int:
+    def compare(one: tuple[str, str], other: tuple[str, str]) -> int:
         if "0" in (one[1], other[1]):
             return (one[1] != "0") - (other[1] != "0")
         return order(one[1], other[1])
 
     inside = False
-    for kind, text in sorted(given, key=cmp_to_key(place)):
+    for kind, text in sorted(given, key=cmp_to_key(compare)):
         if kind == "introduced" and (text == "0" or order(version, text) >= 0):
             inside = True
         elif (kind == "fixed" and order(version, text) >= 0) or (
@@ -230,11 +230,11 @@ def _read(file: Path, what: str) -> dict[str, Any]:
         raise InvalidCheckInput(f"{file}: is not {what}: {error}") from None
 
 
-def _parse(data: bytes, place: str, what: str) -> dict[str, Any]:
+def _parse(data: bytes, where: str, what: str) -> dict[str, Any]:
     try:
         content = json.loads(data)
     except ValueError as error:
-        raise InvalidCheckInput(f"{place}: is not {what}: {error}") from None
+        raise InvalidCheckInput(f"{where}: is not {what}: {error}") from None
     if not isinstance(content, dict):
-        raise InvalidCheckInput(f"{place}: is not {what}: it is not a JSON object")
+        raise InvalidCheckInput(f"{where}: is not {what}: it is not a JSON object")
     return content

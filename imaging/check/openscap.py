@@ -87,13 +87,13 @@ def scan(
             f"{tree}: has no package database ({' or '.join(DATABASES)}); give the folder of a system"
         )
     with tempfile.TemporaryDirectory(prefix="rap-check-") as name:
-        place = Path(name)
-        (place / ".rpmmacros").write_text(f"%_dbpath /{database}\n")
+        folder = Path(name)
+        (folder / ".rpmmacros").write_text(f"%_dbpath /{database}\n")
         benchmark = read_benchmark(content)
         chosen = benchmark.profile(profile, content)
-        (place / "content.xml").write_bytes(content_for(content, tree))
-        _run(tree, place, wanted, chosen)
-        results = list(_read(tree, place, benchmark))
+        (folder / "content.xml").write_bytes(content_for(content, tree))
+        _run(tree, folder, wanted, chosen)
+        results = list(_read(tree, folder, benchmark))
     if all(one.result in ("notapplicable", NOT_SELECTED) for one in results):
         raise InvalidCheckInput(
             f"{content}: no rule applies to {system_name(tree)}; give the content for that system with --content"
@@ -101,7 +101,7 @@ def scan(
     return results
 
 
-def _run(tree: Path, place: Path, wanted: ScanReports, profile: str) -> None:
+def _run(tree: Path, folder: Path, wanted: ScanReports, profile: str) -> None:
     command = ["oscap", "xccdf", "eval", "--progress", "--profile", profile, "--oval-results"]
     command += ["--results", "results.xml"]
     for option, file in (("--report", wanted.report), ("--results-arf", wanted.arf)):
@@ -109,18 +109,18 @@ def _run(tree: Path, place: Path, wanted: ScanReports, profile: str) -> None:
     environment = {
         "PATH": os.environ["PATH"],
         "LC_ALL": "C.UTF-8",
-        "HOME": str(place),
-        "OSCAP_PROBE_ROOT": str(place / "layer/view"),
+        "HOME": str(folder),
+        "OSCAP_PROBE_ROOT": str(folder / "layer/view"),
         "OSCAP_EVALUATION_TARGET": f"chroot://{tree.name}",
     }
-    done = _run_again(tree, place, [*command, "content.xml"], environment)
+    done = _run_again(tree, folder, [*command, "content.xml"], environment)
     if done.returncode not in (0, 2):  # 2: some rule failed
         messages = [line for line in done.stderr.splitlines() if not line.startswith(("W:", "WARNING"))]
         raise InvalidCheckInput(f"oscap failed with exit status {done.returncode}: {' '.join(messages[-4:])}")
 
 
 def _run_again(
-    tree: Path, place: Path, command: Sequence[str], environment: Mapping[str, str]
+    tree: Path, folder: Path, command: Sequence[str], environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Run the scanner, again if it does not end: threads of OpenSCAP 1.3.7 can wait for each other.
 
@@ -128,17 +128,17 @@ def _run_again(
     """
     for _ in range(TRIES):
         with suppress(subprocess.TimeoutExpired):
-            return run_on_view(tree, place, command, environment, IDLE_SECONDS_MAX)
+            return run_on_view(tree, folder, command, environment, IDLE_SECONDS_MAX)
     raise InvalidCheckInput(
         f"oscap used no processor time for {IDLE_SECONDS_MAX} s, in {TRIES} tries; use another version of OpenSCAP"
     )
 
 
-def _read(tree: Path, place: Path, benchmark: Benchmark) -> Iterator[RuleResult]:
-    root = ElementTree.parse(place / "results.xml").getroot()  # noqa: S314 - oscap's own
+def _read(tree: Path, folder: Path, benchmark: Benchmark) -> Iterator[RuleResult]:
+    root = ElementTree.parse(folder / "results.xml").getroot()  # noqa: S314 - oscap's own
     rules = {str(rule.get("id")): rule for rule in root.iter(f"{_XCCDF}Rule")}
-    definitions = dict(_definitions(place))
-    units = dict(_units(place))
+    definitions = dict(_definitions(folder))
+    units = dict(_units(folder))
     for element in root.iter(f"{_XCCDF}rule-result"):
         result = _text(element, "result")
         rule = rules[str(element.get("idref"))]
@@ -170,9 +170,9 @@ def _by_units(rule: Element, tree: Path, units: Mapping[str, Sequence[tuple[str,
     return "pass" if passed else "fail"
 
 
-def _units(place: Path) -> Iterator[tuple[str, Sequence[tuple[str, bool]]]]:
+def _units(folder: Path) -> Iterator[tuple[str, Sequence[tuple[str, bool]]]]:
     """Yield each OVAL definition that tests only unit states: its units, each with whether it must start."""
-    for file in place.glob("*oval.xml.result.xml"):
+    for file in folder.glob("*oval.xml.result.xml"):
         root = ElementTree.parse(file).getroot()  # noqa: S314 - oscap's own
         asked = {
             str(test.get("id")): _unit_of(test, root)
@@ -221,9 +221,9 @@ def _state(tree: Path, unit: str) -> str:
     return done.stdout.strip()
 
 
-def _definitions(place: Path) -> Iterator[tuple[str, str]]:
+def _definitions(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield the OVAL result of each definition."""
-    for file in place.glob("*oval.xml.result.xml"):
+    for file in folder.glob("*oval.xml.result.xml"):
         for element in ElementTree.parse(file).getroot().iter(f"{_OVAL}definition"):  # noqa: S314 - oscap's own
             yield str(element.get("definition_id")), str(element.get("result"))
 

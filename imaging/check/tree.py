@@ -58,16 +58,16 @@ def opened_tree(given: Path) -> Iterator[Path]:
 
 
 def _extract(image: Path, tree: Path) -> None:
-    for place in sorted(_record(image).partitions, key=lambda place: place.mount):
-        target = tree / place.mount.lstrip("/")
-        if place.format == "ext4":
+    for partition in sorted(_record(image).partitions, key=lambda partition: partition.mount):
+        target = tree / partition.mount.lstrip("/")
+        if partition.format == "ext4":
             target.mkdir(parents=True, exist_ok=True)
-            device = f"{image}?offset={place.offset}"
+            device = f"{image}?offset={partition.offset}"
             _run(["debugfs", "-R", f'rdump / "{target}"', device])
             _special_modes(device, target)
-        elif place.format == "efi":
+        elif partition.format == "efi":
             target.mkdir(parents=True, exist_ok=True)
-            _run(["mcopy", "-s", "-n", "-i", f"{image}@@{place.offset}", "::*", str(target)])
+            _run(["mcopy", "-s", "-n", "-i", f"{image}@@{partition.offset}", "::*", str(target)])
 
 
 def _special_modes(device: str, target: Path) -> None:

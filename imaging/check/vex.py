@@ -84,15 +84,15 @@ def make_vex(file: Path, sbom: Path) -> str:
 
 
 def _statement(one: VexStatement, components: list[Component], file: Path) -> dict[str, Any]:
-    place = f"{file}: the statement about {one.vulnerability}"
+    where = f"{file}: the statement about {one.vulnerability}"
     if (one.status == "not_affected") != (one.justification is not None):
         right = "needs a justification" if one.status == "not_affected" else "has no justification"
-        raise InvalidCheckInput(f"{place}: a statement with the status {one.status} {right}")
+        raise InvalidCheckInput(f"{where}: a statement with the status {one.status} {right}")
     found = sorted({each.url for each in components if one.package == each.name})
     if one.package and not found:
         names = sorted({each.name for each in components})
         raise InvalidCheckInput(
-            f"{place}: the SBOM has no package {one.package!r}; {nearest(one.package, names)}"
+            f"{where}: the SBOM has no package {one.package!r}; {nearest(one.package, names)}"
         )
     made: dict[str, Any] = {"vulnerability": {"name": one.vulnerability}}
     if found:

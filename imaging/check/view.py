@@ -43,22 +43,22 @@ exec "$@"
 
 
 def run_on_view(
-    tree: Path, place: Path, command: Sequence[str], environment: Mapping[str, str], idle_seconds_max: float
+    tree: Path, folder: Path, command: Sequence[str], environment: Mapping[str, str], idle_seconds_max: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program in the folder `place`, with the view of `tree` at layer/view.
+    """Run a program in the folder `folder`, with the view of `tree` at layer/view.
 
     The limit is on processor time, so that a busy machine does not end the program early.
 
     Raises: subprocess.TimeoutExpired, if the program used no processor time for `idle_seconds_max` seconds;
     InvalidCheckInput, if it used more than `PROCESSOR_SECONDS_MAX`. The program has then been ended.
     """
-    (place / "layer").mkdir(exist_ok=True)
-    (place / "mounts").write_text(_mounts(tree))
+    (folder / "layer").mkdir(exist_ok=True)
+    (folder / "mounts").write_text(_mounts(tree))
     namespaces = ["unshare", "--mount", "--propagation", "private", "--fork", "--kill-child=KILL"]
-    inside = ["sh", "-c", _INSIDE, "sh", str(tree), str(place / "layer")]
+    inside = ["sh", "-c", _INSIDE, "sh", str(tree), str(folder / "layer")]
     with subprocess.Popen(
         [*namespaces, *inside, *command],
-        cwd=place,
+        cwd=folder,
         env=dict(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -102,8 +102,8 @@ def _underlying(disk: Path, numbers: dict[str, str]) -> tuple[str, ...]:
 def _bus(path: Path, kind: Kind) -> str:
     if kind not in ("disk", "loop"):
         return ""
-    place = str(path.resolve())
-    return next((bus for bus, pattern in _BUSES.items() if re.search(pattern, place)), "")
+    target = str(path.resolve())
+    return next((bus for bus, pattern in _BUSES.items() if re.search(pattern, target)), "")
 
 
 def _serial(path: Path) -> str:

@@ -154,7 +154,7 @@ def differences(
     return found
 
 
-def place(record: FlashRecord, span: Span) -> str:
+def location_of(record: FlashRecord, span: Span) -> str:
     """Return where a span is, for messages: the label of its partition, or "the partition table"."""
     for part in record.parts:
         if _holds(part, span):

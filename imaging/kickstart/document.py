@@ -315,9 +315,9 @@ class _Reader:
             quoted = any(
                 target in line and (match := _HERE.search(line)) and match[1] for line in section.body
             )
-            for place, text in found:
-                self._expanded(place, text, quoted=bool(quoted))
-                self._command(place, text, certain=False)
+            for at, text in found:
+                self._expanded(at, text, quoted=bool(quoted))
+                self._command(at, text, certain=False)
 
     def _expanded(self, location: SourceLocation, text: str, *, quoted: bool) -> None:
         """Refuse a variable that the shell does not replace, and a password hash in which it replaces variables."""

@@ -94,8 +94,8 @@ def fetch(names: Sequence[str], folder: Path, options: Sequence[str] = ()) -> li
     (folder / "partial").mkdir(parents=True, exist_ok=True)
     nothing = folder / "installed"
     nothing.write_text("")
-    places = (f"Dir::State::status={nothing}", f"Dir::Cache::archives={folder}")
-    every = (*places, "Debug::NoLocking=1", "APT::Sandbox::User=root", *options)
+    folders = (f"Dir::State::status={nothing}", f"Dir::Cache::archives={folder}")
+    every = (*folders, "Debug::NoLocking=1", "APT::Sandbox::User=root", *options)
     words = [word for option in every for word in ("-o", option)]
     command = ["apt-get", "install", "--yes", "--no-install-recommends", "-qq", *words]
     run_program([*command, "--download-only", *names])

@@ -37,14 +37,14 @@ def draw(flows: Sequence[Flow]) -> Drawing:
         frame.strokeDashArray, frame.strokeWidth = [4, 3], 0.7
         drawing.add(frame)
         drawing.add(_text(x, height - 30, ZONES[zone], 12, bold=True))
-    places = _places(parties, height)
-    for name, (left, bottom) in places.items():
+    positions = _positions(parties, height)
+    for name, (left, bottom) in positions.items():
         whole = name == "Box"
         size, base = (height - TOP - 30, 30.0) if whole else (float(BOX_HEIGHT), bottom)
         drawing.add(_rectangle(left, base, BOX_WIDTH, size, "#ffffff"))
         drawing.add(_text(left + 8, base + size / 2 - 4, name[:38], 10))
     for flow in flows:
-        _arrow(drawing, flow, places)
+        _arrow(drawing, flow, positions)
     return drawing
 
 
@@ -56,18 +56,18 @@ def _parties(flows: Sequence[Flow]) -> dict[str, Zone]:
     return found
 
 
-def _places(parties: dict[str, Zone], height: float) -> dict[str, tuple[float, float]]:
+def _positions(parties: dict[str, Zone], height: float) -> dict[str, tuple[float, float]]:
     rows: dict[Zone, int] = {}
-    places = {}
+    positions = {}
     for name, zone in parties.items():
         row = rows.get(zone, 0)
         rows[zone] = row + 1
-        places[name] = (float(COLUMN[zone]), height - TOP - ROW * row - BOX_HEIGHT)
-    return places
+        positions[name] = (float(COLUMN[zone]), height - TOP - ROW * row - BOX_HEIGHT)
+    return positions
 
 
-def _arrow(drawing: Drawing, flow: Flow, places: dict[str, tuple[float, float]]) -> None:
-    (x0, y0), (x1, y1) = places[flow.source], places[flow.target]
+def _arrow(drawing: Drawing, flow: Flow, positions: dict[str, tuple[float, float]]) -> None:
+    (x0, y0), (x1, y1) = positions[flow.source], positions[flow.target]
     start = x0 + BOX_WIDTH
     y = (y1 if flow.source == "Box" else y0) + BOX_HEIGHT / 2
     target_y = y1 + BOX_HEIGHT / 2 if flow.target != "Box" else y
@@ -84,8 +84,8 @@ def _arrow(drawing: Drawing, flow: Flow, places: dict[str, tuple[float, float]])
     if flow.target == "Data center":
         drawing.add(_text(x1, y1 - 11 + shift, label, 7))
         return
-    place = x1 if flow.source == "Box" or flow.target != "Box" else x0
-    drawing.add(_text(place, (y1 if flow.target != "Box" else y0) + BOX_HEIGHT / 2 + below, label, 7))
+    x = x1 if flow.source == "Box" or flow.target != "Box" else x0
+    drawing.add(_text(x, (y1 if flow.target != "Box" else y0) + BOX_HEIGHT / 2 + below, label, 7))
 
 
 def _rectangle(x: float, y: float, width: float, height: float, color: str) -> Any:

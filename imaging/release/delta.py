@@ -83,7 +83,7 @@ class Body:
         """Return a body of ranges of this one's content: begin and end of each."""
         extents, length = [], 0
         for start, end in ranges:
-            for offset, size in self.places(start, end - start):
+            for offset, size in self.extents(start, end - start):
                 extents.append(Extent(length, offset, size))
                 length += size
         return Body(path, tuple(extents), self.image, length)
@@ -98,7 +98,7 @@ class Body:
         """The path without its numbers."""
         return re.sub(r"\d+", "0", self.path)
 
-    def places(self, start: int, length: int) -> Iterator[tuple[int, int]]:
+    def extents(self, start: int, length: int) -> Iterator[tuple[int, int]]:
         """Yield offset in the image and length of each part of a range of the content."""
         at = 0
         for one in self.extents:
@@ -121,14 +121,14 @@ def make_delta(source: Path, target: Path, *, jobs: int = 2) -> bytes:
 
 def slot_image(file: Path) -> memoryview:
     """Return a slot that is in a file or in a disk image. Raises: DeltaInputError, SlotImageError, OSError."""
-    place = find_slot(file)
+    slot = find_slot(file)
     with file.open("rb") as opened:
-        size = place.length if place else opened.seek(0, 2)
+        size = slot.length if slot else opened.seek(0, 2)
         if not 0 < size <= TARGET_BYTES_MAX or size % BLOCK_BYTES:
             raise DeltaInputError(
                 f"{file}: has {size} bytes; an image of a slot has whole blocks of {BLOCK_BYTES}"
             )
-        start = place.offset if place else 0
+        start = slot.offset if slot else 0
         whole = mmap.mmap(opened.fileno(), start + size, prot=mmap.PROT_READ)
         return memoryview(whole)[start:]
 
@@ -285,8 +285,8 @@ def _compared(
         low = max(old_start, min(start + shift, old_end) - _AROUND_BYTES)
         high = min(old_end, end + shift + _AROUND_BYTES)
         at = start
-        for length, place in bsdiff.matches(old[low:high], new[start:end]):
-            found += _placed(target, at, length, None if place is None else source, (place or 0) + low)
+        for length, old_at in bsdiff.matches(old[low:high], new[start:end]):
+            found += _placed(target, at, length, None if old_at is None else source, (old_at or 0) + low)
             at += length
     return found
 
@@ -295,11 +295,11 @@ def _placed(
     target: Body, start: int, length: int, source: Body | None, at: int
 ) -> Iterator[tuple[int, Piece]]:
     """Yield the pieces that produce a range of a body from the content at `at` of another body, or from nothing."""
-    for offset, size in target.places(start, length):
+    for offset, size in target.extents(start, length):
         if source is None:
             yield offset, New(size)
             continue
-        for source_offset, part in source.places(at, size):
+        for source_offset, part in source.extents(at, size):
             yield offset, FromSource(part, source_offset)
             offset += part
         at += size
@@ -311,20 +311,20 @@ def _repacked(source: Body, target: Body) -> list[tuple[int, Piece]] | None:
     old, new = repack.find_packed(old_file), repack.find_packed(new_file)
     if old is None or new is None:
         return None
-    ranges = tuple(Range(*place) for place in source.places(old.start, old.end - old.start))
+    ranges = tuple(Range(*extent) for extent in source.extents(old.start, old.end - old.start))
     if sum(one.length for one in ranges) > SOURCE_BYTES_MAX:
         return None
     if new.codec == "gzip":
         return _repacked_whole(source, target, old, new, ranges)
     if (blocks := repack.blocks(new_file, new)) is None:
         return None
-    places = [list(target.places(block.start, block.end - block.start)) for block in blocks]
-    if any(len(place) != 1 for place in places):
+    extents = [list(target.extents(block.start, block.end - block.start)) for block in blocks]
+    if any(len(extent) != 1 for extent in extents):
         return None
     found = _compared(source, target, 0, old.start, 0, new.start)
     whole = bsdiff.matches(old.content, new.content)
     end = new.start
-    for block, [(offset, length)] in zip(blocks, places, strict=True):
+    for block, [(offset, length)] in zip(blocks, extents, strict=True):
         found += _placed(target, end, block.start - end, None, 0)
         steps = _steps(whole, block.content_start, block.content_end, old.content, new.content)
         data = new.content[block.content_start : block.content_end]
@@ -348,13 +348,13 @@ def _repacked_whole(
     matches = bsdiff.matches(old.content, new.content)
     steps = tuple(controls(_steps(matches, 0, len(new.content), old.content, new.content)))
     done = 0
-    for place, size in target.places(new.start, new.end - new.start):
+    for offset, size in target.extents(new.start, new.end - new.start):
         for at in range(0, size, WINDOW_BYTES):
             length = min(WINDOW_BYTES, size - at)
             part = PackedPart(
                 length, done, ranges, old.codec, len(old.content), steps, len(new.content), codec
             )
-            found.append((place + at, part))
+            found.append((offset + at, part))
             done, steps = done + length, ()
     return found + _compared(source, target, old.end, source.length, new.end, target.length)
 
@@ -364,13 +364,13 @@ def _steps(
 ) -> Iterator[tuple[bytes, int | None]]:
     """Yield the steps that produce a range of `new`."""
     at = 0
-    for length, place in matches:
+    for length, old_at in matches:
         low, high = max(start, at), min(end, at + length)
         if low < high:
             part = new[low:high]
-            if place is None:
+            if old_at is None:
                 yield part, None
             else:
-                begin = place + low - at
+                begin = old_at + low - at
                 yield differences(part, old[begin : begin + high - low]), begin
         at += length

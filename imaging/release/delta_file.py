@@ -190,13 +190,13 @@ def block_delta(source: bytes, target: bytes) -> bytes:
     For tests and simulated slots.
     """
     writer = DeltaWriter()
-    places = {source[start : start + BLOCK_BYTES]: start for start in range(0, len(source), BLOCK_BYTES)}
+    offsets = {source[start : start + BLOCK_BYTES]: start for start in range(0, len(source), BLOCK_BYTES)}
     for start in range(0, len(target), BLOCK_BYTES):
         block = target[start : start + BLOCK_BYTES]
         if not any(block):
             writer.zeros(len(block))
-        elif block in places:
-            writer.copy(places[block], block)
+        elif block in offsets:
+            writer.copy(offsets[block], block)
         else:
             writer.literal(block)
     return writer.finish(sha256(source).digest(), len(source), sha256(target).digest(), len(target))

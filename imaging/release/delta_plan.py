@@ -171,17 +171,17 @@ class Planner:
         self, window: Sequence[tuple[int, FromSource | New]], sources: Sequence[Range]
     ) -> list[Control]:
         steps: list[tuple[bytes, int | None]] = []
-        offsets, places, place = [one.offset for one in sources], [], 0
+        offsets, starts, end = [one.offset for one in sources], [], 0
         for one in sources:
-            places.append(place)
-            place += one.length
+            starts.append(end)
+            end += one.length
         for start, piece in window:
             new = bytes(self._target[start : start + piece.length])
             if isinstance(piece, New):
                 steps.append((new, None))
             else:
                 number = bisect_right(offsets, piece.source) - 1
-                at = places[number] + piece.source - offsets[number]
+                at = starts[number] + piece.source - offsets[number]
                 old = bytes(self._source[piece.source : piece.source + piece.length])
                 steps.append((differences(new, old), at))
         return controls(steps)
@@ -228,7 +228,9 @@ def _stretches(old: memoryview, new: memoryview) -> Iterator[tuple[int, bool]]:
     if old == new:
         yield len(new), len(new) >= COPY_BYTES_MIN
         return
-    done = equal = 0  # offsets in blocks: of the yielded stretches, and of the current stretch of equal blocks
+    done = equal = (
+        0  # offsets in blocks: of the yielded stretches, and of the current stretch of equal blocks
+    )
     for at in range(0, len(new) + 1, BLOCK_BYTES):
         if at + BLOCK_BYTES <= len(new) and old[at : at + BLOCK_BYTES] == new[at : at + BLOCK_BYTES]:
             continue

@@ -125,9 +125,9 @@ class ReleaseRepository:
             target.unrecognized_fields["custom"] = custom
             targets.targets[name] = target
         for name, (file, _) in files.items():
-            place = self.targets / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
+            published = self.targets / name
+            published.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, published)
         self._sign_targets(targets, keys, now)
 
     def released(self) -> dict[str, dict[str, Any]]:

@@ -24,14 +24,14 @@ class SlotImageError(Exception):
     """A disk image has no slot; the message says why."""
 
 
-class SlotPlace(NamedTuple):
+class SlotExtent(NamedTuple):
     """Offset and length of a slot in a disk image, in bytes."""
 
     offset: int
     length: int
 
 
-def find_slot(image: Path) -> SlotPlace | None:
+def find_slot(image: Path) -> SlotExtent | None:
     """Return the position of slot a in a disk image; None if the file has no partitions.
 
     Raises: SlotImageError, OSError.
@@ -59,26 +59,26 @@ def find_slot(image: Path) -> SlotPlace | None:
         raise SlotImageError(
             f"{image}: its partition {label} has a file system that is longer than the partition"
         )
-    return SlotPlace(part.offset, length)
+    return SlotExtent(part.offset, length)
 
 
-def extract_slot(image: Path, place: SlotPlace, target: Path) -> None:
+def extract_slot(image: Path, slot: SlotExtent, target: Path) -> None:
     """Copy a slot to a new file. Raises: OSError."""
     with target.open("xb") as made:
-        for chunk in _chunks(image, place):
+        for chunk in _chunks(image, slot):
             made.write(chunk)
 
 
-def slot_sha256(image: Path, place: SlotPlace) -> str:
+def slot_sha256(image: Path, slot: SlotExtent) -> str:
     """Return the SHA-256 of a slot, as a box computes it. Raises: OSError."""
     digest = sha256()
-    for chunk in _chunks(image, place):
+    for chunk in _chunks(image, slot):
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def _chunks(image: Path, place: SlotPlace) -> Iterator[bytes]:
-    end = place.offset + place.length
+def _chunks(image: Path, slot: SlotExtent) -> Iterator[bytes]:
+    end = slot.offset + slot.length
     with image.open("rb") as file:
-        for at in range(place.offset, end, _CHUNK_BYTES):
+        for at in range(slot.offset, end, _CHUNK_BYTES):
             yield os.pread(file.fileno(), min(_CHUNK_BYTES, end - at), at)

@@ -54,8 +54,8 @@ def release_slot(
                 f"slots/{name}.zst is not released, so there is no delta from it; released are: {known}"
             )
     with TemporaryDirectory(dir=repository.folder) as folder:
-        if (place := find_slot(image)) is not None:
-            extract_slot(image, place, image := Path(folder, "slot.img"))
+        if (extent := find_slot(image)) is not None:
+            extract_slot(image, extent, image := Path(folder, "slot.img"))
         custom = {
             "release": release.name,
             "number": release.number,

@@ -57,16 +57,16 @@ def build_rpm(
     epoch = source_date_epoch()
     require_programs(["rpmbuild"])
     with tempfile.TemporaryDirectory(prefix="rap-rpm-") as name:
-        place = Path(name)
-        tree = place / "tree"
+        folder = Path(name)
+        tree = folder / "tree"
         try:
             make_tree(tree, target, contents, packages, wheels)
             if bytecode:
                 compile_python(tree, target)
             set_times_and_modes(tree, epoch)
-            (place / ".rpmmacros").write_text(_macros(place, target, contents, packages), "utf-8")
-            (place / "files").write_text(file_list(tree), "utf-8")
-            return _keep(_rpmbuild(place, epoch), output)
+            (folder / ".rpmmacros").write_text(_macros(folder, target, contents, packages), "utf-8")
+            (folder / "files").write_text(file_list(tree), "utf-8")
+            return _keep(_rpmbuild(folder, epoch), output)
         except ProgramFailed as error:
             raise RpmError(str(error)) from None
 
@@ -103,7 +103,7 @@ def file_list(tree: Path) -> str:
 
 
 def _macros(
-    place: Path, target: PackageTarget, contents: PackageContents, packages: list[LockedPackage]
+    folder: Path, target: PackageTarget, contents: PackageContents, packages: list[LockedPackage]
 ) -> str:
     """Return the rpm macros of this build: its settings, and the values that the spec file uses."""
     major, minor = target.python.split(".")
@@ -114,15 +114,15 @@ def _macros(
     tags += [f"Recommends: {useful}" for useful in contents.recommends]
     tags += [f"Provides: bundled(python3dist({one.name})) = {one.version}" for one in packages]
     values = {
-        "_topdir": place,
-        "_tmppath": place,
-        "_dbpath": place / "db",
+        "_topdir": folder,
+        "_tmppath": folder,
+        "_dbpath": folder / "db",
         "_buildhost": "rap-box",
         "_rpmfilename": "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm",
         "use_source_date_epoch_as_buildtime": 1,
         "clamp_mtime_to_source_date_epoch": 1,
-        "rap_tree": place / "tree",
-        "rap_files": place / "files",
+        "rap_tree": folder / "tree",
+        "rap_files": folder / "files",
         "rap_version": version(),
         "rap_dist": target.tag,
         "rap_license": " AND ".join(f"({one})" if " OR " in one else one for one in licenses),
@@ -131,13 +131,13 @@ def _macros(
     return "".join(f"%{name} {value}\n" for name, value in values.items())
 
 
-def _rpmbuild(place: Path, epoch: int) -> Path:
-    """Run rpmbuild with `place` as its home. Returns the package."""
-    options = ["--quiet", "--target", "x86_64", "--buildroot", str(place / "root")]
+def _rpmbuild(folder: Path, epoch: int) -> Path:
+    """Run rpmbuild with `folder` as its home. Returns the package."""
+    options = ["--quiet", "--target", "x86_64", "--buildroot", str(folder / "root")]
     words = ["rpmbuild", "-bb", *options, RECIPE / "rpm/rap-box.spec"]
-    environment = {**os.environ, "HOME": str(place), "SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C.UTF-8"}
-    run_program(words, environment, folder=place)
-    return next((place / "RPMS").glob("*.rpm"))
+    environment = {**os.environ, "HOME": str(folder), "SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C.UTF-8"}
+    run_program(words, environment, folder=folder)
+    return next((folder / "RPMS").glob("*.rpm"))
 
 
 def _keep(built: Path, output: Path) -> BuiltRpm:

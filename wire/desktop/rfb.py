@@ -124,8 +124,8 @@ class PixelFormat(NamedTuple):
             raise RfbError(
                 f"a pixel format with the shifts {shifts} is not supported; shifts of whole bytes are"
             )
-        places = [3 - shift // 8 if is_big_endian else shift // 8 for shift in shifts]
-        return cls(*places)
+        indexes = [3 - shift // 8 if is_big_endian else shift // 8 for shift in shifts]
+        return cls(*indexes)
 
     def encode(self) -> bytes:
         """Return the 16 bytes of the pixel format."""
@@ -139,7 +139,7 @@ class PixelFormat(NamedTuple):
             return data
         found = bytearray(len(data))
         found[self.blue :: 4], found[self.green :: 4], found[self.red :: 4] = (
-            data[place::4] for place in range(3)
+            data[index::4] for index in range(3)
         )
         return bytes(found)
 

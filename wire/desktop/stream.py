@@ -142,7 +142,7 @@ class Update:
 def _byte_planes(values: array[int]) -> list[bytes]:
     """Return the bytes of integers: all low bytes, then all second bytes, and so on."""
     data, size = _little_endian(values).tobytes(), values.itemsize
-    return [data[place::size] for place in range(size)]
+    return [data[index::size] for index in range(size)]
 
 
 def _planes(values: array[int]) -> bytes:
@@ -159,8 +159,8 @@ def _little_endian(values: array[int]) -> array[int]:
 def _from_planes(typecode: str, planes: list[bytes]) -> array[int]:
     values = array(typecode)
     data = bytearray(values.itemsize * len(planes[0]))
-    for place, plane in enumerate(planes):
-        data[place :: values.itemsize] = plane
+    for index, plane in enumerate(planes):
+        data[index :: values.itemsize] = plane
     values.frombytes(bytes(data))
     return _little_endian(values)
 
@@ -215,7 +215,7 @@ def parse_update(data: bytes) -> Update:
         *target, x, y = reader.numbers(_COPY)
         update.copies.append(Copy(Area(*target), x, y))
     sides = _from_planes("H", reader.planes(4 * tiles, 2))
-    areas = [Area(*sides[place : place + 4]) for place in range(0, len(sides), 4)]
+    areas = [Area(*sides[index : index + 4]) for index in range(0, len(sides), 4)]
     kinds = reader.take(tiles)
     update.colours = _from_planes("I", reader.planes(colours, 3))
     low = [reader.take(area.pixels) for area in areas]

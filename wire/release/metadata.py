@@ -195,7 +195,7 @@ class TrustedMetadata:
             raise MetadataError(f"snapshot: is version {part.version}; the timestamp names {named.version}")
         for name, before in self._known.items():
             if name not in part.meta:
-                raise MetadataError(f"snapshot: does not have {name} any more")
+                raise MetadataError(f"snapshot: no longer contains {name}")
             if part.meta[name].version < before.version:
                 raise MetadataError(
                     f"snapshot: names {name} {part.meta[name].version}; {before.version} is already known"

@@ -27,7 +27,7 @@ _RECORDS: Final = b"HPORCQLhporcql"
 """Records that are read; the others are manufacturer's (M), scientific (S) or unknown."""
 
 
-class _Place(NamedTuple):
+class _Position(NamedTuple):
     """The position of a value."""
 
     record: str
@@ -36,17 +36,17 @@ class _Place(NamedTuple):
 
 
 @cache
-def _place(text: str) -> _Place:
+def _position(text: str) -> _Position:
     record, _, rest = text.partition("-")
     number, _, component = rest.partition(".")
-    return _Place(record, int(number), int(component or 1))
+    return _Position(record, int(number), int(component or 1))
 
 
 @cache
-def _markers(text: str) -> list[tuple[_Place, str]]:
+def _markers(text: str) -> list[tuple[_Position, str]]:
     """Return the positions and values that mark quality control in a dialect."""
     markers = (marker.partition(":") for marker in text.split(" "))
-    return [(_place(place), value.upper()) for place, _, value in markers]
+    return [(_position(position), value.upper()) for position, _, value in markers]
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class AstmMessage:
         self._port, self._dialect = port, dialect
         self._delimiters = delimiters_of(header)
         self._has_header = bool(header)
-        self._control_place = _place(dialect.control_id)
+        self._control_place = _position(dialect.control_id)
         self._markers = _markers(dialect.control_markers)
         self._latest: dict[str, Record] = {}
         """The latest H, P and O record."""
@@ -125,9 +125,9 @@ class AstmMessage:
     def _is_marked(self) -> bool:
         """Return whether the order is marked as quality control, or is unmarked in a message that is marked."""
         found = {"H": False, "P": False, "O": False}
-        for place, value in self._markers:
-            found[place.record] |= self._at(place).upper() == value
-        contradicted = any(place.record == "O" and self._at(place) for place, _ in self._markers)
+        for position, value in self._markers:
+            found[position.record] |= self._at(position).upper() == value
+        contradicted = any(position.record == "O" and self._at(position) for position, _ in self._markers)
         return found["O"] or (not contradicted and (found["H"] or found["P"]))
 
     def _has_patient(self) -> bool:
@@ -145,9 +145,9 @@ class AstmMessage:
     def _control(self) -> Control | None:
         return self._port.controls.get(self._at(self._control_place))
 
-    def _at(self, place: _Place) -> str:
-        record = self._latest.get(place.record)
-        return record.only(place.field, place.component) if record else ""
+    def _at(self, position: _Position) -> str:
+        record = self._latest.get(position.record)
+        return record.only(position.field, position.component) if record else ""
 
     def _result(self, record: Record) -> None:
         order = self._order

@@ -18,5 +18,5 @@ def convert_options(options: Mapping[str, object], kind: type[S], standard: str)
         return msgspec.convert(options, kind)
     except msgspec.ValidationError as error:
         known = ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
-        place = re.sub(r" - at `\$\.?(.*)`", r" (option `\1`)", str(error))
-        raise ValueError(f"dialect: {place}; options of {standard} are {known}") from None
+        message = re.sub(r" - at `\$\.?(.*)`", r" (option `\1`)", str(error))
+        raise ValueError(f"dialect: {message}; options of {standard} are {known}") from None

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 class ExternalKey(ec.EllipticCurvePrivateKey):
     """A private key that cannot be exported; it can only sign."""
 
-    place: ClassVar[str]
+    location: ClassVar[str]
     """The storage of the key, for messages."""
 
     def __init__(self, public: ec.EllipticCurvePublicKey) -> None:
@@ -51,15 +51,15 @@ class ExternalKey(ec.EllipticCurvePrivateKey):
 
     def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> NoReturn:
         """Not supported. Raises: NotImplementedError."""
-        raise NotImplementedError(f"the key in {self.place} only signs")
+        raise NotImplementedError(f"the key in {self.location} only signs")
 
     def private_numbers(self) -> NoReturn:
         """Not supported. Raises: NotImplementedError."""
-        raise NotImplementedError(f"the key cannot be exported from {self.place}")
+        raise NotImplementedError(f"the key cannot be exported from {self.location}")
 
     def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:
         """Not supported. Raises: NotImplementedError."""
-        raise NotImplementedError(f"the key cannot be exported from {self.place}")
+        raise NotImplementedError(f"the key cannot be exported from {self.location}")
 
     def __copy__(self) -> ExternalKey:
         return self

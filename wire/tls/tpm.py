@@ -51,7 +51,7 @@ class TpmError(OSError):
 class TpmKey(ExternalKey):
     """A P-256 key in the TPM; it can only sign. `pem` is its file, as `private_bytes` is not supported."""
 
-    place = "the TPM"
+    location = "the TPM"
 
     def __init__(self, pem: bytes) -> None:
         """`pem` is the content of its file. Raises: TpmError if it is no key of this TPM."""
@@ -107,8 +107,8 @@ def use_tpm_key(context: ssl.SSLContext, certificate: Path, key: TpmKey) -> None
     if library.SSL_CTX_get_options(pointer) & 0xFFFFFFFF != context.options & 0xFFFFFFFF:
         raise RuntimeError("this version of Python has another layout of ssl.SSLContext")
     der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    place = ctypes.cast(ctypes.create_string_buffer(der), ctypes.c_void_p)
-    curve_key = library.d2i_EC_PUBKEY(None, ctypes.byref(place), len(der))
+    pointer = ctypes.cast(ctypes.create_string_buffer(der), ctypes.c_void_p)
+    curve_key = library.d2i_EC_PUBKEY(None, ctypes.byref(pointer), len(der))
     pair = library.EVP_PKEY_new()
     signer = _signer(key)
     try:

@@ -60,13 +60,13 @@ class FileServing:
                 files = self._files
                 body = await self._transfers.on_disk(lambda: files.read(file, wanted.offset, wanted.length))  # noqa: B023
                 return Response(HTTPStatus.OK, body)
-        return Response(HTTPStatus.NOT_FOUND, b"no waiting command brings this file")
+        return Response(HTTPStatus.NOT_FOUND, b"no waiting command has this file")
 
     async def _receive(
         self, upload: UploadRange, body: bytes, instrument: str, commands: Iterable[Command]
     ) -> Response:
         if not any(command.id == upload.command and command.verb in UP_VERBS for command in commands):
-            return Response(HTTPStatus.CONFLICT, b"no waiting command asks for this upload")
+            return Response(HTTPStatus.CONFLICT, b"no waiting command requests this upload")
         key = FileKey(upload.sha256, upload.size, upload.command, instrument)
         needed, files = self._transfers.needed(), self._files
 

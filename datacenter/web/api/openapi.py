@@ -22,7 +22,7 @@ DESCRIPTION: Final = (
 )
 _REFERENCES: Final = "#/components/schemas/{name}"
 _STATUSES: Final = {
-    "400": "a parameter is wrong; the detail says what would be right",
+    "400": "a parameter is wrong; the detail says how to correct it",
     "401": "no valid API token",
     "403": "not permitted",
     "404": "not found, or the caller may not learn whether it exists",

@@ -47,7 +47,7 @@ STEPS: Final = {
     SessionState.AUTHORIZED: "The person has permitted the session.",
     SessionState.OPENING: "The tunnel is being opened.",
     SessionState.OPEN: "The session is open.",
-    SessionState.ENDING: "The session is ending: nothing passes any more.",
+    SessionState.ENDING: "The session is ending: no more data passes.",
     SessionState.ENDED: "The session has ended.",
 }
 """Descriptions of the states for staff."""

@@ -25,7 +25,7 @@ from imaging.release.application import APPLICATION, changes_only_application
 from imaging.release.data import add_data
 from imaging.release.delta import make_delta
 from imaging.release.repository import NewRelease, ReleaseRepository, RoleKeyFiles
-from imaging.release.slot_image import SlotImageError, SlotPlace, extract_slot, find_slot
+from imaging.release.slot_image import SlotExtent, SlotImageError, extract_slot, find_slot
 from settings import slots
 from settings.profile import Model
 from sim.faults.box.update import OrderedRelease, ProfileRelease, ReleaseHealth
@@ -141,7 +141,7 @@ class ImageReleases:
         self._repository.add_all({f"deltas/{number}": (delta, custom)}, self._keys, datetime.now(UTC))
 
 
-def _slot_of(disk: Path) -> SlotPlace:
+def _slot_of(disk: Path) -> SlotExtent:
     """Return the place of slot a; slot b must be as large. Raises: ImageRefused."""
     try:
         place = find_slot(disk)

@@ -8,7 +8,7 @@ import pytest
 
 from imaging.build.bootloader import write_menu
 from imaging.build.commands import IGNORED_COMMANDS, handled_commands, plan_of
-from imaging.build.partitions import places
+from imaging.build.partitions import place_partitions
 from imaging.build.slot_script import ARGUMENTS, SLOT_SCRIPT
 from imaging.build.types import BuildPlan, DiskIds, UnsupportedCommand, Write
 from imaging.kickstart.data import MIB
@@ -82,7 +82,7 @@ def test_ports_are_written_as_networkmanager_connections(tmp_path: Path) -> None
 
 def test_growing_partitions_share_the_remaining_space(tmp_path: Path) -> None:
     plan = _plan(tmp_path, KICKSTART)
-    *_, last = places(plan, plan.disk_bytes + 100 * MIB)
+    *_, last = place_partitions(plan, plan.disk_bytes + 100 * MIB)
     assert (last.partition.mount, last.length) == ("/var", 116 * MIB)
     assert last.offset + last.length + MIB == plan.disk_bytes + 100 * MIB
 
@@ -99,11 +99,11 @@ def test_the_boot_password_is_in_the_file_that_the_menu_reads(tmp_path: Path) ->
     assert (tmp_path / "etc/grub2.cfg").resolve() == menu.resolve()
     text = menu.read_text()
     assert GRUB_HASH not in text
-    places = [
+    place_partitions = [
         text.index(line)
         for line in ('set superusers="boxkeeper"', "source $prefix/user.cfg", "$GRUB2_PASSWORD")
     ]
-    assert places == sorted(places)
+    assert place_partitions == sorted(place_partitions)
 
 
 def test_papers_of_an_image_have_the_kernel_options_of_a_started_box(tmp_path: Path) -> None:

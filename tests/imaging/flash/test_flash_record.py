@@ -162,7 +162,7 @@ def test_a_disk_that_fails_while_it_is_compared_is_reported() -> None:
 
 def test_a_place_is_a_partition_or_the_table() -> None:
     made = example()
-    assert [records.place(made, span) for span in made.spans] == [
+    assert [records.location_of(made, span) for span in made.spans] == [
         "the partition table",
         "esp",
         "esp",

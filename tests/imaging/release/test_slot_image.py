@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from imaging.release.slot_image import SlotPlace, extract_slot, find_slot, slot_sha256
+from imaging.release.slot_image import SlotExtent, extract_slot, find_slot, slot_sha256
 from rap.__main__ import main
 from rap.outcome import OK, WRONG_INPUT
 from wire.release.delta import Delta
@@ -38,7 +38,7 @@ def disk_image(path: Path, content: str, label: str = "root-a") -> Path:
 def test_the_slot_of_a_disk_image_is_its_file_system(tmp_path: Path) -> None:
     disk = disk_image(tmp_path / "disk", "one")
     place = find_slot(disk)
-    assert place == SlotPlace(2 * MIB, SLOT_BYTES)
+    assert place == SlotExtent(2 * MIB, SLOT_BYTES)
     content = disk.read_bytes()[2 * MIB : 2 * MIB + SLOT_BYTES]
     assert slot_sha256(disk, place) == sha256(content).hexdigest()
     extract_slot(disk, place, tmp_path / "slot")
@@ -56,7 +56,7 @@ def test_a_delta_between_disk_images_is_one_between_their_slots(
     data = delta.read_bytes()
     header = Delta.open(lambda at, length: data[at : at + length], len(data)).header
     for disk, found in ((first, header.source_sha256), (second, header.target_sha256)):
-        assert slot_sha256(disk, SlotPlace(2 * MIB, SLOT_BYTES)) == found.hex()
+        assert slot_sha256(disk, SlotExtent(2 * MIB, SLOT_BYTES)) == found.hex()
 
 
 def test_a_disk_without_a_slot_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,14 +162,14 @@ def shell_lines(section: Section) -> Iterator[tuple[SourceLocation, str]]:
 def _open_quote(text: str, quote: str) -> str:
     """Return the quotation mark that is open after a line, or ""; `quote` is the one that is open before it."""
     escaped = False
-    for place, sign in enumerate(text):
+    for index, sign in enumerate(text):
         if escaped:
             escaped = False
         elif sign == "\\" and quote != "'":
             escaped = True
         elif quote:
             quote = "" if sign == quote else quote
-        elif sign == "#" and (place == 0 or text[place - 1].isspace()):
+        elif sign == "#" and (index == 0 or text[index - 1].isspace()):
             break
         elif sign in "'\"":
             quote = sign
