@@ -3,9 +3,9 @@
     POST /v1/audit-head    the box's `HeadQuery`
 
     200  the records up to this one have arrived, and are verified; the body is a `CountersignedHead`
-    202 they have not all arrived yet: request it again
+    202  they have not all arrived yet: request it again
     404  the data center signs no heads
-    409 the stored records differ from the box's records, or end before the countersigned one
+    409  the stored records differ from the box's records, or end before the countersigned one
 
 The box keeps the newest countersigned head next to its spool, and the data center keeps it beside the records. Each
 end detects by it records that were removed or replaced at its own side. The box sends its head to the data center

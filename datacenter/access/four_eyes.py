@@ -100,7 +100,7 @@ def _check(access: AccessDecider, change: PendingChange, approval: ChangeApprova
             f"the approval by {approval.by} is for another change, or for other content; request a new approval"
         )
     if approval.by == change.requester:
-        raise NotApproved("a change must be approved by a person other than its requester")
+        raise NotApproved("nobody approves a change that they requested")
     if not change.requested_ms <= approval.at_ms <= now_ms < approval.expires_ms:
         raise NotApproved(f"the approval by {approval.by} is not valid at this time; request a new approval")
     still = access.peek(approval.by, "approve", change.as_resource, RequestContext(now_ms, approval.purpose))

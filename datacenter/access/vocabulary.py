@@ -74,7 +74,7 @@ GROUPS: Final = {
     "change": "all other actions",
     "remote": "actions that reach into an instrument, for which training is required",
     "four-eyes": "dangerous changes, which a second person must approve",
-    "handle-alert": "what is done with an alert",
+    "handle-alert": "actions that handle an alert",
 }
 
 

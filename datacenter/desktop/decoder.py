@@ -48,7 +48,7 @@ class PictureDecoder:
         if len(data) > UPDATE_BYTES_MAX:
             raise StreamError(f"an update of more than {UPDATE_BYTES_MAX} bytes")
         if self._zstd.eof:
-            raise StreamError("the stream of a session has ended within it")
+            raise StreamError("the compressed stream ends within the message")
         update = parse_update(data)
         try:
             self._apply(update)

@@ -111,8 +111,8 @@ def find_warm(identity: bytes, known: Mapping[bytes, WarmContent]) -> WarmConten
 def read_recording(file: BinaryIO, signed: bytes | None = None, *, is_complete: bool = True) -> Recording:
     """Read and verify a recording; `signed` is the value of the chain that both ends signed.
 
-    Without `is_complete`, a recording that a crash truncated is read up to its last complete segment. Raises:
-    RecordingError with the position of the first fault; OSError.
+    Without `is_complete`, a recording that a crash truncated is read up to its last complete segment.
+    Raises: RecordingError with the position of the first fault; OSError.
     """
     if file.read(len(MAGIC)) != MAGIC:
         raise RecordingError("not a recording of a desktop, or one of another version")

@@ -7,7 +7,7 @@ region = "europe"
 zone = "Europe/Berlin"              # of the IANA time zone database
 latitude = 52.52                    # optional: degrees, for the map
 longitude = 13.40
-four_eyes = true # optional: desktops are shown only while two people watch them
+four_eyes = true                    # optional: desktops are shown only while two people watch them
 boxes = ["RAP-0001"]                # serial numbers
 """
 
@@ -67,7 +67,7 @@ def read_sites(file: Path, serials: Collection[str]) -> FleetFile:
     """Read the fleet's file. `serials` are the serial numbers of authorized boxes. Raises: SettingsError."""
 
     def check(content: FleetFile, problems: Problems) -> None:
-        places: dict[str, str] = {}
+        sites_of_boxes: dict[str, str] = {}
         for name, site in content.site.items():
             with problems.part():
                 if not is_zone(site.zone):
@@ -79,14 +79,14 @@ def read_sites(file: Path, serials: Collection[str]) -> FleetFile:
                         ("site", name), "has one of `latitude` and `longitude`; give both or neither"
                     )
             with problems.part():
-                check_boxes(name, site, places, problems)
+                check_boxes(name, site, sites_of_boxes, problems)
 
-    def check_boxes(name: str, site: SiteTable, places: dict[str, str], problems: Problems) -> None:
+    def check_boxes(name: str, site: SiteTable, sites_of_boxes: dict[str, str], problems: Problems) -> None:
         for index, box in enumerate(site.boxes):
             key = ("site", name, "boxes", index)
             if box not in serials:
                 problems.add(key, f"{box} is not in `boxes` of the configuration; add it there, or remove it")
-            elif (other := places.setdefault(box, name)) != name:
+            elif (other := sites_of_boxes.setdefault(box, name)) != name:
                 problems.add(key, f"{box} is also at {other}; a box is at one site")
 
     return load(file, FleetFile, check)
@@ -104,7 +104,7 @@ def enter_sites(store: Store, fleet: FleetFile, placed_by_staff: Collection[str]
         is_placed = boxes.c.serial.in_(placed_by_staff) & boxes.c.site.in_(list(fleet.site))
         connection.execute(update(boxes).where(boxes.c.serial.not_in(known), ~is_placed).values(site=None))
         for name, site in fleet.site.items():
-            place = {"latitude": site.latitude, "longitude": site.longitude}
+            coordinates = {"latitude": site.latitude, "longitude": site.longitude}
             columns = {"name": site.name, "country": site.country, "region": site.region, "zone": site.zone}
-            connection.execute(_ENTER, {"site": name, **columns, **place})
+            connection.execute(_ENTER, {"site": name, **columns, **coordinates})
             connection.execute(update(boxes).where(boxes.c.serial.in_(site.boxes)).values(site=name))

@@ -143,7 +143,7 @@ def _bodies(box: str, instrument: str, since_ms: int, until_ms: int) -> Select[A
 
 
 def _statuses(rows: Iterable[Any]) -> Iterator[tuple[int, Status]]:
-    """Return the statuses of rows of _COLUMNS, with their runs."""
+    """Yield the statuses of rows of _COLUMNS, with their runs."""
     for run, record_count, body in rows:
         for status in stored_statuses(record_count, body):
             yield run, status

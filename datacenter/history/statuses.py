@@ -63,7 +63,7 @@ class Statuses:
         )
 
     def reports(self) -> Iterator[tuple[int, Status]]:
-        """Return the statuses with their runs."""
+        """Yield the statuses with their runs."""
         columns = [
             (name, column.values.tolist(), column.present.tolist()) for name, column in self.readings.items()
         ]

@@ -77,7 +77,7 @@ def match(
 
 
 def first_of_each(matches: Iterable[Match]) -> Iterator[Match]:
-    """Return the alerts of a set of triggers: of the alerts of one degradation, only the first is new."""
+    """Yield the alerts of a set of triggers: of the alerts of one degradation, only the first is new."""
     seen: set[Degradation] = set()
     for one in matches:
         if one.degradation in seen:

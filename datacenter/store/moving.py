@@ -55,8 +55,8 @@ def other_connections(store: ShardedStore, own: str) -> list[str]:
     """
     names = ("main database", *(f"shard {name}" for name in store.shards))
     return [
-        f"{place}: process {pid} of {user or 'unknown'} ({name or 'without a name'})"
-        for place, part in zip(names, store.parts, strict=True)
+        f"{database}: process {pid} of {user or 'unknown'} ({name or 'without a name'})"
+        for database, part in zip(names, store.parts, strict=True)
         for pid, user, name in list(part.read(_OTHERS.bindparams(bindparam("own", own))))
     ]
 
@@ -70,7 +70,8 @@ def unknown_boxes(store: ShardedStore, serials: Collection[str]) -> list[str]:
 def move_box(store: ShardedStore, box: str, to: str) -> int:
     """Move a box's reports to the shard `to`; return the number of rows, 0 if they already were there.
 
-    No other program may use the databases. Raises: StoreError; KeyError for a shard that is not configured.
+    No other program may use the databases.
+    Raises: StoreError; KeyError for a shard that is not configured.
     """
     source, target = store.of(box), store.shards[to]
     count = 0

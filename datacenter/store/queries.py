@@ -87,7 +87,7 @@ def records(store: Store) -> Iterator[StoredRecord]:
 
 
 def bodies(store: Store) -> Iterator[tuple[StoredRecord, bytes]]:
-    """Return all records with their bodies, ordered by box, epoch and sequence. Holds an epoch of a box in memory."""
+    """Yield all records with their bodies, ordered by box, epoch and sequence. Holds an epoch of a box in memory."""
     columns = [_RECORDS[name] for name in Row._fields]
     query = select(*columns).order_by(*columns[:3])
     rows = merge(*(map(Row._make, part.read(query)) for part in store.parts), key=lambda row: row[:3])

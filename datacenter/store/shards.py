@@ -118,11 +118,11 @@ class Shard(Store):
         except StoreError as error:
             return [error] * len(received)
         outcomes = super().ingest_all(received)
-        unknown = [place for place, one in enumerate(outcomes) if isinstance(one, UnknownBoxError)]
-        if unknown and self._copy_boxes({received[place].box for place in unknown}):
-            again = super().ingest_all([received[place] for place in unknown])
-            for place, outcome in zip(unknown, again, strict=True):
-                outcomes[place] = outcome
+        unknown = [index for index, one in enumerate(outcomes) if isinstance(one, UnknownBoxError)]
+        if unknown and self._copy_boxes({received[index].box for index in unknown}):
+            again = super().ingest_all([received[index] for index in unknown])
+            for index, outcome in zip(unknown, again, strict=True):
+                outcomes[index] = outcome
         return outcomes
 
     def _copy_boxes(self, wanted: Collection[str]) -> bool:
@@ -141,7 +141,7 @@ class Shard(Store):
         self._open()
         return super().drop_empty_partitions(now_ms)
 
-    def _new_place(self, box: str) -> str | None:  # noqa: ARG002
+    def _new_shard(self, box: str) -> str | None:  # noqa: ARG002
         return self.name
 
     def _store(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
@@ -231,21 +231,21 @@ class ShardedStore(Store):
 
     def ingest_all(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
         """See `Store.ingest_all`; there is one transaction for each shard."""
-        places: defaultdict[Store, list[int]] = defaultdict(list)
-        for place, one in enumerate(received):
-            places[self.of(one.box)].append(place)
+        indexes: defaultdict[Store, list[int]] = defaultdict(list)
+        for index, one in enumerate(received):
+            indexes[self.of(one.box)].append(index)
         outcomes: dict[int, BatchReply | UnknownBoxError | StoreError] = {}
-        for part, of_part in places.items():
-            batches = [received[place] for place in of_part]
+        for part, of_part in indexes.items():
+            batches = [received[index] for index in of_part]
             found = super().ingest_all(batches) if part is self else part.ingest_all(batches)
             outcomes.update(zip(of_part, found, strict=True))
-        return [outcomes[place] for place in range(len(received))]
+        return [outcomes[index] for index in range(len(received))]
 
     @property
     def _shard_names(self) -> Collection[str]:
         return self._shards
 
-    def _new_place(self, box: str) -> str | None:
+    def _new_shard(self, box: str) -> str | None:
         return choose_shard(box, self._shards)
 
     def _named(self, name: str | None) -> Store:

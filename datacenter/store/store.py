@@ -161,7 +161,7 @@ class Store:
     def _shard_names(self) -> Collection[str]:
         return ()
 
-    def _new_place(self, box: str) -> str | None:  # noqa: ARG002
+    def _new_shard(self, box: str) -> str | None:  # noqa: ARG002
         """Return the shard of a box that is authorized for the first time."""
         return None
 
@@ -200,7 +200,7 @@ class Store:
             "INSERT INTO boxes (serial, enrolled_at_ms, shard) VALUES (:serial, :now, :shard)"
             " ON CONFLICT (serial) DO UPDATE SET dismissed_at_ms = NULL"
         )
-        new = {"serial": serial, "now": now_ms, "shard": self._new_place(serial)}
+        new = {"serial": serial, "now": now_ms, "shard": self._new_shard(serial)}
         connection.execute(enrol, new)
 
     def ingest(self, box: str, batch: Batch, now_ms: int) -> BatchReply:

@@ -85,7 +85,7 @@ class Program:
         return tuple(dict.fromkeys(terms(trigger.fires)))
 
     def steps(self) -> Iterator[BoundStep]:
-        """Return the steps of all terms; a term's steps that depend only on time precede those with its input."""
+        """Yield the steps of all terms; a term's steps that depend only on time precede those with its input."""
         for term in self.terms:
             indexes = self._indexes[term]
             for step in term.steps():

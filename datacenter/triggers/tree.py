@@ -92,7 +92,7 @@ def negated(node: Node, profile: Profile) -> Condition:
 
 
 def comparisons(condition: Condition) -> Iterator[Comparison]:
-    """Return all comparisons of a condition, from left to right."""
+    """Yield all comparisons of a condition, from left to right."""
     if isinstance(condition, Comparison):
         yield condition
     else:

@@ -65,7 +65,8 @@ def load_authority(
 ) -> VendorAuthority:
     """Load the CA in `certificate` (PEM; the certificates of its issuers may follow).
 
-    `trusted` has the roots that devices trust. Raises: AuthorityError, OSError.
+    `trusted` has the roots that devices trust.
+    Raises: AuthorityError, OSError.
     """
     chain = load_certificates(certificate)
     roots = load_certificates(trusted)

@@ -58,7 +58,7 @@ class StatusExport:
         return StreamingResponse(parts, 200, headers, MEDIA[form])
 
     def parts(self) -> Iterator[Statuses]:
-        """Return the statuses in the order of time. Raises: StoreError."""
+        """Yield the statuses in the order of time. Raises: StoreError."""
         waiting: list[Statuses] = []
         for day in range(self.since_ms // DAY_MS, (self.until_ms - 1) // DAY_MS + 1):
             since_ms, until_ms = max(self.since_ms, day * DAY_MS), min(self.until_ms, (day + 1) * DAY_MS)
@@ -70,7 +70,7 @@ class StatusExport:
         yield _in_time(waiting)
 
     def csv_parts(self, names: Sequence[str]) -> Iterator[bytes]:
-        """Return the CSV file (RFC 4180) with these readings, in parts. Raises: StoreError."""
+        """Yield the CSV file (RFC 4180) with these readings, in parts. Raises: StoreError."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\r\n")
         writer.writerow([*FIXED, *names])
@@ -83,7 +83,7 @@ class StatusExport:
             text.truncate()
 
     def parquet_parts(self, names: Sequence[str]) -> Iterator[bytes]:
-        """Return the Parquet file with these readings, in parts. Raises: StoreError."""
+        """Yield the Parquet file with these readings, in parts. Raises: StoreError."""
         import pyarrow as pa  # imported here, because the import takes longer than a page
         from pyarrow import parquet
 

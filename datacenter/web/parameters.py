@@ -87,7 +87,7 @@ def _in_words(kind: type[Struct], values: Mapping[str, object], message: str) ->
 
 
 def _words(hint: object) -> Iterator[str]:
-    """Return the words of a type such as `Literal["a", "b"] | None`."""
+    """Yield the words of a type such as `Literal["a", "b"] | None`."""
     if get_origin(hint) is Literal:
         yield from get_args(hint)
     else:

@@ -1,7 +1,7 @@
 """The sites as a map in SVG, drawn here, without a script or anything from the internet.
 
 The projection is equirectangular, with the scale of the middle of the map. The map shows all sites that are drawn;
-those that would overlap are one marker.
+sites that would overlap share one marker.
 """
 
 from __future__ import annotations
@@ -83,13 +83,13 @@ class Marker(NamedTuple):
     @property
     def area(self) -> str:
         """The filter that selects the sites by their coordinates."""
-        south, west, north, east = _bounds(map(_place, self.sites))
+        south, west, north, east = _bounds(map(_coordinates, self.sites))
         return ",".join(f"{value:.2f}" for value in (west - 0.01, south - 0.01, east + 0.01, north + 0.01))
 
     @property
     def is_one_place(self) -> bool:
         """Whether no scale separates the sites, so that they can only be listed."""
-        south, west, north, east = _bounds(map(_place, self.sites))
+        south, west, north, east = _bounds(map(_coordinates, self.sites))
         return max(east - west, north - south) < SAME_PLACE_DEGREES
 
 
@@ -112,10 +112,10 @@ class SiteMap:
 
 
 class _Projection:
-    """Degrees to the coordinates of the map, which shows all places."""
+    """Converts degrees to positions on the map, which shows all coordinates."""
 
-    def __init__(self, places: Sequence[tuple[float, float]]) -> None:
-        south, west, north, east = _bounds(places)
+    def __init__(self, coordinates: Sequence[tuple[float, float]]) -> None:
+        south, west, north, east = _bounds(coordinates)
         self._latitude, self._longitude = (south + north) / 2, (west + east) / 2
         self._narrowing = max(0.2, cos(radians(self._latitude)))
         wide = max((east - west) * self._narrowing, SPAN_DEGREES_MIN) / (WIDTH - 2 * MARGIN)
@@ -146,7 +146,7 @@ def draw_map(sites: Iterable[SiteRow]) -> SiteMap | None:
     placed = [site for site in known if site.latitude is not None and site.longitude is not None]
     if not placed:
         return None
-    projection = _Projection([_place(site) for site in placed])
+    projection = _Projection([_coordinates(site) for site in placed])
     worst_first = sorted(placed, key=lambda site: (site.worst, -site.total, site.name))
     markers = list(_clustered(worst_first, projection))
     return SiteMap(
@@ -154,14 +154,14 @@ def draw_map(sites: Iterable[SiteRow]) -> SiteMap | None:
     )
 
 
-def _place(site: SiteRow) -> tuple[float, float]:
+def _coordinates(site: SiteRow) -> tuple[float, float]:
     assert site.latitude is not None and site.longitude is not None, "only sites with coordinates are drawn"
     return site.latitude, site.longitude
 
 
-def _bounds(places: Iterable[tuple[float, float]]) -> tuple[float, float, float, float]:
+def _bounds(coordinates: Iterable[tuple[float, float]]) -> tuple[float, float, float, float]:
     """Return the bounds in degrees: (south, west, north, east)."""
-    latitudes, longitudes = zip(*places, strict=True)
+    latitudes, longitudes = zip(*coordinates, strict=True)
     return min(latitudes), min(longitudes), max(latitudes), max(longitudes)
 
 
@@ -170,7 +170,7 @@ def _clustered(sites: Iterable[SiteRow], projection: _Projection) -> Iterator[Ma
     found: list[tuple[float, float, list[SiteRow]]] = []
     cells: dict[tuple[int, int], list[int]] = {}
     for site in sites:
-        x, y = projection.point(*_place(site))
+        x, y = projection.point(*_coordinates(site))
         column, row = int(x // DISTANCE_MIN), int(y // DISTANCE_MIN)
         near = [
             index

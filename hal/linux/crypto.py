@@ -123,7 +123,7 @@ def _status(name: str, *arguments: object) -> bool:
 
 @contextmanager
 def _provider_offering(kind: str, algorithm: bytes, query: bytes | None) -> Iterator[int | None]:
-    """Return the provider from which OpenSSL fetches an algorithm by a property query; None if it refuses."""
+    """Yield the provider from which OpenSSL fetches an algorithm by a property query; None if it refuses."""
     method = _call(f"{kind}_fetch", None, algorithm, query)
     try:
         yield _call(f"{kind}_get0_provider", method) if method is not None else None
@@ -234,7 +234,7 @@ def _answers() -> str:
 
 
 def _hash_answers() -> bool:
-    """FIPS 180-4: the digests of "abc"."""
+    """Return whether the digests of "abc" are right (FIPS 180-4)."""
     return (
         hashlib.sha256(b"abc").hexdigest()
         == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -244,13 +244,13 @@ def _hash_answers() -> bool:
 
 
 def _hmac_answers() -> bool:
-    """RFC 4231, 4.3."""
+    """Return whether the HMAC of a test case is right (RFC 4231, 4.3)."""
     made = hmac.digest(b"Jefe", b"what do ya want for nothing?", "sha256").hex()
     return made == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
 
 
 def _gcm_answers() -> bool:
-    """Test case 3 of the specification of GCM (McGrew and Viega)."""
+    """Return whether test case 3 of the specification of GCM (McGrew and Viega) passes."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     key, nonce = bytes.fromhex("feffe9928665731c6d6a8f9467308308"), bytes.fromhex("cafebabefacedbaddecaf888")
@@ -263,7 +263,7 @@ def _gcm_answers() -> bool:
 
 
 def _ecdsa_answers() -> bool:
-    """RFC 6979, A.2.5: the signature of "sample" with P-256 and SHA-256, and its refusal for another text."""
+    """Return whether a signature of "sample" is accepted, and refused for another text (RFC 6979, A.2.5)."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature

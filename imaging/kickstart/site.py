@@ -1,10 +1,14 @@
 """The site file: the settings that differ between the images of laboratories.
 
-board = "rap-4"                        # or a board file, "….toml", relative to this file release = "almalinux9"
-# as in kickstart/releases.toml; `--release` overrides it timezone = "Europe/Berlin" language = "en_US.UTF-8" keyboard
-= "us" hostname = "rap-box" time_servers = ["ntp1.example.com", "ntp2.example.com"] instrument_network =
-"10.77.0.0/16"    # port n has the n-th /24 of it fips = "required"                      # the box serves nothing
-unless its cryptography passes a self-test; see docs/design/fips.md
+board = "rap-4"                        # or a board file, "….toml", relative to this file
+release = "almalinux9"                 # as in kickstart/releases.toml; `--release` overrides it
+timezone = "Europe/Berlin"
+language = "en_US.UTF-8"
+keyboard = "us"
+hostname = "rap-box"
+time_servers = ["ntp1.example.com", "ntp2.example.com"]
+instrument_network = "10.77.0.0/16"    # port n has the n-th /24 of it
+fips = "required"                      # the box serves nothing unless its cryptography passes a self-test; see docs/design/fips.md
 
 [uplink]                               # without `address`: DHCP
 address = "192.0.2.10/24"

@@ -83,7 +83,7 @@ class Body:
         """Return a body of ranges of this one's content: begin and end of each."""
         extents, length = [], 0
         for start, end in ranges:
-            for offset, size in self.extents(start, end - start):
+            for offset, size in self.spans(start, end - start):
                 extents.append(Extent(length, offset, size))
                 length += size
         return Body(path, tuple(extents), self.image, length)
@@ -98,7 +98,7 @@ class Body:
         """The path without its numbers."""
         return re.sub(r"\d+", "0", self.path)
 
-    def extents(self, start: int, length: int) -> Iterator[tuple[int, int]]:
+    def spans(self, start: int, length: int) -> Iterator[tuple[int, int]]:
         """Yield offset in the image and length of each part of a range of the content."""
         at = 0
         for one in self.extents:
@@ -295,11 +295,11 @@ def _placed(
     target: Body, start: int, length: int, source: Body | None, at: int
 ) -> Iterator[tuple[int, Piece]]:
     """Yield the pieces that produce a range of a body from the content at `at` of another body, or from nothing."""
-    for offset, size in target.extents(start, length):
+    for offset, size in target.spans(start, length):
         if source is None:
             yield offset, New(size)
             continue
-        for source_offset, part in source.extents(at, size):
+        for source_offset, part in source.spans(at, size):
             yield offset, FromSource(part, source_offset)
             offset += part
         at += size
@@ -311,20 +311,20 @@ def _repacked(source: Body, target: Body) -> list[tuple[int, Piece]] | None:
     old, new = repack.find_packed(old_file), repack.find_packed(new_file)
     if old is None or new is None:
         return None
-    ranges = tuple(Range(*extent) for extent in source.extents(old.start, old.end - old.start))
+    ranges = tuple(Range(*span) for span in source.spans(old.start, old.end - old.start))
     if sum(one.length for one in ranges) > SOURCE_BYTES_MAX:
         return None
     if new.codec == "gzip":
         return _repacked_whole(source, target, old, new, ranges)
     if (blocks := repack.blocks(new_file, new)) is None:
         return None
-    extents = [list(target.extents(block.start, block.end - block.start)) for block in blocks]
-    if any(len(extent) != 1 for extent in extents):
+    spans = [list(target.spans(block.start, block.end - block.start)) for block in blocks]
+    if any(len(span) != 1 for span in spans):
         return None
     found = _compared(source, target, 0, old.start, 0, new.start)
     whole = bsdiff.matches(old.content, new.content)
     end = new.start
-    for block, [(offset, length)] in zip(blocks, extents, strict=True):
+    for block, [(offset, length)] in zip(blocks, spans, strict=True):
         found += _placed(target, end, block.start - end, None, 0)
         steps = _steps(whole, block.content_start, block.content_end, old.content, new.content)
         data = new.content[block.content_start : block.content_end]
@@ -348,7 +348,7 @@ def _repacked_whole(
     matches = bsdiff.matches(old.content, new.content)
     steps = tuple(controls(_steps(matches, 0, len(new.content), old.content, new.content)))
     done = 0
-    for offset, size in target.extents(new.start, new.end - new.start):
+    for offset, size in target.spans(new.start, new.end - new.start):
         for at in range(0, size, WINDOW_BYTES):
             length = min(WINDOW_BYTES, size - at)
             part = PackedPart(

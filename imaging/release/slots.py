@@ -42,8 +42,8 @@ def release_slot(
     """Release a slot, with deltas from these releases. Returns the names of the new files.
 
     `image` is an image of the slot, or a disk image of `rap image build` that contains it. If all deltas change only
-    the application (`imaging.release.application`), the release has the kind "application". Raises: ReleaseError,
-    SlotImageError, SignatureError, OSError.
+    the application (`imaging.release.application`), the release has the kind "application".
+    Raises: ReleaseError, SlotImageError, SignatureError, OSError.
     """
     released = repository.released()
     check_release(release, released)

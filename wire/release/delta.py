@@ -3,12 +3,12 @@
 A delta is a list of operations, each of which makes the next bytes of the target, in order and without gaps:
 
     Copy     a range of the source
-    Repeat an earlier range of the target
+    Repeat   an earlier range of the target
     Zeros    zeros
     Bytes    bytes from the delta
     Patch    ranges of the source, changed as bsdiff does: differences are added, extra bytes are inserted
     Repack   a patch of decompressed data, compressed again
-    Part a part of a patch of decompressed data, compressed as a whole
+    Part     a part of a patch of decompressed data, compressed as a whole
 
 Operations, differences and extra bytes are separate streams, compressed with xz, so that equal things are adjacent:
 
@@ -254,9 +254,9 @@ class Delta:
         """Write the target from its beginning; yield the number of bytes made after each operation.
 
         `write_target` gets whole blocks of 4 KiB in ascending order without gaps. `read_target` reads the written
-        bytes. A delta is applied once; to begin again, open it again. Raises: SourceChanged, DeltaError, and the
-        exceptions of the functions. The target is then incomplete, but each written block is correct, unless the
-        delta is inconsistent.
+        bytes. A delta is applied once; to begin again, open it again.
+        Raises: SourceChanged, DeltaError, and the exceptions of the functions. The target is then incomplete, but
+        each written block is correct, unless the delta is inconsistent.
         """
         whole, rest, written, made = sha256(), b"", 0, 0
         for operation in self.operations:

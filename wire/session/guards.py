@@ -45,7 +45,7 @@ class Facts(NamedTuple):
     grant_verified: bool = False
     """Both signatures of the grant are valid, and the box's is over evidence for this offer."""
     certificate_matches: bool = False
-    """The session's certificate is by the data center, for this session's key, and ends with the grant."""
+    """The session's certificate was issued by the data center, for this session's key, and ends with the grant."""
     others_with_tunnel: int = 1
     """Other sessions of this box that are opening, open or ending at this end."""
     path_fenced: bool = False
@@ -120,7 +120,7 @@ def grant_verified(facts: Facts) -> bool:
 
 
 def certificate_matches(facts: Facts) -> bool:
-    """The session's certificate is by the data center, for this session's key, and ends with the grant."""
+    """The session's certificate was issued by the data center, for this session's key, and ends with the grant."""
     return facts.certificate_matches
 
 

@@ -96,7 +96,7 @@ def list_windows(page: PageRequest) -> Response:
 def show_window(page: PageRequest) -> Response:
     """Return a window."""
     window = find_window(page.store, page.names["window"])
-    assert window is not None, "found by the check of access"
+    assert window is not None, "the access check has found it"
     return answer(page, _item(window, page.now_ms))
 
 

@@ -37,7 +37,7 @@ class ApiDeviation(Struct, frozen=True):
 
 
 class ApiPapers(Struct, frozen=True):
-    """The papers of a box, and whether they match its latest evidence; `agrees` is null without one of both."""
+    """The papers of a box, and whether they match its latest evidence; `agrees` is null if one of them is missing."""
 
     box: str
     files: list[ApiPaper]

@@ -149,7 +149,7 @@ def propose(page: PageRequest) -> Response:
 def show_rollout(page: PageRequest) -> Response:
     """Return a rollout with its waves and failures."""
     row = find_rollout_row(page.store, int(page.names["rollout"]))
-    assert row is not None, "found by the check of access"
+    assert row is not None, "the access check has found it"
     return answer(page, _whole(page, row))
 
 

@@ -134,7 +134,7 @@ def allow(page: PageRequest) -> Response:
 
 def _request(page: PageRequest) -> EnrolmentRequest:
     request = find_request(page.store, page.names["enrolment"])
-    assert request is not None, "found by the check of access"
+    assert request is not None, "the access check has found it"
     return request
 
 

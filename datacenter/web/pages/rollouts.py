@@ -119,7 +119,7 @@ def propose(page: PageRequest) -> Response:
 def rollout(page: PageRequest) -> Response:
     """Serve the page of a rollout."""
     row = find_rollout_row(page.store, int(page.names["rollout"]))
-    assert row is not None, "found by the check of access"
+    assert row is not None, "the access check has found it"
     context = page.now_ms
     with rollout_desk(page) as desk:
         may_control = desk.may_control(page.staff, row, context)

@@ -69,7 +69,7 @@ def test_nobody_starts_a_rollout_that_they_proposed(rolling: WebClient) -> None:
     supervisor = rolling.sign_in("supervisor")
     page = proposed(supervisor)
     refused = send(supervisor, f"{page}/approve")
-    assert (refused.status, "must be approved by a person other than its requester" in refused.text) == (
+    assert (refused.status, "nobody approves a change that they requested" in refused.text) == (
         403,
         True,
     )

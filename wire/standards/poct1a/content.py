@@ -204,7 +204,7 @@ class Poct1Extractor:
             extract.counts[Reason.VALUE_UNREADABLE] += 1
 
     def _add_service(self, extract: Extract, message: Poct1Message, service: Service) -> None:
-        """Read a service: quality control if message and role say so and it has no patient, else a patient's."""
+        """Read a service: quality control if message and role mark it and it has no patient, else a patient's."""
         if not service.observations:
             return
         if message.kind != b"OBS.R02" or service.role not in _CONTROL_ROLES or service.patient:
