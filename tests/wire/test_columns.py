@@ -185,7 +185,7 @@ def test_a_truncated_or_altered_packed_batch_is_refused_or_yields_another_batch(
 def test_a_batch_of_another_stream_is_refused() -> None:
     data = batches([status(1, a=1)], [status(2, a=1)])
     _, second = come_back(data)
-    with pytest.raises(ColumnsError, match="refers to what it does not contain"):
+    with pytest.raises(ColumnsError, match="refers to data that it does not contain"):
         Unpacker().unpack(second)
 
 
