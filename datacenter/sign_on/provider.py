@@ -220,7 +220,7 @@ class Provider:
                         raise ProviderError(f"a response has more than {BYTES_MAX} bytes")
                 status = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as error:
-            raise ProviderError(f"no answer ({type(error).__name__})") from None
+            raise ProviderError(f"no response ({type(error).__name__})") from None
         if status != httpx.codes.OK:
             raise ProviderError(f"a response has status {status}", status)
         return body

@@ -333,7 +333,7 @@ def test_a_provider_that_does_not_answer_as_it_must_opens_nothing(
         (None, "a response has status 404"),
         (b"<html>", "the metadata: not as OpenID Connect defines it"),
         (b"{" + b" " * 300_000 + b"}", "a response has more than"),
-        (planted.metadata(issuer="https://login.example.com"), "are those of another issuer"),
+        (planted.metadata(issuer="https://login.example.com"), "the issuer in the metadata is not"),
         (
             planted.metadata(token_endpoint="http://login.example.com/token"),
             "token_endpoint is not an https URL",
@@ -350,7 +350,7 @@ def test_a_provider_that_does_not_answer_as_it_must_opens_nothing(
     unreachable = Oidc("http://127.0.0.1:9", CLIENT, PAGES)
     web = open_pages(filled, unreachable, clock.now_ms, clock.now_s)
     opens_nothing(web, web.get(SIGN_ON_PATH), 503)
-    assert refusals(web)[-1][2] == "the provider: no answer (ConnectError)"
+    assert refusals(web)[-1][2] == "the provider: no response (ConnectError)"
 
 
 def test_a_code_that_the_provider_refuses_opens_nothing(web: WebClient, planted: PlantedProvider) -> None:

@@ -170,7 +170,7 @@ def test_an_unchanged_answer_is_not_sent_again(web: WebClient) -> None:
     [
         ("sites?limit=0", 400, "limit"),
         ("sites?limit=501", 400, "<= 500"),
-        ("sites?cursor=AAAA", 400, "`next` of an answer"),
+        ("sites?cursor=AAAA", 400, "`next` of a response"),
         ("sites?cursor=%ff", 400, "UTF-8"),
         ("sites?lmit=1", 400, "did you mean limit?"),
         ("instruments/RAP-0001/CHEM-0001/readings?since_ms=0", 400, "at most 31 days"),
