@@ -251,10 +251,10 @@ def serial_ports_of(site: AdaptedPort | None) -> list[int]:
 def shared_serial_ports(sites: Iterable[AdaptedPort | None]) -> Iterator[tuple[int, str]]:
     """Yield (place in `sites`, message) for each instrument with a serial port that another one uses."""
     used: set[int] = set()
-    for place, site in enumerate(sites):
+    for index, site in enumerate(sites):
         ports = serial_ports_of(site)
         if shared := used.intersection(ports):
-            yield place, f"serial port {min(shared)} is used by another instrument; each needs its own"
+            yield index, f"serial port {min(shared)} is used by another instrument; each needs its own"
         used.update(ports)
 
 

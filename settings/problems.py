@@ -43,8 +43,8 @@ class SettingsError(ValueError):
 
 
 def _line(file: Path, problem: Problem) -> str:
-    place = f"{file}:{problem.line}" if problem.line else str(file)
-    return ": ".join(part for part in (place, problem.key, problem.message) if part)
+    location = f"{file}:{problem.line}" if problem.line else str(file)
+    return ": ".join(part for part in (location, problem.key, problem.message) if part)
 
 
 class Problems:

@@ -201,8 +201,8 @@ def _check_adapted(file: Path, config: BoxConfig, board: Board) -> None:
     """Check the settings of instruments that speak their own standard against profile, board and engine."""
     profiles, _ = profiles_in_force(config.models().values(), config.profiles)
     for index, port in enumerate(config.port):
-        for place, instrument in enumerate(port.instrument):
-            profile, key = profiles.get(instrument.model), f"port[{index}].instrument[{place}].adapted"
+        for position, instrument in enumerate(port.instrument):
+            profile, key = profiles.get(instrument.model), f"port[{index}].instrument[{position}].adapted"
             if profile is None:
                 continue  # reported at the start, and all its reports are refused
             for inner, message in adapted_problems(profile, instrument.adapted, board):
@@ -211,8 +211,8 @@ def _check_adapted(file: Path, config: BoxConfig, board: Board) -> None:
                 raise SettingsError.at(file, key, problem)
     instruments = [(i, j, one) for i, port in enumerate(config.port) for j, one in enumerate(port.instrument)]
     for at, message in shared_serial_ports(one.adapted for _, _, one in instruments):
-        index, place, _ = instruments[at]
-        raise SettingsError.at(file, f"port[{index}].instrument[{place}].adapted.serial", message)
+        index, position, _ = instruments[at]
+        raise SettingsError.at(file, f"port[{index}].instrument[{position}].adapted.serial", message)
 
 
 def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -> None:
@@ -233,9 +233,9 @@ def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -
         key, message = _policy_mismatch(port, policy, config)
         if message:
             raise SettingsError.at(file, f"port[{index}].{key}", f"{message} in {policy_file}")
-        for place, instrument in enumerate(port.instrument):
+        for position, instrument in enumerate(port.instrument):
             if instrument.adapted and instrument.adapted.host:
-                key = f"port[{index}].instrument[{place}].adapted.host"
+                key = f"port[{index}].instrument[{position}].adapted.host"
                 _check_laboratory_host(file, key, instrument.adapted.host, policy, policy_file)
     _check_uplink_rule(file, config, policy, policy_file)
 
@@ -289,12 +289,12 @@ def _check_session_instruments(file: Path, config: BoxConfig, policy: Policy) ->
     """Check that the policy permits remote sessions with each instrument that has an address."""
     profiles, _ = profiles_in_force(config.models().values(), config.profiles)
     for index, port in enumerate(config.port):
-        for place, instrument in enumerate(port.instrument):
+        for position, instrument in enumerate(port.instrument):
             profile, allowed = profiles.get(instrument.model), policy.port(port.number)
             address = address_of(instrument.address)
             if address is None or profile is None or allowed is None:
                 continue
-            key = f"port[{index}].instrument[{place}].address"
+            key = f"port[{index}].instrument[{position}].address"
             if profile.desktop_port is None:
                 message = f"is for remote sessions, and the profile of {profile.model} has no `desktop_port`"
                 raise SettingsError.at(file, key, message)

@@ -397,11 +397,11 @@ def _check_ports(config: BoxConfig, problems: Problems) -> None:
                 message = "an instrument that speaks its own standard needs a separate port"
                 problems.add(("port", index, "instrument"), message)
         with problems.part():
-            for place, instrument in enumerate(port.instrument):
+            for position, instrument in enumerate(port.instrument):
                 with problems.part():
                     problem = profile_problem(instrument.model)
                     if problem and config.profiles is None:
-                        problems.add(("port", index, "instrument", place, "model"), problem)
+                        problems.add(("port", index, "instrument", position, "model"), problem)
         with problems.part():
             if other := next((one for one in config.port[:index] if port.overlaps(one)), None):
                 message = (

@@ -84,8 +84,8 @@ class FileClient:
         sha256, size = hashlib.sha256(content).hexdigest(), len(content)
         received, last = -1, b""
         while received < size:
-            place = UploadRange(command, sha256, size, max(0, received))
-            reply = await self._exchange("PUT", place.target, last)
+            upload = UploadRange(command, sha256, size, max(0, received))
+            reply = await self._exchange("PUT", upload.target, last)
             try:
                 progress = decode(FileProgress, reply).received
             except MessageError as error:

@@ -189,13 +189,13 @@ def _partitions(root: int) -> Iterator[tuple[str, Path]]:
 
 
 @contextmanager
-def _mounted(device: Path, mode: str, place: Path = WORK / "files") -> Iterator[Path]:
-    place.mkdir(parents=True, exist_ok=True)
-    _run("mount", "-t", "ext4", "-o", f"{mode},nodev,nosuid,noexec", device, place)
+def _mounted(device: Path, mode: str, mount_point: Path = WORK / "files") -> Iterator[Path]:
+    mount_point.mkdir(parents=True, exist_ok=True)
+    _run("mount", "-t", "ext4", "-o", f"{mode},nodev,nosuid,noexec", device, mount_point)
     try:
-        yield place
+        yield mount_point
     finally:
-        _run("umount", place)
+        _run("umount", mount_point)
 
 
 def _run(*words: object, stdin: bytes = b"") -> bytes:

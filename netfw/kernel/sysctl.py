@@ -86,9 +86,9 @@ class KernelSettings:
         The kernel changes `accept_redirects` with it (inet_forward_change), so call `set` afterwards.
         """
         of_interfaces = [
-            f"{family}/conf/{place.name}/{INTERFACE_FORWARDING}"
+            f"{family}/conf/{folder.name}/{INTERFACE_FORWARDING}"
             for family in INTERFACE_VALUES
-            for place in sorted(self.folder.glob(f"{family}/conf/*"))
+            for folder in sorted(self.folder.glob(f"{family}/conf/*"))
         ]
         names = [*(name for name in FORWARDING if self._has(name)), *of_interfaces]
         return [line for name in names if (line := self._write(name, int(on)))]
@@ -96,15 +96,15 @@ class KernelSettings:
     def _required_values(self) -> Iterator[tuple[str, int]]:
         yield from GLOBAL_VALUES.items()
         for family, settings in INTERFACE_VALUES.items():
-            for place in sorted(self.folder.glob(f"{family}/conf/*")):
+            for folder in sorted(self.folder.glob(f"{family}/conf/*")):
                 for name, value in settings.items():
                     accepted = (
                         name == "accept_ra"
-                        and place.name == self.uplink
+                        and folder.name == self.uplink
                         and self.accept_router_advertisements
                     )
                     yield (
-                        f"{family}/conf/{place.name}/{name}",
+                        f"{family}/conf/{folder.name}/{name}",
                         ACCEPT_RA_WHEN_FORWARDING if accepted else value,
                     )
 

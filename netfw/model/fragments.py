@@ -125,10 +125,10 @@ class Reassembly:
 
     def _put_ipv6(self, packet: Packet) -> Packet | None:
         data = packet.data
-        place = _fragment_header(data)
-        if place is None or data[4:6] == b"\0\0":
+        header = _fragment_header(data)
+        if header is None or data[4:6] == b"\0\0":
             return packet
-        field_at, at = place
+        field_at, at = header
         if at + 8 > len(data):
             return None
         if _truncated(data, at):

@@ -115,8 +115,8 @@ class _Shape:
             return None
         if len(wide) == 1:  # intervals of one set do not overlap
             value: Any = parts[wide[0]]
-            place = bisect_right(entries, value, key=_first_low)
-            return entries[place - 1][1] if place and value <= entries[place - 1][0][0][1] else None
+            index = bisect_right(entries, value, key=_first_low)
+            return entries[index - 1][1] if index and value <= entries[index - 1][0][0][1] else None
         values: list[Any] = [parts[index] for index in wide]
         for ranges, data in entries:
             if all(low <= value <= high for value, (low, high) in zip(values, ranges, strict=True)):

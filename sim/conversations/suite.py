@@ -50,17 +50,17 @@ def _splits(case: Conversation, split: str) -> Iterator[tuple[str, Split]]:
     if split == "whole":
         yield "", lambda data: [data]
     elif split == "bytes":
-        yield " (byte by byte)", lambda data: [data[place : place + 1] for place in range(len(data))]
+        yield " (byte by byte)", lambda data: [data[position : position + 1] for position in range(len(data))]
     else:
         sizes = [
             int(step.arguments[1]) - int(step.arguments[0]) for step in case.steps() if step.kind == "send"
         ]
-        for place in range(1, max(sizes, default=0)):
-            yield f" (divided at byte {place} of each write)", partial(_divide, place)
+        for position in range(1, max(sizes, default=0)):
+            yield f" (divided at byte {position} of each write)", partial(_divide, position)
 
 
-def _divide(place: int, data: bytes) -> list[bytes]:
-    return [data[:place], data[place:]] if place < len(data) else [data]
+def _divide(position: int, data: bytes) -> list[bytes]:
+    return [data[:position], data[position:]] if position < len(data) else [data]
 
 
 def _patient_data(case: Conversation, data: bytes, played: Played) -> Iterator[str]:

@@ -27,8 +27,8 @@ def stalled(why: str, tasks: Iterable[asyncio.Task[Any]]) -> Stalled:
 
 def describe(task: asyncio.Task[Any]) -> str:
     """Return a task's chain of awaited coroutines: "BoxMachine._run (machine.py:211) → Event.wait (locks.py:213)"."""
-    places = [_place(coroutine) for coroutine in _chain(task.get_coro())]
-    return " → ".join(places) or task.get_name()
+    locations = [_place(coroutine) for coroutine in _chain(task.get_coro())]
+    return " → ".join(locations) or task.get_name()
 
 
 def _chain(coroutine: Any) -> Iterator[Any]:

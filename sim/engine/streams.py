@@ -40,7 +40,7 @@ def branch(random: Random) -> Random:
 def normal_quantiles() -> tuple[float, ...]:
     """Return the standard normal distribution as 4,096 equally likely values, in ascending order."""
     half = 1 << (_QUANTILES_BITS - 1)
-    upper = [NormalDist().inv_cdf(0.5 + (place + 0.5) / (2 * half)) for place in range(half)]
+    upper = [NormalDist().inv_cdf(0.5 + (index + 0.5) / (2 * half)) for index in range(half)]
     return (*(-value for value in reversed(upper)), *upper)
 
 
@@ -54,7 +54,7 @@ def normals(random: Random) -> Iterator[float]:
 
 
 def _places(random: Random) -> array[int]:
-    places = array("H", (random.getrandbits(16 * _BLOCK) & _MASK).to_bytes(2 * _BLOCK, "little"))
+    indexes = array("H", (random.getrandbits(16 * _BLOCK) & _MASK).to_bytes(2 * _BLOCK, "little"))
     if sys.byteorder == "big":
-        places.byteswap()
-    return places
+        indexes.byteswap()
+    return indexes

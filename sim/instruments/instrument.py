@@ -206,8 +206,8 @@ class SimulatedInstrument:
         if self._on:
             self.mishap(code)
 
-    def _part_failed(self, place: int) -> None:
-        self._troubles.begin(self._catalogue.failed[place])
+    def _part_failed(self, index: int) -> None:
+        self._troubles.begin(self._catalogue.failed[index])
 
     def wear_truth(self) -> tuple[PartWear, ...]:
         """Return the truth about all degradations of its parts until now, for results and for the scores of
@@ -299,24 +299,24 @@ class SimulatedInstrument:
 
     def repair(self, code: str) -> None:
         """Replace the part whose failure has this alert code."""
-        for place, failed in enumerate(self._catalogue.failed):
+        for index, failed in enumerate(self._catalogue.failed):
             if failed.code == code:
-                self._replace_part(place)
+                self._replace_part(index)
 
     def maintain(self) -> None:
         """Replace all parts that show wear, at a preventive maintenance."""
         for episode in tuple(self._degradation.active):
-            self._replace_part(episode.place)
+            self._replace_part(episode.index)
 
     def _replace_parts(self, of: Component) -> None:
-        for place, wear in enumerate(self.model.wear):
+        for index, wear in enumerate(self.model.wear):
             if wear.component == of:
-                self._replace_part(place)
+                self._replace_part(index)
 
-    def _replace_part(self, place: int) -> None:
-        self._degradation.replace(place)
+    def _replace_part(self, index: int) -> None:
+        self._degradation.replace(index)
         self._slow_until_ns = self._now()
-        self._troubles.end(self._catalogue.failed[place].code)
+        self._troubles.end(self._catalogue.failed[index].code)
 
     # ---- for commands
 
@@ -363,7 +363,7 @@ class SimulatedInstrument:
         self._shelf.check()
         for episode in self._degradation.active:
             if episode.failed_ns is not None:
-                self._part_failed(episode.place)
+                self._part_failed(episode.index)
 
     def drift(self, channel: Channel, per_hour: float) -> None:
         """Let a sensor drift by `per_hour` of its unit per hour, until its alert is cleared. Raises: ValueError."""

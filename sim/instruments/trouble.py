@@ -88,15 +88,15 @@ class Catalogue:
     """All troubles that a model of analyzer can have, by their subject."""
 
     def __init__(self, model: InstrumentModel) -> None:
-        self.low = {r.assay: _low(place, r) for place, r in enumerate(model.reagents)}
-        self.out = {r.assay: _out(place, r) for place, r in enumerate(model.reagents)}
+        self.low = {r.assay: _low(index, r) for index, r in enumerate(model.reagents)}
+        self.out = {r.assay: _out(index, r) for index, r in enumerate(model.reagents)}
         self.range: dict[Channel, Trouble] = {
-            sensor.channel: Trouble(f"T01{place:02}", sensor.component, "error", "readjust")
-            for place, sensor in enumerate(model.sensors)
+            sensor.channel: Trouble(f"T01{index:02}", sensor.component, "error", "readjust")
+            for index, sensor in enumerate(model.sensors)
         }
-        self.assay = {assay: _assay(place, assay) for place, assay in enumerate(model.controls)}
+        self.assay = {assay: _assay(index, assay) for index, assay in enumerate(model.controls)}
         self.mishap = {mishap.code: _mishap(mishap) for mishap in model.mishaps}
-        self.failed = [_failed(place, wear) for place, wear in enumerate(model.wear)]
+        self.failed = [_failed(index, wear) for index, wear in enumerate(model.wear)]
 
     def __iter__(self) -> Iterator[Trouble]:
         """Yield all troubles, those of lamp and waste included, even if the model lacks these parts."""
@@ -108,20 +108,20 @@ class Catalogue:
         yield from self.failed
 
 
-def _low(place: int, reagent: Reagent) -> Trouble:
-    return Trouble(f"R01{place:02}", "reagent", "warning", "reload", reagent.assay)
+def _low(index: int, reagent: Reagent) -> Trouble:
+    return Trouble(f"R01{index:02}", "reagent", "warning", "reload", reagent.assay)
 
 
-def _out(place: int, reagent: Reagent) -> Trouble:
+def _out(index: int, reagent: Reagent) -> Trouble:
     severity: Severity = "critical" if reagent.essential else "error"
-    return Trouble(f"R02{place:02}", "reagent", severity, "reload", reagent.assay, stops=reagent.essential)
+    return Trouble(f"R02{index:02}", "reagent", severity, "reload", reagent.assay, stops=reagent.essential)
 
 
-def _assay(place: int, assay: Assay) -> AssayTroubles:
+def _assay(index: int, assay: Assay) -> AssayTroubles:
     return AssayTroubles(
-        Trouble(f"Q01{place:02}", "quality-control", "error", "recalibrate", assay),
-        Trouble(f"C01{place:02}", "calibration", "error", "recalibrate", assay),
-        Trouble(f"C02{place:02}", "calibration", "info", "recalibrate", assay),
+        Trouble(f"Q01{index:02}", "quality-control", "error", "recalibrate", assay),
+        Trouble(f"C01{index:02}", "calibration", "error", "recalibrate", assay),
+        Trouble(f"C02{index:02}", "calibration", "info", "recalibrate", assay),
     )
 
 
@@ -129,5 +129,5 @@ def _mishap(mishap: Mishap) -> Trouble:
     return Trouble(mishap.code, mishap.component, mishap.severity, "readjust", stops=mishap.stops)
 
 
-def _failed(place: int, wear: Wear) -> Trouble:
-    return Trouble(f"D01{place:02}", wear.component, "critical", "replace-part", stops=True)
+def _failed(index: int, wear: Wear) -> Trouble:
+    return Trouble(f"D01{index:02}", wear.component, "critical", "replace-part", stops=True)

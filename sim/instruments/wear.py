@@ -36,10 +36,10 @@ STABLE_SHARE: Final = (0.2, 0.5)
 
 @dataclass(slots=True)
 class Episode:
-    """One degradation of one part; `place` is the index of its `Wear` in the model."""
+    """One degradation of one part; `index` is the index of its `Wear` in the model."""
 
     wear: Wear
-    place: int
+    index: int
     course: Literal["failing", "stable", "sudden"]
     began_ns: int
     lasts_ns: int
@@ -91,7 +91,7 @@ class Symptoms:
 class Degradation:
     """The parts of one instrument that degrade.
 
-    `failed(place)` is called when a part fails, and `error(code)` when a worn part causes one of the model's mishaps.
+    `failed(index)` is called when a part fails, and `error(code)` when a worn part causes one of the model's mishaps.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class Degradation:
         """The episodes that no replacement has ended."""
         self.episodes: list[Episode] = []
         """All episodes, in the order in which they began."""
-        for place, wear in enumerate(model.wear):
-            env.process(self._wear_forever(place, wear, branch(random)))
+        for index, wear in enumerate(model.wear):
+            env.process(self._wear_forever(index, wear, branch(random)))
 
     def symptoms(self) -> Symptoms:
         """Return the symptoms now."""
@@ -118,34 +118,34 @@ class Degradation:
             found.add(episode.wear, episode.level(now_ns))
         return found
 
-    def replace(self, place: int) -> None:
+    def replace(self, index: int) -> None:
         """Replace a part; an episode of it ends."""
         for episode in self.active:
-            if episode.place == place:
+            if episode.index == index:
                 episode.replaced_ns = int(self._env.now)
                 episode.replaced.succeed()
-        self.active = [episode for episode in self.active if episode.place != place]
+        self.active = [episode for episode in self.active if episode.index != index]
 
     def truth(self, serial: str) -> tuple[PartWear, ...]:
         """Return all that happened until now, in the order in which it began."""
         failed = Catalogue(self._model).failed
-        return tuple(_truth(e, self._model, failed[e.place].code, serial) for e in self.episodes)
+        return tuple(_truth(e, self._model, failed[e.index].code, serial) for e in self.episodes)
 
-    def _wear_forever(self, place: int, wear: Wear, random: Random) -> Process:
+    def _wear_forever(self, index: int, wear: Wear, random: Random) -> Process:
         used = random.random()  # the parts of an instrument in service are not all new
         while True:
             scale_days = wear.starts_after_days / math.gamma(1 + 1 / STARTS_SHAPE)
             yield self._env.timeout(int(random.weibullvariate(scale_days, STARTS_SHAPE) * used * DAY_NS))
             used = 1.0
-            episode = self._begin(place, wear, random)
+            episode = self._begin(index, wear, random)
             if episode.due_ns is not None:
                 yield self._env.timeout(episode.due_ns - int(self._env.now)) | episode.replaced
                 if not episode.replaced.triggered:
                     episode.failed_ns = int(self._env.now)
-                    self._failed(place)
+                    self._failed(index)
             yield episode.replaced
 
-    def _begin(self, place: int, wear: Wear, random: Random) -> Episode:
+    def _begin(self, index: int, wear: Wear, random: Random) -> Episode:
         """Begin an episode. The same numbers are drawn for each course, so that they stay comparable."""
         chance, stable_share = random.random(), random.uniform(*STABLE_SHARE)
         lasts_ns = int(random.uniform(*wear.lasts_days) * DAY_NS)
@@ -155,7 +155,7 @@ class Degradation:
         elif chance < wear.stable + wear.sudden:
             course, lasts_ns = "sudden", 0
         share_max = stable_share if course == "stable" else 1.0
-        episode = Episode(wear, place, course, int(self._env.now), lasts_ns, share_max, self._env.event())
+        episode = Episode(wear, index, course, int(self._env.now), lasts_ns, share_max, self._env.event())
         self.active.append(episode)
         self.episodes.append(episode)
         errors = branch(random)

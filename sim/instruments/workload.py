@@ -118,8 +118,8 @@ class Workload:
     def _work(self) -> None:
         weights = self._weights
         while self.queue and self._credit > 0:
-            place = bisect_right(weights, self._draw_panel() * weights[-1], 0, len(weights) - 1)
-            panel = self._model.panels[place]
+            index = bisect_right(weights, self._draw_panel() * weights[-1], 0, len(weights) - 1)
+            panel = self._model.panels[index]
             self._credit -= panel.cycles
             self.queue -= 1
             self.samples += 1

@@ -66,9 +66,9 @@ def serial_ports(instruments: Sequence[_Instrument], board: Board) -> dict[int, 
 
 def check_standards(instruments: Sequence[_Instrument], board: Board | None, problems: Problems) -> None:
     """Add a problem for each mistake about standards and dialects."""
-    for place, instrument in enumerate(instruments):
+    for index, instrument in enumerate(instruments):
         standard = standard_of_model(instrument.model)
-        key = ("instrument", place)
+        key = ("instrument", index)
         if instrument.speaks not in (None, standard):
             problems.add((*key, "speaks"), _wrong_standard(instrument.model, standard, instrument.speaks))
             continue
@@ -117,6 +117,6 @@ def _check_lines(instruments: Sequence[_Instrument], board: Board, problems: Pro
     taken = {0: "no serial port", 1: "1 serial port, which is in use"}.get(
         there, f"{there} serial ports, all in use"
     )
-    for place in lines[there:]:
-        message = f"{instruments[place].model} has an RS-232 line; {board.name} has {taken}"
-        problems.add(("instrument", place, "model"), message)
+    for index in lines[there:]:
+        message = f"{instruments[index].model} has an RS-232 line; {board.name} has {taken}"
+        problems.add(("instrument", index, "model"), message)

@@ -164,8 +164,8 @@ def _squid_login(settings: ProgramSettings) -> str:
 
 def _helper(name: str) -> Path:
     """Return the path of one of squid's authentication helpers, whose folder differs between Debian and RHEL."""
-    places = (Path("/usr/lib/squid"), Path("/usr/lib64/squid"))
-    return next(place / name for place in places if (place / name).exists())
+    folders = (Path("/usr/lib/squid"), Path("/usr/lib64/squid"))
+    return next(folder / name for folder in folders if (folder / name).exists())
 
 
 def _digest_secret(password: str) -> str:

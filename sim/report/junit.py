@@ -53,8 +53,8 @@ def _add_properties(suite: ET.Element, result: Result) -> None:
 
 def _add_case(suite: ET.Element, result: Result, expectation: Expectation) -> None:
     """Add a test case; its time is 0, since all cases are evaluated at the end of one run."""
-    place = {"classname": f"labs.{_clean(result.lab)}", "name": _clean(expectation.name), "time": "0"}
-    case = ET.SubElement(suite, "testcase", place)
+    attributes = {"classname": f"labs.{_clean(result.lab)}", "name": _clean(expectation.name), "time": "0"}
+    case = ET.SubElement(suite, "testcase", attributes)
     if expectation.holds:
         return
     message = f"{expectation.name}: measured {measured(expectation)}, limit {limit(expectation)}"

@@ -112,9 +112,9 @@ class SessionAudits:
                 actor=line.record.actor,
                 state=line.record.state,
                 cause=line.record.cause,
-                is_sent=place < sent,
+                is_sent=index < sent,
             )
-            for place, line in enumerate(file.lines)
+            for index, line in enumerate(file.lines)
             if line.record.session == session and line.record.kind in ("transition", "refusal")
         ]
 

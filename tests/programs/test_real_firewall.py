@@ -199,7 +199,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(folder: Path) -> Iterator[FirewalledBox]:
+def site(folder: Path) -> Iterator[FirewalledBox]:
     """All cables plugged, all ports up and forwarding enabled: the most permissive state of a system."""
     with namespaces(4) as (box, outside, one, two):
         cable(box, "uplink", outside, "wan")
@@ -229,10 +229,10 @@ def place(folder: Path) -> Iterator[FirewalledBox]:
 
 @asynccontextmanager
 async def running(
-    place: Namespace, *arguments: object, through: tuple[str, ...] = ()
+    namespace: Namespace, *arguments: object, through: tuple[str, ...] = ()
 ) -> AsyncIterator[Process]:
     """Run `rap` in the namespace, started by the words `through`, and kill it at the end of the context."""
-    process = await start(*arguments, within=(*place.words(), *through))
+    process = await start(*arguments, within=(*namespace.words(), *through))
     try:
         yield process
     finally:
@@ -252,9 +252,9 @@ async def wait_for_line(process: Process, words: str) -> str:
 
 
 @contextmanager
-def table_of_another_program(place: Namespace) -> Iterator[None]:
+def table_of_another_program(namespace: Namespace) -> Iterator[None]:
     """Let another program own the firewall's table, so that the kernel refuses changes to it."""
-    words = place.words("nft", "--interactive")
+    words = namespace.words("nft", "--interactive")
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdin and owner.stdout
         owner.stdin.write("add table inet rap { flags owner; }\nlist tables\n")
@@ -274,103 +274,103 @@ def memory_mb(process: Process) -> float:
 
 
 @pytest.mark.slow("real programs are started and restarted")
-def test_a_box_serves_only_while_its_firewall_is_in_force(place: FirewalledBox) -> None:
+def test_a_box_serves_only_while_its_firewall_is_in_force(site: FirewalledBox) -> None:
     async def scenario() -> None:
-        box_run = ("box", "run", "--config", place.folder / "box.toml")
-        async with running(place.outside, "dc", "serve", "--config", place.folder / "dc.toml") as dc:
+        box_run = ("box", "run", "--config", site.folder / "box.toml")
+        async with running(site.outside, "dc", "serve", "--config", site.folder / "dc.toml") as dc:
             await wait_for_line(dc, "ready")
-            with table_of_another_program(place.box):
-                async with running(place.box, *box_run) as box:
+            with table_of_another_program(site.box):
+                async with running(site.box, *box_run) as box:
                     line = await wait_for_line(box, "firewall")
                     assert "not in force, so instrument ports are closed" in line
                     assert "another process owns it" in line
-                    assert not place.is_open("port1")
-                    assert not place.is_open("port2")
-                    assert place.sockets() == 0
-                    assert place.setting("ipv4/ip_forward") == "0"
-                    status = await asyncio.to_thread(place.status)
+                    assert not site.is_open("port1")
+                    assert not site.is_open("port2")
+                    assert site.sockets() == 0
+                    assert site.setting("ipv4/ip_forward") == "0"
+                    status = await asyncio.to_thread(site.status)
                     assert status.firewall is not None
                     assert not status.firewall.in_force
-                    await eventually(lambda: place.status().backlog.audit >= 2)
+                    await eventually(lambda: site.status().backlog.audit >= 2)
                     box.send_signal(signal.SIGTERM)
                     assert await box.wait() == 0
-            async with running(place.box, *box_run) as box:
+            async with running(site.box, *box_run) as box:
                 await wait_for_line(box, "port 1: listening")
-                assert place.is_open("port1")
-                assert not place.is_open("port2")  # not in the policy
-                assert place.setting("ipv4/ip_forward") == "1"
-                assert place.setting("ipv4/conf/all/accept_redirects") == "0"
-                assert place.setting("netfilter/nf_conntrack_tcp_loose") == "0"
-                assert "fd00:77:1::1" in place.box.command("ip", "addr", capture_output=True).stdout
-                await asyncio.to_thread(place.report)
-                await eventually(lambda: "firewall-not-in-force" in place.audits())
-                assert await asyncio.to_thread(place.refused_for, "leaving", DATACENTER)
-                assert await asyncio.to_thread(place.refused_for, "instrument", "10.77.2.1")
+                assert site.is_open("port1")
+                assert not site.is_open("port2")  # not in the policy
+                assert site.setting("ipv4/ip_forward") == "1"
+                assert site.setting("ipv4/conf/all/accept_redirects") == "0"
+                assert site.setting("netfilter/nf_conntrack_tcp_loose") == "0"
+                assert "fd00:77:1::1" in site.box.command("ip", "addr", capture_output=True).stdout
+                await asyncio.to_thread(site.report)
+                await eventually(lambda: "firewall-not-in-force" in site.audits())
+                assert await asyncio.to_thread(site.refused_for, "leaving", DATACENTER)
+                assert await asyncio.to_thread(site.refused_for, "instrument", "10.77.2.1")
                 assert memory_mb(box) <= MEMORY_MB_MAX
 
-                await asyncio.to_thread(place.box.command, "nft", "flush", "ruleset")
-                await eventually(lambda: "firewall-repaired" in place.audits())
-                assert "firewall-changed" in place.audits()
-                policy = load_policy(place.folder / "firewall.toml")
-                assert Firewall(place.nft).differences(policy) == []
+                await asyncio.to_thread(site.box.command, "nft", "flush", "ruleset")
+                await eventually(lambda: "firewall-repaired" in site.audits())
+                assert "firewall-changed" in site.audits()
+                policy = load_policy(site.folder / "firewall.toml")
+                assert Firewall(site.nft).differences(policy) == []
 
-                rules, closed = place.handles(), place.times_closed("port1")
+                rules, closed = site.handles(), site.times_closed("port1")
                 box.kill()
                 await box.wait()
-                assert place.handles() == rules
-            async with running(place.box, *box_run) as box:
+                assert site.handles() == rules
+            async with running(site.box, *box_run) as box:
                 await wait_for_line(box, "port 1: listening")
-                assert place.handles() == rules
-                assert place.times_closed("port1") == closed
+                assert site.handles() == rules
+                assert site.times_closed("port1") == closed
                 box.send_signal(signal.SIGTERM)
                 assert await box.wait() == 0
-            assert place.handles() == rules
+            assert site.handles() == rules
 
     asyncio.run(scenario())
 
 
 @pytest.mark.slow("real programs are started and restarted")
-def test_box_and_firewall_service_survive_the_sigkill_of_the_other(place: FirewalledBox) -> None:
+def test_box_and_firewall_service_survive_the_sigkill_of_the_other(site: FirewalledBox) -> None:
     """Box and firewall service are separate processes; the box has no network privileges."""
-    folder = place.folder
+    folder = site.folder
     (folder / "apart.toml").write_text(BOX + f'socket = "{folder}/firewall.sock"\n')
     serve = ("fw", "serve", "--socket", folder / "firewall.sock", folder / "firewall.toml")
     box_run = ("box", "run", "--config", folder / "apart.toml")
 
     async def scenario() -> None:
-        async with running(place.box, *serve) as service, unprivileged(place.box, *box_run) as box:
+        async with running(site.box, *serve) as service, unprivileged(site.box, *box_run) as box:
             await wait_for_line(service, "in force")
             await wait_for_line(box, "port 1: listening")
             service.kill()
             await service.wait()
-            async with running(place.box, *serve) as service:  # restarted before the box detects its end
+            async with running(site.box, *serve) as service:  # restarted before the box detects its end
                 await wait_for_line(service, "in force")
-                status = await asyncio.to_thread(place.status)
+                status = await asyncio.to_thread(site.status)
                 assert status.firewall is not None
                 assert status.firewall.in_force
-                assert place.sockets() > 0
+                assert site.sockets() > 0
                 box.kill()
                 await box.wait()
-                await asyncio.to_thread(place.box.command, "nft", "flush", "ruleset")
+                await asyncio.to_thread(site.box.command, "nft", "flush", "ruleset")
                 policy = load_policy(folder / "firewall.toml")
-                await eventually(lambda: not Firewall(place.nft).differences(policy))
-                async with unprivileged(place.box, *box_run) as box:
+                await eventually(lambda: not Firewall(site.nft).differences(policy))
+                async with unprivileged(site.box, *box_run) as box:
                     await wait_for_line(box, "port 1: listening")
                     service.kill()
                     assert "nothing confirms that the firewall is in force" in await wait_for_line(
                         box, "firewall"
                     )
-                    await eventually(lambda: place.sockets() == 0)
-                    assert place.handles()
-                    assert not place.is_open("port2")
+                    await eventually(lambda: site.sockets() == 0)
+                    assert site.handles()
+                    assert not site.is_open("port2")
 
     asyncio.run(scenario())
 
 
-def unprivileged(place: Namespace, *arguments: object) -> AbstractAsyncContextManager[Process]:
+def unprivileged(namespace: Namespace, *arguments: object) -> AbstractAsyncContextManager[Process]:
     """Like `running`, but with CAP_NET_BIND_SERVICE as the only capability."""
     return running(
-        place,
+        namespace,
         *arguments,
         through=(
             "setpriv",

@@ -48,14 +48,14 @@ OPENED = "document.querySelector('pre code')"
 
 @contextmanager
 def program(
-    place: Namespace, log: Path, *words: str, display: int | None = None
+    namespace: Namespace, log: Path, *words: str, display: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program in a namespace until the block ends."""
     environment = os.environ | {"HOME": str(log.parent), "PYTHONPATH": str(ROOT)}
     if display is not None:
         environment["DISPLAY"] = f":{display}"
     with log.open("wb") as output:
-        process = subprocess.Popen(place.words(*words), stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(namespace.words(*words), stdout=output, stderr=output, env=environment)
     try:
         yield process
     finally:
@@ -79,9 +79,9 @@ def token(site: SessionSite) -> Path:
     return file
 
 
-def shows(place: Namespace, display: int, screen: Image.Image) -> bool:
+def shows(namespace: Namespace, display: int, screen: Image.Image) -> bool:
     """Return whether a display in a namespace shows a screen, except for small differences of colours."""
-    shown = place.run(lambda: ImageGrab.grab(xdisplay=f":{display}"))
+    shown = namespace.run(lambda: ImageGrab.grab(xdisplay=f":{display}"))
     difference = ImageChops.difference(shown.convert("RGB"), screen)
     bands: Any = difference.getextrema()  # (low, high) of each
     return all(high <= COLOUR_DIFFERENCE_MAX for _, high in bands)

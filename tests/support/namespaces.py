@@ -131,13 +131,13 @@ class Namespace:
 class NamespaceThread:
     """An event loop in a thread that is in a namespace."""
 
-    def __init__(self, place: Namespace) -> None:
-        self._place, self.loop = place, asyncio.new_event_loop()
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace, self.loop = namespace, asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        self._place.enter()
+        self._namespace.enter()
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
@@ -182,9 +182,9 @@ def namespaces(count: int) -> Iterator[list[Namespace]]:
 def cable(one: Namespace, name: str, other: Namespace, name_there: str) -> None:
     """A veth pair between two namespaces, both ends up, without duplicate address detection."""
     one.ip(f"link add {name} type veth peer name {name_there} netns {other.path}")
-    for place, end in ((one, name), (other, name_there)):
-        place.write(f"ipv6/conf/{end}/accept_dad", 0)
-        place.ip(f"link set {end} up")
+    for each, end in ((one, name), (other, name_there)):
+        each.write(f"ipv6/conf/{end}/accept_dad", 0)
+        each.ip(f"link set {end} up")
 
 
 @contextmanager

@@ -24,15 +24,15 @@ REASON: Final = "needs swtpm and OpenSSL's provider tpm2: make setup-image"
 @contextmanager
 def software_tpm(folder: Path) -> Iterator[None]:
     """Run a TPM with its state in `folder`, which the programs of this process use, until the end of the block."""
-    place = folder / "tpm"
+    state = folder / "tpm"
     command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}"]
-    server = ["--server", f"type=unixio,path={place}", "--ctrl", f"type=unixio,path={place}.ctrl"]
+    server = ["--server", f"type=unixio,path={state}", "--ctrl", f"type=unixio,path={state}.ctrl"]
     flags = ["--flags", "not-need-init,startup-clear"]
     program = subprocess.Popen([*command, *server, *flags], stderr=subprocess.DEVNULL)
     before = os.environ.get("TPM2OPENSSL_TCTI")
-    os.environ["TPM2OPENSSL_TCTI"] = f"swtpm:path={place}"
+    os.environ["TPM2OPENSSL_TCTI"] = f"swtpm:path={state}"
     try:
-        poll_until(lambda: _accepts(place))
+        poll_until(lambda: _accepts(state))
         yield
     finally:
         program.kill()
@@ -43,10 +43,10 @@ def software_tpm(folder: Path) -> Iterator[None]:
             os.environ["TPM2OPENSSL_TCTI"] = before
 
 
-def _accepts(place: Path) -> bool:
+def _accepts(state: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            connection.connect(str(place))
+            connection.connect(str(state))
         except OSError:
             return False
         return True

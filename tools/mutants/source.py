@@ -119,8 +119,8 @@ class _Places(cst.CSTVisitor):
         return any(isinstance(around, cst.FunctionDef) for around in self._scope)
 
     def _line(self, node: cst.CSTNode) -> int:
-        place: CodeRange | None = self._positions.get(node)
-        return place.start.line if place else 0
+        code_range: CodeRange | None = self._positions.get(node)
+        return code_range.start.line if code_range else 0
 
 
 def _is_cached(node: cst.FunctionDef | cst.ClassDef) -> bool:

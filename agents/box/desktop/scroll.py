@@ -68,12 +68,12 @@ def _have_moved(before: Picture, now: Picture, strips: list[Area], distance: int
 def _most_frequent_distance(strips: list[tuple[list[bytes], list[bytes]]]) -> int:
     votes: Counter[int] = Counter()
     for old, new in strips:
-        place = {row: y for y, row in enumerate(old)}
+        row_of = {row: y for y, row in enumerate(old)}
         repeated = {row for row, count in Counter(old).items() if count > 1}
         votes.update(
-            y - place[row]
+            y - row_of[row]
             for y, row in enumerate(new)
-            if row != old[y] and row in place and row not in repeated
+            if row != old[y] and row in row_of and row not in repeated
         )
     return votes.most_common(1)[0][0] if votes else 0
 

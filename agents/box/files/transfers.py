@@ -99,12 +99,12 @@ class FileTransfers:
         for file in self._files.uploads():
             key = file.key
             offset = self._sent.get(key.stem)
-            place = UploadRange(key.command, key.sha256, key.size, offset or 0)
+            upload = UploadRange(key.command, key.sha256, key.size, offset or 0)
             # without a range it asks how much the data center has
             length = 0 if offset is None else bytes_max
             read = self._files.read
-            body = await self.on_disk(lambda: read(file, place.offset, length)) if length else b""  # noqa: B023
-            return FileRequest("PUT", place.target, body, 0, file)
+            body = await self.on_disk(lambda: read(file, upload.offset, length)) if length else b""  # noqa: B023
+            return FileRequest("PUT", upload.target, body, 0, file)
         return None
 
     async def _download(self, bytes_max: int) -> FileRequest | None:

@@ -226,10 +226,10 @@ class Adapter:
 
 def report_failure(error: Exception, source: Source, note: Note) -> None:
     """Report an error of an engine without its message, which could contain an instrument's bytes."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "unknown place"
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    where = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "unknown location"
     note(AuditEvent.ENGINE_FAILED, port=source.port)
     message = f"engine of instrument port {source.port}: {type(error).__name__} at {where}"
     asyncio.get_running_loop().call_exception_handler({"message": message})

@@ -115,13 +115,13 @@ def _divide(digests: bytes) -> list[bytes]:
 
 def _others(digests: list[bytes], known: Counter[bytes]) -> list[int]:
     """Return the indices of digests that are not among `known`, by multiplicity; empty ones are always unknown."""
-    places = []
-    for place, digest in enumerate(digests):
+    indexes = []
+    for index, digest in enumerate(digests):
         if known[digest] > 0:
             known[digest] -= 1
         else:
-            places.append(place)
-    return places
+            indexes.append(index)
+    return indexes
 
 
 class AdaptedMark(msgspec.Struct, array_like=True):

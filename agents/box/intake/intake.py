@@ -242,9 +242,9 @@ class Intake:
             without_time = all(self._time_of(finding, now_ms) == now_ms for finding in findings)
             if source.is_first and without_time:
                 unknown = self._not_repeated(source, findings, unknown)
-            new = [findings[place] for place in unknown]
+            new = [findings[index] for index in unknown]
             outcome = (
-                await self._store(source, new, [digests[place] for place in unknown])
+                await self._store(source, new, [digests[index] for index in unknown])
                 if new
                 else Outcome.STORED
             )
@@ -264,8 +264,8 @@ class Intake:
         repeat it.
         """
         bodies = [finding.kind(1, 0, *finding.fields) for finding in findings]
-        places = source.adapted.not_repeated([untimed_digest(body) for body in bodies])
-        return unknown if places is None else places
+        indexes = source.adapted.not_repeated([untimed_digest(body) for body in bodies])
+        return unknown if indexes is None else indexes
 
     def _note_last(self, source: Source, stored: list[Finding], now_ms: int) -> None:
         """Record which reports were stored with the box's time, for the next start of the program."""
@@ -282,7 +282,7 @@ class Intake:
     async def _store(self, source: Source, findings: list[Finding], digests: list[bytes]) -> Outcome:
         run, first = self._next_number(source)
         now_ms = self._now_ms()
-        reports = [self._report(first + place, finding, now_ms) for place, finding in enumerate(findings)]
+        reports = [self._report(first + index, finding, now_ms) for index, finding in enumerate(findings)]
         if any(map(source.allowed.refusal, reports)):
             self._note(AuditEvent.WORDS_REFUSED, port=source.port)
             return Outcome.REFUSED

@@ -33,13 +33,13 @@ class AuWriter:
         """Return the record with the results of a control or a patient; records have no time."""
         del at_s
         self._number = self._number % 9999 + 1
-        place = f"01{self._random.randrange(1, 1000):04}{self._random.randrange(1, 11):02}"
+        rack_and_cup = f"01{self._random.randrange(1, 1000):04}{self._random.randrange(1, 11):02}"
         if isinstance(content, PatientResults):
-            start = f"D {place} {self._number:04}{content.patient.sample:<10}E"
+            start = f"D {rack_and_cup} {self._number:04}{content.patient.sample:<10}E"
             values = [(self._codes.tests[assay], value) for assay, value in content.values]
         else:
             assay, level, deviation = content.fields
-            start = f"DQ{place}Q{self._number:04}{self._codes.control(level):<10}E"
+            start = f"DQ{rack_and_cup}Q{self._number:04}{self._codes.control(level):<10}E"
             values = [(self._codes.tests[assay], self._codes.value(assay, level, deviation))]
         text = start + "".join(f"{test}{value:>7}  " for test, value in values)
         return HostMessage(text.encode(), about=start[:2], log=log_line(content).encode())

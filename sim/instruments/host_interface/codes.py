@@ -36,8 +36,8 @@ class HostCodes:
         self.speaks, self.dialect, self.profile = profile.speaks, dialect, profile
         digits = profile.speaks in ("au", "astm", "astm-serial")
         self.tests = {
-            assay: f"{place:03}" if digits else f"{assay.upper()}2"
-            for place, assay in enumerate(profile.assays, 1)
+            assay: f"{number:03}" if digits else f"{assay.upper()}2"
+            for number, assay in enumerate(profile.assays, 1)
         }
         self.levels = range(1, model.control_levels + 1)
         self.assays = model.controls

@@ -291,8 +291,8 @@ class ImageBox:
         _state_partition(self._disk.descriptor)
 
     def _state_bytes(self) -> range:
-        place = _state_partition(self._disk.descriptor)
-        return range(place.offset, place.offset + place.length)
+        partition = _state_partition(self._disk.descriptor)
+        return range(partition.offset, partition.offset + partition.length)
 
     async def kill(self) -> None:
         """Kill the box program, if the system runs; systemd restarts it."""
@@ -312,11 +312,11 @@ class ImageBox:
         """Cut the power finally; return the contents of the spool: see `sim.worlds.shared.box.read_disk`."""
         self._over = True
         self.hold_power()
-        place = _state_partition(self._disk.descriptor)
+        partition = _state_partition(self._disk.descriptor)
         folder = self.folder / "state"
         folder.mkdir(exist_ok=True)
         # mounting replays the file system's journal, as the next boot would do
-        options = f"loop,offset={place.offset},sizelimit={place.length}"
+        options = f"loop,offset={partition.offset},sizelimit={partition.length}"
         mount = ["mount", "-o", options, str(self._disk.file), str(folder)]
         subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
         try:
@@ -333,9 +333,9 @@ class ImageBox:
 
 
 def _state_partition(disk: int) -> gpt.Slice:
-    for place in gpt.slices(os.pread(disk, MIB, 0)):
-        if place.label == STATE_PARTITION:
-            return place
+    for partition in gpt.slices(os.pread(disk, MIB, 0)):
+        if partition.label == STATE_PARTITION:
+            return partition
     raise ImageRefused(f"the image has no partition named {STATE_PARTITION!r} for the box's state")
 
 

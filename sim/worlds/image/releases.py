@@ -92,13 +92,13 @@ class ImageReleases:
 
         Raises: ImageRefused.
         """
-        place = _slot_of(disk)
+        slot = _slot_of(disk)
         root = self._repository.metadata / "1.root.json"
-        _replace(f"{disk}?offset={place.offset}", str(RELEASES_ROOT), root)
+        _replace(f"{disk}?offset={slot.offset}", str(RELEASES_ROOT), root)
         with TemporaryDirectory(dir=FOLDER, prefix="rap-releases-") as name:
             folder = Path(name)
             running = folder / "1.img"
-            extract_slot(disk, place, running)
+            extract_slot(disk, slot, running)
             for number, order in enumerate(self._orders, 2):
                 if order in PROFILES:
                     self._release_profiles(number, cast(ProfileRelease, order), folder)
@@ -144,19 +144,19 @@ class ImageReleases:
 def _slot_of(disk: Path) -> SlotExtent:
     """Return the place of slot a; slot b must be as large. Raises: ImageRefused."""
     try:
-        place = find_slot(disk)
+        slot = find_slot(disk)
     except SlotImageError as error:
         raise ImageRefused(str(error)) from None
     with disk.open("rb") as file:
         lengths = {part.label: part.length for part in gpt.slices(file.read(MIB))}
     other = lengths.get(slots.PARTITIONS["b"], 0)
-    if place is None or other < place.length:
-        needed = f"at least the {place.length:,} of slot a" if place else "two root slots"
+    if slot is None or other < slot.length:
+        needed = f"at least the {slot.length:,} of slot a" if slot else "two root slots"
         label = slots.PARTITIONS["b"]
         raise ImageRefused(
             f"the image cannot be updated: its partition {label} has {other:,} bytes; build it with {needed}"
         )
-    return place
+    return slot
 
 
 def change_slot(slot: Path, number: int, health: ReleaseHealth) -> None:

@@ -95,13 +95,13 @@ class SerialHostLine(HostLine):
         self._port.close()
 
 
-async def open_line(place: Workplace) -> HostLine:
+async def open_line(workplace: Workplace) -> HostLine:
     """Open the instrument's line. Raises: OSError."""
-    if place.serial is not None:
+    if workplace.serial is not None:
         try:
-            place.serial.open(SerialSettings())
+            workplace.serial.open(SerialSettings())
         except SerialError as error:
             raise OSError(str(error)) from None
-        return SerialHostLine(place.serial)
+        return SerialHostLine(workplace.serial)
     async with asyncio.timeout(CONNECT_SECONDS_MAX):
-        return TcpHostLine(*await asyncio.open_connection(place.box.address, place.box.port))
+        return TcpHostLine(*await asyncio.open_connection(workplace.box.address, workplace.box.port))

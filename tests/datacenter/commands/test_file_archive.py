@@ -28,8 +28,8 @@ def send(archive: FileArchive, command: int, content: bytes, step: int, sha256: 
     received = 0
     for offset in range(0, len(content), step):
         for _ in range(2):
-            place = UploadRange(command, sha256, len(content), offset)
-            received = archive.receive(BOX, place, content[offset : offset + step], 5)
+            upload = UploadRange(command, sha256, len(content), offset)
+            received = archive.receive(BOX, upload, content[offset : offset + step], 5)
     return received
 
 
@@ -66,11 +66,11 @@ def test_an_upload_is_complete_when_its_hash_is_verified(store: Store, step: int
 
 def test_an_upload_is_invisible_until_it_is_complete(store: Store) -> None:
     archive, command = FileArchive(store), upload_command(store)
-    place = UploadRange(command, SHA256, len(CONTENT), 0)
-    assert archive.receive(BOX, place, CONTENT[:100], 0) == 100
+    upload = UploadRange(command, SHA256, len(CONTENT), 0)
+    assert archive.receive(BOX, upload, CONTENT[:100], 0) == 100
     assert archive.content(SHA256) is None
-    assert archive.receive(BOX, place._replace(offset=200), CONTENT[200:300], 0) == 100  # a hole
-    assert archive.receive(BOX, place, b"", 0) == 100
+    assert archive.receive(BOX, upload._replace(offset=200), CONTENT[200:300], 0) == 100  # a hole
+    assert archive.receive(BOX, upload, b"", 0) == 100
 
 
 def test_a_wrong_hash_begins_again(store: Store) -> None:
@@ -82,14 +82,14 @@ def test_a_wrong_hash_begins_again(store: Store) -> None:
 
 def test_an_upload_needs_an_open_command_of_the_same_box(store: Store) -> None:
     archive, command = FileArchive(store), upload_command(store)
-    place = UploadRange(command, SHA256, len(CONTENT), 0)
+    upload = UploadRange(command, SHA256, len(CONTENT), 0)
     with pytest.raises(UploadRefusedError):
-        archive.receive(OTHER, place, b"x", 0)
+        archive.receive(OTHER, upload, b"x", 0)
     with pytest.raises(UploadRefusedError):
-        archive.receive(BOX, place._replace(command=command + 1), b"x", 0)
+        archive.receive(BOX, upload._replace(command=command + 1), b"x", 0)
     store.withdraw_command(command, 0)
     with pytest.raises(UploadRefusedError):
-        archive.receive(BOX, place, b"x", 0)
+        archive.receive(BOX, upload, b"x", 0)
 
 
 @pytest.mark.parametrize("file_first", [True, False])

@@ -70,10 +70,10 @@ def test_a_recording_of_an_earlier_version_replays_every_picture_exactly() -> No
 
 def test_each_flipped_bit_is_found() -> None:
     data, _, _ = record(6)
-    for place in range(len(data)):
+    for offset in range(len(data)):
         for bit in range(8):
             damaged = bytearray(data)
-            damaged[place] ^= 1 << bit
+            damaged[offset] ^= 1 << bit
             with pytest.raises(RecordingError):
                 read(bytes(damaged))
 
@@ -87,20 +87,20 @@ def test_each_cut_is_found() -> None:
 
 def test_bytes_that_are_added_or_taken_out_are_found() -> None:
     data, _, _ = record(6)
-    for place in range(len(data) + 1):
+    for offset in range(len(data) + 1):
         with pytest.raises(RecordingError):
-            read(data[:place] + b"\0" + data[place:])
-        if place < len(data):
+            read(data[:offset] + b"\0" + data[offset:])
+        if offset < len(data):
             with pytest.raises(RecordingError):
-                read(data[:place] + data[place + 1 :])
+                read(data[:offset] + data[offset + 1 :])
 
 
 def segments(data: bytes) -> list[bytes]:
-    found, place = [], len(MAGIC)
-    while place < len(data):
-        end = place + 4 + int.from_bytes(data[place : place + 4], "big") + CHAIN_BYTES
-        found.append(data[place:end])
-        place = end
+    found, offset = [], len(MAGIC)
+    while offset < len(data):
+        end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big") + CHAIN_BYTES
+        found.append(data[offset:end])
+        offset = end
     return found
 
 

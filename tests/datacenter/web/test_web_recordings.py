@@ -105,13 +105,13 @@ def test_a_recording_that_was_changed_is_found(
     name = session.id.hex() if how != "other session" else bytes(16).hex()
     changed, head = tmp_path / f"{name}.rapr", tmp_path / f"{name}.head"
     head.write_bytes(file_of(folder, session).with_suffix(".head").read_bytes())
-    places = range(0, len(content), len(content) // 20)
+    offsets = range(0, len(content), len(content) // 20)
     versions = {
-        "cut": [content[:place] for place in places],
-        "swap": [content[:5] + content[place:] + content[5:place] for place in places if place > 5],
+        "cut": [content[:offset] for offset in offsets],
+        "swap": [content[:5] + content[offset:] + content[5:offset] for offset in offsets if offset > 5],
         "flip": [
-            content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
-            for place in places
+            content[:offset] + bytes([content[offset] ^ 1 << offset % 8]) + content[offset + 1 :]
+            for offset in offsets
         ],
         "made anew": [_made_anew(changed)],
         "other session": [content],

@@ -83,32 +83,32 @@ def write_at(disk: Path, offset: int, data: bytes) -> None:
 
 @contextmanager
 def mounted(disk: Path) -> Iterator[Path]:
-    place = disk.with_suffix(".mounted")
-    place.mkdir()
-    subprocess.run(["mount", "-o", "loop", disk, place], check=True)
+    mount_point = disk.with_suffix(".mounted")
+    mount_point.mkdir()
+    subprocess.run(["mount", "-o", "loop", disk, mount_point], check=True)
     try:
-        yield place
+        yield mount_point
     finally:
-        subprocess.run(["umount", place], check=True)
-        place.rmdir()
+        subprocess.run(["umount", mount_point], check=True)
+        mount_point.rmdir()
 
 
-def work(place: Path) -> None:
+def work(mount_point: Path) -> None:
     """Write files and flush one after another; delete open files, which the superblock's list of orphans contains."""
     for name, data in NAMED.items():
-        (place / name).parent.mkdir(exist_ok=True)
-        (place / name).write_bytes(data)
-        with (place / name).open("rb") as file, (place / "deleted").open("wb") as deleted:
+        (mount_point / name).parent.mkdir(exist_ok=True)
+        (mount_point / name).write_bytes(data)
+        with (mount_point / name).open("rb") as file, (mount_point / "deleted").open("wb") as deleted:
             deleted.write(data)
-            (place / "deleted").unlink()
+            (mount_point / "deleted").unlink()
             os.fsync(file.fileno())
-        subprocess.run(["sync", "-f", place], check=True)
+        subprocess.run(["sync", "-f", mount_point], check=True)
 
 
 def files(disk: Path) -> dict[str, bytes]:
     """Return the files after a mount, which replays the journal."""
-    with mounted(disk) as place:
-        return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("file")}
+    with mounted(disk) as mount_point:
+        return {str(path.relative_to(mount_point)): path.read_bytes() for path in mount_point.rglob("file")}
 
 
 @pytest.mark.kernel
@@ -141,8 +141,8 @@ def test_every_superblock_torn_between_its_sectors_is_repaired_and_no_flushed_fi
 def test_either_sector_may_be_the_new_one(tmp_path: Path, half: int) -> None:
     old, new = ext4(tmp_path / "old", SIZES["blocks of 1 KiB"]), tmp_path / "new"
     copied(old, "new")
-    with mounted(new) as place:
-        work(place)
+    with mounted(new) as mount_point:
+        work(mount_point)
         live = copied(new, "live")
     disk = copied(new, "disk")
     UnflushedSuperblock("disk", 1024, superblock_of(disk), superblock_of(live)).tear(disk, half)
@@ -182,8 +182,8 @@ def test_the_superblock_of_a_mounted_file_system_is_left_to_the_kernel(tmp_path:
     with loop_device(disk) as device:
         rdev = Path(device).stat().st_rdev
         number = f"{os.major(rdev)}:{os.minor(rdev)}"
-        (place := tmp_path / "mounted").mkdir()
-        subprocess.run(["mount", device, place], check=True)
+        (mount_point := tmp_path / "mounted").mkdir()
+        subprocess.run(["mount", device, mount_point], check=True)
         try:
             before = disk.read_bytes()
             write_at(Path(device), 1024 + 0x3FC, b"torn")
@@ -191,7 +191,7 @@ def test_the_superblock_of_a_mounted_file_system_is_left_to_the_kernel(tmp_path:
             assert is_torn(Path(device))
             write_at(Path(device), 1024 + 0x3FC, before[1024 + 0x3FC : 2048])
         finally:
-            subprocess.run(["umount", place], check=True)
+            subprocess.run(["umount", mount_point], check=True)
         write_at(Path(device), 1024 + 0x3FC, b"torn")
         repair(Path(device), number)
         assert not is_torn(Path(device))
@@ -273,9 +273,9 @@ def links_by_udev(folder: Path, disk: Path) -> set[Path]:
 
 def test_a_check_is_skipped_by_the_link_that_udev_makes() -> None:
     """%I is the unescaped name of the instance: dev/disk/by-uuid/UUID (systemd.unit(5))."""
-    [place] = re.findall(r'SYMLINK\+="(\S+)"', RULES.read_text())
+    [mount_point] = re.findall(r'SYMLINK\+="(\S+)"', RULES.read_text())
     [condition] = re.findall(r"^ConditionPathExists=!(\S+)$", SKIPPED.read_text(), re.MULTILINE)
-    assert condition.replace("%I", "dev/disk/by-uuid/$env{ID_FS_UUID_ENC}") == f"/dev/{place}"
+    assert condition.replace("%I", "dev/disk/by-uuid/$env{ID_FS_UUID_ENC}") == f"/dev/{mount_point}"
 
 
 def test_superblocks_are_repaired_before_udev_identifies_file_systems() -> None:

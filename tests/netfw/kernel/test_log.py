@@ -61,7 +61,7 @@ LOGGING = f"""table inet logging {{
 
 
 def read(
-    place: Namespace, act: Callable[[FirewallLog], None], enough: Callable[[list[RefusedPacket | Lost]], bool]
+    host: Namespace, act: Callable[[FirewallLog], None], enough: Callable[[list[RefusedPacket | Lost]], bool]
 ) -> list[RefusedPacket | Lost]:
     """Return the records read after `act`, until there are enough."""
 
@@ -73,7 +73,7 @@ def read(
             entries.append(entry)
             more.set()
 
-        log = place.run(lambda: FirewallLog(on_entry))
+        log = host.run(lambda: FirewallLog(on_entry))
         log.start()
         try:
             act(log)
@@ -87,12 +87,12 @@ def read(
     return asyncio.run(reading())
 
 
-def logged(lab: BoxLab, place: Namespace, interface: str, data: bytes) -> RefusedPacket:
+def logged(lab: BoxLab, host: Namespace, interface: str, data: bytes) -> RefusedPacket:
     """Return the entry for a packet that is sent to the box."""
 
     def send(_: FirewallLog) -> None:
         kind = b"\x08\x00" if data[0] >> 4 == 4 else b"\x86\xdd"
-        with closing(place.socket(socket.AF_PACKET, socket.SOCK_RAW)) as wire:
+        with closing(host.socket(socket.AF_PACKET, socket.SOCK_RAW)) as wire:
             wire.bind((interface, 0))
             wire.send(bytes.fromhex("020000000001020000000099") + kind + data)
 
@@ -125,7 +125,7 @@ def test_a_refused_packet_from_outside_is_logged_in_one_line(lab: BoxLab, versio
 @both_versions
 def test_each_cause_is_logged_with_the_destination(lab: BoxLab, version: int) -> None:
     one, two, staff = INSTRUMENT[1][version], INSTRUMENT[2][version], STAFF[version]
-    for place, name, data, on_entry in (
+    for number, name, data, on_entry in (
         (1, "eth0", packet.udp(two, 5, PORT[1][version], 6), (names.SPOOFED, "enp2s0", "")),
         (1, "eth0", packet.udp(one, 5, PORT[1][version], 6), (names.INSTRUMENT, "enp2s0", "")),
         (1, "eth0", packet.udp(one, 5, two, 6), (names.INSTRUMENT, "enp2s0", "enp3s0")),
@@ -137,7 +137,7 @@ def test_each_cause_is_logged_with_the_destination(lab: BoxLab, version: int) ->
         ),
         (2, "eth0", packet.udp(staff, 5, one, 5900), (names.TUNNEL, "tun-rap", "enp2s0")),
     ):
-        where = {0: lab.outside, 1: lab.instrument[1], 2: lab.staff}[place]
+        where = {0: lab.outside, 1: lab.instrument[1], 2: lab.staff}[number]
         entry = logged(lab, where, name, data)
         assert (entry.cause, entry.interface_in, entry.interface_out) == on_entry
         assert entry.headers == headers(data)

@@ -31,7 +31,7 @@ POLICY = replace(load_policy(POLICIES / "clinic.toml"), authorized=(ENTRY,))
 
 
 @pytest.fixture
-def place() -> Iterator[tuple[Namespace, Firewall]]:
+def firewalled() -> Iterator[tuple[Namespace, Firewall]]:
     """The policy in force, with more addresses of both versions than a message takes."""
     with namespace() as here:
         nft = here.run(Nft)
@@ -41,8 +41,8 @@ def place() -> Iterator[tuple[Namespace, Firewall]]:
         nft.close()
 
 
-def test_a_refilled_set_has_exactly_its_elements(place: tuple[Namespace, Firewall]) -> None:
-    here, firewall = place
+def test_a_refilled_set_has_exactly_its_elements(firewalled: tuple[Namespace, Firewall]) -> None:
+    here, firewall = firewalled
     here.command("nft", "flush set inet rap authorized4; flush set inet rap authorized6")
     here.command("nft", "add element inet rap authorized4 { 198.51.100.66 . tcp . 22 }")
     assert firewall.differences(POLICY)
@@ -53,20 +53,20 @@ def test_a_refilled_set_has_exactly_its_elements(place: tuple[Namespace, Firewal
 
 
 def test_changed_elements_of_a_large_set_are_reported_without_a_listing(
-    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+    firewalled: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def outline(**_: object) -> None:
         pytest.fail("the ruleset was listed")
 
-    here, firewall = place
+    here, firewall = firewalled
     assert firewall.differences(POLICY) == []
     here.command("nft", "flush set inet rap authorized4")
     monkeypatch.setattr(firewall.nft, "outline", outline)
     assert firewall.differences(POLICY) == ["set authorized4 was changed"]
 
 
-def test_if_one_set_is_refused_no_other_is_changed(place: tuple[Namespace, Firewall]) -> None:
-    here, firewall = place
+def test_if_one_set_is_refused_no_other_is_changed(firewalled: tuple[Namespace, Firewall]) -> None:
+    here, firewall = firewalled
     here.command("nft", "flush chain inet rap output; delete set inet rap authorized6")
     before = firewall.nft.elements(AUTHORIZED[4])
     kind = ["ipv4_addr", "inet_proto", "inet_service"]
@@ -82,9 +82,11 @@ def test_if_one_set_is_refused_no_other_is_changed(place: tuple[Namespace, Firew
 @pytest.mark.parametrize(
     "hosts", [HASH_SIZE_MIN - 1, HASH_SIZE_MIN, 2 * HASH_SIZE_MIN - 1, 2 * HASH_SIZE_MIN]
 )
-def test_a_full_set_is_replaced_in_one_transaction(place: tuple[Namespace, Firewall], hosts: int) -> None:
+def test_a_full_set_is_replaced_in_one_transaction(
+    firewalled: tuple[Namespace, Firewall], hosts: int
+) -> None:
     """The previous policy had sets of another size; sizes are powers of two."""
-    here, firewall = place
+    here, firewall = firewalled
     policy = replace(
         POLICY, authorized=(replace(ENTRY, networks=_hosts(hosts), services=ENTRY.services[:1]),)
     )

@@ -58,7 +58,7 @@ class WatchedNamespace:
 
 
 @pytest.fixture
-def place() -> Iterator[WatchedNamespace]:
+def watched() -> Iterator[WatchedNamespace]:
     with namespace() as here:
         nft = here.run(Nft)
         Firewall(nft).apply(POLICY)
@@ -83,48 +83,48 @@ def place() -> Iterator[WatchedNamespace]:
         "delete element inet rap inside4 { 127.0.0.0/8 }",
     ],
 )
-def test_a_change_is_reported_and_reverted(place: WatchedNamespace, change: str) -> None:
+def test_a_change_is_reported_and_reverted(watched: WatchedNamespace, change: str) -> None:
     async def scenario() -> None:
-        watch = place.watch()
+        watch = watched.watch()
         watch.start()
-        await place.nft(change)
-        alarm, repair = await place.next(), await place.next()
+        await watched.nft(change)
+        alarm, repair = await watched.next(), await watched.next()
         assert isinstance(alarm, Alarm)
         assert alarm.program == "nft"
         assert isinstance(repair, Repair)
         assert repair.differences
         assert repair.in_force
-        assert place.firewall.differences(POLICY) == []
+        assert watched.firewall.differences(POLICY) == []
         watch.stop()
 
     asyncio.run(scenario())
 
 
-def test_foreign_tables_and_changes_by_this_process_are_ignored(place: WatchedNamespace) -> None:
+def test_foreign_tables_and_changes_by_this_process_are_ignored(watched: WatchedNamespace) -> None:
     async def scenario() -> None:
-        watch = place.watch()
+        watch = watched.watch()
         watch.start()
-        await place.nft("add table inet firewalld")
-        place.firewall.apply(POLICY)
-        await place.nft("delete table inet firewalld")
-        await place.nft("add table ip rap")  # another family is another table
-        await place.nft("insert rule inet rap input accept")
-        assert isinstance(alarm := await place.next(), Alarm)
+        await watched.nft("add table inet firewalld")
+        watched.firewall.apply(POLICY)
+        await watched.nft("delete table inet firewalld")
+        await watched.nft("add table ip rap")  # another family is another table
+        await watched.nft("insert rule inet rap input accept")
+        assert isinstance(alarm := await watched.next(), Alarm)
         assert alarm.program == "nft"
-        assert len((await place.next()).differences) == 1  # type: ignore[union-attr]
-        assert place.reported.empty()
+        assert len((await watched.next()).differences) == 1  # type: ignore[union-attr]
+        assert watched.reported.empty()
         watch.stop()
 
     asyncio.run(scenario())
 
 
-def test_changes_by_any_thread_of_this_process_are_recognized(place: WatchedNamespace) -> None:
+def test_changes_by_any_thread_of_this_process_are_recognized(watched: WatchedNamespace) -> None:
     async def scenario() -> None:
-        watch = place.watch()
+        watch = watched.watch()
         watch.start()
-        await in_a_thread_that_ends(lambda: place.firewall.apply(POLICY))
-        await place.nft("insert rule inet rap input accept")
-        assert isinstance(alarm := await place.next(), Alarm)
+        await in_a_thread_that_ends(lambda: watched.firewall.apply(POLICY))
+        await watched.nft("insert rule inet rap input accept")
+        assert isinstance(alarm := await watched.next(), Alarm)
         assert alarm.program == "nft"
         watch.stop()
 
@@ -156,7 +156,7 @@ asyncio.run(main())
 """
 
 
-def test_changes_by_this_process_are_recognized_in_a_container(place: WatchedNamespace) -> None:
+def test_changes_by_this_process_are_recognized_in_a_container(watched: WatchedNamespace) -> None:
     words = (
         "unshare",
         "--pid",
@@ -167,21 +167,21 @@ def test_changes_by_this_process_are_recognized_in_a_container(place: WatchedNam
         "-c",
         IN_A_CONTAINER,
     )
-    done = place.namespace.command(
+    done = watched.namespace.command(
         *words, str(POLICIES / "clinic.toml"), stdout=subprocess.PIPE, timeout=WAIT_SECONDS_MAX, cwd=ROOT
     )
     assert done.stdout.split() == ["nft", "1", "0"]
 
 
-def test_a_netlink_port_is_recognized_only_in_its_own_network_namespace(place: WatchedNamespace) -> None:
+def test_a_netlink_port_is_recognized_only_in_its_own_network_namespace(watched: WatchedNamespace) -> None:
     """Process ids cannot be used: in a container they differ from those that the kernel reports."""
-    with netlink.netfilter_socket() as elsewhere, place.namespace.run(netlink.netfilter_socket) as here:
+    with netlink.netfilter_socket() as elsewhere, watched.namespace.run(netlink.netfilter_socket) as here:
         port = bound(here)
         bound(elsewhere, port)
         assert netlink.is_ours(port, here)
         assert netlink.is_ours(port, elsewhere)
         here.close()
-        again = place.namespace.run(netlink.netfilter_socket)
+        again = watched.namespace.run(netlink.netfilter_socket)
         assert not netlink.is_ours(port, again)
         again.close()
 
@@ -196,18 +196,18 @@ async def in_a_thread_that_ends(act: Callable[[], None]) -> None:
         await asyncio.wrap_future(thread.submit(act))
 
 
-def test_a_change_during_a_repair_is_not_missed(place: WatchedNamespace) -> None:
+def test_a_change_during_a_repair_is_not_missed(watched: WatchedNamespace) -> None:
     async def scenario() -> None:
-        watch = place.watch()
+        watch = watched.watch()
         watch.start()
-        changes = [place.nft(f"add element inet rap ports {{ more{n} }}") for n in range(20)]
+        changes = [watched.nft(f"add element inet rap ports {{ more{n} }}") for n in range(20)]
         await asyncio.gather(*changes)
-        await place.nft("add rule inet rap output accept")
+        await watched.nft("add rule inet rap output accept")
         while not (
-            isinstance(reported := await place.next(), Repair) and "output" in str(reported.differences)
+            isinstance(reported := await watched.next(), Repair) and "output" in str(reported.differences)
         ):
             pass
-        assert place.firewall.differences(POLICY) == []
+        assert watched.firewall.differences(POLICY) == []
         watch.stop()
 
     asyncio.run(scenario())
@@ -228,20 +228,20 @@ def during_the_first_repair(
 
 
 def test_a_change_that_the_kernel_did_not_report_during_a_repair_is_repaired_too(
-    place: WatchedNamespace, monkeypatch: pytest.MonkeyPatch
+    watched: WatchedNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
-        watch = place.watch()
+        watch = watched.watch()
         watch.start()
         change = ("nft", "insert rule inet rap input accept")
-        during_the_first_repair(place.firewall, monkeypatch, lambda: place.namespace.command(*change))
-        await place.nft("flush chain inet rap forward")
-        assert (await place.next()).pid  # type: ignore[union-attr]
-        assert await place.next() == Alarm(0, "")
-        assert (await place.next()).in_force  # type: ignore[union-attr]
-        assert place.firewall.differences(POLICY) == []
-        await place.nft("flush chain inet rap forward")
-        alarm = await place.next()
+        during_the_first_repair(watched.firewall, monkeypatch, lambda: watched.namespace.command(*change))
+        await watched.nft("flush chain inet rap forward")
+        assert (await watched.next()).pid  # type: ignore[union-attr]
+        assert await watched.next() == Alarm(0, "")
+        assert (await watched.next()).in_force  # type: ignore[union-attr]
+        assert watched.firewall.differences(POLICY) == []
+        await watched.nft("flush chain inet rap forward")
+        alarm = await watched.next()
         assert isinstance(alarm, Alarm)
         assert alarm.pid, "after a repair the kernel reports changes again"
         watch.stop()
@@ -250,34 +250,34 @@ def test_a_change_that_the_kernel_did_not_report_during_a_repair_is_repaired_too
 
 
 def test_a_policy_put_in_force_during_a_repair_is_not_overwritten(
-    place: WatchedNamespace, monkeypatch: pytest.MonkeyPatch
+    watched: WatchedNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(POLICY, rejects_outside=True)
-    another_program = place.namespace.run(Nft)
+    another_program = watched.namespace.run(Nft)
 
     async def scenario() -> None:
-        watch = place.watch()
+        watch = watched.watch()
         watch.start()
-        during_the_first_repair(place.firewall, monkeypatch, lambda: Firewall(another_program).apply(other))
-        await place.nft("flush chain inet rap forward")
-        reported = [await place.next() for _ in range(3)]
+        during_the_first_repair(watched.firewall, monkeypatch, lambda: Firewall(another_program).apply(other))
+        await watched.nft("flush chain inet rap forward")
+        reported = [await watched.next() for _ in range(3)]
         assert [type(each) for each in reported] == [Alarm, Alarm, Repair]
         assert "another policy was put in force" in reported[2].problem  # type: ignore[union-attr]
-        assert place.firewall.differences(other) == []
+        assert watched.firewall.differences(other) == []
         watch.stop()
 
     asyncio.run(scenario())
     another_program.close()
 
 
-def test_the_kernel_does_not_report_elements_that_the_watch_adds(place: WatchedNamespace) -> None:
+def test_the_kernel_does_not_report_elements_that_the_watch_adds(watched: WatchedNamespace) -> None:
     hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
     (first, *others) = POLICY.authorized
     policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
 
     async def scenario() -> None:
-        place.firewall.apply(policy)
-        watch = place.watch()
+        watched.firewall.apply(policy)
+        watch = watched.watch()
         watch.policy = policy
         watch.start()
         waiting: list[bool] = []
@@ -285,12 +285,12 @@ def test_the_kernel_does_not_report_elements_that_the_watch_adds(place: WatchedN
         def on_event(event: Alarm | Repair) -> None:
             if isinstance(event, Repair):
                 waiting.append(bool(select([watch.netlink_socket], [], [], 0)[0]))
-            place.reported.put_nowait(event)
+            watched.reported.put_nowait(event)
 
         watch.on_event = on_event
-        await place.nft("delete table inet rap")
-        assert isinstance(await place.next(), Alarm)
-        assert (await place.next()).in_force  # type: ignore[union-attr]
+        await watched.nft("delete table inet rap")
+        assert isinstance(await watched.next(), Alarm)
+        assert (await watched.next()).in_force  # type: ignore[union-attr]
         assert waiting == [False]
         watch.stop()
 
@@ -298,23 +298,23 @@ def test_the_kernel_does_not_report_elements_that_the_watch_adds(place: WatchedN
 
 
 def test_garbage_collection_does_not_run_between_a_change_and_its_repair(
-    place: WatchedNamespace, monkeypatch: pytest.MonkeyPatch
+    watched: WatchedNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collecting: list[bool] = []
-    compare = place.firewall.compare
+    compare = watched.firewall.compare
 
     def noted(policy: Policy) -> Differences:
         collecting.append(gc.isenabled())
         return compare(policy)
 
-    monkeypatch.setattr(place.firewall, "compare", noted)
+    monkeypatch.setattr(watched.firewall, "compare", noted)
 
     async def scenario() -> None:
-        watch = place.watch()
+        watch = watched.watch()
         watch.start()
-        await place.nft("flush chain inet rap forward")
-        assert isinstance(await place.next(), Alarm)
-        assert (await place.next()).in_force  # type: ignore[union-attr]
+        await watched.nft("flush chain inet rap forward")
+        assert isinstance(await watched.next(), Alarm)
+        assert (await watched.next()).in_force  # type: ignore[union-attr]
         assert collecting
         assert not any(collecting)
         assert gc.isenabled()
@@ -323,12 +323,12 @@ def test_garbage_collection_does_not_run_between_a_change_and_its_repair(
     asyncio.run(scenario())
 
 
-def test_a_wrong_ruleset_at_the_start_is_repaired(place: WatchedNamespace) -> None:
+def test_a_wrong_ruleset_at_the_start_is_repaired(watched: WatchedNamespace) -> None:
     async def scenario() -> None:
-        await place.nft("flush chain inet rap forward")
-        watch = place.watch()
+        await watched.nft("flush chain inet rap forward")
+        watch = watched.watch()
         watch.start()
-        repair = await place.next()
+        repair = await watched.next()
         assert isinstance(repair, Repair)
         assert repair.in_force
         watch.stop()
@@ -350,97 +350,97 @@ def test_a_wrong_ruleset_at_the_start_is_repaired(place: WatchedNamespace) -> No
     ],
 )
 def test_a_set_too_large_to_be_read_each_time_is_refilled(
-    place: WatchedNamespace, change: str, reported: tuple[str, ...] | None
+    watched: WatchedNamespace, change: str, reported: tuple[str, ...] | None
 ) -> None:
     hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
     (first, *others) = POLICY.authorized
     policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
 
     async def scenario() -> None:
-        place.firewall.apply(policy)
-        watch = place.watch()
+        watched.firewall.apply(policy)
+        watch = watched.watch()
         watch.policy = policy
         watch.start()
-        await place.nft(change)
-        assert isinstance(await place.next(), Alarm)
-        repair = await place.next()
+        await watched.nft(change)
+        assert isinstance(await watched.next(), Alarm)
+        repair = await watched.next()
         assert isinstance(repair, Repair)
         assert repair.in_force
         assert reported is None or repair.differences == reported
-        assert place.firewall.differences(policy) == []
+        assert watched.firewall.differences(policy) == []
         watch.stop()
 
     asyncio.run(scenario())
 
 
-def test_a_message_among_thousands_of_similar_ones_is_not_missed(place: WatchedNamespace) -> None:
+def test_a_message_among_thousands_of_similar_ones_is_not_missed(watched: WatchedNamespace) -> None:
     hosts = tuple(ip_network(int(ip_address("50.0.0.0")) + 2 * n) for n in range(LISTED_MAX + 1))
     (first, *others) = POLICY.authorized
     policy = replace(POLICY, authorized=(replace(first, networks=hosts), *others))
     changes = ("flush set inet rap authorized4", "add element inet rap ports { more }")
 
     async def scenario() -> None:
-        place.firewall.apply(policy)
-        watch = place.watch()
+        watched.firewall.apply(policy)
+        watch = watched.watch()
         watch.policy = policy
         watch.start()
         for order in (changes, changes[::-1]):
-            await place.nft("; ".join([*order, *order[::-1]]))
-            assert isinstance(await place.next(), Alarm)
-            repair = await place.next()
+            await watched.nft("; ".join([*order, *order[::-1]]))
+            assert isinstance(await watched.next(), Alarm)
+            repair = await watched.next()
             assert isinstance(repair, Repair)
             assert repair.in_force
             assert repair.differences == (
                 "set ports has beyond the policy more",
                 "set authorized4 was changed",
             )
-        assert place.firewall.differences(policy) == []
+        assert watched.firewall.differences(policy) == []
         watch.stop()
 
     asyncio.run(scenario())
 
 
-def test_a_policy_put_in_force_on_purpose_is_not_reverted(place: WatchedNamespace) -> None:
+def test_a_policy_put_in_force_on_purpose_is_not_reverted(watched: WatchedNamespace) -> None:
     other = replace(POLICY, rejects_outside=True)
 
     async def scenario() -> None:
-        watch = place.watch()
+        watch = watched.watch()
         watch.start()
-        place.firewall.apply(other)
-        await place.nft("insert rule inet rap input accept")
-        assert isinstance(await place.next(), Alarm)
-        stands_back = await place.next()
+        watched.firewall.apply(other)
+        await watched.nft("insert rule inet rap input accept")
+        assert isinstance(await watched.next(), Alarm)
+        stands_back = await watched.next()
         assert isinstance(stands_back, Repair)
         assert not stands_back.in_force
         assert "another policy was put in force" in stands_back.problem
-        assert len(place.firewall.differences(other)) == 1, "neither change was reverted"
+        assert len(watched.firewall.differences(other)) == 1, "neither change was reverted"
         # without a mark, the table belongs to no policy
-        await place.nft("flush chain inet rap prerouting")
-        assert isinstance(await place.next(), Alarm)
-        assert (await place.next()).in_force  # type: ignore[union-attr]
-        assert place.firewall.differences(POLICY) == []
+        await watched.nft("flush chain inet rap prerouting")
+        assert isinstance(await watched.next(), Alarm)
+        assert (await watched.next()).in_force  # type: ignore[union-attr]
+        assert watched.firewall.differences(POLICY) == []
         watch.stop()
 
     asyncio.run(scenario())
 
 
-def test_sessions_of_the_owner_stay_and_others_are_removed(place: WatchedNamespace) -> None:
+def test_sessions_of_the_owner_stay_and_others_are_removed(watched: WatchedNamespace) -> None:
     async def scenario() -> None:
-        sessions = Sessions(place.firewall.nft, POLICY)
+        sessions = Sessions(watched.firewall.nft, POLICY)
         sessions.open(MINE, 500)
-        watch = place.namespace.run(lambda: place.watch({MINE: 400}))
+        watch = watched.namespace.run(lambda: watched.watch({MINE: 400}))
         watch.start()
-        await place.nft(
+        await watched.nft(
             "add element inet rap sessions4 { 10.99.1.3 . enp2s0 . 10.77.1.5 . tcp . 5900 timeout 1h }"
         )
-        assert isinstance(await place.next(), Alarm)
-        repair = await place.next()
+        assert isinstance(await watched.next(), Alarm)
+        repair = await watched.next()
         assert isinstance(repair, Repair)
         assert "10.99.1.3" in repair.differences[0]
         assert [found.session for found in sessions.list()] == [MINE]
-        await place.nft("flush ruleset")
-        assert isinstance(await place.next(), Alarm)
-        assert isinstance(await place.next(), Repair)
+        await watched.nft("flush ruleset")
+        assert isinstance(await watched.next(), Alarm)
+        assert isinstance(await watched.next(), Repair)
         (found,) = sessions.list()
         assert found.session == MINE
         assert found.seconds_left <= 400
@@ -449,18 +449,18 @@ def test_sessions_of_the_owner_stay_and_others_are_removed(place: WatchedNamespa
     asyncio.run(scenario())
 
 
-def test_without_an_owner_sessions_are_not_removed(place: WatchedNamespace) -> None:
+def test_without_an_owner_sessions_are_not_removed(watched: WatchedNamespace) -> None:
     async def scenario() -> None:
-        watch = place.watch()
+        watch = watched.watch()
         watch.start()
-        await place.nft(
+        await watched.nft(
             "add element inet rap sessions4 { 10.99.1.3 . enp2s0 . 10.77.1.5 . tcp . 5900 timeout 1h }"
         )
-        await place.nft("flush chain inet rap output")
-        assert isinstance(await place.next(), Alarm)
-        assert "output" in (await place.next()).differences[0]  # type: ignore[union-attr]
-        assert [found.session for found in Sessions(place.firewall.nft, POLICY).list()] == [OTHERS]
-        assert place.reported.empty()
+        await watched.nft("flush chain inet rap output")
+        assert isinstance(await watched.next(), Alarm)
+        assert "output" in (await watched.next()).differences[0]  # type: ignore[union-attr]
+        assert [found.session for found in Sessions(watched.firewall.nft, POLICY).list()] == [OTHERS]
+        assert watched.reported.empty()
         watch.stop()
 
     asyncio.run(scenario())

@@ -33,7 +33,7 @@ CONSTRUCTS = commands()
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[tuple[Namespace, Firewall]]:
+def firewalled() -> Iterator[tuple[Namespace, Firewall]]:
     with namespace() as here:
         nft = here.run(Nft)
         firewall = Firewall(nft)
@@ -44,10 +44,10 @@ def place() -> Iterator[tuple[Namespace, Firewall]]:
 
 
 def events_after(
-    place: tuple[Namespace, Firewall], change: Callable[[Namespace], Any]
+    firewalled: tuple[Namespace, Firewall], change: Callable[[Namespace], Any]
 ) -> list[Alarm | Repair]:
     """Return the events of a watch after a change, up to the first Repair."""
-    here, firewall = place
+    here, firewall = firewalled
 
     async def scenario() -> list[Alarm | Repair]:
         on_event: asyncio.Queue[Alarm | Repair] = asyncio.Queue()
@@ -65,10 +65,10 @@ def events_after(
     return asyncio.run(scenario())
 
 
-def test_this_kernel_supports_most_constructs(place: tuple[Namespace, Firewall]) -> None:
+def test_this_kernel_supports_most_constructs(firewalled: tuple[Namespace, Firewall]) -> None:
     def is_known(command: str) -> bool:
         try:
-            place[0].command("nft", "--check", "-f", "-", input=command, stderr=subprocess.DEVNULL)
+            firewalled[0].command("nft", "--check", "-f", "-", input=command, stderr=subprocess.DEVNULL)
         except subprocess.CalledProcessError:
             return False
         return True
@@ -78,28 +78,28 @@ def test_this_kernel_supports_most_constructs(place: tuple[Namespace, Firewall])
 
 
 @pytest.mark.parametrize("name", CONSTRUCTS)
-def test_every_construct_is_detected_and_removed(place: tuple[Namespace, Firewall], name: str) -> None:
+def test_every_construct_is_detected_and_removed(firewalled: tuple[Namespace, Firewall], name: str) -> None:
     def change(here: Namespace) -> None:
         here.command("nft", "-f", "-", input=CONSTRUCTS[name], stderr=subprocess.PIPE)
 
     try:
-        *_, repair = events_after(place, change)
+        *_, repair = events_after(firewalled, change)
     except subprocess.CalledProcessError:  # this kernel or nft does not know it: nothing has changed
-        assert place[1].differences(POLICY) == []
+        assert firewalled[1].differences(POLICY) == []
         return
     assert isinstance(repair, Repair)
     assert repair.in_force, repair
     assert repair.differences
-    assert place[1].differences(POLICY) == []
+    assert firewalled[1].differences(POLICY) == []
     # by a firewall that has not seen the table before, and so has to ask libnftables
-    fresh = place[0].run(Nft)
+    fresh = firewalled[0].run(Nft)
     assert Firewall(fresh).differences(POLICY) == []
     fresh.close()
 
 
-def test_the_kernel_accepts_most_of_the_catalogue(place: tuple[Namespace, Firewall]) -> None:
+def test_the_kernel_accepts_most_of_the_catalogue(firewalled: tuple[Namespace, Firewall]) -> None:
     """Otherwise the test above would prove little."""
-    here, _ = place
+    here, _ = firewalled
     taken = [
         subprocess.run(
             here.words("nft", "--check", "-f", "-"), input=text, text=True, capture_output=True, check=False
@@ -160,13 +160,13 @@ TABLE = attribute(1, b"rap\0")
     ids=["rule without statements", "chain no UTF-8", "chain of two lines", "set no UTF-8", "set of an unknown type"],
 )  # fmt: skip
 def test_constructs_that_nft_cannot_create_are_removed_too(
-    place: tuple[Namespace, Firewall], change: Callable[[Namespace], None]
+    firewalled: tuple[Namespace, Firewall], change: Callable[[Namespace], None]
 ) -> None:
-    *_, repair = events_after(place, change)
+    *_, repair = events_after(firewalled, change)
     assert isinstance(repair, Repair)
     assert repair.in_force, repair
     assert all(line.isprintable() for line in repair.differences)
-    assert place[1].differences(POLICY) == []
+    assert firewalled[1].differences(POLICY) == []
 
 
 def hole(here: Namespace) -> None:
@@ -182,10 +182,10 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("error", [ValueError("no JSON"), KeyError("expr"), TypeError("None")])
 def test_a_hole_is_closed_although_the_listing_cannot_be_read(
-    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch, error: Exception
+    firewalled: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(Nft, "outline", raising(error))
-    *_, repair = events_after(place, hole)
+    *_, repair = events_after(firewalled, hole)
     assert isinstance(repair, Repair)
     assert repair.in_force, repair
     assert "input" in repair.differences[0]
@@ -202,7 +202,9 @@ def test_a_hole_is_closed_although_the_listing_cannot_be_read(
     ids=["reading", "kernel", "comparing", "receiving"],
 )
 def test_any_failure_in_the_watch_is_reported_as_not_repaired(
-    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch, broken: tuple[Any, str, Exception]
+    firewalled: tuple[Namespace, Firewall],
+    monkeypatch: pytest.MonkeyPatch,
+    broken: tuple[Any, str, Exception],
 ) -> None:
     module, name, error = broken
 
@@ -210,16 +212,16 @@ def test_any_failure_in_the_watch_is_reported_as_not_repaired(
         monkeypatch.setattr(module, name, raising(error))
         hole(here)
 
-    *_, repair = events_after(place, change)
+    *_, repair = events_after(firewalled, change)
     monkeypatch.undo()
     assert isinstance(repair, Repair)
     assert not repair.in_force
     assert str(error.args[-1]) in repair.problem
-    place[1].apply(POLICY)
+    firewalled[1].apply(POLICY)
 
 
 def test_lost_messages_trigger_an_inspection(
-    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+    firewalled: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "BUFFER_BYTES", 1)
     elements = ", ".join(f"192.0.{n // 250}.{n % 250} . tcp . 1" for n in range(1000))
@@ -227,15 +229,15 @@ def test_lost_messages_trigger_an_inspection(
     def flood(here: Namespace) -> None:
         here.command("nft", "-f", "-", input=f"add element inet rap authorized4 {{ {elements} }}")
 
-    alarm, *_, repair = events_after(place, flood)
+    alarm, *_, repair = events_after(firewalled, flood)
     assert alarm == Alarm(0, "")
     assert isinstance(repair, Repair)
     assert repair.in_force
-    assert place[1].differences(POLICY) == []
+    assert firewalled[1].differences(POLICY) == []
 
 
-def test_a_table_that_another_process_owns_is_reported(place: tuple[Namespace, Firewall]) -> None:
-    _, firewall = place
+def test_a_table_that_another_process_owns_is_reported(firewalled: tuple[Namespace, Firewall]) -> None:
+    _, firewall = firewalled
     owner: list[subprocess.Popen[str]] = []
 
     def take_over(here: Namespace) -> None:
@@ -248,7 +250,7 @@ def test_a_table_that_another_process_owns_is_reported(place: tuple[Namespace, F
         owner[0].stdin.write("delete table inet rap; add table inet rap { flags owner; }\n")
         owner[0].stdin.flush()
 
-    *_, repair = events_after(place, take_over)
+    *_, repair = events_after(firewalled, take_over)
     assert isinstance(repair, Repair)
     assert not repair.in_force
     assert "another process owns it" in repair.problem
@@ -258,9 +260,9 @@ def test_a_table_that_another_process_owns_is_reported(place: tuple[Namespace, F
 
 
 def test_a_foreign_table_with_an_owner_does_not_prevent_reading_ours(
-    place: tuple[Namespace, Firewall],
+    firewalled: tuple[Namespace, Firewall],
 ) -> None:
-    here, _ = place
+    here, _ = firewalled
     with subprocess.Popen(
         here.words("nft", "-i"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as owner:
@@ -273,7 +275,7 @@ def test_a_foreign_table_with_an_owner_does_not_prevent_reading_ours(
         fresh = Firewall(here.run(Nft))
         assert fresh.differences(POLICY) == []
         fresh.apply(POLICY)
-        *_, repair = events_after(place, hole)
+        *_, repair = events_after(firewalled, hole)
         assert isinstance(repair, Repair)
         assert repair.in_force
         assert repair.differences == ("chain input has beyond the policy, as rule 1: accept",)
@@ -281,23 +283,23 @@ def test_a_foreign_table_with_an_owner_does_not_prevent_reading_ours(
 
 
 def test_programs_that_constantly_change_their_own_tables_do_not_prevent_repairs(
-    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+    firewalled: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generations = count()
     monkeypatch.setattr(snapshot, "generation", lambda _: next(generations))
-    fresh = place[0].run(Nft)
+    fresh = firewalled[0].run(Nft)
     assert Firewall(fresh).differences(POLICY) == []
     fresh.close()
-    *_, repair = events_after(place, hole)
+    *_, repair = events_after(firewalled, hole)
     assert isinstance(repair, Repair)
     assert repair.in_force, repair
     assert repair.differences == ("chain input has beyond the policy, as rule 1: accept",)
 
 
 def test_the_mark_of_a_policy_that_is_replaced_during_the_reading_is_read_again(
-    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+    firewalled: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, firewall = place
+    here, firewall = firewalled
     other = replace(POLICY, rejects_outside=not POLICY.rejects_outside)
     fresh = here.run(Nft)
     readings = count()
@@ -315,9 +317,9 @@ def test_the_mark_of_a_policy_that_is_replaced_during_the_reading_is_read_again(
 
 
 def test_a_table_that_changes_at_each_reading_is_reported_as_changing(
-    place: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
+    firewalled: tuple[Namespace, Firewall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, firewall = place
+    here, firewall = firewalled
     number = count()
 
     def changing(_: Any) -> int:

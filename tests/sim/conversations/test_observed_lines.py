@@ -24,7 +24,7 @@ def whole(data: bytes) -> list[bytes]:
 
 
 def in_sevens(data: bytes) -> list[bytes]:
-    return [data[place : place + 7] for place in range(0, len(data), 7)]
+    return [data[position : position + 7] for position in range(0, len(data), 7)]
 
 
 async def observed(case: Conversation, observe: Observe, split: Split) -> tuple[Played, Played]:

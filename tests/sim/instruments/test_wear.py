@@ -60,11 +60,11 @@ class WornInstrument:
         return [at_ns for at_ns, kind, fields in self.sent if kind is Alert and fields[0] == code]
 
 
-def with_one_part(name: str, place: int, **changes: Any) -> InstrumentModel:
+def with_one_part(name: str, index: int, **changes: Any) -> InstrumentModel:
     """Return a model of which only one part degrades, soon and at any course that `changes` make certain."""
     model = load_model(name)
     soon: dict[str, Any] = {"starts_after_days": 6, "stable": 0.0, "sudden": 0.0, **changes}
-    quick = replace(model.wear[place], **soon)
+    quick = replace(model.wear[index], **soon)
     quiet = tuple(replace(sensor, drifts_per_day=0.0) for sensor in model.sensors)
     return replace(
         model, wear=(quick,), sensors=quiet, mishaps=tuple(replace(m, stops=False) for m in model.mishaps)
@@ -72,19 +72,19 @@ def with_one_part(name: str, place: int, **changes: Any) -> InstrumentModel:
 
 
 @cache
-def failed(name: str, place: int) -> tuple[WornInstrument, PartWear]:
+def failed(name: str, index: int) -> tuple[WornInstrument, PartWear]:
     """Return a run until some days after the first failure of that part."""
-    bench = WornInstrument(with_one_part(name, place), staffed=True)
+    bench = WornInstrument(with_one_part(name, index), staffed=True)
     while not any(wear.failed_ns for wear in bench.instrument.wear_truth()):
         bench.env.run(until=bench.env.now + DAY_NS)
     return bench, next(wear for wear in bench.instrument.wear_truth() if wear.failed_ns)
 
 
-PARTS = [(name, place) for name in model_names() for place in range(len(load_model(name).wear))]
+PARTS = [(name, index) for name in model_names() for index in range(len(load_model(name).wear))]
 SHIFTED = [
-    (name, place, symptom)
-    for name, place in PARTS
-    for symptom in load_model(name).wear[place].symptoms
+    (name, index, symptom)
+    for name, index in PARTS
+    for symptom in load_model(name).wear[index].symptoms
     if isinstance(symptom, Shift)
 ]
 
@@ -92,10 +92,10 @@ SHIFTED = [
 # ---- models
 
 
-@pytest.mark.parametrize(("name", "place"), PARTS)
-def test_a_worn_part_is_a_part_of_the_profile_and_its_symptoms_are_words_of_it(name: str, place: int) -> None:
+@pytest.mark.parametrize(("name", "index"), PARTS)
+def test_a_worn_part_is_a_part_of_the_profile_and_its_symptoms_are_words_of_it(name: str, index: int) -> None:
     profile, model = load_profile(name), load_model(name)
-    wear, error = model.wear[place], profile.errors[f"D01{place:02}"]
+    wear, error = model.wear[index], profile.errors[f"D01{index:02}"]
     assert wear.part in profile.components[wear.component].parts
     assert (error.component, error.severity, error.parts) == (wear.component, "critical", [wear.part])
     assert 0 < wear.lasts_days[0] < wear.lasts_days[1] and wear.symptoms
@@ -109,12 +109,12 @@ def test_a_worn_part_is_a_part_of_the_profile_and_its_symptoms_are_words_of_it(n
                 assert code in {mishap.code for mishap in model.mishaps}
 
 
-@pytest.mark.parametrize(("name", "place"), PARTS)
-def test_a_worn_part_does_not_leave_the_range_of_a_channel_before_it_fails(name: str, place: int) -> None:
+@pytest.mark.parametrize(("name", "index"), PARTS)
+def test_a_worn_part_does_not_leave_the_range_of_a_channel_before_it_fails(name: str, index: int) -> None:
     model = load_model(name)
     for sensor in model.sensors:
         shift, noise = 0.0, sensor.noise
-        for symptom in model.wear[place].symptoms:
+        for symptom in model.wear[index].symptoms:
             match symptom:
                 case Shift(sensor.channel, by):
                     shift += by
@@ -128,9 +128,9 @@ def test_a_worn_part_does_not_leave_the_range_of_a_channel_before_it_fails(name:
 # ---- truth and reports
 
 
-@pytest.mark.parametrize(("name", "place", "symptom"), SHIFTED)
-def test_the_readings_drift_from_the_beginning_to_the_failure(name: str, place: int, symptom: Shift) -> None:
-    bench, truth = failed(name, place)
+@pytest.mark.parametrize(("name", "index", "symptom"), SHIFTED)
+def test_the_readings_drift_from_the_beginning_to_the_failure(name: str, index: int, symptom: Shift) -> None:
+    bench, truth = failed(name, index)
     assert truth.failed_ns is not None and truth.began_ns < truth.failed_ns == truth.due_ns
     assert symptom.channel in truth.channels
     replaced = [wear.replaced_ns for wear in bench.instrument.wear_truth() if wear.replaced_ns]
@@ -153,11 +153,11 @@ def test_the_readings_drift_from_the_beginning_to_the_failure(name: str, place: 
         assert sign * (last - healthy) < 1.35 * abs(symptom.by)
 
 
-@pytest.mark.parametrize(("name", "place"), PARTS)
+@pytest.mark.parametrize(("name", "index"), PARTS)
 def test_a_failure_is_one_alert_at_the_time_of_the_truth_and_stops_the_instrument(
-    name: str, place: int
+    name: str, index: int
 ) -> None:
-    bench, truth = failed(name, place)
+    bench, truth = failed(name, index)
     assert truth.code == "D0100", "the only part of this model"
     assert bench.alerts("D0100") == [truth.failed_ns]
     assert truth.failed_ns is not None

@@ -25,7 +25,7 @@ class WornModel:
     def __init__(self, name: str, seed: int = 1) -> None:
         self.model, self.env = load_model(name), Environment()
         self.failures: list[tuple[int, int, float]] = []
-        """The place and time of each failure, and the level of its shift, or 1.0 if the part has none."""
+        """The index and time of each failure, and the level of its shift, or 1.0 if the part has none."""
         self.errors: list[tuple[str, int]] = []
         self.replacements: list[tuple[int, int]] = []
         self.degradation = Degradation(
@@ -39,24 +39,24 @@ class WornModel:
     def run(self, years: int = YEARS) -> tuple[PartWear, ...]:
         for _ in range(2 * years):
             self.env.run(until=self.env.now + 182 * DAY_NS)
-            for place in range(len(self.model.wear)):
-                self._replace(place)
+            for index in range(len(self.model.wear)):
+                self._replace(index)
         return self.degradation.truth("X-1")
 
-    def place_of(self, truth: PartWear) -> int:
+    def index_of(self, truth: PartWear) -> int:
         return int(truth.code.removeprefix("D01"))
 
-    def _failed(self, place: int) -> None:
-        self.failures.append((place, self.env.now, self._level(place)))
-        self.env.after(REPAIR_NS, self._replace, place)
+    def _failed(self, index: int) -> None:
+        self.failures.append((index, self.env.now, self._level(index)))
+        self.env.after(REPAIR_NS, self._replace, index)
 
-    def _level(self, place: int) -> float:
+    def _level(self, index: int) -> float:
         """Return the strength of the part's own symptoms now."""
-        return next(one.level(self.env.now) for one in self.degradation.active if one.place == place)
+        return next(one.level(self.env.now) for one in self.degradation.active if one.index == index)
 
-    def _replace(self, place: int) -> None:
-        self.replacements.append((place, self.env.now))
-        self.degradation.replace(place)
+    def _replace(self, index: int) -> None:
+        self.replacements.append((index, self.env.now))
+        self.degradation.replace(index)
 
 
 def words(wear: Wear) -> tuple[set[str], set[str], set[str]]:
@@ -73,9 +73,9 @@ def worn(request: pytest.FixtureRequest) -> WornModel:
 
 def test_the_truth_names_the_part_its_code_and_its_symptoms(worn: WornModel) -> None:
     errors, truths = load_profile(worn.model.name).errors, worn.run()
-    assert {worn.place_of(one) for one in truths} == set(range(len(worn.model.wear)))
+    assert {worn.index_of(one) for one in truths} == set(range(len(worn.model.wear)))
     for one in truths:
-        wear, error = worn.model.wear[worn.place_of(one)], errors[one.code]
+        wear, error = worn.model.wear[worn.index_of(one)], errors[one.code]
         assert (one.component, [one.part]) == (error.component, error.parts)
         assert (one.component, one.part) == (wear.component, wear.part)
         assert (set(one.channels), set(one.assays), set(one.codes)) == words(wear)
@@ -83,25 +83,25 @@ def test_the_truth_names_the_part_its_code_and_its_symptoms(worn: WornModel) -> 
 
 def test_each_failure_is_in_the_truth_at_its_time_and_no_other(worn: WornModel) -> None:
     truths = worn.run()
-    failed = [(worn.place_of(one), one.failed_ns) for one in truths if one.failed_ns is not None]
-    assert sorted(failed) == sorted((place, at_ns) for place, at_ns, _ in worn.failures)
+    failed = [(worn.index_of(one), one.failed_ns) for one in truths if one.failed_ns is not None]
+    assert sorted(failed) == sorted((index, at_ns) for index, at_ns, _ in worn.failures)
     assert failed
     replaced = set(worn.replacements)
-    assert all((worn.place_of(one), one.replaced_ns) in replaced for one in truths)
+    assert all((worn.index_of(one), one.replaced_ns) in replaced for one in truths)
 
 
 def test_a_part_fails_when_it_is_due_with_its_full_symptoms_and_not_before(worn: WornModel) -> None:
     truths = worn.run()
-    sudden = {(worn.place_of(one), one.failed_ns) for one in truths if one.course == "sudden"}
-    for place, at_ns, level in worn.failures:
-        assert level == (0.0 if (place, at_ns) in sudden else 1.0)
+    sudden = {(worn.index_of(one), one.failed_ns) for one in truths if one.course == "sudden"}
+    for index, at_ns, level in worn.failures:
+        assert level == (0.0 if (index, at_ns) in sudden else 1.0)
     for one in truths:
         assert one.replaced_ns is not None and one.began_ns <= one.replaced_ns
         if one.due_ns is None:
             assert (one.course, one.failed_ns) == ("stable", None)
             continue
         assert one.failed_ns == (one.due_ns if one.due_ns <= one.replaced_ns else None)
-        shortest, longest = worn.model.wear[worn.place_of(one)].lasts_days
+        shortest, longest = worn.model.wear[worn.index_of(one)].lasts_days
         lasts = (one.due_ns - one.began_ns) / DAY_NS
         assert lasts == 0 if one.course == "sudden" else shortest - 0.01 <= lasts <= longest + 0.01
 
@@ -118,8 +118,8 @@ def test_a_part_begins_to_degrade_again_only_after_its_replacement(worn: WornMod
     truths = worn.run()
     assert [one.began_ns for one in truths] == sorted(one.began_ns for one in truths)
     again = 0
-    for place in range(len(worn.model.wear)):
-        episodes = [one for one in truths if worn.place_of(one) == place]
+    for index in range(len(worn.model.wear)):
+        episodes = [one for one in truths if worn.index_of(one) == index]
         again += len(episodes) > 1
         for before, after in pairwise(episodes):
             assert before.replaced_ns is not None and before.replaced_ns < after.began_ns

@@ -169,18 +169,18 @@ class SendingBox:
     def instrument(self) -> str:
         return f"CHEM-{self.serial[-4:]}"
 
-    def entries(self, place: int) -> list[tuple[int, bytes]]:
+    def entries(self, index: int) -> list[tuple[int, bytes]]:
         """Return the records of a batch by sequence; the first batch has the instrument's profile."""
-        if place == 0:
+        if index == 0:
             profile = ProfileInForce(self._start_ms, self.instrument, MODEL, 1)
             return [(1, encode(Entry("", 0, profile)))]
         found = []
         for within in range(SIZE):
-            number = (place - 1) * SIZE + within + 1
+            number = (index - 1) * SIZE + within + 1
             is_high = within in (2, 3)
             readings = {
                 "water-conductivity-ns": 60 if is_high else 0,
-                "lamp-intensity-pct": 10 if is_high and place % CRITICAL == 0 else 100,
+                "lamp-intensity-pct": 10 if is_high and index % CRITICAL == 0 else 100,
             }
             status = Status(number, self._start_ms + number * 1000, "running", 0, readings)
             found.append((number + 1, encode(Entry(self.instrument, 1, status))))
@@ -189,10 +189,10 @@ class SendingBox:
     def alerts(self) -> set[tuple[str, str, int]]:
         """Instrument, trigger and number of the alerts of all acknowledged reports."""
         found = set()
-        for place in range(1, self.batches):
-            number = (place - 1) * SIZE + 3
+        for index in range(1, self.batches):
+            number = (index - 1) * SIZE + 3
             found.add((self.instrument, "water", number))
-            if place % CRITICAL == 0:
+            if index % CRITICAL == 0:
                 found.add((self.instrument, "lamp", number))
         return found
 
@@ -320,8 +320,8 @@ def _compare(store: Store, boxes: list[SendingBox], receivers: Receivers, losses
         stored[record.box, record.sequence] += 1
         bodies[record.box, record.sequence] = body
     for box in boxes:
-        for place in range(box.batches):
-            for sequence, entry in box.entries(place):
+        for index in range(box.batches):
+            for sequence, entry in box.entries(index):
                 losses.acknowledged += 1
                 losses.lost += encode(decode(Entry, entry).body) != bodies.get((box.serial, sequence))
     losses.duplicates = sum(stored.values()) - len(stored)

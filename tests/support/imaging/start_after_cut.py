@@ -165,10 +165,10 @@ def inspect(disk: Path, former: Life | None = None) -> Iterator[str]:
             yield "the partition of the identity is not empty"
     for label in _EXT4:
         try:
-            with mounted(disk, slices[label]) as place:
+            with mounted(disk, slices[label]) as mount_point:
                 if former:
-                    yield from _remnants(place, label, former)
-                if label == STATE_PARTITION and not (place / _STAMP).exists():
+                    yield from _remnants(mount_point, label, former)
+                if label == STATE_PARTITION and not (mount_point / _STAMP).exists():
                     yield "provisioning has not been completed"
         except subprocess.CalledProcessError:
             yield f"{label}: the file system cannot be mounted"
@@ -181,17 +181,17 @@ def inspect(disk: Path, former: Life | None = None) -> Iterator[str]:
 @contextmanager
 def mounted(disk: Path, part: gpt.Slice) -> Iterator[Path]:
     """Mount a partition; the mount replays its journal."""
-    place = disk.with_suffix(f".{part.label}")
-    place.mkdir()
+    mount_point = disk.with_suffix(f".{part.label}")
+    mount_point.mkdir()
     options = f"loop,offset={part.offset},sizelimit={part.length}"
     options += ",ro" if part.label in slots.PARTITIONS.values() else ""
-    mount = ["mount", "-o", options, str(disk), str(place)]
+    mount = ["mount", "-o", options, str(disk), str(mount_point)]
     subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
     try:
-        yield place
+        yield mount_point
     finally:
-        subprocess.run(["umount", place], check=True)
-        place.rmdir()
+        subprocess.run(["umount", mount_point], check=True)
+        mount_point.rmdir()
 
 
 def slot_sha256(disk: Path, label: str = slots.PARTITIONS["a"]) -> str:
@@ -202,9 +202,9 @@ def slot_sha256(disk: Path, label: str = slots.PARTITIONS["a"]) -> str:
         return hashlib.sha256(file.read(file_system_bytes(disk, part))).hexdigest()
 
 
-def _remnants(place: Path, label: str, former: Life) -> Iterator[str]:
+def _remnants(mount_point: Path, label: str, former: Life) -> Iterator[str]:
     """Files that name the box of the former life."""
-    words = ["grep", "-rlaiF", "--devices=skip", former.serial, str(place)]
+    words = ["grep", "-rlaiF", "--devices=skip", former.serial, str(mount_point)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.stdout:
         yield f"{label}: files of a former life: {done.stdout.split()}"

@@ -91,8 +91,8 @@ def test_any_bytes_are_messages_an_error_or_unfinished(received: bytes) -> None:
 
 def random_picture(width: int, height: int, seed: int) -> Picture:
     picture = Picture(width, height)
-    for place in range(width * height):
-        picture.pixels[place] = (place * 2654435761 + seed) >> 8 & 0xFFFFFF
+    for index in range(width * height):
+        picture.pixels[index] = (index * 2654435761 + seed) >> 8 & 0xFFFFFF
     return picture
 
 
@@ -130,30 +130,30 @@ def test_tight_updates_are_exact(width: int) -> None:
     shown = Picture(width, 140)
     for area in (picture.area, Area(0, 3, 1, 2)):
         message = encoder.update(picture, [area])
-        count, place = int.from_bytes(message[2:4], "big"), 4
+        count, offset = int.from_bytes(message[2:4], "big"), 4
         for _ in range(count):
-            *corners, encoding = struct.unpack(">HHHHi", message[place : place + 12])
-            part, place = Area(*corners), place + 12
-            assert encoding == Encoding.TIGHT and message[place] == 0
-            place += 1
+            *corners, encoding = struct.unpack(">HHHHi", message[offset : offset + 12])
+            part, offset = Area(*corners), offset + 12
+            assert encoding == Encoding.TIGHT and message[offset] == 0
+            offset += 1
             size = 3 * part.pixels
             if size < 12:
-                colours, place = message[place : place + size], place + size
+                colours, offset = message[offset : offset + size], offset + size
             else:
                 length = shift = 0
                 for index in range(3):
-                    byte = message[place]
-                    place += 1
+                    byte = message[offset]
+                    offset += 1
                     length |= (byte & 127 if index < 2 else byte) << shift
                     shift += 7
                     if index == 2 or byte < 128:
                         break
-                colours, place = inflate.decompress(message[place : place + length]), place + length
+                colours, offset = inflate.decompress(message[offset : offset + length]), offset + length
             assert len(colours) == size
             pixels = bytearray(4 * part.pixels)
             pixels[2::4], pixels[1::4], pixels[0::4] = colours[0::3], colours[1::3], colours[2::3]
             shown.write(part, pixels)
-        assert place == len(message)
+        assert offset == len(message)
     assert shown == picture
 
 
