@@ -116,7 +116,7 @@ def test_every_folder_with_tests_is_collected(pytestconfig: pytest.Config) -> No
     assert not [each for each in folders for name in each.parts for glob in skipped if fnmatch(name, glob)]
 
 
-@pytest.mark.slow("starts a test run of its own")
+@pytest.mark.slow("starts a separate test run")
 def test_a_parallel_run_has_two_workers_for_each_core_and_one_for_the_emulated_machine() -> None:
     words = [sys.executable, "-m", "pytest", "--numprocesses", "auto", "-v", "tests/settings/test_board.py"]
     ran = subprocess.run(words, cwd=ROOT, env=child_environment(), check=True, capture_output=True, text=True)
@@ -155,7 +155,7 @@ def test_the_files_that_need_an_emulated_machine_or_its_image_are_listed() -> No
     assert {str(path.relative_to(ROOT)) for path in files} - {"tests/test_conftest.py"} == {*EMULATED}
 
 
-@pytest.mark.slow("starts a test run of its own")
+@pytest.mark.slow("starts a separate test run")
 def test_one_worker_runs_the_files_with_emulated_machines_and_gets_no_other_file_meanwhile(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

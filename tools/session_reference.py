@@ -19,7 +19,7 @@ HEAD: Final = """\
 
 Written by `tools/session_reference.py` from `wire/session/table.py`; `make golden` regenerates it.
 
-The data center and the box execute one transition table, each with a state of its own. An event without a row that
+The data center and the box execute one transition table, each with a separate state. An event without a row that
 applies changes nothing. Every row towards a session is recorded in the end's audit log first; if that fails, the row
 is not executed. Rows towards the end are executed even if they cannot be recorded. Times are those of the monotonic
 clock. [Design](../design/sessions.md).

@@ -43,7 +43,7 @@ class NumberSet:
     """A set of sequence numbers, stored as sorted, disjoint ranges, that can be counted up to a bound."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]], but: Sequence[int] = ()) -> None:
-        """The set of all numbers in `ranges`, which may overlap, without those in the sorted `but`."""
+        """Make the set of all numbers in `ranges`, which may overlap, without those in the sorted `but`."""
         self.ranges: list[tuple[int, int]] = []
         last_end = -1
         for first, last in sorted(ranges):

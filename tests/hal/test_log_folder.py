@@ -54,7 +54,7 @@ def test_nothing_else_is_read(log: LinuxLogFolder, name: str) -> None:
         log.read(name, 0, 3)
     expected = DiskErrorKind.MISSING if name == "audit.log.9" else DiskErrorKind.IO
     assert caught.value.kind is expected
-    assert log.names(), "the service goes on"
+    assert log.names(), "the service continues"
 
 
 def test_a_file_that_became_shorter_is_missing_for_this_time(log: LinuxLogFolder) -> None:

@@ -27,7 +27,7 @@ FILES: list[tuple[ModuleType, type[Struct]]] = [
     (imaging.kickstart.site, imaging.kickstart.site.Site),
 ]
 IN_ITS_OWN_MODULE = {"adapted"}
-"""Tables whose keys are described by a module of their own, which examples refer to: `settings.adapted`."""
+"""Tables whose keys are described by a separate module, which examples refer to: `settings.adapted`."""
 LINE_OF_TOML = re.compile(r'\[|"?[\w.]+"? = ')
 
 

@@ -174,13 +174,13 @@ def namespace() -> Iterator[Namespace]:
 
 @contextmanager
 def namespaces(count: int) -> Iterator[list[Namespace]]:
-    """Several new namespaces."""
+    """Make several namespaces."""
     with ExitStack() as stack:
         yield [stack.enter_context(namespace()) for _ in range(count)]
 
 
 def cable(one: Namespace, name: str, other: Namespace, name_there: str) -> None:
-    """A veth pair between two namespaces, both ends up, without duplicate address detection."""
+    """Connect two namespaces by a veth pair, both ends up, without duplicate address detection."""
     one.ip(f"link add {name} type veth peer name {name_there} netns {other.path}")
     for each, end in ((one, name), (other, name_there)):
         each.write(f"ipv6/conf/{end}/accept_dad", 0)

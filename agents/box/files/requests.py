@@ -1,6 +1,6 @@
 """Requests that share the connection of the reports, below all of them: of files, updates and certificates.
 
-`agents.box.uplink.stream.Stream` asks for the next request when it has no report to send and none of these requests
+`agents.box.uplink.stream.Stream` fetches the next request when it has no report to send and none of these requests
 is in flight, so that a report waits for one answer at most.
 """
 

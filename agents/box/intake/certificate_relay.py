@@ -102,7 +102,7 @@ class CertificateRelay:
                 answer = await self._requests.ask_est(request)
         except TimeoutError:
             return Response(
-                HTTPStatus.SERVICE_UNAVAILABLE, b"the data center is not reached at present", later
+                HTTPStatus.SERVICE_UNAVAILABLE, b"the data center cannot be reached at present", later
             )
         headers = {name: value for name, value in answer.headers.items() if name in _RELAYED_HEADERS}
         return Response(answer.status, answer.body, headers)

@@ -32,7 +32,7 @@ HOLES_MAX: Final = 2
 """A record found after a crash that would need more holes is not marked as accepted, and may be stored twice."""
 DIGEST_BYTES: Final = 8
 DIGESTS_MAX: Final = REPORTS_PER_POST_MAX
-"""Digests per mark: those of one request, since an agent has one in flight, perhaps all of one priority."""
+"""Digests per mark: those of one request, because an agent has one in flight, whose reports may all have the same priority."""
 ADAPTED_DIGESTS_MAX: Final = 256
 """Digests per instrument that speaks its own standard, and the maximum number of reports of one message."""
 
@@ -141,7 +141,7 @@ class AdaptedMark(msgspec.Struct, array_like=True):
     """Whether that message was certainly answered, so that it will not be repeated."""
 
     def store_last(self, bodies: Sequence[InstrumentReport]) -> None:
-        """Note the reports of a message that were stored with the box's time; none if it has times of its own."""
+        """Note the reports of a message that were stored with the box's time; none if it contains times."""
         self.last_ms = bodies[0].at_ms if bodies else 0
         has_control = any(isinstance(body, Quality) for body in bodies)
         self.last = b"".join(map(untimed_digest, bodies)) if has_control else b""

@@ -1,4 +1,4 @@
-"""The SSH server's host keys are the same after each start of a box whose /etc is made anew."""
+"""The SSH server's host keys are the same after each start of a box whose /etc is recreated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _ssh() -> None:
 
 
 def start(tmp_path: Path) -> dict[str, bytes]:
-    """Make /etc/ssh anew, as each start does, and return the keys in it."""
+    """Recreate /etc/ssh, as each start does, and return the keys in it."""
     shutil.rmtree(folder := tmp_path / "etc/ssh", ignore_errors=True)
     folder.mkdir(parents=True)
     install_host_keys(tmp_path / "kept", folder)

@@ -26,7 +26,7 @@ AUDITOR = '[staff.auditor]\nroles = ["auditor"]\nscope = ["everywhere"]\n'
 
 
 class Running:
-    """A data center in a process of its own, with its log."""
+    """A data center in a separate process, with its log."""
 
     def __init__(self, program: subprocess.Popen[str], log: Path) -> None:
         assert program.stdout is not None

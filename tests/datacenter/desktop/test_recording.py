@@ -62,7 +62,7 @@ def test_a_recording_replays_every_picture_exactly() -> None:
 
 
 def test_a_recording_of_an_earlier_version_replays_every_picture_exactly() -> None:
-    """The file is never made anew: recordings are kept for years, and later versions must play them."""
+    """The file is never recreated: recordings are kept for years, and later versions must play them."""
     _, pictures, _ = record(30)
     recording = read((FIXTURES / "session/recording.rapr").read_bytes())
     assert [picture.copy() for _, picture in recording.replay()] == pictures

@@ -63,11 +63,11 @@ class Center:
         return AT_MS + self.minute * MINUTE
 
     def note(self, box: str, event: str = "alive") -> None:
-        """The box records an event."""
+        """Record an event on the box."""
         self.waiting[box].append(("", Audit(self.now_ms, event)))
 
     def report(self, box: str, instrument: str, water: int = 0, clock_minutes: int = 0) -> None:
-        """The box records a report of an instrument, whose clock may be wrong."""
+        """Record a report of an instrument, whose clock may be wrong, on the box."""
         number = self.numbers[instrument] = self.numbers.get(instrument, 0) + 1
         if number == 1:
             self.waiting[box].append(("", ProfileInForce(self.now_ms, instrument, MODEL, 1)))
@@ -89,7 +89,7 @@ class Center:
             Evaluator(self.store, self.triggers).advance(box, self.now_ms)
 
     def look(self) -> None:
-        """The data center looks for silence, as it does each minute."""
+        """Let the data center look for silence, as it does each minute."""
         SilenceWatch(self.store, self.triggers).advance(self.now_ms)
 
     def run(self, until: int, *talking: str, boxes: Sequence[str] = BOXES) -> None:

@@ -1,4 +1,4 @@
-"""Box and data center exchange the messages of sessions on a connection of their own, in both directions at once."""
+"""Box and data center exchange the messages of sessions on a separate connection, in both directions at once."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def test_a_restart_ends_what_the_log_shows_as_live_and_tells_the_box(tmp_path: P
 def test_refused_and_ended_sessions_are_forgotten(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A data center that runs for months must not keep each session that was ever asked for."""
+    """A data center that runs for months must not keep each session that was ever requested."""
     monkeypatch.setattr("wire.session.executor.HISTORY_MAX", 2)
 
     async def act(made: Center) -> None:

@@ -103,7 +103,7 @@ def test_a_right_that_is_lost_between_consent_and_tunnel_opens_nothing(tmp_path:
 
 
 def test_a_recording_that_cannot_be_written_opens_nothing_and_ends_what_is_open(tmp_path: Path) -> None:
-    """A product lets sessions go on while its disk is full."""
+    """A product lets sessions continue while its disk is full."""
 
     async def act(ends: SessionEnds) -> None:
         ends.can_record = False
@@ -126,7 +126,7 @@ def test_a_recording_that_cannot_be_written_opens_nothing_and_ends_what_is_open(
 def test_a_full_disk_at_any_write_of_the_audit_file_leaves_no_tunnel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """A product goes on with a full disk, and does not record the end."""
+    """A product continues with a full disk, and does not record the end."""
 
     async def act(ends: SessionEnds) -> None:
         log, written = ends.logs[End.DATA_CENTER], list[SessionRecord]()

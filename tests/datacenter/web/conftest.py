@@ -27,7 +27,7 @@ def web(filled: Store) -> WebClient:
 
 @pytest.fixture
 def changing() -> Iterator[WebClient]:
-    """A browser on a store of its own, without simulated reports, which a test may change."""
+    """A browser on a separate store, without simulated reports, which a test may change."""
     store = Store("sqlite://")
     fill_fleet(store, with_reports=False)
     yield open_web(store, lambda: NOW_MS, known=known_triggers())

@@ -33,7 +33,7 @@ HANDSHAKE = b"RFB 003.008\n"
 
 
 async def greet(viewer: ClientConnection) -> None:
-    """The handshake of RFB."""
+    """Perform the RFB handshake."""
     assert await viewer.recv() == HANDSHAKE
     await viewer.send(HANDSHAKE + b"\x01\x01")
 
@@ -179,7 +179,7 @@ def test_the_end_of_the_desktop_ends_the_session_with_a_whole_recording(tmp_path
 def test_a_recording_that_cannot_be_written_ends_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A product lets sessions go on while its disk is full."""
+    """A product lets sessions continue while its disk is full."""
     monkeypatch.setattr(live_desktop, "FLUSH_SECONDS", 0.1)
 
     async def act(made: Pages) -> None:

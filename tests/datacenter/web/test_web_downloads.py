@@ -20,7 +20,7 @@ FILE = "/commands/4/file"
 
 
 def receive(store: Store, upto: int = len(CONTENT)) -> None:
-    """Take a file of CHEM-0001 from its box, as command 4 has asked for."""
+    """Take a file of CHEM-0001 from its box, as command 4 requires."""
     number = store.queue_command("RAP-0001", "CHEM-0001", "data-upload", b"", NOW_MS, **COMMAND)
     archive = FileArchive(store)
     for offset in range(0, upto, RANGE_BYTES_MAX):

@@ -20,7 +20,7 @@ SERVICE: Purpose = "service"
 
 @pytest.fixture
 def rolling(tmp_path: Path) -> Iterator[WebClient]:
-    """A browser on a fleet of its own, with the releases 11 and 12."""
+    """A browser on a separate fleet, with the releases 11 and 12."""
     store = Store("sqlite://")
     fill_fleet(store, with_reports=False)
     yield open_web(store, lambda: NOW_MS, releases=served_releases(tmp_path, 11, 12))

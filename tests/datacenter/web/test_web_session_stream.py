@@ -50,7 +50,7 @@ async def connecting(made: Pages, folder: Path, session: str, staff: str) -> Asy
         await process.wait()
 
 
-@pytest.mark.slow("the command starts in a process of its own")
+@pytest.mark.slow("the command starts in a separate process")
 def test_a_program_talks_with_the_instrument_and_both_directions_are_recorded(tmp_path: Path) -> None:
     sessions: list[DeskSession] = []
     large = os.urandom(100_000)
@@ -82,7 +82,7 @@ def test_a_program_talks_with_the_instrument_and_both_directions_are_recorded(tm
     assert by_direction == {live_stream.FROM_INSTRUMENT: large, live_stream.TO_INSTRUMENT: b"hello"}
 
 
-@pytest.mark.slow("the command starts in a process of its own")
+@pytest.mark.slow("the command starts in a separate process")
 def test_another_person_gets_no_byte_and_learns_nothing(tmp_path: Path) -> None:
     async def act(made: Pages) -> None:
         session = await made.center.open(service=SessionService.TCP)
@@ -95,7 +95,7 @@ def test_another_person_gets_no_byte_and_learns_nothing(tmp_path: Path) -> None:
     run_pages(tmp_path, act)
 
 
-@pytest.mark.slow("the command starts in a process of its own")
+@pytest.mark.slow("the command starts in a separate process")
 def test_a_vnc_viewer_of_the_requester_sees_and_operates_a_desktop(tmp_path: Path) -> None:
     async def act(made: Pages) -> None:
         session = await made.center.open()
@@ -114,7 +114,7 @@ def test_a_vnc_viewer_of_the_requester_sees_and_operates_a_desktop(tmp_path: Pat
     run_pages(tmp_path, act)
 
 
-@pytest.mark.slow("the command starts in a process of its own")
+@pytest.mark.slow("the command starts in a separate process")
 def test_a_vnc_viewer_of_another_person_is_refused(tmp_path: Path) -> None:
     async def act(made: Pages) -> None:
         session = await made.center.open()

@@ -1,4 +1,4 @@
-"""The units for updates without a restart of the machine, run by systemd in namespaces of its own.
+"""The units for updates without a restart of the machine, run by systemd in separate namespaces.
 
 Both slots are real file systems. Their box program writes down where it runs; that of slot a asks for slot b.
 """
@@ -164,7 +164,7 @@ OWN, OTHER = "/usr/lib/rap/python/rap/__main__.py", "/run/rapslot/usr/lib/rap/py
 
 
 @pytest.mark.kernel
-@pytest.mark.slow("systemd starts in namespaces of its own")
+@pytest.mark.slow("systemd starts in separate namespaces")
 def test_programs_run_from_the_other_slot_until_it_is_committed_and_then_on(box: SystemdBox) -> None:
     commits = 'Path("{folder}/boot-state").write_bytes(Path("{folder}/committed").read_bytes())'
     over = "grep -q ^b {folder}/told && ! systemctl is-active -q rap-application.service"
@@ -174,7 +174,7 @@ def test_programs_run_from_the_other_slot_until_it_is_committed_and_then_on(box:
 
 
 @pytest.mark.kernel
-@pytest.mark.slow("systemd starts in namespaces of its own")
+@pytest.mark.slow("systemd starts in separate namespaces")
 def test_a_program_that_ends_again_and_again_is_left(box: SystemdBox) -> None:
     over = 'test "$(grep -c ^a {folder}/told)" = 2 && ! systemctl is-active -q rap-application.service'
     told, found = box.run("raise SystemExit(1)", over)

@@ -1,4 +1,4 @@
-"""The units of the local page's certificate, run by systemd in namespaces of its own: httpd is reloaded."""
+"""The units of the local page's certificate, run by systemd in separate namespaces: httpd is reloaded."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ kill -s RTMIN+14 1
 
 
 @pytest.mark.kernel
-@pytest.mark.slow("systemd starts in namespaces of its own")
+@pytest.mark.slow("systemd starts in separate namespaces")
 def test_httpd_is_reloaded_when_the_certificate_is_replaced(tmp_path: Path) -> None:
     """Not before it runs: at its start it reads what is there."""
     if os.geteuid() != 0 or not SYSTEMD.exists() or not shutil.which("unshare"):

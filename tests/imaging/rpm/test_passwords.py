@@ -21,7 +21,7 @@ CHANGED = RELEASE.replace("ada:!!:20000:", "ada:$6$new:20500:").replace("root:!l
 
 
 class Box:
-    """A box with /etc of a release, which is made anew by each start."""
+    """A box with /etc of a release, which is recreated at each start."""
 
     def __init__(self, folder: Path) -> None:
         self.etc, self.kept, self._run = folder / "etc", folder / "kept", folder / "run"

@@ -256,7 +256,7 @@ def test_udev_marks_no_torn_and_no_absent_file_system(tmp_path: Path, is_torn: b
 
 
 def links_by_udev(folder: Path, disk: Path) -> set[Path]:
-    """Return the links that udev makes for a disk by the rules of the box and of systemd, in a /dev of their own."""
+    """Return the links that udev makes for a disk by the rules of the box and of systemd, in a separate /dev."""
     (rules := folder / "rules.d").mkdir()
     shutil.copy("/usr/lib/udev/rules.d/60-persistent-storage.rules", rules)
     text = RULES.read_text().replace('ENV{DEVTYPE}=="partition"', 'ENV{DEVTYPE}=="disk"')

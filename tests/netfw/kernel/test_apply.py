@@ -146,7 +146,7 @@ def flood(wire: socket.socket, frame: bytes, until: Callable[[], bool]) -> int:
 
 
 def test_no_forbidden_packet_passes_while_policies_change() -> None:
-    """An instrument floods another one through the box, while the table is filled anew and replaced."""
+    """An instrument floods another one through the box, while the table is refilled and replaced."""
     from scapy.layers.inet import IP, UDP
     from scapy.layers.l2 import Ether
 

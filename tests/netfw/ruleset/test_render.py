@@ -68,7 +68,7 @@ def lab(shared: BoxLab) -> BoxLab:
 
 
 def largest() -> Policy:
-    """64 ports, 10,000 addresses, and every rule that a policy can ask for."""
+    """64 ports, 10,000 addresses, and every rule that a policy can require."""
     ports = tuple(
         PolicyPort(
             number=n,
@@ -419,7 +419,7 @@ def put(here: Namespace, interface: str, packet: Packet) -> None:
 
 
 def advertise(lab: BoxLab) -> None:
-    """A router advertisement with a prefix, on the uplink and on a port."""
+    """Send a router advertisement with a prefix, on the uplink and on a port."""
     for place, interface in ((lab.outside, "wan"), (lab.instrument[1], "eth0")):
         prefix = ICMPv6NDOptPrefixInfo(prefix="2001:db8:66::", prefixlen=64)
         put(place, interface, IPv6(src="fe80::99", dst="ff02::1", hlim=255) / ICMPv6ND_RA() / prefix)

@@ -15,7 +15,7 @@ from tests.support.sim.real_lines import connect_by_pty, connect_by_tcp, without
 
 
 def play_all(connect: Connect, cases: Sequence[Conversation], split: Split) -> list[Played]:
-    """Play all cases at the same time, each with a box of its own."""
+    """Play all cases at the same time, each with a separate box."""
 
     async def main() -> list[Played]:
         return await asyncio.gather(

@@ -177,7 +177,7 @@ def test_nothing_passes_before_the_last_evidence() -> None:
 @pytest.mark.parametrize("seconds", [30.01, 40, 63.2, 66.15, 66.35, 66.6, 67, 120])
 @pytest.mark.parametrize(("kind", "target"), [("link-down", "uplink"), ("program-killed", "box")])
 def test_from_every_state_an_end_is_reachable(seconds: float, kind: str, target: str) -> None:
-    """A product had sessions that were "canceling" for ever."""
+    """A product had sessions that stayed "canceling" forever."""
     with VirtualWorld(lab('ended_by = "nobody"')) as world:
         world.run_until(int(seconds * SECOND_NS))
         inject(world, kind, target)

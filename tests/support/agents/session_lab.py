@@ -233,7 +233,7 @@ class SessionLab:
     endpoints: list[KeptEndpoint] = field(default_factory=list)
 
     def request(self, **changes: Any) -> DeskSession:
-        """Staff ask for a session; return when the box shows it."""
+        """Request a session for the staff; return when the box shows it."""
         session = self.thread.call(self.center.desk.request(WANTED._replace(**changes)))
         self.reached(session, SessionState.OFFERED)
         return session

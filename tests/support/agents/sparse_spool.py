@@ -46,7 +46,7 @@ def open_sparse(disk: Disk, limits: SpoolLimits) -> InspectedSpool:
 def make_sparse_spool(
     directory: Path, limits: SpoolLimits, segments: int, groups: Sequence[tuple[bytes, Sequence[bytes]]]
 ) -> None:
-    """A spool of `segments` segments, each with these groups (priorities, payloads); closed."""
+    """Write and close a spool of `segments` segments, each with these groups (priorities, payloads)."""
     disk = SparseDisk(directory)
     try:
         spool = open_sparse(disk, limits)

@@ -129,7 +129,7 @@ class UpdateCenter:
         return Response(HTTPStatus.OK, data[part.offset : part.offset + part.length])
 
     def rotate_roots(self, count: int, now: datetime) -> None:
-        """Sign `count` new roots, and everything else anew, at `now`."""
+        """Sign `count` new roots, and everything else again, at `now`."""
         assert self.signed is not None
         folder, repository, keys = self.signed
         for _ in range(count):

@@ -119,7 +119,7 @@ def arrive(store: Store, seed: int) -> list[InstrumentReport]:
     """Store and evaluate random reports in a random order of arrival; return those that were not lost.
 
     Batches are cut at random places, repeated and shuffled; alerts overtake; records are lost, which the box reports;
-    and the evaluator is started anew before each batch, and may be called several times.
+    and the evaluator is restarted before each batch, and may be called several times.
     """
     random = Random(seed)
     reports = random_reports(seed)

@@ -1,4 +1,4 @@
-"""Six chemistry analyzers, each at a box of its own, in three countries of two regions, and their statuses."""
+"""Six chemistry analyzers, each at a separate box, in three countries of two regions, and their statuses."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A data center whose program and PostgreSQL server are killed at random moments while boxes send, and what it lost.
 
-The program is the real one, in a process of its own that is forked from one that has imported it, so that a thousand
+The program is the real one, in a separate process that is forked from one that has imported it, so that a thousand
 starts take little. Its clock is ahead by a lease of the notices for each start, because a real supervisor waits so
 long before the notices of the killed process are sent by the next. Boxes send by TLS, and repeat each batch until it
 is acknowledged. Notices go to the API of an Alertmanager and, by Apprise, to a receiver that cannot recognize

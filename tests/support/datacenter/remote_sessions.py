@@ -101,7 +101,7 @@ class PlainEndpoint:
         return Issued(certificate, certificate, "")
 
     def arrived(self) -> None:
-        """The box has opened the tunnel."""
+        """Record that the box has opened the tunnel."""
         self._up.set_result(None)
 
     async def opened(self) -> None:

@@ -67,7 +67,7 @@ class SimulatedFleet:
     boxes: dict[str, SimulatedBox] = field(default_factory=dict)
 
     def add(self, *serials: str) -> None:
-        """Add authorized boxes, which ask for orders from the beginning."""
+        """Add authorized boxes, which request orders from the beginning."""
         self.boxes |= {serial: SimulatedBox(serial) for serial in serials}
         self.store.authorize(list(self.boxes), self.now_ms)
         for serial in serials:
@@ -112,7 +112,7 @@ class SimulatedFleet:
         return number
 
     def ask(self, serial: str) -> UpdateOrder:
-        """Let a box tell its state and ask for its order."""
+        """Let a box report its state and request its order."""
         box = self.boxes[serial]
         state = UpdateState(box.running, order=box.follows)
         order = exchange_order(self.store, self.releases, serial, state, self.now_ms)

@@ -29,7 +29,7 @@ class Ended(NamedTuple, Generic[T]):
 
 
 def converse_first(conversation: Conversation[T], received: bytes) -> Ended[T]:
-    """Run a conversation; return also the bytes that it did not ask for."""
+    """Run a conversation; return also the bytes that it did not request."""
     sent, part = b"", b""
     step = next(conversation)
     try:

@@ -82,7 +82,7 @@ async def desktop_session(
 
 @dataclass
 class RfbViewer:
-    """A viewer that asks for changes all the time."""
+    """A viewer that requests changes all the time."""
 
     messages: ServerMessages
     channel: TcpChannel

@@ -21,7 +21,7 @@ CPU: Final = "max,-erms,-fsrm"
 
 
 def tap(name: str, address: str) -> None:
-    """A TAP device in this thread's network namespace."""
+    """Make a TAP device in this thread's network namespace."""
     for words in (f"tuntap add {name} mode tap", f"address add {address} dev {name}", f"link set {name} up"):
         subprocess.run(["ip", *words.split()], check=True)
 

@@ -177,7 +177,7 @@ def give_identity(image: Path, folder: Path, site: Path) -> None:
 
 
 def plug_in() -> None:
-    """The cables of the uplink and of port 1, in this thread's network namespace."""
+    """Connect the cables of the uplink and of port 1, in this thread's network namespace."""
     tap("uplink", f"{_ELSEWHERE}/24")
     tap("port1", "10.77.1.10/24")
 

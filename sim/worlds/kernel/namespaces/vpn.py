@@ -48,7 +48,7 @@ class VpnEnd:
         (folder / "strongswan.conf").write_text(self._daemon(folder))
         (folder / "swanctl.conf").write_text(self._connection())
         (folder / "swanctl.conf").chmod(0o600)
-        # the daemon needs a /run of its own, which the hosts of a lab share
+        # the daemon needs a separate /run, which the hosts of a lab share
         script = (
             f"mount --bind {files.FOLDER} /mnt && mount -t tmpfs run /run && mkdir {files.FOLDER} && "
             f"mount --move /mnt {files.FOLDER} && exec env STRONGSWAN_CONF={folder}/strongswan.conf {_CHARON}"

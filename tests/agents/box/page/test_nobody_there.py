@@ -2,7 +2,7 @@
 
 Products permit sessions when a time has passed, when nobody is signed in, by a role or a setting, or when the
 question was closed. Here random configurations and random orders of everything that is not a person's act must permit
-nothing: offers of the data center, also repeated and forged; certificates that nobody has asked for; pages that are
+nothing: offers of the data center, also repeated and forged; certificates that nobody has requested; pages that are
 opened, reloaded and closed; forms with wrong codes, of other ports, origins and sessions; requests through another
 port; time; clocks that are set; failing disks and firewalls.
 """
@@ -49,7 +49,7 @@ Act = Callable[[World, int], Awaitable[object]]
 
 
 async def offer(world: World, number: int) -> None:
-    """An offer, of any kind that staff can ask for."""
+    """Send an offer of any kind that staff can request."""
     made = world.box.next_offer(
         id=number.to_bytes(16, "big"),
         mode=list(SessionMode)[number % 2],
@@ -83,14 +83,14 @@ async def other_messages(world: World, number: int) -> None:
 
 
 async def look(world: World, number: int) -> None:
-    """A page that is open, whoever sits there."""
+    """Keep a page open, whoever sits there."""
     client = world.client(number)
     for target in ("/", f"/offer/{world.last().hex()}", "/events", "/page.js"):
         await client.ask("GET", target)
 
 
 async def keep_open(world: World, number: int) -> None:
-    """A page that asks for events and leaves before the answer."""
+    """Request events as a page, and leave before the response."""
     asking = asyncio.ensure_future(world.client(number).ask("GET", "/events", last_event_id="x"))
     await asyncio.sleep(number)
     asking.cancel()
@@ -108,7 +108,7 @@ async def wrong_code(world: World, number: int) -> None:
 
 
 async def foreign_form(world: World, number: int) -> None:
-    """The right code, but in a form that this page did not make, or that another origin has sent."""
+    """Send the right code in a form that this page did not make, or that another origin has sent."""
     client, target = world.client(number), f"/offer/{world.last().hex()}"
     form = forms_of((await client.ask("GET", target)).body.decode()).get("code")
     fields = {"token": f"{number:064}", "code": world.codes[-1] if world.codes else ""}
@@ -122,7 +122,7 @@ async def foreign_form(world: World, number: int) -> None:
 
 
 async def events_by_others(world: World, number: int) -> None:
-    """An authorization that something else than a person causes."""
+    """Cause an authorization by something other than a person."""
     for port in (PORT, OTHER_PORT):
         for session in world.box.sessions.at_port(port):
             actor = (Actor.CLOCK, Actor.DATA_CENTER, Actor.BOX, Actor.LINE)[number % 4]

@@ -35,7 +35,7 @@ def oversized(center: UpdateCenter, folder: Path) -> None:
 
 
 def endless(center: UpdateCenter, folder: Path) -> None:
-    """Each range of the snapshot is full, however many are asked for."""
+    """Each range of the snapshot is full, however many are requested."""
     center.change = lambda request, response: (
         Response(200, b" " * 2048) if "snapshot.json" in request.target else response
     )
@@ -86,7 +86,7 @@ def test_bad_metadata_is_refused_before_anything_is_touched(
 
 def test_metadata_is_not_replaced_by_older_one(center: UpdateCenter, tmp_path: Path) -> None:
     old = dict(center.metadata)
-    center.rotate_roots(0, NOW)  # signs everything anew
+    center.rotate_roots(0, NOW)  # signs everything again
     box = UpdateBox(center)
     box.run()
     assert center.outcomes == [(2, "committed", "")]

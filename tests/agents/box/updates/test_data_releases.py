@@ -190,7 +190,7 @@ def test_a_release_below_the_floor_is_refused(box: UpdateBox, center: UpdateCent
     center.release_data(8, {PROFILE: profile_text(SECOND)}, floor=6)
     assert follow(box, UpdateOrder(7, 8, "data")) == (8, "committed", "")
     assert follow(box, UpdateOrder(8, 5, "data")) == (5, "refused", "below-floor")
-    assert follow(box, UpdateOrder(9, 2)) == (2, "committed", ""), "slots have a floor of their own"
+    assert follow(box, UpdateOrder(9, 2)) == (2, "committed", ""), "slots have a separate floor"
     assert version(box) == SECOND and box.started[-1] == 2
 
 

@@ -87,7 +87,7 @@ def test_blocks_that_arrive_damaged_leave_the_running_slot(center: UpdateCenter)
 @pytest.mark.slow("an update for each operation of the disk")
 @pytest.mark.parametrize("moment", get_args(Moment))
 def test_a_cut_while_a_running_slot_is_repaired_costs_one_range(center: UpdateCenter, moment: Moment) -> None:
-    """The disk has the ranges that were fetched, so none of them is asked for again."""
+    """The disk has the ranges that were fetched, so none of them is requested again."""
 
     def damaged(seed: int) -> UpdateBox:
         box = UpdateBox(ordered(center, UpdateOrder(7, 2)), seed)
