@@ -44,7 +44,7 @@ class AuditStatus(msgspec.Struct, frozen=True):
     """The newest head that the data center has countersigned, as `rap dc audit verify --box-head` takes it; empty:
     none of this chain."""
     countersigned_s: float = 0.0
-    """The time of that, in seconds since 1970."""
+    """The time of this countersignature, in seconds since 1970."""
 
 
 class AuditWork:
@@ -62,7 +62,7 @@ class AuditWork:
 
     @property
     def status(self) -> AuditStatus:
-        """The present state."""
+        """The current state."""
         chain, record = self._buffer.epoch, self._audit.chain.head.number
         newest = self.heads.newest if self.heads else None
         if newest is None or newest.head.epoch != chain:

@@ -393,7 +393,7 @@ async def _named(
 ) -> tuple[bytes, ...]:
     """Return the CAs at a path; empty if they equal the configured ones.
 
-    `named` are those that the data center has named before; `tag` is the entity tag of the present ones, or "".
+    `named` are those that the data center has named before; `tag` is the entity tag of the current ones, or "".
     """
     known = [x509.load_der_x509_certificate(one) for one in named] or _configured(configured)
     if known and tag == est.etag_of(known):

@@ -45,7 +45,7 @@ class SessionDisplay(Protocol):
 
     @property
     def displayed(self) -> Sequence[bytes]:
-        """The sessions that a person can see at present. A display that is off or covered has none."""
+        """The sessions that a person can see now. A display that is off or covered has none."""
         ...
 
 

@@ -113,7 +113,7 @@ class Supervisor:
         self._on_event: EventHandler = lambda _event: None
 
     def state(self) -> FirewallState:
-        """Return the present state."""
+        """Return the current state."""
         return FirewallState(
             not self._problem,
             self._problem,

@@ -74,7 +74,7 @@ def interfaces(sock: socket.socket) -> dict[int, Interface]:
 def link_effects(
     sock: socket.socket, found: Mapping[int, Interface], zones: Collection[str]
 ) -> Iterator[NotCovered]:
-    """Yield what lets packets bypass the ruleset at the zones' interfaces. Raises: OSError."""
+    """Yield the settings that let packets bypass the ruleset at the zones' interfaces. Raises: OSError."""
     for each in found.values():
         if each.name in zones:
             yield from _of_zone(sock, each, found)

@@ -22,7 +22,7 @@ class Trace:
         self._lines: list[str] = []
 
     def add(self, event: str) -> None:
-        """Add a line with the present time and `event`."""
+        """Add a line with the current time and `event`."""
         self._lines.append(f"{self._now_ns()} {event}\n")
         if len(self._lines) >= _LINES_HELD_MAX:
             self._flush()

@@ -3,7 +3,7 @@
 The encoder knows the decoder's picture (`sent`). Each message covers as many differences between it and the present
 picture as fit into the requested size, small changes first. The echo of a key therefore does not wait for a large
 picture, a pixel that changes several times between two messages is sent once, and the decoder's picture always
-converges to the present one.
+converges to the current one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PictureEncoder:
     """The encoder of one session. Report changes by `changed`, and take messages while there are any."""
 
     def __init__(self, picture: Picture, warm: WarmContent = COLD, level: int = LEVEL) -> None:
-        """`picture` is the present picture; the caller changes it in place. `level` is zstd's level."""
+        """`picture` is the current picture; the caller changes it in place. `level` is zstd's level."""
         self._picture = picture
         self._sent = Picture(picture.width, picture.height)
         self._palette = {colour: number for number, colour in enumerate(warm.colours)}

@@ -32,7 +32,7 @@ HOLES_MAX: Final = 2
 """A record found after a crash that would need more holes is not marked as accepted, and may be stored twice."""
 DIGEST_BYTES: Final = 8
 DIGESTS_MAX: Final = REPORTS_PER_POST_MAX
-"""Digests per mark: those of one request, because an agent has one in flight, whose reports may all have the same priority."""
+"""Digests per mark: those of one request, because an agent has one in flight, perhaps all of one priority."""
 ADAPTED_DIGESTS_MAX: Final = 256
 """Digests per instrument that speaks its own standard, and the maximum number of reports of one message."""
 

@@ -78,8 +78,8 @@ class UpdateStatus:
     """The number of the committed release; 0 if unknown."""
     phase: UpdatePhase
     ordered: int = 0
-    """The release of the present order; 0 if there is none."""
+    """The release of the current order; 0 if there is none."""
     problem: str = ""
-    """Why updates do not continue at present."""
+    """Why updates cannot continue now."""
     data: int = 0
     """The number of the data release that is in force; 0 if there is none."""

@@ -126,7 +126,7 @@ _WITHOUT_RIGHTS: Final = (
 
 
 class KernelBox:
-    """The box's hardware, and the programs that run on it at present."""
+    """The box's hardware, and the programs running on it."""
 
     def __init__(
         self,

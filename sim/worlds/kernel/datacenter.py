@@ -111,7 +111,7 @@ class KernelDataCenter:
         self._process: LabProcess | None = None
         self._certificates = Layers[Certificate]()
         self.presented: Certificate | None = None
-        """The certificate that the program uses at present; None while it does not run."""
+        """The certificate that the program uses now; None while it does not run."""
         self._holds = Layers[None]()
         self._denials = Layers[None](self._follow_denials)
         self._presenting = asyncio.Lock()

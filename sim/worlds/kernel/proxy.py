@@ -125,7 +125,7 @@ class KernelProxy:
         await self.process.ready(lambda: all(map(_is_stopped, family)))
 
     async def _restart(self) -> None:
-        """Restart the program with the present configuration, and stop it again if it is to be silent."""
+        """Restart the program with the current configuration, and stop it again if it is to be silent."""
         if self.process is not None:
             _signal_all(_with_children(self.process.pid), signal.SIGKILL)
             await self.process.wait()

@@ -43,7 +43,7 @@ class Intruders:
     def __init__(self, lab: Lab, run: Run) -> None:
         self._lab, self._run = lab, run
         self.running = Layers[str]()
-        """The places at which an intruder runs at present."""
+        """The places at which an intruder is running."""
         self.found = Intrusions()
 
     def begin(self, where: str, every_ns: int) -> End:

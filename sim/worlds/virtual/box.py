@@ -101,7 +101,7 @@ class _Tear:
 
 
 class VirtualBox:
-    """The box's hardware, and the program that runs on it at present."""
+    """The box's hardware, and the program running on it."""
 
     def __init__(
         self,

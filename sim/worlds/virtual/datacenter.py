@@ -161,7 +161,7 @@ class VirtualDataCenter:
         """Whether the running program has set up its remote sessions."""
         self._following: asyncio.Task[None] | None = None
         self.presented: Certificate | None = None
-        """The certificate that the program uses at present; None while it does not run."""
+        """The certificate that the program uses now; None while it does not run."""
         self._presenting = asyncio.Lock()
         self._certificates = Layers[Certificate]()
         self._holds = Layers[None]()

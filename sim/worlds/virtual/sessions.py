@@ -315,7 +315,7 @@ class VirtualSessionDesk:
         return self._recordings[session]
 
     def find(self, session: bytes) -> DeskSession | None:
-        """Return a session of the program that runs at present."""
+        """Return a session of the running program."""
         return self._desk.find(session) if self._desk is not None and self._host.incarnation else None
 
     async def run(self, work: Coroutine[Any, Any, None]) -> None:

@@ -126,7 +126,7 @@ class PlainEndpoint:
 
 @dataclass
 class Center:
-    """A running data center; `staff` returns the person with the present rights."""
+    """A running data center; `staff` returns the person with the current rights."""
 
     remote: RemoteSessions
     store: Store

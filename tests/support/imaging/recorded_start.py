@@ -1,7 +1,7 @@
 """The first start of a flashed disk, recorded, and the disk after a power cut at any moment of it.
 
-A `Life` is the time of a disk from one flash to the next: a box with a separate serial number and certificates, so that
-remains of a former life on the disk are detected.
+A `Life` is the time of a disk from one flash to the next: a box with a separate serial number and certificates, so
+that remains of a former life on the disk are detected.
 """
 
 from __future__ import annotations

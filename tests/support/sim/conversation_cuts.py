@@ -34,7 +34,7 @@ NAMES = (
 )
 CASES = [case for case in conversations.CASES if case.name in NAMES]
 BEGINNINGS = {"astm-tcp": b"\x05", "astm-serial": b"\x05", "poct1a": rb"<\?xml[^>]*><HEL"}
-"""How a message begins in what the instrument sends."""
+"""The bytes with which a message of the instrument begins."""
 
 
 def messages(case: Conversation, data: bytes) -> list[list[Step]]:

@@ -169,7 +169,7 @@ def _table(*headings: str) -> Table:
 
 
 def looks(name: str, every_s: float) -> Iterator[tuple[LabState, LabState]]:
-    """Yield (previous state, present state) every `every_s` seconds. Raises: NoSuchLab, RequestRefused."""
+    """Yield (previous state, current state) every `every_s` seconds. Raises: NoSuchLab, RequestRefused."""
     before = look_at(name)
     while True:
         time.sleep(every_s)

@@ -86,7 +86,7 @@ class LabState(msgspec.Struct, frozen=True):
 
 
 async def look(world: KernelWorld) -> LabState:
-    """Read the present state of a lab."""
+    """Read the current state of a lab."""
     status = await world.box.status()
     made, acknowledged = _counted(world.ledger)
     devices = [_device(analyzer, made, acknowledged) for _, analyzer in sorted(world.analyzers.items())]

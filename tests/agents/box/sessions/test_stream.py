@@ -28,7 +28,7 @@ class Network:
     instrument_port: int = 0
     box_port: int = 0
     open: int = 0
-    """The connections that the instrument has at present."""
+    """The connections that the instrument has now."""
     received: int = 0
     """The bytes that the instrument has received."""
     refused: list[str] = field(default_factory=list)
