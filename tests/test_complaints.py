@@ -9,7 +9,7 @@ import pytest
 from tests.support.paths import ROOT
 
 COMPLAINTS = {"sessions": 19, "updates": 22}
-"""How many each design note lists."""
+"""The number of complaints that each design note lists."""
 
 
 @pytest.fixture(scope="module")

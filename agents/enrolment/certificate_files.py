@@ -21,13 +21,13 @@ class BoxCertificates(Table, frozen=True):
     datacenter_authority: Path
 
     def server_identity(self) -> Identity:
-        """Certificate, key and trusted CA for TLS connections from instruments."""
+        """Return certificate, key and trusted CA for TLS connections from instruments."""
         from wire.tls.context import Identity
 
         return Identity(self.certificate, self.key, self.vendor_authority)
 
     def client_identity(self) -> Identity:
-        """Certificate, key and trusted CA for TLS connections to the data center."""
+        """Return certificate, key and trusted CA for TLS connections to the data center."""
         from wire.tls.context import Identity
 
         return Identity(self.certificate, self.key, self.datacenter_authority)
@@ -51,5 +51,5 @@ class InstrumentCertificates(BoxCertificates, frozen=True):
         return cls(identity.certificate, identity.key, identity.authorities, identity.authorities)
 
     def client_identity(self) -> Identity:
-        """Certificate, key and trusted CA for TLS connections to the box."""
+        """Return certificate, key and trusted CA for TLS connections to the box."""
         return self.server_identity()

@@ -33,7 +33,7 @@ def link_files(board: Board) -> dict[str, str]:
 
 
 def id_path(interface: str) -> str:
-    """udev's ID_PATH of the PCI slot in this interface name; "" if the name is of another form."""
+    """Return udev's ID_PATH of the PCI slot in this interface name; "" if the name is of another form."""
     found = _BY_SLOT.fullmatch(interface)
     if found is None:
         return ""
@@ -42,7 +42,7 @@ def id_path(interface: str) -> str:
 
 
 def connection_files(site: SiteOnBox, board: Board) -> dict[str, str]:
-    """NetworkManager's keyfiles (nm-settings-keyfile(5)), by path; they take priority over the installer's."""
+    """Return NetworkManager's keyfiles (nm-settings-keyfile(5)), by path; they take priority over the installer's."""
     uplink = {"method": "auto"}
     if site.uplink.address:
         uplink = {"method": "manual", "address1": f"{site.uplink.address},{site.uplink.gateway}"}
@@ -57,7 +57,7 @@ def connection_files(site: SiteOnBox, board: Board) -> dict[str, str]:
 
 
 def networkmanager_file(board: Board) -> str:
-    """NetworkManager.conf(5): instrument ports have their address even without a carrier."""
+    """Return a NetworkManager.conf(5): instrument ports have their address even without a carrier."""
     ports = "".join(f"interface-name:{name};" for name in board.instrument_ports.values())
     unmanaged = "[keyfile]\nunmanaged-devices=interface-name:rap-tun*\n"  # rap-tunnel.service has made it
     return (

@@ -60,7 +60,7 @@ class Holdings:
     # -- cursors ----------------------------------------------------------------------------------------
 
     def update_group_cursors(self) -> bytes:
-        """`group_cursors`, also stored in `cached_group_cursors`."""
+        """Return `group_cursors`, also stored in `cached_group_cursors`."""
         self.cached_group_cursors = self.group_cursors(self._ledger.pending(1))
         return self.cached_group_cursors
 

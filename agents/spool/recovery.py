@@ -298,7 +298,7 @@ def _skip(state: SpoolState, numbers: int, reason: GapReason) -> None:
 
 
 def _reason_of_tail(log: SegmentLog) -> GapReason:
-    """CORRUPT if the newest segment has certainly lost records, else UNUSED."""
+    """Return CORRUPT if the newest segment has certainly lost records, else UNUSED."""
     newest = log.segments[-1]
     before = log.segments[-2] if len(log.segments) > 1 else None
     was_begun = newest.end == 0 and before is not None and read_summary(log.disk, before) is not None

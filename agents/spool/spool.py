@@ -99,20 +99,20 @@ class Spool:
         return self._writer.append(self.prepare_group(self.measure(priorities, payloads)))
 
     def measure(self, priorities: Sequence[int], payloads: Sequence[bytes]) -> Records:
-        """First step of `append`: lengths and checksums. May run on any thread. Raises: ValueError."""
+        """Compute lengths and checksums, the first step of `append`. May run on any thread. Raises: ValueError."""
         records = measure(bytes(priorities), payloads)
         self._check(len(priorities), payloads, records.payload_bytes)
         return records
 
     def prepare_group(self, records: Records) -> PreparedGroup:
-        """Second step of `append`: encode the group for its predicted position. May run on any thread.
+        """Encode the group for its predicted position, the second step of `append`. May run on any thread.
 
         The prediction is right if no other group is appended before this one, except the one being written now.
         """
         return prepare_group(self._writer.expected, records)
 
     def append_prepared(self, group: PreparedGroup) -> range:
-        """Last step of `append`: write and flush. Encodes the group again if the prediction was wrong."""
+        """Write and flush, the last step of `append`. Encodes the group again if the prediction was wrong."""
         return self._writer.append(group)
 
     def _check(self, priorities: int, payloads: Sequence[bytes], size: int) -> None:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Detects changes by other programs to the firewall's table and to what surrounds it."""
+"""Detects changes by other programs to the firewall's table and its surroundings."""

@@ -323,7 +323,7 @@ def _differences(case: Conversation, played: Played) -> Iterator[str]:
 
 
 def _acknowledgement(frame: bytes) -> tuple[str, str, str] | None:
-    """MSA-1, MSA-2 and MSH-9.2 of an HL7 answer."""
+    """Return MSA-1, MSA-2 and MSH-9.2 of an HL7 answer."""
     fields = {line[:3]: line.split(b"|") for line in frame.strip(b"\x0b\x1c\r").split(b"\r")}
     header, msa = fields.get(b"MSH", []), fields.get(b"MSA", [])
     if len(header) < 9 or len(msa) < 2:

@@ -45,7 +45,7 @@ def normal_quantiles() -> tuple[float, ...]:
 
 
 def normals(random: Random) -> Iterator[float]:
-    """Standard normal random numbers, without end: six times faster than random.gauss, and within ±3.7.
+    """Return standard normal random numbers, without end: six times faster than random.gauss, and within ±3.7.
 
     They are drawn from `random` in blocks, so that it must have no other user. The table is small enough for the
     processor's cache.

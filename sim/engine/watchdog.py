@@ -29,7 +29,7 @@ SECONDS_MAX: Final = 120.0
 takes seconds.
 """
 CHECKS: Final = 8
-"""How many times lab time is checked in that time."""
+"""Number of checks of lab time in that time."""
 
 
 class _Interrupt(KeyboardInterrupt):

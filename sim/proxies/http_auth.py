@@ -15,7 +15,7 @@ NONCE: Final = "dcd98b7102dd2f0e8b11d0f600bfb0c093"
 """A constant, so that runs are reproducible; a lab has no eavesdropper who could replay it."""
 
 Credentials = tuple[str, str]
-"""(user, password)"""
+"""User and password."""
 
 
 class AcceptAllVerifier:

@@ -160,7 +160,7 @@ class _Reader:
         self._found.gaps.append(result.GapFound(at_ns=at_ns, reason=reason, records=records, ranges=shifted))
 
     def _false_gaps(self) -> list[str]:
-        """Descriptions of records that arrived after a gap record had named them as lost."""
+        """Return descriptions of records that arrived after a gap record had named them as lost."""
         sequences = self._found.sequences
         false = []
         for (first, last), named_ns in self._named:

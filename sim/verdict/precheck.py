@@ -7,7 +7,7 @@ from sim.verdict.causes import outage_ends
 
 
 def unmeasurable_expectations(lab: Lab) -> list[str]:
-    """Messages about expectations that cannot hold, because the lab's events leave nothing to check."""
+    """Return messages about expectations that cannot hold, because the lab's events leave nothing to check."""
     lines = []
     if lab.expect.backlog_drained_within is not None and not outage_ends(lab.events):
         lines.append(

@@ -1,4 +1,4 @@
-"""What is older than it is kept is deleted in pieces, and nothing else; the audit log never."""
+"""Only data older than its retention period is deleted, in pieces; the audit log is never deleted."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ def table_of_another_program(namespace: Namespace) -> Iterator[None]:
 
 
 def memory_mb(process: Process) -> float:
-    """Peak resident memory."""
+    """Return the peak resident memory."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found is not None

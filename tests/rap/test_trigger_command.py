@@ -19,7 +19,7 @@ NO_SCORE = "; has no score: run `rap trigger test --write`"
 
 
 def files(folder: Path, **limits: str) -> list[str]:
-    """Trigger files with these conditions instead of < 70."""
+    """Return trigger files with these conditions instead of < 70."""
     names = []
     for name, limit in limits.items():
         (file := folder / f"{name}.toml").write_text(LAMP.replace("< 70", limit))

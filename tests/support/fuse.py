@@ -219,6 +219,6 @@ class _Server:
 
 
 def _attributes(node: int) -> bytes:
-    """`struct fuse_attr`."""
+    """Return a `struct fuse_attr`."""
     mode = stat.S_IFDIR | 0o700 if node == _ROOT_INODE else stat.S_IFREG | 0o600
     return struct.pack("<QQQQQQIIIIIIIIII", node, 0, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 0, 0)

@@ -26,7 +26,7 @@ from wire.session.verify import AuditVerdict, verify_audits
 
 DELAY_SECONDS = 0.2
 BOX_CLOCK_SECONDS = 77.0
-"""How far the monotonic clock of the box is ahead."""
+"""The time by which the box's monotonic clock is ahead."""
 WANTED = Wanted(
     OFFER.staff,
     OFFER.role,

@@ -152,7 +152,7 @@ class SessionSite:
             assert program.wait() == 0, (self.folder / f"{name}.log").read_text()[-2000:]
 
     def tunnel_packets(self) -> int:
-        """Packets that the box's TUN device has received and sent."""
+        """Count the packets that the box's TUN device has received and sent."""
 
         def read() -> int:
             rows = Path("/proc/thread-self/net/dev").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What every tunnel of sessions must do, by OpenVPN or emulated: the cases `CASES`, each on a new bench."""
+"""Requirements of every session tunnel, by OpenVPN or emulated: the cases `CASES`, each on a new bench."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TunnelBench(Protocol):
         ...
 
     def packets(self) -> int:
-        """Packets that have left the tunnel at the box, or entered it."""
+        """Count the packets that have left the tunnel at the box, or entered it."""
         ...
 
     async def until_sent(self) -> None:
@@ -108,7 +108,9 @@ async def _ends(bench: TunnelBench, valid: timedelta = timedelta(hours=1)) -> _E
 
 
 async def _of_a_stranger(ends: _Ends) -> Issued:
-    """Credentials for the same session and the same key of the box, by another authority, whose end has ended."""
+    """Return credentials for the same session and the same key of the box, by another authority, whose end has
+    ended.
+    """
     endpoint = ends.bench.make_endpoint(STRANGER)
     issued = await endpoint.start(ends.key.public_key, ends.bench.now() + timedelta(hours=1))
     await endpoint.stop()

@@ -1,8 +1,8 @@
 """Mutation testing: `python -m tools.mutants [--module NAME …] [--only TEXT] [--sample N | --full]`.
 
 For each module of tests/mutants.toml, mutants of its sources are tried with its tests, in a copy of the tree. Prints
-each surviving mutant and a score per module: killed / (killed + survived), equivalent mutants left out. The exit
-status is 1 if a score is too low, 3 if the tests fail without a mutant or the list names what does not exist.
+each surviving mutant and a score per module: killed / (killed + survived), without equivalent mutants. The exit
+status is 1 if a score is too low, 3 if the tests fail without a mutant or the list names a nonexistent function.
 """
 
 from __future__ import annotations

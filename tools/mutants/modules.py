@@ -98,7 +98,7 @@ class Coverage:
     imports: list[str] = field(default_factory=list)
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """Tests that can find the mutant, the most promising first.
+        """Return the tests that can find the mutant, the most promising first.
 
         All tests if its line is executed on import, or if the result of its function is cached.
         """
@@ -114,7 +114,7 @@ class Coverage:
         )
 
     def _expected_seconds(self, nodeid: str, mutant: Mutant) -> float:
-        """Estimate of the time until the test finds the mutant.
+        """Estimate the time until the test finds the mutant.
 
         A test that executes lines near it that few others do is likelier to find it.
         """

@@ -170,7 +170,7 @@ def _is_strict(node: cst.CSTNode) -> bool:
 
 
 def _string(node: cst.BaseString) -> Iterator[cst.BaseString]:
-    """Another string; messages are excluded, because tests should not repeat their wording."""
+    """Yield another string; messages are excluded, because tests should not repeat their wording."""
     if isinstance(node, cst.SimpleString) and " " not in node.value:
         yield from list(operator_string(node))[:1]
 

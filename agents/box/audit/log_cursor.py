@@ -1,4 +1,4 @@
-"""How far the files of a rotated log have been read: positions that survive renamed files, restarts and power cuts.
+"""Cursors of a rotated log: read positions that survive renamed files, restarts and power cuts.
 
 A file is identified by the hash of its first line, which has a time and a serial number: names change when the log is
 rotated, and inode numbers are used again. A *piece* is a line with its newline, or PIECE_BYTES_MAX bytes of a longer

@@ -51,7 +51,7 @@ class WaitingBytes:
         self.counted += size
 
     def bytes(self, delivered: int) -> int:
-        """Waiting bytes if all records up to `delivered` have been delivered; an upper bound."""
+        """Return waiting bytes if all records up to `delivered` have been delivered; an upper bound."""
         while self._blocks and self._blocks[0][0] <= delivered:
             self.counted -= self._blocks.popleft()[1]
         return self.counted
@@ -71,7 +71,7 @@ class Backlog:
             self._waiting[priority].add(sequence, len(entry))
 
     def take(self, reports: int, now: float) -> float:
-        """Seconds until `reports` more may be accepted; 0 if they are accepted now."""
+        """Return the seconds until `reports` more may be accepted; 0 if they are accepted now."""
         # this runs for every request: compare with the cheap upper bound first
         alerts, audits, routine = self._waiting.values()
         if alerts.counted + audits.counted + routine.counted <= WAITING_BYTES_MAX:
@@ -89,5 +89,5 @@ class Backlog:
         return self.bytes(Priority.ALERT, Priority.AUDIT) > self._pinned_bytes_max
 
     def bytes(self, *priorities: Priority) -> int:
-        """Waiting bytes of these priorities."""
+        """Return waiting bytes of these priorities."""
         return sum(self._waiting[priority].bytes(self._delivered[priority]) for priority in priorities)

@@ -236,7 +236,7 @@ class LocalPage:
 
 
 def _answer(session: BoxSession, way: PresenceWay, *, is_shared: bool) -> Response:
-    """Redirect after a proof of presence to where the person sees what became of it."""
+    """Redirect to the page that shows the person the result of a proof of presence."""
     if session.state is not SessionState.OFFERED:
         return _redirect("/?note=over" if session.cause else "/?note=permitted")
     is_given = any(each.way is way for each in session.evidence)

@@ -52,7 +52,7 @@ class SessionLine:
         self._wanted.set()
 
     def wake(self) -> None:
-        """Messages wait at the data center."""
+        """Fetch the messages that wait at the data center."""
         self._wanted.set()
 
     async def emptied(self) -> None:

@@ -157,7 +157,7 @@ class RunningSessions:
         """None until the log is open: an offer is not shown before."""
 
     def wake(self) -> None:
-        """Messages wait at the data center."""
+        """Fetch the messages that wait at the data center."""
         self._line.wake()
 
     def use(self, identity: BoxCertificates) -> None:

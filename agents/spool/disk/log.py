@@ -128,11 +128,11 @@ class SegmentLog:
         return takewhile(self.has_standard_size, islice(self.segments, self._dead))
 
     def disk_bytes(self) -> int:
-        """Total size of the spool's files."""
+        """Return the total size of the spool's files."""
         return self._segment_bytes + len(self.spares) * self.limits.segment_bytes
 
     def live_bytes(self) -> int:
-        """Total size of the live segments; of the active one only the written part counts."""
+        """Return the total size of the live segments; of the active one only the written part counts."""
         active, live = self.active, self.totals.live_bytes
         return live if active is None or active.is_dead else live - active.size + active.end
 

@@ -118,7 +118,7 @@ def segment_name(
 
 
 def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
-    """(epoch, generation, base, skipped, resumed, begin), or None if the name is not that of a segment."""
+    """Return (epoch, generation, base, skipped, resumed, begin); None if the name is not a segment's name."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -128,7 +128,7 @@ def parse_name(name: str) -> tuple[int, int, int, int, int, int] | None:
 
 
 def read_summary(disk: Disk, segment: SpoolSegment) -> tuple[SegmentContents, int, int] | None:
-    """(contents, end, successor's first number) of a sealed segment; None if it has no readable summary."""
+    """Return (contents, end, successor's first number) of a sealed segment; None without a readable summary."""
     offset = segment.size - SECTOR_BYTES
     if offset < 0 or offset % SECTOR_BYTES:
         return None

@@ -57,7 +57,9 @@ class Poct1Writer:
         return self.document("HEL.R01", body, at_s)
 
     def summary(self, status: HostMessage | None, observations: int, events: int, at_s: int) -> HostMessage:
-        """DST.R01 at the start of a connection: the queued status, if any, and the counts of queued documents."""
+        """Return DST.R01 for the start of a connection: the queued status, if any, and the numbers of queued
+        documents.
+        """
         time = f'<DST.status_dttm V="{self._clock.extended(at_s)}"/>'
         of_status = time if status is None else self._statuses[status.control_id]
         counts = f'<DST.new_observations_qty V="{observations}"/><DST.new_events_qty V="{events}"/>'

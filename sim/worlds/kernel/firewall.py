@@ -33,7 +33,7 @@ class KernelFirewall:
         return command("serve", "--policy", str(self.policy), "--socket", str(self.socket), "--retry", "1")
 
     def refused(self) -> Mapping[str, int]:
-        """Packets that the firewall refused, by cause; empty if the policy was never enforced."""
+        """Return the packets that the firewall refused, by cause; empty if the policy was never enforced."""
         with self._host.inside(), suppress(FirewallError), FirewallProcess() as service:
             found = service.ask(CountRequest())
             assert isinstance(found, Checked)

@@ -1,4 +1,4 @@
-"""How the box serves each instrument of a lab: the vendor's agent, or the standard that it speaks."""
+"""The box's settings for each instrument of a lab: the vendor's agent, or the standard that it speaks."""
 
 from __future__ import annotations
 

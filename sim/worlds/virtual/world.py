@@ -302,7 +302,9 @@ class VirtualWorld:
             await asyncio.sleep(self.uplink_meter.bin_ns / 1e9)
 
     async def backlog(self) -> tuple[int, int, int] | None:
-        """Unacknowledged records on the box: (alert, audit, routine); None while the box program does not run."""
+        """Return the unacknowledged (alert, audit, routine) records on the box; None while its program does not
+        run.
+        """
         records = await self.box.backlog()
         if records is None:
             return None

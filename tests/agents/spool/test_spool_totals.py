@@ -50,7 +50,9 @@ def fill(segments: int, priorities: list[Priority]) -> Harness:
 
 
 def steps_of_routine_work(segments: int, *, drained: bool) -> int:
-    """Steps of one append, read, acknowledgement and status with this number of segments, live or drained."""
+    """Count the steps of one append, read, acknowledgement and status with this number of segments, live or
+    drained.
+    """
     h = fill(segments, [ROUTINE] * 4)
     if drained:
         h.ack(ROUTINE, h.spool.status().next_seq - 1)
@@ -92,7 +94,7 @@ def test_the_cost_of_an_alert_does_not_grow_with_the_segments() -> None:
 
 
 def steps_of_a_new_segment(segments: int) -> int:
-    """Steps of the append that begins a new segment in the oldest, fully delivered file."""
+    """Count the steps of the append that begins a new segment in the oldest, fully delivered file."""
     h = fill(segments, [ROUTINE] * 4)
     h.ack(ROUTINE, h.spool.status().next_seq - 1)
     h.append([ROUTINE], [8])

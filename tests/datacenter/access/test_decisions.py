@@ -174,7 +174,7 @@ def test_names_in_policies_are_never_code(name: str) -> None:
 
 
 def unicode_twin(name: str) -> str:
-    """Another name that looks the same, or the name with a space."""
+    """Return another name that looks the same, or the name with a space."""
     twins = {"é": "e\u0301", "e\u0301": "é"}
     return twins.get(name, f"{name} ")
 

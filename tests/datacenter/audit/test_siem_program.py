@@ -25,7 +25,7 @@ RECORDS = 30
 
 
 def batches() -> list[bytes]:
-    """Batches of ten audit records each."""
+    """Return batches of ten audit records each."""
     entries, previous = [], bytes(32)
     for number in range(1, RECORDS + 1):
         entry = encode(Entry("", 0, Audit(AT_MS, "alive", 0, number), Link(number, previous)))

@@ -105,7 +105,7 @@ class Center:
             self.look()
 
     def alerts(self) -> list[tuple[str, str, str, float, float | None]]:
-        """Trigger, box, instrument, and minutes of begin and end."""
+        """Return trigger, box, instrument, and minutes of begin and end."""
         c = alerts.c
         rows = self.store.read(
             select(c.trigger, c.box, c.instrument, c.began_at_ms, c.ended_at_ms).order_by(

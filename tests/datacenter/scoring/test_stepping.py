@@ -21,7 +21,7 @@ DAYS = 2
 
 
 def day_of(random: Random, day: int) -> list[Status]:
-    """Statuses of a day; some have no reading, and some instruments make fewer or none."""
+    """Return the statuses of a day; some have no reading, and some instruments make fewer or none."""
     made = []
     for number in range(random.choice([0, 40, 60, 60])):
         readings = {"vacuum-pa": random.randrange(100), "lamp-h": random.randrange(50)}

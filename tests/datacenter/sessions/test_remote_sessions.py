@@ -44,7 +44,7 @@ def run(folder: Path, store: Store, act: Callable[[Center], Awaitable[None]]) ->
 
 
 def row(store: Store, session: bytes) -> tuple[str, str]:
-    """State and cause of a session in the store."""
+    """Return the state and cause of a session in the store."""
     columns = remote_sessions.c.state, remote_sessions.c.cause
     (found,) = store.read(select(*columns).where(remote_sessions.c.id == session.hex()))
     return found.state, found.cause

@@ -25,13 +25,13 @@ def quality(at_ms: int, deviation: int, level: int = 1) -> Quality:
 def times_active(
     when: str, reports: Sequence[InstrumentReport], *, until: str = "", lasts: str = ""
 ) -> list[tuple[int, bool]]:
-    """When alerts of the condition begin (True) and end (False), in ms."""
+    """Return the times at which alerts of the condition begin (True) and end (False), in ms."""
     evaluator = LiveEvaluator(LiveFunctions([trigger(when, until=until, lasts=lasts)]))
     return [(one.at_ms, one.is_active) for report in reports for one in evaluator.evaluate(report)]
 
 
 def readings(*values: int, step_ms: int = MINUTE) -> list[InstrumentReport]:
-    """Status reports with these conductivities, one each minute."""
+    """Return status reports with these conductivities, one each minute."""
     return [reading(at * step_ms, value) for at, value in enumerate(values)]
 
 

@@ -1,4 +1,4 @@
-"""What a person gets with and without a right. `tests/datacenter/access/test_routes.py` checks every route."""
+"""Responses to persons with and without a permission. `tests/datacenter/access/test_routes.py` checks every route."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pages show: complete structure for screen readers, gaps, times in two zones, and validators of chart data."""
+"""Content of pages: complete structure for screen readers, gaps, times in two zones, and validators of chart data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session shares, by `rap session connect`, for its requester alone: raw TCP, or a desktop for VNC viewers."""
+"""`rap session connect` gives a session's requester alone access to it: raw TCP, or a desktop for VNC viewers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a manifest says that the boxes of an image can do, by the files in its tree."""
+"""A manifest states the abilities of an image's boxes, according to the files in its tree."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ pytestmark = [
 ELSEWHERE = re.compile(r" /(etc|var|run)(/|$)")
 """Files of the site, of other partitions, and of the running system."""
 OF_MOCK_REPOSITORY = re.compile(r" /(usr/lib/dbus-1\.0/|boot/(System\.map|config|vmlinuz)-)")
-"""What scripts of the mock repository change, and the kernel, which packages of RHEL do not own in /boot."""
+"""Files changed by scripts of the mock repository, and the kernel, which RHEL's packages do not own in /boot."""
 LABELS = """\
 mount --bind "$1" "$1"
 mount -t tmpfs run "$1/run"

@@ -15,7 +15,7 @@ FLUSHED = DiskRequest(FLUSH, 0, 0, b"", False)
 
 
 def recorded(folder: Path) -> Recorded:
-    """Flushes at 10, 20 and 30; reports 1 and 2 acknowledged at 12 and 20, the first of them stored at 25."""
+    """Record flushes at 10, 20 and 30; reports 1 and 2 acknowledged at 12 and 20, the first of them stored at 25."""
     requests = [RecordedRequest(at_ns, FLUSHED) for at_ns in (10, 20, 30)]
     acknowledged = [Stored(5, 1, 12), Stored(5, 2, 20), Stored(5, 3, 40)]
     return Recorded(Life(folder, "RAP-0001", 5), requests, acknowledged, [Stored(5, 1, 25)])

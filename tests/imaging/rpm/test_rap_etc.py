@@ -1,4 +1,4 @@
-"""What the initramfs makes at each start: /etc with the UUIDs in fstab, and the boot loader's entry."""
+"""The initramfs creates /etc with the UUIDs in fstab, and the boot loader's entry, at each start."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_the_box_package_contains_nothing_for_simulation() -> None:
 
 
 EXTRAS = ("netfw.proof", "sim", "datacenter", "imaging")
-"""What a machine has with the extras of these names, and a box does not."""
+"""Packages that the extras of these names install on a machine, and that a box does not have."""
 
 
 def imported(path: Path) -> set[str]:

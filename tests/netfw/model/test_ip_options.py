@@ -88,7 +88,7 @@ def with_hop_by_hop(options: bytes, payload_length: int | None = None) -> bytes:
 
 
 def comes_in(data: bytes) -> bool:
-    """By the model: whether the packet meets the input chain, which has no service for it."""
+    """Return whether the packet meets the input chain, which has no service for it, according to the model."""
     try:
         packet = parse(data, iif=PORT)
     except PacketError:

@@ -68,7 +68,7 @@ def lab(shared: BoxLab) -> BoxLab:
 
 
 def largest() -> Policy:
-    """64 ports, 10,000 addresses, and every rule that a policy can require."""
+    """Return a policy with 64 ports, 10,000 addresses, and every rule that a policy can require."""
     ports = tuple(
         PolicyPort(
             number=n,

@@ -36,7 +36,7 @@ LASTING = [kind for kind in OF_REPORTS if kind not in (*MOMENTARY, "disk-torn")]
 
 
 def state(world: VirtualWorld) -> dict[str, Any]:
-    """Everything in a world that a fault changes for as long as it lasts."""
+    """Return everything in a world that a fault changes for as long as it lasts."""
     datacenter, proxy, box = world.datacenter, world.proxy, world.box
     assert proxy is not None
     behavior, disk = proxy.behavior, box.disk

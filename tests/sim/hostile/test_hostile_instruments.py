@@ -27,7 +27,7 @@ LATENCY_NS_MAX = 35 * 10**9
 
 
 def connections(world: VirtualWorld) -> list[int]:
-    """TCP connections of the instruments at ports 1 and 2 with the box."""
+    """Count the TCP connections of the instruments at ports 1 and 2 with the box."""
     incarnation = world.box.host.incarnation
     assert incarnation is not None
     return [len(incarnation.flows(world.link(f"instrument:{port}"))) for port in (1, 2)]

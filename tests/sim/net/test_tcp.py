@@ -57,7 +57,7 @@ class Watched(Pair):
 
 
 def upload(pair: Pair, size: int) -> float:
-    """Seconds to send `size` bytes from a to b and to receive a reply of one byte."""
+    """Return the seconds to send `size` bytes from a to b and to receive a reply of one byte."""
 
     class Server(Recorder):
         def data_received(self, data: bytes) -> None:

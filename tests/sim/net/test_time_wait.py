@@ -9,7 +9,7 @@ from tests.support.sim.traced import Traced
 
 
 def closed(*, client_first: bool = True) -> tuple[Traced, TcpSegment]:
-    """A pair whose connection has ended, and the FIN of the end that closed last."""
+    """Return a pair whose connection has ended, and the FIN of the end that closed last."""
     pair = Traced()
     sent: list[tuple[str, TcpSegment]] = []
     send = pair.link.send

@@ -1,4 +1,4 @@
-"""What the ends record of random ways through the explored model is proven by the verification of audit files."""
+"""The verification of audit files accepts the records of both ends on random walks through the explored model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the data center's database and the box's disk contain is entered in the ledger and in the findings."""
+"""The contents of the data center's database and of the box's disk are entered in the ledger and in the findings."""
 
 from __future__ import annotations
 

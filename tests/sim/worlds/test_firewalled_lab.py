@@ -243,7 +243,7 @@ def uploading(policy: Policy) -> Iterator[tuple[VirtualWorld, Recorder, Recorder
 
 
 def passed(world: VirtualWorld, server: Recorder, seconds: float) -> int:
-    """Bytes that arrive in that time, not counting those that are in transit now."""
+    """Return the number of bytes that arrive in that time, not counting those that are in transit now."""
     world.run_until(world.env.now + 3 * SECOND_NS)
     before = len(server.received)
     world.run_until(world.env.now + int(seconds * SECOND_NS))
@@ -302,7 +302,7 @@ def test_connection_tracking_sees_the_end_of_a_connection() -> None:
 
 
 def acknowledged(world: VirtualWorld) -> int:
-    """Reports of the instrument at port 1 that the box has acknowledged until now."""
+    """Return the number of reports of the instrument at port 1 that the box has acknowledged until now."""
     serial = world.lab.instruments[0].serial
     return sum(run.acknowledgements for (owner, _), run in world.ledger.runs.items() if owner == serial)
 

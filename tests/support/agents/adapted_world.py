@@ -125,7 +125,7 @@ class AdaptedWorld:
 
     @property
     def results(self) -> list[tuple[str, int, str]]:
-        """(instrument, command, outcome) of the results that the data center has."""
+        """Instrument, command and outcome of the results that the data center has."""
         return [
             (entry.instrument, entry.body.command, entry.body.outcome)
             for entry in self.center.stored.values()

@@ -161,6 +161,6 @@ class ShortGatewayTimeout(Spread):
 
 
 def best_seconds(timeout_s: float, least_s: float) -> float:
-    """Time for the slow records in batches that are just answered in time."""
+    """Return the time for the slow records in batches that are just answered in time."""
     records = min(RECORDS_PER_BATCH_MAX, (timeout_s - least_s) / SHARE_SECONDS)
     return SLOW_RECORDS * (least_s / records + SHARE_SECONDS)

@@ -258,13 +258,13 @@ class SessionLab:
         assert not desktop.ended.done(), desktop.ended.exception()
 
     def counters(self) -> dict[str, tuple[int, int]]:
-        """Packets and bytes at the data center, by the names in COUNTERS."""
+        """Count packets and bytes at the data center, by the names in COUNTERS."""
         listing = self.center_network.command("nft", "-j", "list", "counters", capture_output=True).stdout
         found = [each["counter"] for each in json.loads(listing)["nftables"] if "counter" in each]
         return {each["name"]: (each["packets"], each["bytes"]) for each in found}
 
     def device_packets(self) -> int:
-        """Packets that the box's TUN device has received and sent."""
+        """Count the packets that the box's TUN device has received and sent."""
 
         def read() -> int:
             listing = Path("/proc/thread-self/net/dev").read_text()

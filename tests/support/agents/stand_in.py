@@ -51,7 +51,7 @@ class StandIn:
 
     @property
     def reports(self) -> list[tuple[str, int, int]]:
-        """(instrument, run, number) of the instruments' reports."""
+        """Instrument, run and number of each report of instruments."""
         return [
             (entry.instrument, entry.run, entry.body.number)
             for entry in self.stored.values()

@@ -110,7 +110,7 @@ def answers(port: int) -> bool:
 
 
 def device_packets() -> int:
-    """Packets that the TUN device of the box has received and sent."""
+    """Count the packets that the TUN device of the box has received and sent."""
     listing = run(("cat", "/proc/thread-self/net/dev"), capture_output=True, text=True, check=True).stdout
     fields = next(line for line in listing.splitlines() if DEVICE in line).split(":")[1].split()
     return int(fields[1]) + int(fields[9])

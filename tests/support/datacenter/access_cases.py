@@ -75,7 +75,7 @@ def some(random: Random, values: Sequence[str], count_max: int) -> frozenset[str
 
 
 def principal(random: Random, name: str) -> Principal:
-    """Random staff."""
+    """Return random staff."""
     trainings = {model: random.choice([*TIMES, NOW_MS * 2]) for model in MODELS if random.random() < 0.7}
     scope = frozenset({EVERYWHERE}) if random.random() < 0.3 else some(random, locations(), 3)
     roles = frozenset(role for role in ROLES if random.random() < 0.25)
@@ -101,7 +101,7 @@ def resource(random: Random, kind: str, name: str) -> Resource:
 
 
 def context(random: Random) -> RequestContext:
-    """Random circumstances."""
+    """Return random circumstances."""
     token = approval = None
     if random.random() < 0.3:
         actions = some(random, [*ACTIONS, *GROUPS], 8) | (
@@ -151,7 +151,7 @@ def quoted(text: str) -> str:
 
 
 def random_policies(random: Random, pair: tuple[str, str]) -> PolicySet:
-    """Random policies for one action and one type of resources."""
+    """Return random policies for one action and one type of resources."""
     policies: list[AccessPolicy] = []
     count = random.randint(2, 4)
     while len(policies) < count:

@@ -118,7 +118,7 @@ AUDIT_NAMES: Final = {
     "/audit/boxes.jsonl": "export of records of boxes",
     "/audit/chains": "chains of boxes",
 }
-"""What each page of audit records is called in the audit log."""
+"""The name of each page of audit records in the audit log."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def walking() -> Iterator[Walk]:
 
 
 def named(row: WebRoute) -> str:
-    """Method and path of a route."""
+    """Return the method and path of a route."""
     return f"{row.method} {row.path}"
 
 

@@ -13,7 +13,7 @@ from datacenter.access.smt import Names, SymbolicRequest
 
 
 def proven(policies: PolicySet, request: AccessRequest, resources: Sequence[Resource]) -> list[bool]:
-    """Of each resource of a type whether the formula permits the request for it."""
+    """Return for each resource of a type whether the formula permits the request for it."""
     pair = (request.action, request.resource.kind)
     symbolic = SymbolicRequest(pair, Names())
     formula = symbolic.permitted(policies.applicable[pair])

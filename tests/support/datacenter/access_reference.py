@@ -16,7 +16,7 @@ _ENTITY_TYPES = {"severity": "Severity", "requester": "Staff", "staff": "Staff",
 
 
 def decisions(policies: PolicySet, requests: Sequence[AccessRequest]) -> list[tuple[bool, frozenset[str]]]:
-    """Of each request whether it is permitted, and the ids of the policies that decide.
+    """Return for each request whether it is permitted, and the ids of the policies that decide.
 
     The requests must be of one world: staff, resources and locations of equal names are the same.
     """

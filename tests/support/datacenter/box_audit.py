@@ -13,7 +13,7 @@ FILE = bytes(16)
 
 
 def chain(count: int, *, lines: int = 0, at_ms: int = AT_MS) -> list[bytes]:
-    """Encoded entries of a chain: events, and then lines of a log."""
+    """Return encoded entries of a chain: events, and then lines of a log."""
     entries, previous = [], bytes(32)
     for number in range(1, count + lines + 1):
         content = b"type=LOGIN msg=audit(%d.000:7): uid=0\n" % number

@@ -9,7 +9,7 @@ from datacenter.store.store import Store
 
 
 def duplicates(store: Store) -> list[tuple[str, str, str, int, int]]:
-    """Instruments' reports of equal content, which includes number and time: none, unless the identities failed.
+    """Return instruments' reports of equal content, which includes number and time: none if identities work.
 
     Of each its box, instrument, kind and time, and how many copies there are.
     """

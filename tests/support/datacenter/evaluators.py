@@ -52,7 +52,7 @@ CONDITIONS = [
 
 
 def bases(day: int, reading: str, percentile: int) -> int:
-    """Percentiles that differ from day to day; on some days there is no snapshot."""
+    """Return percentiles that differ from day to day; on some days there is no snapshot."""
     return ABSENT if day % 4 == 3 else (day * 31 + len(reading)) % 60 + percentile // 3
 
 
@@ -81,7 +81,7 @@ def report(random: Random, at_ms: int) -> InstrumentReport:
 
 
 def stream(random: Random, length: int) -> list[InstrumentReport]:
-    """Reports at irregular times, with outages, and with a clock that is sometimes set back."""
+    """Return reports at irregular times, with outages, and with a clock that is sometimes set back."""
     reports, at_ms = [], random.randrange(10**12)
     for _ in range(length):
         steps = [random.randrange(120_000), random.randrange(86_400_000), -random.randrange(600_000)]

@@ -187,7 +187,7 @@ class SendingBox:
         return found
 
     def alerts(self) -> set[tuple[str, str, int]]:
-        """Instrument, trigger and number of the alerts of all acknowledged reports."""
+        """Return instrument, trigger and number of the alerts of all acknowledged reports."""
         found = set()
         for index in range(1, self.batches):
             number = (index - 1) * SIZE + 3

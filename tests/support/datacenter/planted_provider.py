@@ -49,7 +49,7 @@ class PlantedProvider:
         self.answers["/keys"] = {"keys": [*keys, *others]}
 
     def claims(self, right_nonce: str, **changes: object) -> dict[str, object]:
-        """Right claims with changes; None removes a claim."""
+        """Return correct claims with changes; None removes a claim."""
         now = int(time.time())
         claims = {
             "iss": self.issuer,

@@ -224,7 +224,7 @@ class Center:
 
 
 def make_settings(folder: Path) -> Settings:
-    """Settings with a key in a folder, which is made if it is not there."""
+    """Return settings with a key in a folder, which is made if it does not exist."""
     folder.mkdir(exist_ok=True)
     key = folder / "offer-key.pem"
     key.write_bytes(DATACENTER.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -15,7 +15,7 @@ from settings.slots import RECORD_BYTES, Slot, SlotState
 
 SECTOR: Final = 512
 TEARS: Final = (*range(32, RECORD_BYTES, 32), 26, 31, 33, 37, 966, 970, 972)
-"""Where a record is torn: at every 32 bytes, so also between its sectors, and inside each of its two lines."""
+"""The offsets at which a record is torn: every 32 bytes, so also between its sectors and inside its lines."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Machine:
 
 
 def _port(bus: int, cable: str | None) -> str:
-    """QEMU's options for a card on a separate bus, connected to a TAP device or unconnected."""
+    """Return QEMU's options for a card on a separate bus, connected to a TAP device or unconnected."""
     slot = f"-device pcie-root-port,id=bus{bus},bus=pcie.0,addr={bus + 1:#x},chassis={bus}"
     card = f"-device virtio-net-pci,bus=bus{bus},mac=52:54:00:00:00:{bus:02x}"
     if cable is None:

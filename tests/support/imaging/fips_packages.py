@@ -22,7 +22,7 @@ _NAMES: Final = {"auditd": ["audit"], "openssh-server": ["debian-openssh-server"
 """Other names: auditd replaces the stub, sshd is beside the stub, whose unit and settings the kickstart uses."""
 _PROVIDER: Final = "openssl-fips-provider"
 _STUBS: Final = {"update-rc.d": rpms.Stub({"usr/sbin/update-rc.d": "#!/bin/sh\n"})}
-"""What `systemctl enable` calls for a service of Debian's."""
+"""The program that `systemctl enable` calls for a Debian service."""
 _SSHD: Final = """\
 [Unit]
 Description=OpenSSH server daemon

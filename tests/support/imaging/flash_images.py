@@ -70,7 +70,7 @@ def guids(head: bytes) -> list[bytes]:
 
 
 def gpt(disk_bytes: int, own: list[bytes] = GUIDS) -> tuple[bytes, bytes]:
-    """Blocks 0 to 33 and the last 33 of a disk with these GUIDs, written anew from the UEFI specification."""
+    """Return blocks 0 to 33 and the last 33 of a disk with these GUIDs, according to the UEFI specification."""
     last = disk_bytes // 512 - 1
     entries = b""
     for number, (label, start, length) in enumerate(PARTS, 1):

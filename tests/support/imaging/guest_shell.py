@@ -14,7 +14,7 @@ from tests.support.eventually import poll_until
 
 _PORT: Final = "guest-shell"
 _READY: Final = b"!"
-"""What the shell writes when it starts; no script may end with this status."""
+"""The status that the shell writes when it starts; no script may end with it."""
 _SECONDS_MAX: Final = 900.0
 """A limit that prevents hanging on a busy machine."""
 _PROGRAM: Final = f"""\

@@ -9,7 +9,7 @@ from tests.support.imaging.guest_shell import file_script
 from tests.support.imaging.more_packages import add_debs
 
 SESSIONS: Final = ["apache2-bin", "bsdutils", "openvpn"]
-"""What remote sessions need; httpd logs by logger(1) of bsdutils."""
+"""Packages that remote sessions need; httpd logs through logger(1) of bsdutils."""
 _HTTPD: Final = """\
 [Unit]
 Description=The Apache HTTP Server

@@ -203,7 +203,7 @@ def slot_sha256(disk: Path, label: str = slots.PARTITIONS["a"]) -> str:
 
 
 def _remnants(mount_point: Path, label: str, former: Life) -> Iterator[str]:
-    """Files that name the box of the former life."""
+    """Yield the files that name the box of the former life."""
     words = ["grep", "-rlaiF", "--devices=skip", former.serial, str(mount_point)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.stdout:

@@ -76,7 +76,7 @@ class BoxLab:
         return {cause for cause in now if now[cause] > before[cause]} - {LINK}
 
     def refused(self) -> dict[str, int]:
-        """Refused packets by cause."""
+        """Return the number of refused packets by cause."""
         return {cause: count.packets for cause, count in self.firewall.counts().items()}
 
     def attempt(

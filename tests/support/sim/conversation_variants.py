@@ -1,4 +1,4 @@
-"""Variants of recorded conversations with other bytes of patients, and everything that a box does with them."""
+"""Variants of recorded conversations with other patient data, and all actions of a box for them."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def _moved(step: str, moved: list[tuple[int, int]]) -> str:
     kind, *arguments = step.split()
     if kind != "send":
         return step
-    return " ".join([kind, *(str(_shift(int(place), moved)) for place in arguments)])
+    return " ".join([kind, *(str(_shift(int(position), moved)) for position in arguments)])
 
 
-def _shift(place: int, moved: list[tuple[int, int]]) -> int:
-    return place + [by for end, by in moved if end <= place][-1]
+def _shift(position: int, moved: list[tuple[int, int]]) -> int:
+    return position + [by for end, by in moved if end <= position][-1]
 
 
 class _Messages(logging.Handler):
@@ -75,12 +75,12 @@ def observe(variant: Variant) -> object:
 
 
 def observe_passing(variant: Variant) -> object:
-    """Return all of that for a box that observes the conversation with another host."""
+    """Return the same as `observe`, for a box that observes the conversation with another host."""
     return _with_messages(_play_observed(*variant))
 
 
 def _with_messages(play: Coroutine[object, object, object]) -> object:
-    """Return what was played, with all log messages and reported errors."""
+    """Return the result of a conversation, with all log messages and reported errors."""
     loop, messages = SimLoop(), _Messages()
     loop.set_exception_handler(lambda _loop, context: messages.seen.append(str(context)))
     logging.getLogger().addHandler(messages)
@@ -92,7 +92,7 @@ def _with_messages(play: Coroutine[object, object, object]) -> object:
 
 
 async def _play(case: Conversation, data: bytes) -> object:
-    """Return everything that a box does which answers the instrument."""
+    """Return all actions of a box that answers the instrument."""
     box = ConversationBox(case, clock_of(case))
     player = Player(box, connect_in_memory, case, data, lambda piece: [piece])
     await _follow(player, case)
@@ -102,7 +102,7 @@ async def _play(case: Conversation, data: bytes) -> object:
 
 
 async def _play_observed(case: Conversation, data: bytes) -> object:
-    """Return everything that a box does which observes the conversation."""
+    """Return all actions of a box that observes the conversation."""
     host, seen = ConversationBox(case, clock_of(case)), ConversationBox(case, clock_of(case))
     observation = seen.port.observation(replace(case.config, role="pass-through"))
     reading = asyncio.ensure_future(observation.run())
@@ -143,7 +143,7 @@ class _ObservedLine(MemoryLine):
 
 
 def differing(case: Conversation, number: int, watch: Watch = observe) -> Iterator[bytes]:
-    """Yield the variants, of `number`, that a box treats otherwise than the conversation itself."""
+    """Yield those of `number` variants that a box treats differently from the conversation itself."""
     right = watch((case, case.file.read_bytes()))
     for variant in variants(case, number):
         if watch(variant) != right:

@@ -38,7 +38,7 @@ class Pair:
 
 
 def pair(lab: KernelLab, quality: LinkQuality) -> Pair:
-    """10.9.0.1 at eth1 of `one` and 10.9.0.2 at eth2 of `other`; no IPv6, which sends additional packets."""
+    """Connect 10.9.0.1 at eth1 of `one` and 10.9.0.2 at eth2 of `other`; no IPv6, which sends additional packets."""
     hosts = lab.host("one"), lab.host("other")
     for host in hosts:
         host.sysctl("net.ipv6.conf.default.disable_ipv6", 1)

@@ -29,7 +29,7 @@ def status_message(message_id: str = "1", state: str = "ID") -> bytes:
 
 
 def acknowledgements(played: Played) -> list[tuple[str, str, str]]:
-    """MSA-1, MSA-2 and MSH-9.2 of each acknowledgement; each is one framed message."""
+    """Return MSA-1, MSA-2 and MSH-9.2 of each acknowledgement; each is one framed message."""
     return [_acknowledgement(sent) for sent in played.sent]
 
 

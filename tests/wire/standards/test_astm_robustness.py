@@ -56,7 +56,7 @@ def test_random_control_characters_raise_nothing() -> None:
 
 
 def worst(kind: str) -> bytes:
-    """Frames that need most memory."""
+    """Return the frames that need most memory."""
     records = {
         "findings": [HEADER, CONTROL, *[RESULT] * 2000],
         "long record": [HEADER, "R|1|^^^798|" + "9" * 200_000],

@@ -83,7 +83,7 @@ def _text(data: str) -> str:
 
 
 def _credential() -> str:
-    """Lines of tmpfiles.d(5)."""
+    """Return lines of tmpfiles.d(5)."""
     script = _SCRIPT.replace("%", "%%").replace("$", "$$").replace("\n", "\\n")
     unit = _UNIT.format(script=script)
     return (
@@ -98,7 +98,7 @@ def _socket(folder: Path) -> Path:
 
 
 def arguments(folder: Path) -> list[str]:
-    """QEMU's arguments; `folder` is for the port's socket."""
+    """Return QEMU's arguments; `folder` is for the port's socket."""
     value = f"io.systemd.credential.binary:tmpfiles.extra={_text(_credential())}"
     return [
         *("-smbios", f"type=11,value={value}"),

@@ -34,7 +34,7 @@ def line_socket(folder: Path, number: int) -> Path:
 
 
 def serial_lines(folder: Path, uarts: Mapping[int, int]) -> list[str]:
-    """QEMU's arguments for the console, and for each of the board's serial ports in `uarts` with its UART."""
+    """Return QEMU's arguments for the console, and for each of the board's serial ports in `uarts` with its UART."""
     free = next(uart for uart in range(UARTS) if uart not in uarts.values())
     arguments = ["-device", f"isa-serial,chardev={CONSOLE},index={free}"]
     for number, uart in sorted(uarts.items()):

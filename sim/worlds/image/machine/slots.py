@@ -41,7 +41,7 @@ def interfaces(board: Board) -> list[str]:
 
 
 def cards(slots: Mapping[str, Slot], cables: set[str]) -> list[str]:
-    """QEMU's arguments for a card in each slot; those in `cables` use the TAP device of the same name."""
+    """Return QEMU's arguments for a card in each slot; those in `cables` use the TAP device of the same name."""
     arguments = []
     for bus in range(1, max((slot.bus for slot in slots.values()), default=0) + 1):
         arguments += ["-device", f"pcie-root-port,id=bus{bus},bus=pcie.0,addr={bus + 1:#x},chassis={bus}"]

@@ -88,7 +88,7 @@ class NamespaceHost:
         return self._namespaces
 
     def inside(self) -> AbstractContextManager[None]:
-        """Context manager that puts the calling thread into this host's network; nothing may be awaited inside.
+        """Put the calling thread into this host's network in a context; nothing may be awaited inside.
 
         Sockets created inside stay in that network.
         """

@@ -34,7 +34,7 @@ def require(programs: Mapping[str, str] | None = None) -> None:
 
 
 def missing(programs: Mapping[str, str] | None = None) -> list[str]:
-    """Messages about what is missing, each with its remedy; empty if labs can run.
+    """Return messages about missing requirements, each with its remedy; empty if labs can run.
 
     `programs` are further programs that a lab needs, with the Debian packages that contain them.
     """

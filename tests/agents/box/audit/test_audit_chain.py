@@ -74,7 +74,7 @@ class Receiver:
         return sum(last - first + 1 for ranges in gaps for first, last in ranges)
 
     def events(self) -> list[tuple[str, int]]:
-        """Events and values, in their order."""
+        """Return events and values, in their order."""
         bodies = (entry.body for entry in self.chain())
         return [(body.event, body.value) for body in bodies if isinstance(body, Audit)]
 

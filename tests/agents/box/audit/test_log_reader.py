@@ -128,7 +128,7 @@ def test_the_loss_of_the_file_that_was_being_read_is_found() -> None:
 
 
 def small_log() -> RotatedLog:
-    """Three files of three lines."""
+    """Return a log of three files of three lines."""
     log = RotatedLog()
     for _ in range(2):
         log.write(log.line() + log.line() + log.line())

@@ -1,4 +1,4 @@
-"""What happens in remote sessions and at the local page is in the box's chain of audit records, each line once."""
+"""Events of remote sessions and of the local page are in the box's chain of audit records, each line once."""
 
 from __future__ import annotations
 

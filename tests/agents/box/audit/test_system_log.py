@@ -21,7 +21,7 @@ AUDITD = RECIPE / "root/usr/share/rap/hardening/etc/audit/auditd.conf"
 
 
 def lines_of(center: StandIn) -> list[bytes]:
-    """Lines in the order of the chain."""
+    """Return the lines in the order of the chain."""
     linked = [entry for entry in center.stored.values() if entry.link]
     linked.sort(key=lambda entry: entry.link.number if entry.link else 0)
     return [entry.body.content for entry in linked if isinstance(entry.body, LogLine)]

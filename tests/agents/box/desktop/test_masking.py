@@ -76,7 +76,7 @@ def test_without_masks_everything_is_shown() -> None:
 
 
 def rectangles(random: Random, picture: Picture) -> bytes:
-    """Random updates of a VNC server whose secrets stay in the masked areas, also after copies within them."""
+    """Return random updates of a VNC server whose secrets stay in the masked areas, also after copies within them."""
     parts = []
     for _ in range(random.randint(1, 4)):
         x, y = random.randrange(picture.width), random.randrange(picture.height)

@@ -1,4 +1,4 @@
-"""How the bridge uses its line, in simulated time: exact, and equal in each run."""
+"""The bridge's use of its line, in simulated time: exact, and equal in each run."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ async def cancelled(task: asyncio.Task[None]) -> None:
 
 
 def failing(times: int, work: Callable[..., Any], only_port: int | None = None) -> Callable[..., Any]:
-    """`work`, which fails the first few times with an unexpected error."""
+    """Return `work`, which fails the first few times with an unexpected error."""
     left = times
 
     async def fail_first(self: object, *arguments: Any) -> Any:

@@ -132,7 +132,7 @@ def test_a_report_that_the_new_profile_alone_refuses_ends_the_trial_and_is_accep
     refusals = []
 
     def report() -> bool:
-        """An instrument reports each second."""
+        """Return an instrument reports each second."""
         if version(box) == FIRST:
             refusals.append(refusal(box, "glu"))
         return box.is_settled()

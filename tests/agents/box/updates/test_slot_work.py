@@ -1,4 +1,4 @@
-"""What a slot contains: a file system is smaller than its partition, and what follows it is in no release."""
+"""The content of a slot: a file system is smaller than its partition, and the rest is not part of a release."""
 
 from __future__ import annotations
 

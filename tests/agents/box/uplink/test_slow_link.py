@@ -50,7 +50,7 @@ class Backlogged(World):
         self.latencies.append(self.loop.time() - raised_at)
 
     def busy(self, start_s: float, end_s: float) -> float:
-        """Share of that time in which the uplink was sending, counting transmissions that begin in it."""
+        """Return the share of that time in which the uplink was sending, counting transmissions that begin in it."""
         durations = [duration for start, duration in self.sent if start_s * 1e9 <= start < end_s * 1e9]
         return sum(durations) / ((end_s - start_s) * 1e9)
 

@@ -118,7 +118,7 @@ class SlowWay(World):
 
 
 def time_needed(usual: float, seconds: float) -> float:
-    """Time until a growing timeout is long enough, and the response has arrived."""
+    """Return the time until a growing timeout is long enough, and the response has arrived."""
     spent, limit = 0.0, usual
     while limit < seconds:
         spent += limit

@@ -72,7 +72,7 @@ def networks() -> list[str]:
 
 
 def census() -> dict[str, Any]:
-    """Everything that a lab could leave behind and that this process can see."""
+    """Return everything that a lab could leave behind and that this process can see."""
     return {
         "processes": [name for name in names("/proc") if name.isdecimal()],
         "mounts": Path("/proc/mounts").read_text(),

@@ -1,4 +1,4 @@
-"""What users of other implementations reported from the field, where no other test of the engine states it."""
+"""Field reports by users of other implementations, where no other test of the engine covers them."""
 
 from __future__ import annotations
 

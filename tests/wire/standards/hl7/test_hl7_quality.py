@@ -1,4 +1,4 @@
-"""What is quality control in results, and what may belong to a patient."""
+"""Results that are quality control, and results that may belong to a patient."""
 
 from __future__ import annotations
 
