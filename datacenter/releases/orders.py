@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
@@ -28,16 +28,6 @@ _ORDER: Final = (
     .where(boxes.c.serial == bindparam("of_box"), boxes.c.dismissed_at_ms.is_(None))
 )
 _FORGET: Final = delete(box_releases).where(_B.box == bindparam("of_box"))
-
-
-class RunningRelease(NamedTuple):
-    """The state that a box has reported."""
-
-    running: int
-    data: int
-    slot_sha256: str
-    other_sha256: str
-    asked_at_ms: int
 
 
 def exchange_order(

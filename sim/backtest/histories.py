@@ -31,7 +31,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-YEAR_DAYS: Final = 365
 CHUNK_DAYS: Final = 30
 SERIAL: Final = "SIM-0001"
 _SOURCES: Final = ("instruments/*.py", "instruments/models/*.py", "engine/*.py")
