@@ -1,7 +1,8 @@
 """Requests that share the connection of the reports, below all of them: of files, updates and certificates.
 
-`agents.box.uplink.stream.Stream` fetches the next request when it has no report to send and none of these requests
-is in flight, so that a report waits for one answer at most.
+`agents.box.uplink.stream.Stream` fetches the next request when no report is due and none of these requests is in
+flight, so that a report waits for one answer at most. While reports wait it fetches one every ten seconds, since a
+backlog may last for days, and certificates must be renewed meanwhile.
 """
 
 from __future__ import annotations

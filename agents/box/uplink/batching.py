@@ -32,6 +32,9 @@ from wire.messages import BATCH_BODY_BYTES_MAX, RECORDS_PER_BATCH_MAX
 BATCH_SECONDS: Final = 0.5
 RANGE_SECONDS: Final = 1.0
 """Transmission time of a range of a file, for which a report may wait."""
+RANGE_INTERVAL_SECONDS: Final = 10.0
+"""Shortest interval of ranges while records wait or the data center is slow: they take a tenth of the line then, and
+certificates and updates arrive nevertheless."""
 RANGE_BYTES_MIN: Final = 1024
 RANGE_BYTES_FIRST: Final = 4096
 """Size of the first range on a connection."""
@@ -76,6 +79,8 @@ class LinkEstimator:
         self._cut_off_records = inf  # records of a batch that was cut off
         self._full_answered = 0  # full batches answered since the cap was changed
         self._range_bytes = RANGE_BYTES_FIRST
+        self.range_sent_at = -inf
+        """Event loop time at which the last range was sent, on any connection."""
         self.reply_timeout = AdaptiveTimeout(REPLY_TIMEOUT_FACTOR_MAX)
         """Adaptive timeout of responses to batches."""
         self.one_in_flight = False
@@ -252,6 +257,12 @@ class SendScheduler:
         if urgent:
             return True, not worth_a_batch  # add a few routine records; more would delay the alert
         return False, worth_a_batch or now >= self.routine_due_at
+
+    def has_backlog(self, now: float) -> bool:
+        """Return whether records are due, also if they must wait for the responses to others."""
+        urgent = self.urgent and not self.urgent_is_bypassed
+        due = self.routine > 0 and now >= self.routine_due_at
+        return urgent or due or self.routine >= ROUTINE_WORTH_A_BATCH
 
     def due_at(self) -> float:
         """Return the event loop time at which the result of `choose` changes without an event; inf if never."""

@@ -29,6 +29,7 @@ from agents.box.buffer import Buffer
 from agents.box.files.requests import RequestQueue, TransferRequest
 from agents.box.uplink.batching import (
     BATCH_ENTRIES_BYTES_MAX,
+    RANGE_INTERVAL_SECONDS,
     SLOW_SECONDS,
     LinkEstimator,
     SendScheduler,
@@ -270,8 +271,11 @@ class Stream:
 
     def _file_at(self) -> float:
         """Return the time at which the transfer of files resumes; inf if it is not paused."""
-        resumes_at = self._files.resumes_at() if self._files is not None else inf
-        return resumes_at if resumes_at > self._loop.time() else inf
+        if self._files is None:
+            return inf
+        now = self._loop.time()
+        resumes_at = max(self._files.resumes_at(), self._range_due_at(now))
+        return resumes_at if resumes_at > now else inf
 
     def _keep_alive_due_at(self) -> float:
         """Return the time at which the next empty line is due; inf if no response is awaited."""
@@ -328,11 +332,13 @@ class Stream:
         return True
 
     async def _send_range(self) -> bool:
-        """Send the next range of a file if nothing else is waiting; return whether there was one."""
-        estimator = self._estimator
-        if self._files is None or self._file_in_flight or estimator.is_slow or self._released:
+        """Send the next range of a file if it may be sent now; return whether there was one."""
+        estimator, now = self._estimator, self._loop.time()
+        if self._files is None or self._file_in_flight or self._released:
             return False
-        if estimator.one_in_flight and self._in_flight:
+        if (estimator.one_in_flight or estimator.is_slow) and self._in_flight:
+            return False
+        if now < self._range_due_at(now):
             return False
         request = await self._files.next_request(estimator.range_bytes_max)
         if request is None:
@@ -341,8 +347,13 @@ class Stream:
         answer.add_done_callback(self._answered)
         self._sent_at = self._loop.time()
         self._in_flight.append(_Sent(answer, {}, 0, len(request.body), 0, self._sent_at, request))
-        self._file_in_flight = True
+        self._file_in_flight, estimator.range_sent_at = True, self._sent_at
         return True
+
+    def _range_due_at(self, now: float) -> float:
+        """Return the time from which a range may be sent: any, or after an interval if it would delay records."""
+        is_limited = self._estimator.is_slow or self._scheduler.has_backlog(now)
+        return self._estimator.range_sent_at + RANGE_INTERVAL_SECONDS if is_limited else -inf
 
     async def _read(self, priority: Priority, batch: _Batch) -> int:
         """Add records of `priority` to the batch until it is full; return how many."""

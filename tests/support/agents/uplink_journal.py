@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest.mock import patch
 
+from agents.box.files.requests import RequestQueue, SingleRequest, TransferRequest
 from agents.box.uplink.forwarder import Forwarder
 from agents.spool import Priority
 from sim.net.link import Link, LinkQuality
@@ -48,6 +49,8 @@ class Journal(World):
         self.lines: list[str] = []
         self.answers: list[Answer] = []
         self.always: Answer | None = None
+        self.ranges = SingleRequest()
+        self.seconds_of_ranges = 0.0
         self.backlog = self.number = 0
         self.story: Story
         self.connections: list[ClientConnection] = []
@@ -58,9 +61,23 @@ class Journal(World):
     def note(self, what: str) -> None:
         self.lines.append(f"{self.loop.time() + 1e-6:9.1f}  {what}")
 
+    def requests(self) -> RequestQueue:
+        return self.ranges
+
+    async def range(self) -> None:
+        """Fetch a range of a file, as long as the box requests."""
+        response = await self.ranges.ask(
+            lambda bytes_max: TransferRequest("GET", f"/range/{bytes_max}", b"", bytes_max)
+        )
+        self.note(f"the box has {len(response.body)} bytes")
+
     async def handle(self, request: Request) -> Response:
         peer = request.peer.state.setdefault("number", self._next_peer)
         self._next_peer += peer == self._next_peer
+        if request.method == "GET":
+            self.note(f"#{peer} {request.target} is requested")
+            await asyncio.sleep(self.seconds_of_ranges)
+            return Response(200, bytes(int(request.target.rpartition("/")[2])))
         self.note(f"#{peer} a batch arrives ({body_kind(request.body).name.lower()})")
         answer = self.answers.pop(0) if self.answers else self.always
         before = len(self.center.batches)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from email.utils import formatdate
 from pathlib import Path
 from typing import Final
 
@@ -308,8 +309,15 @@ async def nobody_listens(world: Journal) -> None:
 
 @scenario
 async def refused(world: Journal) -> None:
-    """Refused batches are sent again after a back-off or the time in Retry-After; the audit event has the status."""
-    world.answers = [status(503), status(503, retry_after="100"), status(403), status(500, 5.0)]
+    """Refused batches are repeated after a back-off or at the time of Retry-After; the audit event has the status."""
+    then = formatdate(world.clock.now_ns() / 1e9 + 300, usegmt=True)
+    world.answers = [
+        status(503),
+        status(503, retry_after="100"),
+        status(503, retry_after=then),
+        status(403),
+        status(500, 5.0),
+    ]
     await world.alert()
     await asyncio.sleep(600)
 
@@ -416,6 +424,91 @@ async def carrier_is_lost_beside_a_second_connection(world: Journal) -> None:
     await asyncio.sleep(6)
     world.uplink.backend.plug()
     await asyncio.sleep(120)
+
+
+# -- ranges of files
+
+
+@scenario
+async def ranges_on_an_idle_connection(world: Journal) -> None:
+    """Ranges follow one another at once, and become larger."""
+    await world.alert()
+    await asyncio.sleep(10)
+    for _ in range(8):
+        await world.range()
+    await asyncio.sleep(400)
+
+
+@scenario
+async def ranges_beside_reports(world: Journal) -> None:
+    """Records that come during a range are sent beside it, and no second range is."""
+    await world.alert()
+    await asyncio.sleep(10)
+    world.seconds_of_ranges, world.always = 3.0, after(1.0)
+    for _ in range(2):
+        transfer = asyncio.ensure_future(world.range())
+        await asyncio.sleep(1)
+        await world.alert()
+        await transfer
+    await asyncio.sleep(60)
+
+
+@scenario
+async def ranges_during_a_backlog(world: Journal) -> None:
+    """One range every ten seconds, and no pause after the backlog."""
+    await world.alert()
+    await asyncio.sleep(10)
+    world.seconds_of_ranges, world.always = 1.0, after(2.0)
+    await world.routine(500)
+    for _ in range(7):
+        await world.range()
+    await asyncio.sleep(60)
+
+
+@scenario
+async def ranges_of_a_slow_data_center(world: Journal) -> None:
+    """Responses take five seconds: one range every ten seconds, while nothing else is awaited."""
+    world.seconds_of_ranges, world.always = 5.0, after(5.0)
+    await world.alert()
+    await asyncio.sleep(10)
+    transfer = asyncio.ensure_future(world.range())
+    await asyncio.sleep(2)
+    await world.alert()
+    await transfer
+    await world.range()
+    await world.range()
+    await asyncio.sleep(60)
+
+
+@scenario
+async def slow_ranges(world: Journal) -> None:
+    """Ranges that take long become smaller."""
+    await world.alert()
+    await asyncio.sleep(10)
+    for world.seconds_of_ranges in (0.0, 0.0, 0.0, 12.0, 12.0, 12.0, 0.0, 0.0):
+        await world.range()
+    await asyncio.sleep(60)
+
+
+@scenario
+async def connection_is_lost_during_a_range(world: Journal) -> None:
+    """The range is requested again on the next connection; one that is never answered ends its connection."""
+    await world.alert()
+    await asyncio.sleep(10)
+    world.seconds_of_ranges = 20.0
+    transfer = asyncio.ensure_future(world.range())
+    await asyncio.sleep(5)
+    world.center.hang_up()
+    await asyncio.sleep(5)
+    world.seconds_of_ranges = 0.0
+    await transfer
+    world.seconds_of_ranges = 1e6
+    transfer = asyncio.ensure_future(world.range())
+    await asyncio.sleep(10)
+    world.seconds_of_ranges = 0.0
+    await transfer
+    await world.alert()
+    await asyncio.sleep(60)
 
 
 def make_pki(folder: Path) -> Hierarchy:

@@ -8,6 +8,7 @@ from typing import Final
 
 from agents.box.buffer import Buffer
 from agents.box.clock_sync import ClockSync
+from agents.box.files.requests import RequestQueue
 from agents.box.health.audit import AuditLog, encode_gap
 from agents.box.uplink.batching import Timing
 from agents.box.uplink.forwarder import Forwarder
@@ -91,6 +92,7 @@ class World:
             timing=Timing(),
             clock=self.clock,
             clock_sync=self.clock_sync(),
+            files=self.requests(),
         )
         self.forwarding = asyncio.ensure_future(self.forwarder.run())
 
@@ -116,6 +118,10 @@ class World:
 
     def clock_sync(self) -> ClockSync | None:
         """Return the clock correction; None unless a test overrides it."""
+        return None
+
+    def requests(self) -> RequestQueue | None:
+        """Return the requests to send besides reports; None unless a test overrides it."""
         return None
 
     def commands_arrived(self, commands: list[messages.Command]) -> None:
