@@ -64,12 +64,11 @@ class _Arrived:
         self.own: Key = (one.box, BOX_STREAM, one.batch.epoch)
         self.records: Sequence[Record] = one.batch.records
         self.sequences: list[int] = sequences(one.batch)
-        self.lives: dict[Key, tuple[list[int], list[int]]] = {}
+        self.lives: defaultdict[Key, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         """By life of an instrument: the positions of its records in the batch, and their numbers."""
         for index, record in enumerate(self.records):
             if (number := number_of(record)) is not None:
-                life = one.box, record.entry.instrument, record.entry.run
-                indexes, numbers = self.lives.get(life) or self.lives.setdefault(life, ([], []))
+                indexes, numbers = self.lives[one.box, record.entry.instrument, record.entry.run]
                 indexes.append(index)
                 numbers.append(number)
 

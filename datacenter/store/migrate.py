@@ -128,8 +128,5 @@ def _exclusive(engine: Engine) -> Iterator[Connection]:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
             connection.commit()
-        except BaseException:
-            driver.rollback()
-            raise
         finally:
             driver.isolation_level = usual

@@ -10,24 +10,32 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import insert
 
+from datacenter.commands.files import FileArchive
+from datacenter.commands.ranges import FileRanges
+from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.ingest import PATH, make_ingest
 from datacenter.refused import RefusedClients
 from datacenter.store import queries
 from datacenter.store.batch import Received
 from datacenter.store.queue import StoreQueue
+from datacenter.store.schema import denied_instruments
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS, alert, batch, encoded
 from tests.support.eventually import WAIT_SECONDS_MAX
 from tests.support.logged import logged
 from wire.compression import Compressor, Decompressor
+from wire.files import RangeRequest
 from wire.http.connection import ClientConnection, Handler, HttpError, Peer, Request, Response, serve
 from wire.messages import (
     BATCH_BODY_BYTES_MAX,
     BATCH_BYTES_MAX,
+    DENIED_MAX,
     REPLY_BYTES_MAX,
     Batch,
     BatchRefusal,
@@ -67,7 +75,9 @@ def meet(identities: dict[str, Identity], file: str) -> Callable[..., Store]:
     """Run clients against a data center one after the other, each with the certificate of the named box."""
 
     def run(
-        *clients: tuple[str, Client], around: Callable[[Handler], Handler] = lambda inner: inner
+        *clients: tuple[str, Client],
+        around: Callable[[Handler], Handler] = lambda inner: inner,
+        **options: Any,
     ) -> Store:
         store = Store(file)
         store.authorize([BOX, "RAP-0002"], 0)
@@ -75,7 +85,9 @@ def meet(identities: dict[str, Identity], file: str) -> Callable[..., Store]:
         async def exchange() -> None:
             loop = asyncio.get_running_loop()
             with ThreadPoolExecutor(1) as executor:
-                handler = around(make_ingest(lambda: AT_MS, StoreQueue(executor, store.ingest_all)))
+                handler = around(
+                    make_ingest(lambda: AT_MS, StoreQueue(executor, store.ingest_all), **options)
+                )
                 tls = server_context(identities["server"])
                 server = await serve(
                     handler, "127.0.0.1", 0, tls=tls, body_bytes_max=BATCH_BODY_BYTES_MAX, now=lambda: 0.0
@@ -159,6 +171,44 @@ def test_an_unauthorized_box_is_refused_logged_and_disconnected(
     around = partial(RefusedClients().logged, front_ends=())
     assert numbers(meet(("RAP-0666", client), around=around)) == []
     assert [line[:31] for line in logged(caplog, "datacenter")] == ["RAP-0666 is refused: it is not "]
+
+
+def test_a_box_gets_the_ranges_of_its_files_if_the_data_center_has_an_archive(
+    meet: Callable[..., Store], file: str
+) -> None:
+    store = Store(file)
+    store.authorize([BOX], 0)
+    archive = FileArchive(store)
+    wanted = RangeRequest(archive.keep(b"content", 0), 2, 3)
+    store.queue_command(BOX, "CHEM-0001", "help-file", b"", 0, file=wanted.sha256, file_bytes=7)
+
+    async def client(connection: ClientConnection, status: int, body: bytes) -> None:
+        answer = await connection.request("GET", wanted.target, b"")
+        assert (answer.status, answer.body) == (status, body)
+
+    meet((BOX, partial(client, status=404, body=b"unknown path; the only one is /v1/batches")))
+    ranges = FileRanges(archive, None, lambda: AT_MS)
+    meet((BOX, partial(client, status=200, body=b"nte")), files=ranges)
+    store.close()
+
+
+def test_the_reply_lists_instruments_that_are_denied(meet: Callable[..., Store], file: str) -> None:
+    store = Store(file)
+    store.authorize([BOX, "RAP-0002"], 0)
+    with store.transaction() as connection:
+        instruments = [f"CHEM-{number:04}" for number in range(DENIED_MAX + 1)]
+        row = {"box": BOX, "denied_at_ms": 0, "denied_by": "supervisor", "reason": "stolen"}
+        connection.execute(
+            insert(denied_instruments), [{**row, "instrument": instrument} for instrument in instruments]
+        )
+
+    async def client(connection: ClientConnection, denied: list[str]) -> None:
+        answer = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
+        assert decode(BatchReply, answer.body).denied == denied
+
+    one, other = partial(client, denied=instruments[:DENIED_MAX]), partial(client, denied=[])
+    meet((BOX, one), ("RAP-0002", other), denied=DeniedBoxes(store))
+    store.close()
 
 
 def first(data: bytes) -> bytes:

@@ -265,6 +265,11 @@ def test_a_box_that_another_process_authorizes_may_send_at_once(
     assert queries.counts(sharded.parts[2]) == {("RAP-0000", "CHEM-0001"): 1}
 
 
+def test_the_shard_of_a_box_without_reports_can_be_forgotten(sharded: ShardedStore) -> None:
+    sharded.forget("RAP-9999")
+    assert sharded.ingest("RAP-0001", batch(alert(1)), 1).stored == 1
+
+
 @pytest.mark.slow("starts a program beside three database servers")
 def test_a_shard_that_is_down_holds_up_no_boxes_of_the_other(
     servers: list[PostgresServer], urls: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

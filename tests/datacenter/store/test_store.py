@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,6 +127,25 @@ def test_a_store_works_again_after_a_failure(store: Store) -> None:
     with store.transaction() as connection:
         connection.execute(text("ALTER TABLE hidden RENAME TO records"))
     assert store.ingest(BOX, batch(alert(1)), 0).stored == 1
+
+
+def test_connections_that_the_server_has_closed_fail_one_call_alone(empty_postgres: str) -> None:
+    """As after a restart of the server: all connections of the pool are closed, not only the one that was used."""
+    with closing(Store(empty_postgres)) as store:
+        store.authorize([BOX], 0)
+        with store.transaction(), store.transaction():
+            pass  # two connections are in the pool now
+        store.ingest(BOX, batch(alert(1)), 0)
+        with psycopg.connect(empty_postgres.replace("+psycopg", ""), autocommit=True) as administrator:
+            administrator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND datname = current_database()"
+            )
+        with pytest.raises(StoreError):
+            store.ingest(BOX, batch(alert(2), first=2), 0)
+        assert store.ingest(BOX, batch(alert(2), first=2), 0).stored == 1
+        with store.transaction(), store.transaction():
+            pass
 
 
 def test_stored_records_are_visible_to_the_next_process(tmp_path: Path) -> None:
