@@ -267,6 +267,7 @@ def test_a_box_that_another_process_authorizes_may_send_at_once(
 
 def test_the_shard_of_a_box_without_reports_can_be_forgotten(sharded: ShardedStore) -> None:
     sharded.forget("RAP-9999")
+    sharded.authorize(["RAP-0001"], 0)
     assert sharded.ingest("RAP-0001", batch(alert(1)), 1).stored == 1
 
 
