@@ -105,7 +105,7 @@ OptionalIpv4: TypeAlias = Annotated[str, AddressForm(optional=True, version=4)]
 OptionalAddress: TypeAlias = Annotated[str, AddressForm(optional=True)]
 TcpPort: TypeAlias = Annotated[int, Meta(ge=1, le=65535)]
 PresenceWays: TypeAlias = Annotated[list[Literal["code", "switch", "security-key"]], Meta(min_length=1)]
-"""How a person must prove to be at an instrument before staff get its desktop, all of them."""
+"""The ways in which a person must prove presence at an instrument before staff get its desktop; all are required."""
 SigningKey: TypeAlias = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9+/]{100,200}={0,2}\Z", examples=["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE…"])
 ]

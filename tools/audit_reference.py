@@ -33,7 +33,7 @@ def render() -> str:
 
 
 def describe(event: AuditEvent) -> tuple[str, str, str]:
-    """Return what happened, the meaning of the value ("" if it has none), and what to do.
+    """Return the event, the meaning of the value ("" if it has none), and the action to take.
 
     Raises: KeyError if the event is not documented.
     """

@@ -69,7 +69,7 @@ async def _serve(
 
 
 async def page_status(config: BoxConfig, box: BoxProgram, now_s: float) -> PageStatus | None:
-    """Return what the page shows of the box at a Unix time; None before the spool is open."""
+    """Return the box's state for the page at a Unix time; None before the spool is open."""
     status = await box.status()
     if status is None:
         return None

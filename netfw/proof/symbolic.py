@@ -78,7 +78,7 @@ class SymbolicPacket:
         """Whether the transport header is complete."""
 
     def guarantees(self) -> z3.BoolRef:
-        """Return what Linux guarantees for each packet in a chain after connection tracking."""
+        """Return Linux's guarantees for each packet in a chain after connection tracking."""
         last = len(self.interfaces.names()) - 1
         return z3.And(
             z3.Or([self.family == family for family in FAMILIES.values()]),

@@ -74,7 +74,7 @@ class FirewallBackend(Protocol):
         ...
 
     def inspect(self) -> Surroundings:
-        """Inspect what surrounds the table, and restore the firewall's kernel settings.
+        """Inspect the table's surroundings, and restore the firewall's kernel settings.
 
         Called every `INSPECTION_SECONDS` and after each change by another program. Raises: NotEnforced.
         """

@@ -1,6 +1,6 @@
 """The installed base of back-tests on simulated histories: all tested instruments of a model together.
 
-The snapshot for a day is of the same days before it, and counts the same readings, as in the data center.
+The snapshot for a day covers the same preceding days, and counts the same readings, as in the data center.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ CREDENTIALS: Final = (USER, PASSWORD)
 
 @dataclass(frozen=True, slots=True)
 class ProgramSettings:
-    """The present settings of a real proxy, from which its kind writes the program's configuration."""
+    """The current settings of a real proxy, from which its kind writes the program's configuration."""
 
     auth: str
     folder: Path

@@ -229,7 +229,7 @@ def endless(session: ModelSession) -> bool:
 
 
 def violation(setting: Setting, before: ModelSession, move: Move) -> str:
-    """Return what a move of a session violates, or ""."""
+    """Return the property that a move of a session violates, or ""."""
     if move.row:
         change = Change(setting, before, move.session, move.row, move)
         for each in PROPERTIES:
@@ -239,7 +239,7 @@ def violation(setting: Setting, before: ModelSession, move: Move) -> str:
 
 
 def shifted_violation(before: Setting, was: ModelSession, shift: Shift, session: ModelSession) -> str:
-    """Return what a move of the setting violates at one session, or ""."""
+    """Return the property that a move of the setting violates at one session, or ""."""
     setting = shift.setting
     if shift.is_tick and outlives(before, was):
         return sentence(outlives)

@@ -1,5 +1,4 @@
-"""The box's TUN device in virtual time: addresses on which a box program listens there are reachable only through its
-tunnel."""
+"""The box's TUN device in virtual time: its listening addresses are reachable only through its tunnel."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ Accepted = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None
 
 
 class EmulTunDevice:
-    """The listeners on the box's own address in the tunnel, by TCP port."""
+    """The listeners on the box's address in the tunnel, by TCP port."""
 
     def __init__(self) -> None:
         self._listeners: dict[int, Accepted] = {}
@@ -25,7 +24,7 @@ class EmulTunDevice:
         return _Listener(lambda: self._listeners.pop(port, None))
 
     def connect(self, port: int, protocol: asyncio.Protocol) -> None:
-        """Connect a protocol to what listens on a port. Raises: ConnectionRefusedError."""
+        """Connect a protocol to the listener on a port. Raises: ConnectionRefusedError."""
         accepted = self._listeners.get(port)
         if accepted is None:
             raise ConnectionRefusedError(f"nothing listens on port {port} of the tunnel")

@@ -39,7 +39,7 @@ class SessionAudits:
     datacenter: bytes
     box: bytes
     sent: Sequence[LogLine]
-    """The lines of the box's file that the data center has stored as audit records, by their places."""
+    """The lines of the box's file that the data center has stored as audit records, by their indexes."""
     datacenter_keys: Keys
     box_keys: Keys
     lab_ns: Callable[[End, SessionRecord], int]
@@ -65,7 +65,7 @@ class SessionAudits:
 
     @cached_property
     def _records_sent(self) -> int:
-        """The number of the box's records whose lines have reached the data center, without a hole before them."""
+        """The number of the box's records whose lines have reached the data center without a gap."""
         offset, ends = 0, 0
         for line in self.sent:
             if line.offset == offset:

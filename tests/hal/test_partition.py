@@ -138,7 +138,7 @@ def kind(call: Callable[[], object]) -> DiskErrorKind | None:
 
 
 def after_cut(moment: Moment, seed: int) -> bytes:
-    """Return what a write of two sectors leaves whose power is cut at this moment."""
+    """Return the content after a write of two sectors during which the power is cut at this moment."""
     partition = EmulPartition(2 * SECTOR_BYTES, Random(seed), OLD * 2)
     partition.backend.cut_power_at(1, moment)
     assert kind(lambda: partition.write(0, NEW * 2)) is DiskErrorKind.UNAVAILABLE

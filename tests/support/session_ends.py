@@ -156,13 +156,13 @@ class SessionEnds:
         return bool(opened) and bool(self.path.elements())
 
     async def request(self) -> DeskSession:
-        """Ask for a session, and wait until it is shown."""
+        """Request a session, and wait until it is shown."""
         session = await self.desk.request(WANTED)
         await asyncio.sleep(3 * DELAY_SECONDS)
         return session
 
     async def open(self) -> DeskSession:
-        """Ask for a session, let the person permit it, and wait until it is open."""
+        """Request a session, let the person permit it, and wait until it is open."""
         session = await self.request()
         assert await self.box.enter_code(session.id, OFFER.port, session.code)
         await asyncio.sleep(10 * DELAY_SECONDS)

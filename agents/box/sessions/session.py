@@ -261,7 +261,7 @@ class BoxSession(SessionExecutor):
         await self.event(Event.LINE_LOST, Actor.LINE)
 
     async def _close(self) -> None:
-        """Close what there is of the tunnel."""
+        """Close the existing parts of the tunnel."""
         tunnel = self._tunnel
         if tunnel is not None:
             await tunnel.close()

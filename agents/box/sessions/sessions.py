@@ -25,11 +25,11 @@ from wire.session.presence import challenge_of, code_of
 from wire.session.table import Actor, Event, SessionState
 
 SESSIONS_MAX: Final = 16
-"""Sessions that are not over. A data center that offers more is refused."""
+"""Maximum number of sessions that are not over; further offers are refused."""
 
 
 class BoxSessions:
-    """The sessions of a box since its program started; those before are in the audit log."""
+    """The sessions of a box since its program started; earlier ones are in the audit log."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._around = surroundings
@@ -37,7 +37,7 @@ class BoxSessions:
 
     @property
     def ways(self) -> tuple[PresenceWay, ...]:
-        """How a person must prove to be at the instrument, all of them."""
+        """The ways in which a person must prove presence at the instrument; all are required."""
         return self._around.ways
 
     def at_port(self, port: int) -> list[BoxSession]:

@@ -1,4 +1,4 @@
-"""The releases of a lab in the image world: what the flashed slot becomes, signed by keys of the lab.
+"""The releases of a lab in the image world, made from the flashed slot and signed by keys of the lab.
 
 Release 1 is the slot as it was flashed, with the root of the lab's metadata in the place of the vendor's. Each later
 one is made from the release that the box then runs, by changes that show how it behaves. debugfs makes them in the
@@ -40,9 +40,9 @@ from wire.release.messages import Kind
 MAKING_SECONDS_MAX: Final = 300.0
 """Time limit for making one release on a busy machine: the slot is copied, compared and hashed."""
 MARK: Final = "/usr/share/rap/lab-release"
-"""The file in the slot of a release that has its number."""
+"""The file with the release's number, in its slot."""
 APPLICATION_MARK: Final = f"{APPLICATION}python/lab-release"
-"""The same in the application of a release that changes nothing else."""
+"""The same file in the application of a release that changes nothing else."""
 _PROGRAMS: Final[dict[ReleaseHealth, str]] = {
     "unhealthy": f"{APPLICATION}python/netfw/service/main.py",
     "unstartable": f"{APPLICATION}python/agents/box/main.py",
@@ -142,7 +142,7 @@ class ImageReleases:
 
 
 def _slot_of(disk: Path) -> SlotExtent:
-    """Return the place of slot a; slot b must be as large. Raises: ImageRefused."""
+    """Return the partition of slot a; slot b must be as large. Raises: ImageRefused."""
     try:
         slot = find_slot(disk)
     except SlotImageError as error:

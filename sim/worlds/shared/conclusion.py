@@ -114,7 +114,7 @@ class ConcludedWorld(Protocol):
         ...
 
     def outgoing(self) -> Iterable[tuple[str, bytes]]:
-        """Return the data that left the box, or could leave it: the name of each place, and its bytes."""
+        """Return the data that left the box, or could leave it: the name of each location, and its bytes."""
         ...
 
     def session_findings(self) -> SessionFindings:

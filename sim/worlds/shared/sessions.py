@@ -47,7 +47,7 @@ class StaffDesk(Protocol):
     """The desk at which staff request sessions."""
 
     async def request(self, session: LabSession, serial: str) -> StaffSession:
-        """Ask for a session with an instrument."""
+        """Request a session with an instrument."""
         ...
 
 

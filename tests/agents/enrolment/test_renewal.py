@@ -57,7 +57,7 @@ class Box:
         self.files: BoxCertificates | None = None
         self.renewal: Renewal | None = None
         self.status = 0
-        """Of a batch that was sent with the identity in use at the end."""
+        """The status of a batch that was sent with the identity in use at the end."""
         self._sending: set[asyncio.Task[None]] = set()
 
     @property

@@ -212,7 +212,7 @@ def xz_module(content: bytes) -> bytes:
 
 
 def zstd_module(content: bytes) -> bytes:
-    """Return what scripts/Makefile.modinst of Linux makes by the program zstd."""
+    """Return a module compressed by zstd, as by scripts/Makefile.modinst of Linux."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
@@ -310,7 +310,7 @@ def test_times_of_inodes_are_those_of_their_content(tmp_path: Path) -> None:
 
 
 def initramfs(files: dict[str, bytes]) -> bytes:
-    """Return what dracut makes without compression: an archive of microcode, and that of the files."""
+    """Return an uncompressed initramfs as dracut makes it: an archive of microcode, and one of the files."""
     archives = b""
     for members in ({"kernel/x86/microcode/early": b"microcode" * 600}, files):
         for name, content in {**members, "TRAILER!!!": b""}.items():

@@ -57,7 +57,7 @@ class BootState:
 
 
 def new(state: SlotState = slots.UNKNOWN) -> BootState:
-    """Return what a newly flashed disk holds."""
+    """Return the content of a newly flashed disk."""
     record, tries = slots.encode(state), slots.encode_tries(0, 0)
     return BootState((record, record), (tries, tries))
 

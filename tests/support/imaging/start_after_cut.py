@@ -139,7 +139,7 @@ def owed(made: Recorded, index: int) -> set[tuple[int, int]]:
 def wrong_reports(
     started: Started, run: int, run_before: int, expected: set[tuple[int, int]]
 ) -> Iterator[str]:
-    """Yield what is wrong with the reports that were stored after a start; `run` is the instrument's run as it
+    """Yield the problems of the reports that were stored after a start; `run` is the instrument's run as it
     began.
     """
     found = [(each.run, each.number) for each in started.reports]

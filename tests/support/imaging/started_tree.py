@@ -1,7 +1,7 @@
 """A box's image without its kernel: systemd starts the image's tree in namespaces, at the speed of this machine.
 
-What the kernel of the image does is not there: FIPS mode, which the box program is told by a file; the options and
-settings of the kernel; auditd; file systems; network cards and NetworkManager, whose addresses are given. Units start
+Features of the image's kernel are missing: FIPS mode, which the box program reads from a file; kernel options and
+settings; auditd; file systems; network cards and NetworkManager, whose addresses are assigned here. Units start
 without those settings that need mounts of /proc and /sys, which are refused here.
 """
 

@@ -68,7 +68,7 @@ def applied(delta: bytes, source: bytes) -> bytes:
 
 
 def written_before_refusal(delta: bytes, source: bytes, target_bytes: int) -> bytes:
-    """Return what was written when the delta was refused; fails if it was not."""
+    """Return the bytes written when the delta was refused; fails if it was not."""
     target = Slot(b"")
     with pytest.raises(DeltaError):
         one = opened(delta)

@@ -44,7 +44,7 @@ def accelerator() -> str:
 
 
 def lacking(firmware: Firmware) -> str:
-    """Return a message about what this machine lacks for QEMU, with the remedy, or ""."""
+    """Return a message about a missing requirement of QEMU on this machine, with the remedy, or ""."""
     if shutil.which(PROGRAM) is None:
         return f"{PROGRAM} is missing; install it by `make setup-image` or with the package qemu-system-x86"
     if firmware == "uefi" and uefi_file() is None:

@@ -227,7 +227,7 @@ def _leave_terminal() -> None:
 
 
 def _cause(supervisor: int) -> str:
-    """Return what killed a lab that has ended by itself, for a message; empty if that is unknown."""
+    """Return the cause of death of a lab that has ended by itself, for a message; empty if that is unknown."""
     if not select.select([supervisor], [], [], END_SECONDS_MAX)[0]:
         return ""
     ended = os.waitid(os.P_PIDFD, supervisor, os.WEXITED | os.WNOWAIT)

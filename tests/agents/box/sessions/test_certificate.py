@@ -47,7 +47,7 @@ def damaged(der: bytes) -> Iterator[bytes]:
 
 
 def signed_parts(der: bytes) -> tuple[bytes, bytes]:
-    """Return what is signed, and the signature: the count of unused bits before a signature is in neither."""
+    """Return the signed part and the signature; the count of unused bits before a signature is in neither."""
     certificate = x509.load_der_x509_certificate(der)
     return certificate.tbs_certificate_bytes, certificate.signature
 

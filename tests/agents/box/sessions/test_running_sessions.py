@@ -57,7 +57,7 @@ def sessions_of(box: Box) -> BoxSessions:
 
 
 async def offered(box: Box, center: SessionCenter, **changes: object) -> DeskSession:
-    """Ask for a session, and wait until the box shows it."""
+    """Request a session, and wait until the box shows it."""
     await eventually(lambda: box.sessions is not None)
     session = await center.desk.request(WANTED._replace(**changes))  # type: ignore[arg-type]
     await center.reached(session, SessionState.OFFERED)
@@ -65,7 +65,7 @@ async def offered(box: Box, center: SessionCenter, **changes: object) -> DeskSes
 
 
 async def opened(box: Box, center: SessionCenter, **changes: object) -> DeskSession:
-    """Ask for a session, enter the code, and wait until it is open at both ends."""
+    """Request a session, enter the code, and wait until it is open at both ends."""
     session = await offered(box, center, **changes)
     assert await sessions_of(box).enter_code(session.id, 1, session.code)
     await center.reached(session, SessionState.OPEN)

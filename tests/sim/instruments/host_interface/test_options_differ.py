@@ -34,7 +34,7 @@ def test_each_option_changes_what_is_sent() -> None:
 
 
 def transcript(speaks: str, model: str, *dialect: str) -> list[object]:
-    """Return what the instrument sends while it measures controls and patients, and the engine answers at once."""
+    """Return the bytes that the instrument sends while it measures controls and patients, with immediate answers."""
     conversation = _Conversation(speaks, model, frozenset(dialect))
     for number in range(MESSAGES):
         conversation.now += 60.0

@@ -56,7 +56,7 @@ def machine(folder: Path, uarts: dict[int, int], uart: int) -> Iterator[subproce
 
 
 async def answer(port: SocketSerialPort, data: bytes) -> bytes:
-    """Return what comes back. Bytes that arrive before the boot sector runs are lost: the first is sent until it
+    """Return the response. Bytes that arrive before the boot sector runs are lost: the first is sent until it
     returns.
     """
     async with asyncio.timeout(SECONDS_MAX):

@@ -93,7 +93,7 @@ def loops(name: str) -> list[str]:
 
 
 def settles(before: object, look: Callable[[], object]) -> bool:
-    """Wait until `look()` is as before; return whether it is."""
+    """Wait until `look()` returns the earlier value; return whether it does."""
     with suppress(TimeoutError):
         poll_until(lambda: look() == before)
     return look() == before
