@@ -2,8 +2,8 @@
 
 A test that reaches into private attributes breaks when only the inside of a class changes, and hides that an
 interface is missing. A real sleep is too long on a fast machine and too short on a busy one: tests wait for a
-condition with a bound (`tests.support.eventually`) or run in virtual time (`sim.net.loop`). What tests share is in
-`tests.support`.
+condition with a bound (`tests.support.eventually`) or run in virtual time (`sim.net.loop`). Code shared by
+tests is in `tests.support`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ All contents are generated and checked before anything is written, each file is 
 again changes nothing. With --root it configures the tree of a system that is not running.
 
 /etc of an image is made at each start. The site file of such a box is stored next to its identity; at each start,
-rap-provision.service writes the files from it (`--start`). Another site file that is given later replaces it.
+rap-provision.service writes the files from it (`--start`). A site file given later replaces it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ _LIMITS: Final = (resource.RLIMIT_STACK, resource.RLIMIT_NOFILE, resource.RLIMIT
 
 
 class ProcessState(NamedTuple):
-    """What a child process inherits, and the import path."""
+    """The state that a child process inherits, and the import path."""
 
     environment: dict[str, str]
     import_path: list[str]

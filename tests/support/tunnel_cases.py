@@ -59,7 +59,7 @@ class TunnelBench(Protocol):
 
 
 class Received(asyncio.Protocol):
-    """What arrives first on a connection; nothing if it ends before."""
+    """Return the first bytes that arrive on a connection; none if it ends before."""
 
     def __init__(self) -> None:
         self.first: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

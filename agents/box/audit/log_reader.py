@@ -135,7 +135,7 @@ class LogReader:
 
         The oldest files are removed when the log is rotated: reading of a file begins only after the previous file
         was read completely, so nothing is lost. With fewer files than the rotation keeps, they were removed by
-        another program or a person. One that is gone while an older one exists was removed by somebody, and an
+        another program or a person. One that is missing while an older one exists was removed by somebody, and an
         unknown one that is older than a known one was added, or its first line was changed.
         """
         marks, problems = self.cursor.marks, []

@@ -28,7 +28,7 @@ class CertificateError(ValueError):
 
 
 def check_certificate(message: CertificateMessage, offer: Offer, session_key: bytes) -> Credentials:
-    """Check a certificate for `session_key` (SubjectPublicKeyInfo, DER); return what opens the tunnel.
+    """Check a certificate for `session_key` (SubjectPublicKeyInfo, DER); return the credentials for the tunnel.
 
     The authority's key is the one that the offer names, so that an attacker who has only taken over the connection
     cannot present another tunnel. Raises: CertificateError.

@@ -27,7 +27,7 @@ class PowerCut(Exception):
 
 @dataclass
 class Disk:
-    """What outlives a power cut: of each partition its content and files, and the copies in the unused slot."""
+    """The state that outlives a power cut: content and files of each partition, and the copies in the unused slot."""
 
     content: dict[str, Content] = field(default_factory=lambda: dict.fromkeys(VOLUMES, "plain"))
     files: dict[str, str] = field(default_factory=lambda: {name: f"files of {name}" for name in VOLUMES})

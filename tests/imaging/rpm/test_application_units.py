@@ -88,7 +88,7 @@ kill -s RTMIN+14 1
 
 
 class SystemdBox:
-    """What systemd is started with."""
+    """The arguments with which systemd is started."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

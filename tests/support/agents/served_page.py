@@ -60,7 +60,7 @@ class InstantTunnel:
 
 
 class InstantNetwork:
-    """What `SessionBox` needs of a network, in real time."""
+    """The network that `SessionBox` needs, in real time."""
 
     def __init__(self) -> None:
         self.path, self.clock_error_s = EmulPath(), 0.0

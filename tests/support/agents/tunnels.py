@@ -153,7 +153,7 @@ class TunnelEnds:
 
     @property
     def credentials(self) -> Credentials:
-        """What the data center gives to the box."""
+        """The credentials that the data center issues to the box."""
         keys = self.keys
         return Credentials(SESSION, keys.client_certificate, keys.server_authority, keys.client_tls_crypt)
 

@@ -90,7 +90,7 @@ def slot_content(release: int) -> bytes:
 
 @dataclass
 class UpdateCenter:
-    """What the data center has for boxes, and what it has received."""
+    """The data that the data center has for boxes, and the reports that it has received."""
 
     root: bytes
     metadata: dict[str, bytes]
@@ -273,7 +273,7 @@ class UpdateBox:
         self.damaged: dict[Slot, int] = {}
         """The releases of slots that are damaged, and start nevertheless."""
         self.released: ReleasedData | None = None
-        """What the program uses of data releases."""
+        """The parts of data releases that the program uses."""
         self.loaded: list[int] = []
         """The version of the profile with which each program has started."""
         self.problems: list[str] = []

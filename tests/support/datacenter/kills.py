@@ -80,7 +80,7 @@ for start in itertools.count():
 
 @dataclass
 class Losses:
-    """What was killed and received, and what is wrong in the database and at the receivers."""
+    """The kills and received notices, and the problems in the database and at the receivers."""
 
     kills: Counter[str] = field(default_factory=Counter)
     acknowledged: int = 0

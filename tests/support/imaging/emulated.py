@@ -1,4 +1,4 @@
-"""A box's image in QEMU, without acceleration, on a network of the test's own: a TAP device for each port."""
+"""A box's image in QEMU, without acceleration, on a separate network: a TAP device for each port."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.eventually import poll_until
 PORT_SLOTS: Final = 5
 """Cards, each on a separate PCI bus, whose number is in the name of the interface: enp1s0, enp2s0 …"""
 CPU: Final = "max,-erms,-fsrm"
-"""All features but the one for which the kernel clears pages with `rep stosb`, which QEMU emulates byte by byte."""
+"""All features except the one for which the kernel clears pages with `rep stosb`, which QEMU emulates byte by byte."""
 
 
 def tap(name: str, address: str) -> None:

@@ -32,7 +32,7 @@ FLOODS = [b"\x0b", b"\x1c", b"\x0bMS", b"\r", b"|", b"\\", b"x", b"EQU|", b"\xff
 
 @dataclass
 class Fuzzed:
-    """What a run did. `peak_bytes` is the most memory beside the piece just read, if memory is traced."""
+    """The result of a run. `peak_bytes` is the most memory beside the piece just read, if memory is traced."""
 
     bytes: int = 0
     messages: int = 0

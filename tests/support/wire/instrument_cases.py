@@ -23,7 +23,7 @@ FOLDER = FIXTURES / "instruments"
 
 @dataclass(frozen=True)
 class InstrumentCase:
-    """One conversation, and what is right."""
+    """One conversation, and its expected results."""
 
     name: str
     standard: str
@@ -31,20 +31,20 @@ class InstrumentCase:
     data: bytes
     script: list[str]
     reports: list[dict[str, Any]]
-    """With times in milliseconds."""
+    """The expected reports, with times in milliseconds."""
     audit: Counter[str]
     patient_data: list[tuple[int, int]]
 
     @property
     def pieces(self) -> list[bytes]:
-        """What the instrument sends, as in the script."""
+        """The pieces that the instrument sends, as in the script."""
         sends = (re.fullmatch(r"send (\d+) (\d+)", step) for step in self.script)
         return [self.data[int(send[1]) : int(send[2])] for send in sends if send]
 
 
 @dataclass
 class Played:
-    """What an engine did: deliveries and counts together, and what it sent."""
+    """The result of an engine: its deliveries and counts together, and the bytes sent."""
 
     findings: list[Finding] = field(default_factory=list)
     counts: Counter[Reason] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""Planted algorithms are found in code, configuration, certificates and keys; what is approved is not."""
+"""Planted algorithms are found in code, configuration, certificates and keys; approved ones are not reported."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_approved_and_excluded_algorithms_and_comments_are_no_findings(tmp_path:
 
 @pytest.mark.slow("parses the whole source")
 def test_the_project_uses_approved_algorithms_and_each_exception_is_needed() -> None:
-    """What a box, the data center and image builders run; every other use has its reason in the exceptions."""
+    """The scan covers all code of a box, the data center and image builders; exceptions state their reasons."""
     names = "agents datacenter firmware-image hal imaging kickstart netfw profiles rap settings trust wire"
     found, unused = scan([ROOT / name for name in names.split()])
     assert [str(one) for one in found] == []

@@ -1,7 +1,7 @@
 """Both ends of a lab's IPsec VPN: strongSwan, whose libipsec works without ESP in the kernel.
 
 A box has libreswan, which needs the kernel's ESP; a kernel without it, such as those of most containers, can run only
-this. Both speak IKEv2, use the same algorithms, and have an interface for what is inside the VPN.
+this. Both speak IKEv2, use the same algorithms, and have an interface for the packets inside the VPN.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ secrets {{
 
 
 def vpn_ends(lab: Lab) -> tuple[VpnEnd, VpnEnd]:
-    """Return the box's end and the router's, behind which there is what the box connects to.
+    """Return the box's end and the router's, behind which the box's destinations are.
 
     libipsec accepts only networks in which the host has an address.
     """
