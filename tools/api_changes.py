@@ -1,7 +1,7 @@
 """Finds the changes of an OpenAPI document that break programs which use the API.
 
-A program breaks if something that it calls, sends or reads is removed, or if it must send more. What is new breaks
-none. Covered is what `datacenter.web.api.openapi` writes: parameters, JSON bodies and answers of objects.
+A program breaks if something that it calls, sends or reads is removed, or if it must send more. Additions break
+none. The check covers the output of `datacenter.web.api.openapi`: parameters, JSON bodies and answers of objects.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class SessionEnds:
 
 
 def run(folder: Path, act: Callable[[SessionEnds], Awaitable[None]]) -> AuditVerdict:
-    """Call `act` with both ends, in virtual time; return the verdict on the audit files after everything has ended."""
+    """Call `act` with both ends, in virtual time; return the audit files' verdict after everything has ended."""
 
     loop = SimLoop()
     network = SessionNetwork(loop, int(DELAY_SECONDS * 1e9))

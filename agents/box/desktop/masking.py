@@ -16,7 +16,7 @@ class MaskedPicture:
     """The picture that may leave the box: a copy of the instrument's, with masked areas.
 
     Nothing else reads the instrument's picture. If the screen has another size than the one that the profile
-    describes, the places of its fields are unknown, and the whole picture is masked.
+    describes, the positions of its fields are unknown, and the whole picture is masked.
     """
 
     def __init__(self, source: Picture, screen: DesktopScreen | None) -> None:

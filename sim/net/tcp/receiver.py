@@ -297,7 +297,7 @@ class Receiver:
             self._quick |= 1
 
     def _queued(self) -> int:
-        """Return the part of the window taken by data that the program has not read, and by the present segment."""
+        """Return the part of the window taken by data that the program has not read, and by the current segment."""
         return len(self._held) + self._out_of_order_bytes + _SEGMENT_WINDOW_BYTES
 
     # -- the program

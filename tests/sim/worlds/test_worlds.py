@@ -102,7 +102,7 @@ STAFF_END = ("staff end", "ending")
 def audit_lines(document: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return the transitions of sessions at the box, which the data center must have as lines of the audit log.
 
-    The box notices that staff end a session by the message or by the end of its connection to the desktop, whatever
+    The box notices that staff end a session by the message or by the end of its connection to the desktop, whichever
     comes first; in the kernel world nobody looks at the desktop.
     """
     lines: list[tuple[str, ...]] = []

@@ -118,7 +118,7 @@ def after_random_arrival(seed: int) -> tuple[Verdict, Verdict]:
 def arrive(store: Store, seed: int) -> list[InstrumentReport]:
     """Store and evaluate random reports in a random order of arrival; return those that were not lost.
 
-    Batches are cut at random positions, repeated and shuffled; alerts overtake; records are lost, which the box reports;
+    Batches are cut at random positions, repeated and shuffled; alerts overtake; the box reports lost records;
     and the evaluator is restarted before each batch, and may be called several times.
     """
     random = Random(seed)

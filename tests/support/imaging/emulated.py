@@ -17,7 +17,7 @@ from tests.support.eventually import poll_until
 PORT_SLOTS: Final = 5
 """Cards, each on a separate PCI bus, whose number is in the name of the interface: enp1s0, enp2s0 …"""
 CPU: Final = "max,-erms,-fsrm"
-"""All features except the one for which the kernel clears pages with `rep stosb`, which QEMU emulates byte by byte."""
+"""All features except that for which the kernel clears pages with `rep stosb`, which QEMU emulates byte by byte."""
 
 
 def tap(name: str, address: str) -> None:

@@ -35,7 +35,7 @@ class UnflushedSuperblock(NamedTuple):
 def unflushed_superblocks(
     before: Path, labels: Mapping[int, str], requests: Sequence[RecordedRequest]
 ) -> Iterator[list[UnflushedSuperblock]]:
-    """For each request, the superblocks whose write a power cut during that request may tear.
+    """Return for each request the superblocks whose write a power cut during it may tear.
 
     `before` is the disk as it was before the first request; `labels` are the offsets of its superblocks.
     """
