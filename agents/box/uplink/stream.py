@@ -69,12 +69,10 @@ class StreamError(Exception):
     def __init__(
         self,
         kind: StreamEnd,
-        message: str,
         status: int = 0,
         retry_after_s: float = 0.0,
         rejected: tuple[Priority, int] | None = None,
     ) -> None:
-        super().__init__(message)
         self.kind = kind
         self.status = status
         self.retry_after_s = retry_after_s
@@ -192,10 +190,10 @@ class Stream:
                 await self._settle_answered()
                 if self._connection.transport is None:
                     kind = StreamEnd.FINISHED if self._connection.is_finished else StreamEnd.IDLE
-                    raise StreamError(kind, "the connection was closed")
+                    raise StreamError(kind)
                 if not await self._send() and not await self._send_range():
                     if self._released and not self._in_flight:
-                        raise StreamError(StreamEnd.IDLE, "the connection is no longer needed")
+                        raise StreamError(StreamEnd.IDLE)
                     await self._wait()
         finally:
             stop()
@@ -251,7 +249,7 @@ class Stream:
         if now >= late_at and not self._in_flight[0].answer.done():
             self._estimator.unanswered()
             self._estimator.reply_timeout.expired()
-            raise StreamError(StreamEnd.LATE, "the data center does not respond")
+            raise StreamError(StreamEnd.LATE)
         if now >= keep_alive_at:
             self._keep_alive_sent_at = now
             self._connection.send_empty_line()
@@ -423,9 +421,9 @@ class Stream:
         try:
             response = sent.answer.result()
         except HttpFinished as error:
-            raise StreamError(StreamEnd.FINISHED, str(error)) from None
+            raise StreamError(StreamEnd.FINISHED) from error
         except HttpError as error:
-            raise StreamError(StreamEnd.LOST, str(error)) from None
+            raise StreamError(StreamEnd.LOST) from error
         self._file_in_flight = False
         self._estimator.range_answered(sent.bytes_both_ways, now - self._begun_at(sent))
         self._estimator.one_in_flight = self._connection.is_finished
@@ -443,20 +441,16 @@ def _parse_reply(sent: _Sent, epoch: int, now_s: float) -> BatchReply:
         response = sent.answer.result()
         if response.status != 200:
             wanted, rejected = retry_after(response.headers, now_s), _rejected_record(sent, epoch, response)
-            message = f"the response has status {response.status}"
-            raise StreamError(StreamEnd.REFUSED, message, response.status, wanted, rejected)
+            raise StreamError(StreamEnd.REFUSED, response.status, wanted, rejected)
         reply = decode(BatchReply, response.body)
     except HttpFinished as error:
-        raise StreamError(StreamEnd.FINISHED, str(error)) from None
+        raise StreamError(StreamEnd.FINISHED) from error
     except HttpError as error:
-        raise StreamError(StreamEnd.LOST, str(error)) from None
+        raise StreamError(StreamEnd.LOST) from error
     except MessageError as error:
-        raise StreamError(StreamEnd.PROTOCOL_ERROR, str(error)) from None
+        raise StreamError(StreamEnd.PROTOCOL_ERROR) from error
     if reply.stored > sent.records:
-        raise StreamError(
-            StreamEnd.PROTOCOL_ERROR,
-            f"the reply counts {reply.stored} stored records, but {sent.records} were sent",
-        )
+        raise StreamError(StreamEnd.PROTOCOL_ERROR)
     return reply
 
 
