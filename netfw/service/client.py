@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Client of the firewall service: how a box program observes the firewall's state, and opens paths of sessions.
+"""Client of the firewall service: it observes the firewall's state for a box program, and opens session paths.
 
 A killed service is restarted within seconds, and its policy remains in the kernel until then. A lost connection alone
 therefore changes nothing: the last confirmation is valid for CONFIRMED_SECONDS. After that the firewall's state is
@@ -41,7 +41,7 @@ CONFIRMED_SECONDS: Final = 10.0
 """How long a confirmation is valid."""
 RECONNECT_SECONDS: Final = 0.5
 PATH_ANSWER_SECONDS: Final = 2.0
-"""How long the service may take to open or close a path; after that the connection is closed, and with it all."""
+"""Time limit for opening or closing a path; after it the connection is closed, and with it all paths."""
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Streams]]

@@ -1,6 +1,6 @@
 """The plan of a simulated fleet: which boxes are where, their instruments, and the faults of their lines.
 
-All follows from the number of instruments and the seed. Times are nanoseconds since the beginning of the history.
+The plan is determined by the number of instruments and the seed. Times are nanoseconds since the beginning of the history.
 """
 
 from __future__ import annotations
@@ -75,26 +75,27 @@ def plan_fleet(instruments: int, days: int, seed: int) -> list[PlannedBox]:
     models = model_names()
     count = -(-instruments // INSTRUMENTS_PER_BOX)
     boxes = []
-    for place in range(count):
-        serial = f"RAP-{place + 1:04}"
+    for position in range(count):
+        serial = f"RAP-{position + 1:04}"
         random = stream(seed, f"fleet/{serial}")
-        first = place * INSTRUMENTS_PER_BOX
+        first = position * INSTRUMENTS_PER_BOX
         numbers = range(first, min(first + INSTRUMENTS_PER_BOX, instruments))
         # the models alternate by box and by site, so that each site has several
         own = tuple(
-            _instrument(number, place, models[(number + place) % len(models)], random) for number in numbers
+            _instrument(number, position, models[(number + position) % len(models)], random)
+            for number in numbers
         )
-        outages = tuple(_outages(random, days * DAY_NS, is_down=place == count - 1 and count > 1))
-        boxes.append(PlannedBox(serial, PLACES[place % len(PLACES)], own, outages))
+        outages = tuple(_outages(random, days * DAY_NS, is_down=position == count - 1 and count > 1))
+        boxes.append(PlannedBox(serial, PLACES[position % len(PLACES)], own, outages))
     return boxes
 
 
-def _instrument(number: int, place: int, model: str, random: Random) -> PlannedInstrument:
-    """Return an instrument of the box at `place`. A box has one template, so that a process needs few of them."""
+def _instrument(number: int, position: int, model: str, random: Random) -> PlannedInstrument:
+    """Return an instrument of the box at `position`. A box has one template, so that a process needs few of them."""
     prefix = _PREFIXES.get(model, "INST")
-    moved_days = place // TEMPLATES % MOVED_DAYS
+    moved_days = position // TEMPLATES % MOVED_DAYS
     rests = random.random() < _OFF_SHARE
-    return PlannedInstrument(f"{prefix}-{number + 1:04}", model, rests, place % TEMPLATES, moved_days)
+    return PlannedInstrument(f"{prefix}-{number + 1:04}", model, rests, position % TEMPLATES, moved_days)
 
 
 def _outages(random: Random, history_ns: int, *, is_down: bool) -> Iterator[Outage]:

@@ -66,7 +66,7 @@ class LossRecovery:
         self._board, self._cubic, self._rtt = board, cubic, rtt
         self.state = RecoveryState.OPEN
         self.high = 0
-        """The sequence number at which the present recovery, or the last one, ends."""
+        """The sequence number at which the current recovery, or the last one, ends."""
         self.look_in_ns = 0
         """The time until RACK's next check for losses, in nanoseconds; 0 if none is due."""
         self.prr_out = 0

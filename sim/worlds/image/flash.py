@@ -61,7 +61,7 @@ def flash(
 ) -> None:
     """Write the image with the site and the box's identity to the file `disk`; records go to `folder`.
 
-    With `is_expired`, its certificate has expired two years ago.
+    With `is_expired`, its certificate expired two years ago.
 
     Raises: ImageRefused, MachineLacksError.
     """

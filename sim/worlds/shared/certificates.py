@@ -65,7 +65,7 @@ class LabCertificates:
     def box(self, *, is_expired: bool = False) -> BoxCertificates:
         """Return the box's certificates, as client of the data center and as server of the instruments.
 
-        With `is_expired` they have expired two years ago.
+        With `is_expired` they expired two years ago.
         """
         validity = Validity.days(-730, self._now) if is_expired else None
         client_identity = self._issue(BOX_SERIAL, trusts=self._public, validity=validity)
@@ -87,7 +87,7 @@ class LabCertificates:
         return certificate
 
     def instrument(self, serial: str, *, is_expired: bool = False) -> Identity:
-        """Return the certificate of an instrument. With `is_expired` it has expired two years ago."""
+        """Return the certificate of an instrument. With `is_expired` it expired two years ago."""
         validity = Validity.days(-730, self._now) if is_expired else None
         return self._issue(serial, trusts=self._vendor, validity=validity)
 

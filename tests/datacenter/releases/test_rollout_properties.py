@@ -31,7 +31,7 @@ _O = update_orders.c
 
 
 class RolloutMachine(RuleBasedStateMachine):
-    """Boxes come, ask, and report anything; people start, pause and withdraw; time passes."""
+    """Boxes appear, request orders, and report anything; people start, pause and withdraw rollouts; time passes."""
 
     @initialize()
     def begin(self) -> None:
