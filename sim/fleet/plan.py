@@ -1,6 +1,6 @@
 """The plan of a simulated fleet: which boxes are where, their instruments, and the faults of their lines.
 
-The plan is determined by the number of instruments and the seed. Times are nanoseconds since the beginning of the history.
+The number of instruments and the seed determine the plan. Times are nanoseconds since the beginning of the history.
 """
 
 from __future__ import annotations

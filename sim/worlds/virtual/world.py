@@ -92,7 +92,7 @@ class VirtualWorld:
     ) -> None:
         """`policy` replaces the firewall policy derived from the lab, for tests of wrong policies.
 
-        With `keys` on a curve, a run has the bytes of the field, and is not deterministic.
+        With `keys` on a curve, a run sends as many bytes as boxes in the field, and is not deterministic.
         """
         self.lab = lab
         self.seed = lab.about.seed if seed is None else seed

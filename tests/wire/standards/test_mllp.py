@@ -85,7 +85,7 @@ def test_no_stream_makes_the_reader_keep_more_than_its_bound(filler: bytes) -> N
 
 
 class _CountedBuffer(bytearray):
-    """Counts the bytes that searches start from, to the end of the buffer."""
+    """Counts the bytes from the start of each search to the end of the buffer."""
 
     searched = 0
 
