@@ -1,4 +1,4 @@
-"""Running programs of this machine, and messages about missing ones."""
+"""Running programs of this machine, and messages about missing programs."""
 
 from __future__ import annotations
 

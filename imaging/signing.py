@@ -60,7 +60,7 @@ class SignedFileSystem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SignedPartition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A partition whose UUID an image contains as text; each disk gets different ones.
+    """A partition whose UUID an image contains as text; each disk gets different UUIDs.
 
     `offset` is that of its first byte in the image; `references` are the offsets at which the image contains `id`.
     """

@@ -22,7 +22,7 @@ _COLUMNS = [_A[name] for name in AuditRecord._fields]
 
 
 class AuditSearch(NamedTuple):
-    """The search conditions; empty ones match all records."""
+    """The search conditions; an empty condition matches all records."""
 
     box: str = ""
     text: str = ""

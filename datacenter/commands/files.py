@@ -5,7 +5,7 @@ process of the data center sees them, and one backup contains both. A part is a 
 than READ_PARTS of them are in memory. The parts of an upload of a box have a separate name until the content is
 complete and its hash verified, so that nobody can read a part of it, or change what another box uploads.
 
-The total is limited: the oldest files that no open command needs are removed for new ones.
+The total is limited: the oldest files that no open command needs are removed to make room for new files.
 """
 
 from __future__ import annotations

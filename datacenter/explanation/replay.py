@@ -39,7 +39,7 @@ class Moment(NamedTuple):
     holds: bool
     """Whether the condition holds, or the alert lasts."""
     event: str = ""
-    """Why the moment is remarkable; empty for one of a regular series."""
+    """The event at this moment; empty for a moment of the regular series."""
 
 
 @dataclass
@@ -114,7 +114,7 @@ class _SampleTimes:
         self._step_ms = max(step_ms, 1)
 
     def is_due(self, now_ms: int) -> bool:
-        """Return whether a report of this time is the first one after one of the times."""
+        """Return whether a report of this time is the first after one of the sample times."""
         if now_ms < self.next_ms:
             return False
         self.next_ms += ((now_ms - self.next_ms) // self._step_ms + 1) * self._step_ms

@@ -71,7 +71,10 @@ class StoredReports:
         return len(self.rows) + len(self.archived)
 
     def in_order(self) -> Iterator[PlacedReport]:
-        """Return the reports in the order of (run, number). Of the archived ones, a block at a time is in memory."""
+        """Return the reports in the order of (run, number).
+
+        Archived reports are held in memory one block at a time.
+        """
         return merge(self.rows, self._archived(), key=lambda one: one.place)
 
     def _archived(self) -> Iterator[PlacedReport]:

@@ -138,7 +138,7 @@ def _open_alerts(store: Store, visible: Visibility, name: str = "") -> dict[str,
 
 
 def _not_live(known: TriggerKnowledge, live: dict[str, TriggerRow], name: str = "") -> Iterator[TriggerRow]:
-    """Yield the files of the folder, or the one of a name, whose text is not that of a live trigger."""
+    """Yield the files of the folder, or the file with a name, whose text differs from the live trigger."""
     if known.folder is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""Alerts: the list, one with its evidence and history, and acknowledgement."""
+"""Alerts: the list, an alert with its evidence and history, and acknowledgement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maintenance windows in the database, and the one that covers an alert."""
+"""Maintenance windows in the database, and the search for the window that covers an alert."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Score(Struct, frozen=True, omit_defaults=True):
     recall_by_chance: float | None = None
     """The recall of the same number of alerts at random times."""
     precision: float | None = None
-    """The share of right alerts among the right and the false ones."""
+    """The share of right alerts among right and false alerts."""
     lead_h: float | None = None
     """Median hours from the first alert to the failure; a missed failure counts as 0."""
     lead_share: float | None = None

@@ -1,7 +1,7 @@
 """The keys of boxes that countersign grants: the keys of the certificates with which the boxes have connected.
 
-They are kept in the store, so that a third party can verify grants later, also those before a certificate was
-renewed.
+They are kept in the store, so that a third party can verify grants later, including grants from before a renewal of
+the certificate.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class BoxKeys:
         now_ms: Callable[[], int],
         given: Mapping[str, EllipticCurvePublicKey] | None = None,
     ) -> None:
-        """Read the keys that are known; new ones are stored on `executor`.
+        """Read the known keys; new keys are stored on `executor`.
 
         `given` are keys of boxes that sign with a key other than their certificate's. Raises: StoreError.
         """

@@ -150,7 +150,7 @@ class LiveFunctions:
 
 
 def _loading(machine: Machine, profile: Profile) -> _Load:
-    """Return the function that copies the inputs of a report; ABSENT stands for one that the report does not have.
+    """Return the function that copies the inputs of a report; ABSENT stands for a missing input.
 
     Readings are the last inputs. Almost always a status has all of them, and they are taken at once.
     """

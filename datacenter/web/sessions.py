@@ -137,7 +137,7 @@ class StaffSessions:
         return int(next(self._store.read(query))[0])
 
     def end_oldest(self, cookie: str, staff: str, keep: int) -> None:
-        """End the oldest sessions of a person, and keep `keep` ones.
+        """End the oldest sessions of a person, and keep `keep` of them.
 
         The cookie's session is kept, even if the clock was set back.
         """

@@ -226,7 +226,7 @@ class LinuxDisk:
         self._fds.close(name)
 
     def _rename(self, name: str, new_name: str) -> None:
-        """Rename durably; after an error, including one of the directory's fsync, the file has its old name."""
+        """Rename durably; after an error, including an error of the directory's fsync, the file has its old name."""
         here = self._directory_fd
         os.rename(name, new_name, src_dir_fd=here, dst_dir_fd=here)
         try:

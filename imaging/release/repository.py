@@ -2,7 +2,7 @@
 
     metadata/1.root.json, 2.root.json, …    signed by two of three keys, which are kept offline
     metadata/targets.json, snapshot.json    version and hash of everything below
-    metadata/timestamp.json                 signed every day by the data center, so that boxes notice what is withheld
+    metadata/timestamp.json                 signed every day by the data center, so that boxes notice withheld files
     targets/                                the files of the releases
 
 The box checks it with `wire.release.metadata`.
@@ -60,7 +60,7 @@ class NewRelease:
 
 
 def check_release(release: NewRelease, released: dict[str, dict[str, Any]]) -> None:
-    """Raises: ReleaseError if the release cannot come after those that are released."""
+    """Check that the release can follow the released ones. Raises: ReleaseError."""
     if not _NAME.fullmatch(release.name):
         raise ReleaseError(
             f"{release.name!r} is not a name of a release; use up to 64 letters, digits and . _ + ~ - such as 1.4.0"

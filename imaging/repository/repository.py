@@ -222,7 +222,9 @@ class _Resolver:
         return True
 
     def _rich(self, text: str) -> bool:
-        """Return whether a boolean dependency, such as `(a >= 1 or b)`, is met. Conditional ones count as met.
+        """Return whether a boolean dependency, such as `(a >= 1 or b)`, is met.
+
+        Conditional dependencies count as met.
 
         Source: rpm's manual, boolean_dependencies.
         """

@@ -68,7 +68,7 @@ class Picture:
         return Area(0, 0, self.width, self.height)
 
     def require(self, area: Area) -> None:
-        """Raises: PictureError if the area is not within the picture."""
+        """Require that an area is within the picture. Raises: PictureError."""
         if area.x < 0 or area.y < 0 or min(area.width, area.height) < 0:
             raise PictureError(f"{area} is not an area")
         if area.right > self.width or area.bottom > self.height:

@@ -38,7 +38,7 @@ _TIGHT_UNCOMPRESSED_BYTES: Final = 12
 
 
 class UpdateRequest(NamedTuple):
-    """The viewer requests pixels of an area: changed ones, or all."""
+    """The viewer requests the changed pixels of an area, or all."""
 
     area: Area
     is_incremental: bool

@@ -24,7 +24,7 @@ Conversation: TypeAlias = Generator[tuple[bytes, int | bytes], bytes, None]
 class ProxyErrorKind(StrEnum):
     """Error kinds, by what the site's administrator can do about them."""
 
-    REFUSED_AUTH = "refused-auth"  # the proxy requires a user and password, or other ones
+    REFUSED_AUTH = "refused-auth"  # the proxy requires a user and password, or refused them
     REFUSED = "refused"  # the proxy does not connect to this destination (policy, unreachable)
     PROTOCOL_ERROR = "garbage"  # the reply does not conform to the protocol
     TIMEOUT = "timeout"  # no reply in time

@@ -1,4 +1,4 @@
-"""Caches parsed HTTP header sections, because the messages between two programs have few different ones.
+"""Caches parsed HTTP header sections, because few different ones occur between two programs.
 
 llhttp needs about ten callbacks to parse a hundred bytes. A message that was received completely and whose header
 section was parsed before needs none. Everything else (partial messages, long, unusual or invalid headers) is left to

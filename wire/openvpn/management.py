@@ -1,6 +1,6 @@
 """The management interface of OpenVPN: messages of the program, and the commands in response.
 
-The interface is lines of text. Asynchronous ones begin with `>`; the others answer commands. Source:
+The interface is lines of text. Asynchronous lines begin with `>`; the others answer commands. Source:
 `doc/management-notes.txt` of OpenVPN 2.6.
 """
 

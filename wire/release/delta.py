@@ -243,7 +243,7 @@ class Delta:
         return cls(header, operations, streams)
 
     def check_source(self, source_sha256: bytes, source_bytes: int) -> None:
-        """Raises: SourceChanged unless the delta was made for this source."""
+        """Check that the delta was made for this source. Raises: SourceChanged."""
         if (source_sha256, source_bytes) != (self.header.source_sha256, self.header.source_bytes):
             raise SourceChanged(
                 f"was made for a source of {self.header.source_bytes} bytes with SHA-256 "
@@ -432,7 +432,7 @@ class StreamReader:
         return found[0] if len(found) == 1 else b"".join(found)
 
     def check_end(self) -> None:
-        """Raises: DeltaError unless everything was taken, and nothing follows."""
+        """Check that everything was taken, and that no data follows. Raises: DeltaError."""
         if self._left:
             raise DeltaError(f"its {self.name} have {self._left} bytes more than its operations use")
         while not self._decoder.eof:

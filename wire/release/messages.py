@@ -63,7 +63,7 @@ class UpdateState(Message, frozen=True):
 
 
 class MetadataVersions(Message, frozen=True):
-    """The versions of the metadata files that an order is about; the box needs these or later ones."""
+    """The versions of the metadata files that an order is about; the box needs these or later versions."""
 
     root: FileVersion = 0
     timestamp: FileVersion = 0

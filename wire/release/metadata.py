@@ -113,7 +113,7 @@ class Target(Struct, frozen=True):
         return self.hashes["sha256"]
 
     def check(self, data: bytes) -> None:
-        """Raises: MetadataError unless `data` is this file."""
+        """Check that `data` is this file. Raises: MetadataError."""
         if len(data) != self.length:
             raise MetadataError(f"has {len(data)} bytes; {self.length} are signed")
         if sha256(data).hexdigest() != self.sha256:

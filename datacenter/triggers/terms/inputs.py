@@ -18,7 +18,7 @@ NAMES: Final = {"STATE_INDICES": {state: index for index, state in enumerate(STA
 
 @dataclass(frozen=True)
 class Input:
-    """An integer that some reports contain. `word` selects it, and is one of the instrument's profile."""
+    """An integer that some reports contain. `word`, a word of the instrument's profile, selects it."""
 
     word: str
     resolution: ClassVar[int] = 1

@@ -153,7 +153,7 @@ class Jitter(Mean):
 
 @dataclass(frozen=True)
 class Change(_Window):
-    """The latest value less the first one of the oldest quarter; unknown until the window is full."""
+    """The latest value minus the first value of the oldest quarter; unknown until the window is full."""
 
     empty: ClassVar[int] = ABSENT
 

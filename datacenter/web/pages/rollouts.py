@@ -1,4 +1,4 @@
-"""Rollouts: the list, proposing one, and the page of one, where it is approved, paused and withdrawn."""
+"""Rollouts: the list, the form that proposes one, and the page where a rollout is approved, paused and withdrawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remote sessions: the list, requesting one, and the page of one with its code, its state and its notes."""
+"""Remote sessions: the list, the request form, and the page of a session with its code, its state and its notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triggers: the list with their scores, and one with its text, parts, advice, score and alerts."""
+"""Triggers: the list with their scores, and the page of a trigger with its text, parts, advice, score and alerts."""
 
 from __future__ import annotations
 
