@@ -33,7 +33,7 @@ def add_shard(parser: Parser) -> None:
 
 @contextmanager
 def _shards(file: Path) -> Iterator[tuple[ShardedStore, str]]:
-    """Open the store of a configuration with shards; also return the application name of its connections."""
+    """Open the store of a configuration with shards; yield it with the application name of its connections."""
     from datacenter.store.shards import ShardedStore
 
     name = f"rap dc shard {os.getpid()}"

@@ -31,7 +31,7 @@ class PermittedBase:
     model: str
     instruments: int
     """The instruments of the model that may be seen."""
-    places: tuple[str, ...]
+    locations: tuple[str, ...]
     others: ColumnElement[bool]
     """The WHERE clause of instruments at other locations."""
 
@@ -47,8 +47,10 @@ class _Group:
 
 
 def permitted_bases(store: Store, visible: Visibility, model: str = "") -> dict[str, PermittedBase]:
-    """Return the permitted base by model, or of the given model; only models with an instrument. Raises:
-    StoreError."""
+    """Return the permitted base by model, or of the given model; only models with an instrument.
+
+    Raises: StoreError.
+    """
     permitted = func.sum(case((visible.where("Instrument"), 1), else_=0))
     c = instruments.c
     query = (
@@ -69,13 +71,13 @@ def _permitted(model: str, groups: Sequence[_Group], visible: Visibility) -> Per
     count = sum(group.permitted for group in groups)
     if all(group.permitted == group.total for group in groups):
         return PermittedBase(model, count, (EVERYWHERE,), false())
-    places: list[str] = []
+    locations: list[str] = []
     rest = list(groups)
     for level in ("region", "country"):
         for name in sorted({found for group in rest if (found := getattr(group, level))}):
             own = [group for group in groups if getattr(group, level) == name]
             if all(group in rest and group.permitted == group.total for group in own):
-                places.append(location(level, name))
+                locations.append(location(level, name))
                 rest = [group for group in rest if group not in own]
     partial = [
         and_(_equal(sites.c.country, group.country), _equal(sites.c.region, group.region))
@@ -83,7 +85,7 @@ def _permitted(model: str, groups: Sequence[_Group], visible: Visibility) -> Per
         if group.permitted
     ]
     others = and_(visible.where("Instrument"), or_(*partial)) if partial else false()
-    return PermittedBase(model, count, tuple(places), others)
+    return PermittedBase(model, count, tuple(locations), others)
 
 
 def _equal(column: ColumnElement[str], value: str | None) -> ColumnElement[bool]:
@@ -96,7 +98,7 @@ def visible_days(store: Store, base: PermittedBase, days: range, reading: str = 
     c = base_days.c
     sums = (
         select(c.reading, c.day, c.instruments, c.body)
-        .where(c.model == base.model, c.place.in_(base.places), c.day >= days.start, c.day < days.stop)
+        .where(c.model == base.model, c.place.in_(base.locations), c.day >= days.start, c.day < days.stop)
         .order_by(c.reading, c.day)
     )
     for name, day, count, body in store.read(sums.where(c.reading == reading) if reading else sums):

@@ -95,8 +95,9 @@ def read_sites(file: Path, serials: Collection[str]) -> FleetFile:
 def enter_sites(store: Store, fleet: FleetFile, placed_by_staff: Collection[str] = ()) -> None:
     """Store the sites and the sites of the boxes; entries that the file does not name are removed.
 
-    The boxes `placed_by_staff` keep the site that staff have assigned to them, if the file contains it. Raises:
-    StoreError.
+    The boxes `placed_by_staff` keep the site that staff have assigned to them, if the file contains it.
+
+    Raises: StoreError.
     """
     with store.transaction() as connection:
         connection.execute(sites.delete().where(sites.c.site.not_in(list(fleet.site))))

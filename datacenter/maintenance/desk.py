@@ -59,8 +59,9 @@ class MaintenanceDesk:
     ) -> Window:
         """Plan a window of the site, box or instrument of `names` from the first until the second time.
 
-        `names` are a site, a box and an instrument; only the names that `kind` needs are used. Raises:
-        MaintenanceRefusedError.
+        `names` are a site, a box and an instrument; only the names that `kind` needs are used.
+
+        Raises: MaintenanceRefusedError.
         """
         from_ms, until_ms = times_ms
         if not now_ms < until_ms:

@@ -246,8 +246,9 @@ class Store:
     ) -> int:
         """Queue a command, which is sent with replies to the box until its result arrives; return its number.
 
-        An empty `instrument` means the box itself. `columns` are further columns of the table `commands`. Raises:
-        StoreError, UnknownBoxError.
+        An empty `instrument` means the box itself. `columns` are further columns of the table `commands`.
+
+        Raises: StoreError, UnknownBoxError.
         """
         with self.transaction() as connection:
             return self.queue_within(connection, box, instrument, verb, body, now_ms, **columns)

@@ -43,8 +43,9 @@ class FlashTarget(Protocol):
     def write(self, offset: int, data: memoryview) -> None:
         """Write at `offset`.
 
-        On return, `read` returns the written data; after a power cut each sector may be old or new. Raises:
-        DeviceError.
+        On return, `read` returns the written data; after a power cut each sector may be old or new.
+
+        Raises: DeviceError.
         """
         ...
 

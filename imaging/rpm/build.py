@@ -72,8 +72,10 @@ def build_rpm(
 
 
 def source_date_epoch() -> int:
-    """Return the build's time in seconds since 1970: SOURCE_DATE_EPOCH or the commit's. Raises:
-    RpmError."""
+    """Return the build's time in seconds since 1970: SOURCE_DATE_EPOCH or the commit's.
+
+    Raises: RpmError.
+    """
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         if not given.isdecimal():
             raise RpmError(

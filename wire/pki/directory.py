@@ -62,8 +62,9 @@ def init(folder: Path) -> list[Path]:
 def issue(folder: Path, name: str, purpose: Purpose, hosts: tuple[str, ...] = ()) -> Identity:
     """Issue `name`'s certificate and key in `folder`; `hosts` are DNS names or addresses it serves.
 
-    A box trusts the data center's root; an instrument and a data center trust the vendor's authority. Raises:
-    PkiError, OSError.
+    A box trusts the data center's root; an instrument and a data center trust the vendor's authority.
+
+    Raises: PkiError, OSError.
     """
     _refuse_existing(_files(folder, name))
     signer, trusted = _authorities(folder, purpose)

@@ -46,7 +46,7 @@ def test_the_sum_is_that_of_the_permitted_instruments(store: Store, monkeypatch:
     days = range(DAY, DAY + 9)
     for scope, permitted, places in SCOPES:
         base = permitted_bases(store, viewer(*scope), MODEL)[MODEL]
-        assert (base.instruments, set(base.places)) == (len(permitted), places), scope
+        assert (base.instruments, set(base.locations)) == (len(permitted), places), scope
         one = [
             history(store, box, fleet.instrument(box), 0, 2**52).readings[READING].values for box in permitted
         ]
@@ -70,4 +70,4 @@ def test_nothing_is_seen_without_permission_or_of_few_instruments(store: Store) 
     with store.transaction() as connection:
         connection.execute(update(boxes).values(site=None))
     assert permitted_bases(store, viewer("region/europe")) == {}
-    assert permitted_bases(store, viewer("everywhere"))[MODEL].places == ("everywhere",)
+    assert permitted_bases(store, viewer("everywhere"))[MODEL].locations == ("everywhere",)
