@@ -356,7 +356,7 @@ class Enrolment(Table, frozen=True):
 
 
 class Audit(Table, frozen=True):
-    """How heads of boxes' audit chains are countersigned; see `datacenter.audit.heads`."""
+    """The countersigning of heads of boxes' audit chains; see `datacenter.audit.heads`."""
 
     key: Path
     """A private key of curve P-256, in PEM."""

@@ -22,7 +22,7 @@ class Parity(StrEnum):
 
 
 class FlowControl(StrEnum):
-    """How a receiver stops the sender when its buffer is full."""
+    """The method by which a receiver stops the sender when its buffer is full."""
 
     NONE = "none"
     RTS_CTS = "rts-cts"  # in hardware, on two more wires

@@ -9,7 +9,7 @@ from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
 SPLITS = ("whole", "bytes", "every-point")
-"""How a recording is fed: as recorded, byte by byte, or divided into two parts at each point in turn."""
+"""The division of a recording: as recorded, byte by byte, or in two parts at each point in turn."""
 SUMMARY = "instrument profiles: what each model may report"
 
 

@@ -119,8 +119,8 @@ class AuditEvent(StrEnum):
     move it."""
 
     SESSION_LOG_CHANGED = "session-log-changed"
-    """What was read of the audit file of remote sessions was changed, cut off or removed afterwards. Value: missing
-    bytes, or files. Action: Find out who changed it; what was read is stored."""
+    """Lines of the audit file of remote sessions were changed or removed after they had been read. Value: missing
+    bytes, or files. Action: Find out who changed the file; the lines that were read are stored."""
 
     SESSION_LOG_REPEATED = "session-log-repeated"
     """A power failure or a failed disk destroyed stored lines of the audit file of remote sessions. They are read
@@ -139,12 +139,12 @@ class AuditEvent(StrEnum):
     before and after it, such as `spool-full`."""
 
     AUDIT_LOG_CUT = "audit-log-cut"
-    """A file of the operating system's audit log became shorter than what was read of it. Value: missing bytes.
-    Action: Nothing after a power failure; otherwise find out who changed it. What was read is stored."""
+    """A file of the operating system's audit log became shorter than the part that was read. Value: missing bytes.
+    Action: Nothing after a power failure; otherwise find out who changed it. The lines that were read are stored."""
 
     AUDIT_LOG_CHANGED = "audit-log-changed"
-    """What was read of the operating system's audit log was changed afterwards. Value: files. Action: Find out who
-    changed it; what was read is stored."""
+    """Lines of the operating system's audit log were changed after they had been read. Value: files. Action: Find out
+    who changed them; the lines that were read are stored."""
 
     AUDIT_LOG_LOST = "audit-log-lost"
     """Files of the operating system's audit log were removed, of which lines may not have been read. Value: files.

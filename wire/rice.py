@@ -51,7 +51,7 @@ class RiceError(ValueError):
 
 
 class Parameters(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """How a column is coded: by which prediction, in multiples of which unit, and with which codes.
+    """The coding of a column: the prediction, the unit and the codes.
 
     Runs of differences of 0 are coded by their length with the parameter `runs_k`, unless it is -1. A `gated` column
     changes only in rows in which another column, its gate, changes; the other rows are omitted.

@@ -18,9 +18,9 @@ from datacenter.access.request import Approval, RequestContext, Resource
 from datacenter.access.vocabulary import Purpose
 
 APPROVAL_MS: Final = 24 * 3_600_000
-"""How long an approval is valid."""
+"""Validity of an approval."""
 REQUEST_MS: Final = 7 * 24 * 3_600_000
-"""How long a request can be approved."""
+"""Time for which a request can be approved."""
 
 
 class NotApproved(Exception):

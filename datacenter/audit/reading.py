@@ -52,7 +52,7 @@ def count_audit(store: Store, wanted: AuditFilter) -> int:
 
 @dataclass(frozen=True)
 class ChainState:
-    """How far the chain is verified. `problems` are the problems of the current and the previous pass."""
+    """The progress of the verification. `problems` are the problems of the current and the previous pass."""
 
     verified: int
     last: int

@@ -37,7 +37,7 @@ RETRY_SECONDS_MAX: Final = 600.0
 """The pause doubles while the SIEM is unreachable."""
 CONNECT_SECONDS_MAX: Final = 30.0
 CLOSE_SECONDS_MAX: Final = 600.0
-"""How long a slow receiver may take for the messages of one connection."""
+"""Time limit of a slow receiver for the messages of one connection."""
 READ_BYTES: Final = 16 * 1024
 WRITE_BYTES: Final = 64 * 1024
 FACILITY: Final = 13 * 8

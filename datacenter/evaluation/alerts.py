@@ -28,7 +28,7 @@ Place: TypeAlias = tuple[str, str, int, int]
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why an alert began: the report, the trigger's text, and its terms with their values in units of the condition.
+    """The beginning of an alert: the report, the trigger's text, and the values of its terms in units of the condition.
 
     With the alert's own columns these are all that `fingerprint` is computed from. Alerts of earlier versions lack
     the last five.
@@ -147,7 +147,7 @@ def end_alert(
 
 
 class SilenceEvidence(msgspec.Struct, frozen=True):
-    """Why an alert of silence began: the latest report or contact; the members belong to one site."""
+    """The reason for an alert of silence: the latest report or contact; the members belong to one site."""
 
     last_seen_ms: int
     at_ms: int

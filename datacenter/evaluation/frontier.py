@@ -1,4 +1,4 @@
-"""How far the records of a box are complete, so that they can be evaluated in their order."""
+"""Determines up to which number the records of a box are complete, so that they can be evaluated in their order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from settings.ranges import RangeSet
 
 PATIENCE_MS: Final = 3_600_000
-"""How long the evaluation waits for missing records while the box sends later ones."""
+"""Time for which the evaluation waits for missing records while the box sends later ones."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a message is sent to a target: by Apprise, or to an Alertmanager. The outcome is never an exception."""
+"""Sends messages to targets: by Apprise, or to an Alertmanager. The outcome is never an exception."""
 
 from __future__ import annotations
 

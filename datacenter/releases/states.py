@@ -32,7 +32,7 @@ TAKES_BACK: Final[frozenset[RolloutState]] = frozenset({"stopped", "withdrawn"})
 
 BoxState: TypeAlias = Literal["waiting", "present", "ordered", "silent"] | UpdateWord | Literal["withdrawn"]
 Ending: TypeAlias = Literal["silent", "withdrawn", "present"]
-"""How the data center ends an order: without an answer, taken back, or not necessary."""
+"""The data center's reasons for ending an order: no response, withdrawn, or not necessary."""
 
 FAILURES: Final[frozenset[BoxState]] = frozenset({"refused", "failed", "returned", "silent"})
 ENDED: Final[frozenset[BoxState]] = FAILURES | {"committed", "withdrawn", "present"}

@@ -47,7 +47,7 @@ class LiveEvaluator:
         self.now_ms = 0
         """The latest time of any report, in ms since 1970."""
         self.starts: list[Start | None] = [None] * len(self.program.terms)
-        """Run and number of the first report of each term of the program, where `start_terms` has been called."""
+        """Run and number of the first report of each term of the program, if `start_terms` has been called."""
         self.state: MutableSequence[int] = list(self.program.initial)
         """The variables of the program, at their indexes."""
         if functions.machines is not None:

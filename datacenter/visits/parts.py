@@ -16,7 +16,7 @@ NEAR_SHARE: Final = 0.7
 
 
 class PartReason(NamedTuple):
-    """Why an instrument needs a part: an open alert, or a trigger that is close to one (`alert` is empty)."""
+    """The reason for a part: an open alert, or a trigger that is close to one (`alert` is empty)."""
 
     box: str
     instrument: str

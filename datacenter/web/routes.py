@@ -228,7 +228,7 @@ class WebRoute:
     statuses: tuple[int, ...] = ()
     """Status codes of a response of the API, in addition to those of all routes."""
     log: str = "log"
-    """Which records a row of the kind "Audit" shows, as the audit log names them."""
+    """The records that a row of the kind "Audit" shows, as the audit log names them."""
 
 
 _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {

@@ -34,7 +34,7 @@ Order: TypeAlias = Callable[[str, str], int]
 """Compares two versions: negative if the first is older."""
 
 _CVES: Final = ("aliases", "upstream", "related")
-"""Where entries name their CVEs: Debian and Red Hat in `upstream`, AlmaLinux in `related`."""
+"""The fields in which entries name their CVEs: Debian and Red Hat in `upstream`, AlmaLinux in `related`."""
 
 
 @dataclass(frozen=True)

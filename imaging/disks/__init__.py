@@ -1,1 +1,1 @@
-"""The disks of the machine that runs `rap flash`, and which of them may be overwritten."""
+"""The disks of the machine that runs `rap flash`, and the decision which of them may be overwritten."""

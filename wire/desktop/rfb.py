@@ -101,7 +101,7 @@ class CursorShape(NamedTuple):
 
 
 class PixelFormat(NamedTuple):
-    """How pixels are sent: four bytes, with one byte for each colour at the position that its shift gives."""
+    """The format of sent pixels: four bytes, with one byte for each colour at the position that its shift gives."""
 
     red: int
     green: int

@@ -20,7 +20,7 @@ from wire.process.bounds import ALARM_SHARE
 from wire.process.transports import abort
 
 CLOSE_SECONDS: Final = 2.0
-"""How long a server waits for its connections to end when it is closed."""
+"""Time for which a server waits for its connections to end when it is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Limits:
     request_s: float = 300.0
     """From the first to the last byte of a request."""
     shutdown_s: float = 5.0
-    """How long to wait for the peer's close_notify at the end of a TLS session."""
+    """Time limit for the peer's close_notify at the end of a TLS session."""
     backlog: int = 64
     """Connections queued by the kernel; all of them may be accepted at once."""
 

@@ -79,7 +79,7 @@ class SessionExecutor:
 
     @property
     def shown_cause(self) -> Cause | None:
-        """Why the session ended, for people: the other end's reason if this end has only lost the connection.
+        """The cause of the end, for people: the other end's reason if this end has only lost the connection.
 
         Packets stop before a message arrives; an end by the other end is therefore often first detected as a lost
         line.

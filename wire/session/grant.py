@@ -56,7 +56,7 @@ class SessionService(StrEnum):
 
 
 class PresenceWay(StrEnum):
-    """How a person proves to be at the instrument."""
+    """A way of proving that a person is at the instrument."""
 
     CODE = "code"
     """The six digits that staff gave by telephone were entered on the page."""

@@ -58,7 +58,7 @@ class Actor(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why a session ended, as known at this end."""
+    """The cause of a session's end, as known at this end."""
 
     REFUSED = "refused"
     """The person refused the offer."""

@@ -33,7 +33,7 @@ ANSWER_UNTIL_S: Final = 2.0
 """Time for which an analyzer waits for the response; a later one would count as the response to its next record."""
 RECORD_BYTES_MAX: Final = 4096
 RECEIVER_S: Final = 30.0
-"""How long to wait for the rest of a record."""
+"""Time limit for the rest of a record."""
 _BYTE: Final = re.compile(rb"[\x02\x03]")
 _HOST_BYTE: Final = re.compile(rb"[\x02\x06\x15]")
 _NO_RESULTS: Final = frozenset({"DB", "DE", "RB", "RE"})

@@ -11,7 +11,7 @@ from wire.messages import Alert, CommandResult, Inventory, Quality, Status
 
 
 class Reason(StrEnum):
-    """Why content of a message was left out, or an irregularity; the box counts each by port."""
+    """The reason why content of a message was left out, or an irregularity; the box counts each by port."""
 
     PATIENT_RESULTS_DROPPED = "patient-results-dropped"
     """A message or order with results that are, or could be, a patient's."""

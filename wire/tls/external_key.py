@@ -50,15 +50,15 @@ class ExternalKey(ec.EllipticCurvePrivateKey):
         return self._public.key_size
 
     def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> NoReturn:
-        """Not supported. Raises: NotImplementedError."""
+        """Refuse, because the operation is not supported. Raises: NotImplementedError."""
         raise NotImplementedError(f"the key in {self.location} only signs")
 
     def private_numbers(self) -> NoReturn:
-        """Not supported. Raises: NotImplementedError."""
+        """Refuse, because the operation is not supported. Raises: NotImplementedError."""
         raise NotImplementedError(f"the key cannot be exported from {self.location}")
 
     def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:
-        """Not supported. Raises: NotImplementedError."""
+        """Refuse, because the operation is not supported. Raises: NotImplementedError."""
         raise NotImplementedError(f"the key cannot be exported from {self.location}")
 
     def __copy__(self) -> ExternalKey:

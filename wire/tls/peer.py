@@ -30,7 +30,7 @@ INVALID_PURPOSE: Final = 26
 
 
 class PeerProblem(Enum):
-    """Why a peer with a valid certificate is refused."""
+    """The reason why a peer with a valid certificate is refused."""
 
     PURPOSE = "its extended key usage does not include this purpose"
     REVOKED = "it is revoked"

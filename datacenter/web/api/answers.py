@@ -27,7 +27,7 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 
 
 class Problem(Struct, frozen=True):
-    """Why a request failed (RFC 9457); `detail` says how to correct it."""
+    """The reason why a request failed (RFC 9457); `detail` says how to correct it."""
 
     title: str
     status: int

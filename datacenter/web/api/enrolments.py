@@ -58,7 +58,7 @@ class ApiInstrumentCertificatesQuery(Struct, frozen=True):
 
 
 class NewDenial(Struct, frozen=True):
-    """Why a box or an instrument is denied."""
+    """The reason why a box or an instrument is denied."""
 
     reason: Annotated[str, Meta(max_length=REASON_CHARACTERS_MAX, description="in one line")] = ""
 

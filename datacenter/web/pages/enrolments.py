@@ -48,7 +48,7 @@ class ApprovalForm(Struct, frozen=True):
 
 
 class DenialForm(Struct, frozen=True):
-    """Why a box, or an instrument behind it, is denied."""
+    """The reason why a box, or an instrument behind it, is denied."""
 
     reason: Annotated[str, Meta(max_length=REASON_CHARACTERS_MAX)] = ""
     instrument: Annotated[str, Meta(max_length=24)] = ""

@@ -22,7 +22,7 @@ READERS: Final[dict[bytes, Callable[[Er7Message, Hl7Site], Extract]]] = {
 
 
 class Kind(Enum):
-    """How a message is treated."""
+    """The treatment of a message."""
 
     CONTENT = auto()
     """It is read."""

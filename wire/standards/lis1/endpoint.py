@@ -13,9 +13,9 @@ from wire.standards.lis1.receiver import MessageReader, Receiver
 from wire.standards.lis1.sender import Phase, Sender
 
 RECEIVER_S: Final = 30.0
-"""How long a receiver waits for the next byte of a session."""
+"""Time for which a receiver waits for the next byte of a session."""
 FRAME_END_S: Final = 0.25
-"""How long to wait for the CR LF of a frame; longer than the delay of USB adapters and serial converters."""
+"""Time limit for the CR LF of a frame; longer than the delay of USB adapters and serial converters."""
 
 
 class Lis1Endpoint:

@@ -215,7 +215,7 @@ def checksum(content: bytes | bytearray, end: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class FrameStyle:
-    """How an instrument divides a message into frames; the defaults are those of E1381-95."""
+    """An instrument's way of dividing a message into frames; the defaults are those of E1381-95."""
 
     text_bytes_max: int = 240
     first: int = 1

@@ -18,9 +18,11 @@ from wire.standards.extract import Extract, Reason
 from wire.standards.lis1.frames import ACK, NAK, REPLY_S, Frame, FrameIdentity
 
 SPARE_S: Final = 2.0
-"""How long an answer to an abandoned transfer may count as the answer to the next ENQ. It is longer than data that
-TCP held back in an outage takes to arrive, and shorter than the pause of a sender that has received the answer and
-aborted."""
+"""Time for which an answer to an abandoned transfer may count as the answer to the next ENQ.
+
+It is longer than data that TCP held back in an outage takes to arrive, and shorter than the pause of a sender that
+has received the answer and aborted.
+"""
 
 
 class MessageReader(Protocol):

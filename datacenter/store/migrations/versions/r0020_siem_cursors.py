@@ -1,4 +1,4 @@
-"""Up to which record the data center's own audit log was forwarded to the SIEM."""
+"""The record up to which the data center's own audit log was forwarded to the SIEM."""
 
 from __future__ import annotations
 
