@@ -28,9 +28,9 @@ Place: TypeAlias = tuple[str, str, int, int]
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The beginning of an alert: the report, the trigger's text, and the values of its terms in units of the condition.
+    """The beginning of an alert: the report, the trigger's text, and its terms' values in units of the condition.
 
-    With the alert's own columns these are all that `fingerprint` is computed from. Alerts of earlier versions lack
+    `fingerprint` is computed only from these values and the alert's own columns. Alerts of earlier versions lack
     the last five.
     """
 
