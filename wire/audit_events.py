@@ -290,7 +290,7 @@ class AuditEvent(StrEnum):
     """The data center's certificate is trusted again. Action: Nothing."""
 
     FAR_END_INSPECTED = "far-end-inspected"
-    """The data center's certificate was issued by another CA, as by a proxy that inspects TLS. Value: the
+    """The data center's certificate was issued by another CA, such as that of a proxy which inspects TLS. Value: the
     code of X509_verify_cert_error_string(3). Action: Exempt the data center's host from inspection."""
 
     FAR_END_SELF_SIGNED = "far-end-self-signed"

@@ -1,4 +1,4 @@
-"""Theorem files (TOML): what policies must guarantee for all staff, resources and moments.
+"""Theorem files (TOML): guarantees of the policies for all staff, resources and moments.
 
 [[theorem]]
 name = "training"

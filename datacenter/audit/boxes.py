@@ -31,7 +31,7 @@ class AuditSearch(NamedTuple):
     """The earliest time by the box's clock; `until_ms` is the end of the period, exclusive."""
     until_ms: int = 2**53
     kind: str = ""
-    """The tag of the message, as `line` or `audit`."""
+    """The tag of the message, such as `line` or `audit`."""
     is_doubtful: bool = False
     """Only records of a wrong clock, as `is_clock_doubtful`."""
 

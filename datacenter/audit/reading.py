@@ -62,7 +62,7 @@ class ChainState:
 
 
 class ChainVerifier:
-    """Verifies the chain step by step, so that a page is fast; the passes follow each other without end."""
+    """Verifies the chain step by step, so that a page is fast; a new pass begins when one ends."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._lock = store, threading.Lock()

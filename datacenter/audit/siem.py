@@ -47,7 +47,7 @@ INFORMATIONAL, NOTICE = 6, 5
 OWN: Final = "datacenter"
 """The name of the data center's own log, and of its host in messages."""
 STRUCTURED_ID: Final = "rap@32473"
-"""32473 is the enterprise number for examples (RFC 5612), as the vendor of this software has none."""
+"""32473 is the enterprise number for examples (RFC 5612), because the vendor of this software has none."""
 _A, _C = box_audit.c, box_chains.c
 _log: Final = logging.getLogger(__name__)
 

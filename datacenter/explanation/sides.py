@@ -25,7 +25,7 @@ _SMOOTHED = (Mean, Ewma, Least, Greatest)
 
 
 def is_level(term: Term) -> bool:
-    """Return whether a term is a level in the unit of its input, as a mean is, and no difference."""
+    """Return whether a term is a level in the unit of its input, such as a mean, not a difference."""
     return isinstance(term, (Latest, *_SMOOTHED)) and not isinstance(term, Jitter)
 
 

@@ -143,7 +143,7 @@ def profile_of(model: str | None) -> Profile | None:
 
 
 def _moment(ms: int, zone: str) -> datetime | None:
-    """Return a time in a zone; None if no calendar has it, as of a clock that is far off."""
+    """Return a time in a zone; None if no calendar has it, for example from a clock that is far off."""
     try:
         return datetime.fromtimestamp(ms / 1000, ZoneInfo(zone) if is_zone(zone) else UTC)
     except (ValueError, OverflowError, OSError):

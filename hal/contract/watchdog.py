@@ -35,7 +35,7 @@ class WatchdogBench(Protocol):
         ...
 
     def kill_program(self) -> None:
-        """End the program that started the watchdog, as by SIGKILL."""
+        """End the program that started the watchdog, as SIGKILL does."""
         ...
 
     def occupy(self) -> None:

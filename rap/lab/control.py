@@ -150,7 +150,7 @@ def _stop_on_signals(packets: socket, length_s: float | None) -> Iterator[None]:
     """End the capture at Ctrl-C or after `length_s` seconds: the lab sends the rest and closes the connection."""
 
     def stop(_number: int, _frame: object) -> None:
-        with suppress(OSError):  # the lab has closed it already
+        with suppress(OSError):  # the lab has already closed it
             packets.shutdown(SHUT_WR)
 
     before = {number: signal.signal(number, stop) for number in _STOPS}

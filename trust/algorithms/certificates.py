@@ -133,7 +133,7 @@ def _signature_problems(signed: _Signed) -> Iterator[str]:
     try:
         used = signed.signature_hash_algorithm
         if used is None:
-            yield f"is signed by {signed.signature_algorithm_oid.dotted_string} without a hash, as by EdDSA"
+            yield f"is signed by {signed.signature_algorithm_oid.dotted_string} without a hash, as in EdDSA"
         elif used.name not in SIGNATURE_HASHES:
             yield f"is signed with {used.name}"
     except UnsupportedAlgorithm:

@@ -41,7 +41,7 @@ class ApiRolloutsQuery(Struct, frozen=True):
 
 
 class NewRollout(Struct, frozen=True):
-    """A rollout to propose, as the form of the page."""
+    """A rollout to propose, with the fields of the page's form."""
 
     release: Annotated[int, Meta(description="the number of the release")] = 0
     place: Annotated[str, Meta(max_length=80, description="everywhere, or such as country/DE")] = EVERYWHERE
