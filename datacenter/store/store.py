@@ -1,7 +1,7 @@
 """The store: each report once, and the waiting commands. Queries are in `datacenter.store.queries`.
 
-Reports of a box (`records`, `chunks`, `coverage`) are read from `Store.of` that box, which is the store itself unless
-there are shards (`datacenter.store.shards`); all other tables are in the store itself.
+Reports of a box (`records`, `chunks`, `coverage`) are read from the store that `Store.of` returns for it, which is
+the store itself unless there are shards (`datacenter.store.shards`); all other tables are in the store itself.
 
 `ingest` is one transaction: it checks that the box is authorized, stores the new records, closes the commands whose
 results are among them, and selects the commands to return. When it returns, the batch is committed; when it raises,

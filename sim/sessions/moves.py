@@ -263,7 +263,7 @@ def _consents(here: Here) -> Iterator[Move]:
     yield from here.forge("incomplete", event, person, ways_proved=1)
     yield from here.forge("unconfigured", event, person, ways_proved=0, ways_required=0)
     yield from here.forge("another offer's", event, person, evidence_hash=b"another")
-    yield from here.forge("time-out's", event, Actor.CLOCK)
+    yield from here.forge("timeout's", event, Actor.CLOCK)
     yield from here.forge("configuration's", event, Actor.BOX)
     yield from here.forge("data center's", event, Actor.DATA_CENTER)
     yield from here.forge("stranger's", event, Actor.LINE)

@@ -32,7 +32,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
                 continue
             used.append(profile)
             if "data-upload" in tomllib.loads(profile.text).get("verbs", []):
-                ways.append(f"data files that are asked of {one['serial']}")
+                ways.append(f"data files that are requested from {one['serial']}")
             if box.get("sessions") and one.get("address"):
                 ways.append(f"the picture of the screen of {one['serial']} in a remote session")
     yield fact("personal.ways", ways, *used)

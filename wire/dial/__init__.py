@@ -1,1 +1,1 @@
-"""Outgoing connections, direct or through a proxy, with time-outs and back-off."""
+"""Outgoing connections, direct or through a proxy, with timeouts and back-off."""

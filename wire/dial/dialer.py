@@ -21,16 +21,16 @@ from wire.tls.peer import check_server
 
 HTTPS_PORT: Final = 443
 REACH_SECONDS_MAX: Final = 45.0
-"""Time-out from name resolution to the TCP connection. It does not adapt: only kernels are involved, which respond
-however busy programs are, and the resolver's own time-out is shorter."""
+"""Timeout from name resolution to the TCP connection. It does not adapt: only kernels are involved, which respond
+however busy programs are, and the resolver's own timeout is shorter."""
 HANDSHAKE_SECONDS_MAX: Final = 45.0
-"""Usual time-out of the proxy and TLS handshakes together, from the TCP connection on."""
+"""Usual timeout of the proxy and TLS handshakes together, from the TCP connection on."""
 DIAL_TIMEOUT_FACTOR_MAX: Final = 10.0
-"""Maximum factor by which the handshake time-out grows for a slow proxy or server."""
+"""Maximum factor by which the handshake timeout grows for a slow proxy or server."""
 UNACKNOWLEDGED_MS_MAX: Final = 60_000
 """TCP_USER_TIMEOUT: data unacknowledged for this long means a dead path, not a slow program."""
 PROXY_SECONDS_MAX: Final = 20.0
-"""Usual time-out of a proxy's reply once it has accepted the connection."""
+"""Usual timeout of a proxy's reply once it has accepted the connection."""
 
 
 async def dial(
@@ -42,7 +42,7 @@ async def dial(
     traffic: Traffic | None = None,
     adaptive_timeout: AdaptiveTimeout | None = None,
 ) -> ClientConnection:
-    """Connect and complete the proxy and TLS handshakes, whose time-out `adaptive_timeout` adapts.
+    """Connect and complete the proxy and TLS handshakes, whose timeout `adaptive_timeout` adapts.
 
     Raises:
         ProxyError: the proxy did not connect to the server.
@@ -112,7 +112,7 @@ class _Route:
 
         try:
             transport = await self.open(reached)
-            # `limit` expires before the handshake's own time-out
+            # `limit` expires before the handshake's own timeout
             secured = await self._secure(transport, connection, tls, 2 * seconds)
         except asyncio.CancelledError:
             if loop.time() >= reached_at + seconds:

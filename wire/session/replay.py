@@ -47,7 +47,7 @@ class SessionTrace:
         record = opened.record
         if ending is not None and ending.record.run == record.run:
             return ending.record.monotonic_ms - record.monotonic_ms
-        return max(0, self.deadline_ms - record.monotonic_ms)  # the firewall's time-out in the kernel
+        return max(0, self.deadline_ms - record.monotonic_ms)  # the firewall's timeout in the kernel
 
     @property
     def deadline_ms(self) -> int:

@@ -73,7 +73,7 @@ def test_flows_lead_through_the_proxy_and_name_their_services(papers: Papers) ->
 def test_ways_of_personal_information_are_named(papers: Papers, tmp_path: Path) -> None:
     ways = papers.by_key()["personal.ways"].values
     assert any("screen of CHEM-0001 in a remote session" in one for one in ways)
-    assert any("data files that are asked of CHEM-0002" in one for one in ways)
+    assert any("data files that are requested from CHEM-0002" in one for one in ways)
     answers = {one.id: one.answer for one in papers.answers}
     assert (answers["MPII-1"], answers["OUT-4"], answers["DE-4"]) == ("yes", "no", "no")
     other = re.sub(r"\[\[instrument\]\]\n(.+\n)+", "", PROVISIONED_SITE)

@@ -1,4 +1,4 @@
-"""Sessions, time-outs, and information in responses."""
+"""Sessions, timeouts, and information in responses."""
 
 from __future__ import annotations
 
