@@ -24,7 +24,7 @@ class Deviation:
     papers: tuple[str, ...]
     machine: tuple[str, ...] | None
     statements: tuple[str, ...] = ()
-    """The statements of the papers that are wrong or in doubt, as "ID: text"."""
+    """The statements of the papers that are wrong or in doubt, in the form "ID: text"."""
 
     def lines(self) -> Iterator[str]:
         """Yield the deviation as readable lines: the fact, the statements, and the values that differ."""

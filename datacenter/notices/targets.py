@@ -6,7 +6,7 @@ apprise = "mailtos://user:password@mail.example.com?to=on-call@example.com"     
 severities = ["critical", "error"]  # optional filters: all by default
 regions = ["north"]
 models = ["chemistry-analyzer"]
-interval_s = 60                     # optional: least time between two messages; notices in between are grouped
+interval_s = 60                     # optional: minimum time between two messages; notices in between are grouped
 
 [[target]]
 name = "alertmanager"
@@ -99,7 +99,7 @@ def _check(targets: TargetFile, problems: Problems) -> None:
                 problems.add((*key, "apprise"), "is not a URL of Apprise: see https://appriseit.com")
         for name in ("alertmanager", "proxy"):
             if (url := getattr(target, name)) and not _is_http(url):
-                problems.add((*key, name), "must be a URL as http://host:port")
+                problems.add((*key, name), "must be a URL such as http://host:port")
 
 
 def _is_known(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""Stores batches: which records are new, their rows, and the commands of the replies."""
+"""Stores batches: selects new records, makes their rows, and selects the commands of the replies."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class DesktopViewers:
         return admitted
 
     def _decide(self, staff: StaffSession, session: str) -> _Admitted | None:
-        """Decide with records. Raises: NotFoundError, RefusedError, StoreError."""
+        """Admit a viewer of a live desktop; recorded. Raises: NotFoundError, RefusedError, StoreError."""
         services, person = self._services, self._services.person(staff)
         if person is None:
             return None
@@ -148,7 +148,7 @@ class DesktopViewers:
         return _Admitted(staff, row, instrument)
 
     def _decide_replay(self, staff: StaffSession, session: str) -> _Admitted | None:
-        """Decide with records. Raises: NotFoundError, RefusedError, StoreError."""
+        """Admit a viewer of a recording; recorded. Raises: NotFoundError, RefusedError, StoreError."""
         services, person = self._services, self._services.person(staff)
         row = find_session_row(services.store, session)
         if person is None or row is None:

@@ -65,7 +65,7 @@ class Content:
 
 
 def number_list(numbers: Collection[int]) -> str:
-    """Return the numbers of pieces of evidence in ascending order, as "E1, E4 to E7"."""
+    """Return the numbers of pieces of evidence in ascending order, such as "E1, E4 to E7"."""
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and runs[-1][-1] == number - 1:

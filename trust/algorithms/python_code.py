@@ -87,7 +87,7 @@ def scan_python(file: str, text: str) -> Iterator[Finding]:
 
 
 def _modules(tree: ast.Module) -> dict[str, str]:
-    """Return the modules that are imported under other names, as "h" for "hashlib"."""
+    """Return the modules that are imported under other names, such as "h" for "hashlib"."""
     return {
         alias.asname: alias.name
         for node in ast.walk(tree)

@@ -17,7 +17,7 @@ FORMAT: Final = "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}.%{ARCH}\\n"
 
 
 def facts(machine: Machine) -> Iterator[Fact]:
-    """Yield the system's name and its packages, as "name epoch:version-release.arch"."""
+    """Yield the system's name and its packages, in the form "name epoch:version-release.arch"."""
     if system := machine.file("/usr/lib/os-release") or machine.file("/etc/os-release"):
         found = [line for line in system.text.splitlines() if line.startswith("PRETTY_NAME=")]
         yield fact("system.name", [line.partition("=")[2].strip('"') for line in found], system)

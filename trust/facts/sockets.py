@@ -13,7 +13,7 @@ WANTED = "/etc/systemd/system/*.wants/*"
 
 
 def facts(machine: Machine) -> Iterator[Fact]:
-    """Yield the listening sockets, as "tcp 10.77.1.1:443"; those of loopback addresses are left out."""
+    """Yield the listening sockets, such as "tcp 10.77.1.1:443", without those of loopback addresses."""
     kernel = machine.command("ss", "-H", "-l", "-n", "-t", "-u")
     if kernel is not None:
         yield fact("sockets.listening", sorted(set(_of_kernel(kernel.text))), kernel)

@@ -47,8 +47,8 @@ def test_a_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> Non
     [
         ('"alertmanager"\n', '"chat"\n', "target[1].name: chat is used twice"),
         ("json://user", "jsn://user", "target[0].apprise: is not a URL of Apprise"),
-        ("http://user", "ftp://user", "target[1].alertmanager: must be a URL as http://host:port"),
-        ('proxy = "http', 'proxy = "socks', "target[1].proxy: must be a URL as http://host:port"),
+        ("http://user", "ftp://user", "target[1].alertmanager: must be a URL such as http://host:port"),
+        ('proxy = "http', 'proxy = "socks', "target[1].proxy: must be a URL such as http://host:port"),
         ("alertmanager = ", "severities = []\n#", "target[1].name: give either `apprise` or `alertmanager`"),
         ('"critical"', '"bad"', "target[0].severities[0]: "),
     ],

@@ -1,4 +1,4 @@
-"""Audit records of boxes, their hash chains, and how far they were forwarded."""
+"""Audit records of boxes, their hash chains, and the positions up to which they were forwarded."""
 
 from __future__ import annotations
 

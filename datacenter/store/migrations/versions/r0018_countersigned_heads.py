@@ -1,4 +1,4 @@
-"""The countersigned head of each box's audit chain, and up to which record retention removed its beginning."""
+"""The countersigned head of each box's audit chain, and the record up to which retention removed its beginning."""
 
 from __future__ import annotations
 
