@@ -107,8 +107,8 @@ def use_tpm_key(context: ssl.SSLContext, certificate: Path, key: TpmKey) -> None
     if library.SSL_CTX_get_options(pointer) & 0xFFFFFFFF != context.options & 0xFFFFFFFF:
         raise RuntimeError("this version of Python has another layout of ssl.SSLContext")
     der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    pointer = ctypes.cast(ctypes.create_string_buffer(der), ctypes.c_void_p)
-    curve_key = library.d2i_EC_PUBKEY(None, ctypes.byref(pointer), len(der))
+    position = ctypes.cast(ctypes.create_string_buffer(der), ctypes.c_void_p)
+    curve_key = library.d2i_EC_PUBKEY(None, ctypes.byref(position), len(der))
     pair = library.EVP_PKEY_new()
     signer = _signer(key)
     try:
