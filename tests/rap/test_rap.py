@@ -53,7 +53,7 @@ def lab(tmp_path: Path) -> Path:
         ("lab run nothing.toml", "nothing.toml: cannot be read: No such file"),
         ("lab list nowhere", "nowhere: contains no lab file"),
         ("dc serve --config nothing.toml", "nothing.toml: cannot be read: No such file"),
-        ("pki issue nowhere RAP-0001 --for box", "make the authorities first, with `rap pki init nowhere`"),
+        ("pki issue nowhere RAP-0001 --for box", "create the authorities first, with `rap pki init nowhere`"),
         ("pki issue nowhere rap1 --for box", 'a name has capital letters, digits and "-"'),
     ],
 )
