@@ -36,7 +36,7 @@ class AuthorizedBoxes:
         return box in self._boxes
 
     async def follow(self, executor: Executor | None) -> None:
-        """Read the list periodically, until cancelled; a failure of the database is logged and tried again."""
+        """Read the list periodically, until cancelled; failures of the database are logged, and reading continues."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
@@ -76,7 +76,7 @@ class DeniedBoxes:
         self._peers.add(peer)
 
     async def follow(self, executor: Executor | None) -> None:
-        """Read the list periodically, until cancelled; a failure of the database is logged and tried again."""
+        """Read the list periodically, until cancelled; failures of the database are logged, and reading continues."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
