@@ -127,17 +127,17 @@ class ClosedBox:
 
     @property
     def traffic(self) -> Traffic:
-        """There is none."""
+        """No traffic, because the uplink is not opened."""
         return Traffic()
 
     @property
     def is_connected(self) -> bool:
-        """There is no connection."""
+        """False, because no connection is opened."""
         return False
 
     @property
     def sessions(self) -> BoxSessions | None:
-        """All remote sessions are refused."""
+        """None, because all remote sessions are refused."""
         return None
 
     def on_sessions_changed(self, changed: Callable[[], object]) -> None:

@@ -23,7 +23,7 @@ KEY_VOLUME: Final = PREFIX + KEY_PARTITION
 
 
 class VolumesError(Exception):
-    """The volumes cannot be encrypted or opened; the message says why, and how to correct it."""
+    """The volumes cannot be encrypted or opened; the message gives the reason and the remedy."""
 
 
 class VolumeMachine(Protocol):

@@ -97,7 +97,7 @@ _REFERENCES: Final = {"lookup": 1, "dynset": 1, "objref": 4}
 
 
 class Unreadable(Exception):
-    """The kernel's dump cannot be read; the message says why."""
+    """The kernel's dump cannot be read; the message gives the reason."""
 
 
 class SnapshotRule(NamedTuple):

@@ -51,7 +51,7 @@ OFFSET_MASK: Final = 0x1FFF
 
 
 class PacketError(ValueError):
-    """The bytes are a packet that the kernel's IP layer drops before netfilter; the message says why."""
+    """The bytes are a packet that the kernel's IP layer drops before netfilter; the message gives the reason."""
 
 
 class Packet(msgspec.Struct, frozen=True, gc=False):

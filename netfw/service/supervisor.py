@@ -28,7 +28,7 @@ EventHandler: TypeAlias = Callable[[Event], None]
 
 
 class NotEnforced(Exception):
-    """The policy is not completely in force; the message says why."""
+    """The policy is not completely in force; the message gives the reason."""
 
 
 class FirewallBackend(Protocol):

@@ -1,4 +1,4 @@
-"""The sites of a simulated fleet, in three regions. The laboratories are invented; the cities give them a place."""
+"""The sites of a simulated fleet, in three regions. The laboratories are invented; the cities give them locations."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 
 class HandshakeError(Exception):
-    """The other end has not proved what it must; the text says why."""
+    """The other end has not proved its identity; the message gives the reason."""
 
 
 def verify_peer(

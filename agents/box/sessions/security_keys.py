@@ -24,7 +24,7 @@ _USER_PRESENT: Final = 0x01
 
 
 class SecurityKeyError(ValueError):
-    """The assertion proves no presence; the text says why."""
+    """The assertion does not prove presence; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The raw TCP service of one session, such as RDP: the box listens in the tunnel, and passes bytes on unseen.
+"""The raw TCP service of one session, such as RDP: the box listens in the tunnel, and forwards bytes unread.
 
 The data center connects to the box's own address in the tunnel, and the box to the instrument. So no packet of the
 data center reaches the instrument's network, and the data center needs no addresses of instruments.
@@ -27,7 +27,7 @@ class SharedStream:
     """
 
     chain = b""
-    """Only the data center records the bytes."""
+    """Empty, because only the data center records the bytes."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class SharedStream:
         self._server = await self._network.listen(self._accept, self._tcp_port)
 
     def set_control(self, *, has_control: bool) -> None:
-        """Nothing changes here."""
+        """Do nothing: the session closes its path if control is lost."""
 
     async def close(self) -> None:
         """Stop. On return, no data passes."""
@@ -101,7 +101,7 @@ class SharedStream:
 
 
 async def _pump(reader: asyncio.StreamReader, to: ByteChannel, pace: LinePace | None = None) -> None:
-    """Pass bytes on until either connection ends."""
+    """Forward bytes until either connection ends."""
     with suppress(OSError):
         while data := await reader.read(CHUNK_BYTES_MAX):
             await (to.write(data) if pace is None else pace.write(to, data))

@@ -15,7 +15,7 @@ from settings.types import Endpoint
 
 
 class TunnelError(Exception):
-    """The tunnel cannot be opened; the text says why."""
+    """The tunnel cannot be opened; the message gives the reason."""
 
 
 class SessionKey:

@@ -29,7 +29,7 @@ REPAIRED_BLOCKS_MAX: Final = 16
 
 
 class RepairError(Exception):
-    """Blocks of a slot cannot be fetched or used; the message says why."""
+    """Blocks of a slot cannot be fetched or used; the message gives the reason."""
 
 
 class SlotRepair:

@@ -8,7 +8,7 @@ from sim.faults.world import World
 
 @fault("disk-full", targets=("disk",))
 class DiskFull(Fault[World], frozen=True):
-    """Other data fills the disk."""
+    """Data of other programs fills the disk."""
 
     async def start(self, world: World, target: str) -> End:
         return await world.box.fill_disk()

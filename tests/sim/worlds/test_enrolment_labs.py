@@ -1,4 +1,4 @@
-"""Enrolment in labs: a flashed box, one that lay in a cupboard for two years, one on the deny-list, instruments."""
+"""Enrolment in labs: a flashed box, one that was off for two years, one on the deny-list, instruments."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def served_releases(folder: Path, *numbers: int, now: datetime = NOW) -> Release
 
 @dataclass
 class SimulatedBox:
-    """A box: what it runs, the order that it follows, and the orders that it was given in its life."""
+    """A box: the release that it runs, the order that it follows, and all orders that it has received."""
 
     serial: str
     running: int = 1
@@ -134,12 +134,12 @@ class SimulatedFleet:
         return UpdateStep(self.now_ms, order, release, word, reason)
 
     def advance(self, hours: float = 1) -> None:
-        """Let time pass, and move the rollouts on."""
+        """Let time pass, and advance the rollouts."""
         self.now_ms += round(hours * HOUR_MS)
         advance_rollouts(self.store, self.releases, self.now_ms)
 
     def work(self) -> None:
-        """Let each box that has news ask, and each that has an order carry it out."""
+        """Let each notified box request its order, and each box with an order carry it out."""
         for serial in sorted(find_boxes_to_tell(self.store)):
             self.ask(serial)
         for serial, box in self.boxes.items():

@@ -30,7 +30,7 @@ _FROM_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTTOU)
 
 
 class RequestRefused(Exception):
-    """The lab cannot execute a request; the message says why."""
+    """The lab cannot execute a request; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
