@@ -1,4 +1,4 @@
-"""The power cuts that the benchmark of first starts tries."""
+"""The power cuts in the benchmark of first starts."""
 
 from __future__ import annotations
 

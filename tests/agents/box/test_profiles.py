@@ -98,7 +98,7 @@ def test_without_the_key_no_delivered_profile_is_used(delivered: Profiles) -> No
 
 
 def test_an_instrument_is_served_anew_only_when_its_profile_changes() -> None:
-    """As an instrument that speaks its own standard is, whose parser is made of the profile."""
+    """This concerns instruments that speak their own standard, because the parser depends on the profile."""
     model = "chemistry-analyzer"
     profiles, served = InstrumentProfiles(CONFIG), list[int]()
     newer = parse_profile(profile_text(VERSION + 1).decode(), Path(f"{model}.toml"))

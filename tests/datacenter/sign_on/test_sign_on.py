@@ -1,4 +1,4 @@
-"""Staff sign on by a provider; a wrong answer of it, of the browser or of another site opens nothing."""
+"""Staff sign on by a provider; a wrong response of the provider, the browser or another site gives no access."""
 
 from __future__ import annotations
 

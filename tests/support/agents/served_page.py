@@ -94,14 +94,14 @@ class ServedPage:
         self.httpd, self.configuration = 0, Path()
         """The process id of httpd, and its configuration."""
         self.certificate = Path()
-        """Where the box writes the certificate that it uses."""
+        """The path to which the box writes the certificate that it uses."""
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the box's event loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_SECONDS_MAX)
 
     async def handle(self, request: Request) -> Response:
-        """Answer a request by the page that there is now."""
+        """Answer a request by the current page."""
         return await self.page.handle(request)
 
     def enrol(self, keys: dict[str, bytes]) -> None:

@@ -27,7 +27,7 @@ class Deadline:
         self._timer: threading.Timer | None = None
 
     def within(self, seconds: float, doing: str) -> None:
-        """Set a time limit for the present phase, which `doing` describes ("starting the lab")."""
+        """Set a time limit for the current phase, which `doing` describes ("starting the lab")."""
         self.cancel()
         began = time.monotonic()
         self._timer = threading.Timer(seconds, self._expire, (seconds, doing, began))
