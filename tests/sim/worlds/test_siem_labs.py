@@ -39,7 +39,7 @@ target = "box"
 
 
 def run(lasts: str, tamper: Any = lambda _received: None) -> tuple[int, str]:
-    """Run the lab and change what the SIEM has; return the measured value, and what is said about it."""
+    """Run the lab and change what the SIEM has; return the measured value and its explanation."""
     with VirtualWorld(parse_lab(LAB.format(lasts=lasts), Path("siem.toml"))) as world:
         world.run_until(world.lab.about.duration)
         assert world.datacenter.siem is not None

@@ -1,4 +1,4 @@
-"""The supervisor: process 1 of a lab, with whose end the lab ends.
+"""The supervisor: process 1 of a lab, which ends with it.
 
 `fork` after `unshare(CLONE_NEWPID)` creates a process that is pid 1 of a new PID namespace. When it ends for any
 reason, the kernel kills all processes of that namespace (pid_namespaces(7)), and with the last of them removes the

@@ -19,7 +19,7 @@ def test_each_line_is_read_once_whenever_the_reader_is_killed() -> None:
 
 
 def test_pieces_that_a_power_failure_has_destroyed_are_read_again() -> None:
-    """Whichever pieces are lost, and wherever files begin: the caller knows from its own numbers that some are."""
+    """For every lost piece and every beginning of a file; the caller detects losses by its own numbers."""
     log = small_log()
     read, _ = drain(LogReader(log, "audit.log", LogCursor()))
     for lost in range(len(read)):
