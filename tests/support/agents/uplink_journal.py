@@ -71,6 +71,10 @@ class Journal(World):
         )
         self.note(f"the box has {len(response.body)} bytes")
 
+    async def upload(self) -> None:
+        """Upload a range of a file, as long as the box may send."""
+        await self.ranges.ask(lambda bytes_max: TransferRequest("PUT", "/upload", bytes(bytes_max), 0))
+
     async def handle(self, request: Request) -> Response:
         peer = request.peer.state.setdefault("number", self._next_peer)
         self._next_peer += peer == self._next_peer
@@ -78,6 +82,9 @@ class Journal(World):
             self.note(f"#{peer} {request.target} is requested")
             await asyncio.sleep(self.seconds_of_ranges)
             return Response(200, bytes(int(request.target.rpartition("/")[2])))
+        if request.method == "PUT":
+            self.note(f"#{peer} {len(request.body)} bytes are uploaded")
+            return Response(200)
         self.note(f"#{peer} a batch arrives ({body_kind(request.body).name.lower()})")
         answer = self.answers.pop(0) if self.answers else self.always
         before = len(self.center.batches)

@@ -431,11 +431,12 @@ async def carrier_is_lost_beside_a_second_connection(world: Journal) -> None:
 
 @scenario
 async def ranges_on_an_idle_connection(world: Journal) -> None:
-    """Ranges follow one another at once, and become larger."""
+    """Ranges in either direction follow one another at once, and become larger."""
     await world.alert()
     await asyncio.sleep(10)
-    for _ in range(8):
+    for _ in range(5):
         await world.range()
+        await world.upload()
     await asyncio.sleep(400)
 
 
