@@ -19,21 +19,17 @@ REPLACED: Final = {
     "deviceprobe": "leave it out",
     "dmraid": "leave it out",
     "install": "leave it out: cdrom, url, nfs and harddrive imply it",
-    "logging": "give inst.syslog= to the installer",
     "method": "write cdrom, url, nfs or harddrive",
     "multipath": "leave it out",
     "nvdimm": "leave it out",
     "upgrade": "kickstart cannot upgrade a system: leave it out, and install",
-    "vnc": "write `rdp`, or leave it out",
 }
 OPTIONS: Final = {
     "--ntpservers": "write `timesource --ntp-server=…`",
     "--nontp": "write `timesource --ntp-disable`",
     "--isUtc": "write --utc",
-    "--md5pass": "write --iscrypted --password=grub.pbkdf2.sha512.…",
     "--instLangs": "write --inst-langs",
     "--excludeWeakdeps": "write --exclude-weakdeps",
-    "--teamslaves": "write --bondslaves",
     HERE_QUOTED: "write the word after << without quotes",
     HERE_PLAIN: "write the word after << in quotes",
 }
