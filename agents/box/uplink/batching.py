@@ -71,14 +71,12 @@ class LinkEstimator:
     def __init__(self) -> None:
         self._bytes = self._seconds = 0.0
         self._record_bytes = self._records = 0.0
-        self._round_trip_s = inf
         self._answered_at = -inf
         self._exchange_s = 0.0  # time between the last two responses; inf after a timeout
         self._slow: tuple[int, float] | None = None  # records and seconds of the last full batch, if slow
         self._records_cap = RECORDS_PER_BATCH_MAX
         self._cut_off_records = inf  # records of a batch that was cut off
         self._full_answered = 0  # full batches answered since the cap was changed
-        self._range_bytes = RANGE_BYTES_FIRST
         self.range_sent_at = -inf
         """Event loop time at which the last range was sent, on any connection."""
         self.reply_timeout = AdaptiveTimeout(REPLY_TIMEOUT_FACTOR_MAX)
@@ -86,6 +84,7 @@ class LinkEstimator:
         self.one_in_flight = False
         """Whether each batch waits for the response to the previous one. An intermediary that serves one request
         per connection resets it if more requests follow, which can destroy the response."""
+        self.connected()
 
     def connected(self) -> None:
         """Reset the round-trip time for a new connection, which may use another route."""

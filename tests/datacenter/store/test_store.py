@@ -12,11 +12,12 @@ import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from datacenter.store import queries
 from datacenter.store.batch import REPEAT_MS_MAX, REPEAT_MS_MIN, repeat_delay_ms
 from datacenter.store.errors import StoreError, UnknownBoxError
+from datacenter.store.schema import coverage
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS, alert, batch, result
 from tests.support.datacenter.duplicates import duplicates
@@ -200,8 +201,7 @@ def test_a_store_opens_when_another_process_has_released_its_lock(
         other.execute("ROLLBACK")
 
     monkeypatch.setattr("datacenter.store.store.time.sleep", released)
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "timeout": 0}))
+    monkeypatch.setattr("datacenter.store.store.LOCK_SECONDS_MAX", 0)
     Store(f"sqlite:///{file}").close()
     other.close()
     assert len(waits) == 1
@@ -227,6 +227,14 @@ def test_gaps_are_returned_with_the_record_that_reports_them(store: Store) -> No
     gap = Gap(AT_MS, "disk-full", 128, ((1, 64), (70, 133)))
     store.ingest(BOX, batch(Audit(AT_MS, "port-up", 1), gap, first=134, instrument="", run=0), 0)
     assert queries.gaps(store) == [(BOX, 1, 135, gap)]
+
+
+def test_coverage_has_lost_numbers_only_of_streams_with_gaps(store: Store) -> None:
+    store.ingest(BOX, batch(alert(1)), 0)
+    query = select(coverage.c.stream).where(coverage.c.lost.is_not(None))
+    assert list(store.read(query)) == []
+    store.ingest(BOX, batch(Gap(AT_MS, "disk-full", 3, ((5, 7),)), first=2), 0)
+    assert len(list(store.read(query))) == 1
 
 
 def test_duplicates_are_found_by_content(store: Store) -> None:

@@ -2,8 +2,8 @@
 
 They are data, in `edges/`, one file for each module of rules: in `lines`, a kickstart, each of the values in `wrong`
 and `right` stands for `{}` in turn. `rule` must report the wrong ones and none of the right ones; other rules may
-report something, too, but pykickstart accepts all lines, except those of the rule `syntax`. `release` and `disk_bytes` select another system. Severity,
-line and text of the findings are those of `findings/`.
+report something, too, but pykickstart accepts all lines, except those of the rule `syntax`. `release` and
+`disk_bytes` select another system. Severity, line and text of the findings are those of `findings/`.
 """
 
 from __future__ import annotations
