@@ -30,7 +30,7 @@ def test_no_rule_of_category_one_is_open() -> None:
     [
         ('"V-222425", ', "", "V-222425: not assessed"),
         ('"V-222425", ', '"V-222425", "V-222425", ', "V-222425: is assessed twice"),
-        ('"V-222425", ', '"V-222425", "V-1", ', "V-1: is no rule"),
+        ('"V-222425", ', '"V-222425", "V-1", ', "V-1: is not a rule of the STIG"),
     ],
 )
 def test_a_rule_without_one_verdict_is_refused(old: str, new: str, problem: str, tmp_path: Path) -> None:
