@@ -9,10 +9,11 @@ from pathlib import Path
 from sqlalchemy import text
 
 from datacenter.store import queries
+from datacenter.store.queries import FollowedProfile
 from datacenter.store.schema import REVISION
 from datacenter.store.store import Store, schema_revision
 from tests.support.datacenter.batches import AT_MS, alert, batch, result
-from wire.messages import Alert, Audit, decode, encode
+from wire.messages import Alert, Audit, ProfileInForce, decode, encode
 
 BOX = "RAP-0001"
 
@@ -44,6 +45,15 @@ def test_results_of_the_box_itself_are_distinguished_by_their_sequence(store: St
     sent = batch(result(1, 7), result(1, 7), instrument="", run=0)
     assert [store.ingest(BOX, sent, 0).stored for _ in range(2)] == [2, 0]
     assert [record.number for record in queries.records(store)] == [None, None]
+
+
+def test_profiles_are_those_that_reports_follow_and_known_up_to_the_newest_version(store: Store) -> None:
+    followed = [ProfileInForce(AT_MS, "CHEM-0001", "chemistry-analyzer", version) for version in (1, 2, 3)]
+    store.ingest(BOX, batch(*followed, instrument="", run=0), 0)
+    assert queries.profiles(store, {"chemistry-analyzer": 2}) == [
+        FollowedProfile(BOX, "CHEM-0001", "chemistry-analyzer", version, AT_MS, version <= 2)
+        for version in (1, 2, 3)
+    ]
 
 
 def test_the_number_of_a_deleted_command_is_not_used_again(tmp_path: Path) -> None:

@@ -21,7 +21,14 @@ from datacenter.store.schema import coverage
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS, alert, batch, result
 from tests.support.datacenter.duplicates import duplicates
-from wire.messages import COMMAND_BODY_BYTES_MAX, COMMANDS_PER_REPLY_MAX, RECORDS_PER_BATCH_MAX, Audit, Gap
+from wire.messages import (
+    COMMAND_BODY_BYTES_MAX,
+    COMMANDS_PER_REPLY_MAX,
+    RECORDS_PER_BATCH_MAX,
+    Audit,
+    CommandStep,
+    Gap,
+)
 
 BOX = "RAP-0001"
 
@@ -265,6 +272,17 @@ def test_a_command_is_repeated_at_growing_intervals_until_its_result_arrives(sto
     assert store.ingest(BOX, batch(alert(101), first=101), 10**10).commands == []
     (command,) = queries.commands(store)
     assert (command.outcome, command.closed_at_ms, command.delivered_count) == ("done", 10**9, 5)
+
+
+def test_a_command_passes_through_the_states_that_the_box_reports(store: Store) -> None:
+    number = store.queue_command(BOX, "CHEM-0001", "help-file", b"", 0)
+    delivered = batch(CommandStep(2, AT_MS, number, "delivered"), first=2)
+    executing = batch(CommandStep(3, AT_MS, number, "executing"), first=3)
+    states = []
+    for at_ms, sent in enumerate((batch(alert(9)), delivered, executing, batch(result(4, number), first=4))):
+        store.ingest(BOX, sent, at_ms)
+        states.append(queries.commands(store)[0].state)
+    assert states == ["queued", "delivered", "executing", "done"]
 
 
 def test_a_repeated_result_changes_nothing(store: Store) -> None:

@@ -39,6 +39,9 @@ class Bench:
         self.buffer = Buffer(spool)
         self.uplink = EmulEthernetPort("uplink")
         self.commands: list[Command] = []
+        self.withdrawn: list[int] = []
+        self.denied: list[str] = []
+        self.update_news = asyncio.Event()
         self.sessions_waiting = asyncio.Event()
         self.tls = client_context(pki.box)
         self.audit = AuditLog(self.buffer, CLOCK)
@@ -50,8 +53,10 @@ class Bench:
             uplink=self.uplink,
             audit=self.audit,
             on_commands=self._commanded,
-            on_withdrawn=lambda _commands: None,
+            on_withdrawn=self.withdrawn.extend,
             on_sessions=self.sessions_waiting.set,
+            on_updates=self.update_news.set,
+            on_denied=self.denied.extend,
             random=Random(2),
             timing=timing,
             clock=CLOCK,

@@ -344,3 +344,21 @@ def test_records_that_arrived_during_a_read_are_counted() -> None:
     scheduled.routine += 5  # while the first ten were being read
     scheduled.routine_read(10, 0)
     assert scheduled.routine == 5
+
+
+@pytest.mark.parametrize(
+    ("routine", "urgent", "backlog"),
+    [
+        (0, False, False),
+        (0, True, True),
+        (ROUTINE_WORTH_A_BATCH - 1, False, False),
+        (ROUTINE_WORTH_A_BATCH, False, True),
+    ],
+)
+def test_records_that_are_due_are_a_backlog(routine: int, urgent: bool, backlog: bool) -> None:
+    scheduled = scheduler(routine, urgent=urgent)
+    scheduled.routine_due_at = 10.0
+    assert scheduled.has_backlog(9.0) is backlog
+    assert scheduled.has_backlog(10.0) is (backlog or routine > 0)
+    scheduled.urgent_is_bypassed = True
+    assert scheduled.has_backlog(9.0) is (routine >= ROUTINE_WORTH_A_BATCH)

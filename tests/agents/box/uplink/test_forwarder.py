@@ -120,6 +120,27 @@ def test_a_reply_that_names_sessions_is_passed_on(pki: Hierarchy) -> None:
     with_a_forwarder(pki, scenario)
 
 
+def test_each_part_of_a_reply_is_passed_on(pki: Hierarchy) -> None:
+    command = Command(1, "CHEM-1", "help-file", b"body")
+
+    def full(_answer: Response) -> Response:
+        return Response(
+            200, encode(BatchReply(1, [command], [7], sessions=True, updates=True, denied=["CHEM-2"]))
+        )
+
+    async def scenario(center: StandIn, bench: Bench) -> None:
+        await bench.alert(1)
+        await drained(bench)
+        assert not (bench.commands or bench.withdrawn or bench.denied or bench.update_news.is_set())
+        center.misbehaviours.append(full)
+        await bench.alert(2)
+        await bench.update_news.wait()
+        assert (bench.commands, bench.withdrawn, bench.denied) == ([command], [7], ["CHEM-2"])
+        assert bench.sessions_waiting.is_set()
+
+    with_a_forwarder(pki, scenario)
+
+
 def test_an_acknowledgement_lost_with_its_connection_causes_no_duplicate(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
         async def hang_up() -> None:
