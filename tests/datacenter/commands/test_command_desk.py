@@ -160,6 +160,23 @@ def test_a_command_that_was_never_sent_is_withdrawn_at_once(desk: CommandDesk, s
     assert (reply.commands, reply.withdrawn) == ([], [])
 
 
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_command_ends_alone(desk: CommandDesk, store: Store, is_sent: bool) -> None:
+    rows = [
+        desk.send(ENGINEER, BOX, CHEM, order("send-inventory", hours=hours), NOW) for hours in (48, 48, 1)
+    ]
+    if is_sent:
+        assert len(store.ingest(BOX, batch(alert(1)), NOW).commands) == 3
+    desk.withdraw(SUPERVISOR, rows[0].id, NOW)
+    store.expire_commands(NOW + HOUR)
+    texts = [desk.read(row.id).text for row in rows]
+    if is_sent:
+        assert texts == ["queued, to be withdrawn", "queued", "queued, to be expired"]
+        assert store.ingest(BOX, batch(alert(2), first=2), NOW + HOUR).withdrawn == [rows[0].id, rows[2].id]
+    else:
+        assert texts == ["withdrawn", "queued", "expired"]
+
+
 def test_a_command_that_the_box_has_is_withdrawn_when_the_box_says_so(
     desk: CommandDesk, store: Store
 ) -> None:
