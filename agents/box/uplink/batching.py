@@ -252,16 +252,13 @@ class SendScheduler:
         urgent = self.urgent and has_room and not self.urgent_is_bypassed
         if self.routine == 0 or not self._routine_has_room:
             return urgent, False
-        worth_a_batch = self.routine >= ROUTINE_WORTH_A_BATCH
-        if urgent:
-            return True, not worth_a_batch  # add a few routine records; more would delay the alert
-        return False, worth_a_batch or now >= self.routine_due_at
+        if urgent:  # add a few routine records; more would delay the alert
+            return True, self.routine < ROUTINE_WORTH_A_BATCH
+        return False, self._routine_is_due(now)
 
     def has_backlog(self, now: float) -> bool:
         """Return whether records are due, also if they must wait for the responses to others."""
-        urgent = self.urgent and not self.urgent_is_bypassed
-        due = self.routine > 0 and now >= self.routine_due_at
-        return urgent or due or self.routine >= ROUTINE_WORTH_A_BATCH
+        return (self.urgent and not self.urgent_is_bypassed) or self._routine_is_due(now)
 
     def due_at(self) -> float:
         """Return the event loop time at which the result of `choose` changes without an event; inf if never."""
@@ -271,6 +268,9 @@ class SendScheduler:
         """Correct the count after `records` of `expected` waiting ones were read; 0 means that none waited."""
         self.routine -= min(records, expected) or expected
         self.routine_due_at = -inf if self.routine else inf
+
+    def _routine_is_due(self, now: float) -> bool:
+        return self.routine >= ROUTINE_WORTH_A_BATCH or (self.routine > 0 and now >= self.routine_due_at)
 
     @property
     def _may_send(self) -> bool:

@@ -449,7 +449,7 @@ def _parse_reply(sent: _Sent, epoch: int, now_s: float) -> BatchReply:
         raise StreamError(StreamEnd.LOST) from error
     except MessageError as error:
         raise StreamError(StreamEnd.PROTOCOL_ERROR) from error
-    if reply.stored > sent.records:
+    if reply.stored > sent.records:  # not a reply to this batch
         raise StreamError(StreamEnd.PROTOCOL_ERROR)
     return reply
 

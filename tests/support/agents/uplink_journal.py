@@ -65,14 +65,14 @@ class Journal(World):
         return self.ranges
 
     async def range(self) -> None:
-        """Fetch a range of a file, as long as the box requests."""
+        """Fetch a range of a file, of the length that the box requests."""
         response = await self.ranges.ask(
             lambda bytes_max: TransferRequest("GET", f"/range/{bytes_max}", b"", bytes_max)
         )
         self.note(f"the box has {len(response.body)} bytes")
 
     async def upload(self) -> None:
-        """Upload a range of a file, as long as the box may send."""
+        """Upload a range of a file, of the greatest length that the box may send."""
         await self.ranges.ask(lambda bytes_max: TransferRequest("PUT", "/upload", bytes(bytes_max), 0))
 
     async def handle(self, request: Request) -> Response:
