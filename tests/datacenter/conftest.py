@@ -12,7 +12,7 @@ from tests.support.datacenter.postgres import running_server
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The URL of a database that a test may fill; `empty_postgres` empties it."""
+    """The URL of the PostgreSQL database that tests share; `empty_postgres` empties it."""
     with running_server() as url:
         yield url
 

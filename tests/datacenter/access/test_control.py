@@ -1,4 +1,4 @@
-"""The interface: unknown staff and forged tokens are refused, everything is recorded, files are read again."""
+"""Access control refuses unknown staff and forged tokens, records every decision, and reloads its files."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ def test_a_permission_that_cannot_be_recorded_is_not_given(file: Path) -> None:
 
 
 def test_a_token_is_known_by_its_secret_and_limits_its_owner(access: AccessControl) -> None:
-    found = access.token("secret")
-    assert found is not None
-    owner, token = found
+    entry = access.token("secret")
+    assert entry is not None
+    owner, token = entry
     context = replace(CONTEXT, token=token)
     assert access.decide(owner, "view", INSTRUMENT, context).permitted
     assert not access.decide(owner, "send-file", INSTRUMENT, context).permitted
@@ -120,30 +120,30 @@ def test_a_token_is_known_by_its_secret_and_limits_its_owner(access: AccessContr
 
 
 def test_a_forged_token_is_refused(access: AccessControl) -> None:
-    found = access.token("secret")
-    assert found is not None
-    token = found[1]
-    forged = [
+    entry = access.token("secret")
+    assert entry is not None
+    _, token = entry
+    forged_tokens = [
         ApiToken("other", token.actions, token.scope, token.expires_ms),
         replace(token, actions=token.actions | {"change"}),
         replace(token, scope=frozenset({"everywhere"})),
         replace(token, expires_ms=token.expires_ms + 1),
     ]
-    for each in forged:
-        decision = access.decide("engineer", "view", INSTRUMENT, replace(CONTEXT, token=each))
+    for forged in forged_tokens:
+        decision = access.decide("engineer", "view", INSTRUMENT, replace(CONTEXT, token=forged))
         assert not decision.permitted
         assert "has no API token" in decision.reason
     assert not access.decide("bo", "view", INSTRUMENT, replace(CONTEXT, token=token)).permitted
     assert str(access.where("bo", "view", "Site", replace(CONTEXT, token=token), COLUMNS)) == "false"
 
 
-def test_buttons_are_those_of_permitted_actions(access: AccessControl) -> None:
-    among = ["open-session", "view-session", "send-file", "send-command", "configure-assays", "view"]
-    found = access.actions("engineer", INSTRUMENT, CONTEXT, among)
-    assert found == ["view-session", "send-file", "send-command", "view"]
+def test_permitted_actions_are_listed_for_buttons(access: AccessControl) -> None:
+    candidates = ["open-session", "view-session", "send-file", "send-command", "configure-assays", "view"]
+    permitted = access.actions("engineer", INSTRUMENT, CONTEXT, candidates)
+    assert permitted == ["view-session", "send-file", "send-command", "view"]
 
 
-def test_files_are_read_again(access: AccessControl, file: Path) -> None:
+def test_files_are_reloaded(access: AccessControl, file: Path) -> None:
     file.write_text(STAFF.replace("2026-10-01", "2026-09-01"))
     assert access.decide("engineer", "send-file", INSTRUMENT, CONTEXT).permitted
     access.reload(AccessFiles(file))
@@ -180,8 +180,7 @@ def test_a_dangerous_change_needs_the_approval_of_a_second_person(
     assert "approval of a second person" in decide_change(access, CHANGE, None, NOW_MS).reason
     approval = approve(access, CHANGE, "bo", CONTEXT)
     assert decide_change(access, CHANGE, approval, NOW_MS).permitted
-    found = [(each.request.principal.id, each.request.action, each.permitted) for each in recorded]
-    assert found == [
+    assert [(each.request.principal.id, each.request.action, each.permitted) for each in recorded] == [
         ("engineer", "configure-assays", False),
         ("bo", "approve", True),
         ("engineer", "configure-assays", True),
@@ -205,7 +204,7 @@ def test_only_staff_with_the_right_approve(access: AccessControl, by: str) -> No
 
 def test_an_approval_is_for_exactly_one_change(access: AccessControl) -> None:
     approval = approve(access, CHANGE, "bo", CONTEXT)
-    others = [
+    other_changes = [
         replace(CHANGE, content_sha256="cd" * 32),
         replace(CHANGE, resource=replace(INSTRUMENT, id="HEMA-0002")),
         replace(CHANGE, id="C-2"),
@@ -213,7 +212,7 @@ def test_an_approval_is_for_exactly_one_change(access: AccessControl) -> None:
         replace(CHANGE, action="update-box"),
         replace(CHANGE, requested_ms=NOW_MS - 1),
     ]
-    for other in others:
+    for other in other_changes:
         with pytest.raises(NotApproved, match="is for another change"):
             decide_change(access, other, approval, NOW_MS)
 

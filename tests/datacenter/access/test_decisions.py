@@ -1,4 +1,4 @@
-"""Decisions are those of the reference implementation of Cedar, and each has a reason."""
+"""Decisions equal those of the reference implementation of Cedar, and each has a reason."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ SERVICE = RequestContext(20_000 * DAY_MS, "service")
 
 
 def decided(policies: CompiledPolicies, requests: list[AccessRequest]) -> list[tuple[str, bool]]:
-    """Compare decisions with the reference, and return them."""
-    found = []
+    """Check that decisions equal those of the reference; return them as (action, permitted)."""
+    outcomes = []
     for request, (permitted, ids) in zip(requests, decisions(policies.policies, requests), strict=True):
         decision = policies.decide(request)
         assert decision.permitted == permitted, request
         assert (decision.policy.id in ids) if decision.policy else not ids, request
         assert decision.reason
-        found.append((request.action, permitted))
-    return found
+        outcomes.append((request.action, permitted))
+    return outcomes
 
 
 def test_shipped_policies_decide_as_the_reference_implementation() -> None:
     random = Random(12)
-    found: set[tuple[str, bool]] = set()
+    outcomes: set[tuple[str, bool]] = set()
     for _ in range(3):
-        each = world(random)
-        requests = [each.request(random, pair) for pair in PAIRS for _ in range(40)]
-        found.update(decided(SHIPPED, requests))
-    assert found == {(action, permitted) for action in ACTIONS for permitted in (True, False)}
+        data = world(random)
+        requests = [data.request(random, pair) for pair in PAIRS for _ in range(40)]
+        outcomes.update(decided(SHIPPED, requests))
+    assert outcomes == {(action, permitted) for action in ACTIONS for permitted in (True, False)}
 
 
 def test_random_policies_decide_as_the_reference_implementation() -> None:
     random, permitted = Random(3), 0
     for _ in range(20):
         pair = random.choice(PAIRS)
-        policies, each = CompiledPolicies(random_policies(random, pair)), world(random)
-        results = decided(policies, [each.request(random, pair) for _ in range(40)])
+        policies, data = CompiledPolicies(random_policies(random, pair)), world(random)
+        results = decided(policies, [data.request(random, pair) for _ in range(40)])
         permitted += sum(result for _, result in results)
     assert 100 < permitted < 700
 
@@ -104,7 +104,7 @@ def test_a_refusal_names_the_missing_training() -> None:
     assert reason("open-session", other).endswith(": no training for chemistry-analyzer")
 
 
-def test_a_refusal_names_the_place_outside_of_the_scope() -> None:
+def test_a_refusal_names_the_location_outside_the_scope() -> None:
     assert reason("view", replace(INSTRUMENT, site="lyon", country="FR")).endswith(
         "HEMA-0001 (site/lyon, country/FR, region/europe) is outside of the scope of the staff (country/DE)"
     )
@@ -145,10 +145,10 @@ def test_an_action_that_does_not_exist_for_the_resource_is_refused() -> None:
 
 
 def test_nothing_is_permitted_without_policies() -> None:
-    nothing = CompiledPolicies(PolicySet(()))
-    each = world(Random(1))
+    no_policies = CompiledPolicies(PolicySet(()))
+    data = world(Random(1))
     for action, kind in PAIRS:
-        assert not nothing.decide(each.request(Random(2), (action, kind))).permitted
+        assert not no_policies.decide(data.request(Random(2), (action, kind))).permitted
 
 
 def test_roles_that_do_not_exist_give_no_rights() -> None:
@@ -174,12 +174,12 @@ def test_names_in_policies_are_never_code(name: str) -> None:
 
 
 def unicode_twin(name: str) -> str:
-    """Return another name that looks the same, or the name with a space."""
+    """Return a different name with the same appearance, or the name with a trailing space."""
     twins = {"é": "e\u0301", "e\u0301": "é"}
     return twins.get(name, f"{name} ")
 
 
-def test_every_request_of_the_random_world_has_the_time_of_a_boundary() -> None:
+def test_random_requests_include_boundary_times() -> None:
     random = Random(5)
     times = {world(random).request(random).context.now_ms for _ in range(300)}
     assert {NOW_MS - 1, NOW_MS, NOW_MS + 1} <= times

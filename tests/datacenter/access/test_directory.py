@@ -1,4 +1,4 @@
-"""The staff directory: every mistake is reported with its line, and dates are exact."""
+"""The staff directory: every mistake is reported with its line, and expiry times are exact."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_directory_has_staff_trainings_and_tokens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["Engineer", "engineer ", "", "enginee\u0440", "bo.e\u0301", "engineer\x00", "*"]
 )
-def test_names_that_look_alike_are_other_names(tmp_path: Path, name: str) -> None:
+def test_similar_names_are_different_names(tmp_path: Path, name: str) -> None:
     assert read_directory(written(tmp_path, RIGHT)).principal(name) is None
 
 
@@ -104,15 +104,15 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "place", "message"), WRONG)
+@pytest.mark.parametrize(("old", "new", "position", "message"), WRONG)
 def test_a_mistake_is_reported_with_its_line(
-    tmp_path: Path, old: str, new: str, place: str, message: str
+    tmp_path: Path, old: str, new: str, position: str, message: str
 ) -> None:
     assert old in RIGHT
     file = written(tmp_path, RIGHT.replace(old, new))
     with pytest.raises(SettingsError) as raised:
         read_directory(file)
-    assert f"{file}:{place}" in str(raised.value)
+    assert f"{file}:{position}" in str(raised.value)
     assert message in str(raised.value)
 
 
@@ -123,8 +123,8 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     assert len(raised.value.problems) == 3
 
 
-def test_mistakes_of_form_hide_no_others(tmp_path: Path) -> None:
-    """Here a role, an unknown zone of the same person, and the owner and an action of a token are wrong."""
+def test_a_wrong_value_hides_no_other_mistakes(tmp_path: Path) -> None:
+    """A role and the time zone of one person are wrong, and the owner and an action of a token."""
     text = RIGHT.replace('"service-engineer"', '"x"', 1).replace("roles =", 'zone = "Mars/Base"\nroles =', 1)
     head, separator, token = text.partition("[token.export]")
     name = token.partition('owner = "')[2].partition('"')[0]

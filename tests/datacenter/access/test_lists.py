@@ -1,4 +1,4 @@
-"""Lists have exactly the rows that decisions permit, on SQLite and PostgreSQL."""
+"""Lists contain exactly the rows that decisions permit, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def permitted(policies: CompiledPolicies, request: AccessRequest, listed: list[R
 def test_a_list_has_the_rows_that_decisions_permit(connection: Connection) -> None:
     random, sizes = Random(4), []
     for number in range(8):
-        each = world(random, 20)
-        fill(connection, [one for listed in each.resources.values() for one in listed])
+        data = world(random, 20)
+        fill(connection, [one for listed in data.resources.values() for one in listed])
         for pair in random.sample(PAIRS, 6):
             policies = SHIPPED if number % 2 else CompiledPolicies(random_policies(random, pair))
             for _ in range(4):
-                request = each.request(random, pair)
-                found = selected(connection, policies.policies, request)
-                assert found == permitted(policies, request, each.resources[pair[1]]), (pair, request)
-                sizes.append(len(found))
+                request = data.request(random, pair)
+                rows = selected(connection, policies.policies, request)
+                assert rows == permitted(policies, request, data.resources[pair[1]]), (pair, request)
+                sizes.append(len(rows))
     assert sum(0 < size < 20 for size in sizes) > 15
 
 
-def test_a_missing_attribute_is_no_value_of_any_policy(connection: Connection) -> None:
+def test_lists_and_decisions_agree_on_missing_attributes(connection: Connection) -> None:
     bare = [
         Resource("Alert", "1"),
         Resource("Alert", "2", model=MODELS[0]),
@@ -80,8 +80,8 @@ def test_a_missing_attribute_is_no_value_of_any_policy(connection: Connection) -
         text = f'@id("a") permit (principal, action == Action::"view", resource is Alert) when {{ {condition} }};'
         policies = CompiledPolicies(PolicySet(parse_policies(text, FILE)))
         request = AccessRequest(CHIEF, "view", bare[0], CONTEXT)
-        found = selected(connection, policies.policies, request)
-        assert found == permitted(policies, request, bare), condition
+        rows = selected(connection, policies.policies, request)
+        assert rows == permitted(policies, request, bare), condition
 
 
 @pytest.mark.parametrize("name", [*STAFF, "%", "_", "\\", "a' OR '1'='1", "x') OR 1=1 --"])

@@ -118,7 +118,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("text", "message"), MISTAKES)
 def test_a_mistake_is_reported_with_its_line_and_correction(text: str, message: str) -> None:
-    """The mistake is in the third line of the second policy."""
+    """The mistake is in the second policy, in line 3, 4 or 5 of the file."""
     before = (
         '@id("right") permit (principal, action == Action::"view", resource); // a comment; with "signs\n'
     )
@@ -131,7 +131,7 @@ def test_a_mistake_is_reported_with_its_line_and_correction(text: str, message: 
     assert first.startswith(f"{FILE}:") and first.split(":")[1] in ("3", "4", "5")
 
 
-def test_the_line_is_that_of_the_wrong_word() -> None:
+def test_the_line_is_that_of_the_wrong_attribute() -> None:
     text = (
         '@id("a")\npermit (principal, action, resource)\nwhen {\n'
         '  // modell\n  principal.active &&\n  resource.modell == "x"\n};'

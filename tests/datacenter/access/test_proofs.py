@@ -1,4 +1,4 @@
-"""The shipped policies fulfil their theorems, and each hole that is planted in them is found."""
+"""The shipped policies satisfy their theorems, and each hole that is planted in them is detected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def shipped(name: str) -> str:
 
 
 def failing(policies: PolicySet, names: set[str]) -> dict[str, TheoremResult]:
-    """Return the names of the theorems that the policies do not fulfil."""
+    """Return the results of the theorems that the policies violate, among those with these names."""
     theorems = [theorem for theorem in THEOREMS if theorem.table.name in names]
     return {result.theorem.table.name: result for result in prove(policies, theorems) if not result.holds}
 
@@ -196,7 +196,7 @@ HOLES = {
 
 @cache
 def planted(name: str) -> PolicySet:
-    """Return the shipped policies with a hole: a text is replaced in one of them, or a policy is added."""
+    """Return the shipped policies with a hole: a text is replaced in one policy, or a policy is added."""
     old, new, _ = HOLES[name]
     policies = list(read_shipped().policies)
     if old:
@@ -224,10 +224,10 @@ def test_every_shipped_policy_has_an_effect() -> None:
 
 @pytest.mark.parametrize("name", HOLES)
 def test_a_planted_hole_is_found_with_a_counterexample(name: str) -> None:
-    found = failing(planted(name), HOLES[name][2])
-    assert set(found) == HOLES[name][2]
+    violated = failing(planted(name), HOLES[name][2])
+    assert set(violated) == HOLES[name][2]
     policies = CompiledPolicies(planted(name))
-    for result in found.values():
+    for result in violated.values():
         assert result.words
         if result.request is not None:
             assert policies.decide(result.request).permitted
@@ -235,11 +235,11 @@ def test_a_planted_hole_is_found_with_a_counterexample(name: str) -> None:
 
 
 def test_every_theorem_is_needed_for_some_hole() -> None:
-    found = {theorem for _, _, theorems in HOLES.values() for theorem in theorems}
-    assert {theorem.table.name for theorem in THEOREMS} == found
+    violated = {theorem for _, _, theorems in HOLES.values() for theorem in theorems}
+    assert {theorem.table.name for theorem in THEOREMS} == violated
 
 
-def test_a_counterexample_is_in_words() -> None:
+def test_a_counterexample_is_described_in_words() -> None:
     words = failing(planted("no training required"), {"training"})["training"].words
     assert "(roles service-engineer; scope " in words or "(roles application-specialist; scope " in words
     assert "training expired 2026-09-20" in words
@@ -264,7 +264,7 @@ def test_a_counterexample_is_in_words() -> None:
 )
 def test_a_policy_without_effect_is_found(text: str, name: str, message: str) -> None:
     policies = PolicySet((*read_shipped().policies, *parse_policies(text, FILE)))
-    assert [(policy.id, found.partition(":")[0]) for policy, found in without_effect(policies)] == [
+    assert [(policy.id, finding.partition(":")[0]) for policy, finding in without_effect(policies)] == [
         (name, message.partition(":")[0])
     ]
 
@@ -306,9 +306,9 @@ def test_two_theorems_of_one_name_are_reported(tmp_path: Path) -> None:
 def test_formulas_decide_as_the_compiled_policies() -> None:
     random, permitted = Random(8), 0
     for number in range(30):
-        pair, each = random.choice(PAIRS), world(random)
+        pair, data = random.choice(PAIRS), world(random)
         policies = CompiledPolicies(read_shipped() if number % 3 == 0 else random_policies(random, pair))
-        request, listed = each.request(random, pair), each.resources[pair[1]]
+        request, listed = data.request(random, pair), data.resources[pair[1]]
         decided = [policies.decide(replace(request, resource=one)).permitted for one in listed]
         assert proven(policies.policies, request, listed) == decided
         permitted += sum(decided)

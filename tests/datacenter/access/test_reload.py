@@ -1,4 +1,4 @@
-"""A running data center reads changed access files; sessions are valid after a restart."""
+"""A running data center reloads changed access files; sessions remain valid after a restart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AUDITOR = '[staff.auditor]\nroles = ["auditor"]\nscope = ["everywhere"]\n'
 
 
 class Running:
-    """A data center in a separate process, with its log."""
+    """A data center in a separate process, with its log file."""
 
     def __init__(self, program: subprocess.Popen[str], log: Path) -> None:
         assert program.stdout is not None
@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_changed_directory_concerns_open_sessions_and_a_wrong_one_changes_nothing(folder: Path) -> None:
+def test_a_changed_directory_applies_to_open_sessions_and_a_wrong_one_is_ignored(folder: Path) -> None:
     staff = folder / "staff.toml"
     with running(folder) as program:
         engineer, auditor = program.sign_in("engineer"), program.sign_in("auditor")
@@ -99,7 +99,7 @@ def test_a_changed_directory_concerns_open_sessions_and_a_wrong_one_changes_noth
             browser.close()
 
 
-def test_a_session_is_valid_after_a_restart_until_the_person_signs_out(folder: Path) -> None:
+def test_a_session_remains_valid_after_a_restart_until_sign_out(folder: Path) -> None:
     with running(folder) as program, closing(program.sign_in("engineer")) as engineer:
         cookies = dict(engineer.cookies)
         assert engineer.get("/").status_code == 200

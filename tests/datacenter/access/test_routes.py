@@ -1,4 +1,4 @@
-"""Every route is protected: the checks of access control find nothing, and no route or parameter is left out."""
+"""Every route is protected: the checks of access control have no findings, and omit no route or parameter."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_checks_know_every_parameter(row: WebRoute) -> None:
     assert not missing, f"add {missing} to NAMING or NOT_NAMING of access_checks.py"
 
 
-def test_names_of_nothing_have_the_length_of_foreign_ones() -> None:
+def test_unknown_names_are_as_long_as_foreign_ones() -> None:
     assert [*map(len, AMERICA.values())] == [*map(len, UNKNOWN.values())]
     assert EUROPE.keys() == AMERICA.keys() == UNKNOWN.keys()
     assert all(len(foreign) == len(unknown) for foreign, unknown in NAMING.values())

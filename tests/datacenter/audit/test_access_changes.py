@@ -1,4 +1,4 @@
-"""A change of the access files is recorded: each person, API token and policy that differs."""
+"""Changes of the access files are recorded: each person, API token and policy that differs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_nothing_is_recorded_if_nothing_differs() -> None:
     assert not recorded(rules(ENGINEER), rules(replace(ENGINEER)))
 
 
-def test_people_who_come_go_or_get_other_rights_are_recorded() -> None:
+def test_added_removed_and_changed_staff_are_recorded() -> None:
     other = replace(ENGINEER, id="other", trainings={}, active=False)
     assert recorded(rules(ENGINEER), rules(replace(ENGINEER, trainings={}), other)) == [
         (
@@ -58,7 +58,7 @@ def test_tokens_and_policies_are_recorded() -> None:
     assert [one[:2] for one in recorded(before, after)] == [("issue-token", "export")]
     first, *others = POLICIES.policies
     changed = PolicySet((replace(first, text=first.text + " "), *others[1:]))
-    found = recorded(before, rules(ENGINEER, policies=changed))
-    assert sorted(one[:2] for one in found) == sorted(
+    entries = recorded(before, rules(ENGINEER, policies=changed))
+    assert sorted(one[:2] for one in entries) == sorted(
         [("edit-policy", first.id), ("edit-policy", others[0].id)]
     )

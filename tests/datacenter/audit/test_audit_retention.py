@@ -1,4 +1,4 @@
-"""Old audit records of boxes are removed from the beginning of each chain, and the rest is verified as before."""
+"""Old audit records of boxes are removed from the beginning of each chain, and the rest can still be verified."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def numbers(store: Store) -> list[int]:
 
 def remove_all(store: Store, before_ms: int, limit: int = 2) -> int:
     removed = 0
-    while found := remove_old_records(store, before_ms, limit):
-        assert found <= limit
-        assert not list(box_chain_problems(store)), "also between two pieces"
-        removed += found
+    while count := remove_old_records(store, before_ms, limit):
+        assert count <= limit
+        assert not list(box_chain_problems(store)), "the chain must be valid after each call"
+        removed += count
     return removed
 
 
@@ -40,13 +40,13 @@ def test_the_beginning_is_removed_and_the_rest_is_verified(store: Store) -> None
     old = KnownHead(5, 3, sha256(ENTRIES[2]).digest())
     assert not list(box_chain_problems(store, "", None, [("RAP-0001", old)]))
     send(store, ENTRIES[2:], first=3, now_ms=NOW + 2 * DAY_MS)
-    assert 3 not in numbers(store), "sent again, it does not come back"
+    assert 3 not in numbers(store), "a removed record must not be stored again"
     with store.transaction() as connection:
         connection.execute(update(box_chains).values(removed_hash=bytes(32)))
     assert list(box_chain_problems(store))
 
 
-def test_the_last_record_and_what_waits_for_the_siem_stay(store: Store) -> None:
+def test_the_last_record_and_unforwarded_records_are_kept(store: Store) -> None:
     send(store, ENTRIES)
     with store.transaction() as connection:
         connection.execute(update(box_chains).values(forwarded=2))
@@ -58,7 +58,7 @@ def test_the_last_record_and_what_waits_for_the_siem_stay(store: Store) -> None:
     assert not list(box_chain_problems(store))
 
 
-def test_what_is_not_verified_stays(store: Store) -> None:
+def test_unverified_records_are_kept(store: Store) -> None:
     send(store, ENTRIES[:4])
     send(store, ENTRIES[5:], first=6)
     assert remove_old_records(store, NOW + DAY_MS, 100) == 3

@@ -1,4 +1,4 @@
-"""The audit log is complete, cannot be changed unnoticed, and has one chain for all processes."""
+"""The audit log is complete, its manipulation is detected, and all processes append to one hash chain."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def filled(trail: AuditTrail) -> AuditTrail:
 
 
 def tamper(store: Store, *statements: str) -> None:
-    """Execute statements as somebody who has removed the triggers."""
+    """Execute statements after the triggers that protect the log are removed or disabled."""
     with store.transaction() as connection:
         if connection.dialect.name == "sqlite":
             for row in connection.execute(
@@ -148,14 +148,14 @@ TAMPERED = [
 ]
 
 
-@pytest.mark.parametrize(("statements", "found"), TAMPERED)
+@pytest.mark.parametrize(("statements", "expected"), TAMPERED)
 def test_a_changed_log_is_found(
-    store: Store, filled: AuditTrail, statements: list[str], found: list[str]
+    store: Store, filled: AuditTrail, statements: list[str], expected: list[str]
 ) -> None:
     tamper(store, *statements)
     problems = filled.problems()
-    assert len(problems) == len(found), problems
-    assert all(part in problem for part, problem in zip(found, problems, strict=True)), problems
+    assert len(problems) == len(expected), problems
+    assert all(part in problem for part, problem in zip(expected, problems, strict=True)), problems
 
 
 def test_a_chain_that_was_computed_anew_is_found_by_a_head_noted_before(
@@ -206,7 +206,7 @@ def test_each_decision_is_recorded_with_its_reason(store: Store, trail: AuditTra
     access.decide("engineer", "silence-site", site, RequestContext(6, "monitoring"))
     access.decide("eve\x00", "view", site, RequestContext(7, "audit"))
     rows = [tuple(row)[1:12] for row in store.read(audit.select().order_by(audit.c.number))]
-    place = "site/berlin, country/DE, region/europe"
+    location = "site/berlin, country/DE, region/europe"
     refused = (
         "no policy permits engineer to silence all alerts of Site berlin: engineer lacks the role supervisor"
     )
@@ -218,13 +218,13 @@ def test_each_decision_is_recorded_with_its_reason(store: Store, trail: AuditTra
             "view",
             "Site",
             "berlin",
-            place,
+            location,
             "monitoring",
             "permitted",
             "view-in-scope",
             "permitted by policy view-in-scope",
         ),
-        (6, "engineer", "", "silence-site", "Site", "berlin", place, "monitoring", "refused", "", refused),
+        (6, "engineer", "", "silence-site", "Site", "berlin", location, "monitoring", "refused", "", refused),
         (
             7,
             "eve\ufffd",
@@ -232,7 +232,7 @@ def test_each_decision_is_recorded_with_its_reason(store: Store, trail: AuditTra
             "view",
             "Site",
             "berlin",
-            place,
+            location,
             "audit",
             "refused",
             "",

@@ -1,4 +1,4 @@
-"""Audit records of boxes at the data center: stored once, verified, and every manipulation is found."""
+"""Audit records of boxes at the data center are stored once and verified; every manipulation is detected."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_records_are_stored_once_and_found(store: Store) -> None:
     send(store, entries[:3])
     send(store, entries)
     assert not problems(store)
-    found = list(find_records(store, AuditSearch()))
-    assert [record.number for record in found] == [1, 2, 3, 4, 5]
+    records = list(find_records(store, AuditSearch()))
+    assert [record.number for record in records] == [1, 2, 3, 4, 5]
     (line,) = find_records(store, AuditSearch(box="RAP-0001", text="AUDIT(5."))
     assert search_line(line).endswith("RAP-0001 5 type=LOGIN msg=audit(5.000:7): uid=0")
     assert not list(find_records(store, AuditSearch(box="RAP-0002")))
@@ -40,15 +40,15 @@ def test_records_of_many_blocks_are_found_once(store: Store) -> None:
     for first in range(0, len(entries), 1_000):
         send(store, entries[first : first + 1_000], first + 1)
     send(store, chain(2), epoch=6)
-    found = [(record.epoch, record.number) for record in find_records(store, AuditSearch())]
-    assert found == [*((5, 1 + each) for each in range(BLOCK + 3)), (6, 1), (6, 2)]
+    keys = [(record.epoch, record.number) for record in find_records(store, AuditSearch())]
+    assert keys == [*((5, 1 + each) for each in range(BLOCK + 3)), (6, 1), (6, 2)]
 
 
 def test_lists_are_the_same_in_every_database(store: Store) -> None:
     send(store, chain(3, lines=2))
     send(store, chain(2, at_ms=1), epoch=6)
-    every = list_records(store, AuditSearch(), 10)
-    assert [(one.epoch, one.number) for one in every] == [
+    records = list_records(store, AuditSearch(), 10)
+    assert [(one.epoch, one.number) for one in records] == [
         (5, 5),
         (5, 4),
         (5, 3),
@@ -57,9 +57,9 @@ def test_lists_are_the_same_in_every_database(store: Store) -> None:
         (6, 2),
         (6, 1),
     ]
-    assert list_records(store, AuditSearch(), 3, before=key_of(every[1])) == every[2:5]
-    assert list_records(store, AuditSearch(), 3, after=key_of(every[4])) == every[1:4]
-    assert list_records(store, AuditSearch(is_doubtful=True, kind="audit"), 9) == every[5:]
+    assert list_records(store, AuditSearch(), 3, before=key_of(records[1])) == records[2:5]
+    assert list_records(store, AuditSearch(), 3, after=key_of(records[4])) == records[1:4]
+    assert list_records(store, AuditSearch(is_doubtful=True, kind="audit"), 9) == records[5:]
     first, second = list_chains(store, "", 9)
     assert (first.epoch, first.verified, first.records, first.doubtful) == (5, 5, 5, 0)
     assert (second.records, second.doubtful, second.arrived_ms) == (2, 2, NOW)
@@ -117,8 +117,9 @@ COLUMNS = ("number", "hash", "at_ms", "kind", "text", "line", "is_repeated", "en
 
 
 def manipulations() -> Iterator[tuple[str, list[int], dict[tuple[int, str], object]]]:
-    """Yield every manipulation of the small log: its name, the numbers that are kept, and the columns that are
-    changed.
+    """Yield every manipulation of ENTRIES: its name, the numbers of the kept records, and the changed columns.
+
+    A new value is None if any other value of the column's type will do, and a pair (number, column) if it is copied.
     """
     everything = [1, 2, 3]
     for last in range(3):
@@ -127,10 +128,10 @@ def manipulations() -> Iterator[tuple[str, list[int], dict[tuple[int, str], obje
         yield f"without {number}", [each for each in everything if each != number], {}
         for column in COLUMNS:
             yield f"{column} of {number}", everything, {(number, column): None}
-        for at in range(len(ENTRIES[number - 1])):
-            entry = ENTRIES[number - 1]
-            changed = entry[:at] + bytes([entry[at] ^ 1]) + entry[at + 1 :]
-            yield f"byte {at} of {number}", everything, {(number, "entry"): changed}
+        entry = ENTRIES[number - 1]
+        for offset in range(len(entry)):
+            changed = entry[:offset] + bytes([entry[offset] ^ 1]) + entry[offset + 1 :]
+            yield f"byte {offset} of {number}", everything, {(number, "entry"): changed}
         for other in range(1, number):
             swap = {
                 (a, c): (b, c)
@@ -144,11 +145,11 @@ def manipulations() -> Iterator[tuple[str, list[int], dict[tuple[int, str], obje
 @pytest.mark.slow("hundreds of manipulations, each verified")
 def test_every_manipulation_of_stored_records_is_found() -> None:
     missed = []
-    with_rows = Store("sqlite://", durable=False)
-    with_rows.authorize(["RAP-0001"], 0)
-    send(with_rows, ENTRIES)
-    rows = {row.number: row._asdict() for row in with_rows.read(select(box_audit))}
-    for what, kept, changes in manipulations():
+    store = Store("sqlite://", durable=False)
+    store.authorize(["RAP-0001"], 0)
+    send(store, ENTRIES)
+    rows = {row.number: row._asdict() for row in store.read(select(box_audit))}
+    for name, kept, changes in manipulations():
         changed = {number: dict(rows[number]) for number in kept}
         for (number, column), value in changes.items():
             old = rows[number][column]
@@ -160,12 +161,12 @@ def test_every_manipulation_of_stored_records_is_found() -> None:
                 changed[number][column] = old + 7 if column != "is_repeated" else 1
             else:
                 changed[number][column] = "x" if isinstance(old, str) else b"x"
-        with with_rows.transaction() as connection:
+        with store.transaction() as connection:
             connection.execute(delete(box_audit))
             if changed:
                 connection.execute(insert(box_audit), list(changed.values()))
-        if not problems(with_rows):
-            missed.append(what)
+        if not problems(store):
+            missed.append(name)
     assert not missed
 
 

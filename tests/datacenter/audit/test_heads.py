@@ -1,4 +1,4 @@
-"""Countersigned heads at the data center: what was removed or replaced behind one is found."""
+"""Countersigned heads at the data center reveal that records were removed or replaced."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_head_is_countersigned_once_its_records_have_arrived(store: Store) -> 
     send(store, ENTRIES[2:3], first=3)
     later = ask(store, 6, signed)
     assert isinstance(later, CountersignedHead) and later.head == head(6)
-    assert isinstance(ask(store, 6, later), CountersignedHead), "the answer was lost"
+    assert isinstance(ask(store, 6, later), CountersignedHead), "the box asks again if the response was lost"
     assert not list(box_chain_problems(store, "", PUBLIC))
 
 
@@ -81,7 +81,7 @@ def test_a_signature_is_for_one_box_one_record_one_time_and_this_purpose() -> No
 
 
 def forge(store: Store, kept: int, **chain_values: object) -> None:
-    """Remove the records behind `kept`, and all that tells of them: as who controls the whole database."""
+    """Remove the records after number `kept` and all traces of them, as an attacker who controls the database."""
     with store.transaction() as connection:
         connection.execute(delete(box_audit).where(box_audit.c.number > kept))
         digest = head(kept).digest
@@ -94,11 +94,11 @@ FORGOTTEN = {"signed_number": 0, "signed": None}
 
 @pytest.fixture
 def signed(store: Store) -> CountersignedHead:
-    """The store has six records; the fifth is countersigned."""
+    """The countersigned head at record 5 of the six records in the store."""
     send(store, ENTRIES)
-    found = ask(store, 5)
-    assert isinstance(found, CountersignedHead)
-    return found
+    reply = ask(store, 5)
+    assert isinstance(reply, CountersignedHead)
+    return reply
 
 
 @pytest.mark.parametrize("kept", range(1, 5))

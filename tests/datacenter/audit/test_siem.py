@@ -1,4 +1,4 @@
-"""Forwarding audit records to a real rsyslog, which is away, is stopped and comes back."""
+"""Audit records are forwarded to rsyslogd, also after it was not running."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECORDS = 1_200
 
 
 def fill(store: Store) -> None:
-    """Store a chain of a box."""
+    """Store a hash chain of RECORDS audit events of a box."""
     entries, previous = [], bytes(32)
     for number in range(1, RECORDS + 1):
         entry = encode(Entry("", 0, Audit(AT_MS, "alive", 0, number), Link(number, previous)))
@@ -56,7 +56,7 @@ def test_a_message_has_the_form_of_rfc_5424(store: Store) -> None:
 
 @needs_rsyslog
 @pytest.mark.slow("rsyslogd is started twice")
-def test_a_real_rsyslog_receives_each_record_although_it_was_away(
+def test_rsyslogd_receives_each_record_although_it_was_stopped(
     store: Store, tmp_path: Path, pki: Hierarchy
 ) -> None:
     port = free_port()

@@ -1,4 +1,4 @@
-"""The data center's program and a real rsyslogd as a SIEM: `[siem]` as an administrator configures it."""
+"""The data center's program, with `[siem]` in its configuration, forwards audit records to rsyslogd."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def batches() -> list[bytes]:
 
 @needs_rsyslog
 @pytest.mark.slow("a SIEM that was away is tried again after half a minute")
-def test_records_of_boxes_and_the_own_log_arrive_once_although_the_siem_was_away(
+def test_records_of_boxes_and_data_center_arrive_once_after_an_outage_of_the_siem(
     tmp_path: Path, pki: Hierarchy
 ) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
@@ -52,8 +52,8 @@ def test_records_of_boxes_and_the_own_log_arrive_once_although_the_siem_was_away
     (tmp_path / "log").touch()
 
     def received() -> list[str]:
-        found = tmp_path / "received"
-        return re.findall(r'id="([^"]+)"', found.read_text()) if found.exists() else []
+        file = tmp_path / "received"
+        return re.findall(r'id="([^"]+)"', file.read_text()) if file.exists() else []
 
     def enter(actor: str) -> None:
         store = Store(url)

@@ -1,4 +1,4 @@
-"""The program counts in pieces, with pauses in which others can write."""
+"""The program counts the installed base in parts, with pauses in which other connections can write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datacenter.store.store import Store
 from sim.net.loop import SimLoop
 
 LOCK_RETRY_SECONDS = 0.1
-"""The longest pause between two tries of SQLite's busy handler."""
+"""The longest pause between two attempts of SQLite's busy handler."""
 
 
 def test_other_writers_get_the_lock_between_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The sums are always those of the statuses that are stored, whatever arrives late, moves or is corrected."""
+"""The sums always equal those of the stored statuses, although reports arrive late and boxes move."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLACES = ["everywhere", "region/europe", "region/asia", "country/DE", "country/P
 
 
 def counted(store: Store) -> dict[tuple[str, int], tuple[int, list[list[int]]]]:
-    """Return the sums by place and day: instruments, and the bins' values, readings and instruments."""
+    """Return the sums by location and day: instruments, and the bins' values, readings and instruments."""
     c = base_days.c
     rows = store.read(
         select(c.place, c.day, c.instruments, c.body).where(c.model == MODEL, c.reading == READING)
@@ -33,7 +33,7 @@ def bins(one: Histogram) -> list[list[int]]:
 
 
 def expected(store: Store, placed: dict[str, tuple[str, str]]) -> dict[tuple[str, int], object]:
-    """Return the same, computed from all statuses; `placed` are country and region of the boxes."""
+    """Compute the same sums from all statuses; `placed` has the country and the region of each box."""
     parts: dict[tuple[str, int], list[Histogram]] = {}
     for box, serial in store.read(select(instruments.c.box, instruments.c.serial)):
         statuses = history(store, box, serial, 0, 2**52)
@@ -41,9 +41,9 @@ def expected(store: Store, placed: dict[str, tuple[str, str]]) -> dict[tuple[str
             of_day = statuses.chosen(statuses.at_ms // DAY_MS == day).readings[READING]
             country, region = placed[box]
             for place in ("everywhere", f"country/{country}", f"region/{region}"):
-                one = Histogram.of_instrument(of_day.values[of_day.present])
-                parts.setdefault((place, day), []).append(one)
-    return {key: (len(found), bins(added(found))) for key, found in parts.items()}
+                histogram = Histogram.of_instrument(of_day.values[of_day.present])
+                parts.setdefault((place, day), []).append(histogram)
+    return {key: (len(histograms), bins(added(histograms))) for key, histograms in parts.items()}
 
 
 PLACED = {box: (country, region) for box, (_, country, region) in BOXES.items()}
@@ -134,8 +134,8 @@ def test_days_are_counted_in_pieces(store: Store) -> None:
         fleet.report(box, day=0, count=3)
     fleet.evaluate()
     archive(store, fleet.now_ms + 1)
-    done = [count_changed(store, fleet.now_ms, limit=2) for _ in range(4)]
-    assert done == [2, 2, 2, 0] and len(BOXES) == 6
+    counts = [count_changed(store, fleet.now_ms, limit=2) for _ in range(4)]
+    assert counts == [2, 2, 2, 0] and len(BOXES) == 6
     assert counted(store) == expected(store, PLACED)
 
 

@@ -1,4 +1,4 @@
-"""The sum of regions is that of all instruments, exactly or within bounds; bins of few instruments stay in theirs."""
+"""The percentiles over regions are exact or bounded; bins of few instruments do not leave their region."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ def day(parts: list[Histogram]) -> BaseDay:
 
 
 def regions(spread: float) -> tuple[list[Days], Histogram]:
-    """Return the days of two regions, and the sum of all."""
+    """Return the days of two regions, and the histogram of all instruments."""
     parts = [[instruments(10 * region + n, 6 + region, spread) for n in range(4)] for region in (1, 2)]
     days = [{n: day(of_day) for n, of_day in enumerate(region)} for region in parts]
     return days, added([one for region in parts for of_day in region for one in of_day])
 
 
 def test_regions_with_enough_instruments_have_the_percentiles_of_all() -> None:
-    days, whole = regions(spread=1)
+    days, total = regions(spread=1)
     sent = [departing("m", "r", one, instruments_min=1) for one in days]
     assert [one.withheld for one in sent] == [0, 0]
     received = [msgspec.json.decode(msgspec.json.encode(one), type=RegionalBase) for one in sent]
-    expected = whole.percentiles(WANTED)
+    expected = total.percentiles(WANTED)
     assert percentiles_of_regions(received, WANTED) == [(value, value) for value in expected]
 
 
-def test_what_is_withheld_leaves_the_percentiles_within_bounds() -> None:
-    days, whole = regions(spread=6)
+def test_withheld_readings_give_percentiles_within_bounds() -> None:
+    days, total = regions(spread=6)
     sent = [departing("m", "r", one) for one in days]
     assert all(one.withheld for one in sent)
-    found = percentiles_of_regions(sent, WANTED)
-    for (low, high), value in zip(found, whole.percentiles(WANTED), strict=True):
+    bounds = percentiles_of_regions(sent, WANTED)
+    for (low, high), value in zip(bounds, total.percentiles(WANTED), strict=True):
         assert (low is None or low <= value) and (high is None or value <= high)
-    assert None not in found[49]
+    assert None not in bounds[49]
     assert percentiles_of_regions([RegionalBase("m", "r", [1], [1], 100)], [50]) == [(None, None)]
 
 
-def test_a_bin_of_few_instruments_stays_in_its_region() -> None:
+def test_a_bin_of_few_instruments_does_not_leave_its_region() -> None:
     days, _ = regions(spread=6)
     for region in days:
         sent = departing("m", "r", region)
@@ -65,6 +65,6 @@ def test_a_bin_of_few_instruments_stays_in_its_region() -> None:
 
 
 def test_different_readings_are_not_added() -> None:
-    one = RegionalBase("m", "r", [1], [1], 0)
+    base = RegionalBase("m", "r", [1], [1], 0)
     with pytest.raises(ValueError, match="different"):
-        percentiles_of_regions([one, msgspec.structs.replace(one, reading="q")], [50])
+        percentiles_of_regions([base, msgspec.structs.replace(base, reading="q")], [50])

@@ -1,4 +1,4 @@
-"""Histograms are exact: they add and subtract without loss, and percentiles are those of the readings themselves."""
+"""Histograms are exact: they add and subtract without loss, and have the percentiles of their readings."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from datacenter.base.histogram import (
 )
 
 
-def same(one: Histogram, other: Histogram) -> bool:
+def same(left: Histogram, right: Histogram) -> bool:
     names = ("values", "readings", "instruments")
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
+    return all(np.array_equal(getattr(left, name), getattr(right, name)) for name in names)
 
 
 def random_readings(seed: int, count: int = 500) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -29,37 +29,37 @@ def random_readings(seed: int, count: int = 500) -> np.ndarray[tuple[int], np.dt
 
 def test_a_sum_has_the_percentiles_of_all_readings_together() -> None:
     parts = [random_readings(seed) for seed in range(7)]
-    whole = added([Histogram.of_instrument(part) for part in parts])
-    everything = np.sort(np.concatenate(parts))
+    total = added([Histogram.of_instrument(part) for part in parts])
+    readings = np.sort(np.concatenate(parts))
     wanted = range(101)
-    expected = [int(everything[max(1, -(-p * len(everything) // 100)) - 1]) for p in wanted]
-    assert whole.percentiles(wanted) == expected
-    assert whole.count == len(everything)
-    assert max(whole.instruments) == 7
+    expected = [int(readings[max(1, -(-p * len(readings) // 100)) - 1]) for p in wanted]
+    assert total.percentiles(wanted) == expected
+    assert total.count == len(readings)
+    assert max(total.instruments) == 7
 
 
 def test_sums_of_values_far_apart_are_exact() -> None:
     near = [Histogram.of_instrument(random_readings(seed)) for seed in (1, 2)]
     far = Histogram.of_instrument(np.array([VALUE_MAX], np.int64))
-    whole = added([far, *near])
-    assert same(added([whole, far.negative()]), added(near))
-    assert whole.values[-1] == rounded(np.array([VALUE_MAX], np.int64))[0]
+    total = added([far, *near])
+    assert same(added([total, far.negative()]), added(near))
+    assert total.values[-1] == rounded(np.array([VALUE_MAX], np.int64))[0]
 
 
-def test_what_is_subtracted_leaves_no_trace() -> None:
-    one, other = (Histogram.of_instrument(random_readings(seed)) for seed in (1, 2))
-    assert same(added([one, other, other.negative()]), one)
-    assert same(added([one, one.negative()]), EMPTY)
+def test_subtraction_reverses_addition_exactly() -> None:
+    first, second = (Histogram.of_instrument(random_readings(seed)) for seed in (1, 2))
+    assert same(added([first, second, second.negative()]), first)
+    assert same(added([first, first.negative()]), EMPTY)
 
 
 def test_encoding_loses_nothing() -> None:
-    one = Histogram.of_instrument(np.array([-VALUE_MAX, -5, 7, 7, VALUE_MAX], np.int64))
-    assert same(decode_histogram(encode_histogram(one)), one)
+    histogram = Histogram.of_instrument(np.array([-VALUE_MAX, -5, 7, 7, VALUE_MAX], np.int64))
+    assert same(decode_histogram(encode_histogram(histogram)), histogram)
     extremes = Histogram.of_instrument(np.array([-VALUE_MAX, VALUE_MAX], np.int64))
     assert same(decode_histogram(encode_histogram(extremes)), extremes)
     assert same(decode_histogram(encode_histogram(EMPTY)), EMPTY)
-    decoded = decode_readings(encode_readings({"vacuum-pa": one, "lamp-h": EMPTY}))
-    assert list(decoded) == ["vacuum-pa", "lamp-h"] and same(decoded["vacuum-pa"], one)
+    decoded = decode_readings(encode_readings({"vacuum-pa": histogram, "lamp-h": EMPTY}))
+    assert list(decoded) == ["vacuum-pa", "lamp-h"] and same(decoded["vacuum-pa"], histogram)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Two regions, each with its own configuration, keys and PostgreSQL server: only histograms leave them."""
+"""Two regions, each with its own configuration, keys and PostgreSQL server, share only histograms."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ WANTED = (5, 25, 50, 75, 95)
 
 
 def entries(number: int) -> list[bytes]:
-    """Return the reports of a box of yesterday and today, which completes yesterday."""
+    """Return a box's records: a profile, 39 statuses of yesterday, and one of today, which completes yesterday."""
     serial = f"CHEM-{number:04}"
-    found = [encode(Entry("", 0, ProfileInForce(0, serial, MODEL, 1)))]
-    for place in range(40):
-        at_ms = (YESTERDAY + (place == 39)) * DAY_MS + place
-        status = Status(place + 1, at_ms, "running", 0, {READING: (place * 7) % 40 + (number > 100) * 20})
-        found.append(encode(Entry(serial, 1, status)))
-    return found
+    records = [encode(Entry("", 0, ProfileInForce(0, serial, MODEL, 1)))]
+    for index in range(40):
+        at_ms = (YESTERDAY + (index == 39)) * DAY_MS + index
+        status = Status(index + 1, at_ms, "running", 0, {READING: (index * 7) % 40 + (number > 100) * 20})
+        records.append(encode(Entry(serial, 1, status)))
+    return records
 
 
 def batch(number: int) -> bytes:
@@ -58,13 +58,13 @@ def names_of(numbers: range) -> list[str]:
 
 
 def rows_with(url: str, name: str) -> int:
-    """Return the rows of all tables that have this text, also in binary columns."""
-    found = 0
+    """Return the number of rows of all tables that contain `name`, as text or in a binary column."""
+    count = 0
     with closing(Store(url)) as store:
         for table in metadata.tables:
             columns = f"{table}::text LIKE '%{name}%' OR {table}::text LIKE '%{name.encode().hex()}%'"
-            found += next(store.read(text(f"SELECT count(*) FROM {table} WHERE {columns}")))[0]
-    return found
+            count += next(store.read(text(f"SELECT count(*) FROM {table} WHERE {columns}")))[0]
+    return count
 
 
 def global_percentiles() -> list[int] | None:
@@ -126,5 +126,5 @@ def export(config: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> dict
     command = ["dc", "base", "export", "--config", str(config), "--model", MODEL, "--reading", READING]
     assert main(command) == 0
     file.write_text(capsys.readouterr().out)
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+    exported: dict[str, Any] = json.loads(file.read_text())
+    return exported

@@ -1,4 +1,4 @@
-"""Snapshots cover the days before, never change, and are named in the evidence of alerts."""
+"""Snapshots of the installed base cover the preceding days, never change, and are named in evidence of alerts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_evidence_has_the_snapshot_from_which_the_alert_is_recomputed(store:
     counted(store, fleet)
     fleet.report("RAP-0002", day=2, count=2, value=100)
     fleet.evaluate()
-    if late:  # the base changes before the report of the same day arrives
+    if late:  # the installed base changes before the report of the same day arrives
         for box in BOXES:
             fleet.report(box, day=0, count=50, value=1)
         counted(store, fleet)

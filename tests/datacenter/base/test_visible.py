@@ -1,4 +1,4 @@
-"""Staff see the readings of exactly those instruments that the policies permit, whichever sums they come from."""
+"""Staff see the sum of exactly those instruments that the policies permit, from whichever sums it is computed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCOPES = [
     (["country/DE", "site/kyoto"], ["RAP-0001", "RAP-0004", "RAP-0006"], {"country/DE"}),
     (["site/kyoto"], ["RAP-0006"], set()),
 ]
-"""Scope, boxes with the permitted instruments, and places whose sums are used; RAP-0006 is in Kyoto."""
+"""Scope, boxes of the permitted instruments, and locations whose sums are used; RAP-0006 is in Kyoto."""
 
 
 def test_the_sum_is_that_of_the_permitted_instruments(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,18 +47,18 @@ def test_the_sum_is_that_of_the_permitted_instruments(store: Store, monkeypatch:
     for scope, permitted, places in SCOPES:
         base = permitted_bases(store, viewer(*scope), MODEL)[MODEL]
         assert (base.instruments, set(base.locations)) == (len(permitted), places), scope
-        one = [
+        readings = [
             history(store, box, fleet.instrument(box), 0, 2**52).readings[READING].values for box in permitted
         ]
-        expected = added([Histogram.of_instrument(values) for values in one])
-        for found in (visible_days(store, base, days), visible_days(store, base, days, READING)):
-            (only,) = found[READING].values()
-            assert only.instruments == len(permitted)
-            assert np.array_equal(only.histogram.values, expected.values)
-            assert np.array_equal(only.histogram.readings, expected.readings)
+        expected = added([Histogram.of_instrument(values) for values in readings])
+        for visible in (visible_days(store, base, days), visible_days(store, base, days, READING)):
+            (day,) = visible[READING].values()
+            assert day.instruments == len(permitted)
+            assert np.array_equal(day.histogram.values, expected.values)
+            assert np.array_equal(day.histogram.readings, expected.readings)
 
 
-def test_nothing_is_seen_without_permission_or_of_few_instruments(store: Store) -> None:
+def test_readings_are_hidden_without_permission_and_for_few_instruments(store: Store) -> None:
     fleet = Fleet(store)
     for box in BOXES:
         fleet.report(box, day=0, count=2)

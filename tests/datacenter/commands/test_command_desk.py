@@ -1,4 +1,4 @@
-"""Sending, approving and withdrawing commands: who may, which verbs, and what is recorded."""
+"""Commands are sent, approved and withdrawn: permissions, supported verbs, and recorded decisions."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_file_is_sent_with_the_command(desk: CommandDesk, store: Store, decisi
     assert (row.state, row.requester, row.file_bytes) == ("queued", "engineer", 4)
     assert row.expires_at_ms == NOW + 168 * HOUR
     assert desk.archive.content(row.file or "") == b"text"
-    assert [(it.request.action, it.request.resource.kind, it.permitted) for it in decisions] == [
+    assert [(each.request.action, each.request.resource.kind, each.permitted) for each in decisions] == [
         ("view", "Instrument", True),
         ("send-file", "Instrument", True),
         ("send-file", "File", True),
@@ -117,7 +117,7 @@ def test_a_file_is_sent_with_the_command(desk: CommandDesk, store: Store, decisi
         (ENGINEER, CHEM, "send-inventory", b"x", "send-inventory takes no file"),
     ],
 )
-def test_what_may_not_be_sent_is_refused(
+def test_forbidden_commands_are_refused(
     desk: CommandDesk, actor: Actor, instrument: str, verb: str, content: bytes, reason: str
 ) -> None:
     with pytest.raises(CommandRefusedError, match=reason):
@@ -161,7 +161,7 @@ def test_a_command_that_was_never_sent_is_withdrawn_at_once(desk: CommandDesk, s
 
 
 @pytest.mark.parametrize("is_sent", [False, True])
-def test_a_command_ends_alone(desk: CommandDesk, store: Store, is_sent: bool) -> None:
+def test_ending_a_command_ends_no_other(desk: CommandDesk, store: Store, is_sent: bool) -> None:
     rows = [
         desk.send(ENGINEER, BOX, CHEM, order("send-inventory", hours=hours), NOW) for hours in (48, 48, 1)
     ]
@@ -177,9 +177,7 @@ def test_a_command_ends_alone(desk: CommandDesk, store: Store, is_sent: bool) ->
         assert texts == ["withdrawn", "queued", "expired"]
 
 
-def test_a_command_that_the_box_has_is_withdrawn_when_the_box_says_so(
-    desk: CommandDesk, store: Store
-) -> None:
+def test_a_command_on_the_box_is_withdrawn_when_the_box_reports_it(desk: CommandDesk, store: Store) -> None:
     row = desk.send(ENGINEER, BOX, CHEM, order("send-inventory", b""), NOW)
     store.ingest(BOX, batch(alert(1)), NOW)
     assert desk.withdraw(SUPERVISOR, row.id, NOW).text == "queued, to be withdrawn"
@@ -194,8 +192,8 @@ def test_the_file_of_an_upload_is_downloaded_once_it_is_complete(desk: CommandDe
     with pytest.raises(CommandRefusedError, match="has no complete file"):
         desk.download(ENGINEER, row.id, NOW)
     row = desk.send(ENGINEER, BOX, CHEM, order("help-file", b"text"), NOW)
-    found = desk.download(ENGINEER, row.id, NOW)
-    assert (found.name, found.size, b"".join(found.read())) == ("a.bin", 4, b"text")
+    file = desk.download(ENGINEER, row.id, NOW)
+    assert (file.name, file.size, b"".join(file.read())) == ("a.bin", 4, b"text")
 
 
 def test_a_repeated_request_has_one_effect(desk: CommandDesk) -> None:
@@ -229,7 +227,7 @@ def test_the_name_of_a_file_has_no_folder_and_is_printable(desk: CommandDesk, gi
     assert desk.send(ENGINEER, BOX, CHEM, sent, NOW).file_name == kept
 
 
-def test_parts_of_the_lists_join_without_gap_or_repetition(desk: CommandDesk) -> None:
+def test_pages_of_the_lists_join_without_gap_or_repetition(desk: CommandDesk) -> None:
     for number in range(5):
         desk.send(ENGINEER, BOX, CHEM, order("help-file", f"{number // 2}".encode()), NOW + number // 4)
         desk.send(ENGINEER, BOX, CHEM, order("send-inventory"), NOW)
@@ -241,7 +239,7 @@ def test_parts_of_the_lists_join_without_gap_or_repetition(desk: CommandDesk) ->
     assert [row.id for row in desk.list(SUPERVISOR, NOW, limit=3, after=numbers[5])] == numbers[2:5]
     files = desk.list_files(SUPERVISOR, NOW)
     assert [row.commands for row in sorted(files, key=lambda row: row.command.id)] == [2, 2, 1]
-    for place, row in enumerate(files):
-        assert desk.list_files(SUPERVISOR, NOW, limit=1, before=row.key) == files[place + 1 : place + 2]
-        assert desk.list_files(SUPERVISOR, NOW, limit=9, after=row.key) == files[:place]
+    for index, row in enumerate(files):
+        assert desk.list_files(SUPERVISOR, NOW, limit=1, before=row.key) == files[index + 1 : index + 2]
+        assert desk.list_files(SUPERVISOR, NOW, limit=9, after=row.key) == files[:index]
     assert desk.list_files(ABROAD, NOW) == []

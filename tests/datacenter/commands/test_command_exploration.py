@@ -1,7 +1,7 @@
 """Every interleaving of one command, its withdrawal, lost messages and restarts, in a model of all three programs.
 
-The data center's states are those of the program (`datacenter.store.command_states`). The box and the agent are
-models of what their programs keep in memory and what is durable. The model is explored completely.
+The data center's states and transitions are the program's (`datacenter.store.command_states`). The box and the agent
+are modelled by their state in memory and their durable state. The state space is explored completely.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from datacenter.store.command_states import FINAL, SENT, WITHDRAWABLE, State, af
 
 
 class Model(NamedTuple):
-    """One moment. `box_log` is durable: "", "started", "withdrawn" or an outcome; `agent` is lost by a restart."""
+    """A state of the three programs.
+
+    `box_log` is durable: "", "started", "withdrawn" or an outcome. A restart of the instrument clears `agent`.
+    """
 
     center: State = "queued"
     was_sent: bool = False
@@ -26,20 +29,21 @@ class Model(NamedTuple):
     restarts: int = 0
 
 
-def report(model: Model, word: str) -> Model:
-    """The box stores a report of the agent, or of its own; results end the command for the box."""
+def report(model: Model, event: str) -> Model:
+    """Store a report of the agent or of the box itself on the box; a result ends the command for the box."""
     log = model.box_log
-    if word == "executing" and log == "":
+    if event == "executing" and log == "":
         log = "started"
-    elif word in ("done", "failed") and log != "withdrawn":
-        log = word
-    elif word == "withdrawn":
+    elif event in ("done", "failed") and log != "withdrawn":
+        log = event
+    elif event == "withdrawn":
         log = "withdrawn"
     has_command = model.has_command and log in ("", "started")
-    return model._replace(box_log=log, reports=(*model.reports, word), has_command=has_command)
+    return model._replace(box_log=log, reports=(*model.reports, event), has_command=has_command)
 
 
 def steps(model: Model) -> Iterator[Model]:
+    """Yield the states that can follow."""
     if model.center in SENT and not (model.ending and model.center in WITHDRAWABLE):
         yield model._replace(was_sent=True)  # the reply is lost
         if model.box_log in ("", "started"):
@@ -52,13 +56,13 @@ def steps(model: Model) -> Iterator[Model]:
     if model.ending and model.center in WITHDRAWABLE and model.box_log == "":
         yield report(model, "withdrawn")
     if model.reports:
-        word, *rest = model.reports
-        event = "failed" if word in ("failed", "refused") else word
+        event, *rest = model.reports
+        event = "failed" if event in ("failed", "refused") else event
         center = after(model.center, event)  # type: ignore[arg-type]
         yield model._replace(center=center, reports=tuple(rest))
     if model.has_command and model.agent == "":
         if model.box_log == "started":
-            yield report(model._replace(agent="finished"), "failed")  # another start of the agent began it
+            yield report(model._replace(agent="finished"), "failed")  # begun before a restart of the agent
         else:
             yield report(model._replace(agent="delivered"), "delivered")
     if model.agent == "delivered":
@@ -75,13 +79,14 @@ def steps(model: Model) -> Iterator[Model]:
 
 
 def explore() -> set[Model]:
-    found, new = {Model()}, [Model()]
+    """Return all reachable states."""
+    reached, new = {Model()}, [Model()]
     while new:
         for following in steps(new.pop()):
-            if following not in found:
-                found.add(following)
+            if following not in reached:
+                reached.add(following)
                 new.append(following)
-    return found
+    return reached
 
 
 MODELS = explore()
@@ -104,7 +109,7 @@ def test_delivered_means_that_the_instrument_had_the_command() -> None:
     assert not any(model.center == "delivered" and not model.was_sent for model in MODELS)
 
 
-def test_from_every_moment_the_command_can_end() -> None:
+def test_the_command_can_end_from_every_state() -> None:
     ending = {model for model in MODELS if model.center in FINAL}
     before: dict[Model, set[Model]] = {}
     for model in MODELS:

@@ -1,4 +1,4 @@
-"""Files in the data center: ranges, uploads that resume, verification, and the limit of the total."""
+"""Files in the data center: ranges, resumed uploads, verification, and the limit of the total size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def upload_command(store: Store) -> int:
 
 
 def send(archive: FileArchive, command: int, content: bytes, step: int, sha256: str = "") -> int:
-    """Send all ranges in order, each twice, as after a lost response; return what was received at the end."""
+    """Send all ranges in order, each twice, as after a lost response; return the number of received bytes."""
     sha256 = sha256 or hashlib.sha256(content).hexdigest()
     received = 0
     for offset in range(0, len(content), step):
@@ -40,8 +40,9 @@ def test_ranges_of_any_size_give_the_content(store: Store, length: int) -> None:
     store.queue_command(BOX, CHEM, "help-file", b"", 0, file=SHA256, file_bytes=len(CONTENT))
     offsets = range(0, len(CONTENT), length) if length > 1 else (0, RANGE_BYTES_MAX - 1, len(CONTENT) - 1)
     for offset in offsets:
-        found = archive.read_range(BOX, RangeRequest(SHA256, offset, length))
-        assert found == CONTENT[offset : offset + length]
+        assert (
+            archive.read_range(BOX, RangeRequest(SHA256, offset, length)) == CONTENT[offset : offset + length]
+        )
 
 
 def test_a_box_reads_only_the_files_of_its_open_commands(store: Store) -> None:
@@ -109,7 +110,7 @@ def test_an_upload_is_done_with_its_file_and_its_result(store: Store, file_first
     assert state() == "done"
 
 
-def test_the_limits_are_refused_with_nothing_stored(store: Store) -> None:
+def test_files_beyond_the_limits_are_refused_and_not_stored(store: Store) -> None:
     archive = FileArchive(store, bytes_max=2000)
     for content in (b"", bytes(FILE_BYTES_MAX + 1), bytes(2001)):
         with pytest.raises(FileTooLargeError):
@@ -117,7 +118,7 @@ def test_the_limits_are_refused_with_nothing_stored(store: Store) -> None:
     assert archive.content(hashlib.sha256(bytes(2001)).hexdigest()) is None
 
 
-def test_the_oldest_file_that_nothing_needs_makes_room(store: Store) -> None:
+def test_the_oldest_unused_file_is_removed_to_make_room(store: Store) -> None:
     archive = FileArchive(store, bytes_max=2500)
     needed = archive.keep(b"1" * 1000, 1)
     store.queue_command(BOX, CHEM, "help-file", b"", 0, file=needed, file_bytes=1000)

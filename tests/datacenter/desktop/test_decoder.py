@@ -35,7 +35,7 @@ def compressed(*updates: Update | bytes) -> list[bytes]:
     ]
 
 
-WHOLE = Update(
+FULL_UPDATE = Update(
     Notice.BELL | Notice.STALLED | Notice.VIEW_ONLY,
     (9, 7),
     CursorShape(2, 1, 1, 0, bytes([1, 2, 3, 0] * 2), b"\xc0"),
@@ -50,7 +50,7 @@ WHOLE = Update(
 
 
 def test_an_update_has_all_its_fields_after_parsing() -> None:
-    assert parse_update(WHOLE.encode()) == WHOLE
+    assert parse_update(FULL_UPDATE.encode()) == FULL_UPDATE
     assert parse_update(Update().encode()) == Update()
 
 
@@ -62,10 +62,10 @@ def test_tiles_are_column_by_column() -> None:
     assert list(decoder.picture.pixels) == [0, 10, 12, 0, 11, 13]
 
 
-@pytest.mark.parametrize("length", range(len(WHOLE.encode())))
+@pytest.mark.parametrize("length", range(len(FULL_UPDATE.encode())))
 def test_a_truncated_update_is_an_error(length: int) -> None:
     with pytest.raises(StreamError, match="ends too early"):
-        parse_update(WHOLE.encode()[:length])
+        parse_update(FULL_UPDATE.encode()[:length])
 
 
 def start(**changes: object) -> Update:

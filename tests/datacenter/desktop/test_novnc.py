@@ -1,4 +1,4 @@
-"""An unmodified noVNC in Chromium, and viewers whose connection is lost, over the data center's web server."""
+"""noVNC in Chromium, unmodified, and viewers that lose their connection, at the data center's web server."""
 
 from __future__ import annotations
 
@@ -120,13 +120,13 @@ HANDSHAKE = (
 
 
 def frame(data: bytes) -> bytes:
-    """Return a short binary message of a client, with the mask 0."""
+    """Return a short binary WebSocket message of a client, with a zero mask."""
     assert len(data) < 126
     return bytes([0x82, 0x80 | len(data)]) + bytes(4) + data
 
 
 async def open_websocket(port: int) -> TcpChannel:
-    """Return a viewer after the handshakes of the WebSocket and of RFB."""
+    """Return a viewer's connection after the handshakes of WebSocket and RFB."""
     viewer = await connect(port)
     await viewer.write(HANDSHAKE)
     assert b" 101 " in await viewer.reader.readuntil(b"\r\n\r\n")
@@ -134,10 +134,10 @@ async def open_websocket(port: int) -> TcpChannel:
     return viewer
 
 
-def test_a_viewer_cut_without_an_end_is_gone_and_its_keys_are_released(
+def test_a_viewer_whose_line_is_lost_is_dropped_and_its_keys_are_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The times of the pings add up to 25 s; here they are short."""
+    """A lost connection is detected within 30 s (25 s by default); the test shortens the intervals."""
     from datacenter.web import server as web_server
 
     assert web_server.WEBSOCKET_PING_SECONDS + web_server.WEBSOCKET_PONG_SECONDS_MAX <= 30
@@ -150,7 +150,7 @@ def test_a_viewer_cut_without_an_end_is_gone_and_its_keys_are_released(
             viewer = await open_websocket(port)
             await viewer.write(frame(KeyEvent(0x61, True).encode()))
             assert (await asyncio.to_thread(window.next_event)).is_press
-            # the viewer keeps its connection open and reads nothing any more, as behind a lost line
+            # the viewer keeps its connection open, but reads nothing more, as if its line was lost
             assert not (await asyncio.to_thread(window.next_event)).is_press
             viewer.writer.close()
 
@@ -158,8 +158,8 @@ def test_a_viewer_cut_without_an_end_is_gone_and_its_keys_are_released(
         asyncio.run(cut())
 
 
-def test_a_viewer_that_reads_no_pictures_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its connection stays open, and its side of the network accepts nothing more."""
+def test_a_viewer_that_reads_no_pictures_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection remains open, but the viewer's end accepts no more data."""
     from datacenter.desktop import viewer as viewers
 
     assert viewers.WRITE_SECONDS_MAX <= 30
@@ -173,13 +173,13 @@ def test_a_viewer_that_reads_no_pictures_is_gone(monkeypatch: pytest.MonkeyPatch
         encoder = PictureEncoder(black, level=1)
         await box.write(encode_header(bytes(8)) + encode_frame(encoder.next_message() or b"", 0))
         await box.read_exactly(5)
-        near, far = await channel_pair()
-        served = asyncio.create_task(DesktopViewer(receiver, far, "", has_control=True).run())
-        near_transport = near.writer.transport
-        assert isinstance(near_transport, asyncio.Transport)
-        near_transport.pause_reading()
-        await near.write(b"RFB 003.008\n\x01\x01" + update_request(black.area, incremental=False))
-        await near.write(KeyEvent(0x61, True).encode())
+        client, server = await channel_pair()
+        served = asyncio.create_task(DesktopViewer(receiver, server, "", has_control=True).run())
+        client_transport = client.writer.transport
+        assert isinstance(client_transport, asyncio.Transport)
+        client_transport.pause_reading()
+        await client.write(b"RFB 003.008\n\x01\x01" + update_request(black.area, incremental=False))
+        await client.write(KeyEvent(0x61, True).encode())
         with pytest.raises(TimeoutError):
             await served
         assert [await box.read_exactly(8) for _ in range(2)] == [
@@ -187,7 +187,7 @@ def test_a_viewer_that_reads_no_pictures_is_gone(monkeypatch: pytest.MonkeyPatch
             KeyEvent(0x61, False).encode(),
         ]
         receiving.cancel()
-        for channel in (box, line, near, far):
+        for channel in (box, line, client, server):
             channel.writer.transport.abort()
 
     asyncio.run(stall())

@@ -27,7 +27,7 @@ from wire.desktop.stream import (
 
 
 def record(steps: int, *, flush_each: bool = True) -> tuple[bytes, list[Picture], bytes]:
-    """Return a recording, the picture after each frame, and the chain of the sender."""
+    """Return a recording, the picture after each frame, and the final hash of the sender's chain."""
     picture = Picture(24, 16)
     encoder = PictureEncoder(picture, level=1)
     file, chain = io.BytesIO(), StreamChain()
@@ -85,7 +85,7 @@ def test_each_cut_is_found() -> None:
             read(data[:length])
 
 
-def test_bytes_that_are_added_or_taken_out_are_found() -> None:
+def test_added_and_removed_bytes_are_found() -> None:
     data, _, _ = record(6)
     for offset in range(len(data) + 1):
         with pytest.raises(RecordingError):
@@ -96,12 +96,13 @@ def test_bytes_that_are_added_or_taken_out_are_found() -> None:
 
 
 def segments(data: bytes) -> list[bytes]:
-    found, offset = [], len(MAGIC)
+    """Return the segments of a recording, each with its length and its hash."""
+    parts, offset = [], len(MAGIC)
     while offset < len(data):
         end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big") + CHAIN_BYTES
-        found.append(data[offset:end])
+        parts.append(data[offset:end])
         offset = end
-    return found
+    return parts
 
 
 def test_exchanged_repeated_and_missing_segments_are_found() -> None:
@@ -119,7 +120,7 @@ def test_exchanged_repeated_and_missing_segments_are_found() -> None:
             read(MAGIC + b"".join([*parts[:first], parts[first], *parts[first:]]))
 
 
-def test_a_shorter_recording_made_anew_is_found_by_the_signed_chain() -> None:
+def test_a_shorter_recomputed_recording_is_found_by_the_signed_chain() -> None:
     _, _, signed = record(6)
     shorter, _, _ = record(5)
     read(shorter)
@@ -127,7 +128,7 @@ def test_a_shorter_recording_made_anew_is_found_by_the_signed_chain() -> None:
         read(shorter, signed)
 
 
-def test_what_a_crash_left_is_readable_up_to_the_last_segment() -> None:
+def test_a_recording_cut_by_a_crash_is_readable_up_to_the_last_segment() -> None:
     data, pictures, _ = record(6)
     parts = segments(data)
     cut = MAGIC + b"".join(parts[:4]) + parts[4][:10]
@@ -135,10 +136,10 @@ def test_what_a_crash_left_is_readable_up_to_the_last_segment() -> None:
         read(cut)
     shown = [picture.copy() for _, picture in read(cut, is_complete=False).replay()]
     assert shown == pictures[: len(shown)]
-    assert len(shown) == 3, "the first segment has the header alone"
+    assert len(shown) == 3, "the first of the four segments contains only the header"
 
 
-def test_segments_end_by_themselves() -> None:
+def test_segments_end_at_their_maximum_size() -> None:
     file = io.BytesIO()
     writer = RecordingWriter(file)
     writer.add(encode_header(bytes(8)))
@@ -148,25 +149,25 @@ def test_segments_end_by_themselves() -> None:
 
 
 class FullDisk(io.RawIOBase):
-    """A file whose writes fail after some bytes."""
+    """A file whose writes fail after `capacity` bytes."""
 
-    def __init__(self, room: int) -> None:
-        self._room = room
+    def __init__(self, capacity: int) -> None:
+        self._free = capacity
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        self._room -= len(data)
-        if self._room < 0:
+        self._free -= len(data)
+        if self._free < 0:
             raise OSError(28, "No space left on device")
         return len(data)
 
 
-@pytest.mark.parametrize("room", [0, 10, 50, 100])
-def test_an_error_of_the_disk_is_not_hidden(room: int) -> None:
+@pytest.mark.parametrize("capacity", [0, 10, 50, 100])
+def test_an_error_of_the_disk_is_not_hidden(capacity: int) -> None:
     with pytest.raises(OSError, match="No space left"):
-        writer = RecordingWriter(FullDisk(room))  # type: ignore[arg-type]
+        writer = RecordingWriter(FullDisk(capacity))  # type: ignore[arg-type]
         writer.add(encode_header(bytes(8)))
         writer.flush()
         writer.add(encode_frame(b"x" * 40, 0))

@@ -1,4 +1,4 @@
-"""With the four-eyes principle, a person alone sees a black desktop, and operates nothing."""
+"""With the four-eyes principle, a single viewer sees a black desktop, and their input is dropped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GREEN = 0x00FF00
 
 
 class Inner(DecodedDesktop):
-    """A green desktop, which keeps what it is sent."""
+    """A green desktop that records its input events."""
 
     note = ""
 
@@ -32,7 +32,7 @@ class Inner(DecodedDesktop):
         self.sent.append(event)
 
     def change(self) -> None:
-        """Inform the observers that everything has changed."""
+        """Inform the observers of an update."""
         self._inform(Update(size=(8, 4)))
 
 

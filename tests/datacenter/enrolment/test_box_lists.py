@@ -1,4 +1,4 @@
-"""The lists of authorized and denied boxes follow the database, which other processes change too."""
+"""The list of authorized boxes follows the database, which other processes also change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datacenter.store.store import Store
 from tests.support.eventually import eventually
 
 
-def test_a_box_that_is_registered_or_dismissed_is_known_without_a_restart(
+def test_registered_and_dismissed_boxes_are_followed_without_a_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("datacenter.enrolment.box_lists.FOLLOW_SECONDS", 0.01)

@@ -1,4 +1,4 @@
-"""EST over real mutual TLS: curl and openssl as the client, expired certificates, the deny-list."""
+"""EST over mutual TLS, with curl and OpenSSL as clients, expired certificates, and the deny-list."""
 
 from __future__ import annotations
 
@@ -68,15 +68,15 @@ class Center:
             await server.close()
 
     async def connect(self, identity: Identity) -> ClientConnection:
-        where = Endpoint("localhost", self.port)
-        return await dial(where, client_context(identity), reply_bytes_max=est.ANSWER_BYTES_MAX)
+        endpoint = Endpoint("localhost", self.port)
+        return await dial(endpoint, client_context(identity), reply_bytes_max=est.ANSWER_BYTES_MAX)
 
 
 @pytest.fixture
 def center(tmp_path: Path) -> Iterator[Center]:
-    made = Center(tmp_path)
-    yield made
-    made.store.close()
+    center = Center(tmp_path)
+    yield center
+    center.store.close()
 
 
 async def enrol(connection: ClientConnection, name: str = BOX) -> est.EnrolmentAnswer:
@@ -89,6 +89,7 @@ async def send_batch(connection: ClientConnection) -> int:
 
 
 async def ran(*command: str | Path) -> bytes:
+    """Run a command that must succeed; return its output."""
     process = await asyncio.create_subprocess_exec(*map(str, command), stdout=subprocess.PIPE)
     output, _ = await process.communicate()
     assert process.returncode == 0
@@ -164,7 +165,7 @@ def test_with_an_expired_certificate_a_box_can_only_enrol_and_ask_for_the_time(c
     asyncio.run(act())
 
 
-def test_with_an_expired_certificate_a_box_passes_no_request_of_an_instrument_on(center: Center) -> None:
+def test_with_an_expired_certificate_a_box_cannot_forward_requests_of_instruments(center: Center) -> None:
     async def act() -> None:
         async with center.serving():
             connection = await center.connect(center.expired)

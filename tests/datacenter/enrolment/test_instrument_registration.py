@@ -1,4 +1,4 @@
-"""Which instrument gets a certificate through its box at once, which after an approval, and which none."""
+"""Instruments get certificates through their box: at once, after an approval, or not at all."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def test_a_repeated_request_gets_the_same_certificate_and_a_renewal_another(enro
     assert isinstance(renewed, Granted) and renewed != first
 
 
-def test_an_expired_instrument_needs_one_approval_by_who_may_configure_its_box(enrolling: Enrolling) -> None:
+def test_an_expired_instrument_needs_an_approval_by_staff_who_may_configure_its_box(
+    enrolling: Enrolling,
+) -> None:
     key, current = make_key(), enrolling.current(INSTRUMENT)
     enrolling.now_ms += 700 * DAY_MS
     assert enrolling.ask_behind(key, INSTRUMENT, current=current) == Pending()
@@ -73,7 +75,7 @@ def test_no_box_gets_a_certificate_in_the_name_of_a_box(enrolling: Enrolling, na
     assert isinstance(enrolling.ask_behind(make_key(), name), Rejected)
 
 
-def test_a_box_that_is_not_authorized_passes_nothing_on(enrolling: Enrolling) -> None:
+def test_a_box_that_is_not_authorized_cannot_forward_requests(enrolling: Enrolling) -> None:
     assert isinstance(enrolling.ask_behind(make_key(), INSTRUMENT, "RAP-0099"), Rejected)
 
 

@@ -1,4 +1,4 @@
-"""Which box gets a certificate at once, which after one approval, and which none; and who may approve."""
+"""Boxes get certificates at once, after an approval by authorized staff, or not at all."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_an_unknown_box_is_authorized_by_an_installer_at_a_site(enrolling: Enrol
 
 
 def flashed(box: str) -> tuple[FlashedBox, x509.Certificate]:
-    """Return a flashed box as its record names it, and the certificate of its identity."""
+    """Return a flashed box as in its flash record, and the certificate of its identity."""
     key = make_key()
     validity = Validity.days(825, datetime.fromtimestamp(START_MS / 1000, UTC))
     pem = CA.certify(box, key.public_key(), validity=validity)
@@ -133,7 +133,7 @@ def test_a_registered_box_gets_its_first_certificate_without_an_approval(enrolli
     assert isinstance(enrolling.ask(make_key()), Granted), "a box that is not registered needs no certain key"
 
 
-def test_another_key_than_that_of_the_flash_record_needs_an_approval(enrolling: Enrolling) -> None:
+def test_a_key_other_than_that_of_the_flash_record_needs_an_approval(enrolling: Enrolling) -> None:
     (box, current), (again, current_again) = flashed("RAP-0007"), flashed("RAP-0007")
     enrolling.desk.register("installer", [box], "berlin", enrolling.now_ms)
     key = make_key()
@@ -150,7 +150,7 @@ def test_a_box_can_be_registered_by_its_serial_number_alone(enrolling: Enrolling
     assert isinstance(enrolling.ask(make_key(), "RAP-0007"), Granted)
 
 
-def test_boxes_are_registered_at_a_known_site_by_who_may_enrol_there(enrolling: Enrolling) -> None:
+def test_boxes_are_registered_at_a_known_site_by_staff_who_may_enrol_there(enrolling: Enrolling) -> None:
     box, current = flashed("RAP-0007")
     for staff, site in (("installer", "nowhere"), ("observer", "berlin"), ("specialist", "berlin")):
         with pytest.raises(EnrolmentRefusedError):
@@ -179,8 +179,8 @@ def test_others_may_neither_approve_nor_deny(enrolling: Enrolling, staff: str) -
 def test_every_decision_is_recorded(enrolling: Enrolling) -> None:
     enrolling.desk.deny("supervisor", BOX, "stolen", enrolling.now_ms)
     enrolling.desk.allow("supervisor", BOX, enrolling.now_ms)
-    made = [(one.request.action, one.request.principal.id, one.permitted) for one in enrolling.decisions]
-    assert made == [("configure-box", "supervisor", True)] * 2
+    decisions = [(one.request.action, one.request.principal.id, one.permitted) for one in enrolling.decisions]
+    assert decisions == [("configure-box", "supervisor", True)] * 2
 
 
 def test_a_rejected_request_gets_nothing_and_another_key_asks_again(enrolling: Enrolling) -> None:
@@ -231,13 +231,13 @@ def test_a_request_in_another_name_is_refused(enrolling: Enrolling) -> None:
         enrolling.registration.enrol(BOX, enrolling.current(), request)
 
 
-def test_a_list_has_what_a_person_may_see_however_many_others_there_are(enrolling: Enrolling) -> None:
+def test_a_list_has_all_permitted_rows_however_many_others_precede_them(enrolling: Enrolling) -> None:
     others = [f"A-{number}" for number in range(LISTED_MAX)]
     store, later_ms = enrolling.store, START_MS + DAY_MS
-    place = {"site": "reno", "name": "R", "country": "US", "region": "america", "zone": "UTC"}
+    site = {"site": "reno", "name": "R", "country": "US", "region": "america", "zone": "UTC"}
     store.authorize([BOX, *others], START_MS)
     with store.transaction() as connection:
-        connection.execute(insert(sites).values(place))
+        connection.execute(insert(sites).values(site))
         connection.execute(update(boxes).where(boxes.c.serial.in_(others)).values(site="reno"))
         for table in (certificates, denied_boxes, enrolments):
             connection.execute(insert(table), [_row_of(table, box, later_ms) for box in (*others, BOX)])

@@ -1,4 +1,4 @@
-"""Alerts begin and end with the reports of their conditions, whatever the order of arrival, outages and restarts."""
+"""Alerts begin and end with the reports that change their conditions, in any order of arrival, and over restarts."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ SEED_COUNT = 40
 def test_an_alert_begins_and_ends_with_reports(store: Store) -> None:
     reports = [status(1), status(2, water=60), status(3, water=60), status(4)]
     store.ingest(BOX, batch(numbered(profile(), *reports)), STORED_MS)
-    done = evaluator(store).advance(BOX, 99)
-    assert (done.reports, len(done.begun), len(done.ended)) == (4, 1, 1)
+    advance = evaluator(store).advance(BOX, 99)
+    assert (advance.reports, len(advance.begun), len(advance.ended)) == (4, 1, 1)
     assert verdict(store) == [("water", 2, AT_MS + 120_000, 4, AT_MS + 240_000)]
     (row,) = store.read(
         select(alerts.c.id, alerts.c.raised_at_ms, alerts.c.model, alerts.c.severity, alerts.c.evidence)
@@ -57,14 +57,14 @@ def test_an_alert_begins_and_ends_with_reports(store: Store) -> None:
         AT_MS + 120_000,
         {"water-conductivity-ns": (1, 1), "state": (1, 1)},
     )
-    found = store.read(
+    rows = store.read(
         select(notices.c.alert, notices.c.kind, notices.c.created_at_ms, notices.c.routed_at_ms)
     )
-    assert sorted(map(tuple, found)) == [(row.id, "raised", 99, None), (row.id, "resolved", 99, None)]
+    assert sorted(map(tuple, rows)) == [(row.id, "raised", 99, None), (row.id, "resolved", 99, None)]
 
 
 def test_the_number_of_statements_does_not_grow_with_the_instruments(store: Store) -> None:
-    """Statements take more time than thirty triggers for all reports of a batch."""
+    """SQL statements take more time than the evaluation of thirty triggers for all reports of a batch."""
 
     def statements(box: str, serials: list[str]) -> int:
         entries = [Entry(serial, 1, status(1)) for serial in serials]
@@ -95,26 +95,26 @@ def test_the_latest_state_of_an_instrument_is_kept(store: Store) -> None:
 
 
 def test_the_port_that_the_box_has_reported_is_kept(store: Store) -> None:
-    """Records of earlier versions have none."""
-    reported = [msgspec.structs.replace(profile(), port=port) for port in (0, 3, 0, 2)]
-    found = []
-    for number, one in enumerate(reported, 1):
-        store.ingest(BOX, batch([(number, one)]), STORED_MS)
+    """Records of earlier versions have no port (0)."""
+    profiles = [msgspec.structs.replace(profile(), port=port) for port in (0, 3, 0, 2)]
+    ports = []
+    for number, record in enumerate(profiles, 1):
+        store.ingest(BOX, batch([(number, record)]), STORED_MS)
         evaluator(store).advance(BOX, 99)
-        found.append(next(store.read(select(instruments))).port)
-    assert found == [None, 3, 3, 2]
+        ports.append(next(store.read(select(instruments))).port)
+    assert ports == [None, 3, 3, 2]
 
 
 @pytest.mark.parametrize("seed", range(SEED_COUNT))
 def test_the_order_of_arrival_changes_no_verdict(seed: int) -> None:
-    found, all_at_once = after_random_arrival(seed)
-    assert found == all_at_once != []
+    in_random_order, all_at_once = after_random_arrival(seed)
+    assert in_random_order == all_at_once != []
 
 
 def test_the_random_reports_begin_and_end_alerts_of_all_triggers() -> None:
-    found = [one for seed in range(SEED_COUNT) for one in expected(random_reports(seed))]
-    assert {one[0] for one in found} == {one.name for one in TRIGGERS}
-    assert {one[0] for one in found if one[3] is not None} == {one.name for one in TRIGGERS}
+    raised = [one for seed in range(SEED_COUNT) for one in expected(random_reports(seed))]
+    assert {one[0] for one in raised} == {one.name for one in TRIGGERS}
+    assert {one[0] for one in raised if one[3] is not None} == {one.name for one in TRIGGERS}
 
 
 def test_reports_behind_a_missing_record_wait_for_it(store: Store) -> None:
@@ -136,14 +136,14 @@ def test_a_record_that_the_box_reports_as_lost_is_not_waited_for(store: Store) -
     assert verdict(store) == [("water", 3, AT_MS + 180_000, None, None)]
 
 
-def test_a_missing_record_is_skipped_while_the_box_goes_on(store: Store) -> None:
+def test_a_missing_record_is_skipped_while_the_box_continues(store: Store) -> None:
     records = numbered(profile(), status(1), status(2, water=60), status(3, water=60), status(4, water=60))
     store.ingest(BOX, batch([*records[:2], records[3]]), STORED_MS)
-    one = evaluator(store)
-    assert one.advance(BOX, STORED_MS).reports == 1
-    assert one.advance(BOX, STORED_MS + 2 * PATIENCE_MS).reports == 0
+    same_evaluator = evaluator(store)
+    assert same_evaluator.advance(BOX, STORED_MS).reports == 1
+    assert same_evaluator.advance(BOX, STORED_MS + 2 * PATIENCE_MS).reports == 0
     store.ingest(BOX, batch(records[4:]), STORED_MS + PATIENCE_MS)
-    assert one.advance(BOX, STORED_MS + PATIENCE_MS).reports == 2
+    assert same_evaluator.advance(BOX, STORED_MS + PATIENCE_MS).reports == 2
     assert verdict(store) == [("water", 3, AT_MS + 180_000, None, None)]
 
 

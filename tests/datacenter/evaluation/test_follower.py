@@ -1,4 +1,4 @@
-"""The data center's program evaluates what it stores, and what was stored before it started."""
+"""The data center's program evaluates records as they are stored, and those stored before it started."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ class Recorded:
         return Advance()
 
 
-async def run(evaluator: Recorded, *named: set[str], finished: Callable[[], bool] = lambda: True) -> None:
+async def run(evaluator: Recorded, *stored: set[str], finished: Callable[[], bool] = lambda: True) -> None:
+    """Run a follower while batches of the boxes in `stored` are stored, set by set, and until it is `finished`."""
     follower = Follower(cast(Evaluator, evaluator), None, lambda: 7)
     task = asyncio.ensure_future(follower.run())
     await eventually(lambda: set(evaluator.advanced) == set(evaluator.known))
-    for boxes in named:
+    for boxes in stored:
         seen = len(evaluator.advanced)
         follower.stored(boxes)
         await eventually(lambda seen=seen, boxes=boxes: len(evaluator.advanced) == seen + len(boxes))
@@ -46,13 +47,13 @@ async def run(evaluator: Recorded, *named: set[str], finished: Callable[[], bool
         await task
 
 
-def test_what_was_stored_before_is_evaluated_at_the_start() -> None:
+def test_earlier_records_are_evaluated_at_the_start() -> None:
     evaluator = Recorded("RAP-1", "RAP-2")
     asyncio.run(run(evaluator))
     assert evaluator.advanced == ["RAP-1", "RAP-2"]
 
 
-def test_boxes_of_which_batches_were_stored_are_evaluated() -> None:
+def test_boxes_are_evaluated_when_their_batches_are_stored() -> None:
     evaluator = Recorded("RAP-1")
     asyncio.run(run(evaluator, {"RAP-3", "RAP-2"}, {"RAP-2"}))
     assert evaluator.advanced == ["RAP-1", "RAP-2", "RAP-3", "RAP-2"]
@@ -67,8 +68,8 @@ def test_a_failure_concerns_one_box_and_is_logged(caplog: pytest.LogCaptureFixtu
     assert logged(caplog, "datacenter") == ["evaluation of RAP-2 failed: ValueError"] * 2
 
 
-class Looks:
-    """Stands for the watch for silence: records the times."""
+class RecordedWatch:
+    """Stands for the watch for silence: records the times at which it is called."""
 
     def __init__(self) -> None:
         self.times = list[int]()
@@ -79,14 +80,17 @@ class Looks:
 
 async def look(times_ms: list[int]) -> list[int]:
     """Store a batch at each of the times; return those at which the follower looked for silence."""
-    evaluator, looks, clock_ms = Recorded("RAP-1"), Looks(), times_ms[:1]
+    evaluator, watch, clock_ms = Recorded("RAP-1"), RecordedWatch(), times_ms[:1]
     evaluated = list[float]()
-    watch = cast(SilenceWatch, looks)
     follower = Follower(
-        cast(Evaluator, evaluator), None, lambda: clock_ms[0], watch, evaluated=evaluated.append
+        cast(Evaluator, evaluator),
+        None,
+        lambda: clock_ms[0],
+        cast(SilenceWatch, watch),
+        evaluated=evaluated.append,
     )
     task = asyncio.ensure_future(follower.run())
-    await eventually(lambda: looks.times == clock_ms)
+    await eventually(lambda: watch.times == clock_ms)
     for clock_ms[0] in times_ms[1:]:
         seen = len(evaluated)
         follower.stored({"RAP-1"})
@@ -94,15 +98,15 @@ async def look(times_ms: list[int]) -> list[int]:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    return looks.times
+    return watch.times
 
 
-def test_silence_is_looked_for_by_the_clock_that_measures_it() -> None:
+def test_the_watch_for_silence_follows_the_clock_that_measures_silence() -> None:
     start_ms = 1_000_000
     times_ms = [start_ms, start_ms + WATCH_MS - 1, start_ms + WATCH_MS, start_ms + WATCH_MS + 1]
-    found = asyncio.run(look([*times_ms, start_ms + 3 * WATCH_MS, start_ms + 4 * WATCH_MS]))
-    assert found[:2] == [start_ms, start_ms + WATCH_MS]
-    assert found[2] == start_ms + 3 * WATCH_MS
+    watched = asyncio.run(look([*times_ms, start_ms + 3 * WATCH_MS, start_ms + 4 * WATCH_MS]))
+    assert watched[:2] == [start_ms, start_ms + WATCH_MS]
+    assert watched[2] == start_ms + 3 * WATCH_MS
 
 
 def test_the_delay_of_evaluation_is_measured_and_a_failed_one_remains_late() -> None:

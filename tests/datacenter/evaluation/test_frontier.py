@@ -1,4 +1,4 @@
-"""Records are evaluated up to the first one that is missing and can still come."""
+"""Records are evaluated up to the first missing one that may still arrive."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_the_frontier_is_before_the_first_missing_record(
     ("newest_after_ms", "expected"),
     [(0, 10), (PATIENCE_MS - 1, 10), (PATIENCE_MS, 20), (PATIENCE_MS + 1, 20)],
 )
-def test_a_missing_record_is_skipped_if_the_box_sends_later_ones_for_long(
+def test_a_missing_record_is_skipped_if_the_box_sends_later_ones_for_long_enough(
     newest_after_ms: int, expected: int
 ) -> None:
     arrivals = Arrivals(RangeSet([(1, 10), (12, 20), (22, 30)]), RangeSet(), NOW + newest_after_ms)
     assert frontier(arrivals, 10, NOW) == expected
 
 
-def test_an_epoch_without_its_first_records_is_not_skipped_before_it_was_seen_once() -> None:
+def test_the_missing_beginning_of_an_epoch_is_not_skipped_at_once() -> None:
     arrivals = Arrivals(RangeSet([(5, 10)]), RangeSet(), NOW)
     assert frontier(arrivals, 0, None) == 0
     assert frontier(arrivals, 0, NOW - PATIENCE_MS) == 10

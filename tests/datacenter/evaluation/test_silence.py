@@ -1,4 +1,4 @@
-"""Alerts of silent instruments, boxes and sites, distinguished by the records of the boxes."""
+"""Alerts for silent instruments, boxes and sites, which are distinguished by the records of the boxes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def silence(of: Literal["instrument", "box", "site"], minutes: int) -> object:
 
 
 class Center:
-    """A data center with a clock in minutes, and two boxes at one site with one instrument or several each."""
+    """A data center with a clock in minutes, and two boxes at one site, each with one or more instruments."""
 
     def __init__(self, store: Store, *, of: Sequence[str] = ("instrument", "box", "site")) -> None:
         minutes = {"instrument": 30, "box": 20, "site": 10}
@@ -54,8 +54,8 @@ class Center:
         self.sequences, self.numbers = dict.fromkeys(BOXES, 0), dict[str, int]()
         self.waiting: dict[str, list[tuple[str, InstrumentReport | BoxReport]]] = {box: [] for box in BOXES}
         with store.transaction() as connection:
-            place = {"name": "s", "country": "DE", "region": "r", "zone": "UTC"}
-            connection.execute(insert(sites).values(site="s1", **place))
+            site = {"site": "s1", "name": "s", "country": "DE", "region": "r", "zone": "UTC"}
+            connection.execute(insert(sites).values(site))
             connection.execute(update(boxes).values(site="s1"))
 
     @property
@@ -67,7 +67,7 @@ class Center:
         self.waiting[box].append(("", Audit(self.now_ms, event)))
 
     def report(self, box: str, instrument: str, water: int = 0, clock_minutes: int = 0) -> None:
-        """Record a report of an instrument, whose clock may be wrong, on the box."""
+        """Record a report of an instrument on the box; its clock is `clock_minutes` ahead."""
         number = self.numbers[instrument] = self.numbers.get(instrument, 0) + 1
         if number == 1:
             self.waiting[box].append(("", ProfileInForce(self.now_ms, instrument, MODEL, 1)))
@@ -76,7 +76,7 @@ class Center:
         self.waiting[box].append((instrument, Status(number, at_ms, "running", 0, readings)))
 
     def upload(self, *names: str) -> None:
-        """Let the boxes send their waiting records, and evaluate them."""
+        """Let the boxes send their waiting records (all boxes by default), and evaluate them."""
         for box in names or BOXES:
             records = self.waiting[box]
             if records:
@@ -93,7 +93,10 @@ class Center:
         SilenceWatch(self.store, self.triggers).advance(self.now_ms)
 
     def run(self, until: int, *talking: str, boxes: Sequence[str] = BOXES) -> None:
-        """Let minutes pass: boxes record heartbeats, `talking` instruments report each minute."""
+        """Advance the clock to the minute `until`, with uploads and watches for silence each minute.
+
+        `boxes` record a heartbeat every 5 minutes, and `talking` instruments report each minute.
+        """
         while self.minute < until:
             self.minute += 1
             for box in boxes:
@@ -105,7 +108,7 @@ class Center:
             self.look()
 
     def alerts(self) -> list[tuple[str, str, str, float, float | None]]:
-        """Return trigger, box, instrument, and minutes of begin and end."""
+        """Return trigger, box, instrument, and the minutes of beginning and end."""
         c = alerts.c
         rows = self.store.read(
             select(c.trigger, c.box, c.instrument, c.began_at_ms, c.ended_at_ms).order_by(
@@ -255,7 +258,7 @@ def test_no_other_alert_ends_while_a_site_is_silent(center: Center) -> None:
 
 @pytest.mark.parametrize("clock_minutes", [-120, 10 * 365 * 1440])
 @pytest.mark.slow("evaluates hours of a fleet on PostgreSQL")
-def test_a_wrong_clock_makes_no_silence(center: Center, clock_minutes: int) -> None:
+def test_a_wrong_clock_causes_no_alert_for_silence(center: Center, clock_minutes: int) -> None:
     for minute in range(1, 100):
         center.minute = minute
         center.report(BOXES[0], A, clock_minutes=clock_minutes)
@@ -289,7 +292,7 @@ def test_an_instrument_without_a_site_trigger_has_its_own_alert(store: Store) ->
 
 
 @pytest.mark.slow("evaluates hours of a fleet on PostgreSQL")
-def test_one_silent_box_is_no_outage_of_a_site_whose_instruments_no_trigger_watches(store: Store) -> None:
+def test_one_silent_box_is_no_outage_of_a_site_without_instrument_triggers(store: Store) -> None:
     center = Center(store, of=("box", "site"))
     center.run(10, A, B)
     center.run(60, A, boxes=BOXES[:1])

@@ -1,4 +1,4 @@
-"""Alerts are recomputed from rows and from the archive; changed, deleted and foreign evidence is found."""
+"""Alerts are recomputed from rows and from the archive; changed, deleted and foreign evidence is detected."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def stored(store: Store) -> list[AlertRecord]:
 def explained(store: Store, record: AlertRecord, *, is_whole: bool = True) -> Recomputation:
     evidence = evidence_of(record)
     assert isinstance(evidence, Evidence)
-    one = trigger_of(record, evidence, NO_TRIGGERS)
-    return recompute(store, record, evidence, one, is_whole=is_whole)
+    recorded_trigger = trigger_of(record, evidence, NO_TRIGGERS)
+    return recompute(store, record, evidence, recorded_trigger, is_whole=is_whole)
 
 
 def latest_of_each(store: Store) -> list[AlertRecord]:
@@ -73,9 +73,9 @@ def latest_of_each(store: Store) -> list[AlertRecord]:
 @pytest.mark.parametrize("seed", range(8))
 def test_alerts_are_confirmed_whatever_the_order_of_arrival(memory: Store, seed: int) -> None:
     arrive(memory, seed)
-    found = latest_of_each(memory)
-    assert found
-    for record in found:
+    latest = latest_of_each(memory)
+    assert latest
+    for record in latest:
         assert explained(memory, record).differences == []
 
 
@@ -104,14 +104,14 @@ def test_the_moments_have_the_values_that_led_to_the_alert(memory: Store) -> Non
     memory.ingest(BOX, batch(numbered(profile(), *reports)), STORED_MS)
     evaluator(memory).advance(BOX, STORED_MS)
     (record,) = stored(memory)
-    found = explained(memory, record)
-    (water,) = found.moments[0].values
+    explanation = explained(memory, record)
+    (water,) = explanation.moments[0].values
     assert text_of(water) == "water-conductivity-ns"
-    seen = [(one.place[1], one.values[water], one.event) for one in found.moments if one.event]
+    seen = [(one.place[1], one.values[water], one.event) for one in explanation.moments if one.event]
     assert seen == [(101, 30.0, "the condition holds"), (131, 30.0, "the alert begins")]
-    assert found.holds_since_ms == reports[100].at_ms
-    assert [one.holds for one in found.moments if one.place[1] < 101] != [] and not any(
-        one.holds for one in found.moments if one.place[1] < 101
+    assert explanation.holds_since_ms == reports[100].at_ms
+    assert [one.holds for one in explanation.moments if one.place[1] < 101] != [] and not any(
+        one.holds for one in explanation.moments if one.place[1] < 101
     )
 
 
@@ -141,14 +141,14 @@ def test_a_changed_report_does_not_confirm_the_alert(memory: Store) -> None:
 
 
 def replace_records(store: Store, other: Batch) -> None:
-    """Enter the rows of a batch, without the coverage that refuses repeated numbers."""
-    fresh = Store("sqlite://")
-    fresh.authorize([BOX], 0)
-    fresh.ingest(BOX, other, STORED_MS)
-    with fresh.transaction() as source, store.transaction() as connection:
+    """Insert the rows of a batch directly, because the coverage would refuse repeated sequence numbers."""
+    other_store = Store("sqlite://")
+    other_store.authorize([BOX], 0)
+    other_store.ingest(BOX, other, STORED_MS)
+    with other_store.transaction() as source, store.transaction() as connection:
         rows = source.execute(select(records).where(records.c.instrument != "")).mappings().all()
         connection.execute(records.insert(), [dict(row) for row in rows])
-    fresh.close()
+    other_store.close()
 
 
 @pytest.mark.parametrize("archived", [False, True])
@@ -193,9 +193,12 @@ def test_a_term_that_began_later_than_the_others_is_computed_from_its_own_start(
     memory.ingest(BOX, batch(numbered(*reports[30:], first=32)), STORED_MS)
     Evaluator(memory, TriggerSet([early, late])).advance(BOX, STORED_MS)
     (record,) = stored(memory)
-    found = explained(memory, record)
-    assert found.differences == []
-    assert found.terms == {"mean(lamp-intensity-pct, 28d)": 100.0, "mean(water-conductivity-ns, 28d)": 31.0}
+    explanation = explained(memory, record)
+    assert explanation.differences == []
+    assert explanation.terms == {
+        "mean(lamp-intensity-pct, 28d)": 100.0,
+        "mean(water-conductivity-ns, 28d)": 31.0,
+    }
 
 
 def test_a_report_that_was_stored_after_the_alert_is_left_out(memory: Store) -> None:
@@ -207,8 +210,8 @@ def test_a_report_that_was_stored_after_the_alert_is_left_out(memory: Store) -> 
     (record,) = stored(memory)
     assert record.trigger == "lasting"
     memory.ingest(BOX, batch([(16, status(15, water=10))]), STORED_MS + 1)
-    found = explained(memory, record)
-    assert found.differences == [] and len(found.reports) == 30
+    explanation = explained(memory, record)
+    assert explanation.differences == [] and len(explanation.reports) == 30
 
 
 def test_an_average_is_warmed_up_before_the_evidence_span(memory: Store) -> None:
@@ -229,7 +232,7 @@ def test_an_average_is_warmed_up_before_the_evidence_span(memory: Store) -> None
     assert explained(memory, record, is_whole=False).terms == evidence.terms
 
 
-def test_evidence_that_does_not_fit_the_hash_is_an_error(memory: Store) -> None:
+def test_evidence_that_does_not_match_the_hash_is_an_error(memory: Store) -> None:
     memory.ingest(BOX, batch(numbered(profile(), status(1, water=60))), STORED_MS)
     evaluator(memory).advance(BOX, STORED_MS)
     (record,) = stored(memory)

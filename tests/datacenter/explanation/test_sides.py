@@ -1,4 +1,4 @@
-"""Beside which values of a condition the readings are drawn."""
+"""Readings are drawn beside the averages and extremes of a condition, and not beside other terms."""
 
 from __future__ import annotations
 

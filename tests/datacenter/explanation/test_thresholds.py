@@ -1,4 +1,4 @@
-"""Thresholds of triggers in the unit of a reading."""
+"""Thresholds of triggers, in the unit of the compared reading."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def thresholds(known: LiveFunctions, evaluation: bytes = b"") -> dict[str, list[
     ],
 )
 def test_a_comparison_with_a_constant_has_a_threshold(when: str, sign: str, threshold: float) -> None:
-    (one,) = thresholds(functions(when))[READING]
-    assert (one.sign, one.threshold, one.moves) == (sign, threshold, False)
+    (result,) = thresholds(functions(when))[READING]
+    assert (result.sign, result.threshold, result.moves) == (sign, threshold, False)
 
 
 @pytest.mark.parametrize(
@@ -60,5 +60,5 @@ def test_a_threshold_that_moves_is_that_of_the_latest_report() -> None:
     for number, reading in enumerate((80, 90), 1):
         evaluator.start_terms(1, number)
         evaluator.evaluate(Status(number, number * 60_000, "running", 0, {READING: reading}))
-    (one,) = thresholds(known, save_state(evaluator))[READING]
-    assert (one.value, one.threshold, one.moves) == (f"mean({READING}, 1h)", 80, True)
+    (result,) = thresholds(known, save_state(evaluator))[READING]
+    assert (result.value, result.threshold, result.moves) == (f"mean({READING}, 1h)", 80, True)

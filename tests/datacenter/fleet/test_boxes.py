@@ -1,4 +1,4 @@
-"""The state of a box is that of the epoch that was stored last, whatever its number."""
+"""The state of a box is that of the epoch whose records were stored last, whatever its number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fleet's file: its sites and the places of boxes are entered at the start; mistakes are named."""
+"""The fleet file: sites and the sites of boxes are entered at the start; mistakes are reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def enter(store: Store, folder: Path, text: str) -> None:
     enter_sites(store, read_sites(folder / "fleet.toml", SERIALS))
 
 
-def places(store: Store) -> dict[str, str | None]:
+def box_sites(store: Store) -> dict[str, str | None]:
     return {row[0]: row[1] for row in store.read(select(boxes.c.serial, boxes.c.site))}
 
 
@@ -46,7 +46,7 @@ def test_sites_and_boxes_are_those_of_the_file(store: Store, tmp_path: Path) -> 
         enter(store, tmp_path, BERLIN + OSAKA)
         rows = store.read(select(sites.c.site, sites.c.latitude, sites.c.longitude).order_by(sites.c.site))
         assert [tuple(row) for row in rows] == [("berlin-1", 52.52, 13), ("osaka-1", None, None)]
-        assert places(store) == {"RAP-0001": "berlin-1", "RAP-0002": None}
+        assert box_sites(store) == {"RAP-0001": "berlin-1", "RAP-0002": None}
 
 
 def test_a_change_moves_boxes_and_removes_sites(store: Store, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_change_moves_boxes_and_removes_sites(store: Store, tmp_path: Path) ->
     assert [tuple(row) for row in store.read(select(sites.c.site, sites.c.name))] == [
         ("osaka-1", "Osaka Bay Laboratory")
     ]
-    assert places(store) == {"RAP-0001": None, "RAP-0002": "osaka-1"}
+    assert box_sites(store) == {"RAP-0001": None, "RAP-0002": "osaka-1"}
 
 
 def test_a_box_that_staff_have_placed_keeps_its_site_while_the_file_has_it(
@@ -65,7 +65,7 @@ def test_a_box_that_staff_have_placed_keeps_its_site_while_the_file_has_it(
     for text, site in ((BERLIN, "berlin-1"), (OSAKA, None)):
         (tmp_path / "fleet.toml").write_text(text)
         enter_sites(store, read_sites(tmp_path / "fleet.toml", SERIALS), ["RAP-0002"])
-        assert places(store)["RAP-0002"] == site
+        assert box_sites(store)["RAP-0002"] == site
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""History is the same before and after statuses are archived, with late reports and interruptions."""
+"""Archiving does not change the history, also with late reports and after failures."""
 
 from __future__ import annotations
 
@@ -39,12 +39,14 @@ def evaluate_until(store: Store, sequence: int) -> None:
 
 
 def numbers(store: Store, since_ms: int = 0, until_ms: int = 2**52) -> list[int]:
-    found = list(history(store, BOX, SERIAL, since_ms, until_ms).reports())
-    assert found == [(1, status(report.number)) for _, report in found]
-    return [report.number for _, report in found]
+    """Return the numbers of the reports in the history, whose contents must be unchanged."""
+    reports = list(history(store, BOX, SERIAL, since_ms, until_ms).reports())
+    assert reports == [(1, status(report.number)) for _, report in reports]
+    return [report.number for _, report in reports]
 
 
 def days(store: Store) -> list[tuple[int, int]]:
+    """Return the chunks: day, counted from T0, and number of statuses."""
     query = select(chunks.c.day, chunks.c.statuses).order_by(chunks.c.day)
     return [(day - 20_000, statuses) for day, statuses in store.read(query)]
 
@@ -63,7 +65,7 @@ def test_history_is_the_same_from_rows_from_chunks_and_from_both(store: Store) -
     assert list(store.read(select(records.c.sequence))) == []
 
 
-def test_history_ends_before_its_end_and_begins_at_its_begin(store: Store) -> None:
+def test_the_start_of_a_history_is_inclusive_and_its_end_exclusive(store: Store) -> None:
     ingest(store, *range(1, 13), stored_at_ms=10)
     evaluate_until(store, 100)
     for _ in range(2):
@@ -92,7 +94,7 @@ def test_a_repeated_batch_is_not_new_after_its_rows_were_archived(store: Store) 
     assert numbers(store) == [1, 2]
 
 
-def test_other_kinds_other_instruments_and_what_is_not_evaluated_stay(store: Store) -> None:
+def test_other_kinds_and_records_not_yet_evaluated_are_kept(store: Store) -> None:
     ingest(store, 1, 2, stored_at_ms=10)
     ingest(store, 3, stored_at_ms=10)
     entry = encode(Entry(SERIAL, 1, alert(9)))
@@ -103,7 +105,7 @@ def test_other_kinds_other_instruments_and_what_is_not_evaluated_stay(store: Sto
     assert [tuple(row) for row in rows] == [("status", 3), ("alert", 50)]
 
 
-def test_statuses_of_a_box_that_was_never_evaluated_stay(store: Store) -> None:
+def test_statuses_of_a_box_that_was_never_evaluated_are_kept(store: Store) -> None:
     ingest(store, 1, stored_at_ms=10)
     assert archive(store, 11) == 0
     assert numbers(store) == [1]
@@ -126,14 +128,14 @@ def test_a_failure_leaves_each_status_in_its_row(store: Store) -> None:
     assert days(store) == []
 
 
-def test_the_program_archives_every_hour_what_is_old_enough_and_goes_on_after_a_failure(
+def test_the_program_archives_old_statuses_hourly_and_continues_after_a_failure(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     hour_ms = DAY_MS // 24
     ingest(store, 1, 2, stored_at_ms=hour_ms // 2)
     ingest(store, 3, 4, stored_at_ms=2 * hour_ms)
     evaluate_until(store, 100)
-    found, loop = list[int](), SimLoop()
+    archived, loop = list[int](), SimLoop()
 
     def fail_once(*_: object) -> int:
         monkeypatch.setattr(archivist, "archive_instrument", archive_instrument)
@@ -144,11 +146,11 @@ def test_the_program_archives_every_hour_what_is_old_enough_and_goes_on_after_a_
         task = asyncio.create_task(archiving)
         for _ in range(28):
             await asyncio.sleep(archivist.ARCHIVE_SECONDS)
-            found.append(sum(statuses for _, statuses in days(store)))
+            archived.append(sum(statuses for _, statuses in days(store)))
         task.cancel()
 
     monkeypatch.setattr(archivist, "archive_instrument", fail_once)
     loop.run_until_complete(main())
-    assert found[23:] == [0, 0, 0, 2, 4]  # hours 24 to 28, before each hour's run: that of hour 25 fails
+    assert archived[23:] == [0, 0, 0, 2, 4]  # before the runs of hours 24 to 28; that of hour 25 fails
     assert logged(caplog, "datacenter") == ["statuses are not archived: the disk is full"]
     assert numbers(store) == [1, 2, 3, 4]

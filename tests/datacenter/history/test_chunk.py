@@ -1,4 +1,4 @@
-"""A chunk has the statuses that were put into it, whatever their numbers, and is small for real instruments."""
+"""A chunk returns exactly the encoded statuses, and is small for simulated instruments."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def test_a_day_of_an_instrument_takes_little_more_than_the_noise_of_its_sensors(
     assert len(chunk) < bytes_max * len(day)
 
 
-@pytest.mark.parametrize("place", [0, 1, 5, -1])
-def test_a_truncated_chunk_is_an_error(place: int) -> None:
+@pytest.mark.parametrize("end", [0, 1, 5, -1])
+def test_a_truncated_chunk_is_an_error(end: int) -> None:
     chunk = encode_chunk(
         Statuses.of([(1, Status(n, n, "idle", n * n, {"lamp-h": n**3})) for n in range(1, 99)])
     )
     with pytest.raises(ChunkError):
-        decode_chunk(chunk[:place])
+        decode_chunk(chunk[:end])

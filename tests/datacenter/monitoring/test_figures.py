@@ -1,4 +1,4 @@
-"""Figures of the database, and readiness, on SQLite and PostgreSQL."""
+"""Metrics from the database, and readiness, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 
 def shown(store: Store, now_ms: int) -> dict[str, float]:
+    """Return the samples of the database; promtool must accept the exposition."""
     metrics = Metrics()
     metrics.add(lambda: families(read_figures(store, now_ms)))
     exposition = generate_latest(metrics.registry).decode()
@@ -60,10 +61,10 @@ def test_commands_and_boxes_are_counted(store: Store) -> None:
     store.queue_command("RAP-0001", "CHEM-0001", "send-inventory", b"", 0)
     store.withdraw_command(store.queue_command("RAP-0001", "CHEM-0001", "send-inventory", b"", 0), 1)
     store.authorize(["RAP-0001"], 5)
-    found = shown(store, 5_000)
-    assert found['rap_commands{state="queued"}'] == 1
-    assert 'rap_commands{state="withdrawn"}' not in found
-    assert found["rap_boxes"] == 1
+    samples = shown(store, 5_000)
+    assert samples['rap_commands{state="queued"}'] == 1
+    assert 'rap_commands{state="withdrawn"}' not in samples
+    assert samples["rap_boxes"] == 1
 
 
 def test_records_wait_for_their_evaluation_until_it_is_done(store: Store) -> None:
@@ -74,12 +75,12 @@ def test_records_wait_for_their_evaluation_until_it_is_done(store: Store) -> Non
     assert shown(store, AT_MS)["rap_unevaluated_records"] == 1
 
 
-def test_without_figures_only_that_is_shown() -> None:
+def test_without_figures_only_their_absence_is_shown() -> None:
     metrics = Metrics()
     metrics.add(lambda: families(None))
-    found = values(generate_latest(metrics.registry).decode())
-    assert found["rap_database_up"] == 0
-    assert "rap_boxes" not in found and "rap_open_alerts" not in found
+    samples = values(generate_latest(metrics.registry).decode())
+    assert samples["rap_database_up"] == 0
+    assert "rap_boxes" not in samples and "rap_open_alerts" not in samples
 
 
 def test_tables_of_another_revision_are_not_ready(store: Store, url: str) -> None:

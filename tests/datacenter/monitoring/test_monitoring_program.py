@@ -1,4 +1,4 @@
-"""A running data center shows what it does, and whether it is ready."""
+"""A running data center exposes metrics and its health over HTTP."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ run_datacenter(sys.argv[1], ready=lambda ports: print(*ports, flush=True))
 
 @contextmanager
 def running(file: Path) -> Iterator[list[int]]:
-    """Run the program; yield the ports for boxes, staff and monitoring."""
+    """Run the program; gives the TCP ports for boxes, staff and monitoring."""
     command = [sys.executable, "-c", PROGRAM, str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
         assert program.stdout is not None
@@ -54,7 +54,7 @@ def configured(folder: Path) -> tuple[Path, Identity]:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[int], Identity]]:
-    """The ports of a running data center, and the identity of a box."""
+    """The TCP ports of a running data center, and the identity of a box."""
     file, box = configured(tmp_path_factory.mktemp("dc"))
     file.write_text(file.read_text() + 'names = ["rap.example.com"]\n')
     with running(file) as ports:
@@ -75,7 +75,7 @@ def test_a_running_data_center_shows_what_it_stored(program: tuple[list[int], Id
     status, text, kind = read(monitoring, "/metrics")
     assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert promtool_findings(text) == ""
-    found = values(text)
+    samples = values(text)
     for sample, value in {
         'rap_records_total{result="stored"}': 1,
         'rap_records_total{result="duplicate"}': 1,
@@ -91,34 +91,36 @@ def test_a_running_data_center_shows_what_it_stored(program: tuple[list[int], Id
         "rap_boxes": 1,
         "rap_database_up": 1,
     }.items():
-        assert (sample, found.get(sample)) == (sample, value)
-    assert found["rap_store_size_bytes"] >= 4096
-    assert 0 < found['rap_limit_used_ratio{limit="descriptors"}'] < 1
-    assert any(sample.startswith("rap_build_info{") and f'schema="{REVISION}"' in sample for sample in found)
-    assert "process_resident_memory_bytes" in found
+        assert (sample, samples.get(sample)) == (sample, value)
+    assert samples["rap_store_size_bytes"] >= 4096
+    assert 0 < samples['rap_limit_used_ratio{limit="descriptors"}'] < 1
+    assert any(
+        sample.startswith("rap_build_info{") and f'schema="{REVISION}"' in sample for sample in samples
+    )
+    assert "process_resident_memory_bytes" in samples
     assert "PROPFIND" not in text and "RAP-0001" not in text and "CHEM-0001" not in text
 
 
 @pytest.mark.parametrize("accept", ["application/openmetrics-text; version=1.0.0", "text/plain"])
-def test_it_answers_in_the_format_that_is_asked_for(program: tuple[list[int], Identity], accept: str) -> None:
+def test_metrics_have_the_requested_format(program: tuple[list[int], Identity], accept: str) -> None:
     (_, _, monitoring), _ = program
-    found = read(monitoring, "/metrics", accept=accept)
-    assert found.kind.startswith(accept.partition(";")[0])
-    assert found.text.endswith("# EOF\n") == accept.startswith("application")
+    reply = read(monitoring, "/metrics", accept=accept)
+    assert reply.kind.startswith(accept.partition(";")[0])
+    assert reply.text.endswith("# EOF\n") == accept.startswith("application")
 
 
 def test_the_host_must_be_an_address_or_a_configured_name(program: tuple[list[int], Identity]) -> None:
     (_, _, monitoring), _ = program
     hosts = ("127.0.0.1:9464", "[::1]:9464", "localhost", "rap.example.com:9464", "evil.example")
-    found = [read(monitoring, "/health/live", host).status for host in hosts]
-    assert found == [200, 200, 200, 200, 421]
+    statuses = [read(monitoring, "/health/live", host).status for host in hosts]
+    assert statuses == [200, 200, 200, 200, 421]
 
 
 def test_other_requests_are_refused_with_what_would_be_right(program: tuple[list[int], Identity]) -> None:
     (_, _, monitoring), _ = program
     assert read(monitoring, "/metrics", method="POST").status == 405
-    found = read(monitoring, "/")
-    assert found.status == 404 and "/metrics, /health/live or /health/ready" in found.text
+    reply = read(monitoring, "/")
+    assert reply.status == 404 and "/metrics, /health/live or /health/ready" in reply.text
 
 
 def test_without_its_database_it_is_alive_but_not_ready(tmp_path: Path) -> None:
@@ -128,9 +130,9 @@ def test_without_its_database_it_is_alive_but_not_ready(tmp_path: Path) -> None:
         for path in tmp_path.glob("store.db*"):
             path.unlink()
         poll_until(lambda: read(monitoring, "/health/ready").status != 200)
-        found = read(monitoring, "/health/ready")
-        assert (found.status, found.kind) == (503, "application/json")
-        assert "removed or replaced" in found.text
+        reply = read(monitoring, "/health/ready")
+        assert (reply.status, reply.kind) == (503, "application/json")
+        assert "removed or replaced" in reply.text
         live = read(monitoring, "/health/live")
     assert (live.status, live.text) == (200, '{"status":"ok"}')
 
@@ -149,8 +151,8 @@ def test_requests_of_boxes_are_counted_by_route_and_status() -> None:
 
     metrics = Metrics()
     asyncio.run(ask(TIME_PATH, f"{FILES_PATH}{'a' * 64}/0/1", "/v1/of-box-RAP-0001", PATH))
-    found = values(generate_latest(metrics.registry).decode())
-    assert {name: value for name, value in found.items() if name.startswith("rap_http_requests_total")} == {
+    samples = values(generate_latest(metrics.registry).decode())
+    assert {name: value for name, value in samples.items() if name.startswith("rap_http_requests_total")} == {
         requests("boxes", "GET", TIME_PATH, 204): 1,
         requests("boxes", "GET", FILES_PATH, 204): 1,
         requests("boxes", "GET", "none", 204): 1,

@@ -1,7 +1,7 @@
-"""A sender that is killed at any moment sends nothing twice to targets that do not recognize repetitions.
+"""A sender that is killed at any time sends nothing twice to targets that do not recognize repetitions.
 
-The moments are enumerated: before and after the beginning and the commit of each transaction, and before and after
-each message. The first kill is followed by a second one while the next process continues.
+The kill points are enumerated: before each transaction, before and after its commit, and before and after each
+message. A second kill follows while the next process continues.
 """
 
 from __future__ import annotations
@@ -44,38 +44,43 @@ class KilledError(BaseException):
     """Stands for SIGKILL: no code of the program runs after it."""
 
 
-class Moments:
-    """Counts the moments of a process, and kills it at one of them."""
+class KillPoints:
+    """Counts the kill points that a process passes, and kills it at number `kill_at`."""
 
     def __init__(self, kill_at: int | None) -> None:
         self.kill_at, self.count = kill_at, 0
 
     def passed(self) -> None:
+        """Count a kill point.
+
+        Raises:
+            KilledError: it is the one at which the process is killed, or a later one.
+        """
         self.count += 1
         if self.kill_at is not None and self.count >= self.kill_at:
             raise KilledError
 
 
 class KilledStore(Store):
-    """A store whose transactions have moments."""
+    """A store with kill points before and after the commits of its transactions."""
 
-    def __init__(self, store: Store, moments: Moments) -> None:
-        self.inner, self.moments = store, moments
+    def __init__(self, store: Store, points: KillPoints) -> None:
+        self.inner, self.points = store, points
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        self.moments.passed()
+        self.points.passed()
         with self.inner.transaction() as connection:
             yield connection
-            self.moments.passed()
-        self.moments.passed()
+            self.points.passed()
+        self.points.passed()
 
     def read(self, statement: Executable) -> Iterator[Any]:
         return self.inner.read(statement)
 
 
 class Inline(Executor):
-    """Calls in the caller's thread: changing the thread for each of 50,000 calls takes longer than the calls."""
+    """Calls in the caller's thread, because a thread switch for each of 50,000 calls takes longer than the calls."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future = Future[Any]()
@@ -87,28 +92,28 @@ class Inline(Executor):
 
 
 class KilledReceiver(Receiver):
-    """A receiver before and after whose messages the process has moments."""
+    """A receiver with kill points before and after each message."""
 
-    def __init__(self, moments: Moments, receiver: Receiver) -> None:
+    def __init__(self, points: KillPoints, receiver: Receiver) -> None:
         super().__init__()
-        self.moments, self.messages = moments, receiver.messages
+        self.points, self.messages = points, receiver.messages
 
     async def send(self, target: NoticeTarget, due: Sequence[Notice], now_ms: int) -> Outcome:
-        self.moments.passed()
+        self.points.passed()
         outcome = await super().send(target, due, now_ms)
-        self.moments.passed()
+        self.points.passed()
         return outcome
 
 
 def run_process(
     store: Store, receiver: Receiver, clock: SetClock, kill_at: int | None, executor: Executor
 ) -> int:
-    """Run a sender until all is sent, or until it is killed; return the number of moments that it passed."""
-    moments = Moments(kill_at)
+    """Run a sender until it has sent everything or is killed; return the number of kill points that it passed."""
+    points = KillPoints(kill_at)
     sender = NoticeSender(
-        KilledStore(store, moments),
+        KilledStore(store, points),
         [CHAT, TICKETS],
-        KilledReceiver(moments, receiver),
+        KilledReceiver(points, receiver),
         f"{kill_at}-{clock.now_ms}",
         clock,
         executor,
@@ -122,13 +127,16 @@ def run_process(
         asyncio.run(send_all())
     except KilledError:
         clock.now_ms += LEASE_MS
-    return moments.count
+    return points.count
 
 
 def scenario(
     store: Store, kills: Sequence[int], executor: Executor
 ) -> tuple[Receiver, dict[tuple[str, str], str], int]:
-    """Kill one process after the other; return what was received, the states, and the last process's moments."""
+    """Kill processes one after the other at the kill points `kills`, and let the last one finish.
+
+    Returns: the receiver, the states of the deliveries, and the number of kill points of the last process.
+    """
     receiver, clock = Receiver(), SetClock()
     with store.transaction() as connection:
         for table in (alerts, notices, deliveries, notice_targets):
@@ -141,28 +149,28 @@ def scenario(
     return receiver, states(store), count
 
 
-@pytest.mark.slow("kills a process at each of more than a thousand pairs of moments")
-def test_a_kill_at_any_moment_sends_nothing_twice_and_forgets_nothing() -> None:
+@pytest.mark.slow("kills a process at each of more than a thousand pairs of kill points")
+def test_a_kill_at_any_point_sends_nothing_twice_and_loses_nothing() -> None:
     uncertain = tried = 0
     store = Store("sqlite://", durable=False)
     store.authorize(["RAP-0001"], 0)
     with Inline() as executor:
-        moments = scenario(store, [], executor)[2]
-        for first in range(1, moments + 1):
+        points = scenario(store, [], executor)[2]
+        for first in range(1, points + 1):
             for second in range(1, 25):
-                receiver, found, _ = scenario(store, [first, second], executor)
+                receiver, deliveries, _ = scenario(store, [first, second], executor)
                 tried += 1
-                check(receiver, found, f"killed at {first} and {second}")
-                uncertain += "uncertain" in found.values()
+                check(receiver, deliveries, f"killed at {first} and {second}")
+                uncertain += "uncertain" in deliveries.values()
     store.close()
     assert tried >= 1000
     assert 0 < uncertain < tried
 
 
-def check(receiver: Receiver, found: dict[tuple[str, str], str], when: str) -> None:
-    """Compare what was received with the states."""
-    assert set(found) == KEYS and set(found.values()) <= FINAL, (when, found)
-    for (target, key), state in found.items():
+def check(receiver: Receiver, deliveries: dict[tuple[str, str], str], when: str) -> None:
+    """Compare the received notices with the states of the deliveries."""
+    assert set(deliveries) == KEYS and set(deliveries.values()) <= FINAL, (when, deliveries)
+    for (target, key), state in deliveries.items():
         count = receiver.received.count((target, key))
         if target == "tickets":
             assert (state, count >= 1) == ("sent", True), (when, target, key, count)

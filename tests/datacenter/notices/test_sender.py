@@ -29,7 +29,7 @@ UNCERTAIN = Outcome(Result.UNCERTAIN, "late")
 def send(
     store: Store, receiver: Receiver, *targets: NoticeTarget, clock: SetClock | None = None, times: int = 1
 ) -> int:
-    """Send what is due; return the number of messages."""
+    """Let a sender send due notices `times` times; return the number of messages."""
     with ThreadPoolExecutor(1) as executor:
         sender = NoticeSender(
             store, targets or (CHAT,), receiver, "one", clock or SetClock(), executor, "https://dc"
@@ -52,7 +52,7 @@ def test_each_target_receives_each_notice_once(store: Store) -> None:
     assert set(states(store).values()) == {"sent"}
 
 
-def test_the_end_is_told_after_the_beginning(store: Store) -> None:
+def test_the_end_is_sent_after_the_beginning(store: Store) -> None:
     raise_alert(store, "a")
     resolve_alert(store, "a")
     receiver = Receiver(FAILED)
@@ -64,7 +64,7 @@ def test_the_end_is_told_after_the_beginning(store: Store) -> None:
     assert receiver.messages == [("chat", ["a:raised"]), ("chat", ["a:resolved"])]
 
 
-def test_the_end_of_an_alert_that_could_not_be_told_is_not_told(store: Store) -> None:
+def test_the_end_of_an_alert_whose_beginning_was_refused_is_not_sent(store: Store) -> None:
     raise_alert(store, "a")
     resolve_alert(store, "a")
     receiver = Receiver(REFUSED)
@@ -84,7 +84,7 @@ def test_filters_select_alerts(store: Store) -> None:
 
 
 @pytest.mark.parametrize("count", [GROUP_MAX, GROUP_MAX + 1])
-def test_what_waits_is_one_message(store: Store, count: int) -> None:
+def test_waiting_notices_are_grouped_in_one_message(store: Store, count: int) -> None:
     for number in range(count):
         raise_alert(store, f"{number:03}")
     receiver = Receiver()
@@ -92,8 +92,9 @@ def test_what_waits_is_one_message(store: Store, count: int) -> None:
     assert [len(keys) for _, keys in receiver.messages] == [GROUP_MAX, 1][: 1 + (count > GROUP_MAX)]
 
 
-def test_messages_to_a_target_have_a_least_interval(store: Store) -> None:
-    target, clock, receiver = msgspec.structs.replace(CHAT, interval_s=60), SetClock(), Receiver()
+def test_messages_to_a_target_have_a_minimum_interval(store: Store) -> None:
+    clock, receiver = SetClock(), Receiver()
+    target = msgspec.structs.replace(CHAT, interval_s=60)
     for alert, after_ms in (("a", 0), ("b", 0), ("c", 59_999), ("d", 1)):
         clock.now_ms += after_ms
         raise_alert(store, alert)
@@ -133,7 +134,9 @@ def test_a_refused_notice_does_not_hold_up_the_others(store: Store) -> None:
     assert states(store)["chat", "a:raised"] == "failed"
 
 
-def test_an_attempt_without_an_answer_is_repeated_only_where_that_is_recognized(store: Store) -> None:
+def test_an_attempt_without_an_answer_is_repeated_only_if_the_target_recognizes_repetitions(
+    store: Store,
+) -> None:
     raise_alert(store, "a")
     clock = SetClock()
     receiver = Receiver(UNCERTAIN, UNCERTAIN)

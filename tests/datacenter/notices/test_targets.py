@@ -53,7 +53,7 @@ def test_a_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> Non
         ('"critical"', '"bad"', "target[0].severities[0]: "),
     ],
 )
-def test_wrong_targets_are_named(tmp_path: Path, right: str, wrong: str, message: str) -> None:
+def test_mistakes_in_targets_are_reported(tmp_path: Path, right: str, wrong: str, message: str) -> None:
     assert right in GOOD
     with pytest.raises(SettingsError) as error:
         read_targets(write(tmp_path, GOOD.replace(right, wrong)))

@@ -1,4 +1,4 @@
-"""Messages reach real receivers: an HTTP service, also through a proxy, and an Alertmanager."""
+"""Messages reach an HTTP service, directly and through a proxy, and a real Alertmanager."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Notice 0123456789abcdef:raised"""
 
 
 class Service:
-    """An HTTP/1.1 server that keeps each request, and answers with `status`, or never if it is 0."""
+    """An HTTP/1.1 server that records each request, and responds with `status`, or not at all if it is 0."""
 
     def __init__(self, status: int = 200) -> None:
         self.status, self.requests = status, list[tuple[str, bytes]]()
@@ -115,7 +115,7 @@ def test_several_notices_are_one_message() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 503])
-def test_what_apprise_could_not_send_is_repeated(status: int) -> None:
+def test_a_failed_attempt_of_apprise_is_repeated(status: int) -> None:
     assert send(Service(status), by_apprise).result is Result.FAILED
 
 
@@ -199,8 +199,8 @@ def test_an_alertmanager_has_each_alert_once_until_it_is_resolved(alertmanager: 
     for notices in ([notice, other], [notice], [notice]):
         assert asyncio.run(transport.send(target, notices, now_ms)).result is Result.SENT
     poll_until(lambda: len(alerts()) == 2)
-    (found,) = (one for one in alerts() if one["labels"]["alert"] == notice.alert)  # type: ignore[index]
-    assert found["labels"] == {
+    (alert,) = (one for one in alerts() if one["labels"]["alert"] == notice.alert)  # type: ignore[index]
+    assert alert["labels"] == {
         "alertname": "lamp",
         "alert": notice.alert,
         "severity": "warning",
@@ -211,14 +211,14 @@ def test_an_alertmanager_has_each_alert_once_until_it_is_resolved(alertmanager: 
         "site": "s1",
         "region": "north",
     }
-    assert found["annotations"] == {
+    assert alert["annotations"] == {
         "summary": notice.text,
         "evidence": notice.terms[0],
         "advice": "Replace it",
         "parts": "Halogen lamp",
     }
-    assert found["generatorURL"] == notice.link
-    assert FIRING_MS > 0 and found["endsAt"] > found["startsAt"]  # type: ignore[operator]
+    assert alert["generatorURL"] == notice.link
+    assert FIRING_MS > 0 and alert["endsAt"] > alert["startsAt"]  # type: ignore[operator]
     resolved = notice._replace(kind="resolved", ended_at_ms=now_ms - 1000)
     assert asyncio.run(transport.send(target, [resolved], now_ms)).result is Result.SENT
     poll_until(lambda: len(alerts()) == 1)

@@ -1,4 +1,4 @@
-"""Help files of a data release reach the instruments of their model, once each, when the box has the release."""
+"""Each instrument of a model gets the help files of a data release once, when its box has the release."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIRST, SECOND = b"How to clear an error.", b"How to clear an error, corrected."
 
 
 class Center:
-    """A data center that serves data releases to two boxes, each with an instrument of two models."""
+    """A data center that serves data releases to two boxes, each with one instrument of each of two models."""
 
     def __init__(self, folder: Path, store: Store) -> None:
         self.store, self._folder = store, folder
@@ -53,7 +53,7 @@ class Center:
             connection.execute(insert(instruments).values(box=box, serial=serial, model=model, **values))
 
     def release(self, number: int, content: bytes, path: str = f"help/{MODEL}/errors.txt") -> int:
-        """Release a help file, and begin the rollout; return its number."""
+        """Release a help file, and start its rollout; return the rollout's number."""
         (file := self._folder / f"files-{number}" / path).parent.mkdir(parents=True)
         file.write_bytes(content)
         release = NewRelease(f"data-{number}", number, 0)
@@ -66,11 +66,11 @@ class Center:
             connection.execute(update(box_releases).where(box_releases.c.box.in_(boxes)).values(data=number))
 
     def sent(self) -> list[tuple[str, str, bytes | None]]:
-        """Queue what is due; return box, instrument and content of all commands, in their order."""
+        """Queue the due commands; return box, instrument and file content of all commands, in their order."""
         self.sender.send(self.store, START_MS)
         rows = self.store.read(select(commands).order_by(commands.c.id))
-        found = [(row.box, row.instrument, decode(FileReference, row.body)) for row in rows]
-        return [(box, serial, self.archive.content(reference.sha256)) for box, serial, reference in found]
+        files = [(row.box, row.instrument, decode(FileReference, row.body)) for row in rows]
+        return [(box, serial, self.archive.content(reference.sha256)) for box, serial, reference in files]
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_instruments_of_the_model_get_the_file_when_their_box_has_the_release(ce
     assert number == 1
 
 
-def test_an_instrument_gets_a_file_once_and_one_that_comes_later_gets_it_too(center: Center) -> None:
+def test_instruments_get_a_file_once_also_those_connected_later(center: Center) -> None:
     center.release(5, FIRST)
     center.put_in_force(5, BOX)
     center.sent()

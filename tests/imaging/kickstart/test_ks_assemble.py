@@ -252,7 +252,7 @@ def test_rhel_over_the_network_needs_the_address_of_a_repository(tmp_path: Path)
     assert "https://repo.almalinux.org/almalinux/9/BaseOS" in assemble(load_site(file), file, "almalinux9")
 
 
-def test_mistakes_of_form_hide_no_others(tmp_path: Path) -> None:
+def test_a_wrong_value_hides_no_other_mistakes(tmp_path: Path) -> None:
     text = SITE.replace('board = "rap-4"', 'board = "rap-4"\ncolour = "red"', 1)
     for key, wrong in (("release", "rhel1"), ("timezone", "Europe/Berlln")):
         line = next(line for line in SITE.splitlines() if line.startswith(f"{key} = "))

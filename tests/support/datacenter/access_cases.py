@@ -1,4 +1,4 @@
-"""Random staff, resources, requests and policies, in which each boundary and each unusual name is frequent."""
+"""Random staff, resources, requests and policies, in which boundary values and unusual names are frequent."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ CHIEF = Principal(
 )
 AUDITOR = Principal("audit", frozenset({"auditor"}), frozenset({EVERYWHERE}))
 FILE = FIXTURES / "random.cedar"
-"""A name for messages; no such file exists."""
+"""The file name for error messages; no such file exists."""
 
 
 def locations() -> list[str]:
-    """Return all locations of the test's world."""
+    """Return all locations of the test data."""
     names = {location("site", site) for site in SITES}
     for country, region in SITES.values():
         names |= {location("country", country), location("region", region)}
@@ -70,12 +70,12 @@ def locations() -> list[str]:
 
 
 def some(random: Random, values: Sequence[str], count_max: int) -> frozenset[str]:
-    """Return a random set."""
+    """Return a random set of at most `count_max` values."""
     return frozenset(random.sample(values, random.randint(0, min(count_max, len(values)))))
 
 
 def principal(random: Random, name: str) -> Principal:
-    """Return random staff."""
+    """Return a random member of staff."""
     trainings = {model: random.choice([*TIMES, NOW_MS * 2]) for model in MODELS if random.random() < 0.7}
     scope = frozenset({EVERYWHERE}) if random.random() < 0.3 else some(random, locations(), 3)
     roles = frozenset(role for role in ROLES if random.random() < 0.25)
@@ -83,7 +83,7 @@ def principal(random: Random, name: str) -> Principal:
 
 
 def resource(random: Random, kind: str, name: str) -> Resource:
-    """Return a random resource, at a site, in a country, in a region or nowhere in particular."""
+    """Return a random resource at a site, in a country, in a region, or without a location."""
     site = random.choice(list(SITES))
     country, region = SITES[site]
     levels = random.choice(
@@ -101,7 +101,7 @@ def resource(random: Random, kind: str, name: str) -> Resource:
 
 
 def context(random: Random) -> RequestContext:
-    """Return random circumstances."""
+    """Return a random request context: time, purpose, API token and approval."""
     token = approval = None
     if random.random() < 0.3:
         actions = some(random, [*ACTIONS, *GROUPS], 8) | (
@@ -115,14 +115,15 @@ def context(random: Random) -> RequestContext:
 
 @dataclass
 class World:
-    """Staff and resources; several requests refer to each."""
+    """Staff and resources to which requests refer."""
 
     staff: list[Principal]
     resources: dict[str, list[Resource]]
 
     def request(self, random: Random, pair: tuple[str, str] | None = None) -> AccessRequest:
-        """Return a random request, for one action and type of resources if given; a third has what many policies
-        require.
+        """Return a random request, for `pair` (action, resource type) if given.
+
+        30 % of the requests satisfy what many policies require: an authorized person, an approval, and no token.
         """
         action, kind = pair or random.choice(PAIRS)
         about = random.choice(self.resources[kind])
@@ -134,7 +135,7 @@ class World:
 
 
 def world(random: Random, resources: int = 8) -> World:
-    """Return a random world."""
+    """Return random staff, and `resources` random resources of each type."""
     return World(
         [*(principal(random, name) for name in STAFF), AUDITOR, CHIEF],
         {
@@ -145,13 +146,13 @@ def world(random: Random, resources: int = 8) -> World:
 
 
 def quoted(text: str) -> str:
-    """Return a string literal of Cedar."""
-    plain = text.replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'")
-    return f'"{plain}"'
+    """Return a Cedar string literal."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'")
+    return f'"{escaped}"'
 
 
 def random_policies(random: Random, pair: tuple[str, str]) -> PolicySet:
-    """Return random policies for one action and one type of resources."""
+    """Return two or more random policies for one action and one resource type."""
     policies: list[AccessPolicy] = []
     count = random.randint(2, 4)
     while len(policies) < count:
@@ -194,41 +195,41 @@ def _condition(random: Random, kind: str, depth: int) -> str:
 
 
 def _atom(random: Random, kind: str) -> str:
-    place, other = (f"Location::{quoted(name)}" for name in random.sample(locations(), 2))
-    purpose, second = (f'Purpose::"{name}"' for name in random.sample(PURPOSES, 2))
-    role, another = (f'Role::"{name}"' for name in random.sample(ROLES, 2))
+    location_1, location_2 = (f"Location::{quoted(name)}" for name in random.sample(locations(), 2))
+    purpose_1, purpose_2 = (f'Purpose::"{name}"' for name in random.sample(PURPOSES, 2))
+    role_1, role_2 = (f'Role::"{name}"' for name in random.sample(ROLES, 2))
     person = f"Staff::{quoted(random.choice(STAFF))}"
     action = f"Action::{quoted(random.choice([*ACTIONS, *GROUPS]))}"
     model, time = quoted(random.choice(MODELS)), random.choice(TIMES)
-    sign = random.choice(["<", "<=", ">", ">=", "==", "!="])
+    operator = random.choice(["<", "<=", ">", ">=", "==", "!="])
     atoms = [
-        f"principal in {role}",
-        f"principal in [{role}, {another}]",
+        f"principal in {role_1}",
+        f"principal in [{role_1}, {role_2}]",
         "principal.active",
         "principal.active == false",
         f"principal == {person}",
         f"principal in [{person}, Staff::{quoted(random.choice(STAFF))}]",
         "resource in principal.scope",
-        f"resource in {place}",
-        f"resource in [{place}, {other}]",
-        f"resource is {kind} in {place}",
+        f"resource in {location_1}",
+        f"resource in [{location_1}, {location_2}]",
+        f"resource is {kind} in {location_1}",
         f"resource == {kind}::{quoted(kind + '-1' + chr(39) + chr(34))}",
-        f"principal.scope.contains({place})",
-        f"principal.scope.containsAny([{place}, {other}])",
-        f"principal.scope.containsAll([{place}, {other}])",
-        f"context.purpose == {purpose}",
-        f"context.purpose in [{purpose}, {second}]",
-        f"[{purpose}, {second}].contains(context.purpose)",
-        f"context.now_ms {sign} {time}",
-        f"(principal.hasTag({model}) && principal.getTag({model}) {sign} context.now_ms)",
+        f"principal.scope.contains({location_1})",
+        f"principal.scope.containsAny([{location_1}, {location_2}])",
+        f"principal.scope.containsAll([{location_1}, {location_2}])",
+        f"context.purpose == {purpose_1}",
+        f"context.purpose in [{purpose_1}, {purpose_2}]",
+        f"[{purpose_1}, {purpose_2}].contains(context.purpose)",
+        f"context.now_ms {operator} {time}",
+        f"(principal.hasTag({model}) && principal.getTag({model}) {operator} context.now_ms)",
         "context has token",
-        f"(context has token && context.token.expires_ms {sign} context.now_ms)",
+        f"(context has token && context.token.expires_ms {operator} context.now_ms)",
         "(context has token && action in context.token.actions)",
         f"(context has token && context.token.actions.contains({action}))",
         "(context has token && resource in context.token.scope)",
         "(context has approval && context.approval.by == principal)",
         f"(context has approval && context.approval.by != {person})",
-        f"(context has approval.expires_ms && context.now_ms {sign} context.approval.expires_ms)",
+        f"(context has approval.expires_ms && context.now_ms {operator} context.approval.expires_ms)",
         f"action in {action}",
         "resource has model",
         "resource has change",
@@ -239,8 +240,8 @@ def _atom(random: Random, kind: str) -> str:
             f"resource.model == {model}",
             f"[{model}, {quoted(random.choice(MODELS))}].contains(resource.model)",
             "principal.hasTag(resource.model)",
-            f"(principal.hasTag(resource.model) && context.now_ms {sign} principal.getTag(resource.model))",
-            f"(principal.hasTag(resource.model) && {time} {sign} principal.getTag(resource.model))",
+            f"(principal.hasTag(resource.model) && context.now_ms {operator} principal.getTag(resource.model))",
+            f"(principal.hasTag(resource.model) && {time} {operator} principal.getTag(resource.model))",
         ] * 2
     for name in ("requester", "staff"):
         if name in KINDS[kind]:

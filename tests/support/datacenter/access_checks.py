@@ -1,7 +1,7 @@
-"""Checks of access control over all routes: each yields what it finds wrong, by method and path of the route.
+"""Checks of access control over all routes: each yields its findings, by method and path of the route.
 
 What a route must refuse follows from its method and path, not from its row in the route table, so that a wrong row is
-found. The walk is over the rows of the product: a new route is walked as soon as it has a row.
+detected. The checks iterate over the product's route table, so that a new route is checked without further changes.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ UNKNOWN: Final = {
     "paper": "papers.jsox",
     "enrolment": "9e" * 32,
 }
-"""Names of nothing, as long as those of AMERICA, so that the lengths of answers are equal too."""
+"""Names that do not exist, as long as those of AMERICA, so that responses have equal lengths."""
 HINTS: Final = ("CHEM-0001", "RAP-0001", "Klinikum", "berlin-1", "GAS-0001", "RAP-0003", "Harbor", "boston")
-"""Texts of the fleet, first those of Europe, then those of America."""
+"""Texts that only the fleet's data contains: first those of Europe, then those of America."""
 OF_EUROPE, OF_AMERICA = HINTS[:4], HINTS[4:]
 
 NAMING: Final[dict[str, tuple[str, str]]] = {
@@ -99,7 +99,7 @@ NAMING: Final[dict[str, tuple[str, str]]] = {
     "place": ("region/america", "region/amerigo"),
     "boxes": (AMERICA["box"], UNKNOWN["box"]),
 }
-"""The parameters that can name something of the fleet: what is in America, and a name of nothing of that length."""
+"""The parameters that can name a resource: the name of one in America, and an unknown name of the same length."""
 NOT_NAMING: Final = {
     "page", "health", "view", "model", "severity", "state", "period", "since_ms", "until_ms", "limit",
     "cursor", "reading", "days", "hours", "reason", "verb", "purpose", "begins", "actor", "action", "outcome",
@@ -108,7 +108,7 @@ NOT_NAMING: Final = {
     "release", "models", "waves", "observe_hours", "answer_hours", "failures_percent", "failures_max", "ends",
     "may_fetch_slot", "kind", "clock",
 }  # fmt: skip
-"""All other parameters. `resource` is of the audit log, in which auditors see everything."""
+"""All other parameters. `resource` filters the audit log, in which auditors see everything."""
 AUDIT_NAMES: Final = {
     "/audit": "log",
     "/api/v1/audit": "log",
@@ -118,19 +118,19 @@ AUDIT_NAMES: Final = {
     "/audit/boxes.jsonl": "export of records of boxes",
     "/audit/chains": "chains of boxes",
 }
-"""The name of each page of audit records in the audit log."""
+"""The resource that the audit log names for an access to each page of audit records."""
 
 
 @dataclass(frozen=True)
 class Walk:
-    """A data center whose routes are walked, at a time that checks can change."""
+    """A data center whose routes are checked, with a clock that checks can set."""
 
     web: WebClient
     store: Store
     time_ms: list[int]
 
     def later(self) -> None:
-        """Let a minute pass, so that no limit of requests is reached."""
+        """Advance the clock by a minute, so that no rate limit is reached."""
         self.time_ms[0] += 60_000
 
     def content(self) -> str:
@@ -149,7 +149,7 @@ class Walk:
         return str([list(self.store.read(select(table))) for table in tables])
 
     def refusals(self, staff: str) -> int:
-        """Return the number of recorded refusals of a person that have a reason."""
+        """Return the number of a person's refused requests that are recorded with a reason."""
         return sum(
             one.outcome == "refused" and one.actor == staff and bool(one.reason) for one in self.web.entries
         )
@@ -167,11 +167,11 @@ def check(function: Check) -> Check:
 
 @contextmanager
 def walking() -> Iterator[Walk]:
-    """Yield a data center with the fleet, without simulated reports."""
+    """Give a data center with the fleet, without simulated reports."""
     store, time_ms = Store("sqlite://"), [NOW_MS]
     try:
         fill_fleet(store, with_reports=False)
-        # a walk takes longer than staff are idle
+        # the checks advance the clock beyond the usual idle timeout
         web = open_web(store, lambda: time_ms[0], known=known_triggers(), idle_ms=SESSION_MS)
         yield Walk(web, store, time_ms)
     finally:
@@ -184,7 +184,7 @@ def named(row: WebRoute) -> str:
 
 
 def is_of_one(row: WebRoute) -> bool:
-    """Return whether the route concerns the resource that its path names."""
+    """Return whether the path of the route names a resource."""
     return "{" in row.path
 
 
@@ -211,7 +211,7 @@ def is_api(row: WebRoute) -> bool:
 
 
 def call(client: WebClient, row: WebRoute, names: Names, parameters: Names | None = None) -> Answer:
-    """Call a route as its clients do. An exception of a handler is the answer 500, as of the server."""
+    """Call a route as its clients do. An exception in a handler gives status 500, as on the server."""
     try:
         return _call(client, row, names, parameters)
     except Exception as error:
@@ -219,7 +219,7 @@ def call(client: WebClient, row: WebRoute, names: Names, parameters: Names | Non
 
 
 def _call(client: WebClient, row: WebRoute, names: Names, parameters: Names | None) -> Answer:
-    """Call a route: a form with its token, JSON with an API token."""
+    """Send the request: a form with its form token, or JSON with an API token."""
     path, given = row.path.format(**names), dict(parameters or {})
     if "reason" in row.parameters.__struct_fields__:
         given.setdefault("reason", "a test")
@@ -244,38 +244,41 @@ def _call(client: WebClient, row: WebRoute, names: Names, parameters: Names | No
 def differences(
     row: WebRoute, client: WebClient, foreign: Names, unknown: Names, path: bool
 ) -> Iterator[str]:
-    """Compare the answers for names of something foreign and of nothing, byte by byte apart from these names."""
+    """Compare the responses for foreign and unknown names; they may differ only in these names.
+
+    `foreign` and `unknown` are parameters; with `path`, the names in the path differ, too.
+    """
     given = (AMERICA, UNKNOWN) if path else (EUROPE, EUROPE)
     first, second = (call(client, row, *each) for each in zip(given, (foreign, unknown), strict=True))
     pairs = [(foreign[name], unknown[name]) for name in foreign]
     # a number as short as that of a command is also part of other texts
     pairs += [(AMERICA[name], UNKNOWN[name]) for name in AMERICA if path and name != "command"]
     if _unnamed(first, pairs) != _unnamed(second, pairs):
-        what = f" with {', '.join(foreign)}" if foreign else ""
-        yield f"{named(row)}{what}: {first.status} for something foreign, {second.status} for nothing"
+        changed = f" with {', '.join(foreign)}" if foreign else ""
+        yield f"{named(row)}{changed}: {first.status} for a foreign name, {second.status} for an unknown name"
     if path and not first.status == second.status == 404:
-        yield f"{named(row)}: {first.status} for something foreign, not 404"
+        yield f"{named(row)}: {first.status} for a foreign name, not 404"
 
 
 def _unnamed(answer: Answer, pairs: list[tuple[str, str]]) -> tuple[int, str, bytes]:
     headers, body = repr(sorted(answer.headers.items())), answer.body
-    for name, other in pairs:
-        headers, body = headers.replace(name, other), body.replace(name.encode(), other.encode())
+    for foreign, unknown in pairs:
+        headers, body = headers.replace(foreign, unknown), body.replace(foreign.encode(), unknown.encode())
     return answer.status, headers, body
 
 
 @check
 def every_route_needs_a_session(walk: Walk) -> Iterator[str]:
-    """Without a session, with an expired one, or for a person who is unknown or not active: 401 and no content."""
+    """Requests without a valid session of an active person get 401 and no content."""
     web = walk.web
     signed_out = web.sign_in("engineer")
     signed_out.post("/sign-out")
     clients = {
         "without a session": web,
         "after signing out": signed_out,
-        "of somebody who is not active": web.sign_in("former"),
-        "of somebody who is unknown": web.sign_in("nobody"),
-        # last, because the beginning of a session deletes those that have expired
+        "for an inactive person": web.sign_in("former"),
+        "for an unknown person": web.sign_in("nobody"),
+        # last, because a new session deletes the expired ones
         "with an expired session": web.with_session("engineer", NOW_MS - SESSION_MS),
     }
     for row in ROUTES:
@@ -293,7 +296,7 @@ def _posted(client: WebClient, row: WebRoute, path: str) -> Answer:
 
 @check
 def something_foreign_looks_like_nothing(walk: Walk) -> Iterator[str]:
-    """What a person may not see has the same answer as what does not exist, in paths, queries and forms."""
+    """Names of resources that a person may not see get the same response as unknown names: path, query, form."""
     people = [walk.web.sign_in("european"), walk.web.sign_in("newcomer")]
     for row in ROUTES:
         for client in people:
@@ -323,7 +326,7 @@ def an_instrument_is_found_at_its_own_box_alone(walk: Walk) -> Iterator[str]:
 
 @check
 def answers_have_only_what_the_person_may_see(walk: Walk) -> Iterator[str]:
-    """Pages, lists, counts, exports and API have nothing of another region, and nothing without a role."""
+    """Pages, lists, counts, exports and the API show only the person's region, and nothing without a role."""
     everything = walk.web.sign_in("engineer")
     for row in ROUTES:
         if row.method != "GET" or is_audit(row):
@@ -344,18 +347,18 @@ def answers_have_only_what_the_person_may_see(walk: Walk) -> Iterator[str]:
             hints = (hint for hint in hidden[staff] if hint.encode() in answer.body)
             yield from (f"{named(row)}: {staff} sees {hint}" for hint in hints)
         if not is_of_one(row) and seen["european"].body == seen["engineer"].body:
-            yield f"{named(row)}: a list of one region is that of all regions"
+            yield f"{named(row)}: the list of one region equals that of all regions"
     counts = [walk.web.sign_in(staff).get("/").text for staff in ("european", "newcomer")]
     for text, count in zip(counts, (3, 0), strict=True):
         if f'<span class="count">{count}</span> <span class="of">all</span>' not in text:
-            yield "GET /: the count of instruments has some that the person may not see"
+            yield "GET /: the count of instruments includes some that the person may not see"
     if "GAS-0001" not in everything.get("/commands").text:
-        yield "GET /commands: the list lacks what the person may see"
+        yield "GET /commands: the list lacks a command that the person may see"
 
 
 @check
 def every_right_is_required(walk: Walk) -> Iterator[str]:
-    """A viewer reads and changes nothing; only auditors read the audit log; refusals have no effect."""
+    """A viewer can only read; only auditors read the audit log; refused requests have no effect."""
     viewer, engineer = walk.web.sign_in("observer"), walk.web.sign_in("engineer")
     before = walk.content()
     for row in ROUTES:
@@ -374,13 +377,13 @@ def every_right_is_required(walk: Walk) -> Iterator[str]:
 
 @check
 def every_refusal_is_recorded(walk: Walk) -> Iterator[str]:
-    """Each refusal of a signed-in person is in the audit log, with a reason."""
+    """Each refused request of a signed-in person is recorded in the audit log with a reason."""
     european, viewer = walk.web.sign_in("european"), walk.web.sign_in("observer")
     for row in ROUTES:
         walk.later()
-        tried = [(european, AMERICA), (european, UNKNOWN)] if is_of_one(row) else []
-        tried += [] if is_for_viewers(row) else [(viewer, EUROPE)]
-        for client, names in tried:
+        cases = [(european, AMERICA), (european, UNKNOWN)] if is_of_one(row) else []
+        cases += [] if is_for_viewers(row) else [(viewer, EUROPE)]
+        for client, names in cases:
             before = walk.refusals(client.staff)
             answer = call(client, row, names)
             if answer.status in (403, 404) and walk.refusals(client.staff) == before:
@@ -389,7 +392,7 @@ def every_refusal_is_recorded(walk: Walk) -> Iterator[str]:
 
 @check
 def every_access_is_recorded(walk: Walk) -> Iterator[str]:
-    """Each answer with content is in the audit log, with the person, and the resource or the list."""
+    """Each response with content is in the audit log, with the person and the resource or the list."""
     for row in ROUTES:
         if row.method != "GET":
             continue
@@ -399,24 +402,24 @@ def every_access_is_recorded(walk: Walk) -> Iterator[str]:
         subject = AUDIT_NAMES[row.path] if is_audit(row) else named(row)
         if is_of_one(row):
             last = row.path.split("{")[-1].partition("}")[0]
-            # the access to a window is that to the instrument that it is for, and to a paper that to its box
+            # an access to a maintenance window is recorded for its instrument, and one to a paper for its box
             subject = EUROPE[{"window": "instrument", "paper": "box"}.get(last, last)]
         action = "export" if is_of_one(row) and not is_for_viewers(row) else ""
         if is_download(row):
             subject, action = hashlib.sha256(WAITING_FILE).hexdigest(), "download-file"
-        found = [
+        records = [
             one
             for one in walk.web.entries
             if (one.actor, one.resource, one.outcome) == (staff, subject, "permitted")
             and action in ("", one.action)
         ]
-        if answer.status == 200 and not found:
+        if answer.status == 200 and not records:
             yield f"{named(row)}: the access is not recorded"
 
 
 @check
 def forged_forms_have_no_effect(walk: Walk) -> Iterator[str]:
-    """A form without the token of its session, of another site, or for the API with a cookie alone, is refused."""
+    """Forms without the token of their session or from another site are refused, and so are cookies at the API."""
     supervisor, again = walk.web.sign_in("supervisor"), walk.web.sign_in("supervisor")
     before = walk.content()
     for row in ROUTES:
@@ -426,21 +429,21 @@ def forged_forms_have_no_effect(walk: Walk) -> Iterator[str]:
         path = row.path.format(**EUROPE)
         own, other = supervisor.form_token(), again.form_token()
         if is_api(row):
-            tried = {"a cookie alone": (supervisor.post_json(path), 401)}
+            attempts = {"a cookie alone": (supervisor.post_json(path), 401)}
         else:
             fields = {"reason": "forged"} if "reason" in row.parameters.__struct_fields__ else {}
-            tried = {
+            attempts = {
                 "no token": (supervisor.post(path, fields), 403),
                 "the token of another session": (
                     supervisor.post(path, {**fields, "form_token": other}),
                     403,
                 ),
-                "a request of another site": (
+                "a request from another site": (
                     supervisor.post(path, {**fields, "form_token": own}, sec_fetch_site="cross-site"),
                     403,
                 ),
             }
-        for text, (answer, status) in tried.items():
+        for text, (answer, status) in attempts.items():
             if answer.status != status or walk.content() != before:
                 yield f"{named(row)}: {answer.status} for {text}"
                 before = walk.content()
@@ -448,14 +451,14 @@ def forged_forms_have_no_effect(walk: Walk) -> Iterator[str]:
 
 @check
 def invalid_tokens_are_refused(walk: Walk) -> Iterator[str]:
-    """Expired, revoked and forged API tokens, and those of inactive people, have one and the same answer."""
+    """Expired, revoked and forged API tokens, and those of inactive people, get the same response."""
     engineer = walk.web.sign_in("engineer")
     revoked = engineer.program()
     revoke_token(walk.store, list_tokens(walk.store)[0].id, NOW_MS)
     programs = {
         "an expired token": engineer.program(days=0),
         "a revoked token": revoked,
-        "a token of somebody who is not active": walk.web.sign_in("former").program(),
+        "a token of an inactive person": walk.web.sign_in("former").program(),
     }
     for row in ROUTES:
         if not is_api(row):
@@ -474,7 +477,7 @@ def invalid_tokens_are_refused(walk: Walk) -> Iterator[str]:
 
 @check
 def tokens_have_only_their_own_rights(walk: Walk) -> Iterator[str]:
-    """The actions, the scope and the purpose of an API token limit what its owner may do."""
+    """An API token permits only its own actions, scope and purpose, whatever else its owner may do."""
 
     def program(staff: str, purpose: Purpose, actions: str, scope: str) -> WebClient:
         limits = frozenset({actions}), frozenset({scope})
@@ -497,15 +500,15 @@ def tokens_have_only_their_own_rights(walk: Walk) -> Iterator[str]:
         answer = call(american, row, EUROPE)
         is_shown = any(hint.encode() in answer.body for hint in OF_EUROPE)
         if is_shown or (is_of_one(row) and answer.status != 404):
-            yield f"{named(row)}: {answer.status} outside of the scope of the token"
-        other = call(reader if row.method == "POST" else writer, row, EUROPE)
-        if other.status not in (403, 404) and b'"items":[]' not in other.body:
-            yield f"{named(row)}: {other.status} for an action that the token does not include"
+            yield f"{named(row)}: {answer.status} outside the scope of the token"
+        answer = call(reader if row.method == "POST" else writer, row, EUROPE)
+        if answer.status not in (403, 404) and b'"items":[]' not in answer.body:
+            yield f"{named(row)}: {answer.status} for an action that the token does not include"
 
 
 @check
 def commands_need_a_valid_training(walk: Walk) -> Iterator[str]:
-    """A command needs a training for the model that has not expired."""
+    """A command requires an unexpired training for the model."""
     walk.time_ms[0] = 2**42 + 1
     person, before = walk.web.sign_in("engineer"), walk.content()
     for row in ROUTES:
@@ -544,7 +547,7 @@ def dangerous_commands_need_a_second_person(walk: Walk) -> Iterator[str]:
 
 @check
 def foreign_host_names_are_refused(walk: Walk) -> Iterator[str]:
-    """A page of another site whose name leads to this server gets no answer."""
+    """Requests with a host name of another site, as in DNS rebinding, are refused with 421."""
     for row in ROUTES:
         if row.method == "GET" and walk.web.sign_in("engineer").get(
             row.path.format(**EUROPE), host="evil.example"
@@ -554,17 +557,17 @@ def foreign_host_names_are_refused(walk: Walk) -> Iterator[str]:
 
 @check
 def decisions_lists_and_formulas_agree(_walk: Walk) -> Iterator[str]:
-    """The shipped policies decide random requests in the same way as text, as SQL and as formulas."""
+    """The compiled policies, their SQL and their SMT formulas decide random requests equally."""
     random, policies = Random(14), CompiledPolicies(read_policies())
-    each = world(random, 8)
+    data = world(random, 8)
     engine = create_engine("sqlite://")
     with engine.connect() as connection:
-        fill(connection, [one for listed in each.resources.values() for one in listed])
+        fill(connection, [one for listed in data.resources.values() for one in listed])
         for number, pair in enumerate(random.sample(PAIRS * 8, len(PAIRS) * 8)):
-            request, listed = each.request(random, pair), each.resources[pair[1]]
+            request, listed = data.request(random, pair), data.resources[pair[1]]
             decided = [policies.decide(replace(request, resource=one)).permitted for one in listed]
-            found = selected(connection, policies.policies, request)
-            if decided != [one.id in found for one in listed]:
+            selected_ids = selected(connection, policies.policies, request)
+            if decided != [one.id in selected_ids for one in listed]:
                 yield f"{pair[0]} of a {pair[1]}: decision and list differ"
             if number % 20 == 0 and decided != proven(policies.policies, request, listed):
                 yield f"{pair[0]} of a {pair[1]}: decision and formula differ"

@@ -13,16 +13,16 @@ from datacenter.access.smt import Names, SymbolicRequest
 
 
 def proven(policies: PolicySet, request: AccessRequest, resources: Sequence[Resource]) -> list[bool]:
-    """Return for each resource of a type whether the formula permits the request for it."""
+    """Return for each resource whether the formula permits the request for it; all are of the request's type."""
     pair = (request.action, request.resource.kind)
     symbolic = SymbolicRequest(pair, Names())
     formula = symbolic.permitted(policies.applicable[pair])
-    about = [list(symbolic.assigned_resource(resource)) for resource in resources]
+    assignments = [list(symbolic.assigned_resource(resource)) for resource in resources]
     solver = z3.Solver()
     solver.add(*symbolic.assigned_circumstances(replace(request, resource=resources[0])))
-    found = []
-    for assigned in about:
-        outcomes = [solver.check(*assigned, wanted) for wanted in (formula, z3.Not(formula))]
-        assert sorted(map(str, outcomes)) == ["sat", "unsat"], "the values decide the formula"
-        found.append(outcomes[0] == z3.sat)
-    return found
+    permitted = []
+    for assignment in assignments:
+        outcomes = [solver.check(*assignment, wanted) for wanted in (formula, z3.Not(formula))]
+        assert sorted(map(str, outcomes)) == ["sat", "unsat"], "the values do not determine the formula"
+        permitted.append(outcomes[0] == z3.sat)
+    return permitted

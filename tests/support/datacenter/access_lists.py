@@ -1,4 +1,4 @@
-"""Lists of resources in a database, selected by the WHERE clause of policies."""
+"""Resources in a database, selected by the WHERE clause that policies compile to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS: Columns = {name: resources.c[name] for name in ("id", *LEVELS, *ATTRIBU
 
 
 def fill(connection: Connection, listed: Sequence[Resource]) -> None:
-    """Fill the table; empty attributes are NULL."""
+    """Recreate the table with these resources; empty attributes become NULL."""
     resources.metadata.drop_all(connection)
     resources.metadata.create_all(connection)
     names = [column.name for column in resources.columns]
@@ -35,5 +35,5 @@ def selected(connection: Connection, policies: PolicySet, request: AccessRequest
     """Return the ids of the resources of the request's type with which its principal may do its action."""
     kind = request.resource.kind
     clause = where_permitted(policies, request.principal, request.action, kind, request.context, COLUMNS)
-    found = connection.execute(select(resources.c.id).where(resources.c.kind == kind, clause))
-    return {row.id for row in found}
+    rows = connection.execute(select(resources.c.id).where(resources.c.kind == kind, clause))
+    return {row.id for row in rows}

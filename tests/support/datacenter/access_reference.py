@@ -1,4 +1,4 @@
-"""Decisions by the reference implementation of Cedar, from the same text, entity by entity."""
+"""Decisions by the reference implementation of Cedar, from the same policy text and equivalent entities."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _ENTITY_TYPES = {"severity": "Severity", "requester": "Staff", "staff": "Staff",
 
 
 def decisions(policies: PolicySet, requests: Sequence[AccessRequest]) -> list[tuple[bool, frozenset[str]]]:
-    """Return for each request whether it is permitted, and the ids of the policies that decide.
+    """Return for each request whether it is permitted, and the ids of the policies that determine the decision.
 
-    The requests must be of one world: staff, resources and locations of equal names are the same.
+    Staff, resources and locations with the same name must be equal in all requests.
     """
     entities = {str(entity["uid"]): entity for entity in _ACTIONS}
-    about = {
+    unique = {
         (request.principal.id, request.resource.kind, request.resource.id): request for request in requests
     }
-    for request in about.values():
+    for request in unique.values():
         for entity in entities_of(request):
-            assert entities.setdefault(str(entity["uid"]), entity) == entity, "of another world"
+            assert entities.setdefault(str(entity["uid"]), entity) == entity, "two entities with one name"
     results = cedarpy.is_authorized_batch(
         list(map(_request, requests)),
         cedarpy.PolicySet.from_str(policies.text),
@@ -113,16 +113,16 @@ def _request(request: AccessRequest) -> dict[str, Any]:
 
 
 def _context(context: RequestContext) -> dict[str, Any]:
-    found: dict[str, Any] = {"now_ms": context.now_ms, "purpose": _reference("Purpose", context.purpose)}
+    attributes: dict[str, Any] = {"now_ms": context.now_ms, "purpose": _reference("Purpose", context.purpose)}
     if context.token is not None:
-        found["token"] = {
+        attributes["token"] = {
             "actions": [_reference("Action", name) for name in sorted(context.token.actions)],
             "scope": [_reference("Location", name) for name in sorted(context.token.scope)],
             "expires_ms": context.token.expires_ms,
         }
     if context.approval is not None:
-        found["approval"] = {
+        attributes["approval"] = {
             "by": _reference("Staff", context.approval.by),
             "expires_ms": context.approval.expires_ms,
         }
-    return found
+    return attributes

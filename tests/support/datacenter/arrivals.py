@@ -1,4 +1,4 @@
-"""Records of a small instrument in random orders of arrival, and the alerts that follow from them."""
+"""Records of one instrument that arrive in random order, and the alerts that they raise."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def status(number: int, water: int = 0, lamp: int = 100) -> Status:
 def random_reports(seed: int, count: int = 120) -> list[InstrumentReport]:
     random = Random(seed)
     lamp, water = 100, 0
-    found: list[InstrumentReport] = []
+    reports: list[InstrumentReport] = []
     for number in range(1, count + 1):
         water = random.choice([0, 30, 60]) if random.random() < 0.05 else water
         lamp = max(0, min(100, lamp + random.choice([-9, -3, 0, 3, 6])))
         if random.random() < 0.1:
-            found.append(Alert(number, AT_MS + number * 60_000, "L0100", "lamp", "warning"))
+            reports.append(Alert(number, AT_MS + number * 60_000, "L0100", "lamp", "warning"))
         else:
-            found.append(status(number, water, lamp))
-    return found
+            reports.append(status(number, water, lamp))
+    return reports
 
 
 def batch(records: Sequence[tuple[int, InstrumentReport | BoxReport]], epoch: int = 1) -> Batch:
@@ -78,7 +78,7 @@ def numbered(
 
 
 def verdict(store: Store) -> Verdict:
-    """Return the alerts: trigger, number and time of the beginning, number and time of the end."""
+    """Return the stored alerts, each as trigger, report number and time of its beginning, and of its end."""
     c = alerts.c
     query = select(c.trigger, c.number, c.began_at_ms, c.end_number, c.ended_at_ms)
     return [tuple(row) for row in store.read(query.order_by(c.number, c.trigger))]
@@ -86,7 +86,7 @@ def verdict(store: Store) -> Verdict:
 
 @cache
 def trigger_set() -> TriggerSet:
-    """Return the set of TRIGGERS, which is compiled once."""
+    """Return TRIGGERS as a set, compiled once."""
     return TriggerSet(TRIGGERS)
 
 
@@ -95,31 +95,32 @@ def evaluator(store: Store) -> Evaluator:
 
 
 def expected(reports: Sequence[InstrumentReport], url: str = "sqlite://") -> Verdict:
-    """Return the alerts if all records arrive at once."""
+    """Return the alerts that are raised if all records arrive at once."""
     store = Store(url)
     store.authorize([BOX], 0)
     store.ingest(BOX, batch(numbered(profile(), *reports)), STORED_MS)
     evaluator(store).advance(BOX, 5)
-    found = verdict(store)
+    alerts_at_once = verdict(store)
     store.close()
-    return found
+    return alerts_at_once
 
 
 def after_random_arrival(seed: int) -> tuple[Verdict, Verdict]:
-    """Return the alerts after a random order of arrival, and those of all records at once."""
+    """Return the alerts after arrival in random order, and those after arrival of all records at once."""
     store = Store("sqlite://")
     store.authorize([BOX], 0)
     reports = arrive(store, seed)
-    found = verdict(store)
+    arrived = verdict(store)
     store.close()
-    return found, expected(reports)
+    return arrived, expected(reports)
 
 
 def arrive(store: Store, seed: int) -> list[InstrumentReport]:
     """Store and evaluate random reports in a random order of arrival; return those that were not lost.
 
-    Batches are cut at random positions, repeated and shuffled; alerts overtake; the box reports lost records;
-    and the evaluator is restarted before each batch, and may be called several times.
+    Some batches are repeated, and all are shuffled; alerts are also sent ahead in batches of their own. A gap record
+    names the lost records. Each evaluation uses a new evaluator, as after a restart; there may be none or several
+    after a batch.
     """
     random = Random(seed)
     reports = random_reports(seed)
@@ -127,7 +128,7 @@ def arrive(store: Store, seed: int) -> list[InstrumentReport]:
     lost = sorted(random.sample(range(2, len(records)), random.choice([0, 0, 3])))
     kept = [pair for pair in records if pair[0] not in lost]
     if lost:
-        gap = Gap(AT_MS, "corrupt", len(lost), tuple((one, one) for one in lost))
+        gap = Gap(AT_MS, "corrupt", len(lost), tuple((sequence, sequence) for sequence in lost))
         kept.append((len(records) + 1, gap))
     urgent = [pair for pair in kept if not isinstance(pair[1], Status)]
     size = random.randint(5, 20)

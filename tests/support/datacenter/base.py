@@ -23,7 +23,7 @@ BOXES = {f"RAP-{n:04}": (site, *SITES[site]) for n, site in enumerate(2 * list(S
 
 
 class Fleet:
-    """The boxes in an empty store. Each batch is stored a second after the one before."""
+    """The boxes, in a store that was empty. Each batch is stored a second after the previous one."""
 
     def __init__(self, store: Store, triggers: TriggerSet | None = None) -> None:
         self.store = store
@@ -34,8 +34,8 @@ class Fleet:
         store.authorize(list(BOXES), 0)
         with store.transaction() as connection:
             for site, (country, region) in SITES.items():
-                place = {"site": site, "name": site, "country": country, "region": region, "zone": "UTC"}
-                connection.execute(insert(sites).values(place))
+                row = {"site": site, "name": site, "country": country, "region": region, "zone": "UTC"}
+                connection.execute(insert(sites).values(row))
             for box, (site, _, _) in BOXES.items():
                 connection.execute(update(boxes).where(boxes.c.serial == box).values(site=site))
         for box in BOXES:
@@ -45,22 +45,25 @@ class Fleet:
         return f"CHEM-{box[-4:]}"
 
     def divide(self, site: str, new: str, box: str) -> None:
-        """Move a box to a new site in the country of its site."""
+        """Move a box to a new site in the country of `site`."""
         country, region = SITES[site]
-        place = {"site": new, "name": new, "country": country, "region": region, "zone": "UTC"}
+        row = {"site": new, "name": new, "country": country, "region": region, "zone": "UTC"}
         with self.store.transaction() as connection:
-            connection.execute(insert(sites).values(place))
+            connection.execute(insert(sites).values(row))
             connection.execute(update(boxes).where(boxes.c.serial == box).values(site=new))
 
     def report(
         self, box: str, day: int, count: int, *, value: int = 50, random: Random | None = None
     ) -> None:
-        """Store statuses of day DAY + `day`; with `random`, at random times and with random values below 100."""
+        """Store `count` statuses of day DAY + `day`, one a second, all with `value`.
+
+        With `random`, the times are random, and so are the values, which are below 100.
+        """
         entries = []
-        for place in range(count):
+        for index in range(count):
             self._numbers[box] = number = self._numbers[box] + 1
             reading = random.randrange(100) if random else value
-            at_ms = (DAY + day) * DAY_MS + (random.randrange(DAY_MS) if random else place * 1000)
+            at_ms = (DAY + day) * DAY_MS + (random.randrange(DAY_MS) if random else index * 1000)
             status = Status(number, at_ms, "running", 0, {READING: reading})
             entries.append(Entry(self.instrument(box), 1, status))
         self._send(box, entries)
@@ -70,7 +73,7 @@ class Fleet:
             self.evaluator.advance(box, self.now_ms)
 
     def count_archived(self) -> int:
-        """Evaluate and archive all statuses, and count the changed days; return their number."""
+        """Evaluate and archive all statuses, count the changed days, and return the number of these days."""
         self.evaluate()
         archive(self.store, self.now_ms + 1)
         return count_all(self.store, self.now_ms)

@@ -1,4 +1,4 @@
-"""Audit records as a box sends them: a chain of events and lines of a log."""
+"""Audit records as a box sends them: a hash chain of audit events and log lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILE = bytes(16)
 
 
 def chain(count: int, *, lines: int = 0, at_ms: int = AT_MS) -> list[bytes]:
-    """Return encoded entries of a chain: events, and then lines of a log."""
+    """Return the encoded entries of a hash chain: `count` audit events, followed by `lines` log lines."""
     entries, previous = [], bytes(32)
     for number in range(1, count + lines + 1):
         content = b"type=LOGIN msg=audit(%d.000:7): uid=0\n" % number
@@ -36,12 +36,12 @@ def send(
     epoch: int = 5,
     box: str = "RAP-0001",
 ) -> None:
-    """Send entries in sequences from `first`."""
+    """Store entries with the sequence numbers from `first`, as if the box had sent them."""
     store.ingest(box, decode(Batch, encode_batch(epoch, list(enumerate(entries, first)))), now_ms)
 
 
 def fill_box_audit(store: Store, now_ms: int) -> None:
-    """Enter records of three boxes: complete, with a hole that is late, and of a wrong clock while some wait."""
+    """Store records of three boxes: a complete chain, one with an old hole, and one with a hole and a wrong clock."""
     lines = [
         b"type=USER_LOGIN msg=audit(1762592400.113:%d): pid=2210 uid=0 auid=1000 ses=3"
         b' msg=\'op=login acct="operator" exe="/usr/sbin/sshd" addr=10.20.0.9 terminal=ssh res=success\'\n',

@@ -35,7 +35,7 @@ OPTIONS = (
 
 
 class NavigatedError(Exception):
-    """Another page was loaded meanwhile."""
+    """The page was replaced by another during the call."""
 
 
 class BrowserPage:
@@ -70,19 +70,19 @@ class BrowserPage:
 
     def evaluate(self, script: str) -> Any:
         """Return the value of an expression, awaited if it is a promise."""
-        found = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        reply = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in reply, reply["exceptionDetails"]
+        return reply["result"].get("value")
 
     def wait_for(self, condition: str) -> None:
-        """Wait until an expression is true, in the page that is then shown."""
+        """Wait until an expression is true, in the page that is shown at that time."""
         end = time.monotonic() + ANSWER_SECONDS_MAX
         while time.monotonic() < end:
             try:
-                found = self._call("Runtime.evaluate", expression=f"Boolean({condition})", returnByValue=True)
+                reply = self._call("Runtime.evaluate", expression=f"Boolean({condition})", returnByValue=True)
             except NavigatedError:
                 continue
-            if found["result"].get("value") is True:
+            if reply["result"].get("value") is True:
                 return
         raise AssertionError(f"never true: {condition}")
 
@@ -101,13 +101,13 @@ class BrowserPage:
             )
 
     def choose_file(self, selector: str, file: Path) -> None:
-        """Choose the file of a field, as a person does."""
+        """Choose a file in the file input that matches `selector`."""
         root = self._call("DOM.getDocument")["root"]["nodeId"]
         node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self._call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
 
     def add_security_key(self) -> None:
-        """Plug in a security key, which is touched whenever it is asked (WebAuthn of the DevTools Protocol)."""
+        """Add a virtual security key that reports a touch whenever one is required (domain WebAuthn)."""
         self._call("WebAuthn.enable")
         options = {
             "protocol": "ctap2",
@@ -120,11 +120,11 @@ class BrowserPage:
         )
 
     def without_scripts(self) -> None:
-        """Load the further pages without executing their scripts."""
+        """Disable JavaScript for the pages that are loaded from now on."""
         self._call("Emulation.setScriptExecutionDisabled", value=True)
 
     def screenshot(self, file: Path) -> None:
-        """Save an image of the whole page."""
+        """Save a screenshot of the entire page."""
         size = self._call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         image = self._call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
@@ -161,24 +161,24 @@ class BrowserPage:
             assert part, "the browser has ended"
             self._data += part
         message, _, self._data = self._data.partition(b"\0")
-        found: dict[str, Any] = json.loads(message)
-        return found
+        decoded: dict[str, Any] = json.loads(message)
+        return decoded
 
 
 def axe_violations(page: BrowserPage) -> list[str]:
-    """Return the findings of axe-core in the page that is shown: the rules, each with the first element."""
+    """Return the violated rules of axe-core in the current page, each with the first element that violates it."""
     page.evaluate(f"{AXE.read_text()};0")
-    found: list[str] = page.evaluate(
-        "axe.run(document).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"
+    violations: list[str] = page.evaluate(
+        "axe.run(document).then(results => results.violations.map(one => one.id + ': ' + one.nodes[0].html))"
     )
-    return found
+    return violations
 
 
 @contextmanager
 def open_browser(profile: Path, *more: str, prefix: Sequence[str] = ()) -> Iterator[BrowserPage]:
-    """Start the browser with an empty profile folder, and `more` options; it ends with the block.
+    """Run the browser within the block, with the profile folder `profile` and further options `more`.
 
-    `prefix` is a command that starts it, as in a namespace.
+    `prefix` is a command that executes the browser, for example in a network namespace.
     """
     assert PROGRAM is not None, "chromium is not installed: make setup-datacenter"
     command_end, to_browser = os.pipe()

@@ -1,4 +1,4 @@
-"""The pages of a data center with remote sessions, behind a real TCP port, and WebSockets of its viewers."""
+"""The pages of a data center with remote sessions, served on a TCP port, and the WebSockets of its viewers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from wire.desktop.stream import encode_frame, encode_header
 
 @dataclass
 class Pages:
-    """A running data center with its pages on a port."""
+    """A running data center with its pages on a TCP port."""
 
     center: Center
     web: WebClient
@@ -39,25 +39,25 @@ class Pages:
         """Return the WebSocket of a person's viewer."""
         return self.socket(session, staff, "viewer", origin)
 
-    def socket(self, session: DeskSession, staff: str, what: str, origin: str = "") -> Any:
-        """Return a WebSocket of a person."""
+    def socket(self, session: DeskSession, staff: str, path: str, origin: str = "") -> Any:
+        """Return a person's WebSocket at `path` below the page of the session."""
         cookie = self.web.sign_in(staff).cookie
         headers = {"cookie": f"{COOKIE}={cookie}"}
         host = f"127.0.0.1:{self.port}"
         return connect(
-            f"ws://{host}/sessions/{session.id.hex()}/{what}",
+            f"ws://{host}/sessions/{session.id.hex()}/{path}",
             origin=origin or f"http://{host}",  # type: ignore[arg-type]
             additional_headers=headers,
             compression=None,
         )
 
     async def box(self) -> TcpChannel:
-        """Return the box's end of the connection to its desktop."""
-        far = await self.center.endpoints[-1].box
-        return TcpChannel(*await asyncio.open_connection(sock=far))
+        """Return the box's end of the desktop connection in the latest tunnel."""
+        box_socket = await self.center.endpoints[-1].box
+        return TcpChannel(*await asyncio.open_connection(sock=box_socket))
 
     async def shown(self, session: DeskSession) -> TcpChannel:
-        """Send a small black desktop; return the box's end of the connection."""
+        """Send a black picture of 64 x 48 pixels as the box; return the box's end of the connection."""
         box = await self.box()
         picture = PictureEncoder(Picture(64, 48), level=1).next_message() or b""
         await box.write(encode_header(bytes(8)) + encode_frame(picture, 0))
@@ -68,14 +68,14 @@ class Pages:
 
 @asynccontextmanager
 async def pages(folder: Path, four_eyes: Collection[str]) -> AsyncIterator[Pages]:
-    """Run a data center whose files are in a folder."""
+    """Run a data center with the fleet; its files are in `folder`."""
     store = Store(f"sqlite:///{folder / 'store.db'}", durable=False)
     fill_fleet(store, with_reports=False)
     try:
-        async with center(folder / "sessions", store, four_eyes) as made:
-            web = open_web(store, lambda: time.time_ns() // 1_000_000, remote=made.remote)
+        async with center(folder / "sessions", store, four_eyes) as running:
+            web = open_web(store, lambda: time.time_ns() // 1_000_000, remote=running.remote)
             async with serving(web.application, "127.0.0.1", 0, has_websockets=True) as port:
-                yield Pages(made, web, port)
+                yield Pages(running, web, port)
     finally:
         store.close()
 
@@ -84,7 +84,7 @@ def run_pages(folder: Path, act: Callable[[Pages], Awaitable[None]], four_eyes: 
     """Call `act` with the pages of a running data center; the sites `four_eyes` require two viewers."""
 
     async def inside() -> None:
-        async with pages(folder, four_eyes) as made:
-            await act(made)
+        async with pages(folder, four_eyes) as served:
+            await act(served)
 
     asyncio.run(inside())

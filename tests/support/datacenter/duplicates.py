@@ -9,13 +9,13 @@ from datacenter.store.store import Store
 
 
 def duplicates(store: Store) -> list[tuple[str, str, str, int, int]]:
-    """Return instruments' reports of equal content, which includes number and time: none if identities work.
+    """Return the reports that are stored more than once, as (box, instrument, kind, time in ms, copies).
 
-    Of each its box, instrument, kind and time, and how many copies there are.
+    Reports are compared by content, which includes number and time; deduplication by identity leaves none.
     """
-    found = Counter(
+    counts = Counter(
         (record.box, record.instrument, record.kind, record.at_ms, body)
         for record, body in queries.bodies(store)
         if record.instrument
     )
-    return sorted((*key[:4], copies) for key, copies in found.items() if copies > 1)
+    return sorted((*key[:4], copies) for key, copies in counts.items() if copies > 1)

@@ -57,11 +57,11 @@ class Enrolling:
 
 
 def store_with_a_box() -> Store:
-    """Return a store with BOX at the site berlin."""
+    """Return a store in memory with BOX at the site berlin."""
     store = Store("sqlite://")
     store.authorize([BOX], 0)
     with store.transaction() as connection:
-        place = {"site": "berlin", "name": "B", "country": "DE", "region": "europe", "zone": "UTC"}
-        connection.execute(insert(sites).values(place))
+        site = {"site": "berlin", "name": "B", "country": "DE", "region": "europe", "zone": "UTC"}
+        connection.execute(insert(sites).values(site))
         connection.execute(update(boxes).values(site="berlin"))
     return store

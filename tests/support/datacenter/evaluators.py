@@ -1,4 +1,4 @@
-"""Random reports, and the verdicts about them of all evaluators."""
+"""Random reports, and the verdicts of the live and the columnar evaluator about them."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ CONDITIONS = [
 
 
 def bases(day: int, reading: str, percentile: int) -> int:
-    """Return percentiles that differ from day to day; on some days there is no snapshot."""
+    """Return a percentile that differs from day to day, ABSENT on each fourth day."""
     return ABSENT if day % 4 == 3 else (day * 31 + len(reading)) % 60 + percentile // 3
 
 
 def report(random: Random, at_ms: int) -> InstrumentReport:
-    """Return a random report; some readings are missing, and some are the largest integers of the wire format."""
+    """Return a random report; some readings are absent, and some are the limits of the wire format's integers."""
     match random.randrange(8):
         case 0:
             return Quality(
@@ -81,7 +81,7 @@ def report(random: Random, at_ms: int) -> InstrumentReport:
 
 
 def stream(random: Random, length: int) -> list[InstrumentReport]:
-    """Return reports at irregular times, with outages, and with a clock that is sometimes set back."""
+    """Return random reports at irregular times, with outages, and with a clock that is sometimes set back."""
     reports, at_ms = [], random.randrange(10**12)
     for _ in range(length):
         steps = [random.randrange(120_000), random.randrange(86_400_000), -random.randrange(600_000)]
@@ -100,8 +100,8 @@ def value_in(one: InstrumentReport, wanted: Input) -> int | None:
         case Inventory(), RemainingTests():
             return one.tests_left.get(wanted.word)
         case Quality(), Deviation():
-            fits = one.assay == wanted.word and wanted.level in (0, one.level)
-            return one.deviation_msd if fits else None
+            matches = one.assay == wanted.word and wanted.level in (0, one.level)
+            return one.deviation_msd if matches else None
         case Calibration(), CalibrationOffset():
             return one.offset_ppm if one.assay == wanted.word else None
         case Calibration(), CalibrationSlope():
@@ -118,29 +118,29 @@ Verdicts: TypeAlias = set[tuple[int, int, str, bool]]
 def live(
     triggers: Sequence[Trigger], streams: Sequence[Sequence[InstrumentReport]], *, as_python: bool = False
 ) -> Verdicts:
-    """Return the verdicts of the live evaluation."""
+    """Return the verdicts of the live evaluation, report by report."""
     functions = LiveFunctions(triggers, as_python=as_python)
-    found = set()
+    verdicts = set()
     for instrument, reports in enumerate(streams):
         evaluator = LiveEvaluator(functions, bases)
         for number, one in enumerate(reports):
-            found |= {(instrument, number, t.trigger.name, t.is_active) for t in evaluator.evaluate(one)}
-    return found
+            verdicts |= {(instrument, number, t.trigger.name, t.is_active) for t in evaluator.evaluate(one)}
+    return verdicts
 
 
 def by_columns(
     triggers: Sequence[Trigger], streams: Sequence[Sequence[InstrumentReport]], together: int = 1000
 ) -> Verdicts:
-    """Return the verdicts of an evaluation of all instruments at once, `together` reports of each in one call."""
+    """Return the verdicts of the columnar evaluation of all instruments, `together` reports of each in one call."""
     evaluator = ColumnEvaluator(triggers, len(streams), bases)
-    found = set()
+    verdicts = set()
     for begin in range(0, max(map(len, streams)), together):
         parts = [_columns(reports[begin : begin + together], evaluator.inputs) for reports in streams]
-        found |= {
+        verdicts |= {
             (one.instrument, begin + one.report, one.trigger.name, one.is_active)
             for one in evaluator.evaluate(parts)
         }
-    return found
+    return verdicts
 
 
 def _columns(reports: Sequence[InstrumentReport], inputs: Sequence[Input]) -> Columns:
@@ -156,8 +156,8 @@ def _columns(reports: Sequence[InstrumentReport], inputs: Sequence[Input]) -> Co
 
 def random_triggers(random: Random) -> list[Trigger]:
     """Return a trigger for each of CONDITIONS, and one with an `until`."""
-    found = [
+    triggers = [
         trigger(condition, lasts=random.choice(["", "3min", "1h"]), name=condition)
         for condition in CONDITIONS
     ]
-    return [*found, trigger(CONDITIONS[0], until="water-conductivity-ns < 20", name="hysteresis")]
+    return [*triggers, trigger(CONDITIONS[0], until="water-conductivity-ns < 20", name="hysteresis")]

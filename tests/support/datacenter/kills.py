@@ -1,10 +1,9 @@
-"""A data center whose program and PostgreSQL server are killed at random moments while boxes send, and what it lost.
+"""A data center whose program and PostgreSQL server are killed at random times while boxes send, and its losses.
 
-The program is the real one, in a separate process that is forked from one that has imported it, so that a thousand
-starts take little. Its clock is ahead by a lease of the notices for each start, because a real supervisor waits so
-long before the notices of the killed process are sent by the next. Boxes send by TLS, and repeat each batch until it
-is acknowledged. Notices go to the API of an Alertmanager and, by Apprise, to a receiver that cannot recognize
-repetitions.
+The program runs in a process that is forked from one that has already imported it, so that a thousand starts are
+cheap. Each start sets its clock ahead by another lease of notices, because the next process sends the notices of a
+killed one only after their lease has expired. Boxes send by TLS, and repeat each batch until it is acknowledged.
+Notices go to the API of an Alertmanager and, by Apprise, to a receiver that cannot recognize repetitions.
 """
 
 from __future__ import annotations
@@ -46,14 +45,15 @@ from wire.tls.context import Identity, client_context
 
 BOXES = 4
 SIZE = 8
-"""Reports in a batch; each batch begins and ends an alert."""
+"""Reports per batch; each batch begins and ends an alert."""
 CRITICAL = 25
 """Interval, in batches, of critical alerts, which also go to the receiver of Apprise."""
 DATABASE_SHARE = 0.3
+"""The share of kills that hit the database; the others hit the program."""
 SERVING_SHARE = 0.6
-"""The share of kills while boxes are served; the others may come during the start."""
+"""The share of kills while boxes are served; the others may hit the start."""
 RUN_SECONDS_MAX = 0.3
-"""A kill comes at a random time from the latest kill, or from the first acknowledgement after it."""
+"""The maximum of the random time between the latest kill, or the first acknowledgement after it, and a kill."""
 END_SECONDS_MAX = 600.0
 TRIGGER = """model = "{model}"
 severity = "{severity}"
@@ -73,9 +73,9 @@ for start in itertools.count():
             os._exit(1)
     print(pid, flush=True)
     if os.WIFEXITED(os.waitpid(pid, 0)[1]):
-        time.sleep(0.1)  # the database does not answer
+        time.sleep(0.1)  # the program ended itself: the database is not available
 """
-"""Starts the program whenever it ends."""
+"""Starts the program again whenever it ends, and prints its process id."""
 
 
 @dataclass
@@ -91,21 +91,21 @@ class Losses:
     wrong_alerts: int = 0
     """Alerts that are missing, or that no report began."""
     unnoticed: int = 0
-    """Alerts of which a receiver has no notice, although it is not recorded as uncertain."""
+    """Notices that a receiver did not get, although they are not recorded as uncertain."""
     repeated: int = 0
-    """Notices that a receiver got twice which cannot recognize repetitions."""
+    """Repetitions of notices to the receiver that cannot recognize them."""
     uncertain: int = 0
-    """Notices of which the data center recorded that it cannot know whether they were sent."""
+    """Notices for which the data center recorded that it cannot know whether they were sent."""
 
 
 class Receivers:
-    """The HTTP service of both targets; keeps the names of notices."""
+    """The HTTP service of both targets; counts the received notices."""
 
     def __init__(self) -> None:
         self.posted = Counter[str]()
-        """By alert, of the Alertmanager's API."""
+        """Requests to the Alertmanager's API by alert."""
         self.sent = Counter[str]()
-        """By notice, of the receiver of Apprise."""
+        """Messages to the receiver of Apprise by notice (alert:kind)."""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -122,7 +122,7 @@ class Receivers:
 
 
 class Program:
-    """The data center's program, which is started again whenever it ends."""
+    """The data center's program, which a supervisor starts again whenever it ends."""
 
     def __init__(self, config: Path) -> None:
         self._supervisor = subprocess.Popen(
@@ -139,7 +139,7 @@ class Program:
         self._pid = int(self._supervisor.stdout.readline())
 
     def kill(self) -> None:
-        """Kill the process, and wait for the next one; those that ended themselves are skipped."""
+        """Kill the running process, and wait until the next one is started; skip processes that ended themselves."""
         while True:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
@@ -161,7 +161,7 @@ class SendingBox:
         self.serial, self._context, self._port = serial, client_context(identity), port
         self._start_ms = start_ms
         self.batches = 0
-        """That were acknowledged."""
+        """The number of acknowledged batches."""
         self.last: int | None = None
         """The number of batches after which it stops."""
 
@@ -170,11 +170,11 @@ class SendingBox:
         return f"CHEM-{self.serial[-4:]}"
 
     def entries(self, index: int) -> list[tuple[int, bytes]]:
-        """Return the records of a batch by sequence; the first batch has the instrument's profile."""
+        """Return the encoded records of a batch with their sequence numbers; batch 0 is the instrument's profile."""
         if index == 0:
             profile = ProfileInForce(self._start_ms, self.instrument, MODEL, 1)
             return [(1, encode(Entry("", 0, profile)))]
-        found = []
+        records = []
         for within in range(SIZE):
             number = (index - 1) * SIZE + within + 1
             is_high = within in (2, 3)
@@ -183,18 +183,18 @@ class SendingBox:
                 "lamp-intensity-pct": 10 if is_high and index % CRITICAL == 0 else 100,
             }
             status = Status(number, self._start_ms + number * 1000, "running", 0, readings)
-            found.append((number + 1, encode(Entry(self.instrument, 1, status))))
-        return found
+            records.append((number + 1, encode(Entry(self.instrument, 1, status))))
+        return records
 
     def alerts(self) -> set[tuple[str, str, int]]:
-        """Return instrument, trigger and number of the alerts of all acknowledged reports."""
-        found = set()
+        """Return instrument, trigger and report number of the alerts that all acknowledged reports raise."""
+        expected = set()
         for index in range(1, self.batches):
             number = (index - 1) * SIZE + 3
-            found.add((self.instrument, "water", number))
+            expected.add((self.instrument, "water", number))
             if index % CRITICAL == 0:
-                found.add((self.instrument, "lamp", number))
-        return found
+                expected.add((self.instrument, "lamp", number))
+        return expected
 
     @property
     def is_finished(self) -> bool:
@@ -223,7 +223,7 @@ class SendingBox:
 
 
 def kill_repeatedly(kills: int, seed: int) -> Losses:
-    """Kill program and server so often, with random times of the seed; return what is wrong afterwards."""
+    """Kill the program or the database server `kills` times, at times that follow from `seed`; return the losses."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="rap-kills-")))
         server = stack.enter_context(killable_server(flushes=True))
@@ -261,7 +261,7 @@ async def _run(folder: Path, server: PostgresServer, kills: int, random: Random)
 
 
 async def _run_for_a_while(boxes: list[SendingBox], random: Random) -> None:
-    """Wait for a random time after the start, or after the next acknowledgement."""
+    """Wait for a random time, sometimes from the next acknowledgement."""
     if random.random() < SERVING_SHARE:
         before = sum(box.batches for box in boxes)
         await _wait_until(lambda: sum(box.batches for box in boxes) > before)
@@ -297,7 +297,7 @@ async def _wait_until(holds: Callable[[], bool]) -> None:
 
 
 async def _settle(store: Store, program: Program, boxes: list[SendingBox]) -> None:
-    """Let the program evaluate everything, and send or settle all notices."""
+    """Wait until the program has evaluated all reports, and sent or otherwise settled all notices."""
     wanted = {box.serial: (box.batches - 1) * SIZE + 1 for box in boxes}
     await _wait_until(
         lambda: (
@@ -305,7 +305,7 @@ async def _settle(store: Store, program: Program, boxes: list[SendingBox]) -> No
             == wanted
         )
     )
-    # the leases of killed processes end
+    # the next start sets the clock ahead, so that the leases of killed processes expire
     await asyncio.to_thread(program.kill)
     d, n = deliveries.c, notices.c
     unsettled = select(func.count()).where(d.state.in_(("waiting", "sending")))
@@ -326,10 +326,10 @@ def _compare(store: Store, boxes: list[SendingBox], receivers: Receivers, losses
                 losses.lost += encode(decode(Entry, entry).body) != bodies.get((box.serial, sequence))
     losses.duplicates = sum(stored.values()) - len(stored)
     c = alerts.c
-    found = [tuple(row) for row in store.read(select(c.instrument, c.trigger, c.number))]
+    stored_alerts = [tuple(row) for row in store.read(select(c.instrument, c.trigger, c.number))]
     expected = {one for box in boxes for one in box.alerts()}
-    losses.alerts = len(found)
-    losses.wrong_alerts = len(set(found) ^ expected) + len(found) - len(set(found))
+    losses.alerts = len(stored_alerts)
+    losses.wrong_alerts = len(set(stored_alerts) ^ expected) + len(stored_alerts) - len(set(stored_alerts))
     d = deliveries.c
     for row in store.read(select(d.alert, d.kind, d.target, d.state)):
         if row.target == "chat":

@@ -1,4 +1,4 @@
-"""Reads metrics and health of a data center as Prometheus and a load balancer do."""
+"""Read the metrics and the health of a data center as Prometheus and a load balancer do."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def read(port: int, path: str, host: str = "127.0.0.1", accept: str = "", method
     connection = HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS_MAX)
     connection.request(method, path, headers={"host": host, "accept": accept})
     response = connection.getresponse()
-    found = Read(response.status, response.read().decode(), response.headers.get("content-type", ""))
+    reply = Read(response.status, response.read().decode(), response.headers.get("content-type", ""))
     connection.close()
-    return found
+    return reply
 
 
 def values(text: str) -> dict[str, float]:
     """Return the samples by name and labels, such as `rap_records_total{result="stored"}`."""
-    found = {}
+    samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
-            found[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
-    return found
+            samples[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
+    return samples
 
 
 def promtool_findings(text: str) -> str:
-    """Return the findings of `promtool check metrics` of the package prometheus (`make setup-datacenter`)."""
+    """Return the output of `promtool check metrics` (Debian package prometheus); it is empty if all is right."""
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )

@@ -21,7 +21,7 @@ EVIDENCE = {"run": 1, "number": 7, "terms": {"ewma(lamp-intensity-pct, 64)": 69.
 
 
 def raise_alert(store: Store, alert: str, now_ms: int = 0, *, severity: str = "warning") -> None:
-    """Store an alert and the notice of it, as the evaluator does."""
+    """Store an alert and its notice, as the evaluator does."""
     values = {
         "id": alert,
         "box": "RAP-0001",
@@ -45,21 +45,21 @@ def raise_alert(store: Store, alert: str, now_ms: int = 0, *, severity: str = "w
 
 
 def resolve_alert(store: Store, alert: str, now_ms: int = 0) -> None:
-    """Store the end of an alert and the notice of it."""
+    """Store the end of an alert and its notice."""
     with store.transaction() as connection:
         connection.execute(update(alerts).where(alerts.c.id == alert).values(ended_at_ms=now_ms))
         connection.execute(insert(notices).values(alert=alert, kind="resolved", created_at_ms=now_ms))
 
 
 def states(store: Store) -> dict[tuple[str, str], str]:
-    """Return the state of each delivery, by target and key."""
+    """Return the state of each delivery by target and notice (alert:kind)."""
     d = deliveries.c
     rows = store.read(select(d.target, d.alert, d.kind, d.state))
     return {(target, f"{alert}:{kind}"): state for target, alert, kind, state in rows}
 
 
 class Receiver:
-    """Stands for all targets: keeps the messages, and answers with `outcomes` first."""
+    """Stands for all targets: records the messages; the first sends have the given outcomes, later ones succeed."""
 
     def __init__(self, *outcomes: Outcome) -> None:
         self.outcomes = list(outcomes)
@@ -67,7 +67,7 @@ class Receiver:
 
     @property
     def received(self) -> list[tuple[str, str]]:
-        """Target and key of each notice, in the order of arrival."""
+        """The target and the key of each notice, in the order of arrival."""
         return [(target, key) for target, keys in self.messages for key in keys]
 
     async def send(self, target: NoticeTarget, due: Sequence[Notice], now_ms: int) -> Outcome:

@@ -28,7 +28,7 @@ def papers_zip() -> bytes:
 
 
 def evidence_file(*, with_passwords: bool = False) -> bytes:
-    """Return the evidence of that image; `with_passwords`, somebody has changed the settings of SSH on the box."""
+    """Return the evidence of that image; `with_passwords`, sshd on the box accepts passwords."""
     evidence = recorded_evidence()
     if with_passwords:
         old, new = "PasswordAuthentication no", "PasswordAuthentication yes"
@@ -40,7 +40,7 @@ def evidence_file(*, with_passwords: bool = False) -> bytes:
 
 
 def fill_papers(store: Store, now_ms: int) -> None:
-    """File papers of three boxes: one that matches, one that differs, one without evidence."""
+    """File the papers of three boxes: one with matching evidence, one with differing evidence, one without."""
     files = read_upload(BytesIO(papers_zip()))
     for box, evidence in (
         ("RAP-0001", evidence_file()),

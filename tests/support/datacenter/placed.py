@@ -1,4 +1,4 @@
-"""A configured data center whose database has one instrument, at a site in Germany, and a staff directory."""
+"""A configured data center with a staff directory, and with one instrument at a site in Germany."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ trainings = { chemistry-analyzer = 2099-01-01 }
 
 
 def placed_instrument(folder: Path, staff: str) -> tuple[Path, Store]:
-    """Return the configuration, and its store, which the caller closes."""
+    """Return the configuration file and the store, which the caller closes."""
     url = f"sqlite:///{folder / 'store.db'}"
     file, _ = configure(folder, url)
     (folder / "staff.toml").write_text(staff)

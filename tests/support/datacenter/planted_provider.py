@@ -1,4 +1,4 @@
-"""An OpenID Connect provider that answers as a test says: wrong metadata, keys and ID tokens."""
+"""An OpenID Connect provider whose responses a test sets, such as wrong metadata, keys or ID tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ CLIENT = "rap-test"
 
 
 class PlantedProvider:
-    """Serves on loopback; `answers` has the body of each path. `requests` are the paths with their forms."""
+    """A provider on loopback.
+
+    `answers` has the response body of each path, and `statuses` the status if it is not 200. `requests` are the
+    received paths with their forms.
+    """
 
     def __init__(self, port: int) -> None:
         self.issuer = f"http://127.0.0.1:{port}"
@@ -44,7 +48,7 @@ class PlantedProvider:
         }
 
     def publish(self, *others: dict[str, Any]) -> None:
-        """Publish the public keys, and others."""
+        """Publish the public keys of `keys`, and further keys (JWK)."""
         keys = [key.as_dict(private=False) for key in self.keys]
         self.answers["/keys"] = {"keys": [*keys, *others]}
 
@@ -70,11 +74,14 @@ class PlantedProvider:
         algorithm: str = "ES256",
         header: dict[str, object] | None = None,
     ) -> str:
-        """Answer the next code with an ID token of these claims; return it."""
+        """Let the token endpoint return an ID token with these claims; return this token.
+
+        None in `header` removes a header parameter.
+        """
         key = key or self.keys[-1]
-        given = {"alg": algorithm, "kid": key.kid, **(header or {})}
-        head = {name: value for name, value in given.items() if value is not None}
-        token = jwt.encode(head, claims, key, algorithms=[algorithm])
+        parameters = {"alg": algorithm, "kid": key.kid, **(header or {})}
+        present = {name: value for name, value in parameters.items() if value is not None}
+        token = jwt.encode(present, claims, key, algorithms=[algorithm])
         self.answers["/token"] = {"id_token": token, "access_token": "access", "token_type": "Bearer"}
         return token
 
@@ -121,9 +128,9 @@ def unsigned(claims: dict[str, object]) -> str:
 
 
 def signed_with(secret: bytes, claims: dict[str, object]) -> str:
-    """Return an ID token with a signature by HMAC, for whose key a careless verifier takes the published one."""
-    signed = f"{_part({'alg': 'HS256', 'kid': 'one'})}.{_part(claims)}"
-    return f"{signed}.{_base64(hmac.digest(secret, signed.encode(), 'sha256'))}"
+    """Return an ID token with an HMAC under `secret`, such as a public key that a careless verifier would use."""
+    signing_input = f"{_part({'alg': 'HS256', 'kid': 'one'})}.{_part(claims)}"
+    return f"{signing_input}.{_base64(hmac.digest(secret, signing_input.encode(), 'sha256'))}"
 
 
 def _part(value: object) -> str:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, in a temporary folder and on a Unix socket."""
+"""A PostgreSQL server for tests, in a temporary folder and on a Unix socket."""
 
 from __future__ import annotations
 
@@ -31,11 +31,15 @@ class PostgresServer:
             f"unix_socket_directories={folder}",
             f"fsync={'on' if flushes else 'off'}",
         )
-        options = [word for setting in settings for word in ("-c", setting)]
+        options = [argument for setting in settings for argument in ("-c", setting)]
         self._command = [str(programs / "postgres"), "-D", f"{folder}/data", *options]
 
     def start(self) -> None:
-        """Start it, and wait until it has recovered."""
+        """Start the server, and wait until it accepts connections, after crash recovery if necessary.
+
+        Raises:
+            AssertionError: the server has ended; the message is its log.
+        """
         with Path(f"{self._folder}/log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, user=_user(), cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -43,27 +47,27 @@ class PostgresServer:
         poll_until(self._answers, 120)
 
     def stop(self) -> None:
-        """Stop it without a checkpoint."""
+        """Stop the server without a checkpoint (immediate shutdown)."""
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait()
 
     def kill(self) -> None:
-        """Kill all of its processes."""
+        """Kill all processes of the server."""
         pid = self._process.pid
-        self._process.send_signal(signal.SIGSTOP)  # it would restart the others
+        self._process.send_signal(signal.SIGSTOP)  # the postmaster would restart killed children
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         with ExitStack() as stack:
-            for one in map(int, children):
+            for child in map(int, children):
                 with suppress(ProcessLookupError):
-                    process = os.pidfd_open(one)
+                    process = os.pidfd_open(child)
                     stack.callback(os.close, process)
                     signal.pidfd_send_signal(process, signal.SIGKILL)
-                    select.select([process], [], [])  # until it has ended
+                    select.select([process], [], [])  # readable when the process has ended
         self._process.kill()
         self._process.wait()
 
     def processor_s(self) -> float:
-        """Return the processor time of all of its processes, those that have ended included, in seconds."""
+        """Return the processor time of all processes of the server, including ended ones, in seconds."""
         pid = self._process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         ticks = 0
@@ -83,7 +87,7 @@ class PostgresServer:
 
 @contextmanager
 def running_server(*, flushes: bool = False) -> Iterator[str]:
-    """Run a server, without flushes unless `flushes`; gives the SQLAlchemy URL of an empty database."""
+    """Run a server, with fsync only if `flushes`; gives the SQLAlchemy URL of an empty database."""
     with killable_server(flushes=flushes) as server:
         yield server.url
 

@@ -1,4 +1,4 @@
-"""A data center in a separate process, and a box's identity."""
+"""A data center in a separate process, and the identities of its boxes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def send_batches(port: int, box: Identity, *batches: bytes) -> list[int]:
 
 @contextmanager
 def serving(file: Path) -> Iterator[int]:
-    """Run the program; gives the port for boxes."""
+    """Run the program; gives the TCP port for boxes. On SIGTERM the program must exit with status 0."""
     command = [sys.executable, "-c", PROGRAM, str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         try:

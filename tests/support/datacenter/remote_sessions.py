@@ -1,6 +1,6 @@
-"""The remote sessions of a data center with its real store and audit file, and a box that answers on its connection.
+"""The remote sessions of a data center with a real store and audit file, and the messages of a box.
 
-The tunnel is emulated; the rights are those of people whom a test chooses.
+The data center's end of the tunnel is emulated, and the test chooses the person who requests a session.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ def engineer(trained_until_ms: int = FAR_MS) -> Principal:
 
 
 def box_certificate() -> bytes:
-    """Return a certificate (DER) of the box, for the key with which it countersigns."""
+    """Return a certificate (DER) for the key with which the box countersigns."""
     chain = Authority.make("vendor").certify(SERIAL, BOX.public_key())
     return x509.load_pem_x509_certificate(chain).public_bytes(Encoding.DER)
 
 
 class PlainEndpoint:
-    """The data center's end of a tunnel that opens when the test says so, and connects to what it gives."""
+    """The data center's end of a tunnel, which the test opens; connections lead to a socket of the test."""
 
     def __init__(self, offer: Offer, authority: EllipticCurvePrivateKey) -> None:
         self._offer, self._authority = offer, authority
@@ -92,7 +92,7 @@ class PlainEndpoint:
         self.ended: asyncio.Future[str] = loop.create_future()
         self.is_fenced = True
         self.box: asyncio.Future[socket.socket] = loop.create_future()
-        """The box's end of the connection to its desktop."""
+        """The box's end of the desktop connection, as soon as the data center connects."""
 
     async def start(self, session_key: bytes, until: datetime) -> Issued:
         keys = await asyncio.to_thread(load_der_public_key, session_key)
@@ -108,10 +108,10 @@ class PlainEndpoint:
         await self._up
 
     async def connect(self, protocol: asyncio.Protocol) -> None:
-        near, far = socket.socketpair()
-        far.setblocking(False)
-        self.box.set_result(far)
-        await asyncio.get_running_loop().create_connection(lambda: protocol, sock=near)
+        own, box = socket.socketpair()
+        box.setblocking(False)
+        self.box.set_result(box)
+        await asyncio.get_running_loop().create_connection(lambda: protocol, sock=own)
 
     async def stop(self) -> None:
         if self.box.done():
@@ -119,7 +119,7 @@ class PlainEndpoint:
                 self.box.result().shutdown(socket.SHUT_RDWR)
         if not self._up.done():
             self._up.set_exception(EndpointError("stopped"))
-            self._up.exception()
+            self._up.exception()  # marks it as retrieved, if nothing awaits it
         if not self.ended.done():
             self.ended.set_result("stopped")
 
@@ -136,21 +136,21 @@ class Center:
     received: list[ToBox] = field(default_factory=list)
 
     async def exchange(self, *messages: FromBox, certificate: bytes | None = None) -> list[ToBox]:
-        """Send messages of the box; return those for it."""
+        """Send messages of the box; return the messages for the box."""
         peer = Peer(SERIAL, "127.0.0.1", lambda: None)
         if not messages:
-            messages = (ShownMessage(bytes(16)),)  # an answer without messages is held
+            messages = (ShownMessage(bytes(16)),)  # an exchange without messages would be a long poll
         request = Request("POST", PATH, {}, encode(Exchange(list(messages))), peer)
         response = await self.remote.answer(SERIAL, certificate or self.certificate, request)
         assert response.status == 200, response.body
-        found = decode(ExchangeReply, response.body).messages
-        self.received += found
-        return found
+        replies = decode(ExchangeReply, response.body).messages
+        self.received += replies
+        return replies
 
     def request(
         self, mode: SessionMode = SessionMode.CONTROL, service: SessionService = SessionService.RFB
     ) -> bytes:
-        """Request a session, as a page does: with its row in the store. Returns its identifier."""
+        """Request a session and store its row, as a page does. Returns the session's identifier."""
         session, now_ms = os.urandom(16), time.time_ns() // 1_000_000
         wanted = Wanted(
             "engineer",
@@ -184,30 +184,34 @@ class Center:
         return self.staff()
 
     async def offered(self, session: bytes) -> DeskSession:
-        """Wait until the box has shown the offer of a session."""
-        found: list[DeskSession] = []
+        """Wait until a session is requested, and confirm as the box that its offer is shown."""
+        current: DeskSession | None = None
 
         def is_requested() -> bool:
-            found[:] = filter(None, [self.remote.find(session)])
-            return bool(found) and found[0].state is SessionState.REQUESTED
+            nonlocal current
+            current = self.remote.find(session)
+            return current is not None and current.state is SessionState.REQUESTED
 
         await eventually(is_requested)
         await self.exchange(ShownMessage(session))
-        return found[0]
+        assert current is not None
+        return current
 
     async def open(
         self, mode: SessionMode = SessionMode.CONTROL, service: SessionService = SessionService.RFB
     ) -> DeskSession:
-        """Request a session, let the person permit it, and open its tunnel."""
+        """Request a session, grant it as the person at the instrument, and open its tunnel."""
         return await self.grant(await self.offered(self.request(mode, service)))
 
     async def grant(self, session: DeskSession) -> DeskSession:
-        """Let the person permit a session that is offered, and open its tunnel."""
+        """Grant an offered session as the person at the instrument, and open its tunnel."""
         keys = key_set(DATACENTER.public_key())
         offers = [
             read_offer(one.offer, keys, SERIAL) for one in self.received if isinstance(one, OfferMessage)
         ]
-        signed = [one for one in offers if one.offer.id == session.id][-1]  # another one may be offered, too
+        signed = [one for one in offers if one.offer.id == session.id][
+            -1
+        ]  # other sessions may be offered, too
         evidence = Evidence(PresenceWay.CODE, "port 1", time.time_ns() // 1_000_000_000)
         grant = countersign_offer(signed, (evidence,), SESSION.public_key(), BOX)
         first = await self.exchange(GrantMessage(session.id, grant))
@@ -215,7 +219,7 @@ class Center:
         async def has_certificate() -> bool:
             return any(isinstance(one, CertificateMessage) for one in await self.exchange())
 
-        # the reply has only what waits at that moment, such as the end of another session
+        # a reply contains only the messages that wait at that time, such as the end of another session
         if not any(isinstance(one, CertificateMessage) for one in first):
             await eventually(has_certificate)
         self.endpoints[-1].arrived()
@@ -224,7 +228,7 @@ class Center:
 
 
 def make_settings(folder: Path) -> Settings:
-    """Return settings with a key in a folder, which is made if it does not exist."""
+    """Return settings with an offer key in `folder`, which is created if it does not exist."""
     folder.mkdir(exist_ok=True)
     key = folder / "offer-key.pem"
     key.write_bytes(DATACENTER.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -233,7 +237,7 @@ def make_settings(folder: Path) -> Settings:
 
 @asynccontextmanager
 async def center(folder: Path, store: Store, four_eyes: Collection[str] = ()) -> AsyncIterator[Center]:
-    """Run the remote sessions of a data center; at the sites `four_eyes` two people must look."""
+    """Run the remote sessions of a data center; at the sites `four_eyes`, a second person must watch."""
     settings = make_settings(folder)
     threads = StoreThreads(store)
     endpoints: list[PlainEndpoint] = []

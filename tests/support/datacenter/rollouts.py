@@ -1,4 +1,4 @@
-"""A fleet of boxes without machines, which follow the orders of rollouts or fail to."""
+"""A fleet of simulated boxes, which carry out the orders of rollouts or fail to."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def release_set(*numbers: int) -> ReleaseSet:
 
 
 def served_releases(folder: Path, *numbers: int, now: datetime = NOW) -> ReleaseFolder:
-    """Return a folder with releases of these numbers, signed at `now`, which is served."""
+    """Return a release folder, already read, with releases of these numbers whose metadata is signed at `now`."""
     repository, keys = released(folder)
     for number in numbers:
         file = folder / f"delta-{number}"
         file.write_bytes(b"delta of release %d" % number)
         repository.add(file, keys, now, {"release": f"1.{number}.0", "number": number})
-    found = ReleaseFolder(repository.folder)
-    found.refresh(now.timestamp())
-    return found
+    served = ReleaseFolder(repository.folder)
+    served.refresh(now.timestamp())
+    return served
 
 
 @dataclass
 class SimulatedBox:
-    """A box: the release that it runs, the order that it follows, and all orders that it has received."""
+    """A box: its running release, the order that it follows (0 if none), and all orders that it has received."""
 
     serial: str
     running: int = 1
@@ -58,7 +58,7 @@ class SimulatedBox:
 
 @dataclass
 class SimulatedFleet:
-    """Boxes with a store; a box ends its order with the step in `endings`, silently if it is None."""
+    """Boxes with a store. `endings` has the step with which a box ends its order; None if it never reports one."""
 
     store: Store
     releases: ReleaseSet
@@ -67,7 +67,7 @@ class SimulatedFleet:
     boxes: dict[str, SimulatedBox] = field(default_factory=dict)
 
     def add(self, *serials: str) -> None:
-        """Add authorized boxes, which request orders from the beginning."""
+        """Authorize boxes, and let each request its first order."""
         self.boxes |= {serial: SimulatedBox(serial) for serial in serials}
         self.store.authorize(list(self.boxes), self.now_ms)
         for serial in serials:
@@ -126,7 +126,7 @@ class SimulatedFleet:
         """Let a box report steps in one batch."""
         first = self.boxes[serial].sequence + 1
         self.boxes[serial].sequence += len(steps)
-        entries = [(first + place, encode(Entry("", 0, step))) for place, step in enumerate(steps)]
+        entries = [(sequence, encode(Entry("", 0, step))) for sequence, step in enumerate(steps, first)]
         self.store.ingest(serial, decode(Batch, encode_batch(EPOCH, entries)), self.now_ms)
 
     def step(self, order: int, release: int, word: UpdateWord, reason: str = "") -> UpdateStep:
@@ -134,12 +134,12 @@ class SimulatedFleet:
         return UpdateStep(self.now_ms, order, release, word, reason)
 
     def advance(self, hours: float = 1) -> None:
-        """Let time pass, and advance the rollouts."""
+        """Advance the clock and the rollouts."""
         self.now_ms += round(hours * HOUR_MS)
         advance_rollouts(self.store, self.releases, self.now_ms)
 
     def work(self) -> None:
-        """Let each notified box request its order, and each box with an order carry it out."""
+        """Let each box that is to be notified request its order, and each box with an order carry it out."""
         for serial in sorted(find_boxes_to_tell(self.store)):
             self.ask(serial)
         for serial, box in self.boxes.items():

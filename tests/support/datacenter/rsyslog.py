@@ -1,4 +1,4 @@
-"""A real rsyslogd as a SIEM."""
+"""rsyslogd in the role of a SIEM."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ needs_rsyslog = pytest.mark.skipif(
 
 
 def free_port() -> int:
-    """Return a TCP port that nothing uses."""
+    """Return a TCP port that is free at this time."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @contextmanager
 def rsyslog(folder: Path, port: int, identity: Identity) -> Iterator[None]:
-    """Run rsyslogd as a SIEM that appends messages to `received`; end it by SIGTERM."""
+    """Run rsyslogd with TLS within the block; it appends received messages to the file `received` in `folder`."""
     (folder / "rsyslog.conf").write_text(f"""
 global(workDirectory="{folder}" defaultNetstreamDriver="gtls" defaultNetstreamDriverCAFile="{identity.authorities}"
   defaultNetstreamDriverCertFile="{identity.certificate}" defaultNetstreamDriverKeyFile="{identity.key}")

@@ -1,4 +1,4 @@
-"""Folders of triggers with scores, as a data center demands them."""
+"""Folders of triggers with scores, which a data center requires."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def score_triggers(folder: Path, *names: str) -> None:
     """Write the scores of a year without alerts for the named triggers of a folder, by default for all."""
     triggers = [read_trigger(file) for file in trigger_files(folder) if not names or file.stem in names]
     models = {trigger.table.model for trigger in triggers}
-    found = scores(triggers, [InstrumentResult(model, YEAR_MS, 0, 0.0, [], []) for model in models])
-    write_scores(folder, triggers, found, "nothing happened", is_whole=not names)
+    recorded = scores(triggers, [InstrumentResult(model, YEAR_MS, 0, 0.0, [], []) for model in models])
+    write_scores(folder, triggers, recorded, "nothing happened", is_whole=not names)

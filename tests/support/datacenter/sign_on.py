@@ -1,4 +1,4 @@
-"""A browser that signs on by a provider."""
+"""A browser that signs on at an OpenID Connect provider."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGES = "http://127.0.0.1:8080"
 
 
 class Begun(NamedTuple):
-    """The request for authorization, and the cookie that binds it to the browser."""
+    """The authorization request, and the cookie that binds it to the browser."""
 
     url: str
     query: dict[str, str]
@@ -48,7 +48,10 @@ def begin(web: WebClient, target: str = "/") -> Begun:
 
 
 def call_back(web: WebClient, begun: Begun, code: str = "code", **changes: str) -> Answer:
-    """Return from the provider; `changes` are parameters, and `cookie`."""
+    """Request the callback, as after the redirect from the provider.
+
+    `changes` replace query parameters (an empty text removes one) and, as `cookie`, the browser's cookie.
+    """
     cookie = changes.pop("cookie", begun.cookie)
     query = {"state": begun.query["state"], "code": code, **changes}
     text = "&".join(f"{name}={value}" for name, value in query.items() if value)
@@ -56,7 +59,7 @@ def call_back(web: WebClient, begun: Begun, code: str = "code", **changes: str) 
 
 
 def signed_on(web: WebClient, answer: Answer) -> WebClient:
-    """Return the browser with the session that it was given."""
+    """Return the browser with the session whose cookie the answer sets."""
     cookie = cookie_of(answer, COOKIE)
     session = web.sessions.find(cookie, web.now_ms())
     assert session is not None
@@ -64,6 +67,6 @@ def signed_on(web: WebClient, answer: Answer) -> WebClient:
 
 
 def cookie_of(answer: Answer, name: str) -> str:
-    found = re.search(rf"(?:^|\n){name}=([^;]+);", answer.cookies)
-    assert found, f"no cookie {name}: {answer.cookies}"
-    return found[1].strip('"')
+    match = re.search(rf"(?:^|\n){name}=([^;]+);", answer.cookies)
+    assert match, f"no cookie {name}: {answer.cookies}"
+    return match[1].strip('"')

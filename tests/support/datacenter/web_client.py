@@ -1,4 +1,4 @@
-"""The staff's web application without a server: requests as calls, with cookies and forms as in a browser."""
+"""The staff's web application without a server: requests are ASGI calls, with cookies and forms as in a browser."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Answer:
     headers: dict[str, str]
     body: bytes
     cookies: str = ""
-    """The headers `Set-Cookie`, one a line."""
+    """The values of the `Set-Cookie` headers, one per line."""
 
     @property
     def text(self) -> str:
@@ -72,7 +72,10 @@ class Answer:
 
 @dataclass
 class WebClient:
-    """A browser of one person; `entries` are those that the application recorded."""
+    """A browser of one person, or a program with an API token if `secret` is set.
+
+    `entries` are the audit entries that the application recorded.
+    """
 
     application: ASGIApp
     sessions: StaffSessions
@@ -87,11 +90,11 @@ class WebClient:
         return self.with_session(staff, self.now_ms())
 
     def with_session(self, staff: str, begun_ms: int) -> WebClient:
-        """Return the browser with the session of a person that began at a time."""
+        """Return a browser with a session of a person that began at `begun_ms`."""
         return replace(self, cookie=self.sessions.begin(staff, begun_ms), staff=staff, secret="")
 
     def program(self, purpose: Purpose = "monitoring", *actions: str, days: int = 30) -> WebClient:
-        """Return a program with an API token of this person."""
+        """Return a program with a new API token of this person, valid for `days` days."""
         assert self.store is not None, "opened by `open_web`"
         chosen, scope = frozenset(actions or ("read", "change")), frozenset({"everywhere"})
         end_ms = self.now_ms() + days * 86_400_000
@@ -103,9 +106,9 @@ class WebClient:
         return session.form_token if session else ""
 
     def sign_in_form(self, staff: str, target: str = "/") -> dict[str, str]:
-        """Return the fields of the form for development, with the token that the page has."""
+        """Return the fields of the sign-in form for development, with the page's form token."""
         token = re.search(r'name="form_token" value="(\w+)"', self.get("/sign-in").text)
-        assert token is not None, "the page has a form for development"
+        assert token is not None, "the page has no sign-in form for development"
         return {"form_token": token[1], "staff": staff, "next": target}
 
     def get(self, target: str, **headers: str) -> Answer:
@@ -137,7 +140,7 @@ async def _request(
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": re.sub(r"%([0-9A-Fa-f]{2})", lambda found: chr(int(found[1], 16)), path)
+        "path": re.sub(r"%([0-9A-Fa-f]{2})", lambda match: chr(int(match[1], 16)), path)
         .encode("latin-1")
         .decode(),
         "raw_path": path.encode(),
@@ -160,12 +163,12 @@ async def _request(
 
     await application(scope, receive, send)
     start = next(one for one in sent if one["type"] == "http.response.start")
-    whole = b"".join(one.get("body", b"") for one in sent if one["type"] == "http.response.body")
-    found = {name.decode("latin-1"): text.decode("latin-1") for name, text in start["headers"]}
+    content = b"".join(one.get("body", b"") for one in sent if one["type"] == "http.response.body")
+    received = {name.decode("latin-1"): text.decode("latin-1") for name, text in start["headers"]}
     cookies = "\n".join(
         text.decode("latin-1") for name, text in start["headers"] if name.lower() == b"set-cookie"
     )
-    return Answer(start["status"], found, whole, cookies)
+    return Answer(start["status"], received, content, cookies)
 
 
 async def run_directly(function: Callable[[], Response]) -> Response:

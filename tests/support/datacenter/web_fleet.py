@@ -1,6 +1,6 @@
-"""A small fleet in a store: sites in three regions, boxes, instruments with days of simulated reports, alerts, a gap.
+"""A small fleet in a store: sites in three regions, boxes, instruments, alerts, and days of simulated reports.
 
-The evaluated state (`instruments`, `alerts`) is filled by hand, so that a page's content is known.
+The evaluated state (`instruments`, `alerts`) is inserted, not computed, so that the content of each page is known.
 """
 
 from __future__ import annotations
@@ -62,12 +62,15 @@ INSTRUMENTS = [
 SIMULATED = "CHEM-0001"
 """The instrument with days of simulated reports."""
 GAP = (1500, 1700)
-"""The numbers of the instrument's reports that are not stored."""
+"""The first and the last number of SIMULATED's reports that are not stored."""
 OFF_MS = (START_MS + 36 * 3_600_000, START_MS + 40 * 3_600_000)
-"""The time in which the instrument made no report."""
+"""The beginning and the end of the time in which SIMULATED was off."""
 BATCH = 500
+"""Reports per batch."""
 BASE_READINGS = [("reaction-temp-mc", 37_010, 15), ("vacuum-pa", 80_000, 900), ("lamp-intensity-pct", 88, 5)]
+"""Reading, mean and standard deviation in the installed base."""
 BASE_SHORT = range(20, 27)
+"""The days of 90 on which few instruments of Europe had readings."""
 WAITING_FILE = bytes(40_000)
 """The file of the command that waits for approval."""
 COMMAND = {"requester": "engineer", "purpose": "service", "expires_at_ms": NOW_MS + DAY_MS}
@@ -113,12 +116,12 @@ def fill_papers(store: Store) -> None:
 
 
 def simulated_reports() -> list[InstrumentReport]:
-    """Return the reports of CHEM-0001 without those in GAP. The time in which it was off takes no numbers."""
+    """Return the reports of SIMULATED without those in GAP. The reports of OFF_MS are left out before numbering."""
     history = History("chemistry-analyzer", SIMULATED, seed=7, start_ms=START_MS)
-    made = history.until((DAYS - 1) * 86_400_000_000_000 + 10 * 3_600_000_000_000)
+    simulated = history.until((DAYS - 1) * 86_400_000_000_000 + 10 * 3_600_000_000_000)
     kept: list[InstrumentReport] = []
     number = 0
-    for report in made:
+    for report in simulated:
         if OFF_MS[0] <= report.at_ms < OFF_MS[1]:
             continue
         number += 1
@@ -130,10 +133,10 @@ def simulated_reports() -> list[InstrumentReport]:
 def ingest(
     store: Store, box: str, instrument: str, reports: Sequence[InstrumentReport], first: int = 1
 ) -> None:
-    """Store reports of one run, as a box sends them; `first` is the sequence number of the first."""
+    """Store reports of one run in batches, as a box sends them; `first` is the first sequence number."""
     sequence = first - 1
-    for first_place in range(0, len(reports), BATCH):
-        part = reports[first_place : first_place + BATCH]
+    for offset in range(0, len(reports), BATCH):
+        part = reports[offset : offset + BATCH]
         entries = []
         for report in part:
             sequence += 1
@@ -142,7 +145,7 @@ def ingest(
 
 
 def fill_sessions(store: Store) -> None:
-    """Enter two sessions of the engineer that have ended, one in Europe and one in America, with a note each."""
+    """Insert two ended sessions of the engineer, one in Europe and one in America, each with a note."""
     rows = [("RAP-0001", "CHEM-0001"), ("RAP-0003", "GAS-0001")]
     common = {
         "staff": "engineer",
@@ -168,10 +171,10 @@ def fill_sessions(store: Store) -> None:
 
 
 def fill_enrolments(store: Store) -> None:
-    """Enter requests of boxes in Europe and America and of an unknown one, certificates, and a denied box."""
-    asked = (("RAP-0001", "1e", "expired"), ("RAP-0003", "2e", "other-key"), ("RAP-0042", "3e", "unknown"))
+    """Insert certificates, a denied box, and enrolment requests: a box in Europe, one in America, an unknown one."""
+    requests = (("RAP-0001", "1e", "expired"), ("RAP-0003", "2e", "other-key"), ("RAP-0042", "3e", "unknown"))
     with store.transaction() as connection:
-        for box, key, reason in asked:
+        for box, key, reason in requests:
             row = {"box": box, "key": key * 32, "reason": reason, "state": "waiting"}
             times = {"asked_at_ms": NOW_MS - 3_600_000, "seen_at_ms": NOW_MS - 60_000}
             connection.execute(insert(enrolments).values(row | times))
@@ -189,10 +192,10 @@ def fill_enrolments(store: Store) -> None:
 
 
 def fill_rollouts(store: Store) -> None:
-    """Enter two running rollouts of the engineer, one in Europe, in which a box failed, and one in America."""
+    """Insert two running rollouts of the engineer, one in Europe and one in America; in each, a box has failed."""
     with store.transaction() as connection:
-        for number, place, box in ((7001, "europe", "RAP-0001"), (7002, "america", "RAP-0003")):
-            plan = Plan(release=12, place=f"region/{place}", waves=(50, 100), failures_percent=100)
+        for number, region, box in ((7001, "europe", "RAP-0001"), (7002, "america", "RAP-0003")):
+            plan = Plan(release=12, place=f"region/{region}", waves=(50, 100), failures_percent=100)
             values = {
                 "id": number,
                 "release": 12,
@@ -200,7 +203,7 @@ def fill_rollouts(store: Store) -> None:
                 "kind": "system",
                 "site": "",
                 "country": "",
-                "region": place,
+                "region": region,
                 "plan": encode_plan(plan),
                 "requester": "engineer",
                 "purpose": "service",
@@ -230,9 +233,9 @@ def fill_rollouts(store: Store) -> None:
 
 
 def fill_state(store: Store, latest: Status) -> None:
-    """Enter the evaluated state: CHEM-0002 is silent, the others have just reported.
+    """Insert the evaluated state: CHEM-0002 is silent, the others have just reported.
 
-    All are at port 2 of their boxes; that of CHEM-0002 is not known.
+    All instruments are at port 2 of their boxes, except CHEM-0002, whose port is not known.
     """
     rows = []
     for box, serial, model in INSTRUMENTS:
@@ -262,7 +265,7 @@ def fill_state(store: Store, latest: Status) -> None:
 
 
 def fill_alerts(store: Store) -> None:
-    """Enter two open alerts, one of which is acknowledged, and one that has ended."""
+    """Insert two open alerts, one of which is acknowledged, and an ended one."""
     rows = [
         alert_row("a-lamp", "RAP-0001", "CHEM-0001", "chemistry-analyzer", "lamp-wears-out", "error", "lamp"),
         alert_row(
@@ -294,7 +297,7 @@ def fill_alerts(store: Store) -> None:
 
 
 def fill_base(store: Store) -> None:
-    """Enter 90 days of the chemistry analyzer's base: everywhere and in Europe, where few had readings for a week."""
+    """Insert 90 days of the installed base of chemistry analyzers: everywhere, and in Europe with BASE_SHORT."""
     rows = []
     for (reading, mean, deviation), day in product(
         BASE_READINGS, range(NOW_MS // DAY_MS - 90, NOW_MS // DAY_MS)
@@ -311,7 +314,7 @@ def fill_base(store: Store) -> None:
 
 
 def fill_commands(store: Store) -> None:
-    """Enter commands: one in Europe (1), one in America with a file (2), one in Europe waiting for approval (3)."""
+    """Insert commands: one in Europe (1), one in America with a file (2), one in Europe waiting for approval (3)."""
     archive = FileArchive(store)
     store.queue_command("RAP-0001", "CHEM-0001", "send-inventory", b"", NOW_MS - 60_000, **COMMAND)
     abroad = {**COMMAND, "file": archive.keep(b"help", NOW_MS - 50_000), "file_bytes": 4}
@@ -332,9 +335,9 @@ def alert_row(
     trigger: str,
     severity: str,
     component: str,
-    **other: object,
+    **columns: object,
 ) -> dict[str, object]:
-    """Return a row of the table `alerts`; it began two hours ago."""
+    """Return a row of the table `alerts` that began two hours ago; `columns` are added or replaced."""
     began_at_ms = NOW_MS - 2 * 3_600_000
     return {
         "id": identity,
@@ -350,23 +353,22 @@ def alert_row(
         "began_at_ms": began_at_ms,
         "raised_at_ms": began_at_ms + 2000,
         "evidence": msgspec.msgpack.encode({"reports": [[1, 2900, 3000]], "lamp-intensity-pct": 68}),
-        **other,
+        **columns,
     }
 
 
 def fill_maintenance(store: Store) -> None:
-    """Enter two windows that have ended."""
+    """Insert two maintenance windows that have ended."""
     times = {"from_ms": START_MS - DAY_MS, "until_ms": START_MS - DAY_MS // 2, "planned_at_ms": 0}
-    other = {"kind": "instrument", "covers_critical": 1, "reason": "new lamp", "planned_by": "supervisor"}
+    common = {"kind": "instrument", "covers_critical": 1, "reason": "new lamp", "planned_by": "supervisor"}
     with store.transaction() as connection:
-        for number, place in enumerate((INSTRUMENTS[0], INSTRUMENTS[3])):
-            box, instrument, _ = place
+        for number, (box, instrument, _) in enumerate((INSTRUMENTS[0], INSTRUMENTS[3])):
             names = {"id": f"m{number}", "site": BOXES[box], "box": box, "instrument": instrument}
-            connection.execute(insert(maintenance).values(names | times | other))
+            connection.execute(insert(maintenance).values(names | times | common))
 
 
 def raise_alert(store: Store) -> str:
-    """Evaluate a trigger with the reports of SIMULATED, and enter the first alert; return its identity."""
+    """Evaluate a trigger over the reports of SIMULATED, and store the first alert; return its id."""
     condition = "mean(ambient-temp-mc, 1h) > mean(ambient-temp-mc, 6h) + 100 and count(B0101, 6h) < 900"
     until = "mean(ambient-temp-mc, 1h) < mean(ambient-temp-mc, 6h)"
     table = TriggerTable(
@@ -377,7 +379,7 @@ def raise_alert(store: Store) -> str:
     for report in simulated_reports():
         evaluator.start_terms(1, report.number)
         for transition in evaluator.evaluate(report):
-            place = ("RAP-0001", SIMULATED, 1, report.number)
+            origin = ("RAP-0001", SIMULATED, 1, report.number)
             with store.transaction() as connection:
-                return begin(connection, place, transition, evaluator, NOW_MS).id
-    raise AssertionError("the trigger begins an alert")
+                return begin(connection, origin, transition, evaluator, NOW_MS).id
+    raise AssertionError("the trigger began no alert")

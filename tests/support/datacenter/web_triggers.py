@@ -1,4 +1,4 @@
-"""The triggers that the pages of tests show: one of a model in Europe, one of a model in America, one of boxes."""
+"""The triggers that pages show in tests: one for a model in Europe, one for a model in America, one for boxes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HISTORY = "simulated: seeds 1001 to 1014, 365 days each"
 
 @cache
 def known_triggers() -> TriggerKnowledge:
-    """Return the triggers in force, with a score of the lamp's trigger."""
+    """Return the triggers in force; the trigger of the lamp has a score."""
     lamp, heater = make_trigger("chemistry-lamp", LAMP), make_trigger("gas-slot-heater", HEATER)
     silence = make_silence("silent-box", SILENCE)
     score = RecordedScore(

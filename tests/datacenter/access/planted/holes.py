@@ -1,6 +1,6 @@
-"""Holes in the enforcement of access control, each a small change of the product, with the check that finds it.
+"""Holes in the enforcement of access control: small changes of the product, each with the check that detects it.
 
-`tests/datacenter/access/test_proofs.py` has the holes in the policies, which theorems find.
+`tests/datacenter/access/test_proofs.py` has the holes in the policies, which theorems detect.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from tests.support.datacenter.web_client import PEOPLE
 Patch = pytest.MonkeyPatch
 Plant = Callable[[Patch], None]
 PLANTED: dict[str, tuple[str, str, Plant]] = {}
-"""By name of the hole: the check that finds it, a part of what the check reports, and the change."""
+"""By name of the hole: the check that detects it, a part of the check's finding, and the change."""
 ALL_SEEING = PEOPLE["engineer"].principal
 
 
 def planted(check: str, finding: str = "") -> Callable[[Plant], Plant]:
-    """Register a hole."""
+    """Register a hole that `check` must detect with a finding that contains `finding`."""
 
     def register(plant: Plant) -> Plant:
         PLANTED[plant.__name__] = (check, finding, plant)
@@ -54,7 +54,7 @@ def planted(check: str, finding: str = "") -> Callable[[Plant], Plant]:
 
 
 def _row(patch: Patch, path: str, **changes: Any) -> None:
-    """Change a row of the route table."""
+    """Change the fields of a row of the route table."""
     assert any(row.path == path for row in ROUTES)
     changed = tuple(replace(row, **changes) if row.path == path else row for row in ROUTES)
     patch.setattr(datacenter.web.application, "ROUTES", changed)
@@ -62,12 +62,12 @@ def _row(patch: Patch, path: str, **changes: Any) -> None:
 
 
 def _unfiltered(patch: Patch, path: str) -> None:
-    """Let the handler of a list select with the rights of a person who may see everything."""
+    """Let the handler of a list use the rights of a person who may see everything."""
     (row,) = (one for one in ROUTES if one.path == path)
 
     def handler(page: Any) -> Any:
-        seeing = replace(page.visible, principal=ALL_SEEING, token=None)
-        return row.handler(replace(page, visible=seeing, staff=ALL_SEEING.id))
+        visible = replace(page.visible, principal=ALL_SEEING, token=None)
+        return row.handler(replace(page, visible=visible, staff=ALL_SEEING.id))
 
     _row(patch, path, handler=handler)
 
@@ -117,10 +117,10 @@ def an_audit_log_for_everybody(patch: Patch) -> None:
 
 @planted("tokens_have_only_their_own_rights", "another purpose")
 def a_purpose_of_tokens_that_is_ignored(patch: Patch) -> None:
-    right = Visibility
+    original = Visibility
 
     def visibility(policies: Any, principal: Any, now_ms: int, _purpose: str, *token: Any) -> Visibility:
-        return right(policies, principal, now_ms, "audit", *token)
+        return original(policies, principal, now_ms, "audit", *token)
 
     patch.setattr(datacenter.web.application, "Visibility", visibility)
 
@@ -158,17 +158,17 @@ def a_list_of_commands_without_the_filter(patch: Patch) -> None:
     patch.setattr(AccessDecider, "where", lambda *_: true())
 
 
-@planted("tokens_have_only_their_own_rights", "outside of the scope")
+@planted("tokens_have_only_their_own_rights", "outside the scope")
 def lists_that_ignore_the_scope_of_tokens(patch: Patch) -> None:
-    right = Visibility.where
-    patch.setattr(Visibility, "where", lambda self, *given: right(replace(self, token=None), *given))
+    original = Visibility.where
+    patch.setattr(Visibility, "where", lambda self, *given: original(replace(self, token=None), *given))
 
 
 # -- existence
 
 
 def _check_access(patch: Patch, reveal: Callable[[Exception], Exception]) -> None:
-    """Raise another exception for what exists, but may not be seen."""
+    """Raise the exception that `reveal` returns for resources that exist but may not be seen."""
 
     def revealing(route: WebRoute, services: Any, visible: Any, names: Any) -> Any:
         try:
@@ -181,12 +181,12 @@ def _check_access(patch: Patch, reveal: Callable[[Exception], Exception]) -> Non
     patch.setattr(datacenter.web.application, "check_access", revealing)
 
 
-@planted("something_foreign_looks_like_nothing", "403 for something foreign")
+@planted("something_foreign_looks_like_nothing", "403 for a foreign name")
 def existence_revealed_by_the_status(patch: Patch) -> None:
-    _check_access(patch, lambda _: RefusedError("outside of the scope"))
+    _check_access(patch, lambda _: RefusedError("outside the scope"))
 
 
-@planted("something_foreign_looks_like_nothing", "404 for something foreign, 404 for nothing")
+@planted("something_foreign_looks_like_nothing", "404 for a foreign name, 404 for an unknown name")
 def existence_revealed_by_the_form_of_the_answer(patch: Patch) -> None:
     _check_access(patch, lambda _: HTTPException(404))
 
@@ -200,9 +200,9 @@ def existence_revealed_by_a_name_in_the_query(patch: Patch) -> None:
 def an_instrument_found_by_its_serial_number_alone(patch: Patch) -> None:
     def find(store: Any, _box: str, instrument: str) -> Any:
         boxes = ["RAP-0001", "RAP-0003"]
-        found = (datacenter.fleet.visible.find_instrument(store, box, instrument) for box in boxes)
-        one = next((each for each in found if each), None)
-        return one and replace(one, site="berlin-1", country="DE", region="europe")
+        matches = (datacenter.fleet.visible.find_instrument(store, box, instrument) for box in boxes)
+        match = next(filter(None, matches), None)
+        return match and replace(match, site="berlin-1", country="DE", region="europe")
 
     patch.setitem(
         datacenter.web.routes._FIND,
@@ -216,17 +216,19 @@ def an_instrument_found_by_its_serial_number_alone(patch: Patch) -> None:
 
 @planted("every_refusal_is_recorded")
 def refusals_that_are_not_recorded(patch: Patch) -> None:
-    right = AccessLog.decision
-    patch.setattr(AccessLog, "decision", lambda self, one, **_: right(self, one) if one.permitted else None)
+    original = AccessLog.decision
+    patch.setattr(
+        AccessLog, "decision", lambda self, one, **_: original(self, one) if one.permitted else None
+    )
 
 
 @planted("every_refusal_is_recorded", "(404)")
 def names_that_are_tried_and_not_recorded(patch: Patch) -> None:
-    right = AccessLog.decision
+    original = AccessLog.decision
     patch.setattr(
         AccessLog,
         "decision",
-        lambda self, one, **_: right(self, one) if one.permitted or one.policy else None,
+        lambda self, one, **_: original(self, one) if one.permitted or one.policy else None,
     )
 
 
@@ -240,8 +242,8 @@ def lists_that_are_not_recorded(patch: Patch) -> None:
 
 @planted("every_route_needs_a_session", "with an expired session")
 def sessions_without_an_expiry(patch: Patch) -> None:
-    right = StaffSessions.find
-    patch.setattr(StaffSessions, "find", lambda self, cookie, now_ms: right(self, cookie, now_ms - 1000))
+    original = StaffSessions.find
+    patch.setattr(StaffSessions, "find", lambda self, cookie, now_ms: original(self, cookie, now_ms - 1000))
 
 
 @planted("every_route_needs_a_session", "after signing out")
@@ -249,7 +251,7 @@ def sessions_that_signing_out_does_not_end(patch: Patch) -> None:
     patch.setattr(StaffSessions, "end", lambda *_: None)
 
 
-@planted("every_route_needs_a_session", "of somebody who is not active")
+@planted("every_route_needs_a_session", "for an inactive person")
 def sessions_of_former_staff(patch: Patch) -> None:
     patch.setattr(
         WebServices, "person", lambda self, one: self.directory.people.get(one.staff) if one else None
@@ -266,7 +268,7 @@ def form_tokens_that_are_those_of_all_sessions(patch: Patch) -> None:
     patch.setattr(StaffSession, "form_token", "one for all")
 
 
-@planted("forged_forms_have_no_effect", "a request of another site")
+@planted("forged_forms_have_no_effect", "a request from another site")
 def forms_of_other_sites(patch: Patch) -> None:
     async def read_form(request: Request) -> list[tuple[str, str]]:
         headers = [pair for pair in request.scope["headers"] if pair[0] != b"sec-fetch-site"]
@@ -277,10 +279,10 @@ def forms_of_other_sites(patch: Patch) -> None:
 
 @planted("forged_forms_have_no_effect", "a cookie alone")
 def changes_by_the_api_with_a_cookie(patch: Patch) -> None:
-    right = Callers.identify
+    original = Callers.identify
 
     async def identify(self: Any, request: Request, *, changes: bool) -> Any:
-        return await right(self, request, changes=False)
+        return await original(self, request, changes=False)
 
     patch.setattr(Callers, "identify", identify)
 
@@ -297,9 +299,9 @@ def tokens_that_cannot_be_revoked(patch: Patch) -> None:
 
 @planted("tokens_have_only_their_own_rights", "an action that the token does not include")
 def tokens_for_all_actions(patch: Patch) -> None:
-    right = StoredToken.limits.fget  # type: ignore[attr-defined]
+    original = StoredToken.limits.fget  # type: ignore[attr-defined]
     everything = frozenset({"read", "change"})
-    patch.setattr(StoredToken, "limits", property(lambda self: replace(right(self), actions=everything)))
+    patch.setattr(StoredToken, "limits", property(lambda self: replace(original(self), actions=everything)))
 
 
 @planted("foreign_host_names_are_refused")
@@ -312,10 +314,10 @@ def any_host_name(patch: Patch) -> None:
 
 @planted("commands_need_a_valid_training", "an expired training")
 def trainings_compared_with_the_past(patch: Patch) -> None:
-    right = CommandDesk.send
+    original = CommandDesk.send
 
     def send(self: Any, actor: Any, box: str, instrument: str, order: Any, _now: int) -> Any:
-        return right(self, actor, box, instrument, order, 2**41)
+        return original(self, actor, box, instrument, order, 2**41)
 
     patch.setattr(CommandDesk, "send", send)
 
@@ -355,29 +357,29 @@ def the_requester_as_the_second_person(patch: Patch) -> None:
 
 @planted("decisions_lists_and_formulas_agree", "decision and list differ")
 def lists_that_no_policy_forbids(patch: Patch) -> None:
-    right = datacenter.access.sql._not
+    original = datacenter.access.sql._not
     patch.setattr(
-        datacenter.access.sql, "_not", lambda part: True if not isinstance(part, bool) else right(part)
+        datacenter.access.sql, "_not", lambda part: True if not isinstance(part, bool) else original(part)
     )
 
 
 @planted("decisions_lists_and_formulas_agree", "decision and list differ")
 def decisions_at_the_moment_of_expiry(patch: Patch) -> None:
-    right = datacenter.access.compiled._text
+    original = datacenter.access.compiled._text
 
     def text(condition: Any, constants: Any) -> str:
         if isinstance(condition, Relation) and condition.sign == "<":
             condition = replace(condition, sign="<=")
-        return right(condition, constants)
+        return original(condition, constants)
 
     patch.setattr(datacenter.access.compiled, "_text", text)
 
 
 @planted("decisions_lists_and_formulas_agree", "decision and formula differ")
 def formulas_without_negations(patch: Patch) -> None:
-    right = SymbolicRequest.formula
+    original = SymbolicRequest.formula
 
     def formula(self: SymbolicRequest, condition: Any) -> Any:
-        return right(self, condition.operand if isinstance(condition, Negation) else condition)
+        return original(self, condition.operand if isinstance(condition, Negation) else condition)
 
     patch.setattr(SymbolicRequest, "formula", formula)

@@ -1,4 +1,4 @@
-"""The checks of access control find every planted hole, and report where it is."""
+"""The checks of access control detect every planted hole, and report its route."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_a_check_finds_the_hole(hole: str, monkeypatch: pytest.MonkeyPatch) -> N
     name, finding, plant = PLANTED[hole]
     plant(monkeypatch)
     with walking() as walk:
-        assert any(finding in found for found in CHECKS[name](walk)), f"{name} reports no {finding!r}"
+        assert any(finding in line for line in CHECKS[name](walk)), f"{name} reports no {finding!r}"
 
 
 def test_every_check_finds_a_hole() -> None:
