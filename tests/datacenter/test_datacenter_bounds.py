@@ -1,4 +1,4 @@
-"""The data center's program logs bounds near their limits and refused clients, each at a limited rate."""
+"""The data center's program logs bounded resources near their limits, and refused clients at a limited rate."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def test_connections_near_their_limit_are_logged_once(caplog: pytest.LogCaptureF
     caplog.set_level(logging.INFO)
     listener = Listener()
     bounds = datacenter_bounds(lambda: cast(Server, listener), StoreQueue(None, lambda _: []))
-    found = []
+    messages = []
     for listener.connections in (79, 80, 99, 70, 69):
         caplog.clear()
         bounds.check()
-        found.append(logged(caplog, "datacenter"))
+        messages.append(logged(caplog, "datacenter"))
     near, below = (
         "connections: 80 of 100 are in use, 80 %",
         "connections: below the limit again, 69 % of 100 are in use",
     )
-    assert found == [[], [near], [], [], [below]]
+    assert messages == [[], [near], [], [], [below]]
     names = {"connections", "descriptors", "memory", "store-queue", "tls-sessions"}
     assert {level.name for level in bounds.levels} == names
 

@@ -1,4 +1,4 @@
-"""Errors of a configuration name the file, the key and a correction."""
+"""Errors in a configuration file name the file, the key and a correction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGTERM ends the data center in bounded time, also while a call of the database does not return."""
+"""SIGTERM ends the data center in bounded time, even while a database call does not return."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ print("stopped", flush=True)
 """
 
 ENDING = "rap: stopping because of a signal\n"
-NOTES_THE_SIGNAL = """
+PRINTS_ON_SIGNAL = """
 from datacenter import main
-class Noted(main.ForcedExit):
+class PrintingExit(main.ForcedExit):
     def arm(self, *arguments):
         super().arm(*arguments)
         print("ending", flush=True)
-main.ForcedExit = Noted
+main.ForcedExit = PrintingExit
 """
 
 
@@ -66,7 +66,7 @@ def locked(url: str, table: str) -> Iterator[None]:
 
 
 async def a_call_waits(url: str) -> None:
-    """Return once a session waits for a lock."""
+    """Wait until a database session waits for a lock."""
     engine = create_engine(url)
     count = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 
@@ -79,7 +79,7 @@ async def a_call_waits(url: str) -> None:
 
 
 def end(program: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit status and standard error after SIGTERM."""
+    """Send SIGTERM; return the exit status and the standard error."""
     program.terminate()
     _, output = program.communicate(timeout=WAIT_SECONDS_MAX)
     return program.returncode, output
@@ -125,7 +125,7 @@ def test_a_hanging_database_call_at_the_start_ends_the_program(empty_postgres: s
 def test_a_database_call_that_returns_in_time_is_awaited(empty_postgres: str, tmp_path: Path) -> None:
     config, _ = configure(tmp_path, empty_postgres)
     Store(empty_postgres).close()
-    with running(config, NOTES_THE_SIGNAL + PROGRAM) as program:
+    with running(config, PRINTS_ON_SIGNAL + PROGRAM) as program:
         assert program.stdout is not None
         with locked(empty_postgres, "boxes"):
             asyncio.run(a_call_waits(empty_postgres))
@@ -136,7 +136,7 @@ def test_a_database_call_that_returns_in_time_is_awaited(empty_postgres: str, tm
 
 
 def test_a_locked_database_file_ends_the_program_with_a_reason(tmp_path: Path) -> None:
-    """SQLite gives up by itself after five seconds; the end does not wait for that."""
+    """SQLite waits up to 15 s for the lock; the program does not wait for that."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
     config, box = configure(tmp_path, url)
 

@@ -1,4 +1,4 @@
-"""The log has one record a line, and no content of reports."""
+"""The log has one record per line, and contains no content of reports."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_event_loop_writes_no_representation_of_a_failed_task(formatter: log
 
 
 @FORMATTERS
-def test_a_text_from_outside_adds_no_line(formatter: logging.Formatter) -> None:
+def test_external_text_adds_no_line(formatter: logging.Formatter) -> None:
     line = formatted(
         formatter, lambda logger: logger.warning("%s is refused", 'X\n{"level": "info"}\r\x1b[2J')
     )
@@ -142,4 +142,4 @@ def test_the_program_writes_json_without_the_report_that_it_fails_on(tmp_path: P
     assert records[0]["message"].startswith("ready on port ")
     (failure,) = [one for one in records if "exception" in one]
     assert failure["exception"]["type"] == "ValueError"
-    assert not [word for word in ("PLANTED-7", "4711", "987654", "31337", "24681") if word in errors]
+    assert not [text for text in ("PLANTED-7", "4711", "987654", "31337", "24681") if text in errors]

@@ -1,4 +1,4 @@
-"""The data center's program: it reports when it is ready, ends by a signal, and stores acknowledged records."""
+"""The data center's program reports when it is ready, ends on a signal, and stores acknowledged records."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> Non
     store.close()
 
 
-def test_what_is_stored_is_evaluated_by_the_configured_triggers(tmp_path: Path) -> None:
+def test_stored_records_are_evaluated_by_the_configured_triggers(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     file, box = configure(tmp_path, url)
     write_triggers(
@@ -174,7 +174,7 @@ def test_a_database_of_a_later_version_is_wrong_input(
 
 
 def refused_after(revoke: Callable[[], object], file: Path, box: Identity) -> str:
-    """Return the log after a served box is revoked while the program runs, and then refused."""
+    """Serve a box, revoke it while the program runs, and wait until it is refused; return the log."""
 
     async def send(port: int) -> int:
         connection = await dial(Endpoint("localhost", port), client_context(box), reply_bytes_max=1000)
@@ -206,7 +206,7 @@ def refused_after(revoke: Callable[[], object], file: Path, box: Identity) -> st
 
 
 def with_revocations(file: Path, folder: str) -> Path:
-    """Return the configuration with the files of another folder, and its revocation list."""
+    """Let the configuration use the TLS files and the revocation list of another folder; return its path."""
     text = file.read_text().replace('"dc.', f'"{folder}/dc.')
     file.write_text(text.replace("[tls]", f'[tls]\nrevocations = "{folder}/vendor-ca.crl"'))
     return file
@@ -257,7 +257,7 @@ def test_a_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -> No
         renewed = x509.load_pem_x509_certificate((tmp_path / "new" / "dc.crt").read_bytes()).serial_number
         (tmp_path / "new" / "dc.crt").replace(tmp_path / "dc.crt")
         for _ in range(20):
-            assert await shown(port) == old  # half a pair
+            assert await shown(port) == old  # the new certificate has no key yet
         (tmp_path / "new" / "dc.key").replace(tmp_path / "dc.key")
         async with asyncio.timeout(20):
             while await shown(port) == old:

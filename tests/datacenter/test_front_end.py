@@ -1,4 +1,4 @@
-"""Batches through a real HAProxy in front of two processes of the data center on one PostgreSQL."""
+"""Batches through HAProxy in front of two processes of the data center that share one PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from wire.messages import Entry, Quality, encode, encode_batch
 from wire.tls.context import client_context
 
 FRONT = "NOBODY-1"
-"""The name in the front end's certificate towards the servers."""
+"""The name in the certificate with which the front end authenticates to the servers."""
 CONFIG = """\
 global
     log stdout format raw local0
@@ -159,7 +159,7 @@ def test_a_backlog_is_stored_once_through_a_front_end(
         async with running(pki, tmp_path, mode, empty_postgres) as center:
             async with forwarding(pki, center.port, backlog=3000, linger_s=0.01) as bench:
                 await drained(bench)
-                for _ in range(6):  # these take turns
+                for _ in range(6):  # batches that HAProxy distributes to both servers in turn
                     await bench.routine(64)
                     await drained(bench)
                 if mode == "http":

@@ -1,4 +1,4 @@
-"""The ingest endpoint over real mutual TLS on loopback, with valid and invalid requests."""
+"""The ingest endpoint over mutual TLS on loopback, with valid and invalid requests."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ Client = Callable[[ClientConnection], Awaitable[object]]
 
 @pytest.fixture
 def meet(identities: dict[str, Identity], file: str) -> Callable[..., Store]:
-    """Run clients against a data center one after the other, each with the certificate of the named box."""
+    """A function that runs clients one after the other, each with the certificate of the named box."""
 
     def run(
         *clients: tuple[str, Client],
@@ -206,8 +206,8 @@ def test_the_reply_lists_instruments_that_are_denied(meet: Callable[..., Store],
         answer = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
         assert decode(BatchReply, answer.body).denied == denied
 
-    one, other = partial(client, denied=instruments[:DENIED_MAX]), partial(client, denied=[])
-    meet((BOX, one), ("RAP-0002", other), denied=DeniedBoxes(store))
+    own, other = partial(client, denied=instruments[:DENIED_MAX]), partial(client, denied=[])
+    meet((BOX, own), ("RAP-0002", other), denied=DeniedBoxes(store))
     store.close()
 
 
@@ -275,9 +275,9 @@ def test_the_middle_of_a_stream_is_refused_and_its_connection_stays_open(meet: C
 def test_an_invalid_record_is_named_and_nothing_of_its_batch_is_stored(
     meet: Callable[..., Store],
 ) -> None:
-    of_tomorrow = [3, ["CHEM-0001", 1, ["humidity", 9, AT_MS]]]
+    of_later_version = [3, ["CHEM-0001", 1, ["humidity", 9, AT_MS]]]
     good = msgspec.msgpack.decode(encoded(alert(1)))[2][0]
-    body = first(msgspec.msgpack.encode([7, 40, [good, of_tomorrow, good]]))
+    body = first(msgspec.msgpack.encode([7, 40, [good, of_later_version, good]]))
 
     async def client(connection: ClientConnection) -> None:
         answer = await connection.request("POST", PATH, body)
@@ -345,12 +345,12 @@ def test_a_response_lost_after_the_commit_causes_no_duplicate(meet: Callable[...
     assert numbers(meet((BOX, unlucky), (BOX, again), around=lose_the_first)) == [1, 2]
 
 
-def hanging(store: Store, goes_on: Event) -> Callable[[list[Received]], list[BatchReply | Exception]]:
-    """Return a store that hangs at the batch of an unauthorized box called "hangs", until `goes_on` is set."""
+def hanging(store: Store, resumed: Event) -> Callable[[list[Received]], list[BatchReply | Exception]]:
+    """Return an `ingest_all` that hangs at a batch of the unauthorized box "hangs" until `resumed` is set."""
 
     def ingest_all(received: list[Received]) -> list[BatchReply | Exception]:
         if received[0].box == "hangs":
-            goes_on.wait(WAIT_SECONDS_MAX)
+            resumed.wait(WAIT_SECONDS_MAX)
         return [*store.ingest_all(received)]
 
     return ingest_all
@@ -358,10 +358,10 @@ def hanging(store: Store, goes_on: Event) -> Callable[[list[Received]], list[Bat
 
 def test_while_the_database_hangs_reconnecting_boxes_do_not_accumulate_calls(file: str) -> None:
     async def run() -> None:
-        goes_on, store = Event(), Store(file)
+        resumed, store = Event(), Store(file)
         store.authorize([BOX], 0)
         with ThreadPoolExecutor(1) as executor:
-            queue = StoreQueue(executor, hanging(store, goes_on), 20)
+            queue = StoreQueue(executor, hanging(store, resumed), 20)
             hangs = asyncio.ensure_future(
                 queue.run(Received("hangs", batch(alert(1)), 0), urgent=True, is_abandoned=lambda: False)
             )
@@ -374,7 +374,7 @@ def test_while_the_database_hangs_reconnecting_boxes_do_not_accumulate_calls(fil
                 await asyncio.sleep(0)
                 peer.is_lost = number <= 90
             assert queue.filling()[0] <= 20
-            goes_on.set()
+            resumed.set()
             await asyncio.gather(hangs, *requests, return_exceptions=True)
         assert numbers(store) == list(range(91, 101))
 
@@ -383,10 +383,10 @@ def test_while_the_database_hangs_reconnecting_boxes_do_not_accumulate_calls(fil
 
 def test_a_full_queue_refuses_routine_batches_with_retry_after_and_accepts_alerts(file: str) -> None:
     async def run() -> None:
-        goes_on, store = Event(), Store(file)
+        resumed, store = Event(), Store(file)
         store.authorize([BOX], 0)
         with ThreadPoolExecutor(1) as executor:
-            queue = StoreQueue(executor, hanging(store, goes_on), 10)
+            queue = StoreQueue(executor, hanging(store, resumed), 10)
             nine = batch(*(alert(number) for number in range(1, 10)))
             hangs = asyncio.ensure_future(
                 queue.run(Received("hangs", nine, 0), urgent=True, is_abandoned=lambda: False)
@@ -398,7 +398,7 @@ def test_a_full_queue_refuses_routine_batches_with_retry_after_and_accepts_alert
             await asyncio.sleep(0)
             refused = await ingest(Request("POST", PATH, {}, first(routine), peer))
             assert (refused.status, refused.headers) == (503, {"retry-after": "10"})
-            goes_on.set()
+            resumed.set()
             await asyncio.gather(hangs, return_exceptions=True)
             assert (await urgent).status == 200
             assert (await ingest(Request("POST", PATH, {}, first(routine), peer))).status == 200

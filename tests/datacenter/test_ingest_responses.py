@@ -1,4 +1,4 @@
-"""Status, headers and body of each response of the ingest handler, and how it identifies the sending box."""
+"""The ingest handler's responses (status, headers, body), and how it identifies the sending box."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def store(file: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def send(store: Store) -> Send:
-    """Return a function that handles one request; its `name` is that in the peer's certificate."""
+    """A function that handles one request; its `name` is the name in the peer's certificate."""
 
     def run(
         body: bytes = b"",
@@ -64,7 +64,7 @@ def send(store: Store) -> Send:
 
 
 class Sessions:
-    """Remote sessions of BOX, for which messages wait; `certificates` are those with which it asked."""
+    """Remote sessions of BOX, for which messages wait; `certificates` are the certificates of its requests."""
 
     def __init__(self) -> None:
         self.certificates: list[bytes | None] = []

@@ -1,4 +1,4 @@
-"""Maintenance windows silence alerts: nothing is sent, nothing is lost, and only who may silence plans them."""
+"""Maintenance windows delay notices without losing them, and only staff who may silence alerts can plan them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NAMES: dict[Kind, tuple[str, str, str]] = {
 
 
 def place(store: Store) -> None:
-    """Enter a site, and an instrument of the box there."""
+    """Insert a site, and an instrument of the box at this site."""
     with store.transaction() as connection:
         connection.execute(
             insert(sites).values(site="s1", name="S", country="DE", region="europe", zone="UTC")
@@ -54,8 +54,8 @@ def memory() -> Iterator[Store]:
     store.close()
 
 
-def desk(store: Store, made: list[Decision] | None = None) -> MaintenanceDesk:
-    record = [] if made is None else made
+def desk(store: Store, decisions: list[Decision] | None = None) -> MaintenanceDesk:
+    record = [] if decisions is None else decisions
     return MaintenanceDesk(store, AccessDecider(AccessRules(POLICIES, STAFF), record.append))
 
 
@@ -70,16 +70,16 @@ def water(severity: Severity = "warning", *, silent: bool = True) -> Trigger:
     return make_trigger("water", changed)
 
 
-def evaluate(store: Store, one: Trigger, *numbers: int, clean: int = 0, now_ms: int) -> None:
-    """Store reports with bad water, the report `clean` with good water, and evaluate them."""
+def evaluate(store: Store, rule: Trigger, *numbers: int, clean: int = 0, now_ms: int) -> None:
+    """Store reports with bad water, except the report `clean`, and evaluate them."""
     reports = [status(number, water=0 if number == clean else 60) for number in numbers]
     sequences = [(number + 1, report) for number, report in zip(numbers, reports, strict=True)]
     store.ingest(BOX, batch([*numbered(profile()), *sequences]), now_ms)
-    Evaluator(store, TriggerSet([one])).advance(BOX, now_ms)
+    Evaluator(store, TriggerSet([rule])).advance(BOX, now_ms)
 
 
 def sent(store: Store, now_ms: int) -> list[tuple[str, str]]:
-    """Return the notices sent at a time: kind and text of the silence."""
+    """Route and claim the notices that are due at a time; return their kinds and triggers."""
     route(store, [CHAT], now_ms)
     return [(one.kind, one.trigger) for one in claim(store, CHAT, "p", "", now_ms)]
 
@@ -120,7 +120,7 @@ def test_an_alert_that_ends_within_its_window_is_recorded_and_never_sent(store: 
         ("site", False, "warning", "supervisor", False),
     ],
 )
-def test_windows_silence_what_they_are_for(
+def test_windows_silence_only_their_alerts(
     memory: Store, kind: Kind, silent: bool, severity: Severity, staff: str, is_silenced: bool
 ) -> None:
     plan(memory, kind, staff)
@@ -155,11 +155,13 @@ def test_a_window_that_ends_early_releases_its_notices(memory: Store) -> None:
         ("site", "nobody", "there is no site s1"),
     ],
 )
-def test_only_who_may_silence_plans_a_window(memory: Store, kind: Kind, staff: str, message: str) -> None:
-    made: list[Decision] = []
+def test_only_staff_who_may_silence_alerts_can_plan_a_window(
+    memory: Store, kind: Kind, staff: str, message: str
+) -> None:
+    decisions: list[Decision] = []
     with pytest.raises(MaintenanceRefusedError, match=message):
-        desk(memory, made).plan(staff, kind, NAMES[kind], (AT_MS, AT_MS + 1), "x", AT_MS - 5)
-    assert [one.permitted for one in made][-1] is False
+        desk(memory, decisions).plan(staff, kind, NAMES[kind], (AT_MS, AT_MS + 1), "x", AT_MS - 5)
+    assert not decisions[-1].permitted
     assert desk(memory).list("supervisor", AT_MS) == []
 
 
@@ -201,9 +203,9 @@ def test_a_silence_also_stops_notices_that_wait_and_are_repeated(memory: Store) 
     silence(memory, alert, "engineer", 1, "known", AT_MS + 60_000)
     assert claim(memory, CHAT, "p", "", AT_MS + 60_001) == []
     now_ms = AT_MS + 2 * HOUR_MS
-    found = claim(memory, CHAT, "p", "", now_ms)
-    settle(memory, CHAT, "p", found, Outcome(Result.SENT), now_ms)
+    claimed = claim(memory, CHAT, "p", "", now_ms)
+    settle(memory, CHAT, "p", claimed, Outcome(Result.SENT), now_ms)
     silence(memory, alert, "engineer", 1, "known", now_ms)
     assert claim_open(memory, CHAT, "p", "", now_ms) == []
     settle(memory, CHAT, "p", [], Outcome(Result.SENT), now_ms)
-    assert claim_open(memory, CHAT, "p", "", now_ms + HOUR_MS) == found
+    assert claim_open(memory, CHAT, "p", "", now_ms + HOUR_MS) == claimed

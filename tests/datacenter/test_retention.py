@@ -1,4 +1,4 @@
-"""Only data older than its retention period is deleted, in pieces; the audit log is never deleted."""
+"""Only data older than its retention period is deleted, in bounded transactions; the audit log is never deleted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OLD, RECENT = NOW_MS - 101 * DAY_MS, NOW_MS - 99 * DAY_MS
 
 
 def fill(store: Store) -> None:
-    """Enter, of each kind, something older than 100 days and something that is not."""
+    """Store data of each kind that is older than 100 days, and data of each kind that is not."""
     fleet = Fleet(store)
     for day in (0, 150):
         fleet.report("RAP-0001", day=day, count=2)
@@ -86,7 +86,7 @@ def fill(store: Store) -> None:
 
 
 def delete_all(store: Store, limits: Retention, limit: int = 1000) -> list[int]:
-    """Delete everything that is expired; return the rows of each piece."""
+    """Delete all expired data; return the number of rows that each call deleted."""
     pieces = []
     for kind, days in kept_days(limits).items():
         while deleted := delete_piece(store, kind, days, NOW_MS, limit):
@@ -95,7 +95,7 @@ def delete_all(store: Store, limits: Retention, limit: int = 1000) -> list[int]:
 
 
 def left(store: Store) -> dict[str, int]:
-    """Return the rows of each table, and of the reports of each kind."""
+    """Return the number of rows of each table, and of reports of each kind."""
     tables = (chunks, alerts, notices, deliveries, commands, files, file_parts, base_days, audit)
     counts = {}
     for table in tables:
@@ -104,7 +104,7 @@ def left(store: Store) -> dict[str, int]:
     return counts | {kind: count for kind, count in kinds if kind != "profile"}
 
 
-def test_only_what_is_expired_and_finished_is_deleted(store: Store) -> None:
+def test_only_expired_and_finished_data_is_deleted(store: Store) -> None:
     fill(store)
     assert set(left(store).values()) == {2, 3, 1}
     expired = {one.kind: one.rows for one in find_expired(store, LIMITS, NOW_MS)}
@@ -114,7 +114,7 @@ def test_only_what_is_expired_and_finished_is_deleted(store: Store) -> None:
     }  # fmt: skip
     before = left(store)
     delete_all(store, Retention())
-    assert left(store) == before, "what has no limit is kept"
+    assert left(store) == before, "data without a limit is kept"
     delete_all(store, LIMITS)
     assert left(store) == {
         "chunks": 1, "alerts": 2, "notices": 2, "deliveries": 2, "commands": 2, "files": 2, "file_parts": 2,
@@ -129,18 +129,18 @@ def test_reports_that_are_not_evaluated_and_unsettled_deliveries_are_kept(store:
         connection.execute(delete(evaluated).where(evaluated.c.epoch == 7))
         connection.execute(update(deliveries).values(state="waiting"))
     delete_all(store, LIMITS)
-    found = left(store)
-    assert (found["alert"], found["quality"], found["calibration"], found["inventory"]) == (2, 2, 2, 2)
-    assert (found["deliveries"], found["notices"], found["alerts"]) == (3, 3, 3)
+    kept = left(store)
+    assert (kept["alert"], kept["quality"], kept["calibration"], kept["inventory"]) == (2, 2, 2, 2)
+    assert (kept["deliveries"], kept["notices"], kept["alerts"]) == (3, 3, 3)
 
 
-def test_pieces_are_bounded(store: Store) -> None:
+def test_deletions_are_bounded(store: Store) -> None:
     fill(store)
     assert set(delete_all(store, LIMITS, limit=1)) == {1}
     assert left(store)["chunks"] == 1
 
 
-def test_the_archivist_deletes_what_is_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_archivist_deletes_expired_data(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store("sqlite://")
     fill(store)
     loop = SimLoop()

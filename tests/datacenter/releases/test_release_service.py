@@ -1,4 +1,4 @@
-"""The releases and orders that boxes get from the ingest endpoint, and a folder that is changed or damaged."""
+"""Boxes get releases and orders from the ingest endpoint, also when the release folder is changed or damaged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HOUR_MS = 3_600_000
 def add(
     repository: ReleaseRepository, keys: RoleKeyFiles, number: int, name: str = "", **custom: object
 ) -> str:
-    """Release a file of 76,800 bytes as release `number`; return its hash."""
+    """Add a file of 76,800 bytes to the repository as release `number`; return its SHA-256 hash."""
     file = repository.folder.parent / (name or f"delta-{number}")
     file.write_bytes(number.to_bytes(2, "big") + DELTA[2:])
     about: dict[str, Any] = {"release": f"1.{number}.0", "number": number, **custom}
@@ -50,7 +50,7 @@ def add(
 
 
 class Served:
-    """A data center that serves a folder of releases, as boxes see it."""
+    """The ingest endpoint of a data center that serves a release folder."""
 
     def __init__(self, folder: Path, store: Store, executor: ThreadPoolExecutor) -> None:
         self.fleet = SimulatedFleet(store, ReleaseFolder(folder).current, now_ms=round(NOW_S * 1000))
@@ -83,17 +83,17 @@ class Served:
         return decode(BatchReply, response.body)
 
     async def metadata(self, file: str) -> bytes:
-        found = b""
+        content = b""
         while True:
-            response = await self.ask("GET", MetadataRange(file, len(found), 700).target)
+            response = await self.ask("GET", MetadataRange(file, len(content), 700).target)
             assert response.status == HTTPStatus.OK, response.body
-            found += response.body
+            content += response.body
             if len(response.body) < 700:
-                return found
+                return content
 
 
 def serve(folder: Path, use: Callable[[Served], Any]) -> None:
-    """Run a coroutine against a data center with the folder of releases in `folder`."""
+    """Run a coroutine with a data center whose release folder is `folder`/releases."""
 
     async def run(store: Store) -> None:
         with ThreadPoolExecutor(1) as executor:
@@ -127,11 +127,11 @@ def test_a_box_gets_its_order_the_metadata_and_the_delta(tmp_path: Path) -> None
         trusted.update_targets(await served.metadata("targets.json"))
         target = trusted.targets()["delta-2"]
         assert (target.sha256, target.custom["number"]) == (digest, 2)
-        found = b""
-        while len(found) < target.length:
-            response = await served.ask("GET", RangeRequest(digest, len(found), RANGE_BYTES_MAX).target)
-            found += response.body
-        target.check(found)
+        delta = b""
+        while len(delta) < target.length:
+            response = await served.ask("GET", RangeRequest(digest, len(delta), RANGE_BYTES_MAX).target)
+            delta += response.body
+        target.check(delta)
 
         assert (await served.order(UpdateState(1, order=order.order))) == order
         await served.service.advance()
@@ -182,7 +182,7 @@ def test_a_release_without_a_restart_keeps_its_kind_and_is_counted_apart(tmp_pat
     serve(tmp_path, use)
 
 
-def test_requests_of_unknown_boxes_and_wrong_ones_are_refused(tmp_path: Path) -> None:
+def test_wrong_requests_and_those_of_unknown_boxes_are_refused(tmp_path: Path) -> None:
     digest = add(*released(tmp_path), 2)
 
     async def use(served: Served) -> None:
@@ -203,7 +203,7 @@ def test_requests_of_unknown_boxes_and_wrong_ones_are_refused(tmp_path: Path) ->
     serve(tmp_path, use)
 
 
-def test_a_damaged_folder_is_not_used_and_the_one_before_is_served_on(
+def test_a_damaged_folder_is_not_used_and_its_previous_content_remains_in_service(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
@@ -232,7 +232,7 @@ def test_a_damaged_folder_is_not_used_and_the_one_before_is_served_on(
         ({"release": "other"}, "release 2: its targets have the names 1.2.0, other"),
     ],
 )
-def test_targets_of_one_release_that_do_not_fit_together_are_refused(
+def test_contradictory_targets_of_one_release_are_refused(
     tmp_path: Path, custom: dict[str, object], message: str
 ) -> None:
     repository, keys = released(tmp_path)

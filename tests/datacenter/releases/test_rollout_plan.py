@@ -1,4 +1,4 @@
-"""Plans: waves, times to restart, and what is refused; states and judgements by hand."""
+"""Rollout plans: waves, restart times and refused values; states of boxes and judgements of waves."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_box_is_in_one_wave(boxes: int, waves: set[int]) -> None:
 def test_times_to_restart_are_local_and_cross_midnight() -> None:
     night = Restart(begins="22:00", ends="04:00")
     first, second, *_ = night.times(BERLIN, at("2026-12-01T01:00:00Z"))
-    assert shown(first) == "30 21:00-01 03:00", "the one that runs"
+    assert shown(first) == "30 21:00-01 03:00", "the current one"
     assert shown(second) == "01 21:00-02 03:00"
 
 
@@ -51,7 +51,7 @@ def test_times_to_restart_follow_summer_time() -> None:
     assert [(end - begin) // 3600 for begin, end in (spring, autumn)] == [5, 7]
 
 
-def test_an_hour_that_summer_time_leaves_out_is_no_time_to_restart() -> None:
+def test_a_restart_time_that_the_change_to_summer_time_skips_is_left_out() -> None:
     time_lost = Restart(begins="02:50", ends="03:10", days=("sun",))
     first, *_ = time_lost.times(BERLIN, at("2026-03-28T12:00:00Z"))
     assert shown(first) == "05 00:50-05 01:10", "a week later"
@@ -59,8 +59,8 @@ def test_an_hour_that_summer_time_leaves_out_is_no_time_to_restart() -> None:
 
 def test_times_to_restart_are_on_the_days_on_which_they_begin() -> None:
     weekend = Restart(begins="22:00", ends="04:00", days=("fri",))
-    found = weekend.times(BERLIN, at("2026-11-30T12:00:00Z"))
-    assert [shown(pair) for pair in found] == ["04 21:00-05 03:00", "11 21:00-12 03:00"]
+    times = weekend.times(BERLIN, at("2026-11-30T12:00:00Z"))
+    assert [shown(pair) for pair in times] == ["04 21:00-05 03:00", "11 21:00-12 03:00"]
 
 
 @given(
@@ -69,11 +69,13 @@ def test_times_to_restart_are_on_the_days_on_which_they_begin() -> None:
     st.times(),
     st.times(),
 )
-def test_times_to_restart_rise_and_fit_an_order(from_s: int, zone: str, begins: time, ends: time) -> None:
-    found = Restart(begins=f"{begins:%H:%M}", ends=f"{ends:%H:%M}").times(ZoneInfo(zone), from_s)
-    assert 0 < len(found) <= RESTART_TIMES_MAX
-    assert all(from_s < end and begin < end for begin, end in found)
-    assert list(found) == sorted(found)
+def test_times_to_restart_are_sorted_and_fit_into_an_order(
+    from_s: int, zone: str, begins: time, ends: time
+) -> None:
+    times = Restart(begins=f"{begins:%H:%M}", ends=f"{ends:%H:%M}").times(ZoneInfo(zone), from_s)
+    assert 0 < len(times) <= RESTART_TIMES_MAX
+    assert all(from_s < end and begin < end for begin, end in times)
+    assert list(times) == sorted(times)
 
 
 @pytest.mark.parametrize(
@@ -153,11 +155,11 @@ def test_a_wave_is_judged(first: WaveFigures, hours: float, verdict: str) -> Non
     assert judge(PLAN, [first, OTHERS], 0, 0, round(hours * HOUR_MS)).verdict == verdict
 
 
-def test_the_last_wave_is_followed_by_the_end_and_earlier_ones_can_still_stop() -> None:
+def test_the_rollout_ends_after_the_last_wave_unless_an_earlier_wave_has_failed() -> None:
     last = WaveFigures(boxes=90, committed=90, last_ended_ms=10 * HOUR_MS)
     assert judge(PLAN, [FIRST, last], 1, 0, 12 * HOUR_MS) == Judgement("done", "all waves are complete")
-    fallen = FIRST._replace(committed=8, failed=2)
-    assert judge(PLAN, [fallen, last], 1, 0, 12 * HOUR_MS).verdict == "stop"
+    first = FIRST._replace(committed=8, failed=2)
+    assert judge(PLAN, [first, last], 1, 0, 12 * HOUR_MS).verdict == "stop"
 
 
 def test_failures_are_also_limited_in_total() -> None:

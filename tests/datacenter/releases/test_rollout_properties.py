@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: a box has one order at a time, and a rollout that is over orders nobody."""
+"""In any order of events, a box has one order at a time, and an ended rollout orders no further boxes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _O = update_orders.c
 
 
 class RolloutMachine(RuleBasedStateMachine):
-    """Boxes appear, request orders, and report anything; people start, pause and withdraw rollouts; time passes."""
+    """Boxes appear, request orders, and report any step; staff start, pause and withdraw rollouts; time passes."""
 
     @initialize()
     def begin(self) -> None:
@@ -65,10 +65,10 @@ class RolloutMachine(RuleBasedStateMachine):
     def ask(self, data: st.DataObject) -> None:
         self.fleet.ask(data.draw(st.sampled_from(sorted(self.fleet.boxes))))
 
-    @rule(data=st.data(), word=st.sampled_from(UPDATE_WORDS), order=st.integers(1, 30))
-    def report(self, data: st.DataObject, word: UpdateWord, order: int) -> None:
+    @rule(data=st.data(), step=st.sampled_from(UPDATE_WORDS), order=st.integers(1, 30))
+    def report(self, data: st.DataObject, step: UpdateWord, order: int) -> None:
         box = data.draw(st.sampled_from(sorted(self.fleet.boxes)))
-        steps = [self.fleet.step(order, release, word) for release in (2, 3)]
+        steps = [self.fleet.step(order, release, step) for release in (2, 3)]
         self.fleet.report(box, *steps)
 
     @rule(data=st.data(), event=st.sampled_from(["pause", "resume", "withdraw"]))
@@ -90,11 +90,11 @@ class RolloutMachine(RuleBasedStateMachine):
         for box in self.fleet.boxes.values():
             of_box = [order.order for order in box.orders]
             query = select(_O.rollout).where(_O.id.in_(of_box))
-            found = [rollout for (rollout,) in self.store.read(query)]
-            assert len(found) == len(set(found)) == len(set(of_box))
+            of_rollouts = [rollout for (rollout,) in self.store.read(query)]
+            assert len(of_rollouts) == len(set(of_rollouts)) == len(set(of_box))
 
     @invariant()
-    def a_rollout_that_is_over_orders_nobody(self) -> None:
+    def an_ended_rollout_orders_no_further_boxes(self) -> None:
         if not hasattr(self, "store"):
             return
         query = select(_O.rollout, func.count(_O.ordered_at_ms)).group_by(_O.rollout)

@@ -1,4 +1,4 @@
-"""Rollouts of a simulated fleet: waves, what stops them, and exact counts."""
+"""Rollouts to a simulated fleet: waves, reasons to stop, and exact counts."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def serials(count: int, first: int = 1) -> list[str]:
 
 
 def fleet_of(store: Store, count: int, **endings: UpdateWord | None) -> SimulatedFleet:
-    """Return a fleet; `endings` has what the boxes RAP_0001, … do instead of committing."""
-    wrong = {name.replace("_", "-"): end for name, end in endings.items()}
-    fleet = SimulatedFleet(store, release_set(2, 3), wrong)
+    """Return a fleet; `endings` has the last steps of the boxes RAP_0001, … that do not commit their release."""
+    by_serial = {name.replace("_", "-"): end for name, end in endings.items()}
+    fleet = SimulatedFleet(store, release_set(2, 3), by_serial)
     fleet.add(*serials(count))
     return fleet
 
@@ -60,14 +60,14 @@ def run_until_over(fleet: SimulatedFleet, number: int, hours_max: int = 1000) ->
 
 
 def thousand(store: Store) -> SimulatedFleet:
-    """Return a thousand boxes of which 1 % return to their old release and 2 % never answer."""
-    wrong: dict[str, UpdateWord | None] = {}
+    """Return a thousand boxes, of which 1 % return to their old release and 2 % never answer."""
+    endings: dict[str, UpdateWord | None] = {}
     for number, serial in enumerate(serials(1000)):
         if number % 100 == 50:
-            wrong[serial] = "returned"
+            endings[serial] = "returned"
         elif number % 50 == 7:
-            wrong[serial] = None
-    fleet = SimulatedFleet(store, release_set(2), wrong)
+            endings[serial] = None
+    fleet = SimulatedFleet(store, release_set(2), endings)
     fleet.add(*serials(1000))
     return fleet
 
@@ -82,7 +82,7 @@ def test_a_thousand_boxes_with_bad_and_silent_ones_are_counted_exactly(memory: S
     assert sum(len(box.installed) for box in fleet.boxes.values()) == 980
 
 
-def test_a_thousand_boxes_stop_by_the_rule_and_nobody_is_ordered_afterwards(memory: Store) -> None:
+def test_a_rollout_to_a_thousand_boxes_stops_by_its_rule_and_orders_no_further_boxes(memory: Store) -> None:
     fleet = thousand(memory)
     plan = Plan(release=2, waves=(20, 60, 100), observe_hours=2, answer_hours=10, failures_percent=2)
     number = fleet.start(plan)
@@ -104,8 +104,8 @@ def test_a_thousand_boxes_stop_by_the_rule_and_nobody_is_ordered_afterwards(memo
     assert max(len(box.orders) for box in fleet.boxes.values()) == 1
 
 
-def test_hawkbit_3185_a_release_that_breaks_the_first_wave_reaches_nobody_else(memory: Store) -> None:
-    """As rollouts that count what was delivered, with not one machine started from it, do not."""
+def test_hawkbit_3185_a_release_that_breaks_the_first_wave_reaches_no_other_boxes(memory: Store) -> None:
+    """A rollout that counts deliveries instead of successful starts would continue."""
     fleet = fleet_of(memory, 20)
     fleet.endings = dict.fromkeys(fleet.boxes, "returned")
     number = fleet.start(QUICK)
@@ -163,7 +163,7 @@ def test_a_failure_during_the_observation_stops_the_rollout(memory: Store) -> No
     assert fleet.state(number)[0] == "stopped"
 
 
-def test_a_box_that_comes_later_joins_the_wave_that_runs(memory: Store) -> None:
+def test_a_box_that_is_added_later_joins_the_current_wave(memory: Store) -> None:
     fleet = fleet_of(memory, 20)
     number = fleet.start(QUICK)
     fleet.advance()
@@ -197,7 +197,7 @@ def test_a_box_with_an_order_waits_for_its_end_before_it_gets_another(memory: St
     assert fleet.ask("RAP-0001").release == 3
 
 
-def test_a_paused_rollout_orders_nobody_and_its_boxes_go_on(memory: Store) -> None:
+def test_a_paused_rollout_orders_no_boxes_and_those_with_an_order_continue(memory: Store) -> None:
     fleet = fleet_of(memory, 20)
     number = fleet.start(QUICK)
     fleet.advance()
@@ -243,14 +243,14 @@ def test_the_next_times_to_restart_are_those_of_each_time_zone(memory: Store) ->
     row = find_rollout_row(memory, number)
     assert row is not None
     midnight_ms = fleet.now_ms - fleet.now_ms % (24 * HOUR_MS)
-    found = {one.zone: one for one in next_windows(memory, row, midnight_ms + 10 * HOUR_MS)}
-    hours = {zone: (one.begins_ms - midnight_ms, one.boxes) for zone, one in found.items()}
+    windows = {one.zone: one for one in next_windows(memory, row, midnight_ms + 10 * HOUR_MS)}
+    hours = {zone: (one.begins_ms - midnight_ms, one.boxes) for zone, one in windows.items()}
     assert hours == {
         "Asia/Tokyo": (13 * HOUR_MS, 1),
         "Europe/Berlin": (20 * HOUR_MS, 1),
         "UTC": (22 * HOUR_MS, 1),
     }
-    assert list(found) == ["Asia/Tokyo", "Europe/Berlin", "UTC"], "the earliest first"
+    assert list(windows) == ["Asia/Tokyo", "Europe/Berlin", "UTC"], "the earliest first"
     assert next_windows(memory, row, midnight_ms + 14 * HOUR_MS)[0].begins_ms == midnight_ms + 13 * HOUR_MS
     assert not next_windows(memory, row._replace(kind="data"), fleet.now_ms)
     assert not next_windows(memory, row._replace(plan=Plan(release=2)), fleet.now_ms)
@@ -280,7 +280,7 @@ def test_a_withdrawn_order_is_taken_back_from_its_box(memory: Store) -> None:
     assert fleet.counts(number) == {"withdrawn": 2}
     box = fleet.boxes["RAP-0002"]
     fleet.report(box.serial, fleet.step(box.orders[0].order, 2, "failed", "withdrawn"))
-    assert fleet.counts(number) == {"withdrawn": 2}, "which is no failure"
+    assert fleet.counts(number) == {"withdrawn": 2}, "a withdrawn update is no failure"
 
 
 def test_a_release_that_is_withdrawn_from_the_folder_stops_its_rollout(memory: Store) -> None:
@@ -289,7 +289,7 @@ def test_a_release_that_is_withdrawn_from_the_folder_stops_its_rollout(memory: S
     fleet.advance()
     fleet.releases = release_set(3)
     box = next(box for box, state in fleet.states(number).items() if state == "ordered")
-    assert fleet.ask(box).order == 0, "before the rollout is moved on"
+    assert fleet.ask(box).order == 0, "even before the rollout stops"
     fleet.advance()
     assert fleet.state(number) == ("stopped", "release 2 is no longer among the signed releases")
 
@@ -325,19 +325,19 @@ def test_a_step_of_another_order_release_or_box_counts_for_nothing(
     assert fleet.states(number) == {"RAP-0001": "ordered"}
 
 
-@pytest.mark.parametrize("words", tuple(permutations(("restarting", "committed", "returned"))))
+@pytest.mark.parametrize("steps", tuple(permutations(("restarting", "committed", "returned"))))
 def test_the_order_in_which_steps_arrive_changes_nothing(
-    memory: Store, words: tuple[UpdateWord, ...]
+    memory: Store, steps: tuple[UpdateWord, ...]
 ) -> None:
     fleet = fleet_of(memory, 1, RAP_0001=None)
     number = fleet.start(Plan(release=2, waves=(100,)))
     fleet.advance()
-    for word in (*words, *words):
-        fleet.report("RAP-0001", fleet.step(1, 2, word))
+    for step in (*steps, *steps):
+        fleet.report("RAP-0001", fleet.step(1, 2, step))
     assert fleet.states(number) == {"RAP-0001": "returned"}
 
 
-def test_groups_are_by_place_model_and_name(memory: Store) -> None:
+def test_boxes_are_selected_by_location_model_and_serial_number(memory: Store) -> None:
     fleet = fleet_of(memory, 5)
     fleet.add_site("s1")
     fleet.add_site("s2", country="JP", region="asia")
@@ -347,9 +347,9 @@ def test_groups_are_by_place_model_and_name(memory: Store) -> None:
     def concerned(**keys: object) -> list[str]:
         number = fleet.start(Plan(release=2, **keys))  # type: ignore[arg-type]
         fleet.advance()
-        found = sorted(fleet.states(number))
+        selected = sorted(fleet.states(number))
         event(fleet, number, "withdraw")
-        return found
+        return selected
 
     assert concerned() == serials(5)
     assert concerned(place="site/s1") == serials(2)
@@ -358,7 +358,7 @@ def test_groups_are_by_place_model_and_name(memory: Store) -> None:
     assert concerned(models=("chemistry-analyzer",)) == []
 
 
-def test_every_move_is_in_the_audit_log(memory: Store) -> None:
+def test_every_step_of_a_rollout_is_in_the_audit_log(memory: Store) -> None:
     fleet = fleet_of(memory, 20)
     fleet.endings = dict.fromkeys(fleet.boxes, "returned")
     number = fleet.start(QUICK)

@@ -1,4 +1,4 @@
-"""No trigger goes live without the score of what it decides."""
+"""A trigger goes live only with a score of its current condition and parts."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def test_writing_keeps_demands_forgets_removed_triggers_and_is_repeatable(tmp_pa
     assert read_scores(tmp_path).demanded.recall == 0.9
 
 
-def test_a_part_of_the_folder_keeps_the_figures_of_the_set_unless_a_trigger_has_changed(
+def test_scoring_some_triggers_keeps_the_figures_of_the_set_unless_a_trigger_has_changed(
     tmp_path: Path,
 ) -> None:
     write_triggers(tmp_path, lamp=LAMP, other=LAMP)
-    whole = read_scores(tmp_path).set
-    assert whole is not None
+    set_score = read_scores(tmp_path).set
+    assert set_score is not None
     score_triggers(tmp_path, "lamp")
-    assert read_scores(tmp_path).set == whole
+    assert read_scores(tmp_path).set == set_score
     (tmp_path / "lamp.toml").write_text(LAMP.replace("lamp-h > 5", "lamp-h > 6"))
     score_triggers(tmp_path, "lamp")
     assert read_scores(tmp_path).set is None

@@ -21,14 +21,14 @@ DAYS = 2
 
 
 def day_of(random: Random, day: int) -> list[Status]:
-    """Return the statuses of a day; some have no reading, and some instruments make fewer or none."""
-    made = []
+    """Return 60, 40 or no statuses of a day; some readings are absent."""
+    statuses = []
     for number in range(random.choice([0, 40, 60, 60])):
         readings = {"vacuum-pa": random.randrange(100), "lamp-h": random.randrange(50)}
         kept = {name: value for name, value in readings.items() if random.random() < 0.9}
         at_ms = day * 86_400_000 + number * 300_000 + random.randrange(1000)
-        made.append(Status(day * 1000 + number + 1, at_ms, random.choice(STATES), 0, kept))
-    return made
+        statuses.append(Status(day * 1000 + number + 1, at_ms, random.choice(STATES), 0, kept))
+    return statuses
 
 
 def test_stored_statuses_have_the_verdicts_of_the_live_evaluation() -> None:
@@ -40,9 +40,9 @@ def test_stored_statuses_have_the_verdicts_of_the_live_evaluation() -> None:
     count = 0
     for day in days:
         expected = {
-            (instrument, place, change.trigger.name, change.is_active)
+            (instrument, index, change.trigger.name, change.is_active)
             for instrument, reports in enumerate(day)
-            for place, report in enumerate(reports)
+            for index, report in enumerate(reports)
             for change in live[instrument].evaluate(report)
         }
         parts = [

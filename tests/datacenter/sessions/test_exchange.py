@@ -31,7 +31,7 @@ SHOWN = ShownMessage(SESSION)
 
 
 class Desk:
-    """Keeps what boxes send."""
+    """Records the messages of boxes."""
 
     def __init__(self) -> None:
         self.received: list[FromBox] = []
@@ -107,7 +107,7 @@ def test_a_message_that_waits_at_the_data_center_is_fetched() -> None:
     run(act)
 
 
-def test_without_a_reason_there_is_no_connection() -> None:
+def test_without_messages_there_is_no_connection() -> None:
     async def act(ends: Ends) -> None:
         await asyncio.sleep(0)
         assert ends.dials == 0
@@ -119,12 +119,12 @@ def test_without_a_reason_there_is_no_connection() -> None:
     run(act)
 
 
-def test_while_a_request_waits_each_end_speaks_at_once() -> None:
+def test_while_a_request_waits_each_end_can_send_at_once() -> None:
     async def act(ends: Ends) -> None:
         ends.is_live = True
         ends.line.wake()
         await eventually(lambda: ends.requests == 1)
-        ends.line.send(SHOWN)  # the waiting request must not hold it up
+        ends.line.send(SHOWN)  # the waiting request must not delay it
         await eventually(lambda: ends.desk.received == [SHOWN])
         await eventually(lambda: ends.requests == 3)
         ends.outbox.send(BOX, END)
@@ -158,7 +158,7 @@ def test_messages_arrive_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x91\x91\x93\xa5other\x01\x02"])
-def test_what_is_no_message_is_refused(body: bytes) -> None:
+def test_an_invalid_message_is_refused(body: bytes) -> None:
     async def act(ends: Ends) -> None:
         connection = await ends.dial()
         response = await connection.request("POST", "/v1/sessions", body)
@@ -168,7 +168,7 @@ def test_what_is_no_message_is_refused(body: bytes) -> None:
     run(act)
 
 
-def test_an_answer_without_a_message_comes_after_the_time_to_hold_it() -> None:
+def test_a_response_without_messages_is_held_for_its_time_limit() -> None:
     loop = SimLoop()
 
     async def wait() -> float:
@@ -178,7 +178,7 @@ def test_an_answer_without_a_message_comes_after_the_time_to_hold_it() -> None:
     assert loop.run_until_complete(wait()) == HOLD_SECONDS
 
 
-def test_a_newer_request_of_a_box_is_the_one_that_gets_its_messages() -> None:
+def test_messages_are_sent_to_the_newest_request_of_a_box() -> None:
     async def inside() -> None:
         outbox, first, second = Outbox(), asyncio.Event(), asyncio.Event()
         older = asyncio.create_task(outbox.wait(BOX, first, 1000))

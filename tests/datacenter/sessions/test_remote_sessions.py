@@ -1,4 +1,4 @@
-"""The remote sessions of the program: keys of boxes, rights that are lost, restarts, and the rows of lists."""
+"""Remote sessions of the data center's program: keys of boxes, lost rights, restarts, and rows in the store."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def run(folder: Path, store: Store, act: Callable[[Center], Awaitable[None]]) -> None:
     async def inside() -> None:
-        async with center(folder, store) as made:
-            await act(made)
+        async with center(folder, store) as running:
+            await act(running)
 
     asyncio.run(inside())
 
@@ -46,8 +46,8 @@ def run(folder: Path, store: Store, act: Callable[[Center], Awaitable[None]]) ->
 def row(store: Store, session: bytes) -> tuple[str, str]:
     """Return the state and cause of a session in the store."""
     columns = remote_sessions.c.state, remote_sessions.c.cause
-    (found,) = store.read(select(*columns).where(remote_sessions.c.id == session.hex()))
-    return found.state, found.cause
+    (stored,) = store.read(select(*columns).where(remote_sessions.c.id == session.hex()))
+    return stored.state, stored.cause
 
 
 def transitions(folder: Path) -> list[tuple[str, str]]:
@@ -57,11 +57,11 @@ def transitions(folder: Path) -> list[tuple[str, str]]:
 
 
 def test_a_session_is_opened_recorded_and_listed(tmp_path: Path, store: Store) -> None:
-    async def act(made: Center) -> None:
-        session = await made.open()
+    async def act(running: Center) -> None:
+        session = await running.open()
         assert (tmp_path / "s" / RECORDINGS / f"{session.id.hex()}.rapr").exists()
         await eventually(lambda: row(store, session.id) == ("open", ""))
-        made.remote.end(session.id)
+        running.remote.end(session.id)
         await eventually(lambda: row(store, session.id) == ("ended", "ended by staff"))
 
     run(tmp_path / "s", store, act)
@@ -75,9 +75,9 @@ def test_a_session_is_opened_recorded_and_listed(tmp_path: Path, store: Store) -
 def test_a_lost_right_or_training_ends_an_open_session(
     tmp_path: Path, store: Store, staff: Callable[[], None], cause: Cause
 ) -> None:
-    async def act(made: Center) -> None:
-        session = await made.open()
-        made.staff = staff
+    async def act(running: Center) -> None:
+        session = await running.open()
+        running.staff = staff
         await eventually(lambda: session.is_over)
         assert session.cause is cause
 
@@ -87,32 +87,32 @@ def test_a_lost_right_or_training_ends_an_open_session(
 def test_staff_see_why_the_person_ended_a_session_although_the_line_was_lost_first(
     tmp_path: Path, store: Store
 ) -> None:
-    """Packets stop before the box says why."""
+    """The tunnel is lost before the box reports the cause."""
     columns = remote_sessions.c.ended_at_ms, remote_sessions.c.recording_head
 
     def kept() -> tuple[int | None, bytes | None]:
-        (found,) = store.read(select(*columns))
-        return found.ended_at_ms, found.recording_head
+        (stored,) = store.read(select(*columns))
+        return stored.ended_at_ms, stored.recording_head
 
-    async def act(made: Center) -> None:
-        session = await made.open()
-        made.endpoints[-1].ended.set_result("the box has closed the tunnel")
+    async def act(running: Center) -> None:
+        session = await running.open()
+        running.endpoints[-1].ended.set_result("the box has closed the tunnel")
         await eventually(lambda: row(store, session.id) == ("ended", "line lost"))
         await eventually(lambda: kept()[1] is not None)
         before = kept()
-        await made.exchange(EndMessage(session.id, "a word of a later version"))
-        await made.exchange(EndMessage(session.id, "ended by the person"))
+        await running.exchange(EndMessage(session.id, "a cause of a later version"))
+        await running.exchange(EndMessage(session.id, "ended by the person"))
         await eventually(lambda: row(store, session.id) == ("ended", "ended by the person"))
         assert kept() == before
 
     run(tmp_path / "s", store, act)
 
 
-def test_a_denied_box_has_no_open_session_any_more(tmp_path: Path, store: Store) -> None:
-    async def act(made: Center) -> None:
-        session = await made.open()
+def test_denying_a_box_ends_its_open_session(tmp_path: Path, store: Store) -> None:
+    async def act(running: Center) -> None:
+        session = await running.open()
         denied = DeniedBoxes(store)
-        denied.on_denied.append(made.remote.end_of_box)
+        denied.on_denied.append(running.remote.end_of_box)
         with store.transaction() as connection:
             for box in ("RAP-0002", SERIAL):
                 entry = {"box": box, "denied_at_ms": 0, "denied_by": "chief", "reason": "stolen"}
@@ -128,12 +128,12 @@ def test_a_denied_box_has_no_open_session_any_more(tmp_path: Path, store: Store)
 
 
 def test_a_request_without_a_right_is_never_offered(tmp_path: Path, store: Store) -> None:
-    async def act(made: Center) -> None:
-        made.staff = lambda: None
-        session = made.request()
+    async def act(running: Center) -> None:
+        running.staff = lambda: None
+        session = running.request()
         await eventually(lambda: row(store, session) == ("ended", "refused"))
-        assert made.remote.find(session) is None
-        assert not made.remote.has_messages(SERIAL)
+        assert running.remote.find(session) is None
+        assert not running.remote.has_messages(SERIAL)
 
     run(tmp_path / "s", store, act)
 
@@ -141,25 +141,27 @@ def test_a_request_without_a_right_is_never_offered(tmp_path: Path, store: Store
 def test_the_end_of_the_program_ends_its_sessions(tmp_path: Path, store: Store) -> None:
     sessions: list[bytes] = []
 
-    async def act(made: Center) -> None:
-        sessions.append((await made.open()).id)
+    async def act(running: Center) -> None:
+        sessions.append((await running.open()).id)
 
     run(tmp_path / "s", store, act)
     assert row(store, sessions[0]) == ("ended", "restarted")
     assert transitions(tmp_path / "s")[-2:] == [("restarted", "ending"), ("closed", "ended")]
 
 
-def test_a_restart_ends_what_the_log_shows_as_live_and_tells_the_box(tmp_path: Path, store: Store) -> None:
+def test_a_restart_ends_sessions_that_the_log_shows_as_live_and_informs_the_box(
+    tmp_path: Path, store: Store
+) -> None:
     folder, sessions = tmp_path / "s", list[bytes]()
 
-    async def act(made: Center) -> None:
-        sessions.append((await made.open()).id)
+    async def act(running: Center) -> None:
+        sessions.append((await running.open()).id)
         await eventually(lambda: row(store, sessions[0])[0] == "open")
         (tmp_path / "before").write_bytes((folder / AUDIT).read_bytes())
 
-    async def after(made: Center) -> None:
+    async def after(running: Center) -> None:
         await eventually(lambda: row(store, sessions[0])[0] == "ended")
-        assert EndMessage(sessions[0], "restarted") in await made.exchange()
+        assert EndMessage(sessions[0], "restarted") in await running.exchange()
 
     run(folder, store, act)
     (folder / AUDIT).write_bytes((tmp_path / "before").read_bytes())  # as if the program had been killed
@@ -173,22 +175,22 @@ def test_a_restart_ends_what_the_log_shows_as_live_and_tells_the_box(tmp_path: P
 def test_refused_and_ended_sessions_are_forgotten(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A data center that runs for months must not keep each session that was ever requested."""
+    """A data center that runs for months must not keep every session in memory."""
     monkeypatch.setattr("wire.session.executor.HISTORY_MAX", 2)
 
-    async def act(made: Center) -> None:
-        made.staff = lambda: None
+    async def act(running: Center) -> None:
+        running.staff = lambda: None
         for _ in range(4):
-            refused = made.request()
+            refused = running.request()
             await eventually(lambda refused=refused: row(store, refused)[0] == "ended")
-        assert not made.remote.desk.sessions
-        made.staff = engineer
+        assert not running.remote.desk.sessions
+        running.staff = engineer
         for _ in range(5):
-            session = await made.offered(made.request())
-            made.remote.end(session.id)
+            session = await running.offered(running.request())
+            running.remote.end(session.id)
             await eventually(lambda session=session: session.is_over)
-        assert len(made.remote.desk.sessions) == 3
-        assert all(session.state is SessionState.ENDED for session in made.remote.desk.sessions)
+        assert len(running.remote.desk.sessions) == 3
+        assert all(session.state is SessionState.ENDED for session in running.remote.desk.sessions)
 
     run(tmp_path / "s", store, act)
 
@@ -220,13 +222,13 @@ def test_keys_of_boxes_are_those_of_their_certificates_and_kept(
 def test_a_bug_in_the_decision_ends_all_sessions(
     tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def act(made: Center) -> None:
-        session = await made.open()
+    async def act(running: Center) -> None:
+        session = await running.open()
 
         def fails() -> None:
             raise LookupError("a bug")
 
-        made.staff = fails
+        running.staff = fails
         await eventually(lambda: session.is_over)
 
     run(tmp_path / "s", store, act)

@@ -1,4 +1,4 @@
-"""Both ends of sessions together: what opens, what ends, and what their audit files prove."""
+"""Both ends of sessions together: how sessions open and end, and what their audit files prove."""
 
 from __future__ import annotations
 
@@ -34,10 +34,8 @@ def test_a_session_that_a_person_permits_opens_and_its_audit_files_prove_it(tmp_
         assert not ends.passes
         await asyncio.sleep(2)
         assert session.state is SessionState.ENDED
-        assert session.cause in (
-            Cause.LINE_LOST,
-            Cause.PEER_ENDED,
-        )  # tunnel and message end on their own ways
+        # the end of the tunnel and the message about it arrive in any order
+        assert session.cause in (Cause.LINE_LOST, Cause.PEER_ENDED)
         assert ends.at_box.cause is session.shown_cause is Cause.ENDED_BY_PERSON
 
     verdict = run(tmp_path, act)
@@ -60,15 +58,15 @@ def test_staff_end_a_session(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "cause"), [("is_permitted", Cause.WITHDRAWN), ("has_training", Cause.TRAINING_EXPIRED)]
+    ("right", "cause"), [("is_permitted", Cause.WITHDRAWN), ("has_training", Cause.TRAINING_EXPIRED)]
 )
 @pytest.mark.parametrize("state", ["offered", "open"])
-def test_a_right_that_is_lost_ends_the_session(tmp_path: Path, what: str, cause: Cause, state: str) -> None:
-    """A product leaves a session open after its approval was deleted."""
+def test_a_right_that_is_lost_ends_the_session(tmp_path: Path, right: str, cause: Cause, state: str) -> None:
+    """One known product leaves sessions open after their approval was deleted."""
 
     async def act(ends: SessionEnds) -> None:
         session = await (ends.open() if state == "open" else ends.request())
-        setattr(ends, what, False)
+        setattr(ends, right, False)
         await ends.desk.check_permissions()
         assert not ends.passes
         await asyncio.sleep(2)
@@ -79,10 +77,10 @@ def test_a_right_that_is_lost_ends_the_session(tmp_path: Path, what: str, cause:
     assert_proven(run(tmp_path, act))
 
 
-@pytest.mark.parametrize("what", ["is_permitted", "has_training"])
-def test_a_request_without_the_right_is_not_offered(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("right", ["is_permitted", "has_training"])
+def test_a_request_without_the_right_is_not_offered(tmp_path: Path, right: str) -> None:
     async def act(ends: SessionEnds) -> None:
-        setattr(ends, what, False)
+        setattr(ends, right, False)
         session = await ends.request()
         assert session.state is SessionState.NEW
         assert not ends.box.at_port(PORT)
@@ -102,8 +100,8 @@ def test_a_right_that_is_lost_between_consent_and_tunnel_opens_nothing(tmp_path:
     assert_proven(run(tmp_path, act))
 
 
-def test_a_recording_that_cannot_be_written_opens_nothing_and_ends_what_is_open(tmp_path: Path) -> None:
-    """A product lets sessions continue while its disk is full."""
+def test_without_a_writable_recording_no_session_opens_and_an_open_one_ends(tmp_path: Path) -> None:
+    """One known product lets sessions continue while its disk is full."""
 
     async def act(ends: SessionEnds) -> None:
         ends.can_record = False
@@ -126,7 +124,7 @@ def test_a_recording_that_cannot_be_written_opens_nothing_and_ends_what_is_open(
 def test_a_full_disk_at_any_write_of_the_audit_file_leaves_no_tunnel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """A product continues with a full disk, and does not record the end."""
+    """One known product continues with a full disk, and does not record the end of sessions."""
 
     async def act(ends: SessionEnds) -> None:
         log, written = ends.logs[End.DATA_CENTER], list[SessionRecord]()
@@ -188,7 +186,7 @@ def test_a_certificate_is_repeated_until_the_box_opens_the_tunnel(tmp_path: Path
     assert_proven(run(tmp_path, act))
 
 
-def test_a_box_that_knows_nothing_of_the_end_is_told_again(tmp_path: Path) -> None:
+def test_a_box_that_missed_the_end_is_informed_again(tmp_path: Path) -> None:
     async def act(ends: SessionEnds) -> None:
         session = await ends.request()
         ends.is_line_up = False
@@ -274,7 +272,7 @@ def test_a_second_grant_does_not_replace_the_first_one(tmp_path: Path) -> None:
     assert_proven(run(tmp_path, act))
 
 
-def test_staff_end_a_session_of_a_box_that_does_not_hear_it(tmp_path: Path) -> None:
+def test_staff_end_a_session_while_the_box_cannot_be_reached(tmp_path: Path) -> None:
     async def act(ends: SessionEnds) -> None:
         session = await ends.open()
         ends.is_line_up = False
@@ -286,7 +284,7 @@ def test_staff_end_a_session_of_a_box_that_does_not_hear_it(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("end", End)
-def test_a_tail_that_is_cut_off_one_audit_file_is_found_by_the_other_one(tmp_path: Path, end: End) -> None:
+def test_a_tail_cut_off_one_audit_file_is_found_by_means_of_the_other_file(tmp_path: Path, end: End) -> None:
     ends_of_run: list[SessionEnds] = []
 
     async def act(ends: SessionEnds) -> None:

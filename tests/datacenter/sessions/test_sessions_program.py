@@ -1,4 +1,4 @@
-"""The data center's program with `[sessions]`: a request by the pages reaches the box, and a lost right ends it."""
+"""The data center's program with `[sessions]`: a request from the pages reaches the box; a lost right ends it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def configure(folder: Path) -> tuple[Path, Identity]:
 
 @contextmanager
 def serving(file: Path) -> Iterator[tuple[int, int]]:
-    """Run the program; gives the ports for boxes and staff."""
+    """Run the program; gives the TCP ports for boxes and staff."""
     command = [sys.executable, "-c", PROGRAM, str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         try:
@@ -97,14 +97,14 @@ def exchange(port: int, box: Identity, *messages: ShownMessage) -> list[ToBox]:
 
 
 def token(page: httpx.Response) -> str:
-    found = re.search(r'name="form_token" value="(\w+)"', page.text)
-    assert found is not None
-    return found[1]
+    match = re.search(r'name="form_token" value="(\w+)"', page.text)
+    assert match is not None
+    return match[1]
 
 
 @pytest.mark.slow("the program starts, and reads a changed staff directory after a second")
 def test_a_request_reaches_the_box_and_a_withdrawn_approval_ends_it(tmp_path: Path) -> None:
-    """A product leaves the session open after its approval was withdrawn."""
+    """One known product leaves sessions open after their approval was withdrawn."""
     file, box = configure(tmp_path)
     assert not [one for one in check_datacenter(file) if "session" in one]
     with serving(file) as (boxes, staff), httpx.Client(base_url=f"http://127.0.0.1:{staff}") as web:
@@ -126,7 +126,7 @@ def test_a_request_reaches_the_box_and_a_withdrawn_approval_ends_it(tmp_path: Pa
         poll_until(lambda: "training expired" in web.get(page).text)
 
 
-def test_a_signing_key_that_is_none_is_a_configuration_error(tmp_path: Path) -> None:
+def test_an_invalid_signing_key_is_a_configuration_error(tmp_path: Path) -> None:
     file, _ = configure(tmp_path)
     (tmp_path / "offer-key.pem").write_text("no key")
     with pytest.raises(SettingsError, match="openssl genpkey"):
@@ -134,11 +134,11 @@ def test_a_signing_key_that_is_none_is_a_configuration_error(tmp_path: Path) -> 
 
 
 @pytest.mark.slow("the program starts")
-def test_an_audit_file_that_was_changed_keeps_the_program_from_starting(tmp_path: Path) -> None:
-    """Otherwise a gap in the log would look like its beginning."""
+def test_a_changed_audit_file_prevents_the_program_from_starting(tmp_path: Path) -> None:
+    """The program must not continue a log with a gap."""
     file, _ = configure(tmp_path)
     (tmp_path / "sessions" / "sessions.audit").write_text("changed\n")
     command = [sys.executable, "-m", "rap", "dc", "serve", "--config", str(file)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode != 0
-    assert "sessions.audit: line 1" in ended.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "sessions.audit: line 1" in result.stderr

@@ -1,4 +1,4 @@
-"""Claims of a verified ID token become a member of the staff, or a refusal with its reason."""
+"""The claims of a verified ID token give a member of staff, or are refused with a reason."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_roles_locations_and_trainings_are_those_of_the_claims() -> None:
     assert (person.name, person.zone) == ("B. Berger", "Europe/Vienna")
 
 
-def test_the_directory_has_what_no_claim_is_configured_for() -> None:
+def test_the_directory_provides_what_no_claim_provides() -> None:
     settings = Oidc(
         "https://login.example.com", "rap", "https://rap.example.com", person="preferred_username"
     )
@@ -76,14 +76,14 @@ def test_claims_replace_what_the_directory_has() -> None:
 
 def test_trainings_may_be_a_list_of_texts_or_times() -> None:
     texts = ["chemistry-analyzer=2027-01-01", "blood-gas-analyzer=2027-01-01T01:00:00+01:00"]
-    found = staff_of(SETTINGS, {**CLAIMS, "trainings": texts}, {}).principal.trainings
-    assert found == {"chemistry-analyzer": JANUARY_MS, "blood-gas-analyzer": JANUARY_MS}
+    trainings = staff_of(SETTINGS, {**CLAIMS, "trainings": texts}, {}).principal.trainings
+    assert trainings == {"chemistry-analyzer": JANUARY_MS, "blood-gas-analyzer": JANUARY_MS}
 
 
 def test_locations_may_be_mapped() -> None:
     settings = replace_settings(location={"austria": "country/AT"})
-    found = staff_of(settings, {**CLAIMS, "places": ["austria", "everywhere", "region/europe"]}, {})
-    assert found.principal.scope == {"country/AT"}
+    person = staff_of(settings, {**CLAIMS, "places": ["austria", "everywhere", "region/europe"]}, {})
+    assert person.principal.scope == {"country/AT"}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_claims_that_do_not_describe_a_member_of_the_staff_are_refused(
         staff_of(SETTINGS, {**CLAIMS, **changes}, {})
 
 
-def test_the_directory_refuses_whom_it_has_as_not_active_or_does_not_have() -> None:
+def test_inactive_people_and_people_missing_in_the_directory_are_refused() -> None:
     former = replace(KNOWN, principal=replace(KNOWN.principal, active=False))
     with pytest.raises(ClaimError, match="not active in the staff directory"):
         staff_of(SETTINGS, CLAIMS, {"berger": former})

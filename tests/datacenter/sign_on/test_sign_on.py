@@ -1,4 +1,4 @@
-"""Staff sign on by a provider; a wrong response of the provider, the browser or another site gives no access."""
+"""Staff sign on at a provider; wrong responses of the provider, the browser or another site give no access."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tests.support.datacenter.web_fleet import NOW_MS
 
 @dataclass
 class Clock:
-    """The pages' clock in ms, and the wall clock's offset in s."""
+    """The clock of the pages in ms, and the offset of the provider's clock from the system's in s."""
 
     ms: int = NOW_MS
     offset_s: float = 0.0
@@ -69,7 +69,7 @@ def planted() -> Iterator[PlantedProvider]:
 @pytest.fixture
 def web(filled: Store, planted: PlantedProvider, clock: Clock) -> WebClient:
     with filled.transaction() as connection:
-        connection.execute(delete(web_sessions))  # those of other tests count against the limit of a person
+        connection.execute(delete(web_sessions))  # other tests' sessions count towards the limit of a person
     return open_pages(filled, Oidc(planted.issuer, CLIENT, PAGES), clock.now_ms, clock.now_s)
 
 
@@ -94,7 +94,7 @@ def opens_nothing(web: WebClient, answer: Answer, status: int = 403) -> None:
     assert not permissions(web)
 
 
-def test_a_person_signs_on_by_a_real_provider_and_signs_out(
+def test_a_person_signs_on_at_an_independent_provider_and_signs_out(
     filled: Store, clock: Clock, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_text("any")
@@ -205,8 +205,8 @@ def test_an_id_token_with_a_wrong_claim_is_refused(
     web: WebClient, planted: PlantedProvider, changes: dict[str, Any], reason: str
 ) -> None:
     opens_nothing(web, sign_on(web, planted, **changes))
-    ((action, actor, said),) = refusals(web)
-    assert (action, actor) == ("sign-in", "") and reason.replace("_", " ") in said
+    ((action, actor, recorded),) = refusals(web)
+    assert (action, actor) == ("sign-in", "") and reason.replace("_", " ") in recorded
 
 
 def test_an_id_token_without_a_right_signature_is_refused(web: WebClient, planted: PlantedProvider) -> None:
@@ -251,7 +251,7 @@ def test_a_key_that_is_not_for_signatures_of_a_provider_is_not_used(
         opens_nothing(web, call_back(web, begun))
     begun = begin(web)
     planted.issue(planted.claims(begun.query["nonce"]), header={"kid": None})
-    assert call_back(web, begun).status == 200, "without a name it is the only key for signatures"
+    assert call_back(web, begun).status == 200, "without a key id, the only key for signatures is used"
 
 
 def test_clocks_may_differ_a_little(web: WebClient, planted: PlantedProvider) -> None:
@@ -305,7 +305,9 @@ def test_a_state_is_used_once_by_the_browser_that_began_and_for_a_limited_time(
 @pytest.mark.parametrize(
     "target", ["https://evil.example/", "//evil.example/", "/%5Cevil.example", "javascript:x"]
 )
-def test_a_sign_on_leads_to_this_server_only(web: WebClient, planted: PlantedProvider, target: str) -> None:
+def test_a_sign_on_redirects_only_to_this_server(
+    web: WebClient, planted: PlantedProvider, target: str
+) -> None:
     answer = sign_on(web, planted, target)
     assert 'content="0;url=/"' in answer.text and "evil" not in answer.text
 
@@ -325,10 +327,10 @@ def test_a_refusal_of_the_provider_and_an_answer_of_another_one_open_nothing(
         assert refusals(web)[-1][2] == reason
 
 
-def test_a_provider_that_does_not_answer_as_it_must_opens_nothing(
+def test_a_provider_with_invalid_responses_opens_nothing(
     filled: Store, planted: PlantedProvider, clock: Clock
 ) -> None:
-    where = "/.well-known/openid-configuration"
+    metadata_path = "/.well-known/openid-configuration"
     for answer, reason in (
         (None, "a response has status 404"),
         (b"<html>", "the metadata: not as OpenID Connect defines it"),
@@ -344,7 +346,7 @@ def test_a_provider_that_does_not_answer_as_it_must_opens_nothing(
         ),
     ):
         web = open_pages(filled, Oidc(planted.issuer, CLIENT, PAGES), clock.now_ms, clock.now_s)
-        planted.answers[where] = answer
+        planted.answers[metadata_path] = answer
         opens_nothing(web, web.get(SIGN_ON_PATH), 503)
         assert reason in refusals(web)[-1][2]
     unreachable = Oidc("http://127.0.0.1:9", CLIENT, PAGES)
@@ -354,11 +356,11 @@ def test_a_provider_that_does_not_answer_as_it_must_opens_nothing(
 
 
 def test_a_code_that_the_provider_refuses_opens_nothing(web: WebClient, planted: PlantedProvider) -> None:
-    for status, shown in ((400, 403), (401, 403), (302, 503), (500, 503)):
+    for status, of_page in ((400, 403), (401, 403), (302, 503), (500, 503)):
         begun = begin(web)
         planted.issue(planted.claims(begun.query["nonce"]))
         planted.statuses["/token"] = status
-        opens_nothing(web, call_back(web, begun), shown)
+        opens_nothing(web, call_back(web, begun), of_page)
         assert f"a response has status {status}" in refusals(web)[-1][2]
     planted.statuses.clear()
     begun = begin(web)
@@ -402,7 +404,7 @@ def test_a_sign_on_begun_in_one_process_ends_in_another_and_is_used_once(
     for web in (first, second):
         assert call_back(web, begun).status == 403
     changed = open_pages(filled, msgspec.structs.replace(settings, trainings="t"), clock.now_ms, clock.now_s)
-    assert replace(changed, cookie=person.cookie).get("/").status == 401, "other settings end the session"
+    assert replace(changed, cookie=person.cookie).get("/").status == 401, "changed settings end the session"
 
 
 def test_the_cookie_of_a_sign_on_is_bound_to_its_state(
@@ -426,7 +428,7 @@ def test_the_cookie_of_a_sign_on_is_bound_to_its_state(
 @pytest.mark.parametrize(
     "change", [{"active": False}, {"roles": frozenset()}, {"scope": frozenset()}, None], ids=str
 )
-def test_a_change_of_the_directory_concerns_open_sessions(
+def test_a_change_of_the_directory_applies_to_open_sessions(
     filled: Store, planted: PlantedProvider, clock: Clock, change: dict[str, Any] | None
 ) -> None:
     people = dict(PEOPLE)

@@ -1,4 +1,4 @@
-"""The sign-on in headless Chromium, where cookies, redirections and the security policy are those of a browser."""
+"""The sign-on in headless Chromium, with the cookies, redirects and content security policy of a browser."""
 
 from __future__ import annotations
 
@@ -13,16 +13,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from datacenter.sign_on.settings import Oidc
 from datacenter.store.store import Store
-from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
+from tests.support.datacenter.browser import PROGRAM, BrowserPage, axe_violations, open_browser
 from tests.support.datacenter.sign_on import open_pages
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
 from tests.support.datacenter.web_server import served
-from tests.support.paths import FIXTURES
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter")
-
-AXE = FIXTURES / "vendor/axe.min.js"
-VIOLATIONS = "axe.run(document).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"
 
 
 class Pages(NamedTuple):
@@ -57,8 +53,7 @@ def pages(tmp_path: Path) -> Iterator[Pages]:
 def test_a_person_signs_on_and_out_in_a_browser(pages: Pages) -> None:
     browser = pages.browser
     browser.open(f"{pages.address}/alerts?state=all")
-    browser.evaluate(AXE.read_text() + ";0")
-    assert browser.evaluate(VIOLATIONS) == []
+    assert axe_violations(browser) == []
     browser.evaluate("document.querySelector('main a.button').click()")
     browser.wait_for("document.querySelector('button[value=engineer]')")
     assert browser.evaluate("location.hostname") == "localhost"
@@ -68,8 +63,7 @@ def test_a_person_signs_on_and_out_in_a_browser(pages: Pages) -> None:
     assert browser.evaluate("document.cookie") == ""
     browser.evaluate("document.querySelector('form[action=\"/sign-out\"] button').click()")
     browser.wait_for("document.querySelector('a[href*=\"/oauth2/end_session\"]')")
-    browser.evaluate(AXE.read_text() + ";0")
-    assert browser.evaluate(VIOLATIONS) == []
+    assert axe_violations(browser) == []
     browser.evaluate("document.querySelector('a[href*=\"/oauth2/end_session\"]').click()")
     browser.wait_for("location.hostname === 'localhost'")
     browser.open(f"{pages.address}/alerts")

@@ -10,9 +10,9 @@ from tests.support.datacenter.sharded import emptied, running_servers
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[list[PostgresServer]]:
-    """The servers of a sharded store: that of the main database first."""
-    with running_servers(3) as found:
-        yield found
+    """The PostgreSQL servers of a sharded store: first that of the main database, then those of the shards."""
+    with running_servers(3) as running:
+        yield running
 
 
 @pytest.fixture

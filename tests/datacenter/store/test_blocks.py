@@ -1,4 +1,4 @@
-"""Statuses of an instrument are stored as a block, and are read as the single records that they are."""
+"""The statuses of an instrument in a batch are stored as one block, and are read as separate records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def status(number: int, at_ms: int = AT_MS) -> Status:
 
 
 def batch_of(*entries: tuple[int, str, InstrumentReport]) -> Batch:
-    """Return a batch of these (sequence, instrument, report)."""
+    """Return a batch of entries (sequence, instrument, report)."""
     encoded = [(sequence, encode(Entry(instrument, 3, report))) for sequence, instrument, report in entries]
     return decode(Batch, encode_batch(1, encoded))
 
@@ -48,11 +48,11 @@ def test_the_statuses_of_each_instrument_are_one_row(store: Store) -> None:
 
 def test_records_of_blocks_have_their_own_sequence_number_time_and_body(store: Store) -> None:
     store.ingest(BOX, batch_of(*MIXED), 9)
-    found = [
+    read_back = [
         (record.sequence, record.instrument, record.number, record.at_ms, body)
         for record, body in queries.bodies(store)
     ]
-    assert found == [
+    assert read_back == [
         (sequence, instrument, report.number, report.at_ms, encode(report))
         for sequence, instrument, report in MIXED
     ]

@@ -1,4 +1,4 @@
-"""Background work pauses as long as it works, so that others get SQLite's write lock."""
+"""Background work pauses as long as it works, so that other connections get SQLite's write lock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sim.net.loop import SimLoop
 
 
 @pytest.mark.parametrize(("lasts_s", "ends_s"), [(0.0, PAUSE_SECONDS), (2.0, 4.0)])
-def test_a_piece_is_followed_by_a_pause_of_its_length(
+def test_a_call_is_followed_by_a_pause_of_the_same_length(
     lasts_s: float, ends_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def piece(*_: object) -> int:

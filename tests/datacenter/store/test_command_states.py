@@ -1,4 +1,4 @@
-"""The table of transitions: every state is reachable and can end, and nothing leaves a final state."""
+"""The transition table: every state is reachable and can end, and no event leaves a final state."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from datacenter.store.command_states import (
 
 
 def reachable(start: State) -> set[State]:
-    found, new = {start}, [start]
+    reached, new = {start}, [start]
     while new:
         state = new.pop()
-        following = {after(state, event) for event in EVENTS} - found
-        found |= following
+        following = {after(state, event) for event in EVENTS} - reached
+        reached |= following
         new += following
-    return found
+    return reached
 
 
 def test_every_state_is_reachable() -> None:
@@ -40,7 +40,7 @@ def test_every_state_can_end() -> None:
 
 
 def test_no_event_leads_back() -> None:
-    order = {state: place for place, state in enumerate(STATES)}
+    order = {state: rank for rank, state in enumerate(STATES)}
     assert all(order[after(state, event)] >= order[state] for state, event in product(STATES, EVENTS))
 
 

@@ -25,7 +25,7 @@ BOXES = [f"RAP-{number:04}" for number in range(1, 6)]
 
 @pytest.fixture(params=["file", "postgresql"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Store]]:
-    """Four connections to one database, as four processes have them."""
+    """Four stores with separate connections to one database, as in four processes."""
     if request.param == "postgresql":
         url = str(request.getfixturevalue("empty_postgres"))
     else:
@@ -40,8 +40,8 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Stor
 def test_batches_that_overlap_are_stored_once_by_several_processes(stores: list[Store]) -> None:
     start, stored, failures = threading.Barrier(len(stores)), list[int](), list[object]()
 
-    def store_all(place: int) -> None:
-        random = Random(place)
+    def store_all(index: int) -> None:
+        random = Random(index)
         start.wait()
         for first in range(1, 60, 3):
             numbers = range(first, first + 6)
@@ -49,21 +49,21 @@ def test_batches_that_overlap_are_stored_once_by_several_processes(stores: list[
                 Received(box, batch(*(alert(number) for number in numbers), first=first), 0) for box in BOXES
             ]
             random.shuffle(received)
-            for outcome in stores[place].ingest_all(received):
+            for outcome in stores[index].ingest_all(received):
                 if isinstance(outcome, BatchReply):
                     stored.append(outcome.stored)
                 else:
                     failures.append(outcome)
 
-    threads = [threading.Thread(target=store_all, args=(place,)) for place in range(len(stores))]
+    threads = [threading.Thread(target=store_all, args=(index,)) for index in range(len(stores))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert failures == []
     assert sum(stored) == 63 * len(BOXES)
-    found = [(record.box, record.sequence, record.number) for record in queries.records(stores[0])]
-    assert found == [(box, number, number) for box in BOXES for number in range(1, 64)]
+    records = [(record.box, record.sequence, record.number) for record in queries.records(stores[0])]
+    assert records == [(box, number, number) for box in BOXES for number in range(1, 64)]
 
 
 def test_an_unknown_box_and_one_with_too_many_holes_do_not_fail_the_others(stores: list[Store]) -> None:
@@ -100,7 +100,7 @@ def test_a_batch_that_the_database_refuses_does_not_fail_the_others(stores: list
     assert queries.counts(stores[0]) == {(BOXES[0], "CHEM-0001"): 1, (BOXES[2], "CHEM-0001"): 1}
 
 
-def test_two_batches_of_a_box_that_are_stored_together_are_stored_in_their_order(stores: list[Store]) -> None:
+def test_batches_of_a_box_in_one_transaction_are_stored_in_their_order(stores: list[Store]) -> None:
     number = stores[0].queue_command(BOXES[0], "CHEM-0001", "help-file", b"", 0)
     received = [
         Received(BOXES[0], batch(alert(1), alert(2)), 0),

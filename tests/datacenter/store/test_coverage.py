@@ -1,4 +1,4 @@
-"""Coverage is a set of numbers, survives its encoding, and has as many ranges as the numbers have holes."""
+"""Coverage is a set of numbers that survives its encoding, and joins adjacent numbers into one range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Databases of earlier releases open, and one that cannot be upgraded stays as it was."""
+"""Databases of earlier releases are upgraded when they are opened; a failed upgrade leaves them unchanged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from alembic import op
 revision, down_revision, branch_labels, depends_on = "9999", "{head}", None, None
 def upgrade():
     op.add_column("boxes", sa.Column("region", sa.Text, nullable=False, server_default="eu"))
-    {more}
+    {statement}
 '''
 
 
@@ -62,7 +62,7 @@ def run_script(engine: Engine, version: str) -> None:
 
 
 def differences_from_the_schema(engine: Engine) -> list[Any]:
-    """Return how the tables differ from those of the schema, apart from partitions."""
+    """Return the differences between the tables and the schema, apart from partitions."""
 
     def is_compared(name: str | None, kind: str, _: object) -> bool:
         return kind != "table" or not (name == "alembic_version" or _is_partition(name or ""))
@@ -74,12 +74,12 @@ def differences_from_the_schema(engine: Engine) -> list[Any]:
 
 @pytest.fixture
 def with_a_later_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Adds a further revision to the program, which ends with the given statement."""
+    """Adds a later revision to the program, whose upgrade ends with the given Python statement."""
 
-    def install(more: str) -> None:
+    def install(statement: str) -> None:
         copy = tmp_path / "migrations"
         shutil.copytree(MIGRATIONS, copy)
-        (copy / "versions" / "r9999.py").write_text(NEXT.format(head=REVISION, more=more))
+        (copy / "versions" / "r9999.py").write_text(NEXT.format(head=REVISION, statement=statement))
         monkeypatch.setattr(migrate, "SCRIPTS", str(copy))
         monkeypatch.setattr(migrate, "REVISION", "9999")
 
@@ -121,16 +121,16 @@ PROPERTIES = {
         " AND relnamespace = 'public'::regnamespace) ORDER BY 1, 2",
     },
 }
-"""Queries for what autogeneration does not compare."""
+"""Queries for properties that Alembic's autogeneration does not compare."""
 
 
 @pytest.mark.parametrize("kind", ["triggers", "columns", "storage"])
 def test_migrated_and_new_databases_are_the_same(engine: Engine, tmp_path: Path, kind: str) -> None:
-    query, found = text(PROPERTIES[engine.dialect.name][kind]), []
+    query, results = text(PROPERTIES[engine.dialect.name][kind]), []
     run_script(engine, VERSIONS[0])
     migrate.upgrade(engine)
     with engine.connect() as connection:
-        found.append({tuple(row) for row in connection.execute(query) if not _is_partition(row[0])})
+        results.append({tuple(row) for row in connection.execute(query) if not _is_partition(row[0])})
     if engine.dialect.name == "sqlite":
         engine = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
     else:
@@ -139,10 +139,10 @@ def test_migrated_and_new_databases_are_the_same(engine: Engine, tmp_path: Path,
             connection.exec_driver_sql("CREATE SCHEMA public")
     migrate.upgrade(engine)
     with engine.connect() as connection:
-        found.append({tuple(row) for row in connection.execute(query) if not _is_partition(row[0])})
+        results.append({tuple(row) for row in connection.execute(query) if not _is_partition(row[0])})
     engine.dispose()
-    assert found[0] ^ found[1] == set()
-    assert len(found[0]) >= 5
+    assert results[0] ^ results[1] == set()
+    assert len(results[0]) >= 5
 
 
 def _is_partition(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Moving the reports of a box to another shard: nothing is lost, also after an interruption at any step."""
+"""The reports of a box move to another shard without loss, also after an interruption at any step."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tests.support.datacenter.sharded import NAMES, open_sharded
 from tests.support.datacenter.triggers import trigger
 
 OTHER, BOX = (next(box for box in BOXES if choose_shard(box, NAMES) == name) for name in NAMES)
-"""In shard a, and in shard b."""
+"""A box in shard a, and one in shard b."""
 TRIGGERS = TriggerSet([trigger(f"{READING} > 80", name="high")])
 END_MS = (DAY + 20) * DAY_MS
 
 
 def fill(store: Store) -> Fleet:
-    """Store reports of two days, of which the first are archived, and an audit record."""
+    """Store reports of two boxes: 20 on each of two days, which are archived, and 5 on the third, which are not."""
     fleet = Fleet(store, TRIGGERS)
     for box in (BOX, OTHER):
         for day in range(2):
@@ -46,21 +46,22 @@ def fill(store: Store) -> Fleet:
 
 
 def rows(store: Store, box: str) -> dict[str, list[Any]]:
-    """Return all rows of a box in a database, but for the tables of the main database."""
-    found: dict[str, list[Any]] = {}
+    """Return the rows of a box in the tables of a shard, and the number of its rows in `boxes`."""
+    tables: dict[str, list[Any]] = {}
     for table in (*moving.REPORTS, evaluated):
         query = select(*table.c).where(table.c.box == box).order_by(*table.primary_key.columns)
-        found[table.name] = [tuple(row) for row in store.read(query)]
+        tables[table.name] = [tuple(row) for row in store.read(query)]
     query = select(func.count()).where(boxes.c.serial == box)
-    found["boxes"] = [tuple(row) for row in store.read(query)]
-    return found
+    tables["boxes"] = [tuple(row) for row in store.read(query)]
+    return tables
 
 
-def is_empty(found: dict[str, list[Any]]) -> bool:
-    return found.pop("boxes") == [(0,)] and not any(found.values())
+def is_empty(tables: dict[str, list[Any]]) -> bool:
+    return tables.pop("boxes") == [(0,)] and not any(tables.values())
 
 
 def shown(store: Store, fleet: Fleet) -> list[Any]:
+    """Return what readers of the store show of the box: counts and history."""
     name = fleet.instrument(BOX)
     return [
         queries.counts(store),
@@ -129,22 +130,22 @@ def test_an_interrupted_move_is_completed(
 
 
 def _fail_after(patch: pytest.MonkeyPatch, steps: int) -> None:
-    """Fail at the table `steps` of the copy, or with 4 at the deletion of the old rows."""
+    """Fail after `steps` copied tables or, with 4, during the deletion of the old rows."""
     names, done = ("_copy_table", "_delete"), {"_copy_table": 0, "_delete": 0}
     limits = {"_copy_table": steps if steps < 4 else 99, "_delete": 99 if steps < 4 else 2}
     for name in names:
-        real = getattr(moving, name)
+        original = getattr(moving, name)
 
-        def step(*values: Any, name: str = name, real: Any = real, **named: Any) -> Any:
+        def step(*values: Any, name: str = name, original: Any = original, **named: Any) -> Any:
             if done[name] == limits[name]:
                 raise StoreError("interrupted")
             done[name] += 1
-            return real(*values, **named)
+            return original(*values, **named)
 
         patch.setattr(moving, name, step)
 
 
-def test_the_command_moves_boxes_and_refuses_what_it_cannot(
+def test_the_command_moves_boxes_and_refuses_impossible_moves(
     urls: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, _ = configure_boxes(tmp_path, urls[0], [BOX, OTHER])

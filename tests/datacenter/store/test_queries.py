@@ -67,7 +67,7 @@ def test_the_number_of_a_deleted_command_is_not_used_again(tmp_path: Path) -> No
     store.close()
 
 
-def test_a_queued_command_waits_with_everything_that_was_given(store: Store) -> None:
+def test_a_queued_command_is_stored_as_given_until_its_time(store: Store) -> None:
     number = store.queue_command(BOX, "CHEM-0001", "help-file", b"text", 77)
     assert queries.commands(store) == [
         queries.StoredCommand(number, BOX, "CHEM-0001", "help-file", 77, 0, None, None, "queued")

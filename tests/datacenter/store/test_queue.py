@@ -1,4 +1,4 @@
-"""The queue for the store's thread: its bound, its order, what is stored together, and batches that are abandoned."""
+"""The queue of the store's thread: its bound, its order, grouping in transactions, and abandoned batches."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def received(name: str, records: int) -> Received:
 
 
 class Hanging:
-    """A queue of 100 records whose store is busy with a batch until `goes_on` is set.
+    """A queue whose store is busy with the first batch, of 10 records, until `resumed` is set.
 
-    `stored` has the boxes of the batches of each transaction, and those of `failing` fail.
+    `stored` has the boxes of the batches of each transaction; batches of the boxes in `failing` fail.
     """
 
     def __init__(self, records_max: int = 100) -> None:
-        self.goes_on, self.stored, self.failing = Event(), list[list[str]](), set[str]()
+        self.resumed, self.stored, self.failing = Event(), list[list[str]](), set[str]()
         self.executor = ThreadPoolExecutor(1)
         self.queue = StoreQueue(self.executor, self.store_all, records_max)
         self.tasks = [self.call("first", 10)]
@@ -37,7 +37,7 @@ class Hanging:
     def store_all(self, together: Sequence[Received]) -> list[BatchReply | Exception]:
         boxes = [one.box for one in together]
         if "first" in boxes:
-            self.goes_on.wait(WAIT_SECONDS_MAX)
+            self.resumed.wait(WAIT_SECONDS_MAX)
         self.stored.append(boxes)
         return [
             ValueError(one.box) if one.box in self.failing else BatchReply(len(one.batch.records))
@@ -57,7 +57,7 @@ class Hanging:
 
     async def end(self, *tasks: asyncio.Task[BatchReply]) -> list[BatchReply | BaseException]:
         await asyncio.sleep(0)
-        self.goes_on.set()
+        self.resumed.set()
         async with asyncio.timeout(WAIT_SECONDS_MAX):
             results = await asyncio.gather(*self.tasks, *tasks, return_exceptions=True)
         self.executor.shutdown()
@@ -65,7 +65,7 @@ class Hanging:
         return results[1:]
 
 
-def test_batches_beyond_the_bound_are_refused_and_none_below() -> None:
+def test_batches_are_refused_only_beyond_the_bound() -> None:
     async def run() -> None:
         hanging = Hanging()
         full, beyond = hanging.call("full", 80), hanging.call("beyond", 1)
@@ -101,7 +101,7 @@ def test_no_more_records_than_the_limit_are_stored_together() -> None:
     asyncio.run(run())
 
 
-def test_a_batch_whose_client_has_disconnected_is_dropped_and_frees_its_place() -> None:
+def test_a_batch_whose_client_has_disconnected_is_dropped_and_frees_its_space() -> None:
     async def run() -> None:
         hanging, disconnected = Hanging(), set[int]()
         abandoned = [

@@ -1,4 +1,4 @@
-"""A store with shards does what a single database does, and the reports of a box are in its shard alone."""
+"""A store with shards behaves like a single database, and the reports of a box are only in its shard."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def sharded(urls: list[str]) -> Iterator[ShardedStore]:
 
 
 def live(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Store, evaluate, archive, count and delete the reports of six boxes; return what readers show."""
+    """Store, evaluate, archive, count and delete the reports of six boxes; return the results of all readers."""
     monkeypatch.setattr("datacenter.base.percentiles.INSTRUMENTS_MIN", 1)
     fleet, random = Fleet(store, TRIGGERS), Random(3)
     for box in BOXES:
@@ -73,7 +73,7 @@ def live(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     shown: dict[str, Any] = {"unevaluated": read_figures(store, fleet.now_ms).unevaluated_records}
     shown["rows"] = list(queries.records(store))
     shown["counted"] = fleet.count_archived()
-    for box in BOXES:  # after the archive, so that they stay in rows
+    for box in BOXES:  # after archiving, so that these reports remain in rows
         fleet.report(box, 2, 5, random=random)
     fleet.evaluate()
     visible = Visibility(POLICIES, VIEWER, fleet.now_ms)
@@ -93,7 +93,7 @@ def live(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     }
     for box in BOXES:
         name = fleet.instrument(box)
-        whole = ReportRange(box, name, (1, 1), (1, 1000), END_MS)
+        all_reports = ReportRange(box, name, (1, 1), (1, 1000), END_MS)
         shown[box] = [
             read_box(store, box),
             list_events(store, box),
@@ -102,7 +102,7 @@ def live(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             history(store, box, name, 0, END_MS).readings[READING].values.tolist(),
             make_chart(load_period(store, box, name, DAY * DAY_MS, (DAY + 3) * DAY_MS, END_MS)),
             list_errors(store, box, name, 0, END_MS),
-            [one.place for one in load_reports(store, whole).in_order()],
+            [one.place for one in load_reports(store, all_reports).in_order()],
         ]
     late_ms = END_MS + 100 * DAY_MS
     limits = Retention(readings_days=100, errors_days=30)
@@ -119,15 +119,15 @@ def rows_of(store: Store, box: str) -> int:
 
 
 @pytest.mark.slow("starts three database servers")
-def test_readers_show_the_same_as_for_one_database(
+def test_readers_return_the_same_as_for_one_database(
     sharded: ShardedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(Store("sqlite://")) as single:
         expected = live(single, monkeypatch)
-    found = live(sharded, monkeypatch)
+    results = live(sharded, monkeypatch)
     assert expected["alerts"] and expected["counted"] and expected["expired"][0].rows
     for name, value in expected.items():
-        assert found[name] == value, name
+        assert results[name] == value, name
     fleet, *shards = sharded.parts
     for box in BOXES:
         assert rows_of(fleet, box) == 0
@@ -144,15 +144,15 @@ def test_pages_show_the_same_as_for_one_database(sharded: ShardedStore) -> None:
         for store in (single, sharded):
             fill_fleet(store)
             shown.append(pages(open_web(store, lambda: NOW_MS, known=known_triggers()).sign_in("engineer")))
-    expected, found = shown
-    assert len(expected) > 30 and list(found) == list(expected)
-    for target, page in expected.items():
-        assert found[target] == page, target
+    of_single, of_sharded = shown
+    assert len(of_single) > 30 and list(of_sharded) == list(of_single)
+    for target, page in of_single.items():
+        assert of_sharded[target] == page, target
 
 
 def pages(web: WebClient) -> dict[str, tuple[int, str]]:
-    """Follow all links from the fleet on, one of each kind; return status and content, without form tokens."""
-    found: dict[str, tuple[int, str]] = {}
+    """Follow one link of each kind, starting at the fleet; return status and content, without form tokens."""
+    opened: dict[str, tuple[int, str]] = {}
     kinds: set[str] = set()
     waiting = ["/"]
     while waiting:
@@ -165,10 +165,10 @@ def pages(web: WebClient) -> dict[str, tuple[int, str]]:
         text = (
             re.sub(r'name="form_token" value="\w+"', "", answer.text) if "html" in str(answer.headers) else ""
         )
-        found[target] = answer.status, text
+        opened[target] = answer.status, text
         links = re.findall(r'href="(/(?!static)[^"#]*)"', text)
         waiting += [unescape(link) for link in links]
-    return found
+    return opened
 
 
 def test_a_batch_is_stored_once_and_commands_follow_it(
@@ -200,7 +200,7 @@ def test_batches_of_several_shards_are_answered_in_their_order(sharded: ShardedS
     names = [f"RAP-{number:04}" for number in range(8)]
     sharded.authorize(names[1:], 0)
     outcomes = sharded.ingest_all(
-        [Received(box, batch(*map(alert, range(1, place + 2))), 1) for place, box in enumerate(names)]
+        [Received(box, batch(*map(alert, range(1, count + 1))), 1) for count, box in enumerate(names, 1)]
     )
     assert isinstance(outcomes[0], UnknownBoxError)
     assert [one.stored for one in outcomes[1:] if not isinstance(one, Exception)] == list(range(2, 9))
@@ -233,7 +233,7 @@ def test_the_weights_distribute_boxes_evenly_and_do_not_change() -> None:
     assert "".join(three[box] for box in names[:12]) == "bcaaabcacbbb"
 
 
-def test_databases_that_do_not_fit_are_refused(urls: list[str]) -> None:
+def test_databases_that_do_not_match_the_configuration_are_refused(urls: list[str]) -> None:
     main, a, b = urls
     with closing(open_sharded(urls)) as sharded:
         sharded.authorize([f"RAP-{number:04}" for number in range(8)], 0)
@@ -253,7 +253,7 @@ def test_databases_that_do_not_fit_are_refused(urls: list[str]) -> None:
         store.check()
 
 
-def test_a_box_that_another_process_authorizes_may_send_at_once(
+def test_a_box_that_another_process_authorizes_can_send_at_once(
     sharded: ShardedStore, urls: list[str]
 ) -> None:
     """RAP-0000 is in shard b."""
@@ -272,7 +272,7 @@ def test_the_shard_of_a_box_without_reports_can_be_forgotten(sharded: ShardedSto
 
 
 @pytest.mark.slow("starts a program beside three database servers")
-def test_a_shard_that_is_down_holds_up_no_boxes_of_the_other(
+def test_a_shard_that_is_down_does_not_affect_boxes_of_the_other(
     servers: list[PostgresServer], urls: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """RAP-0000 is in shard b, RAP-0002 in shard a."""
@@ -304,7 +304,7 @@ def test_a_shard_that_is_down_holds_up_no_boxes_of_the_other(
         assert sum(queries.counts(store).values()) == 6
 
 
-def test_a_shard_that_is_opened_late_is_checked_and_knows_who_may_send(
+def test_a_shard_that_is_opened_late_is_checked_and_has_the_current_authorizations(
     servers: list[PostgresServer], urls: list[str]
 ) -> None:
     in_b = [f"RAP-{number:04}" for number in range(20) if choose_shard(f"RAP-{number:04}", NAMES) == "b"]

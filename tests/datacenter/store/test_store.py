@@ -1,4 +1,4 @@
-"""The store keeps each report once and each batch whole or not at all, and repeats commands without a result."""
+"""The store keeps each report once, stores batches atomically, and repeats commands without a result."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def test_a_store_works_again_after_a_failure(store: Store) -> None:
     assert store.ingest(BOX, batch(alert(1)), 0).stored == 1
 
 
-def test_connections_that_the_server_has_closed_fail_one_call_alone(empty_postgres: str) -> None:
-    """As after a restart of the server: all connections of the pool are closed, not only the one that was used."""
+def test_connections_that_the_server_has_closed_fail_only_one_call(empty_postgres: str) -> None:
+    """After a restart of the server, all connections of the pool are replaced, not only the one that failed."""
     with closing(Store(empty_postgres)) as store:
         store.authorize([BOX], 0)
         with store.transaction(), store.transaction():
@@ -225,7 +225,7 @@ def test_a_database_that_cannot_be_opened_is_a_store_error(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("url", ["", "reports.db", "mysql://localhost/rap", "postgresql+psycopg2://h/d"])
-def test_a_url_of_another_kind_is_refused(url: str) -> None:
+def test_a_url_of_another_database_system_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"^.*: "):
         Store(url)
 
@@ -247,7 +247,7 @@ def test_coverage_has_lost_numbers_only_of_streams_with_gaps(store: Store) -> No
 def test_duplicates_are_found_by_content(store: Store) -> None:
     store.ingest(BOX, batch(alert(1), alert(2)), 0)
     assert duplicates(store) == []
-    # the same words of the same instrument, as another run
+    # the same report of the same instrument, but of another run
     store.ingest(BOX, batch(alert(1), first=9, run=2), 0)
     assert duplicates(store) == [(BOX, "CHEM-0001", "alert", AT_MS + 1, 2)]
 

@@ -1,4 +1,4 @@
-"""Live evaluation, with and without the extension module, and back-test reach the same verdict at every report."""
+"""Live evaluation, with and without the extension module, and back-tests reach the same verdicts for every report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_all_evaluators_agree_on_random_reports() -> None:
         assert by_columns(triggers, streams) == expected
         assert by_columns(triggers, streams, together=37) == expected
         fired |= {name for _, _, name, _ in expected}
-    assert fired == {*CONDITIONS, "hysteresis"}, "nothing is compared for a trigger that does not fire"
+    assert fired == {*CONDITIONS, "hysteresis"}, "each trigger must fire, or nothing is compared for it"
 
 
 def test_state_and_terms_are_equal_with_and_without_the_extension_module() -> None:

@@ -1,4 +1,4 @@
-"""Each term and each part of a trigger has the value that its definition gives, report by report."""
+"""Each term and each part of a trigger has the value that its definition demands, report by report."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def quality(at_ms: int, deviation: int, level: int = 1) -> Quality:
 def times_active(
     when: str, reports: Sequence[InstrumentReport], *, until: str = "", lasts: str = ""
 ) -> list[tuple[int, bool]]:
-    """Return the times at which alerts of the condition begin (True) and end (False), in ms."""
+    """Return the times (ms) at which alerts of the condition begin (True) and end (False)."""
     evaluator = LiveEvaluator(LiveFunctions([trigger(when, until=until, lasts=lasts)]))
     return [(one.at_ms, one.is_active) for report in reports for one in evaluator.evaluate(report)]
 
 
 def readings(*values: int, step_ms: int = MINUTE) -> list[InstrumentReport]:
-    """Return status reports with these conductivities, one each minute."""
+    """Return status reports with these conductivities at intervals of `step_ms`."""
     return [reading(at * step_ms, value) for at, value in enumerate(values)]
 
 
@@ -70,8 +70,8 @@ def test_conditions_of_readings(when: str, values: tuple[int, ...], changes: lis
     "when", ["water-conductivity-ns > -1", "not water-conductivity-ns > -1", "not lamp-h > 5"]
 )
 def test_a_condition_of_an_unknown_reading_is_false(when: str) -> None:
-    nothing = Status(1, 0, "running", 0, {"vacuum-pa": 80_000})
-    assert times_active(when, [nothing]) == []
+    other_reading = Status(1, 0, "running", 0, {"vacuum-pa": 80_000})
+    assert times_active(when, [other_reading]) == []
 
 
 def test_the_state_is_compared_by_name() -> None:
@@ -94,7 +94,7 @@ def test_an_alert_ends_when_the_second_condition_holds() -> None:
     assert changes == [(0, True), (3 * MINUTE, False), (4 * MINUTE, True)]
 
 
-def test_a_window_covers_its_last_three_quarters_at_least_and_all_four_at_most() -> None:
+def test_a_window_covers_at_least_three_quarters_of_its_length_and_at_most_all_of_it() -> None:
     alerts: list[InstrumentReport] = [Alert(1, 20 * MINUTE, "L0100", "lamp", "warning")]
     for minutes, counted in ((59, True), (75, False)):
         later = reading(minutes * MINUTE, 1)
@@ -106,12 +106,12 @@ def test_a_window_covers_its_last_three_quarters_at_least_and_all_four_at_most()
 def test_occurrences_are_counted_by_code_and_by_component() -> None:
     alerts = [Alert(1, at, "L0100", "lamp", "warning") for at in range(3)]
     other = Alert(1, 3, "B0101", "barcode-reader", "warning")
-    for word in ("L0100", "lamp"):
-        assert times_active(f"count({word}, 1h) >= 3", [other, *alerts]) == [(3, True)]
-        assert times_active(f"count({word}, 1h) >= 4", [*alerts, other]) == []
+    for code_or_component in ("L0100", "lamp"):
+        assert times_active(f"count({code_or_component}, 1h) >= 3", [other, *alerts]) == [(3, True)]
+        assert times_active(f"count({code_or_component}, 1h) >= 4", [*alerts, other]) == []
 
 
-def test_least_greatest_and_mean_value_and_change_within_a_window() -> None:
+def test_minimum_maximum_mean_and_change_within_a_window() -> None:
     quarter = 15 * MINUTE
     values = readings(10, 50, 20, 40, 30, 30, step_ms=quarter)
     channel = "water-conductivity-ns"
@@ -157,12 +157,12 @@ def test_a_gap_longer_than_a_window_empties_it() -> None:
 )
 def test_control_rules(rule: str, deviations: tuple[int, ...], broken: set[int]) -> None:
     reports = [quality(at, deviation) for at, deviation in enumerate(deviations)]
-    active, found = False, set()
+    active, violations = False, set()
     changes = dict(times_active(f'westgard(glu, "{rule}")', reports))
     for at in range(len(deviations)):
         active = changes.get(at, active)
-        found |= {at} if active else set()
-    assert found == broken
+        violations |= {at} if active else set()
+    assert violations == broken
 
 
 def test_controls_inventory_and_calibration_are_inputs() -> None:
@@ -180,8 +180,8 @@ def test_controls_inventory_and_calibration_are_inputs() -> None:
 def test_a_reading_is_compared_with_the_base_of_the_day_of_its_report() -> None:
     asked = []
 
-    def bases(day: int, word: str, percentile: int) -> int:
-        asked.append((day, word, percentile))
+    def bases(day: int, channel: str, percentile: int) -> int:
+        asked.append((day, channel, percentile))
         return {0: 50, 1: 70}.get(day, ABSENT)
 
     when = "water-conductivity-ns > base(water-conductivity-ns, 95)"
@@ -194,7 +194,7 @@ def test_a_reading_is_compared_with_the_base_of_the_day_of_its_report() -> None:
 
 
 def test_a_new_snapshot_begins_an_alert_with_a_report_of_any_kind() -> None:
-    def bases(day: int, _word: str, _percentile: int) -> int:
+    def bases(day: int, _channel: str, _percentile: int) -> int:
         return 60 - 20 * day
 
     evaluator = LiveEvaluator(LiveFunctions([trigger("water-conductivity-ns > base(lamp-h, 50)")]), bases)
@@ -202,6 +202,6 @@ def test_a_new_snapshot_begins_an_alert_with_a_report_of_any_kind() -> None:
     assert [one.is_active for one in evaluator.evaluate(quality(24 * HOUR, 0))] == [True]
 
 
-def test_a_clock_that_is_set_back_does_not_prolong_or_restart_a_time() -> None:
+def test_a_clock_that_is_set_back_does_not_prolong_or_restart_a_duration() -> None:
     reports = [reading(at, 60) for at in (0, HOUR, 0, HOUR + MINUTE)]
     assert times_active("water-conductivity-ns > 50", reports, lasts="61min") == [(HOUR + MINUTE, True)]

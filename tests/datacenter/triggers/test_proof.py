@@ -1,4 +1,4 @@
-"""Impossible conditions and implied triggers are found."""
+"""Impossible conditions and implied triggers are detected."""
 
 from __future__ import annotations
 

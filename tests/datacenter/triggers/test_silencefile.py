@@ -20,8 +20,8 @@ def test_a_folder_may_have_both_kinds(tmp_path: Path) -> None:
     (tmp_path / "silent.toml").write_text(GOOD)
     triggers = read_triggers(tmp_path)
     assert list(triggers.triggers) == ["lamp"]
-    found = triggers.silence("chemistry-analyzer", "instrument")
-    assert found is not None and (found.name, found.lasts_ms) == ("silent", 1_800_000)
+    silence = triggers.silence("chemistry-analyzer", "instrument")
+    assert silence is not None and (silence.name, silence.lasts_ms) == ("silent", 1_800_000)
     assert triggers.silence("chemistry-analyzer", "box") is triggers.silence("other", "instrument") is None
 
 

@@ -1,4 +1,4 @@
-"""Conditions are parsed by precedence, and errors name the column and what would be right."""
+"""Conditions are parsed by operator precedence, and errors name the column and the correction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from datacenter.triggers.syntax import (
 
 
 def shape(node: Node) -> str:
-    """Return the tree as text with all parentheses."""
+    """Return the syntax tree as text, fully parenthesized."""
     match node:
         case Number():
             return str(node.value)
@@ -69,7 +69,7 @@ def test_operators_bind_by_precedence(text: str, expected: str) -> None:
         ("(" * 60 + "a" + ")" * 60, 50, "is nested more than 50 times"),
     ],
 )
-def test_errors_name_the_place_and_what_would_be_right(text: str, at: int, message: str) -> None:
+def test_errors_name_the_position_and_the_correction(text: str, at: int, message: str) -> None:
     with pytest.raises(ConditionError) as error:
         parse_condition(text)
     assert error.value.at == at

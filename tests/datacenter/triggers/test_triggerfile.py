@@ -1,4 +1,4 @@
-"""Trigger files: every mistake is reported with its line, its column and what would be right."""
+"""Trigger files: every mistake is reported with its line, its column and the correction."""
 
 from __future__ import annotations
 

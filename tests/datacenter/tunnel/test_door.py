@@ -21,8 +21,8 @@ def framed(packet: bytes) -> bytes:
     return len(packet).to_bytes(2, "big") + packet
 
 
-class Place:
-    """A door on a port of the loopback interface, and a server that repeats what it receives."""
+class ServedDoor:
+    """A door on a TCP port of the loopback interface, and an echo server behind it."""
 
     def __init__(self) -> None:
         self.door, self.port = Door(), 0
@@ -33,41 +33,41 @@ class Place:
 
 
 @asynccontextmanager
-async def place() -> AsyncIterator[Place]:
-    async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve_door() -> AsyncIterator[ServedDoor]:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1024):
             writer.write(data)
         writer.close()
 
-    here = Place()
+    served = ServedDoor()
     loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(repeat, "127.0.0.1", 0)
-    listener = await loop.create_server(here.door.accept, "127.0.0.1", 0)
-    here.port = listener.sockets[0].getsockname()[1]
-    behind = server.sockets[0].getsockname()[1]
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    listener = await loop.create_server(served.door.accept, "127.0.0.1", 0)
+    served.port = listener.sockets[0].getsockname()[1]
+    echo_port = server.sockets[0].getsockname()[1]
 
     async def connect(protocol: asyncio.Protocol) -> None:
-        await loop.create_connection(lambda: protocol, "127.0.0.1", behind)
+        await loop.create_connection(lambda: protocol, "127.0.0.1", echo_port)
 
-    here.door.expect(KEY, connect)
+    served.door.expect(KEY, connect)
     try:
-        yield here
+        yield served
     finally:
         listener.close()
         server.close()
 
 
-def run(act: Callable[[Place], Awaitable[None]]) -> None:
+def run(act: Callable[[ServedDoor], Awaitable[None]]) -> None:
     async def inside() -> None:
-        async with asyncio.timeout(WAIT_SECONDS_MAX), place() as here:
-            await act(here)
+        async with asyncio.timeout(WAIT_SECONDS_MAX), serve_door() as served:
+            await act(served)
 
     asyncio.run(inside())
 
 
-async def answer(here: Place, *pieces: bytes) -> bytes:
-    """Return the response to these bytes until the connection ends."""
-    reader, writer = await here.connect()
+async def answer(served: ServedDoor, *pieces: bytes) -> bytes:
+    """Send these bytes, piece by piece; return all that is received until the connection ends."""
+    reader, writer = await served.connect()
     for piece in pieces:
         writer.write(piece)
         await writer.drain()
@@ -80,9 +80,9 @@ async def answer(here: Place, *pieces: bytes) -> bytes:
     return data
 
 
-def test_a_connection_with_the_key_of_a_session_is_passed_on_whole() -> None:
-    async def act(here: Place) -> None:
-        reader, writer = await here.connect()
+def test_a_connection_with_the_key_of_a_session_is_forwarded_completely() -> None:
+    async def act(served: ServedDoor) -> None:
+        reader, writer = await served.connect()
         sent = framed(FIRST) + b"more"
         for byte in sent:
             writer.write(bytes([byte]))
@@ -96,21 +96,21 @@ def test_a_connection_with_the_key_of_a_session_is_passed_on_whole() -> None:
 
 
 def test_a_key_is_accepted_once() -> None:
-    async def act(here: Place) -> None:
-        reader, writer = await here.connect()
+    async def act(served: ServedDoor) -> None:
+        reader, writer = await served.connect()
         writer.write(framed(FIRST))
         await reader.readexactly(len(framed(FIRST)))
-        assert await answer(here, framed(FIRST)) == b""
-        assert here.door.refused == 1
+        assert await answer(served, framed(FIRST)) == b""
+        assert served.door.refused == 1
         writer.close()
 
     run(act)
 
 
 def test_a_forgotten_key_is_refused() -> None:
-    async def act(here: Place) -> None:
-        here.door.forget(KEY)
-        assert await answer(here, framed(FIRST)) == b""
+    async def act(served: ServedDoor) -> None:
+        served.door.forget(KEY)
+        assert await answer(served, framed(FIRST)) == b""
 
     run(act)
 
@@ -128,40 +128,40 @@ def test_a_forgotten_key_is_refused() -> None:
         b"GET / HTTP/1.1\r\nHost: tunnel\r\n\r\n" + bytes(FIRST_BYTES_MAX * 20),
     ],
 )
-def test_other_beginnings_get_no_answer(sent: bytes) -> None:
-    async def act(here: Place) -> None:
-        assert await answer(here, sent) == b""
-        await eventually(lambda: here.door.refused == 1)
+def test_other_first_bytes_get_no_response(sent: bytes) -> None:
+    async def act(served: ServedDoor) -> None:
+        assert await answer(served, sent) == b""
+        await eventually(lambda: served.door.refused == 1)
 
     run(act)
 
 
 def test_a_changed_byte_anywhere_in_the_key_is_refused() -> None:
-    async def act(here: Place) -> None:
+    async def act(served: ServedDoor) -> None:
         random = Random(1)
         for at in range(len(FIRST) - len(KEY), len(FIRST)):
             changed = bytearray(FIRST)
             changed[at] ^= 1 << random.randrange(8)
-            assert await answer(here, framed(bytes(changed))) == b""
-        assert await answer_of_the_server(here) == framed(FIRST)
+            assert await answer(served, framed(bytes(changed))) == b""
+        assert await answer_of_the_server(served) == framed(FIRST)
 
     run(act)
 
 
-async def answer_of_the_server(here: Place) -> bytes:
-    reader, writer = await here.connect()
+async def answer_of_the_server(served: ServedDoor) -> bytes:
+    reader, writer = await served.connect()
     writer.write(framed(FIRST))
     data = await reader.readexactly(len(framed(FIRST)))
     writer.close()
     return data
 
 
-def test_the_oldest_silent_connection_makes_room_for_a_further_one() -> None:
-    async def act(here: Place) -> None:
-        silent = [await here.connect() for _ in range(WAITING_MAX + 1)]
+def test_the_oldest_silent_connection_is_closed_for_a_further_one() -> None:
+    async def act(served: ServedDoor) -> None:
+        silent = [await served.connect() for _ in range(WAITING_MAX + 1)]
         with_end, _ = silent[0]
         assert await with_end.read() == b""
-        assert await answer_of_the_server(here) == framed(FIRST)
+        assert await answer_of_the_server(served) == framed(FIRST)
         for _, writer in silent:
             writer.close()
 

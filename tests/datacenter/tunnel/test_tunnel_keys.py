@@ -1,4 +1,4 @@
-"""The keys and certificates of a session's tunnel."""
+"""The certificates of a session's tunnel are issued by two CAs with the same key and different names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SESSION = "0123456789abcdef"
 
 
 @pytest.mark.skipif(not shutil.which(PROGRAM), reason="needs OpenVPN: make setup-sessions")
-def test_no_end_trusts_the_issuer_of_its_own_certificate_which_it_would_send_with_it() -> None:
+def test_no_end_trusts_the_issuer_of_its_own_certificate() -> None:
     until = datetime.now(UTC) + timedelta(hours=1)
     tls_crypt = asyncio.run(make_tls_crypt(SESSION))
     keys = make_keys(SESSION, ENDPOINT, SessionKey().public_key, until, tls_crypt)

@@ -1,4 +1,4 @@
-"""The CA's key in a security module: SoftHSM signs, and the key never leaves it."""
+"""The CA's key in a security module (SoftHSM) signs certificates and cannot be exported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ USED = LIBRARY or LIBRARIES[0]
 
 @pytest.fixture(scope="module")
 def pin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A token "rap" with the key pair "vendor-ca"; the file with its PIN."""
+    """The file with the PIN of the token "rap", which has the key pairs "vendor-ca" (P-256) and "wide" (P-384)."""
     folder = tmp_path_factory.mktemp("hsm")
     (folder / "tokens").mkdir()
     (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder / 'tokens'}\n")
@@ -56,8 +56,8 @@ def test_the_module_signs_certificates_that_openssl_verifies(key: ModuleKey, tmp
     leaf = authority.certify("RAP-0001", make_key().public_key(), datetime.now(UTC).timestamp())
     (tmp_path / "box.crt").write_bytes(leaf.public_bytes(Encoding.PEM))
     command = ["openssl", "verify", "-x509_strict", "-CAfile", f"{tmp_path}/ca.crt", f"{tmp_path}/box.crt"]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ran.stdout.endswith("OK\n")
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.endswith("OK\n")
 
 
 def test_the_key_cannot_be_read(key: ModuleKey) -> None:
@@ -74,7 +74,9 @@ def test_the_key_cannot_be_read(key: ModuleKey) -> None:
         (Path("/none.so"), "rap", "vendor-ca", "/none.so"),
     ],
 )
-def test_what_cannot_be_used_is_named(pin: Path, library: Path, token: str, label: str, message: str) -> None:
+def test_errors_name_the_unusable_token_key_or_library(
+    pin: Path, library: Path, token: str, label: str, message: str
+) -> None:
     with pytest.raises(AuthorityError, match=message):
         load_module_key(library, token, label, pin)
 
@@ -84,16 +86,16 @@ def test_a_wrong_pin_is_reported(pin: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from datacenter.vendor_ca.security_module import load_module_key;"
         "load_module_key(Path(sys.argv[1]), 'rap', 'vendor-ca', Path(sys.argv[2]))"
-    )  # in its own process, since a login is valid for the whole process
+    )  # in a separate process, because a login is valid for the entire process
     command = [sys.executable, "-c", program, str(USED), str(tmp_path / "pin")]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "token rap, key vendor-ca: cannot be used: PinIncorrect" in ran.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "token rap, key vendor-ca: cannot be used: PinIncorrect" in result.stderr
 
 
 def test_the_certificate_must_be_for_the_key_and_lead_to_a_trusted_root(tmp_path: Path) -> None:
     one, other = Authority.make("one"), Authority.make("other")
-    for name, made in (("one", one), ("other", other)):
-        (tmp_path / f"{name}.crt").write_bytes(made.certificate.public_bytes(Encoding.PEM))
+    for name, authority in (("one", one), ("other", other)):
+        (tmp_path / f"{name}.crt").write_bytes(authority.certificate.public_bytes(Encoding.PEM))
     with pytest.raises(AuthorityError, match="is not for the CA's key"):
         load_authority(tmp_path / "one.crt", lambda: other.key, tmp_path / "one.crt")
     (tmp_path / "none.crt").write_text("no certificate")

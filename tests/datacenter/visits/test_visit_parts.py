@@ -1,4 +1,4 @@
-"""The parts for a visit: from alerts with their probability, and from readings near to a threshold."""
+"""The spare parts for a visit, from alerts with their probability, and from readings near a threshold."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def reason(
 
 
 def test_reasons_for_one_part_are_combined_and_the_most_probable_is_first() -> None:
-    found = combine(
+    parts = combine(
         [
             reason("Fan", probability=0.6),
             reason("Lamp"),
@@ -51,14 +51,14 @@ def test_reasons_for_one_part_are_combined_and_the_most_probable_is_first() -> N
             reason("Seal", probability=None),
         ]
     )
-    assert [(one.part, one.probability) for one in found] == [("Lamp", 0.75), ("Fan", 0.6), ("Seal", None)]
-    assert [why.alert for why in found[0].reasons] == ["a", "b"]
+    assert [(one.part, one.probability) for one in parts] == [("Lamp", 0.75), ("Fan", 0.6), ("Seal", None)]
+    assert [each.alert for each in parts[0].reasons] == ["a", "b"]
 
 
 def test_a_part_that_is_due_soon_is_last_and_not_counted() -> None:
-    found = combine([reason("Fan", alert="", probability=None), reason("Lamp"), reason("Lamp", "CHEM-0002")])
-    assert [one.is_due_soon for one in found] == [False, False, True]
-    assert totals(found) == [("Lamp", 2, 1.0)]
+    parts = combine([reason("Fan", alert="", probability=None), reason("Lamp"), reason("Lamp", "CHEM-0002")])
+    assert [one.is_due_soon for one in parts] == [False, False, True]
+    assert totals(parts) == [("Lamp", 2, 1.0)]
 
 
 def test_the_list_of_an_instrument_has_alerts_and_readings_near_a_threshold(store: Store) -> None:
@@ -82,16 +82,17 @@ def test_the_list_of_an_instrument_has_alerts_and_readings_near_a_threshold(stor
     (near,) = after((3, status(2, water=40)))
     assert (near.is_due_soon, near.probability, near.reasons[0].share) == (True, None, 0.8)
     after((4, status(3, lamp=60)))
-    (one,) = visit_parts(store, visible, known, "", BOX, SERIAL)
-    assert (one.part, one.is_due_soon) == ("Halogen lamp", False)
-    assert one.probability == pytest.approx(0.4)
+    (lamp,) = visit_parts(store, visible, known, "", BOX, SERIAL)
+    assert (lamp.part, lamp.is_due_soon) == ("Halogen lamp", False)
+    assert lamp.probability == pytest.approx(0.4)
     nobody = Visibility(POLICIES, STAFF.people["newcomer"].principal, AT_MS)
     assert visit_parts(store, nobody, known, "s1") == []
 
 
 def scored(alarms: dict[str, list[int]], *worn: Degradation) -> tuple[int, int, float | None, float | None]:
-    found = [Alarm(name, day * DAY_MS) for name, days in alarms.items() for day in days]
-    result = InstrumentResult(MODEL, YEAR_MS, 0, 0.0, found, list(worn))
+    """Return visits, parts, precision and completeness for alerts that begin on these days, by trigger."""
+    raised = [Alarm(name, day * DAY_MS) for name, days in alarms.items() for day in days]
+    result = InstrumentResult(MODEL, YEAR_MS, 0, 0.0, raised, list(worn))
     fan = naming("lamp-intensity-pct < 60", "fan", "Fan")
     score = score_visits([LAMP, fan, naming("lamp-intensity-pct < 1", "notice")], [result])
     return score.visits, score.parts, score.precision, score.complete

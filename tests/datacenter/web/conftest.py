@@ -12,7 +12,7 @@ from tests.support.datacenter.web_triggers import known_triggers
 
 @pytest.fixture(scope="session")
 def filled() -> Iterator[Store]:
-    """A store with the fleet, which tests only read."""
+    """A store with the fleet and its simulated reports, which tests share and must not change."""
     store = Store("sqlite://")
     fill_fleet(store)
     yield store

@@ -1,4 +1,4 @@
-"""The map of sites: all sites are drawn once, in their place, and near ones are one marker."""
+"""The map of sites draws each site once at its coordinates, and joins near sites into one marker."""
 
 from __future__ import annotations
 
@@ -20,33 +20,37 @@ def site(name: str, latitude: float | None, longitude: float | None, **counts: i
 
 
 def drawn(*rows: SiteRow) -> SiteMap:
-    found = draw_map(rows)
-    assert found is not None
-    return found
+    site_map = draw_map(rows)
+    assert site_map is not None
+    return site_map
 
 
-def test_places_are_drawn_in_their_direction_and_inside_the_map() -> None:
-    found = drawn(site("north", 60, 10), site("south", 40, 10), site("east", 50, 30), site("west", 50, -10))
-    at = {one.sites[0].site: (one.x, one.y) for one in found.markers}
+def test_sites_are_drawn_in_their_direction_and_inside_the_map() -> None:
+    site_map = drawn(
+        site("north", 60, 10), site("south", 40, 10), site("east", 50, 30), site("west", 50, -10)
+    )
+    at = {one.sites[0].site: (one.x, one.y) for one in site_map.markers}
     assert at["north"][1] < at["east"][1] == at["west"][1] < at["south"][1]
     assert at["west"][0] < at["north"][0] == at["south"][0] < at["east"][0]
     assert all(0 < x < WIDTH and 0 < y < HEIGHT for x, y in at.values())
 
 
-def test_sites_near_to_each_other_are_one_marker_with_the_worst_health() -> None:
-    found = drawn(site("bonn", 50.7, 7.1), site("cologne", 50.9, 7.0, critical=1), site("tokyo", 35.7, 139.7))
-    cluster, single = found.markers
+def test_near_sites_are_one_marker_with_the_worst_health() -> None:
+    site_map = drawn(
+        site("bonn", 50.7, 7.1), site("cologne", 50.9, 7.0, critical=1), site("tokyo", 35.7, 139.7)
+    )
+    cluster, single = site_map.markers
     assert [one.site for one in cluster.sites] == ["cologne", "bonn"]
     assert (cluster.health, cluster.is_one_place, single.health) == ("critical", False, "ok")
     assert cluster.text == "2 sites (Cologne, Bonn): 1 critical, 6 ok"
     west, south, east, north = map(float, cluster.area.split(","))
     assert west < 7.0 < 7.1 < east and south < 50.7 < 50.9 < north
-    assert found.has_clusters
+    assert site_map.has_clusters
 
 
 def test_sites_at_the_same_place_are_one_marker_at_every_scale() -> None:
-    found = drawn(site("a", 50.7, 7.1), site("b", 50.7, 7.1))
-    assert [one.is_one_place for one in found.markers] == [True]
+    site_map = drawn(site("a", 50.7, 7.1), site("b", 50.7, 7.1))
+    assert [one.is_one_place for one in site_map.markers] == [True]
 
 
 def test_sites_without_coordinates_are_counted() -> None:
@@ -59,11 +63,11 @@ def test_no_site_is_lost_and_no_markers_overlap_in_random_fleets() -> None:
     random = Random(3)
     for size in (1, 10, 300):
         rows = [site(f"s{n}", random.uniform(-60, 70), random.uniform(-180, 180)) for n in range(size)]
-        found = drawn(*rows)
-        assert sorted(one.site for marker in found.markers for one in marker.sites) == sorted(
+        site_map = drawn(*rows)
+        assert sorted(one.site for marker in site_map.markers for one in marker.sites) == sorted(
             one.site for one in rows
         )
-        for one, other in combinations(found.markers, 2):
+        for one, other in combinations(site_map.markers, 2):
             assert (one.x - other.x) ** 2 + (one.y - other.y) ** 2 >= DISTANCE_MIN**2
 
 
@@ -79,7 +83,7 @@ def test_the_page_has_a_link_with_a_name_for_each_site(web: WebClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "expected"),
     [
         ("region=america", ["/sites/boston-1"]),
         ("health=silent", ["/sites/porto-1"]),
@@ -87,8 +91,8 @@ def test_the_page_has_a_link_with_a_name_for_each_site(web: WebClient) -> None:
         ("area=-20,30,0,50", ["/sites/porto-1"]),
     ],
 )
-def test_filters_hold_for_the_map(web: WebClient, query: str, found: list[str]) -> None:
-    assert markers(web.sign_in("engineer").get(f"/?view=map&{query}").text) == found
+def test_filters_hold_for_the_map(web: WebClient, query: str, expected: list[str]) -> None:
+    assert markers(web.sign_in("engineer").get(f"/?view=map&{query}").text) == expected
 
 
 def test_foreign_sites_are_not_on_the_map(web: WebClient) -> None:
@@ -110,17 +114,17 @@ def test_the_area_is_a_filter_of_lists_and_exports_too(web: WebClient) -> None:
 def outlines() -> list[list[tuple[float, float]]]:
     """Return the outlines of land as (latitude, longitude)."""
     text = (TEMPLATES / "vendor/land.svg").read_text().split('d="')[1].partition('"')[0]
-    found = []
+    rings = []
     for ring in text.split("z")[:-1]:
         numbers = [int(one) for one in re.findall(r"-?\d+", ring)]
         steps = zip(numbers[::2], numbers[1::2], strict=True)
         points = accumulate(steps, lambda one, step: (one[0] + step[0], one[1] + step[1]))
-        found.append([(-y / LAND_UNITS_PER_DEGREE, x / LAND_UNITS_PER_DEGREE) for x, y in points])
-    return found
+        rings.append([(-y / LAND_UNITS_PER_DEGREE, x / LAND_UNITS_PER_DEGREE) for x, y in points])
+    return rings
 
 
 def is_land(latitude: float, longitude: float) -> bool:
-    """Return whether a meridian from the place to the north crosses the outlines an odd number of times."""
+    """Return whether the meridian north of the point crosses the outlines an odd number of times."""
     crossings = 0
     for ring in outlines():
         for (y1, x1), (y2, x2) in zip(ring, ring[1:] + ring[:1], strict=True):
@@ -130,12 +134,12 @@ def is_land(latitude: float, longitude: float) -> bool:
 
 
 @pytest.mark.parametrize(
-    "place", [(52.5, 13.4), (39.7, -105), (-15.8, -47.9), (1.3, 36.8), (62, 130), (-25, 135), (66, 175)]
+    "point", [(52.5, 13.4), (39.7, -105), (-15.8, -47.9), (1.3, 36.8), (62, 130), (-25, 135), (66, 175)]
 )
-def test_inland_cities_are_on_land(place: tuple[float, float]) -> None:
-    assert is_land(*place)
+def test_inland_points_are_on_land(point: tuple[float, float]) -> None:
+    assert is_land(*point)
 
 
-@pytest.mark.parametrize("place", [(0, -30), (30, -40), (-30, 80), (20, -170), (42, 51), (73, 160)])
-def test_seas_are_not(place: tuple[float, float]) -> None:
-    assert not is_land(*place)
+@pytest.mark.parametrize("point", [(0, -30), (30, -40), (-30, 80), (20, -170), (42, 51), (73, 160)])
+def test_points_in_seas_are_not_on_land(point: tuple[float, float]) -> None:
+    assert not is_land(*point)

@@ -1,4 +1,4 @@
-"""Responses to persons with and without a permission. `tests/datacenter/access/test_routes.py` checks every route."""
+"""Responses to people with and without a permission. `tests/datacenter/access/test_routes.py` checks every route."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.datacenter.web_client import WebClient
 
 OF_ONE = [row for row in ROUTES if row.kind in ACTIONS["view"].kinds]
 OTHERWISE = {"/sessions/{session}/desktop": 303, "/sessions/{session}/recording": 403}
-"""The session has ended, so that its own page is shown; recordings are for auditors and supervisors."""
+"""The session has ended, so that its desktop redirects to its page; this person may not play its recording."""
 
 
 @pytest.mark.parametrize("row", [row for row in OF_ONE if row.method == "GET"], ids=named)

@@ -1,4 +1,4 @@
-"""The API: tokens, problems, cursors, validators, limits, and what schemathesis finds."""
+"""The API: tokens, problem responses, cursors, ETags, limits, and a test of each operation with schemathesis."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ ONE = f"{API}/instruments/RAP-0001/CHEM-0001"
 
 
 def items(client: WebClient, target: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads(client.get(target).body)["items"]
-    return found
+    listed: list[dict[str, object]] = json.loads(client.get(target).body)["items"]
+    return listed
 
 
 def test_a_program_acknowledges_an_alert_for_its_owner(changing: WebClient) -> None:
@@ -55,7 +55,7 @@ def test_a_forged_token_is_refused_and_recorded(web: WebClient, secret: str) -> 
     assert [one.action for one in web.entries if one.outcome == "refused"] == ["use-token"]
 
 
-def test_none_of_two_tokens_is_chosen(changing: WebClient) -> None:
+def test_a_request_with_two_tokens_is_refused(changing: WebClient) -> None:
     program = changing.sign_in("engineer").program()
     given = {"authorization": f"Bearer {program.secret}", "Authorization": "Bearer rap_other"}
     assert program.request("GET", ONE, b"", given).status == 401
@@ -134,25 +134,25 @@ def test_a_token_is_no_session_for_pages(web: WebClient) -> None:
 def test_cursors_visit_each_item_once(filled: Store, path: str) -> None:
     client = open_web(filled, lambda: NOW_MS, known=known_triggers()).sign_in("auditor")
     target = f"{API}/{path}{'&' if '?' in path else '?'}limit="
-    whole, found, cursor = items(client, f"{target}500"), list[dict[str, object]](), ""
-    for _ in range(len(whole) + 1):
+    all_items, visited, cursor = items(client, f"{target}500"), list[dict[str, object]](), ""
+    for _ in range(len(all_items) + 1):
         part = json.loads(client.get(f"{target}1&cursor={cursor}").body)
-        found += part["items"]
+        visited += part["items"]
         cursor = part["next"]
         if cursor is None:
             break
-    assert found == whole
-    assert whole or path == "audit"
+    assert visited == all_items
+    assert all_items or path == "audit"
     assert cursor is None
 
 
 def test_readings_are_all_statuses_in_the_order_of_time(web: WebClient) -> None:
-    engineer, cursor, found = web.sign_in("engineer"), "", list[dict[str, object]]()
+    engineer, cursor, statuses = web.sign_in("engineer"), "", list[dict[str, object]]()
     target = f"{ONE}/readings?since_ms={NOW_MS - 3 * 86_400_000}&until_ms={NOW_MS}&limit=500&cursor="
     while cursor is not None:
         part = json.loads(engineer.get(target + cursor).body)
-        found, cursor = found + part["items"], part["next"]
-    numbers = [one["number"] for one in found]
+        statuses, cursor = statuses + part["items"], part["next"]
+    numbers = [one["number"] for one in statuses]
     assert numbers == sorted(set(map(int, map(str, numbers)))) and len(numbers) > 2000
     assert part["completeness"][0]["missing"] == 201
 
@@ -180,10 +180,10 @@ def test_an_unchanged_answer_is_not_sent_again(web: WebClient) -> None:
 )
 def test_problems_say_what_would_be_right(web: WebClient, target: str, status: int, right: str) -> None:
     answer = web.sign_in("engineer").get(f"{API}/{target}")
-    found = json.loads(answer.body)
-    assert (answer.status, found["status"]) == (status, status)
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["status"]) == (status, status)
     assert answer.headers["content-type"] == "application/problem+json"
-    assert right in found["detail"]
+    assert right in problem["detail"]
 
 
 def test_methods_types_and_sizes_are_checked(web: WebClient) -> None:
@@ -263,5 +263,5 @@ def test_the_committed_document_is_valid_and_that_of_the_routes() -> None:
 )
 def test_schemathesis_finds_nothing(case: schemathesis.Case[Any]) -> None:
     headers = {"Authorization": f"Bearer {SECRET}"}
-    # a schema cannot say that a cursor is that of an answer, and that a period does not end before it begins
+    # a schema cannot express that a cursor must come from a response, or that a period must not end before it begins
     case.call_and_validate(headers=headers, excluded_checks=[positive_data_acceptance])

@@ -1,4 +1,4 @@
-"""Commands and files in the API: sending once, approval by people alone, rights of tokens, downloads, bad input."""
+"""Commands and files in the API: idempotency, approval by people only, rights of tokens, downloads, wrong input."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def upload(
 
 def json_of(answer: Answer) -> dict[str, Any]:
     assert answer.status == 200, answer.text
-    found: dict[str, Any] = json.loads(answer.body)
-    return found
+    decoded: dict[str, Any] = json.loads(answer.body)
+    return decoded
 
 
 def command_count(web: WebClient) -> int:
@@ -51,11 +51,11 @@ def test_a_program_sends_reads_and_withdraws_a_command(program: WebClient) -> No
     sent = json_of(program.post_json(f"{OF_CHEM}/commands", b'{"verb": "send-inventory", "hours": 2}'))
     assert (sent["state"], sent["requester"], sent["purpose"]) == ("queued", "engineer", "service")
     assert sent["expires_at_ms"] == NOW_MS + 2 * 3_600_000
-    one = f"{API}/commands/{sent['command']}"
-    assert json_of(program.get(one)) == sent
+    resource = f"{API}/commands/{sent['command']}"
+    assert json_of(program.get(resource)) == sent
     assert json_of(program.get(f"{API}/commands?instrument=CHEM-0001&state=queued"))["items"][0] == sent
     for _ in range(2):
-        assert json_of(program.post_json(f"{one}/withdraw"))["state"] == "withdrawn"
+        assert json_of(program.post_json(f"{resource}/withdraw"))["state"] == "withdrawn"
     assert program.entries[-1].token
 
 
@@ -93,10 +93,10 @@ def test_a_file_is_uploaded_listed_and_downloaded(program: WebClient) -> None:
     item = json_of(program.get(f"{API}/files?direction=to-instrument"))["items"][0]
     assert (item["sha256"], item["command"], item["commands"]) == (SHA256, sent["command"], 1)
     target = f"{API}/commands/{sent['command']}/file"
-    whole = program.get(target)
-    assert (whole.status, whole.body) == (200, CONTENT)
-    assert program.get(target, if_none_match=whole.headers["etag"]).status == 304
-    part = program.get(target, range="bytes=100-199", if_range=whole.headers["etag"])
+    download = program.get(target)
+    assert (download.status, download.body) == (200, CONTENT)
+    assert program.get(target, if_none_match=download.headers["etag"]).status == 304
+    part = program.get(target, range="bytes=100-199", if_range=download.headers["etag"])
     assert (part.status, part.body) == (206, CONTENT[100:200])
     assert program.entries[-1].action == "download-file"
 
@@ -174,9 +174,9 @@ def test_wrong_uploads_are_problems_that_say_what_would_be_right(
 ) -> None:
     before = command_count(program)
     answer = upload(program, content, query, **headers)
-    found = json.loads(answer.body)
+    problem = json.loads(answer.body)
     assert answer.headers["content-type"] == "application/problem+json"
-    assert (answer.status, found["status"], right in found["detail"]) == (status, status, True), found
+    assert (answer.status, problem["status"], right in problem["detail"]) == (status, status, True), problem
     assert command_count(program) == before
 
 

@@ -23,7 +23,7 @@ from tests.support.datacenter.web_triggers import LAMP
 
 API = "/api/v1"
 HOUR_MS = 3_600_000
-PLACES = {
+WINDOW_PATHS = {
     "site": f"{API}/sites/berlin-1/maintenance",
     "box": f"{API}/boxes/RAP-0001/maintenance",
     "instrument": f"{API}/instruments/RAP-0001/CHEM-0001/maintenance",
@@ -58,11 +58,12 @@ def test_a_trigger_has_its_comparisons_and_the_address_of_its_alerts(changing: W
         row = alert_row(identity, box, instrument, "chemistry-analyzer", "chemistry-lamp", "warning", "lamp")
         with changing.store.transaction() as connection:
             connection.execute(insert(alerts).values(row))
-    found = read(changing.sign_in("european"), "triggers/chemistry-lamp")
-    (one,) = found["comparisons"]
-    assert (one["value"], one["sign"], one["threshold"]) == ("mean(lamp-intensity-pct, 12h)", "<", "80")
-    assert (one["reading"], one["unit"], found["open_alerts"]) == ("lamp-intensity-pct", "%", 1)
-    of_trigger = json.loads(changing.sign_in("european").get(found["alerts"]).body)["items"]
+    trigger = read(changing.sign_in("european"), "triggers/chemistry-lamp")
+    (comparison,) = trigger["comparisons"]
+    assert (comparison["value"], comparison["sign"]) == ("mean(lamp-intensity-pct, 12h)", "<")
+    assert (comparison["threshold"], comparison["reading"]) == ("80", "lamp-intensity-pct")
+    assert (comparison["unit"], trigger["open_alerts"]) == ("%", 1)
+    of_trigger = json.loads(changing.sign_in("european").get(trigger["alerts"]).body)["items"]
     assert [one["id"] for one in of_trigger] == ["a1"]
 
 
@@ -78,9 +79,9 @@ def test_a_trigger_with_a_newer_text_says_that_it_is_not_live(filled: Store, tmp
     (tmp_path / "lamp.toml").write_text(dumps(LAMP).replace("80", "81"))
     (tmp_path / "broken.toml").write_text("model = ")
     engineer = open_web(filled, lambda: NOW_MS, known=known).sign_in("engineer")
-    found = read(engineer, "triggers/lamp")
-    assert (found["state"], found["newer"]["state"]) == ("live", "without score")
-    assert "< 80" in found["condition"] and found["fingerprint"] != found["newer"]["fingerprint"]
+    lamp = read(engineer, "triggers/lamp")
+    assert (lamp["state"], lamp["newer"]["state"]) == ("live", "without score")
+    assert "< 80" in lamp["condition"] and lamp["fingerprint"] != lamp["newer"]["fingerprint"]
     assert [one["state"] for one in read(engineer, "triggers")["items"] if one["trigger"] == "lamp"] == [
         "live",
         "without score",
@@ -89,29 +90,29 @@ def test_a_trigger_with_a_newer_text_says_that_it_is_not_live(filled: Store, tmp
     assert (broken["state"], broken["comparisons"], bool(broken["problem"])) == ("not valid", [], True)
 
 
-@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("kind", WINDOW_PATHS)
 def test_a_program_plans_reads_and_ends_a_window(changing: WebClient, kind: str) -> None:
     program = changing.sign_in("supervisor").program("service")
-    answer = send(program, PLACES[kind], hours=2, reason="new pump")
-    made = json.loads(answer.body)
-    assert (answer.status, made["kind"], made["state"], made["planned_by"]) == (
+    answer = send(program, WINDOW_PATHS[kind], hours=2, reason="new pump")
+    window = json.loads(answer.body)
+    assert (answer.status, window["kind"], window["state"], window["planned_by"]) == (
         200, kind, "in progress", "supervisor",
     )  # fmt: skip
-    assert made["until_ms"] - made["from_ms"] == 2 * HOUR_MS
-    assert read(program, f"maintenance/{made['window']}") == made
-    assert windows(program, "") == [made["window"]]
-    assert made["window"] not in windows(program, "state=past")
+    assert window["until_ms"] - window["from_ms"] == 2 * HOUR_MS
+    assert read(program, f"maintenance/{window['window']}") == window
+    assert windows(program, "") == [window["window"]]
+    assert window["window"] not in windows(program, "state=past")
     for _ in range(2):
-        ended = json.loads(send(program, f"{API}/maintenance/{made['window']}/end").body)
+        ended = json.loads(send(program, f"{API}/maintenance/{window['window']}/end").body)
         assert (ended["state"], ended["until_ms"], ended["ended_by"]) == ("ended", NOW_MS, "supervisor")
     assert {one.purpose for one in changing.entries if one.action.startswith("silence-")} == {"service"}
 
 
 def test_a_window_that_has_not_begun_is_cancelled(changing: WebClient) -> None:
     program = changing.sign_in("supervisor").program("service")
-    made = json.loads(send(program, PLACES["site"], from_ms=NOW_MS + HOUR_MS, reason="move").body)
-    assert made["state"] == "planned"
-    assert json.loads(send(program, f"{API}/maintenance/{made['window']}/end").body)["state"] == "cancelled"
+    window = json.loads(send(program, WINDOW_PATHS["site"], from_ms=NOW_MS + HOUR_MS, reason="move").body)
+    assert window["state"] == "planned"
+    assert json.loads(send(program, f"{API}/maintenance/{window['window']}/end").body)["state"] == "cancelled"
     assert "cancelled" in changing.sign_in("supervisor").get("/maintenance").text
 
 
@@ -131,7 +132,7 @@ def test_a_wrong_window_is_refused_with_what_would_be_right(
     changing: WebClient, members: dict[str, object], right: str
 ) -> None:
     program = changing.sign_in("supervisor").program("service")
-    answer = send(program, PLACES["site"], **members)
+    answer = send(program, WINDOW_PATHS["site"], **members)
     assert answer.status == 400 and right in json.loads(answer.body)["detail"]
     assert windows(program, "") == []
 
@@ -147,9 +148,9 @@ def test_the_limits_of_a_token_hold_for_windows(changing: WebClient) -> None:
         return replace(changing, secret=secret)
 
     reader = program({"read"}, "everywhere")
-    assert send(reader, PLACES["site"], reason="x").status == 403
+    assert send(reader, WINDOW_PATHS["site"], reason="x").status == 403
     american = program({"read", "change"}, "region/america")
-    assert send(american, PLACES["site"], reason="x").status == 404
+    assert send(american, WINDOW_PATHS["site"], reason="x").status == 404
     assert windows(american) == ["m1"]
     assert american.get(f"{API}/maintenance/m0").status == 404
     assert send(american, f"{API}/maintenance/m0/end").status == 404
@@ -161,4 +162,4 @@ def test_the_rights_are_those_of_the_sign_on(changing: WebClient) -> None:
     assert changing.store is not None
     nobody = StaffDirectory({}, {}, {"supervisor": PEOPLE["supervisor"]})
     program = open_web(changing.store, lambda: NOW_MS, staff=nobody).sign_in("supervisor").program()
-    assert send(program, PLACES["site"], reason="x").status == 200
+    assert send(program, WINDOW_PATHS["site"], reason="x").status == 200

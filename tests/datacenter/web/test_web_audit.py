@@ -1,4 +1,4 @@
-"""Whatever pages open is recorded first, and nothing opens if it cannot be; the page of the audit log."""
+"""Accesses to pages are recorded before they are answered, or refused if they cannot be; the audit log's page."""
 
 from __future__ import annotations
 

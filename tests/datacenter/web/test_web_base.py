@@ -1,4 +1,4 @@
-"""The installed base on pages: what the policies permit, without days of few instruments, as tables too."""
+"""The installed base on pages: only permitted instruments, without days of few instruments, also as tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ READING = "/base?model=chemistry-analyzer&reading=vacuum-pa"
 
 
 def medians(text: str) -> list[int]:
-    """Return the medians of the days, in kPa; the latest first."""
+    """Return the medians of the days in kPa, the latest day first."""
     cells = re.findall(r"<tr><th scope=\"row\"><time.*?</tr>", text)
     return [int(re.findall(r'">([\d\u202f]+) Pa<', row)[2].replace("\u202f", "")) // 1000 for row in cells]
 
@@ -32,7 +32,7 @@ def test_the_models_and_readings_lead_to_the_distribution_by_day(web: WebClient)
     assert len(medians(engineer.get(f"{READING}&days=30").text)) == 30
 
 
-def test_other_people_see_other_instruments_and_no_day_of_few(changing: WebClient) -> None:
+def test_people_see_only_their_instruments_and_no_days_of_few_instruments(changing: WebClient) -> None:
     assert changing.store is not None
     with changing.store.transaction() as connection:
         connection.execute(update(boxes).where(boxes.c.serial == "RAP-0002").values(site="boston-1"))
@@ -57,7 +57,7 @@ def test_other_people_see_other_instruments_and_no_day_of_few(changing: WebClien
         ("engineer", "/base?model=chemistry-analyzer&days=7", 400),
     ],
 )
-def test_what_may_not_be_seen_does_not_exist(web: WebClient, staff: str, target: str, status: int) -> None:
+def test_data_that_may_not_be_seen_is_not_found(web: WebClient, staff: str, target: str, status: int) -> None:
     answer = web.sign_in(staff).get(target)
     assert answer.status == status
     assert "Pa<" not in answer.text or staff == "engineer"
@@ -68,7 +68,7 @@ def test_a_reading_without_enough_instruments_says_so(web: WebClient) -> None:
     assert "at least 5 instruments" in text and "<svg" not in text
 
 
-def test_the_instrument_is_shown_before_its_base(web: WebClient) -> None:
+def test_an_instrument_is_shown_with_its_installed_base(web: WebClient) -> None:
     text = web.sign_in("engineer").get("/instruments/RAP-0001/CHEM-0001").text
     low, median, high = map(
         float, re.findall(r'data-channel="vacuum-pa"[^>]* data-base="([^"]*)"', text)[0].split()

@@ -1,4 +1,4 @@
-"""The pages of the boxes' audit records: search, paging, chains, export, and the records of their use."""
+"""The pages of the boxes' audit records: search, paging, chains, export, and the recording of accesses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINES = 60
 
 @pytest.fixture
 def store() -> Store:
-    """Two boxes: one with 3 events and 60 lines of a log, one whose clock is wrong."""
+    """A store with two boxes: one with 3 audit events and 60 log lines, one with a wrong clock."""
     store = Store("sqlite://", durable=False)
     store.authorize(["RAP-0001", "RAP-0002", "RAP-0003"], 0)
     send(store, chain(3, lines=LINES))
@@ -35,35 +35,35 @@ def auditor(store: Store) -> WebClient:
     return open_web(store, lambda: NOW + 2 * HOLE_MS).sign_in("auditor")
 
 
-def numbers(text: str) -> list[str]:
+def shown_texts(text: str) -> list[str]:
     """Return the texts of the records that a page shows."""
     return re.findall(r"<code>([^<]*)</code>", text)
 
 
 def test_records_are_searched_by_box_text_kind_and_time(auditor: WebClient) -> None:
-    assert len(numbers(auditor.get("/audit/boxes?text=AUDIT(7.").text)) == 1
-    assert numbers(auditor.get("/audit/boxes?box=RAP-0002").text) == ["alive value=2", "alive value=1"]
-    assert len(numbers(auditor.get("/audit/boxes?kind=audit").text)) == 5
-    assert not numbers(auditor.get(f"/audit/boxes?until_ms={NOW - 10_000}").text)
+    assert len(shown_texts(auditor.get("/audit/boxes?text=AUDIT(7.").text)) == 1
+    assert shown_texts(auditor.get("/audit/boxes?box=RAP-0002").text) == ["alive value=2", "alive value=1"]
+    assert len(shown_texts(auditor.get("/audit/boxes?kind=audit").text)) == 5
+    assert not shown_texts(auditor.get(f"/audit/boxes?until_ms={NOW - 10_000}").text)
     assert "does not exist" not in auditor.get("/audit/boxes?box=RAP-0009").text
 
 
 def test_the_parts_of_the_list_have_each_record_once(auditor: WebClient) -> None:
-    address, found = "/audit/boxes?box=RAP-0001", []
+    address, listed = "/audit/boxes?box=RAP-0001", []
     while address:
         text = auditor.get(address).text
-        found += numbers(text)
+        listed += shown_texts(text)
         older = re.search(r'href="([^"]*)" rel="next"', text)
         address = older[1].replace("&amp;", "&") if older else ""
-    assert len(found) == len(set(found)) == 3 + LINES
+    assert len(listed) == len(set(listed)) == 3 + LINES
     newer = re.search(r'href="([^"]*)" rel="prev"', text)
     assert newer is not None
-    assert numbers(auditor.get(newer[1].replace("&amp;", "&")).text) == found[:50]
+    assert shown_texts(auditor.get(newer[1].replace("&amp;", "&")).text) == listed[:50]
 
 
 def test_a_wrong_clock_is_shown_and_found(auditor: WebClient) -> None:
     assert auditor.get("/audit/boxes").text.count("wrong clock</span> arrived") == 2
-    assert numbers(auditor.get("/audit/boxes?clock=doubtful").text) == ["alive value=2", "alive value=1"]
+    assert shown_texts(auditor.get("/audit/boxes?clock=doubtful").text) == ["alive value=2", "alive value=1"]
     assert 'clock=doubtful">2 records</a>' in auditor.get("/audit/chains?box=RAP-0002").text
     assert "clock=doubtful" not in auditor.get("/audit/chains?box=RAP-0001").text
 
@@ -115,10 +115,10 @@ def test_each_export_is_recorded_and_nobody_else_exports(auditor: WebClient) -> 
     for _ in range(2):
         for path in ("/audit/boxes", "/audit/boxes.csv", "/audit/boxes.jsonl", "/audit.csv"):
             assert auditor.get(path).status == 200
-    found = [entry.resource for entry in auditor.entries]
-    assert found.count("records of boxes") == 1
-    assert found.count("export of records of boxes") == 4
-    assert found.count("export of the log") == 2
+    resources = [entry.resource for entry in auditor.entries]
+    assert resources.count("records of boxes") == 1
+    assert resources.count("export of records of boxes") == 4
+    assert resources.count("export of the log") == 2
     for staff in ("engineer", "supervisor", "observer"):
         answer = auditor.sign_in(staff).get("/audit/boxes.jsonl")
         assert answer.status == 403 and "alive" not in answer.text

@@ -1,4 +1,4 @@
-"""The pages in headless Chromium: accessibility by axe-core, charts, keyboard, narrow windows, and no scripts."""
+"""The pages in headless Chromium: accessibility (axe-core), charts, keyboard, narrow windows, without scripts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ from tests.support.datacenter.web_client import open_web
 from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet, raise_alert
 from tests.support.datacenter.web_server import served
 from tests.support.datacenter.web_triggers import known_triggers
-from tests.support.paths import FIXTURES
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter")
 
-AXE = FIXTURES / "vendor/axe.min.js"
 INSTRUMENT = "/instruments/RAP-0001/CHEM-0001"
 EVIDENCE = "/alerts/aee3c094058b8971"
 PAGES = [
@@ -62,14 +60,13 @@ AUDIT_PAGES = [
     "/audit/chains",
     "/audit/chains?box=RAP-0001",
 ]
-VIOLATIONS = "axe.run(document).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"
 SIGN_IN = "document.querySelector('button[value=engineer]').click()"
 DRAWN = "document.querySelector('.charts').dataset.drawnMs"
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the pages, served from a thread."""
+    """The URL of the pages, which a thread serves."""
     folder = tmp_path_factory.mktemp("web")
     store = Store(f"sqlite:///{folder / 'store.db'}", durable=False)
     fill_fleet(store)
@@ -78,8 +75,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     fill_papers(store, NOW_MS)
     releases = served_releases(folder, 11, 12)
     web = open_web(store, lambda: NOW_MS, known=known_triggers(), releases=releases)
-    with served(web.application) as found:
-        yield found
+    with served(web.application) as url:
+        yield url
     store.close()
 
 
@@ -121,8 +118,7 @@ def test_the_pages_of_auditors_have_no_violation_and_fit(
 def test_axe_finds_no_violation(browser: BrowserPage, address: str, target: str, dark: bool) -> None:
     browser.resize(1280, 800, dark=dark)
     browser.open(address + target)
-    browser.evaluate(AXE.read_text() + ";0")
-    assert browser.evaluate(VIOLATIONS) == []
+    assert axe_violations(browser) == []
 
 
 @pytest.mark.parametrize("width", [400, 760, 1100, 1280])
@@ -185,7 +181,7 @@ def test_a_selected_part_without_readings_says_so(browser: BrowserPage, address:
 
 
 def select_part(browser: BrowserPage, first: float, last: float) -> None:
-    """Select a part of the charts with the pointer, by shares of their width, and wait until it is shown."""
+    """Select the part of the charts between two fractions of their width, and wait until it is shown."""
     drag = (
         "new MouseEvent('{0}', {{bubbles: true, clientX: box.left + {1} * box.width, clientY: box.top + 40,"
         " movementX: 1}})"

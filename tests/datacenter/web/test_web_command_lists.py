@@ -1,4 +1,4 @@
-"""The lists of commands and files: parts by keys with the filters in the address, and what a person may see."""
+"""The lists of commands and files: paging by keys with the filters in the URL, and only permitted rows."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CHOSEN = "state=queued&instrument=CHEM-0001"
 
 
 def link(text: str, name: str) -> str | None:
-    """Return the address of a link by its text."""
-    found = re.search(rf'<a href="([^"]*)"[^>]*>{name}</a>', text)
-    return html.unescape(found[1]) if found else None
+    """Return the URL of the link with this text, None if there is no such link."""
+    match = re.search(rf'<a href="([^"]*)"[^>]*>{name}</a>', text)
+    return html.unescape(match[1]) if match else None
 
 
 def numbers(text: str) -> list[int]:
@@ -40,7 +40,7 @@ def send_many(web: WebClient, count: int, **columns: Any) -> None:
 
 
 def store_many(web: WebClient, count: int) -> None:
-    """Store files, two of each time."""
+    """Store files, each two of them at the same time."""
     assert web.store is not None
     archive = FileArchive(web.store)
     for number in range(count):
@@ -50,12 +50,13 @@ def store_many(web: WebClient, count: int) -> None:
 
 
 def walk(person: WebClient, target: str | None, step: str, shown: Callable[[str], list[int]]) -> list[int]:
-    found: list[int] = []
+    """Follow the links with the text `step`; return the numbers that `shown` finds on all pages."""
+    visited: list[int] = []
     while target is not None:
         text = person.get(target).text
-        found += shown(text)
+        visited += shown(text)
         target = link(text, step)
-    return found
+    return visited
 
 
 def test_older_commands_follow_one_by_one_and_keep_the_filters(changing: WebClient) -> None:
@@ -78,7 +79,7 @@ def test_older_commands_follow_one_by_one_and_keep_the_filters(changing: WebClie
     assert link(engineer.get(begin).text, "Newer commands") is None
 
 
-def test_what_is_sent_meanwhile_shifts_nothing(changing: WebClient) -> None:
+def test_commands_sent_meanwhile_do_not_shift_the_pages(changing: WebClient) -> None:
     send_many(changing, PAGE_SIZE)
     engineer = changing.sign_in("engineer")
     older = link(engineer.get("/commands").text, "Older commands")
@@ -88,14 +89,14 @@ def test_what_is_sent_meanwhile_shifts_nothing(changing: WebClient) -> None:
     assert numbers(engineer.get(older).text) == before == [3, 2, 1]
 
 
-def test_the_newest_part_is_a_full_one(changing: WebClient) -> None:
+def test_the_newest_page_is_full(changing: WebClient) -> None:
     send_many(changing, PAGE_SIZE)
     text = changing.sign_in("engineer").get(f"/commands?after={PAGE_SIZE + 1}").text
     assert len(numbers(text)) == PAGE_SIZE
     assert link(text, "Newer commands") is None and link(text, "Older commands") is not None
 
 
-def test_beyond_the_oldest_command_there_is_a_way_back(changing: WebClient) -> None:
+def test_a_page_beyond_the_oldest_command_links_to_the_newest(changing: WebClient) -> None:
     text = changing.sign_in("engineer").get("/commands?before=1").text
     assert "There are no older commands" in text and link(text, "Show the newest ones.") == "/commands"
 

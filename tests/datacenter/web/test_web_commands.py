@@ -1,4 +1,4 @@
-"""The page of commands: what it lists and offers, and what its forms do."""
+"""The page of commands: its list, the actions that it offers, and its forms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_trained_engineer_sends_a_command(changing: WebClient, verb: str) -> N
     assert states(changing)[4] == (verb, "queued")
 
 
-def test_who_may_not_send_is_not_offered_it_and_is_refused(changing: WebClient) -> None:
+def test_staff_who_may_not_send_commands_get_no_form_and_are_refused(changing: WebClient) -> None:
     form = "/commands?instrument=CHEM-0001&box=RAP-0001"
     assert "Send</button>" in changing.sign_in("engineer").get(form).text
     assert "You may send no command" in changing.sign_in("observer").get(form).text

@@ -1,4 +1,4 @@
-"""The desktop of a remote session in the browser: its viewers, who they may be, and what their loss means."""
+"""The desktop of a remote session in the browser: permitted viewers, and the end of the session without viewers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from datacenter.desktop.recording import read_recording
 from datacenter.sessions import live_desktop
 from datacenter.sessions.remote import AUDIT, RECORDINGS
 from datacenter.sessions.session import DeskSession
-from tests.support.datacenter.browser import PROGRAM, BrowserPage, open_browser
+from tests.support.datacenter.browser import PROGRAM, BrowserPage, axe_violations, open_browser
 from tests.support.datacenter.desktop_pages import Pages, run_pages
 from tests.support.desktop.canvas import SHOWN, canvas_hash
 from tests.support.desktop.screens import Analyzer, to_picture
 from tests.support.desktop.vnc_server import vnc_server
 from tests.support.desktop.x11 import FullWindow
 from tests.support.eventually import eventually
-from tests.support.paths import FIXTURES
 from wire.desktop.connection import TcpChannel
 from wire.desktop.rfb import KeyEvent
 from wire.session.audit import parse_audit
@@ -46,14 +45,14 @@ def causes(folder: Path) -> list[str]:
 def test_a_closed_tab_ends_the_session_and_is_audited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A product leaves the session open after the browser's tab was closed."""
+    """One known product leaves sessions open after the browser's tab was closed."""
     assert live_desktop.VIEWER_SECONDS < 5
     monkeypatch.setattr(live_desktop, "VIEWER_SECONDS", 0.2)
 
-    async def act(made: Pages) -> None:
-        session = await made.center.open()
-        await made.shown(session)
-        async with made.viewer(session, "engineer") as viewer:
+    async def act(served: Pages) -> None:
+        session = await served.center.open()
+        await served.shown(session)
+        async with served.viewer(session, "engineer") as viewer:
             await greet(viewer)
         await eventually(lambda: session.is_over)
         assert session.cause is Cause.VIEWER_LOST
@@ -62,23 +61,23 @@ def test_a_closed_tab_ends_the_session_and_is_audited(
     assert causes(tmp_path) == ["viewer lost"]
 
 
-def test_a_page_that_is_loaded_again_ends_nothing(tmp_path: Path) -> None:
-    async def act(made: Pages) -> None:
-        session = await made.center.open()
-        await made.shown(session)
+def test_reloading_the_page_does_not_end_the_session(tmp_path: Path) -> None:
+    async def act(served: Pages) -> None:
+        session = await served.center.open()
+        await served.shown(session)
         for _ in range(2):
-            async with made.viewer(session, "engineer") as viewer:
+            async with served.viewer(session, "engineer") as viewer:
                 await greet(viewer)
         assert not session.is_over
 
     run_pages(tmp_path, act)
 
 
-def test_a_session_that_nobody_looks_at_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_without_viewers_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_desktop, "FIRST_VIEWER_SECONDS", 0.2)
 
-    async def act(made: Pages) -> None:
-        session = await made.center.open()
+    async def act(served: Pages) -> None:
+        session = await served.center.open()
         await eventually(lambda: session.is_over)
         assert session.cause is Cause.VIEWER_LOST
 
@@ -86,34 +85,37 @@ def test_a_session_that_nobody_looks_at_ends(tmp_path: Path, monkeypatch: pytest
 
 
 def test_keys_of_the_requester_reach_the_box_and_those_of_a_watcher_do_not(tmp_path: Path) -> None:
-    async def act(made: Pages) -> None:
-        session = await made.center.open()
-        box = await made.shown(session)
-        async with made.viewer(session, "specialist") as second, made.viewer(session, "engineer") as viewer:
+    async def act(served: Pages) -> None:
+        session = await served.center.open()
+        box = await served.shown(session)
+        async with (
+            served.viewer(session, "specialist") as second,
+            served.viewer(session, "engineer") as viewer,
+        ):
             await greet(second)
             await greet(viewer)
             await second.send(KeyEvent(0x62, True).encode())
             await viewer.send(KeyEvent(0x61, True).encode())
             assert await box.read_exactly(8) == KeyEvent(0x61, True).encode()
-            assert made.web.entries[-1].action == "view-session" or any(
-                one.action == "view-session" and one.actor == "specialist" for one in made.web.entries
+            assert served.web.entries[-1].action == "view-session" or any(
+                one.action == "view-session" and one.actor == "specialist" for one in served.web.entries
             )
 
     run_pages(tmp_path, act)
 
 
-def test_at_a_site_with_four_eyes_a_person_alone_operates_nothing(tmp_path: Path) -> None:
-    async def act(made: Pages) -> None:
-        session = await made.center.open()
-        box = await made.shown(session)
+def test_at_a_site_with_four_eyes_a_single_person_cannot_operate_the_desktop(tmp_path: Path) -> None:
+    async def act(served: Pages) -> None:
+        session = await served.center.open()
+        box = await served.shown(session)
         page = f"/sessions/{session.id.hex()}/desktop"
-        engineer = made.web.sign_in("engineer")
-        async with made.viewer(session, "engineer") as viewer, made.viewer(session, "engineer") as again:
+        engineer = served.web.sign_in("engineer")
+        async with served.viewer(session, "engineer") as viewer, served.viewer(session, "engineer") as again:
             await greet(viewer)
             await greet(again)
             await viewer.send(KeyEvent(0x61, True).encode())
             assert "waiting for a second person" in (await asyncio.to_thread(engineer.get, page)).text
-            async with made.viewer(session, "specialist") as second:
+            async with served.viewer(session, "specialist") as second:
                 await greet(second)
                 assert "waiting for" not in (await asyncio.to_thread(engineer.get, page)).text
                 await viewer.send(KeyEvent(0x62, True).encode())
@@ -128,43 +130,43 @@ def test_at_a_site_with_four_eyes_a_person_alone_operates_nothing(tmp_path: Path
     ("staff", "origin"),
     [("observer", ""), ("supervisor", ""), ("nobody", ""), ("engineer", "https://elsewhere.example")],
 )
-def test_who_may_not_see_the_desktop_gets_no_byte(tmp_path: Path, staff: str, origin: str) -> None:
-    async def act(made: Pages) -> None:
-        session = await made.center.open()
-        await made.shown(session)
+def test_viewers_without_permission_get_no_data(tmp_path: Path, staff: str, origin: str) -> None:
+    async def act(served: Pages) -> None:
+        session = await served.center.open()
+        await served.shown(session)
         with pytest.raises(InvalidStatus, match="403"):
-            async with made.viewer(session, staff, origin):
+            async with served.viewer(session, staff, origin):
                 pass
 
     run_pages(tmp_path, act)
 
 
 def test_the_end_of_the_session_closes_its_viewers_and_a_new_one_needs_a_new_grant(tmp_path: Path) -> None:
-    async def act(made: Pages) -> None:
-        session = await made.center.open()
-        await made.shown(session)
-        async with made.viewer(session, "engineer") as viewer:
+    async def act(served: Pages) -> None:
+        session = await served.center.open()
+        await served.shown(session)
+        async with served.viewer(session, "engineer") as viewer:
             await greet(viewer)
-            made.center.remote.end(session.id)
+            served.center.remote.end(session.id)
             with pytest.raises(ConnectionClosed):
                 while True:
                     await viewer.recv()
         await eventually(lambda: session.is_over)
         with pytest.raises(InvalidStatus, match="403"):
-            async with made.viewer(session, "engineer"):
+            async with served.viewer(session, "engineer"):
                 pass
 
     run_pages(tmp_path, act)
 
 
-def test_the_end_of_the_desktop_ends_the_session_with_a_whole_recording(tmp_path: Path) -> None:
-    """A product loses the recording of the last minutes."""
+def test_the_end_of_the_desktop_ends_the_session_with_a_complete_recording(tmp_path: Path) -> None:
+    """One known product loses the last minutes of recordings."""
     sessions: list[DeskSession] = []
 
-    async def act(made: Pages) -> None:
-        session = await made.center.open()
+    async def act(served: Pages) -> None:
+        session = await served.center.open()
         sessions.append(session)
-        box = await made.shown(session)
+        box = await served.shown(session)
         box.writer.transport.abort()
         await eventually(lambda: session.is_over)
         assert session.cause is Cause.LINE_LOST
@@ -179,12 +181,12 @@ def test_the_end_of_the_desktop_ends_the_session_with_a_whole_recording(tmp_path
 def test_a_recording_that_cannot_be_written_ends_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A product lets sessions continue while its disk is full."""
+    """One known product lets sessions continue while its disk is full."""
     monkeypatch.setattr(live_desktop, "FLUSH_SECONDS", 0.1)
 
-    async def act(made: Pages) -> None:
-        session = await made.center.open()
-        await made.shown(session)
+    async def act(served: Pages) -> None:
+        session = await served.center.open()
+        await served.shown(session)
 
         def full(_: object) -> None:
             raise OSError(28, "No space left on device")
@@ -208,12 +210,9 @@ async def becomes(page: BrowserPage, script: str, expected: object) -> None:
 @pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter")
 def test_staff_request_see_operate_and_end_a_desktop_in_a_browser(tmp_path: Path) -> None:
     step = next(iter(Analyzer().script()))
-    violations = (
-        "axe.run(document).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"
-    )
 
-    async def act(made: Pages) -> None:
-        host = f"http://127.0.0.1:{made.port}"
+    async def act(served: Pages) -> None:
+        host = f"http://127.0.0.1:{served.port}"
 
         async def call(function: Callable[..., Any], *arguments: object) -> Any:
             return await asyncio.to_thread(function, *arguments)
@@ -229,12 +228,12 @@ def test_staff_request_see_operate_and_end_a_desktop_in_a_browser(tmp_path: Path
         await call(page.evaluate, f"{fill} document.querySelector('.primary').click()")
         await call(page.wait_for, "location.pathname.length > 20")
         shown: str = await call(page.evaluate, "location.pathname")
-        session = await made.center.offered(bytes.fromhex(shown.rpartition("/")[2]))
+        session = await served.center.offered(bytes.fromhex(shown.rpartition("/")[2]))
         await becomes(
             page, "document.querySelector('.digits span')?.textContent.replace(' ', '')", session.code
         )
-        await made.center.grant(session)
-        line = await made.box()
+        await served.center.grant(session)
+        line = await served.box()
         vnc = TcpChannel(*await asyncio.open_connection("127.0.0.1", server.port))
         bridge = DesktopBridge(vnc, line, has_control=True, bytes_per_second=10_000_000)
         running = asyncio.create_task(bridge.run())
@@ -245,8 +244,7 @@ def test_staff_request_see_operate_and_end_a_desktop_in_a_browser(tmp_path: Path
         await call(page.press, "Enter")
         assert (await call(window.next_event)).is_press
         await call(page.wait_for, "document.getElementById('status').textContent.includes('kbit/s')")
-        await call(page.evaluate, (FIXTURES / "vendor/axe.min.js").read_text() + ";0")
-        assert await call(page.evaluate, violations) == []
+        assert await call(axe_violations, page) == []
         for width in (400, 1280):
             await call(page.resize, width, 800)
             await call(page.screenshot, tmp_path / f"desktop-{width}.png")

@@ -1,4 +1,4 @@
-"""Downloads of the files of commands: headers, ranges, validators, rights and records."""
+"""Downloads of the files of commands: headers, ranges, ETags, rights and audit records."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FILE = "/commands/4/file"
 
 
 def receive(store: Store, upto: int = len(CONTENT)) -> None:
-    """Take a file of CHEM-0001 from its box, as command 4 requires."""
+    """Queue command 4, an upload by CHEM-0001, and receive its file from the box up to the byte `upto`."""
     number = store.queue_command("RAP-0001", "CHEM-0001", "data-upload", b"", NOW_MS, **COMMAND)
     archive = FileArchive(store)
     for offset in range(0, upto, RANGE_BYTES_MAX):
-        place = UploadRange(number, SHA256, len(CONTENT), offset)
-        archive.receive("RAP-0001", place, CONTENT[offset : offset + RANGE_BYTES_MAX], NOW_MS)
+        upload = UploadRange(number, SHA256, len(CONTENT), offset)
+        archive.receive("RAP-0001", upload, CONTENT[offset : offset + RANGE_BYTES_MAX], NOW_MS)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def ranged(person: WebClient, text: str, **headers: str) -> Answer:
     return person.get(FILE, range=text, **headers)
 
 
-def test_what_an_instrument_sent_is_downloaded_as_an_attachment(engineer: WebClient) -> None:
+def test_a_file_of_an_instrument_is_downloaded_as_an_attachment(engineer: WebClient) -> None:
     assert f'href="{FILE}" download' in engineer.get("/commands").text
     answer = engineer.get(FILE)
     assert (answer.status, answer.body == CONTENT) == (200, True)

@@ -1,4 +1,4 @@
-"""The page and the API of certificates: requests that are decided, boxes by state, and the deny-list."""
+"""The page and the API of certificates: decisions about requests, boxes by state, and the deny-list."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_requests_and_boxes_are_listed_with_what_a_person_may_do(changing: WebCl
 def test_boxes_are_found_by_their_certificates(changing: WebClient) -> None:
     engineer = changing.sign_in("engineer")
     for state, box in (("expired", "RAP-0001"), ("valid", "RAP-0002"), ("denied", "RAP-0004")):
-        found = engineer.get(f"/enrolments?state={state}").text.partition("boxes-heading")[2]
-        assert f'href="/boxes/{box}"' in found
-        assert found.count('<th scope="row">') == (2 if state == "valid" else 1)
+        listed = engineer.get(f"/enrolments?state={state}").text.partition("boxes-heading")[2]
+        assert f'href="/boxes/{box}"' in listed
+        assert listed.count('<th scope="row">') == (2 if state == "valid" else 1)
     assert "matches" in engineer.get("/enrolments?q=nothing").text
     assert engineer.get("/enrolments?q=porto").text.count('href="/boxes/') == 1
 
 
-def test_a_request_is_approved_once_by_who_may_configure_the_box(changing: WebClient) -> None:
+def test_a_request_is_approved_once_by_staff_who_may_configure_the_box(changing: WebClient) -> None:
     approve = f"/enrolments/{EXPIRED}/approve"
     assert send(changing.sign_in("observer"), approve).status == 403
     engineer = changing.sign_in("engineer")

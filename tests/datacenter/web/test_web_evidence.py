@@ -1,4 +1,4 @@
-"""The page of an alert shows what led to it; the data of its charts has the readings and the threshold."""
+"""The page of an alert shows its condition and evidence; its charts have the readings and the threshold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALERT = "/alerts/aee3c094058b8971"
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Store]:
-    """A store with an alert that was raised by evaluation, which tests only read."""
+    """A store with an alert that evaluation has raised; tests share it and must not change it."""
     store = Store("sqlite://")
     fill_fleet(store)
     raise_alert(store)
@@ -44,9 +44,9 @@ def test_only_all_reports_can_show_that_an_alert_is_not_confirmed(
     engineer: WebClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def recompute_span_wrongly(*arguments: Any, is_whole: bool = True, **others: Any) -> Recomputation:
-        found = recompute(*arguments, is_whole=is_whole, **others)
-        found.differences += [] if is_whole else ["of an average"]
-        return found
+        recomputation = recompute(*arguments, is_whole=is_whole, **others)
+        recomputation.differences += [] if is_whole else ["of an average"]
+        return recomputation
 
     monkeypatch.setattr("datacenter.web.evidence.recompute", recompute_span_wrongly)
     text = engineer.get(ALERT).text

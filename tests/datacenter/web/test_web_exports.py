@@ -1,4 +1,4 @@
-"""Exported files have the stored statuses, in pieces, for those who may export, and are recorded."""
+"""Exported files contain the stored statuses, are written in parts, need the right to export, and are recorded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def table(body: bytes) -> pa.Table:
 
 @pytest.fixture
 def long() -> Iterator[Store]:
-    """A store with 20 archived days of an instrument; every other status has a second reading."""
+    """A store with 20 archived days of an instrument; every second status has a second reading."""
     store = Store("sqlite://")
     with store.transaction() as connection:
         for day in range(20):
@@ -64,13 +64,13 @@ def test_parquet_and_csv_have_the_stored_statuses(web: WebClient, target: str) -
     answer = client.get(f"{target}.parquet?{period}")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/vnd.apache.parquet")
     assert answer.headers["content-disposition"] == 'attachment; filename="CHEM-0001.parquet"'
-    found = table(answer.body)
+    exported = table(answer.body)
     lines = list(csv.DictReader(io.StringIO(client.get(f"{target}.csv?{period}").text)))
     assert web.store is not None
     stored = list(history(web.store, "RAP-0001", "CHEM-0001", NOW_MS - 2 * DAY_MS, NOW_MS).reports())
-    assert found.num_rows == len(lines) == len(stored) > 1000
+    assert exported.num_rows == len(lines) == len(stored) > 1000
     for row, line, (run, status) in list(
-        zip(found.to_pylist(), lines, sorted(stored, key=lambda one: one[1].at_ms), strict=True)
+        zip(exported.to_pylist(), lines, sorted(stored, key=lambda one: one[1].at_ms), strict=True)
     )[::97]:
         assert (row["run"], row["number"], row["state"], row["samples"]) == (
             run,
@@ -82,7 +82,7 @@ def test_parquet_and_csv_have_the_stored_statuses(web: WebClient, target: str) -
         assert {name: row[name] for name in status.readings} == status.readings
         assert {name: int(line[name]) for name in status.readings} == status.readings
     unit = load_profile("chemistry-analyzer").channels["reaction-temp-mc"].unit
-    assert found.schema.field("reaction-temp-mc").metadata[b"unit"].decode() == unit
+    assert exported.schema.field("reaction-temp-mc").metadata[b"unit"].decode() == unit
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -107,9 +107,9 @@ def test_an_export_is_made_in_parts(long: Store, monkeypatch: pytest.MonkeyPatch
     body = b"".join(parts)
     if form == "parquet":
         assert parquet.ParquetFile(io.BytesIO(body)).num_row_groups == 7
-        found = table(body)
-        assert (found["a-n"].null_count, found["b-n"].null_count) == (0, 20 * 50)
-        assert found["number"].to_pylist() == list(range(20 * 100))
+        exported = table(body)
+        assert (exported["a-n"].null_count, exported["b-n"].null_count) == (0, 20 * 50)
+        assert exported["number"].to_pylist() == list(range(20 * 100))
     else:
         rows = list(csv.DictReader(io.StringIO(body.decode())))
         assert [int(row["number"]) for row in rows] == list(range(20 * 100))

@@ -1,4 +1,4 @@
-"""Sign-in, sessions and forms: forged ones have no effect."""
+"""Sign-in, sessions and forms of the pages; forged requests have no effect."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_sign_in_leads_to_no_other_server(web: WebClient, target: str) -> No
     assert (answer.status, answer.headers["location"]) == (303, "/")
 
 
-def test_without_development_nobody_signs_in_by_choice(filled: Store) -> None:
+def test_without_development_nobody_signs_in_by_form(filled: Store) -> None:
     web = open_web(filled, lambda: NOW_MS, development=False)
     assert "Service engineer" not in web.get("/sign-in").text
     form = {"form_token": "x", "staff": "engineer", "next": "/"}
@@ -149,21 +149,21 @@ def test_a_forged_or_damaged_cookie_is_no_session(web: WebClient) -> None:
     ):
         assert web.sessions.find(forged, NOW_MS) is None
         assert web.get("/", cookie=f"{COOKIE}={forged}").status == 401
-    found = web.sessions.find(cookie, NOW_MS)
-    assert found is not None and found.staff == "engineer"
+    session = web.sessions.find(cookie, NOW_MS)
+    assert session is not None and session.staff == "engineer"
 
 
-def test_a_session_in_which_nothing_is_done_ends(changing: WebClient) -> None:
+def test_an_idle_session_ends(changing: WebClient) -> None:
     cookie = changing.sessions.begin("engineer", NOW_MS)
     for at_ms, is_valid in ((-1, False), (0, True), (IDLE_MS - 1, True), (IDLE_MS, False)):
         assert (changing.sessions.find(cookie, NOW_MS + at_ms) is not None) is is_valid
 
 
-def test_a_session_in_which_something_is_done_ends_after_a_working_day(changing: WebClient) -> None:
+def test_an_active_session_ends_after_a_working_day(changing: WebClient) -> None:
     cookie, at_ms = changing.sessions.begin("engineer", NOW_MS), NOW_MS
-    while found := changing.sessions.find(cookie, at_ms):
+    while session := changing.sessions.find(cookie, at_ms):
         assert at_ms < NOW_MS + SESSION_MS
-        changing.sessions.extend(found, at_ms)
+        changing.sessions.extend(session, at_ms)
         at_ms += IDLE_MS // 2
     assert at_ms == NOW_MS + SESSION_MS
 
@@ -202,7 +202,7 @@ def test_a_session_is_valid_in_every_process_until_the_person_signs_out(changing
 
 
 def sign_in(web: WebClient) -> WebClient:
-    """Sign in as a person does, on the page."""
+    """Sign in with the form of the page; return the browser with the new session."""
     answer = web.post("/sign-in", web.sign_in_form("engineer"))
     return replace(web, cookie=cookie_of(answer), staff="engineer")
 

@@ -1,4 +1,4 @@
-"""The page of maintenance, and silencing an alert on its page."""
+"""Maintenance windows on their page, and the silencing of an alert on the alert's page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_window_is_planned_shown_and_ended(changing: WebClient) -> None:
     assert 'name="window"' not in engineer.get("/maintenance").text
 
 
-def test_who_may_not_silence_gets_no_form_and_is_refused(changing: WebClient) -> None:
+def test_staff_who_may_not_silence_alerts_get_no_form_and_are_refused(changing: WebClient) -> None:
     observer = changing.sign_in("observer")
     assert "You may not silence these alerts" in observer.get(TARGET).text
     assert send(observer, FORM, reason="x").status == 403

@@ -1,4 +1,4 @@
-"""Content of pages: complete structure for screen readers, gaps, times in two zones, and validators of chart data."""
+"""Content of pages: complete structure for screen readers, gaps, times in two time zones, and ETags of chart data."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PAGES = [
 
 
 class Structure(HTMLParser):
-    """The elements of a page that structure tests look at."""
+    """The elements of a page, in document order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ def test_an_empty_data_center_says_what_to_do() -> None:
     store.close()
 
 
-def test_the_page_of_an_alert_shows_what_became_of_its_notices(changing: WebClient) -> None:
+def test_the_page_of_an_alert_shows_the_state_of_its_notices(changing: WebClient) -> None:
     assert changing.store is not None
     engineer = changing.sign_in("engineer")
     assert "Notices" not in engineer.get("/alerts/a-lamp").text

@@ -1,4 +1,4 @@
-"""The page of papers: filing papers and evidence, the state of both, download, and wrong files."""
+"""The page of papers: filing papers and evidence, their comparison, downloads, and wrong files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BOX = "/boxes/RAP-0001/papers"
 
 
 def upload(client: WebClient, data: bytes, box: str = "RAP-0001") -> Answer:
-    """File a file, as the form of the page does."""
+    """Upload a file of papers or evidence, as the form of the page does."""
     boundary = "a7c1"
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="form_token"\r\n\r\n{client.form_token()}\r\n',
@@ -31,6 +31,7 @@ def upload(client: WebClient, data: bytes, box: str = "RAP-0001") -> Answer:
 
 
 def archive(**files: bytes) -> bytes:
+    """Return a ZIP archive of files by name, in which `__` stands for a dot."""
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as written:
         for name, data in files.items():
@@ -54,13 +55,13 @@ def test_papers_match_the_machine_until_it_is_changed(changing: WebClient) -> No
 def test_papers_are_downloaded_as_they_were_made(changing: WebClient) -> None:
     engineer = changing.sign_in("engineer")
     upload(engineer, papers_zip())
-    with zipfile.ZipFile(BytesIO(papers_zip())) as made:
-        for name in made.namelist():
+    with zipfile.ZipFile(BytesIO(papers_zip())) as original:
+        for name in original.namelist():
             answer = engineer.get(f"{BOX}/{name}")
-            assert answer.status == 200 and answer.body == made.read(name)
+            assert answer.status == 200 and answer.body == original.read(name)
             assert answer.headers["content-disposition"].startswith("attachment")
         assert len(decode_papers(engineer.get(f"{BOX}/papers.json").body).documents) + 4 == len(
-            made.namelist()
+            original.namelist()
         )
     assert engineer.get(f"{BOX}/papers.json").headers["content-type"] == "application/json"
     assert engineer.get(f"{BOX}/mds2.pdf").headers["content-type"] == "application/pdf"
@@ -76,7 +77,7 @@ def test_papers_replace_earlier_ones_and_leave_the_evidence(changing: WebClient)
     assert "Matches the machine" in engineer.get(PAGE).text
 
 
-def test_who_may_view_may_not_file_or_download(changing: WebClient) -> None:
+def test_the_right_to_view_does_not_permit_filing_or_downloading(changing: WebClient) -> None:
     viewer = changing.sign_in("observer")
     assert "Papers of Klinikum Nord" in viewer.get(PAGE).text
     assert '<input type="file"' not in viewer.get(PAGE).text
@@ -91,15 +92,15 @@ def test_filing_and_each_download_are_recorded(changing: WebClient) -> None:
     upload(engineer, papers_zip())
     for _ in range(2):
         engineer.get(f"{BOX}/mds2.pdf")
-    found = [(one.action, one.resource, one.outcome) for one in changing.entries]
-    assert found.count(("file-papers", "RAP-0001", "permitted")) == 1
-    assert found.count(("export", "RAP-0001", "permitted")) == 2
+    records = [(one.action, one.resource, one.outcome) for one in changing.entries]
+    assert records.count(("file-papers", "RAP-0001", "permitted")) == 1
+    assert records.count(("export", "RAP-0001", "permitted")) == 2
 
 
 def test_a_text_of_the_papers_that_was_altered_is_shown(changing: WebClient) -> None:
     engineer = changing.sign_in("engineer")
-    with zipfile.ZipFile(BytesIO(papers_zip())) as made:
-        files = {name: made.read(name) for name in made.namelist()}
+    with zipfile.ZipFile(BytesIO(papers_zip())) as original:
+        files = {name: original.read(name) for name in original.namelist()}
     files["papers.json"] = files["papers.json"].replace(b'"answer": "not shown"', b'"answer": "yes"', 1)
     content = BytesIO()
     with zipfile.ZipFile(content, "w") as written:
@@ -107,7 +108,7 @@ def test_a_text_of_the_papers_that_was_altered_is_shown(changing: WebClient) -> 
             written.writestr(name, data)
     upload(engineer, content.getvalue())
     upload(engineer, evidence_file())
-    assert "were altered after they were made" in engineer.get(PAGE).text
+    assert "were altered after they were original" in engineer.get(PAGE).text
 
 
 API = "/api/v1/boxes/RAP-0001/papers"
@@ -125,8 +126,9 @@ def test_a_program_files_papers_and_evidence_and_reads_what_differs(changing: We
     program.request("POST", API, evidence_file(with_passwords=True), AS_FILE)
     differs = json.loads(program.get(API).body)
     assert differs["agrees"] is False
-    (one,) = differs["deviations"]
-    assert (one["fact"], one["papers"], one["machine"]) == ("ssh.password-login", ["no"], ["yes"])
+    (deviation,) = differs["deviations"]
+    assert deviation["fact"] == "ssh.password-login"
+    assert (deviation["papers"], deviation["machine"]) == (["no"], ["yes"])
     paper = program.get(f"{API}/mds2.pdf")
     assert (paper.status, paper.body[:5]) == (200, b"%PDF-")
     assert ("file-papers", "RAP-0001", "permitted") in [
@@ -134,7 +136,7 @@ def test_a_program_files_papers_and_evidence_and_reads_what_differs(changing: We
     ]
 
 
-def test_a_program_may_not_file_what_its_person_may_not_nor_anything_else(changing: WebClient) -> None:
+def test_a_program_has_the_rights_of_its_owner_and_can_file_only_valid_papers(changing: WebClient) -> None:
     viewer = changing.sign_in("observer").program("service")
     assert viewer.request("POST", API, evidence_file(), AS_FILE).status == 403
     program = changing.sign_in("engineer").program("service")
@@ -163,7 +165,7 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "too much": (lambda: archive(papers__json=bytes(65 * 2**20)), "of together 64 MiB"),
 }
-"""Each is made by its test, since making papers takes a second and each worker imports this module."""
+"""Functions that make wrong files, and a part of the error. Making papers takes a second, so each test does it."""
 
 
 @pytest.mark.parametrize("wrong", WRONG)

@@ -1,4 +1,4 @@
-"""Recordings of remote sessions: listed, whole, verified, played, deleted after their time, and for whom."""
+"""Recordings of remote sessions are verified, played for authorized staff, and deleted after their retention."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def stream() -> Iterator[bytes]:
             yield encode_frame(message, number * 10_000)
 
 
-async def recorded(made: Pages) -> DeskSession:
-    """Return a session that has ended, with a recording of the stream."""
-    session = await made.center.open()
-    box = await made.box()
-    made.connections.append(box)
+async def recorded(served: Pages) -> DeskSession:
+    """Open a session, record the stream, and end it; return the ended session."""
+    session = await served.center.open()
+    box = await served.box()
+    served.connections.append(box)
     for part in stream():
         await box.write(part)
         if part[:4] != b"RAPD":
             await box.read_exactly(5)
-    made.center.remote.end(session.id)
+    served.center.remote.end(session.id)
     await eventually(lambda: session.is_over)
-    assert made.web.store is not None
+    assert served.web.store is not None
     column = remote_sessions.c.recording_head
     query = select(column).where(remote_sessions.c.id == session.id.hex())
-    await eventually(lambda: next(made.web.store.read(query))[0] is not None)  # type: ignore[union-attr]
+    await eventually(lambda: next(served.web.store.read(query))[0] is not None)  # type: ignore[union-attr]
     return session
 
 
@@ -64,11 +64,11 @@ def file_of(folder: Path, session: DeskSession) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DeskSession]:
-    """The folder of a data center in which a session was recorded."""
+    """The folder of a data center in which a session was recorded, and the session."""
     folder, sessions = tmp_path_factory.mktemp("recorded"), list[DeskSession]()
 
-    async def act(made: Pages) -> None:
-        sessions.append(await recorded(made))
+    async def act(served: Pages) -> None:
+        sessions.append(await recorded(served))
 
     run_pages(folder, act)
     (folder / "dc.pub").write_bytes(
@@ -96,7 +96,7 @@ def test_a_recording_is_valid_by_its_signed_head_and_the_audit_file(
     assert verify(folder, file_of(folder, session), key="other.pub") == 1
 
 
-@pytest.mark.parametrize("how", ["cut", "swap", "flip", "made anew", "other session"])
+@pytest.mark.parametrize("how", ["cut", "swap", "flip", "recomputed", "other session"])
 def test_a_recording_that_was_changed_is_found(
     finished: tuple[Path, DeskSession], tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
 ) -> None:
@@ -113,7 +113,7 @@ def test_a_recording_that_was_changed_is_found(
             content[:offset] + bytes([content[offset] ^ 1 << offset % 8]) + content[offset + 1 :]
             for offset in offsets
         ],
-        "made anew": [_made_anew(changed)],
+        "recomputed": [_recomputed(changed)],
         "other session": [content],
     }[how]
     for version in versions:
@@ -122,7 +122,7 @@ def test_a_recording_that_was_changed_is_found(
     assert "NOT valid" in capsys.readouterr().out
 
 
-def _made_anew(path: Path) -> bytes:
+def _recomputed(path: Path) -> bytes:
     with path.open("wb") as file:
         writer = RecordingWriter(file)
         for part in list(stream())[:3]:
@@ -134,11 +134,11 @@ def _made_anew(path: Path) -> bytes:
 def test_the_replay_is_exact_at_each_position(finished: tuple[Path, DeskSession]) -> None:
     folder, session = finished
     with file_of(folder, session).open("rb") as file:
-        found = read_recording(file, session.recorded)
-    assert list(found.replay())[-1][1] == SCREENS[-1]
+        recording = read_recording(file, session.recorded)
+    assert list(recording.replay())[-1][1] == SCREENS[-1]
 
     async def seek() -> None:
-        desktop = RecordedDesktop(found)
+        desktop = RecordedDesktop(recording)
         await desktop.send(KeyEvent(0x20, True))  # pause
         running = asyncio.create_task(desktop.run())
         for keys, screen in (([], 0), ([0xFF53], 1), ([0xFF53], 2), ([0xFF51, 0xFF51], 0)):
@@ -151,60 +151,60 @@ def test_the_replay_is_exact_at_each_position(finished: tuple[Path, DeskSession]
     asyncio.run(seek())
 
 
-def test_who_may_play_a_recording(tmp_path: Path) -> None:
-    async def act(made: Pages) -> None:
-        session = await recorded(made)
+def test_recordings_are_played_only_for_authorized_staff(tmp_path: Path) -> None:
+    async def act(served: Pages) -> None:
+        session = await recorded(served)
         target = f"/sessions/{session.id.hex()}/recording"
         expected = {"engineer": 200, "auditor": 200, "supervisor": 200, "specialist": 403, "observer": 403}
         for staff, status in expected.items():
-            client = made.web.sign_in(staff)
+            client = served.web.sign_in(staff)
             assert (await asyncio.to_thread(client.get, target)).status == status, staff
             page = (await asyncio.to_thread(client.get, f"/sessions/{session.id.hex()}")).text
             assert ("Play the recording" in page) == (status == 200), staff
             assert any(
                 (one.actor, one.action, one.outcome == "permitted")
                 == (staff, "replay-session", status == 200)
-                for one in made.web.entries
+                for one in served.web.entries
             ), staff
         with pytest.raises(InvalidStatus, match="403"):
-            async with made.socket(session, "specialist", "replay"):
+            async with served.socket(session, "specialist", "replay"):
                 pass
-        async with made.socket(session, "auditor", "replay") as player:
+        async with served.socket(session, "auditor", "replay") as player:
             assert await player.recv() == b"RFB 003.008\n"
 
     run_pages(tmp_path, act)
 
 
 def test_a_changed_recording_is_not_played_and_the_page_says_why(tmp_path: Path) -> None:
-    async def act(made: Pages) -> None:
-        session = await recorded(made)
+    async def act(served: Pages) -> None:
+        session = await recorded(served)
         path = file_of(tmp_path, session)
         content = bytearray(path.read_bytes())
         with path.open("rb") as file:
             message = read_recording(file).frames[0].message
-        content[content.index(message)] ^= 1  # a byte of a length would be another fault
+        content[content.index(message)] ^= 1  # a changed length would cause another error
         path.write_bytes(content)
-        auditor = made.web.sign_in("auditor")
+        auditor = served.web.sign_in("auditor")
         text = (await asyncio.to_thread(auditor.get, f"/sessions/{session.id.hex()}/recording")).text
         assert "not valid" in text and "hash chain" in text
         with pytest.raises(InvalidStatus, match="403"):
-            async with made.socket(session, "auditor", "replay"):
+            async with served.socket(session, "auditor", "replay"):
                 pass
 
     run_pages(tmp_path, act)
 
 
 def test_recordings_are_deleted_after_their_time(tmp_path: Path) -> None:
-    async def act(made: Pages) -> None:
-        session = await recorded(made)
-        store = made.web.store
+    async def act(served: Pages) -> None:
+        session = await recorded(served)
+        store = served.web.store
         assert store is not None
         folder = file_of(tmp_path, session).parent
         assert await asyncio.to_thread(delete_recordings, store, folder, 0, 1) == 0
         assert file_of(tmp_path, session).exists()
         assert await asyncio.to_thread(delete_recordings, store, folder, 2**50, 1) > 0
         assert not list(folder.iterdir())
-        auditor = made.web.sign_in("auditor")
+        auditor = served.web.sign_in("auditor")
         answer = await asyncio.to_thread(auditor.get, f"/sessions/{session.id.hex()}/recording")
         assert answer.status == 409
 
@@ -214,9 +214,9 @@ def test_recordings_are_deleted_after_their_time(tmp_path: Path) -> None:
 @pytest.mark.slow("a browser, and the time of a recording at eight times its speed")
 @pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter")
 def test_a_recording_is_played_in_a_browser(tmp_path: Path) -> None:
-    async def act(made: Pages) -> None:
-        session = await recorded(made)
-        host = f"http://127.0.0.1:{made.port}"
+    async def act(served: Pages) -> None:
+        session = await recorded(served)
+        host = f"http://127.0.0.1:{served.port}"
         await asyncio.to_thread(page.open, f"{host}/sign-in")
         await asyncio.to_thread(page.evaluate, "document.querySelector('button[value=engineer]').click()")
         await asyncio.to_thread(page.wait_for, "document.querySelector('h1')?.textContent === 'Fleet'")

@@ -1,4 +1,4 @@
-"""Rollouts on their pages and in the API: proposed by one person, started by another, stopped by each of them."""
+"""Rollouts on their pages and in the API: one person proposes them, another starts them, and either stops them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERVICE: Purpose = "service"
 
 @pytest.fixture
 def rolling(tmp_path: Path) -> Iterator[WebClient]:
-    """A browser on a separate fleet, with the releases 11 and 12."""
+    """A browser on a separate store with the fleet, at a data center with the releases 11 and 12."""
     store = Store("sqlite://")
     fill_fleet(store, with_reports=False)
     yield open_web(store, lambda: NOW_MS, releases=served_releases(tmp_path, 11, 12))
@@ -32,7 +32,7 @@ def send(client: WebClient, target: str, **fields: str) -> Answer:
 
 
 def proposed(client: WebClient, **fields: str) -> str:
-    """Propose a rollout and return its address."""
+    """Propose a rollout; return the URL of its page."""
     answer = send(client, "/rollouts", **{"release": "12", **fields})
     assert answer.status == 303, answer.text
     return answer.headers["location"]
@@ -77,7 +77,7 @@ def test_nobody_starts_a_rollout_that_they_proposed(rolling: WebClient) -> None:
     assert send(rolling.sign_in("engineer"), f"{page}/approve").status == 403, "not a supervisor"
 
 
-def test_a_plan_reaches_no_further_than_its_author(rolling: WebClient) -> None:
+def test_a_plan_cannot_exceed_the_scope_of_its_author(rolling: WebClient) -> None:
     european = rolling.sign_in("european")
     assert send(european, "/rollouts", release="12", place="everywhere").status == 403
     assert send(european, "/rollouts", release="12", place="country/US").status == 403
@@ -119,17 +119,17 @@ def test_without_releases_the_page_says_what_to_do(changing: WebClient) -> None:
     assert "Add <code>[releases]</code>" in changing.sign_in("engineer").get("/rollouts").text
 
 
-def test_a_program_proposes_watches_and_pauses_but_starts_nothing(rolling: WebClient) -> None:
+def test_a_program_proposes_watches_and_pauses_rollouts_but_cannot_start_them(rolling: WebClient) -> None:
     program = rolling.sign_in("engineer").program(SERVICE)
     plan = {"release": 12, "waves": [100], "begins": "22:00", "ends": "04:00"}
     answer = program.post_json("/api/v1/rollouts", msgspec.json.encode(plan))
     assert answer.status == 200, answer.text
-    made = msgspec.json.decode(answer.body)
-    assert (made["state"], made["place"], made["wave"]) == ("proposed", "everywhere", 0)
-    path = f"/api/v1/rollouts/{made['rollout']}"
+    rollout = msgspec.json.decode(answer.body)
+    assert (rollout["state"], rollout["place"], rollout["wave"]) == ("proposed", "everywhere", 0)
+    path = f"/api/v1/rollouts/{rollout['rollout']}"
     assert program.post_json(f"{path}/approve").status == 404, "there is no such route"
     assert program.post_json(f"{path}/pause").status == 409
-    assert send(rolling.sign_in("supervisor"), f"/rollouts/{made['rollout']}/approve").status == 303
+    assert send(rolling.sign_in("supervisor"), f"/rollouts/{rollout['rollout']}/approve").status == 303
     assert rolling.store is not None
     advance_rollouts(rolling.store, release_set(12), NOW_MS)
     shown = msgspec.json.decode(program.get(path).body)
@@ -138,7 +138,7 @@ def test_a_program_proposes_watches_and_pauses_but_starts_nothing(rolling: WebCl
     assert msgspec.json.decode(program.post_json(f"{path}/pause").body)["state"] == "paused"
     first = msgspec.json.decode(program.get("/api/v1/rollouts?limit=1").body)
     rest = msgspec.json.decode(program.get(f"/api/v1/rollouts?cursor={first['next']}").body)
-    assert [one["rollout"] for one in (*first["items"], *rest["items"])] == [made["rollout"], 7002, 7001]
+    assert [one["rollout"] for one in (*first["items"], *rest["items"])] == [rollout["rollout"], 7002, 7001]
     wrong = program.post_json("/api/v1/rollouts", b'{"release": 12, "waves": [5]}')
     assert (wrong.status, "the last is 100" in wrong.text) == (400, True)
 

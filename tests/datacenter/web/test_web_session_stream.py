@@ -1,4 +1,4 @@
-"""`rap session connect` gives a session's requester alone access to it: raw TCP, or a desktop for VNC viewers."""
+"""`rap session connect` gives only the requester access to a session: raw TCP, or a desktop for VNC viewers."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from wire.session.table import Cause
 
 
 @asynccontextmanager
-async def connecting(made: Pages, folder: Path, session: str, staff: str) -> AsyncIterator[tuple[str, int]]:
-    """Run `rap session connect` with a token of a person; gives its last line and its port."""
+async def connecting(served: Pages, folder: Path, session: str, staff: str) -> AsyncIterator[tuple[str, int]]:
+    """Run `rap session connect` with a token of a person; gives its first line of output and its TCP port."""
     token = folder / "token.txt"
-    program = await asyncio.to_thread(made.web.sign_in(staff).program, "service")
+    program = await asyncio.to_thread(served.web.sign_in(staff).program, "service")
     token.write_text(program.secret + "\n")
-    words = ("-m", "rap", "session", "connect", session, "--url", f"http://127.0.0.1:{made.port}")
+    command = ("-m", "rap", "session", "connect", session, "--url", f"http://127.0.0.1:{served.port}")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *(*words, "--token-file", str(token), "--listen", "127.0.0.1:0"),
+        *(*command, "--token-file", str(token), "--listen", "127.0.0.1:0"),
         stdout=subprocess.PIPE,
         cwd=ROOT,
     )
@@ -51,21 +51,21 @@ async def connecting(made: Pages, folder: Path, session: str, staff: str) -> Asy
 
 
 @pytest.mark.slow("the command starts in a separate process")
-def test_a_program_talks_with_the_instrument_and_both_directions_are_recorded(tmp_path: Path) -> None:
+def test_a_program_communicates_with_the_instrument_and_both_directions_are_recorded(tmp_path: Path) -> None:
     sessions: list[DeskSession] = []
     large = os.urandom(100_000)
 
-    async def act(made: Pages) -> None:
-        session = await made.center.open(service=SessionService.TCP)
+    async def act(served: Pages) -> None:
+        session = await served.center.open(service=SessionService.TCP)
         sessions.append(session)
-        async with connecting(made, tmp_path, session.id.hex(), "engineer") as (_, port):
+        async with connecting(served, tmp_path, session.id.hex(), "engineer") as (_, port):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            box = await made.box()
+            box = await served.box()
             writer.write(b"hello")
             assert await box.read_exactly(5) == b"hello"
             await box.write(large)
             assert await reader.readexactly(len(large)) == large
-            made.center.remote.end(session.id)
+            served.center.remote.end(session.id)
             assert await reader.read() == b""
             writer.close()
         await eventually(lambda: session.is_over)
@@ -83,30 +83,30 @@ def test_a_program_talks_with_the_instrument_and_both_directions_are_recorded(tm
 
 
 @pytest.mark.slow("the command starts in a separate process")
-def test_another_person_gets_no_byte_and_learns_nothing(tmp_path: Path) -> None:
-    async def act(made: Pages) -> None:
-        session = await made.center.open(service=SessionService.TCP)
-        async with connecting(made, tmp_path, session.id.hex(), "european") as (_, port):
+def test_another_person_gets_no_data(tmp_path: Path) -> None:
+    async def act(served: Pages) -> None:
+        session = await served.center.open(service=SessionService.TCP)
+        async with connecting(served, tmp_path, session.id.hex(), "european") as (_, port):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             assert await reader.read() == b""
             writer.close()
-        assert not made.center.endpoints[-1].box.done()
+        assert not served.center.endpoints[-1].box.done()
 
     run_pages(tmp_path, act)
 
 
 @pytest.mark.slow("the command starts in a separate process")
 def test_a_vnc_viewer_of_the_requester_sees_and_operates_a_desktop(tmp_path: Path) -> None:
-    async def act(made: Pages) -> None:
-        session = await made.center.open()
-        box = await made.shown(session)
-        async with connecting(made, tmp_path, session.id.hex(), "engineer") as (_, port):
+    async def act(served: Pages) -> None:
+        session = await served.center.open()
+        box = await served.shown(session)
+        async with connecting(served, tmp_path, session.id.hex(), "engineer") as (_, port):
             viewer = TcpChannel(*await asyncio.open_connection("127.0.0.1", port))
             init = await converse(viewer, handshake())
             assert (init.width, init.height, init.name) == (64, 48, "CHEM-0001")
             await viewer.write(KeyEvent(0x61, True).encode())
             assert await box.read_exactly(8) == KeyEvent(0x61, True).encode()
-            made.center.remote.end(session.id)
+            served.center.remote.end(session.id)
             assert await viewer.reader.read() == b""
             viewer.writer.close()
         await eventually(lambda: session.is_over)
@@ -116,10 +116,10 @@ def test_a_vnc_viewer_of_the_requester_sees_and_operates_a_desktop(tmp_path: Pat
 
 @pytest.mark.slow("the command starts in a separate process")
 def test_a_vnc_viewer_of_another_person_is_refused(tmp_path: Path) -> None:
-    async def act(made: Pages) -> None:
-        session = await made.center.open()
-        await made.shown(session)
-        async with connecting(made, tmp_path, session.id.hex(), "specialist") as (_, port):
+    async def act(served: Pages) -> None:
+        session = await served.center.open()
+        await served.shown(session)
+        async with connecting(served, tmp_path, session.id.hex(), "specialist") as (_, port):
             viewer = TcpChannel(*await asyncio.open_connection("127.0.0.1", port))
             assert await viewer.reader.read() == b""
             viewer.writer.close()
@@ -130,8 +130,8 @@ def test_a_vnc_viewer_of_another_person_is_refused(tmp_path: Path) -> None:
 def test_a_session_that_no_program_uses_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_stream, "UNUSED_SECONDS", 0.2)
 
-    async def act(made: Pages) -> None:
-        session = await made.center.open(service=SessionService.TCP)
+    async def act(served: Pages) -> None:
+        session = await served.center.open(service=SessionService.TCP)
         await eventually(lambda: session.is_over)
         assert session.cause is Cause.VIEWER_LOST
 
@@ -142,13 +142,13 @@ def test_a_session_that_no_program_uses_ends(tmp_path: Path, monkeypatch: pytest
     ("mode", "four_eyes", "error"),
     [("view", (), "request `control`"), ("control", ("berlin-1",), "require two viewers")],
 )
-def test_what_a_raw_service_cannot_guarantee_is_not_requested(
+def test_modes_that_a_raw_service_cannot_guarantee_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, four_eyes: tuple[str, ...], error: str
 ) -> None:
     monkeypatch.setattr("datacenter.sessions.requests.desktop_of", lambda _model: (SessionService.TCP, 3389))
 
-    async def act(made: Pages) -> None:
-        engineer = made.web.sign_in("engineer")
+    async def act(served: Pages) -> None:
+        engineer = served.web.sign_in("engineer")
         form = {"reason": "x", "ticket": "T", "minutes": "5", "mode": mode}
         target = "/instruments/RAP-0001/CHEM-0001/sessions"
         answer = await asyncio.to_thread(

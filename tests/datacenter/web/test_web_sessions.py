@@ -1,4 +1,4 @@
-"""Requesting, listing, ending and annotating remote sessions, by pages and by the API."""
+"""Remote sessions are requested, listed, ended and annotated on pages and by the API."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def send(client: WebClient, target: str, **fields: str) -> Answer:
 
 
 def run(folder: Path, act: Callable[[Center, WebClient], Awaitable[None]]) -> None:
-    """Call `act` with a running data center and a browser; requests of the browser are calls on other threads."""
+    """Call `act` with a running data center and a browser, whose requests `act` must send on other threads."""
 
     async def inside() -> None:
         store = Store(f"sqlite:///{folder / 'store.db'}", durable=False)
         fill_fleet(store, with_reports=False)
-        async with center(folder / "sessions", store) as made:
-            await act(made, open_web(store, lambda: time.time_ns() // 1_000_000, remote=made.remote))
+        async with center(folder / "sessions", store) as running:
+            await act(running, open_web(store, lambda: time.time_ns() // 1_000_000, remote=running.remote))
         store.close()
 
     asyncio.run(inside())
 
 
-def test_a_session_is_requested_told_by_its_code_and_withdrawn(tmp_path: Path) -> None:
-    async def act(made: Center, web: WebClient) -> None:
+def test_a_session_is_requested_shown_with_its_code_and_withdrawn(tmp_path: Path) -> None:
+    async def act(running: Center, web: WebClient) -> None:
         engineer = web.sign_in("engineer")
         text = (await asyncio.to_thread(engineer.get, LIST)).text
         assert f'action="{FORM}" method="post"' in text
@@ -53,16 +53,16 @@ def test_a_session_is_requested_told_by_its_code_and_withdrawn(tmp_path: Path) -
         assert answer.status == 303
         page = answer.headers["location"]
         session = bytes.fromhex(page.rpartition("/")[2])
-        await eventually(lambda: made.remote.has_messages("RAP-0001"))
-        found = await made.offered(session)
-        assert any(isinstance(one, OfferMessage) for one in made.received)
+        await eventually(lambda: running.remote.has_messages("RAP-0001"))
+        offered = await running.offered(session)
+        assert any(isinstance(one, OfferMessage) for one in running.received)
         text = (await asyncio.to_thread(engineer.get, page)).text
-        assert f"{found.code[:3]} {found.code[3:]}" in text
+        assert f"{offered.code[:3]} {offered.code[3:]}" in text
         assert "replace &lt;lamp&gt;" in text
         other = web.sign_in("supervisor")
-        assert f"{found.code[:3]} {found.code[3:]}" not in (await asyncio.to_thread(other.get, page)).text
+        assert f"{offered.code[:3]} {offered.code[3:]}" not in (await asyncio.to_thread(other.get, page)).text
         assert (await asyncio.to_thread(send, engineer, f"{page}/end")).status == 303
-        await eventually(lambda: found.is_over)
+        await eventually(lambda: offered.is_over)
         fragment = await asyncio.to_thread(engineer.get, page, hx_request_type="partial")
         assert "<h1>" not in fragment.text
         assert "ended" in fragment.text
@@ -71,12 +71,12 @@ def test_a_session_is_requested_told_by_its_code_and_withdrawn(tmp_path: Path) -
 
 
 def test_staff_need_not_know_the_port_of_the_box(tmp_path: Path) -> None:
-    async def act(made: Center, web: WebClient) -> None:
+    async def act(running: Center, web: WebClient) -> None:
         engineer = web.sign_in("engineer")
         assert 'name="port"' not in (await asyncio.to_thread(engineer.get, LIST)).text
         order = {name: value for name, value in ORDER.items() if name != "port"}
         page = (await asyncio.to_thread(send, engineer, FORM, **order)).headers["location"]
-        session = await made.offered(bytes.fromhex(page.rpartition("/")[2]))
+        session = await running.offered(bytes.fromhex(page.rpartition("/")[2]))
         assert session.offer.port == 2
         unknown = LIST.replace("0001", "0002")
         assert 'name="port"' in (await asyncio.to_thread(engineer.get, unknown)).text
@@ -88,7 +88,7 @@ def test_staff_need_not_know_the_port_of_the_box(tmp_path: Path) -> None:
 
 
 def test_a_request_that_is_sent_twice_is_one_session_and_another_one_waits(tmp_path: Path) -> None:
-    async def act(made: Center, web: WebClient) -> None:
+    async def act(running: Center, web: WebClient) -> None:
         program = web.sign_in("engineer").program("service")
         body = json.dumps({"reason": "lamp", "ticket": "T-1"}).encode()
         target = "/api/v1/instruments/RAP-0001/CHEM-0001/sessions"
@@ -103,20 +103,20 @@ def test_a_request_that_is_sent_twice_is_one_session_and_another_one_waits(tmp_p
         assert (await ask("k2")).status == 409
         other = body.replace(b"}", b', "mode": "view"}')
         assert (await ask("k1", other)).status == 409
-        await made.offered(bytes.fromhex(session))
+        await running.offered(bytes.fromhex(session))
         shown = await asyncio.to_thread(program.get, f"/api/v1/sessions/{session}")
-        assert json.loads(shown.text)["code"] == made.remote.find(bytes.fromhex(session)).code  # type: ignore[union-attr]
+        assert json.loads(shown.text)["code"] == running.remote.find(bytes.fromhex(session)).code  # type: ignore[union-attr]
         ended = await asyncio.to_thread(program.post_json, f"/api/v1/sessions/{session}/end")
         assert ended.status == 200
-        await eventually(lambda: made.remote.find(bytes.fromhex(session)).is_over)  # type: ignore[union-attr]
+        await eventually(lambda: running.remote.find(bytes.fromhex(session)).is_over)  # type: ignore[union-attr]
 
     run(tmp_path, act)
 
 
 def test_a_box_has_one_tunnel_at_a_time(tmp_path: Path) -> None:
-    async def act(made: Center, web: WebClient) -> None:
+    async def act(running: Center, web: WebClient) -> None:
         program = web.sign_in("engineer").program("service")
-        with made.store.transaction() as connection:
+        with running.store.transaction() as connection:
             moved = update(instruments).where(instruments.c.serial == "CHEM-0002")
             connection.execute(moved.values(box="RAP-0001", port=3))
         body = json.dumps({"reason": "lamp", "ticket": "T-1"}).encode()
@@ -125,12 +125,12 @@ def test_a_box_has_one_tunnel_at_a_time(tmp_path: Path) -> None:
             return await asyncio.to_thread(program.post_json, f"/api/v1/{target}", content)
 
         first = json.loads((await post("instruments/RAP-0001/CHEM-0001/sessions")).text)["session"]
-        offered = await made.offered(bytes.fromhex(first))
+        offered = await running.offered(bytes.fromhex(first))
         other = json.loads((await post("instruments/RAP-0001/CHEM-0002/sessions")).text)["session"]
         assert (await post(f"sessions/{other}/end", b"{}")).status == 200, (
-            "nobody has permitted the first one"
+            "the first session has no grant yet"
         )
-        await made.grant(offered)
+        await running.grant(offered)
 
         async def is_refused() -> bool:
             answer = await post("instruments/RAP-0001/CHEM-0002/sessions")
@@ -142,12 +142,12 @@ def test_a_box_has_one_tunnel_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_revoked_token_ends_the_session_that_was_requested_with_it(tmp_path: Path) -> None:
-    async def act(made: Center, web: WebClient) -> None:
+    async def act(running: Center, web: WebClient) -> None:
         program = web.sign_in("engineer").program("service")
         body = json.dumps({"reason": "lamp", "ticket": "T-1"}).encode()
         target = "/api/v1/instruments/RAP-0001/CHEM-0001/sessions"
         asked = json.loads((await asyncio.to_thread(program.post_json, target, body)).text)
-        session = await made.offered(bytes.fromhex(asked["session"]))
+        session = await running.offered(bytes.fromhex(asked["session"]))
         assert web.store is not None
         revoke_token(web.store, list_tokens(web.store)[0].id, 1)
         await eventually(lambda: session.is_over)
@@ -157,7 +157,7 @@ def test_a_revoked_token_ends_the_session_that_was_requested_with_it(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "words"),
+    ("field", "value", "message"),
     [
         ("reason", " ", "reason in one line"),
         ("ticket", "", "ticket in one line"),
@@ -169,14 +169,14 @@ def test_a_revoked_token_ends_the_session_that_was_requested_with_it(tmp_path: P
     ],
 )
 def test_a_wrong_request_says_what_would_be_right(
-    changing: WebClient, field: str, value: str, words: str
+    changing: WebClient, field: str, value: str, message: str
 ) -> None:
     answer = send(changing.sign_in("engineer"), FORM, **{**ORDER, field: value})
     assert answer.status == 400
-    assert words in answer.text
+    assert message in answer.text
 
 
-def test_who_may_not_have_a_session_is_refused_with_the_reason(changing: WebClient) -> None:
+def test_staff_without_the_right_to_a_session_are_refused_with_the_reason(changing: WebClient) -> None:
     observer = changing.sign_in("observer")
     assert send(observer, FORM, **ORDER).status == 403
     specialist = changing.sign_in("specialist")

@@ -1,4 +1,4 @@
-"""Triggers on pages: their scores and alerts, those that are not live, and only those of models that may be seen."""
+"""Triggers on pages: scores and alerts, triggers that are not live, and only triggers of visible models."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_list_has_scores_and_open_alerts(changing: WebClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "expected"),
     [
         ("model=chemistry-analyzer", ["chemistry-lamp"]),
         ("severity=error&q=heater", ["gas-slot-heater"]),
@@ -44,8 +44,8 @@ def test_the_list_has_scores_and_open_alerts(changing: WebClient) -> None:
         ("q=no+match", []),
     ],
 )
-def test_filters_are_in_the_address(web: WebClient, query: str, found: list[str]) -> None:
-    assert names(web.sign_in("engineer").get(f"/triggers?{query}").text) == found
+def test_filters_are_in_the_address(web: WebClient, query: str, expected: list[str]) -> None:
+    assert names(web.sign_in("engineer").get(f"/triggers?{query}").text) == expected
 
 
 def test_a_trigger_has_its_text_parts_score_and_alerts(changing: WebClient) -> None:

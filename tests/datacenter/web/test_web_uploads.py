@@ -1,4 +1,4 @@
-"""Files that staff upload in the browser: what is stored and recorded, limits, forged forms, and ends in between."""
+"""Uploads of files in the browser: storage and audit records, limits, forged forms, and interruptions."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def body_of(fields: Mapping[str, str], content: bytes | None, name: str = "help.
 def upload(
     person: WebClient, content: bytes | None, path: str = OF_CHEM, name: str = "help.pdf", **fields: str
 ) -> Answer:
-    whole = {"form_token": person.form_token(), **HELP, **fields}
-    return person.request("POST", path, body_of(whole, content, name), TYPE)
+    form = {"form_token": person.form_token(), **HELP, **fields}
+    return person.request("POST", path, body_of(form, content, name), TYPE)
 
 
 def rows(web: WebClient, table: Table) -> list[tuple[object, ...]]:
@@ -159,8 +159,8 @@ def test_a_forged_form_is_refused_before_its_file_is_received(changing: WebClien
     engineer, before = changing.sign_in("engineer"), count_of(changing)
     assert upload(engineer, CONTENT, form_token=changing.sign_in("engineer").form_token()).status == 403
     assert engineer.request("POST", OF_CHEM, body_of(HELP, CONTENT), TYPE).status == 403
-    whole = body_of({"form_token": engineer.form_token(), **HELP}, CONTENT)
-    assert engineer.request("POST", OF_CHEM, whole, {**TYPE, "sec-fetch-site": "cross-site"}).status == 403
+    body = body_of({"form_token": engineer.form_token(), **HELP}, CONTENT)
+    assert engineer.request("POST", OF_CHEM, body, {**TYPE, "sec-fetch-site": "cross-site"}).status == 403
     too_large = body_of(HELP, bytes(FILE_BYTES_MAX + 1))
     assert engineer.request("POST", OF_CHEM, too_large, TYPE).status == 403
     assert count_of(changing) == before
@@ -187,7 +187,7 @@ def test_a_form_without_a_file_sends_a_command_without_one(changing: WebClient) 
         (body_of({"file": "x"}, None), "nknown parameter"),
     ],
 )
-def test_what_is_no_such_form_is_refused(changing: WebClient, body: bytes, right: str) -> None:
+def test_malformed_forms_are_refused(changing: WebClient, body: bytes, right: str) -> None:
     engineer = changing.sign_in("engineer")
     token = body_of({"form_token": engineer.form_token()}, None).removesuffix(b"--limit--\r\n")
     answer = engineer.request("POST", OF_CHEM, token + body, TYPE)
@@ -197,12 +197,12 @@ def test_what_is_no_such_form_is_refused(changing: WebClient, body: bytes, right
 
 def test_two_files_are_refused(changing: WebClient) -> None:
     engineer = changing.sign_in("engineer")
-    one = body_of({"form_token": engineer.form_token(), **HELP}, b"a").removesuffix(b"--limit--\r\n")
-    assert engineer.request("POST", OF_CHEM, one + body_of({}, b"b"), TYPE).status == 400
+    first = body_of({"form_token": engineer.form_token(), **HELP}, b"a").removesuffix(b"--limit--\r\n")
+    assert engineer.request("POST", OF_CHEM, first + body_of({}, b"b"), TYPE).status == 400
 
 
 def begin_of(person: WebClient, body: bytes) -> bytes:
-    """Return the head of a request with a form of this length."""
+    """Return the head of a request with this form as its body."""
     return (
         f"POST {OF_CHEM} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {COOKIE}={person.cookie}\r\n"
         f"Content-Type: {TYPE['content-type']}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -216,17 +216,17 @@ def test_an_upload_that_is_cut_leaves_nothing_behind(
     body = body_of({"form_token": engineer.form_token(), **HELP}, bytes(1_000_000))
     head = begin_of(engineer, body)
     with caplog.at_level(logging.WARNING), served(changing.application) as address:
-        place = ("127.0.0.1", urlsplit(address).port)
+        server = ("127.0.0.1", urlsplit(address).port)
         for sent in (0, 100, 500_000, len(body) - 1):
-            with socket.create_connection(place) as connection:
+            with socket.create_connection(server) as connection:
                 connection.sendall(head + body[:sent])
 
         def is_sent() -> bool:
-            with socket.create_connection(place, timeout=60) as connection:
+            with socket.create_connection(server, timeout=60) as connection:
                 connection.sendall(head + body)
                 return connection.recv(100).startswith(b"HTTP/1.1 303")
 
-        poll_until(is_sent)  # first, the server must notice that the others have ended
+        poll_until(is_sent)  # the server must first notice that the other connections have ended
     assert count_of(changing)[0] == before[0] + 1
     assert sorted(int(str(size)) for (_, size, _) in rows(changing, files)) == [
         4,
@@ -237,7 +237,7 @@ def test_an_upload_that_is_cut_leaves_nothing_behind(
 
 
 def request_with(content: bytes) -> Request:
-    """Return a request of a program with a file."""
+    """Return a program's request whose body is a file with this content."""
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": content, "more_body": False}
@@ -246,7 +246,7 @@ def request_with(content: bytes) -> Request:
     return Request({"type": "http", "method": "POST", "headers": headers}, receive)
 
 
-def test_files_that_are_received_at_once_are_limited() -> None:
+def test_concurrent_uploads_are_limited() -> None:
     asyncio.run(receive_many())
 
 
@@ -271,7 +271,7 @@ async def receive_many() -> None:
         assert await receive("one", others) == b"a file"
 
 
-def test_an_upload_beyond_the_limit_is_answered_when_to_try_again(
+def test_an_upload_beyond_the_limit_gets_429_with_retry_after(
     changing: WebClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "UPLOADS_OF_PERSON_MAX", 0)
