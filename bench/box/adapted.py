@@ -12,7 +12,7 @@ from typing import Final
 
 from bench.figures import Figure, figure, run
 from tests.support.sim.conversation_cuts import CASES as CUT_CASES
-from tests.support.sim.conversation_cuts import CutConversation, wrong_after
+from tests.support.sim.conversation_cuts import CutConversation, differences
 from tests.support.sim.conversation_variants import CASES as VARIED_CASES
 from tests.support.sim.conversation_variants import differing
 
@@ -30,7 +30,7 @@ def power_cuts() -> list[Figure]:
             for operation in range(1, clean[case.name].operations + 1):
                 at = [operation] if turn % 2 else [operation, 1 + turn % 13]
                 cut = CutConversation(case, at, seed=turn * 1000 + operation).run()
-                wrong += bool(wrong_after(clean[case.name], cut))
+                wrong += bool(differences(clean[case.name], cut))
                 cuts += cut.cuts
     return [
         figure(f"power cuts in {len(CUT_CASES)} recorded conversations", "cuts", cuts, f">= {CUTS}"),

@@ -1,4 +1,4 @@
-"""Lab files: the values that are read, and the message for each mistake."""
+"""Lab files: the parsed values, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def parse(text: str) -> Lab:
     return parse_lab(text, PATH, models=MODELS, faults=FAULTS)
 
 
-def test_the_values_of_a_lab_file_are_read() -> None:
+def test_the_values_of_a_lab_file_are_parsed() -> None:
     lab = parse(CLINIC)
     assert (lab.name, lab.about.duration, lab.about.start) == ("clinic", 24 * HOUR_NS, 6 * HOUR_NS)
     assert lab.board.name == "rap-4"
@@ -155,8 +155,8 @@ def test_a_mistake_is_reported_with_its_line_and_a_correction(right: str, wrong:
 def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         parse(CLINIC.replace("24h", "24").replace("times = 2", "times = 9").replace("10min", "ten"))
-    places = [line.split(": ")[1] for line in str(caught.value).splitlines()]
-    assert places == ["lab.duration", "expect.backlog_drained_within", "event[0].times"]
+    keys = [line.split(": ")[1] for line in str(caught.value).splitlines()]
+    assert keys == ["lab.duration", "expect.backlog_drained_within", "event[0].times"]
 
 
 def test_a_fault_of_the_proxy_needs_a_proxy() -> None:
@@ -165,7 +165,7 @@ def test_a_fault_of_the_proxy_needs_a_proxy() -> None:
         parse(text)
 
 
-def test_a_fault_may_happen_again_while_it_lasts() -> None:
+def test_a_fault_may_begin_again_while_it_lasts() -> None:
     again = '[[event]]\nat = "{}"\nfault = "dim"\ntarget = "instrument:3"\n\n[expect]'
     for at in ("4h", "5h"):
         assert len(parse(CLINIC.replace("[expect]", again.format(at))).events) == 3
@@ -186,7 +186,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, content: bytes | None, me
         load_lab(path)
 
 
-def test_every_fault_of_the_package_is_registered_and_documented() -> None:
+def test_every_kind_of_fault_is_registered_and_documented() -> None:
     kinds = fault_kinds()
     assert list(kinds) == sorted(kinds)
     assert {"link-down", "power-cut", "disk-full"} <= set(kinds)

@@ -1,4 +1,4 @@
-"""Durations, rates, sizes and percentages: how they are read and written."""
+"""Durations, rates, sizes and percentages are parsed and formatted with their units."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -51,7 +51,7 @@ def test_a_percentage_is_a_fraction_of_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "given", "right"),
+    ("parse", "value", "suggestion"),
     [
         (units.duration_ns, "10", '"90s"'),
         (units.duration_ns, 10, '"90s"'),
@@ -70,13 +70,13 @@ def test_a_percentage_is_a_fraction_of_one() -> None:
         (units.fraction, "half", '"0.5%"'),
     ],
 )
-def test_an_error_names_the_wrong_value_and_a_right_one(
-    read: Callable[[Any], object], given: object, right: str
+def test_an_error_names_the_wrong_value_and_suggests_a_valid_one(
+    parse: Callable[[Any], object], value: object, suggestion: str
 ) -> None:
     with pytest.raises(UnitError) as caught:
-        read(given)
-    assert repr(given) in str(caught.value)
-    assert right in str(caught.value)
+        parse(value)
+    assert repr(value) in str(caught.value)
+    assert suggestion in str(caught.value)
 
 
 def test_values_are_formatted_with_their_units() -> None:
@@ -88,13 +88,13 @@ def test_values_are_formatted_with_their_units() -> None:
 
 
 @given(st.integers(0, 2**62))
-def test_a_formatted_value_is_read_as_the_same_value(number: int) -> None:
+def test_a_formatted_value_is_parsed_as_the_same_value(number: int) -> None:
     assert units.duration_ns(units.format_duration(number)) == number
     assert units.rate_bits(units.format_rate(number)) == number
     assert units.size_bytes(units.format_size(number)) == number
 
 
 @given(st.decimals(0, 100, places=12))
-def test_a_formatted_percentage_is_read_as_the_same_value(number: Decimal) -> None:
+def test_a_formatted_percentage_is_parsed_as_the_same_value(number: Decimal) -> None:
     share = units.fraction(f"{number:f}%")
     assert units.fraction(units.format_fraction(share)) == share

@@ -1,4 +1,4 @@
-"""Simulated histories are kept without loss, and made again when they are damaged."""
+"""Simulated histories are stored in files without loss, and simulated again if a file is damaged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sim.units import DAY_NS
 MODEL, SEED, DAYS = "electrolyte-analyzer", 3, 33
 
 
-def test_a_kept_history_is_the_one_that_was_simulated(tmp_path: Path) -> None:
+def test_a_stored_history_equals_the_simulated_one(tmp_path: Path) -> None:
     simulated = History(MODEL, SERIAL, SEED)
     expected = list(simulated.until(DAYS * DAY_NS))
     first, second = (simulated_history(MODEL, SEED, DAYS, tmp_path) for _ in range(2))
@@ -19,10 +19,10 @@ def test_a_kept_history_is_the_one_that_was_simulated(tmp_path: Path) -> None:
     assert first.wear == second.wear == simulated.wear()
 
 
-def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
     wear = simulated_history(MODEL, SEED, DAYS, tmp_path).wear
     (file,) = tmp_path.iterdir()
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
     assert simulated_history(MODEL, SEED, DAYS, tmp_path).wear == wear
-    assert file.read_bytes() == whole
+    assert file.read_bytes() == content

@@ -1,4 +1,4 @@
-"""The triggers that ship have scores, and name every part of the simulated models that wears."""
+"""The shipped triggers have scores, and name every part that wears in the simulated models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sim.instruments import load_model, model_names
 FOLDER = Path("triggers")
 
 
-def test_the_triggers_that_ship_go_live() -> None:
+def test_the_shipped_triggers_go_live() -> None:
     assert len(read_triggers(FOLDER).triggers) >= 20
 
 
@@ -25,6 +25,6 @@ def test_each_part_that_wears_has_a_trigger() -> None:
 
 
 def test_the_scores_are_those_of_the_whole_set_on_a_hundred_instrument_years() -> None:
-    whole = read_scores(FOLDER).set
-    assert whole is not None
-    assert whole.instrument_years >= 100
+    scores = read_scores(FOLDER).set
+    assert scores is not None
+    assert scores.instrument_years >= 100

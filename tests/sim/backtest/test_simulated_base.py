@@ -1,4 +1,4 @@
-"""The installed base of a back-test has the percentiles of all readings of the tested instruments, and is used."""
+"""A back-test computes percentiles of the installed base from all tested instruments, and compares with them."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ TRIGGER = trigger(f"{READING} > base({READING}, 90) and {READING} > base({READIN
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The histories, which all tests read."""
+    """The folder of the histories, which all tests read."""
     return tmp_path_factory.mktemp("histories")
 
 
 def readings_until(folder: Path, day: int) -> list[int]:
     """Return all readings of all instruments before a day, in ascending order."""
-    found = []
+    readings = []
     for seed in SEEDS:
         for statuses in simulated_history(MODEL, seed, DAYS, folder).statuses():
-            one = statuses.readings[READING]
-            found += one.values[one.present & (statuses.at_ms < day * DAY_MS)].tolist()
-    return sorted(found)
+            series = statuses.readings[READING]
+            readings += series.values[series.present & (statuses.at_ms < day * DAY_MS)].tolist()
+    return sorted(readings)
 
 
 def test_percentiles_are_those_of_all_readings_of_the_window(folder: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
-        found = simulated_base(base_terms([TRIGGER]), MODEL, SEEDS, DAYS, folder, executor)
-    bases = bases_of(found)
+        snapshots = simulated_base(base_terms([TRIGGER]), MODEL, SEEDS, DAYS, folder, executor)
+    bases = bases_of(snapshots)
     for day in range(2, DAYS + 1):
         readings = readings_until(folder, window(day).stop)
         for percentile in (10, 90):
             rank = -(-percentile * len(readings) // 100)
             assert bases(day, READING, percentile) == readings[rank - 1]
     assert bases(1, READING, 90) == ABSENT
-    assert bases(2, READING, 50) == ABSENT, "only what the triggers name is computed"
+    assert bases(2, READING, 50) == ABSENT, "only percentiles that the triggers name are computed"
 
 
-def test_fewer_instruments_have_no_base(folder: Path) -> None:
+def test_there_is_no_base_with_fewer_instruments_than_the_minimum(folder: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
         few = SEEDS[: INSTRUMENTS_MIN - 1]
         assert simulated_base(base_terms([TRIGGER]), MODEL, few, DAYS, folder, executor) == {}

@@ -1,4 +1,4 @@
-"""Bytes of patients, operators, facilities and free text change nothing that the box does."""
+"""Data of patients, operators and facilities, and free text, do not influence the behavior of the box."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Leak = Callable[[bytes], list[Action]]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bytes_of_persons_change_nothing(case: Conversation) -> None:
+def test_data_of_persons_changes_nothing(case: Conversation) -> None:
     assert list(differing(case, VARIANTS)) == []
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bytes_of_persons_change_nothing_at_an_observed_connection(case: Conversation) -> None:
+def test_data_of_persons_changes_nothing_at_an_observed_connection(case: Conversation) -> None:
     assert list(differing(case, VARIANTS, observe_passing)) == []
 
 
-def test_a_leak_of_an_observer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leak_of_an_observer_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     class Leaky(Hl7Observer):
         def from_instrument(self, data: bytes, now: float) -> list[Action]:
             return [Count(Reason.LITTER, zlib.crc32(data) % 100), *super().from_instrument(data, now)]
@@ -40,7 +40,7 @@ def test_a_leak_of_an_observer_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class _LeakyEngine:
-    """An engine that calls `leak(data)` first, whose actions come before its own."""
+    """An engine whose actions begin with those of `leak(data)`."""
 
     def __init__(self, engine: Engine, leak: Leak) -> None:
         self._engine, self._leak = engine, leak
@@ -81,7 +81,7 @@ NOTE = next(case for case in CASES if case.name == "hl7-notification-with-a-name
 
 
 @pytest.mark.parametrize("leak", [log_a_byte, count_by_digest, log_an_exception])
-def test_a_leak_is_found(monkeypatch: pytest.MonkeyPatch, leak: Leak) -> None:
+def test_a_leak_is_detected(monkeypatch: pytest.MonkeyPatch, leak: Leak) -> None:
     plant(monkeypatch, leak)
     assert len(list(differing(NOTE, 10))) > 5
 
@@ -92,7 +92,7 @@ def test_an_exception_of_an_engine_is_reported_without_its_text(monkeypatch: pyt
     assert list(differing(NOTE, 4)) == []
 
 
-def test_a_message_without_bytes_of_the_instrument_is_no_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_without_bytes_of_the_instrument_is_no_leak(monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, lambda _data: log_an_exception(b""))
     assert "is not a message" in str(observe((NOTE, NOTE.file.read_bytes())))
     assert list(differing(NOTE, 4)) == []

@@ -1,4 +1,4 @@
-"""Recorded conversations with the laboratory's host through, or beside, a box: over TCP connections and ptys."""
+"""Recorded conversations with the laboratory's host that a box relays or taps, over TCP connections and ptys."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def whole(data: bytes) -> list[bytes]:
 
 
 def in_sevens(data: bytes) -> list[bytes]:
-    return [data[position : position + 7] for position in range(0, len(data), 7)]
+    return [data[offset : offset + 7] for offset in range(0, len(data), 7)]
 
 
 async def observed(case: Conversation, observe: Observe, split: Split) -> tuple[Played, Played]:
-    """Play a case; return how the host's conversation went, and what the observing box stored."""
+    """Play a case; return the results of the host and of the observing box."""
     box, seen = ObservingBox(case), Played()
 
     async def connect(host: ConversationPort) -> ScriptLine:
@@ -42,7 +42,7 @@ async def observed(case: Conversation, observe: Observe, split: Split) -> tuple[
 
 
 def problems(cases: Sequence[Conversation], observe: Observe, split: Split) -> dict[str, list[str]]:
-    """Return the problems of each case, all played at the same time."""
+    """Play all cases at the same time; return the problems by case."""
 
     async def main() -> list[tuple[Played, Played]]:
         return await asyncio.gather(*(observed(case, observe, split) for case in cases))
@@ -54,13 +54,13 @@ def problems(cases: Sequence[Conversation], observe: Observe, split: Split) -> d
     return {name: each for name, each in found.items() if each}
 
 
-@pytest.mark.slow("real lines at real time: an AU record is answered after 0.5 s")
+@pytest.mark.slow("real lines in real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
 def test_a_pass_through_over_tcp_changes_nothing_and_stores_what_the_host_accepts(split: Split) -> None:
     assert problems(CASES, ObservingBox.pass_through_by_tcp, split) == {}
 
 
-@pytest.mark.slow("real lines at real time: an AU record is answered after 0.5 s")
+@pytest.mark.slow("real lines in real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
 def test_a_pass_through_of_serial_lines_changes_nothing_and_stores_what_the_host_accepts(
     split: Split,
@@ -68,19 +68,19 @@ def test_a_pass_through_of_serial_lines_changes_nothing_and_stores_what_the_host
     assert problems(CASES, ObservingBox.pass_through_by_pty, split) == {}
 
 
-@pytest.mark.slow("real lines at real time: an AU record is answered after 0.5 s")
+@pytest.mark.slow("real lines in real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
 def test_a_listener_on_both_directions_stores_what_the_host_accepts(split: Split) -> None:
     assert problems(RS_232, ObservingBox.listen_to_both, split) == {}
 
 
-@pytest.mark.slow("real lines at real time: an AU record is answered after 0.5 s")
+@pytest.mark.slow("real lines in real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
 def test_a_listener_that_does_not_observe_the_host_stores_the_same(split: Split) -> None:
     assert problems(RS_232, ObservingBox.listen_to_the_instrument, split) == {}
 
 
-def test_a_slow_instrument_gets_all_that_the_host_sent_before_it_closed_the_connection() -> None:
+def test_a_slow_instrument_gets_all_bytes_that_the_host_sent_before_it_closed_the_connection() -> None:
     data = bytes(range(256)) * (1 << 15)
 
     async def main() -> None:
@@ -95,7 +95,7 @@ def test_a_slow_instrument_gets_all_that_the_host_sent_before_it_closed_the_conn
         while piece := await reader.read(4096):
             received += piece
         assert received == data
-        for each in (writer, relay, host):
-            each.close()
+        for endpoint in (writer, relay, host):
+            endpoint.close()
 
     asyncio.run(main())

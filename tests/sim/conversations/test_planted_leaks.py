@@ -1,4 +1,4 @@
-"""Leaks planted in the engines of ASTM and AU are found by other bytes of patients."""
+"""Variants with other patient data detect leaks that are planted in the engines of ASTM and AU."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Leaky(AstmMessages):
 
 
 class _IdPrefix(_Leaky):
-    """A sample is a control if its number begins with a digit."""
+    """Counts a sample as an unknown control if its number begins with a digit."""
 
     def leak(self, text: bytes, extract: Extract) -> Extract | None:
         if re.search(rb"O\|1\|[0-9]", text):
@@ -42,32 +42,32 @@ class _IdPrefix(_Leaky):
         return extract if extract.counts else None
 
 
-class _WordLength(_Leaky):
-    """Counts the letters of a name."""
+class _RecordLength(_Leaky):
+    """Counts the bytes of patient records."""
 
     def leak(self, text: bytes, extract: Extract) -> Extract | None:
-        for found in re.findall(rb"P\|1\|[^\r]*", text):
-            extract.counts[Reason.LITTER] += len(found)
+        for record in re.findall(rb"P\|1\|[^\r]*", text):
+            extract.counts[Reason.LITTER] += len(record)
         return extract if extract.counts else None
 
 
-class _ForwardedHash(_Leaky):
-    """Forwards a sum of a record."""
+class _ForwardedSum(_Leaky):
+    """Reports the sum of a message's bytes as the result of a control."""
 
     def leak(self, text: bytes, extract: Extract) -> Extract | None:
         return Extract([Finding(Quality, ("tsh", 1, sum(text)))]) if b"O|1" in text else None
 
 
 class _TextInError(_Leaky):
-    """Fails at bytes that are invalid in the encoding; the error contains them."""
+    """Fails at bytes that are not ASCII; the error contains them."""
 
     def leak(self, text: bytes, extract: Extract) -> Extract | None:
         text.decode("ascii")
         return None
 
 
-class _RefusedText(_Leaky):
-    """Stores nothing if a name begins with a lower-case letter, so that the answer differs."""
+class _ReportByName(_Leaky):
+    """Reports the result of a control if a name begins with a lower-case letter."""
 
     def leak(self, text: bytes, extract: Extract) -> Extract | None:
         return Extract([Finding(Quality, ("tsh", 1, 0))]) if re.search(rb"P\|1\|+[a-z]", text) else None
@@ -82,15 +82,15 @@ def leaky(messages: type[AstmMessages]) -> Callable[..., Engine]:
 
 
 class _AuSample(AuEngine):
-    """Counts samples whose number is even."""
+    """Counts litter if the number of a sample is even."""
 
     def receive(self, data: bytes, now: float) -> list[Action]:
         even = re.search(rb"D .{22}[02468]E", data, re.DOTALL) is not None
         return [*[Count(Reason.LITTER)] * even, *super().receive(data, now)]
 
 
-@pytest.mark.parametrize("messages", [_IdPrefix, _WordLength, _ForwardedHash, _TextInError, _RefusedText])
-def test_a_planted_leak_of_messages_is_found(
+@pytest.mark.parametrize("messages", [_IdPrefix, _RecordLength, _ForwardedSum, _TextInError, _ReportByName])
+def test_a_planted_leak_of_messages_is_detected(
     monkeypatch: pytest.MonkeyPatch, messages: type[AstmMessages]
 ) -> None:
     (case,) = (case for case in CASES if case.name == "astm-host-query-name-in-id-field")
@@ -98,7 +98,7 @@ def test_a_planted_leak_of_messages_is_found(
     assert any(differing(case, VARIANTS))
 
 
-def test_a_planted_leak_of_columns_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_leak_of_columns_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     (case,) = (case for case in CASES if case.standard == "au-serial")
     monkeypatch.setattr(port, "make_engine", lambda _profile, site, *_: _AuSample(site))
     assert any(differing(case, VARIANTS))

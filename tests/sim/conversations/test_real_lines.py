@@ -30,18 +30,20 @@ def whole(data: bytes) -> list[bytes]:
 
 
 def in_sevens(data: bytes) -> list[bytes]:
-    return [data[place : place + 7] for place in range(0, len(data), 7)]
+    return [data[offset : offset + 7] for offset in range(0, len(data), 7)]
 
 
 @pytest.mark.parametrize("split", [whole, in_sevens])
 @pytest.mark.parametrize("connect", [connect_by_tcp, connect_by_pty])
-def test_each_recorded_conversation_is_right_over_a_real_line(connect: Connect, split: Split) -> None:
+def test_each_recorded_conversation_has_the_expected_result_over_a_real_line(
+    connect: Connect, split: Split
+) -> None:
     played = play_all(connect, CASES, split)
     assert {case.name: one.problems for case, one in zip(CASES, played, strict=True) if one.problems} == {}
 
 
 @pytest.mark.parametrize("connect", [connect_by_tcp, connect_by_pty])
-def test_a_wrong_report_is_noticed_over_a_real_line(connect: Connect) -> None:
+def test_a_wrong_report_is_detected_over_a_real_line(connect: Connect) -> None:
     (case,) = (case for case in CASES if case.name == "hl7-pipelined-with-litter")
     (played,) = play_all(connect, [replace(case, reports=case.reports[::-1])], whole)
     assert any("state = 'idle' expected, got 'maintenance'" in problem for problem in played.problems)

@@ -1,4 +1,4 @@
-"""Recorded conversations are played against the intake, and their results are checked."""
+"""Recorded conversations are played against the box's intake, and their results are checked."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ from tests.support.sim.conversations import CASES, INDEX
 
 @pytest.mark.parametrize("split", ["whole", "bytes"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_recorded_conversation_is_right(case: Conversation, split: str) -> None:
+def test_each_recorded_conversation_has_the_expected_result(case: Conversation, split: str) -> None:
     assert run_case(case, split).problems == []
 
 
 AT_EVERY_POINT = [case for case in CASES if case.standard in ("astm-tcp", "astm-serial", "au-serial")]
-"""Other standards are divided at every point without the intake, in the tests of their engines."""
+"""Other standards are split at every point in the tests of their engines, without the intake."""
 
 
 @pytest.mark.parametrize("case", AT_EVERY_POINT, ids=lambda case: case.name)
-def test_each_conversation_of_frames_is_right_at_every_split_point(case: Conversation) -> None:
+def test_each_conversation_of_frames_has_the_expected_result_at_every_split_point(case: Conversation) -> None:
     assert run_case(case, "every-point").problems == []
 
 
 def test_a_live_connection_may_be_silent_for_hours() -> None:
     silence = ["wait 21600s"]
     for case in CASES:
-        sends = [place for place, step in enumerate(case.script) if step.startswith("send")]
+        sends = [index for index, step in enumerate(case.script) if step.startswith("send")]
         if case.standard == "hl7-mllp" and len(sends) > 1:
             script = [*silence, *case.script[: sends[1]], *silence, *case.script[sends[1] :]]
             played = play(replace(case, script=script), case.file.read_bytes())
             assert not [problem for problem in played.problems if "acknowledgement" in problem]
 
 
-def spoiled(tmp_path: Path, right: str, wrong: str, data: tuple[bytes, bytes] = (b"", b"")) -> list[str]:
-    """Return the problems of the status case after a change of its index, or of its bytes."""
+def problems_after_change(
+    tmp_path: Path, right: str, wrong: str, data: tuple[bytes, bytes] = (b"", b"")
+) -> list[str]:
+    """Return the problems of the status case after a change of its entry in the index, or of its bytes."""
     case = next(case for case in CASES if case.name == "hl7-status-with-offset")
     text = "[[case]]" + INDEX.read_text("utf-8").partition(case.name)[0].rpartition("[[case]]")[2]
     text += case.name + INDEX.read_text("utf-8").partition(case.name)[2].partition("[[case]]")[0]
@@ -69,8 +71,8 @@ def spoiled(tmp_path: Path, right: str, wrong: str, data: tuple[bytes, bytes] = 
         ('"critical", at', '"warning", at', "severity"),
     ],
 )
-def test_a_wrong_expectation_is_noticed(tmp_path: Path, right: str, wrong: str, problem: str) -> None:
-    assert problem in "\n".join(spoiled(tmp_path, right, wrong))
+def test_a_wrong_expectation_is_detected(tmp_path: Path, right: str, wrong: str, problem: str) -> None:
+    assert problem in "\n".join(problems_after_change(tmp_path, right, wrong))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_steps_of_the_box_and_its_messages_are_checked(
     assert bool(problems) == bool(problem)
 
 
-def test_the_power_fails_at_an_operation_of_the_disk() -> None:
+def test_a_step_cuts_the_power_at_a_disk_operation() -> None:
     (case,) = (case for case in CASES if case.name == "hl7-repeated-after-power-cut")
     send, answer = case.script[-2:]
     script = ["box power-cut 1", send, "silence", "box start", send, answer]
@@ -110,9 +112,9 @@ def test_the_power_fails_at_an_operation_of_the_disk() -> None:
     assert played.problems == []
 
 
-def test_patient_data_in_an_answer_is_noticed(tmp_path: Path) -> None:
+def test_patient_data_in_an_answer_is_detected(tmp_path: Path) -> None:
     at = (INDEX.parent / "hl7-status-with-offset.bin").read_bytes().index(b"4711")
-    problems = spoiled(
+    problems = problems_after_change(
         tmp_path, "patient_data = []", f'patient_data = [[{at}, {at + 4}, "name"]]', (b"4711", b"Ruth")
     )
     assert any("data of a person, left the box" in problem for problem in problems)
@@ -133,12 +135,12 @@ def test_patient_data_in_an_answer_is_noticed(tmp_path: Path) -> None:
         *("document", "box restart now", "box start 3"),
     ],
 )
-def test_a_step_that_is_not_understood_is_explained(text: str) -> None:
+def test_an_unknown_step_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a step"):
         parse_step(text)
 
 
-def test_an_index_with_mistakes_is_explained(tmp_path: Path) -> None:
+def test_an_index_with_mistakes_is_refused(tmp_path: Path) -> None:
     text = INDEX.read_text("utf-8").replace('"send 0 214"', '"send 0 99999"').replace("au-serial", "fax")
     (tmp_path / "index.toml").write_text(text)
     for file in INDEX.parent.glob("*.bin"):
@@ -159,5 +161,5 @@ def test_an_unknown_case_is_answered_with_the_known_ones(capsys: pytest.CaptureF
 
 
 def test_a_failed_case_fails_the_command(tmp_path: Path) -> None:
-    spoiled(tmp_path, 'state = "running"', 'state = "idle"')
+    problems_after_change(tmp_path, 'state = "running"', 'state = "idle"')
     assert main(["profile", "replay", str(tmp_path / "index.toml"), "--json"]) == FAILED

@@ -36,7 +36,7 @@ def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.Monk
     assert commit(checkout) is None
 
 
-def _git(folder: Path, *words: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(
-        ("git", *words), cwd=folder, check=True, capture_output=True, text=True
+        ("git", *arguments), cwd=folder, check=True, capture_output=True, text=True
     ).stdout.strip()

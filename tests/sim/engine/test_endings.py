@@ -1,4 +1,4 @@
-"""Every run ends with a verdict, or with an error that names what the run waits for."""
+"""Every run ends with a verdict, or with an error that names the code that the run waits for."""
 
 from __future__ import annotations
 
@@ -202,15 +202,15 @@ def test_a_world_that_cannot_be_closed_names_the_task_that_does_not_end(
 
 
 def test_the_watchdog_interrupts_code_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, looks, seconds = SimLoop(), 0, 0.0
+    loop, checks, seconds = SimLoop(), 0, 0.0
     loop.run_for(3 * 10**9)
     monkeypatch.setattr("sim.engine.watchdog.time.monotonic", lambda: seconds)
 
     def endless() -> None:
-        """Run for long: the clock advances only here, so the timer's signals are raised here as well."""
-        nonlocal looks, seconds
-        while looks < 10 * CHECKS:
-            looks, seconds = looks + 1, seconds + 120 / CHECKS
+        """Loop for long; the patched clock advances only here, so the timer's signals are raised here, too."""
+        nonlocal checks, seconds
+        while checks < 10 * CHECKS:
+            checks, seconds = checks + 1, seconds + 120 / CHECKS
             signal.raise_signal(signal.SIGALRM)
 
     loop.call_soon(endless)
@@ -223,7 +223,7 @@ def test_the_watchdog_interrupts_code_that_does_not_return(monkeypatch: pytest.M
         assert signal.getitimer(signal.ITIMER_REAL)[1] == 120 / CHECKS
         watchdog.watch(lambda: loop.env.now, loop)
         loop.run_for(1)
-    assert looks == CHECKS + 1
+    assert checks == CHECKS + 1
     assert signal.getitimer(signal.ITIMER_REAL)[1] == 0
 
 

@@ -13,18 +13,27 @@ from sim.worlds import run_lab
 WARM_UP = 3
 LABS = 4
 PARSED = parse_lab(LAB, Path("level.toml"))
-OWN = ("agents", "datacenter", "hal", "netfw", "settings", "sim", "sqlalchemy", "wire")
-FOREIGN = ("SSLContext", "SSLObject", "SSLSession", "_SSLSocket", "Task", "Context", "Connection", "X509")
-BOUNDED = ("wire.http.heads.Head",)  # kept in caches of a fixed size
+PROJECT_PACKAGES = ("agents", "datacenter", "hal", "netfw", "settings", "sim", "sqlalchemy", "wire")
+LIBRARY_TYPES = (
+    "SSLContext",
+    "SSLObject",
+    "SSLSession",
+    "_SSLSocket",
+    "Task",
+    "Context",
+    "Connection",
+    "X509",
+)
+BOUNDED = ("wire.http.heads.Head",)  # in caches of a fixed size
 
 
-def counted() -> Counter[str]:
+def count_objects() -> Counter[str]:
     gc.collect()
-    kinds = (type(thing) for thing in gc.get_objects())
+    kinds = (type(item) for item in gc.get_objects())
     return Counter(
         f"{kind.__module__}.{kind.__qualname__}"
         for kind in kinds
-        if str(kind.__module__).partition(".")[0] in OWN or kind.__name__ in FOREIGN
+        if str(kind.__module__).partition(".")[0] in PROJECT_PACKAGES or kind.__name__ in LIBRARY_TYPES
     )
 
 
@@ -35,9 +44,9 @@ def run_labs(count: int) -> None:
 
 def test_a_finished_lab_leaves_no_objects_in_memory() -> None:
     run_labs(WARM_UP)
-    before, everything = counted(), len(gc.get_objects())
+    before, objects_before = count_objects(), len(gc.get_objects())
     run_labs(LABS)
-    after = counted()
+    after = count_objects()
     grown = {kind: after[kind] - before[kind] for kind in after if kind not in BOUNDED}
     assert {kind: more for kind, more in grown.items() if more >= LABS} == {}
-    assert len(gc.get_objects()) - everything <= 50 * LABS
+    assert len(gc.get_objects()) - objects_before <= 50 * LABS

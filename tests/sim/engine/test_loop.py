@@ -69,13 +69,13 @@ def test_a_timer_is_never_early_by_a_fraction_of_a_nanosecond() -> None:
 def test_many_cancelled_timers_do_not_stop_time() -> None:
     loop = SimLoop()
 
-    async def ask_and_cancel() -> int:
+    async def set_and_cancel() -> int:
         for n in range(1000):
             loop.call_later(10 + n / 1000, print).cancel()
             await asyncio.sleep(0.01)
         return loop.env.now
 
-    assert 0 <= loop.run_until_complete(ask_and_cancel()) - 10_000_000_000 <= 1000  # each rounds up
+    assert 0 <= loop.run_until_complete(set_and_cancel()) - 10_000_000_000 <= 1000  # each rounds up
 
 
 def test_a_timer_for_the_past_is_due_now() -> None:

@@ -3,7 +3,7 @@
 from sim.engine.streams import branch, stream
 
 
-def test_the_numbers_of_a_stream_never_change() -> None:
+def test_a_stream_gives_the_same_numbers_in_every_process() -> None:
     # a recorded run must replay on any machine, with any PYTHONHASHSEED
     assert stream(1, "instrument/CH-1").getrandbits(64) == 7968556933733896528
 

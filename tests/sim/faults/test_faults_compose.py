@@ -23,8 +23,8 @@ from sim.worlds.virtual.world import VirtualWorld
 from tests.support.sim import fault_labs
 from tests.support.sim.fault_labs import (
     MOMENTARY,
-    OF_REPORTS,
     PARAMETERS,
+    REPORT_FAULTS,
     event,
     program_errors,
     target_of,
@@ -32,11 +32,11 @@ from tests.support.sim.fault_labs import (
 from tests.support.sim.network import Pair
 
 combined_lab = partial(fault_labs.combined_lab, report_every="20s")
-LASTING = [kind for kind in OF_REPORTS if kind not in (*MOMENTARY, "disk-torn")]
+LASTING = [kind for kind in REPORT_FAULTS if kind not in (*MOMENTARY, "disk-torn")]
 
 
 def state(world: VirtualWorld) -> dict[str, Any]:
-    """Return everything in a world that a fault changes for as long as it lasts."""
+    """Return all state of a world that a fault can change while it lasts."""
     datacenter, proxy, box = world.datacenter, world.proxy, world.box
     assert proxy is not None
     behavior, disk = proxy.behavior, box.disk
@@ -51,8 +51,8 @@ def state(world: VirtualWorld) -> dict[str, Any]:
         "data center": (datacenter.presented, layers_of(datacenter)),
         "names": (world.names.is_healthy, layers_of(world.names)),
         **{
-            f"analyzer {port}": (one.is_on, len(one.programs), len(one.model.floods))
-            for port, one in world.analyzers.items()
+            f"analyzer {port}": (analyzer.is_on, len(analyzer.programs), len(analyzer.model.floods))
+            for port, analyzer in world.analyzers.items()
         },
         "intruders": list(world.intruders.running),
     }
@@ -74,7 +74,7 @@ def lab() -> Iterator[LabUnderTest]:
 
 @pytest.mark.parametrize("kind", LASTING)
 def test_two_faults_can_overlap_and_end_in_any_order(kind: str, lab: LabUnderTest) -> None:
-    """Of each pair, in the test of the first one."""
+    """Each pair of kinds is tested once, with the kind that comes first in `LASTING`."""
     lab.run_for("5s")
     nominal = state(lab.world)
     alone: dict[str, dict[str, Any]] = {}
@@ -90,23 +90,23 @@ def test_two_faults_can_overlap_and_end_in_any_order(kind: str, lab: LabUnderTes
             ends = {"first": start(lab, first_in), "second": start(lab, second_in)}
             early, late = ("first", "second") if first_out == first_in else ("second", "first")
             ends[early]()
-            left = second_in if early == "first" else first_in
-            assert state(lab.world) == alone[left], f"the end of {first_out} changed {left}"
+            remaining = second_in if early == "first" else first_in
+            assert state(lab.world) == alone[remaining], f"the end of {first_out} changed {remaining}"
             ends[late]()
-            ends[early]()  # again, which does nothing
+            ends[early]()  # a second call has no effect
             assert state(lab.world) == nominal, f"after {first_in} and {second_in}"
     assert lab.world.failures == []
 
 
-@pytest.mark.parametrize("kind", OF_REPORTS)
+@pytest.mark.parametrize("kind", REPORT_FAULTS)
 def test_two_faults_of_one_kind_can_begin_with_the_lab(kind: str) -> None:
     twice = event(kind, 0, None if kind in MOMENTARY else 120) + event(
         kind, 0, None if kind in MOMENTARY else 30
     )
-    no_errors_and_nominal(combined_lab(twice, duration="10min"))
+    assert_no_errors_and_nominal(combined_lab(twice, duration="10min"))
 
 
-@pytest.mark.parametrize("kind", OF_REPORTS)
+@pytest.mark.parametrize("kind", REPORT_FAULTS)
 def test_a_fault_can_outlast_the_lab_or_end_with_it(kind: str) -> None:
     lasts = None if kind in MOMENTARY else 120
     result = run_lab(combined_lab(event(kind, 60) + event(kind, 240, lasts), duration="6min"))
@@ -114,25 +114,25 @@ def test_a_fault_can_outlast_the_lab_or_end_with_it(kind: str) -> None:
     assert result.reports.lost == 0
 
 
-@pytest.mark.parametrize("kind", OF_REPORTS)
+@pytest.mark.parametrize("kind", REPORT_FAULTS)
 def test_a_fault_can_occur_while_its_target_has_no_power(kind: str) -> None:
     off = event("power-cut", 60, 300) + event("instrument-unplugged", 60, 300)
     others = event(kind, 120, None if kind in MOMENTARY else 60) + event(
         kind, 180, None if kind in MOMENTARY else 360
     )
-    no_errors_and_nominal(combined_lab(off + others, duration="15min"))
+    assert_no_errors_and_nominal(combined_lab(off + others, duration="15min"))
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_the_lab_is_nominal_after_several_faults(seed: int) -> None:
     random = Random(seed)
     events = ""
-    for kind in random.choices(OF_REPORTS, k=random.randint(2, 4)):
+    for kind in random.choices(REPORT_FAULTS, k=random.randint(2, 4)):
         at = random.choice([0, 60, 60, random.randrange(400)])
         events += event(
             kind, at, None if kind in MOMENTARY else random.choice([1, 60, 240, random.randrange(1, 400)])
         )
-    no_errors_and_nominal(combined_lab(events, seed=seed, duration="16min"))
+    assert_no_errors_and_nominal(combined_lab(events, seed=seed, duration="16min"))
 
 
 @cache
@@ -144,7 +144,7 @@ def nominal_state() -> dict[str, Any]:
         faultless.close()
 
 
-def no_errors_and_nominal(lab: Lab) -> None:
+def assert_no_errors_and_nominal(lab: Lab) -> None:
     with VirtualWorld(lab) as world:
         world.run_until(1)  # the events at 0 s have begun
         world.run_until(lab.about.duration)
@@ -185,7 +185,7 @@ def test_the_power_stays_off_until_the_last_fault_ends() -> None:
         assert world.box.host.incarnation is not None
 
 
-def test_disk_operations_before_and_after_a_power_cut_count_towards_a_torn_one() -> None:
+def test_disk_operations_before_and_after_a_power_cut_count_towards_the_torn_operation() -> None:
     events = event("disk-torn", 300, 60, "operation = 60") + event("power-cut", 330, 10)
     with VirtualWorld(combined_lab(events)) as world:
         incarnations: list[Incarnation] = []
@@ -242,7 +242,7 @@ def link(quality: LinkQuality = CLINIC) -> tuple[Pair, Link]:
 
 
 def arrivals(pair: Pair, lengths: list[int]) -> list[tuple[int, int]]:
-    """Send packets of these lengths now. The result grows by (index, time) when a packet arrives."""
+    """Send packets of these lengths now; the returned list grows by (index, time in ns) when a packet arrives."""
     seen: list[tuple[int, int]] = []
     for n, length in enumerate(lengths):
         pair.link.forward.send(length, n, lambda n: seen.append((n, pair.loop.env.now)))  # type: ignore[arg-type]
@@ -341,7 +341,7 @@ def test_a_manual_setting_and_a_fault_are_independent() -> None:
 
 
 class RecordingTarget:
-    """A transport for a proxy, which records (time, data) of each write."""
+    """A transport for a proxy that records (time in s, data) of each write."""
 
     def __init__(self, loop: SimLoop) -> None:
         self._loop = loop
@@ -356,19 +356,19 @@ def test_a_proxy_forwards_delayed_data_in_order_when_its_delay_ends() -> None:
     target = RecordingTarget(loop)
 
     async def program() -> None:
-        held = DelayQueue(behavior)
-        held.carry(target, b"1")  # type: ignore[arg-type]
+        queue = DelayQueue(behavior)
+        queue.carry(target, b"1")  # type: ignore[arg-type]
         await asyncio.sleep(1)
         behavior.delay_s = 5.0
-        held.release()
-        held.carry(target, b"2")  # type: ignore[arg-type]
+        queue.release()
+        queue.carry(target, b"2")  # type: ignore[arg-type]
         await asyncio.sleep(2)
-        held.carry(target, b"3")  # type: ignore[arg-type]
+        queue.carry(target, b"3")  # type: ignore[arg-type]
         await asyncio.sleep(2)
         assert target.written == [(5.0, b"1")] or not target.written
         behavior.delay_s = 0.0
-        held.release()
-        held.carry(target, b"4")  # type: ignore[arg-type]
+        queue.release()
+        queue.carry(target, b"4")  # type: ignore[arg-type]
 
     loop.run_until_complete(program())
     assert target.written == [(5.0, b"1"), (5.0, b"2"), (5.0, b"3"), (5.0, b"4")]

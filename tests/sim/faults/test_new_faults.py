@@ -1,4 +1,4 @@
-"""The box recovers from data center restarts, dishonest disks, DNS failures and changed addresses."""
+"""Box and data center recover from restarts, disks that lie about flushes, DNS failures and changed addresses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_reports_are_stored_once_although_the_data_center_is_killed(proxy: str, 
     assert unstored(result) <= 6
 
 
-def test_a_batch_in_process_when_the_data_center_is_killed_is_sent_again() -> None:
+def test_a_batch_that_a_killed_data_center_was_processing_is_sent_again() -> None:
     events = event("datacenter-slow", 240, 120, 'delay = "15s"') + event("datacenter-restarts", 290)
     with VirtualWorld(combined_lab(events, proxy="")) as world:
         world.run_until(289 * 10**9)
@@ -82,14 +82,14 @@ def lost_sectors(disk: EmulDisk) -> int:
     return sum(after.read("a", at, 1) != b"n" for at in range(0, 64 * 512, 512))
 
 
-@pytest.mark.parametrize(("cut_at", "all_there"), [(11, False), (1009, False), (1010, True), (5000, True)])
-def test_data_flushed_to_a_dishonest_disk_is_durable_after_the_delay(cut_at: int, all_there: bool) -> None:
+@pytest.mark.parametrize(("cut_at", "durable"), [(11, False), (1009, False), (1010, True), (5000, True)])
+def test_data_flushed_to_a_dishonest_disk_is_durable_after_the_delay(cut_at: int, durable: bool) -> None:
     now = [0]
     disk = dishonest_disk(1000, now)
     disk.write("a", 0, b"n" * 64 * 512)
     disk.flush("a")
     now[0] = cut_at
-    assert (lost_sectors(disk) == 0) == all_there
+    assert (lost_sectors(disk) == 0) == durable
 
 
 def test_an_honest_flush_makes_earlier_data_durable() -> None:
@@ -182,15 +182,15 @@ def test_a_resolver_gets_the_answers_delays_and_errors_of_the_faults() -> None:
 
     names = Names()
     assert resolve("datacenter") == ("datacenter", 0)
-    two, three = names.delay(2 * 10**9), names.delay(3 * 10**9)
+    end_two, end_three = names.delay(2 * 10**9), names.delay(3 * 10**9)
     assert resolve("datacenter") == ("datacenter", 5)
-    lie = names.answer_wrongly()
-    two()
+    end_wrong = names.answer_wrongly()
+    end_two()
     assert resolve("datacenter") == (UNUSED_ADDRESS, 3)
-    silence = names.stop_answering()
+    end_silence = names.stop_answering()
     assert resolve("datacenter") == (socket.EAI_AGAIN, GIVE_UP_SECONDS)
     assert resolve("198.51.100.2") == ("198.51.100.2", 0)
-    for end in (three, lie, silence):
+    for end in (end_three, end_wrong, end_silence):
         end()
     assert resolve("datacenter") == ("datacenter", 0) and names.is_healthy
 

@@ -1,4 +1,4 @@
-"""A box restarts on a disk that has become read-only, in the virtual world."""
+"""A box restarts while its disk is read-only, in the virtual world."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ lasts = "1min"
 """
 
 
-def test_a_box_on_a_read_only_disk_delivers_and_accepts_reports_when_it_is_writable_again() -> None:
+def test_a_box_delivers_from_a_read_only_disk_and_accepts_reports_when_it_is_writable_again() -> None:
     with VirtualWorld(lab_with_expectations(EVENTS)) as world:
         world.run_until(90 * MINUTE_NS)
         result = world.finish()

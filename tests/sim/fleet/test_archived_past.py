@@ -1,4 +1,4 @@
-"""The older past of a box, written at once, is what ingest, evaluation and archive would have left."""
+"""The older history of a box, written at once, equals the result of ingest, evaluation and archiving."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def planned() -> PlannedBox:
 
 
 def triggers(plan: PlannedBox) -> TriggerSet:
-    """Return a trigger for each instrument that begins and ends alerts every few hours."""
+    """Return a trigger for each model of the plan, which begins and ends alerts every few hours."""
 
     def trigger(model: str) -> Trigger:
         table = TriggerTable(model, "info", "software", "It runs", "state is running")
@@ -38,7 +38,7 @@ def triggers(plan: PlannedBox) -> TriggerSet:
     return TriggerSet([trigger(model) for model in {one.model for one in plan.instruments}])
 
 
-def by_the_data_center(store: Store, plan: PlannedBox) -> None:
+def ingest_and_archive(store: Store, plan: PlannedBox) -> None:
     evaluator, box = Evaluator(store, triggers(plan)), FleetBox(plan, 3, START_MS)
     for received in box.until(DAYS * DAY_NS):
         store.ingest(received.box, received.batch, received.at_ms)
@@ -62,12 +62,12 @@ def content(store: Store, plan: PlannedBox) -> dict[str, Any]:
     return found
 
 
-def test_the_archived_past_is_that_of_ingest_evaluation_and_archive(tmp_path: Path) -> None:
+def test_the_archived_history_equals_that_of_ingest_evaluation_and_archiving(tmp_path: Path) -> None:
     plan = planned()
     stores = [Store(f"sqlite:///{tmp_path / name}.db", durable=False) for name in ("one", "other")]
     for store in stores:
         store.authorize([plan.serial], START_MS)
-    by_the_data_center(stores[0], plan)
+    ingest_and_archive(stores[0], plan)
     write_archived(stores[1], FleetBox(plan, 3, START_MS).until(DAYS * DAY_NS), triggers(plan))
     expected, found = (content(store, plan) for store in stores)
     assert found == expected
@@ -77,7 +77,7 @@ def test_the_archived_past_is_that_of_ingest_evaluation_and_archive(tmp_path: Pa
         store.close()
 
 
-def test_a_moved_history_is_the_shared_one_that_begins_on_another_day() -> None:
+def test_a_moved_history_is_the_shared_history_from_another_day_on() -> None:
     shared = SharedHistory("electrolyte-analyzer", 0, seed=5)
     day_ms = DAY_NS // MILLISECOND_NS
     moved = MovedHistory(shared, 2, START_MS)

@@ -1,4 +1,4 @@
-"""The people of the demonstration can sign on by its local provider."""
+"""The staff of the demonstration can sign on through its local identity provider."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sim.fleet.staff import PEOPLE, configuration, staff_directory, write_trigge
 from tests.support.datacenter.sign_on import begin, call_back, open_pages, signed_on
 
 
-def test_a_person_of_the_demonstration_signs_on(tmp_path: Path) -> None:
+def test_staff_of_the_demonstration_can_sign_on(tmp_path: Path) -> None:
     for name in ("datacenter.crt", "datacenter.key", "datacenter.ca.crt"):
         (tmp_path / name).touch()
     write_triggers(tmp_path / "triggers")
@@ -39,7 +39,7 @@ def test_a_person_of_the_demonstration_signs_on(tmp_path: Path) -> None:
             assert person.staff == staff
             page = person.get("/alerts")
             assert page.status == 200
-            if staff != "engineer":  # whom the test's directory has under another name
+            if staff != "engineer":  # who has another name in the staff directory of `open_pages`
                 assert name in page.text
     store.close()
 

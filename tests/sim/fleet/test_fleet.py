@@ -1,4 +1,4 @@
-"""The simulated fleet: the past of its boxes in a data center's database, and the batches of its boxes."""
+"""The simulated fleet: the history of its boxes in a data center's database, and the batches of its boxes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def planned(*outages: Outage) -> PlannedBox:
     return plan_fleet(2, 5, seed=3)[0]._replace(outages=outages)
 
 
-def test_a_fleet_has_as_many_instruments_as_asked_for_and_follows_from_its_seed() -> None:
+def test_a_fleet_has_the_requested_number_of_instruments_and_follows_from_its_seed() -> None:
     plan = plan_fleet(200, 30, seed=1)
     serials = [one.serial for box in plan for one in box.instruments]
     assert len(serials) == len(set(serials)) == 200
@@ -70,11 +70,11 @@ def test_a_box_reports_what_it_lost() -> None:
     assert gap.records == last - first + 1
 
 
-def test_the_batches_do_not_depend_on_the_steps() -> None:
+def test_the_batches_do_not_depend_on_the_steps_of_the_simulation() -> None:
     plan = planned(Outage(2 * HOUR_NS, 5 * HOUR_NS, loses_records=True))
-    whole = FleetBox(plan, 3, START_MS)
+    continuous = FleetBox(plan, 3, START_MS)
     stepped = FleetBox(plan, 3, START_MS)
-    at_once = [record.entry for one in whole.until(8 * HOUR_NS) for record in one.batch.records]
+    at_once = [record.entry for one in continuous.until(8 * HOUR_NS) for record in one.batch.records]
     in_steps = [
         record.entry
         for hour in range(1, 9)
@@ -84,7 +84,7 @@ def test_the_batches_do_not_depend_on_the_steps() -> None:
     assert at_once == in_steps
 
 
-def test_the_past_of_all_boxes_is_in_one_database(tmp_path: Path) -> None:
+def test_the_history_of_all_boxes_is_in_one_database(tmp_path: Path) -> None:
     plan = plan_fleet(5, 4, seed=3)
     database = tmp_path / "datacenter.db"
     store = Store(f"sqlite:///{database}")
@@ -97,12 +97,12 @@ def test_the_past_of_all_boxes_is_in_one_database(tmp_path: Path) -> None:
     assert [*store.read(select(func.count()).where(boxes.c.site.is_(None)))] == [(0,)]
     assert [*store.read(select(func.count()).select_from(instruments))] == [(5,)]
     for box in plan:
-        (life,) = stream_completeness(store, box.serial, "")
+        (stream,) = stream_completeness(store, box.serial, "")
         rows = sum(count for (serial, _), count in queries.counts(store).items() if serial == box.serial)
         archived = next(store.read(select(func.sum(chunks.c.statuses)).where(chunks.c.box == box.serial)))[0]
         assert archived > 0
-        assert life.stored == rows + archived
-        assert not life.missing
+        assert stream.stored == rows + archived
+        assert not stream.missing
     store.close()
 
 

@@ -1,4 +1,4 @@
-"""Attacks by programs on an instrument reach a limit of the box, end with their fault, and delay no other port."""
+"""Attacks by programs on an instrument are limited by the box, end with their fault, and delay no other port."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ATTACKS = {
     "instrument-sends-garbage": "reports-refused",
     "instrument-floods": "reports-too-many",
 }
-"""The audit event for each kind of attack; none for connections that the instrument itself ends."""
+"""The audit event of each kind of attack; empty if the instrument itself ends its connections."""
 LATENCY_NS_MAX = 35 * 10**9
-"""Routine reports may wait 30 s for others, and 5 s for their delivery."""
+"""Routine reports may wait 30 s for a batch, and 5 s for their delivery."""
 
 
 def connections(world: VirtualWorld) -> list[int]:
@@ -53,8 +53,8 @@ def test_an_attack_affects_its_own_port_only_and_ends_with_its_fault(kind: str) 
         result = world.finish()
         entries = [entry for entry in world.ledger if entry.serial == "HEMA-0002"]
     assert program_errors(result) == 0 and result.verdict == "pass", result.failures
-    noted = Counter(note.text.partition(",")[0] for note in result.notes)
-    assert not ATTACKS[kind] or noted[ATTACKS[kind]] >= 1, noted
+    audited = Counter(note.text.partition(",")[0] for note in result.notes)
+    assert not ATTACKS[kind] or audited[ATTACKS[kind]] >= 1, audited
     stored = [entry for entry in entries if entry.stored_ns != NEVER]
     assert len(stored) > 40
     assert max(entry.stored_ns - entry.made_ns for entry in stored) < LATENCY_NS_MAX

@@ -43,7 +43,7 @@ def test_consecutive_readings_share_the_slow_deviation_and_not_the_noise() -> No
     assert correlation(values[1:], values[:-1]) == pytest.approx(expected, abs=0.03)
 
 
-def test_a_sensor_whose_noise_is_below_its_resolution_is_quiet() -> None:
+def test_a_sensor_whose_noise_is_below_its_resolution_reads_constant_values() -> None:
     values = readings(Gauge(QUIET, Random(5), 0), MINUTE_NS, 5_000)
     assert values.count(22_500) / len(values) > 0.98
 
@@ -72,10 +72,9 @@ def read(gauges: Gauges, now_ns: int) -> tuple[dict[str, int], list[str]]:
     return readings, outside
 
 
-def test_readings_computed_in_advance_are_those_that_are_read_one_by_one() -> None:
-    sensors = (VACUUM, BATH)
-    together = Gauges(sensors, Random(5), 0)
-    rows = [read(together, turn * MINUTE_NS)[0] for turn in range(1, 200)]
+def test_several_gauges_give_a_reading_of_each_channel_in_the_order_of_the_sensors() -> None:
+    gauges = Gauges((VACUUM, BATH), Random(5), 0)
+    rows = [read(gauges, turn * MINUTE_NS)[0] for turn in range(1, 200)]
     assert [list(row) for row in rows] == 199 * [["vacuum-pa", "bath-temp-mc"]]
     assert len({row["vacuum-pa"] for row in rows}) > 30
 
@@ -90,7 +89,7 @@ def test_a_change_takes_effect_at_the_next_reading() -> None:
     assert read(gauges, 101 * MINUTE_NS)[0]["vacuum-pa"] > 39_000
 
 
-def test_readings_taken_back_do_not_let_the_slow_deviation_jump() -> None:
+def test_discarded_readings_cause_no_step_of_the_slow_deviation() -> None:
     slow = Sensor("vacuum-pa", "vacuum", 40_000, 1, 0, 80_000, noise=0, wander=1_000, wander_ns=100 * HOUR_NS)
     gauges, values = Gauges((slow,), Random(5), 0), []
     for turn in range(1, 3_000):
@@ -102,7 +101,7 @@ def test_readings_taken_back_do_not_let_the_slow_deviation_jump() -> None:
     assert pstdev(steps) == pytest.approx(expected, rel=0.1)
 
 
-def test_a_reading_out_of_range_is_reported_also_if_it_was_computed_in_advance() -> None:
+def test_a_reading_out_of_range_is_reported_even_if_it_was_computed_in_advance() -> None:
     narrow = Sensor("vacuum-pa", "vacuum", 40_000, 10, 39_900, 40_100, noise=60, wander=0)
     gauges, seen = Gauges((narrow, BATH), Random(5), 0), 0
     for turn in range(1, 1_000):
@@ -112,7 +111,7 @@ def test_a_reading_out_of_range_is_reported_also_if_it_was_computed_in_advance()
     assert 50 < seen < 200
 
 
-def test_a_cold_start_of_one_gauge_decays_while_the_others_go_on() -> None:
+def test_a_cold_start_of_one_gauge_decays_and_does_not_affect_the_others() -> None:
     gauges = Gauges((VACUUM, BATH), Random(5), 0)
     read(gauges, MINUTE_NS)
     gauges.change("bath-temp-mc").start_cold(MINUTE_NS)

@@ -31,11 +31,11 @@ from wire.messages import (
 
 DAYS = 7
 AGENT_MODELS = [name for name in model_names() if load_profile(name).speaks == "agent"]
-"""Models whose readings reach the box; no standard of the others carries them."""
+"""Models whose readings reach the box; the standards that the others speak do not carry readings."""
 
 
 class Lab:
-    """Instruments in one environment. `sent` has the reports of each: (time, kind, fields)."""
+    """Instruments in one environment. `sent` has the reports of each: (time in ns, kind, fields)."""
 
     def __init__(self, seed: int = 1) -> None:
         self.env = simpy.Environment(0)
@@ -80,22 +80,22 @@ def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_models_are_found_by_their_file_names() -> None:
+def test_models_are_loaded_by_their_file_names() -> None:
     assert {"chemistry-analyzer", "hematology-analyzer", "immunoassay-analyzer"} <= set(model_names())
     with pytest.raises(ModelError, match=r"'toaster'; there are batch-chemistry-analyzer, "):
         load_model("toaster")
 
 
 def test_a_model_is_consistent(model: str) -> None:
-    it = load_model(model)
-    shelf = {reagent.assay for reagent in it.reagents}
-    assert {assay for panel in it.panels for assay in panel.uses} == shelf
-    assert all(0 < reagent.low < reagent.capacity / 2 for reagent in it.reagents)
-    for sensor in it.sensors:
+    loaded = load_model(model)
+    shelf = {reagent.assay for reagent in loaded.reagents}
+    assert {assay for panel in loaded.panels for assay in panel.uses} == shelf
+    assert all(0 < reagent.low < reagent.capacity / 2 for reagent in loaded.reagents)
+    for sensor in loaded.sensors:
         spread = 6 * (sensor.noise**2 + sensor.wander**2) ** 0.5
         assert sensor.low < sensor.setpoint - spread
         assert sensor.high > sensor.setpoint + spread
-    codes = [mishap.code for mishap in it.mishaps]
+    codes = [mishap.code for mishap in loaded.mishaps]
     assert len(set(codes)) == len(codes)
 
 
@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_reports(model: str) -> None:
     assert week(model).sent != week(model, seed=2).sent
 
 
-def test_another_instrument_does_not_change_the_reports_of_this_one(model: str) -> None:
+def test_an_additional_instrument_does_not_change_the_reports_of_another(model: str) -> None:
     alone = week(model)
     lab = Lab()
     lab.add("hematology-analyzer", "X-0", staffed=True)
@@ -166,12 +166,12 @@ def test_most_samples_are_processed_in_the_morning(a_week: Lab) -> None:
 
 
 def test_an_instrument_never_exceeds_its_throughput(a_week: Lab, request: pytest.FixtureRequest) -> None:
-    it = load_model(request.node.callspec.params["a_week"])
-    counts = [readings[it.counter] for _, _, readings in a_week.of(Status)]
-    most_expensive = max(panel.cycles for panel in it.panels)
+    model = load_model(request.node.callspec.params["a_week"])
+    counts = [readings[model.counter] for _, _, readings in a_week.of(Status)]
+    most_expensive = max(panel.cycles for panel in model.panels)
     hourly = [after - before for before, after in zip(counts, counts[60:], strict=False)]
-    assert max(hourly) <= it.cycles_per_hour + most_expensive
-    assert max(hourly) > it.cycles_per_hour / 5
+    assert max(hourly) <= model.cycles_per_hour + most_expensive
+    assert max(hourly) > model.cycles_per_hour / 5
 
 
 def test_most_controls_are_within_two_standard_deviations(a_week: Lab) -> None:
@@ -181,8 +181,8 @@ def test_most_controls_are_within_two_standard_deviations(a_week: Lab) -> None:
 
 
 def test_controls_run_three_times_a_day(a_week: Lab, request: pytest.FixtureRequest) -> None:
-    it = load_model(request.node.callspec.params["a_week"])
-    per_run = len(it.controls) * it.control_levels
+    model = load_model(request.node.callspec.params["a_week"])
+    per_run = len(model.controls) * model.control_levels
     shifts = 3 * (DAYS - 1)
     assert len(a_week.of(Quality)) >= shifts * per_run
 
@@ -200,7 +200,7 @@ def test_an_instrument_runs_most_of_the_time(a_week: Lab) -> None:
     assert states["stopped"] < 0.03 * states.total()
 
 
-# ---- faults and hooks
+# ---- faults, commands and power
 
 
 def test_without_operators_an_instrument_stops_and_sends_each_alert_once(model: str) -> None:
@@ -246,7 +246,7 @@ def test_a_drift_causes_one_alert_and_ends_when_cleared(model: str) -> None:
     assert [fields[0] for fields in lab.of(Alert)].count(code) == 1
 
 
-def test_hooks_refuse_parts_that_the_model_does_not_have() -> None:
+def test_faults_of_parts_that_the_model_does_not_have_are_refused() -> None:
     instrument = Lab().add("hematology-analyzer")
     with pytest.raises(ValueError, match=r"regulates bath-temp-mc, .* not 'luminometer-dark-n'"):
         instrument.drift("luminometer-dark-n", 1)

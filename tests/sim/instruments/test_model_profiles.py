@@ -1,4 +1,4 @@
-"""Each simulated model reports only what its profile allows, with the limits and meanings of the profile."""
+"""Sensors, errors, reagents and controls of each simulated model agree with the model's profile."""
 
 from __future__ import annotations
 

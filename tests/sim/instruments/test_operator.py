@@ -1,3 +1,5 @@
+"""Simulated operators: controls at each shift, replaced reagents and lamps, emptied waste."""
+
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +15,7 @@ from wire.messages import Alert, Inventory, Quality, Report, Status
 
 
 class Room:
-    """One instrument with its operators. `sent` has its reports: (time, kind, fields)."""
+    """One instrument with operators and field service. `sent` has its reports: (time in ns, kind, fields)."""
 
     def __init__(self, model: str = "chemistry-analyzer", seed: int = 1) -> None:
         self.env = simpy.Environment(0)

@@ -1,4 +1,4 @@
-"""Worn parts: what an instrument reports agrees with the hidden truth; courses, repairs, maintenance, power."""
+"""Worn parts: reports agree with the ground truth; courses of wear, repairs, maintenance, power."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from wire.messages import Alert, Quality, Report, Status
 
 
 class WornInstrument:
-    """One instrument without people, with the reports that it has made: (time, kind, fields)."""
+    """One instrument, by default without operators and service, and its reports: (time in ns, kind, fields)."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class WornInstrument:
 
 
 def with_one_part(name: str, index: int, **changes: Any) -> InstrumentModel:
-    """Return a model of which only one part degrades, soon and at any course that `changes` make certain."""
+    """Return a model in which only one part degrades, within days, and then fails unless `changes` say otherwise."""
     model = load_model(name)
     soon: dict[str, Any] = {"starts_after_days": 6, "stable": 0.0, "sudden": 0.0, **changes}
     quick = replace(model.wear[index], **soon)
@@ -73,7 +73,7 @@ def with_one_part(name: str, index: int, **changes: Any) -> InstrumentModel:
 
 @cache
 def failed(name: str, index: int) -> tuple[WornInstrument, PartWear]:
-    """Return a run until some days after the first failure of that part."""
+    """Return an instrument and the wear of one part, which has failed for the first time at most a day ago."""
     bench = WornInstrument(with_one_part(name, index), staffed=True)
     while not any(wear.failed_ns for wear in bench.instrument.wear_truth()):
         bench.env.run(until=bench.env.now + DAY_NS)
@@ -93,7 +93,7 @@ SHIFTED = [
 
 
 @pytest.mark.parametrize(("name", "index"), PARTS)
-def test_a_worn_part_is_a_part_of_the_profile_and_its_symptoms_are_words_of_it(name: str, index: int) -> None:
+def test_a_worn_part_and_its_symptoms_are_in_the_profile(name: str, index: int) -> None:
     profile, model = load_profile(name), load_model(name)
     wear, error = model.wear[index], profile.errors[f"D01{index:02}"]
     assert wear.part in profile.components[wear.component].parts
@@ -125,7 +125,7 @@ def test_a_worn_part_does_not_leave_the_range_of_a_channel_before_it_fails(name:
         assert sensor.high > sensor.setpoint + shift + spread, sensor.channel
 
 
-# ---- truth and reports
+# ---- ground truth and reports
 
 
 @pytest.mark.parametrize(("name", "index", "symptom"), SHIFTED)
@@ -154,9 +154,7 @@ def test_the_readings_drift_from_the_beginning_to_the_failure(name: str, index: 
 
 
 @pytest.mark.parametrize(("name", "index"), PARTS)
-def test_a_failure_is_one_alert_at_the_time_of_the_truth_and_stops_the_instrument(
-    name: str, index: int
-) -> None:
+def test_a_failure_causes_one_alert_at_its_true_time_and_stops_the_instrument(name: str, index: int) -> None:
     bench, truth = failed(name, index)
     assert truth.code == "D0100", "the only part of this model"
     assert bench.alerts("D0100") == [truth.failed_ns]
@@ -176,7 +174,7 @@ def test_noise_grows_before_a_failure() -> None:
     assert pstdev(late) > 1.8 * pstdev(early)
 
 
-def test_error_counts_grow_before_a_failure_and_return_after_the_repair() -> None:
+def test_errors_become_frequent_before_a_failure_and_cease_after_the_repair() -> None:
     model = with_one_part("hematology-analyzer", 6)
     model = replace(model, mishaps=tuple(replace(m, per_day=0.0) for m in model.mishaps))
     before_failure = after_repair = 0
@@ -203,7 +201,7 @@ def controls(bench: WornInstrument, assay: str, begin_ns: int, end_ns: int) -> l
 
 
 def controlled(model: InstrumentModel, days: int) -> WornInstrument:
-    """Return a run with controls each hour and without calibrations."""
+    """Return an instrument that has run for `days` with controls each hour and without calibrations."""
     bench = WornInstrument(model)
     for _ in range(24 * days):
         bench.instrument.control_quality()
@@ -331,18 +329,18 @@ def test_a_failure_without_power_is_reported_at_power_on() -> None:
 
 @pytest.mark.parametrize("name", model_names())
 def test_a_history_depends_on_its_seed_alone(name: str) -> None:
-    whole = History(name, "X-1", 7)
+    continuous = History(name, "X-1", 7)
     pieces = History(name, "X-1", 7)
-    reports = list(whole.until(3 * DAY_NS))
+    reports = list(continuous.until(3 * DAY_NS))
     in_pieces = [r for end_ns in (DAY_NS // 3, DAY_NS + 1, 3 * DAY_NS) for r in pieces.until(end_ns)]
     assert reports == in_pieces and len(reports) > 3 * 1440
-    assert whole.wear() == pieces.wear()
+    assert continuous.wear() == pieces.wear()
     assert [report.number for report in reports] == list(range(1, len(reports) + 1))
     assert reports != list(History(name, "X-1", 8).until(3 * DAY_NS))
     assert reports != list(History(name, "X-2", 7).until(3 * DAY_NS))
 
 
-def test_a_history_is_that_of_a_simulation_with_an_event_for_each_report() -> None:
+def test_a_history_equals_a_simulation_with_an_event_for_each_report() -> None:
     env, reports = Environment(), list[Report]()
 
     def emit(kind: type[Report], /, *fields: object) -> None:

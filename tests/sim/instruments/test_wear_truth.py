@@ -1,4 +1,4 @@
-"""The truth about the worn parts of a whole model agrees with what happens to its instrument."""
+"""The ground truth about a model's worn parts agrees with the failures, errors and replacements that occur."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ REPAIR_NS = 8 * HOUR_NS
 
 
 class WornModel:
-    """All parts of a model, each replaced `REPAIR_NS` after its failure, and all after each half year."""
+    """The parts of a model, each replaced `REPAIR_NS` after its failure, and all of them after each half year."""
 
     def __init__(self, name: str, seed: int = 1) -> None:
         self.model, self.env = load_model(name), Environment()
         self.failures: list[tuple[int, int, float]] = []
-        """The index and time of each failure, and the level of its shift, or 1.0 if the part has none."""
+        """The index and time of each failure, and the level of the part's symptoms then, from 0.0 to 1.0."""
         self.errors: list[tuple[str, int]] = []
         self.replacements: list[tuple[int, int]] = []
         self.degradation = Degradation(
@@ -51,7 +51,7 @@ class WornModel:
         self.env.after(REPAIR_NS, self._replace, index)
 
     def _level(self, index: int) -> float:
-        """Return the strength of the part's own symptoms now."""
+        """Return the level of a part's symptoms now."""
         return next(one.level(self.env.now) for one in self.degradation.active if one.index == index)
 
     def _replace(self, index: int) -> None:
@@ -59,7 +59,7 @@ class WornModel:
         self.degradation.replace(index)
 
 
-def words(wear: Wear) -> tuple[set[str], set[str], set[str]]:
+def symptoms_of(wear: Wear) -> tuple[set[str], set[str], set[str]]:
     """Return the channels, assays and codes of a part's symptoms."""
     channels = {one.channel for one in wear.symptoms if isinstance(one, Shift | Noise)}
     assays = {assay for one in wear.symptoms if isinstance(one, Bias | Imprecision) for assay in one.assays}
@@ -78,10 +78,10 @@ def test_the_truth_names_the_part_its_code_and_its_symptoms(worn: WornModel) -> 
         wear, error = worn.model.wear[worn.index_of(one)], errors[one.code]
         assert (one.component, [one.part]) == (error.component, error.parts)
         assert (one.component, one.part) == (wear.component, wear.part)
-        assert (set(one.channels), set(one.assays), set(one.codes)) == words(wear)
+        assert (set(one.channels), set(one.assays), set(one.codes)) == symptoms_of(wear)
 
 
-def test_each_failure_is_in_the_truth_at_its_time_and_no_other(worn: WornModel) -> None:
+def test_the_truth_contains_exactly_the_failures_at_their_times(worn: WornModel) -> None:
     truths = worn.run()
     failed = [(worn.index_of(one), one.failed_ns) for one in truths if one.failed_ns is not None]
     assert sorted(failed) == sorted((index, at_ns) for index, at_ns, _ in worn.failures)
@@ -106,7 +106,7 @@ def test_a_part_fails_when_it_is_due_with_its_full_symptoms_and_not_before(worn:
         assert lasts == 0 if one.course == "sudden" else shortest - 0.01 <= lasts <= longest + 0.01
 
 
-def test_the_truth_contains_no_failure_and_no_replacement_that_is_still_to_come(worn: WornModel) -> None:
+def test_the_truth_contains_no_future_failure_or_replacement(worn: WornModel) -> None:
     for _ in range(40):
         worn.env.run(until=worn.env.now + 20 * DAY_NS)
         for one in worn.degradation.truth("X-1"):
@@ -126,7 +126,7 @@ def test_a_part_begins_to_degrade_again_only_after_its_replacement(worn: WornMod
     assert again
 
 
-def test_errors_come_from_a_part_that_degrades_and_has_them(worn: WornModel) -> None:
+def test_each_error_comes_from_a_degrading_part_that_causes_it(worn: WornModel) -> None:
     truths = worn.run()
     for code, at_ns in worn.errors:
         assert any(
@@ -138,7 +138,7 @@ def test_errors_come_from_a_part_that_degrades_and_has_them(worn: WornModel) -> 
 
 
 @pytest.mark.parametrize("name", model_names())
-def test_the_courses_depend_on_the_seed_and_on_nothing_else(name: str) -> None:
+def test_the_courses_depend_on_the_seed_alone(name: str) -> None:
     assert WornModel(name).run(2) == WornModel(name).run(2)
     courses = {tuple((one.part, one.began_ns) for one in WornModel(name, seed).run(2)) for seed in range(4)}
     assert len(courses) == 4

@@ -1,4 +1,4 @@
-"""A lab can be written as a lab file, or as one word, and read again unchanged."""
+"""A lab can be written as a lab file, or packed into one command-line argument, and read again unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.paths import LABS
 
 
 @pytest.mark.parametrize("path", [*lab_paths(LABS), *lab_paths(LABS / "minutes")], ids=lambda path: path.stem)
-def test_a_lab_that_is_written_and_read_is_the_same(path: Path) -> None:
+def test_a_lab_is_unchanged_after_it_was_written_and_read(path: Path) -> None:
     lab = load_lab(path)
     again = parse_lab(lab.toml(), path)
     assert msgspec.structs.asdict(again) == msgspec.structs.asdict(lab)
@@ -37,15 +37,15 @@ def test_a_failed_run_is_replayed_without_its_file(tmp_path: Path, capfd: pytest
     assert again["replay"] == first["replay"]
 
 
-@pytest.mark.parametrize("word", ["lab:", "lab:eJw", "lab:AAAA", "lab:é"])
-def test_a_word_that_is_not_a_packed_lab_is_refused(word: str) -> None:
+@pytest.mark.parametrize("argument", ["lab:", "lab:eJw", "lab:AAAA", "lab:é"])
+def test_an_argument_that_is_not_a_packed_lab_is_refused(argument: str) -> None:
     with pytest.raises(SettingsError, match="packed lab"):
-        load_lab(Path(word))
+        load_lab(Path(argument))
 
 
 def test_a_packed_lab_that_was_cut_short_anywhere_is_refused() -> None:
-    word = load_lab(LABS / "01-clinic-128k.toml").packed()
-    assert load_lab(Path(word)).name == "clinic-128k"
-    for length in range(len("lab:"), len(word.rstrip("="))):
+    packed = load_lab(LABS / "01-clinic-128k.toml").packed()
+    assert load_lab(Path(packed)).name == "clinic-128k"
+    for length in range(len("lab:"), len(packed.rstrip("="))):
         with pytest.raises(SettingsError, match="packed lab"):
-            load_lab(Path(word[:length]))
+            load_lab(Path(packed[:length]))

@@ -1,4 +1,4 @@
-"""Mistakes of a lab file: those of form hide no contradictions, and each has its own line."""
+"""Mistakes in a lab file: all are reported at once, each with its line, also contradictions beside errors of form."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ lasts = "1min"
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    with pytest.raises(SettingsError) as raised:
+    with pytest.raises(SettingsError) as caught:
         parse_lab(LAB, Path("wrong.toml"))
-    found = [(problem.line, problem.key) for problem in raised.value.problems]
+    found = [(problem.line, problem.key) for problem in caught.value.problems]
     assert found[:3] == [(7, "uplink.rate"), (12, "instrument[1].port"), (15, "event[0].fault")]
     assert set(found[3:]) == {
         (9, "instrument[0].port"),

@@ -1,4 +1,4 @@
-"""Warnings of `rap lab check` about valid lab files whose expectations cannot be met."""
+"""`rap lab check` refuses valid lab files with expectations that cannot be evaluated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys of a lab file about standards: values that are read, and the message for each mistake."""
+"""The keys of lab files about an instrument's standard: accepted values, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_model_speaks_the_standard_of_its_profile() -> None:
     assert lab('model = "chemistry-analyzer"').instruments[0].speaks == "agent"
 
 
-def test_a_lab_with_dialects_is_written_as_it_is_read() -> None:
+def test_a_lab_with_dialects_is_unchanged_after_it_was_written_and_read() -> None:
     for dialect in ('"random"', '["images", "pipelined"]'):
         read = lab('model = "modular-analyzer"', 'speaks = "hl7"', f"dialect = {dialect}")
         assert parse_lab(read.toml(), Path("standards.toml")).instruments == read.instruments

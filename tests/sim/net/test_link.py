@@ -21,7 +21,7 @@ LENGTH = 1000
 
 
 class Line:
-    """A link on which packets are sent in one direction; `arrived` has their numbers and times."""
+    """A link on which packets are sent in one direction; `arrived` has their numbers and times in ns."""
 
     def __init__(self, quality: LinkQuality, direction: str = "forward", seed: int = 1) -> None:
         self.env = Environment()
@@ -114,13 +114,13 @@ def test_lost_packets_use_the_link_and_do_not_arrive(
 
 
 def test_the_queue_accepts_packets_up_to_exactly_its_maximum() -> None:
-    for over, taken in ((0, 4), (-1, 3)):
+    for over, accepted in ((0, 4), (-1, 3)):
         line = Line(replace(FAST, queue_bytes_max=3 * LENGTH + over))
         line.send(1, 2, 3, 4, 5)  # with 3 packets before it, the fourth finds exactly the maximum
         line.run()
-        assert line.numbers == list(range(1, taken + 1))
-        assert (line.pipe.packets, line.pipe.lost) == (taken, 5 - taken)
-        assert line.pipe.header_bytes == taken * HEADER_BYTES
+        assert line.numbers == list(range(1, accepted + 1))
+        assert (line.pipe.packets, line.pipe.lost) == (accepted, 5 - accepted)
+        assert line.pipe.header_bytes == accepted * HEADER_BYTES
 
 
 def test_the_options_of_a_syn_count_only_if_it_is_sent() -> None:
@@ -202,7 +202,7 @@ def test_a_cut_loses_the_packets_in_transit(direction: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("of_line", "of_faults", "together"),
+    ("of_line", "of_fault", "combined"),
     [
         ({"loss": 0.5}, {"loss": 0.5}, {"loss": 1 - 0.5**3}),
         ({"duplication": 0.5}, {"duplication": 0.5}, {"duplication": 1 - 0.5**3}),
@@ -214,13 +214,13 @@ def test_a_cut_loses_the_packets_in_transit(direction: str) -> None:
     ],
 )
 def test_two_equal_faults_add_to_the_lines_own_impairment(
-    of_line: dict[str, Any], of_faults: dict[str, Any], together: dict[str, Any]
+    of_line: dict[str, Any], of_fault: dict[str, Any], combined: dict[str, Any]
 ) -> None:
     quality = LinkQuality(1000, **of_line)
-    fault = Impairment(**of_faults)
+    fault = Impairment(**of_fault)
     assert impaired(quality, []) == quality
     assert impaired(quality, [Impairment()]) == quality
-    assert impaired(quality, [fault, fault]) == LinkQuality(1000, **together)
+    assert impaired(quality, [fault, fault]) == LinkQuality(1000, **combined)
 
 
 def test_a_fault_and_the_line_lose_packets_independently() -> None:
@@ -238,16 +238,16 @@ def test_a_line_without_other_properties_delays_packets_only_by_its_rate() -> No
 
 def test_each_transmission_is_reported_with_its_time() -> None:
     line = Line(FAST)
-    taken: list[tuple[int, int, int]] = []
-    line.pipe.on_send = lambda *what: taken.append(what)
+    reported: list[tuple[int, int, int]] = []
+    line.pipe.on_send = lambda *transmission: reported.append(transmission)
     line.send(1, 2)
     line.run(until=20 * MS)
     line.send(3, length=500)
     line.run()
-    assert taken == [(0, MS, LENGTH), (MS, MS, LENGTH), (20 * MS, MS // 2, 500)]
+    assert reported == [(0, MS, LENGTH), (MS, MS, LENGTH), (20 * MS, MS // 2, 500)]
 
 
-def test_each_end_of_a_link_has_the_other() -> None:
+def test_a_link_returns_the_opposite_of_each_end() -> None:
     line = Line(FAST)
     assert line.link.ends is not None
     near, far = line.link.ends
@@ -261,7 +261,7 @@ def test_mending_a_link_that_was_not_cut_changes_nothing() -> None:
     assert line.link.up
 
 
-def test_repeated_cuts_take_the_queued_packets_from_the_busy_time_once() -> None:
+def test_repeated_cuts_subtract_the_queued_packets_from_the_busy_time_once() -> None:
     line = Line(FAST)
     line.send(1, 2, 3)
     line.run(until=MS // 2)
@@ -271,7 +271,7 @@ def test_repeated_cuts_take_the_queued_packets_from_the_busy_time_once() -> None
     assert line.pipe.busy_ns == MS // 2
 
 
-def test_repeated_bytes_are_added_up() -> None:
+def test_retransmitted_bytes_are_added_up() -> None:
     line = Line(FAST)
     for length in (1000, 500):
         line.link.resent(line.source, length)
@@ -304,7 +304,7 @@ def test_a_manual_setting_remains_during_a_fault_until_it_is_restored() -> None:
     assert line.pipe.quality == line.link.nominal == FAST
 
 
-def test_a_repetition_of_the_same_quality_does_not_change_the_order_of_packets() -> None:
+def test_setting_the_same_quality_again_does_not_change_the_order_of_packets() -> None:
     line = Line(replace(FAST, jitter_ns=50 * MS))
     line.send(*range(1, 20))
     line.link.set_quality(jitter_ns=50 * MS)

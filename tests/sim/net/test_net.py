@@ -17,7 +17,7 @@ from tests.support.sim.network import CLINIC, LAN, Pair, Recorder
 
 
 def serve(pair: Pair, *, echo: bool = False) -> list[Recorder]:
-    """Listen on b:7; the result fills with the connections accepted."""
+    """Listen on b:7; the returned list grows by each accepted connection."""
     accepted: list[Recorder] = []
 
     def accept() -> Recorder:
@@ -70,7 +70,7 @@ def test_every_byte_arrives_once_and_in_order_over_any_link(
     assert accepted[0].lost, "the end of the connection was not received"
 
 
-def test_the_time_of_a_bulk_transfer_is_its_packets_divided_by_the_rate() -> None:
+def test_the_time_of_a_bulk_transfer_is_that_of_its_packets_at_the_links_rate() -> None:
     pair = Pair(CLINIC)
     accepted = serve(pair)
     size = 500_000
@@ -125,7 +125,7 @@ def test_a_connection_survives_a_cut_cable_without_losing_data() -> None:
     assert len(accepted[0].received) == 100_000
 
 
-def test_a_connection_is_reset_when_its_peer_is_back_after_a_power_cut() -> None:
+def test_a_connection_is_reset_when_its_peer_restarts_after_a_power_cut() -> None:
     pair = Pair()
     serve(pair)
     recorder = pair.run(pair.a, dial(pair))

@@ -1,7 +1,7 @@
-"""Simulated TCP takes the same time as Linux, and each of its mechanisms works separately.
+"""Transfers by simulated TCP take the same time as on Linux; each mechanism of TCP is tested separately.
 
-The seconds were measured with Linux 6.18, CUBIC and the buffers of RHEL 9, over links of the kernel world
-(`bench/lab/tcp.py`).
+The durations in seconds were measured with Linux 6.18, CUBIC and the buffers of RHEL 9, over links of the kernel
+world (`bench/lab/tcp.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Drop = Callable[[int, TcpSegment], bool]
 
 
 class Watched(Pair):
-    """A pair that records all segments, and drops the n-th of host "a" with data if `drop(n, segment)` is true."""
+    """A pair that records all segments, and drops the n-th data segment of host "a" if `drop(n, segment)` is true."""
 
     def __init__(self, quality: LinkQuality = LINE, drop: Drop = lambda *_: False) -> None:
         super().__init__(quality)
@@ -57,7 +57,7 @@ class Watched(Pair):
 
 
 def upload(pair: Pair, size: int) -> float:
-    """Return the seconds to send `size` bytes from a to b and to receive a reply of one byte."""
+    """Send `size` bytes from a to b and wait for a reply of one byte; return the duration in seconds."""
 
     class Server(Recorder):
         def data_received(self, data: bytes) -> None:
@@ -152,7 +152,7 @@ def test_a_lost_tail_is_detected_by_a_probe_before_the_timeout() -> None:
     pair = Watched(LinkQuality(10_000_000, 100 * MS), lambda n, _: n in (9, 10))
     upload(pair, 10 * MSS)
     first, second, *_ = (at for at, segment in pair.data() if segment.seq == 9 * MSS + 1)
-    assert second - first < 0.65  # two round trips behind the last acknowledgement; the timeout has 0.6 s
+    assert second - first < 0.65  # two round trips after the last acknowledgement; the timeout is 0.6 s
 
 
 def test_a_lost_retransmission_is_repeated_before_the_timeout() -> None:
@@ -172,7 +172,7 @@ def test_a_lost_retransmission_is_repeated_before_the_timeout() -> None:
 
 
 def connected(pair: Pair) -> tuple[Recorder, Recorder]:
-    """Return a connection from a to b: the protocols of a and of b."""
+    """Connect a to b; return the protocols of a and of b."""
     client, server = Recorder(), Recorder()
 
     async def serve() -> None:
@@ -309,11 +309,11 @@ def test_the_timeout_counts_from_the_first_unacknowledged_segment_during_a_loss_
     first, second = [at for at, segment in pair.data() if segment.seq == MSS + 1][:2]
     assert first == pytest.approx(0.055, abs=0.005)
     assert second == pytest.approx(0.40, abs=0.02), (
-        "Linux: 0.41 s; a timeout counted from the probe has 0.73 s"
+        "Linux: 0.41 s; 0.73 s if the timeout counted from the probe"
     )
 
 
-def test_lost_segments_follow_the_new_ones_that_test_a_timeout() -> None:
+def test_after_a_timeout_two_new_segments_precede_the_lost_ones() -> None:
     pair = Watched(LinkQuality(64_000, 20 * MS, queue_bytes_max=64 * 1024))
     upload(pair, 100_000)
     after = [round((segment.seq - 1) / MSS) for at, segment in pair.data() if at > 0.42]
@@ -327,7 +327,7 @@ def test_psh_is_set_at_the_end_of_each_burst_of_two_and_of_each_write() -> None:
 
 
 def receiving() -> tuple[SimLoop, Receiver, list[int]]:
-    """Return a receiver after the start of a long transfer, and the list of its acknowledgements."""
+    """Return the loop, a receiver that has acknowledged 22 segments of a transfer, and its acknowledgements."""
     loop, acknowledged = SimLoop(), list[int]()
 
     def acknowledge() -> None:
@@ -361,7 +361,7 @@ def test_a_full_segment_is_acknowledged_at_once_only_with_psh() -> None:
 def test_the_announced_window_is_a_multiple_of_its_scale_and_does_not_grow_behind_a_gap() -> None:
     _, receiver, _ = receiving()
     full = receiver.announce()
-    assert full == 81_536, "the room in 128 KiB of memory beside the current segment"
+    assert full == 81_536, "the free part of 128 KiB of memory beside the current segment"
     for skip in range(3, 13):
         receiver.receive(next_segment(receiver, skip=skip))
     assert receiver.announce() == full, "the announced window does not shrink"
@@ -467,7 +467,7 @@ def test_rack_waits_for_late_segments_after_reordering() -> None:
     assert board.in_flight == 3
 
 
-def test_the_window_for_reordered_segments_widens_to_255_quarters_of_the_round_trip() -> None:
+def test_the_reordering_window_widens_to_at_most_255_quarters_of_the_shortest_round_trip() -> None:
     board, second = Scoreboard(), 1_000 * MS
     board.reordering_seen = True
     for _ in range(300):

@@ -1,4 +1,4 @@
-"""The segments of short connections, each at its time, are those of the traces in `tests/fixtures/tcp`."""
+"""The segments of short connections, and their times, equal the traces in `tests/fixtures/tcp`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.sim.traces import FOLDER, golden
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_connections_segments_are_those_of_its_trace(name: str) -> None:
+def test_the_segments_of_a_connection_equal_its_trace(name: str) -> None:
     expected = (FOLDER / f"{name}.txt").read_text("utf-8")
     assert golden(name).splitlines() == expected.splitlines(), "if the change is intended, run `make golden`"
 

@@ -1,4 +1,4 @@
-"""The end that closed a connection first answers a repeated FIN for a minute, also after its programs were killed."""
+"""TIME-WAIT: the end that closed a connection first answers a repeated FIN for a minute, even if its programs end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def closed(*, client_first: bool = True) -> tuple[Traced, TcpSegment]:
 
 
 def answers(pair: Traced, fin: TcpSegment, *, to: str = "a") -> list[str]:
-    """Return the segments sent after the end `to` has received a FIN again."""
+    """Return the segments that the end `to` sends when it receives `fin` again."""
     source, target = (pair.b, pair.a) if to == "a" else (pair.a, pair.b)
     pair.lines.clear()
     target.receive(fin, pair.link)
@@ -67,7 +67,7 @@ def test_a_host_that_lost_power_resets_an_old_connection() -> None:
     assert answers(pair, fin) == ["R   seq 2 len 0 ack 1 win 0"]
 
 
-def test_the_end_that_closed_last_keeps_nothing() -> None:
+def test_the_end_that_closed_last_keeps_no_state() -> None:
     pair, fin = closed(client_first=False)
     assert pair.a.incarnation is not None
     assert pair.b.incarnation is not None
@@ -106,7 +106,7 @@ def test_a_reset_or_a_new_connection_ends_the_state() -> None:
         assert not len(waiting)
 
 
-def test_connections_whose_state_has_ended_are_removed_with_the_next_one() -> None:
+def test_expired_states_are_removed_when_the_next_one_is_added() -> None:
     waiting = TimeWait[int]()
     last = TcpSegment(80, 1, "a", 2, ACK, b"", 2)
     for flow in range(1000):

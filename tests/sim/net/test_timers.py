@@ -7,7 +7,7 @@ from sim.net.timers import LazyTimer, LazyTimers
 
 
 class Watched:
-    """Timers of one environment, and a record of (time, number) of each expiry."""
+    """Timers of one environment, and a record of (time in ns, number of the timer) of each expiry."""
 
     def __init__(self, count: int) -> None:
         self.env = Environment()

@@ -23,7 +23,7 @@ from wire.tls.context import (
 
 ISSUED = datetime(2001, 2, 3, tzinfo=UTC)
 DAY = timedelta(days=1)
-RIGHT = ISSUED + DAY
+VALID = ISSUED + DAY
 
 
 @dataclass
@@ -46,10 +46,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     )
 
 
-class Meeting(Pair):
+class ClockedPair(Pair):
     """Host "a" is the client and "b" the server, each with a separate clock."""
 
-    def __init__(self, server: Identity, client_at: datetime = RIGHT, server_at: datetime = RIGHT) -> None:
+    def __init__(self, server: Identity, client_at: datetime = VALID, server_at: datetime = VALID) -> None:
         super().__init__()
         self.a.wall_ns = lambda: int(client_at.timestamp()) * 10**9
         self.b.wall_ns = lambda: int(server_at.timestamp()) * 10**9
@@ -61,11 +61,11 @@ class Meeting(Pair):
 
         await serve(answer, "b", 443, tls=server_context(identity), body_bytes_max=10, now=lambda: 0.0)
 
-    def ask(self, tls: ClientContext) -> int:
-        """Return the status of an answer."""
-        return int(self.run(self.a, self._ask(tls)))
+    def get(self, tls: ClientContext) -> int:
+        """Return the status of a GET request."""
+        return int(self.run(self.a, self._get(tls)))
 
-    async def _ask(self, tls: ClientContext) -> int:
+    async def _get(self, tls: ClientContext) -> int:
         loop = asyncio.get_running_loop()
         transport, connection = await loop.create_connection(
             lambda: ClientConnection("b", 1000), "b", 443, ssl=tls, server_hostname="b"
@@ -76,8 +76,8 @@ class Meeting(Pair):
         return status
 
 
-def test_hosts_with_right_clocks_connect_independently_of_the_real_clock(site: Site) -> None:
-    assert Meeting(site.server).ask(client_context(site.client)) == 200
+def test_hosts_with_correct_clocks_connect_independently_of_the_real_clock(site: Site) -> None:
+    assert ClockedPair(site.server).get(client_context(site.client)) == 200
 
 
 @pytest.mark.parametrize(
@@ -86,40 +86,41 @@ def test_hosts_with_right_clocks_connect_independently_of_the_real_clock(site: S
 )
 def test_a_client_with_a_wrong_clock_refuses_the_server(site: Site, client_at: datetime, code: int) -> None:
     with pytest.raises(ssl.SSLCertVerificationError) as caught:
-        Meeting(site.server, client_at=client_at).ask(client_context(site.client))
+        ClockedPair(site.server, client_at=client_at).get(client_context(site.client))
     assert caught.value.verify_code == code
 
 
 def test_a_server_with_a_wrong_clock_refuses_the_client(site: Site) -> None:
     with pytest.raises((HttpError, OSError)):
-        Meeting(site.server, server_at=ISSUED - 2 * DAY).ask(client_context(site.client))
+        ClockedPair(site.server, server_at=ISSUED - 2 * DAY).get(client_context(site.client))
 
 
-def test_an_expired_server_is_refused(site: Site) -> None:
+def test_an_expired_server_certificate_is_refused(site: Site) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
-        Meeting(site.old_server).ask(client_context(site.client))
+        ClockedPair(site.old_server).get(client_context(site.client))
 
 
 def test_a_context_that_ignores_dates_accepts_a_server_at_any_time(site: Site) -> None:
     for client_at in (ISSUED - 2 * DAY, ISSUED + 5000 * DAY):
         assert (
-            Meeting(site.server, client_at=client_at).ask(client_context_ignoring_dates(site.client)) == 200
+            ClockedPair(site.server, client_at=client_at).get(client_context_ignoring_dates(site.client))
+            == 200
         )
 
 
-def test_a_context_that_ignores_dates_still_refuses_another_ca(site: Site, tmp_path: Path) -> None:
+def test_a_context_that_ignores_dates_refuses_a_certificate_of_another_ca(site: Site, tmp_path: Path) -> None:
     other = Authority.make("other", now=ISSUED).issue(
         tmp_path, "B", hosts=("b",), trusts=Authority.make("x", now=ISSUED)
     )
     with pytest.raises(ssl.SSLCertVerificationError):
-        Meeting(other).ask(client_context_ignoring_dates(site.client))
+        ClockedPair(other).get(client_context_ignoring_dates(site.client))
 
 
 def test_a_resumed_session_is_not_verified_again(site: Site) -> None:
-    tls, meeting = client_context(site.client), Meeting(site.server)
-    assert meeting.ask(tls) == 200
-    meeting.a.wall_ns = lambda: 0
-    assert meeting.ask(tls) == 200
+    tls, pair = client_context(site.client), ClockedPair(site.server)
+    assert pair.get(tls) == 200
+    pair.a.wall_ns = lambda: 0
+    assert pair.get(tls) == 200
     tls.forget()
     with pytest.raises(ssl.SSLCertVerificationError):
-        meeting.ask(tls)
+        pair.get(tls)

@@ -1,4 +1,4 @@
-"""The TLS layer of the simulated loop delivers the same data as that of asyncio."""
+"""The TLS layer of the simulated loop delivers data and errors as asyncio's does."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
 
 
 class Failing(Recorder):
-    """Raises an error at the first bytes."""
+    """Raises an error when it receives data."""
 
     def data_received(self, data: bytes) -> None:
         raise ValueError("cannot read this")
 
 
-class Talk(Pair):
+class TlsPair(Pair):
     """Host "a" is the client of a TLS server on "b"."""
 
     def __init__(self, identity: Identity, server: Recorder) -> None:
@@ -49,47 +49,47 @@ class Talk(Pair):
 
 @pytest.mark.parametrize("size", [1, RECORD_BYTES_MAX - 1, RECORD_BYTES_MAX, RECORD_BYTES_MAX + 1, 200_000])
 def test_messages_of_any_length_arrive_complete_and_in_order(identity: Identity, size: int) -> None:
-    talk, data = Talk(identity, Recorder(echo=True)), Random(size).randbytes(size)
+    pair, data = TlsPair(identity, Recorder(echo=True)), Random(size).randbytes(size)
     for part in (data, b"", data, data[:1]):
-        talk.client.transport.write(part)
-    talk.loop.run_for(10 * 10**9)
-    assert talk.client.received == data + data + data[:1]
+        pair.client.transport.write(part)
+    pair.loop.run_for(10 * 10**9)
+    assert pair.client.received == data + data + data[:1]
 
 
 def test_writelines_sends_its_pieces_as_one_message(identity: Identity) -> None:
-    talk, pieces = Talk(identity, Recorder(echo=True)), [b"one", b"", b"x" * RECORD_BYTES_MAX, b"three"]
-    talk.client.transport.writelines([])
-    talk.client.transport.writelines(pieces)
-    talk.loop.run_for(10**9)
-    assert talk.client.received == b"".join(pieces)
+    pair, pieces = TlsPair(identity, Recorder(echo=True)), [b"one", b"", b"x" * RECORD_BYTES_MAX, b"three"]
+    pair.client.transport.writelines([])
+    pair.client.transport.writelines(pieces)
+    pair.loop.run_for(10**9)
+    assert pair.client.received == b"".join(pieces)
 
 
 def test_a_paused_program_receives_nothing_until_it_resumes_reading(identity: Identity) -> None:
-    talk = Talk(identity, Recorder())
-    talk.client.transport.write(b"first")
-    talk.loop.run_for(10**9)
-    talk.server.transport.pause_reading()
-    talk.client.transport.write(b"second")
-    talk.loop.run_for(10**9)
-    assert talk.server.received == b"first"
-    talk.server.transport.resume_reading()
-    talk.loop.run_for(10**9)
-    assert talk.server.received == b"firstsecond"
+    pair = TlsPair(identity, Recorder())
+    pair.client.transport.write(b"first")
+    pair.loop.run_for(10**9)
+    pair.server.transport.pause_reading()
+    pair.client.transport.write(b"second")
+    pair.loop.run_for(10**9)
+    assert pair.server.received == b"first"
+    pair.server.transport.resume_reading()
+    pair.loop.run_for(10**9)
+    assert pair.server.received == b"firstsecond"
 
 
 def test_nothing_is_sent_after_closing(identity: Identity) -> None:
-    talk = Talk(identity, Recorder())
-    talk.client.transport.write(b"last")
-    talk.client.transport.close()
-    talk.client.transport.write(b"too late")
-    talk.loop.run_for(10**9)
-    assert talk.server.received == b"last"
-    assert talk.server.lost == talk.client.lost == [None]
+    pair = TlsPair(identity, Recorder())
+    pair.client.transport.write(b"last")
+    pair.client.transport.close()
+    pair.client.transport.write(b"too late")
+    pair.loop.run_for(10**9)
+    assert pair.server.received == b"last"
+    assert pair.server.lost == pair.client.lost == [None]
 
 
 def test_an_exception_in_the_protocol_ends_the_connection(identity: Identity) -> None:
-    talk = Talk(identity, Failing())
-    talk.client.transport.write(b"hello")
-    talk.loop.run_for(10**9)
-    assert [type(error) for error in talk.server.lost] == [ValueError]
-    assert talk.client.lost
+    pair = TlsPair(identity, Failing())
+    pair.client.transport.write(b"hello")
+    pair.loop.run_for(10**9)
+    assert [type(error) for error in pair.server.lost] == [ValueError]
+    assert pair.client.lost

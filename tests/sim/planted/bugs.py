@@ -47,7 +47,7 @@ def planted(lab: str, expectation: str) -> Callable[[Callable[[Patch], None]], C
     return register
 
 
-def _entries(patch: Patch, change: Callable[[Entry], Entry]) -> None:
+def _change_entries(patch: Patch, change: Callable[[Entry], Entry]) -> None:
     """Let the box change each entry before it stores it."""
 
     def changing(message: Any) -> bytes:
@@ -56,10 +56,10 @@ def _entries(patch: Patch, change: Callable[[Entry], Entry]) -> None:
     patch.setattr(agents.box.intake.intake, "encode", changing)
 
 
-def _new(patch: Patch, choose: Callable[[list[Any]], list[Any]]) -> None:
+def _choose_new(patch: Patch, choose: Callable[[list[Any]], list[Any]]) -> None:
     """Let the box store only some of the new reports of a request, and acknowledge all of them."""
-    right = agents.box.intake.intake._new
-    patch.setattr(agents.box.intake.intake, "_new", lambda *given: choose(right(*given)))
+    original = agents.box.intake.intake._new
+    patch.setattr(agents.box.intake.intake, "_new", lambda *arguments: choose(original(*arguments)))
 
 
 # -- the box accepts reports
@@ -67,10 +67,10 @@ def _new(patch: Patch, choose: Callable[[list[Any]], list[Any]]) -> None:
 
 @planted("crash", "lost")
 def acknowledges_before_the_append(patch: Patch) -> None:
-    right, tasks = Buffer.append_all, set()
+    original, tasks = Buffer.append_all, set()
 
     def early(self: Buffer, priorities: Any, payloads: Any) -> asyncio.Future[range]:
-        tasks.add(right(self, priorities, payloads))
+        tasks.add(original(self, priorities, payloads))
         done: asyncio.Future[range] = asyncio.get_running_loop().create_future()
         done.set_result(range(len(payloads)))
         return done
@@ -85,10 +85,10 @@ def skips_the_flush(patch: Patch) -> None:
 
 @planted("crash", "lost")
 def forgets_waiting_records_at_a_restart(patch: Patch) -> None:
-    right = Spool.open.__func__  # type: ignore[attr-defined]
+    original = Spool.open.__func__  # type: ignore[attr-defined]
 
-    def forgetting(cls: type[Spool], *given: Any, **more: Any) -> Spool:
-        spool: Spool = right(cls, *given, **more)
+    def forgetting(cls: type[Spool], *arguments: Any, **more: Any) -> Spool:
+        spool: Spool = original(cls, *arguments, **more)
         if spool.status().next_seq > 1:
             spool.ack(Priority.ROUTINE, spool.status().next_seq - 1)
         return spool
@@ -98,17 +98,17 @@ def forgets_waiting_records_at_a_restart(patch: Patch) -> None:
 
 @planted("errors", "lost")
 def keeps_all_but_the_last_report_of_a_request(patch: Patch) -> None:
-    _new(patch, lambda new: new[:-1] if len(new) > 1 else new)
+    _choose_new(patch, lambda new: new[:-1] if len(new) > 1 else new)
 
 
 @planted("errors", "lost")
 def mistakes_an_inventory_for_a_repetition(patch: Patch) -> None:
-    _new(patch, lambda new: [item for item in new if not isinstance(item[1], Inventory)])
+    _choose_new(patch, lambda new: [item for item in new if not isinstance(item[1], Inventory)])
 
 
 @planted("errors", "lost")
 def forgets_every_fiftieth_report(patch: Patch) -> None:
-    _new(patch, lambda new: [item for item in new if item[1].number % 50])
+    _choose_new(patch, lambda new: [item for item in new if item[1].number % 50])
 
 
 @planted("errors", "altered")
@@ -119,7 +119,7 @@ def empties_each_status(patch: Patch) -> None:
             return entry
         return Entry(entry.instrument, entry.run, Status(body.number, body.at_ms, body.state, 0, {}))
 
-    _entries(patch, emptied)
+    _change_entries(patch, emptied)
 
 
 @planted("errors", "altered")
@@ -131,40 +131,40 @@ def stamps_reports_with_its_own_time(patch: Patch) -> None:
         late = Status(body.number, body.at_ms + 1, body.state, body.samples, body.readings)
         return Entry(entry.instrument, entry.run, late)
 
-    _entries(patch, stamped)
+    _change_entries(patch, stamped)
 
 
 @planted("errors", "altered")
 def swaps_two_instruments(patch: Patch) -> None:
     other = {"CHEM-0001": "HEMA-0002", "HEMA-0002": "CHEM-0001"}
-    _entries(patch, lambda entry: Entry(other[entry.instrument], entry.run, entry.body))
+    _change_entries(patch, lambda entry: Entry(other[entry.instrument], entry.run, entry.body))
 
 
 @planted("errors", "altered")
 def counts_runs_from_zero(patch: Patch) -> None:
-    _entries(patch, lambda entry: Entry(entry.instrument, entry.run - 1, entry.body))
+    _change_entries(patch, lambda entry: Entry(entry.instrument, entry.run - 1, entry.body))
 
 
 @planted("errors", "unacknowledged")
 def refuses_every_inventory(patch: Patch) -> None:
-    right = agents.box.intake.collector._with_priorities
+    original = agents.box.intake.collector._with_priorities
 
     def refusing(reports: list[Any]) -> Any:
         if any(isinstance(report, Inventory) for report in reports):
             raise MessageError("an inventory")
-        return right(reports)
+        return original(reports)
 
     patch.setattr(agents.box.intake.collector, "_with_priorities", refusing)
 
 
 @planted("errors", "unacknowledged")
 def stops_answering_instruments(patch: Patch) -> None:
-    right = Intake.keep
+    original = Intake.keep
 
-    async def stopping(self: Intake, *given: Any) -> None:
+    async def stopping(self: Intake, *arguments: Any) -> None:
         if self.accepted > 200:
             await asyncio.sleep(3600)
-        await right(self, *given)
+        await original(self, *arguments)
 
     patch.setattr(Intake, "keep", stopping)
 
@@ -174,12 +174,12 @@ def stops_answering_instruments(patch: Patch) -> None:
 
 @planted("errors", "undelivered")
 def stops_forwarding(patch: Patch) -> None:
-    right = Stream._send
+    original = Stream._send
 
     async def stopping(self: Stream) -> bool:
         if self._loop.time() > 300:
             await asyncio.sleep(3600)
-        return await right(self)
+        return await original(self)
 
     patch.setattr(Stream, "_send", stopping)
 
@@ -196,20 +196,20 @@ def never_moves_its_cursor(patch: Patch) -> None:
 
 @planted("errors", "undelivered")
 def never_forwards_its_audit_records(patch: Patch) -> None:
-    right = Stream._read
+    original = Stream._read
 
     async def ignoring(self: Stream, priority: Priority, batch: Any) -> int:
-        return 0 if priority == Priority.AUDIT else await right(self, priority, batch)
+        return 0 if priority == Priority.AUDIT else await original(self, priority, batch)
 
     patch.setattr(Stream, "_read", ignoring)
 
 
 @planted("errors", "lost")
 def forgets_a_batch_when_it_is_sent(patch: Patch) -> None:
-    right = Stream._post
+    original = Stream._post
 
     def forgetting(self: Stream, batch: Any) -> None:
-        right(self, batch)
+        original(self, batch)
         for priority, records in batch.parts.items():
             self._buffer._spool.ack(priority, records[-1][0])
 
@@ -222,10 +222,10 @@ def mistakes_any_answer_for_a_success(patch: Patch) -> None:
         response: Response = sent.answer.result()
         return BatchReply(0) if response.status != 200 else BatchReply(sent.records)
 
-    right = agents.box.uplink.stream._parse_reply
+    original = agents.box.uplink.stream._parse_reply
 
     def accept_some(sent: Any, epoch: int, now_s: float) -> BatchReply:
-        return right(sent, epoch, now_s) if sent.answer.exception() else accepting(sent)
+        return original(sent, epoch, now_s) if sent.answer.exception() else accepting(sent)
 
     patch.setattr(agents.box.uplink.stream, "_parse_reply", accept_some)
 
@@ -237,10 +237,10 @@ def treats_alerts_as_routine(patch: Patch) -> None:
 
 @planted("alerts", "alert_latency_p99")
 def sends_alerts_only_with_routine_reports(patch: Patch) -> None:
-    right = SendScheduler.choose
+    original = SendScheduler.choose
 
     def choosing(self: Any, now: float) -> tuple[bool, bool]:
-        return right(self, now) if now >= self.routine_due_at else (False, False)
+        return original(self, now) if now >= self.routine_due_at else (False, False)
 
     patch.setattr(SendScheduler, "choose", choosing)
 
@@ -260,11 +260,11 @@ def never_sends_a_gap_record(patch: Patch) -> None:
 @planted("rot", "altered")
 def names_too_much_in_a_gap_record(patch: Patch) -> None:
 
-    def naming(gap: Any, clock: Any) -> bytes:
+    def widened(gap: Any, clock: Any) -> bytes:
         first, last = gap.ranges[-1]
         return encode_gap(type(gap)((*gap.ranges[:-1], (first, last + 200)), gap.records, gap.reason), clock)
 
-    patch.setattr(agents.box.start, "encode_gap", naming)
+    patch.setattr(agents.box.start, "encode_gap", widened)
 
 
 # -- commands
@@ -285,11 +285,11 @@ def never_reports_a_result(patch: Patch) -> None:
 
 @planted("errors", "unacknowledged")
 def drops_reports_that_it_could_not_post_at_once(patch: Patch) -> None:
-    right = InstrumentAgent._post
+    original = InstrumentAgent._post
 
     async def dropping(self: InstrumentAgent, connection: Any) -> Response:
         try:
-            return await right(self, connection)
+            return await original(self, connection)
         except BaseException:
             self._queue._posting = []
             raise
@@ -299,10 +299,10 @@ def drops_reports_that_it_could_not_post_at_once(patch: Patch) -> None:
 
 @planted("errors", "unacknowledged")
 def loses_its_queue_when_it_is_long(patch: Patch) -> None:
-    right = ReportQueue.put
+    original = ReportQueue.put
 
     def putting(self: ReportQueue, report: Any) -> None:
-        right(self, report)
+        original(self, report)
         if len(self._routine) > 6:
             self._routine.clear()
 
@@ -314,13 +314,13 @@ def loses_its_queue_when_it_is_long(patch: Patch) -> None:
 
 @planted("errors", "lost")
 def answers_before_it_commits(patch: Patch) -> None:
-    """A batch is committed together with the next one and lost at a restart."""
-    right, pending = Store.ingest_all, list[Any]()
+    """Each batch is committed only when the next one arrives, and is lost at a restart."""
+    original, pending = Store.ingest_all, list[Any]()
     killed = VirtualDataCenter.hold_down
 
     def late(self: Store, received: Any) -> list[BatchReply]:
         if pending:
-            right(self, pending.pop())
+            original(self, pending.pop())
         pending.append(received)
         return [BatchReply(len(one.batch.records)) for one in received]
 
@@ -332,8 +332,10 @@ def answers_before_it_commits(patch: Patch) -> None:
     patch.setattr(VirtualDataCenter, "hold_down", forgetting)
 
 
-def _stored(patch: Patch, change: Callable[[list[tuple[int, Record]]], list[tuple[int, Record]]]) -> None:
-    """Change the records, with their sequence numbers, before their rows are made."""
+def _change_records(
+    patch: Patch, change: Callable[[list[tuple[int, Record]]], list[tuple[int, Record]]]
+) -> None:
+    """Let the data center change the records, with their sequence numbers, before it stores them."""
 
     def changed(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[int, Record]]) -> list[Row]:
         return make_rows(box, epoch, stored_at_ms, change(list(records)))
@@ -348,7 +350,7 @@ def _with_body(record: Record, **changes: Any) -> Record:
 
 @planted("errors", "lost")
 def stores_all_but_the_last_record_of_a_batch(patch: Patch) -> None:
-    _stored(patch, lambda records: records[:-1] if len(records) > 1 else records)
+    _change_records(patch, lambda records: records[:-1] if len(records) > 1 else records)
 
 
 @planted("errors", "altered")
@@ -357,7 +359,7 @@ def stores_an_empty_inventory(patch: Patch) -> None:
         is_inventory = isinstance(record.entry.body, Inventory)
         return _with_body(record, tests_left={}) if is_inventory else record
 
-    _stored(patch, lambda records: [(sequence, emptied(record)) for sequence, record in records])
+    _change_records(patch, lambda records: [(sequence, emptied(record)) for sequence, record in records])
 
 
 @planted("errors", "altered")
@@ -365,7 +367,7 @@ def stores_another_time(patch: Patch) -> None:
     def earlier(record: Record) -> Record:
         return _with_body(record, at_ms=record.entry.body.at_ms // 1000 * 1000)
 
-    _stored(patch, lambda records: [(sequence, earlier(record)) for sequence, record in records])
+    _change_records(patch, lambda records: [(sequence, earlier(record)) for sequence, record in records])
 
 
 @planted("errors", "lost")
@@ -373,5 +375,5 @@ def stores_reports_without_their_numbers(patch: Patch) -> None:
     patch.setattr(
         datacenter.store.batch,
         "make_rows",
-        lambda *given: [row._replace(number=None) for row in make_rows(*given)],
+        lambda *arguments: [row._replace(number=None) for row in make_rows(*arguments)],
     )

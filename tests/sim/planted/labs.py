@@ -122,5 +122,5 @@ LABS = {name.lower(): globals()[name] for name in ("CRASH", "ERRORS", "ROT", "AL
 
 
 def lab(name: str) -> Lab:
-    """Return the lab of that name."""
+    """Return a lab by its name."""
     return parse_lab(LABS[name], Path(f"{name}.toml"))

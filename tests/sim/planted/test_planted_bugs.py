@@ -20,6 +20,6 @@ def test_a_lab_detects_the_bug(bug: str, monkeypatch: pytest.MonkeyPatch) -> Non
     name, expectation, plant = PLANTED[bug]
     plant(monkeypatch)
     result = run_lab(lab(name))
-    failed = {found.name for found in result.expectations if not found.holds}
+    failed = {one.name for one in result.expectations if not one.holds}
     assert expectation in failed, (failed, result.reports)
     assert result.verdict == "fail"

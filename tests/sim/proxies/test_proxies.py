@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Site:
-    """A box, a proxy host with a proxy, and a server behind it."""
+    """A box, a host with a proxy, and a server behind the proxy."""
 
     def __init__(self, folder: Path, name: ProxyKind, auth: str) -> None:
         kind = KINDS[name]
@@ -68,8 +68,8 @@ class Site:
         result: T = self.loop.run_until_complete(incarnation.run(self.loop, coro))
         return result
 
-    def ask(self, host: str = "far", body: bytes = b"hello", **changes: Any) -> bytes:
-        """Send a request through the proxy, with changed settings; return the response: the body reversed."""
+    def post(self, host: str = "far", body: bytes = b"hello", **changes: Any) -> bytes:
+        """Send a request through the proxy, with changed settings; return the response, the body reversed."""
         proxy = structs.replace(self.settings, **changes)
 
         async def exchange() -> bytes:
@@ -92,16 +92,18 @@ every_kind_with_password = pytest.mark.parametrize("site", WITH_PASSWORD, indire
 
 def refusal(site: Site, **changes: Any) -> ProxyErrorKind:
     with pytest.raises(ProxyError) as caught:
-        site.ask(**changes)
+        site.post(**changes)
     return caught.value.kind
 
 
 @every_kind
 def test_a_proxy_forwards_data_in_both_directions(site: Site) -> None:
     content = Random(3).randbytes(300_000)
-    assert site.ask(body=content) == content[::-1]
-    assert site.ask() == b"olleh"
-    assert (site.behavior.requests, site.behavior.refused) in [(2, 0), (2, 2)]  # challenged first
+    assert site.post(body=content) == content[::-1]
+    assert site.post() == b"olleh"
+    assert (site.behavior.requests, site.behavior.refused) in [(2, 0), (2, 2)], (
+        "a proxy that challenges refuses first"
+    )
 
 
 @every_kind_with_password
@@ -125,7 +127,7 @@ def test_ntlm_and_negotiate_refuse_another_domain(site: Site) -> None:
 
 def test_digest_accepts_a_client_that_first_tries_basic(tmp_path: Path) -> None:
     site = Site(tmp_path, "http", "digest")
-    assert site.ask(basic="first") == b"olleh"
+    assert site.post(basic="first") == b"olleh"
     assert refusal(site, basic="first", password="other") is ProxyErrorKind.REFUSED_AUTH
 
 
@@ -133,9 +135,9 @@ def test_digest_accepts_a_client_that_first_tries_basic(tmp_path: Path) -> None:
 def test_a_proxy_refuses_everyone_while_its_fault_lasts(site: Site) -> None:
     site.behavior.refuses = True
     with pytest.raises(ProxyError):
-        site.ask()
+        site.post()
     site.behavior.refuses = False
-    assert site.ask() == b"olleh"
+    assert site.post() == b"olleh"
 
 
 @every_kind
@@ -169,15 +171,15 @@ def test_a_proxy_ends_idle_tunnels_only(site: Site) -> None:
 
 def test_a_slow_proxy_delays_both_directions(site: Site) -> None:
     before = site.loop.time()
-    site.ask()
-    quick = site.loop.time() - before
+    site.post()
+    undelayed_s = site.loop.time() - before
     site.behavior.delay_s = 2.0
-    site.ask()
-    assert site.loop.time() - before - quick > quick + 3 * 2.0
+    site.post()
+    assert site.loop.time() - before - undelayed_s > undelayed_s + 3 * 2.0
 
 
 @pytest.mark.parametrize(
-    ("site", "first_bytes", "answered"),
+    ("site", "first_bytes", "answer"),
     [
         (("http", "basic"), b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 405"),
         (("http", "basic"), b"CONNECT far:443 HTTP/1.1\r\n\r\n", b"HTTP/1.1 407"),
@@ -188,7 +190,7 @@ def test_a_slow_proxy_delays_both_directions(site: Site) -> None:
     ],
     indirect=["site"],
 )  # fmt: skip
-def test_a_proxy_refuses_invalid_requests(site: Site, first_bytes: bytes, answered: bytes) -> None:
+def test_a_proxy_refuses_invalid_requests(site: Site, first_bytes: bytes, answer: bytes) -> None:
     async def send() -> Recorder:
         recorder = Recorder()
         transport, _ = await site.loop.create_connection(lambda: recorder, "proxy", site.settings.port)
@@ -198,6 +200,6 @@ def test_a_proxy_refuses_invalid_requests(site: Site, first_bytes: bytes, answer
         return recorder
 
     recorder = site.run(site.box, send())
-    assert bytes(recorder.received).startswith(answered)
-    assert bool(recorder.received) == bool(answered)
+    assert bytes(recorder.received).startswith(answer)
+    assert bool(recorder.received) == bool(answer)
     assert recorder.lost

@@ -1,4 +1,4 @@
-"""A site whose proxy inspects TLS: the box sends it nothing, reports it, and delivers everything afterwards."""
+"""A proxy that inspects TLS gets no data from the box and is reported; the box delivers its backlog afterwards."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ ISSUER = '"clinic TLS inspection"'
 @pytest.mark.parametrize(("kind", "auth"), [("http", "none"), ("http", "digest"), ("socks5", "password")])
 def test_an_inspecting_proxy_is_reported_and_receives_no_data(kind: str, auth: str) -> None:
     lab = parse_lab(LAB.format(kind=kind, auth=auth), Path("inspection.toml"))
-    seen: dict[str, BoxStatus | None] = {}
+    statuses: dict[str, BoxStatus | None] = {}
     with VirtualWorld(lab) as world:
         for minute, name in ((15, "before"), (60, "during"), (100, "after")):
             world.run_until(minute * MINUTE_NS)
-            seen[name] = world.loop.run_until_complete(world.box.status())
+            statuses[name] = world.loop.run_until_complete(world.box.status())
         world.run_until(lab.about.duration)
         result = world.finish()
         assert world.proxy is not None
@@ -64,7 +64,7 @@ def test_an_inspecting_proxy_is_reported_and_receives_no_data(kind: str, auth: s
             if record.kind == "audit"
         ]
     assert result.verdict == "pass"
-    before, during, after = (seen[name] for name in ("before", "during", "after"))
+    before, during, after = (statuses[name] for name in ("before", "during", "after"))
     assert before is not None and during is not None and after is not None
     assert (before.trust, after.trust) == (None, None)
     assert during.trust is not None and during.trust.issuer == ISSUER

@@ -1,4 +1,4 @@
-"""JUnit XML in the form that CI services read."""
+"""The report in JUnit XML has the elements and attributes that CI services read."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from sim.report import junit
 from sim.verdict.result import Result
 from tests.support.sim.report_examples import bare, failing, hostile, passing
 
-# Element: required attributes, optional attributes, and children in order (junit-10.xsd, reduced to the part
-# that services have in common).
+# By element: required attributes, optional attributes, and children in order (junit-10.xsd, reduced to what CI
+# services have in common).
 SHAPE: dict[str, tuple[set[str], set[str], list[str]]] = {
     "testsuites": ({"name", "tests", "failures", "errors", "time"}, set(), ["testsuite"]),
     "testsuite": (

@@ -1,4 +1,4 @@
-"""The HTML page is complete and well formed and uses no network."""
+"""The HTML page is complete and well-formed, and loads nothing from the network."""
 
 import json
 import re
@@ -26,7 +26,7 @@ class Document(HTMLParser):
         self.open: list[str] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.ids: list[str] = []
-        self.words = ""
+        self.visible_text = ""
         self.scripts: list[str] = []
         self.feed(text)
         self.close()
@@ -40,7 +40,7 @@ class Document(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
         if tag == "td":
-            self.words += " "
+            self.visible_text += " "
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
@@ -50,7 +50,7 @@ class Document(HTMLParser):
         if self.open and self.open[-1] == "script":
             self.scripts[-1] += data
         elif self.open and self.open[-1] != "style":
-            self.words += data
+            self.visible_text += data
 
     def tables(self) -> int:
         return [tag for tag, _ in self.elements].count("table")
@@ -85,10 +85,10 @@ def test_the_page_loads_nothing_from_the_network(make: Callable[[], Result]) -> 
 def test_markup_in_a_lab_file_is_shown_as_text() -> None:
     result = hostile()
     document = Document(page.render(result))
-    assert len(document.scripts) == 3  # figures, plotly.js and the page's own
+    assert len(document.scripts) == 3  # figures, plotly.js and the page's own script
     assert all(tag != "img" for tag, _ in document.elements)
     assert not any(name.startswith("on") for _, attributes in document.elements for name in attributes)
-    assert document.words.count(result.lab) >= 8
+    assert document.visible_text.count(result.lab) >= 8
     label = next(
         trace for trace in json.loads(document.scripts[0])["timeline"]["data"] if trace["mode"] == "text"
     )
@@ -100,7 +100,7 @@ def test_the_embedded_library_does_not_close_its_script_element() -> None:
 
 
 def test_a_passing_run_shows_its_figures() -> None:
-    words = " ".join(Document(page.render(passing())).words.split())
+    visible_text = " ".join(Document(page.render(passing())).visible_text.split())
     for text in (
         "PASS",
         "All 4 expectations hold.",
@@ -113,12 +113,12 @@ def test_a_passing_run_shows_its_figures() -> None:
         passing().trace_sha256,
         "4 of 88",
     ):
-        assert text in words
-    assert "What failed" not in words
+        assert text in visible_text
+    assert "What failed" not in visible_text
 
 
 def test_a_failing_run_shows_its_failures_faults_and_replay_command() -> None:
-    words = " ".join(Document(page.render(failing())).words.split())
+    visible_text = " ".join(Document(page.render(failing())).visible_text.split())
     for text in (
         "FAIL",
         "2 of 4 expectations do not hold.",
@@ -127,16 +127,16 @@ def test_a_failing_run_shows_its_failures_faults_and_replay_command() -> None:
         "gap record of 08:00:42: 5 records, corrupt, sequence 5203–5206, 5209.",
         "99.9 % of the acknowledged",
     ):
-        assert text in words
-    assert words.count(failing().replay) == 2
+        assert text in visible_text
+    assert visible_text.count(failing().replay) == 2
 
 
 def test_charts_are_shown_only_if_there_is_data() -> None:
     assert {"timeline", "latency", "bytes", "figures"} == set(Document(page.render(passing())).ids)
-    least = Document(page.render(bare()))
-    assert least.ids == ["figures"]
-    assert json.loads(least.scripts[0]) == {}
-    assert least.tables() == 2  # expectations and the uplink's total
+    without_data = Document(page.render(bare()))
+    assert without_data.ids == ["figures"]
+    assert json.loads(without_data.scripts[0]) == {}
+    assert without_data.tables() == 2  # expectations and the uplink's total
 
 
 def test_the_rows_of_the_timeline_share_an_axis_and_use_the_colors_of_the_page() -> None:
@@ -150,7 +150,7 @@ def test_the_rows_of_the_timeline_share_an_axis_and_use_the_colors_of_the_page()
     assert used <= defined
 
 
-def test_a_time_without_traffic_is_drawn_at_zero() -> None:
+def test_a_minute_without_traffic_is_drawn_at_zero() -> None:
     figures = json.loads(Document(page.render(passing())).scripts[0])
     up = next(trace for trace in figures["timeline"]["data"] if trace.get("name") == "up")
     axis = figures["timeline"]["layout"]["yaxis2"]

@@ -1,4 +1,4 @@
-"""Readable quantities, and latencies in bins."""
+"""Quantities with units for readers, and histograms of latencies."""
 
 from itertools import pairwise
 
@@ -29,7 +29,7 @@ S = 10**9
         (-2 * S, "−2 s"),
     ],
 )
-def test_a_duration_is_a_number_with_a_unit_in_nanoseconds(ns: int, text: str) -> None:
+def test_a_duration_is_shown_in_suitable_units(ns: int, text: str) -> None:
     assert quantities.duration(ns) == text
 
 
@@ -74,15 +74,15 @@ def test_a_limit_shows_its_direction() -> None:
 
 
 @given(st.lists(st.integers(0, 10**15), min_size=1))
-def test_a_latency_counts_every_sample_in_the_bin_that_holds_it(samples: list[int]) -> None:
+def test_each_latency_is_counted_in_its_bin(samples: list[int]) -> None:
     latency = summarize("routine", samples)
     assert latency.count == sum(latency.counts) == len(samples)
     assert latency.max_ns == max(samples)
     assert {latency.p50_ns, latency.p90_ns, latency.p99_ns} <= set(samples)
     lowest, edges = latency.edges_ns[0], latency.edges_ns
     for (start, end), number in zip(pairwise(edges), latency.counts, strict=True):
-        held = [n for n in samples if (start <= n or start == lowest) and n < end]
-        assert len(held) == number
+        in_bin = [n for n in samples if (start <= n or start == lowest) and n < end]
+        assert len(in_bin) == number
 
 
 def test_quantiles_are_samples_of_the_nearest_rank() -> None:
@@ -90,6 +90,6 @@ def test_quantiles_are_samples_of_the_nearest_rank() -> None:
     assert (latency.p50_ns, latency.p90_ns, latency.p99_ns, latency.max_ns) == (50, 90, 99, 100)
 
 
-def test_a_latency_without_samples_is_empty() -> None:
+def test_a_summary_without_samples_is_empty() -> None:
     latency = summarize("audit", [])
     assert (latency.count, latency.counts) == (0, ())

@@ -15,7 +15,7 @@ SECOND = 10**9
 
 
 def console(*, terminal: bool = False) -> tuple[Console, io.StringIO]:
-    """Return a console, and what is written to it."""
+    """Return a console, and the buffer to which it writes."""
     written = io.StringIO()
     screen = Console(
         file=written,

@@ -1,4 +1,4 @@
-"""The verification of audit files accepts the records of both ends on random walks through the explored model."""
+"""The verification of audit files accepts the records of both ends from random walks through the explored model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = ("dc", "box")
 
 @dataclass
 class Walk:
-    """A random way through the model, and the records of both ends."""
+    """A random walk through the model, and the audit records of both ends."""
 
     random: Random
     table: Sequence[Row] = TABLE
@@ -46,7 +46,7 @@ class Walk:
         self.grants: dict[int, bytes] = {}
 
     def go(self, steps: int) -> AuditVerdict:
-        """Take some random steps, then only those that clocks and operating systems cause, until nothing is left."""
+        """Take random steps, then only those that clocks and operating systems cause, until there are none."""
         while self.step(only_fair=steps <= 0):
             steps -= 1
         for end, other in ((DC, BOX), (BOX, DC)):
@@ -55,7 +55,7 @@ class Walk:
         return verdict(self.audits.files())
 
     def step(self, only_fair: bool) -> bool:
-        """Take one step; return whether there was one."""
+        """Take one step; return False if none is possible."""
         local = [
             (index, move)
             for index, session in enumerate(self.walked)
@@ -68,22 +68,24 @@ class Walk:
             if move.session != session and "only recorded" not in move.what  # two records for one move
         ]
         is_due = any(move.is_due for _, move in local)
-        whole = [
+        joint = [
             shift
             for shift in shifts(self.setting, self.moves, ALL, self.disturbances > 0)
             if not (shift.is_tick and is_due) and not shift.what.startswith("the audit log")
         ]
         if only_fair:
-            local = [each for each in local if each[1].is_due]
-            whole = [shift for shift in whole if shift.is_fair]
-        if not local and not whole:
+            local = [(index, move) for index, move in local if move.is_due]
+            joint = [shift for shift in joint if shift.is_fair]
+        if not local and not joint:
             return False
         self.steps += 1
-        advancing = [each for each in local if each[1].row and each[1].row.next is not SessionState.ENDING]
-        if advancing and self.random.random() < 0.9:  # most ways would end early, and prove little
+        advancing = [
+            (index, move) for index, move in local if move.row and move.row.next is not SessionState.ENDING
+        ]
+        if advancing and self.random.random() < 0.9:  # otherwise most walks would end early and test little
             local = advancing
-        if whole and (not local or self.random.random() < 0.05):
-            self.shift(self.random.choice(whole))
+        if joint and (not local or self.random.random() < 0.05):
+            self.shift(self.random.choice(joint))
         else:
             index, move = self.random.choice(local)
             self.walked[index] = move.session
@@ -93,7 +95,7 @@ class Walk:
         return True
 
     def shift(self, shift: Shift) -> None:
-        """Execute a move of the setting."""
+        """Change the setting of all sessions, and record the ends of sessions at an end that restarts."""
         before, self.setting = self.setting, shift.setting
         self.disturbances -= shift.cost
         sessions = list(map(shift.effect, self.walked))
@@ -127,7 +129,7 @@ class Walk:
         )
 
     def write(self, index: int, end: int, row: Row) -> None:
-        """Record the execution of a row."""
+        """Write the audit record of an executed row of the transition table."""
         message, deadline_ms = b"", 0
         if row.event in (Event.REQUEST, Event.OFFER_RECEIVED):
             message = self.offers[index]
@@ -175,10 +177,10 @@ def test_every_walk_is_proven(part: int) -> None:
         ("deadline_reached", ""),
     ],
 )
-def test_walks_without_a_guard_are_not_proven_where_records_show_it(guard: str, problem: str) -> None:
-    """Guards whose absence two honest audit files show. (An end that expires early harms nobody's consent.)"""
+def test_the_audit_files_show_a_missing_guard_that_protects_consent(guard: str, problem: str) -> None:
+    """Without `deadline_reached` sessions only expire early, which is no problem."""
     problems = set()
     for seed in range(60):
         result = Walk(Random(seed), without(guard)).go(steps=60)
-        problems |= {*result.problems, *(each for session in result.sessions for each in session.problems)}
-    assert any(problem in each for each in problems) if problem else not problems
+        problems |= {*result.problems, *(one for session in result.sessions for one in session.problems)}
+    assert any(problem in one for one in problems) if problem else not problems

@@ -1,3 +1,5 @@
+"""The exhaustive exploration of the session protocol finds no violation, and a counterexample for each mutant."""
+
 from __future__ import annotations
 
 import pytest
@@ -14,13 +16,13 @@ def test_no_reachable_state_violates_a_property(scope: Scope) -> None:
     assert not explored.violation, explored.text()
 
 
-def test_an_exploration_is_the_same_again() -> None:
+def test_an_exploration_is_deterministic() -> None:
     scope = Scope(1, 0)
     assert explore(scope) == explore(scope)
 
 
 def test_every_row_is_reached() -> None:
-    """A row that no state reaches would be proved by nothing; restarts are moves of all sessions at once."""
+    """An unreachable row would not be checked. Restarts are excluded: they are moves of all sessions at once."""
     reached = explore(Scope(1, 1)).rows
     assert [row.name for row in TABLE if row not in reached and row.event is not Event.RESTARTED] == []
 
@@ -32,7 +34,7 @@ def test_a_missing_guard_has_a_counterexample(mutant: Mutant) -> None:
 
 @pytest.mark.parametrize("mutant", list(endless_mutants())[::4], ids=lambda mutant: mutant.name)
 def test_a_missing_way_to_an_end_has_a_counterexample(mutant: Mutant) -> None:
-    """A quarter of the ways; `make bench-sessions` tries all."""
+    """Every fourth mutant; `make bench-sessions` explores all."""
     assert counterexample(mutant)
 
 
@@ -46,7 +48,7 @@ def test_a_counterexample_is_a_numbered_trace() -> None:
     ]
 
 
-def test_a_table_that_never_opens_is_no_success() -> None:
+def test_a_table_that_never_opens_a_session_is_a_violation() -> None:
     table = tuple(row for row in TABLE if row.event is not Event.TUNNEL_UP)
     assert explore(Scope(1, 0), table).violation == "Packets can never pass"
 
@@ -58,7 +60,7 @@ def test_a_row_that_leaves_the_ended_state_is_found() -> None:
 
 
 def test_consent_by_the_clock_is_found() -> None:
-    """A timeout that permits a session, as in products that accept an offer that nobody answers."""
+    """A timeout that permits a session, as in products that accept an unanswered offer."""
     accepted = next(row for row in TABLE if row.event is Event.AUTHORIZE)
     table = (
         *TABLE,

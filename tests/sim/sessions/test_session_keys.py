@@ -1,4 +1,4 @@
-"""Keys of simulated sessions: equal messages have equal signatures, by RFC 6979."""
+"""Keys of simulated sessions: signatures are deterministic, by RFC 6979."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ R = 0xEFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716
 S = 0xF7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8
 
 
-def test_the_signature_is_that_of_the_standard() -> None:
+def test_the_signature_equals_the_example_of_rfc_6979() -> None:
     key = RepeatableKey(ec.derive_private_key(X, ec.SECP256R1()))
     assert decode_dss_signature(key.sign(b"sample", ec.ECDSA(SHA256()))) == (R, S)
 
 
-def test_signed_messages_are_equal_and_valid() -> None:
+def test_signatures_of_a_message_are_equal_and_valid() -> None:
     key = RepeatableKey(drawn_keys(Random(1))())
     assert sign(b"offer", key) == sign(b"offer", key)
     assert verify(sign(b"offer", key), key_set(key.public_key())).payload == b"offer"
@@ -32,7 +32,7 @@ def test_signed_messages_are_equal_and_valid() -> None:
         key.public_key().verify(key.sign(b"one", ec.ECDSA(SHA256())), b"other", ec.ECDSA(SHA256()))
 
 
-def test_each_draw_gives_another_key_and_each_seed_the_same_ones() -> None:
+def test_each_draw_gives_a_new_key_and_the_seed_determines_the_keys() -> None:
     first, again, other = (drawn_keys(Random(seed)) for seed in (1, 1, 2))
     keys = [first().private_numbers() for _ in range(3)]
     assert keys == [again().private_numbers() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The emulated tunnel has the conditions of the real one, and its line is that of the simulated network."""
+"""The emulated tunnel behaves as the real one, and sends its packets over a line of the simulated network."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class EmulBench:
         await asyncio.sleep(1)
 
     async def open(self, valid: timedelta = timedelta(hours=1)) -> tuple[Tunnel, TunnelEndpoint]:
-        """Open a tunnel, without a path."""
+        """Open a tunnel, without a path to the instrument."""
         key, endpoint, tunnel = SessionKey(), self.make_endpoint(ENDPOINT), self.make_tunnel()
         issued = await endpoint.start(key.public_key, self.now() + valid)
         await tunnel.open(self.address, Credentials(OFFER.id.hex(), *issued), key)
@@ -59,7 +59,7 @@ class EmulBench:
 
 
 def run(act: Callable[[EmulBench], Awaitable[None]]) -> None:
-    """Call `act` at a box in virtual time."""
+    """Run `act` on a box in virtual time."""
     loop = SimLoop()
     network = SessionNetwork(loop)
 
@@ -75,24 +75,24 @@ def test_an_emulated_tunnel_behaves_as_the_real_one(case: TunnelCase) -> None:
     run(case)
 
 
-def test_the_element_of_the_firewall_expires() -> None:
+def test_the_path_through_the_firewall_expires() -> None:
     async def act(bench: EmulBench) -> None:
         _, endpoint = await bench.open()
         assert await bench.network.path.open(OFFER, 60)
         received = Received()
         await endpoint.connect(received)
         assert await received.first == GREETING
-        passed = bench.packets()
+        packets = bench.packets()
         await asyncio.sleep(60)
         with pytest.raises(TimeoutError):
             await endpoint.connect(Received())
-        assert bench.packets() == passed
+        assert bench.packets() == packets
 
     run(act)
 
 
 @pytest.mark.parametrize("end", ["box", "data center"])
-def test_a_dead_line_is_noticed_at_both_ends(end: str) -> None:
+def test_each_end_detects_a_dead_line(end: str) -> None:
     async def act(bench: EmulBench) -> None:
         tunnel, endpoint = await bench.open()
         await asyncio.sleep(10 * PING_SECONDS)
@@ -116,7 +116,7 @@ def test_a_box_whose_clock_is_two_days_fast_refuses_the_certificate_of_the_serve
     run(act)
 
 
-def test_an_idle_tunnel_sends_little_and_the_line_carries_what_it_sends() -> None:
+def test_an_idle_tunnel_sends_few_bytes_and_all_of_them_over_the_line() -> None:
     async def act(bench: EmulBench) -> None:
         line = bench.network.line
         assert line.forward.bytes == 0

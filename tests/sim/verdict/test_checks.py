@@ -18,8 +18,9 @@ CUT = fault_kinds()["power-cut"]()
 
 
 def ledger(*states: str, kind: str = "status") -> ReportLedger:
-    """Return the ledger of a run whose n-th report is: S stored, B on the box, G acknowledged but missing, U not
-    acknowledged.
+    """Return the ledger of a run with one report per state.
+
+    The states are S (stored), B (on the box), G (acknowledged but missing) and U (not acknowledged).
     """
     result = ReportLedger()
     run = result.begin("CHEM-0001", 1)
@@ -58,7 +59,7 @@ def test_missing_reports_are_lost_and_identified_by_number() -> None:
         assert [entry.number for entry in outcome(ledger(*states)).lost] == lost
 
 
-def test_a_gap_record_accounts_for_the_reports_it_names_only() -> None:
+def test_a_gap_record_accounts_only_for_the_reports_that_it_names() -> None:
     result = outcome(ledger(*"SSGGSGS"), (3, 4))
     assert [entry.number for entry in result.dropped] == [3, 4]
     assert [entry.number for entry in result.lost] == [6]
@@ -86,8 +87,8 @@ def test_every_failed_expectation_shows_its_evidence() -> None:
     book = ledger(*"SGSSB")
     expect = limits(dropped=0, backlog_drained_within=SECOND, latency_p99=SECOND, alert_latency_p99=SECOND)
     events = [Event(SECOND // 2, DOWN, "uplink", 3 * SECOND)]
-    found = outcome(book, duplicates=1)
-    expectations, failures = evaluate(expect, found, events, end_ns=6 * SECOND, ports={})
+    measured = outcome(book, duplicates=1)
+    expectations, failures = evaluate(expect, measured, events, end_ns=6 * SECOND, ports={})
     failed = {expectation.name for expectation in expectations if not expectation.holds}
     assert failed == {"lost", "duplicates", "backlog_drained_within", "latency_p99", "alert_latency_p99"}
     by_name = {failure.expectation: failure for failure in failures}
@@ -117,7 +118,7 @@ def test_latency_includes_waiting_reports_only_beyond_the_limit() -> None:
     within = limits(latency_p99=3 * SECOND)
     for states, end_s, holds, measured in (
         ("SSSS", 1000, True, 2),
-        ("SSSB", 7, True, 2),  # it has waited exactly as long as the limit
+        ("SSSB", 7, True, 2),  # the fourth report has waited exactly as long as the limit
         ("SSSB", 8, False, 4),
         ("SSSU", 1000, True, 2),
     ):
@@ -139,7 +140,7 @@ PORTS = {"CHEM-0001": 1, "HEMA-0002": 2}
 
 
 def neighbours(attacked: str, other: str) -> ReportLedger:
-    """Like `ledger`, but for an instrument at port 1 and another one at port 2."""
+    """Return the ledger of an attacked instrument at port 1 and another one at port 2, by states as in `ledger`."""
     result = ledger(*attacked)
     run = result.begin("HEMA-0002", 1)
     for number, state in enumerate(other, 1):
@@ -153,9 +154,9 @@ def neighbours(attacked: str, other: str) -> ReportLedger:
 def evaluated(
     expect: Expect, book: ReportLedger, *events: Event, connections: int | None = None
 ) -> Expectation:
-    found = outcome(book)
-    found.connections = connections
-    expectations, _ = evaluate(expect, found, events, end_ns=1000 * SECOND, ports=PORTS)
+    measured = outcome(book)
+    measured.connections = connections
+    expectations, _ = evaluate(expect, measured, events, end_ns=1000 * SECOND, ports=PORTS)
     return expectations[-1]
 
 
@@ -204,13 +205,13 @@ def test_audit_records_that_the_siem_lacks_are_counted() -> None:
         assert [f.expectation for f in failures if f.expectation == "siem"] == ["siem"] * (missing > 0)
 
 
-def test_a_refusal_counts_from_the_moment_that_nothing_explains() -> None:
+def test_refusals_count_after_the_start_of_the_lab() -> None:
     for at_ns, refused in ((START_NS - 1, 0), (START_NS, 1), (START_NS + 1, 1)):
         book = ledger("S")
         book.begin_adapted("HEMA-0002").refusals.append((at_ns, "a status"))
         expectations, _ = evaluate(limits(refused=0), outcome(book), (), end_ns=60 * SECOND, ports=PORTS)
-        (found,) = [e for e in expectations if e.name == "refused"]
-        assert (found.measured, found.holds) == (refused, not refused), at_ns - START_NS
+        (expectation,) = [e for e in expectations if e.name == "refused"]
+        assert (expectation.measured, expectation.holds) == (refused, not refused), at_ns - START_NS
 
 
 def test_a_run_counts_its_acknowledged_and_its_found_reports() -> None:

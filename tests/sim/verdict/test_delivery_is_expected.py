@@ -1,4 +1,4 @@
-"""Every lab checks delivery, content and gaps; an expectation with nothing to check fails."""
+"""Every lab is checked for delivery, content and gaps; an expectation with nothing to check fails."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def evaluated(
     return {expectation.name: expectation.holds for expectation in found}
 
 
-def one(
+def two_reports(
     made_s: int, acknowledged_s: int | None, stored_s: int | None, *, waits: bool = False
 ) -> ReportLedger:
-    """Return the ledger of a report, and of another one that is stored at once."""
+    """Return the ledger of a report with these times, and of another one that is stored at once."""
     book = ReportLedger()
     run = book.begin("CHEM-0001", 1)
     for number, times in enumerate(((made_s, acknowledged_s, stored_s), (made_s, made_s, made_s)), 1):
@@ -62,17 +62,19 @@ def one(
 
 
 def test_a_report_that_waits_without_a_cause_is_undelivered() -> None:
-    assert not evaluated(one(100, 100, None, waits=True))["undelivered"]
-    assert not evaluated(one(100, 100, 100 + 601))["undelivered"]
-    assert evaluated(one(100, 100, 100 + 600))["undelivered"]
+    assert not evaluated(two_reports(100, 100, None, waits=True))["undelivered"]
+    assert not evaluated(two_reports(100, 100, 100 + 601))["undelivered"]
+    assert evaluated(two_reports(100, 100, 100 + 600))["undelivered"]
 
 
 def test_an_outage_explains_a_wait_only_while_it_lasts() -> None:
     outage = Event(90 * S, DOWN, "uplink", HOUR_NS)
-    assert evaluated(one(100, 100, 90 + 3600 + 60 + 600), outage)["undelivered"]
-    assert not evaluated(one(100, 100, 90 + 3600 + 60 + 601), outage)["undelivered"]
-    assert evaluated(one(100, 100, None, waits=True), Event(90 * S, DOWN, "uplink", None))["undelivered"]
-    assert not evaluated(one(100, 100, None, waits=True), Event(90 * S, DOWN, "instrument:1", None))[
+    assert evaluated(two_reports(100, 100, 90 + 3600 + 60 + 600), outage)["undelivered"]
+    assert not evaluated(two_reports(100, 100, 90 + 3600 + 60 + 601), outage)["undelivered"]
+    assert evaluated(two_reports(100, 100, None, waits=True), Event(90 * S, DOWN, "uplink", None))[
+        "undelivered"
+    ]
+    assert not evaluated(two_reports(100, 100, None, waits=True), Event(90 * S, DOWN, "instrument:1", None))[
         "undelivered"
     ]
 
@@ -101,14 +103,14 @@ def test_a_slow_link_explains_a_wait_only_while_there_is_progress() -> None:
 
 
 def test_a_missing_acknowledgement_needs_a_fault_of_the_own_instrument() -> None:
-    book = one(100, None, None)
+    book = two_reports(100, None, None)
     assert not evaluated(book)["unacknowledged"]
     for target, holds in (("instrument:1", True), ("instrument:2", False), ("uplink", False)):
         assert evaluated(book, Event(90 * S, DOWN, target, None))["unacknowledged"] is holds
 
 
 def test_reports_lost_with_the_power_of_their_instrument_are_not_unacknowledged() -> None:
-    book = one(100, None, None)
+    book = two_reports(100, None, None)
     (run,) = book.runs.values()
     run.ended_ns = 200 * S
     assert evaluated(book)["unacknowledged"]
@@ -116,7 +118,7 @@ def test_reports_lost_with_the_power_of_their_instrument_are_not_unacknowledged(
     assert not evaluated(book)["unacknowledged"]
 
 
-def test_one_named_number_accounts_for_one_report_of_all_instruments_together() -> None:
+def test_one_named_number_accounts_for_only_one_report_of_all_instruments() -> None:
     book = ReportLedger()
     a, b = book.begin("A", 1), book.begin("B", 1)
     for run, numbers, first in ((a, 12, 1), (b, 3, 2)):
@@ -146,18 +148,18 @@ def test_named_numbers_are_assigned_where_they_are_needed() -> None:
 
 
 def test_an_altered_report_and_one_that_was_never_made_fail_the_lab() -> None:
-    for found in ([(1, 7)], [(1, 8)], [(1, 7), (3, 7)]):
+    for digests in ([(1, 7)], [(1, 8)], [(1, 7), (3, 7)]):
         book = ReportLedger()
         run = book.begin("CHEM-0001", 1)
         run.made("status", S, 7)
         run.acknowledged(1, S)
-        for number, digest in found:
+        for number, digest in digests:
             book.found("CHEM-0001", 1, number, number, S, digest)
-        assert evaluated(book)["altered"] is (found == [(1, 7)])
+        assert evaluated(book)["altered"] is (digests == [(1, 7)])
 
 
 def test_a_report_that_is_stored_twice_is_a_duplicate() -> None:
-    book = one(100, 100, 100)
+    book = two_reports(100, 100, 100)
     book.found("CHEM-0001", 1, 1, 9, 101 * S)
     assert not evaluated(book)["duplicates"]
 
@@ -165,13 +167,15 @@ def test_a_report_that_is_stored_twice_is_a_duplicate() -> None:
 def test_an_expectation_with_nothing_to_check_fails() -> None:
     nothing = evaluated(ReportLedger(), backlog_drained_within=S, latency_p99=S, alert_latency_p99=S)
     assert not any(nothing.values()), nothing
-    quiet = evaluated(one(100, 100, 100), backlog_drained_within=S, alert_latency_p99=S)
+    quiet = evaluated(two_reports(100, 100, 100), backlog_drained_within=S, alert_latency_p99=S)
     assert {name for name, holds in quiet.items() if not holds} == {
         "backlog_drained_within",
         "alert_latency_p99",
     }
     unneeded = Event(10 * S, DOWN, "uplink", 10 * S)  # over before the first report
-    assert not evaluated(one(100, 100, 100), unneeded, backlog_drained_within=S)["backlog_drained_within"]
+    assert not evaluated(two_reports(100, 100, 100), unneeded, backlog_drained_within=S)[
+        "backlog_drained_within"
+    ]
 
 
 def test_a_fault_that_never_ends_is_not_an_ended_outage() -> None:
@@ -180,7 +184,7 @@ def test_a_fault_that_never_ends_is_not_an_ended_outage() -> None:
 
 
 def test_latency_includes_reports_that_still_wait() -> None:
-    assert not evaluated(one(100, 100, None, waits=True), latency_p99=MINUTE_NS)["latency_p99"]
+    assert not evaluated(two_reports(100, 100, None, waits=True), latency_p99=MINUTE_NS)["latency_p99"]
 
 
 # -- whole labs
@@ -196,10 +200,10 @@ def test_a_lab_whose_instruments_are_always_cut_off_fails() -> None:
 
 
 def test_a_lab_whose_forwarder_stops_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def stands_still(_: Forwarder) -> None:
+    async def stopped(_: Forwarder) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Forwarder, "_forward_until_lost", stands_still)
+    monkeypatch.setattr(Forwarder, "_forward_until_lost", stopped)
     monkeypatch.setattr(Forwarder, "_retry_delay", lambda *_: 1.0)
     assert failed(run_lab(lab("20min"))) == {"undelivered", "duplicates"}
 
@@ -226,9 +230,7 @@ PROXY = 'proxy = { kind = "http", auth = "basic" }'
         ("dns-silent", "dns", ""),
     ],
 )
-def test_a_lab_in_which_nothing_is_stored_proves_nothing(
-    fault: str, target: str, proxy: str, duration: str
-) -> None:
+def test_a_lab_in_which_nothing_is_stored_fails(fault: str, target: str, proxy: str, duration: str) -> None:
     site = SMALL_LAB.replace('"30d"', f'"{duration}"').replace('report_every = "1h"', 'report_every = "1s"')
     before, _, after = site.partition("[uplink]")
     after = after.partition("[[")[2]
@@ -238,25 +240,25 @@ def test_a_lab_in_which_nothing_is_stored_proves_nothing(
     assert {"undelivered", "duplicates"} <= failed(result)
 
 
-def test_a_lab_that_ends_before_a_missing_acknowledgement_is_late_proves_nothing() -> None:
-    made = ReportLedger()
+def test_a_lab_that_ends_before_a_missing_acknowledgement_is_late_fails() -> None:
+    ledger = ReportLedger()
     for serial in ("CHEM-0001", "HEMA-0002"):
-        made.begin(serial, 1).made("status", 1 * S)
-    run = made.runs["CHEM-0001", 1]
+        ledger.begin(serial, 1).made("status", 1 * S)
+    run = ledger.runs["CHEM-0001", 1]
     run.acknowledged(1, 2 * S)
     run.found(1, 1, 3 * S)
     within = {"acknowledged_within": 30 * S, "end_ns": 40 * S}
-    assert not evaluated(made, **within)["unacknowledged"]
-    assert evaluated(made, Event(0, DOWN, "instrument:2", None), **within)["unacknowledged"] is False, (
+    assert not evaluated(ledger, **within)["unacknowledged"]
+    assert evaluated(ledger, Event(0, DOWN, "instrument:2", None), **within)["unacknowledged"] is False, (
         "a fault of another port explains nothing"
     )
-    made.runs["HEMA-0002", 1].acknowledged(1, 2 * S)
-    assert evaluated(made, **within)["unacknowledged"]
+    ledger.runs["HEMA-0002", 1].acknowledged(1, 2 * S)
+    assert evaluated(ledger, **within)["unacknowledged"]
 
 
-def test_a_lab_that_ends_before_a_commands_result_is_late_proves_nothing() -> None:
-    order = '[[command]]\nat = "{}"\ntarget = "instrument:1"\nverb = "send-inventory"\n'
-    assert failed(run_lab(lab("20min", order.format("1199s")))) == {"commands"}
+def test_a_lab_that_ends_before_a_commands_result_is_late_fails() -> None:
+    command = '[[command]]\nat = "{}"\ntarget = "instrument:1"\nverb = "send-inventory"\n'
+    assert failed(run_lab(lab("20min", command.format("1199s")))) == {"commands"}
 
 
 def test_a_lab_whose_reports_lose_their_content_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,10 +275,10 @@ def test_a_lab_whose_reports_lose_their_content_fails(monkeypatch: pytest.Monkey
 
 
 def test_a_lab_with_a_refused_command_fails() -> None:
-    order = '[[command]]\nat = "2min"\ntarget = "{}"\nverb = "send-inventory"\n'
-    done = run_lab(lab("20min", order.format("instrument:1")))
+    command = '[[command]]\nat = "2min"\ntarget = "{}"\nverb = "send-inventory"\n'
+    done = run_lab(lab("20min", command.format("instrument:1")))
     assert done.verdict == "pass"
     assert "commands" in {expectation.name for expectation in done.expectations}
     assert failed(
-        run_lab(lab("20min", order.format("instrument:1").replace("send-inventory", "test-menu")))
-    ) == {"commands"}  # refused: an empty file
+        run_lab(lab("20min", command.format("instrument:1").replace("send-inventory", "test-menu")))
+    ) == {"commands"}, "an empty test menu is refused"

@@ -1,4 +1,4 @@
-"""Each expectation at its limit, and the evidence that its failure shows."""
+"""Each expectation at its limit, and the evidence that is shown when it fails."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def report(
 
 
 def book(*times: tuple[float, float | None, float | None], kind: str = "status") -> ReportLedger:
-    """Record the reports of one instrument by the times they were made, acknowledged and stored, in seconds."""
-    made = ReportLedger()
-    run = made.begin("CHEM-0001", 1)
+    """Return the ledger of an instrument's reports, by the seconds when each was made, acknowledged and stored."""
+    ledger = ReportLedger()
+    run = ledger.begin("CHEM-0001", 1)
     for each in times:
         report(run, *each, kind=kind)
-    return made
+    return ledger
 
 
 def outcome(ledger: ReportLedger, *gaps: GapFound, **more: Any) -> Outcome:
@@ -55,7 +55,7 @@ def outcome(ledger: ReportLedger, *gaps: GapFound, **more: Any) -> Outcome:
 def evaluate_one(
     name: str, found: Outcome, *events: Event, end_ns: int = 2 * HOUR_NS, ports: bool = True, **expect: Any
 ) -> CheckedExpectation:
-    """Evaluate the expectation of that name; the result has evidence if it fails."""
+    """Return the expectation `name`, evaluated, with its evidence if it fails."""
     expectations, failures = evaluate(
         limits(**expect),
         found,
@@ -281,10 +281,10 @@ def test_a_report_that_the_agent_gave_up_needs_a_fault_soon_after_it_was_made() 
     assert not given_up(0), "the beginning of the lab explains nothing"
     assert given_up(1000, Event(1100 * S, DISK_FULL, "disk", S))
     assert not given_up(1000, Event(2000 * S, DISK_FULL, "disk", S)), "later than the limit"
-    assert not given_up(1000, Event(500 * S, DISK_FULL, "disk", S)), "it ended long before"
+    assert not given_up(1000, Event(500 * S, DISK_FULL, "disk", S)), "the fault ended long before"
 
 
-def test_reports_after_one_that_the_agent_gave_up_are_checked_too() -> None:
+def test_reports_after_one_that_the_agent_gave_up_are_also_checked() -> None:
     ledger = book((1000, None, None), (1001, None, None))
     ledger.runs["CHEM-0001", 1].given_up.add(1, 1)
     failure = evidence("unacknowledged", outcome(ledger))
@@ -294,7 +294,7 @@ def test_reports_after_one_that_the_agent_gave_up_are_checked_too() -> None:
 # -- stored in time
 
 
-def test_the_boxs_own_records_must_be_delivered_too() -> None:
+def test_the_boxs_own_records_must_also_be_delivered() -> None:
     found = outcome(book((100, 100, 100)), own_waiting=[100 * S, 101 * S, 5000 * S])
     expectation, failure = evaluate_one("undelivered", found, end_ns=5000 * S)
     assert expectation.measured == 2
@@ -349,7 +349,7 @@ def test_a_command_must_be_done_within_its_limit() -> None:
     ].holds
 
 
-def test_a_lab_without_commands_expects_nothing_of_them() -> None:
+def test_a_lab_without_commands_has_no_expectation_of_commands() -> None:
     expectations, _ = evaluate(limits(), outcome(book((1, 1, 1))), [], end_ns=S, ports={})
     assert "commands" not in {each.name for each in expectations}
 
@@ -384,7 +384,7 @@ def outage(at_s: float, lasts_s: float) -> Event:
 def test_a_backlog_is_measured_from_the_first_outage_end_at_which_it_waited() -> None:
     ledger = book((100, 100, 260), (200, 200, 250))
     expectation, failure = drained(ledger, outage(90, 60), outage(190, 30))
-    assert expectation.measured == 110, "waited at 150 s, and still at 220 s"
+    assert expectation.measured == 110, "it waited at 150 s, and still at 220 s"
     assert failure is not None
     assert [each.number for each in failure.reports] == [1]
     assert (failure.reports_total, failure.fault_before) == (
@@ -491,7 +491,7 @@ def test_the_number_of_connections_may_reach_the_limit() -> None:
     assert (expectation.limit, expectation.measured, expectation.holds) == (3, None, False)
 
 
-def test_intruders_must_try_and_must_reach_nothing() -> None:
+def test_intruders_must_attempt_connections_and_reach_nothing() -> None:
     for tried, reached, allowed, measured, holds in (
         (0, [], 0, None, False),
         (9, [], 0, 0, True),

@@ -22,7 +22,7 @@ def raised(trigger: str, at_s: int, source: str = "CHEM-0001") -> RaisedAlert:
 
 
 @pytest.mark.parametrize(
-    ("found", "missing", "false"),
+    ("alerts", "missing", "false"),
     [
         ([raised("lamp", 110)], 0, 0),
         ([raised("lamp", 111)], 1, 0),  # late, but not false
@@ -34,9 +34,9 @@ def raised(trigger: str, at_s: int, source: str = "CHEM-0001") -> RaisedAlert:
     ],
 )
 def test_an_expected_alert_is_raised_once_and_in_time(
-    found: list[RaisedAlert], missing: int, false: int
+    alerts: list[RaisedAlert], missing: int, false: int
 ) -> None:
-    compared = compare([ExpectedAlert("lamp", 10 * S)], found, 100 * S)
+    compared = compare([ExpectedAlert("lamp", 10 * S)], alerts, 100 * S)
     assert (len(compared.missing), len(compared.false)) == (missing, false)
 
 
@@ -54,8 +54,8 @@ def test_the_limits_count_from_the_first_event_and_failures_name_the_alerts() ->
     alerts = [raised("lamp", 111), raised("pump", 120)]
     outcome = Outcome(ledger, [1], (), 0, alerts=alerts)
     expect = limits(alerts=(ExpectedAlert("lamp", 10 * S),), false_alerts=0)
-    found, failures = evaluate(expect, outcome, [DOWN], end_ns=200 * S, ports={"CHEM-0001": 1})
-    measured = {one.name: (one.measured, one.holds) for one in found}
+    expectations, failures = evaluate(expect, outcome, [DOWN], end_ns=200 * S, ports={"CHEM-0001": 1})
+    measured = {one.name: (one.measured, one.holds) for one in expectations}
     assert measured["alerts"] == measured["false_alerts"] == (1, False)
     texts = {one.expectation: one.explanation for one in failures}
     assert "The first: lamp, expected within 10 s." in texts["alerts"]
@@ -63,7 +63,7 @@ def test_the_limits_count_from_the_first_event_and_failures_name_the_alerts() ->
 
 
 def test_a_lab_without_expected_alerts_has_none_of_these_expectations() -> None:
-    found, _ = evaluate(limits(), Outcome(ReportLedger(), [], (), 0), [], end_ns=S, ports={})
-    assert not {"alerts", "false_alerts"} & {one.name for one in found}
+    expectations, _ = evaluate(limits(), Outcome(ReportLedger(), [], (), 0), [], end_ns=S, ports={})
+    assert not {"alerts", "false_alerts"} & {one.name for one in expectations}
     assert not limits().evaluates_triggers
     assert limits(false_alerts=0).evaluates_triggers

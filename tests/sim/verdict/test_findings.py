@@ -1,4 +1,4 @@
-"""The contents of the data center's database and of the box's disk are entered in the ledger and in the findings."""
+"""The records in the data center's database and on the box's disk are entered in the ledger and in the findings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LATER = 1 << 53
 
 
 def store_with(*batches: tuple[Any, int]) -> Store:
-    """Return a store with these batches, each stored at the given time in ms after the start of the lab."""
+    """Return a store with batches, each with the time in ms after the start of the lab at which it is stored."""
     store = Store("sqlite://", durable=False)
     store.authorize([BOX], AT_MS)
     for sent, stored_ms in batches:
@@ -37,7 +37,7 @@ def remains(*records: tuple[int, bytes], epoch: int = 1, gaps: tuple[SpoolGap, .
 
 
 def ledger_of(*reports: InstrumentReport) -> ReportLedger:
-    """Return a ledger of one instrument's run that made these reports, at the time of each."""
+    """Return the ledger of an instrument that made these reports, each at its own time."""
     ledger = ReportLedger()
     run = ledger.begin(SERIAL, 1)
     for report in reports:
@@ -46,8 +46,8 @@ def ledger_of(*reports: InstrumentReport) -> ReportLedger:
     return ledger
 
 
-def found(store: Store, left: SpoolContent, ledger: ReportLedger) -> Findings:
-    return find(store, left, ledger, AT_MS, END_NS)
+def found(store: Store, remaining: SpoolContent, ledger: ReportLedger) -> Findings:
+    return find(store, remaining, ledger, AT_MS, END_NS)
 
 
 def entry(body: InstrumentReport | BoxReport, instrument: str = SERIAL, run: int = 1) -> bytes:
@@ -78,13 +78,13 @@ def test_the_disk_of_an_epoch_with_stored_records_continues_that_epoch() -> None
 
 
 def test_altered_reports_are_entered_with_their_numbers() -> None:
-    made = ledger_of(alert(1), alert(2), alert(3))
+    ledger = ledger_of(alert(1), alert(2), alert(3))
     altered = (alert(1), result(2, 7), alert(3))
-    found(store_with((batch(*altered[:2]), 0)), remains((3, entry(alert(3)))), made)
-    assert made.runs[SERIAL, 1].altered == {2}
+    found(store_with((batch(*altered[:2]), 0)), remains((3, entry(alert(3)))), ledger)
+    assert ledger.runs[SERIAL, 1].altered == {2}
 
 
-def test_reports_that_no_instrument_made_are_described_with_their_place() -> None:
+def test_reports_that_no_instrument_made_are_described_with_their_location() -> None:
     ledger = ledger_of(alert(1))
     found(store_with((batch(alert(2), first=5), 0)), remains((6, entry(alert(9), run=3))), ledger)
     assert ledger.unexpected == [
@@ -132,8 +132,8 @@ def test_gaps_are_found_in_the_database_on_the_disk_and_unreported_in_the_spool(
         (batch(alert(2), first=1, epoch=2), 30),
     )
     unreported = SpoolGap(((8, 9),), 2, GapReason.CORRUPT)
-    left = remains((4, entry(gap((2, 3), at_ms=40), "", 0)), epoch=2, gaps=(unreported,))
-    findings = found(store, left, ledger_of(alert(1), alert(2)))
+    remaining = remains((4, entry(gap((2, 3), at_ms=40), "", 0)), epoch=2, gaps=(unreported,))
+    findings = found(store, remaining, ledger_of(alert(1), alert(2)))
     assert findings.gaps == [
         GapFound(30 * MS, "disk-full", 6, ((2, 3), (5, 5))),
         GapFound(40 * MS, "disk-full", 6, ((LATER + 2, LATER + 3),)),

@@ -1,4 +1,4 @@
-"""The search for texts about patients finds each form, wherever it begins, and nothing else."""
+"""The search for texts about patients finds them in every encoding and at any offset, and nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_text_is_found_in_each_character_set_and_in_base64_and_hexadecimal(
         assert search([(text,)], [("disk", b"before" + data + b"after")]).found
 
 
-def test_what_is_not_there_is_not_found() -> None:
+def test_parts_of_texts_and_similar_texts_are_not_found() -> None:
     leaks = search([(NAME, "S123456789")], [("disk", NAME[:5].encode() * 99), ("log", b"S123456780")])
     assert (leaks.found, leaks.patients, leaks.searched) == (
         [],

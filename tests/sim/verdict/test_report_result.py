@@ -1,4 +1,4 @@
-"""The result and its JSON document."""
+"""The result of a lab, and its JSON document."""
 
 import json
 from collections.abc import Callable

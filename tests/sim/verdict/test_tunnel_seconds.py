@@ -1,4 +1,4 @@
-"""The expectation `tunnel_seconds_without_grant`: how long packets could pass without a proof that they might."""
+"""The expectation `tunnel_seconds_without_grant`: the seconds in which packets could pass without a proven grant."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def session(tunnel_seconds: float, *problems: str, steps: tuple[SessionStep, ...
 def check(
     *sessions: SessionResult, problems: tuple[str, ...] = (), limit: int = 0
 ) -> tuple[Expectation, Failure | None]:
-    """Return the expectation, and its failure if it does not hold."""
+    """Return the evaluated expectation, and its failure if it does not hold."""
     outcome = Outcome(ReportLedger(), [], (), 0, sessions=SessionFindings(sessions, problems))
     expect = limits(tunnel_seconds_without_grant=limit)
-    found, failures = evaluate(expect, outcome, [DOWN], end_ns=200 * S, ports={"CHEM-0001": 1})
-    (expectation,) = (one for one in found if one.name == NAME)
+    expectations, failures = evaluate(expect, outcome, [DOWN], end_ns=200 * S, ports={"CHEM-0001": 1})
+    (expectation,) = (one for one in expectations if one.name == NAME)
     return expectation, next((one for one in failures if one.expectation == NAME), None)
 
 
@@ -53,9 +53,13 @@ def check(
     ("sessions", "problems", "measured"),
     [
         ([session(30.0)], (), 0),
-        ([session(30.0), session(2.2, "no grant")], (), 3),  # of the doubtful session alone, rounded up
-        ([session(0.0, "no grant")], (), 1),  # a problem is never 0
-        ([session(30.0), session(2.2)], ("the chain is broken",), 33),  # every second is doubtful
+        ([session(30.0), session(2.2, "no grant")], (), 3),  # only the session with a problem, rounded up
+        ([session(0.0, "no grant")], (), 1),  # a problem counts at least 1 s
+        (
+            [session(30.0), session(2.2)],
+            ("the chain is broken",),
+            33,
+        ),  # a problem of the files makes every second unproven
     ],
 )
 def test_each_second_of_a_session_with_problems_counts(
@@ -73,7 +77,7 @@ def test_a_failure_names_the_first_problem_and_the_fault_before() -> None:
     assert check(session(2.0, "no grant"), limit=2)[1] is None
 
 
-def test_requested_sessions_without_a_record_prove_nothing() -> None:
+def test_requested_sessions_without_a_record_fail() -> None:
     expectation, failure = check(session(0.0, steps=()), limit=7)
     assert (expectation.limit, expectation.measured, expectation.unit) == (7, None, "s")
     assert failure is not None and "No session was recorded." in failure.explanation

@@ -1,9 +1,9 @@
-"""Power cuts during recorded conversations: what the box must store, and what an instrument repeats.
+"""Recorded conversations with power cuts: compares the stored reports with those of a run without power cuts.
 
-An instrument repeats a message from its beginning until it is acknowledged. A message is what it sends from one
-ENQ to the next (ASTM), from one hello to the next (POCT1-A), or one `send` step (HL7, AU). After the last message
-all reports must be stored: an acknowledged message is never repeated, so that its reports would be missing if the
-power cut had lost them.
+An instrument repeats a message from its beginning until it is acknowledged. A message lasts from one ENQ to the
+next (ASTM), from one hello to the next (POCT1-A), or is one `send` step (HL7, AU). After the last message all
+reports must be stored: an acknowledged message is never repeated, so its reports are missing if a power cut has
+lost them.
 """
 
 from __future__ import annotations
@@ -34,54 +34,55 @@ NAMES = (
 )
 CASES = [case for case in conversations.CASES if case.name in NAMES]
 BEGINNINGS = {"astm-tcp": b"\x05", "astm-serial": b"\x05", "poct1a": rb"<\?xml[^>]*><HEL"}
-"""The bytes with which a message of the instrument begins."""
+"""The pattern of the first bytes of an instrument's message, by standard; in the others each step begins one."""
 
 
 def messages(case: Conversation, data: bytes) -> list[list[Step]]:
-    """Return the script, divided into messages."""
-    found: list[list[Step]] = []
+    """Return the steps of the script, grouped by message."""
+    grouped: list[list[Step]] = []
     for step in case.steps():
         piece = data[slice(*map(int, step.arguments))] if step.kind == "send" else b""
         if piece and re.match(BEGINNINGS.get(case.standard, b""), piece):
-            found.append([])
-        found[-1].append(step)
-    return found
+            grouped.append([])
+        grouped[-1].append(step)
+    return grouped
 
 
 class CutConversation:
-    """A conversation whose power is cut at some operations of the disk, each counted from the start before it."""
+    """A conversation with power cuts at the disk operations `cuts_at`, each counted from the preceding start."""
 
     def __init__(self, case: Conversation, cuts_at: Sequence[int] = (), seed: int = 1) -> None:
         self.case, self.cuts_at, self._data = case, cuts_at, case.file.read_bytes()
         self._random = Random(seed)
-        self._left = messages(case, self._data)
+        self._unacknowledged = messages(case, self._data)
         self._disk = EmulDisk(DISK_BYTES, Random(seed))
         self.cuts = 0
         """Power cuts in the middle of the conversation."""
-        self.lives = 0
+        self.starts = 0
+        """Starts of the box."""
         self.operations = 0
-        """Operations of the disk in the last life."""
+        """Disk operations since the last start."""
         self.stored: list[Entry] = []
 
     def run(self) -> CutConversation:
-        """Play until all messages are acknowledged, and read what is stored after a further power cut."""
-        while self._left:
+        """Play until all messages are acknowledged, then cut the power again and read the stored reports."""
+        while self._unacknowledged:
             self._disk.backend.cut_power_at(
-                self.cuts_at[self.lives] if self.lives < len(self.cuts_at) else 1 << 30
+                self.cuts_at[self.starts] if self.starts < len(self.cuts_at) else 1 << 30
             )
-            self.lives += 1
-            self._in_a_loop(self._converse)
+            self.starts += 1
+            self._run_in_loop(self._converse)
             if self._disk.backend.has_power:
                 self.operations = (1 << 30) - self._disk.backend.operations_until_cut
                 self._disk.backend.cut_power()
             else:
                 self.cuts += 1
             self._disk = self._disk.backend.reboot()
-        self._in_a_loop(self._read)
+        self._run_in_loop(self._read)
         return self
 
     def reports(self, *without: str) -> Counter[str]:
-        """Return the stored reports without their numbers, and without further fields."""
+        """Return the stored reports without their numbers and the fields `without`."""
         left_out = {"number", *without}
         return Counter(
             f"{type(body).__name__} { {name: getattr(body, name) for name in names if name not in left_out} }"
@@ -90,15 +91,15 @@ class CutConversation:
         )
 
     def numbers_used_twice(self) -> int:
-        """Return how many reports have the number of another one."""
+        """Return how many reports have the number of an earlier one."""
         numbers = [(entry.run, entry.body.number) for entry in self.stored if isinstance(entry.body, Report)]
         return len(numbers) - len(set(numbers))
 
-    def _in_a_loop(self, life: Callable[[], Coroutine[object, object, None]]) -> None:
+    def _run_in_loop(self, main: Callable[[], Coroutine[object, object, None]]) -> None:
         loop = SimLoop()
         try:
             with suppress(SpoolError):
-                loop.run_until_complete(life())
+                loop.run_until_complete(main())
         finally:
             loop.close()
 
@@ -107,13 +108,13 @@ class CutConversation:
         box = ConversationBox(self.case, clock_of(self.case), disk, self._random)
         player = Player(box, connect_in_memory, self.case, self._data, lambda data: [data])
         await player.open()
-        while self._left and disk.backend.has_power and not player.played.problems:
-            for step in self._left[0]:
+        while self._unacknowledged and disk.backend.has_power and not player.played.problems:
+            for step in self._unacknowledged[0]:
                 await player.follow(step)
                 if player.played.problems:
                     break
             else:
-                del self._left[0]
+                del self._unacknowledged[0]
         if disk.backend.has_power and player.played.problems:
             raise AssertionError(f"without a power cut: {player.played.problems}")
         await player.close()
@@ -126,14 +127,14 @@ class CutConversation:
         await port.close()
 
 
-def wrong_after(clean: CutConversation, cut: CutConversation) -> list[str]:
-    """Return the differences after power cuts, compared with the conversation without any; empty if nothing."""
+def differences(clean: CutConversation, cut: CutConversation) -> list[str]:
+    """Return the problems of a conversation with power cuts, compared with one without."""
     problems = []
     untimed = ["at_ms"] if cut.case.standard == "au-serial" else []
-    right, found = clean.reports(*untimed), cut.reports(*untimed)
-    if lost := right - found:
+    expected, stored = clean.reports(*untimed), cut.reports(*untimed)
+    if lost := expected - stored:
         problems.append(f"cuts at {cut.cuts_at}: lost {list(lost)}")
-    if twice := found - right:
+    if twice := stored - expected:
         problems.append(f"cuts at {cut.cuts_at}: stored twice or changed {list(twice)}")
     if cut.numbers_used_twice():
         problems.append(f"cuts at {cut.cuts_at}: a number was used for two reports")

@@ -1,4 +1,4 @@
-"""Variants of recorded conversations with other patient data, and all actions of a box for them."""
+"""Variants of recorded conversations with other patient data, and the observable behavior of a box for them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from tests.support.wire.noninterference import NON_DELIMITERS, with_checksums
 
 LENGTH_MAX: Final = 60
 CASES: Final = [case for case in conversations.CASES if case.patient_data]
-"""The conversations with data of persons."""
+"""The conversations that contain data of persons."""
 Variant = tuple[Conversation, bytes]
 Watch = Callable[[Variant], object]
 
 
-def variants(case: Conversation, number: int) -> Iterator[Variant]:
-    """Yield the conversation with random bytes in its ranges; every other one with other lengths.
+def variants(case: Conversation, count: int) -> Iterator[Variant]:
+    """Yield `count` variants with random bytes as patient data; in every second one their lengths differ, too.
 
-    Columns have fixed widths: no other lengths for AU. A name has at least one byte: an empty one is no name.
+    AU has columns of fixed width, so lengths stay. A value has at least one byte: an empty field is no name.
     """
     random, data = Random(case.name), case.file.read_bytes()
     spans = sorted((int(str(first)), int(str(end))) for first, end, *_ in case.patient_data)
-    for turn in range(number):
+    for turn in range(count):
         other_length = turn % 2 == 1 and case.standard != "au-serial"
         pieces, moved, position = [], [(0, 0)], 0
         for first, end in spans:
@@ -70,12 +70,12 @@ class _Messages(logging.Handler):
 
 
 def observe(variant: Variant) -> object:
-    """Return all records (reports and audit), counts, answers with their times, log messages, and reported errors."""
+    """Return all records (reports and audit), counts, answers with their times, log messages and reported errors."""
     return _with_messages(_play(*variant))
 
 
 def observe_passing(variant: Variant) -> object:
-    """Return the same as `observe`, for a box that observes the conversation with another host."""
+    """Return the same as `observe`, without answers, for a box that observes a conversation with another host."""
     return _with_messages(_play_observed(*variant))
 
 
@@ -92,7 +92,7 @@ def _with_messages(play: Coroutine[object, object, object]) -> object:
 
 
 async def _play(case: Conversation, data: bytes) -> object:
-    """Return all actions of a box that answers the instrument."""
+    """Return the results of a box that answers the instrument."""
     box = ConversationBox(case, clock_of(case))
     player = Player(box, connect_in_memory, case, data, lambda piece: [piece])
     await _follow(player, case)
@@ -102,7 +102,7 @@ async def _play(case: Conversation, data: bytes) -> object:
 
 
 async def _play_observed(case: Conversation, data: bytes) -> object:
-    """Return all actions of a box that observes the conversation."""
+    """Return the results of a box that observes the conversation."""
     host, seen = ConversationBox(case, clock_of(case)), ConversationBox(case, clock_of(case))
     observation = seen.port.observation(replace(case.config, role="pass-through"))
     reading = asyncio.ensure_future(observation.run())
@@ -142,9 +142,9 @@ class _ObservedLine(MemoryLine):
         super().send(data)
 
 
-def differing(case: Conversation, number: int, watch: Watch = observe) -> Iterator[bytes]:
-    """Yield those of `number` variants that a box treats differently from the conversation itself."""
-    right = watch((case, case.file.read_bytes()))
-    for variant in variants(case, number):
-        if watch(variant) != right:
+def differing(case: Conversation, count: int, watch: Watch = observe) -> Iterator[bytes]:
+    """Yield those of `count` variants that a box treats differently from the recorded conversation."""
+    expected = watch((case, case.file.read_bytes()))
+    for variant in variants(case, count):
+        if watch(variant) != expected:
             yield variant[1]

@@ -13,4 +13,4 @@ CASES: Final = [
     *read_conversations(FIXTURES / "instruments/box-and-poct1a.toml"),
 ]
 IN_REAL_TIME: Final = [case for case in CASES if not any(step.startswith("box") for step in case.script)]
-"""Those without long waits for the box's restarts and commands."""
+"""The conversations without restarts and commands of the box, which take too long in real time."""

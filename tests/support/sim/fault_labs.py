@@ -1,4 +1,4 @@
-"""Labs with faults: one with expectations, and one in which faults are combined."""
+"""Labs for tests of faults: one with expectations, and one in which faults are combined."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ PARAMETERS = {
     "dns-slow": 'delay = "8s"',
     "disk-rot": "sectors = 3\nbits = 5",
     "disk-torn": "operation = 2",
-    # before the certificates are valid: the box has to correct its clock before it is trusted
+    # to a time before the certificates are valid: the box must correct its clock before it accepts them
     "clock-jump": 'by = "30d"\ndirection = "backwards"',
     "instrument-floods": "rate = 60",
     "instrument-hoards-connections": 'every = "5s"',
@@ -83,8 +83,8 @@ PARAMETERS = {
     "instrument-ignores-answers": 'every = "5s"\nconnections = 9',
     "instrument-reconnects": 'every = "5s"',
 }
-"""Parameters in TOML of each kind of fault that needs some."""
-OF_SESSIONS = frozenset(
+"""The parameters in TOML of each kind of fault that needs some."""
+SESSION_FAULTS = frozenset(
     (
         "approval-withdrawn",
         "training-expired",
@@ -94,11 +94,11 @@ OF_SESSIONS = frozenset(
         "desktop-frozen",
     )
 )
-"""Kinds of faults that only remote sessions notice; tests/sim/worlds/test_session_labs.py has them."""
-OF_OTHERS = OF_SESSIONS | {"update", "enrolment-approved", "box-denied", "siem-down"}
-OF_REPORTS = tuple(kind for kind in fault_kinds() if kind not in OF_OTHERS)
-"""All others but updates, enrolment and the SIEM, which test_virtual_updates.py, test_enrolment_labs.py and
-test_siem_labs.py have."""
+"""Kinds of faults that affect only remote sessions; tests/sim/worlds/test_session_labs.py injects them."""
+OTHER_FAULTS = SESSION_FAULTS | {"update", "enrolment-approved", "box-denied", "siem-down"}
+REPORT_FAULTS = tuple(kind for kind in fault_kinds() if kind not in OTHER_FAULTS)
+"""All other kinds; test_virtual_updates.py, test_enrolment_labs.py and test_siem_labs.py test updates, enrolment and
+the SIEM."""
 MOMENTARY = (
     "program-killed",
     "disk-flush-fails",
@@ -112,7 +112,7 @@ MOMENTARY = (
 
 
 def target_of(kind: str) -> str:
-    """Return a target of that kind of fault in these labs."""
+    """Return a target for a kind of fault in these labs."""
     target = fault_kinds()[kind].targets[0]
     return "instrument:1" if target == "instrument" else target
 
@@ -145,7 +145,7 @@ def combined_lab(
 
 
 def event(kind: str, at_s: int, lasts_s: int | None = None, parameters: str | None = None) -> str:
-    """Return an `[[event]]` of a lab file, with the `PARAMETERS` of its kind unless others are given."""
+    """Return an `[[event]]` of a lab file, with the `PARAMETERS` of its kind by default."""
     lasts = "" if lasts_s is None else f'lasts = "{lasts_s}s"'
     own = PARAMETERS.get(kind, "") if parameters is None else parameters
     return f'[[event]]\nat = "{at_s}s"\nfault = "{kind}"\ntarget = "{target_of(kind)}"\n{lasts}\n{own}\n'

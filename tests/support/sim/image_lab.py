@@ -1,4 +1,4 @@
-"""A small lab for tests of the image world, under a name of this process."""
+"""A small lab for tests of the image world, with a name that only this process uses."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ report_every = "1s"
 """
 
 
-def in_image_world(lab: Path, image: Path, *more: object) -> tuple[object, ...]:
-    """Return the words of `rap lab run` for a lab in the image world, with the key beside the image."""
-    return (lab, "--world", "image", "--image", image, "--key", image.with_name("key.pub"), *more)
+def in_image_world(lab: Path, image: Path, *options: object) -> tuple[object, ...]:
+    """Return the arguments of `rap lab run` for a lab in the image world, with the key beside the image."""
+    return (lab, "--world", "image", "--image", image, "--key", image.with_name("key.pub"), *options)

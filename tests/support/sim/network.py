@@ -16,7 +16,7 @@ LAN = LinkQuality(rate_bits=100_000_000, delay_ns=100_000)
 
 
 class Pair:
-    """Hosts "a" and "b", both powered on."""
+    """Hosts "a" and "b", both powered on, and the link between them."""
 
     def __init__(self, quality: LinkQuality = LAN, seed: int = 1) -> None:
         self.loop = SimLoop()

@@ -16,15 +16,17 @@ PORT = 4000
 
 @dataclass
 class Pair:
+    """Two hosts and the link between them."""
+
     one: NamespaceHost
     other: NamespaceHost
     link: KernelLink
 
     def open_socket(self, host: NamespaceHost, kind: socket.SocketKind = socket.SOCK_DGRAM) -> socket.socket:
         with host.inside():
-            made = socket.socket(socket.AF_INET, kind)
-        made.settimeout(WAIT_SECONDS_MAX)
-        return made
+            opened = socket.socket(socket.AF_INET, kind)
+        opened.settimeout(WAIT_SECONDS_MAX)
+        return opened
 
     def datagrams(self) -> tuple[socket.socket, socket.socket]:
         """Return a UDP socket at each end, connected to the other one."""
@@ -38,7 +40,7 @@ class Pair:
 
 
 def pair(lab: KernelLab, quality: LinkQuality) -> Pair:
-    """Connect 10.9.0.1 at eth1 of `one` and 10.9.0.2 at eth2 of `other`; no IPv6, which sends additional packets."""
+    """Link `one` (eth1, 10.9.0.1) and `other` (eth2, 10.9.0.2), without IPv6, which sends additional packets."""
     hosts = lab.host("one"), lab.host("other")
     for host in hosts:
         host.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
@@ -57,7 +59,7 @@ async def send_and_wait(sender: socket.socket, receiver: socket.socket, data: by
 
 
 async def arrives(sender: socket.socket, receiver: socket.socket, seconds: float) -> bool:
-    """Return whether a datagram sent now arrives within that time."""
+    """Return whether a datagram that is sent now arrives within `seconds`."""
     sender.send(b"probe")
     receiver.settimeout(seconds)
     try:
@@ -68,11 +70,11 @@ async def arrives(sender: socket.socket, receiver: socket.socket, seconds: float
         receiver.settimeout(WAIT_SECONDS_MAX)
 
 
-async def transfer(both: Pair, data: bytes) -> float:
-    """Send data by TCP; returns the seconds from the start to the end of the connection."""
+async def transfer(pair: Pair, data: bytes) -> float:
+    """Send data from `one` to `other` by TCP; return the seconds from the start to the end of the connection."""
     server, client = (
-        both.open_socket(both.other, socket.SOCK_STREAM),
-        both.open_socket(both.one, socket.SOCK_STREAM),
+        pair.open_socket(pair.other, socket.SOCK_STREAM),
+        pair.open_socket(pair.one, socket.SOCK_STREAM),
     )
     server.bind(("10.9.0.2", PORT))
     server.listen()

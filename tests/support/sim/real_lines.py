@@ -18,14 +18,17 @@ from tests.support.eventually import eventually
 
 LINE = line_settings(SerialLineSettings(port=1))
 WAIT_S_MAX = 0.2
-ANSWER_S = 60.0
+ANSWER_S_MAX = 60.0
 
 
 def without_long_waits(step: Step) -> Step:
-    """Return the step with short waits, and time for answers on a busy machine; both are checked in virtual time."""
+    """Return the step with a short wait, or with a long time for the answer, because the machine may be busy.
+
+    Tests in virtual time check the recorded times.
+    """
     if step.kind == "wait":
         return replace(step, after_s=min(step.after_s, WAIT_S_MAX))
-    return replace(step, before_s=ANSWER_S)
+    return replace(step, before_s=ANSWER_S_MAX)
 
 
 class TcpScriptLine:
@@ -58,7 +61,7 @@ class TcpScriptLine:
 
 
 async def connect_by_tcp(port: ConversationPort) -> TcpScriptLine:
-    """Connect an instrument over loopback."""
+    """Connect an instrument to the box over loopback."""
     server = await listen(port.adapter.connected, "127.0.0.1", 0)
     tcp_port = server.sockets[0].getsockname()[1]
     return TcpScriptLine([server], *await asyncio.open_connection("127.0.0.1", tcp_port))
@@ -87,7 +90,7 @@ class PtyScriptLine:
         assert os.write(self._fd, data) == len(data)
 
     async def close(self) -> None:
-        """See `ScriptLine`. The box sees that the port has failed."""
+        """See `ScriptLine`. The box detects that the port has failed."""
         asyncio.get_running_loop().remove_reader(self._fd)
         os.close(self._slave)
         os.close(self._fd)
@@ -97,7 +100,7 @@ class PtyScriptLine:
 
 
 async def connect_by_pty(port: ConversationPort) -> PtyScriptLine:
-    """Connect an instrument by a pty."""
+    """Connect an instrument to the box by a pty."""
     line = PtyScriptLine(port)
     await eventually(lambda: port.source.is_connected)
     return line

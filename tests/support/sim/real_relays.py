@@ -1,6 +1,6 @@
-"""A box that observes a recorded conversation: between its script and the laboratory's host, over TCP and ptys.
+"""A box that observes a recorded conversation between its script and the laboratory's host, over TCP and ptys.
 
-The host is a box in the role receiver, which the script of the conversation checks.
+The host is a box in the role receiver; the script of the conversation checks its answers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.support.sim.real_lines import LINE, TcpScriptLine
 
 
 class ObservingBox:
-    """Connects the script of a case with the host through, or beside, a box that observes both."""
+    """Connects the script of a case with the host, and relays or taps the connection with a box that observes it."""
 
     def __init__(self, case: Conversation) -> None:
         self._case = case
@@ -37,21 +37,21 @@ class ObservingBox:
         self._ptys: list[Pty] = []
 
     async def pass_through_by_tcp(self, host: ConversationPort) -> ScriptLine:
-        """Script, box and host are joined by two TCP connections on loopback."""
+        """Join script, box and host by two TCP connections on loopback."""
         server = await listen(host.adapter.connected, "127.0.0.1", 0)
         relay = await self.relay_to(server.sockets[0].getsockname()[1])
         streams = await asyncio.open_connection("127.0.0.1", relay.sockets[0].getsockname()[1])
         return TcpScriptLine([relay, server], *streams)
 
     async def relay_to(self, tcp_port: int) -> asyncio.Server:
-        """Listen as the pass-through to a host on loopback."""
-        there = LaboratoryHost(address="127.0.0.1", tcp_port=tcp_port)
-        role = self.port.role(self._site(role="pass-through", host=there), {})
+        """Listen on loopback as the pass-through to a host on another TCP port."""
+        host = LaboratoryHost(address="127.0.0.1", tcp_port=tcp_port)
+        role = self.port.role(self._site(role="pass-through", host=host), {})
         assert role.connected
         return await listen(role.connected, "127.0.0.1", 0)
 
     async def pass_through_by_pty(self, host: ConversationPort) -> ScriptLine:
-        """Script, box and host are joined by two serial lines."""
+        """Join script, box and host by two serial lines."""
         instrument, left, right = self._pty(), self._pty(), self._pty()
         left.wire(right)
         right.wire(left)
@@ -59,11 +59,11 @@ class ObservingBox:
         return await self._serial("pass-through", host, right, instrument, serials)
 
     async def listen_to_both(self, host: ConversationPort) -> ScriptLine:
-        """Script and host are joined by a serial line, and the box by a tap on each direction."""
+        """Join script and host by a serial line; the box has a tap on each direction."""
         return await self._listener(host, [self._pty(), self._pty()])
 
     async def listen_to_the_instrument(self, host: ConversationPort) -> ScriptLine:
-        """The box has a tap on the instrument's direction only."""
+        """Join script and host by a serial line; the box has a tap on the instrument's direction only."""
         return await self._listener(host, [self._pty()])
 
     async def _listener(self, host: ConversationPort, taps: list[Pty]) -> ScriptLine:
@@ -110,7 +110,7 @@ class ObservingBox:
 
 
 class Pty:
-    """A pty: its slave is a serial port of a program, its master the cable."""
+    """A pty: its slave is the serial port of a program, its master the end of the cable."""
 
     def __init__(self) -> None:
         self._master, self._slave = os.openpty()
@@ -118,15 +118,15 @@ class Pty:
         os.set_blocking(self._master, False)
 
     def serial(self, number: int) -> LinuxSerialPort:
-        """Return the serial port of the program at this end."""
+        """Return the program's serial port."""
         return LinuxSerialPort(f"serial{number}", os.ttyname(self._slave))
 
     def wire(self, *others: Pty) -> None:
-        """Carry what the program sends to other ptys."""
+        """Forward the bytes that the program sends to other ptys."""
         self.on_data(lambda data: [other.send(data) for other in others])
 
     def on_data(self, take: Callable[[bytes], object]) -> None:
-        """Call `take` with what the program sends."""
+        """Call `take` with the bytes that the program sends."""
         asyncio.get_running_loop().add_reader(self._master, lambda: take(os.read(self._master, 4096)))
 
     def send(self, data: bytes) -> None:
@@ -135,7 +135,7 @@ class Pty:
 
     @property
     def is_read(self) -> bool:
-        """Whether the program has read all that was sent to it."""
+        """Whether the program has read all bytes that were sent to it."""
         return not int.from_bytes(fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ class Pty:
 
 
 class _PtyScript:
-    """The script's end of a serial line; `taps` get what it sends and what it receives."""
+    """The script's end of a serial line; the first tap gets the bytes that it sends, the second those it receives."""
 
     def __init__(self, pty: Pty, taps: Sequence[Pty], end: Callable[[], Awaitable[None]]) -> None:
         self._pty, self._taps, self._end = pty, taps, end

@@ -1,4 +1,4 @@
-"""Results of invented but consistent runs for tests of reports: a day at a clinic that passes, and one that fails.
+"""Invented but consistent results for tests of reports: a day at a clinic that passes, and one that fails.
 
 Three instruments report all day over 128 kbit/s; the uplink is down from 02:00 to 05:00 and the box loses power at
 08:00. Numbers come from a small queue model, so that the charts look like those of a real run.
@@ -106,11 +106,11 @@ def passing() -> Result:
 
 
 def failing() -> Result:
-    """Return the same lab, but the power cut loses three acknowledged reports and the backlog drains too slowly."""
-    held = passing()
-    lost, duplicates, drained, alert = held.expectations
+    """Return a run in which the power cut loses three acknowledged reports and the backlog is never empty again."""
+    base = passing()
+    lost, duplicates, drained, alert = base.expectations
     return msgspec.structs.replace(
-        held,
+        base,
         seed=4711,
         expectations=(
             msgspec.structs.replace(lost, measured=3, holds=False),
@@ -124,8 +124,8 @@ def failing() -> Result:
         replay="rap lab run labs/01-clinic-128k.toml --world virtual --seed 4711",
         failures=(_lost_in_the_power_cut(), _never_drained()),
         instruments=(
-            msgspec.structs.replace(held.instruments[0], stored=4312, lost=3, dropped=5),
-            *held.instruments[1:],
+            msgspec.structs.replace(base.instruments[0], stored=4312, lost=3, dropped=5),
+            *base.instruments[1:],
         ),
     )
 
@@ -133,9 +133,9 @@ def failing() -> Result:
 def hostile() -> Result:
     """Return a result in which every text contains markup."""
     evil = "</script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&\"'"
-    held = failing()
+    base = failing()
     return msgspec.structs.replace(
-        held,
+        base,
         lab=evil,
         description=evil,
         replay=evil,
@@ -143,15 +143,15 @@ def hostile() -> Result:
         faults=(FaultOccurrence(kind=evil, at_ns=HOUR, target=evil),),
         instruments=(_instrument(evil, evil, 1, 5, 0),),
         notes=(AuditNote(at_ns=0, priority="alert", source=evil, text=evil),),
-        failures=(msgspec.structs.replace(held.failures[0], expectation=evil, explanation=evil),),
+        failures=(msgspec.structs.replace(base.failures[0], expectation=evil, explanation=evil),),
     )
 
 
 def bare() -> Result:
     """Return a result with only the required fields: no series, latencies or causes."""
-    held = passing()
+    base = passing()
     return msgspec.structs.replace(
-        held,
+        base,
         description="",
         commit=None,
         faults=(),
@@ -241,7 +241,7 @@ def _uplink() -> UplinkResult:
 
 
 def _series(random_stream: random.Random) -> Series:
-    """Return a series of one bin per minute; the backlog is sent at the link's rate when the link is up again."""
+    """Return a series with one bin per minute; when the link is up again, at most 900 records a minute are sent."""
     up, down, busy = [], [], []
     backlog: dict[str, list[int]] = {"alert": [], "audit": [], "routine": []}
     waiting = {"alert": 0, "audit": 0, "routine": 0}
@@ -249,10 +249,10 @@ def _series(random_stream: random.Random) -> Series:
         made = {"alert": random_stream.random() < 0.04, "audit": random_stream.random() < 0.02, "routine": 9}
         for priority, number in made.items():
             waiting[priority] += number
-        room = 0 if minute in DOWN or minute == OFF else 900
+        capacity = 0 if minute in DOWN or minute == OFF else 900
         sent = 0
         for priority in backlog:
-            delivered = min(waiting[priority], room - sent)
+            delivered = min(waiting[priority], capacity - sent)
             waiting[priority] -= delivered
             sent += delivered
             backlog[priority].append(waiting[priority])
@@ -275,7 +275,7 @@ def _series(random_stream: random.Random) -> Series:
 
 
 def _latencies(random_stream: random.Random, count: int, typical_s: float) -> list[int]:
-    """Log-normal while the uplink is up; an eighth of them waited for the end of the outage."""
+    """Return latencies in ns: log-normal, except for an eighth of them, which wait for the end of the outage."""
     return [
         round(random_stream.uniform(5, 10_800) * SECOND)
         if random_stream.random() < 1 / 8

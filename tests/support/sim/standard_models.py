@@ -1,4 +1,4 @@
-"""A model for each standard that simulated instruments speak."""
+"""An instrument model for each standard that simulated instruments speak."""
 
 from __future__ import annotations
 

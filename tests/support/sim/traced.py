@@ -1,4 +1,4 @@
-"""Two simulated hosts with a log of their segments, in the form of tcpdump."""
+"""Two simulated hosts with a log of their TCP segments, in the format of tcpdump."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ FAST: Final = LinkQuality(10_000_000, 20 * MS)
 
 
 class Traced(Pair):
-    """A pair whose segments are noted when they are sent; `lost` has the numbers of those that never arrive.
-
-    a's segments are numbered from 1 in `lost["a"]`, b's in `lost["b"]`.
-    """
+    """A pair of hosts whose segments are logged when they are sent."""
 
     def __init__(
         self,
@@ -30,11 +27,14 @@ class Traced(Pair):
         a: Collection[int] = (),
         b: Collection[int] = (),
         seed: int = 1,
-        shown_each: int = 1,
+        show_every: int = 1,
     ) -> None:
-        """Of a long trace, only each `shown_each`-th line is shown, and the checksum of all."""
+        """Lose the segments with the numbers `a` of host a and `b` of host b, each counted from 1.
+
+        `text()` shows only every `show_every`-th line of the trace, and a checksum of all lines.
+        """
         super().__init__(quality, seed)
-        self._shown_each = shown_each
+        self._show_every = show_every
         self.lines: list[str] = []
         self._lost, self._count = {"a": a, "b": b}, {"a": 0, "b": 0}
         self._send = self.link.send
@@ -63,9 +63,9 @@ class Traced(Pair):
         seconds, rest = divmod(self.loop.env.now, 10**9)
         return f"{seconds}.{rest:09}"
 
-    def note(self, what: str) -> None:
+    def note(self, text: str) -> None:
         """Add a comment line to the trace."""
-        self.lines.append(f"{self._now()} {what}")
+        self.lines.append(f"{self._now()} {text}")
 
     # -- actions of the programs
 
@@ -79,7 +79,7 @@ class Traced(Pair):
         self.run(self.b, listening())
 
     def connect(self, ms: int = 1000) -> None:
-        """Connect from a to b, and let the time pass."""
+        """Connect from a to b, and let `ms` milliseconds pass."""
 
         async def dial() -> None:
             try:
@@ -96,11 +96,11 @@ class Traced(Pair):
         self.connect(ms)
 
     def wait(self, ms: int) -> None:
-        """Let the time pass."""
+        """Let `ms` milliseconds pass."""
         self.loop.run_for(ms * MS)
 
     def upload(self, size: int, ms: int = 20_000) -> None:
-        """Connect, send from a to b, and close from both ends."""
+        """Connect, send `size` bytes from a to b, and close from both ends."""
         self.open()
         self.client.transport.write(bytes(size))
         self.wait(ms)
@@ -112,10 +112,10 @@ class Traced(Pair):
         self.wait(ms)
 
     def text(self) -> str:
-        """Return the trace, and the data that the programs received."""
-        if self._shown_each > 1:
+        """Return the trace, the number of bytes that each program received, and the ends of the connections."""
+        if self._show_every > 1:
             checksum = crc32c("\n".join(self.lines).encode())
-            self.lines = self.lines[:: self._shown_each]
+            self.lines = self.lines[:: self._show_every]
             self.note(f"all lines: checksum {checksum:08x}")
         self.note(f"received: {len(self.client.received)} bytes at a, {len(self.server.received)} bytes at b")
         for name, recorder in (("a", self.client), ("b", self.server)):
@@ -125,7 +125,7 @@ class Traced(Pair):
 
 
 class Verdicts:
-    """A packet filter with these verdicts on sent and received segments."""
+    """A packet filter with fixed verdicts on sent and received segments."""
 
     def __init__(self, send: Any, receive: Any) -> None:
         self.verdicts = send, receive
@@ -142,6 +142,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {}
 
 
 def scenario(function: Scenario) -> Scenario:
-    """Add to the scenarios, under the function's name; its docstring becomes the first line of the file."""
+    """Add a function to the scenarios; its name becomes the file's name, its docstring the file's first line."""
     SCENARIOS[function.__name__.replace("_", "-")] = function
     return function

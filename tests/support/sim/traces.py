@@ -1,9 +1,9 @@
-"""Packet traces of short TCP connections, in the form of tcpdump, and the golden files that hold them.
+"""Packet traces of short TCP connections, in the format of tcpdump, and their golden files.
 
     python -m tests.support.sim.traces
 
-writes the golden files again. Read the difference: each changed line is another packet, or the same one at another
-time, and the seconds in `tests/sim/net/test_tcp.py` show whether Linux agrees.
+rewrites the golden files. Read the diff: each changed line is a different packet, or the same packet at a different
+time; the durations in `tests/sim/net/test_tcp.py` show whether Linux agrees.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def one_loss() -> Traced:
 
 @scenario
 def many_losses() -> Traced:
-    """Each third of 30 segments in the middle of 100 is lost."""
+    """Every third of 30 segments in the middle of 100 is lost."""
     pair = Traced(FAST, a=range(32, 62, 3))
     pair.upload(100 * MSS, 5000)
     return pair
@@ -118,7 +118,7 @@ def many_losses() -> Traced:
 
 @scenario
 def losses_twice() -> Traced:
-    """A segment, its repetition, and the repetition of that are lost."""
+    """Seven of 60 segments are lost, some during the recovery of earlier losses."""
     pair = Traced(FAST, a={7, 15, 22, 29, 40, 41, 42})
     pair.upload(60 * MSS, 5000)
     return pair
@@ -134,7 +134,7 @@ def last_segment_lost() -> Traced:
 
 @scenario
 def last_segments_lost() -> Traced:
-    """The last three of ten segments are lost: the loss probe finds it."""
+    """The last three of ten segments are lost: a loss probe detects it."""
     pair = Traced(FAST, a={10, 11, 12})
     pair.upload(10 * MSS, 3000)
     return pair
@@ -142,7 +142,7 @@ def last_segments_lost() -> Traced:
 
 @scenario
 def loss_probe_is_lost() -> Traced:
-    """The last segments and the loss probe are lost: the timeout repairs it."""
+    """The last segments and the loss probe are lost: the retransmission timeout repairs it."""
     pair = Traced(FAST, a={11, 12, 13, 14})
     pair.upload(10 * MSS, 5000)
     return pair
@@ -158,7 +158,7 @@ def acknowledgements_are_lost() -> Traced:
 
 @scenario
 def everything_is_delayed() -> Traced:
-    """The path takes 900 ms longer from one moment on: a spurious timeout is recognized and undone."""
+    """The delay of the path rises by 900 ms for a time: a spurious timeout is detected and undone."""
     pair = Traced(FAST)
     pair.open()
     pair.client.transport.write(bytes(40 * MSS))
@@ -227,7 +227,7 @@ def duplication() -> Traced:
 
 @scenario
 def random_losses() -> Traced:
-    """Each tenth packet is lost in both directions."""
+    """A random tenth of the packets is lost in both directions."""
     pair = Traced(LinkQuality(1_000_000, 40 * MS, loss=0.1, queue_bytes_max=64 * 1024))
     pair.server.echo = True
     pair.upload(40 * MSS, 60_000)
@@ -236,7 +236,7 @@ def random_losses() -> Traced:
 
 @scenario
 def narrow_path() -> Traced:
-    """Packets above 1300 bytes never arrive: a's segments become shorter, and then as long as the path takes."""
+    """Packets above 1300 bytes never arrive: a's segments become shorter, and then as long as the path permits."""
     pair = Traced(MEDIUM)
     pair.a.mtu_probing = True
     pair.open()
@@ -249,7 +249,7 @@ def narrow_path() -> Traced:
 
 @scenario
 def very_narrow_path() -> Traced:
-    """Packets above 600 bytes never arrive, until the path is as wide as before."""
+    """Packets above 600 bytes never arrive, until the path takes long packets again."""
     pair = Traced(MEDIUM)
     pair.a.mtu_probing = True
     pair.open()
@@ -266,8 +266,8 @@ def very_narrow_path() -> Traced:
 
 @scenario
 def path_is_wide_again() -> Traced:
-    """A narrow path is found, and is wide again: the longest segments are found again ten minutes later, and stay."""
-    pair = Traced(FAST, shown_each=10)
+    """A narrow path becomes wide again: ten minutes later a sends the longest segments again, and keeps to them."""
+    pair = Traced(FAST, show_every=10)
     pair.a.mtu_probing = True
     pair.open()
     pair.link.set_quality(packet_bytes_max=1200)
@@ -283,7 +283,7 @@ def path_is_wide_again() -> Traced:
 
 @scenario
 def reading_is_paused_for_nothing() -> Traced:
-    """A program pauses and resumes while nothing comes in: nothing is sent."""
+    """Programs pause and resume reading while nothing arrives: no packet is sent. Then b reads after a has closed."""
     pair = Traced(FAST)
     pair.open()
     for recorder in (pair.client, pair.server):
@@ -303,8 +303,8 @@ def reading_is_paused_for_nothing() -> Traced:
 
 @scenario
 def probing_on_a_wide_path() -> Traced:
-    """Where long packets arrive, probing of the path changes nothing, not even after a loss and a timeout."""
-    pair = Traced(FAST, a={9, 30, 31, 32, 33, 34}, shown_each=10)
+    """On a path that takes long packets, MTU probing changes nothing, not even after a loss and a timeout."""
+    pair = Traced(FAST, a={9, 30, 31, 32, 33, 34}, show_every=10)
     pair.a.mtu_probing = True
     pair.upload(60 * MSS, 5000)
     return pair
@@ -320,8 +320,8 @@ def early_duplicates() -> Traced:
 
 @scenario
 def long_fat_path() -> Traced:
-    """1000 segments at 50 Mbit/s and 200 ms: slow start ends before a loss, and the window of the receiver widens."""
-    pair = Traced(LinkQuality(50_000_000, 100 * MS, queue_bytes_max=1 << 20), shown_each=50)
+    """1000 segments at 50 Mbit/s and 200 ms: slow start ends before a loss, and the receive window widens."""
+    pair = Traced(LinkQuality(50_000_000, 100 * MS, queue_bytes_max=1 << 20), show_every=50)
     pair.upload(1000 * MSS)
     return pair
 
@@ -329,13 +329,13 @@ def long_fat_path() -> Traced:
 @scenario
 def long_fat_path_with_a_short_queue() -> Traced:
     """600 segments at 10 Mbit/s and 400 ms, with a queue of 60 kB that drops some."""
-    pair = Traced(LinkQuality(10_000_000, 200 * MS, queue_bytes_max=60_000), shown_each=50)
+    pair = Traced(LinkQuality(10_000_000, 200 * MS, queue_bytes_max=60_000), show_every=50)
     pair.upload(600 * MSS, 60_000)
     return pair
 
 
 def _mixed(seed: int, rough: float) -> Scenario:
-    """Losses and reordering are `rough` times as frequent as on a normal line."""
+    """Return a scenario over a random line whose loss, duplication and reordering are multiplied by `rough`."""
 
     def run() -> Traced:
         random = Random(seed)
@@ -348,7 +348,7 @@ def _mixed(seed: int, rough: float) -> Scenario:
             random.choice((0.0, 0.03)) * rough,
             random.choice((8, 64, 256)) * 1024,
         )
-        pair = Traced(quality, seed=seed, shown_each=20)
+        pair = Traced(quality, seed=seed, show_every=20)
         pair.a.mtu_probing = random.random() < 0.3
         pair.open(20_000)
         up = down = 0
@@ -371,7 +371,7 @@ def _mixed(seed: int, rough: float) -> Scenario:
         return pair
 
     run.__doc__ = (
-        f"Random writes in both directions over a random line, with seed {seed}, {rough} times as rough."
+        f"Random writes in both directions over a random line, seed {seed}, impairments times {rough}."
     )
     return run
 
@@ -387,7 +387,7 @@ def golden(name: str) -> str:
 
 
 def main() -> None:
-    """Write all."""
+    """Write all golden files."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in SCENARIOS:
         (FOLDER / f"{name}.txt").write_text(golden(name), "utf-8")

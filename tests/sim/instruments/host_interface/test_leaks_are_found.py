@@ -1,4 +1,4 @@
-"""Leaks planted in the box: the verdict of a lab with patients finds each."""
+"""The verdict of a lab with patients detects each leak of patient data that is planted in the box."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def patient_messages(monkeypatch: pytest.MonkeyPatch) -> Received:
 
 
 def _name(patient_messages: Received) -> bytes:
-    found = re.search(rb"PID\|1\|\|\d+\|\|([^^]+)", b"".join(patient_messages))
-    return found[1] if found else b""
+    name = re.search(rb"PID\|1\|\|\d+\|\|([^^]+)", b"".join(patient_messages))
+    return name[1] if name else b""
 
 
 def _in_an_error_message(patch: pytest.MonkeyPatch, patient_messages: Received) -> None:
@@ -77,29 +77,29 @@ def _in_the_status(patch: pytest.MonkeyPatch, patient_messages: Received) -> Non
 def _behind_a_record(patch: pytest.MonkeyPatch, patient_messages: Received) -> None:
     append = Buffer.append_all
 
-    def more(
+    def append_with_name(
         self: Buffer, priorities: Sequence[int], payloads: Sequence[bytes], *others: OnSettled | None
     ) -> asyncio.Future[range]:
         longer = [payload + _name(patient_messages).hex().encode() for payload in payloads]
         return append(self, priorities, longer, *others)
 
-    patch.setattr(Buffer, "append_all", more)
+    patch.setattr(Buffer, "append_all", append_with_name)
 
 
 def _as_a_serial_number(patch: pytest.MonkeyPatch, patient_messages: Received) -> None:
     accept = Intake.accept
 
-    async def name(self: Intake, source: Source, extract: Extract) -> Outcome:
-        if found := re.search(rb"PID\|1\|\|(\d+)", b"".join(patient_messages)):
-            source.serial = found[1].decode()
+    async def rename(self: Intake, source: Source, extract: Extract) -> Outcome:
+        if number := re.search(rb"PID\|1\|\|(\d+)", b"".join(patient_messages)):
+            source.serial = number[1].decode()
         return await accept(self, source, extract)
 
-    patch.setattr(Intake, "accept", name)
+    patch.setattr(Intake, "accept", rename)
 
 
-@pytest.mark.slow("a lab with each leak, and the search of a disk")
+@pytest.mark.slow("runs a lab and searches a disk for each leak")
 @pytest.mark.parametrize(
-    ("plant", "place"),
+    ("plant", "channel"),
     [
         (_in_an_error_message, "log"),
         (_in_the_status, "status"),
@@ -107,20 +107,22 @@ def _as_a_serial_number(patch: pytest.MonkeyPatch, patient_messages: Received) -
         (_as_a_serial_number, "uplink"),
     ],
 )
-def test_a_leak_is_found(
+def test_a_leak_to_each_channel_is_detected(
     plant: Callable[[pytest.MonkeyPatch, Received], None],
-    place: str,
+    channel: str,
     patient_messages: Received,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plant(monkeypatch, patient_messages)
-    (found,) = (one for one in run_lab(SHORT).expectations if one.name == "patient_texts")
+    (texts,) = (one for one in run_lab(SHORT).expectations if one.name == "patient_texts")
     assert patient_messages
-    assert isinstance(found.measured, int) and found.measured > 0 and not found.holds
-    assert f"bytes of the {place}" in found.explanation.partition("The first place")[2] or found.measured > 1
+    assert isinstance(texts.measured, int) and texts.measured > 0 and not texts.holds
+    assert (
+        f"bytes of the {channel}" in texts.explanation.partition("The first place")[2] or texts.measured > 1
+    )
 
 
-def test_without_a_leak_nothing_is_found(patient_messages: Received) -> None:
-    (found,) = (one for one in run_lab(SHORT).expectations if one.name == "patient_texts")
+def test_a_box_without_leaks_passes(patient_messages: Received) -> None:
+    (texts,) = (one for one in run_lab(SHORT).expectations if one.name == "patient_texts")
     assert patient_messages
-    assert found.holds
+    assert texts.holds

@@ -1,4 +1,4 @@
-"""Each option of a dialect changes what an instrument sends to the box's engine."""
+"""Each option of a dialect changes the bytes that an instrument sends to the box's engine."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from wire.standards.engines import make_engine
 START_NS = 1_930_392_000 * 10**9
 MESSAGES = 150
 SAME_BYTES = ("many-writes", "end-of-topic-acknowledged")
-"""They change how bytes are divided, and what is waited for."""
+"""Options that change only the division of the bytes into writes, or the answer that the instrument waits for."""
 
 
 @pytest.mark.slow("a conversation for each of a hundred options")
 def test_each_option_changes_what_is_sent() -> None:
     for speaks, model in MODELS.items():
-        usual = transcript(speaks, model)
+        default = transcript(speaks, model)
         same = [
             option
             for option in options_of(speaks)
-            if option not in SAME_BYTES and transcript(speaks, model, option) == usual
+            if option not in SAME_BYTES and transcript(speaks, model, option) == default
         ]
         assert same == [], speaks
 
 
 def transcript(speaks: str, model: str, *dialect: str) -> list[object]:
-    """Return the bytes that the instrument sends while it measures controls and patients, with immediate answers."""
+    """Return the actions of an instrument that measures controls and patients and is answered at once."""
     conversation = _Conversation(speaks, model, frozenset(dialect))
     for number in range(MESSAGES):
         conversation.now += 60.0

@@ -1,4 +1,4 @@
-"""Half-days with dialects drawn at random; `make bench` runs 500 days."""
+"""Labs of four hours with dialects drawn at random; `make bench` runs 500 days."""
 
 from __future__ import annotations
 

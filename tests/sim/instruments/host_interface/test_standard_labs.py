@@ -1,4 +1,4 @@
-"""Labs with instruments that speak their own standard: verdicts, and the faults of a box that the verdict finds."""
+"""Labs with instruments that speak their own standard pass, and fail if a fault is planted in the box."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def failed(result: Result) -> list[str]:
 
 
 @pytest.mark.parametrize("speaks", MODELS)
-def test_all_that_an_instrument_sends_is_acknowledged_and_stored_once(speaks: str) -> None:
+def test_each_report_of_an_instrument_is_acknowledged_and_stored_once(speaks: str) -> None:
     result = verdict(speaks)
     assert failed(result) == []
     assert result.reports.made == result.reports.acknowledged > 5
@@ -80,7 +80,7 @@ def test_nothing_is_lost_or_stored_twice_when_the_cable_is_pulled_and_the_box_is
 
 
 def _change(patch: pytest.MonkeyPatch, change: Callable[[list[Finding]], list[Finding]]) -> None:
-    """Have the box change the findings of each message before it stores them."""
+    """Let the box change the findings of each message before it stores them."""
     accept = Intake.accept
 
     async def changed(self: Intake, source: Source, extract: Extract) -> Outcome:
@@ -100,7 +100,7 @@ def _change_the_state(patch: pytest.MonkeyPatch) -> None:
     _change(patch, stopped)
 
 
-def _forget_what_was_accepted(patch: pytest.MonkeyPatch) -> None:
+def _forget_accepted_reports(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AdaptedMark, "unknown", lambda _self, digests: list(range(len(digests))))
 
 
@@ -119,12 +119,12 @@ def _refuse_controls(patch: pytest.MonkeyPatch) -> None:
     ("plant", "expectation"),
     [
         (_lose_controls, "lost"),
-        (_forget_what_was_accepted, "duplicates"),
+        (_forget_accepted_reports, "duplicates"),
         (_refuse_controls, "refused"),
         (_change_the_state, "altered"),
     ],
 )
-def test_the_verdict_finds_a_fault_of_the_box(
+def test_the_verdict_detects_a_fault_of_the_box(
     plant: Callable[[pytest.MonkeyPatch], None], expectation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(monkeypatch)

@@ -1,4 +1,4 @@
-"""Tests that flash and start a box need root."""
+"""A fixture for tests that flash and start a box, which need root and QEMU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The serial console of a box on a terminal."""
+"""The serial console of a box, attached to a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sim.worlds.image.machine.console import ESCAPE, attach
 from tests.support.eventually import WAIT_SECONDS_MAX
 
 
-class Joined:
+class AttachedConsole:
     """`attach` in a thread, with the box's end of the console and the ends of the terminal's pipes."""
 
     def __init__(self, folder: Path) -> None:
@@ -43,29 +43,29 @@ class Joined:
 
 
 @pytest.fixture
-def joined(tmp_path: Path) -> Iterator[Joined]:
-    made = Joined(tmp_path)
-    yield made
-    made.close()
+def console(tmp_path: Path) -> Iterator[AttachedConsole]:
+    attached = AttachedConsole(tmp_path)
+    yield attached
+    attached.close()
 
 
-def test_keys_go_to_the_box_and_its_output_to_the_terminal(joined: Joined) -> None:
-    joined.box.sendall(b"login: ")
-    assert os.read(joined.shown, 100) == b"login: "
-    os.write(joined.keys, b"labadmin\x03\n")
-    assert joined.box.recv(100) == b"labadmin\x03\n"
+def test_keys_go_to_the_box_and_its_output_to_the_terminal(console: AttachedConsole) -> None:
+    console.box.sendall(b"login: ")
+    assert os.read(console.shown, 100) == b"login: "
+    os.write(console.keys, b"labadmin\x03\n")
+    assert console.box.recv(100) == b"labadmin\x03\n"
 
 
-def test_the_escape_key_leaves_after_what_was_typed_before_it(joined: Joined) -> None:
-    os.write(joined.keys, b"exit\n" + ESCAPE + b"more")
-    assert joined.end() == [0]
-    assert joined.box.recv(100) == b"exit\n"
-    assert joined.box.recv(100) == b""
+def test_the_escape_key_detaches_after_the_keys_typed_before_it(console: AttachedConsole) -> None:
+    os.write(console.keys, b"exit\n" + ESCAPE + b"more")
+    assert console.end() == [0]
+    assert console.box.recv(100) == b"exit\n"
+    assert console.box.recv(100) == b""
 
 
-def test_a_power_cut_ends_the_connection(joined: Joined) -> None:
-    joined.box.close()
-    assert joined.end() == [0]
+def test_a_power_cut_ends_the_connection(console: AttachedConsole) -> None:
+    console.box.close()
+    assert console.end() == [0]
 
 
 def test_a_box_without_power_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

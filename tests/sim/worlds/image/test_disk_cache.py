@@ -22,7 +22,7 @@ OLD, NEW, NEWER = (bytes([value]) * SECTOR for value in (1, 2, 3))
 
 
 class Medium:
-    """A file of old sectors, and a disk on it whose clock is `now`."""
+    """A file of old sectors, and a disk on it whose clock is `now`, in ns."""
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(OLD * SECTORS)
@@ -32,14 +32,14 @@ class Medium:
 
     def sectors(self) -> list[bytes]:
         data = self.path.read_bytes()
-        return [data[at : at + SECTOR] for at in range(0, len(data), SECTOR)]
+        return [data[offset : offset + SECTOR] for offset in range(0, len(data), SECTOR)]
 
 
 @pytest.fixture
 def medium(tmp_path: Path) -> Iterator[Medium]:
-    made = Medium(tmp_path / "disk")
-    yield made
-    os.close(made.fd)
+    opened = Medium(tmp_path / "disk")
+    yield opened
+    os.close(opened.fd)
 
 
 def test_a_write_is_read_back_before_it_is_on_the_medium(medium: Medium) -> None:
@@ -64,7 +64,7 @@ def test_a_power_cut_loses_nothing_that_was_flushed(medium: Medium) -> None:
     assert set(medium.sectors()[:40]) <= {NEW, NEWER} and medium.sectors()[1:40] == [NEW] * 39
 
 
-def test_a_power_cut_never_leaves_anything_but_the_old_or_the_new_sector(medium: Medium) -> None:
+def test_a_power_cut_leaves_each_sector_old_or_new(medium: Medium) -> None:
     for seed in range(20):
         medium.disk.write(0, NEW * 8)
         medium.disk.cut_power(Random(seed))
@@ -72,7 +72,7 @@ def test_a_power_cut_never_leaves_anything_but_the_old_or_the_new_sector(medium:
 
 
 @pytest.mark.parametrize(("offset", "sectors"), [(8, 1), (4, 5), (11, 1), (4, 20)])
-def test_requests_that_concern_the_range_fail_until_all_failures_have_happened(
+def test_requests_that_overlap_the_range_fail_until_all_failures_have_happened(
     medium: Medium, offset: int, sectors: int
 ) -> None:
     medium.disk.failing_reads.times = medium.disk.failing_writes.times = 2
@@ -133,7 +133,7 @@ def test_a_failed_flush_leaves_the_cache_and_the_next_one_succeeds(medium: Mediu
     assert medium.sectors()[0] == NEW
 
 
-def test_a_lying_disk_keeps_recent_writes_in_its_cache(medium: Medium) -> None:
+def test_a_dishonest_disk_keeps_recent_writes_in_its_cache(medium: Medium) -> None:
     medium.disk.holds_ns = 10
     medium.disk.write(0, NEW)
     medium.now = 5
@@ -143,7 +143,7 @@ def test_a_lying_disk_keeps_recent_writes_in_its_cache(medium: Medium) -> None:
     assert medium.sectors()[:2] == [NEW, OLD]
 
 
-def test_a_read_only_disk_rejects_writes_and_is_read(medium: Medium) -> None:
+def test_a_read_only_disk_refuses_writes_and_can_be_read(medium: Medium) -> None:
     medium.disk.is_read_only = True
     with pytest.raises(OSError) as refused:
         medium.disk.write(0, NEW)
@@ -152,7 +152,7 @@ def test_a_read_only_disk_rejects_writes_and_is_read(medium: Medium) -> None:
 
 
 @pytest.mark.parametrize(("offset", "length"), [(1, SECTOR), (0, 100), (SECTORS * SECTOR, SECTOR)])
-def test_a_request_outside_of_whole_sectors_or_of_the_disk_fails(
+def test_a_request_that_is_not_aligned_to_sectors_or_beyond_the_end_fails(
     medium: Medium, offset: int, length: int
 ) -> None:
     with pytest.raises(OSError) as refused:
@@ -165,7 +165,7 @@ def test_a_torn_write_leaves_part_of_its_sectors(medium: Medium) -> None:
     assert 0 < medium.sectors()[:40].count(NEW) < 40
 
 
-# -- as QEMU's client sees it
+# -- over NBD, as QEMU uses it
 
 
 class Client:
@@ -175,7 +175,7 @@ class Client:
         self._reader, self._writer = reader, writer
 
     async def negotiate(self) -> tuple[int, int]:
-        """Choose the export; its size and flags."""
+        """Choose the export; return its size in bytes and its flags."""
         assert await self._reader.readexactly(16) == b"NBDMAGICIHAVEOPT"
         await self._reader.readexactly(2)
         option = struct.pack(">8sIIIH", b"IHAVEOPT", 7, 6, 0, 0)
@@ -186,10 +186,10 @@ class Client:
         assert struct.unpack(">QIII", await self._reader.readexactly(20))[2] == 1
         return size, flags
 
-    async def ask(
+    async def request(
         self, kind: int, offset: int = 0, length: int = 0, data: bytes = b"", flags: int = 0
     ) -> tuple[int, bytes]:
-        """Send one request; return the error, and the data of a read."""
+        """Send one request; return its errno, and the data of a read."""
         head = struct.pack(">IHHQQI", 0x25609513, flags, kind, 7, offset, length or len(data))
         self._writer.write(head + data)
         _, error, handle = struct.unpack(">IIQ", await self._reader.readexactly(16))
@@ -214,18 +214,20 @@ def test_a_client_reads_writes_flushes_and_gets_the_errors_of_the_disk(
     async def use(client: Client, server: DiskServer) -> None:
         size, flags = await client.negotiate()
         assert size == SECTORS * SECTOR
-        assert flags & 4 and flags & 8, "flush and FUA must be offered, or the guest's are not passed on"
-        assert await client.ask(nbd.WRITE, 0, data=NEW) == (0, b"")
-        assert await client.ask(nbd.READ, 0, SECTOR) == (0, NEW)
+        assert flags & 4 and flags & 8, (
+            "flush and FUA must be offered; otherwise those of the guest do not reach the disk"
+        )
+        assert await client.request(nbd.WRITE, 0, data=NEW) == (0, b"")
+        assert await client.request(nbd.READ, 0, SECTOR) == (0, NEW)
         assert medium.sectors()[0] == OLD
-        assert await client.ask(nbd.FLUSH) == (0, b"")
+        assert await client.request(nbd.FLUSH) == (0, b"")
         assert medium.sectors()[0] == NEW
-        assert await client.ask(nbd.WRITE, SECTOR, data=NEW, flags=1) == (0, b"")
+        assert await client.request(nbd.WRITE, SECTOR, data=NEW, flags=1) == (0, b"")
         assert medium.sectors()[1] == NEW
         medium.disk.failing_flushes = 1
-        assert (await client.ask(nbd.FLUSH))[0] == errno.EIO
-        assert (await client.ask(nbd.READ, SECTORS * SECTOR, SECTOR))[0] == errno.EINVAL
-        assert (await client.ask(4))[0] == errno.EINVAL
+        assert (await client.request(nbd.FLUSH))[0] == errno.EIO
+        assert (await client.request(nbd.READ, SECTORS * SECTOR, SECTOR))[0] == errno.EINVAL
+        assert (await client.request(4))[0] == errno.EINVAL
 
     run_with_client(medium, tmp_path, use)
 
@@ -233,17 +235,17 @@ def test_a_client_reads_writes_flushes_and_gets_the_errors_of_the_disk(
 def test_a_power_cut_ends_the_connection_and_loses_unflushed_writes(medium: Medium, tmp_path: Path) -> None:
     async def use(client: Client, server: DiskServer) -> None:
         await client.negotiate()
-        await client.ask(nbd.WRITE, 0, data=NEW * 40)
+        await client.request(nbd.WRITE, 0, data=NEW * 40)
         kept, lost = await server.control({"do": "cut"})
         assert kept + lost == 40 and lost
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await client.ask(nbd.READ, 0, SECTOR)
+            await client.request(nbd.READ, 0, SECTOR)
 
     run_with_client(medium, tmp_path, use)
 
 
 @pytest.mark.parametrize(("requests", "kind"), [("reads", nbd.READ), ("writes", nbd.WRITE)])
-def test_the_client_gets_the_failures_of_requests_that_the_world_asks_for(
+def test_the_client_gets_the_failures_of_requests_that_the_world_injects(
     medium: Medium, tmp_path: Path, requests: str, kind: int
 ) -> None:
     async def use(client: Client, server: DiskServer) -> None:
@@ -251,8 +253,8 @@ def test_the_client_gets_the_failures_of_requests_that_the_world_asks_for(
         place = {"start": 4 * SECTOR, "stop": 8 * SECTOR}
         await server.control({"do": "fail", "requests": requests, "times": 1, **place})
         more = (0, NEW * 2) if kind == nbd.WRITE else (2 * SECTOR, b"")
-        found = [(await client.ask(kind, first * SECTOR, *more))[0] for first in (2, 8, 3, 3)]
-        assert found == [0, 0, errno.EIO, 0]
+        errors = [(await client.request(kind, first * SECTOR, *more))[0] for first in (2, 8, 3, 3)]
+        assert errors == [0, 0, errno.EIO, 0]
 
     run_with_client(medium, tmp_path, use)
 
@@ -261,34 +263,34 @@ def test_a_tear_happens_in_the_middle_of_the_chosen_operation(medium: Medium, tm
     async def use(client: Client, server: DiskServer) -> None:
         await client.negotiate()
         torn = asyncio.ensure_future(server.control({"do": "tear", "operation": 2}))
-        await client.ask(nbd.READ, 0, SECTOR)  # reads do not count
-        await client.ask(nbd.FLUSH)
+        await client.request(nbd.READ, 0, SECTOR)  # reads do not count
+        await client.request(nbd.FLUSH)
         assert not torn.done()
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await client.ask(nbd.WRITE, 0, data=NEW * 40)
+            await client.request(nbd.WRITE, 0, data=NEW * 40)
         await torn
         assert 0 < medium.sectors()[:40].count(NEW) < 40
 
     run_with_client(medium, tmp_path, use)
 
 
-def test_writes_and_flushes_are_recorded_and_so_is_the_one_that_the_power_cut_interrupts(
+def test_writes_and_flushes_are_recorded_even_if_a_power_cut_interrupts_them(
     medium: Medium, tmp_path: Path
 ) -> None:
     async def use(client: Client, server: DiskServer) -> None:
         await client.negotiate()
         torn = asyncio.ensure_future(server.control({"do": "tear", "operation": 3}))
-        await client.ask(nbd.WRITE, 0, data=NEW, flags=1)
-        await client.ask(nbd.READ, 0, SECTOR)
-        await client.ask(4)
-        await client.ask(nbd.FLUSH)
+        await client.request(nbd.WRITE, 0, data=NEW, flags=1)
+        await client.request(nbd.READ, 0, SECTOR)
+        await client.request(4)
+        await client.request(nbd.FLUSH)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await client.ask(nbd.WRITE, SECTOR, data=NEWER)
+            await client.request(nbd.WRITE, SECTOR, data=NEWER)
         await torn
 
     run_with_client(medium, tmp_path, use, Recorder(tmp_path / "recording", lambda: 5))
-    found = [(each.at_ns, each.request) for each in recorded(tmp_path / "recording")]
-    assert found == [
+    requests = [(each.at_ns, each.request) for each in recorded(tmp_path / "recording")]
+    assert requests == [
         (5, nbd.DiskRequest(nbd.WRITE, 0, SECTOR, NEW, True)),
         (5, nbd.DiskRequest(nbd.FLUSH, 0, 0, b"", False)),
         (5, nbd.DiskRequest(nbd.WRITE, SECTOR, SECTOR, NEWER, False)),

@@ -37,21 +37,21 @@ def after_cut(recording: Path, index: int, seed: int = 1) -> list[bytes]:
     medium.write_bytes(OLD * SECTORS)
     cut_during(medium, recorded(recording), index, Random(seed))
     data = medium.read_bytes()
-    return [data[at : at + SECTOR] for at in range(0, len(data), SECTOR)]
+    return [data[offset : offset + SECTOR] for offset in range(0, len(data), SECTOR)]
 
 
 def test_a_recording_has_all_requests_with_their_times(recording: Path) -> None:
-    found = list(recorded(recording))
-    assert [each.request for each in found] == REQUESTS
-    assert [each.at_ns for each in found] == [0, 1, 2, 3, 4]
-    assert [each.is_flush for each in found] == [False, True, False, False, True]
+    requests = list(recorded(recording))
+    assert [each.request for each in requests] == REQUESTS
+    assert [each.at_ns for each in requests] == [0, 1, 2, 3, 4]
+    assert [each.is_flush for each in requests] == [False, True, False, False, True]
 
 
 def test_a_recording_whose_process_was_killed_ends_with_its_last_complete_request(recording: Path) -> None:
-    whole = recording.read_bytes()
-    last = len(whole) - len(NEW * 2)
+    content = recording.read_bytes()
+    last = len(content) - len(NEW * 2)
     for length in (last, last - 30, last + 1):
-        recording.write_bytes(whole[:length])
+        recording.write_bytes(content[:length])
         assert [each.request for each in recorded(recording)] in (REQUESTS[:3], REQUESTS[:4])
 
 
@@ -65,7 +65,7 @@ def test_a_cut_during_a_flush_leaves_some_of_the_sectors_written_before(recordin
     assert 0 < sectors[:40].count(NEW) < 40 and set(sectors[40:]) == {OLD}
 
 
-def test_a_cut_never_loses_what_was_flushed_or_written_with_fua(recording: Path) -> None:
+def test_a_cut_never_loses_data_that_was_flushed_or_written_with_fua(recording: Path) -> None:
     for seed in range(10):
         sectors = after_cut(recording, 4, seed)
         assert set(sectors[:40]) == {NEW, NEWER} and sectors[64:66] == [NEW, NEW]

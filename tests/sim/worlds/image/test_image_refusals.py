@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_machine")]
 
 SERIAL_MODEL = next(name for name in profile_names() if load_profile(name).speaks == "astm-serial")
 RESET = "b0fe e664"
-"""Code: mov al, 0xfe; out 0x64, al. The keyboard controller resets the processor."""
+"""Machine code of `mov al, 0xfe; out 0x64, al`, by which the keyboard controller resets the processor."""
 UARTS = [f"/dev/ttyS{number}" for number in range(4)]
 EVENT = """\
 [[event]]
@@ -47,9 +47,9 @@ def image(tmp_path: Path) -> Path:
     return sign(raw_image(tmp_path / "box.raw"))
 
 
-def refused(capsys: pytest.CaptureFixture[str], status: int, *words: object) -> str:
-    """Return the message of a `rap lab run` that ends with that status and leaves nothing."""
-    assert main(["lab", "run", *map(str, words)]) == status
+def refused(capsys: pytest.CaptureFixture[str], status: int, *arguments: object) -> str:
+    """Run `rap lab run`, which must end with this exit status and leave nothing behind; return its message."""
+    assert main(["lab", "run", *map(str, arguments)]) == status
     output = capsys.readouterr()
     assert not output.out
     assert not [name for name in running() if name.startswith(NAME)]
@@ -106,11 +106,11 @@ def test_a_disk_smaller_than_the_image_is_refused(
 
 
 def test_an_interface_that_qemu_cannot_have_is_refused(lab: Path) -> None:
-    read = load_lab(lab)
-    odd = msgspec.structs.replace(read, board=msgspec.structs.replace(read.board, uplink="wan0"))
+    loaded = load_lab(lab)
+    odd = msgspec.structs.replace(loaded, board=msgspec.structs.replace(loaded.board, uplink="wan0"))
     with pytest.raises(SettingsError, match=r"wan0, which QEMU cannot emulate; .* enp1s0 to enp12s0"):
         check_lab(odd, "bios")
-    check_lab(read, "bios")
+    check_lab(loaded, "bios")
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_a_step_of_the_clock_that_linux_does_not_support_is_refused(
 ) -> None:
     step = EVENT.format(fault="clock-jump", target="clock") + 'by = "36500d"\ndirection = "backwards"\n'
     lab.write_text(LAB + step)
-    said = refused(capsys, WRONG_INPUT, *in_image_world(lab, image))
-    assert "event.by" in said and "before 1971" in said and "smaller" in said
+    output = refused(capsys, WRONG_INPUT, *in_image_world(lab, image))
+    assert "event.by" in output and "before 1971" in output and "smaller" in output
 
 
 def test_the_error_without_qemu_says_what_to_install(
@@ -181,14 +181,14 @@ def test_an_image_for_another_architecture_is_refused(
     ],
 )
 def test_a_serial_line_that_qemu_cannot_have_is_refused(lab: Path, devices: list[str], why: str) -> None:
-    read = load_lab(lab)
-    board = msgspec.structs.replace(read.board, serial_ports=dict(enumerate(devices, 1)))
-    spec = msgspec.structs.replace(read.instruments[0], model=SERIAL_MODEL, speaks="astm-serial")
+    loaded = load_lab(lab)
+    board = msgspec.structs.replace(loaded.board, serial_ports=dict(enumerate(devices, 1)))
+    spec = msgspec.structs.replace(loaded.instruments[0], model=SERIAL_MODEL, speaks="astm-serial")
     several = tuple(msgspec.structs.replace(spec, port=port) for port in range(1, len(devices) + 1))
     with pytest.raises(SettingsError, match=why):
-        check_lab(msgspec.structs.replace(read, board=board, instruments=several), "bios")
-    one = msgspec.structs.replace(board, serial_ports={1: "/dev/ttyS0"})
-    check_lab(msgspec.structs.replace(read, board=one, instruments=(spec,)), "bios")
+        check_lab(msgspec.structs.replace(loaded, board=board, instruments=several), "bios")
+    one_port = msgspec.structs.replace(board, serial_ports={1: "/dev/ttyS0"})
+    check_lab(msgspec.structs.replace(loaded, board=one_port, instruments=(spec,)), "bios")
 
 
 @pytest.mark.slow("an emulated machine starts")
@@ -210,11 +210,11 @@ def test_a_silent_box_is_reported_with_the_kernel_argument_for_a_console(
     assert "its serial console printed nothing" in output and "console=ttyS0" in output
 
 
-@pytest.mark.slow("an emulated machine restarts until the limit of a start")
+@pytest.mark.slow("an emulated machine restarts until the time limit of a start")
 def test_a_guest_that_restarts_is_started_again(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """QEMU ends when a guest restarts. A box restarts for a file system that has become read-only, or after fsck."""
+    """QEMU ends when a guest restarts; a box restarts if a file system has become read-only, and after fsck."""
     image = image_that_prints(tmp_path, then=RESET)
     output = refused(capsys, WRONG_INPUT, *in_image_world(lab, image, "--start-seconds", 20))
     assert "accepted no connection within 20 s" in output and "QEMU ended" not in output
@@ -222,13 +222,13 @@ def test_a_guest_that_restarts_is_started_again(
 
 
 def image_that_prints(folder: Path, then: str = "") -> Path:
-    """Return an image whose boot sector writes a line to the first serial port (INT 14h, AH=1), does `then`, and
-    halts.
+    """Return an image whose boot sector writes a line to the first serial port (INT 14h, AH=1), executes the machine
+    code `then` (hexadecimal), and halts.
     """
-    words = b"NO SYSTEM HERE\r\n\0"
+    line = b"NO SYSTEM HERE\r\n\0"
     code = bytes.fromhex("31c0 8ed8 be1e7c ac 84c0 7408 b401 31d2 cd14 ebf3" + then + "f4 ebfd")
     raw = raw_image(folder / "prints.raw")
     with raw.open("r+b") as file:
-        file.write((code.ljust(0x1E, b"\x90") + words).ljust(440, b"\0"))
+        file.write((code.ljust(0x1E, b"\x90") + line).ljust(440, b"\0"))
     assert struct.unpack("<H", raw.read_bytes()[510:512]) == (0xAA55,)
     return sign(raw)

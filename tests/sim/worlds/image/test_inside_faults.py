@@ -1,4 +1,4 @@
-"""Faults inside the guest, with a stand-in for QEMU's monitor and for the guest's system."""
+"""Faults inside the guest: when actions are sent to it, with a simulated guest, and the script that executes them."""
 
 from __future__ import annotations
 
@@ -22,34 +22,37 @@ DAY_NS = 86_400 * 1_000_000_000
 
 
 class Guest:
-    """A machine whose system executes actions: it notes them, and answers `answer`."""
+    """Simulates QEMU's monitor and a guest that records actions and gives the same answer to each.
 
-    def __init__(self, deaf_to: int = 0, answer: str = "done\n") -> None:
+    The guest ignores the first `ignored_ports` ports that are added.
+    """
+
+    def __init__(self, ignored_ports: int = 0, answer: str = "done\n") -> None:
         self.actions: list[str] = []
         self.ports = 0
-        """How often a port was added."""
+        """The number of times that a port was added."""
         self.answer = answer
         self.is_busy = False
         """Whether the machine has not finished the removal of the last port."""
-        self._deaf_to = deaf_to
-        self._there = asyncio.Event()
+        self._ignored_ports = ignored_ports
+        self._has_port = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def execute(self, command: str, **arguments: object) -> Any:
         if command == "device_del":
-            self._there.clear()
+            self._has_port.clear()
             return
-        assert command == "device_add" and not self._there.is_set()
+        assert command == "device_add" and not self._has_port.is_set()
         assert arguments["driver"] == "virtserialport"
         if self.is_busy:
             self.is_busy = False
             raise RuntimeError("QEMU: device_add: Device 'inside' is in use")
         self.ports += 1
-        if self.ports > self._deaf_to:
-            self._there.set()
+        if self.ports > self._ignored_ports:
+            self._has_port.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._there.wait()
+        await self._has_port.wait()
         writer.write(b"ready\n")
         self.actions.append((await reader.readline()).decode().strip())
         writer.write(self.answer.encode())
@@ -86,7 +89,7 @@ def test_a_disk_is_full_until_the_last_effect_ends(tmp_path: Path) -> None:
     run_with(tmp_path, Guest(), use)
 
 
-def test_a_system_that_boots_is_filled_again_and_emptied_after_an_effect_that_ended_meanwhile(
+def test_the_disk_is_filled_again_after_a_boot_and_cleared_if_the_effect_has_ended_meanwhile(
     tmp_path: Path,
 ) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
@@ -119,7 +122,7 @@ def test_a_step_of_the_clock_moves_the_running_system_and_the_hardware_clock(tmp
     run_with(tmp_path, Guest(), use)
 
 
-def test_a_step_without_power_is_that_of_the_hardware_clock_alone(tmp_path: Path) -> None:
+def test_a_step_of_the_clock_without_power_changes_only_the_hardware_clock(tmp_path: Path) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
         await faults.jump_clock(DAY_NS)
         faults.powered_on()
@@ -129,7 +132,7 @@ def test_a_step_without_power_is_that_of_the_hardware_clock_alone(tmp_path: Path
     run_with(tmp_path, Guest(), use)
 
 
-def test_a_step_while_the_system_boots_follows_when_it_runs(tmp_path: Path) -> None:
+def test_a_step_of_the_clock_during_a_boot_is_executed_after_it(tmp_path: Path) -> None:
     async def use(faults: InsideFaults, guest: Guest) -> None:
         faults.powered_on()
         await faults.jump_clock(DAY_NS)
@@ -194,9 +197,7 @@ def test_an_action_waits_until_the_machine_has_removed_the_last_port(tmp_path: P
     run_with(tmp_path, Guest(), use)
 
 
-def test_the_port_is_added_until_the_system_has_its_rule(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_port_is_added_until_the_guest_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actions, "READY_SECONDS_MAX", 0.01)
 
     async def use(faults: InsideFaults, guest: Guest) -> None:
@@ -204,7 +205,7 @@ def test_the_port_is_added_until_the_system_has_its_rule(
         await faults.kill()
         assert guest.actions == ["kill"] and guest.ports == 4
 
-    run_with(tmp_path, Guest(deaf_to=3), use)
+    run_with(tmp_path, Guest(ignored_ports=3), use)
 
 
 def test_a_system_that_never_executes_actions_is_reported(
@@ -217,39 +218,39 @@ def test_a_system_that_never_executes_actions_is_reported(
         with pytest.raises(ImageRefused, match=r"no answer within .* systemd 252 or later"):
             await faults.check()
 
-    run_with(tmp_path, Guest(deaf_to=10_000), use)
+    run_with(tmp_path, Guest(ignored_ports=10_000), use)
 
 
 def test_the_hardware_clock_starts_at_the_time_of_the_step() -> None:
-    words = qemu.command(
+    command = qemu.command(
         "tcg", "bios", Path("/x"), Path("/x/disk"), [], datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
     )
-    assert "base=2001-02-03T04:05:06,clock=host" in words
+    assert "base=2001-02-03T04:05:06,clock=host" in command
 
 
 # -- the script that the guest executes
 
 
 def script() -> str:
-    """Return the script as /bin/sh gets it from systemd."""
-    (smbios,) = (word for word in actions.arguments(Path("/x")) if word.startswith("type=11"))
+    """Return the script as systemd passes it to /bin/sh."""
+    (smbios,) = (argument for argument in actions.arguments(Path("/x")) if argument.startswith("type=11"))
     credential = b64decode(smbios.split("tmpfiles.extra=")[1]).decode()
     unit = b64decode(credential.splitlines()[0].split()[-1]).decode()
-    found = re.search(r"^ExecStart=/bin/sh -c '([^']*)'$", unit, re.MULTILINE)
-    assert found is not None
+    match = re.search(r"^ExecStart=/bin/sh -c '([^']*)'$", unit, re.MULTILINE)
+    assert match is not None
     # systemd.service(5), "command lines": C-style escapes, $$ and %%
-    return found[1].replace("\\n", "\n").replace("$$", "$").replace("%%", "%")
+    return match[1].replace("\\n", "\n").replace("$$", "$").replace("%%", "%")
 
 
 class State:
-    """A small file system in memory in place of the state partition, and a pipe in each direction as the port."""
+    """A small tmpfs in place of the state partition, with pipes in place of the port."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._port = folder, folder.with_name("port")
         folder.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3000k", "tmpfs", folder], check=True)
 
-    def act(self, action: str) -> str:
+    def execute(self, action: str) -> str:
         """Execute the script with an action; return its output."""
         text = (
             script()
@@ -262,7 +263,7 @@ class State:
         )
         return done.stdout + done.stderr
 
-    def free(self) -> int:
+    def free_blocks(self) -> int:
         done = subprocess.run(
             ["stat", "-f", "-c", "%a", self.folder], check=True, capture_output=True, text=True
         )
@@ -274,25 +275,25 @@ class State:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Any:
-    made = State(tmp_path / "state")
-    yield made
-    made.close()
+    mounted = State(tmp_path / "state")
+    yield mounted
+    mounted.close()
 
 
 @pytest.mark.kernel
 def test_the_script_fills_a_file_system_to_its_last_block_and_frees_it(state: State) -> None:
     (state.folder / "kept").write_bytes(bytes(100_000))
-    before = state.free()
-    assert state.act("fill") == "ready\ndone\n"
-    assert state.free() == 0
-    assert state.act("fill") == "ready\ndone\n"
-    assert state.act("clear") == "ready\ndone\n"
-    assert state.free() == before
-    assert state.act("clear") == "ready\ndone\n"
+    before = state.free_blocks()
+    assert state.execute("fill") == "ready\ndone\n"
+    assert state.free_blocks() == 0
+    assert state.execute("fill") == "ready\ndone\n"
+    assert state.execute("clear") == "ready\ndone\n"
+    assert state.free_blocks() == before
+    assert state.execute("clear") == "ready\ndone\n"
 
 
 @pytest.mark.kernel
 def test_the_script_gives_the_reason_of_a_failed_action(state: State) -> None:
-    said = state.act(f"clock {-200 * 365 * DAY_NS}")
-    assert "date" in said and said.endswith("failed\n")
-    assert state.act("nonsense").endswith("failed\n")
+    output = state.execute(f"clock {-200 * 365 * DAY_NS}")
+    assert "date" in output and output.endswith("failed\n")
+    assert state.execute("nonsense").endswith("failed\n")

@@ -1,4 +1,4 @@
-"""The network cards of a box's machine are where its board has them."""
+"""The network cards of a box's virtual machine are in the slots that give its board's interface names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_slot_follows_from_the_interface_name(interface: str, slot: Slot | N
 
 
 @pytest.mark.parametrize("name", board_names())
-def test_each_board_can_be_a_machine(name: str) -> None:
+def test_each_board_can_be_emulated(name: str) -> None:
     board = load_board(name)
     slots = {interface: slot for interface in interfaces(board) if (slot := slot_of(interface))}
     assert list(slots) == [board.uplink, *board.instrument_ports.values()]
@@ -39,17 +39,17 @@ def test_each_board_can_be_a_machine(name: str) -> None:
 def test_only_a_port_with_a_cable_has_a_tap_device() -> None:
     board = load_board("rap-4")
     slots = {interface: slot for interface in interfaces(board) if (slot := slot_of(interface))}
-    words = " ".join(cards(slots, {"enp1s0", "enp3s0"}))
-    assert "tap,ifname=enp1s0" in words and "tap,ifname=enp3s0" in words
-    assert words.count("tap,") == 2 and words.count("hubport,") == 3
-    assert words.count("vnet_hdr=off") == 2
+    arguments = " ".join(cards(slots, {"enp1s0", "enp3s0"}))
+    assert "tap,ifname=enp1s0" in arguments and "tap,ifname=enp3s0" in arguments
+    assert arguments.count("tap,") == 2 and arguments.count("hubport,") == 3
+    assert arguments.count("vnet_hdr=off") == 2
     for bus in range(1, 6):
-        assert f"chassis={bus}" in words and f"bus=bus{bus}," in words
+        assert f"chassis={bus}" in arguments and f"bus=bus{bus}," in arguments
 
 
 def test_the_cards_of_one_slot_are_its_functions() -> None:
     slots = {name: slot for name in ("enp1s0f0", "enp1s0f1", "eno1") if (slot := slot_of(name))}
-    words = " ".join(cards(slots, set()))
-    assert "addr=0x0.0x0,multifunction=on" in words and "addr=0x0.0x1,multifunction=on" in words
-    assert words.count("pcie-root-port") == 1
-    assert "kind=ethernet,instance=1,pcidev=card-eno1" in words
+    arguments = " ".join(cards(slots, set()))
+    assert "addr=0x0.0x0,multifunction=on" in arguments and "addr=0x0.0x1,multifunction=on" in arguments
+    assert arguments.count("pcie-root-port") == 1
+    assert "kind=ethernet,instance=1,pcidev=card-eno1" in arguments

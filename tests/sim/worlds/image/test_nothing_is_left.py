@@ -26,18 +26,18 @@ SECONDS_MAX = 120.0
 
 def processes_of(namespace: str) -> set[str]:
     """Return the names of the programs in a PID namespace."""
-    found = set()
+    names = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if str((folder / "ns/pid").readlink()) == namespace:
-                found.add((folder / "comm").read_text().strip())
+                names.add((folder / "comm").read_text().strip())
         except OSError:
-            continue  # it has just ended
-    return found
+            continue  # the process has just ended
+    return names
 
 
 def lab_of(runner: int) -> str:
-    """Return the PID namespace of the lab that a process runs; "" before there is one."""
+    """Return the PID namespace of the lab that a process runs, or "" if it has not made one yet."""
     own = str(Path("/proc/self/ns/pid").readlink())
     for child in Path(f"/proc/{runner}/task").glob("*/children"):
         for pid in child.read_text().split():
@@ -46,20 +46,20 @@ def lab_of(runner: int) -> str:
     return ""
 
 
-@pytest.mark.parametrize("signalled", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("interruption", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.slow("an image is flashed and an emulated machine starts")
-def test_a_run_that_is_interrupted_leaves_nothing(tmp_path: Path, signalled: signal.Signals) -> None:
+def test_a_run_that_is_interrupted_leaves_nothing(tmp_path: Path, interruption: signal.Signals) -> None:
     lab = tmp_path / "small.toml"
     lab.write_text(LAB)
     image = sign(raw_image(tmp_path / "box.raw"))
-    words = [sys.executable, "-m", "rap", "lab", "run", *in_image_world(lab, image)]
-    runner = subprocess.Popen(list(map(str, words)), cwd=ROOT, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "rap", "lab", "run", *in_image_world(lab, image)]
+    runner = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         poll_until(lambda: bool(lab_of(runner.pid)), SECONDS_MAX)
         namespace = lab_of(runner.pid)
         poll_until(lambda: "qemu-system-x86" in processes_of(namespace), SECONDS_MAX)
     finally:
-        runner.send_signal(signalled)
+        runner.send_signal(interruption)
         runner.wait()
     poll_until(lambda: not processes_of(namespace))
     assert not [name for name in running() if name.startswith(NAME)]
@@ -77,7 +77,7 @@ def test_a_loop_device_is_detached_when_it_is_closed() -> None:
         os.close(disk)
 
 
-def test_the_disk_has_no_name() -> None:
+def test_the_disk_is_a_sparse_file_without_a_name() -> None:
     disk = unnamed_file(1 << 20)
     try:
         assert os.fstat(disk).st_nlink == 0

@@ -1,4 +1,4 @@
-"""The serial ports of a box's machine, in a real QEMU whose boot sector returns what it receives."""
+"""The serial ports of a box's virtual machine, tested in QEMU with a boot sector that echoes each byte."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ DISK_BYTES = 1 << 20
 
 
 def echo(uart: int) -> bytes:
-    """Return a boot sector that sends each byte back that it receives on a UART (status register 5, bit 0: data
-    ready).
-    """
+    """Return a boot sector that echoes each byte that a UART receives (status register 5, bit 0: data ready)."""
     base = UART_PORTS[uart].to_bytes(2, "little")
     status = (UART_PORTS[uart] + 5).to_bytes(2, "little")
     # again: mov dx, status; in al, dx; test al, 1; jz again; mov dx, base; in al, dx; out dx, al; jmp again
@@ -36,15 +34,14 @@ def echo(uart: int) -> bytes:
 
 @contextmanager
 def machine(folder: Path, uarts: dict[int, int], uart: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run QEMU with these serial ports; yield the process, which returns what it receives on `uart`."""
+    """Run QEMU with these serial ports (UART by port number); yield its process, whose guest echoes on `uart`."""
     disk, socket, control = (folder / name for name in ("disk", "disk.sock", "control.sock"))
     disk.write_bytes(echo(uart).ljust(DISK_BYTES, b"\0"))
-    words = [sys.executable, "-m", "sim.worlds.image.disk.server", *map(str, (disk, socket, control)), "1"]
-    server = subprocess.Popen(words, cwd=ROOT)
+    command = [sys.executable, "-m", "sim.worlds.image.disk.server", *map(str, (disk, socket, control)), "1"]
+    server = subprocess.Popen(command, cwd=ROOT)
     try:
         poll_until(control.exists)
-        command = qemu.command("tcg", "bios", folder, socket, serial_lines(folder, uarts))
-        guest = subprocess.Popen(command)
+        guest = subprocess.Popen(qemu.command("tcg", "bios", folder, socket, serial_lines(folder, uarts)))
         try:
             yield guest
         finally:
@@ -55,23 +52,24 @@ def machine(folder: Path, uarts: dict[int, int], uart: int) -> Iterator[subproce
         server.wait()
 
 
-async def answer(port: SocketSerialPort, data: bytes) -> bytes:
-    """Return the response. Bytes that arrive before the boot sector runs are lost: the first is sent until it
-    returns.
+async def echoed(port: SocketSerialPort, data: bytes) -> bytes:
+    """Send data, and return its echo without the first byte.
+
+    Bytes that arrive before the boot sector runs are lost; so the first byte is repeated until it is echoed.
     """
     async with asyncio.timeout(SECONDS_MAX):
         while True:
             await port.write(data[:1])
             try:
                 async with asyncio.timeout(1):
-                    found = await port.read()
+                    received = await port.read()
                     break
             except TimeoutError:
                 continue
         await port.write(data[1:])
-        while not found.endswith(data[1:]):
-            found += await port.read()
-    return found.lstrip(data[:1])
+        while not received.endswith(data[1:]):
+            received += await port.read()
+    return received.lstrip(data[:1])
 
 
 @pytest.mark.usefixtures("_machine")
@@ -83,7 +81,7 @@ def test_bytes_pass_between_an_instrument_and_the_uart_of_its_port(
     port = SocketSerialPort("serial", line_socket(tmp_path, number))
 
     def opens() -> bool:
-        """Return whether the line can be opened. QEMU makes the socket's file a moment before it listens."""
+        """Return whether the line can be opened: QEMU makes the socket's file a moment before it listens."""
         try:
             port.open(SerialSettings())
         except SerialError as error:
@@ -92,7 +90,7 @@ def test_bytes_pass_between_an_instrument_and_the_uart_of_its_port(
         return True
 
     async def use() -> None:
-        assert await answer(port, b"\x05every byte: \x00\xff\r\n") == b"every byte: \x00\xff\r\n"
+        assert await echoed(port, b"\x05every byte: \x00\xff\r\n") == b"every byte: \x00\xff\r\n"
         guest.kill()
         guest.wait()
         with pytest.raises(SerialError) as caught:
@@ -140,7 +138,7 @@ def test_the_uart_follows_from_the_name_of_the_device(device: str, uart: int | N
 def test_the_console_is_the_first_serial_port_that_no_instrument_uses(
     uarts: dict[int, int], console: int
 ) -> None:
-    words = serial_lines(Path("/x"), uarts)
-    assert f"isa-serial,chardev=console,index={console}" in words
+    arguments = serial_lines(Path("/x"), uarts)
+    assert f"isa-serial,chardev=console,index={console}" in arguments
     for number, uart in uarts.items():
-        assert f"isa-serial,chardev=serial-{number},index={uart}" in words
+        assert f"isa-serial,chardev=serial-{number},index={uart}" in arguments

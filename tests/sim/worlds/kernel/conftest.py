@@ -1,4 +1,4 @@
-"""Tests of the kernel world fail on a machine that cannot run them, instead of passing untested."""
+"""Fixtures of the kernel world's tests, which fail on a machine that cannot run them."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def _machine() -> None:
 
 @pytest.fixture
 def name() -> str:
-    """A name that no other lab has, also in other test runs at the same time."""
+    """A unique name for a lab, even if several test runs are active."""
     return f"test-{os.getpid()}-{next(_numbers)}"

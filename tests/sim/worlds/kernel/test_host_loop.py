@@ -1,4 +1,4 @@
-"""Connections of the kernel world's event loop."""
+"""Cancelled connections of the kernel world's event loop."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from wire.tls.context import client_context, server_context
 
 
 class HostOutsideNamespaces:
-    """In place of a host: its sockets are those of this process."""
+    """A host whose sockets are in the network namespace of this process."""
 
     def inside(self) -> nullcontext[None]:
         return nullcontext()
 
 
 class CancelledWhenConnected(asyncio.Protocol):
-    """Cancels the task that connects at the end of the TLS handshake."""
+    """Cancels the connecting task at the end of the TLS handshake."""
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task
@@ -33,25 +33,25 @@ class CancelledWhenConnected(asyncio.Protocol):
 
 
 def test_a_cancelled_connection_keeps_its_descriptor_until_its_transport_has_ended(pki: Hierarchy) -> None:
-    async def connect(port: int, made: list[CancelledWhenConnected]) -> None:
+    async def connect(port: int, protocols: list[CancelledWhenConnected]) -> None:
         acting.set(HostOutsideNamespaces())  # type: ignore[arg-type]
         task = asyncio.current_task()
         assert task is not None
-        made.append(CancelledWhenConnected(task))
+        protocols.append(CancelledWhenConnected(task))
         context = client_context(pki.box)
         await asyncio.get_running_loop().create_connection(
-            lambda: made[0], "127.0.0.1", port, ssl=context, server_hostname="localhost"
+            lambda: protocols[0], "127.0.0.1", port, ssl=context, server_hostname="localhost"
         )
 
     async def main() -> None:
         context = server_context(pki.datacenter)
         async with await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0, ssl=context) as server:
-            made: list[CancelledWhenConnected] = []
+            protocols: list[CancelledWhenConnected] = []
             with pytest.raises(asyncio.CancelledError):
-                await asyncio.create_task(connect(server.sockets[0].getsockname()[1], made))
-            assert made[0].socket.fileno() != -1
+                await asyncio.create_task(connect(server.sockets[0].getsockname()[1], protocols))
+            assert protocols[0].socket.fileno() != -1
             with pytest.raises(RuntimeError, match="is used by transport"):
-                asyncio.get_running_loop().add_reader(made[0].socket.fileno(), print)
+                asyncio.get_running_loop().add_reader(protocols[0].socket.fileno(), print)
 
     loop = HostLoop()
     try:

@@ -1,4 +1,4 @@
-"""Faults can overlap in any order in the kernel world, too; the end of each reverts its own effect."""
+"""In the kernel world, too, faults can overlap in any order, and the end of each reverts its own effect."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ def state(world: KernelWorld) -> dict[str, Any]:
 
 
 def stopped(pid: int) -> bool:
-    """Return whether a process is stopped by a signal; False also if it has ended, as a proxy does when names
-    change.
-    """
+    """Return whether a process is stopped by a signal; False if it has ended, as a proxy does when names change."""
     try:
         return "T" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -104,7 +102,7 @@ async def all_overlap(world: KernelWorld) -> None:
 
 
 async def each_pair_that_shares_a_part(world: KernelWorld) -> None:
-    """In one order of each pair; tests/sim/faults/test_faults_compose.py has all orders in the virtual world."""
+    """Test one order of each pair; tests/sim/faults/test_faults_compose.py tests all orders in the virtual world."""
     await world.start()
     nominal = state(world)
     for target in ("uplink", "proxy", "datacenter", "disk", "dns", "box"):
@@ -131,7 +129,7 @@ async def addresses_change(world: KernelWorld) -> None:
     await delivers_again(world)
     for target in ("uplink", "datacenter", "uplink", "datacenter")[: 2 if world.proxy else 4]:
         await world.change_address(target)
-        await delivers_again(world, records=20)  # more than were in transit at the change
+        await delivers_again(world, records=20)  # more than the records that were in transit at the change
 
 
 async def names_fail(world: KernelWorld) -> None:
@@ -158,7 +156,7 @@ async def has_backlog(world: KernelWorld) -> bool:
 
 
 async def delivers_again(world: KernelWorld, records: int = 1) -> None:
-    """Wait until this number of further records is stored."""
+    """Wait until `records` more records are stored."""
     expected = world.datacenter.stored + records
     await eventually(lambda: world.datacenter.stored >= expected, every_s=0.05)
 

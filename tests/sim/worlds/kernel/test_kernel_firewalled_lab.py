@@ -32,7 +32,7 @@ LAB = parse_lab(small_lab("walled", "200ms", more=SECOND_PORT), Path("walled.tom
 
 @pytest.fixture(autouse=True)
 def _short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shorter timeout for dropped packets, which is longer than a response takes in a LAN."""
+    """Shorten the wait for dropped packets; a response over a LAN takes less."""
     monkeypatch.setattr(intruders, "WAIT_SECONDS_MAX", 0.3)
 
 
@@ -43,15 +43,15 @@ async def output(lab: KernelLab, *argv: str) -> str:
 
 
 async def intrude(world: KernelWorld) -> None:
-    """Let each intruder try every address and port once."""
-    everything = sum(len(ports) for port in (None, 1) for ports in forbidden(world.lab, port).values())
+    """Let each intruder attempt every forbidden address and port once."""
+    attempts = sum(len(ports) for port in (None, 1) for ports in forbidden(world.lab, port).values())
     ends = [world.intruders.begin(where, 3600 * 10**9) for where in ("uplink", "instrument:1")]
-    await eventually(lambda: world.intruders.found.tried == everything)
+    await eventually(lambda: world.intruders.found.tried == attempts)
     for end in ends:
         end()
 
 
-def test_reports_pass_the_ruleset_and_intruders_do_not_pass(name: str) -> None:
+def test_the_ruleset_passes_reports_and_blocks_intruders(name: str) -> None:
     async def main(lab: KernelLab) -> tuple[str, list[str], dict[str, int], int, str]:
         world = KernelWorld(lab, LAB)
         closed = await output(lab, "cat", "/sys/class/net/enp2s0/flags")
@@ -91,8 +91,8 @@ def test_an_additional_service_admits_the_intruder(name: str) -> None:
     assert run(name, main) == [f"instrument:1 reached {box_address(1)}, tcp/22"]
 
 
-def test_without_a_ruleset_the_same_intruders_get_through(name: str) -> None:
-    """A control: the ruleset keeps the intruders out, not a missing route."""
+def test_without_a_ruleset_the_same_intruders_reach_their_targets(name: str) -> None:
+    """Proves that the ruleset blocks the intruders, not a missing route."""
 
     async def main(lab: KernelLab) -> list[str]:
         world = KernelWorld(lab, LAB)

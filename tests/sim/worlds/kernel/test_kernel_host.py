@@ -1,4 +1,4 @@
-"""Hosts with their own network, name and programs."""
+"""Hosts of the kernel world, each with its own network, name and programs."""
 
 from __future__ import annotations
 

@@ -81,11 +81,11 @@ def test_lost_packets_are_counted(name: str) -> None:
         near, far = both.datagrams()
         await send_and_wait(near, far)
         pipe = both.link.forward
-        met = pipe.packets + sent
+        expected = pipe.packets + sent
         both.link.set_quality(loss=0.02)
         for _ in range(sent):
             near.send(b"x")
-        await eventually(lambda: pipe.packets >= met)
+        await eventually(lambda: pipe.packets >= expected)
         both.link.restore()
         near.send(b"the end")
         received = 0
@@ -144,7 +144,9 @@ def test_packets_in_transit_are_lost_when_the_link_is_cut(name: str) -> None:
         both = pair(lab, FAST)
         near, far = both.datagrams()
         await send_and_wait(near, far)
-        both.link.set_quality(delay_ns=60_000_000_000)  # no stall of this process lets it arrive
+        both.link.set_quality(
+            delay_ns=60_000_000_000
+        )  # so long that the packet cannot arrive even if this process stalls
         near.send(b"before")
         both.link.cut()
         both.link.mend()
@@ -207,18 +209,22 @@ def test_a_capture_contains_the_packets_with_valid_checksums(name: str, tmp_path
     segments = [packet for packet in captured if TCP in packet]
     assert sum(len(packet[TCP].payload) for packet in segments if packet[IP].dst == "10.9.0.2") >= 200_000
     for packet in segments[:50]:
-        again = Ether(bytes(packet))
-        del again[IP].chksum, again[TCP].chksum
-        assert Ether(bytes(again)) == Ether(bytes(packet))
+        recomputed = Ether(bytes(packet))
+        del recomputed[IP].chksum, recomputed[TCP].chksum
+        assert Ether(bytes(recomputed)) == Ether(bytes(packet))
 
 
 def test_invalid_names_of_links_and_interfaces_are_refused(name: str) -> None:
     async def main(lab: KernelLab) -> list[str]:
         both = pair(lab, FAST)
         messages = []
-        for wanted, interface in (("uplink", "eth3"), ("lan", "a-very-long-interface"), ("instrument:1", "")):
+        for link_name, interface in (
+            ("uplink", "eth3"),
+            ("lan", "a-very-long-interface"),
+            ("instrument:1", ""),
+        ):
             try:
-                lab.link(wanted, (both.one, interface), (both.other, "eth9"), FAST)
+                lab.link(link_name, (both.one, interface), (both.other, "eth9"), FAST)
             except ValueError as error:
                 messages.append(str(error))
         return messages
@@ -230,7 +236,7 @@ def test_invalid_names_of_links_and_interfaces_are_refused(name: str) -> None:
     assert "''" in empty
 
 
-def test_mtu_probing_passes_a_path_that_drops_long_packets(name: str) -> None:
+def test_mtu_probing_delivers_over_a_path_that_drops_long_packets(name: str) -> None:
     async def main(lab: KernelLab) -> tuple[float, int]:
         both = pair(lab, FAST)
         both.one.sysctl("net.ipv4.tcp_mtu_probing", 1)

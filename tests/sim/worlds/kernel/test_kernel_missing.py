@@ -1,4 +1,4 @@
-"""Missing requirements of the machine are reported with their remedy."""
+"""Requirements of the kernel world that the machine lacks are reported with their remedy."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def test_missing_privileges_are_reported_with_their_remedy() -> None:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as answer:
-        found = json.load(answer)
+        lacks = json.load(answer)
     os.waitpid(pid, 0)
-    assert found == [
+    assert lacks == [
         "not root: needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN; run it with sudo, or in a privileged container"
     ]
 
@@ -47,9 +47,9 @@ def test_a_missing_program_is_reported_with_its_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    [found] = missing({"no-squid": "squid"})[-1:]
+    [message] = missing({"no-squid": "squid"})[-1:]
     assert (
-        found
+        message
         == "the program no-squid is missing; install it by `make setup-kernel` or with the package squid"
     )
 
@@ -63,8 +63,8 @@ def test_a_missing_firewall_library_is_reported_with_its_package(monkeypatch: py
     monkeypatch.setattr(
         sys.modules["sim.worlds.kernel.namespaces.missing"], "FirewallProcess", WithoutLibrary
     )
-    [found] = missing()
-    assert "install libnftables1" in found
+    [message] = missing()
+    assert "install libnftables1" in message
 
 
 def test_a_squid_without_openssl_is_reported_before_a_lab_with_an_inspecting_proxy_starts(

@@ -1,4 +1,4 @@
-"""An inspecting proxy and a read-only disk: the same verdict in both worlds, with real squid, dante and ext4."""
+"""An inspecting proxy and a read-only disk give the same verdict in the virtual and the kernel world."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ lasts = "34s"
 
 @dataclass(frozen=True)
 class Run:
-    """A run, with observations during its fault."""
+    """A run of a lab, with an observation during its fault."""
 
     result: Result
     reports: list[LedgerEntry]
@@ -68,12 +68,13 @@ class Run:
 
     @property
     def outcomes(self) -> list[tuple[str, bool]]:
-        return [(it.name, it.holds) for it in self.result.expectations]
+        return [(one.name, one.holds) for one in self.result.expectations]
 
     def made(self, begin_s: float, end_s: float) -> list[LedgerEntry]:
-        found = [it for it in self.reports if begin_s * SECOND_NS < it.made_ns < end_s * SECOND_NS]
-        assert found
-        return found
+        """Return the reports made in this span of lab time, of which there must be some."""
+        reports = [entry for entry in self.reports if begin_s * SECOND_NS < entry.made_ns < end_s * SECOND_NS]
+        assert reports
+        return reports
 
 
 def lab(events: str, duration: str, expect: str, proxy: str = "") -> Lab:
@@ -81,9 +82,9 @@ def lab(events: str, duration: str, expect: str, proxy: str = "") -> Lab:
     return parse_lab(text, Path("one-lab.toml"))
 
 
-def in_virtual_world(lab: Lab, look_at_s: int) -> Run:
+def in_virtual_world(lab: Lab, observed_at_s: int) -> Run:
     with VirtualWorld(lab) as world:
-        world.run_until(look_at_s * SECOND_NS)
+        world.run_until(observed_at_s * SECOND_NS)
         status = world.loop.run_until_complete(world.box.status())
         world.run_until(lab.about.duration)
         issuer = status.trust.issuer if status is not None and status.trust is not None else ""
@@ -95,12 +96,12 @@ async def reach(world: KernelWorld, lab_ns: int) -> None:
     await eventually(lambda: world.env.now >= lab_ns, SECONDS_MAX, every_s=0.05)
 
 
-def in_kernel_world(name: str, lab: Lab, look_at_s: int) -> Run:
+def in_kernel_world(name: str, lab: Lab, observed_at_s: int) -> Run:
     async def main(namespaces: KernelLab) -> Run:
         namespaces.deadline.within(SECONDS_MAX, "the test")
         world = KernelWorld(namespaces, lab)
         await world.start()
-        await reach(world, look_at_s * SECOND_NS)
+        await reach(world, observed_at_s * SECOND_NS)
         status = await world.box.status()
         await reach(world, lab.about.duration)
         assert status is None or isinstance(status, StatusReport)
@@ -117,23 +118,25 @@ def in_kernel_world(name: str, lab: Lab, look_at_s: int) -> Run:
 def test_an_inspecting_proxy_is_named_and_receives_no_report(name: str, proxy: str) -> None:
     site = lab(INSPECTION, "100s", 'backlog_drained_within = "70s"', f"proxy = {proxy}")
     virtual, kernel = in_virtual_world(site, 22), in_kernel_world(name, site, 22)
-    for one in (virtual, kernel):
-        assert one.result.verdict == "pass", (one.result.world, one.result.failures)
-        assert one.issuer == '"clinic TLS inspection"'
-        assert all(it.stored_ns > 25 * SECOND_NS for it in one.made(7, 24))
+    for observed in (virtual, kernel):
+        assert observed.result.verdict == "pass", (observed.result.world, observed.result.failures)
+        assert observed.issuer == '"clinic TLS inspection"'
+        assert all(entry.stored_ns > 25 * SECOND_NS for entry in observed.made(7, 24))
     assert virtual.outcomes == kernel.outcomes
 
 
 def test_on_a_read_only_disk_waiting_records_are_delivered_and_new_reports_refused(name: str) -> None:
     site = lab(READ_ONLY, "95s", "lost = 0")
     virtual, kernel = in_virtual_world(site, 30), in_kernel_world(name, site, 30)
-    for one, begin_s in ((virtual, 10), (kernel, 15)):  # a busy machine injects a fault seconds late
-        assert one.result.verdict == "pass", (one.result.world, one.result.failures)
-        assert all(it.stored_ns < 48 * SECOND_NS for it in one.made(6, 9)), "waiting records are delivered"
-        refused = one.made(begin_s, 47)
-        early = [it for it in refused if it.acknowledged_ns < 48 * SECOND_NS]
-        assert not early, (one.result.world, "new reports are refused")
-        assert NEVER not in {it.stored_ns for it in refused}
+    for observed, begin_s in ((virtual, 10), (kernel, 15)):  # a busy machine injects a fault seconds late
+        assert observed.result.verdict == "pass", (observed.result.world, observed.result.failures)
+        assert all(entry.stored_ns < 48 * SECOND_NS for entry in observed.made(6, 9)), (
+            "waiting records are delivered"
+        )
+        refused = observed.made(begin_s, 47)
+        early = [entry for entry in refused if entry.acknowledged_ns < 48 * SECOND_NS]
+        assert not early, (observed.result.world, "new reports are refused")
+        assert NEVER not in {entry.stored_ns for entry in refused}
     assert virtual.outcomes == kernel.outcomes
 
 

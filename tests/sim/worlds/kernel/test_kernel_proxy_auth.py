@@ -1,4 +1,4 @@
-"""A proxy that requires NTLM or Negotiate lets the box through in both worlds, and its refusals stop delivery."""
+"""A proxy that requires NTLM or Negotiate accepts the box in both worlds; if it refuses, no report is delivered."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ target = "proxy"
 @pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.slow("a lab runs in real time")
 def test_both_worlds_deliver_unless_the_proxy_refuses(scheme: str, refused: bool) -> None:
-    """A lab in which nothing is stored fails, regardless of the cause."""
+    """The lab with a refusing proxy fails: a lab in which nothing is stored fails, regardless of the cause."""
     text = LAB.format(scheme=scheme, refused=str(refused).lower()) + REFUSED * refused
     lab = parse_lab(text, Path("spnego.toml"))
     for result in (run_virtual_lab(lab, None, None), run_kernel_lab(lab, None, None)):
