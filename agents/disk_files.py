@@ -1,4 +1,4 @@
-"""Replacing a small file of the box's disk as a whole."""
+"""Atomic replacement of a small file on the box's disk."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from hal.disk import Disk
 
 
 def replace_file(disk: Disk, name: str, data: bytes, part: str) -> None:
-    """Let file `name` have this content, by writing it to file `part` before; durable on return.
+    """Write `data` to file `part`, and rename it to `name`; durable on return.
 
-    After a power cut at any moment, the file is either the previous or the new one. Raises: DiskError.
+    After a power cut at any moment, `name` is either the previous or the new file. Raises: DiskError.
     """
     disk.create(part, len(data))
     disk.commit(part, 0, data)

@@ -41,14 +41,14 @@ class AuditStatus(msgspec.Struct, frozen=True):
     record: int
     """The number of the last record."""
     countersigned: str = ""
-    """The newest head that the data center has countersigned, as `rap dc audit verify --box-head` takes it; empty:
-    none of this chain."""
+    """The newest head that the data center has countersigned, as `rap dc audit verify --box-head` takes it; empty if
+    none of this chain was countersigned."""
     countersigned_s: float = 0.0
     """The time of this countersignature, in seconds since 1970."""
 
 
 class AuditWork:
-    """Work that runs concurrently with the events of the box program."""
+    """Reads the logs into the chain, and gets the head of the chain countersigned."""
 
     def __init__(
         self, tails: Sequence[LogTail], heads: Countersigning | None, audit: AuditLog, buffer: Buffer
@@ -89,9 +89,9 @@ async def _load(heads: Countersigning) -> None:
 def make_audit_work(
     config: BoxConfig, hardware: Hardware, state: BoxState, audit: AuditLog, buffer: Buffer
 ) -> AuditWork | None:
-    """Return the work of [audit] and [sessions]; None without the tables.
+    """Return the work of [audit] and [sessions]; None without these tables.
 
-    Nothing may have been appended to the chain before. Raises: OSError, ValueError for unusable keys.
+    Call it before anything is appended to the chain. Raises: OSError, ValueError for unusable keys.
     """
     settings = config.audit
     waiting_bytes_max = int(config.spool.bytes_max * SPOOL_SHARE)

@@ -77,7 +77,7 @@ PORT_RETRY_SECONDS: Final = 5.0
 """Pause before listening again on a port whose address is not configured yet."""
 
 OnServed: TypeAlias = Callable[[int, int], object]
-"""Called with the number of an instrument port and its TCP port when instruments can connect."""
+"""Called with the number of an instrument port and its TCP port (0: a serial line) when instruments can connect."""
 
 
 def ignore(*_what: object) -> None:
@@ -95,9 +95,9 @@ class Box:
         on_served: OnServed = ignore,
         log_message: LogMessage = ignore,
     ) -> None:
-        """Reads the certificates. Raises: OSError, ssl.SSLError or CrlError for unusable ones.
+        """Read the certificates. Raises: OSError, ssl.SSLError or CrlError for unusable ones.
 
-        `on_served` is called when instruments can connect at a port, `log_message` with messages for the operator.
+        `on_served` is called when instruments can connect to a port, `log_message` with messages for the operator.
         """
         assert (config.firewall is None) == (hardware.firewall is None)
         assert (config.watchdog is None) == (hardware.watchdog is None)
@@ -108,8 +108,8 @@ class Box:
         self._certificate = OwnCertificate(config.identity, hardware.clock, checks_dates=not is_relay)
         self._alarm = AlarmLed(hardware.indicators)
         self._servers: dict[int, Server] = {}
-        listed = config.revocation
-        self._revocations = RevocationList(listed.list, config.identity.vendor_authority) if listed else None
+        revocation, authority = config.revocation, config.identity.vendor_authority
+        self._revocations = RevocationList(revocation.list, authority) if revocation else None
         self._is_list_expired = False
         self._state = BoxState()
         self._files = BoxFiles(hardware.disk)
@@ -230,7 +230,7 @@ class Box:
                 self._log_message(f"remote sessions keep the key of the earlier certificate: {error}")
 
     async def _load_identity(self) -> None:
-        """Begin with the identity that the box has requested itself, if there is one."""
+        """Use the newest identity that the box has requested by enrolment, if there is one."""
         config, hardware = self._config, self._hardware
         if config.enrolment is None:
             return
@@ -248,7 +248,7 @@ class Box:
             self._certificate.switch(await self._renewal.load())
 
     def _use_identity(self, files: BoxCertificates, proven: ProvenConnection | None = None) -> ClientContext:
-        """Use other files, and the connection `proven` or a new one. Raises: OSError, ssl.SSLError."""
+        """Use new certificate files, with the connection `proven` or a new one. Raises: OSError, ssl.SSLError."""
         running = self._running
         assert running is not None, "the renewal runs while the box does"
         self._certificate.switch(files, proven.tls if proven else None)
@@ -285,7 +285,7 @@ class Box:
         return self._running is not None and self._running.forwarder.is_connected
 
     def on_sessions_changed(self, changed: Callable[[], object]) -> None:
-        """Call `changed` from now on, whenever anything of the remote sessions has changed."""
+        """Call `changed` whenever the state of the remote sessions changes."""
         self._session_listeners.append(changed)
 
     @property
@@ -447,7 +447,7 @@ class Box:
         if settings is None or hardware.updates is None:
             return None
         earliest_s = max(hardware.built_s, valid_from(self._config.identity.certificate))
-        around = UpdateSurroundings(
+        surroundings = UpdateSurroundings(
             now_s=lambda: hardware.clock.now_ns() / 1e9,
             time_floor_s=lambda: max(earliest_s, self._state.confirmed_s),
             health=judge,
@@ -460,8 +460,8 @@ class Box:
             log_message=self._log_message,
             data=self._released,
         )
-        root = settings.root.read_bytes()
-        return Updater(hardware.updates, hardware.disk, self._files, root, around, self._released.files)
+        root, files = settings.root.read_bytes(), self._released.files
+        return Updater(hardware.updates, hardware.disk, self._files, root, surroundings, files)
 
     def _make_sessions(self, guard: FirewallGuard | None) -> RunningSessions | None:
         config, hardware = self._config, self._hardware

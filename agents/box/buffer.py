@@ -43,7 +43,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 OnSettled = Callable[[range | BaseException], object]
-_Append = tuple[Records, asyncio.Future[range], OnSettled | None]  # records, and the future of their caller
+_Append = tuple[
+    Records, asyncio.Future[range], OnSettled | None
+]  # records, their caller's future and callback
 _PRIORITIES = tuple(Priority)  # iterating over a tuple is faster than over the enumeration
 _ONE = {priority: bytes((priority,)) for priority in _PRIORITIES}
 
@@ -97,9 +99,9 @@ class Buffer:
     ) -> asyncio.Future[range]:
         """Append records, all or none. The future's result is their numbers, once all are durable.
 
-        `priorities[i]` is the Priority of `payloads[i]`. `on_settled` is called with the result or the error at once,
-        so that futures that it resolves are as early as this one. Raises: SpoolError FULL or IO when awaited, with
-        nothing stored; ValueError immediately, beyond a limit of `SpoolLimits`.
+        `priorities[i]` is the Priority of `payloads[i]`. `on_settled` is called with the result or the error just
+        before the future is resolved, so that other futures can be resolved in the same step. Raises: SpoolError FULL
+        or IO when awaited, with nothing stored; ValueError immediately, beyond a limit of `SpoolLimits`.
         """
         if self._closed:
             raise RuntimeError("append after close")
@@ -193,7 +195,7 @@ class Buffer:
         done.add_done_callback(partial(self._finish_group, group, ready.records.priorities))
 
     def _prepare_next(self) -> None:
-        """Prepare the next group while the disk is busy; useless if more records join the group."""
+        """Prepare the next group while the disk is busy; it is discarded if more records join the group."""
         if self._queue:
             count = self._group_size()
             parts = [records for records, *_ in islice(self._queue, count)]
@@ -202,29 +204,29 @@ class Buffer:
     def _group_size(self) -> int:
         """Return the number of queued appends that fit into one group."""
         limits, count, size = self._limits, 0, 0
-        for at, (records, *_) in enumerate(self._queue):
+        for index, (records, *_) in enumerate(self._queue):
             count += len(records.payloads)
             size += records.payload_bytes
             if count > limits.group_records_max or size > limits.group_bytes_max:
-                return at
+                return index
         return len(self._queue)
 
     def _finish_group(self, group: list[_Append], priorities: bytes, done: asyncio.Future[range]) -> None:
         """Resolve the futures of a group; begin the next group after their callers have run."""
         error = done.exception()
         self._set_problem(error)
-        at = 0
+        offset = 0
         for records, waiter, on_settled in group:
             count = len(records.payloads)
             if on_settled is not None:
-                on_settled(error or done.result()[at : at + count])
+                on_settled(error or done.result()[offset : offset + count])
             if waiter.done():  # cancelled
                 pass
             elif error is not None:
                 waiter.set_exception(error)
             else:
-                waiter.set_result(done.result()[at : at + count])
-            at += count
+                waiter.set_result(done.result()[offset : offset + count])
+            offset += count
         if error is None:
             self._announce(priorities)
         self._announce_gaps()
@@ -242,11 +244,11 @@ class Buffer:
             self.refusing.set()
 
     def _announce_gaps(self) -> None:
-        """Announce gap records, which the spool appended by itself."""
-        new_reports = self._spool.gaps_reported - self._gaps_announced
-        if new_reports:
-            self._gaps_announced += new_reports
-            self._announce(_ONE[Priority.AUDIT] * new_reports)
+        """Announce gap records, which the spool appended itself."""
+        new_gaps = self._spool.gaps_reported - self._gaps_announced
+        if new_gaps:
+            self._gaps_announced += new_gaps
+            self._announce(_ONE[Priority.AUDIT] * new_gaps)
 
     def _announce(self, priorities: bytes) -> None:
         for priority in _PRIORITIES:

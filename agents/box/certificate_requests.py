@@ -1,4 +1,4 @@
-"""Requests for certificates on the connection of the reports: of the box itself and of instruments."""
+"""Certificate requests of the box and its instruments, on the connection over which the reports are sent."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from agents.enrolment.renewal import EstRequest
 from wire.http.connection import Response
 
 ANSWER_BYTES: Final = 1500
-"""The usual size of an answer with a certificate."""
+"""The usual size of a response with a certificate."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentMessage(TransferRequest):
-    """A request of EST."""
+    """An EST request (RFC 7030)."""
 
     header_lines: str
 
@@ -26,10 +26,10 @@ class EnrolmentMessage(TransferRequest):
 
 
 class CertificateRequests(SingleRequest):
-    """Requests of EST, one at a time."""
+    """EST requests, one at a time."""
 
     async def ask_est(self, request: EstRequest) -> Response:
-        """Return the answer to a request."""
+        """Send a request and return its response."""
         method, target, body, headers = request
         message = EnrolmentMessage(method, target, body, ANSWER_BYTES, headers)
         return await self.ask(lambda _: message)

@@ -82,7 +82,7 @@ def check_box(file: Path, closed: CheckedConfig | None = None) -> CheckedConfig:
 
 
 def check_closed(file: Path) -> CheckedConfig:
-    """Load the configuration in `file`, and check what a box needs before it serves; no certificate, no policy.
+    """Load the configuration in `file`, and check all but the certificates and what a serving box needs.
 
     Raises: SettingsError, DescriptorError.
     """
@@ -209,9 +209,13 @@ def _check_adapted(file: Path, config: BoxConfig, board: Board) -> None:
                 raise SettingsError.at(file, f"{key}.{inner}".rstrip("."), message)
             if instrument.adapted and (problem := engine_problem(profile, instrument.adapted)):
                 raise SettingsError.at(file, key, problem)
-    instruments = [(i, j, one) for i, port in enumerate(config.port) for j, one in enumerate(port.instrument)]
-    for at, message in shared_serial_ports(one.adapted for _, _, one in instruments):
-        index, position, _ = instruments[at]
+    instruments = [
+        (index, position, instrument)
+        for index, port in enumerate(config.port)
+        for position, instrument in enumerate(port.instrument)
+    ]
+    for number, message in shared_serial_ports(instrument.adapted for _, _, instrument in instruments):
+        index, position, _ = instruments[number]
         raise SettingsError.at(file, f"port[{index}].instrument[{position}].adapted.serial", message)
 
 
@@ -222,10 +226,9 @@ def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -
     board_interfaces = {0: board.uplink} | dict(board.instrument_ports)
     for number, interface in policy_interfaces.items():
         if board_interfaces.get(number) != interface:
-            what = f"port {number}" if number else "the uplink"
-            message = (
-                f"{what} is {interface} there, but {board_interfaces.get(number, 'missing')} on {board.name}"
-            )
+            port_name = f"port {number}" if number else "the uplink"
+            board_interface = board_interfaces.get(number, "missing")
+            message = f"{port_name} is {interface} there, but {board_interface} on {board.name}"
             raise SettingsError.at(
                 file, "firewall.policy", f"{policy_file}: {message}; give both files the same `board`"
             )
@@ -260,8 +263,10 @@ def _check_sessions(
     except ValueError as error:
         raise SettingsError.at(file, "sessions.security_key", str(error)) from error
     if policy is None or policy.tunnel is None:
-        what = "[firewall]" if policy is None else f"[tunnel] in {config.firewall and config.firewall.policy}"
-        message = f"need {what}, which restricts each session to one port of one instrument"
+        table = (
+            "[firewall]" if policy is None else f"[tunnel] in {config.firewall and config.firewall.policy}"
+        )
+        message = f"need {table}, which restricts each session to one port of one instrument"
         raise SettingsError.at(file, "sessions", message)
     if policy.tunnel.interface != sessions.device:
         message = f"{sessions.device} is not the interface of [tunnel], which is {policy.tunnel.interface}"
@@ -277,11 +282,11 @@ def _check_sessions(
         )
         raise SettingsError.at(file, "sessions.staff", message)
     _check_session_instruments(file, config, policy)
-    door = sessions.door
-    address = None if config.proxy is not None else address_of(door.host)
-    if address is not None and not _permits(policy, address, door.port):
+    endpoint = sessions.tunnel_endpoint
+    address = None if config.proxy is not None else address_of(endpoint.host)
+    if address is not None and not _permits(policy, address, endpoint.port):
         assert config.firewall is not None
-        message = _not_permitted(config.firewall.policy, "datacenter", door.host, address, door.port)
+        message = _not_permitted(config.firewall.policy, "datacenter", endpoint.host, address, endpoint.port)
         raise SettingsError.at(file, "sessions.endpoint", message)
 
 
@@ -299,9 +304,9 @@ def _check_session_instruments(file: Path, config: BoxConfig, policy: Policy) ->
                 message = f"is for remote sessions, and the profile of {profile.model} has no `desktop_port`"
                 raise SettingsError.at(file, key, message)
             if not allowed.may_have(address):
-                where = ", ".join(str(own.network) for own in allowed.addresses)
+                networks = ", ".join(str(own.network) for own in allowed.addresses)
                 message = (
-                    f"{address} cannot be an instrument at port {port.number}, whose networks are {where}"
+                    f"{address} cannot be an instrument at port {port.number}, whose networks are {networks}"
                 )
                 raise SettingsError.at(file, key, message)
             desktop = Service("tcp", profile.desktop_port)

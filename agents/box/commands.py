@@ -34,11 +34,11 @@ from wire.audit_events import AuditEvent
 from wire.messages import COMMANDS_PER_REPLY_MAX, Command, Outcome
 
 WAITING_MAX: Final = 16
-"""Waiting commands for one instrument, or for the box; further ones are ignored until they are repeated."""
+"""Limit of the waiting commands for one instrument or for the box; further ones are ignored until repeated."""
 FINISHED_MAX: Final = 256
 """Finished commands remembered for each instrument and for the box, also across restarts."""
 STARTED_MAX: Final = 2 * WAITING_MAX
-"""Started commands remembered likewise, until their results."""
+"""Started commands without a result remembered for each instrument and for the box, also across restarts."""
 REPEAT_SECONDS: Final = 30.0
 """Interval after which a command without a result is sent to the instrument again."""
 EXECUTE_SECONDS_MAX: Final = 3600.0
@@ -132,7 +132,7 @@ class CommandQueue:
 
 
 class CommandRecorder(Protocol):
-    """Interface to record box commands; implemented by `agents.box.health.audit.AuditLog`."""
+    """Records events and results of commands; implemented by `agents.box.health.audit.AuditLog`."""
 
     def note(self, event: AuditEvent, value: int = 0) -> None:
         """Record an event without waiting until it is durable."""
@@ -156,14 +156,14 @@ class CommandDispatcher:
         box_commands: Mapping[str, BoxCommand],
         recorder: CommandRecorder,
     ) -> None:
-        """`queues` is by instrument, with "" for the box; `box_commands` is by verb."""
+        """`queues` maps serial numbers of instruments, and "" for the box, to queues; `box_commands` maps verbs."""
         self._queues, self._box = queues, queues[""]
         self._box_commands, self._recorder = box_commands, recorder
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
         self._ending: dict[int, asyncio.Task[None]] = {}
 
-    def of(self, instrument: str) -> CommandQueue:
+    def queue_of(self, instrument: str) -> CommandQueue:
         """Return the queue of an enrolled instrument."""
         return self._queues[instrument]
 
@@ -188,7 +188,7 @@ class CommandDispatcher:
                 self._end(command_id, "withdrawn", AuditEvent.COMMAND_WITHDRAWN)
 
     def refuse(self, command_id: int) -> None:
-        """Refuse a command for an instrument that was not sent to it, because there is no room for its file."""
+        """Refuse a command that was not sent to its instrument, because there is no room for its file."""
         if not self.is_withdrawn(command_id):
             self._end(command_id, "refused", AuditEvent.COMMAND_REFUSED)
 
@@ -197,7 +197,7 @@ class CommandDispatcher:
         self._ending[command_id] = task
 
     def is_withdrawn(self, command_id: int) -> bool:
-        """Return whether a command was ended by the box, so that it must not be begun."""
+        """Return whether the box has withdrawn or refused a command, or is about to, so that it must not begin."""
         return command_id in self._ending or command_id in self._box.history.finished
 
     async def _record_end(self, command_id: int, outcome: Outcome, event: AuditEvent) -> None:

@@ -65,7 +65,7 @@ keys = "audit-heads.pem"               # optional: public keys of the data cente
 
 [enrolment]                            # optional: the box requests its certificates from the data center (EST),
                                        # with keys of its own that it keeps in the folder of the spool
-keys = "file"                          # or "tpm", "tpm-or-file": made in the TPM, if there is one
+keys = "file"                          # or "tpm", "tpm-or-file": generated in the TPM, if there is one
 
 [profiles]                             # optional: delivered profiles, newer than those of the program
 directory = "/var/lib/rap/profiles"
@@ -75,19 +75,19 @@ key = "vendor-signing.pub"             # of the vendor, who signs them
 endpoint = "ingest.example.com:443"    # where tunnels arrive at the data center
 keys = "session-offers.pem"            # public keys of the data center, which signs what it offers
 key = "session.key"                    # countersigns what a person permits; without it, the key of [identity]
-ways = ["code"]                        # how a person there permits one, all of: "code", "switch", "security-key"
-page = "/run/rap-page/socket"          # of the page at the instruments; httpd passes its requests on
-device = "rap-tun0"                    # the TUN device, which exists before, with the first address of this network:
+ways = ["code"]                        # what a person there must give to permit one: "code", "switch", "security-key"
+page = "/run/rap-page/socket"          # the local page's socket, to which httpd forwards requests
+device = "rap-tun0"                    # the TUN device, created beforehand, with the first address of this network:
 staff = "10.99.0.2/29"                 # the data center's address in each tunnel, with its network
 line_kbit_s = 128                      # the rate of the uplink, for desktops
 page_name = "rap-box.example.com"      # only for security keys, for which browsers require a name
 
-[[sessions.security_key]]              # of a person who may permit sessions; the page makes this entry
+[[sessions.security_key]]              # of a person who may permit sessions; the local page shows this entry
 id = "mT3vVqGXkp0"
 public_key = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEHvH0KXM3pk5k8mnrTTXRHjcG1lmWrpsxpGyfMHo6Lr9WtVFPJQ0dqMq9lwqTpCYXIvYjpG+3rqRkRUzYHcAwYA=="
 
-[updates]                              # without the table the box follows no orders to update it
-root = "/usr/share/rap/releases-root.json"    # of the releases' metadata, as it came with the software
+[updates]                              # without the table the box ignores orders to update it
+root = "/usr/share/rap/releases-root.json"    # root role of the release metadata, shipped with the software
 slot_a = "/dev/disk/by-partlabel/root-a"
 slot_b = "/dev/disk/by-partlabel/root-b"
 boot_state = "/dev/disk/by-partlabel/boot-state"    # from which the boot loader chooses the slot
@@ -248,9 +248,9 @@ class SessionSettings(Table, frozen=True):
     """The private key (PEM, P-256) that countersigns what a person permits, if it differs from the identity's key.
     The data center must know its public key; it takes the identity's public key from the box's certificate."""
     page: Path = Path("/run/rap-page/socket")
-    """The UNIX socket of the page at the instruments, in a folder whose group is that of httpd."""
+    """The UNIX socket of the local page, in a folder whose group is that of httpd."""
     device: Interface = "rap-tun0"
-    """The TUN device, which exists before; the box has the first address of the tunnel's network there."""
+    """The TUN device, created beforehand; the box has the first address of the tunnel's network on it."""
     staff: str = "10.99.0.2/29"
     """The data center's address in each tunnel, with its network."""
     line_kbit_s: Annotated[int, Meta(ge=16, le=10_000_000)] = 128
@@ -261,9 +261,9 @@ class SessionSettings(Table, frozen=True):
     """The security keys of persons who may permit sessions."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a way that is listed twice, and for an address that is none of the data center."""
-        if twice := _repeated(self.ways):
-            raise ValueError(f"ways: list each way once; repeated: {', '.join(twice)}")
+        """Raise ValueError for a way that is listed twice, and for a `staff` that cannot be the data center's."""
+        if repeated := _repeated(self.ways):
+            raise ValueError(f"ways: list each way once; repeated: {', '.join(repeated)}")
         check_security_keys(self.ways, self.page_name, self.security_key)
         if not _is_second_host(self.staff):
             raise ValueError(
@@ -282,7 +282,7 @@ class SessionSettings(Table, frozen=True):
         return IPv4Interface(self.staff).network[1]
 
     @property
-    def door(self) -> Endpoint:
+    def tunnel_endpoint(self) -> Endpoint:
         """The address at which the data center accepts tunnels."""
         host, _, port = self.endpoint.rpartition(":")
         return Endpoint(host, int(port))
@@ -292,10 +292,10 @@ _PARTITIONS: Final = Path("/dev/disk/by-partlabel")
 
 
 class UpdateSettings(Table, frozen=True):
-    """Updates by two slots of the operating system."""
+    """Updates of the operating system in two slots."""
 
     root: Path
-    """The root of the releases' metadata, as it came with the software; newer ones are signed by its keys."""
+    """The root role of the release metadata, shipped with the software; newer versions are signed with its keys."""
     slot_a: Path = _PARTITIONS / PARTITIONS["a"]
     slot_b: Path = _PARTITIONS / PARTITIONS["b"]
     boot_state: Path = _PARTITIONS / BOOT_STATE
@@ -343,9 +343,9 @@ class BoxConfig(Table, frozen=True):
         """Raise ValueError for repeated ports or instruments, and for too many instruments."""
         numbers = [port.number for port in self.port]
         serials = [instrument.serial for port in self.port for instrument in port.instrument]
-        if twice := _repeated(numbers) + _repeated(serials):
+        if repeated := _repeated(numbers) + _repeated(serials):
             raise ValueError(
-                f"each port and each instrument may be listed once only; repeated: {', '.join(twice)}"
+                f"each port and each instrument may be listed once only; repeated: {', '.join(repeated)}"
             )
         if len(serials) > INSTRUMENTS_MAX:
             raise ValueError(f"{len(serials)} instruments; a box can have at most {INSTRUMENTS_MAX}")
@@ -368,7 +368,7 @@ def _repeated(values: Sequence[object]) -> list[str]:
 
 
 def _is_second_host(text: str) -> bool:
-    """Return whether a text is the address of a host with its network, and not of the network's first host."""
+    """Return whether a text is an IPv4 interface, such as 10.99.0.2/29, and not the first host of its network."""
     try:
         interface = IPv4Interface(text)
     except ValueError:

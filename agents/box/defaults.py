@@ -1,6 +1,6 @@
 """Defaults and limits of the configuration that other parts of the box use too.
 
-They are apart from these parts, so that the program that writes a configuration does not import the whole box.
+They are in a separate module, so that the program that writes a configuration does not import the whole box.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class FirewallGuard:
         self._noted_at = 0.0
         self._changed = asyncio.Event()
         self.paths_lost: Callable[[], object] = lambda: None
-        """Called when the paths of sessions may have been closed: also if the policy is in force again."""
+        """Called when the paths of sessions may have been closed, even if the policy is in force again."""
 
     def status(self) -> FirewallStatus:
         """Return the last reported state."""

@@ -1,4 +1,4 @@
-"""The hardware and services that a box uses: the composition roots give real or emulated ones."""
+"""The hardware and services that a box uses; the composition roots provide real or emulated implementations."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Hardware:
     """The serial ports by their numbers on the board."""
     sessions: SessionHardware | None = None
     updates: UpdateHardware | None = None
-    """None: the box follows no orders to update it."""
+    """None: the box ignores orders to update it."""
     fips: SelfTest | None = None
     """The self-test of the cryptographic module at the start; None: the site does not demand FIPS mode."""
     audit_log: LogFolder | None = None

@@ -22,7 +22,7 @@ from wire.session.table import SessionState
 
 RETRY_SECONDS: Final = 60.0
 LED: Final = "session"
-"""On while a desktop may be shared, blinking while a request waits for an answer."""
+"""On while a session has a tunnel, otherwise blinking while an offer waits for an answer."""
 
 
 async def run_local_page(

@@ -66,7 +66,7 @@ CERTIFICATE_CHECK_SECONDS: Final = 5.0
 """Interval of checks whether the certificate files have changed; SIGHUP triggers a check immediately."""
 DISK_STATUS: Final = 3
 UNPRIVILEGED: Final = ("setpriv", "--no-new-privs", "--ambient-caps=-all")
-"""Starts OpenVPN without the capabilities of the box program. It opens its device as the user to whom it belongs."""
+"""Starts OpenVPN without the capabilities of the box program. OpenVPN opens the TUN device as the device's owner."""
 UNPRIVILEGED_ROOT: Final = (*UNPRIVILEGED, "--inh-caps=-all", "--bounding-set=-all")
 """Drops the capabilities of a program started as root, which would otherwise regain all of them. Requires system
 calls that the box's unit does not permit."""
@@ -75,7 +75,7 @@ calls that the box's unit does not permit."""
 def run_box(config_path: Path, on_served: OnServed, log_message: LogMessage) -> None:
     """Run the box until a signal stops it.
 
-    `on_served` is called when instruments can connect at a port, `log_message` with messages for the operator.
+    `on_served` is called when instruments can connect to a port, `log_message` with messages for the operator.
     If a disk call does not return, the process ends with exit status 3 and the reason. If FIPS mode is demanded and
     not in force, the box runs closed (`agents.box.closed`).
 
@@ -98,7 +98,7 @@ async def _run(
     config, loop, forced_exit = checked.config, asyncio.get_running_loop(), ForcedExit()
     loop.set_exception_handler(FailureLog())
     disk = LinuxDisk(config.spool.directory)
-    # neither is closed: a disk call that never returns may be using them, and the process ends anyway
+    # disk and executor are not closed: a disk call that never returns may be using them, and the process ends anyway
     executor = ThreadPoolExecutor(1, "disk")
     hardware = replace(_hardware(checked, disk, executor, log_message), fips=fips)
     box = box_program(config, hardware, SystemRandom(), on_served, log_message)
@@ -198,7 +198,7 @@ def _updates(settings: UpdateSettings, log_message: LogMessage) -> UpdateHardwar
 
 
 def _sessions(config: BoxConfig, settings: SessionSettings, log_message: LogMessage) -> SessionHardware:
-    """Return the real parts of remote sessions: OpenVPN on the device, and the network."""
+    """Return the hardware of remote sessions: OpenVPN on the TUN device, and the network."""
 
     async def listen(accept: Accepted, port: int) -> asyncio.Server:
         return await asyncio.start_server(accept, str(settings.box_address), port, backlog=1)
@@ -210,7 +210,7 @@ def _sessions(config: BoxConfig, settings: SessionSettings, log_message: LogMess
         except OSError as error:
             log_message(f"sessions.page: {file}: cannot be written: {error.strerror or error}")
 
-    private = Path(tempfile.gettempdir())  # OpenVpn makes a folder in it that only this user can read
+    private = Path(tempfile.gettempdir())  # OpenVpnTunnel creates a folder in it that only this user can read
     prefix = (*(UNPRIVILEGED_ROOT if os.geteuid() == 0 else UNPRIVILEGED), "--")
     return SessionHardware(
         path=None,

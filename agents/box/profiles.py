@@ -26,7 +26,7 @@ from wire.standards.engines import engine_problem
 
 PROFILE_BYTES_MAX: Final = 256 * 1024
 _SETTLED: Final = ("speaks", "desktop_port", "desktop_service")
-"""Keys of a profile that a running program does not follow."""
+"""Keys of a profile that cannot change without a restart of the program."""
 
 
 def profiles_in_force(
@@ -100,7 +100,7 @@ class TrialAllowList(AllowList):
         super().__init__(profile)
         self._before = before
         self.refused = ""
-        """The refusal of a report that the allow-list before accepts; empty if there was none."""
+        """The refusal of a report that the previous allow-list accepts; empty if there was none."""
 
     def refusal(self, report: InstrumentReport) -> str:
         """See `AllowList.refusal`."""
@@ -121,11 +121,11 @@ class InstrumentProfiles:
         self.allowed, self.problems = allow_lists(config)
         """The allow-list of each instrument by serial number; why profiles are ignored."""
         self.on_change: list[Callable[[str, AllowList], object]] = []
-        """Called with the serial number and the allow-list of an instrument, when this changes."""
+        """Called with the serial number and the new allow-list of an instrument."""
         self._changed = asyncio.Event()
 
     def load(self, content: DataContent) -> None:
-        """Begin with the profiles of a data release, before instruments are served."""
+        """Use the profiles of a data release. Call it before instruments are served."""
         self.allowed, self.problems = allow_lists(self._config, content.profiles.values())
 
     async def record_changes(
@@ -133,8 +133,8 @@ class InstrumentProfiles:
     ) -> None:
         """Record the profiles that changed, before any report that follows them. Raises: SpoolError.
 
-        `record` makes the profile of an instrument and its port durable, also later. `recorded` has what was recorded
-        last of each, and is changed.
+        `record` makes the profile of an instrument and its port durable, and is also called for later changes.
+        `recorded` holds the last recorded profile of each instrument, and is updated.
         """
         self._record, self._recorded = record, recorded
         for serial, allowed in self.allowed.items():
@@ -150,22 +150,23 @@ class InstrumentProfiles:
     def problem(self, content: DataContent) -> str:
         """Return why the profiles cannot be followed without a restart; empty if they can.
 
-        What the firewall's policy and the listening ports are made of is settled when the machine starts.
+        The firewall's policy and the listening ports cannot change after the start.
         """
         lists, _ = allow_lists(self._config, content.profiles.values())
         for port in self._config.port:
-            for one in port.instrument:
-                before, profile = self.allowed[one.serial].profile, lists[one.serial].profile
+            for instrument in port.instrument:
+                serial = instrument.serial
+                before, profile = self.allowed[serial].profile, lists[serial].profile
                 if profile == before:
                     continue
                 for key in _SETTLED:
                     new, old = getattr(profile, key), getattr(before, key)
                     if new != old:
                         return f"the profile of {profile.model} has {key} {new}, which was {old} at the start"
-                if found := next(profile_problems(profile, one.adapted), None):
-                    return f"the profile of {profile.model} does not suit {one.serial}: {found[1]}"
-                if one.adapted and (problem := engine_problem(profile, one.adapted)):
-                    return f"the profile of {profile.model} does not suit {one.serial}: {problem}"
+                if mismatch := next(profile_problems(profile, instrument.adapted), None):
+                    return f"the profile of {profile.model} does not suit {serial}: {mismatch[1]}"
+                if instrument.adapted and (problem := engine_problem(profile, instrument.adapted)):
+                    return f"the profile of {profile.model} does not suit {serial}: {problem}"
         return ""
 
     async def use(self, content: DataContent, *, on_trial: bool) -> None:
@@ -185,12 +186,12 @@ class InstrumentProfiles:
         self._changed = asyncio.Event()
 
     def refused_by_trial(self) -> str:
-        """Return the refusal of a report that the profile before accepts; empty if there was none."""
-        lists = self.allowed.values()
-        return next((one.refused for one in lists if isinstance(one, TrialAllowList) and one.refused), "")
+        """Return the refusal of a report that the previous profile accepts; empty if there was none."""
+        trials = (allowed for allowed in self.allowed.values() if isinstance(allowed, TrialAllowList))
+        return next((trial.refused for trial in trials if trial.refused), "")
 
     async def while_unchanged(self, serial: str, serve: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Serve an instrument until cancelled; again from the beginning when its profile changes."""
+        """Serve an instrument until cancelled; when its profile changes, `serve` is cancelled and called again."""
         while True:
             profile = self.allowed[serial].profile
             serving = asyncio.ensure_future(serve())

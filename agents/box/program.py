@@ -49,7 +49,7 @@ class BoxProgram(Protocol):
         """Return records that are not acknowledged, by priority; None before the spool is open."""
 
     def on_sessions_changed(self, changed: Callable[[], object]) -> None:
-        """Call `changed` whenever anything of the remote sessions has changed."""
+        """Call `changed` whenever the state of the remote sessions changes."""
 
     def refresh_certificates(self, *, at_once: bool = False) -> None:
         """Use changed certificate files for new connections."""

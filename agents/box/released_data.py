@@ -1,4 +1,4 @@
-"""The content of data releases as the running box program uses it: profiles of instruments, and times to send."""
+"""The content of data releases as the running box program uses it: profiles of instruments, and send timing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReleasedData:
         self.problem = self.profiles.problem
 
     def load(self) -> None:
-        """Begin with the data release that is in force. Blocks. Raises: DiskError UNAVAILABLE."""
+        """Use the data release that is in force. Blocks. Errors of the disk are ignored."""
         if self._config.updates is None:
             return
         with suppress(DiskError):  # the spool reports a failed disk
@@ -46,7 +46,7 @@ class ReleasedData:
     async def begin(self, audit: AuditLog, state: BoxState, log: LogMessage) -> None:
         """Record the profiles that changed, before any report that follows them, and why others are ignored.
 
-        `state` has what was recorded last of each instrument, and is changed.
+        `state` holds the last recorded profile of each instrument, and is updated.
         """
         for problem in self.profiles.problems:
             audit.note(AuditEvent.PROFILE_IGNORED)
@@ -60,6 +60,7 @@ class ReleasedData:
         self._set_timing(content)
 
     def _set_timing(self, content: DataContent) -> None:
-        given, usual = content.sending, self._config.sending
-        self.timing.linger_s = usual.linger_s if given.linger_s is None else given.linger_s
-        self.timing.heartbeat_s = usual.heartbeat_s if given.heartbeat_s is None else given.heartbeat_s
+        released, configured = content.sending, self._config.sending
+        self.timing.linger_s = configured.linger_s if released.linger_s is None else released.linger_s
+        heartbeat_s = released.heartbeat_s
+        self.timing.heartbeat_s = configured.heartbeat_s if heartbeat_s is None else heartbeat_s

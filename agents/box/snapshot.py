@@ -37,7 +37,7 @@ class BoxStatus:
     ports: tuple[PortStatus, ...]
     """The ports with an instrument that speaks its own standard."""
     update: UpdateStatus | None
-    """None if the box follows no orders to update it."""
+    """None if the box ignores orders to update it."""
     fips: SelfTest | None
     """None if the site does not demand FIPS mode."""
     audit: AuditStatus | None

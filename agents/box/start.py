@@ -1,4 +1,4 @@
-"""The first steps of the box program: opening the spool, and restoring the state that is in it."""
+"""The first steps of the box program: opening the spool, and restoring the box's state from it."""
 
 from __future__ import annotations
 

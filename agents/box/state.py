@@ -95,7 +95,7 @@ class BoxState:
         return self._saved.audit
 
     def log_cursor(self, source: str) -> LogCursor:
-        """Return how far a log was read that is sent with the audit records; not a copy."""
+        """Return the cursor of a log whose lines are sent with the audit records; not a copy."""
         cursor = self._saved.logs.get(source)
         if cursor is None:
             cursor = self._saved.logs[source] = LogCursor()
@@ -107,7 +107,7 @@ class BoxState:
         return (*saved, self._saved.ports.get(instrument, 0)) if saved else None
 
     def follow(self, instrument: str, model: str, version: int, port: int) -> None:
-        """Note what was recorded for an instrument."""
+        """Note which profile and port were recorded for an instrument."""
         self._saved.profiles[instrument] = model, version
         self._saved.ports[instrument] = port
 

@@ -62,7 +62,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     ports: tuple[PortStatus, ...] = ()
     """The ports with an instrument that speaks its own standard."""
     update: UpdateStatus | None = None
-    """None if the box follows no orders to update it."""
+    """None if the box ignores orders to update it."""
     fips: SelfTest | None = None
     """The self-test at the start; None if the site does not demand FIPS mode."""
     audit: AuditStatus | None = None

@@ -1,1 +1,1 @@
-"""Enrolment: boxes and instruments request their certificates by EST, with keys that they make themselves."""
+"""Enrolment: boxes and instruments request certificates by EST, for keys that they generate themselves."""

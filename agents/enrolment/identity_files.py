@@ -1,6 +1,6 @@
 """The identity in use as PEM files, since OpenSSL reads keys and certificates only from files.
 
-They are in a folder that only this process can read, and are removed at its end.
+They are in a folder that only this user can read, and are removed when the program ends.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class IdentityFiles:
 
 
 def _pem(certificates: tuple[bytes, ...]) -> bytes:
-    return b"".join(x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in certificates)
+    return b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in certificates)
 
 
-def _joined(file: Path, configured: Path, told: tuple[bytes, ...]) -> Path:
+def _joined(file: Path, configured: Path, named: tuple[bytes, ...]) -> Path:
     """Write the certificates of the configuration and those that the data center has named to a file; return it."""
-    file.write_bytes(configured.read_bytes().rstrip() + b"\n" + _pem(told))
+    file.write_bytes(configured.read_bytes().rstrip() + b"\n" + _pem(named))
     return file

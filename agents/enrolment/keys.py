@@ -10,7 +10,7 @@ from wire.tls.tpm import TpmError, TpmKey
 
 
 def key_maker(enrolment: Enrolment | None, log_message: Callable[[str], object]) -> Callable[[], PrivateKey]:
-    """Return the function that makes a key; it raises TpmError if the site demands a TPM that cannot be used."""
+    """Return the function that generates a key; it raises TpmError if the site demands a TPM that cannot be used."""
     if enrolment is None or enrolment.keys == "file":
         return make_key
     if enrolment.keys == "tpm":

@@ -1,7 +1,7 @@
 """The box's own keys and certificates on its disk: the one in use, and the next one.
 
 Each is one file with a checksum, so that key and certificate cannot be separated. A file is written under another
-name, flushed and renamed. A power cut at any moment therefore leaves each file old or new, and never half of it:
+name, flushed and renamed. A power cut at any moment therefore leaves the old or the new file, never a partial one:
 
     next   with a key alone          the certificate is requested, with the same key after each restart
     next   with its certificate      it is tried; `used`, or the flashed identity, is kept until it has worked
@@ -100,8 +100,8 @@ class IdentityRecords:
         try:
             record = msgspec.msgpack.decode(content, type=IdentityRecord)
             record.private_key()
-            for each in (*record.chain, *record.authorities, *record.roots):
-                x509.load_der_x509_certificate(each)
+            for der in (*record.chain, *record.authorities, *record.roots):
+                x509.load_der_x509_certificate(der)
         except (msgspec.DecodeError, AssertionError, TpmError, *CERTIFICATE_ERRORS):
             return None
         return record

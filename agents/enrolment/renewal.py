@@ -1,15 +1,15 @@
 """Renews the certificate of a box or an instrument: requests a new one, tries it, and then uses it.
 
     due      the certificate is the flashed one, or two thirds of its validity period have passed
-    asked    the box has made a key and requests a certificate for it, until the data center issues one
+    asked    the box has generated a key and requests a certificate for it, until the data center issues one
     issued   the box connects with the new certificate; once a batch was acknowledged, the old one is removed
 
 To save bytes, requests share the connection of the reports, and the connection on which the data center has
 accepted the new certificate becomes that of the reports. Only if the reports have no connection, or the certificate
 has expired, a separate one is opened for the requests; after an expiry it is opened before that of the reports.
 
-Every state is on the disk (`agents.enrolment.records`), and a restart continues there. Until the new certificate
-has worked, the box returns to the old one after PROOF_SECONDS_MAX, so that it is never without one that works.
+Every state is on the disk (`agents.enrolment.records`), and a restart continues from it. If the new certificate has
+not worked within PROOF_SECONDS_MAX, the box returns to the old one, so that it always has one that works.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from wire.tls.x509 import is_same_key, load_certificates, not_after, not_before
 
 RENEW_AFTER: Final = 2 / 3
 """Share of its validity period after which a certificate is renewed."""
-LOOK_SECONDS: Final = 3600.0
+CHECK_SECONDS: Final = 3600.0
 """Maximum interval of checks of the certificate's age, because the clock may be set."""
 RETRY_SECONDS_MIN: Final = 10.0
 RETRY_SECONDS_MAX: Final = 3600.0
@@ -86,7 +86,7 @@ class NamedAuthorities(NamedTuple):
 
 
 class EstRequest(NamedTuple):
-    """A request of EST; `headers` are header lines."""
+    """An EST request; `headers` are complete header lines."""
 
     method: str
     target: str
@@ -98,7 +98,7 @@ class Notes(Protocol):
     """Receives the audit events of a renewal."""
 
     def note(self, event: AuditEvent, value: int = 0) -> None:
-        """Note an event without waiting until it is durable."""
+        """Record an event without waiting until it is durable."""
 
 
 Ask: TypeAlias = Callable[[EstRequest], Awaitable[Response]]
@@ -176,12 +176,13 @@ class Renewal:
         await forward()
 
     async def run(self, dial: Dial, use: Use, audit: Notes) -> None:
-        """Renew until cancelled. `dial` connects to the data center; `use` changes the files and gives the context.
+        """Renew until cancelled.
 
+        `dial` connects to the data center; `use` switches to the files and returns the context for connections.
         Raises: DiskError UNAVAILABLE.
         """
         while True:
-            delay = LOOK_SECONDS
+            delay = CHECK_SECONDS
             try:
                 if self._next is not None and self._next.chain:
                     await self._try_next(dial, use, audit)
@@ -189,7 +190,7 @@ class Renewal:
                 elif (due_s := self._due_in_s()) <= 0:
                     delay = await self._request(dial, audit)
                 else:
-                    delay = min(due_s, LOOK_SECONDS)
+                    delay = min(due_s, CHECK_SECONDS)
             except TpmError:
                 audit.note(AuditEvent.TPM_NOT_USABLE)
                 delay = RETRY_SECONDS_MAX
@@ -250,7 +251,6 @@ class Renewal:
 
         Raises: _NETWORK_ERRORS.
         """
-
         if self._ask_on_uplink is not None and not self._is_outdated():
             with suppress(TimeoutError):
                 async with asyncio.timeout(UPLINK_SECONDS_MAX):
@@ -283,16 +283,19 @@ class Renewal:
 
     async def _take(self, issued: tuple[x509.Certificate, ...], named: NamedAuthorities) -> None:
         """Store an issued certificate, if it can be used. Raises: NotUsableError, OSError, DiskError."""
-        assert self._next is not None, "a key was made"
-        key = self._next.private_key()
-        leaf = next((one for one in issued if is_same_key(one.public_key(), key.public_key())), None)
+        assert self._next is not None, "a key was generated"
+        key = self._next.private_key().public_key()
+        leaf = next(
+            (certificate for certificate in issued if is_same_key(certificate.public_key(), key)), None
+        )
         if leaf is None:
             raise NotUsableError("the issued certificate is for another key")
-        names = [str(one.value) for one in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        attributes = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        names = [str(attribute.value) for attribute in attributes]
         if names != [self._serial]:
             raise NotUsableError(f"the issued certificate is for {names}")
-        chain = (leaf, *(one for one in issued if one is not leaf))
-        ders = tuple(one.public_bytes(Encoding.DER) for one in chain)
+        chain = (leaf, *(certificate for certificate in issued if certificate is not leaf))
+        ders = tuple(certificate.public_bytes(Encoding.DER) for certificate in chain)
         record = IdentityRecord(self._next.key, ders, *named)
         # the box's clock may be wrong: only the certificate itself is checked
         valid_s = (not_before(leaf) + timedelta(minutes=1)).timestamp()
@@ -332,9 +335,9 @@ class Renewal:
         audit.note(AuditEvent.CERTIFICATE_RENEWED, self._days_left())
 
     async def _accepted(self, dial: Dial, tls: ClientContext) -> ClientConnection | None:
-        """Return a connection on which the data center has accepted the new certificate; None if it refuses that.
+        """Return a connection on which the data center accepted the new certificate; None if it refuses it.
 
-        Raises: _NETWORK_ERRORS, if that is unknown.
+        Raises: _NETWORK_ERRORS, if neither is known.
         """
         connection = None
         try:
@@ -347,7 +350,7 @@ class Renewal:
             if connection is not None:
                 connection.abort()
             if isinstance(error, ssl.SSLCertVerificationError):
-                raise  # of the data center's certificate
+                raise  # the box refused the data center's certificate
             if not isinstance(error, ssl.SSLError | ConnectionResetError | HttpError):
                 raise
             self._refusals += ALERT_REFUSALS if _is_alert(error) else 1
@@ -371,7 +374,7 @@ class Renewal:
         return int(left_s // 86_400)
 
     def _is_older_than_configured(self, record: IdentityRecord) -> bool:
-        """Return whether a person has installed a certificate that was issued after the box's own."""
+        """Return whether the configured certificate was issued later: a person has installed it meanwhile."""
         try:
             pem = self._configured.certificate.read_bytes()
             configured = load_certificates(pem)[0]
@@ -391,18 +394,19 @@ class Renewal:
 async def _named(
     ask: Ask, path: str, named: tuple[bytes, ...], configured: Path, tag: str
 ) -> tuple[bytes, ...]:
-    """Return the CAs at a path; empty if they equal the configured ones.
+    """Return the CAs that the data center names at `path`; empty if they equal the configured ones.
 
-    `named` are those that the data center has named before; `tag` is the entity tag of the current ones, or "".
+    `named` are those that it has named before; `tag` is the entity tag of the current ones, or "".
     """
-    known = [x509.load_der_x509_certificate(one) for one in named] or _configured(configured)
+    known = [x509.load_der_x509_certificate(der) for der in named] or _configured(configured)
     if known and tag == est.etag_of(known):
         return named
     headers = f"If-None-Match: {est.etag_of(known)}\r\n" if known else ""
     response = await ask(EstRequest("GET", path, b"", headers))
     if response.status != HTTPStatus.OK:
         return named
-    return tuple(one.public_bytes(Encoding.DER) for one in est.decode_certificates(response.body))
+    certificates = est.decode_certificates(response.body)
+    return tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
 
 
 def _configured(file: Path) -> list[x509.Certificate]:

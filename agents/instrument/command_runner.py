@@ -63,7 +63,7 @@ class CommandRunner:
         self._one_at_a_time = asyncio.Lock()
 
     def received(self, command: Command) -> None:
-        """Take a command of the box's receipt."""
+        """Accept a command from the box's receipt."""
         if command.id not in self._outcomes:
             self._outcomes[command.id] = None
             self._forget_oldest()
@@ -114,8 +114,8 @@ class CommandRunner:
         async with self._one_at_a_time:
             if not await self._begin(command.id):
                 return "withdrawn"
-            done = await self._instrument.execute(command, content)
-            return await self._upload(command.id, done) if isinstance(done, bytes) else done
+            result = await self._instrument.execute(command, content)
+            return await self._upload(command.id, result) if isinstance(result, bytes) else result
 
     async def _content(self, command: Command) -> bytes:
         """Return the verified file of a command; the body itself without a reference. Raises: FileTransferError."""

@@ -19,7 +19,7 @@ from wire.tls.context import ClientContext
 RANGE_SECONDS_MAX: Final = 30.0
 """Timeout of a response."""
 VERIFY_TRIES: Final = 3
-"""How often a file is transferred whose hash turns out to be wrong."""
+"""Maximum number of transfers of a file, each with a wrong hash."""
 
 
 class FileTransferError(Exception):
@@ -80,7 +80,7 @@ class FileClient:
         raise FileTransferError("the box received the file with another hash")
 
     async def _send(self, command: int, content: bytes) -> bool:
-        """Send all ranges; return whether the box has the file, False if it begins again."""
+        """Send all ranges; return whether the box has the file. False: its hash was wrong, and the box removed it."""
         sha256, size = hashlib.sha256(content).hexdigest(), len(content)
         received, last = -1, b""
         while received < size:

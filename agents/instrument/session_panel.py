@@ -84,7 +84,7 @@ class SessionPanel:
             except (OSError, HttpError, MessageError):
                 self._known = ""
                 self._display.show([])
-                # a code whose answer was lost would count twice: the person sees the request again
+                # a code whose response was lost would count twice: the person sees the request again
                 remaining = [action for action in self._actions if not isinstance(action, EnterCode)]
                 self._actions = deque(remaining, maxlen=SHOWN_MAX)
                 await asyncio.sleep(self._backoff.failed())

@@ -44,12 +44,12 @@ OFFER_KEYS: Final = "session-offers.pem"
 HEAD_KEYS: Final = "audit-heads.pem"
 """The data center's public keys for heads of audit chains, beside box.toml."""
 RELEASES_ROOT: Final = Path("/usr/share/rap/releases-root.json")
-"""The root of the releases' metadata, which the image's builder puts there."""
+"""The root of the release metadata, which is installed when the image is built."""
 WRITTEN_BY: Final = "Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file."
 
 
 def box_file(site: SiteOnBox, board: Board, releases_root: Path | None = None) -> str:
-    """Return the content of box.toml. With `releases_root`, the file that RELEASES_ROOT names, it can be updated."""
+    """Return the content of box.toml. Without `releases_root`, the path of RELEASES_ROOT, the box ignores updates."""
     center = site.datacenter
     if site.proxy is None and not center.address:
         center = replace(center, address=site.addresses_of(center.host)[0])
@@ -82,31 +82,36 @@ def box_file(site: SiteOnBox, board: Board, releases_root: Path | None = None) -
 
 
 def spool_size(reporting: Reporting, directory: Path) -> SpoolSize:
-    """Return the spool of box.toml, in this directory."""
+    """Return the table [spool] of box.toml, with this directory."""
     spool = SpoolSize(directory)
     wanted = reporting.spool_bytes_max
     return spool if wanted is None else replace(spool, bytes_max=wanted)
 
 
 def sending(reporting: Reporting) -> Sending:
-    """Return the times of sending of box.toml."""
+    """Return the table [sending] of box.toml."""
     return Sending() if reporting.linger_s is None else Sending(linger_s=reporting.linger_s)
 
 
 def _services(site: SiteOnBox, port: int) -> list[str]:
     """Return the TCP services of a port: the collector or the instrument's own standard, and the local page."""
     ports: set[int | None] = {
-        listening_port(load_profile(one.model), one.adapted) if one.adapted else COLLECTOR_PORT
-        for one in site.instrument
-        if one.port == port
+        listening_port(load_profile(instrument.model), instrument.adapted)
+        if instrument.adapted
+        else COLLECTOR_PORT
+        for instrument in site.instrument
+        if instrument.port == port
     }
     page = {PAGE} if site.sessions else set()
     return [f"tcp/{number}" for number in sorted(filter(None, (ports or {COLLECTOR_PORT}) | page))]
 
 
 def _instruments(site: SiteOnBox, port: int) -> list[PortInstrument]:
-    here = sorted((one for one in site.instrument if one.port == port), key=lambda one: one.serial)
-    return [PortInstrument(one.serial, one.model, one.adapted, one.address) for one in here]
+    at_port = (instrument for instrument in site.instrument if instrument.port == port)
+    return [
+        PortInstrument(instrument.serial, instrument.model, instrument.adapted, instrument.address)
+        for instrument in sorted(at_port, key=lambda instrument: instrument.serial)
+    ]
 
 
 def _sessions(sessions: RemoteSessions | None) -> SessionSettings | None:
@@ -132,10 +137,12 @@ def keys_file(keys: Iterable[str]) -> str:
 
 def _desktops(site: SiteOnBox, port: int) -> list[str]:
     """Return the services of instruments at a port that sessions may reach."""
-    here = [
-        load_profile(one.model).desktop_port for one in site.instrument if one.port == port and one.address
-    ]
-    return [f"tcp/{number}" for number in sorted(filter(None, set(here)))] if site.sessions else []
+    ports = {
+        load_profile(instrument.model).desktop_port
+        for instrument in site.instrument
+        if instrument.port == port and instrument.address
+    }
+    return [f"tcp/{number}" for number in sorted(filter(None, ports))] if site.sessions else []
 
 
 def firewall_file(site: SiteOnBox, board: Board) -> str:
@@ -182,7 +189,8 @@ def _authorized_destinations(site: SiteOnBox) -> Iterator[AuthorizedTable]:
         yield _authorized("time", list(dict.fromkeys(times)), "udp", 123)
     if audit := site.addresses_of(site.audit.host):
         yield _authorized("audit-log", audit, "tcp", site.audit.port)
-    for host in dict.fromkeys(one.adapted.host for one in site.instrument if one.adapted):
+    adapted = [instrument.adapted for instrument in site.instrument if instrument.adapted]
+    for host in dict.fromkeys(settings.host for settings in adapted):
         if host:
             yield _authorized("laboratory-host", [host.address], "tcp", host.tcp_port)
 

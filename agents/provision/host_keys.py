@@ -1,4 +1,4 @@
-"""Keeps the SSH server's host keys of a box whose /etc is made at each start.
+"""Keeps the SSH server's host keys of a box whose /etc is created anew at each start.
 
 They are generated at the first start, in the state partition, and copied to /etc at each start.
 `sshd-keygen@.service` generates a key only where none is.
@@ -16,7 +16,7 @@ from wire.process.files import write_file
 KEPT: Final = Path("/var/lib/rap/ssh")
 FOLDER: Final = "etc/ssh"
 KINDS: Final = ("ecdsa", "rsa")
-"""Those that sshd's configuration permits (FIPS 186-5)."""
+"""The kinds that sshd's configuration permits (FIPS 186-5)."""
 _PRIVATE, _PUBLIC = 0o600, 0o644
 
 
@@ -42,8 +42,8 @@ def _generate(program: str, kind: str, key: Path) -> None:
     new = key.with_name("new")
     public = new.with_name("new.pub")
     new.unlink(missing_ok=True)
-    words = [program, "-q", "-t", kind, "-N", "", "-C", "", "-f", str(new)]
-    if subprocess.run(words, capture_output=True, check=False).returncode:
+    command = [program, "-q", "-t", kind, "-N", "", "-C", "", "-f", str(new)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
         return  # sshd-keygen@.service generates one that lasts until the next start
     write_file(key.with_name(f"{key.name}.pub"), public.read_bytes(), _PUBLIC)
     write_file(key, new.read_bytes(), _PRIVATE)

@@ -3,8 +3,8 @@
 All contents are generated and checked before anything is written, each file is written atomically, and running it
 again changes nothing. With --root it configures the tree of a system that is not running.
 
-/etc of an image is made at each start. The site file of such a box is stored next to its identity; at each start,
-rap-provision.service writes the files from it (`--start`). A site file given later replaces it.
+/etc of an image is created anew at each start. The site file of such a box is kept next to its identity; at each
+start, rap-provision.service writes the files from it (`--start`). A site file given later replaces it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class SystemLacks(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; returns the exit status, with the same meaning as in `rap`."""
+    """Run the program; return the exit status, with the same meaning as in `rap`."""
     parser = argparse.ArgumentParser(
         prog="provision", description="Configure a system as the box of one laboratory."
     )
@@ -134,9 +134,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def provision(file: Path, root: Path, partition: Path | None = None, *, at_start: bool = False) -> list[str]:
     """Configure the system in `root` from the site file `file`; return the changed files, as paths below the root.
 
-    If `partition` holds an identity, install it, and use its site file instead of `file`. It is kept with the
-    identity: `at_start`, the kept site file is used, and at another time, `file` replaces it. The stamp is written
-    last, when the box has a certificate.
+    If `partition` holds an identity, install it, and use its site file instead of `file`. This site file is kept next
+    to the identity: later, with `at_start`, the kept one is used, and otherwise `file` replaces it. The stamp is
+    written last, when the box has a certificate.
 
     Raises: SettingsError or identity_archive.IdentityError, with nothing changed; SystemLacks; OSError.
     """
@@ -223,8 +223,8 @@ def _enable(root: Path) -> None:
         return  # an image's units are enabled when it is built
     if shutil.which("systemctl") is None:
         raise SystemLacks("systemctl is missing: install systemd")
-    words = ["systemctl", f"--root={root}", "--quiet", "enable", *UNITS]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    command = ["systemctl", f"--root={root}", "--quiet", "enable", *UNITS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemLacks(
             f"{root}: the units cannot be enabled: install rap-box there; {done.stderr.strip()}"
@@ -237,5 +237,5 @@ def note_new_names() -> None:
         (Path(folder) / LINKS_CHANGED).touch()
 
 
-def _print(what: str) -> None:
-    sys.stderr.write(f"provision: {what}\n")
+def _print(message: str) -> None:
+    sys.stderr.write(f"provision: {message}\n")

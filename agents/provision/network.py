@@ -33,11 +33,11 @@ def link_files(board: Board) -> dict[str, str]:
 
 
 def id_path(interface: str) -> str:
-    """Return udev's ID_PATH of the PCI slot in this interface name; "" if the name is of another form."""
-    found = _BY_SLOT.fullmatch(interface)
-    if found is None:
+    """Return udev's ID_PATH of the PCI slot in this interface name; "" if the name has another form."""
+    match = _BY_SLOT.fullmatch(interface)
+    if match is None:
         return ""
-    domain, bus, slot, function = (int(part or 0) for part in found.groups())
+    domain, bus, slot, function = (int(part or 0) for part in match.groups())
     return f"pci-{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
 
 
@@ -59,7 +59,7 @@ def connection_files(site: SiteOnBox, board: Board) -> dict[str, str]:
 def networkmanager_file(board: Board) -> str:
     """Return a NetworkManager.conf(5): instrument ports have their address even without a carrier."""
     ports = "".join(f"interface-name:{name};" for name in board.instrument_ports.values())
-    unmanaged = "[keyfile]\nunmanaged-devices=interface-name:rap-tun*\n"  # rap-tunnel.service has made it
+    unmanaged = "[keyfile]\nunmanaged-devices=interface-name:rap-tun*\n"  # rap-tunnel.service creates it
     return (
         f"[main]\nno-auto-default=*\n\n{unmanaged}\n"
         f"[device-rap-instruments]\nmatch-device={ports}\nignore-carrier=yes\n"
@@ -69,7 +69,8 @@ def networkmanager_file(board: Board) -> str:
 def hosts_file(site: SiteOnBox) -> str:
     """Return the content of /etc/hosts."""
     lines = ["127.0.0.1 localhost localhost.localdomain", "::1 localhost localhost.localdomain"]
-    lines += [f"{address} {host}" for host, found in sorted(site.addresses.items()) for address in found]
+    known = sorted(site.addresses.items())
+    lines += [f"{address} {host}" for host, addresses in known for address in addresses]
     return (
         "# Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file.\n"
         + "\n".join(lines)

@@ -31,7 +31,7 @@ def virtual_host(number: int, address: IPv4Interface, name: str | None = None, t
     """Return the virtual host of instrument port `number` with the box's address; `name` is the page's DNS name."""
     listen = f"{address.ip}:{tcp_port}"
     names = [listen, f"{name}:{tcp_port}"] if name else [listen]
-    hosts = " || ".join(f"%{{HTTP_HOST}} == '{each}'" for each in names)
+    hosts = " || ".join(f"%{{HTTP_HOST}} == '{host}'" for host in names)
     return f"""\
 Listen {listen}
 <VirtualHost {listen}>

@@ -55,12 +55,12 @@ class DiskVolumes:
 
     def content(self, volume: str) -> Content:
         """Return the kind of the partition's content."""
-        found = self._probe(volume)
-        match found.get("TYPE"):
+        tags = self._probe(volume)
+        match tags.get("TYPE"):
             case "ext4":
                 return "plain"
             case "crypto_LUKS":
-                return "complete" if found.get("LABEL") == MARK else "encrypted"
+                return "complete" if tags.get("LABEL") == MARK else "encrypted"
         return "unknown"
 
     def is_staged(self, volume: str) -> bool:
@@ -70,14 +70,14 @@ class DiskVolumes:
 
     def stage(self, volume: str) -> None:
         """Copy the partition's files to the unused slot, with the UUID and label of its file system."""
-        found = self._probe(volume)
+        tags = self._probe(volume)
         with self._slot(), _mounted(self._devices[volume], "ro") as files:
             part = self._copy(volume).with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True, mode=0o700)
             _run("cp", "--archive", f"{files}/.", part / "files")
-            (part / "uuid").write_text(found["UUID"])
-            (part / "label").write_text(found.get("LABEL", ""))
+            (part / "uuid").write_text(tags["UUID"])
+            (part / "label").write_text(tags.get("LABEL", ""))
             os.sync()
             part.rename(self._copy(volume))
             os.sync()
@@ -113,16 +113,16 @@ class DiskVolumes:
 
     def format(self, volume: str, key: bytes) -> None:
         """Format the partition with LUKS 2."""
-        words = [*FORMAT.split(), *SHORT_DERIVATION.split(), self._devices[volume]]
-        _run("cryptsetup", "luksFormat", *words, stdin=key)
+        arguments = [*FORMAT.split(), *SHORT_DERIVATION.split(), self._devices[volume]]
+        _run("cryptsetup", "luksFormat", *arguments, stdin=key)
 
     def open(self, volume: str, key: bytes) -> None:
-        """Make the volume available as /dev/mapper/VOLUME, unless it is. Raises: VolumesError."""
+        """Make the volume available as /dev/mapper/VOLUME, unless it already is. Raises: VolumesError."""
         if not (MAPPED / volume).exists():
             _run("cryptsetup", "open", "--key-file", "-", self._devices[volume], volume, stdin=key)
 
     def restore(self, volume: str) -> None:
-        """Make the file system with the former UUID, which /etc/fstab contains, and copy the files back."""
+        """Create the file system with its former UUID, which /etc/fstab contains, and copy the files back."""
         with self._slot():
             copy = self._copy(volume)
             uuid, label = ((copy / name).read_text() for name in ("uuid", "label"))
@@ -143,15 +143,16 @@ class DiskVolumes:
         Raises: VolumesError.
         """
         _run("udevadm", "settle")
-        ends = time.monotonic() + _APPEARS_SECONDS_MAX
+        deadline = time.monotonic() + _APPEARS_SECONDS_MAX
         for uuid in self._waiting:
             unit = _run("systemd-escape", "--path", "--suffix=device", f"/dev/disk/by-uuid/{uuid}").decode()
             while b"/dm-" not in _run("systemctl", "show", "--property=SysFSPath", unit.strip()):
-                if time.monotonic() > ends:
+                if time.monotonic() > deadline:
                     raise VolumesError(f"the file system {uuid} does not appear: start the box again")
                 time.sleep(_POLL_SECONDS)
 
     def _probe(self, volume: str) -> dict[str, str]:
+        """Return the tags that blkid detects, such as TYPE, LABEL and UUID."""
         done = subprocess.run(
             ["blkid", "--probe", "--output", "export", self._devices[volume]],
             capture_output=True,
@@ -198,9 +199,9 @@ def _mounted(device: Path, mode: str, mount_point: Path = WORK / "files") -> Ite
         _run("umount", mount_point)
 
 
-def _run(*words: object, stdin: bytes = b"") -> bytes:
+def _run(*command: object, stdin: bytes = b"") -> bytes:
     """Run a program of the system and return its output. Raises: VolumesError."""
-    argv = [str(word) for word in words]
+    argv = [str(argument) for argument in command]
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, check=False)
     except FileNotFoundError:
@@ -212,7 +213,7 @@ def _run(*words: object, stdin: bytes = b"") -> bytes:
 
 
 def main() -> int:
-    """Run the program; returns the exit status."""
+    """Run the program; return the exit status."""
     import sys
 
     from agents.provision.volumes import open_volumes

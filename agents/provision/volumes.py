@@ -70,7 +70,7 @@ class VolumeMachine(Protocol):
         ...
 
     def restore(self, volume: str) -> None:
-        """Make the file system of an open volume and copy the files back, durably."""
+        """Create the file system of an open volume and copy the files back, durably."""
         ...
 
     def mark(self, volume: str) -> None:

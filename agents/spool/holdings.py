@@ -117,8 +117,8 @@ class Holdings:
             self._add_pinned(segment, offset + group.payload_offset, first_seq, group.records)
 
     def _add_pinned(self, segment: SpoolSegment, offset: int, first_seq: int, records: Records) -> None:
-        ours = zip(records.priorities, records.lengths, records.crcs, strict=True)
-        for seq, (priority, length, crc) in enumerate(ours, first_seq):
+        fields = zip(records.priorities, records.lengths, records.crcs, strict=True)
+        for seq, (priority, length, crc) in enumerate(fields, first_seq):
             if priority != _ROUTINE:
                 self.indexes[Priority(priority)].add(
                     segment, RecordPosition(seq, segment.generation, offset, length, crc)
@@ -170,7 +170,7 @@ class Holdings:
     def mark_routine_lost(
         self, segment: SpoolSegment, first: int, last: int, reason: GapReason = GapReason.CORRUPT
     ) -> None:
-        """Mark numbers as lost that reading routine records did not find, except those of indexed records."""
+        """Mark numbers as lost that were missing when routine records were read, except those of indexed records."""
         newly_lost = RangeSet([(first, last)]).difference(self._ledger.lost)
         for index in self.indexes.values():
             newly_lost = newly_lost.difference([(seq, seq) for seq in index.between(first, last)])

@@ -46,7 +46,7 @@ _SKIPPED_MAX = 2**31  # numbers; half of the range of the field in a file's name
 
 
 class Recovered(NamedTuple):
-    """A record found at opening, delivered or not.
+    """A record that is readable at opening, delivered or not.
 
     `certain` is False for records after an unreadable one in the last group, and if the last group could not be made
     durable. Such a record may never have been acknowledged to its source, and earlier records of the same source may
@@ -65,7 +65,7 @@ class RecoveredSpool:
     def __init__(self, state: SpoolState, newest: dict[int, list[ScannedGroup]]) -> None:
         self.snapshot = b""  # the newest readable one
         self.waiting_records = 0  # number of readable records that wait for delivery
-        self.gaps: tuple[SpoolGap, ...] = ()  # found by opening; reported with the first append
+        self.gaps: tuple[SpoolGap, ...] = ()  # detected at opening; reported with the first append
         self.was_closed = False  # whether the last stop was clean
         self.foreign_files = state.log.foreign_files  # number of files of other epochs or in another format
         # readable records from this number on may never have been acknowledged; 0: none
@@ -93,11 +93,11 @@ class RecoveredSpool:
         payloads = _payloads(self._state.log.disk, segment, group)
         bad = group.damaged(payloads)
         uncertain_from = self.uncertain_from
-        for at, payload in enumerate(payloads):
-            seq = group.first_seq + at
-            if at not in bad and seq not in lost:
+        for index, payload in enumerate(payloads):
+            seq = group.first_seq + index
+            if index not in bad and seq not in lost:
                 certain = not uncertain_from or seq < uncertain_from
-                yield Recovered(seq, Priority(group.priorities[at]), payload, certain)
+                yield Recovered(seq, Priority(group.priorities[index]), payload, certain)
 
 
 def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[SpoolState, RecoveredSpool]:
@@ -107,18 +107,18 @@ def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[SpoolState
     recovery = RecoveredSpool(state, newest)
     _read_newest(state, recovery, newest)
     _mark_missing_oldest_lost(state, recovery)
-    found, last_group, carried = Survey(1), None, list[tuple[int, int]]()
+    result, last_group, carried = Survey(1), None, list[tuple[int, int]]()
     summaries = _read_summaries(state, newest)
     for segment in state.log.segments:
         summary = summaries.get(segment.generation)
         if summary is not None and take_summary(state, segment, *summary):
             continue
         seen = newest.get(segment.generation)
-        found = survey(state, segment, scan_segment(state.log, segment) if seen is None else seen)
-        last_group = found.last or last_group
-        carried += found.carried
+        result = survey(state, segment, scan_segment(state.log, segment) if seen is None else seen)
+        last_group = result.last or last_group
+        carried += result.carried
     mark_missing_carried_lost(state, carried)
-    _resolve_tail(state, recovery, found, last_group)
+    _resolve_tail(state, recovery, result, last_group)
     recovery.waiting_records = state.log.totals.routine_records + sum(map(len, state.indexes.values()))
     recovery.gaps = tuple(state.ledger.pending(limits.gap_ranges_max))
     return state, recovery
@@ -188,9 +188,9 @@ def _read_summaries(
         copies[generation] = next(
             (g.first_seq for g, _ in seen if g.kind in (GroupKind.CARRIED, GroupKind.MANIFEST)), 0
         )
-    there = {segment.generation for segment in log.segments}
+    existing = {segment.generation for segment in log.segments}
     for generation, source in copies.items():
-        if source in there:
+        if source in existing:
             summaries.pop(generation, None)
             summaries.pop(source, None)
     return summaries
@@ -244,16 +244,16 @@ def _read_reported_losses(
 
 
 def _resolve_tail(
-    state: SpoolState, recovery: RecoveredSpool, found: Survey, last_group: Group | None
+    state: SpoolState, recovery: RecoveredSpool, result: Survey, last_group: Group | None
 ) -> None:
-    """Decide with which number and segment the spool continues. `found` is the survey of the newest segment."""
+    """Decide with which number and segment the spool continues. `result` is the survey of the newest segment."""
     log = state.log
     if not log.segments:
         return
     newest = log.segments[-1]
-    log.next_seq, recovery.was_closed = found.next_seq, found.was_closed
-    if found.successor_seq:
-        _skip_missing_newest(state, found.successor_seq)
+    log.next_seq, recovery.was_closed = result.next_seq, result.was_closed
+    if result.successor_seq:
+        _skip_missing_newest(state, result.successor_seq)
     elif not recovery.was_closed:
         if last_group is not None:
             first, last = last_group.first_seq, last_group.last_seq
@@ -262,15 +262,15 @@ def _resolve_tail(
         unseen = (_largest_segment_bytes(log) - newest.end) // RECORD_BYTES_MIN
         _skip(state, max(newest.resumed - log.next_seq, 0) + unseen, _reason_of_tail(log))
     if (
-        newest.end == 0 and log.has_standard_size(newest) and not found.successor_seq
+        newest.end == 0 and log.has_standard_size(newest) and not result.successor_seq
     ):  # begun, but without a readable group: reuse the file
         log.skipped += newest.skipped
         log.remove_segment(newest)
         log.spares.append(newest.name)
-    elif not log.has_standard_size(newest) or found.successor_seq:
+    elif not log.has_standard_size(newest) or result.successor_seq:
         newest.contents = None  # it is neither written again nor sealed
     elif recovery.was_closed or _rewrite_last_commit(log.disk, newest, last_group):
-        log.active = log.found = newest  # `room` is 0 until it is resumed
+        log.active = log.to_resume = newest  # `room` is 0 until it is resumed
     elif last_group is not None:  # readable, but perhaps only from the cache
         recovery.uncertain_from = recovery.uncertain_from or last_group.first_seq
     log.free_dead()
@@ -285,8 +285,8 @@ def _skip_missing_newest(state: SpoolState, successor_seq: int) -> None:
     log = state.log
     mark_lost(state, log.next_seq, successor_seq - 1)
     log.next_seq = successor_seq
-    most = log.limits.segments_max * (_largest_segment_bytes(log) // RECORD_BYTES_MIN)
-    _skip(state, min(most, _SKIPPED_MAX), GapReason.CORRUPT)
+    numbers_max = log.limits.segments_max * (_largest_segment_bytes(log) // RECORD_BYTES_MIN)
+    _skip(state, min(numbers_max, _SKIPPED_MAX), GapReason.CORRUPT)
 
 
 def _skip(state: SpoolState, numbers: int, reason: GapReason) -> None:

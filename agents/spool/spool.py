@@ -82,7 +82,7 @@ class Spool:
         return self._writer.gaps_reported
 
     def pending_gaps(self) -> tuple[SpoolGap, ...]:
-        """Return the gaps that have been found, at opening or by reading, and not reported yet."""
+        """Return the gaps that were detected, at opening or by reading, and not reported yet."""
         return tuple(self._ledger.pending(self._limits.gap_ranges_max))
 
     # -- writing ----------------------------------------------------------------------------------------
@@ -118,8 +118,8 @@ class Spool:
     def _check(self, priorities: int, payloads: Sequence[bytes], size: int) -> None:
         limits, count = self._limits, len(payloads)
         if priorities != count or count > limits.group_records_max:
-            most = f"a group has at most {limits.group_records_max} (group_records_max)"
-            raise ValueError(f"{count} records, {priorities} priorities; {most}")
+            limit = f"a group has at most {limits.group_records_max} (group_records_max)"
+            raise ValueError(f"{count} records, {priorities} priorities; {limit}")
         if size > limits.record_bytes_max and max(map(len, payloads)) > limits.record_bytes_max:
             raise ValueError(f"a record is longer than {limits.record_bytes_max} bytes (record_bytes_max)")
         if size > limits.group_bytes_max:
@@ -194,23 +194,23 @@ class Spool:
         )
 
     def _read_pinned(self, priority: Priority, after: int, records_max: int, bytes_max: int) -> list[Record]:
-        found: list[Record] = []
+        records: list[Record] = []
         size = 0
-        while len(found) < records_max:
-            positions = self._holdings.indexes[priority].after(after, records_max - len(found))
+        while len(records) < records_max:
+            positions = self._holdings.indexes[priority].after(after, records_max - len(records))
             for position in positions:
                 size += position.length
-                if size > bytes_max and found:
-                    return found
+                if size > bytes_max and records:
+                    return records
                 payload = read_record(self._log, position)
                 if payload is None:
                     self._holdings.mark_pinned_lost(priority, position)
                 else:
-                    found.append((position.seq, payload))
+                    records.append((position.seq, payload))
                 after = position.seq
             if not positions:
                 break
-        return found
+        return records
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from agents.spool.waiting.ledger import GapLedger
 from agents.spool.waiting.pinned import PinnedIndex
 from agents.spool.waiting.routine import count_group
 
-ScannedGroup = tuple[Group, list[int]]  # a group, and the positions of its unreadable records
+ScannedGroup = tuple[Group, list[int]]  # a group, and the indices of its unreadable records
 PINNED = (Priority.ALERT, Priority.AUDIT)
 _ROUTINE = Priority.ROUTINE
 
@@ -49,7 +49,7 @@ class Survey:
 
 
 def scan_segment(log: SegmentLog, segment: SpoolSegment, end: int | None = None) -> Iterator[ScannedGroup]:
-    """Yield the readable groups of a segment, each with the positions of its unreadable records.
+    """Yield the readable groups of a segment, each with the indices of its unreadable records.
 
     Stops at offset `end` if given, so that the unused rest of a segment (up to 64 MiB) is not read.
     """
@@ -62,36 +62,36 @@ def scan_segment(log: SegmentLog, segment: SpoolSegment, end: int | None = None)
 def survey(state: SpoolState, segment: SpoolSegment, seen: Iterable[ScannedGroup]) -> Survey:
     """Survey one segment: add lost numbers to the ledger, waiting records to the counts and indexes."""
     upper = upper_bound(state.log, segment)
-    found = Survey(segment.base)
+    result = Survey(segment.base)
     segment.contents, segment.is_verified = SegmentContents(), True
     mark_lost(state, segment.base - segment.skipped, segment.base - 1, GapReason.UNUSED)
     for group, bad in seen:
         if group.kind is GroupKind.SUMMARY:
-            found.successor_seq = group.first_seq
+            result.successor_seq = group.first_seq
             continue
         if group.kind is GroupKind.DATA:
             if group.last_seq >= upper:
                 break  # its flush failed, and it was written again to the next segment
-            if group.first_seq < found.next_seq:
+            if group.first_seq < result.next_seq:
                 continue
-            mark_lost(state, found.next_seq, group.first_seq - 1)
+            mark_lost(state, result.next_seq, group.first_seq - 1)
             _take_data(state, segment, group, bad)
-            found.next_seq, found.last = group.last_seq + 1, group
+            result.next_seq, result.last = group.last_seq + 1, group
         elif group.kind in (GroupKind.CARRIED, GroupKind.MANIFEST):
             # both groups list the carried records; only one of the two may be readable
-            found.carried += unpack_runs(group.aux)
+            result.carried += unpack_runs(group.aux)
             segment.contents.carried_from = group.first_seq
             if group.kind is GroupKind.CARRIED:
                 _take_carried(state, segment, group, bad)
-        elif group.kind is GroupKind.CLOSED and found.next_seq < group.first_seq < upper:
-            mark_lost(state, found.next_seq, group.first_seq - 1)
-            found.next_seq = group.first_seq
-        found.was_closed = group.kind is GroupKind.CLOSED and group.first_seq > segment.resumed
+        elif group.kind is GroupKind.CLOSED and result.next_seq < group.first_seq < upper:
+            mark_lost(state, result.next_seq, group.first_seq - 1)
+            result.next_seq = group.first_seq
+        result.was_closed = group.kind is GroupKind.CLOSED and group.first_seq > segment.resumed
         segment.end = group.end
     if segment is not state.log.segments[-1]:
-        mark_lost(state, found.next_seq, upper - 1)
+        mark_lost(state, result.next_seq, upper - 1)
         segment.contents = None
-    return found
+    return result
 
 
 def mark_missing_carried_lost(state: SpoolState, carried: Iterable[tuple[int, int]]) -> None:
@@ -112,9 +112,9 @@ def survey_again(state: SpoolState, segment: SpoolSegment) -> None:
 
 
 def _take_data(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequence[int]) -> None:
-    for at in bad:
-        if group.first_seq + at > state.cursors[group.priorities[at]]:
-            state.ledger.mark_lost(group.first_seq + at, group.first_seq + at, GapReason.CORRUPT)
+    for index in bad:
+        if group.first_seq + index > state.cursors[group.priorities[index]]:
+            state.ledger.mark_lost(group.first_seq + index, group.first_seq + index, GapReason.CORRUPT)
     contents = segment.contents
     assert contents is not None
     last, cursor = group.last_seq, state.cursors[_ROUTINE]
@@ -142,8 +142,8 @@ def _take_data(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequ
 def _take_carried(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequence[int]) -> None:
     contents = segment.contents
     assert contents is not None
-    for at, (position, priority) in enumerate(_positions(segment, group, unpack_runs(group.aux))):
-        if at in bad or position.seq in state.ledger.lost:
+    for number, (position, priority) in enumerate(_positions(segment, group, unpack_runs(group.aux))):
+        if number in bad or position.seq in state.ledger.lost:
             continue
         contents.carried[priority].add(position.seq, position.length)
         if position.seq > state.cursors[priority]:

@@ -136,24 +136,24 @@ class Writer:
 
         The cursor passes the dropped records only with these gap records, so no record is dropped unreported.
         """
-        log, holdings, most = self._log, self._holdings, self._limits.gap_ranges_max
+        log, holdings, ranges_max = self._log, self._holdings, self._limits.gap_ranges_max
         victim = log.oldest_live()
         assert victim is not None
         plan = self._plan_reclaim(victim)
         upper = log.upper_bound(victim)
-        dropped = [gap_of(ranges, GapReason.FULL) for ranges in chunks(plan.dropped, most)]
+        dropped = [gap_of(ranges, GapReason.FULL) for ranges in chunks(plan.dropped, ranges_max)]
         reported = [gap for gap in self._pending_gaps() if gap.ranges[0][0] < upper]
-        checkpoint, kept, reports = self._first_groups(victim.prefix, victim, plan, dropped, reported)
-        if len(checkpoint) + len(kept) + len(reports.data) > self._limits.segment_bytes_usable:
+        checkpoint, kept, gap_group = self._first_groups(victim.prefix, victim, plan, dropped, reported)
+        if len(checkpoint) + len(kept) + len(gap_group.data) > self._limits.segment_bytes_usable:
             raise SpoolError(
                 SpoolErrorKind.FULL,
                 "the alerts and audit records of the oldest segment do not fit into a new one",
             )
         segment = log.start()
-        checkpoint, kept, reports = self._first_groups(segment.prefix, victim, plan, dropped, reported)
+        checkpoint, kept, gap_group = self._first_groups(segment.prefix, victim, plan, dropped, reported)
         log.write_first(checkpoint + kept)
-        if reports.records.payloads:
-            self._commit(segment, reports)
+        if gap_group.records.payloads:
+            self._commit(segment, gap_group)
             holdings.cursors[Priority.ROUTINE] = holdings.routine_cursor_after(victim)
             self._mark_reported(reported)
             self.gaps_reported += len(dropped)
@@ -181,12 +181,12 @@ class Writer:
         dropped: Sequence[SpoolGap],
         reported: Sequence[SpoolGap],
     ) -> tuple[bytes, bytes, PreparedGroup]:
-        """Return the first groups of the new segment: a checkpoint, the kept records, the gap records."""
+        """Return the first groups of the new segment: a checkpoint, the kept records, and the gap records."""
         unreported = self._pending_gaps()
         kept = plan.encode(prefix, victim.generation, self._holdings.group_cursors(unreported))
         moved = self._holdings.group_cursors(unreported[len(reported) :], victim)
-        reports = self._reports(GroupHeading(prefix, self._log.next_seq, moved), reported, dropped)
-        return self._checkpoint(prefix), kept, reports
+        gap_group = self._gap_group(GroupHeading(prefix, self._log.next_seq, moved), reported, dropped)
+        return self._checkpoint(prefix), kept, gap_group
 
     # -- gaps -------------------------------------------------------------------------------------------
 
@@ -198,20 +198,23 @@ class Writer:
         log, limits, holdings = self._log, self._limits, self._holdings
         while unreported := self._pending_gaps():
             reported = unreported[: limits.group_records_max]
-            while len((reports := self._reports(NO_HEADING, reported)).data) > limits.group_bytes_encoded_max:
+            while (
+                len((gap_group := self._gap_group(NO_HEADING, reported)).data)
+                > limits.group_bytes_encoded_max
+            ):
                 reported = reported[: len(reported) // 2]
-            if len(reports.data) > log.room:
-                self._find_room(len(reports.data))  # this may report some of them, and find others
+            if len(gap_group.data) > log.room:
+                self._find_room(len(gap_group.data))  # this may report some of them, and find others
                 continue
             assert log.active is not None
             cursors = holdings.group_cursors(unreported[len(reported) :])
             self._commit(
-                log.active, self._reports(GroupHeading(log.active.prefix, log.next_seq, cursors), reported)
+                log.active, self._gap_group(GroupHeading(log.active.prefix, log.next_seq, cursors), reported)
             )
             self._mark_reported(reported)
             log.hold_unreported(self._ledger.unreported_in)
 
-    def _reports(
+    def _gap_group(
         self, heading: GroupHeading, reported: Sequence[SpoolGap], dropped: Sequence[SpoolGap] = ()
     ) -> PreparedGroup:
         """Return a group with a gap record for each gap. Its aux lists `reported` too, but not `dropped`."""
@@ -220,9 +223,9 @@ class Writer:
         return prepare_group(heading, measure(_AUDIT * len(payloads), payloads), aux)
 
     def _encoded_gap(self, gap: SpoolGap) -> bytes:
-        payload, most = self._encode_gap(gap), self._limits.record_bytes_max
-        if len(payload) > most:
-            raise ValueError(f"a gap record is longer than {most} (record_bytes_max)")
+        payload, bytes_max = self._encode_gap(gap), self._limits.record_bytes_max
+        if len(payload) > bytes_max:
+            raise ValueError(f"a gap record is longer than {bytes_max} (record_bytes_max)")
         return payload
 
     def _mark_reported(self, gaps: Sequence[SpoolGap]) -> None:
@@ -237,6 +240,6 @@ class Writer:
         log = self._log
         if log.active is not None:
             heading = GroupHeading(log.active.prefix, log.next_seq, self._holdings.update_group_cursors())
-            mark = encode(GroupKind.CLOSED, heading, measure(b"", ()))
-            if log.active.end + len(mark) <= log.active.size - SECTOR_BYTES:
-                log.commit(mark)
+            marker = encode(GroupKind.CLOSED, heading, measure(b"", ()))
+            if log.active.end + len(marker) <= log.active.size - SECTOR_BYTES:
+                log.commit(marker)

@@ -2,8 +2,8 @@
 
 The chain is computed where a record is appended to the spool, one group at a time: a group is linked when the
 previous group is durable. Records that the spool refuses get no number, so that a full disk leaves no hole in
-the chain; the number of refused ones is recorded in a separate audit record. The head of the chain follows from the
-last record on the disk. Gap records, which the spool makes by itself, are outside of the chain.
+the chain; the number of refused records is recorded in a separate audit record. The head of the chain follows from
+the last record on the disk. Gap records, which the spool creates itself, are not part of the chain.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _Waiting = tuple[Sequence[Entry], asyncio.Future[range]]
 
 
 class AuditHead(msgspec.Struct, array_like=True):
-    """The head of a chain: the number of its last record, and the hash of that."""
+    """The head of a chain: the number and the SHA-256 hash of its last record."""
 
     number: int = 0
     digest: bytes = START
 
     def accept(self, payload: bytes, link: Link) -> bool:
-        """Move the head to a stored record; return whether it follows the record before."""
+        """Move the head to a stored record; return whether the record is linked to the previous head."""
         follows = link.number == self.number + 1 and (link.previous == self.digest or not self.number)
         self.number, self.digest = link.number, sha256(payload).digest()
         return follows
@@ -92,17 +92,17 @@ class AuditChain:
         )
 
     def _settle(self, group: list[_Waiting], head: AuditHead, result: range | BaseException) -> None:
-        at = 0
+        offset = 0
         if isinstance(result, range):
             self.head.number, self.head.digest = head.number, head.digest
         for entries, future in group:
             if future.done():  # cancelled
                 pass
             elif isinstance(result, range):
-                future.set_result(result[at : at + len(entries)])
+                future.set_result(result[offset : offset + len(entries)])
             else:
                 future.set_exception(result)
-            at += len(entries)
+            offset += len(entries)
         if self._waiting:
             self._write()
         else:
@@ -110,6 +110,6 @@ class AuditChain:
 
 
 def _ignored(future: asyncio.Future[range]) -> None:
-    """Retrieve the exception, so that asyncio does not log it: the callers have separate futures."""
+    """Retrieve the exception, so that asyncio does not log it: the callers have their own futures."""
     if not future.cancelled():
         future.exception()

@@ -1,11 +1,12 @@
 """Cursors of a rotated log: read positions that survive renamed files, restarts and power cuts.
 
 A file is identified by the hash of its first line, which has a time and a serial number: names change when the log is
-rotated, and inode numbers are used again. A *piece* is a line with its newline, or PIECE_BYTES_MAX bytes of a longer
+rotated, and inode numbers are reused. A *piece* is a line with its newline, or PIECE_BYTES_MAX bytes of a longer
 line; where pieces begin depends only on the file's content. A *mark* says how far a file was read, with a hash chain
 of the pieces, which detects later changes of the part that was read.
 
-The marks follow from the pieces that were read, in their order, so that storing the pieces stores the cursor.
+The marks can be computed from the pieces in the order in which they were read, so storing the pieces also stores the
+cursor.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from wire.messages import LOG_LINE_BYTES_MAX
 
 PIECE_BYTES_MAX: Final = LOG_LINE_BYTES_MAX
 LogSource: TypeAlias = Literal["system", "sessions"]
-"""Whose log a `LogLine` is from."""
+"""The log from which a `LogLine` is."""
 SYSTEM: Final[LogSource] = "system"
 """The operating system's audit log."""
 SESSIONS: Final[LogSource] = "sessions"
-"""The audit file of remote sessions, which has what people permitted and ended at the local page, too."""
+"""The audit file of remote sessions, which also has what people permitted and ended on the local page."""
 FILE_ID_BYTES: Final = 16
 FILES_MAX: Final = 128
 """Files whose marks are kept; the oldest is forgotten."""
@@ -51,8 +52,8 @@ class LogCursor(msgspec.Struct, array_like=True):
 
     marks: dict[bytes, LogMark] = {}
     is_incomplete: bool = False
-    """Whether pieces after the marks were lost on the disk. Until the caller resets it, later ones are not accepted:
-    all from the lost ones on are read and stored again."""
+    """Whether pieces after the marks were lost on the disk. Until the caller resets it, no later piece is accepted,
+    so that everything from the first lost piece on is read and stored again."""
 
     @property
     def newest(self) -> bytes:
@@ -74,20 +75,21 @@ class LogCursor(msgspec.Struct, array_like=True):
             self.mark(file).accept(offset, piece)
 
     def copy(self) -> LogCursor:
-        """Return a copy that does not change with this one."""
+        """Return an independent copy."""
         marks = {file: LogMark(*msgspec.structs.astuple(mark)) for file, mark in self.marks.items()}
         return LogCursor(marks, self.is_incomplete)
 
 
 def link(digest: bytes, piece: bytes) -> bytes:
-    """Return the hash of a chain to which a piece was added."""
+    """Return the digest of a chain after `piece` is added; `digest` is the one before."""
     return sha256(digest + piece).digest()
 
 
 def file_identity(start: bytes, *, is_final: bool) -> bytes:
     """Return the identity of a file that begins with `start`.
 
-    It is empty if the first piece is not complete, unless `is_final`: nothing will be added to the file.
+    It is empty while the first piece is incomplete. With `is_final`, nothing will be added to the file, so that an
+    incomplete piece counts as complete.
     """
     first = next(pieces(start, is_final=is_final), b"")
     return sha256(first).digest()[:FILE_ID_BYTES] if first or is_final else b""
@@ -98,13 +100,13 @@ def pieces(data: bytes, *, is_final: bool = False) -> Iterator[bytes]:
 
     With `is_final` nothing will follow the data, so that an incomplete last line is a piece too.
     """
-    at = 0
-    while at < len(data):
-        newline = data.find(b"\n", at, at + PIECE_BYTES_MAX)
-        end = newline + 1 if newline >= 0 else at + PIECE_BYTES_MAX
+    offset = 0
+    while offset < len(data):
+        newline = data.find(b"\n", offset, offset + PIECE_BYTES_MAX)
+        end = newline + 1 if newline >= 0 else offset + PIECE_BYTES_MAX
         if end > len(data):
             if not is_final:
                 return
             end = len(data)
-        yield data[at:end]
-        at = end
+        yield data[offset:end]
+        offset = end

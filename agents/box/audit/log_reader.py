@@ -1,7 +1,7 @@
 """Reads the files of a rotated log by a cursor: each line once, in the order in which they were written.
 
 The files are NAME, NAME.1, NAME.2, …; the one with the highest number is the oldest. A file may be renamed between
-two calls, so what was read from a name counts only if the name still has the same file afterwards.
+two calls, so content that was read is used only if the name still refers to the same file afterwards.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class LogProblemKind(StrEnum):
 
     CUT = "cut"  # a file is shorter than its part that was read
     CHANGED = "changed"  # the part of a file that was read has changed
-    LOST = "lost"  # the file that was being read was removed, perhaps with unread lines
+    LOST = "lost"  # a file was removed, perhaps with unread lines, or although an older one exists
     REMOVED = (
         "removed"  # the oldest files were removed, although the rotation keeps more; their lines were read
     )
@@ -71,11 +71,11 @@ class LogReader:
     """Reads one log. The caller moves the cursor over what it has stored, by `LogCursor.accept`."""
 
     def __init__(self, folder: LogFolder, name: str, cursor: LogCursor, files_max: int = 0) -> None:
-        """`files_max` is the number of files beyond which the rotation removes the oldest; 0: it is not known."""
+        """`files_max` is the number of files beyond which the rotation removes the oldest; 0 if unknown."""
         self._folder, self._name, self.cursor, self._files_max = folder, name, cursor, files_max
 
     def read(self, bytes_max: int = READ_BYTES_MAX) -> tuple[list[LogPiece], list[LogProblem]]:
-        """Return the next pieces, of at most `bytes_max` bytes together, and problems that were found.
+        """Return the next pieces, of at most `bytes_max` bytes together, and the problems detected.
 
         No piece is returned while the log is being rotated, or when there is nothing new. Raises: DiskError IO,
         UNAVAILABLE.
@@ -106,8 +106,8 @@ class LogReader:
     def verify(self, file: bytes) -> LogProblem | None:
         """Compare a file, if it exists, with its part that was read. Raises: DiskError IO, UNAVAILABLE."""
         try:
-            for name, found in self._files():
-                if found == file:
+            for name, identity in self._files():
+                if identity == file:
                     return self._verify(name, file)
         except DiskError as error:
             if error.kind is not DiskErrorKind.MISSING:
@@ -122,21 +122,21 @@ class LogReader:
         if files != self._files():
             return [], []  # the log is being rotated
         problems = self._order_problems([file for _, file in files])
-        for at, (name, file) in enumerate(files):
-            is_final = at + 1 < len(files)
-            found, more = self._read_file(name, file, bytes_max, is_final=is_final)
-            problems += more
-            if found or problems:
-                return found, problems
+        for index, (name, file) in enumerate(files):
+            is_final = index + 1 < len(files)
+            content, file_problems = self._read_file(name, file, bytes_max, is_final=is_final)
+            problems += file_problems
+            if content or problems:
+                return content, problems
         return [], problems
 
     def _order_problems(self, files: list[bytes]) -> list[LogProblem]:
         """Compare the files with those that were read, and forget removed ones.
 
         The oldest files are removed when the log is rotated: reading of a file begins only after the previous file
-        was read completely, so nothing is lost. With fewer files than the rotation keeps, they were removed by
-        another program or a person. One that is missing while an older one exists was removed by somebody, and an
-        unknown one that is older than a known one was added, or its first line was changed.
+        was read completely, so nothing is lost. If fewer files remain than the rotation keeps, another program or a
+        person removed them, as they did with a file that is missing while an older one exists. An unknown file that
+        is older than a known one was added, or its first line was changed.
         """
         marks, problems = self.cursor.marks, []
         order = [file for file in files if file in marks]
@@ -192,10 +192,10 @@ class LogReader:
         if self._identity(name) != file:
             return [], []
         is_final = is_final and mark.offset + length == size
-        return list(_placed(file, mark.offset, pieces(content, is_final=is_final))), []
+        return list(_with_offsets(file, mark.offset, pieces(content, is_final=is_final))), []
 
     def _cut(self, name: str, file: bytes, mark: LogMark, size: int) -> LogProblem | None:
-        """Continue at the end of a file that became shorter; None if the name has another file by now."""
+        """Continue at the end of a file that became shorter; None if the name now refers to another file."""
         if self._identity(name) != file:
             return None
         problem = LogProblem(LogProblemKind.CUT, mark.offset - size)
@@ -205,7 +205,7 @@ class LogReader:
     def _verify(self, name: str, file: bytes) -> LogProblem | None:
         """Read a file again. After a problem the mark covers nothing, so that it is reported once.
 
-        What was added to a file that had been read to its end is not read: auditd has not written it.
+        Content added to a file that had been read to its end is not read, because auditd did not write it.
         """
         mark, size = self.cursor.mark(file), self._folder.size(name)
         if size < mark.offset:
@@ -226,7 +226,7 @@ class LogReader:
         return LogProblem(LogProblemKind.CHANGED, 1)
 
 
-def _placed(file: bytes, offset: int, contents: Iterator[bytes]) -> Iterator[LogPiece]:
+def _with_offsets(file: bytes, offset: int, contents: Iterator[bytes]) -> Iterator[LogPiece]:
     for content in contents:
         yield LogPiece(file, offset, content)
         offset += len(content)

@@ -1,4 +1,4 @@
-"""Divides a picture into bands, and finds what has changed in them.
+"""Divides a picture into bands, and detects changes in them.
 
 Bands are as high as the rows of the table or the list that a screen shows, or a fraction of it: a letter is then at
 the same height in each band, so that its columns have the same bytes each time.
@@ -28,9 +28,10 @@ _RUN: Final = re.compile(rb"\x01+(?:\x00{1,6}\x01+)*")
 
 
 def find_band_rows(picture: Picture) -> int:
-    """Return the height of bands in rows: the line spacing of the picture, or its fraction nearest to a line of text.
+    """Return the height of bands in rows: the line spacing, or the fraction of it nearest to a line of text.
 
-    The number of shades in a row is high within letters and low between lines; its autocorrelation has the period.
+    The number of shades in a row is high within letters and low between lines; its autocorrelation peaks at the
+    line spacing.
     """
     if picture.height < 3 * PERIODS[-1]:
         return BAND_ROWS
@@ -43,17 +44,17 @@ def find_band_rows(picture: Picture) -> int:
     power = sum(value * value for value in profile)
     if not power:
         return BAND_ROWS
-    found = {
+    correlations = {
         period: sum(a * b for a, b in zip(profile, profile[period:], strict=False))
         / power
         * len(profile)
         / (len(profile) - period)
         for period in PERIODS
     }
-    best = max(found.values())
+    best = max(correlations.values())
     if best < _CORRELATION_MIN:
         return BAND_ROWS
-    period = next(period for period, value in found.items() if value >= 0.9 * best)
+    period = next(period for period, value in correlations.items() if value >= 0.9 * best)
     fractions = [
         period // parts for parts in range(1, 7) if period % parts == 0 and period // parts in _BAND_ROWS
     ]
@@ -85,8 +86,8 @@ def changed_runs(before: Picture, now: Picture, band: Area) -> Iterator[Area]:
 def by_columns(picture: Picture, area: Area) -> array[int]:
     """Return the pixels of an area, column by column."""
     pixels, width = picture.pixels, picture.width
-    found = array("I", bytes(4 * area.pixels))
+    columns = array("I", bytes(4 * area.pixels))
     for row, y in enumerate(range(area.y, area.bottom)):
         start = y * width + area.x
-        found[row :: area.height] = array("I", pixels[start : start + area.width])
-    return found
+        columns[row :: area.height] = array("I", pixels[start : start + area.width])
+    return columns

@@ -2,8 +2,8 @@
 
 The bridge speaks RFB with the server and the stream of `wire.desktop.stream` with the data center; nothing is
 relayed. It requests a picture only when the last one is complete, sends messages at the line's rate in small writes,
-and has at most 0.4 s of the line unacknowledged. So neither the line nor its queues have more than
-that, and alerts and reports on the same line are not delayed.
+and keeps at most 0.4 s of data unacknowledged. The line's queues therefore never hold more, and alerts and reports on
+the same line are not delayed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class DesktopBridge:
         password: bytes = b"",
         warm: WarmContent = COLD,
     ) -> None:
-        """`server` is connected to the VNC server, `line` to the data center. `screen` is the profile's."""
+        """`server` is connected to the VNC server, `line` to the data center. `screen` is from the profile."""
         self._server, self._line = server, line
         self._screen, self._password, self._warm = screen, password, warm
         self._held = HeldInput(has_control=has_control)
@@ -164,15 +164,15 @@ class DesktopBridge:
 
     async def _probe(self) -> None:
         while True:
-            if await self._hears():
+            if await self._server_responds():
                 continue
             await self._server.write(update_request(Area(0, 0, 1, 1), incremental=False))
-            if not await self._hears():
+            if not await self._server_responds():
                 self._set_notice(Notice.STALLED, holds=True)
                 await self._heard.wait()
 
-    async def _hears(self) -> bool:
-        """Wait for a message of the server, for at most `PROBE_SECONDS`."""
+    async def _server_responds(self) -> bool:
+        """Wait for a message of the server, for at most `PROBE_SECONDS`; return whether one arrived."""
         self._heard.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(PROBE_SECONDS):
@@ -189,7 +189,7 @@ class DesktopBridge:
         await self._write_paced(encode_header(self._warm.identity))
         while True:
             self._changed.clear()
-            # the message is made when the line is free for it, so that it has what is urgent then
+            # encoded only when the line is free, so that it contains the changes that are urgent at that time
             while await self._line_is_free() and (message := self._next_message()) is not None:
                 frame = encode_frame(message, int(1000 * (self._loop.time() - started_at)))
                 self._in_flight.append(len(frame))
@@ -209,7 +209,7 @@ class DesktopBridge:
         return True
 
     async def _wait_for_room(self) -> None:
-        """Wait until less than the window, or at most one message, is not acknowledged."""
+        """Wait until at most the window, or at most one message, is unacknowledged."""
         while len(self._in_flight) > 1 and sum(self._in_flight) > self._rate * WINDOW_SECONDS:
             self._acknowledged.clear()
             try:

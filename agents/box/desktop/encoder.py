@@ -92,13 +92,13 @@ class PictureEncoder:
 
     def changed(self, *areas: Area) -> None:
         """Report areas that may have changed at the same time: servers divide a large change into many areas."""
-        found = [area for area in (area.common(self._picture.area) for area in areas) if area.pixels]
-        is_small = sum(area.pixels for area in found) < URGENT_PIXELS_MAX
-        for area in found if is_small else _isolated(found):
+        visible = [area for area in (area.common(self._picture.area) for area in areas) if area.pixels]
+        is_small = sum(area.pixels for area in visible) < URGENT_PIXELS_MAX
+        for area in visible if is_small else _isolated(visible):
             if area not in self._urgent:
                 self._urgent.append(area)
         if not is_small or len(self._urgent) > URGENT_AREAS_MAX:
-            for area in found:
+            for area in visible:
                 self._waiting[area.y : area.bottom] = b"\1" * area.height
             self._begins_large_change = True
         while len(self._urgent) > URGENT_AREAS_MAX:
@@ -110,7 +110,7 @@ class PictureEncoder:
         self._cursor = cursor
 
     def set_notice(self, notice: Notice) -> None:
-        """Set the lasting notices: STALLED, VIEW_ONLY, both or none."""
+        """Set the persistent notices: STALLED, VIEW_ONLY, both or none."""
         self._notice = self._notice & Notice.BELL | notice
 
     def ring(self) -> None:
@@ -118,7 +118,7 @@ class PictureEncoder:
         self._notice |= Notice.BELL
 
     def next_message(self, message_bytes: int = MESSAGE_BYTES) -> bytes | None:
-        """Return the next compressed message, of about this length without its frame; None if there is none."""
+        """Return the next compressed message, of about `message_bytes` without its frame; None if there is none."""
         if (update := self.next_update(message_bytes)) is None:
             return None
         message = self._zstd.compress(update.encode(), mode=self._zstd.FLUSH_BLOCK)
@@ -200,11 +200,11 @@ class PictureEncoder:
         self._in_succession = self._in_succession + 1 if is_urgent else 0
         sources = (self._in_urgent, self._in_waiting)
         for source in sources if is_urgent else reversed(sources):
-            found = False
+            has_areas = False
             for area in source():
-                found = True
+                has_areas = True
                 yield area
-            if found:  # a short message with only the urgent changes arrives earlier
+            if has_areas:  # a short message with only the urgent changes arrives earlier
                 return
 
     def _in_urgent(self) -> Iterator[Area]:
@@ -235,7 +235,7 @@ def _isolated(areas: list[Area]) -> list[Area]:
     """Return the small areas that are apart from all others, such as a key's echo during a large change."""
     if len(areas) > ISOLATED_OF_MAX:
         return []
-    around = [
+    with_margins = [
         (
             area,
             area._replace(
@@ -248,4 +248,8 @@ def _isolated(areas: list[Area]) -> list[Area]:
         for area in areas
         if area.pixels <= ISOLATED_PIXELS_MAX
     ]
-    return [area for area, near in around if sum(near.common(other).pixels > 0 for other in areas) == 1]
+    return [
+        area
+        for area, with_margin in with_margins
+        if sum(with_margin.common(other).pixels > 0 for other in areas) == 1
+    ]

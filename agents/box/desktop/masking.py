@@ -15,8 +15,8 @@ MASK: Final = bytes([0x80, 0x80, 0x80, 0])
 class MaskedPicture:
     """The picture that may leave the box: a copy of the instrument's, with masked areas.
 
-    Nothing else reads the instrument's picture. If the screen has another size than the one that the profile
-    describes, the positions of its fields are unknown, and the whole picture is masked.
+    Nothing else reads the instrument's picture. If the screen's size differs from the one in the profile, the
+    positions of its fields are unknown, and the whole picture is masked.
     """
 
     def __init__(self, source: Picture, screen: DesktopScreen | None) -> None:
@@ -35,13 +35,13 @@ class MaskedPicture:
         """Copy an area of the instrument's picture, except what is masked."""
         parts = [area.common(self._source.area)]
         for mask in self._masks:
-            parts = [part for whole in parts for part in _without(whole, mask)]
+            parts = [rest for part in parts for rest in _without(part, mask)]
         for part in parts:
             self.picture.write(part, self._source.read(part))
 
 
 def _without(area: Area, hole: Area) -> list[Area]:
-    """Return the parts of an area outside of another one."""
+    """Return the parts of an area outside of `hole`."""
     hole = area.common(hole)
     if not hole.pixels:
         return [area] if area.pixels else []

@@ -22,10 +22,10 @@ coincidental."""
 
 
 def find_copies(before: Picture, now: Picture) -> list[Copy]:
-    """Return copies within `before`, of equal size, that produce changed parts of `now`; all have one distance.
+    """Return copies within `before` that produce changed parts of `now`; all move by one distance.
 
-    Rows that occur once in a strip are looked up in the other picture; the most frequent distance is used. The copies
-    can be applied in sequence: none reads an area that an earlier one has written.
+    Both pictures have the same size. Rows that occur once in a strip are looked up in the other picture; the most
+    frequent distance is used. The copies can be applied in sequence: none reads an area that an earlier one wrote.
     """
     strips = _changed_strips(before, now)
     sample = strips[:: max(1, len(strips) // SAMPLE_STRIPS)]
@@ -35,8 +35,8 @@ def find_copies(before: Picture, now: Picture) -> list[Copy]:
     rows = [(strip, _rows(before, strip), _rows(now, strip)) for strip in strips]
     ranges = [list(_moved(old, new, distance)) for _, old, new in rows]
     copies: list[Copy] = []
-    for (strip, _, _), found in zip(rows, ranges, strict=True):
-        for top, bottom, _ in found:
+    for (strip, _, _), strip_ranges in zip(rows, ranges, strict=True):
+        for top, bottom, _ in strip_ranges:
             _add(copies, strip._replace(y=top, height=bottom - top), distance)
     # downwards the lowest must be copied first, because the area of one may be the source of the next
     return sorted(copies[:COPIES_MAX], key=lambda copy: copy.target.y, reverse=distance > 0)

@@ -10,7 +10,7 @@ from wire.desktop.warm import WarmContent
 
 
 def make_warm_content(screens: Iterable[Picture]) -> WarmContent:
-    """Return starting content with these screens; what is shown first in sessions should be the last one.
+    """Return starting content with these screens, the last of which should be the one that sessions show first.
 
     Only simulated or masked screens may be used: the content is kept.
     """

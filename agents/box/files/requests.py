@@ -1,7 +1,7 @@
-"""Requests that share the connection of the reports, below all of them: of files, updates and certificates.
+"""Requests for files, updates and certificates, on the connection of the reports but with lower priority.
 
 `agents.box.uplink.stream.Stream` fetches the next request when no report is due and none of these requests is in
-flight, so that a report waits for one answer at most. While reports wait it fetches one every ten seconds, since a
+flight, so that a report waits for one response at most. While reports wait it fetches one every ten seconds, since a
 backlog may last for days, and certificates must be renewed meanwhile.
 """
 
@@ -47,17 +47,17 @@ class RequestQueue(Protocol):
 
 
 class SingleRequest:
-    """One request at a time, as a queue of the stream. One whose connection is lost is made again on the next."""
+    """A queue of one request at a time. A request whose connection is lost is repeated on the next one."""
 
     def __init__(self) -> None:
         self._make: Callable[[int], TransferRequest] | None = None
         self._answer: asyncio.Future[Response] | None = None
-        self._sent: TransferRequest | None = None  # the last one that the stream has got
+        self._sent: TransferRequest | None = None  # the last request that the stream has fetched
         self._lock = asyncio.Lock()
         self.changed: Callable[[], object] = lambda: None
 
     async def ask(self, make: Callable[[int], TransferRequest]) -> Response:
-        """Return the response to a request; `make` is called with the limit of the answer's bytes."""
+        """Return the response to a request; `make` creates it, given the maximum size of a range in bytes."""
         async with self._lock:
             self._answer = asyncio.get_running_loop().create_future()
             self._make = make

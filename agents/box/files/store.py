@@ -2,8 +2,8 @@
 
 A file on the disk has one sector with its description and the received length, then the content. A range is made
 durable first, and the sector afterwards, so that a power cut loses at most one range. Once everything was received,
-the content is read back; if its hash is right, the file is renamed, otherwise it is removed. A name with the ending
-`.file` therefore is a complete and verified file.
+the content is read back; if its hash is right, the file is renamed, otherwise it is removed. A file with the suffix
+`.file` is therefore complete and verified.
 
 Calls block, and are made on the thread of the disk. Files of the spool are on the same disk; names do not overlap.
 """
@@ -27,7 +27,7 @@ _PREFIX: Final = "transfer-"
 
 
 class NoRoomError(Exception):
-    """The file does not fit: within the limit in addition to the files in use, or on the disk."""
+    """The file does not fit on the disk, or within the limit in addition to the files in use."""
 
 
 class FileKey(msgspec.Struct, frozen=True, array_like=True):
@@ -40,22 +40,22 @@ class FileKey(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def stem(self) -> str:
-        """Its name on the disk, without the ending."""
+        """Its name on the disk, without the suffix."""
         return f"{_PREFIX}{self.command}" if self.command else f"{_PREFIX}{self.sha256[:40]}"
 
 
 class _Sector(msgspec.Struct, array_like=True):
     key: FileKey
     received: int
-    age: int
+    number: int
 
 
 class BoxFile:
-    """A file on the disk, of which the first `received` bytes are there."""
+    """A file on the disk, of which the first `received` bytes are present."""
 
-    def __init__(self, key: FileKey, received: int, age: int, *, is_complete: bool = False) -> None:
-        self.key, self.received, self.age, self.is_complete = key, received, age, is_complete
-        """`age` is a number that is higher for files begun later."""
+    def __init__(self, key: FileKey, received: int, number: int, *, is_complete: bool = False) -> None:
+        """`number` is higher for files begun later."""
+        self.key, self.received, self.number, self.is_complete = key, received, number, is_complete
 
     @property
     def name(self) -> str:
@@ -64,19 +64,19 @@ class BoxFile:
 
 
 class BoxFiles:
-    """The files on a disk, at most `bytes_max` bytes in all; `open` finds those of earlier starts."""
+    """The files on a disk, at most `bytes_max` bytes in all; `open` loads those of earlier runs."""
 
     def __init__(self, disk: Disk, bytes_max: int = FILES_BYTES_MAX) -> None:
         self._disk, self._bytes_max = disk, bytes_max
         self._files: dict[str, BoxFile] = {}
 
     def open(self) -> None:
-        """Find the files on the disk; remove damaged ones. Raises: DiskError UNAVAILABLE."""
+        """Load the files on the disk; remove damaged ones. Raises: DiskError UNAVAILABLE."""
         for name in self._disk.names():
             if not name.startswith(_PREFIX):
                 continue
             try:
-                file = self._found(name)
+                file = self._load(name)
             except DiskError as error:
                 if error.kind is DiskErrorKind.UNAVAILABLE:
                     raise
@@ -88,21 +88,22 @@ class BoxFiles:
                 if not file.is_complete and file.received == file.key.size:
                     self._verify(file)  # the power failed after its last range
 
-    def _found(self, name: str) -> BoxFile | None:
+    def _load(self, name: str) -> BoxFile | None:
+        """Return the file with this name; None if its sector is damaged or does not fit its size."""
         try:
             data = self._disk.read(name, 0, SECTOR)
             sector = msgspec.msgpack.decode(data[2 : 2 + int.from_bytes(data[:2], "big")], type=_Sector)
         except msgspec.DecodeError:
             return None
         is_complete = name.endswith(COMPLETE)
-        file = BoxFile(sector.key, sector.received, sector.age, is_complete=is_complete)
+        file = BoxFile(sector.key, sector.received, sector.number, is_complete=is_complete)
         fits = sector.received == sector.key.size if is_complete else sector.received <= sector.key.size
         return (
             file if file.name == name and fits and self._disk.size(name) == SECTOR + sector.key.size else None
         )
 
     def find(self, key: FileKey) -> BoxFile | None:
-        """Return the file with this key; None if there is nothing of it."""
+        """Return the file with this key; None if it was not begun."""
         file = self._files.get(key.stem)
         return file if file is not None and file.key == key else None
 
@@ -113,26 +114,26 @@ class BoxFiles:
 
     def uploads(self) -> list[BoxFile]:
         """Return the complete files of instruments, oldest first."""
-        found = (file for file in list(self._files.values()) if file.key.command and file.is_complete)
-        return sorted(found, key=lambda file: file.age)
+        complete = (file for file in list(self._files.values()) if file.key.command and file.is_complete)
+        return sorted(complete, key=lambda file: file.number)
 
     @property
     def used_bytes(self) -> int:
-        """The size of all files, also of the missing parts of partial ones."""
+        """The size of all files, including the missing parts of partial ones."""
         return sum(file.key.size for file in self._files.values())
 
     def begin(self, key: FileKey, needed: Collection[str]) -> BoxFile:
-        """Return the file with this key, which is created if there is nothing of it.
+        """Return the file with this key, and create it if it does not exist.
 
-        The oldest files that are not in `needed` (stems) make room for it; complete uploads are always needed.
+        The oldest files that are not in `needed` (stems) are removed to make room, but never complete uploads.
 
-        Raises: NoRoomError, with nothing changed but the removal of such files; DiskError IO, UNAVAILABLE.
+        Raises: NoRoomError, although such files may have been removed; DiskError IO, UNAVAILABLE.
         """
         if (file := self.find(key)) is not None:
             return file
         self._make_room(key, needed)
-        age = max((file.age for file in self._files.values()), default=0) + 1
-        file = BoxFile(key, 0, age)
+        number = max((file.number for file in self._files.values()), default=0) + 1
+        file = BoxFile(key, 0, number)
         try:
             self._disk.create(file.name, SECTOR + key.size)
             self._note(file)
@@ -146,7 +147,7 @@ class BoxFiles:
     def _make_room(self, key: FileKey, needed: Collection[str]) -> None:
         if not 1 <= key.size <= min(FILE_BYTES_MAX, self._bytes_max):
             raise NoRoomError(f"{key.size} bytes are more than the box accepts")
-        for file in sorted(self._files.values(), key=lambda file: file.age):
+        for file in sorted(self._files.values(), key=lambda file: file.number):
             is_old_upload = (
                 file.key.stem == key.stem
             )  # the instrument sends another file for the same command
@@ -160,7 +161,7 @@ class BoxFiles:
     def write(self, file: BoxFile, offset: int, body: bytes) -> None:
         """Append a range, if it begins where the received part ends; durable on return.
 
-        If this completes the file, it is verified; one with another hash is removed, and has to be begun again.
+        If this completes the file, it is verified; a file with a wrong hash is removed and must be received again.
 
         Raises: DiskError IO, UNAVAILABLE.
         """
@@ -198,5 +199,5 @@ class BoxFiles:
 
     def _note(self, file: BoxFile) -> None:
         """Make the sector of a file durable; a sector is written as a whole or not at all."""
-        sector = msgspec.msgpack.encode(_Sector(file.key, file.received, file.age))
+        sector = msgspec.msgpack.encode(_Sector(file.key, file.received, file.number))
         self._disk.commit(file.name, 0, (len(sector).to_bytes(2, "big") + sector).ljust(SECTOR, b"\0"))

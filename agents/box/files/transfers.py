@@ -1,4 +1,4 @@
-"""Transfers files between data center and box in ranges, one range at a time, below all reports.
+"""Transfers files between data center and box in ranges, one range at a time, with lower priority than reports.
 
 A transfer has no state in memory: the missing ranges follow from the waiting commands and from the files on the disk,
 so that a transfer continues after any interruption.
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class FileRequest(TransferRequest):
-    """A request for a range of a file, or with one."""
+    """A request that downloads or uploads a range of a file."""
 
     file: BoxFile
 
@@ -46,7 +46,7 @@ class FileTransfers:
         self._files, self._buffer, self._dispatcher = files, buffer, dispatcher
         self._loop = asyncio.get_running_loop()
         self._not_before = 0.0
-        self._sent: dict[str, int] = {}  # how much of each upload the data center has, once it has said so
+        self._sent: dict[str, int] = {}  # by stem, the bytes of an upload that the data center says it has
         self.changed: Callable[[], object] = lambda: None
         """Called when there may be a range to transfer."""
         self.also_needed: Callable[[], set[str]] = set
@@ -77,7 +77,8 @@ class FileTransfers:
 
     def needed(self) -> set[str]:
         """Return the stems of the files that waiting commands need."""
-        uploads = (FileKey("", 0, it.id) for it in self._dispatcher.waiting() if it.verb in UP_VERBS)
+        waiting = self._dispatcher.waiting()
+        uploads = (FileKey("", 0, command.id) for command in waiting if command.verb in UP_VERBS)
         return {key.stem for key in (*uploads, *(key for _, key in self._wanted()))} | self.also_needed()
 
     def _wanted(self) -> Iterator[tuple[Command, FileKey]]:
@@ -86,7 +87,7 @@ class FileTransfers:
                 yield command, key
 
     async def next_request(self, bytes_max: int) -> FileRequest | None:
-        """Return the next request, with a range of at most `bytes_max` bytes; None without a transfer."""
+        """Return the next request, with a range of at most `bytes_max` bytes; None if there is none."""
         if self._loop.time() < self._not_before:
             return None
         try:
@@ -100,7 +101,7 @@ class FileTransfers:
             key = file.key
             offset = self._sent.get(key.stem)
             upload = UploadRange(key.command, key.sha256, key.size, offset or 0)
-            # without a range it asks how much the data center has
+            # an empty range asks how many bytes the data center has
             length = 0 if offset is None else bytes_max
             read = self._files.read
             body = await self.on_disk(lambda: read(file, upload.offset, length)) if length else b""  # noqa: B023

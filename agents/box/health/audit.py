@@ -68,9 +68,13 @@ class AuditLog:
         return self.chain.append([Entry("", 0, audit)])
 
     def record_result(self, command_id: int, outcome: Outcome, event: AuditEvent) -> asyncio.Future[range]:
-        """Note the result of a command of the box itself; durable when awaited. Raises when awaited: SpoolError.
+        """Record the result of a command that the box itself has ended; durable when awaited.
+
+        The box ends its own commands, and commands to instruments that it withdraws or refuses.
 
         The result closes the command at the data center; `event` is the entry for readers of the audit log.
+
+        Raises, when awaited: SpoolError.
         """
         at_ms = now_ms(self._clock)
         audit = Audit(at_ms, event, 0, command_id)

@@ -1,4 +1,4 @@
-"""Reads logs of the box into the chain of audit records, with a bounded share of line and spool.
+"""Reads logs of the box into the chain of audit records, with a bounded share of the line and the spool.
 
 Lines wait in the files of the log while the spool has too many of them: the log itself is the larger buffer. Their
 rate is limited because audit records precede routine reports on the line.
@@ -58,7 +58,7 @@ class LogTail:
     ) -> None:
         """`waiting_bytes_max` limits the audit records that wait in the spool while lines are added to them.
 
-        `executor` makes the calls of the reader, which block; without it, the event loop's threads do.
+        `executor` runs the blocking calls of the reader; None is the event loop's default executor.
         """
         self._reader, self._audit, self._buffer, self._executor = reader, audit, buffer, executor
         self._source = source
@@ -90,7 +90,7 @@ class LogTail:
             self._reader.cursor.is_incomplete = False
 
     async def _check(self) -> None:
-        """Verify the newest file at the start, and later one after the other."""
+        """Every CHECK_SECONDS, check the order of the files and verify one: first the newest, then the older ones."""
         now = self._loop.time()
         if now < self._checked_at + CHECK_SECONDS:
             return
@@ -110,8 +110,8 @@ class LogTail:
             return False
         pieces, problems = await self._call(lambda: self._reader.read(GROUP_BYTES))
         await self._report(problems)
-        for first in range(0, len(pieces), ENTRIES_PER_GROUP_MAX):
-            await self._store(pieces[first : first + ENTRIES_PER_GROUP_MAX])
+        for offset in range(0, len(pieces), ENTRIES_PER_GROUP_MAX):
+            await self._store(pieces[offset : offset + ENTRIES_PER_GROUP_MAX])
         return bool(pieces or problems)
 
     async def _store(self, pieces: list[LogPiece]) -> None:

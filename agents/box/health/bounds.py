@@ -59,7 +59,7 @@ class SpoolRoom:
     def __post_init__(self) -> None:
         self.bounds = (
             Bound("spool", self._filled, alarm_share=STORAGE_ALARM_SHARE, clear_share=SPOOL_CLEAR_SHARE),
-            Bound("file-system", self._taken_by_others, alarm_share=STORAGE_ALARM_SHARE),
+            Bound("file-system", self._used_by_others, alarm_share=STORAGE_ALARM_SHARE),
         )
 
     def _filled(self) -> Measured | None:
@@ -68,7 +68,7 @@ class SpoolRoom:
         limits = self.spool.limits
         return self.spool.live_bytes, limits.spool_bytes_max - limits.segment_bytes  # less the reserve
 
-    def _taken_by_others(self) -> Measured | None:
+    def _used_by_others(self) -> Measured | None:
         if self.spool is None or self.disk is None:
             return None
         used, total = self.disk

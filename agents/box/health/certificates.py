@@ -46,7 +46,7 @@ class OwnCertificate:
         return self._files
 
     def switch(self, files: BoxCertificates, client_tls: ClientContext | None = None) -> None:
-        """Use other files from now on; `client_tls` is a context that was made from them already.
+        """Use other files from now on; `client_tls` is a context already created from them.
 
         Raises: OSError or ssl.SSLError for unusable ones, with nothing changed.
         """

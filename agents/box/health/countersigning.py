@@ -28,7 +28,7 @@ from wire.messages import MessageError, decode, encode
 
 INTERVAL_SECONDS: Final = 3600.0
 AGAIN_SECONDS: Final = 60.0
-"""Pause before asking again for a head whose records have not all arrived."""
+"""Pause before requesting a head again whose records have not all arrived at the data center."""
 FILE: Final = "audit-head.record"
 _PART: Final = "audit-head-new.part"
 _HASH_BYTES: Final = 32
@@ -43,7 +43,7 @@ class Countersigning:
     def __init__(
         self, box: str, keys: Sequence[EllipticCurvePublicKey], disk: Disk, buffer: Buffer, audit: AuditLog
     ) -> None:
-        """Make it before anything is appended to the chain. `keys` are the data center's keys for heads."""
+        """Create it before anything is appended to the chain. `keys` are the data center's keys for heads."""
         self._box, self._keys, self._disk, self._buffer, self._audit = box, keys, disk, buffer, audit
         head = audit.chain.head
         self._restored = AuditHead(head.number, head.digest)
@@ -57,7 +57,7 @@ class Countersigning:
     async def load(self) -> None:
         """Read the newest countersigned head, compare it with the spool, and record what is missing.
 
-        Raises: DiskError; SpoolError, and it has to be called again.
+        Raises: DiskError or SpoolError, after which it must be called again.
         """
         if self._is_loaded:
             return
@@ -72,7 +72,7 @@ class Countersigning:
         self.changed()
 
     def _compare(self, head: KnownHead) -> tuple[AuditEvent, int] | None:
-        """Return the event and value of what a head proves to be missing in the chain of the spool."""
+        """Return the audit event and its value if the head proves that records of the spool's chain are missing."""
         restored = self._restored
         if head.epoch != self._buffer.epoch:
             return AuditEvent.AUDIT_CHAIN_LOST, head.number
@@ -127,7 +127,10 @@ class Countersigning:
     # -- the file ---------------------------------------------------------------------------------------
 
     def _parse(self, content: bytes, *, is_file: bool = True) -> CountersignedHead | None:
-        """Return a head that the data center has signed for this box; None if it is none."""
+        """Return the head in `content`; None if it is damaged, or not countersigned for this box.
+
+        A file begins with the hash of its content.
+        """
         if is_file:
             digest, content = content[:_HASH_BYTES], content[_HASH_BYTES:]
             if sha256(content).digest() != digest:

@@ -1,7 +1,7 @@
 """Runs the engine of an instrument that speaks its own standard over a TCP connection or a serial line.
 
-An error of an engine ends the connection and is reported only by its type and place: its message could contain
-bytes that the instrument sent.
+An error of an engine ends the connection and is reported only by its type and its location in the code: its message
+could contain bytes that the instrument sent.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Adapter:
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a TCP connection. It replaces an earlier one, whose instrument has restarted.
 
-        Returns when it is cancelled: asyncio of Python 3.11 reports a cancelled handler as an error of the program.
+        Returns normally when it is cancelled, because Python 3.11's asyncio reports a cancelled handler as an error.
         """
         line = TcpLine(reader, writer)
         probe_peer(writer.transport)
@@ -229,16 +229,16 @@ def report_failure(error: Exception, source: Source, note: Note) -> None:
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    where = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "unknown location"
+    location = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "unknown location"
     note(AuditEvent.ENGINE_FAILED, port=source.port)
-    message = f"engine of instrument port {source.port}: {type(error).__name__} at {where}"
+    message = f"engine of instrument port {source.port}: {type(error).__name__} at {location}"
     asyncio.get_running_loop().call_exception_handler({"message": message})
 
 
-def line_settings(given: SerialLineSettings) -> SerialSettings:
-    """Return the settings of a serial line in a site file, for the hardware."""
+def line_settings(line: SerialLineSettings) -> SerialSettings:
+    """Convert the settings of a serial line in a site file to those of `hal.serial`."""
     return SerialSettings(
-        given.baud, given.data_bits, Parity(given.parity), given.stop_bits, FlowControl(given.flow_control)
+        line.baud, line.data_bits, Parity(line.parity), line.stop_bits, FlowControl(line.flow_control)
     )
 
 
@@ -248,13 +248,13 @@ async def listen(
     tcp_port: int,
 ) -> asyncio.Server:
     """Accept TCP connections of an instrument. Raises: OSError."""
-    served: set[asyncio.Task[None]] = set()
+    tasks: set[asyncio.Task[None]] = set()
 
     def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # a separate task: until Python 3.12, asyncio reports the cancellation of a server's task as an error
         task = asyncio.ensure_future(connected(reader, writer))
-        served.add(task)
-        task.add_done_callback(served.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     return await asyncio.start_server(begin, host, tcp_port, limit=BUFFER_BYTES_MAX)
 

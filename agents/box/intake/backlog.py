@@ -41,7 +41,7 @@ class WaitingBytes:
         """Waiting bytes, plus those delivered since the last call of `bytes`."""
 
     def add(self, sequence: int, size: int) -> None:
-        """Count a durable record; `sequence` must be higher than all before."""
+        """Count a durable record; `sequence` must be higher than in all earlier calls."""
         width = _RECORDS_EXACT if len(self._blocks) < _EXACT_BLOCKS else _RECORDS_COARSE
         if self._blocks and self._blocks[-1][0] // width == sequence // width:
             self._blocks[-1][0] = sequence
@@ -82,7 +82,7 @@ class Backlog:
 
     @property
     def exceeds_share(self) -> bool:
-        """Whether its alerts and command results exceed its share of the spool."""
+        """Whether the instrument's alerts and command results exceed its share of the spool."""
         alerts, audits, _ = self._waiting.values()
         if alerts.counted + audits.counted <= self._pinned_bytes_max:
             return False

@@ -73,12 +73,12 @@ class CertificateRelay:
                 return await self._relay(EstRequest("GET", request.target, b"", headers), instrument)
             case "POST", est.ENROL | est.REENROL:
                 return await self._enrol(request, instrument, port)
-        return Response(HTTPStatus.NOT_FOUND, b"unknown path of EST")
+        return Response(HTTPStatus.NOT_FOUND, b"unknown EST path")
 
     async def _enrol(self, request: Request, instrument: str, port: int) -> Response:
         tls = request.peer.tls
         if tls is None or len(request.body) > est.REQUEST_BYTES_MAX:
-            return Response(HTTPStatus.BAD_REQUEST, b"a certificate request by TLS is expected")
+            return Response(HTTPStatus.BAD_REQUEST, b"expected a certificate request over TLS")
         try:
             requested_key(est.decode_request(request.body), instrument)
         except est.EstError as error:
@@ -87,8 +87,8 @@ class CertificateRelay:
             return Response(HTTPStatus.BAD_REQUEST, f"the request {error}".encode())
         certificate = b64encode(tls.getpeercert(binary_form=True) or b"").decode()
         headers = f"{est.REQUEST_HEADERS}{est.INSTRUMENT_CERTIFICATE}: {certificate}\r\n"
-        passed_on = EstRequest("POST", _TARGETS[request.target], request.body, headers)
-        response = await self._relay(passed_on, instrument)
+        relayed = EstRequest("POST", _TARGETS[request.target], request.body, headers)
+        response = await self._relay(relayed, instrument)
         self._record(response.status, instrument, port)
         return response
 

@@ -67,7 +67,7 @@ class Collector:
     def __init__(self, intake: Intake, note: Note, files: FileServing, panels: InstrumentPanels) -> None:
         self._intake, self._note, self._files, self._panels = intake, note, files, panels
         self.relay: CertificateRelay | None = None
-        """Passes on requests for certificates; without it, TLS checks the dates of instruments' certificates."""
+        """Relays requests for certificates; without it, TLS checks the dates of instruments' certificates."""
         self.denied: DeniedInstruments | None = None
         self.on_port_filling: Callable[[], object] = lambda: None
         """Called when the connections of a port reach 80 % of their limit."""
@@ -155,8 +155,8 @@ class Collector:
 
 def port_limits(instruments: int) -> Limits:
     """Return the connection limits of a port with this number of enrolled instruments."""
-    most = CONNECTIONS_MAX + CONNECTIONS_EACH * instruments
-    return Limits(most, HANDSHAKE_SECONDS_MAX, REQUEST_SECONDS_MAX, backlog=most)
+    connections_max = CONNECTIONS_MAX + CONNECTIONS_EACH * instruments
+    return Limits(connections_max, HANDSHAKE_SECONDS_MAX, REQUEST_SECONDS_MAX, backlog=connections_max)
 
 
 def _with_priorities(reports: list[InstrumentReport]) -> list[tuple[int, InstrumentReport]]:

@@ -1,7 +1,7 @@
 """The instruments that the data center has put on the deny-list: the box refuses their connections.
 
-Each answer to a batch has the complete list. It is kept on the disk, so that a denied instrument is refused after a
-restart too, while the line is down.
+Each response to a batch has the complete list. It is kept on the disk, so that a denied instrument is also refused
+after a restart while the line is down.
 """
 
 from __future__ import annotations
@@ -37,43 +37,43 @@ def load_denied(disk: Disk) -> frozenset[str]:
 
 
 class DeniedInstruments:
-    """The denied instruments of the box, with the connections of all that may become denied."""
+    """The deny-list of the box, with the open connections, which are closed when their instrument is denied."""
 
     def __init__(self, disk: Disk, buffer: Buffer, ports: Mapping[str, int], note: Note) -> None:
-        """`ports` are the ports of enrolled instruments; `disk` is used on the thread of the buffer."""
+        """`ports` maps enrolled instruments to their ports; `disk` is used on the thread of the buffer."""
         self._disk, self._buffer, self._ports, self._note = disk, buffer, ports, note
         self._denied: frozenset[str] = frozenset()
         self._peers: weakref.WeakSet[Peer] = weakref.WeakSet()
         self._storing: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
-        """Read the list of the last answer."""
+        """Read the list of the last response."""
         self._denied = await self._buffer.call(lambda: load_denied(self._disk))
 
     def refuses(self, peer: Peer) -> bool:
-        """Return whether the client of a connection is denied; if not, its connection ends when it is."""
+        """Return whether the client of a connection is denied; if it is denied later, the connection is closed."""
         self._peers.add(peer)
         return peer.name in self._denied
 
     def use(self, names: list[str]) -> None:
-        """Use the list of an answer from now on, and store it."""
-        found = frozenset(names) & self._ports.keys()
-        if found == self._denied:
+        """Apply the list of a response, and store it."""
+        denied = frozenset(names) & self._ports.keys()
+        if denied == self._denied:
             return
-        changed, self._denied = found ^ self._denied, found
+        changed, self._denied = denied ^ self._denied, denied
         for name in sorted(changed):
-            is_denied = name in found
+            is_denied = name in denied
             event = AuditEvent.INSTRUMENT_DENIED if is_denied else AuditEvent.INSTRUMENT_ALLOWED
             self._note(event, port=self._ports[name])
         for peer in list(self._peers):
-            if peer.name in found:
+            if peer.name in denied:
                 peer.hang_up()
-        storing = asyncio.get_running_loop().create_task(self._store(found))
+        storing = asyncio.get_running_loop().create_task(self._store(denied))
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
 
-    async def _store(self, found: frozenset[str]) -> None:
-        data = msgspec.msgpack.encode(sorted(found))
-        # the spool reports a failed disk, and the next answer to a batch has the list after a restart
+    async def _store(self, denied: frozenset[str]) -> None:
+        data = msgspec.msgpack.encode(sorted(denied))
+        # the spool reports a failed disk, and after a restart the next response to a batch has the list
         with suppress(DiskError):
             await self._buffer.call(lambda: replace_file(self._disk, FILE, data, _PART))

@@ -113,7 +113,7 @@ def _divide(digests: bytes) -> list[bytes]:
     return [digests[start : start + DIGEST_BYTES] for start in range(0, len(digests), DIGEST_BYTES)]
 
 
-def _others(digests: list[bytes], known: Counter[bytes]) -> list[int]:
+def _unmatched(digests: list[bytes], known: Counter[bytes]) -> list[int]:
     """Return the indices of digests that are not among `known`, by multiplicity; empty ones are always unknown."""
     indexes = []
     for index, digest in enumerate(digests):
@@ -125,7 +125,7 @@ def _others(digests: list[bytes], known: Counter[bytes]) -> list[int]:
 
 
 class AdaptedMark(msgspec.Struct, array_like=True):
-    """The last report of an instrument that speaks its own standard, and the digests of the last ones.
+    """The last number of an instrument that speaks its own standard, and the digests of its last reports.
 
     The box numbers these reports. An instrument that missed the acknowledgement repeats its message; the repetition
     is recognized by the reports without their numbers, never by the message, which may contain a name.
@@ -136,12 +136,13 @@ class AdaptedMark(msgspec.Struct, array_like=True):
     digests: bytes = b""
     last_ms: int = 0
     last: bytes = b""
-    """Digests without times of the last message with a control that was stored with the box's time `last_ms`."""
+    """Digests, without times, of the reports of the last message, if it has a control and was stored with the box's
+    time `last_ms`."""
     answered: bool = True
     """Whether that message was certainly answered, so that it will not be repeated."""
 
     def store_last(self, bodies: Sequence[InstrumentReport]) -> None:
-        """Note the reports of a message that were stored with the box's time; none if it contains times."""
+        """Record the reports of a message that were stored with the box's time; empty if the message has times."""
         self.last_ms = bodies[0].at_ms if bodies else 0
         has_control = any(isinstance(body, Quality) for body in bodies)
         self.last = b"".join(map(untimed_digest, bodies)) if has_control else b""
@@ -159,11 +160,11 @@ class AdaptedMark(msgspec.Struct, array_like=True):
         known = Counter(_divide(self.last))
         if self.answered or not known or known - Counter(digests):
             return None
-        return _others(digests, known)
+        return _unmatched(digests, known)
 
     def unknown(self, digests: list[bytes]) -> list[int]:
         """Return the indices of digests that were not accepted before, by multiplicity; empty ones are new."""
-        return _others(digests, Counter(_divide(self.digests)))
+        return _unmatched(digests, Counter(_divide(self.digests)))
 
     def accept(self, run: int, number: int, digests: list[bytes]) -> None:
         """Move the mark for durable reports, the last of which has this number."""

@@ -1,8 +1,8 @@
 """Accepts the reports of all instruments: durable before they are acknowledged, within limits, and stored once.
 
-Every protocol ends here: an instrument's agent numbers its reports itself (`keep`); those of an instrument that
-speaks its own standard are numbered by the box (`accept`). An instrument is identified by its port and, if it runs
-the agent, its certificate, never by a field of a message.
+The reports of all protocols are stored here. An instrument's agent numbers its reports itself (`keep`); those of an
+instrument that speaks its own standard are numbered by the box (`accept`). An instrument is identified by its port
+and, if it runs the agent, its certificate, never by a field of a message.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class RunRefused(Exception):
 
 @dataclass(slots=True, eq=False)
 class Source:
-    """An enrolled instrument. `counts` are the omitted parts of its messages, if it speaks its own standard."""
+    """An enrolled instrument. If it speaks its own standard, `counts` counts the omitted parts of its messages."""
 
     serial: str
     port: int
@@ -138,7 +138,7 @@ class Intake:
                 allowed[serial],
                 state.marks(serial),
                 state.adapted_mark(serial),
-                dispatcher.of(serial),
+                dispatcher.queue_of(serial),
                 Backlog(buffer.delivered, pinned_bytes_max),
             )
             for serial, port in ports.items()
@@ -146,11 +146,11 @@ class Intake:
         self.accepted = self.repeated = 0
 
     def use(self, serial: str, allowed: AllowList) -> None:
-        """Check the reports of an instrument against another allow-list, from the next one on."""
+        """Check the next reports of an instrument against another allow-list."""
         self.sources[serial].allowed = allowed
 
     def forbids_restart(self) -> bool:
-        """Return whether an instrument runs samples whose profile forbids a restart of the box meanwhile."""
+        """Return whether an instrument is running samples and its profile forbids a restart of the box meanwhile."""
         return any(
             source.state == "running" and not source.allowed.profile.restart_while_running
             for source in self.sources.values()
@@ -184,7 +184,7 @@ class Intake:
         return seconds
 
     async def keep(self, source: Source, run: int, reports: list[tuple[int, InstrumentReport]]) -> None:
-        """Store the new ones of an agent's reports durably; each is given with its priority.
+        """Store an agent's reports durably, except those accepted before; each is given with its priority.
 
         Raises: SpoolError and RunRefused, with nothing stored.
         """
@@ -205,7 +205,8 @@ class Intake:
 
     def withdrawn(self, source: Source, reports: Iterable[InstrumentReport]) -> list[int]:
         """Return the commands that an agent is about to execute according to its reports, but must not."""
-        executing = {it.command for it in reports if isinstance(it, CommandStep) and it.step == "executing"}
+        steps = [report for report in reports if isinstance(report, CommandStep)]
+        executing = {step.command for step in steps if step.step == "executing"}
         return sorted(
             command
             for command in executing.difference(source.queue.history.started)
@@ -223,11 +224,11 @@ class Intake:
     async def accept(self, source: Source, extract: Extract) -> Outcome:
         """Store the findings of a message durably, except those that were stored before.
 
-        Only findings with a time of the instrument are recognized. Without one, a second alert or measurement with
-        the same fields cannot be distinguished from a repetition, and is stored, unless it is the first message since
-        the start of the program and equals the last one before, which had a control and was not surely answered
-        (`answered`). A message with more findings than can be recognized is refused. If the caller is cancelled, for
-        example because the instrument connects again, the message is stored nevertheless.
+        Repetitions are recognized by the instrument's times. Without a time, a second alert or measurement with the
+        same fields cannot be distinguished from a repetition, and is stored. The exception is the first message since
+        the start of the program, if it repeats the last one before the start, which had a control and was possibly
+        not answered (`AdaptedMark.answered`). A message with more findings than can be recognized is refused. If the
+        caller is cancelled, for example because the instrument connects again, the message is stored nevertheless.
         """
         if len(extract.findings) > ADAPTED_DIGESTS_MAX:
             return Outcome.REFUSED
@@ -260,9 +261,7 @@ class Intake:
         return outcome
 
     def _not_repeated(self, source: Source, findings: list[Finding], unknown: list[int]) -> list[int]:
-        """Return the places of the findings that the last message before the start did not have, if this may
-        repeat it.
-        """
+        """Return the indices of the findings that are new, if they may repeat the last message before the start."""
         bodies = [finding.kind(1, 0, *finding.fields) for finding in findings]
         indexes = source.adapted.not_repeated([untimed_digest(body) for body in bodies])
         return unknown if indexes is None else indexes
@@ -290,19 +289,21 @@ class Intake:
             return Outcome.BUSY
         priorities = [PRIORITIES.get(finding.kind, Priority.ROUTINE) for finding in findings]
         try:
-            await self._append(source, priorities, [encode(Entry(source.serial, run, it)) for it in reports])
+            entries = [encode(Entry(source.serial, run, report)) for report in reports]
+            await self._append(source, priorities, entries)
         except SpoolError as error:
             self._note(AuditEvent(f"spool-{error.kind.value}"), port=source.port)
             return Outcome.BUSY
         source.adapted.accept(run, reports[-1].number, digests)
-        source.state = next((it.state for it in reversed(reports) if isinstance(it, Status)), source.state)
+        states = (report.state for report in reversed(reports) if isinstance(report, Status))
+        source.state = next(states, source.state)
         return Outcome.STORED
 
     async def begin_command(self, source: Source, command: int) -> bool:
         """Record durably that a command is sent to an instrument that speaks its own standard.
 
-        False: it was withdrawn, or the spool refuses the record. The command is dropped; unless it was withdrawn, the
-        data center repeats it.
+        Returns False if it was withdrawn, or the spool refuses the record. The command is then dropped; unless it was
+        withdrawn, the data center repeats it.
         """
         if self._dispatcher.is_withdrawn(command):
             source.queue.drop(command)
@@ -332,7 +333,7 @@ class Intake:
                 source.queue.finished(command)
 
     def _next_number(self, source: Source) -> tuple[int, int]:
-        """Run and number of the next report. A new spool has a new epoch, and therefore a new run."""
+        """Return the run and number of the next report. A new spool has a new epoch, and therefore a new run."""
         run, mark = self._buffer.epoch, source.adapted
         return run, mark.number + 1 if mark.run == run else 1
 
@@ -360,7 +361,7 @@ def _note_answered(mark: AdaptedMark, recorded: asyncio.Future[range]) -> None:
 
 
 def _with_times(findings: list[Finding]) -> list[Finding]:
-    """Return the findings of a message; those without a time have the latest of the others, if there is any.
+    """Return the findings of a message; those without a time get the latest time of the others, if there is any.
 
     The box's time would differ in a repetition after a power cut, which could then not be recognized.
     """

@@ -1,8 +1,8 @@
 """Parses the traffic between an instrument and the laboratory's host, and stores the findings.
 
-`Observation.add` takes a copy of the bytes and returns at once, so that neither the parser nor the disk can delay or
-change the traffic. Parsing lags behind if the disk is slow or refuses writes. Then findings wait in memory, and up to
-`BEHIND_BYTES_MAX` bytes; if there are more, the waiting bytes are discarded unparsed, which is counted
+`Observation.add` queues the bytes and returns at once, so that neither the parser nor the disk can delay or change
+the traffic. Parsing falls behind if the disk is slow or refuses writes. Findings and up to `BEHIND_BYTES_MAX` bytes
+of traffic then wait in memory; if there are more, the waiting bytes are discarded unparsed, which is counted
 (`passed-unread`).
 """
 
@@ -22,15 +22,15 @@ from wire.standards.extract import Extract, Reason
 BEHIND_BYTES_MAX: Final = 128 * 1024
 """Maximum number of bytes of one connection that wait to be parsed."""
 RETRY_SECONDS: Final = 5.0
-"""Pause before findings that could not be stored are tried again."""
+"""Pause before storing refused findings again."""
 AFTER_END_SECONDS_MAX: Final = 60.0
-"""How long findings are tried again after the end of their connection."""
+"""How long storing of findings is retried after the end of their connection."""
 
 MakeObserver = Callable[[], Observer]
 
 
 class Observation:
-    """The observation of one connection, or of the lines of a port."""
+    """The observation of one connection, or of a port's serial lines."""
 
     def __init__(self, intake: Intake, source: Source, make_observer: MakeObserver, note: Note) -> None:
         self._intake, self._source, self._note = intake, source, note
@@ -67,10 +67,7 @@ class Observation:
         self._changed.set()
 
     async def run(self) -> None:
-        """Parse the traffic until the connection has ended and everything is parsed.
-
-        Reports errors of the observer.
-        """
+        """Parse the traffic until the connection has ended and everything is parsed. Observer errors are reported."""
         observer: Observer | None = None
         while self._waiting or self._ended_at is None:
             if not self._waiting:
@@ -108,11 +105,11 @@ class Observation:
             actions = observer.decided(await self._store(last.extract), self._loop.time())
 
     async def _store(self, extract: Extract) -> Outcome:
-        """Store findings. While that is not possible, they are tried again, because the host has them already."""
+        """Store findings, with retries, because the host has received the message and it will not be repeated."""
         skips = self._skips
         while True:
             outcome = await self._intake.accept(self._source, extract)
-            self._intake.answered(self._source)  # by the host, before
+            self._intake.answered(self._source)  # the host has answered it already
             if outcome is not Outcome.BUSY or self._skips != skips or self._is_too_late():
                 return outcome
             await asyncio.sleep(RETRY_SECONDS)

@@ -1,8 +1,8 @@
 """Monitors refused writes, for example after the file system has become read-only.
 
 Meanwhile waiting records are still delivered, and new reports are refused, so that instruments keep them. The audit
-log cannot be written; the alarm LED, the status and standard error (the system's journal) show the problem. The audit
-record of the recovery is written every few seconds until that succeeds, which detects that the disk works again.
+log cannot be written; the alarm LED, the status and standard error (the system's journal) show the problem. Writing
+the audit record of the recovery is tried every RETRY_SECONDS, which detects that the disk works again.
 """
 
 from __future__ import annotations

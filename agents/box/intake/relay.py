@@ -1,8 +1,8 @@
 """The roles other than the laboratory's host: a transparent pass-through between instrument and host, and a listener.
 
-A pass-through never answers and never delays data: each read is written to the other side at once, whatever the
-observation (`agents.box.intake.observation`) does with its copy. Its only buffer is one read in
-each direction, so that flow control acts from end to end, and the end of one connection ends the other.
+A pass-through never answers and never delays data: each read is written to the other side at once, independently of
+the observation (`agents.box.intake.observation`). Its only buffer is one read in each direction, so that flow control
+works end to end, and the end of one connection ends the other.
 """
 
 from __future__ import annotations
@@ -158,9 +158,9 @@ async def _relay_both(instrument: TcpLine, host: TcpLine, observation: Observati
         asyncio.ensure_future(_relay(host, instrument, observation, from_host=True)),
     ]
     try:
-        done, left = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-        if left and not any(task.exception() for task in done):
-            await asyncio.wait(left, timeout=HALF_OPEN_SECONDS_MAX)
+        done, pending = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        if pending and not any(task.exception() for task in done):
+            await asyncio.wait(pending, timeout=HALF_OPEN_SECONDS_MAX)
     finally:
         for task in directions:
             task.cancel()

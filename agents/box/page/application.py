@@ -76,7 +76,7 @@ class LocalPage:
                 event.set()
 
     async def switch_pressed(self, switch: str) -> None:
-        """Handle a press of a switch of the box, which is evidence for an offer that a page shows."""
+        """Handle a press of a switch of the box, which is evidence for the displayed offer."""
         if (sessions := self._find_sessions()) is not None:
             await sessions.switch_pressed(switch)
 
@@ -92,9 +92,9 @@ class LocalPage:
         if port not in self._ports:
             return Response(HTTPStatus.FORBIDDEN, b"the request did not come through an instrument port")
         target = urlsplit(request.target)
-        words = target.path.strip("/").split("/")
+        segments = target.path.strip("/").split("/")
         query = parse_qs(target.query, max_num_fields=FIELDS_MAX)
-        match request.method, *words:
+        match request.method, *segments:
             case "GET", "":
                 return await self._overview(request, port, query)
             case "GET", "events":
@@ -111,7 +111,7 @@ class LocalPage:
                 return await self._error(request, port, HTTPStatus.NOT_FOUND)
         return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "GET, POST"})
 
-    # what a browser shows
+    # -- pages ------------------------------------------------------------------------------------------
 
     async def _overview(self, request: Request, port: int, query: dict[str, list[str]]) -> Response:
         self._seen(port)
@@ -141,7 +141,7 @@ class LocalPage:
         return Response(HTTPStatus.OK, body.encode(), headers)
 
     async def _hold(self, port: int) -> None:
-        """Wait for a change, at most for the time after which the browser has to ask again."""
+        """Wait for a change, but no longer than until the browser must repeat its request."""
         event, held = asyncio.Event(), self._held[port]
         held.append(event)
         if len(held) > HELD_MAX:
@@ -189,7 +189,7 @@ class LocalPage:
         }[status]
         return _html(view.error(text), status)
 
-    # what the person does
+    # -- forms ------------------------------------------------------------------------------------------
 
     async def _post(self, request: Request, port: int, id: str, action: str) -> Response:
         try:

@@ -1,8 +1,8 @@
 """The certificate of the local page: the one that the box uses, in a file that httpd reads.
 
-httpd begins with the flashed certificate. As soon as this file is there, httpd uses it, and each change of the file
-lets it read its configuration again: `rap-page.path` restarts it gracefully. The file is in memory, and the box
-program writes it at each start.
+httpd starts with the flashed certificate, and uses this file as soon as it exists: `rap-page.path` restarts httpd
+gracefully after each change of the file. The file is in a file system in memory, and the box program writes it at
+each start.
 
 httpd cannot use a key in a TPM; then the file has the certificate of the configuration, whose key is in a file.
 """

@@ -30,7 +30,7 @@ class Catalogue(NullTranslations):
 
 
 def languages() -> list[str]:
-    """Return the languages that there are, English first."""
+    """Return the codes of the available languages, English first."""
     return [ENGLISH, *sorted(path.stem for path in FOLDER.glob("*.po"))]
 
 
@@ -63,16 +63,16 @@ def read_po(text: str) -> dict[str, str]:
     entries: list[dict[str, str]] = []
     key = ""
     for line in text.splitlines():
-        word, _, rest = line.strip().partition(" ")
-        if word == "msgid":
+        keyword, _, rest = line.strip().partition(" ")
+        if keyword == "msgid":
             entries.append({})
-        if word in ("msgid", "msgstr"):
-            key, quoted = word, rest
-        elif word.startswith('"'):
+        if keyword in ("msgid", "msgstr"):
+            key, quoted = keyword, rest
+        elif keyword.startswith('"'):
             quoted = line.strip()
-        elif not word or word.startswith("#"):
+        elif not keyword or keyword.startswith("#"):
             continue
         else:
-            raise ValueError(f"{word} is not supported in a catalogue; write msgid and msgstr")
+            raise ValueError(f"{keyword} is not supported in a catalogue; write msgid and msgstr")
         entries[-1][key] = entries[-1].get(key, "") + ast.literal_eval(quoted)
     return {entry["msgid"]: entry["msgstr"] for entry in entries if entry["msgid"]}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PageStandard:
-    """Messages of an instrument with its own standard. Counts are since the start of the program."""
+    """Messages of an instrument that speaks its own standard. Counts begin at the start of the program."""
 
     name: str
     """The standard, as in a profile's `speaks`."""
@@ -18,7 +18,7 @@ class PageStandard:
     accepted: int
     """Reports stored."""
     left_out: Mapping[str, int]
-    """Messages that were not, by `wire.standards.extract.Reason`."""
+    """Content of messages that was not accepted, by `wire.standards.extract.Reason`."""
 
 
 @dataclass(frozen=True, slots=True)

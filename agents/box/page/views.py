@@ -22,7 +22,8 @@ from wire.session.table import Cause, SessionState
 
 HISTORY_SHOWN_MAX: Final = 10
 REFRESH_SECONDS: Final = 10
-"""How often the overview is loaded again without JavaScript: twice before staff may only look."""
+"""Interval at which the overview is reloaded without JavaScript: half of the time after which a session without an
+open page becomes view-only."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class View:
     token: Callable[[str, str], str]
     """Returns the token of a form for a session and an action."""
 
-    # whole documents
+    # -- documents --------------------------------------------------------------------------------------
 
     def overview(self, note: str) -> str:
         """Return the page of the port; `note` is one of `notes()` or empty."""
@@ -63,7 +64,7 @@ class View:
         return self._document(main, refresh=False)
 
     def enrolment(self) -> str:
-        """Return the page that makes the entry of a security key for the box's configuration."""
+        """Return the page that generates the entry of a security key for the box's configuration."""
         _ = self.texts.gettext
         name = self.security_keys.name if self.security_keys else ""
         explained = _(
@@ -103,7 +104,7 @@ class View:
             "shared": _("Not accepted: the desktop of this port is shared."),
         }
 
-    # parts
+    # -- parts of documents -----------------------------------------------------------------------------
 
     def main(self, note: str = "") -> Markup:
         """Return the part of the overview that changes."""

@@ -1,1 +1,1 @@
-"""Remote sessions at the box: offers, the person's consent, the tunnel, the end."""
+"""Remote sessions at the box: offers, the person's consent, the tunnel, and how they end."""

@@ -30,7 +30,7 @@ class CertificateError(ValueError):
 def check_certificate(message: CertificateMessage, offer: Offer, session_key: bytes) -> Credentials:
     """Check a certificate for `session_key` (SubjectPublicKeyInfo, DER); return the credentials for the tunnel.
 
-    The authority's key is the one that the offer names, so that an attacker who has only taken over the connection
+    The authority's key must be the one in the offer, so that an attacker who has only taken over the connection
     cannot present another tunnel. Raises: CertificateError.
     """
     try:
@@ -46,7 +46,7 @@ def check_certificate(message: CertificateMessage, offer: Offer, session_key: by
     try:
         check_issuer(certificate, _authority(certificate.issuer, offer.endpoint_key, certificate))
     except (*CERTIFICATE_ERRORS, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        raise CertificateError("the certificate is not by the authority whose key the offer has") from None
+        raise CertificateError("the certificate was not issued by the authority in the offer") from None
     tls_crypt = base64.encodebytes(message.tls_crypt).decode()
     return Credentials(
         message.session.hex(),
@@ -61,8 +61,8 @@ def _authority(
 ) -> x509.Certificate:
     """Return a certificate of the authority with this key, which the data center need not send.
 
-    It is valid as long as `certificate`, and is signed by a key that is forgotten: nobody verifies the signature of a
-    trusted authority on itself.
+    It is valid as long as `certificate`. It is signed with a key that is discarded, because the signature of a trust
+    anchor is not verified.
     """
     return (
         x509.CertificateBuilder()

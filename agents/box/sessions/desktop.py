@@ -69,7 +69,7 @@ class SharedScreen:
 
 
 class SharedDesktop:
-    """The desktop of one session, from `start` to `close`. One connection is accepted; its end is the desktop's."""
+    """The desktop of one session, from `start` to `close`. It accepts one connection, and ends with it."""
 
     def __init__(self, shared: SharedScreen, network: DesktopNetwork, ended: Callable[[str], object]) -> None:
         """`ended` is called with the reason when the desktop can no longer be shown, but not by `close`."""

@@ -1,8 +1,8 @@
 """Remote sessions on the instrument itself: what its agent shows to the person, and what the person does there.
 
-The rules are those of the local page. What the display shows counts as a page that is open, also for a press of the
-switch. The code is evidence for exactly one offer, and counts only if no desktop of
-the port is shared, because staff could operate the instrument's display too.
+The rules are those of the local page. A session on the instrument's display counts as shown on an open page, also for
+a press of the switch. The code is evidence for exactly one offer, and counts only if no desktop of the port is
+shared, because staff could operate the instrument's display too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from wire.session.panel import (
 from wire.session.table import SessionState
 
 _LEFT_GRAIN_S: Final = 60
-"""The time left is rounded, so that an answer is held although time passes."""
+"""The time left is rounded up to this, so that it does not change, and end the wait for a change, every second."""
 
 
 class InstrumentPanels:
@@ -46,11 +46,11 @@ class InstrumentPanels:
         self._held: dict[str, asyncio.Event] = {}
 
     def concerns(self, request: Request) -> bool:
-        """Return whether a request is for this part."""
+        """Return whether a request concerns the panel."""
         return request.target == PATH
 
     def changed(self) -> None:
-        """Answer the agents that wait."""
+        """Answer the requests that are held, because a session has changed."""
         for event in self._held.values():
             event.set()
 

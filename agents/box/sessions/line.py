@@ -1,9 +1,9 @@
 """The connection on which a box and the data center exchange the messages of sessions.
 
-It exists only while there is something to exchange: the data center says with the answer to a batch that messages
-wait, or the box has a session or a message. One request waits at the data center, whose answer comes as soon as there
-is a message; a message of the box is sent at once with a second request. The box repeats its messages until they are
-answered; the data center repeats its own.
+It exists only while there is something to exchange: the response to a batch says that messages wait at the data
+center, or the box has a session or a message. One request waits at the data center, which responds as soon as there
+is a message; a message of the box is sent at once with a second request. Each side repeats its messages until they
+are answered.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ class SessionLine:
                 in_flight.append(
                     (connection.request("POST", PATH, encode(Exchange(messages))), len(messages))
                 )
-            answered, count = in_flight[0]
-            if not await self._first(answered):
+            answer, count = in_flight[0]
+            if not await self._answered(answer):
                 continue
             in_flight.popleft()
-            response = answered.result()
+            response = answer.result()
             if response.status != HTTPStatus.OK:
                 raise HttpError(f"the data center answers {response.status}")
             for _ in range(count):
@@ -113,15 +113,15 @@ class SessionLine:
             if not (reply.messages or self._waiting or in_flight or self._is_live()):
                 return
 
-    async def _first(self, answered: asyncio.Future[Response]) -> bool:
-        """Wait for the answer or a further message; return whether it was the answer. Raises: TimeoutError."""
+    async def _answered(self, answer: asyncio.Future[Response]) -> bool:
+        """Wait for the answer or a further message; return whether the answer is there. Raises: TimeoutError."""
         wanted = asyncio.ensure_future(self._wanted.wait())
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                await asyncio.wait((answered, wanted), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((answer, wanted), return_when=asyncio.FIRST_COMPLETED)
         finally:
             wanted.cancel()
-        return answered.done()
+        return answer.done()
 
 
 def _ignore_error(answer: asyncio.Future[Response]) -> None:

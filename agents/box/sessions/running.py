@@ -46,7 +46,7 @@ LOG_RETRY_SECONDS: Final = 60.0
 """Pause after the log could not be opened. Meanwhile the box refuses every offer."""
 END_SECONDS_MAX: Final = 3.0
 """Time for ending tunnels when the program stops. Packets stop immediately."""
-TELL_SECONDS_MAX: Final = 1.0
+NOTIFY_SECONDS_MAX: Final = 1.0
 """Time for notifying the data center when the program stops."""
 LINE_SHARE: Final = 0.84
 """Share of the line's rate for the data of a desktop; the headers of TCP and the tunnel take the rest."""
@@ -61,7 +61,7 @@ class SessionHardware:
     """The hardware that the sessions of a box use, real or emulated."""
 
     path: SessionPath | None
-    """None: through the firewall service of `agents.box.box.Hardware`."""
+    """None: through the firewall service of `agents.box.hardware.Hardware`."""
     make_tunnel: Callable[[], Tunnel]
     open_log: Callable[[AuditOwner], SessionLog]
     """Opens the audit file, on the thread of the disk. Raises: OSError, AuditFileError."""
@@ -85,7 +85,10 @@ class SessionInstrument:
     profile: Profile
 
     def paths(self, offer: Offer, sessions: SessionSettings) -> tuple[Session, ...]:
-        """Return the paths of a session through the firewall: that to the data center is closed first."""
+        """Return the paths of a session through the firewall, the one to the data center first.
+
+        They are closed in this order.
+        """
         instrument, desktop = IPv4Address(self.settings.address), Service("tcp", offer.tcp_port)
         own = self.port.address()
         assert own is not None, "`check_box` requires the address that the firewall's policy has"
@@ -95,7 +98,7 @@ class SessionInstrument:
         )
 
     def permits(self, offer: Offer) -> bool:
-        """Return whether an offer is for what this instrument has."""
+        """Return whether an offer is for this instrument's port and its desktop service."""
         profile = self.profile
         return (
             bool(self.settings.address)
@@ -106,11 +109,11 @@ class SessionInstrument:
 
 
 def session_instruments(config: BoxConfig, profiles: Mapping[str, Profile]) -> dict[str, SessionInstrument]:
-    """Return the instruments by serial, as `profiles` are."""
+    """Return the instruments by serial number; `profiles` has the profile of each."""
     return {
-        one.serial: SessionInstrument(port, one, profiles[one.serial])
+        instrument.serial: SessionInstrument(port, instrument, profiles[instrument.serial])
         for port in config.port
-        for one in port.instrument
+        for instrument in port.instrument
     }
 
 
@@ -134,11 +137,13 @@ class RunningSessions:
     ) -> None:
         """`identity` are the files of the box's certificate; `dial` connects to the data center.
 
-        `dial` raises OSError or ProxyError; `executor` runs disk operations; `instruments` is changed.
+        `dial` raises OSError or ProxyError; `executor` runs disk operations; `instruments` is changed by
+        `use_profile`.
 
         `log_unusable` is called with the reason when the log cannot be opened, and each of `listeners` whenever
-        anything that a page shows has changed. Raises: OSError, SignatureError,
-        ValueError for keys and certificates that cannot be used.
+        anything that a page shows has changed.
+
+        Raises: OSError, SignatureError, ValueError for keys and certificates that cannot be used.
         """
         self._settings, self._hardware, self._instruments = settings, hardware, instruments
         self._path = path
@@ -154,7 +159,7 @@ class RunningSessions:
         self._listeners = listeners
         self._has_changed = asyncio.Event()
         self.sessions: BoxSessions | None = None
-        """None until the log is open: an offer is not shown before."""
+        """None until the log is open; no offer is accepted before."""
 
     def wake(self) -> None:
         """Fetch the messages that wait at the data center."""
@@ -164,15 +169,14 @@ class RunningSessions:
         """Use another certificate: for the page, and its key for signatures from the next connection on.
 
         The data center knows the key from the certificate of that connection. A separate key for sessions stays in
-        use.
-        Raises: OSError, SignatureError.
+        use. Raises: OSError, SignatureError.
         """
         self._hardware.publish(identity)
         if self._settings.key is None:
             self._next_key = self._hardware.load_key(identity.key)
 
     def use_profile(self, serial: str, profile: Profile) -> None:
-        """Follow another profile of an instrument, from its next session on."""
+        """Use another profile of an instrument from its next session on."""
         self._instruments[serial] = replace(self._instruments[serial], profile=profile)
 
     async def _connect(self) -> ClientConnection:
@@ -221,7 +225,7 @@ class RunningSessions:
                 if self._recorder is not None:
                     await self._recorder.idle()
         with suppress(TimeoutError):
-            async with asyncio.timeout(TELL_SECONDS_MAX):
+            async with asyncio.timeout(NOTIFY_SECONDS_MAX):
                 await self._line.emptied()
 
     async def _open_log(self) -> SessionLog:
@@ -249,7 +253,7 @@ class RunningSessions:
                 serial=self._serial,
                 key=self._key_in_use,
                 datacenter=self._datacenter,
-                endpoint=self._settings.door,
+                endpoint=self._settings.tunnel_endpoint,
                 ways=tuple(PresenceWay(way.replace("-", " ")) for way in self._settings.ways),
                 wall_ns=self._clock.now_ns,
                 monotonic_ns=_monotonic_ns,
@@ -324,5 +328,5 @@ def security_keys(settings: SessionSettings) -> SecurityKeys | None:
     if settings.page_name is None:
         return None
     return SecurityKeys(
-        settings.page_name, {one.id: b64decode(one.public_key) for one in settings.security_key}
+        settings.page_name, {key.id: b64decode(key.public_key) for key in settings.security_key}
     )

@@ -1,8 +1,8 @@
 """Verification of security keys (FIDO2): assertions of WebAuthn over a challenge that belongs to one offer.
 
-A key signs the challenge together with the name of the page that asked, and with the fact that a person touched it
-(Web Authentication, Level 2, 7.2). The counter of signatures is not compared: it would need a durable memory, many
-keys always report 0, and an assertion is for one offer, which can be permitted once.
+A key signs the challenge together with the name of the requesting page, and a flag that a person touched the key (Web
+Authentication, Level 2, 7.2). The signature counter is not compared: it would have to be stored durably, many keys
+always report 0, and an assertion is for one offer, which can be permitted once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SecurityKeys:
         return list(self._keys)
 
     def verify(self, assertion: Assertion, challenge: bytes) -> str:
-        """Return a short name of the key that a person has touched for this challenge. Raises: SecurityKeyError."""
+        """Return a short name of the key that a person touched for this challenge. Raises: SecurityKeyError."""
         key = self._keys.get(assertion.id)
         if key is None:
             raise SecurityKeyError("it is not enrolled")
@@ -73,17 +73,17 @@ class SecurityKeys:
 
     def _check_client_data(self, data: bytes, challenge: bytes) -> None:
         try:
-            said = json.loads(data)
+            fields = json.loads(data)
         except (ValueError, RecursionError):
-            said = None
-        if not isinstance(said, dict) or said.get("type") != "webauthn.get":
+            fields = None
+        if not isinstance(fields, dict) or fields.get("type") != "webauthn.get":
             raise SecurityKeyError("the browser did not ask it for an assertion")
-        if said.get("challenge") != encoded(challenge):
+        if fields.get("challenge") != encoded(challenge):
             raise SecurityKeyError("it was used for another offer")
-        origin = said.get("origin")
+        origin = fields.get("origin")
         if not isinstance(origin, str) or origin.partition("://")[0] != "https" or _host(origin) != self.name:
             raise SecurityKeyError("it was used on another page")
-        if said.get("crossOrigin"):
+        if fields.get("crossOrigin"):
             raise SecurityKeyError("it was used in a page within another one")
 
 
@@ -96,7 +96,7 @@ def _decoded(text: str) -> bytes:
     try:
         return urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except ValueError:  # includes UnicodeEncodeError
-        raise SecurityKeyError("what the browser has sent is not base64url") from None
+        raise SecurityKeyError("the browser's data is not base64url") from None
 
 
 def _host(origin: str) -> str:

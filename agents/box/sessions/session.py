@@ -1,7 +1,4 @@
-"""One session at the box: its facts and its actions.
-
-`wire.session.executor` decides by the table; here are the facts and the actions.
-"""
+"""One session at the box: the facts from which `wire.session.executor` decides by the table, and the actions."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ PAGE_LOST_SECONDS: Final = 20.0
 PAGE_OVERDUE_SECONDS: Final = 60.0
 """Time without the person's page after which the session ends."""
 SHOWN_SECONDS: Final = 60.0
-"""How long a session counts as shown after the page's last request. With scripts, it asks every 25 s."""
+"""How long a session counts as shown after the page's last request. With scripts, the page asks every 25 s."""
 _SECOND_NS: Final = 1_000_000_000
 
 
@@ -43,7 +40,7 @@ class BoxSession(SessionExecutor):
     ) -> None:
         """`others_with_tunnel` counts the other sessions that have a tunnel."""
         super().__init__(signed.offer.id, surroundings.audit)
-        self.signed, self.offer, self._around = signed, signed.offer, surroundings
+        self.signed, self.offer, self._surroundings = signed, signed.offer, surroundings
         self._others_with_tunnel = others_with_tunnel
         self.view_only = False
         self.reached_s: dict[SessionState, int] = {}
@@ -64,13 +61,13 @@ class BoxSession(SessionExecutor):
 
     @property
     def has_tunnel(self) -> bool:
-        """Whether anything of a tunnel may be left."""
+        """Whether the session has a tunnel, or parts of it that are not removed yet."""
         return self.state in (*WITH_TUNNEL, SessionState.ENDING)
 
     @property
     def left_s(self) -> int:
         """The seconds until the deadline, at least 0."""
-        return max(0, (self.deadline_ns - self._around.monotonic_ns()) // _SECOND_NS)
+        return max(0, (self.deadline_ns - self._surroundings.monotonic_ns()) // _SECOND_NS)
 
     async def offered(self, *, is_new: bool) -> None:
         """Show the offer; `is_new` if no session of this id was recorded before."""
@@ -83,7 +80,7 @@ class BoxSession(SessionExecutor):
         self._deadline.cancel()
         self.state = state
         if state is SessionState.ENDING:
-            await self._around.path.close(self.offer)
+            await self._surroundings.path.close(self.offer)
             await self.event(Event.CLOSED, Actor.BOX)
         else:
             await self.event(Event.RESTARTED, Actor.BOX)
@@ -91,8 +88,8 @@ class BoxSession(SessionExecutor):
     async def prove(self, evidence: Evidence, offer_hash: bytes, *, screen_shared: bool) -> bool:
         """Record one proof of the person's presence for the offer with this hash.
 
-        Return whether it permits the session, which requires all kinds of proof that the site demands.
-        Evidence that does not permit it, because the offer's state has changed, is dropped.
+        Return whether it permits the session, which requires all kinds of proof that the site demands. If all are
+        given and another guard refuses, for example because a desktop is shared, the evidence is dropped.
         """
         async with self._lock:
             if not self._is(SessionState.OFFERED):
@@ -100,12 +97,12 @@ class BoxSession(SessionExecutor):
             kept = tuple(each for each in self.evidence if each.way is not evidence.way)
             self.evidence, self._evidence_hash = (*kept, evidence), offer_hash
             self._was_screen_shared |= screen_shared
-            is_complete = self._ways_proved() == len(self._around.ways)
+            is_complete = self._ways_proved() == len(self._surroundings.ways)
             self._grant = countersign_offer(
-                self.signed, self.evidence, self._public_key(), self._around.key()
+                self.signed, self.evidence, self._public_key(), self._surroundings.key()
             )
             await self._step(Event.AUTHORIZE, Actor.PERSON, screen_shared=self._was_screen_shared)
-            self._around.changed()
+            self._surroundings.changed()
             if self._is(SessionState.OFFERED) and is_complete:
                 self.evidence, self._evidence_hash, self._was_screen_shared = (), None, False
             return self._is(SessionState.AUTHORIZED)
@@ -146,18 +143,18 @@ class BoxSession(SessionExecutor):
             ]
 
     def _facts(self, **known: Any) -> Facts:
-        around = self._around
+        surroundings = self._surroundings
         values: dict[str, Any] = {
-            "now_ns": around.monotonic_ns(),
+            "now_ns": surroundings.monotonic_ns(),
             "deadline_ns": self.deadline_ns,
-            "ways_required": len(around.ways),
+            "ways_required": len(surroundings.ways),
             "ways_proved": self._ways_proved(),
             "offer_hash": self.signed.hash,
             "evidence_hash": self._evidence_hash,
             "wrong_codes": self.wrong_codes,
             "wrong_codes_max": TRIES - 1,
             "others_with_tunnel": self._others_with_tunnel(self),
-            "path_fenced": around.path.is_fenced,
+            "path_fenced": surroundings.path.is_fenced,
             "tunnel_gone": self._tunnel is None,
         }
         return Facts(**(values | known))
@@ -176,28 +173,28 @@ class BoxSession(SessionExecutor):
         return self.state is state
 
     def _ways_proved(self) -> int:
-        return len({each.way for each in self.evidence} & set(self._around.ways))
+        return len({each.way for each in self.evidence} & set(self._surroundings.ways))
 
     def _changed(self, row: Row) -> None:
-        self.reached_s.setdefault(self.state, self._around.wall_ns() // _SECOND_NS)
+        self.reached_s.setdefault(self.state, self._surroundings.wall_ns() // _SECOND_NS)
         if row.event is Event.TUNNEL_UP:
             self._start_page_timers()
         if self.state is SessionState.ENDING:
             self._cancel_page_timers()
             self._deadline.cancel()
-        self._around.changed()
+        self._surroundings.changed()
 
     async def _act(self, action: Action) -> None:
-        around = self._around
+        surroundings = self._surroundings
         match action:
             case Action.CONFIRM_OFFER:
-                around.send(ShownMessage(self.id))
+                surroundings.send(ShownMessage(self.id))
             case Action.COUNT_WRONG_CODE:
                 self.wrong_codes += 1
             case Action.SEND_GRANT:
-                around.send(GrantMessage(self.id, self._grant))
-                self._tunnel = around.make_tunnel()
-                self._tunnel.prepare(around.endpoint)  # while the data center makes the certificate
+                surroundings.send(GrantMessage(self.id, self._grant))
+                self._tunnel = surroundings.make_tunnel()
+                self._tunnel.prepare(surroundings.endpoint)  # while the data center issues the certificate
             case Action.START_ENDPOINT:
                 self._start(self._open())
             case Action.OPEN_PATH:
@@ -208,19 +205,19 @@ class BoxSession(SessionExecutor):
             case Action.CLOSE_PATH:
                 if self._desktop is not None:
                     await self._desktop.close()
-                await around.path.close(self.offer)
+                await surroundings.path.close(self.offer)
             case Action.STOP_ENDPOINT:
                 self._key.forget()
                 self._start(self._close())
             case Action.TELL_PEER:
-                around.send(EndMessage(self.id, str(self.cause)))
-            case _:  # SHOW_OFFER: the state is what is shown; the others are the data center's
+                surroundings.send(EndMessage(self.id, str(self.cause)))
+            case _:  # SHOW_OFFER: the page shows the session's state; the other actions are the data center's
                 pass
 
     async def _let_pass(self) -> None:
         """Open the path, with the desktop behind it; without either the session ends."""
-        around = self._around
-        self._desktop = around.share(self.offer, self._desktop_ended)
+        surroundings = self._surroundings
+        self._desktop = surroundings.share(self.offer, self._desktop_ended)
         try:
             if self._desktop is not None:
                 await self._desktop.start()
@@ -230,15 +227,15 @@ class BoxSession(SessionExecutor):
         await self._open_path()
 
     async def _restrict(self) -> None:
-        """Let staff only look, or let them operate again. Of a raw TCP service nothing passes meanwhile."""
+        """Make the session view-only, or give control back. The path of a raw TCP service is closed meanwhile."""
         if self._desktop is not None:
             self._desktop.set_control(has_control=not self.view_only)
         if self.offer.service is SessionService.TCP:
-            await (self._around.path.close(self.offer) if self.view_only else self._open_path())
+            await (self._surroundings.path.close(self.offer) if self.view_only else self._open_path())
 
     async def _open_path(self) -> None:
-        left = (self.deadline_ns - self._around.monotonic_ns()) // _SECOND_NS
-        if not await self._around.path.open(self.offer, max(1, left)):
+        left = (self.deadline_ns - self._surroundings.monotonic_ns()) // _SECOND_NS
+        if not await self._surroundings.path.open(self.offer, max(1, left)):
             self.later(Event.FENCE_LOST, Actor.BOX)
 
     def _desktop_ended(self, reason: str) -> None:
@@ -249,9 +246,9 @@ class BoxSession(SessionExecutor):
         """Open the tunnel, and handle its end."""
         tunnel = self._tunnel
         assert self._credentials is not None
-        assert tunnel is not None, "made with the grant"
+        assert tunnel is not None, "created with the grant"
         try:
-            await tunnel.open(self._around.endpoint, self._credentials, self._key)
+            await tunnel.open(self._surroundings.endpoint, self._credentials, self._key)
         except TunnelError as error:
             self._audit.refused(self.id, str(error))
             await self.event(Event.LINE_LOST, Actor.LINE)

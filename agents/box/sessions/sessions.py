@@ -32,13 +32,13 @@ class BoxSessions:
     """The sessions of a box since its program started; earlier ones are in the audit log."""
 
     def __init__(self, surroundings: Surroundings) -> None:
-        self._around = surroundings
+        self._surroundings = surroundings
         self._sessions: dict[bytes, BoxSession] = {}
 
     @property
     def ways(self) -> tuple[PresenceWay, ...]:
         """The ways in which a person must prove presence at the instrument; all are required."""
-        return self._around.ways
+        return self._surroundings.ways
 
     def at_port(self, port: int) -> list[BoxSession]:
         """Return the sessions with the instruments of a port, oldest first."""
@@ -59,16 +59,18 @@ class BoxSessions:
             await self._offered(message.offer)
             return
         if isinstance(message, HeadMessage):
-            self._around.audit.peer_head(message.head)
+            self._surroundings.audit.peer_head(message.head)
             return
         session = self._sessions.get(message.session)
         if session is None:
-            self._around.audit.refused(message.session, "a message about a session that is not known here")
+            self._surroundings.audit.refused(
+                message.session, "a message about a session that is not known here"
+            )
         elif isinstance(message, CertificateMessage):
             await session.certified(message)
         else:
             await session.peer_ended(message.cause, Actor.DATA_CENTER)
-            self._around.changed()
+            self._surroundings.changed()
 
     async def enter_code(self, session: bytes, port: int, code: str, where: str = "") -> bool:
         """Check the code that the person at a port entered, in a browser or `where`.
@@ -76,34 +78,34 @@ class BoxSessions:
         Return whether it permits the session. For a session of another port, or one that is not offered, this does
         not show whether the code is right.
         """
-        found = self._offer_at(session, port)
-        if found is None:
+        offered = self._offer_at(session, port)
+        if offered is None:
             return False
-        if not hmac.compare_digest(code.encode(), code_of(found.signed.hash).encode()):
-            await found.event(Event.WRONG_CODE, Actor.PERSON)
+        if not hmac.compare_digest(code.encode(), code_of(offered.signed.hash).encode()):
+            await offered.event(Event.WRONG_CODE, Actor.PERSON)
             return False
-        return await self._prove(found, PresenceWay.CODE, where or f"port {port}", port)
+        return await self._prove(offered, PresenceWay.CODE, where or f"port {port}", port)
 
     async def press_switch(self, session: bytes, port: int, switch: str) -> bool:
-        """Record that a person pressed a switch of the box while this offer was shown; returns like `enter_code`."""
-        found = self._offer_at(session, port)
-        if found is None:
+        """Record that a person pressed a switch of the box while this offer was shown; return as `enter_code`."""
+        offered = self._offer_at(session, port)
+        if offered is None:
             return False
-        return await self._prove(found, PresenceWay.SWITCH, switch, port)
+        return await self._prove(offered, PresenceWay.SWITCH, switch, port)
 
     async def use_security_key(
         self, session: bytes, port: int, keys: SecurityKeys, assertion: Assertion
     ) -> bool:
-        """Verify the security key that the person at a port touched for this offer; returns like `enter_code`."""
-        found = self._offer_at(session, port)
-        if found is None:
+        """Verify the security key that the person at a port touched for this offer; return as `enter_code`."""
+        offered = self._offer_at(session, port)
+        if offered is None:
             return False
         try:
-            key = keys.verify(assertion, challenge_of(found.signed.hash))
+            key = keys.verify(assertion, challenge_of(offered.signed.hash))
         except SecurityKeyError as error:
-            self._around.audit.refused(found.id, f"a security key: {error}")
+            self._surroundings.audit.refused(offered.id, f"a security key: {error}")
             return False
-        return await self._prove(found, PresenceWay.SECURITY_KEY, key, port)
+        return await self._prove(offered, PresenceWay.SECURITY_KEY, key, port)
 
     async def switch_pressed(self, switch: str) -> bool:
         """Handle a press of a switch; return whether it permits a session.
@@ -125,21 +127,21 @@ class BoxSessions:
             return await self.press_switch(offers[0].id, offers[0].offer.port, switch)
         for each in offers:
             reason = f"the switch was pressed while {len(offers)} offers waited" if len(offers) > 1 else ""
-            self._around.audit.refused(
+            self._surroundings.audit.refused(
                 each.id, reason or "the switch was pressed while no page showed the offer"
             )
         return False
 
     async def refuse(self, session: bytes, port: int) -> None:
         """Refuse an offer, for the person at the port."""
-        if (found := self._offer_at(session, port)) is not None:
-            await found.event(Event.REFUSE, Actor.PERSON)
+        if (offered := self._offer_at(session, port)) is not None:
+            await offered.event(Event.REFUSE, Actor.PERSON)
 
     async def end(self, session: bytes, port: int) -> None:
         """End a session of this port in any state, for the person at the port."""
-        found = self._sessions.get(session)
-        if found is not None and found.offer.port == port:
-            await found.event(Event.PERSON_ENDS, Actor.PERSON)
+        known = self._sessions.get(session)
+        if known is not None and known.offer.port == port:
+            await known.event(Event.PERSON_ENDS, Actor.PERSON)
 
     async def end_all(self, event: Event = Event.PERSON_ENDS, actor: Actor = Actor.PERSON) -> None:
         """End all sessions, because the switch was held or the program ends."""
@@ -152,49 +154,55 @@ class BoxSessions:
             session.later(event, actor)
 
     async def end_unended(self, unended: Unended) -> None:
-        """End a session that an earlier run of the program has left."""
+        """End a session that an earlier run of the program did not end."""
         try:
-            signed = read_offer(unended.offer, self._around.datacenter)
+            signed = read_offer(unended.offer, self._surroundings.datacenter)
         except GrantError as error:
-            self._around.audit.refused(b"", f"an unended session of an earlier run, whose offer {error}")
+            self._surroundings.audit.refused(
+                b"", f"an unended session of an earlier run, whose offer {error}"
+            )
             return
-        session = self._sessions[signed.offer.id] = BoxSession(signed, self._around, self._others_with_tunnel)
+        session = self._sessions[signed.offer.id] = BoxSession(
+            signed, self._surroundings, self._others_with_tunnel
+        )
         await session.end_after_restart(unended.state)
 
     async def _offered(self, message: bytes) -> None:
         try:
-            signed = read_offer(message, self._around.datacenter, self._around.serial)
+            signed = read_offer(message, self._surroundings.datacenter, self._surroundings.serial)
         except GrantError as error:
-            self._around.audit.refused(b"", f"an offer that {error}")
+            self._surroundings.audit.refused(b"", f"an offer that {error}")
             return
         known = self._sessions.get(signed.offer.id)
         if known is not None:
             if known.offer == signed.offer and known.state is SessionState.OFFERED:
-                self._around.send(ShownMessage(known.id))  # the confirmation was lost
+                self._surroundings.send(ShownMessage(known.id))  # the confirmation was lost
             return
-        if not self._around.permits(signed.offer):
-            self._around.audit.refused(signed.offer.id, "an offer for an instrument or port that is not here")
-            self._around.send(EndMessage(signed.offer.id, "not here"))
+        if not self._surroundings.permits(signed.offer):
+            self._surroundings.audit.refused(
+                signed.offer.id, "an offer for an instrument or port that is not here"
+            )
+            self._surroundings.send(EndMessage(signed.offer.id, "not here"))
             return
         forget_old(self._sessions)
         if sum(not session.is_over for session in self._sessions.values()) >= SESSIONS_MAX:
-            self._around.audit.refused(signed.offer.id, f"{SESSIONS_MAX} sessions are not over")
+            self._surroundings.audit.refused(signed.offer.id, f"{SESSIONS_MAX} sessions are not over")
             return
-        session = BoxSession(signed, self._around, self._others_with_tunnel)
-        is_new = not self._around.audit.knows(session.id)
+        session = BoxSession(signed, self._surroundings, self._others_with_tunnel)
+        is_new = not self._surroundings.audit.knows(session.id)
         await session.offered(is_new=is_new)
         if session.state is not SessionState.NEW:
             self._sessions[session.id] = session
-            self._around.changed()
+            self._surroundings.changed()
 
-    async def _prove(self, session: BoxSession, way: PresenceWay, what: str, port: int) -> bool:
-        evidence = Evidence(way, what, self._around.wall_ns() // 1_000_000_000)
+    async def _prove(self, session: BoxSession, way: PresenceWay, where: str, port: int) -> bool:
+        evidence = Evidence(way, where, self._surroundings.wall_ns() // 1_000_000_000)
         return await session.prove(evidence, session.signed.hash, screen_shared=self.is_shared(port))
 
     def _offer_at(self, session: bytes, port: int) -> BoxSession | None:
-        found = self._sessions.get(session)
-        is_here = found is not None and found.offer.port == port and found.state is SessionState.OFFERED
-        return found if is_here else None
+        known = self._sessions.get(session)
+        is_here = known is not None and known.offer.port == port and known.state is SessionState.OFFERED
+        return known if is_here else None
 
     def _others_with_tunnel(self, session: BoxSession) -> int:
         return sum(other is not session and other.has_tunnel for other in self._sessions.values())

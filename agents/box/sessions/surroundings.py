@@ -52,12 +52,13 @@ class Surroundings:
     path: SessionPath
     make_tunnel: Callable[[], Tunnel]
     send: Callable[[FromBox], object]
-    """Sends to the data center, if the connection permits; nothing waits for it."""
+    """Queues a message to the data center, without waiting until it is sent."""
     permits: Callable[[Offer], bool]
     """Whether this box has the offered instrument at this port, with this service."""
     changed: Callable[[], object]
     """Called when anything that a page shows has changed."""
     make_key: Callable[[], SessionKey] = SessionKey
-    """Makes the key of a session."""
+    """Generates the key of a session."""
     share: Callable[[Offer, Callable[[str], object]], Shared | None] = lambda _offer, _ended: None
-    """Makes the desktop or TCP service of a session; calls the function when it ends. None: nothing listens."""
+    """Creates the desktop or TCP service of a session, which calls the function with the reason when it ends. None:
+    nothing listens."""

@@ -1,11 +1,10 @@
-"""The tunnel by OpenVPN, on a TUN device that exists before.
+"""The tunnel by OpenVPN, on an existing TUN device.
 
-OpenVPN connects to a relay on the loopback interface, whose other end is connected before OpenVPN begins: the box's
+OpenVPN connects to a relay on the loopback interface, whose other end is connected before OpenVPN starts: the box's
 own dialer supports all kinds of proxies, reports why one refuses, and waits for slow ones. OpenVPN's own code for
-proxies does none of it, and waits two seconds after the answer of an HTTP proxy.
+proxies does none of this, and waits two seconds after the response of an HTTP proxy.
 
-The program needs no privilege: it opens the device as the user to whom it belongs, and changes neither addresses nor
-routes.
+OpenVPN needs no privilege: it opens the device as the device's owner, and changes neither addresses nor routes.
 """
 
 from __future__ import annotations
@@ -128,7 +127,7 @@ class OpenVpnTunnel:
 
     @property
     def pid(self) -> int:
-        """The process of OpenVPN."""
+        """The process identifier of OpenVPN."""
         assert self._program is not None
         return self._program.pid
 
@@ -146,7 +145,7 @@ class OpenVpnTunnel:
             self._relay = None
 
     def _handle(self, event: Event) -> bytes:
-        """Answer the program. What must not be signed ends the tunnel."""
+        """Return the response to an event of the program. A refused signature ends the tunnel."""
         match event:
             case Hold():
                 self._is_held = True
@@ -184,12 +183,12 @@ class OpenVpnTunnel:
 
     def _last(self) -> str:
         """Return the last output of OpenVPN, for a message."""
-        said = self._reason or (" / ".join(self._program.log[-2:]) if self._program is not None else "")
-        return f"; OpenVPN: {said}" if said else ""
+        output = self._reason or (" / ".join(self._program.log[-2:]) if self._program is not None else "")
+        return f"; OpenVPN: {output}" if output else ""
 
 
 class _Local(Side):
-    """The program's own connection, which is joined to the line; further ones are refused."""
+    """The program's connection to the relay, which is joined to the line; further ones are refused."""
 
     def __init__(self, line: Side, accepted: Callable[[], object]) -> None:
         super().__init__()
@@ -202,9 +201,12 @@ class _Local(Side):
 
 
 def _options(device: str, port: int, credentials: Credentials) -> str:
-    """Return the options of the program. Raises: ValueError for a session whose identifier is not a name."""
+    """Return the options of the program.
+
+    Raises: ValueError for a session identifier with other characters than ASCII letters, digits and hyphens.
+    """
     if not credentials.session.isascii() or not credentials.session.replace("-", "").isalnum():
-        raise ValueError(f"{credentials.session!r} is not the identity of a session")
+        raise ValueError(f"{credentials.session!r} is not the identifier of a session")
     return (
         COMMON
         + _OPTIONS

@@ -21,12 +21,12 @@ class TunnelError(Exception):
 class SessionKey:
     """The private key of one session. It exists in memory only, and signs once: for the one TLS handshake.
 
-    OpenVPN requests the signature of a bare digest. A key that signed more than once would sign anything that the
-    program requests, and therefore it is never the box's key.
+    OpenVPN requests the signature of a bare digest, so that its key can be made to sign anything. It is therefore
+    never the box's own key.
     """
 
     def __init__(self, key: ec.EllipticCurvePrivateKey | None = None) -> None:
-        """`key` is a new key on P-256; without it, one is made."""
+        """`key` is a new key on P-256; without it, one is generated."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         self._key: ec.EllipticCurvePrivateKey | None = key
         self.public_key: bytes = key.public_key().public_bytes(
@@ -60,7 +60,7 @@ class Credentials:
     certificate: str
     """The certificate of the session's key, in PEM. It expires with the grant."""
     authority: str
-    """The certificate of the data center's tunnels, in PEM."""
+    """The certificate of the authority for the data center's tunnels, in PEM."""
     tls_crypt: str
     """The tls-crypt-v2 key of the client, whose metadata is the session."""
 
@@ -72,7 +72,7 @@ class Tunnel(Protocol):
     """Set with the reason when an open tunnel has ended, regardless of which end closed it."""
 
     def prepare(self, endpoint: Endpoint) -> None:
-        """Connect to the data center meanwhile, without sending anything there; `open` reports what fails."""
+        """Begin to connect to the data center, without sending anything; `open` reports failures."""
         ...
 
     async def open(self, endpoint: Endpoint, credentials: Credentials, key: SessionKey) -> None:

@@ -26,7 +26,7 @@ P, E = UpdatePhase, UpdateEvent
 
 
 def after_switch(phase: UpdatePhase, memory: Memory, machine: Machine) -> UpdateEvent | None:
-    """Return the event for a program that starts in a phase of IN_APPLICATION, from the running application.
+    """Return the event for a program that starts in a phase of IN_APPLICATION, by the application tree that runs.
 
     None: the phase continues. Raises: MachineError.
     """
@@ -83,7 +83,7 @@ class ApplicationSwitch:
 
 
 def forget_starts(memory: Memory) -> None:
-    """Reset the count of starts in the trial, because another trial begins or none."""
+    """Reset the number of starts in the trial, because the trial has ended or another one begins."""
     memory.trial_starts = 0
 
 

@@ -1,6 +1,6 @@
 """Reads and writes the boot loader's slot state in its raw partition (`settings.slots`). Calls block.
 
-Each write is durable and compared before the next one begins.
+Each write is durable, and was read back and compared, before the next one begins.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class BootStatePartition:
         """Return the slot state; `slots.UNKNOWN` if no copy is valid. Raises: DiskError UNAVAILABLE."""
         return slots.decode(self._copies(slots.COPY_OFFSETS))
 
-    def found(self, running: Slot, target: Slot) -> Started:
+    def after_start(self, running: Slot, target: Slot) -> Started:
         """Return the situation of the slot `target`, which an update has written, after a start from `running`.
 
         Raises: DiskError UNAVAILABLE.

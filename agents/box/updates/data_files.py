@@ -35,58 +35,58 @@ class DataFiles:
         """
         memory, problems = MemoryStore(self._disk).open(), list[str]()
         self.keep(memory.data_new, *memory.data_chosen)
-        for one in memory.data_chosen:
+        for data_set in memory.data_chosen:
             try:
-                content = self.content(one)
+                content = self.content(data_set)
             except DataError as error:
-                problems.append(f"data release {one.release} cannot be used: {error}")
+                problems.append(f"data release {data_set.release} cannot be used: {error}")
                 continue
-            self.in_force = one
+            self.in_force = data_set
             return content, problems
         return NO_DATA, problems
 
     def keep(self, *sets: DataSet | None) -> None:
-        """Keep the files of these releases from now on."""
-        self._kept = tuple(one for one in sets if one is not None)
+        """Keep the files of these releases, and of no others, from now on."""
+        self._kept = tuple(data_set for data_set in sets if data_set is not None)
 
     def stems(self) -> set[str]:
         """Return the stems of the files that are needed."""
-        return {key.stem for one in self._kept for key in self._keys(one)}
+        return {key.stem for data_set in self._kept for key in self._keys(data_set)}
 
     def sweep(self, needed: set[str]) -> None:
         """Remove files of releases that are no longer needed, except those `needed` by others.
 
         Raises: DiskError.
         """
-        for one in [one for one in self._manifests if one not in self._kept]:
-            keys = list(self._keys(one))
-            del self._manifests[one]
+        for data_set in [data_set for data_set in self._manifests if data_set not in self._kept]:
+            keys = list(self._keys(data_set))
+            del self._manifests[data_set]
             for key in keys:
                 if key.stem not in needed and (file := self._files.find(key)) is not None:
                     self._files.remove(file)
 
-    def manifest(self, one: DataSet) -> DataManifest | None:
+    def manifest(self, data_set: DataSet) -> DataManifest | None:
         """Return the manifest of a release; None if it is not on the disk.
 
         Raises: DataError if it cannot be read, DiskError UNAVAILABLE.
         """
-        if (data := read_verified(self._files, manifest_key(one))) is None:
-            self._manifests.pop(one, None)
+        if (data := read_verified(self._files, manifest_key(data_set))) is None:
+            self._manifests.pop(data_set, None)
             return None
-        found = self._manifests[one] = parse_manifest(data)
-        return found
+        manifest = self._manifests[data_set] = parse_manifest(data)
+        return manifest
 
-    def keys(self, one: DataSet) -> list[FileKey]:
+    def keys(self, data_set: DataSet) -> list[FileKey]:
         """Return the files of a release, without its manifest, which is on the disk. Raises: as `manifest`."""
-        manifest = self.manifest(one)
+        manifest = self.manifest(data_set)
         return [] if manifest is None else list(self._files_of(manifest))
 
-    def content(self, one: DataSet) -> DataContent:
+    def content(self, data_set: DataSet) -> DataContent:
         """Return the content of a release, after comparing every file with its hash.
 
         Raises: DataError, also for a missing file; DiskError UNAVAILABLE.
         """
-        manifest = self.manifest(one)
+        manifest = self.manifest(data_set)
         if manifest is None:
             raise DataError("its manifest is not on the disk as it was verified")
         read = []
@@ -97,15 +97,15 @@ class DataFiles:
                 read.append((file.path, data))
         return read_content(read)
 
-    def _keys(self, one: DataSet) -> Iterable[FileKey]:
-        yield manifest_key(one)
-        if (manifest := self._manifests.get(one)) is not None:
+    def _keys(self, data_set: DataSet) -> Iterable[FileKey]:
+        yield manifest_key(data_set)
+        if (manifest := self._manifests.get(data_set)) is not None:
             yield from self._files_of(manifest)
 
     def _files_of(self, manifest: DataManifest) -> Iterable[FileKey]:
         return (FileKey(file.sha256, file.bytes) for file in manifest.files)
 
 
-def manifest_key(one: DataSet) -> FileKey:
-    """Return the manifest of a release as a file of the disk."""
-    return FileKey(one.sha256, one.size)
+def manifest_key(data_set: DataSet) -> FileKey:
+    """Return the key of the file of a release's manifest."""
+    return FileKey(data_set.sha256, data_set.size)

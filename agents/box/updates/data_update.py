@@ -68,14 +68,14 @@ class DataUpdate:
         self,
         files: DataFiles,
         downloads: Downloads,
-        around: UpdateSurroundings,
+        surroundings: UpdateSurroundings,
         memory: Callable[[], Memory],
         targets: Callable[[], Awaitable[Mapping[str, Target]]],
         report_problem: Callable[[str], object],
     ) -> None:
         """`targets` fetches the metadata. Raises: OrderRefused."""
         self.files = files
-        self._downloads, self._around, self._memory = downloads, around, memory
+        self._downloads, self._surroundings, self._memory = downloads, surroundings, memory
         self._targets, self._report_problem = targets, report_problem
 
     @property
@@ -97,12 +97,12 @@ class DataUpdate:
 
     async def plan(self) -> PhaseOutcome:
         """Find the release in the metadata, and make room for its manifest. Raises: OrderRefused, DiskError."""
-        found = find_data(await self._targets(), self._memory().order)
-        await self._downloads.make_room(manifest_key(found))
-        return PhaseOutcome(E.ACCEPTED, change=lambda memory: setattr(memory, "data_new", found))
+        new = find_data(await self._targets(), self._memory().order)
+        await self._downloads.make_room(manifest_key(new))
+        return PhaseOutcome(E.ACCEPTED, change=lambda memory: setattr(memory, "data_new", new))
 
     async def missing(self) -> list[FileKey]:
-        """Return the files to fetch: the manifest, then all others, for which there is room.
+        """Return the files to fetch: first the manifest; when it is complete, all others, after making room for them.
 
         Raises: OrderRefused, DiskError.
         """
@@ -110,7 +110,7 @@ class DataUpdate:
         if missing := self._downloads.missing(manifest_key(new)):
             return missing
         try:
-            keys: list[FileKey] = await self._around.call(lambda: self.files.keys(new))
+            keys: list[FileKey] = await self._surroundings.call(lambda: self.files.keys(new))
         except DataError as error:
             self._report_problem(f"data release {new.release}: {error}")
             raise OrderRefused("data-unusable", str(error)) from None
@@ -122,14 +122,14 @@ class DataUpdate:
         """Read all files back, and compare them with what this program can use. Raises: DiskError."""
         new = self._new()
         try:
-            content = await self._around.call(lambda: self.files.content(new))
+            content = await self._surroundings.call(lambda: self.files.content(new))
         except DataError as error:
             try:
                 is_lost = bool(await self.missing())  # damaged files are removed when they are read
             except OrderRefused as refused:
                 return PhaseOutcome(E.FAILED, refused.reason)
             return self._lost() if is_lost else self._unusable(str(error))
-        if problem := self._around.data.problem(content):
+        if problem := self._surroundings.data.problem(content):
             return self._unusable(problem)
         return PhaseOutcome(E.USABLE)
 
@@ -139,19 +139,19 @@ class DataUpdate:
         if self._memory().trial_starts > TRIAL_STARTS_MAX:
             return PhaseOutcome(E.UNHEALTHY, "crashed")
         try:
-            content = await self._around.call(lambda: self.files.content(new))
+            content = await self._surroundings.call(lambda: self.files.content(new))
         except DataError as error:
             self._report_problem(f"data release {new.release}: {error}")
             return PhaseOutcome(E.FAILED, "data-damaged")
-        await self._around.data.use(content, on_trial=True)
+        await self._surroundings.data.use(content, on_trial=True)
         self.files.in_force = new
         begun_at = healthy_since = loop.time()
         reason = ""
         while loop.time() - begun_at < TRIAL_SECONDS_MAX:
-            if refused := self._around.data.refused_by_trial():
+            if refused := self._surroundings.data.refused_by_trial():
                 self._report_problem(f"data release {new.release} is left: {refused}")
                 return PhaseOutcome(E.UNHEALTHY, "words-refused")
-            reason = self._around.health()
+            reason = self._surroundings.health()
             if reason:
                 healthy_since = loop.time()
             elif loop.time() - healthy_since >= HEALTHY_SECONDS:
@@ -162,39 +162,40 @@ class DataUpdate:
     async def settle(self) -> None:
         """Use the committed release, and remove files that are no longer needed. Raises: DiskError, SpoolError."""
         memory, content, chosen = self._memory(), NO_DATA, None
-        for one in (memory.data, memory.data_before):
-            if one is None:
+        for data in (memory.data, memory.data_before):
+            if data is None:
                 continue
             try:
-                content, chosen = await self._around.call(lambda: self.files.content(one)), one  # noqa: B023
+                content = await self._surroundings.call(lambda: self.files.content(data))  # noqa: B023
+                chosen = data
                 break
             except DataError as error:
-                self._report_problem(f"data release {one.release} cannot be used: {error}")
-        await self._around.data.use(content, on_trial=False)
+                self._report_problem(f"data release {data.release} cannot be used: {error}")
+        await self._surroundings.data.use(content, on_trial=False)
         self.files.in_force = chosen
         self.files.keep(memory.data, memory.data_before)
-        needed = self._around.needed_files()
-        await self._around.call(lambda: self.files.sweep(needed))
+        needed = self._surroundings.needed_files()
+        await self._surroundings.call(lambda: self.files.sweep(needed))
 
     async def restore(self) -> None:
         """Fetch files of the committed release again that are damaged on the disk. Raises: DiskError, SpoolError."""
         memory, problem = self._memory(), ""
-        one = memory.data
-        if one is None or self.files.in_force in (one, memory.data_new):
+        data = memory.data
+        if data is None or self.files.in_force in (data, memory.data_new):
             return
         for _ in range(ATTEMPTS_MAX):
             try:
-                if await self._downloads.fetch(manifest_key(one)):
-                    for key in await self._around.call(lambda: self.files.keys(one)):
+                if await self._downloads.fetch(manifest_key(data)):
+                    for key in await self._surroundings.call(lambda: self.files.keys(data)):
                         await self._downloads.fetch(key)
-                await self._around.call(lambda: self.files.content(one))
+                await self._surroundings.call(lambda: self.files.content(data))
             except (DataError, OrderRefused) as error:
                 problem = str(error)
                 continue
-            if self._memory().data == one and self._memory().phase is not P.DATA_TRIAL:
+            if self._memory().data == data and self._memory().phase is not P.DATA_TRIAL:
                 await self.settle()
             return
-        self._report_problem(f"data release {one.release} cannot be fetched again: {problem}")
+        self._report_problem(f"data release {data.release} cannot be fetched again: {problem}")
 
     def _new(self) -> DataSet:
         new = self._memory().data_new

@@ -27,11 +27,11 @@ class Downloads:
         self,
         requests: UpdateRequests,
         files: BoxFiles,
-        around: UpdateSurroundings,
+        surroundings: UpdateSurroundings,
         report_problem: Callable[[str], object],
     ) -> None:
         """`report_problem` receives messages for the operator."""
-        self._requests, self._files, self._around = requests, files, around
+        self._requests, self._files, self._surroundings = requests, files, surroundings
         self._report_problem = report_problem
 
     async def until_available(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -51,16 +51,16 @@ class Downloads:
         return await self.until_available(lambda: self._requests.part(sha256, offset, length))
 
     async def make_room(self, *keys: FileKey) -> None:
-        """Allocate files as a whole. Raises: OrderRefused, DiskError."""
-        needed = self._around.needed_files() | {key.stem for key in keys}
+        """Allocate the full size of files. Raises: OrderRefused without room, DiskError."""
+        needed = self._surroundings.needed_files() | {key.stem for key in keys}
         for key in keys:
             try:
-                await self._around.call(lambda: self._files.begin(key, needed))  # noqa: B023
+                await self._surroundings.call(lambda: self._files.begin(key, needed))  # noqa: B023
             except NoRoomError as error:
                 raise OrderRefused("no-room", f"there is no room for {key.size} bytes: {error}") from None
 
     def missing(self, *keys: FileKey) -> list[FileKey]:
-        """Return the incomplete files among `files`."""
+        """Return the keys of the files that are missing or incomplete."""
         return [key for key in keys if not self._files.is_complete(key)]
 
     async def fetch(self, key: FileKey) -> bool:
@@ -75,18 +75,18 @@ class Downloads:
                 return False
             offset = file.received
             body = await self.part(key.sha256, offset, key.size - offset)
-            await self._around.call(lambda: self._files.write(file, offset, body))  # noqa: B023
+            await self._surroundings.call(lambda: self._files.write(file, offset, body))  # noqa: B023
         return True
 
     async def read(self, key: FileKey) -> bytes | None:
         """Return a file; None if it is missing or was changed. Raises: DiskError UNAVAILABLE."""
-        found: bytes | None = await self._around.call(lambda: read_verified(self._files, key))
-        return found
+        content: bytes | None = await self._surroundings.call(lambda: read_verified(self._files, key))
+        return content
 
     async def remove(self, key: FileKey) -> None:
-        """Remove a file, if it is there. Raises: DiskError."""
+        """Remove a file, if it exists. Raises: DiskError."""
         if (file := self._files.find(key)) is not None:
-            await self._around.call(lambda: self._files.remove(file))
+            await self._surroundings.call(lambda: self._files.remove(file))
 
 
 def read_verified(files: BoxFiles, key: FileKey) -> bytes | None:

@@ -28,7 +28,7 @@ WriteWhole: TypeAlias = Callable[[Plan, Partition, Partition], Awaitable[None]]
 
 
 class SlotInstaller:
-    """Writes the other slot. `memory` returns the updater's memory, whose plan is made."""
+    """Writes the other slot. `memory` returns the updater's memory, which has a plan."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class SlotInstaller:
             self._report_problem(f"the delta {error}")
             return PhaseOutcome(E.FAILED, "delta-damaged")
         if (header.target_sha256.hex(), header.target_bytes) != (plan.target_sha256, plan.target_bytes):
-            self._report_problem("the delta makes another slot than the signed one")
+            self._report_problem("the delta does not produce the signed slot")
             return PhaseOutcome(E.FAILED, "delta-damaged")
         if header.source_bytes > self._source.size or header.source_sha256.hex() != plan.source_sha256:
             return PhaseOutcome(E.FAILED, "delta-damaged")
@@ -107,7 +107,7 @@ class SlotInstaller:
         try:
             await self._work.call(self._settle)
             await self._prepare_source(data)
-            read_delta = lambda at, length: data[at : at + length]  # noqa: E731
+            read_delta = lambda offset, length: data[offset : offset + length]  # noqa: E731
             await self._work.through(write_slot(read_delta, len(data), self._repair.source(source), target))
         except RepairError as error:
             self._report_problem(f"the running slot was changed: {error}")
@@ -126,12 +126,12 @@ class SlotInstaller:
         """Compare the written slot, read from the device, with the plan. Raises: DiskError UNAVAILABLE."""
         plan = self._plan
         try:
-            found = await self._work.hash(self._target, plan.target_bytes)
+            digest = await self._work.hash(self._target, plan.target_bytes)
         except DiskError as error:
             return self.disk_failed(error)
-        if found == plan.target_sha256:
+        if digest == plan.target_sha256:
             return PhaseOutcome(E.EQUAL)
-        self._report_problem("the slot that was written has other content than was written")
+        self._report_problem("the content read back from the slot differs from what was written")
         if self._memory().attempts >= ATTEMPTS_MAX - 1:
             return PhaseOutcome(E.FAILED, "read-back-differs")
         return PhaseOutcome(E.DIFFERS, change=count_attempt)
@@ -160,7 +160,7 @@ class SlotInstaller:
 
     async def _prepare_source(self, delta: bytes) -> None:
         """Compare the running slot with the plan, and fetch damaged parts. Raises: RepairError, DiskError."""
-        header = Delta.open(lambda at, length: delta[at : at + length], len(delta)).header
+        header = Delta.open(lambda offset, length: delta[offset : offset + length], len(delta)).header
         await self._repair.prepare(self._source, header.source_bytes, self._plan)
         if self._repair.repaired:
             self._report_problem(

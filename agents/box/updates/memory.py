@@ -90,7 +90,7 @@ class Memory(msgspec.Struct):
     restarts: int = 0
     """How often the restart into the trial was requested."""
     switches: int = 0
-    """How often the programs were to be started from the other slot without a restart."""
+    """How often a start of the programs from the other slot without a restart was requested."""
     trial_starts: int = 0
     """How often the program has started in the trial."""
     unreported: Annotated[list[Unreported], Meta(max_length=UNREPORTED_MAX)] = []
@@ -115,9 +115,9 @@ class Memory(msgspec.Struct):
 
     @property
     def data_chosen(self) -> tuple[DataSet, ...]:
-        """The data releases that may be in force, the first choice first."""
+        """The data releases that may be in force, in order of preference."""
         trial = self.data_new if self.phase is UpdatePhase.DATA_TRIAL else None
-        return tuple(one for one in (trial, self.data, self.data_before) if one is not None)
+        return tuple(data for data in (trial, self.data, self.data_before) if data is not None)
 
     def bar(self, release: int) -> None:
         """Remember that a release failed."""
@@ -126,7 +126,7 @@ class Memory(msgspec.Struct):
 
 @dataclass(slots=True)
 class PhaseOutcome:
-    """An event for the table, and the reason that is reported with it; `change` is made with the phase's."""
+    """An event for the table, and the reason that is reported with it; `change` is stored together with the phase."""
 
     event: UpdateEvent
     reason: str = ""
@@ -141,8 +141,8 @@ class MemoryStore:
         self._next = 0, 1  # the copy to write, and the number of the write
 
     def open(self) -> Memory:
-        """Return the newest memory; an empty one if there is none. Raises: DiskError, FULL without room for it."""
-        found = []
+        """Return the newest memory; an empty one if there is none. Raises: DiskError; FULL without room for it."""
+        copies = []
         for copy, name in enumerate(COPIES):
             try:
                 data = self._disk.read(name, 0, COPY_BYTES)
@@ -153,10 +153,10 @@ class MemoryStore:
                     self._disk.create(name, COPY_BYTES)
                 continue
             if (decoded := _decoded(data)) is not None:
-                found.append((decoded[0], copy, decoded[1]))
-        if not found:
+                copies.append((decoded[0], copy, decoded[1]))
+        if not copies:
             return Memory()
-        number, copy, memory = max(found, key=lambda each: each[0])
+        number, copy, memory = max(copies, key=lambda each: each[0])
         self._next = 1 - copy, number + 1
         return memory
 
@@ -178,5 +178,5 @@ def _decoded(data: bytes) -> tuple[int, Memory] | None:
         return None
     try:
         return number, msgspec.msgpack.decode(data[_PREFIX.size : _PREFIX.size + length], type=Memory)
-    except msgspec.DecodeError:  # of a newer version, which has not been committed
+    except msgspec.DecodeError:  # written by a newer version, which was not committed
         return None

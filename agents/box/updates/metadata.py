@@ -1,6 +1,6 @@
 """The metadata of releases on the box: fetched, checked, and stored once it is trusted.
 
-A box that was off for years fetches each root after its own; one that knows the newest metadata fetches a timestamp.
+A box that was off for years fetches each root after its own; one with the newest metadata fetches only a timestamp.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ ROOTS_MAX: Final = 64
 """Maximum number of new roots that are followed at once."""
 _PREFIX: Final = "update-"
 FetchMetadata: TypeAlias = Callable[[str, int], Awaitable[bytes | None]]
-"""Returns a metadata file of at most that length, or a byte more; None if there is none."""
+"""Returns a metadata file; None if there is none. A file longer than the given maximum may be truncated beyond it."""
 Hash: TypeAlias = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class OrderRefused(Exception):
-    """The order cannot be followed; `reason` is the word that is reported."""
+    """The order cannot be followed; `reason` is reported to the data center."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -87,7 +87,7 @@ class ReleaseMetadata:
             trusted.update_root(root)
             await self._store("root", root)
         stored = {name: await self._stored(name) for name in ("timestamp", "snapshot", "targets")}
-        with suppress(MetadataError):  # of keys that were replaced since
+        with suppress(MetadataError):  # signed with keys that were replaced since
             trusted.update_timestamp(stored["timestamp"], is_stored=True)
             trusted.update_snapshot(stored["snapshot"], is_stored=True)
             trusted.update_targets(stored["targets"], is_stored=True)
@@ -151,10 +151,10 @@ def plan_update(
 ) -> Plan:
     """Return the plan for the order: the smallest delta from the running slot to the release, or else the whole slot.
 
-    Raises: OrderRefused, also if no delta fits and the order does not permit to fetch the whole slot.
-
     `slot_sha256` is the hash of the running slot, None if it cannot be read; `intended_sha256` is what it should be,
     "" if unknown. A damaged slot can be the source if its blocks are released.
+
+    Raises: OrderRefused, also if no delta fits and the order does not permit to fetch the whole slot.
     """
     blocks = _blocks_of(targets, intended_sha256) if slot_sha256 != intended_sha256 else None
     source_sha256 = intended_sha256 if blocks else slot_sha256
@@ -208,7 +208,7 @@ def _whole_slot(targets: Mapping[str, Target], release: int) -> Plan | None:
 
 
 def _blocks_of(targets: Mapping[str, Target], slot_sha256: str) -> dict[str, Any] | None:
-    """Return the fields of a plan about the blocks of a released slot; None if it has none."""
+    """Return the fields of a plan about the blocks of a slot; None if they are not released."""
     for name, target in targets.items():
         whole = targets.get(f"{name.removesuffix('.blocks')}.zst")
         if name.endswith(".blocks") and whole is not None and target.custom.get("target") == slot_sha256:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from hal.disk import Disk, DiskError, DiskErrorKind
 
 FetchPart: TypeAlias = Callable[[str, int, int], Awaitable[bytes]]
-"""Returns at least one of the next bytes of a target: SHA-256, offset, length."""
+"""Returns 1 to `length` bytes of a target; the arguments are its SHA-256, the offset and the length."""
 SECTOR: Final = 512
 _PREFIX: Final = "update-part-"
 _RECEIVED: Final = Struct("<QQ")  # the received length, and its complement
@@ -32,14 +32,14 @@ class TargetParts:
     async def fetch(self, sha256: str, offset: int, length: int) -> bytes:
         """Return a part of a target, after fetching its missing ranges.
 
-        Raises: DiskError, FULL without room for all of it, and what `fetch` raises.
+        Raises: DiskError, FULL without room for the whole part; the exceptions of the `fetch` that was given.
         """
         name = _name(sha256, offset)
         received: int = await self._call(lambda: self._begin(name, length))
         while received < length:
             body = await self._fetch(sha256, offset + received, length - received)
-            at = received
-            await self._call(lambda: self._disk.commit(name, SECTOR + at, body))  # noqa: B023
+            position = SECTOR + received
+            await self._call(lambda: self._disk.commit(name, position, body))  # noqa: B023
             received += len(body)
             sector = _RECEIVED.pack(received, received ^ _ALL_ONES).ljust(SECTOR, b"\0")
             await self._call(lambda: self._disk.commit(name, 0, sector))  # noqa: B023
@@ -47,7 +47,7 @@ class TargetParts:
         return data
 
     async def remove(self, sha256: str, offset: int) -> None:
-        """Remove a part, if it is there. Raises: DiskError."""
+        """Remove a part, if it exists. Raises: DiskError."""
         await self._call(lambda: self._remove(_name(sha256, offset)))
 
     async def clear(self) -> None:
@@ -61,7 +61,7 @@ class TargetParts:
         await self._call(remove_all)
 
     def _begin(self, name: str, length: int) -> int:
-        """Return how much of a part was received, after creating its file if it is not there."""
+        """Return the received length of a part, in bytes, after creating its file if it does not exist."""
         try:
             if self._disk.size(name) == SECTOR + length:
                 received, complement = _RECEIVED.unpack_from(self._disk.read(name, 0, SECTOR))

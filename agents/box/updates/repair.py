@@ -98,10 +98,10 @@ async def fetch_blocks(parts: TargetParts, plan: Plan, slot_bytes: int) -> list[
     try:
         file = await parts.fetch(plan.blocks_sha256, 0, plan.blocks_bytes)
     except DiskError as error:
-        raise _without_room(error) from None
+        raise _repair_error(error) from None
     if sha256(file).hexdigest() != plan.blocks_sha256:
         await parts.remove(plan.blocks_sha256, 0)
-        raise RepairError("its blocks have another SHA-256 than the signed one")
+        raise RepairError("the SHA-256 of its file of blocks is not the signed one")
     try:
         return parse(file, slot_bytes)
     except BlocksError as error:
@@ -115,15 +115,16 @@ async def fetch_block(parts: TargetParts, plan: Plan, index: int, size: int, blo
     try:
         frame = await parts.fetch(plan.slot_file_sha256, block.frame_offset, block.frame_bytes)
     except DiskError as error:
-        raise _without_room(error) from None
+        raise _repair_error(error) from None
     content = _unpacked(frame, size)
     if sha256(content).digest() != block.sha256:
         await parts.remove(plan.slot_file_sha256, block.frame_offset)
-        raise RepairError(f"block {index} that was fetched has another SHA-256 than the signed one")
+        raise RepairError(f"the SHA-256 of fetched block {index} is not the signed one")
     return content
 
 
-def _without_room(error: DiskError) -> Exception:
+def _repair_error(error: DiskError) -> Exception:
+    """Return the exception to raise: RepairError if the disk is full, otherwise `error`."""
     return (
         RepairError(f"there is no room for its blocks: {error}")
         if error.kind is DiskErrorKind.FULL
@@ -146,4 +147,4 @@ def _unpacked(frame: bytes, size: int) -> bytes:
     try:
         return zstd.ZstdDecompressor().decompress(frame, size)
     except zstd.ZstdError as error:
-        raise RepairError(f"a block that was fetched cannot be decompressed: {error}") from None
+        raise RepairError(f"a fetched block cannot be decompressed: {error}") from None

@@ -1,6 +1,6 @@
 """The updater's requests to the data center: they share the connection of the reports, with the lowest priority.
 
-`Stream` takes the next request when nothing else is waiting, and sends one at a time.
+They are sent one at a time, after those of the queues before this one (`agents.box.files.requests`).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class UpdateRequests(SingleRequest):
     async def metadata(self, file: str, bytes_max: int) -> bytes | None:
         """Return a metadata file; None if there is none. Raises: NotAvailableError.
 
-        A longer one is truncated one byte after `bytes_max`.
+        A file that is longer than `bytes_max` may be truncated, but never to less than one byte more.
         """
-        found = b""
+        content = b""
         try:
-            while len(found) <= bytes_max:
-                offset = len(found)
+            while len(content) <= bytes_max:
+                offset = len(content)
                 asked = 0
 
                 def make(length: int, offset: int = offset) -> TransferRequest:
@@ -49,12 +49,12 @@ class UpdateRequests(SingleRequest):
                     return TransferRequest("GET", MetadataRange(file, offset, length).target, b"", length)
 
                 part = (await self._ask(make)).body
-                found += part
+                content += part
                 if len(part) < asked:
-                    return found
-            return found
+                    return content
+            return content
         except NotAvailableError as error:
-            if error.status == HTTPStatus.NOT_FOUND and not found:
+            if error.status == HTTPStatus.NOT_FOUND and not content:
                 return None
             raise
 

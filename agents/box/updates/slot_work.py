@@ -34,7 +34,7 @@ def slot_bytes(slot: Partition) -> int:
     block = slot.read(0, min(BLOCK_BYTES, slot.size))
     if block[_SUPERBLOCK + 0x38 : _SUPERBLOCK + 0x3A] != _EXT4_MAGIC:
         return slot.size
-    low, log_block = (int.from_bytes(block[_SUPERBLOCK + at :][:4], "little") for at in (0x4, 0x18))
+    low, log_block = (int.from_bytes(block[_SUPERBLOCK + field :][:4], "little") for field in (0x4, 0x18))
     wide = int.from_bytes(block[_SUPERBLOCK + 0x60 :][:4], "little") & _IS_64BIT
     high = int.from_bytes(block[_SUPERBLOCK + 0x150 :][:4], "little") if wide else 0
     length = (low | high << 32) << (10 + log_block)
@@ -51,7 +51,7 @@ def hash_slot(slot: Partition, length: int) -> Iterator[str]:
 
 
 def write_slot(read_delta: Read, delta_bytes: int, read_source: Read, slot: Partition) -> Iterator[int]:
-    """Write a slot by a delta; yield the bytes made at each pause. The slot is durable at the end.
+    """Write a slot by a delta; yield the bytes written so far at each pause. The slot is durable at the end.
 
     Raises: DeltaError, before the first write if the delta cannot be for this slot; DiskError.
     """
@@ -75,20 +75,21 @@ def write_slot(read_delta: Read, delta_bytes: int, read_source: Read, slot: Part
         kept = first[offset : offset + length]
         return kept + slot.read(offset + len(kept), length - len(kept))
 
-    for made in delta.apply(read_source, write, read):
+    for written in delta.apply(read_source, write, read):
         if unflushed >= UNFLUSHED_BYTES_MAX:
             slot.flush()
             unflushed = 0
-        yield made
+        yield written
     slot.flush()
     slot.write(0, first)
     slot.flush()
 
 
 class SlotWorker:
-    """Does the work on partitions, on one thread, in short pieces. None: the event loop's default executor."""
+    """Does the work on partitions, on one thread, in short pieces."""
 
     def __init__(self, executor: Executor | None) -> None:
+        """`executor` None is the event loop's default executor."""
         self._executor = executor
 
     async def call(self, call: Callable[[], T]) -> T:
@@ -96,7 +97,7 @@ class SlotWorker:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     async def through(self, work: Iterator[T]) -> T:
-        """Run a generator to its end, one pause after the other; return its last value."""
+        """Run a generator to its end, step by step; return its last value."""
         last = None
         while (step := await self.call(lambda: next(work, None))) is not None:
             last = step

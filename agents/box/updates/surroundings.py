@@ -1,4 +1,4 @@
-"""The interfaces of updates with the machine and the status; each has a real and an emulated implementation."""
+"""The interfaces between the updater and its environment: the machine, the box program and the status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class UpdateHardware:
 
 
 class DataUse(Protocol):
-    """The user of the content of data releases."""
+    """Applies the content of data releases."""
 
     def problem(self, content: DataContent) -> str:
         """Return why this box cannot use the content without a restart; empty if it can."""
@@ -35,18 +35,18 @@ class DataUse(Protocol):
     async def use(self, content: DataContent, *, on_trial: bool) -> None:
         """Apply the content instead of the previous one; it is recorded before anything uses it.
 
-        On trial, reports that only the content before permits are accepted, too. Raises: SpoolError.
+        On trial, reports that only the previous content permits are accepted, too. Raises: SpoolError.
         """
         ...
 
     def refused_by_trial(self) -> str:
-        """Return the refusal of a report that the content before permits; empty if there was none."""
+        """Return the refusal of a report that the previous content permits; empty if there was none."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateSurroundings:
-    """The box program, as the updater sees it."""
+    """The functions of the box program that the updater uses."""
 
     now_s: Callable[[], float]
     """The time, in seconds since 1970."""
@@ -57,11 +57,11 @@ class UpdateSurroundings:
     may_restart: Callable[[], bool]
     """Whether no session and no instrument forbids a restart of the machine."""
     record: Callable[[UpdateStep], Awaitable[object]]
-    """Makes a record durable. Raises: SpoolError."""
+    """Records a step durably. Raises: SpoolError."""
     call: Callable[[Callable[[], Any]], Awaitable[Any]]
     """Makes a blocking call on the thread of the disk."""
     needed_files: Callable[[], set[str]]
-    """The stems of the files that others need."""
+    """Returns the stems of the files that waiting commands and the updater need."""
     log_message: Callable[[str], object]
     """Receives messages for the operator."""
     data: DataUse

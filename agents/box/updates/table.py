@@ -1,10 +1,10 @@
 """The transition table of an update: all phases, all events, and every row that changes the phase.
 
-`decide` is pure; `agents.box.updates.updater` makes each new phase durable and then acts on it. A program that starts
-continues in the phase that it finds, so every phase can be entered again: its actions are repeated or continued.
+`decide` is pure; `agents.box.updates.updater` makes each new phase durable and then acts on it. After a restart, the
+program continues in the stored phase, so every phase can be entered again: its actions are repeated or continued.
 
-No event leads from a phase before `restarting` to a changed choice of the boot loader, and only `restarting` begins a
-trial. After that, an order can no longer be withdrawn: the trial decides.
+No phase before `restarting` changes which slot the boot loader starts, and only `restarting` begins a trial by a
+restart. After that, an order can no longer be withdrawn: the trial decides.
 
 A release that differs only in the application has a trial without a restart of the machine (`application`). A data
 release has the same phases until it is fetched; then its files are in force without a restart, on trial.
@@ -189,7 +189,7 @@ def decide(phase: UpdatePhase, event: UpdateEvent) -> UpdateRow | None:
 
 
 class Started(NamedTuple):
-    """The situation that a starting program finds in a phase of AFTER_RESTART."""
+    """The situation when the program starts in a phase of AFTER_RESTART."""
 
     is_in_target: bool
     """The machine has started from the slot that the update has written."""
@@ -203,16 +203,16 @@ class Started(NamedTuple):
     """How often the boot loader has begun to start the slot on trial; None if unknown."""
 
 
-def after_start(phase: UpdatePhase, found: Started) -> UpdateEvent | None:
+def after_start(phase: UpdatePhase, started: Started) -> UpdateEvent | None:
     """Return the event that the slot and the slot state show; None: the phase continues."""
-    if not found.is_in_target:
-        if phase is P.RESTARTING and not found.trial_of_target:
+    if not started.is_in_target:
+        if phase is P.RESTARTING and not started.trial_of_target:
             return E.NOT_BEGUN
-        return E.NOT_RESTARTED if phase is P.RESTARTING and found.tries == 0 else E.STARTED_OLD
+        return E.NOT_RESTARTED if phase is P.RESTARTING and started.tries == 0 else E.STARTED_OLD
     if phase is P.RETURNING:
         return None
     if phase is P.RESTARTING:
         return E.STARTED_NEW
-    if found.committed_to_target and not found.is_state_lost:
+    if started.committed_to_target and not started.is_state_lost:
         return E.HEALTHY
     return None

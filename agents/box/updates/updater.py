@@ -77,33 +77,31 @@ class Updater:
         disk: Disk,
         files: BoxFiles,
         root: bytes,
-        around: UpdateSurroundings,
+        surroundings: UpdateSurroundings,
         data: DataFiles,
     ) -> None:
-        """`root` is the root of the releases' metadata that came with the software; `data` is open."""
+        """`root` is the root of the release metadata shipped with the software; `data` is open."""
         self.requests = UpdateRequests()
         """The queue of requests, for the stream."""
-        self._hardware, self._around = hardware, around
-        self._downloads = Downloads(self.requests, files, around, self._report_problem)
+        self._hardware, self._surroundings = hardware, surroundings
+        self._downloads = Downloads(self.requests, files, surroundings, self._report_problem)
         self._store = MemoryStore(disk)
         self._work_on = SlotWorker(hardware.executor)
         self._boot = BootStatePartition(hardware.boot_state)
-        self._metadata = ReleaseMetadata(disk, root, around.call, self.requests.metadata)
+        self._metadata = ReleaseMetadata(disk, root, surroundings.call, self.requests.metadata)
         self._memory = Memory()
         self._data = DataUpdate(
-            data, self._downloads, around, lambda: self._memory, self._targets, self._report_problem
+            data, self._downloads, surroundings, lambda: self._memory, self._targets, self._report_problem
         )
         self._running: Slot | None = None
         """The slot with the running release; differs from the slot of `_root` until the machine restarts."""
         self._root: Slot | None = None
-        self._parts = TargetParts(disk, around.call, self._downloads.part)
-        remembered, slots = (lambda: self._memory), hardware.slots
+        self._parts = TargetParts(disk, surroundings.call, self._downloads.part)
+        memory, slots = (lambda: self._memory), hardware.slots
         self._install = SlotInstaller(
-            slots, self._work_on, self._boot, self._downloads, self._parts, remembered, self._report_problem
+            slots, self._work_on, self._boot, self._downloads, self._parts, memory, self._report_problem
         )
-        self._application = ApplicationSwitch(
-            hardware.machine, remembered, self._change, self._report_problem
-        )
+        self._application = ApplicationSwitch(hardware.machine, memory, self._change, self._report_problem)
         self._latest: UpdateOrder | None = None
         self._order_changed = asyncio.Event()
         self._ask = asyncio.Event()
@@ -167,11 +165,12 @@ class Updater:
                 await self._take(await self._outcome())
 
     async def _open(self, running: Slot) -> None:
-        self._memory = memory = await self._around.call(self._store.open)
+        self._memory = memory = await self._surroundings.call(self._store.open)
         self._data.keep(memory)
         if memory.phase in AFTER_RESTART and memory.target_slot is not None:
-            found = await self._work_on.call(lambda: self._boot.found(running, memory.target_slot or running))
-            if (event := after_start(memory.phase, found)) is not None:
+            target = memory.target_slot
+            started = await self._work_on.call(lambda: self._boot.after_start(running, target))
+            if (event := after_start(memory.phase, started)) is not None:
                 await self._take(PhaseOutcome(event, memory.cause or "" if event is E.STARTED_OLD else ""))
         elif memory.phase in IN_APPLICATION:
             if (event := after_switch(memory.phase, memory, self._hardware.machine)) is not None:
@@ -201,15 +200,15 @@ class Updater:
         work = self._work[self._memory.phase]
         if self._memory.phase not in BEFORE_TRIAL:
             return await work()
-        doing = asyncio.ensure_future(work())
+        working = asyncio.ensure_future(work())
         withdrawn = asyncio.ensure_future(self._until_withdrawn())
         try:
-            await asyncio.wait((doing, withdrawn), return_when=asyncio.FIRST_COMPLETED)
-            return withdrawn.result() if withdrawn.done() else doing.result()
+            await asyncio.wait((working, withdrawn), return_when=asyncio.FIRST_COMPLETED)
+            return withdrawn.result() if withdrawn.done() else working.result()
         finally:
-            for task in (doing, withdrawn):
+            for task in (working, withdrawn):
                 task.cancel()
-            await asyncio.gather(doing, withdrawn, return_exceptions=True)
+            await asyncio.gather(working, withdrawn, return_exceptions=True)
 
     async def _await_order(self) -> PhaseOutcome:
         while True:
@@ -270,10 +269,10 @@ class Updater:
 
     async def _targets(self) -> Mapping[str, Target]:
         """Return the targets of the metadata. Raises: OrderRefused, DiskError."""
-        around, is_repeated = self._around, False
+        surroundings, is_repeated = self._surroundings, False
         while True:
             try:
-                now_s = max(around.now_s(), around.time_floor_s())
+                now_s = max(surroundings.now_s(), surroundings.time_floor_s())
                 return await self._downloads.until_available(lambda: self._metadata.targets(now_s))  # noqa: B023
             except MetadataError as error:
                 if is_repeated:
@@ -312,7 +311,7 @@ class Updater:
     async def _leave_root(self) -> None:
         """Restart the machine into the running release if its root file system is in the slot to be written.
 
-        It is so after a release that was committed without a restart. Returns at once otherwise.
+        This is the case after a release that was committed without a restart. Otherwise, it returns at once.
         """
         while self._root == self._memory.target_slot:
             await self._until_time()
@@ -330,12 +329,12 @@ class Updater:
         while True:
             # an order that was withdrawn while the program did not run must not be followed
             is_confirmed = self._latest is not None or loop.time() - self._begun_at >= CONFIRM_SECONDS_MAX
-            order, now_s = self._order(), self._around.now_s()
+            order, now_s = self._order(), self._surroundings.now_s()
             times = order.restart_times
             is_time = now_s >= order.not_before_s and (
                 not times or any(begin <= now_s < end for begin, end in times)
             )
-            if is_time and is_confirmed and self._around.may_restart():
+            if is_time and is_confirmed and self._surroundings.may_restart():
                 return
             if times and now_s >= max(end for _, end in times) and not has_asked:
                 has_asked = True
@@ -366,7 +365,7 @@ class Updater:
             return PhaseOutcome(E.UNHEALTHY, "crashed")
         healthy_since, reason = loop.time(), ""
         while loop.time() - self._begun_at < TRIAL_SECONDS_MAX:
-            reason = self._around.health()
+            reason = self._surroundings.health()
             if reason:
                 healthy_since = loop.time()
             elif loop.time() - healthy_since >= HEALTHY_SECONDS:
@@ -442,7 +441,7 @@ class Updater:
         async with self._changing:
             changed = msgspec.structs.replace(self._memory)
             change(changed)
-            await self._around.call(lambda: self._store.save(changed))
+            await self._surroundings.call(lambda: self._store.save(changed))
             self._memory = changed
             self._data.keep(changed)
 
@@ -450,9 +449,11 @@ class Updater:
         """Record the steps that are not recorded yet. Raises: SpoolError, DiskError."""
         while self._memory.unreported:
             step = self._memory.unreported[0]
-            at_ms = max(0, int(self._around.now_s() * 1000))
+            at_ms = max(0, int(self._surroundings.now_s() * 1000))
             try:
-                await self._around.record(UpdateStep(at_ms, step.order, step.release, step.step, step.reason))
+                await self._surroundings.record(
+                    UpdateStep(at_ms, step.order, step.release, step.step, step.reason)
+                )
             except SpoolError:
                 if self._memory.phase in AFTER_RESTART:
                     return  # the trial decides, also with a spool that refuses records
@@ -461,7 +462,7 @@ class Updater:
 
     def _report_problem(self, problem: str) -> None:
         self._problem = problem
-        self._around.log_message(f"update: {problem}")
+        self._surroundings.log_message(f"update: {problem}")
 
     # -- the data center --------------------------------------------------------------------------------
 

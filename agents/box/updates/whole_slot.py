@@ -44,7 +44,7 @@ class WholeSlot:
                     await self._parts.remove(plan.slot_file_sha256, block.frame_offset)
 
     async def finish(self, plan: Plan, source: Partition, target: Partition) -> None:
-        """Write its first bytes, after everything else; durable on return. Raises: RepairError, DiskError."""
+        """Write the slot, its first bytes last; durable on return. Raises: RepairError, DiskError."""
         await self.fill(plan, source, target)
         block = (await fetch_blocks(self._parts, plan, plan.target_bytes))[0]
         size = min(SLOT_BLOCK_BYTES, plan.target_bytes)
@@ -52,9 +52,10 @@ class WholeSlot:
         await self._work.call(lambda: _write(target, 0, content[:BLOCK_BYTES]))
 
     async def _content(self, plan: Plan, index: int, size: int, block: SlotBlock, source: Partition) -> bytes:
-        found = await self._work.call(lambda: _read(source, index * SLOT_BLOCK_BYTES, size))
-        if sha256(found).digest() == block.sha256:
-            return found
+        """Return a block, read from `source` if it is the same there, else fetched."""
+        content = await self._work.call(lambda: _read(source, index * SLOT_BLOCK_BYTES, size))
+        if sha256(content).digest() == block.sha256:
+            return content
         return await fetch_block(self._parts, plan, index, size, block)
 
 

@@ -96,11 +96,11 @@ class AlertLane:
             await self._stream.run()
         except (OSError, ProxyError, StreamError, SpoolError) as error:
             self._opens_at = self._loop.time() + self._delay(error)
-            self._ended(self.connection, error, self._may_have_left(error))
+            self._ended(self.connection, error, self._may_have_unsent(error))
         finally:
             self._running = self._stream = self.connection = None
 
-    def _may_have_left(self, error: Exception) -> bool:
+    def _may_have_unsent(self, error: Exception) -> bool:
         """Return whether there may be unacknowledged urgent records."""
         is_idle = isinstance(error, StreamError) and error.kind is StreamEnd.IDLE
         return not is_idle or self._stream is None or self._stream.is_urgent

@@ -90,7 +90,7 @@ class Forwarder:
         on_established: Callable[[ClientContext], object] = lambda _: None,
     ) -> None:
         """`on_sessions` is called when messages of remote sessions wait at the data center, `on_updates` when the
-        order of the box has changed there; `on_denied` is called with the denied instruments of each answer.
+        order of the box has changed there; `on_denied` is called with the deny-list of each response.
 
         `on_established` is called with the TLS context of each connection on which a batch was acknowledged.
         """
@@ -145,9 +145,9 @@ class Forwarder:
         self._tls = tls
 
     def reconnect(self, connection: ClientConnection | None = None) -> None:
-        """End the connection, so that the next one uses the present TLS context.
+        """End the connection, so that the next one uses the current TLS context.
 
-        `connection` is the next one, if it was made with that context already.
+        `connection` is the next one, if it was already made with that context.
         """
         if self._ready is not None:
             self._ready.abort()
@@ -260,7 +260,7 @@ class Forwarder:
         return connection
 
     async def connect(self, tls: ClientContext | None = None) -> ClientConnection:
-        """Return a new connection to the data center, with the present TLS context if none is given.
+        """Return a new connection to the data center, with the current TLS context if none is given.
 
         Raises: OSError, ProxyError.
         """

@@ -10,7 +10,7 @@ While a response is overdue, an empty line, which HTTP ignores before a request 
 The connection is then not idle for intermediaries that close idle ones, and TCP detects a broken link.
 
 One loop acknowledges answered batches, sends the next batch, and waits. All events (records, responses, the end of
-the connection, timers) wake it by the same `asyncio.Event`.
+the connection, timers) wake it through the same `asyncio.Event`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class StreamEnd(StrEnum):
 
 
 class StreamError(Exception):
-    """The end of a stream. With REFUSED also the HTTP status and the seconds of `Retry-After`.
+    """The end of a stream. With REFUSED, it has the HTTP status and the seconds of `Retry-After`.
 
     `rejected` is the record that the data center rejects, by priority and sequence number.
     """
@@ -111,7 +111,7 @@ class _Sent:
     file: TransferRequest | None = None
     """The range of a file, if it is not a batch."""
     is_beside_file: bool = False
-    """Whether the range of a file was in flight, so that its response does not measure the link."""
+    """Whether the range of a file was in flight, so that the batch's response does not measure the link."""
 
     @property
     def bytes_both_ways(self) -> int:
@@ -158,7 +158,8 @@ class Stream:
         distribute requests over several connections.
 
         `bypass` is opened when an alert waits behind a slow batch, and carries the urgent records while it is up.
-        With `only_urgent`, the stream sends no routine records. `files` are transferred while no record waits.
+        With `only_urgent`, the stream sends no routine records. Ranges of `files` are transferred while no record is
+        due, and otherwise at most one per RANGE_INTERVAL_SECONDS.
         """
         self._connection, self._buffer, self._estimator, self._timing = connection, buffer, estimator, timing
         self._heartbeat, self._settled, self._wall_s = heartbeat, settled, wall_s

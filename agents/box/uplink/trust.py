@@ -194,12 +194,12 @@ def name_of(certificate: x509.Certificate, *, of_issuer: bool) -> str:
     """Return the common name and organization of the issuer or the subject."""
     try:
         name = certificate.issuer if of_issuer else certificate.subject
-        found = [
+        names = [
             str(attribute.value)
             for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
             for attribute in name.get_attributes_for_oid(oid)[:1]
         ]
-        return printable(" of ".join(found) or name.rfc4514_string())
+        return printable(" of ".join(names) or name.rfc4514_string())
     except ValueError:
         return "an unreadable name"
 

@@ -85,7 +85,7 @@ class Group:
         return [data[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
 
     def damaged(self, payloads: Sequence[bytes]) -> list[int]:
-        """Return the positions of the payloads with a wrong checksum."""
+        """Return the indices of the payloads with a wrong checksum."""
         if tuple(map(crc32c, payloads)) == self.crcs:
             return []
         return list(compress(range(self.count), map(ne, map(crc32c, payloads), self.crcs)))

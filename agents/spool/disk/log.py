@@ -41,7 +41,7 @@ class SegmentLog:
         self.wrong_size_spares: list[str] = []  # to be removed
         self.foreign_files = 0  # number of files of other epochs or in another format
         self.active: SpoolSegment | None = None
-        self.found: SpoolSegment | None = None  # `active` as found at opening, until `resume`
+        self.to_resume: SpoolSegment | None = None  # `active` as it was at opening, until `resume`
         self.generation = 0  # the highest ever used
         self.next_seq = 1  # the number after the last durable record
         self.skipped = 0  # how many numbers just before `next_seq` were skipped
@@ -50,7 +50,7 @@ class SegmentLog:
         self._head = b""  # encoded groups to be written before those of the next commit, in the same write
         # the segment before `active`, until `active` has its first group
         self._unsealed: SpoolSegment | None = None
-        self._spares_made = 0
+        self._spares_created = 0
         self._dead = 0  # number of oldest segments that are dead and have `freed_at` set
         self._dead_fresh = 0  # how many of those may be overwritten only after another commit
         self._wrong_size_segments = 0  # number of segments whose files have another size
@@ -66,11 +66,11 @@ class SegmentLog:
 
     def remove_segment(self, segment: SpoolSegment) -> None:
         """Remove the oldest or the newest segment, which must be dead."""
-        at = 0 if segment is self.segments[0] else -1
-        assert segment is self.segments[at] and segment.is_dead
-        if at == 0 and self._dead:
+        index = 0 if segment is self.segments[0] else -1
+        assert segment is self.segments[index] and segment.is_dead
+        if index == 0 and self._dead:
             self._dead -= 1
-        del self.segments[at]
+        del self.segments[index]
         self._segment_bytes -= segment.size
         self._wrong_size_segments -= not self.has_standard_size(segment)
 
@@ -78,13 +78,13 @@ class SegmentLog:
 
     def segment_of(self, seq: int) -> SpoolSegment | None:
         """Return the segment to which record `seq` was appended; the oldest one for older numbers."""
-        at = bisect_right(self.segments, seq, key=_by_base) - 1
-        return self.segments[max(at, 0)] if self.segments else None
+        index = bisect_right(self.segments, seq, key=_by_base) - 1
+        return self.segments[max(index, 0)] if self.segments else None
 
     def after(self, segment: SpoolSegment) -> SpoolSegment | None:
         """Return the next newer segment."""
-        at = bisect_right(self.segments, segment.generation, key=_by_generation)
-        return self.segments[at] if at < len(self.segments) else None
+        index = bisect_right(self.segments, segment.generation, key=_by_generation)
+        return self.segments[index] if index < len(self.segments) else None
 
     def upper_bound(self, segment: SpoolSegment) -> int:
         """Return the number after the last one of `segment`."""
@@ -105,8 +105,8 @@ class SegmentLog:
         """Return the segments of this generation and all newer ones."""
         return self._from(bisect_left(self.segments, generation, key=_by_generation))
 
-    def _from(self, at: int) -> Iterator[SpoolSegment]:
-        return map(self.segments.__getitem__, range(max(at, 0), len(self.segments)))
+    def _from(self, index: int) -> Iterator[SpoolSegment]:
+        return map(self.segments.__getitem__, range(max(index, 0), len(self.segments)))
 
     # -- free files -------------------------------------------------------------------------------------
 
@@ -246,11 +246,11 @@ class SegmentLog:
         return segment
 
     def resume(self) -> bool:
-        """Continue the segment found at opening; return False if there is none or it was resumed already.
+        """Continue the newest segment at opening; return False if there is none or it was resumed already.
 
         Its new name contains the next number, so that lower numbers are known to be used. Raises: SpoolError IO.
         """
-        segment, self.found = self.found, None
+        segment, self.to_resume = self.to_resume, None
         if segment is None:
             return False
         name = segment_name(self.epoch, segment.generation, segment.base, segment.skipped, self.next_seq)
@@ -273,11 +273,11 @@ class SegmentLog:
         size = self.limits.segment_bytes
         if self.disk_bytes() + size > self.limits.spool_bytes_max and not self._may_exceed_limit():
             return False
-        self._spares_made += 1
-        name = segment_name(self.epoch, 0, self._spares_made)
+        self._spares_created += 1
+        name = segment_name(self.epoch, 0, self._spares_created)
         while name in self.spares:
-            self._spares_made += 1
-            name = segment_name(self.epoch, 0, self._spares_made)
+            self._spares_created += 1
+            name = segment_name(self.epoch, 0, self._spares_created)
         try:
             self.disk.create(name, size)
         except DiskError as error:

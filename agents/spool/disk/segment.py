@@ -6,10 +6,10 @@ name: the generation, the number of the first record (BASE) and how many numbers
 two consecutive segments say exactly which numbers the first one held, even if none of its bytes can be read.
 
 BEGIN is the first number that the log must hold at the moment of renaming, so that a missing oldest file is detected
-before anything in the new one is durable. Later the segment's checkpoint holds it too, and the name can do without.
+before anything in the new one is durable. Later the segment's checkpoint holds it too, and the name need not.
 
-A segment found at opening is written again only under a name with RESUMED, the next number to be assigned. However
-much of the segment is damaged later, all lower numbers are known to be used.
+The newest segment at opening is written again only after a rename to a name with RESUMED, the next number to be
+assigned. However much of the segment is damaged later, all lower numbers are known to be used.
 
 A file is reused by renaming it to the next generation. It is not zeroed: groups of earlier generations are not found,
 because their prefix differs. Generation 0 is a spare that has never been written.
@@ -137,8 +137,8 @@ def read_summary(disk: Disk, segment: SpoolSegment) -> tuple[SegmentContents, in
         header = sector[:HEADER_BYTES] if is_first else sector[-HEADER_BYTES:]
         body, total = body_bytes(header)
         if header.startswith(segment.prefix) and total == SECTOR_BYTES:
-            at = HEADER_BYTES if is_first else SECTOR_BYTES - HEADER_BYTES - body
-            group = decode(header, sector[at : at + body], offset, segment.size)
+            start = HEADER_BYTES if is_first else SECTOR_BYTES - HEADER_BYTES - body
+            group = decode(header, sector[start : start + body], offset, segment.size)
             if group is not None and group.kind is GroupKind.SUMMARY:
                 return *unpack_summary(group.aux), group.first_seq
     return None
@@ -210,13 +210,13 @@ def _group_before(disk: Disk, segment: SpoolSegment, start: int, stop: int) -> G
 
 def _resync(disk: Disk, segment: SpoolSegment, start: int, end: int) -> Group | None:
     """Search sector boundaries for the next group with a valid first or second header."""
-    for chunk_at in range(start, end, _SCAN_BYTES):
-        chunk = read_salvaging(disk, segment.name, chunk_at, min(_SCAN_BYTES, end - chunk_at))
-        for at in _headers(chunk, segment.prefix):
-            if at % SECTOR_BYTES == 0:
-                group = _group_at(disk, segment, chunk_at + at, end)
+    for chunk_offset in range(start, end, _SCAN_BYTES):
+        chunk = read_salvaging(disk, segment.name, chunk_offset, min(_SCAN_BYTES, end - chunk_offset))
+        for header in _headers(chunk, segment.prefix):
+            if header % SECTOR_BYTES == 0:
+                group = _group_at(disk, segment, chunk_offset + header, end)
             else:
-                group = _group_before(disk, segment, start, chunk_at + at + HEADER_BYTES)
+                group = _group_before(disk, segment, start, chunk_offset + header + HEADER_BYTES)
             if group is not None:
                 return group
     return None
@@ -227,11 +227,11 @@ def _headers(chunk: bytes, prefix: bytes) -> Iterator[int]:
 
     Compares the first byte of these positions first: `bytes.find` would take 2 ms for 256 KB of zeros.
     """
-    last_at = SECTOR_BYTES - HEADER_BYTES
-    firsts, lasts = chunk[::SECTOR_BYTES], chunk[last_at::SECTOR_BYTES]
+    last = SECTOR_BYTES - HEADER_BYTES
+    firsts, lasts = chunk[::SECTOR_BYTES], chunk[last::SECTOR_BYTES]
     if prefix[0] not in firsts and prefix[0] not in lasts:
         return
-    for at in range(0, len(chunk), SECTOR_BYTES):
-        for header_at in (at, at + last_at):
-            if chunk.startswith(prefix, header_at):
-                yield header_at
+    for sector in range(0, len(chunk), SECTOR_BYTES):
+        for offset in (sector, sector + last):
+            if chunk.startswith(prefix, offset):
+                yield offset

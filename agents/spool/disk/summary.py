@@ -55,7 +55,7 @@ def pack_summary(contents: SegmentContents, end: int) -> bytes:
 def unpack_summary(aux: bytes) -> tuple[SegmentContents, int]:
     """Reverse `pack_summary`."""
     end, carried_from = _END.unpack_from(aux)
-    at = _END.size + _PRIORITIES * _OWN.size
-    records, sizes = zip(*_OWN.iter_unpack(aux[_END.size : at]), strict=True)
-    carried = [Carried(*fields) for fields in _CARRIED.iter_unpack(aux[at:])]
+    end_of_own = _END.size + _PRIORITIES * _OWN.size
+    records, sizes = zip(*_OWN.iter_unpack(aux[_END.size : end_of_own]), strict=True)
+    carried = [Carried(*fields) for fields in _CARRIED.iter_unpack(aux[end_of_own:])]
     return SegmentContents([*records], [*sizes], carried, carried_from), end

@@ -24,7 +24,7 @@ class RecordPosition(NamedTuple):
 
 
 class PositionIndex:
-    """Places by sequence number; acknowledged ones are removed from the front."""
+    """Record positions by sequence number; acknowledged ones are removed from the front."""
 
     def __init__(self) -> None:
         self._seqs = array("Q")
@@ -37,8 +37,8 @@ class PositionIndex:
         return len(self._seqs) - self._start
 
     def __contains__(self, seq: int) -> bool:
-        at = bisect_left(self._seqs, seq, self._start)
-        return at < len(self._seqs) and self._seqs[at] == seq
+        index = bisect_left(self._seqs, seq, self._start)
+        return index < len(self._seqs) and self._seqs[index] == seq
 
     @property
     def last_seq(self) -> int:
@@ -48,29 +48,29 @@ class PositionIndex:
     def put(self, position: RecordPosition) -> RecordPosition | None:
         """Add a position, or replace the position of a record that has moved; returns the old one."""
         location, check = position.generation << 32 | position.offset, position.length << 32 | position.crc
-        at = (
+        index = (
             len(self._seqs)
             if position.seq > self.last_seq
             else bisect_left(self._seqs, position.seq, self._start)
         )
-        if at < len(self._seqs) and self._seqs[at] == position.seq:
-            old = self._position(at)
-            self._locations[at], self._checks[at] = location, check
+        if index < len(self._seqs) and self._seqs[index] == position.seq:
+            old = self._position(index)
+            self._locations[index], self._checks[index] = location, check
             return old
-        self._seqs.insert(at, position.seq)
-        self._locations.insert(at, location)
-        self._checks.insert(at, check)
+        self._seqs.insert(index, position.seq)
+        self._locations.insert(index, location)
+        self._checks.insert(index, check)
         self.bytes += position.length
         return None
 
     def after(self, seq: int, records_max: int) -> list[RecordPosition]:
         """Return the first `records_max` positions with a higher number."""
         first = bisect_right(self._seqs, seq, self._start)
-        return [self._position(at) for at in range(first, min(first + records_max, len(self._seqs)))]
+        return [self._position(index) for index in range(first, min(first + records_max, len(self._seqs)))]
 
     def all(self) -> list[RecordPosition]:
         """Return all positions."""
-        return [self._position(at) for at in range(self._start, len(self._seqs))]
+        return [self._position(index) for index in range(self._start, len(self._seqs))]
 
     def between(self, first: int, last: int) -> list[int]:
         """Return the indexed numbers from `first` to `last`."""
@@ -80,7 +80,7 @@ class PositionIndex:
     def pop_through(self, seq: int) -> list[RecordPosition]:
         """Remove and return all positions up to and including `seq`."""
         stop = bisect_right(self._seqs, seq, self._start)
-        popped = [self._position(at) for at in range(self._start, stop)]
+        popped = [self._position(index) for index in range(self._start, stop)]
         self.bytes -= sum(position.length for position in popped)
         self._start = stop
         if self._start > _COMPACT_AT and self._start * 2 > len(self._seqs):
@@ -91,17 +91,17 @@ class PositionIndex:
 
     def remove(self, seq: int) -> RecordPosition | None:
         """Remove and return the position of one record, if it is indexed."""
-        at = bisect_left(self._seqs, seq, self._start)
-        if at == len(self._seqs) or self._seqs[at] != seq:
+        index = bisect_left(self._seqs, seq, self._start)
+        if index == len(self._seqs) or self._seqs[index] != seq:
             return None
-        position = self._position(at)
+        position = self._position(index)
         for column in (self._seqs, self._locations, self._checks):
-            del column[at]
+            del column[index]
         self.bytes -= position.length
         return position
 
-    def _position(self, at: int) -> RecordPosition:
-        location, check = self._locations[at], self._checks[at]
+    def _position(self, index: int) -> RecordPosition:
+        location, check = self._locations[index], self._checks[index]
         return RecordPosition(
-            self._seqs[at], location >> 32, location & 0xFFFFFFFF, check >> 32, check & 0xFFFFFFFF
+            self._seqs[index], location >> 32, location & 0xFFFFFFFF, check >> 32, check & 0xFFFFFFFF
         )

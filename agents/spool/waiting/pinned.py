@@ -130,17 +130,17 @@ class PinnedIndex:
 
     def after(self, seq: int, records_max: int) -> list[RecordPosition]:
         """Return the first `records_max` positions with a higher number."""
-        found: list[RecordPosition] = []
+        result: list[RecordPosition] = []
         for segment_index in self._above(seq):
-            if len(found) == records_max and found[-1].seq < segment_index.low(seq):
+            if len(result) == records_max and result[-1].seq < segment_index.low(seq):
                 break
             positions = self._positions(segment_index).after(seq, records_max)
             segment_index = self._segment_indexes.get(segment_index.segment.generation, segment_index)
             segment_index.next_above = (
                 (seq, positions[0].seq) if positions else (seq, segment_index.last_seq + 1)
             )
-            found = sorted(found + positions)[:records_max] if found else positions
-        return found
+            result = sorted(result + positions)[:records_max] if result else positions
+        return result
 
     def between(self, first: int, last: int) -> list[int]:
         """Return the indexed numbers from `first` to `last`."""

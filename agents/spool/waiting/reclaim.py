@@ -20,7 +20,7 @@ from agents.spool.types import Priority, SpoolLimits
 from agents.spool.waiting.index import RecordPosition
 from agents.spool.waiting.ledger import GapLedger
 from agents.spool.waiting.pinned import PinnedIndex
-from agents.spool.waiting.routine import routine_positions
+from agents.spool.waiting.routine import routine_indices
 from settings.ranges import RangeSet
 
 # Carrying a segment full of alerts frees no space. Without routine records to drop, segments are reclaimed only if at
@@ -83,10 +83,10 @@ def plan_reclaim(
     """Read the unacknowledged records of `victim`. Raises: DiskError UNAVAILABLE."""
     plan, cursor = ReclaimPlan(), cursors[Priority.ROUTINE]
     victim.remembered.clear()  # read from the disk, which may have lost records since
-    found = [
+    waiting = [
         (p, position) for p, index in indexes.items() for position in index.of_segment(victim.generation)
     ]
-    for priority, position in sorted(found, key=lambda item: item[1].seq):
+    for priority, position in sorted(waiting, key=lambda item: item[1].seq):
         payload = read_record(log, position)
         if payload is None:
             plan.unreadable.append((priority, position))
@@ -97,8 +97,8 @@ def plan_reclaim(
     for group in groups(log.disk, victim, 0, victim.end):
         if group.kind is GroupKind.DATA:
             plan.missing.remove(group.first_seq, group.last_seq)
-            for at in routine_positions(group, cursor, group.last_seq, ledger):
-                plan.dropped.add(group.first_seq + at, group.first_seq + at)
+            for index in routine_indices(group, cursor, group.last_seq, ledger):
+                plan.dropped.add(group.first_seq + index, group.first_seq + index)
     return plan
 
 

@@ -18,29 +18,29 @@ _ROUTINE = int(Priority.ROUTINE)
 Record = tuple[int, bytes]
 
 
-def routine_positions(group: Group, low: int, high: int, ledger: GapLedger) -> list[int]:
-    """Return the positions in `group` of the readable routine records with low < number <= high."""
+def routine_indices(group: Group, low: int, high: int, ledger: GapLedger) -> list[int]:
+    """Return the indices in `group` of the readable routine records with low < number <= high."""
     first, lost = group.first_seq, ledger.lost
     has_lost = lost.overlaps(first, group.last_seq)
     return [
-        at
-        for at, priority in enumerate(group.priorities)
-        if priority == _ROUTINE and low < first + at <= high and not (has_lost and first + at in lost)
+        index
+        for index, priority in enumerate(group.priorities)
+        if priority == _ROUTINE and low < first + index <= high and not (has_lost and first + index in lost)
     ]
 
 
 def count_group(group: Group, low: int, high: int, ledger: GapLedger) -> tuple[int, int]:
-    """Return the number and payload bytes of the records that `routine_positions` returns."""
+    """Return the number and payload bytes of the records that `routine_indices` returns."""
     count, lost = group.count, ledger.lost
-    whole = (
+    is_complete = (
         low < group.first_seq
         and group.last_seq <= high
         and not lost.overlaps(group.first_seq, group.last_seq)
     )
-    if whole and group.priorities.count(_ROUTINE) == count:
+    if is_complete and group.priorities.count(_ROUTINE) == count:
         return count, group.payload_bytes
-    positions = routine_positions(group, low, high, ledger)
-    return len(positions), sum(group.lengths[at] for at in positions)
+    indices = routine_indices(group, low, high, ledger)
+    return len(indices), sum(group.lengths[index] for index in indices)
 
 
 class RoutineCounter:
@@ -77,13 +77,13 @@ class RoutineCounter:
 
     def recount(self, segment: SpoolSegment, cursor: int) -> None:
         """Count the waiting records of one segment again, after some were marked as lost."""
-        found = [
+        counts = [
             count_group(group, cursor, self._log.upper_bound(segment) - 1, self._ledger)
             for group in groups(self._log.disk, segment, 0, segment.end)
             if group.kind is GroupKind.DATA
         ]
         segment.clear_routine()
-        segment.count_routine(sum(records for records, _ in found), sum(size for _, size in found))
+        segment.count_routine(sum(records for records, _ in counts), sum(size for _, size in counts))
 
 
 class RoutineReader:
@@ -98,24 +98,24 @@ class RoutineReader:
         self._expected = 0  # the first number that the next group should have
         self._at = -1  # number of the last record returned
         self._records: list[Record] = []  # of the group that ends at `_offset`
-        self._next = 0  # position in `_records` of the next one to return
+        self._next = 0  # index in `_records` of the next one to return
 
     def read(self, after: int, records_max: int, bytes_max: int) -> list[Record]:
         """Return routine records with numbers above `after`; see `Spool.read`."""
         if after != self._at:
             self._seek(after)
-        found: list[Record] = []
+        records: list[Record] = []
         size = 0
-        while len(found) < records_max and (self._next < len(self._records) or self._load()):
+        while len(records) < records_max and (self._next < len(self._records) or self._load()):
             record = self._records[self._next]
             size += len(record[1])
-            if size > bytes_max and found:
+            if size > bytes_max and records:
                 break
-            found.append(record)
+            records.append(record)
             self._next += 1
-        if found:
-            self._at = found[-1][0]
-        return found
+        if records:
+            self._at = records[-1][0]
+        return records
 
     def _seek(self, after: int) -> None:
         self._at, self._records, self._next = after, [], 0
@@ -170,12 +170,12 @@ class RoutineReader:
             self._unreadable(self._segment, first, before - 1)
 
     def _routine(self, segment: SpoolSegment, group: Group) -> list[Record]:
-        positions = routine_positions(group, self._at, group.last_seq, self._ledger)
-        if not positions:
+        indices = routine_indices(group, self._at, group.last_seq, self._ledger)
+        if not indices:
             return []
         data = read_salvaging(self._log.disk, segment.name, group.payload_offset, group.payload_bytes)
         payloads = group.payloads(data)
         bad = set(group.damaged(payloads))
-        for at in bad.intersection(positions):
-            self._unreadable(segment, group.first_seq + at, group.first_seq + at)
-        return [(group.first_seq + at, payloads[at]) for at in positions if at not in bad]
+        for index in bad.intersection(indices):
+            self._unreadable(segment, group.first_seq + index, group.first_seq + index)
+        return [(group.first_seq + index, payloads[index]) for index in indices if index not in bad]

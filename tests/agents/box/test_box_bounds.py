@@ -110,7 +110,8 @@ def test_an_alarm_reports_a_high_report_rate() -> None:
     async def drive(watched: Watched) -> None:
         queue = CommandQueue()
         dispatcher = cast(
-            CommandDispatcher, SimpleNamespace(of=lambda _serial: queue, is_withdrawn=lambda _command: False)
+            CommandDispatcher,
+            SimpleNamespace(queue_of=lambda _serial: queue, is_withdrawn=lambda _command: False),
         )
         ports = {"CHEM-1": 1, "CHEM-2": 1, "HEMA-1": 2}
         allowed = dict.fromkeys(ports, AllowList(load_profile("chemistry-analyzer")))

@@ -18,7 +18,7 @@ def center(tmp_path: Path) -> Iterator[EnrolmentCenter]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry after milliseconds. What a busy machine must do in a limited time has the limit of the field."""
-    for name in ("LOOK_SECONDS", "RETRY_SECONDS_MIN", "APPROVAL_SECONDS", "REFUSED_SECONDS"):
+    for name in ("CHECK_SECONDS", "RETRY_SECONDS_MIN", "APPROVAL_SECONDS", "REFUSED_SECONDS"):
         monkeypatch.setattr(f"agents.enrolment.renewal.{name}", 0.01)
     monkeypatch.setattr("agents.enrolment.renewal.RETRY_SECONDS_MAX", 0.05)
     monkeypatch.setattr("datacenter.enrolment.service.WAITING_SECONDS_MIN", 0)

@@ -63,7 +63,7 @@ def test_the_certificate_of_the_session_is_accepted_and_the_box_makes_that_of_th
 
 def test_a_certificate_by_another_authority_than_that_of_the_offer_is_refused() -> None:
     other = replace(OFFERED, endpoint_key=SESSION.public_key())
-    with pytest.raises(CertificateError, match="not by the authority whose key the offer has"):
+    with pytest.raises(CertificateError, match="not issued by the authority in the offer"):
         check_certificate(MESSAGE, other, SESSION_KEY)
 
 
