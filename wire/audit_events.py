@@ -24,28 +24,28 @@ class AuditEvent(StrEnum):
     """Heartbeat: the box is running and had nothing else to report. Action: Nothing."""
 
     FIPS_IN_FORCE = "fips-in-force"
-    """The site demands FIPS mode, and the self-test at the start of the box program has passed. Action: Nothing."""
+    """The site requires FIPS mode, and the self-test at the start of the box program has passed. Action: Nothing."""
 
     FIPS_FAILED_KERNEL = "fips-failed-kernel"
-    """The site demands FIPS mode, and the kernel is not in it; the box serves no instrument and makes no
+    """The site requires FIPS mode, and the kernel is not in it; the box serves no instrument and makes no
     connection. Action: Start the kernel with fips=1."""
 
     FIPS_FAILED_PROVIDER = "fips-failed-provider"
-    """The site demands FIPS mode, and OpenSSL has no FIPS provider that works; the box serves no instrument and
+    """The site requires FIPS mode, and OpenSSL has no FIPS provider that works; the box serves no instrument and
     makes no connection. Action: Run `rap box status`; it shows the reason. Install OpenSSL again."""
 
     FIPS_FAILED_DEFAULT = "fips-failed-default"
-    """The site demands FIPS mode, and OpenSSL does not use its FIPS provider by default; the box serves no
+    """The site requires FIPS mode, and OpenSSL does not use its FIPS provider by default; the box serves no
     instrument and makes no connection. Action: Run `rap box status`; it shows the reason. Correct
     openssl.cnf."""
 
     FIPS_FAILED_REFUSALS = "fips-failed-refusals"
-    """The site demands FIPS mode, and OpenSSL offers algorithms that are not approved; the box serves no
+    """The site requires FIPS mode, and OpenSSL offers algorithms that are not approved; the box serves no
     instrument and makes no connection. Action: Run `rap box status`; it shows the algorithms. Correct
     openssl.cnf."""
 
     FIPS_FAILED_PYTHON = "fips-failed-python"
-    """The site demands FIPS mode, and hashes or TLS of Python are not those of the system's OpenSSL; the box
+    """The site requires FIPS mode, and hashes or TLS of Python are not those of the system's OpenSSL; the box
     serves no instrument and makes no connection. Action: Use the distribution's Python."""
 
     FIPS_FAILED_CRYPTOGRAPHY = "fips-failed-cryptography"
@@ -53,7 +53,7 @@ class AuditEvent(StrEnum):
     no instrument and makes no connection. Action: Install the distribution's package."""
 
     FIPS_FAILED_ANSWERS = "fips-failed-answers"
-    """The site demands FIPS mode, and an algorithm gave a wrong result or none; the box serves no instrument
+    """The site requires FIPS mode, and an algorithm gave a wrong result or none; the box serves no instrument
     and makes no connection. Action: Run `rap box status`; it shows the algorithm. If all other checks pass,
     replace the machine."""
 
@@ -347,11 +347,11 @@ class AuditEvent(StrEnum):
     clientAuth."""
 
     TPM_NOT_USABLE = "tpm-not-usable"
-    """The site demands that the key of the box's certificate is made in its TPM, which cannot be used; the box keeps
+    """The site requires that the key of the box's certificate is made in its TPM, which cannot be used; the box keeps
     the certificate that it has. Action: Enable the TPM in the machine's firmware, or let the site permit files."""
 
     INSTRUMENT_CERTIFICATE_ISSUED = "instrument-certificate-issued"
-    """The data center has issued a certificate to an instrument at this port. Action: None."""
+    """The data center has issued a certificate to an instrument at this port. Action: Nothing."""
 
     INSTRUMENT_CERTIFICATE_AWAITS_APPROVAL = "instrument-certificate-awaits-approval"
     """The request of an instrument for a certificate waits for a person at the data center. Action: Approve it there,
@@ -366,7 +366,7 @@ class AuditEvent(StrEnum):
     data center why."""
 
     INSTRUMENT_ALLOWED = "instrument-allowed"
-    """The data center has taken an instrument off the deny-list. Action: None."""
+    """The data center has taken an instrument off the deny-list. Action: Nothing."""
 
     INSTRUMENT_REVOKED = "instrument-revoked"
     """A client's certificate is revoked. Action: Identify the device that is connected to the port."""
@@ -425,15 +425,15 @@ class AuditEvent(StrEnum):
     Add the code to `tests` of the port in the site file, or to `ignore`."""
 
     CONTROL_UNKNOWN = "control-unknown"
-    """A quality-control result is of a control, or of an assay of a control, that is not entered. Value:
+    """The control of a quality-control result, or its assay, is not configured. Value:
     number of them. Action: Add it to `controls` of the port in the site file."""
 
     ALARM_UNKNOWN = "alarm-unknown"
-    """An alarm of an instrument has no code. Value: number of them. Action: Add it to `alarms` of the port in
+    """An alarm of an instrument is not configured. Value: number of them. Action: Add it to `alarms` of the port in
     the site file."""
 
     VALUE_UNREADABLE = "value-unreadable"
-    """A number, time or word of the standard could not be read. Value: number of them. Action: Check the
+    """A number, time or code could not be read. Value: number of them. Action: Check the
     dialect options of the port."""
 
     RESULT_NOT_FINAL = "result-not-final"
