@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes /etc of this start: an overlay in memory over that of the root slot, which is never written. Everything in it is
-# made again at each start, so that what an update changes in a default takes effect (rap-provision.service). dracut runs
+# Makes /etc of this start: an overlay in memory over that of the root slot, which is never written. It is created
+# anew at each start, so that changed defaults of an update take effect (rap-provision.service). dracut runs
 # this before the system starts. A system without the kernel argument rap.volumes has no slots, and keeps its /etc.
 #
 # rap.volumes has the UUIDs of this disk's file systems by mount point. They cannot be in the slot, which has the same
@@ -12,7 +12,7 @@ if [ -n "$volumes" ]; then
     modprobe -q overlay
     layers=/run/rap-etc
     options="lowerdir=$NEWROOT/etc,upperdir=$layers/upper,workdir=$layers/work,nodev,nosuid"
-    # a mount of its own, whose labels systemd does not change when it relabels /run
+    # a separate mount, whose labels systemd does not change when it relabels /run
     mkdir -p "$layers" \
         && mount -t tmpfs -o mode=0755,size=64m,nodev,nosuid rap-etc "$layers" \
         && mkdir "$layers/upper" "$layers/work" \
@@ -20,8 +20,8 @@ if [ -n "$volumes" ]; then
         && umount -l "$layers" \
         || die "/etc cannot be made"
     for volume in $(echo "$volumes" | tr , ' '); do
-        place=${volume%%=*}
-        sed -i "s#^[^ ]* $place #UUID=${volume#*=} $place #" "$NEWROOT/etc/fstab" || die "/etc/fstab cannot be made"
+        mount_point=${volume%%=*}
+        sed -i "s#^[^ ]* $mount_point #UUID=${volume#*=} $mount_point #" "$NEWROOT/etc/fstab" || die "/etc/fstab cannot be made"
     done
     # the boot loader's entry as programs read it (BLS): GRUB starts the slot's own script, and /boot is never changed
     entries=/run/rap-entries
