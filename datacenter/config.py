@@ -56,14 +56,14 @@ roles = "realm_access.roles"        # optional: the claim with the roles; defaul
 locations = "rap_locations"         # optional: the same for the scope
 trainings = "rap_trainings"         # optional: for trainings: {"model": "2027-01-01"} or ["model=2027-01-01"]
 
-[access.oidc.role]                  # optional: value of the claim = role; other values give none
+[access.oidc.role]                  # optional: value of the claim = role; other values grant none
 rap-service = "service-engineer"
 
-[access.oidc.location]              # optional: value of the claim = location; other values give none
+[access.oidc.location]              # optional: value of the claim = location; other values grant none
 germany = "country/DE"
 
 [notices]                           # optional: notices of alerts
-targets = "notices.toml"            # where they are sent: datacenter/notices/targets.py describes the file
+targets = "notices.toml"            # their targets: datacenter/notices/targets.py describes the file
 link = "https://rap.example.com"    # optional: the address of the staff's pages, for links
 
 [staff]                             # optional: the staff's web pages
@@ -73,10 +73,10 @@ port = 8080
 development = true                  # users are chosen on a page, without a password; default: false
 idle_minutes = 10                   # a person who does nothing for so long signs in again; at most 600
 
-[sessions]                          # optional: remote sessions; needs [staff], by whose policies they are permitted
+[sessions]                          # optional: remote sessions; needs [staff], whose policies permit them
 key = "offer-key.pem"               # signs offers: a private key of curve P-256, PEM
 folder = "sessions"                 # the audit file and the recordings
-address = "0.0.0.0"                 # where the tunnels of boxes arrive
+address = "0.0.0.0"                 # the address on which tunnels of boxes are accepted
 port = 1194
 name = "rap"                        # optional: the issuer of offers, as audit files name it
 staff = "10.99.0.2/29"              # optional: the staff's address in each tunnel; the box has the network's first
@@ -102,7 +102,7 @@ pin = "vendor-ca.pin"               # file with the PIN of the token
 [audit]                             # optional: the heads of boxes' audit chains are countersigned
 key = "audit-key.pem"               # a private key of curve P-256, PEM; boxes have its public key
 
-[siem]                              # optional: audit records of boxes go there: RFC 5424 messages over TLS (RFC 5425)
+[siem]                              # optional: receives the audit records: RFC 5424 messages over TLS (RFC 5425)
 host = "siem.example.com"
 port = 6514
 certificate = "siem-client.crt"     # PEM files, relative to this file: of the data center as a client of the SIEM
@@ -363,7 +363,7 @@ class Audit(Table, frozen=True):
 
 
 class Siem(Table, frozen=True):
-    """The SIEM to which audit records of boxes are forwarded; see `datacenter.audit.siem`."""
+    """The SIEM that receives the audit records of boxes and of the data center; see `datacenter.audit.siem`."""
 
     host: Host
     certificate: Path
@@ -418,7 +418,7 @@ class Config(Table, frozen=True):
     """Certificate names of front ends that terminate the boxes' TLS and send the box's name in `rap-box`."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a box that is also a front end, as it could impersonate all others."""
+        """Raise ValueError for a box that is also a front end, because it could impersonate all others."""
         if both := sorted(set(self.boxes) & set(self.front_ends)):
             raise ValueError(
                 f"{', '.join(both)} is in both `boxes` and `front_ends`; give front ends other names"
@@ -563,11 +563,13 @@ def check_identity(config: Config) -> list[str]:
     The issuer of the certificate cannot be checked, because only the boxes have its CA certificate.
     """
     files = identity(config)
-    found = inspect_identity(files.certificate, files.key, None, [files.authorities], (SERVER,), time.time())
-    for problem in found.problems:
+    inspection = inspect_identity(
+        files.certificate, files.key, None, [files.authorities], (SERVER,), time.time()
+    )
+    for problem in inspection.problems:
         if problem.severity is not Severity.SOON:
             raise SettingsError(problem.file, Problem("", str(problem)))
-    return [str(problem) for problem in found.problems]
+    return [str(problem) for problem in inspection.problems]
 
 
 def revocation_list(config: Config) -> RevocationList | None:

@@ -67,9 +67,7 @@ def _message(record: logging.LogRecord) -> str:
     except (TypeError, ValueError):
         message = str(record.msg)  # the arguments do not match the format
     if record.name == "asyncio":
-        message = message.partition("\n")[
-            0
-        ]  # representations of tasks follow, with those of their exceptions
+        message = message.partition("\n")[0]  # representations of tasks and their exceptions follow
     return message.strip()[:MESSAGE_CHARACTERS_MAX]
 
 

@@ -34,7 +34,7 @@ def _export(arguments: argparse.Namespace) -> int:
     import msgspec
 
     from datacenter.access.vocabulary import EVERYWHERE
-    from datacenter.base.federation import departing
+    from datacenter.base.federation import exportable
     from datacenter.base.percentiles import read_days
     from datacenter.store.partitions import DAY_MS
 
@@ -42,7 +42,7 @@ def _export(arguments: argparse.Namespace) -> int:
     model, reading = arguments.model, arguments.reading
     with open_store(arguments.config) as (config, store), store.transaction() as connection:
         days = read_days(connection, model, reading, [EVERYWHERE], today - DAYS, today)
-    found = departing(model, reading, days, config.base.export_instruments_min)
+    found = exportable(model, reading, days, config.base.export_instruments_min)
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     return OK
 

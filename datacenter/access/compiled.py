@@ -48,10 +48,10 @@ class CompiledPolicies:
 
         An unknown action, or an action that does not apply to this type of resources, is refused.
         """
-        found = self._functions.get((request.action, request.resource.kind))
-        if found is None:
+        function = self._functions.get((request.action, request.resource.kind))
+        if function is None:
             return Decision(request, False, None, None)
-        decide, applicable = found
+        decide, applicable = function
         number = decide(request.principal, request.resource, request.context)
         if number < 0:
             return Decision(request, False, None, applicable)

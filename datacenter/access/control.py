@@ -1,6 +1,6 @@
 """The interface of access control: decides requests of staff, selects lists, and records each decision.
 
-Whatever is unknown is refused: staff who are not in the directory, API tokens that are not theirs, actions that do
+Whatever is unknown is refused: staff who are not in the directory, API tokens of other people, actions that do
 not exist. If a decision cannot be recorded, the error is raised instead of the permission.
 """
 
@@ -88,7 +88,7 @@ class AccessDecider:
     ) -> ColumnElement[bool]:
         """Return the WHERE clause for the resources of a type on which staff may perform an action.
 
-        The decision is not recorded; actions of a page on the rows are. Raises: ValueError if `columns` lacks an
+        The query is not recorded; each action on one of its rows is. Raises: ValueError if `columns` lacks an
         attribute.
         """
         rules = self._rules

@@ -70,14 +70,14 @@ def request_of(model: z3.ModelRef, symbolic: SymbolicRequest) -> AccessRequest:
         return names.name(of, number(unknown))
 
     def scope(of: LocationSet) -> frozenset[str]:
-        found = {EVERYWHERE} if true(of.everywhere) else set()
+        locations = {EVERYWHERE} if true(of.everywhere) else set()
         for level, inside in of.levels.items():
             numbers = {
                 number(symbolic.levels[level]),
                 *(names.number(level, known) for known in names.all(level)),
             }
-            found |= {f"{level}/{names.name(level, each)}" for each in numbers if true(inside(each))}
-        return frozenset(found)
+            locations |= {f"{level}/{names.name(level, each)}" for each in numbers if true(inside(each))}
+        return frozenset(locations)
 
     levels = {level: name(level, symbolic.levels[level]) for level in LEVELS}
     attributes = {key: name(of, z3.Int(f"resource.{key}")) for key, of in KINDS[kind].items()}

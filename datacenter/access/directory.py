@@ -4,10 +4,10 @@
 roles = ["service-engineer"]
 scope = ["country/DE"]              # "everywhere", "region/…", "country/DE" or "site/…"
 active = true                       # optional
-name = "Service engineer"                  # optional: as pages show it; default: the name in the table's head
+name = "Service engineer"           # optional: the name that pages show; default: the name in the table's header
 zone = "Europe/Berlin"              # optional: the time zone in which pages show times; default: UTC
 
-[staff.engineer.trainings]              # model = expiry: the first day, or the first moment, without a valid training
+[staff.engineer.trainings]          # model = expiry: the first day, or the first moment, without a valid training
 hematology-analyzer = 2026-10-01
 chemistry-analyzer = 2026-10-01T12:00:00Z
 
@@ -200,8 +200,8 @@ def _check(content: DirectoryFile, problems: Problems) -> None:
         _check_name(("token", name), name, problems)
         _check_token(name, token, content, problems)
         with problems.part():
-            if other := hashes.get(token.sha256):
-                message = f"is also that of token {other}; give each token its own secret"
+            if duplicate := hashes.get(token.sha256):
+                message = f"is also that of token {duplicate}; give each token its own secret"
                 problems.add(("token", name, "sha256"), message)
             hashes.setdefault(token.sha256, name)
 

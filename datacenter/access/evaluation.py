@@ -62,15 +62,15 @@ def value_of(operand: Operand, request: AccessRequest) -> Any:
         case TrainingExpiry(model):
             return request.principal.trainings[value_of(model, request)]
         case Reference(root, names):
-            found: Any = getattr(request, root)
+            current: Any = getattr(request, root)
             for name in names or ("id",):
-                found = getattr(found, name)
-            return found
+                current = getattr(current, name)
+            return current
 
 
 def members_of(collection: Reference | ConstantSet, request: AccessRequest) -> frozenset[Any]:
     """Return the members of a set."""
     if isinstance(collection, ConstantSet):
         return frozenset(item.value for item in collection.items)
-    found: frozenset[Any] = value_of(collection, request)
-    return found
+    members: frozenset[Any] = value_of(collection, request)
+    return members

@@ -115,7 +115,7 @@ def _safely(condition: Condition, request: AccessRequest) -> bool:
 
 
 def _fact(atom: Condition, value: bool, request: AccessRequest) -> str:
-    """Describe in words that an atom holds, or that it does not."""
+    """Describe in words whether an atom holds."""
     no = "" if value else "no "
     match atom:
         case Trained(model):
@@ -127,10 +127,8 @@ def _fact(atom: Condition, value: bool, request: AccessRequest) -> str:
         case Within(element, groups) if element.root == "principal":
             return f"{request.principal.id} {_roles(sorted(map(str, members_of(groups, request))), value)}"
         case Within(_, groups):
-            place = ", ".join(request.resource.locations[:-1]) or "not at a single place"
-            return (
-                f"{_name(request)} ({place}) is {'in' if value else 'outside of'} {_shown(groups, request)}"
-            )
+            location = ", ".join(request.resource.locations[:-1]) or "not at a single location"
+            return f"{_name(request)} ({location}) is {'in' if value else 'outside of'} {_shown(groups, request)}"
         case Present(reference):
             return f"there is {'a' if value else 'no'} {reference.names[-1]}"
         case Contains(collection, item):

@@ -239,7 +239,9 @@ def compare(sign: str, left: bool | int | str, right: bool | int | str) -> bool:
     """Compare two values of one type; only integers have an order."""
     if sign == "==":
         return left == right
-    assert isinstance(left, int) and isinstance(right, int), "the schema permits an order of integers alone"
+    assert isinstance(left, int) and isinstance(right, int), (
+        "the schema permits comparisons of order only for integers"
+    )
     return left < right if sign == "<" else left <= right
 
 
@@ -273,7 +275,7 @@ def _within(element: Reference, groups: Reference | ConstantSet, action: str, ki
 
 
 def atoms(condition: Condition) -> Iterator[Condition]:
-    """Yield the parts of a condition that are no conjunctions, disjunctions or negations."""
+    """Yield the parts of a condition that are neither conjunctions nor disjunctions nor negations."""
     match condition:
         case Negation(operand):
             yield from atoms(operand)

@@ -74,14 +74,14 @@ def parse_policies(text: str, file: Path, before: Sequence[AccessPolicy] = ()) -
     policies: list[AccessPolicy] = []
     ids = {policy.id: f"{policy.file}:{policy.line}" for policy in before}
     for chunk in _chunks(text):
-        found = _parse_one(chunk, file, problems)
-        if found is None:
+        parsed = _parse_one(chunk, file, problems)
+        if parsed is None:
             continue
-        if found.id in ids:
-            message = f'`@id("{found.id}")` is also at {ids[found.id]}; give each policy a different id'
-            problems.append(Problem("", message, found.line))
-        ids.setdefault(found.id, f"line {found.line}")
-        policies.append(found)
+        if parsed.id in ids:
+            message = f'`@id("{parsed.id}")` is also at {ids[parsed.id]}; give each policy a different id'
+            problems.append(Problem("", message, parsed.line))
+        ids.setdefault(parsed.id, f"line {parsed.line}")
+        policies.append(parsed)
     if problems:
         raise SettingsError(file, *sorted(problems, key=lambda problem: problem.line))
     return tuple(policies)
@@ -126,22 +126,22 @@ def _parse_one(chunk: _Chunk, file: Path, problems: list[Problem]) -> AccessPoli
 
 def _templates(text: str) -> list[cedarpy.pst.Template]:
     parsed = cedarpy.policies_to_pst(text)
-    found = [*parsed.static_policies.values(), *parsed.templates.values()]
-    if not found:
+    templates = [*parsed.static_policies.values(), *parsed.templates.values()]
+    if not templates:
         raise ValueError("unexpected end of input")
-    return found
+    return templates
 
 
 def type_mistakes(policy: AccessPolicy) -> list[str]:
     """Check the types of a policy, and whether it can apply to any action and resource type."""
     try:
-        found = [applicable([policy], pair) for pair in PAIRS]
+        results = [applicable([policy], pair) for pair in PAIRS]
     except ConditionTypeError as error:
         return [str(error)]
     checked = cedarpy.validate_policies(policy.text, _schema())
     if checked.errors:
         return list(dict.fromkeys(_readable(error.error) for error in checked.errors))
-    return [] if any(each.forbids or each.permits for each in found) else [_NEVER]
+    return [] if any(each.forbids or each.permits for each in results) else [_NEVER]
 
 
 @cache
@@ -186,8 +186,8 @@ def _line_of(chunk: _Chunk, word: str) -> int:
 def _syntax_error(chunk: _Chunk, message: str) -> tuple[int, str]:
     """Return the line of a syntax error, and a message.
 
-    The parser does not report positions. For the text before the wrong word, its only error is that the rest is
-    missing.
+    The parser does not report positions. A text that ends before the wrong token only causes the error "end of
+    input".
     """
     if "expected single entity uid" in message:
         return (

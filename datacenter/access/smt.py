@@ -54,9 +54,9 @@ class Names:
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}
         self._numbers: dict[tuple[str, str], int] = {}
-        for kind, words in {**ENUMS, "Action": (*ACTIONS, *GROUPS)}.items():
-            for word in words:
-                self.number(kind, word)
+        for kind, names in {**ENUMS, "Action": (*ACTIONS, *GROUPS)}.items():
+            for name in names:
+                self.number(kind, name)
 
     def number(self, kind: str, name: str) -> int:
         """Return the number of a name."""
@@ -67,12 +67,12 @@ class Names:
         return self._numbers[key]
 
     def name(self, kind: str, number: int) -> str:
-        """Return the name with a number; an invented name if no name has it."""
+        """Return the name with a number; a generated name if it is unknown."""
         known = self._names.get(kind, [])
         if 0 <= number < len(known):
             return known[number]
-        word = {"String": "model", "Staff": "person"}.get(kind, kind.lower())
-        return f"{word}-{number}" if number >= 0 else f"{word}-n{-number}"
+        prefix = {"String": "model", "Staff": "person"}.get(kind, kind.lower())
+        return f"{prefix}-{number}" if number >= 0 else f"{prefix}-n{-number}"
 
     def all(self, kind: str) -> list[str]:
         """Return the known names of a type."""

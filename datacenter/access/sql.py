@@ -55,14 +55,16 @@ def where_permitted(
         name for name in needed if name not in columns or (columns[name] is None and name not in LEVELS)
     ]:
         raise ValueError(f"a list of resources of type {kind} needs a column for {', '.join(lacking)}")
-    found = policies.applicable.get((action, kind))
-    if found is None:
+    applicable = policies.applicable.get((action, kind))
+    if applicable is None:
         return false()
     translator = _Translator(AccessRequest(principal, action, Resource(kind, ""), context), columns)
-    forbidden = _any(translator.clause(condition) for _, condition in found.forbids)
+    forbidden = _any(translator.clause(condition) for _, condition in applicable.forbids)
     if forbidden is True:
         return false()
-    clause = _all([_any(translator.clause(condition) for _, condition in found.permits), _not(forbidden)])
+    clause = _all(
+        [_any(translator.clause(condition) for _, condition in applicable.permits), _not(forbidden)]
+    )
     if isinstance(clause, bool):
         return true() if clause else false()
     return clause

@@ -1,7 +1,7 @@
 """Translates the syntax tree of the Cedar parser into the tree of `datacenter.access.expression`.
 
-Constructs outside of that tree, and unknown words, are mistakes: each is reported with a correction, and with the
-word by which `datacenter.access.policyfile` finds the line.
+Constructs outside that tree, and unknown names, are mistakes: each is reported with a correction, and with the
+token by which `datacenter.access.policyfile` finds the line.
 """
 
 from __future__ import annotations
@@ -176,8 +176,8 @@ class _Translator:
                 return disjunction([self._part(left), self._part(right)])
             case pst.UnaryOp("not", inner):
                 return negate(self.condition(inner))
-            case pst.IfThenElse(test, then, other):
-                first, second, third = map(self._part, (test, then, other))
+            case pst.IfThenElse(test, then, otherwise):
+                first, second, third = map(self._part, (test, then, otherwise))
                 return disjunction([conjunction([first, second]), conjunction([negate(first), third])])
             case pst.BinaryOp():
                 return self._binary(node)
@@ -340,7 +340,7 @@ def _unsupported(node: pst.Expr) -> NoReturn:
         )
     name = getattr(node, "op", type(node).__name__.lower())
     raise Mistake(
-        f"`{_WORDS.get(name, name)}` is not supported in this place; use && || ! == != < <= > >= in, `has`, `is`,"
+        f"`{_WORDS.get(name, name)}` is not supported here; use && || ! == != < <= > >= in, `has`, `is`,"
         " `contains`, and hasTag and getTag of `principal`",
         _WORDS.get(name, _word(node)),
     )

@@ -1,6 +1,6 @@
-"""The words of policies: resource types with their attributes, actions with their groups, roles and purposes.
+"""The vocabulary of policies: resource types with their attributes, actions with their groups, roles and purposes.
 
-`SCHEMA` is the same as a Cedar schema, by which the reference engine checks the types in policies.
+`SCHEMA` is the vocabulary as a Cedar schema, by which the reference engine checks the types in policies.
 
 Staff have `roles`, a `scope` (locations), and a tag for each instrument model that they are trained for: the time at
 which the training expires. Times are in milliseconds since 1970. Each resource is at a site, in a country and in a

@@ -159,9 +159,9 @@ def box_chain_problems(
             yield from _problems(box_name, epoch, chain, number, digest, last, removed, removed_hash)
         for (name, epoch), (_, _, last, *_) in heads.items():
             yield f"{name}: all {last} records of the chain {epoch} are missing"
-        other = box_audit.alias()
-        is_known = select(other.c.box).where(
-            other.c.box == _A.box, other.c.line == _A.line, other.c.is_repeated == 0
+        original = box_audit.alias()
+        is_known = select(original.c.box).where(
+            original.c.box == _A.box, original.c.line == _A.line, original.c.is_repeated == 0
         )
         hidden = _of_box(box, _A.box, _A.epoch, _A.number).where(_A.is_repeated == 1, ~is_known.exists())
         for name, epoch, number in part.read(hidden):

@@ -71,10 +71,12 @@ def own_message(row: AuditRow) -> bytes:
         f'[{STRUCTURED_ID} id="{OWN}/{row.number}" hash="{row.hash}" kind="access"]'
         '[timeQuality tzKnown="1" isSynced="1"]'
     )
-    words = [entry.actor, entry.outcome, entry.action, entry.kind, entry.resource, entry.place]
-    words += [f"purpose={entry.purpose}"] * bool(entry.purpose) + [f"token={entry.token}"] * bool(entry.token)
-    words += [f"policy={entry.policy}"] * bool(entry.policy) + [entry.reason]
-    text = " ".join(filter(None, words))
+    fields = [entry.actor, entry.outcome, entry.action, entry.kind, entry.resource, entry.place]
+    fields += [f"purpose={entry.purpose}"] * bool(entry.purpose) + [f"token={entry.token}"] * bool(
+        entry.token
+    )
+    fields += [f"policy={entry.policy}"] * bool(entry.policy) + [entry.reason]
+    text = " ".join(filter(None, fields))
     return _framed(
         f"<{FACILITY + severity}>1 {iso_time(entry.at_ms)} {OWN} rap-audit - access {structured}", text
     )
@@ -181,20 +183,20 @@ class SiemForwarder:
 
     async def run(self) -> None:
         """Forward records; if the SIEM is unreachable, retry after RETRY_SECONDS, then after longer pauses."""
-        is_away, pause_s = False, RETRY_SECONDS
+        is_unreachable, pause_s = False, RETRY_SECONDS
         while True:
             try:
                 sent = [await self._forward(part) for part in self._store.parts]
                 sent.append(await self._forward_own())
-                if is_away and any(sent):
+                if is_unreachable and any(sent):
                     _log.info("the SIEM receives audit records again")
-                    is_away, pause_s = False, RETRY_SECONDS
+                    is_unreachable, pause_s = False, RETRY_SECONDS
                 await asyncio.sleep(0 if any(sent) else POLL_SECONDS)
             except (OSError, StoreError) as error:
-                if not is_away:
+                if not is_unreachable:
                     why = str(error) or "it does not answer"
                     _log.error("audit records wait, because the SIEM does not receive them: %s", why)
-                is_away = True
+                is_unreachable = True
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, RETRY_SECONDS_MAX)
 

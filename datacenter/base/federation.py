@@ -33,32 +33,32 @@ class Bounds(NamedTuple):
     high: int | None
 
 
-def departing(
+def exportable(
     model: str, reading: str, days: Mapping[int, BaseDay], instruments_min: int = INSTRUMENTS_MIN
 ) -> RegionalBase:
     """Return the part of days' readings that may leave the region."""
-    whole = added([one.histogram for one in days.values()])
-    instruments = np.zeros(len(whole.values), np.int64)
+    total = added([one.histogram for one in days.values()])
+    instruments = np.zeros(len(total.values), np.int64)
     for one in days.values():
-        places = np.searchsorted(whole.values, one.histogram.values)
-        np.maximum.at(instruments, places, one.histogram.instruments)
+        bins = np.searchsorted(total.values, one.histogram.values)
+        np.maximum.at(instruments, bins, one.histogram.instruments)
     kept = instruments >= instruments_min
-    withheld = int(whole.readings[~kept].sum())
-    return RegionalBase(model, reading, whole.values[kept].tolist(), whole.readings[kept].tolist(), withheld)
+    withheld = int(total.readings[~kept].sum())
+    return RegionalBase(model, reading, total.values[kept].tolist(), total.readings[kept].tolist(), withheld)
 
 
 def percentiles_of_regions(regions: Sequence[RegionalBase], wanted: Sequence[int]) -> list[Bounds]:
     """Return percentiles of all regions together. Raises: ValueError for different readings."""
     if len({(one.model, one.reading) for one in regions}) != 1:
         raise ValueError("the regions have different models or readings; give those of one")
-    whole = added([_histogram(one) for one in regions])
+    total = added([_histogram(one) for one in regions])
     withheld = sum(one.withheld for one in regions)
-    below = np.cumsum(whole.readings)
+    below = np.cumsum(total.readings)
     found = []
     for percentile in wanted:
-        rank = max(1, -(-percentile * (whole.count + withheld) // 100))
-        low = int(whole.values[np.searchsorted(below, rank - withheld)]) if rank > withheld else None
-        high = int(whole.values[np.searchsorted(below, rank)]) if rank <= whole.count else None
+        rank = max(1, -(-percentile * (total.count + withheld) // 100))
+        low = int(total.values[np.searchsorted(below, rank - withheld)]) if rank > withheld else None
+        high = int(total.values[np.searchsorted(below, rank)]) if rank <= total.count else None
         found.append(Bounds(low, high))
     return found
 

@@ -87,16 +87,16 @@ def added(parts: Sequence[Histogram], *, with_instruments: bool = True) -> Histo
         # one element for each possible value: faster than sorting all bins
         sums = np.zeros((2, span), np.int64)
         for part in parts:
-            places = part.values - first
-            sums[0, places] += part.readings
+            indexes = part.values - first
+            sums[0, indexes] += part.readings
             if with_instruments:
-                sums[1, places] += part.instruments
+                sums[1, indexes] += part.instruments
         kept = np.flatnonzero(sums[0])
         return Histogram(kept + first, sums[0, kept], sums[1, kept])
-    values, places = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
+    values, indexes = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
     readings, instruments = np.zeros((2, len(values)), np.int64)
-    np.add.at(readings, places, np.concatenate([part.readings for part in parts]))
-    np.add.at(instruments, places, np.concatenate([part.instruments for part in parts]))
+    np.add.at(readings, indexes, np.concatenate([part.readings for part in parts]))
+    np.add.at(instruments, indexes, np.concatenate([part.instruments for part in parts]))
     kept = readings != 0
     return Histogram(values[kept], readings[kept], instruments[kept])
 

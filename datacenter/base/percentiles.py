@@ -58,5 +58,5 @@ def shown(days: dict[int, BaseDay]) -> dict[int, BaseDay]:
 
 def percentiles_of(days: dict[int, BaseDay], wanted: Sequence[int]) -> list[int] | None:
     """Return percentiles of all readings of the days with enough instruments; None if there is no such day."""
-    whole = added([one.histogram for one in shown(days).values()], with_instruments=False)
-    return whole.percentiles(wanted) if whole.count else None
+    total = added([one.histogram for one in shown(days).values()], with_instruments=False)
+    return total.percentiles(wanted) if total.count else None

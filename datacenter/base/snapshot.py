@@ -30,12 +30,12 @@ _decode: Final = msgspec.msgpack.Decoder(dict[str, list[int]]).decode
 
 
 def window(day: int) -> range:
-    """Return the days whose readings the snapshot for a day has."""
+    """Return the days whose readings are in the snapshot for a day."""
     return range(day - LAG_DAYS - DAYS, day - LAG_DAYS)
 
 
 def take_snapshot(connection: Connection, model: str, day: int) -> dict[str, list[int]]:
-    """Return the percentiles of each reading of a model for a day; made if there are none yet.
+    """Return the percentiles of each reading of a model for a day, from the stored snapshot or a new one.
 
     A reading without a day with enough instruments is left out. Raises: SQLAlchemyError.
     """
@@ -43,8 +43,8 @@ def take_snapshot(connection: Connection, model: str, day: int) -> dict[str, lis
     stored = select(c.body).where(c.model == model, c.day == day)
     if (body := connection.scalar(stored)) is not None:
         return _decode(body)
-    made = _encode(_percentiles(connection, model, day))
-    connection.execute(_INSERT, {"model": model, "day": day, "body": made})
+    encoded = _encode(_percentiles(connection, model, day))
+    connection.execute(_INSERT, {"model": model, "day": day, "body": encoded})
     return _decode(connection.execute(stored).scalar_one())  # perhaps the snapshot of another process
 
 

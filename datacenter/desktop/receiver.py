@@ -126,7 +126,7 @@ class DesktopReceiver(DecodedDesktop):
     def note(self) -> str:
         """See `ShownDesktop.note`."""
         notice = self._decoder.notice
-        return next((text for said, text in NOTES.items() if said in notice), "")
+        return next((text for flag, text in NOTES.items() if flag in notice), "")
 
     @property
     def updates(self) -> int:

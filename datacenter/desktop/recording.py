@@ -131,7 +131,7 @@ def read_recording(file: BinaryIO, signed: bytes | None = None, *, is_complete: 
                 raise RecordingError(f"the recording is cut off in {where}")
             break
         try:
-            warm, found = _parse_body(bytes(body), chain, warm)
+            warm, parsed = _parse_body(bytes(body), chain, warm)
         except StreamError as error:
             raise RecordingError(f"{where}: {error}") from None
         if chain.value != value:
@@ -140,7 +140,7 @@ def read_recording(file: BinaryIO, signed: bytes | None = None, *, is_complete: 
             if file.read(1):
                 raise RecordingError("bytes follow the end of the recording")
             break
-        frames += found
+        frames += parsed
         count += 1
     if signed is not None and chain.value != signed:
         raise RecordingError("the recording is not the one whose hash was signed")

@@ -99,9 +99,9 @@ class DeniedBoxes:
 
     def _read(self) -> tuple[frozenset[str], dict[str, list[str]]]:
         """Return the denied boxes, and the denied instruments by their boxes."""
-        found = frozenset(row.box for row in self._store.read(select(denied_boxes.c.box)))
+        denied = frozenset(row.box for row in self._store.read(select(denied_boxes.c.box)))
         instruments: dict[str, list[str]] = {}
         columns = denied_instruments.c.box, denied_instruments.c.instrument
         for row in self._store.read(select(*columns).order_by(*columns)):
             instruments.setdefault(row.box, []).append(row.instrument)
-        return found, instruments
+        return denied, instruments

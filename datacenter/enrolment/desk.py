@@ -153,12 +153,12 @@ class EnrolmentDesk:
         A box that is flashed again can be registered again; its earlier key then needs an approval.
         Raises: EnrolmentRefusedError, with nothing changed.
         """
-        place = find_site(self.store, site)
-        if place is None:
+        resource = find_site(self.store, site)
+        if resource is None:
             raise EnrolmentRefusedError(
                 f"there is no site {site!r}; give one of the data center's file of sites"
             )
-        self._require(staff, "enrol-box", place, now_ms, UNKNOWN_PURPOSE)
+        self._require(staff, "enrol-box", resource, now_ms, UNKNOWN_PURPOSE)
         for known in filter(None, (find_box(self.store, box) for box, _ in flashed)):
             if known.site and known.site != site:
                 self._require(staff, "configure-box", known, now_ms, UNKNOWN_PURPOSE)
@@ -178,10 +178,10 @@ class EnrolmentDesk:
         """
         request = self._find(staff, box, key, now_ms)
         if request.reason == "unknown":
-            place = find_site(self.store, site) if site else None
-            if place is None:
+            resource = find_site(self.store, site) if site else None
+            if resource is None:
                 raise WrongEnrolmentError(f"{box} is unknown: name an existing site for it, not {site!r}")
-            self._require(staff, "enrol-box", place, now_ms, UNKNOWN_PURPOSE)
+            self._require(staff, "enrol-box", resource, now_ms, UNKNOWN_PURPOSE)
         else:
             if site:
                 raise WrongEnrolmentError(f"{box} is already known: leave out the site, which is not changed")
@@ -240,10 +240,10 @@ class EnrolmentDesk:
             raise EnrolmentRefusedError(f"give at least {KEY_CHARACTERS_MIN} digits of the key's hash")
         columns = [_E[name] for name in EnrolmentRequest._fields]
         waiting = and_(_E.box == box, _E.state == "waiting", _E.key.startswith(key, autoescape=True))
-        found = list(self.store.read(select(*columns).where(waiting)))
-        if len(found) != 1 or not self._sees(staff, box, now_ms):
+        rows = list(self.store.read(select(*columns).where(waiting)))
+        if len(rows) != 1 or not self._sees(staff, box, now_ms):
             raise EnrolmentConflictError(f"no request of {box} with the key {key} is pending")
-        return EnrolmentRequest(*found[0])
+        return EnrolmentRequest(*rows[0])
 
     def _decide(self, request: EnrolmentRequest, state: str, staff: str, now_ms: int) -> EnrolmentRequest:
         this = and_(_E.box == request.box, _E.key == request.key, _E.state == "waiting")

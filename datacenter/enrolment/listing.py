@@ -71,7 +71,7 @@ def list_boxes(
 
     `which` are conditions on the columns of `boxes` and `sites`, and of `is_in_state`.
     """
-    found = PLACED_BOXES.outerjoin(_LATEST, _LATEST.c.box == _B.serial).outerjoin(
+    tables = PLACED_BOXES.outerjoin(_LATEST, _LATEST.c.box == _B.serial).outerjoin(
         denied_boxes, _D.box == _B.serial
     )
     columns = (
@@ -85,7 +85,7 @@ def list_boxes(
         _D.reason,
     )
     is_known = or_(_B.dismissed_at_ms.is_(None), _D.box.is_not(None))
-    query = select(*columns).select_from(found).where(is_known, _B.serial > after, *which)
+    query = select(*columns).select_from(tables).where(is_known, _B.serial > after, *which)
     return [EnrolledBox(*row) for row in store.read(query.order_by(_B.serial).limit(limit))]
 
 
@@ -102,13 +102,13 @@ def list_instruments(
     `which` are conditions on the columns of `boxes`, `sites` and `certificates`; "" is any state.
     """
     expires_at_ms = func.max(_C.expires_at_ms)
-    found = PLACED_BOXES.join(certificates, _C.box == _B.serial).outerjoin(
+    tables = PLACED_BOXES.join(certificates, _C.box == _B.serial).outerjoin(
         denied_instruments, and_(_I.box == _C.box, _I.instrument == _C.instrument)
     )
     denial = _I.denied_at_ms, _I.denied_by, _I.reason
     shown = case((_I.box.is_not(None), "denied"), (expires_at_ms <= now_ms, "expired"), else_="valid")
     device = _C.box, _C.instrument
-    query = select(*device, shown, func.max(_C.issued_at_ms), expires_at_ms, *denial).select_from(found)
+    query = select(*device, shown, func.max(_C.issued_at_ms), expires_at_ms, *denial).select_from(tables)
     query = query.where(_C.instrument != "", *which).group_by(*device, _I.box, *denial)
     if after is not None:
         query = query.where(or_(_C.box > after[0], and_(_C.box == after[0], _C.instrument > after[1])))

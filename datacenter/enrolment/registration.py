@@ -291,16 +291,16 @@ def _is_own_key(connection: Connection, box: str, current: x509.Certificate) -> 
 def _ask(connection: Connection, device: Device, key: str, reason: Reason, now_ms: int) -> Outcome | None:
     """Return the outcome for a request that needs approval; None if it was approved."""
     this = and_(device.of_requests(), _E.key == key)
-    found = connection.execute(select(_E.state, _E.asked_at_ms).where(this)).one_or_none()
-    state = found.state if found else None
+    earlier = connection.execute(select(_E.state, _E.asked_at_ms).where(this)).one_or_none()
+    state = earlier.state if earlier else None
     if state == "approved":
         return None
     if state == "rejected":
         return Rejected("a person has rejected this request")
     if state == "waiting":
-        assert found is not None, "it waits"
+        assert earlier is not None, "it waits"
         connection.execute(update(enrolments).where(this).values(seen_at_ms=now_ms))
-        return Pending((now_ms - found.asked_at_ms) / 1000)
+        return Pending((now_ms - earlier.asked_at_ms) / 1000)
     _make_room(connection, device)
     if (connection.scalar(select(func.count()).where(_E.state == "waiting")) or 0) >= WAITING_MAX:
         return Rejected("too many requests are pending; repeat this one later", BUSY_SECONDS)
@@ -316,8 +316,8 @@ def _make_room(connection: Connection, device: Device) -> None:
     is_of_kind = _E.instrument != "" if device.instrument else _E.instrument == ""
     most = WAITING_OF_INSTRUMENTS_MAX if device.instrument else WAITING_OF_BOX_MAX
     waiting = and_(_E.box == device.box, is_of_kind, _E.state == "waiting")
-    found = connection.execute(select(_E.key).where(waiting).order_by(_E.seen_at_ms.desc(), _E.key))
-    superfluous = [row.key for row in found][most - 1 :]
+    rows = connection.execute(select(_E.key).where(waiting).order_by(_E.seen_at_ms.desc(), _E.key))
+    superfluous = [row.key for row in rows][most - 1 :]
     connection.execute(delete(enrolments).where(waiting, _E.key.in_(superfluous)))
 
 

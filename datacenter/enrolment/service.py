@@ -107,9 +107,8 @@ class EnrolmentService:
                 _log.info("%s: %s has a certificate until %s", box, name, certificate.not_valid_after_utc)
                 chain = [certificate, *self._registration.authority.chain]
                 headers = {est.CA_TAG: est.CA_CERTIFICATES}
-                if not request.target.startswith(
-                    est.INSTRUMENTS
-                ):  # instruments, which do not connect to the data center
+                # instruments do not connect to the data center
+                if not request.target.startswith(est.INSTRUMENTS):
                     headers[est.ROOTS_TAG] = est.DATACENTER_ROOTS
                 tags = {name: self._tags[path] for name, path in headers.items() if path in self._tags}
                 return est.certificates_response(chain, **tags)

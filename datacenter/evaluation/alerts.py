@@ -1,7 +1,7 @@
 """The beginning and the end of alerts in the database, with their identity, evidence and notices.
 
-An alert is identified by its instrument, its trigger and the report with which it began, so that evaluating that
-report again finds the same alert. Its evidence is the position of that report, the fingerprint of the trigger, and
+An alert is identified by its instrument, its trigger and the report with which it began, so that a second evaluation
+of that report finds the same alert. Its evidence is the position of that report, the fingerprint of the trigger, and
 the values of the trigger's terms, from which the decision can be recomputed.
 """
 
@@ -23,7 +23,7 @@ from datacenter.triggers.silencefile import SilenceTrigger
 from datacenter.triggers.tree import terms
 from datacenter.triggers.triggerfile import Trigger
 
-Place: TypeAlias = tuple[str, str, int, int]
+ReportKey: TypeAlias = tuple[str, str, int, int]
 """Box, instrument, run and number of a report."""
 
 
@@ -68,20 +68,20 @@ class Ended(NamedTuple):
     at_ms: int
 
 
-def alert_id(place: Place, trigger: str) -> str:
-    """Return the identity of the alert that a trigger begins with the report at `place`."""
-    return sha256("\n".join((*map(str, place), trigger)).encode()).hexdigest()[:16]
+def alert_id(key: ReportKey, trigger: str) -> str:
+    """Return the identity of the alert that a trigger begins with the report `key`."""
+    return sha256("\n".join((*map(str, key), trigger)).encode()).hexdigest()[:16]
 
 
 def begin(
     connection: Connection,
-    place: Place,
+    key: ReportKey,
     transition: Transition,
     evaluator: LiveEvaluator,
     now_ms: int,
 ) -> Begun:
-    """Store an alert that begins with the report at `place`, which was evaluated last, and the notice of it."""
-    _, instrument, run, number = place
+    """Store an alert that begins with the report `key`, which was evaluated last, and the notice of it."""
+    _, instrument, run, number = key
     trigger = transition.trigger
     table = trigger.table
     of_trigger = {*terms(trigger.fires), *terms(trigger.clears)}
@@ -102,15 +102,15 @@ def begin(
         },
         transition.at_ms // DAY_MS if trigger.uses_base else None,
     )
-    found = Begun(alert_id(place, trigger.name), trigger.name, instrument, transition.at_ms)
+    begun = Begun(alert_id(key, trigger.name), trigger.name, instrument, transition.at_ms)
     values = {"model": table.model, "component": table.component, "parts": "\n".join(table.parts)}
-    _store(connection, found, place, trigger, evidence, now_ms, values)
-    return found
+    _store(connection, begun, key, trigger, evidence, now_ms, values)
+    return begun
 
 
-def end(connection: Connection, place: Place, transition: Transition, now_ms: int) -> list[Ended]:
-    """Store that the open alerts of a trigger end with the report at `place`, and the notices of it."""
-    box, instrument, run, number = place
+def end(connection: Connection, key: ReportKey, transition: Transition, now_ms: int) -> list[Ended]:
+    """Store that the open alerts of a trigger end with the report `key`, and the notices of it."""
+    box, instrument, run, number = key
     c = alerts.c
     open_ones = connection.scalars(
         select(c.id).where(
@@ -128,10 +128,10 @@ def end(connection: Connection, place: Place, transition: Transition, now_ms: in
 
 
 def end_alert(
-    connection: Connection, id_: str, at_ms: int, now_ms: int, place: tuple[int, int] | None = None
+    connection: Connection, id_: str, at_ms: int, now_ms: int, key: tuple[int, int] | None = None
 ) -> list[Ended]:
     """Store that an alert has ended, and the notice of it; nothing if it had ended before."""
-    run, number = place or (None, None)
+    run, number = key or (None, None)
     values = {"ended_at_ms": at_ms, "resolved_at_ms": now_ms, "end_run": run, "end_number": number}
     c = alerts.c
     row = connection.execute(
@@ -158,7 +158,7 @@ class SilenceEvidence(msgspec.Struct, frozen=True):
 
 def begin_silence(
     connection: Connection,
-    place: Place,
+    key: ReportKey,
     trigger: SilenceTrigger,
     model: str,
     began_ms: int,
@@ -167,29 +167,27 @@ def begin_silence(
     last_seen_ms: int,
     members: Sequence[str] = (),
 ) -> Begun:
-    """Store an alert of silence after the report at `place`, and the notice of it. It is stored once."""
+    """Store an alert of silence after the report `key`, and the notice of it. It is stored once."""
     condition = f"silence of {trigger.table.of} {trigger.table.silence}"
     evidence = SilenceEvidence(last_seen_ms, began_ms, trigger.fingerprint, condition, list(members))
-    found = Begun(alert_id(place, trigger.name), trigger.name, place[1], began_ms)
-    if connection.scalar(select(alerts.c.id).where(alerts.c.id == found.id)) is not None:
-        return found
-    _store(
-        connection, found, place, trigger, evidence, now_ms, {"model": model, "component": "", "parts": ""}
-    )
-    return found
+    begun = Begun(alert_id(key, trigger.name), trigger.name, key[1], began_ms)
+    if connection.scalar(select(alerts.c.id).where(alerts.c.id == begun.id)) is not None:
+        return begun
+    _store(connection, begun, key, trigger, evidence, now_ms, {"model": model, "component": "", "parts": ""})
+    return begun
 
 
 def _store(
     connection: Connection,
     begun: Begun,
-    place: Place,
+    key: ReportKey,
     trigger: Trigger | SilenceTrigger,
     evidence: Evidence | SilenceEvidence,
     now_ms: int,
     values: Mapping[str, str | int],
 ) -> None:
     """Store an alert, and the notice of it. It is silenced if it begins in a maintenance window."""
-    box, instrument, run, number = place
+    box, instrument, run, number = key
     window = None
     if trigger.table.silent_in_maintenance:
         times_ms = begun.at_ms, now_ms

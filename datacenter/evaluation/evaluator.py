@@ -33,7 +33,7 @@ from settings.ranges import RangeSet
 from wire.messages import BoxReport, InstrumentReport, ProfileInForce, Status, decode
 
 CLOCK_ERROR_MS_MAX: Final = 86_400_000
-"""A report cannot be made after it was stored. A time later than this after the storage is a wrong clock."""
+"""A report cannot be made after it was stored. A later time indicates a wrong clock."""
 SEQUENCES_MAX: Final = 8 * BLOCK_SPAN
 """Sequence numbers that are evaluated in one transaction, which bounds the memory after an outage."""
 
@@ -60,7 +60,7 @@ _NEWEST: Final = select(func.max(_R.stored_at_ms)).where(_BEYOND)
 _PENDING: Final = select(_R.sequence, _R.record_count, _R.body, _R.stored_at_ms, _R.instrument, _R.run).where(
     _BEYOND, _R.sequence <= bindparam("last")
 )
-"""Made once: SQLAlchemy takes longer to make such statements than the database to execute them."""
+"""Built once, because SQLAlchemy takes longer to build such statements than the database to execute them."""
 
 
 class Pending(NamedTuple):
@@ -243,15 +243,15 @@ class Evaluator:
             return
         instrument.evaluator.start_terms(one.run, report.number)
         for transition in instrument.evaluator.evaluate(report, one.stored_at_ms + CLOCK_ERROR_MS_MAX):
-            place = (box, values["serial"], one.run, report.number)
+            key = (box, values["serial"], one.run, report.number)
             if transition.is_active:
-                total.begun.append(begin(connection, place, transition, instrument.evaluator, now_ms))
+                total.begun.append(begin(connection, key, transition, instrument.evaluator, now_ms))
             else:
-                total.ended += end(connection, place, transition, now_ms)
+                total.ended += end(connection, key, transition, now_ms)
 
 
 def _exclude_others(connection: Connection, box: str) -> None:
-    """Let no other transaction evaluate this box; those that store its batches do not wait on PostgreSQL."""
+    """Exclude other evaluations of this box; on PostgreSQL, transactions that store its batches do not wait."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:box, 1))"), {"box": box})
     else:
@@ -264,7 +264,7 @@ def _positions(connection: Connection, reports: Connection, box: str) -> list[tu
         epoch: (sequence, moved_at_ms)
         for epoch, sequence, moved_at_ms in connection.execute(_MOVED, {"box": box})
     }
-    found = []
+    epochs = []
     for epoch, stored, lost in reports.execute(_COVERED, {"box": box}).all():
         ranges = decode_ranges(stored)
         position, moved_at_ms = moved.get(epoch, (0, None))
@@ -276,17 +276,17 @@ def _positions(connection: Connection, reports: Connection, box: str) -> list[tu
             arrivals = replace(arrivals, newest_at_ms=reports.scalar(_NEWEST, beyond) or 0)
             complete = frontier(arrivals, position, moved_at_ms)
         if complete > position:
-            found.append((epoch, position, complete))
+            epochs.append((epoch, position, complete))
         elif moved_at_ms is None:
             _move(connection, box, epoch, 0, arrivals.newest_at_ms)
-    return found
+    return epochs
 
 
 def _pending(connection: Connection, box: str, epoch: int, position: int, end_of_step: int) -> list[Pending]:
     """Return the records with sequences after `position` and up to `end_of_step`, in their order."""
     sought = {"box": box, "epoch": epoch, "position": position, "last": end_of_step + BLOCK_SPAN}
     rows = connection.execute(_PENDING, sought)
-    found = [
+    pending = [
         Pending(
             stored.sequence,
             row.stored_at_ms,
@@ -299,7 +299,7 @@ def _pending(connection: Connection, box: str, epoch: int, position: int, end_of
         for stored in stored_records(row.sequence, row.record_count, row.body)
         if position < stored.sequence <= end_of_step
     ]
-    return sorted(found, key=lambda one: one.sequence)
+    return sorted(pending, key=lambda one: one.sequence)
 
 
 def _move(connection: Connection, box: str, epoch: int, sequence: int, now_ms: int) -> None:
@@ -309,12 +309,12 @@ def _move(connection: Connection, box: str, epoch: int, sequence: int, now_ms: i
 
 def _models(pending: Iterable[Pending]) -> dict[str, ProfileInForce]:
     """Return the profiles that instruments follow from these records of the box itself on."""
-    found = {}
+    profiles = {}
     for one in pending:
         if one.body[1:9] == b"\xa7profile":
             profile = decode(ProfileInForce, one.body)
-            found[profile.instrument] = profile
-    return found
+            profiles[profile.instrument] = profile
+    return profiles
 
 
 def _in_order(pending: list[Pending]) -> list[tuple[Pending, InstrumentReport]]:

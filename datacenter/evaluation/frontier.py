@@ -23,9 +23,9 @@ class Arrivals:
 def frontier(arrivals: Arrivals, evaluated: int, moved_at_ms: int | None) -> int:
     """Return the sequence number up to which records can be evaluated.
 
-    `evaluated` is the one up to which they are, 0 if none is; `moved_at_ms` is when that was, None if never. A record
-    that is missing is skipped if the box has sent later ones for PATIENCE_MS since. A box that sends
-    nothing is waited for without limit, because the missing record can still be on its disk.
+    `evaluated` is the number up to which they have been evaluated, 0 for none; `moved_at_ms` is the time of that
+    evaluation, None for none. A missing record is skipped if the box has sent later ones for PATIENCE_MS since then.
+    While the box sends nothing, the wait has no limit, because the missing record can still be on its disk.
     """
     known = RangeSet(arrivals.stored)
     for first, last in arrivals.lost:

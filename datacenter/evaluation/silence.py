@@ -159,9 +159,9 @@ def _was_outage(connection: Connection, triggers: TriggerSet, unit: Unit, until_
 
 def _begin(connection: Connection, unit: Unit, row: Any, trigger: SilenceTrigger, now_ms: int) -> Begun:
     assert unit.silent_ms is not None, "of a silence"
-    place = (unit.box, unit.instrument, row.run, row.number or unit.last_seen_ms)
+    key = (unit.box, unit.instrument, row.run, row.number or unit.last_seen_ms)
     begun = begin_silence(
-        connection, place, trigger, row.model or "", unit.silent_ms, now_ms, last_seen_ms=unit.last_seen_ms
+        connection, key, trigger, row.model or "", unit.silent_ms, now_ms, last_seen_ms=unit.last_seen_ms
     )
     _set_alert(connection, unit, begun.id)
     return begun
@@ -193,7 +193,7 @@ def _up_since_ms(connection: Connection, now_ms: int) -> int:
 
 def _sites(connection: Connection, triggers: TriggerSet, now_ms: int, up_ms: int) -> dict[str, _Site]:
     """Return the boxes, the instruments with a silence trigger, and their rows, by site or box without a site."""
-    found: dict[str, _Site] = defaultdict(lambda: _Site([], [], {}))
+    sites: dict[str, _Site] = defaultdict(lambda: _Site([], [], {}))
     of_box = triggers.silence("", "box")
     query = (
         select(silence_state, boxes.c.site)
@@ -203,7 +203,7 @@ def _sites(connection: Connection, triggers: TriggerSet, now_ms: int, up_ms: int
         .with_for_update(of=silence_state)
     )
     for row in connection.execute(query):
-        all_boxes, instruments, rows = found[row.site or f"box {row.box}"]
+        all_boxes, instruments, rows = sites[row.site or f"box {row.box}"]
         if row.instrument:
             if triggers.silence(row.model or "", "instrument") is None:
                 continue
@@ -213,7 +213,7 @@ def _sites(connection: Connection, triggers: TriggerSet, now_ms: int, up_ms: int
             unit = Unit(row.box, "", row.last_seen_ms, _silent_ms(connection, row, of_box, now_ms, up_ms))
             all_boxes.append(unit)
         rows[unit] = row
-    return found
+    return sites
 
 
 def _silent_ms(

@@ -109,43 +109,43 @@ class BoxSilence:
 
 def load_silence(connection: Connection, box: str) -> BoxSilence:
     """Load the state of a box and its instruments, and lock its rows until the end of the transaction."""
-    found = BoxSilence(box)
+    state = BoxSilence(box)
     for row in connection.execute(select(silence_state).where(_S.box == box).with_for_update()):
         if row.instrument:
-            found.instruments[row.instrument] = InstrumentSilence(
+            state.instruments[row.instrument] = InstrumentSilence(
                 row.last_seen_ms, row.run, row.number, row.silent_ms, row.alert, row.model
             )
         else:
-            found.contact_ms, found.box_ms, found.counts_from_ms = (
+            state.contact_ms, state.box_ms, state.counts_from_ms = (
                 row.last_seen_ms,
                 row.box_ms,
                 row.counts_from_ms,
             )
-        found.stored[row.instrument] = _values(found, row.instrument)
-    return found
+        state.stored[row.instrument] = _values(state, row.instrument)
+    return state
 
 
-def save_silence(connection: Connection, found: BoxSilence) -> None:
+def save_silence(connection: Connection, state: BoxSilence) -> None:
     """Save the changed values of a box and its instruments."""
-    for instrument in ("", *found.instruments):
-        values, stored = _values(found, instrument), found.stored.get(instrument)
+    for instrument in ("", *state.instruments):
+        values, stored = _values(state, instrument), state.stored.get(instrument)
         if values == stored:
             continue
         if stored is not None:
-            this = and_(_S.box == found.box, _S.instrument == instrument)
+            this = and_(_S.box == state.box, _S.instrument == instrument)
             connection.execute(update(silence_state).where(this).values(values))
         else:
-            key = {"box": found.box, "instrument": instrument}
+            key = {"box": state.box, "instrument": instrument}
             connection.execute(insert(silence_state).values(key | values))
-        found.stored[instrument] = values
+        state.stored[instrument] = values
 
 
-def _values(found: BoxSilence, instrument: str) -> dict[str, Any]:
+def _values(state: BoxSilence, instrument: str) -> dict[str, Any]:
     """Return the values of the row of an instrument; of the box itself if `instrument` is empty."""
     if instrument:
-        return asdict(found.instruments[instrument])
+        return asdict(state.instruments[instrument])
     return {
-        "last_seen_ms": found.contact_ms,
-        "box_ms": found.box_ms,
-        "counts_from_ms": found.counts_from_ms,
+        "last_seen_ms": state.contact_ms,
+        "box_ms": state.box_ms,
+        "counts_from_ms": state.counts_from_ms,
     }

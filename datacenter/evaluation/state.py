@@ -66,13 +66,13 @@ def save_state(evaluator: LiveEvaluator) -> bytes:
 def restored(functions: LiveFunctions, saved: bytes, bases: Bases = no_base) -> LiveEvaluator:
     """Return an evaluator that continues from the result of `save_state`."""
     evaluator = LiveEvaluator(functions, bases)
-    found, keys = _decode(saved), _keys(functions.program)
-    evaluator.now_ms = found.now_ms
-    for key, value in found.changed.items():
+    decoded, keys = _decode(saved), _keys(functions.program)
+    evaluator.now_ms = decoded.now_ms
+    for key, value in decoded.changed.items():
         if (index := keys.indexes.get(key)) is not None:
             evaluator.state[index] = value
-    if found.starts is None:
+    if decoded.starts is None:
         evaluator.starts = [_UNKNOWN] * len(keys.terms)
     else:
-        evaluator.starts = [found.starts.get(key) for key in keys.terms]
+        evaluator.starts = [decoded.starts.get(key) for key in keys.terms]
     return evaluator

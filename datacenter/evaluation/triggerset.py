@@ -50,10 +50,10 @@ def read_triggers(folder: Path | None) -> TriggerSet:
     silences: dict[tuple[str, str], SilenceTrigger] = {}
     for file in silent:
         one = read_silence(file)
-        other = silences.setdefault((one.table.model, one.table.of), one)
-        if other is not one:
+        first = silences.setdefault((one.table.model, one.table.of), one)
+        if first is not one:
             raise SettingsError.at(
-                file, "of", f"is the same as in {other.name}.toml; remove one of the files"
+                file, "of", f"is the same as in {first.name}.toml; remove one of the files"
             )
     triggers = [read_trigger(file) for file in files if file not in silent]
     require_scores(folder, triggers)

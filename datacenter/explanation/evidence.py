@@ -72,7 +72,7 @@ def trigger_of(record: AlertRecord, evidence: Evidence, in_force: TriggerSet) ->
 
     Raises: UnexplainedError if neither has the hash of the evidence.
     """
-    found = in_force.triggers.get(record.trigger)
+    current = in_force.triggers.get(record.trigger)
     if evidence.until is not None:
         stored = _stored_trigger(record, evidence)
         if stored is not None and stored.fingerprint == evidence.fingerprint == record.trigger_hash:
@@ -81,17 +81,17 @@ def trigger_of(record: AlertRecord, evidence: Evidence, in_force: TriggerSet) ->
             f"the text of the trigger in alert {record.id} does not have the hash {record.trigger_hash}, with which "
             f"it was raised: the alert was changed in the database, or this version lacks words of {record.model}"
         )
-    if found is None:
+    if current is None:
         raise UnexplainedError(
             f"there is no trigger {record.trigger} in force, and alert {record.id}, of an earlier version, lacks its "
             f"text; put the file with the hash {record.trigger_hash} into the folder of triggers"
         )
-    if found.fingerprint != record.trigger_hash:
+    if current.fingerprint != record.trigger_hash:
         raise UnexplainedError(
-            f"the trigger {record.trigger} in force has the hash {found.fingerprint}, but alert {record.id} was "
+            f"the trigger {record.trigger} in force has the hash {current.fingerprint}, but alert {record.id} was "
             f"raised by a text with the hash {record.trigger_hash}; put that file into the folder of triggers"
         )
-    return found
+    return current
 
 
 def _stored_trigger(record: AlertRecord, evidence: Evidence) -> Trigger | None:

@@ -98,12 +98,12 @@ def recompute(
         record.box, record.instrument, (first[0], first[1]), end or began, stored_until_ms, since_ms
     )
     reports = load_reports(store, wanted)
-    found = Recomputation(trigger, reports)
+    result = Recomputation(trigger, reports)
     sampled = _SampleTimes(evidence.at_ms - span_ms, span_ms // count)
     bases = RecordedBases(store, record.model)
-    _Replay(found, record, evidence, sampled, bases, is_whole=is_whole).run(reports.in_order())
-    _compare(found, record, evidence, is_whole=is_whole)
-    return found
+    _Replay(result, record, evidence, sampled, bases, is_whole=is_whole).run(reports.in_order())
+    _compare(result, record, evidence, is_whole=is_whole)
+    return result
 
 
 class _SampleTimes:
@@ -126,7 +126,7 @@ class _Replay:
 
     def __init__(
         self,
-        found: Recomputation,
+        result: Recomputation,
         record: AlertRecord,
         evidence: Evidence,
         sampled: _SampleTimes,
@@ -134,26 +134,26 @@ class _Replay:
         *,
         is_whole: bool,
     ) -> None:
-        self._found, self._evidence, self._sampled = found, evidence, sampled
+        self._result, self._evidence, self._sampled = result, evidence, sampled
         self._place = record.run, record.number
-        self._functions = LiveFunctions([found.trigger])
+        self._functions = LiveFunctions([result.trigger])
         self._evaluator = LiveEvaluator(self._functions, bases)
         self._slots = self._evaluator.program.slots[0]
         starts = {text: (run, number) for text, (run, number) in evidence.starts.items()}
         self._starts = {term: starts.get(text_of(term), (0, 0)) for term in self._evaluator.program.terms}
-        lasts_ms = found.trigger.lasts_ms
+        lasts_ms = result.trigger.lasts_ms
         holds_since_ms = evidence.holds_since_ms
         self._quiet_until_ms = (
             0 if is_whole else evidence.at_ms - lasts_ms if holds_since_ms is None else holds_since_ms
         )
 
     def run(self, reports: Iterable[PlacedReport]) -> None:
-        found, evaluator, slots = self._found, self._evaluator, self._slots
+        result, evaluator, slots = self._result, self._evaluator, self._slots
         held = False
         for one in reports:
             if self._starts:
                 self._start(one.place)
-            found.first = found.first or one.place
+            result.first = result.first or one.place
             changes = evaluator.evaluate(one.report, one.latest_ms)
             if evaluator.now_ms < self._quiet_until_ms:
                 evaluator.state[slots.since] = evaluator.state[slots.active] = 0
@@ -166,7 +166,7 @@ class _Replay:
                 event = "the condition holds" if holds else "the condition does not hold"
             held = holds
             if event or self._sampled.is_due(evaluator.now_ms):
-                found.moments.append(self._moment(one, event, holds=holds))
+                result.moments.append(self._moment(one, event, holds=holds))
 
     def _start(self, place: Place) -> None:
         """Let terms begin with the report with which they began."""
@@ -178,15 +178,15 @@ class _Replay:
                 del self._starts[term]
 
     def _note(self, place: Place, at_ms: int, *, is_active: bool) -> str:
-        found = self._found
+        result = self._result
         if not is_active:
-            if found.began is not None and found.ended is None:
-                found.ended = place, at_ms
+            if result.began is not None and result.ended is None:
+                result.ended = place, at_ms
             return "the alert ends"
         if place == self._place:
-            found.began = place, at_ms
-            found.terms = self._evaluator.terms(found.trigger)
-            found.holds_since_ms = self._evaluator.holds_since_ms(found.trigger)
+            result.began = place, at_ms
+            result.terms = self._evaluator.terms(result.trigger)
+            result.holds_since_ms = self._evaluator.holds_since_ms(result.trigger)
         return "the alert begins"
 
     def _moment(self, one: PlacedReport, event: str, *, holds: bool) -> Moment:
@@ -198,20 +198,20 @@ class _Replay:
         return Moment(one.place, self._evaluator.now_ms, values, readings, holds, event)
 
 
-def _compare(found: Recomputation, record: AlertRecord, evidence: Evidence, *, is_whole: bool) -> None:
+def _compare(result: Recomputation, record: AlertRecord, evidence: Evidence, *, is_whole: bool) -> None:
     """Record a difference between recomputation and record."""
-    note = found.differences.append
+    note = result.differences.append
     place = f"run {record.run}, number {record.number}"
-    if found.began is None:
+    if result.began is None:
         note(f"no alert begins with the report {place}")
         return
-    if found.began[1] != record.began_at_ms:
-        note(f"the alert begins at {found.began[1]} ms, recorded {record.began_at_ms} ms")
+    if result.began[1] != record.began_at_ms:
+        note(f"the alert begins at {result.began[1]} ms, recorded {record.began_at_ms} ms")
     if is_whole:
-        for name in {**evidence.terms, **found.terms}:
-            if (computed := found.terms.get(name)) != (recorded := evidence.terms.get(name)):
+        for name in {**evidence.terms, **result.terms}:
+            if (computed := result.terms.get(name)) != (recorded := evidence.terms.get(name)):
                 note(f"{name} is {computed}, recorded {recorded}")
-    if record.end_run is not None and found.ended != (
+    if record.end_run is not None and result.ended != (
         (record.end_run, record.end_number),
         record.ended_at_ms,
     ):

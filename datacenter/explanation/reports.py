@@ -163,13 +163,13 @@ def _require_complete(store: Store, wanted: ReportRange, rows: list[Place], arch
 
 def _numbers(statuses: Statuses) -> dict[int, RangeSet]:
     """Return the numbers of statuses, in the order of (run, number), by run."""
-    found = {}
+    numbers_by_run = {}
     for run in np.unique(statuses.run).tolist():
         numbers = statuses.number[statuses.run == run]
         ends = np.flatnonzero(np.diff(numbers) != 1)
         firsts, lasts = numbers[np.append(0, ends + 1)], numbers[np.append(ends, -1)]
-        found[run] = RangeSet(zip(firsts.tolist(), lasts.tolist(), strict=True))
-    return found
+        numbers_by_run[run] = RangeSet(zip(firsts.tolist(), lasts.tolist(), strict=True))
+    return numbers_by_run
 
 
 def _deleted(run: int, absent: RangeSet) -> str:

@@ -1,4 +1,4 @@
-"""The comparisons of a condition as its text has them: for each the value that is compared, and its threshold."""
+"""The comparisons in the text of a condition, each as a compared value and its threshold."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ class ComparedSides(NamedTuple):
 def compared_sides(trigger: Trigger) -> list[ComparedSides]:
     """Return the comparisons of numbers in a trigger's condition, from left to right."""
     profile = load_profile(trigger.table.model)
-    found = []
+    comparisons = []
     for node, sign in _comparisons(parse_condition(trigger.table.when)):
         left, right = Side(linear(node.left, profile)), Side(linear(node.right, profile))
         if left.sum.coefficients:
-            found.append(ComparedSides(left, sign, right))
+            comparisons.append(ComparedSides(left, sign, right))
         else:
-            found.append(ComparedSides(right, with_sides_exchanged(sign), left))
-    return found
+            comparisons.append(ComparedSides(right, with_sides_exchanged(sign), left))
+    return comparisons
 
 
 def with_sides_exchanged(sign: str) -> str:

@@ -61,13 +61,15 @@ def list_triggers(store: Store, visible: Visibility, known: TriggerKnowledge) ->
 
     Raises: StoreError.
     """
-    places, counts = _places(store, visible), _open_alerts(store, visible)
+    locations, counts = _locations(store, visible), _open_alerts(store, visible)
     live = {one.name: _row(one, "live", known.texts, known.scores) for one in known.triggers.all()}
     rows = [
         *(row._replace(open_alerts=counts.get(row.name, 0)) for row in live.values()),
         *_not_live(known, live),
     ]
-    seen = (row for row in rows if visible.decide("view", _resource(row.name, row.model, places)).permitted)
+    seen = (
+        row for row in rows if visible.decide("view", _resource(row.name, row.model, locations)).permitted
+    )
     return sorted(seen, key=lambda row: (row.model, row.name, row.state != "live"))
 
 
@@ -77,7 +79,7 @@ def find_trigger(store: Store, visible: Visibility, known: TriggerKnowledge, nam
     Raises: StoreError.
     """
     row = next(_rows_of(known, name), None)
-    return None if row is None else _resource(name, row.model, _places(store, visible))
+    return None if row is None else _resource(name, row.model, _locations(store, visible))
 
 
 def read_trigger_rows(
@@ -101,23 +103,26 @@ def _rows_of(known: TriggerKnowledge, name: str) -> Iterator[TriggerRow]:
     yield from _not_live(known, live, name)
 
 
-def _resource(name: str, model: str, places: Mapping[str, tuple[str, str, str]]) -> Resource:
-    return Resource("Trigger", name, *places.get(model, ("", "", "")), model=model)
+def _resource(name: str, model: str, locations: Mapping[str, tuple[str, str, str]]) -> Resource:
+    return Resource("Trigger", name, *locations.get(model, ("", "", "")), model=model)
 
 
-def _places(store: Store, visible: Visibility) -> dict[str, tuple[str, str, str]]:
+def _locations(store: Store, visible: Visibility) -> dict[str, tuple[str, str, str]]:
     """Return a site, country and region by model where an instrument may be seen; for "" where a box may."""
     of_instruments = instruments.join(PLACED_BOXES, instruments.c.box == boxes.c.serial)
-    place = (func.min(boxes.c.site), sites.c.country, sites.c.region)
+    location = (func.min(boxes.c.site), sites.c.country, sites.c.region)
     grouped = (sites.c.country, sites.c.region)
     models = (
-        select(instruments.c.model, *place)
+        select(instruments.c.model, *location)
         .select_from(of_instruments)
         .where(visible.where("Instrument"), instruments.c.model.is_not(None))
         .group_by(instruments.c.model, *grouped)
     )
     of_boxes = (
-        select(literal(""), *place).select_from(PLACED_BOXES).where(visible.where("Box")).group_by(*grouped)
+        select(literal(""), *location)
+        .select_from(PLACED_BOXES)
+        .where(visible.where("Box"))
+        .group_by(*grouped)
     )
     rows = [*store.read(models), *store.read(of_boxes)]
     return {model: (site or "", country or "", region or "") for model, site, country, region in rows}

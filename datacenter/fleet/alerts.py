@@ -110,7 +110,7 @@ class AlertRow(NamedTuple):
 
 def list_alerts(store: Store, visible: Visibility, wanted: AlertFilter, page: int) -> list[AlertRow]:
     """Return a page of alerts (the first is 1): the worst severity first, of equal severity the latest first."""
-    order = case(*((_A.severity == name, place) for place, name in enumerate(SEVERITIES)), else_=9)
+    order = case(*((_A.severity == name, rank) for rank, name in enumerate(SEVERITIES)), else_=9)
     query = _select(visible, wanted, *_COLUMNS).order_by(order, _A.began_at_ms.desc(), _A.id)
     return [AlertRow(*row) for row in store.read(query.limit(PAGE_SIZE).offset((page - 1) * PAGE_SIZE))]
 
@@ -193,8 +193,8 @@ def list_deliveries(store: Store, alert: str) -> list[DeliveryRow]:
 def evidence_items(evidence: bytes) -> list[tuple[str, str]]:
     """Return the evidence as (name, value). Nested names are joined by " / "; terms have no prefix."""
     try:
-        found = _flat("", msgspec.msgpack.decode(evidence))
-        return [(name.removeprefix("terms / "), value) for name, value in found]
+        items = _flat("", msgspec.msgpack.decode(evidence))
+        return [(name.removeprefix("terms / "), value) for name, value in items]
     except (msgspec.DecodeError, UnicodeDecodeError):
         return [("evidence", f"{len(evidence)} bytes that this program cannot decode")]
 

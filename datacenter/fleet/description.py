@@ -25,13 +25,13 @@ def describe(
     profile = None if profile_problem(model) else load_profile(model)
     code = profile.errors.get(trigger) if profile else None
     known = profile.components.get(component) if profile else None
-    found = tuple((parts or "").splitlines())
-    if not found and code is not None:
-        found = tuple(code.parts)
-    if not found and known is not None and parts is None:
-        found = tuple(known.parts)
+    part_names = tuple((parts or "").splitlines())
+    if not part_names and code is not None:
+        part_names = tuple(code.parts)
+    if not part_names and known is not None and parts is None:
+        part_names = tuple(known.parts)
     return AlertDescription(
         text or (code.text if code else trigger.replace("-", " ").capitalize()),
         code.advice if code else "",
-        found,
+        part_names,
     )

@@ -173,17 +173,17 @@ def all_instruments(store: Store, visible: Visibility, wanted: FleetFilter) -> I
 
 def _ordered_instruments(visible: Visibility, wanted: FleetFilter) -> Select[Any]:
     fleet = _Fleet(visible)
-    order = case(*((fleet.health == name, place) for place, name in enumerate(HEALTHS)))
+    order = case(*((fleet.health == name, rank) for rank, name in enumerate(HEALTHS)))
     columns = (_I.box, _I.serial, _I.model, _I.state, _I.samples, _I.at_ms, _I.stored_at_ms)
-    place = (boxes.c.site, sites.c.name, sites.c.region, sites.c.zone)
-    query = fleet.select(wanted, *columns, *place, fleet.health, fleet.alert_count)
+    location = (boxes.c.site, sites.c.name, sites.c.region, sites.c.zone)
+    query = fleet.select(wanted, *columns, *location, fleet.health, fleet.alert_count)
     return query.order_by(order, _I.serial, _I.box)
 
 
 def list_sites(store: Store, visible: Visibility, wanted: FleetFilter) -> list[SiteRow]:
     """Return the sites with instruments, by region; within a region the worst health first."""
     fleet = _Fleet(visible)
-    place = (
+    location = (
         sites.c.site,
         sites.c.name,
         sites.c.country,
@@ -191,12 +191,12 @@ def list_sites(store: Store, visible: Visibility, wanted: FleetFilter) -> list[S
         sites.c.latitude,
         sites.c.longitude,
     )
-    query = fleet.select(wanted, *place, fleet.health, func.count()).where(sites.c.site.is_not(None))
+    query = fleet.select(wanted, *location, fleet.health, func.count()).where(sites.c.site.is_not(None))
     counts: defaultdict[tuple[Any, ...], dict[Health, int]] = defaultdict(dict)
-    for *columns, health, count in store.read(query.group_by(*place, fleet.health)):
+    for *columns, health, count in store.read(query.group_by(*location, fleet.health)):
         counts[tuple(columns)][health] = count
-    found = [SiteRow._make((*columns, of_health)) for columns, of_health in counts.items()]
-    return sorted(found, key=lambda site: (site.region, site.worst, site.name))
+    rows = [SiteRow._make((*columns, of_health)) for columns, of_health in counts.items()]
+    return sorted(rows, key=lambda site: (site.region, site.worst, site.name))
 
 
 def count_health(store: Store, visible: Visibility, wanted: FleetFilter) -> dict[Health, int]:
@@ -221,5 +221,5 @@ def list_choices(store: Store, visible: Visibility) -> Choices:
 
 
 def _texts(pairs: Iterable[tuple[str | None, str | None]]) -> list[tuple[str, str]]:
-    found = {value: text or value for value, text in pairs if value}
-    return sorted(found.items(), key=lambda pair: (pair[1].lower(), pair[0]))
+    texts = {value: text or value for value, text in pairs if value}
+    return sorted(texts.items(), key=lambda pair: (pair[1].lower(), pair[0]))

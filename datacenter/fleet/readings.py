@@ -96,17 +96,17 @@ def find_spans(statuses: Statuses, missing: Mapping[int, RangeSet], end_ms: int)
     times = np.sort(statuses.at_ms)
     if not len(times):
         return []
-    found = list(_missing_spans(statuses, missing))
+    spans = list(_missing_spans(statuses, missing))
     if len(times) > 1:
         threshold = _silence_ms(times)
         after = times[1:]
         for index in np.flatnonzero(np.diff(times) > threshold).tolist():
             silence = Span(int(times[index]), int(after[index]), "silent")
-            if not any(_overlap(silence, span) for span in found):
-                found.append(silence)
+            if not any(_overlap(silence, span) for span in spans):
+                spans.append(silence)
         if end_ms - int(times[-1]) > threshold:
-            found.append(Span(int(times[-1]), end_ms, "silent"))
-    return sorted(found, key=lambda span: span.since_ms)
+            spans.append(Span(int(times[-1]), end_ms, "silent"))
+    return sorted(spans, key=lambda span: span.since_ms)
 
 
 def _missing_spans(statuses: Statuses, missing: Mapping[int, RangeSet]) -> Iterable[Span]:
@@ -155,13 +155,13 @@ def make_chart(period: Period, points_max: int = POINTS_MAX) -> ChartData:
 
 def summarize(period: Period) -> dict[str, ChannelSummary]:
     """Return a summary of each channel with readings."""
-    found = {}
+    summaries = {}
     for name, readings in sorted(period.statuses.readings.items()):
         values = readings.values[readings.present]
         if len(values):
             lowest, highest, latest = int(values.min()), int(values.max()), int(values[-1])
-            found[name] = ChannelSummary(len(values), lowest, float(values.mean()), highest, latest)
-    return found
+            summaries[name] = ChannelSummary(len(values), lowest, float(values.mean()), highest, latest)
+    return summaries
 
 
 def _segment_starts(times: Integers, spans: Iterable[Span]) -> Integers:
@@ -173,13 +173,13 @@ def _segment_starts(times: Integers, spans: Iterable[Span]) -> Integers:
 
 def _broken(values: list[_Item], breaks: list[int], between: list[_Item]) -> list[_Item]:
     """Return the values with one of `between` inserted before each of the indexes `breaks`."""
-    whole: list[_Item] = []
+    broken: list[_Item] = []
     begin = 0
     for index, value in zip(breaks, between, strict=True):
-        whole += values[begin:index]
-        whole.append(value)
+        broken += values[begin:index]
+        broken.append(value)
         begin = index
-    return whole + values[begin:]
+    return broken + values[begin:]
 
 
 def _values(readings: Readings) -> list[int | None]:

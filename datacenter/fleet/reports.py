@@ -37,10 +37,10 @@ def list_controls(
     store: Store, box: str, instrument: str, since_ms: int, until_ms: int
 ) -> list[MeasuredControls]:
     """Return the controls of a period by assay and level."""
-    found: dict[tuple[str, int], list[Quality]] = {}
+    controls: dict[tuple[str, int], list[Quality]] = {}
     for control in _read(store, Quality, box, instrument, since_ms, until_ms, REPORTS_MAX):
-        found.setdefault((control.assay, control.level), []).append(control)
-    return [MeasuredControls(*key, found[key][::-1]) for key in sorted(found)]
+        controls.setdefault((control.assay, control.level), []).append(control)
+    return [MeasuredControls(*key, controls[key][::-1]) for key in sorted(controls)]
 
 
 def list_calibrations(

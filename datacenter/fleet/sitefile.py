@@ -86,8 +86,8 @@ def read_sites(file: Path, serials: Collection[str]) -> FleetFile:
             key = ("site", name, "boxes", index)
             if box not in serials:
                 problems.add(key, f"{box} is not in `boxes` of the configuration; add it there, or remove it")
-            elif (other := sites_of_boxes.setdefault(box, name)) != name:
-                problems.add(key, f"{box} is also at {other}; a box is at one site")
+            elif (first := sites_of_boxes.setdefault(box, name)) != name:
+                problems.add(key, f"{box} is also at {first}; a box is at one site")
 
     return load(file, FleetFile, check)
 

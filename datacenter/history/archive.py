@@ -2,8 +2,7 @@
 
 The rows of `records` hold recently stored statuses. Later, `archive` moves the statuses into the chunk of their
 instrument and day, and deletes their rows; the coverage, which is kept, ensures that each status is stored exactly
-once. A chunk has the day of the instrument's clock. Reports that arrive late are added to the chunks of their days,
-and no others.
+once. The day is that of the instrument's clock. Reports that arrive late change only the chunks of their days.
 
 A chunk keeps run, number, time and content of each status, but neither its sequence number nor its time of storage.
 """
@@ -64,20 +63,20 @@ def _archive_instrument(
     """Move statuses to chunks; return the days of these, and the number of statuses."""
     connection.execute(select(boxes.c.serial).where(boxes.c.serial == box).with_for_update(key_share=True))
     is_evaluated = and_(_R.epoch == evaluated.c.epoch, _R.sequence <= evaluated.c.sequence)
-    ripe = and_(
+    is_movable = and_(
         _R.box == box,
         _R.instrument == instrument,
         _R.kind == STATUS,
         _R.stored_at_ms < before_ms,
         select(evaluated.c.box).where(evaluated.c.box == box, is_evaluated).exists(),
     )
-    found: defaultdict[int, list[tuple[int, Status]]] = defaultdict(list)
-    for run, status in _statuses(connection.execute(select(*_COLUMNS).where(ripe))):
-        found[status.at_ms // DAY_MS].append((run, status))
-    for day, statuses in found.items():
+    by_day: defaultdict[int, list[tuple[int, Status]]] = defaultdict(list)
+    for run, status in _statuses(connection.execute(select(*_COLUMNS).where(is_movable))):
+        by_day[status.at_ms // DAY_MS].append((run, status))
+    for day, statuses in by_day.items():
         _add(connection, box, instrument, day, Statuses.of(statuses))
-    connection.execute(delete(records).where(ripe))
-    return set(found), sum(map(len, found.values()))
+    connection.execute(delete(records).where(is_movable))
+    return set(by_day), sum(map(len, by_day.values()))
 
 
 def _add(connection: Connection, box: str, instrument: str, day: int, statuses: Statuses) -> None:
@@ -109,8 +108,8 @@ def read_history(connection: Connection, box: str, instrument: str, since_ms: in
     # rows first: a status that is archived between the two queries is then found twice instead of not at all
     rows = Statuses.of(list(_statuses(recent)))
     bodies = connection.execute(_bodies(box, instrument, since_ms, until_ms)).scalars()
-    whole = joined([*(decode_chunk(body) for body in bodies), rows])
-    return whole.chosen((whole.at_ms >= since_ms) & (whole.at_ms < until_ms))
+    statuses = joined([*(decode_chunk(body) for body in bodies), rows])
+    return statuses.chosen((statuses.at_ms >= since_ms) & (statuses.at_ms < until_ms))
 
 
 def reading_names(store: Store, box: str, instrument: str, since_ms: int, until_ms: int) -> list[str]:

@@ -127,7 +127,7 @@ def _statuses(chunk: _Chunk, native: Any) -> Statuses:
         _unpacked(chunk.partial[index], chunk.count) if index in chunk.partial else every
         for index in range(len(chunk.channels))
     ]
-    found: list[Integers] = []
+    arrays: list[Integers] = []
     for column, mask in zip(chunk.columns, present, strict=True):
         count = chunk.count if mask is every else int(np.count_nonzero(mask))
         source = plain if column.bits < 0 else rice
@@ -139,20 +139,22 @@ def _statuses(chunk: _Chunk, native: Any) -> Statuses:
             plain = plain[used:]
         else:
             rice = rice[used:]
-        found.append(values if mask is every else _spread(values, mask))
+        arrays.append(values if mask is every else _spread(values, mask))
     readings = {
         name: Readings(values, mask)
-        for name, values, mask in zip(chunk.channels, found[len(FIXED) :], present[len(FIXED) :], strict=True)
+        for name, values, mask in zip(
+            chunk.channels, arrays[len(FIXED) :], present[len(FIXED) :], strict=True
+        )
     }
-    run, number, at_ms, state, samples = found[: len(FIXED)]
+    run, number, at_ms, state, samples = arrays[: len(FIXED)]
     return Statuses(run, number, at_ms, state, samples, readings)
 
 
 def _spread(values: Integers, present: Booleans) -> Integers:
     """Return an array with the values where they are present, and 0 elsewhere."""
-    whole = np.zeros(len(present), np.int64)
-    whole[present] = values
-    return whole
+    spread = np.zeros(len(present), np.int64)
+    spread[present] = values
+    return spread
 
 
 def _encode_column(values: Integers) -> tuple[_Column, bytes]:

@@ -2,25 +2,25 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The numbers of the ones in a sequence of bits, less that of the one before, less 1: unary quotients. */
+/* Reads unary quotients: the distance of each 1 bit from the previous one, less 1. */
 static int read_quotients(const uint8_t *data, int64_t bytes, int64_t count, int64_t *values)
 {
-    int64_t found = 0, before = -1;
-    for (int64_t place = 0; place < bytes && found < count; place += 8) {
+    int64_t count_read = 0, before = -1;
+    for (int64_t offset = 0; offset < bytes && count_read < count; offset += 8) {
         uint64_t word = 0;
-        memcpy(&word, data + place, bytes - place < 8 ? bytes - place : 8);
+        memcpy(&word, data + offset, bytes - offset < 8 ? bytes - offset : 8);
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
         word = __builtin_bswap64(word);
 #endif
-        while (word && found < count) {
+        while (word && count_read < count) {
             int leading = __builtin_clzll(word);
-            int64_t at = 8 * place + leading;
-            values[found++] = at - before - 1;
+            int64_t at = 8 * offset + leading;
+            values[count_read++] = at - before - 1;
             before = at;
             word &= ~(UINT64_C(1) << (63 - leading));
         }
     }
-    return found == count;
+    return count_read == count;
 }
 
 /* Exchanges rows and columns of 8 bytes of 8 bits. Source: Warren, Hacker's Delight, 2nd edition, section 7-3. */
@@ -46,25 +46,25 @@ static void add_remainders(const uint8_t *planes, int bits, int64_t count, int64
             for (int bit = low; bit < bits && bit < low + 8; bit++)
                 rows |= (uint64_t)planes[bit * plane_bytes + group] << (8 * (bit - low));
             rows = transposed(rows);
-            for (int place = 0; place < 8; place++)
-                rest[place] |= ((rows >> (8 * (7 - place))) & 0xFF) << low;
+            for (int index = 0; index < 8; index++)
+                rest[index] |= ((rows >> (8 * (7 - index))) & 0xFF) << low;
         }
-        for (int place = 0; place < of_group; place++)
-            values[first + place] = (int64_t)((uint64_t)values[first + place] << bits | rest[place]);
+        for (int index = 0; index < of_group; index++)
+            values[first + index] = (int64_t)((uint64_t)values[first + index] << bits | rest[index]);
     }
 }
 
-/* Reads `count` values of `width` bytes; the bytes of equal weight of all values are together. */
+/* Reads `count` values of `width` bytes from byte planes, the lowest bytes first. */
 static void read_bytes(const uint8_t *data, int width, int64_t count, int64_t *values)
 {
     memset(values, 0, 8 * count);
     for (int weight = 0; weight < width; weight++)
-        for (int64_t place = 0; place < count; place++)
-            values[place] |= (int64_t)((uint64_t)data[weight * count + place] << (8 * weight));
+        for (int64_t index = 0; index < count; index++)
+            values[index] |= (int64_t)((uint64_t)data[weight * count + index] << (8 * weight));
 }
 
-/* Decodes a column into `order` + `rest` values, of which `first` has the first ones. `bits` are those of the remainders,
- * -1 for bytes by weight. Returns the number of bytes that it takes, or -1 if there are fewer. */
+/* Decodes a column into `order` + `rest` values; `first` has the first `order` ones. `bits` is the length of the
+ * remainders, -1 for byte planes. Returns the number of bytes read, or -1 if `data` is too short. */
 static int64_t decode_column(const uint8_t *data, int64_t size, int bits, int64_t width, int64_t rest, int order,
                              int64_t divisor, const int64_t *first, int64_t *values)
 {
@@ -79,14 +79,14 @@ static int64_t decode_column(const uint8_t *data, int64_t size, int bits, int64_
             return -1;
         add_remainders(data + width, bits, rest, differences);
     }
-    for (int64_t place = 0; place < rest; place++) {
-        uint64_t one = (uint64_t)differences[place];
-        differences[place] = ((int64_t)(one >> 1) ^ -(int64_t)(one & 1)) * divisor;
+    for (int64_t index = 0; index < rest; index++) {
+        uint64_t one = (uint64_t)differences[index];
+        differences[index] = ((int64_t)(one >> 1) ^ -(int64_t)(one & 1)) * divisor;
     }
     for (int level = order - 1; level >= 0; level--) {
         values[level] = first[level];
-        for (int64_t place = level + 1; place < order + rest; place++)
-            values[place] += values[place - 1];
+        for (int64_t index = level + 1; index < order + rest; index++)
+            values[index] += values[index - 1];
     }
     return used;
 }

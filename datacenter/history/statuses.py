@@ -1,4 +1,4 @@
-"""Statuses of one instrument as columns: what charts, back-tests and the installed base compute with."""
+"""Statuses of one instrument as columns, for charts, back-tests and the installed base."""
 
 from __future__ import annotations
 
@@ -97,18 +97,19 @@ def joined(parts: Sequence[Statuses]) -> Statuses:
         for column in ("run", "number", "at_ms", "state", "samples")
     )
     readings = {name: _joined_readings(parts, name) for name in names}
-    whole = Statuses(run, number, at_ms, state, samples, readings)
+    combined = Statuses(run, number, at_ms, state, samples, readings)
     order = np.lexsort((number, run))
     run, number = run[order], number[order]
     is_first = np.ones(len(order), np.bool_)
     is_first[1:] = (run[1:] != run[:-1]) | (number[1:] != number[:-1])
-    return whole.chosen(order[is_first])
+    return combined.chosen(order[is_first])
 
 
 def _joined_readings(parts: Sequence[Statuses], name: str) -> Readings:
-    found = [part.readings.get(name) or _absent(len(part)) for part in parts]
+    parts_readings = [part.readings.get(name) or _absent(len(part)) for part in parts]
     return Readings(
-        np.concatenate([one.values for one in found]), np.concatenate([one.present for one in found])
+        np.concatenate([one.values for one in parts_readings]),
+        np.concatenate([one.present for one in parts_readings]),
     )
 
 

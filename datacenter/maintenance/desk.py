@@ -20,7 +20,7 @@ from datacenter.access.vocabulary import Purpose
 from datacenter.fleet.alerts import REASON_CHARACTERS_MAX
 from datacenter.fleet.visible import COLUMNS as RESOURCE_COLUMNS
 from datacenter.fleet.visible import PLACED_BOXES
-from datacenter.maintenance.windows import COLUMNS, Kind, Window, find_concerned, find_window
+from datacenter.maintenance.windows import COLUMNS, Kind, Window, find_subject, find_window
 from datacenter.store.schema import alerts, boxes, maintenance, sites
 from datacenter.store.store import Store
 
@@ -147,7 +147,7 @@ class MaintenanceDesk:
     def _seen(self, staff: str, kind: Kind, names: tuple[str, str, str], now_ms: int) -> Resource:
         """Return the subject of a window as a resource, if the person may see it."""
         site, box, instrument = names
-        resource = find_concerned(self.store, kind, names)
+        resource = find_subject(self.store, kind, names)
         text = {
             "site": f"site {site}",
             "box": f"box {box}",

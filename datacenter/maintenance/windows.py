@@ -40,7 +40,7 @@ class Window(NamedTuple):
 
     @property
     def about(self) -> str:
-        """The purpose of the window."""
+        """The subject of the window: the kind and name of a site, box or instrument."""
         return f"{self.kind} {self.instrument or self.box or self.site}"
 
     def state(self, now_ms: int) -> WindowState:
@@ -55,7 +55,7 @@ class Window(NamedTuple):
 COLUMNS: Final = tuple(_M[name] for name in Window._fields)
 
 
-def find_concerned(store: Store, kind: Kind, names: tuple[str, str, str]) -> Resource | None:
+def find_subject(store: Store, kind: Kind, names: tuple[str, str, str]) -> Resource | None:
     """Return the resource of a site, box or instrument; None if it does not exist.
 
     `names` are a site, a box and an instrument; only the names that `kind` needs are used. Raises: StoreError.
@@ -66,10 +66,10 @@ def find_concerned(store: Store, kind: Kind, names: tuple[str, str, str]) -> Res
     return find_box(store, box) if kind == "box" else find_instrument(store, box, instrument)
 
 
-def find_concerned_of(store: Store, number: str) -> Resource | None:
+def find_subject_of(store: Store, number: str) -> Resource | None:
     """Return the resource that a window is for; None if either does not exist. Raises: StoreError."""
     window = find_window(store, number)
-    return None if window is None else find_concerned(store, window.kind, window.names)
+    return None if window is None else find_subject(store, window.kind, window.names)
 
 
 def find_window(store: Store, number: str) -> Window | None:

@@ -80,7 +80,7 @@ def _of_targets(counted: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], 
 
 
 def _of_reports(store: Store) -> tuple[int, int]:
-    """Return the records that are not evaluated yet, and the bytes, of all databases."""
+    """Return the number of records that are not evaluated yet, and the size in bytes, of all databases."""
     unevaluated = size = 0
     for part in store.parts:
         with part.transaction() as connection:

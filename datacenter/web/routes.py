@@ -38,7 +38,7 @@ from datacenter.fleet.visible import (
     find_rollout,
     find_site,
 )
-from datacenter.maintenance.windows import find_concerned_of
+from datacenter.maintenance.windows import find_subject_of
 from datacenter.releases.folder import ReleaseFolder
 from datacenter.sessions.listing import find_session
 from datacenter.sessions.remote import RemoteSessions
@@ -240,7 +240,7 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Rollout": lambda store, names: find_rollout(store, names["rollout"]),
     "Session": lambda store, names: find_session(store, names["session"]),
     "Enrolment": lambda store, names: find_requester(store, names["enrolment"]),
-    "Maintenance": lambda store, names: find_concerned_of(store, names["window"]),
+    "Maintenance": lambda store, names: find_subject_of(store, names["window"]),
 }
 """Finds the resource that a path names: for maintenance the window's scope, for a certificate request the box.
 

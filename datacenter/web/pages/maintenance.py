@@ -18,7 +18,7 @@ from datacenter.maintenance.desk import (
     MaintenanceRefusedError,
     WrongWindowError,
 )
-from datacenter.maintenance.windows import Kind, find_concerned
+from datacenter.maintenance.windows import Kind, find_subject
 from datacenter.web.pages.page import address, show
 from datacenter.web.parameters import ParameterError
 from datacenter.web.responses import redirect
@@ -58,7 +58,7 @@ def maintenance(page: PageRequest) -> Response:
     """Serve the list of windows, and the form."""
     query: MaintenanceQuery = page.query
     desk = _desk(page)
-    resource = find_concerned(page.store, query.kind, query.names)
+    resource = find_subject(page.store, query.kind, query.names)
     is_seen = resource is not None and page.permits("view", resource)
     now = datetime.fromtimestamp(page.now_ms / 1000, ZoneInfo(page.entry.zone))
     windows = desk.list(page.staff, page.now_ms)

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from datacenter.base.federation import RegionalBase, departing, percentiles_of_regions
+from datacenter.base.federation import RegionalBase, exportable, percentiles_of_regions
 from datacenter.base.histogram import Histogram, added
 from datacenter.base.percentiles import INSTRUMENTS_MIN, BaseDay
 
@@ -32,7 +32,7 @@ def regions(spread: float) -> tuple[list[Days], Histogram]:
 
 def test_regions_with_enough_instruments_have_the_percentiles_of_all() -> None:
     days, total = regions(spread=1)
-    sent = [departing("m", "r", one, instruments_min=1) for one in days]
+    sent = [exportable("m", "r", one, instruments_min=1) for one in days]
     assert [one.withheld for one in sent] == [0, 0]
     received = [msgspec.json.decode(msgspec.json.encode(one), type=RegionalBase) for one in sent]
     expected = total.percentiles(WANTED)
@@ -41,7 +41,7 @@ def test_regions_with_enough_instruments_have_the_percentiles_of_all() -> None:
 
 def test_withheld_readings_give_percentiles_within_bounds() -> None:
     days, total = regions(spread=6)
-    sent = [departing("m", "r", one) for one in days]
+    sent = [exportable("m", "r", one) for one in days]
     assert all(one.withheld for one in sent)
     bounds = percentiles_of_regions(sent, WANTED)
     for (low, high), value in zip(bounds, total.percentiles(WANTED), strict=True):
@@ -53,7 +53,7 @@ def test_withheld_readings_give_percentiles_within_bounds() -> None:
 def test_a_bin_of_few_instruments_does_not_leave_its_region() -> None:
     days, _ = regions(spread=6)
     for region in days:
-        sent = departing("m", "r", region)
+        sent = exportable("m", "r", region)
         shown = dict(zip(sent.values, sent.readings, strict=True))
         total = added([one.histogram for one in region.values()])
         for value, readings in zip(total.values.tolist(), total.readings.tolist(), strict=True):
