@@ -150,13 +150,13 @@ def migrate_database(config_path: str | Path, *, only_check: bool) -> Migration:
     database = load_config(Path(config_path)).store
     try:
         revisions = [schema_revision(url) for url in (database.url, *database.shard_urls.values())]
-        found = None if None in revisions else min(filter(None, revisions))
+        oldest = None if None in revisions else min(filter(None, revisions))
         if not only_check:
             with closing(open_store(database.url, database.shard_urls)) as store:
                 store.check()
     except ValueError as error:
         raise SettingsError.at(Path(config_path), "store.url", str(error)) from error
-    return Migration(found, REVISION)
+    return Migration(oldest, REVISION)
 
 
 def check_datacenter(config_path: str | Path) -> list[str]:

@@ -147,7 +147,7 @@ def kept_days(retention: Retention) -> dict[str, int]:
 
 def find_expired(store: Store, retention: Retention, now_ms: int) -> list[Expired]:
     """Return the rows of each kind with a limit that would be deleted; nothing is changed. Raises: StoreError."""
-    found = []
+    expired = []
     for kind, days in kept_days(retention).items():
         rows, times = 0, []
         for database, part in product(store.parts, KINDS[kind]):
@@ -157,8 +157,8 @@ def find_expired(store: Store, retention: Retention, now_ms: int) -> list[Expire
             rows += count
             if time is not None:
                 times.append(time * (DAY_MS if part.time is not None and part.time.name == "day" else 1))
-        found.append(Expired(kind, days, rows, min(times, default=None)))
-    return found
+        expired.append(Expired(kind, days, rows, min(times, default=None)))
+    return expired
 
 
 def delete_piece(store: Store, kind: str, days: int, now_ms: int, limit: int = PIECE) -> int:

@@ -55,13 +55,15 @@ class _Proof:
 
     def result(self) -> TheoremResult:
         """Return whether the theorem holds, with a counterexample if not."""
-        found = next((request for pair in self._theorem.pairs if (request := self._search(pair))), None)
+        counterexample = next(
+            (request for pair in self._theorem.pairs if (request := self._search(pair))), None
+        )
         if self._theorem.table.possible:
-            words = "" if found else "no request is permitted under this condition"
-            return TheoremResult(self._theorem, found is not None, None, words)
-        if found is None:
+            words = "" if counterexample else "no request is permitted under this condition"
+            return TheoremResult(self._theorem, counterexample is not None, None, words)
+        if counterexample is None:
             return TheoremResult(self._theorem, True)
-        return TheoremResult(self._theorem, False, found, self._words(found))
+        return TheoremResult(self._theorem, False, counterexample, self._words(counterexample))
 
     def _search(self, pair: Pair) -> AccessRequest | None:
         """Return a permitted request of a pair that meets the theorem's condition, or loses its permission."""

@@ -39,12 +39,12 @@ async def follow_access(
         asked.clear()
         if access.rules is not recorded:
             recorded = await _record(record, recorded, access.rules)
-        found = find_files()
+        present = find_files()
         is_changed = versions.have_settled(at_once=is_asked)
-        if not (is_asked or is_changed or found != files):
+        if not (is_asked or is_changed or present != files):
             continue
-        if found != files:
-            files, versions = found, _versions(found)
+        if present != files:
+            files, versions = present, _versions(present)
         try:
             await asyncio.to_thread(access.reload, files)
         except SettingsError as error:

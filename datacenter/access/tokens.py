@@ -72,8 +72,8 @@ def create_token(
 
 def find_token(store: Store, secret: str) -> StoredToken | None:
     """Return the token with a secret, even if it is expired or revoked; None if it is unknown. Raises: StoreError."""
-    found = next(store.read(select(*_COLUMNS).where(_T.sha256 == _hash(secret))), None)
-    return StoredToken(*found) if found else None
+    row = next(store.read(select(*_COLUMNS).where(_T.sha256 == _hash(secret))), None)
+    return StoredToken(*row) if row else None
 
 
 def list_tokens(store: Store, owner: str = "") -> list[StoredToken]:
@@ -93,8 +93,8 @@ def revoke_token(store: Store, token: str, now_ms: int) -> StoredToken | None:
     valid = and_(_T.id == token, _T.revoked_at_ms.is_(None))
     with store.transaction() as connection:
         connection.execute(update(api_tokens).where(valid).values(revoked_at_ms=now_ms))
-        found = connection.execute(select(*_COLUMNS).where(_T.id == token)).one_or_none()
-    return StoredToken(*found) if found else None
+        row = connection.execute(select(*_COLUMNS).where(_T.id == token)).one_or_none()
+    return StoredToken(*row) if row else None
 
 
 def _hash(secret: str) -> str:

@@ -295,10 +295,10 @@ class _Translator:
         _unsupported(node)
 
     def _set(self, node: pst.Expr) -> Reference | ConstantSet:
-        found = self._set_or_item(node)
-        if isinstance(found, Reference) and not found.type.startswith("Set"):
-            raise Mistake(f"`{found}` is not a set", _word(node))
-        return found
+        node_set = self._set_or_item(node)
+        if isinstance(node_set, Reference) and not node_set.type.startswith("Set"):
+            raise Mistake(f"`{node_set}` is not a set", _word(node))
+        return node_set
 
     def _set_or_item(self, node: pst.Expr) -> Reference | ConstantSet:
         items = node.elements if isinstance(node, pst.Set) else (node,)
@@ -321,14 +321,14 @@ def _attribute_of(base: Reference, name: str) -> Reference:
     if base.root == "resource" and not base.names:
         types = {kind[name] for kind in KINDS.values() if name in kind}
         known = {attribute for kind in KINDS.values() for attribute in kind}
-        found = types.pop() if types else ""
+        type_name = types.pop() if types else ""
     else:
         attributes = {"Staff": STAFF, "Context": CONTEXT, **RECORDS}.get(base.type, {})
         if base.type == "Staff" and base.names:
             attributes = {}  # only the name is known of staff other than the principal
-        found, known = attributes.get(name, ""), set(attributes)
-    if found:
-        return Reference(base.root, (*base.names, name), found)
+        type_name, known = attributes.get(name, ""), set(attributes)
+    if type_name:
+        return Reference(base.root, (*base.names, name), type_name)
     right = nearest(name, sorted(known)) if known else "it has none"
     raise Mistake(f"unknown attribute `{name}` of `{base}`: {right}", f".{name}")
 

@@ -42,9 +42,9 @@ def list_records(
     else:
         query = query.order_by(*(column.desc() for column in _KEY))
         query = query if before is None else query.where(tuple_(*_KEY) < tuple_(*map(literal, before)))
-    found = [record_of(row) for part in store.parts for row in part.read(query)]
-    found.sort(key=key_of, reverse=True)
-    return found[:limit] if after is None else found[-limit:]
+    records = [record_of(row) for part in store.parts for row in part.read(query)]
+    records.sort(key=key_of, reverse=True)
+    return records[:limit] if after is None else records[-limit:]
 
 
 class ChainProblem(NamedTuple):
@@ -88,13 +88,13 @@ def list_chains(store: Store, box: str, limit: int, after: ChainKey | None = Non
     query = query.order_by(_C.box, _C.epoch).limit(limit)
     query = query.where(_C.box == box) if box else query
     query = query if after is None else query.where(key > tuple_(*map(literal, after)))
-    found: list[BoxChain] = []
+    chains: list[BoxChain] = []
     for part in store.parts:
         rows = list(part.read(query))
         counts = _counts(part, [(row.box, row.epoch) for row in rows])
-        found += [BoxChain(*row, *counts.get((row.box, row.epoch), (0, 0, None))) for row in rows]
-    found.sort()
-    return [chain._replace(problems=_problems_of(store.of(chain.box), chain)) for chain in found[:limit]]
+        chains += [BoxChain(*row, *counts.get((row.box, row.epoch), (0, 0, None))) for row in rows]
+    chains.sort()
+    return [chain._replace(problems=_problems_of(store.of(chain.box), chain)) for chain in chains[:limit]]
 
 
 def count_problems(store: Store) -> int:

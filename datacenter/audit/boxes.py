@@ -38,13 +38,15 @@ class AuditSearch(NamedTuple):
     @property
     def clauses(self) -> list[ColumnElement[bool]]:
         """The conditions for the rows; a line that was sent twice is found once."""
-        found = [_A.at_ms >= self.since_ms, _A.at_ms < self.until_ms, _A.is_repeated == 0]
-        found += [column == value for column, value in ((_A.box, self.box), (_A.kind, self.kind)) if value]
+        conditions = [_A.at_ms >= self.since_ms, _A.at_ms < self.until_ms, _A.is_repeated == 0]
+        conditions += [
+            column == value for column, value in ((_A.box, self.box), (_A.kind, self.kind)) if value
+        ]
         if self.text:
-            found.append(_A.text.icontains(self.text, autoescape=True))
+            conditions.append(_A.text.icontains(self.text, autoescape=True))
         if self.is_doubtful:
-            found.append(DOUBTFUL)
-        return found
+            conditions.append(DOUBTFUL)
+        return conditions
 
 
 def find_records(store: Store, wanted: AuditSearch) -> Iterator[AuditRecord]:
@@ -174,8 +176,8 @@ def box_chain_problems(
 
 def _of_box(box: str, *columns: Any) -> Select[Any]:
     """Select from the rows of a box, or of all boxes; the first column is the box."""
-    found = select(*columns)
-    return found.where(columns[0] == box) if box else found
+    selected = select(*columns)
+    return selected.where(columns[0] == box) if box else selected
 
 
 def _head_problems(part: Store, box: str, key: EllipticCurvePublicKey | None) -> Iterator[str]:

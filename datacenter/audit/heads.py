@@ -48,16 +48,16 @@ class HeadService:
         except MessageError as error:
             return Response(HTTPStatus.UNPROCESSABLE_ENTITY, str(error).encode())
         try:
-            found = await call_database(
+            heads = await call_database(
                 self._executor, answer_query, self._store.of(box), self._key, box, query, self._now_ms()
             )
         except StoreError:
             return Response(HTTPStatus.SERVICE_UNAVAILABLE, b"the database failed")
-        if found is None:
+        if heads is None:
             return Response(HTTPStatus.ACCEPTED)
-        if isinstance(found, HeadRefused):
-            return Response(HTTPStatus.CONFLICT, found.problem.encode())
-        return Response(HTTPStatus.OK, encode(found))
+        if isinstance(heads, HeadRefused):
+            return Response(HTTPStatus.CONFLICT, heads.problem.encode())
+        return Response(HTTPStatus.OK, encode(heads))
 
 
 def answer_query(

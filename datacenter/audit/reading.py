@@ -68,7 +68,7 @@ class ChainVerifier:
         self._store, self._lock = store, threading.Lock()
         self._head = ChainHead(0, START)
         self._passed_at_ms: int | None = None
-        self._found: list[str] = []
+        self._new_problems: list[str] = []
         self._before: list[str] = []
 
     def advance(self, now_ms: int, limit: int = VERIFIED_AT_ONCE) -> ChainState:
@@ -76,17 +76,17 @@ class ChainVerifier:
         with self._lock:
             head = AuditTrail(self._store).head()
             if self._head.number >= head.number:
-                self._head, self._before, self._found = ChainHead(0, START), self._found, []
+                self._head, self._before, self._new_problems = ChainHead(0, START), self._new_problems, []
             first = self._head
             query = select(audit).where(_A.number > first.number).order_by(_A.number).limit(limit)
             rows = [row for row in _rows(self._store, query) if row.number <= head.number]
             is_last = len(rows) < limit or rows[-1].number == head.number
             end = head if is_last else ChainHead(rows[-1].number, rows[-1].hash)
-            self._found += chain_problems(rows, end, start=first)
+            self._new_problems += chain_problems(rows, end, start=first)
             self._head = end
             if is_last:
                 self._passed_at_ms = now_ms
-            problems = dict.fromkeys([*self._found, *([] if is_last else self._before)])
+            problems = dict.fromkeys([*self._new_problems, *([] if is_last else self._before)])
             return ChainState(end.number, head.number, self._passed_at_ms, tuple(problems))
 
 

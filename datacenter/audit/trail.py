@@ -96,8 +96,8 @@ def _locked_head(connection: Connection) -> ChainHead:
 
 def _head(connection: Connection, *, lock: bool = False) -> ChainHead:
     query = select(audit_head.c.number, audit_head.c.hash)
-    found = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    return ChainHead(found.number, found.hash) if found else ChainHead(0, START)
+    head = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    return ChainHead(head.number, head.hash) if head else ChainHead(0, START)
 
 
 def _values(row: AuditRow) -> dict[str, object]:

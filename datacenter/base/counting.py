@@ -77,8 +77,8 @@ def waiting_days(store: Store) -> int:
 def count_all(store: Store, now_ms: int) -> int:
     """Count all changed days; return their number. Raises: StoreError."""
     total = 0
-    while found := count_changed(store, now_ms):
-        total += found
+    while counted := count_changed(store, now_ms):
+        total += counted
     return total
 
 
@@ -150,9 +150,9 @@ def _placed(connection: Connection, box: str, instrument: str) -> RowMapping | N
 
 def _places(row: RowMapping) -> list[str]:
     """Return the locations whose sums include an instrument."""
-    found = [EVERYWHERE]
-    found += [location("country", row["country"])] if row["country"] else []
-    return found + ([location("region", row["region"])] if row["region"] else [])
+    places = [EVERYWHERE]
+    places += [location("country", row["country"])] if row["country"] else []
+    return places + ([location("region", row["region"])] if row["region"] else [])
 
 
 def _apply(connection: Connection, changes: defaultdict[_Key, list[_Change]]) -> None:

@@ -54,13 +54,13 @@ def percentiles_of_regions(regions: Sequence[RegionalBase], wanted: Sequence[int
     total = added([_histogram(one) for one in regions])
     withheld = sum(one.withheld for one in regions)
     below = np.cumsum(total.readings)
-    found = []
+    rows = []
     for percentile in wanted:
         rank = max(1, -(-percentile * (total.count + withheld) // 100))
         low = int(total.values[np.searchsorted(below, rank - withheld)]) if rank > withheld else None
         high = int(total.values[np.searchsorted(below, rank)]) if rank <= total.count else None
-        found.append(Bounds(low, high))
-    return found
+        rows.append(Bounds(low, high))
+    return rows
 
 
 def _histogram(one: RegionalBase) -> Histogram:

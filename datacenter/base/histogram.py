@@ -58,8 +58,8 @@ class Histogram:
         """Return for each p the least value that at least p % of the readings do not exceed. Not for 0 readings."""
         below = np.cumsum(self.readings)
         ranks = [max(1, -(-p * int(below[-1]) // 100)) for p in wanted]
-        found: list[int] = self.values[np.searchsorted(below, ranks)].tolist()
-        return found
+        values: list[int] = self.values[np.searchsorted(below, ranks)].tolist()
+        return values
 
 
 EMPTY: Final = Histogram(*(np.zeros(0, np.int64) for _ in range(3)))

@@ -40,10 +40,10 @@ def read_days(
         .where(c.day >= since_day, c.day < until_day)
         .order_by(c.day)
     )
-    found: defaultdict[int, list[BaseDay]] = defaultdict(list)
+    days: defaultdict[int, list[BaseDay]] = defaultdict(list)
     for day, count, body in rows:
-        found[day].append(BaseDay(count, decode_histogram(body)))
-    return {day: parts[0] if len(parts) == 1 else added_days(parts) for day, parts in found.items()}
+        days[day].append(BaseDay(count, decode_histogram(body)))
+    return {day: parts[0] if len(parts) == 1 else added_days(parts) for day, parts in days.items()}
 
 
 def added_days(parts: Sequence[BaseDay]) -> BaseDay:

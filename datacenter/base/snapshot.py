@@ -55,10 +55,10 @@ def _percentiles(connection: Connection, model: str, day: int) -> dict[str, list
         .where(c.model == model, c.place == EVERYWHERE, c.day >= days.start, c.day < days.stop)
         .order_by(c.reading)
     )
-    found: defaultdict[str, dict[int, BaseDay]] = defaultdict(dict)
+    days_of_readings: defaultdict[str, dict[int, BaseDay]] = defaultdict(dict)
     for reading, of_day, count, body in rows:
-        found[reading][of_day] = BaseDay(count, decode_histogram(body))
-    values = {reading: percentiles_of(of_days, PERCENTILES) for reading, of_days in found.items()}
+        days_of_readings[reading][of_day] = BaseDay(count, decode_histogram(body))
+    values = {reading: percentiles_of(of_days, PERCENTILES) for reading, of_days in days_of_readings.items()}
     return {reading: one for reading, one in values.items() if one is not None}
 
 
@@ -89,7 +89,7 @@ class RecordedBases:
         """Return the value of a percentile; ABSENT if it is unknown. Raises: StoreError."""
         if day not in self._snapshots:
             c = base_snapshots.c
-            found = next(self._store.read(select(c.body).where(c.model == self._model, c.day == day)), None)
-            self._snapshots[day] = {} if found is None else _decode(found.body)
+            row = next(self._store.read(select(c.body).where(c.model == self._model, c.day == day)), None)
+            self._snapshots[day] = {} if row is None else _decode(row.body)
         values = self._snapshots[day].get(reading)
         return ABSENT if values is None else values[percentile - PERCENTILES.start]

@@ -63,7 +63,7 @@ def permitted_bases(store: Store, visible: Visibility, model: str = "") -> dict[
     groups: defaultdict[str, list[_Group]] = defaultdict(list)
     for name, country, region, total, count in store.read(query):
         groups[name].append(_Group(country, region, total, count))
-    bases = {name: _permitted(name, found, visible) for name, found in groups.items()}
+    bases = {name: _permitted(name, of_model, visible) for name, of_model in groups.items()}
     return {name: one for name, one in bases.items() if one.instruments}
 
 
@@ -74,7 +74,7 @@ def _permitted(model: str, groups: Sequence[_Group], visible: Visibility) -> Per
     locations: list[str] = []
     rest = list(groups)
     for level in ("region", "country"):
-        for name in sorted({found for group in rest if (found := getattr(group, level))}):
+        for name in sorted({name_at_level for group in rest if (name_at_level := getattr(group, level))}):
             own = [group for group in groups if getattr(group, level) == name]
             if all(group in rest and group.permitted == group.total for group in own):
                 locations.append(location(level, name))
@@ -116,6 +116,6 @@ def visible_days(store: Store, base: PermittedBase, days: range, reading: str = 
             if name == reading or not reading:
                 parts[name][day].append(BaseDay(1, histogram))
     return {
-        name: shown({day: added_days(found) for day, found in by_day.items()})
+        name: shown({day: added_days(of_day) for day, of_day in by_day.items()})
         for name, by_day in parts.items()
     }

@@ -248,10 +248,10 @@ class CommandDesk:
 
     def read(self, number: int) -> CommandRow:
         """Return a command without a check of rights. Raises: CommandRefusedError."""
-        found = find_command_row(self.store, number)
-        if found is None:
+        row = find_command_row(self.store, number)
+        if row is None:
             raise CommandRefusedError(f"there is no command {number}")
-        return found
+        return row
 
     def _seen(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
         """Return a command that the actor may see; otherwise it does not exist for them."""
@@ -330,14 +330,14 @@ def _number_of(
     if not order.key:
         return None
     earlier = and_(commands.c.requester == staff, commands.c.request_key == order.key)
-    found = connection.execute(select(commands).where(earlier)).first()
-    if found is None:
+    row = connection.execute(select(commands).where(earlier)).first()
+    if row is None:
         return None
-    if (found.verb, found.box, found.instrument, found.file) != (order.verb, *about):
+    if (row.verb, row.box, row.instrument, row.file) != (order.verb, *about):
         raise CommandConflictError(
-            f"the key {order.key} was used for command {found.id}, which differs from this request: use a new key"
+            f"the key {order.key} was used for command {row.id}, which differs from this request: use a new key"
         )
-    return int(found.id)
+    return int(row.id)
 
 
 def _cleaned(name: str) -> str:

@@ -82,8 +82,8 @@ class FileArchive:
 
     def size(self, sha256: str) -> int | None:
         """Return the size of a complete file in bytes; None if there is none."""
-        found = next(self._store.read(select(_F.bytes).where(_F.sha256 == sha256)), None)
-        return None if found is None else int(found.bytes)
+        row = next(self._store.read(select(_F.bytes).where(_F.sha256 == sha256)), None)
+        return None if row is None else int(row.bytes)
 
     def read(self, sha256: str, offset: int = 0, end: int = FILE_BYTES_MAX) -> Iterator[bytes]:
         """Yield the content of a file from `offset` until before `end`; nothing if there is no such file."""
@@ -91,11 +91,11 @@ class FileArchive:
         while offset < end:
             wanted = RangeRequest(sha256, offset, min(step, end - offset))
             with self._store.transaction() as connection:
-                found = _range(connection, wanted)
-            if not found:
+                blocks = _range(connection, wanted)
+            if not blocks:
                 return
-            yield found
-            offset += len(found)
+            yield blocks
+            offset += len(blocks)
 
     def content(self, sha256: str) -> bytes | None:
         """Return the content of a file; None if there is none."""
@@ -107,14 +107,14 @@ class FileArchive:
         with self._store.transaction() as connection:
             if connection.scalar(select(_C.id).where(*needs).limit(1)) is None:
                 return None
-            found = _range(connection, wanted)
-            reached = wanted.offset + len(found)
+            blocks = _range(connection, wanted)
+            reached = wanted.offset + len(blocks)
             connection.execute(
                 update(commands)
                 .where(*needs, _C.transferred_bytes < reached)
                 .values(transferred_bytes=reached)
             )
-        return found or None
+        return blocks or None
 
     def receive(self, box: str, upload: UploadRange, body: bytes, now_ms: int) -> int:
         """Store a range of an upload, if it is the next one, and return the number of bytes received; committed.
@@ -219,11 +219,11 @@ def _range(connection: Connection, wanted: RangeRequest) -> bytes:
         _P.position >= first.scalar_subquery(),
         _P.position < wanted.offset + wanted.length,
     )
-    found = connection.execute(parts.order_by(_P.position)).all()
-    if not found:
+    rows = connection.execute(parts.order_by(_P.position)).all()
+    if not rows:
         return b""
-    skipped = wanted.offset - found[0].position
-    return b"".join(bytes(part.body) for part in found)[skipped : skipped + wanted.length]
+    skipped = wanted.offset - rows[0].position
+    return b"".join(bytes(part.body) for part in rows)[skipped : skipped + wanted.length]
 
 
 def _exists(connection: Connection, sha256: str) -> bool:

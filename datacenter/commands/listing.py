@@ -39,11 +39,11 @@ class CommandFilter(NamedTuple):
         """The conditions for the rows."""
         c = commands.c
         given = ((c.box, self.box), (c.instrument, self.instrument), (c.state, self.state))
-        found = [column == value for column, value in given if value]
+        conditions = [column == value for column, value in given if value]
         if self.direction:
             is_up = c.verb.in_(UP_VERBS)
-            found.append(is_up if self.direction == "from-instrument" else ~is_up)
-        return found
+            conditions.append(is_up if self.direction == "from-instrument" else ~is_up)
+        return conditions
 
 
 ALL: Final = CommandFilter()
@@ -152,8 +152,8 @@ _ROWS: Final = select(
 
 def find_command_row(store: Store, number: int) -> CommandRow | None:
     """Return a command; None if there is none. Raises: StoreError."""
-    found = next(store.read(_ROWS.where(commands.c.id == number)), None)
-    return None if found is None else CommandRow._make(found)
+    row = next(store.read(_ROWS.where(commands.c.id == number)), None)
+    return None if row is None else CommandRow._make(row)
 
 
 def list_commands(
@@ -170,8 +170,8 @@ def list_commands(
     else:
         query = query.order_by(commands.c.id.desc())
         query = query.where(commands.c.id < before) if before is not None else query
-    found = [CommandRow._make(row) for row in store.read(query)]
-    return found if after is None else found[::-1]
+    rows = [CommandRow._make(row) for row in store.read(query)]
+    return rows if after is None else rows[::-1]
 
 
 def list_files(
@@ -196,5 +196,5 @@ def list_files(
     else:
         query = query.order_by(files.c.stored_at_ms.desc(), files.c.sha256.desc())
         query = query.where(key < before) if before is not None else query
-    found = [FileRow(CommandRow._make(row), count) for *row, count in store.read(query)]
-    return found if after is None else found[::-1]
+    rows = [FileRow(CommandRow._make(row), count) for *row, count in store.read(query)]
+    return rows if after is None else rows[::-1]

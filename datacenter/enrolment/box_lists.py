@@ -81,14 +81,14 @@ class DeniedBoxes:
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
-                found, self._instruments = await loop.run_in_executor(executor, self._read)
+                denied, self._instruments = await loop.run_in_executor(executor, self._read)
             except StoreError as error:
                 _log.error("the deny-list is not read: %s", error)
                 continue
-            self._use(found)
+            self._use(denied)
 
-    def _use(self, found: frozenset[str]) -> None:
-        added, self._denied = found - self._denied, found
+    def _use(self, denied: frozenset[str]) -> None:
+        added, self._denied = denied - self._denied, denied
         for box in sorted(added):
             _log.warning("%s is denied from now on", box)
             for call in self.on_denied:

@@ -189,11 +189,11 @@ class Evaluator:
         rows = connection.execute(_STORED, {"box": box, "serials": serials}).mappings() if serials else ()
         stored = {row["serial"]: row for row in rows}
         bases: dict[str, StoredBases] = {}
-        found = {}
+        loaded = {}
         for serial in serials:
             row, model = stored.get(serial), models.get(serial)
-            found[serial] = self._restored(connection, box, serial, row, model, bases)
-        return found
+            loaded[serial] = self._restored(connection, box, serial, row, model, bases)
+        return loaded
 
     def _restored(
         self,

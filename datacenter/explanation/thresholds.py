@@ -43,7 +43,7 @@ def reading_thresholds(
     if evaluation:
         evaluator = restored(functions, evaluation)
         known = {term: evaluator.value(term) for term in known}
-    found: defaultdict[str, list[ReadingThreshold]] = defaultdict(list)
+    thresholds: defaultdict[str, list[ReadingThreshold]] = defaultdict(list)
     for trigger in functions.program.triggers:
         for one in comparisons[trigger.name]:
             term, *others = one.value.sum.coefficients
@@ -51,7 +51,7 @@ def reading_thresholds(
             if others or not one.channel or not is_level(term) or threshold is None:
                 continue
             turned = one.value.sum.coefficients[term] < 0
-            found[one.channel].append(
+            thresholds[one.channel].append(
                 ReadingThreshold(
                     trigger.name,
                     trigger.table.severity,
@@ -61,7 +61,7 @@ def reading_thresholds(
                     bool(one.threshold.sum.coefficients),
                 )
             )
-    return dict(found)
+    return dict(thresholds)
 
 
 def _threshold(value: Side, threshold: Side, known: Mapping[Term, float | None]) -> float | None:

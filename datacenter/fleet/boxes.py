@@ -98,12 +98,12 @@ def _latest_record(store: Store, box: str) -> tuple[int | None, int | None, int 
     """
     lives = select(coverage.c.life).where(coverage.c.box == box, coverage.c.stream == BOX_STREAM)
     columns = (_R.stored_at_ms, _R.at_ms, _R.epoch, _R.sequence)
-    found = []
+    latest = []
     part = store.of(box)
     for (epoch,) in list(part.read(lives)):
         of_epoch = select(*columns).where(_R.box == box, _R.epoch == epoch)
-        found += [tuple(row) for row in part.read(of_epoch.order_by(_R.sequence.desc()).limit(1))]
-    return max(found, default=(None, None, None, None))
+        latest += [tuple(row) for row in part.read(of_epoch.order_by(_R.sequence.desc()).limit(1))]
+    return max(latest, default=(None, None, None, None))
 
 
 def list_events(store: Store, box: str) -> list[BoxReport]:

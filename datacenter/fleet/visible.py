@@ -98,15 +98,15 @@ def matching(text: str, *columns: ColumnElement[Any]) -> ColumnElement[bool]:
 def find_site(store: Store, site: str) -> Resource | None:
     """Return the resource of a site; None if it does not exist."""
     query = select(sites.c.site, sites.c.country, sites.c.region).where(sites.c.site == site)
-    found = next(store.read(query), None)
-    return None if found is None else Resource("Site", found.site, found.site, found.country, found.region)
+    row = next(store.read(query), None)
+    return None if row is None else Resource("Site", row.site, row.site, row.country, row.region)
 
 
 def find_box(store: Store, box: str) -> Resource | None:
     """Return the resource of a box; None if it does not exist."""
     query = select(boxes.c.serial, *_PLACE.values()).select_from(PLACED_BOXES)
-    found = next(store.read(query.where(boxes.c.serial == box)), None)
-    return None if found is None else Resource("Box", box, *_names(found))
+    row = next(store.read(query.where(boxes.c.serial == box)), None)
+    return None if row is None else Resource("Box", box, *_names(row))
 
 
 def find_instrument(store: Store, box: str, instrument: str) -> Resource | None:
@@ -114,20 +114,20 @@ def find_instrument(store: Store, box: str, instrument: str) -> Resource | None:
     tables = instruments.join(PLACED_BOXES, instruments.c.box == boxes.c.serial)
     key = and_(instruments.c.box == box, instruments.c.serial == instrument)
     query = select(instruments.c.model, *_PLACE.values()).where(key)
-    found = next(store.read(query.select_from(tables)), None)
-    if found is None:
+    row = next(store.read(query.select_from(tables)), None)
+    if row is None:
         return None
-    return Resource("Instrument", instrument, *_names(found), model=found.model or "")
+    return Resource("Instrument", instrument, *_names(row), model=row.model or "")
 
 
 def find_alert(store: Store, alert: str) -> Resource | None:
     """Return the resource of an alert; None if it does not exist."""
     tables = alerts.join(PLACED_BOXES, alerts.c.box == boxes.c.serial)
     query = select(alerts.c.model, alerts.c.severity, *_PLACE.values()).where(alerts.c.id == alert)
-    found = next(store.read(query.select_from(tables)), None)
-    if found is None:
+    row = next(store.read(query.select_from(tables)), None)
+    if row is None:
         return None
-    return Resource("Alert", alert, *_names(found), model=found.model, severity=found.severity)
+    return Resource("Alert", alert, *_names(row), model=row.model, severity=row.severity)
 
 
 def find_command(store: Store, number: str) -> Resource | None:
@@ -137,10 +137,10 @@ def find_command(store: Store, number: str) -> Resource | None:
     key = and_(instruments.c.box == commands.c.box, instruments.c.serial == commands.c.instrument)
     tables = commands.join(PLACED_BOXES, commands.c.box == boxes.c.serial).outerjoin(instruments, key)
     query = select(commands.c.requester, instruments.c.model, *_PLACE.values()).select_from(tables)
-    found = next(store.read(query.where(commands.c.id == int(number))), None)
-    if found is None:
+    row = next(store.read(query.where(commands.c.id == int(number))), None)
+    if row is None:
         return None
-    return Resource("Command", number, *_names(found), model=found.model or "", requester=found.requester)
+    return Resource("Command", number, *_names(row), model=row.model or "", requester=row.requester)
 
 
 def find_rollout(store: Store, number: str) -> Resource | None:
@@ -149,8 +149,8 @@ def find_rollout(store: Store, number: str) -> Resource | None:
         return None
     c = rollouts.c
     query = select(c.requester, c.site, c.country, c.region).where(c.id == int(number))
-    found = next(store.read(query), None)
-    return None if found is None else Resource("Rollout", number, *_names(found), requester=found.requester)
+    row = next(store.read(query), None)
+    return None if row is None else Resource("Rollout", number, *_names(row), requester=row.requester)
 
 
 def _is_number(text: str) -> bool:

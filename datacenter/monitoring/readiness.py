@@ -27,10 +27,12 @@ def readiness(store: Store, url: str) -> Callable[[], str]:
         if file is not None and _identity(file) != opened:
             return "the file of the database was removed or replaced: restart the program"
         try:
-            found = [next(part.read(select(version_table.c.version_num)), (None,))[0] for part in store.parts]
+            revisions = [
+                next(part.read(select(version_table.c.version_num)), (None,))[0] for part in store.parts
+            ]
         except StoreError as error:
             raise StoreError("the database failed") from error
-        for revision in found:
+        for revision in revisions:
             if revision != REVISION:
                 return (
                     f"the tables have revision {revision}, but this program needs {REVISION}: "
@@ -43,7 +45,7 @@ def readiness(store: Store, url: str) -> Callable[[], str]:
 
 def _identity(file: Path) -> tuple[int, int] | None:
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

@@ -62,12 +62,12 @@ def time_of(ms: int) -> str:
 
 
 def _lines(one: Notice) -> list[str]:
-    place = f"{one.site_name} ({one.site})" if one.site else ""
+    site = f"{one.site_name} ({one.site})" if one.site else ""
     lines = [
         f"{one.kind.capitalize()}: {one.text}",
         f"Severity: {one.severity}",
         f"Instrument: {one.instrument} ({one.model})" if one.instrument else f"Box: {one.box}",
-        f"Site: {place}" if place else "",
+        f"Site: {site}" if site else "",
         f"Since: {time_of(one.began_at_ms)}",
         f"Until: {time_of(one.ended_at_ms)}" if one.ended_at_ms is not None else "",
         f"Evidence: {', '.join(one.terms)}" if one.terms else "",

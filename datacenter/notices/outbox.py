@@ -7,12 +7,14 @@ The states of a delivery:
     sent       the target accepted it
     failed     it was refused, or could not be sent for GIVE_UP_MS
     uncertain  a process ended during the attempt, or the attempt took too long; it is not repeated
-    needless   the alert was resolved, and it was never sent that it was raised
+    needless   the alert was resolved before the notice of its beginning was sent
 
-Of a silenced alert it is not sent that it was raised: `route` leaves the notice until the silence or the alert ends.
-If the alert ended in the silence, there is no delivery.
+The last four are final.
 
-The last four are final. `claim` takes the lease of a target and records the attempt in one transaction; `settle`
+The beginning of a silenced alert is not sent: `route` leaves the notice until the silence or the alert ends. If the
+alert ended in the silence, there is no delivery.
+
+`claim` takes the lease of a target and records the attempt in one transaction; `settle`
 records the outcome and returns the lease. Both do nothing if another process has the lease.
 """
 
@@ -48,7 +50,7 @@ ROUTED_MAX: Final = 500
 GROUP_MAX: Final = 50
 """Notices in one message."""
 LEASE_MS: Final = 120_000
-"""Duration of the lease on a notice, longer than any attempt; after it, another process takes over."""
+"""Duration of the lease on a target, longer than any attempt; after it, another process takes over."""
 RETRY_MS_MIN: Final = 30_000
 RETRY_MS_MAX: Final = 3_600_000
 GIVE_UP_MS: Final = 86_400_000
@@ -103,7 +105,7 @@ def route(store: Store, targets: Sequence[NoticeTarget], now_ms: int) -> int:
             .order_by(n.created_at_ms)
             .limit(ROUTED_MAX)
         ).all()
-        found = [
+        new_deliveries = [
             {"alert": row.alert, "kind": row.kind, "target": target.name}
             for row in rows
             if not (row.kind == "raised" and row.was_silent)
@@ -117,8 +119,8 @@ def route(store: Store, targets: Sequence[NoticeTarget], now_ms: int) -> int:
             "created_at_ms": now_ms,
             "changed_at_ms": now_ms,
         }
-        if found:
-            connection.execute(insert(deliveries), [one | new for one in found])
+        if new_deliveries:
+            connection.execute(insert(deliveries), [one | new for one in new_deliveries])
         if rows:
             keys = tuple_(n.alert, n.kind).in_([(row.alert, row.kind) for row in rows])
             connection.execute(update(notices).where(keys).values(routed_at_ms=now_ms))
@@ -232,7 +234,7 @@ _UNSETTLED: Final = (DeliveryState.WAITING, DeliveryState.SENDING)
 
 
 def _lock(connection: Connection) -> None:
-    """Let no other process route at the same time."""
+    """Prevent other processes from routing at the same time."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(5932448)"))
     else:
@@ -276,12 +278,12 @@ def _skip_needless(connection: Connection, target: NoticeTarget, now_ms: int) ->
 
 def _raised(target: NoticeTarget, *states: DeliveryState) -> ColumnElement[bool]:
     """Return whether the delivery that the alert was raised is in one of these states."""
-    other = deliveries.alias("raised")
+    beginning = deliveries.alias("raised")
     return exists().where(
-        other.c.alert == _D.alert,
-        other.c.kind == "raised",
-        other.c.target == target.name,
-        other.c.state.in_(states),
+        beginning.c.alert == _D.alert,
+        beginning.c.kind == "raised",
+        beginning.c.target == target.name,
+        beginning.c.state.in_(states),
     )
 
 

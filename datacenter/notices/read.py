@@ -25,8 +25,8 @@ def read_notices(connection: Connection, keys: Sequence[tuple[str, Kind]], link:
         .outerjoin(sites, boxes.c.site == sites.c.site)
         .where(a.id.in_({alert for alert, _ in keys}))
     )
-    found = {row["id"]: row for row in connection.execute(query).mappings()}
-    return [_notice(found[alert], kind, link) for alert, kind in keys]
+    rows = {row["id"]: row for row in connection.execute(query).mappings()}
+    return [_notice(rows[alert], kind, link) for alert, kind in keys]
 
 
 def terms_of(evidence: bytes) -> dict[str, float | None]:

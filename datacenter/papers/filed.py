@@ -73,8 +73,8 @@ def file_upload(store: Store, box: str, files: Mapping[str, bytes], staff: str, 
 
 def read_file(store: Store, box: str, name: str) -> bytes | None:
     """Return a file of a box; None if there is none. Raises: StoreError."""
-    found = next(store.read(select(_C.body).where(_C.box == box, _C.name == name)), None)
-    return None if found is None else bytes(found.body)
+    row = next(store.read(select(_C.body).where(_C.box == box, _C.name == name)), None)
+    return None if row is None else bytes(row.body)
 
 
 def papers_of(store: Store, box: str) -> BoxPapers:
@@ -82,12 +82,12 @@ def papers_of(store: Store, box: str) -> BoxPapers:
     query = select(_C.name, _C.size, _C.sha256, _C.stored_at_ms, _C.staff).where(_C.box == box)
     rows = list(store.read(query.order_by(_C.name)))
     bodies = {name: read_file(store, box, name) for name in (PAPERS, EVIDENCE)}
-    stated, found = bodies[PAPERS], bodies[EVIDENCE]
-    papers = decode_papers(stated) if stated else None
+    papers_body, evidence_body = bodies[PAPERS], bodies[EVIDENCE]
+    papers = decode_papers(papers_body) if papers_body else None
     titles = {f"{one.id}.pdf": one.title for one in papers.documents} if papers else {}
     titles |= dict.fromkeys(("data-flow.pdf", "data-flow.svg"), "Data-flow diagram")
     files = [FiledFile(row.name, titles.get(row.name, row.name), *row[1:]) for row in rows]
-    order = {name: place for place, name in enumerate(titles)}
+    order = {name: rank for rank, name in enumerate(titles)}
     return BoxPapers(
         box,
         tuple(
@@ -95,9 +95,9 @@ def papers_of(store: Store, box: str) -> BoxPapers:
         ),
         papers,
         Counter(one.answer for one in papers.answers) if papers else {},
-        max(one.at for one in decode_evidence(found)) if found else "",
+        max(one.at for one in decode_evidence(evidence_body)) if evidence_body else "",
         next((one for one in files if one.name == EVIDENCE), None),
-        _compared(stated, found) if stated and found else None,
+        _compared(papers_body, evidence_body) if papers_body and evidence_body else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Reads what people upload: papers.zip of `rap trust papers`, or a file of `rap trust evidence`."""
+"""Reads uploaded files: papers.zip of `rap trust papers`, or a file of `rap trust evidence`."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class RolloutDesk:
 
         Raises: RolloutRefusedError.
         """
-        resource = self._place(staff, place)
+        resource = self._location(staff, place)
         approved = Approval(SECOND_PERSON, now_ms + APPROVAL_MS)
         context = RequestContext(now_ms, self.purpose, approval=approved)
         _require(self.access.decide(staff, ACTION, resource, context))
@@ -149,20 +149,22 @@ class RolloutDesk:
             raise RolloutConflictError(str(error)) from None
         return self.read(number)
 
-    def _place(self, staff: str, text: str) -> Resource:
+    def _location(self, staff: str, text: str) -> Resource:
         """Return a new rollout as a resource: its location, with the country and the region that contain it."""
         level, _, name = text.partition("/")
         if text != EVERYWHERE and (level not in LEVELS or not name):
             raise WrongRolloutError(f"place: {text!r}: give {EVERYWHERE}, or a place such as country/DE")
-        place = {level: name} if name else {}
+        location = {level: name} if name else {}
         if name:
             column = sites.c[level]
             above = [sites.c[one] for one in ("country", "region") if one != level and level != "region"]
             if above:
-                found = {tuple(row) for row in self.store.read(select(*above).where(column == name))}
-                if len(found) == 1:  # a country in two regions counts as in neither
-                    place |= {one.name: str(value) for one, value in zip(above, found.pop(), strict=True)}
-        return Resource("Rollout", "new", **place, requester=staff)
+                ancestors = {tuple(row) for row in self.store.read(select(*above).where(column == name))}
+                if len(ancestors) == 1:  # a country in two regions counts as in neither
+                    location |= {
+                        one.name: str(value) for one, value in zip(above, ancestors.pop(), strict=True)
+                    }
+        return Resource("Rollout", "new", **location, requester=staff)
 
 
 _R = rollouts.c

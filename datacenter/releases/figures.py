@@ -19,18 +19,18 @@ def read_states(connection: Connection, rollout: int) -> dict[int, dict[BoxState
     """Return by wave and state the number of boxes, and when the latest order ended in ms (0 if none did)."""
     grouped = (_O.wave, _IS_ORDERED, _O.step, _O.ending)
     query = select(*grouped, func.count(), func.max(_O.ended_at_ms)).where(_O.rollout == rollout)
-    found: defaultdict[int, dict[BoxState, tuple[int, int]]] = defaultdict(dict)
+    counts: defaultdict[int, dict[BoxState, tuple[int, int]]] = defaultdict(dict)
     for wave, is_ordered, step, ending, count, ended_at_ms in connection.execute(query.group_by(*grouped)):
         state = Progress(bool(is_ordered), step, ending).state
-        before, before_ms = found[wave].get(state, (0, 0))
-        found[wave][state] = before + count, max(before_ms, ended_at_ms or 0)
-    return found
+        before, before_ms = counts[wave].get(state, (0, 0))
+        counts[wave][state] = before + count, max(before_ms, ended_at_ms or 0)
+    return counts
 
 
 def read_figures(connection: Connection, rollout: int, waves: int) -> list[WaveFigures]:
     """Return the figures of each wave."""
-    found = read_states(connection, rollout)
-    return [_figures(found.get(wave, {})) for wave in range(waves)]
+    counts = read_states(connection, rollout)
+    return [_figures(counts.get(wave, {})) for wave in range(waves)]
 
 
 def _figures(states: dict[BoxState, tuple[int, int]]) -> WaveFigures:

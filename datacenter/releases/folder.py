@@ -71,8 +71,8 @@ class ReleaseFolder:
             version = (self._folder / "metadata" / "timestamp.json").read_bytes()
             if version == self._version:
                 return False
-            found = self._read(now_s)
-            self._set, self._version = found, version
+            releases = self._read(now_s)
+            self._set, self._version = releases, version
             return True
 
     def read_metadata(self, file: str, offset: int, length: int) -> bytes | None:
@@ -144,7 +144,7 @@ def _releases(targets: dict[str, Target]) -> dict[int, Release]:
         number = target.custom.get("number")
         if isinstance(number, int) and not isinstance(number, bool) and number > 0:
             of_number[number].append(name)
-    found = {}
+    releases = {}
     for number, names in of_number.items():
         customs = [targets[name].custom for name in sorted(names)]
         kinds = {str(custom.get("kind", "system")) for custom in customs}
@@ -154,5 +154,5 @@ def _releases(targets: dict[str, Target]) -> dict[int, Release]:
                 f"release {number}: its targets have the names {', '.join(sorted(labels))} and the kinds"
                 f" {', '.join(sorted(kinds))}; give all the same, and a kind of {', '.join(_KINDS)}"
             )
-        found[number] = Release(number, labels.pop(), cast(Kind, kinds.pop()), tuple(sorted(names)))
-    return found
+        releases[number] = Release(number, labels.pop(), cast(Kind, kinds.pop()), tuple(sorted(names)))
+    return releases

@@ -74,8 +74,8 @@ class HelpFileSender:
                     self._queue(store, connection, file, content, now_ms)
 
     def _releases(self) -> list[Release]:
-        found = self._folder.current.releases
-        return [release for _, release in sorted(found.items()) if release.kind == "data"]
+        releases = self._folder.current.releases
+        return [release for _, release in sorted(releases.items()) if release.kind == "data"]
 
     def _files(self, release: Release) -> Iterator[HelpFile]:
         for name in release.targets:

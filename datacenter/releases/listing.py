@@ -95,10 +95,10 @@ def list_rollouts(
     else:
         query = query.order_by(_R.id.desc())
         query = query.where(_R.id < before) if before is not None else query
-    found = [
+    rows = [
         RolloutRow._make(row)._replace(plan=decode_plan(row.plan)) for row in store.read(query.limit(limit))
     ]
-    return found if after is None else found[::-1]
+    return rows if after is None else rows[::-1]
 
 
 def find_rollout_row(store: Store, number: int) -> RolloutRow | None:
@@ -131,9 +131,9 @@ def expected_ends(
     each_ms = row.plan.answer_ms if lasts_ms is None else min(lasts_ms, row.plan.answer_ms)
     ends: list[int | None] = []
     begins_ms = max(now_ms, row.plan.not_before_ms)
-    for place, of_wave in enumerate(figures):
-        is_past = row.wave_began_at_ms is not None and place < row.wave
-        is_current = row.wave_began_at_ms is not None and place == row.wave
+    for index, of_wave in enumerate(figures):
+        is_past = row.wave_began_at_ms is not None and index < row.wave
+        is_current = row.wave_began_at_ms is not None and index == row.wave
         if is_past or row.is_over:
             ends.append(of_wave.last_ended_ms or None)
             continue
@@ -157,13 +157,13 @@ def list_failures(store: Store, rollout: int) -> list[FailedBox]:
         .where(_O.rollout == rollout, _O.ordered_at_ms.is_not(None), is_failure == 1)
         .order_by(_O.ended_at_ms.desc(), _O.box)
     )
-    found = []
+    failures = []
     for row in store.read(query.limit(FAILURES_SHOWN)):
         state = Progress(True, row.step, row.ending).state
         if state in FAILURES:
-            found.append(
+            failures.append(
                 FailedBox(
                     row.box, row.name, row.wave + 1, state, row.reason, row.ordered_at_ms, row.ended_at_ms
                 )
             )
-    return found
+    return failures

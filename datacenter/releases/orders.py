@@ -37,7 +37,7 @@ def exchange_order(
 
     Raises: StoreError.
     """
-    told = {
+    reported = {
         "box": box,
         "running": state.running,
         "data": state.data,
@@ -47,18 +47,18 @@ def exchange_order(
         "asked_at_ms": now_ms,
     }
     with store.transaction() as connection:
-        found = connection.execute(_ORDER, {"of_box": box}).one_or_none()
-        if found is None:
+        order = connection.execute(_ORDER, {"of_box": box}).one_or_none()
+        if order is None:
             return None
-        release = releases.releases.get(found.release)
+        release = releases.releases.get(order.release)
         connection.execute(_FORGET, {"of_box": box})
-        connection.execute(insert(box_releases), {**told, "told": found.id if release else 0})
+        connection.execute(insert(box_releases), {**reported, "told": order.id if release else 0})
     if release is None:
         return NO_ORDER
-    plan = decode_plan(found.plan)
-    zone, now_s = ZoneInfo(found.zone or "UTC"), now_ms // 1000
+    plan = decode_plan(order.plan)
+    zone, now_s = ZoneInfo(order.zone or "UTC"), now_ms // 1000
     return UpdateOrder(
-        found.id,
+        order.id,
         release.number,
         release.kind,
         releases.versions,

@@ -54,7 +54,7 @@ class Restart(Table, frozen=True):
         """Return the beginnings and ends of the windows that are not over at `from_s`, in seconds since 1970."""
         begins, ends = time.fromisoformat(self.begins), time.fromisoformat(self.ends)
         today = datetime.fromtimestamp(from_s, zone).date()
-        found = []
+        windows = []
         for ahead in range(-1, RESTART_DAYS + 1):
             day = today + timedelta(days=ahead)
             if DAYS[day.weekday()] not in self.days:
@@ -62,8 +62,8 @@ class Restart(Table, frozen=True):
             end_day = day if ends > begins else day + timedelta(days=1)
             pair = _seconds(day, begins, zone), _seconds(end_day, ends, zone)
             if from_s < pair[1] and pair[0] < pair[1]:  # a window in the hour that summer time skips is empty
-                found.append(pair)
-        return tuple(found)
+                windows.append(pair)
+        return tuple(windows)
 
     @property
     def hours_apart(self) -> int:

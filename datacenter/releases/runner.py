@@ -130,7 +130,7 @@ def _end_silent(connection: Connection, number: int, now_ms: int) -> None:
 def _assign(connection: Connection, row: Any, plan: Plan, now_ms: int) -> None:
     """Distribute the boxes of the group over the waves in the order of a hash, so that waves span sites."""
     connection.execute(update(rollouts).where(_R.id == row.id).values(wave_began_at_ms=now_ms))
-    group = sorted(_group(connection, row.id, plan), key=lambda box: _place(row.id, box))
+    group = sorted(_group(connection, row.id, plan), key=lambda box: _order_key(row.id, box))
     begin = 0
     for wave, size in enumerate(plan.wave_sizes(len(group))):
         _insert(connection, row, group[begin : begin + size], wave, now_ms)
@@ -170,8 +170,10 @@ def _order(connection: Connection, row: Any, plan: Plan, wave: int, now_ms: int)
     )
     ended = {"ending": "present", "ended_at_ms": now_ms}
     connection.execute(update(update_orders).where(waiting, present).values(ended))
-    other = update_orders.alias("other")
-    has_order = select(other.c.box).where(other.c.ordered_at_ms.is_not(None), other.c.ended_at_ms.is_(None))
+    open_order = update_orders.alias("open_order")
+    has_order = select(open_order.c.box).where(
+        open_order.c.ordered_at_ms.is_not(None), open_order.c.ended_at_ms.is_(None)
+    )
     ordered = {"ordered_at_ms": now_ms, "deadline_ms": now_ms + plan.answer_ms}
     statement = update(update_orders).where(waiting, _O.box.not_in(has_order)).values(ordered)
     count = connection.execute(statement).rowcount
@@ -193,5 +195,5 @@ def _record(connection: Connection, number: int, action: str, reason: str, now_m
     append_within(connection, [entry])
 
 
-def _place(number: int, box: str) -> bytes:
+def _order_key(number: int, box: str) -> bytes:
     return sha256(f"{number}\0{box}".encode()).digest()

@@ -65,8 +65,8 @@ class Progress(NamedTuple):
 
 def after(state: RolloutState, event: RolloutEvent) -> RolloutState:
     """Return the state after an event. Raises: RolloutEventError."""
-    found = TRANSITIONS[event].get(state)
-    if found is None:
+    following = TRANSITIONS[event].get(state)
+    if following is None:
         possible = " or ".join(TRANSITIONS[event])
         raise RolloutEventError(f"the rollout is {state}; {event} is possible while it is {possible}")
-    return found
+    return following

@@ -34,8 +34,8 @@ def next_windows(store: Store, row: RolloutRow, now_ms: int) -> list[RestartWind
     zone = func.coalesce(sites.c.zone, "UTC")
     query = select(zone, func.count()).select_from(PLACED_BOXES).where(find_group(row.plan)).group_by(zone)
     from_s = max(now_ms, row.plan.not_before_ms) // 1000
-    found = []
+    windows = []
     for name, count in store.read(query):
         begins_s, ends_s = restart.times(ZoneInfo(name), from_s)[0]
-        found.append(RestartWindow(name, count, begins_s * 1000, ends_s * 1000))
-    return sorted(found, key=lambda window: (window.begins_ms, window.zone))
+        windows.append(RestartWindow(name, count, begins_s * 1000, ends_s * 1000))
+    return sorted(windows, key=lambda window: (window.begins_ms, window.zone))

@@ -66,14 +66,14 @@ def match(
 ) -> list[Match]:
     """Match the alerts of one instrument, in the order of their beginning."""
     seen: set[tuple[str, Degradation]] = set()
-    found = []
+    matches = []
     for alarm in sorted(alarms, key=lambda one: one.at_ms):
         degradation = _degradation(alarm, degradations, triggers[alarm.trigger])
         is_first = degradation is None or (alarm.trigger, degradation) not in seen
-        found.append(Match(alarm, _verdict(alarm, degradation, is_first), degradation))
+        matches.append(Match(alarm, _verdict(alarm, degradation, is_first), degradation))
         if degradation is not None:
             seen.add((alarm.trigger, degradation))
-    return found
+    return matches
 
 
 def first_of_each(matches: Iterable[Match]) -> Iterator[Match]:

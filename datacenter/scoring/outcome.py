@@ -41,10 +41,10 @@ def scores(triggers: Sequence[Trigger], instruments: Iterable[InstrumentResult])
         parts = {name: table.parts for name, table in chosen.items()}
         matches = match(one.alarms, one.degradations, chosen)
         for name, table in chosen.items():
-            own = [found for found in matches if found.alarm.trigger == name]
+            own = [each for each in matches if each.alarm.trigger == name]
             alone[name].add(tally(own, one.degradations, [table], one.instrument_ms, parts))
-        firsts = [found for found in matches if not parts[found.alarm.trigger]] + list(
-            first_of_each(found for found in matches if parts[found.alarm.trigger])
+        firsts = [each for each in matches if not parts[each.alarm.trigger]] + list(
+            first_of_each(each for each in matches if parts[each.alarm.trigger])
         )
         whole.add(tally(firsts, one.degradations, list(chosen.values()), one.instrument_ms, parts))
-    return Scores({name: score(found) for name, found in alone.items()}, score(whole))
+    return Scores({name: score(each) for name, each in alone.items()}, score(whole))

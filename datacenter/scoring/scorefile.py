@@ -87,7 +87,7 @@ def require_scores(folder: Path, triggers: Iterable[Trigger]) -> None:
 
 
 def write_scores(
-    folder: Path, triggers: Iterable[Trigger], found: Scores, history: str, *, is_whole: bool
+    folder: Path, triggers: Iterable[Trigger], measured: Scores, history: str, *, is_whole: bool
 ) -> None:
     """Write the scores of triggers; other scores in the folder are kept.
 
@@ -102,13 +102,13 @@ def write_scores(
     scores = {name: score for name, score in before.triggers.items() if name in present}
     tested = sorted(triggers, key=lambda trigger: trigger.name)
     for trigger in tested:
-        scores[trigger.name] = _recorded(found.triggers[trigger.name], trigger.fingerprint, history)
+        scores[trigger.name] = _recorded(measured.triggers[trigger.name], trigger.fingerprint, history)
     scores = dict(sorted(scores.items()))
     of_set = sha256("\n".join(one.fingerprint for one in scores.values()).encode()).hexdigest()[:16]
-    whole = before.set if before.set is not None and before.set.fingerprint == of_set else None
+    set_score = before.set if before.set is not None and before.set.fingerprint == of_set else None
     if is_whole:
-        whole = _recorded(found.whole, of_set, history)
-    after = ScoreFile(demanded=before.demanded, set=whole, triggers=scores)
+        set_score = _recorded(measured.whole, of_set, history)
+    after = ScoreFile(demanded=before.demanded, set=set_score, triggers=scores)
     (folder / SCORES).write_text(dumps(after, comment="Written by `rap trigger test --write`."))
 
 

@@ -32,10 +32,10 @@ def evaluate_statuses(evaluator: ColumnEvaluator, parts: Iterable[Statuses]) -> 
 
 def _columns(statuses: Statuses, inputs: Sequence[Input]) -> Columns:
     """Return the columns of the inputs that statuses have."""
-    found: dict[Input, Column] = {}
+    columns: dict[Input, Column] = {}
     for one in inputs:
         if isinstance(one, Reading) and (readings := statuses.readings.get(one.word)) is not None:
-            found[one] = Column(readings.values, readings.present)
+            columns[one] = Column(readings.values, readings.present)
         elif isinstance(one, InstrumentState):
-            found[one] = Column(statuses.state, np.ones(len(statuses), np.bool_))
-    return Columns(statuses.at_ms, found)
+            columns[one] = Column(statuses.state, np.ones(len(statuses), np.bool_))
+    return Columns(statuses.at_ms, columns)

@@ -97,48 +97,48 @@ def tally(
     parts: dict[str, list[str]],
 ) -> Tally:
     """Return the tally of one instrument. `tables` are its triggers, `parts` the parts that each names."""
-    found = Tally(instrument_ms)
+    total = Tally(instrument_ms)
     covered = {(table.component, part) for table in tables for part in table.parts}
     right: dict[Degradation, int] = {}
     for alarm, verdict, degradation in matches:
         named = parts[alarm.trigger]
         if not named:
-            found.notices += 1
+            total.notices += 1
         elif verdict == "false":
-            found.false_none += degradation is None
-            found.false_stable += degradation is not None
+            total.false_none += degradation is None
+            total.false_stable += degradation is not None
         elif verdict == "late":
-            found.late += 1
+            total.late += 1
         elif verdict == "repeated":
-            found.repeated += 1
+            total.repeated += 1
         elif degradation is not None:
-            found.right += 1
-            found.parts_named += len(named)
-            found.parts_right += degradation.part in named
+            total.right += 1
+            total.parts_named += len(named)
+            total.parts_right += degradation.part in named
             right[degradation] = alarm.at_ms
     for one in degradations:
         if one.failed_ms is not None and one.is_predictable and (one.component, one.part) in covered:
             lead_ms = one.failed_ms - right.get(one, one.failed_ms)
-            found.failures.append(Failure(one.failed_ms - one.began_ms, lead_ms))
-    return found
+            total.failures.append(Failure(one.failed_ms - one.began_ms, lead_ms))
+    return total
 
 
-def score(found: Tally) -> Score:
+def score(tally: Tally) -> Score:
     """Return the score of a tally."""
-    failures, alerts = found.failures, found.right + found.false
-    years = found.years
+    failures, alerts = tally.failures, tally.right + tally.false
+    years = tally.years
     return Score(
         instrument_years=round(years, 1),
         failures=len(failures),
         recall=_share(sum(one.lead_ms > 0 for one in failures), len(failures)),
-        recall_by_chance=_by_chance(found),
-        precision=_share(found.right, alerts),
+        recall_by_chance=_by_chance(tally),
+        precision=_share(tally.right, alerts),
         lead_h=round(median(one.lead_ms for one in failures) / HOUR_MS, 1) if failures else None,
         lead_share=round(median(one.lead_ms / one.possible_ms for one in failures), 3) if failures else None,
-        false_per_year=round(found.false / years, 3),
-        false_stable_per_year=round(found.false_stable / years, 3),
-        parts_right=_share(found.parts_right, found.parts_named),
-        notices_per_year=round(found.notices / years, 2),
+        false_per_year=round(tally.false / years, 3),
+        false_stable_per_year=round(tally.false_stable / years, 3),
+        parts_right=_share(tally.parts_right, tally.parts_named),
+        notices_per_year=round(tally.notices / years, 2),
     )
 
 
@@ -146,10 +146,10 @@ def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 3) if whole else None
 
 
-def _by_chance(found: Tally) -> float | None:
+def _by_chance(tally: Tally) -> float | None:
     """Return the expected recall of a Poisson process with the same rate of alerts."""
-    if not found.failures:
+    if not tally.failures:
         return None
-    rate = (found.right + found.false) / found.instrument_ms
-    missed = sum(exp(-rate * one.possible_ms) for one in found.failures)
-    return round(1 - missed / len(found.failures), 3)
+    rate = (tally.right + tally.false) / tally.instrument_ms
+    missed = sum(exp(-rate * one.possible_ms) for one in tally.failures)
+    return round(1 - missed / len(tally.failures), 3)

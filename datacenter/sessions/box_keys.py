@@ -55,8 +55,8 @@ class BoxKeys:
         if box in self._given:
             return self._given[box]
         if box not in self._keys:
-            found = [load_pem_public_key(pem.encode()) for pem in self._known.get(box, [])[-KEYS_VALID:]]
-            self._keys[box] = key_set(*(key for key in found if isinstance(key, EllipticCurvePublicKey)))
+            keys = [load_pem_public_key(pem.encode()) for pem in self._known.get(box, [])[-KEYS_VALID:]]
+            self._keys[box] = key_set(*(key for key in keys if isinstance(key, EllipticCurvePublicKey)))
         return self._keys[box]
 
     async def learn(self, box: str, certificate: bytes | None) -> None:

@@ -150,8 +150,8 @@ class SessionDesk:
 
     async def end(self, session: bytes) -> None:
         """End the session, or withdraw its request, for the staff member."""
-        if (found := self._sessions.get(session)) is not None:
-            await found.event(Event.STAFF_ENDS, Actor.DATA_CENTER)
+        if (live := self._sessions.get(session)) is not None:
+            await live.event(Event.STAFF_ENDS, Actor.DATA_CENTER)
 
     async def check_permissions(self) -> None:
         """End the sessions that the policies or the training no longer permit."""

@@ -31,11 +31,11 @@ class SessionFilter(NamedTuple):
     def clauses(self) -> list[ColumnElement[bool]]:
         """The conditions for the rows."""
         given = ((_S.box, self.box), (_S.instrument, self.instrument), (_S.staff, self.staff))
-        found = [column == value for column, value in given if value]
+        conditions = [column == value for column, value in given if value]
         if self.state:
             is_ended = _S.state == SessionState.ENDED
-            found.append(is_ended if self.state == "ended" else ~is_ended)
-        return found
+            conditions.append(is_ended if self.state == "ended" else ~is_ended)
+        return conditions
 
 
 class SessionRow(NamedTuple):
@@ -111,8 +111,8 @@ _ROWS: Final = select(
 
 def find_session_row(store: Store, session: str) -> SessionRow | None:
     """Return a session; None if there is none. Raises: StoreError."""
-    found = next(store.read(_ROWS.where(_S.id == session)), None)
-    return None if found is None else SessionRow._make(found)
+    row = next(store.read(_ROWS.where(_S.id == session)), None)
+    return None if row is None else SessionRow._make(row)
 
 
 def find_session(store: Store, session: str) -> Resource | None:
@@ -136,8 +136,8 @@ def list_sessions(
     else:
         query = query.order_by(_S.requested_at_ms.desc(), _S.id.desc())
         query = query.where(key < before) if before is not None else query
-    found = [SessionRow._make(row) for row in store.read(query)]
-    return found if after is None else found[::-1]
+    rows = [SessionRow._make(row) for row in store.read(query)]
+    return rows if after is None else rows[::-1]
 
 
 def list_notes(store: Store, session: str) -> list[SessionNote]:

@@ -238,19 +238,19 @@ class RemoteSessions:
             self._file.close()
 
     async def _end_interrupted(self) -> None:
-        for found in self._interrupted:
-            await end_interrupted(found, self._audit)
-            if found.box:
-                self._outbox.send(found.box, EndMessage(found.session, Cause.RESTARTED))
+        for interrupted in self._interrupted:
+            await end_interrupted(interrupted, self._audit)
+            if interrupted.box:
+                self._outbox.send(interrupted.box, EndMessage(interrupted.session, Cause.RESTARTED))
         await self._loop.run_in_executor(self._writer, end_all_rows, self._store, self._now_ms())
 
     async def _request(self, session: bytes, wanted: Wanted) -> None:
         try:
-            found = await self.desk.request(wanted)
+            started = await self.desk.request(wanted)
         except GrantError as error:
             _log.error("the session %s cannot be offered: %s", session.hex(), error)
-            found = None
-        if found is None or found.state is SessionState.NEW:
+            started = None
+        if started is None or started.state is SessionState.NEW:
             self._rights.forget(session)
             refused = SessionProgress(session.hex(), SessionState.ENDED, Cause.REFUSED)
             await self._loop.run_in_executor(
@@ -349,9 +349,9 @@ class RemoteSessions:
         task.add_done_callback(self._tasks.discard)
 
     def _send_head(self, session: bytes, head: bytes) -> None:
-        interrupted = (found.box for found in self._interrupted if found.session == session)
-        found = self.desk.find(session)
-        box = found.offer.box if found else next(interrupted, "")
+        interrupted = (one.box for one in self._interrupted if one.session == session)
+        live = self.desk.find(session)
+        box = live.offer.box if live else next(interrupted, "")
         if box:
             self._outbox.send(box, HeadMessage(session, head))
 

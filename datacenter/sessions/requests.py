@@ -154,8 +154,8 @@ class SessionRequests:
     def port_of(self, box: str, instrument: str) -> int:
         """Return the box's port of an instrument; 0 if the box has not reported it."""
         key = and_(instruments.c.box == box, instruments.c.serial == instrument)
-        found = next(self.store.read(select(instruments.c.port).where(key)), None)
-        return found.port or 0 if found is not None else 0
+        row = next(self.store.read(select(instruments.c.port).where(key)), None)
+        return row.port or 0 if row is not None else 0
 
     def end(self, caller: Caller, session: str, now_ms: int) -> SessionRow:
         """End a session or withdraw its request; no effect if it has ended. Raises: SessionRefusedError."""
@@ -203,9 +203,9 @@ class SessionRequests:
 
     def code(self, caller: Caller, row: SessionRow) -> str:
         """Return the code for the person at the instrument; "" for other staff, and once it is no longer needed."""
-        found = self.remote.find(bytes.fromhex(row.id)) if self.remote is not None else None
-        is_waiting = found is not None and found.state in (SessionState.REQUESTED, SessionState.OFFERED)
-        return found.code if found is not None and is_waiting and row.staff == caller.staff else ""
+        session = self.remote.find(bytes.fromhex(row.id)) if self.remote is not None else None
+        is_waiting = session is not None and session.state in (SessionState.REQUESTED, SessionState.OFFERED)
+        return session.code if session is not None and is_waiting and row.staff == caller.staff else ""
 
     def require_replay(self, caller: Caller, row: SessionRow, now_ms: int) -> None:
         """Require the right to replay a recording; recorded. Raises: SessionRefusedError."""
@@ -239,12 +239,16 @@ class SessionRequests:
         if not order.key:
             return None
         is_same = and_(_S.staff == caller.staff, _S.request_key == order.key)
-        found = next(iter(list_sessions(self.store, [is_same], 1)), None)
-        if found is not None and (found.box, found.instrument, found.mode) != (box, instrument, order.mode):
+        row = next(iter(list_sessions(self.store, [is_same], 1)), None)
+        if row is not None and (row.box, row.instrument, row.mode) != (
+            box,
+            instrument,
+            order.mode,
+        ):
             raise SessionConflictError(
-                f"the key {order.key} was used for session {found.id}, which differs from this request: use a new key"
+                f"the key {order.key} was used for session {row.id}, which differs from this request: use a new key"
             )
-        return found
+        return row
 
     def _require_free(self, box: str, instrument: str) -> None:
         """Require that no session with the instrument is live, and that no permitted session of the box is.

@@ -25,10 +25,10 @@ def read_interrupted(unended: Unended, keys: Keys) -> Interrupted:
     return Interrupted(offer.id, offer.box, unended.state)
 
 
-async def end_interrupted(found: Interrupted, audit: SessionAudit) -> None:
+async def end_interrupted(interrupted: Interrupted, audit: SessionAudit) -> None:
     """Record the end of a session; its tunnel has ended with the program."""
-    session, own = found.session, Actor.DATA_CENTER
-    if found.state is not SessionState.ENDING:
+    session, own = interrupted.session, Actor.DATA_CENTER
+    if interrupted.state is not SessionState.ENDING:
         ending = Transition(session, Event.RESTARTED, own, SessionState.ENDING, Cause.RESTARTED)
         await audit.record(ending)
     await audit.record(Transition(session, Event.CLOSED, own, SessionState.ENDED))

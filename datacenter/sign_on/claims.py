@@ -90,20 +90,20 @@ def _find(claims: Mapping[str, Any], name: str) -> Any:
     """Return a claim; a name with dots also finds a member of an object, as `realm_access.roles`."""
     if name in claims:
         return claims[name]
-    found: Any = claims
+    claim: Any = claims
     for part in name.split("."):
-        if not isinstance(found, Mapping):
+        if not isinstance(claim, Mapping):
             return None
-        found = found.get(part)
-    return found
+        claim = claim.get(part)
+    return claim
 
 
 def _texts(claims: Mapping[str, Any], name: str) -> list[str]:
     """Return the texts of a claim: one text, or a list. A missing claim has no texts. Raises: ClaimError."""
-    found = _find(claims, name)
-    if found is None:
+    claim = _find(claims, name)
+    if claim is None:
         return []
-    texts = [found] if isinstance(found, str) else found
+    texts = [claim] if isinstance(claim, str) else claim
     if (
         not isinstance(texts, list)
         or len(texts) > VALUES_MAX
@@ -130,8 +130,8 @@ def _locations(settings: Oidc, claims: Mapping[str, Any]) -> frozenset[str]:
 
 def _trainings(name: str, claims: Mapping[str, Any]) -> dict[str, int]:
     """Return the expiry of each training. Raises: ClaimError if one is invalid."""
-    found = _find(claims, name)
-    pairs = list(found.items()) if isinstance(found, Mapping) else None
+    claim = _find(claims, name)
+    pairs = list(claim.items()) if isinstance(claim, Mapping) else None
     try:
         if pairs is None:
             pairs = [(model, end) for model, _, end in (text.partition("=") for text in _texts(claims, name))]

@@ -187,8 +187,8 @@ class Provider:
             if 0 <= age < (KEYS_SECONDS_MIN if newer else METADATA_SECONDS):
                 return self._keys[0]
         metadata = await self._find_metadata()
-        found = _decode(await self._request("GET", metadata.jwks_uri), _Keys, "the keys").keys
-        usable = [key for key in found if key.get("kty") in KEY_TYPES and key.get("use", "sig") == "sig"]
+        published = _decode(await self._request("GET", metadata.jwks_uri), _Keys, "the keys").keys
+        usable = [key for key in published if key.get("kty") in KEY_TYPES and key.get("use", "sig") == "sig"]
         try:
             keys = KeySet.import_key_set({"keys": usable})
         except (JoseError, ValueError, TypeError) as error:

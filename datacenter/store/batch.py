@@ -224,8 +224,8 @@ def _command_reports(one: Received) -> Iterator[CommandReport]:
     for record in one.batch.records:
         body = record.entry.body
         if isinstance(body, (CommandStep, CommandResult)):
-            word = body.step if isinstance(body, CommandStep) else body.outcome
-            yield CommandReport(word, one.at_ms, body.command, one.box, record.entry.instrument)
+            outcome = body.step if isinstance(body, CommandStep) else body.outcome
+            yield CommandReport(outcome, one.at_ms, body.command, one.box, record.entry.instrument)
 
 
 def _update_reports(one: Received) -> Iterator[UpdateReport]:

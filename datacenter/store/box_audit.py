@@ -121,9 +121,9 @@ def store_audit(database: Database, cursor: Any, box: str, batch: Batch, now_ms:
     chain = chain._replace(last=max([chain.last, *(row.number for row in rows)]))
     chain, more = _advance(database, cursor, chain, now_ms)
     database.change(cursor, _PUT_CHAIN, [chain])
-    if found := problems + more:
+    if problem_rows := problems + more:
         database.change(
-            cursor, _PROBLEM, [(box, batch.epoch, number, text, now_ms) for number, text in found]
+            cursor, _PROBLEM, [(box, batch.epoch, number, text, now_ms) for number, text in problem_rows]
         )
 
 

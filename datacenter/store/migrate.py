@@ -76,8 +76,8 @@ def _create_statements(dialect: str) -> list[str]:
 
 def _revision(connection: Connection) -> str | None:
     tables = set(inspect(connection).get_table_names())
-    if version_table.name in tables and (found := connection.scalar(select(version_table.c.version_num))):
-        if (revision := str(found)) > REVISION:
+    if version_table.name in tables and (stored := connection.scalar(select(version_table.c.version_num))):
+        if (revision := str(stored)) > REVISION:
             raise SchemaError(
                 f"its tables have revision {revision}, but this program supports revisions up to {REVISION}: "
                 "run the version of the program that upgraded them, or a later one"
@@ -87,8 +87,8 @@ def _revision(connection: Connection) -> str | None:
     if not tables & ours:
         return None
     if not {"boxes", "records", "commands"} <= tables:
-        found = ", ".join(sorted(tables & ours))
-        raise SchemaError(f"it contains tables of another program ({found}): give an empty database")
+        stored = ", ".join(sorted(tables & ours))
+        raise SchemaError(f"it contains tables of another program ({stored}): give an empty database")
     return UNVERSIONED
 
 

@@ -92,8 +92,8 @@ def bodies(store: Store) -> Iterator[tuple[StoredRecord, bytes]]:
     query = select(*columns).order_by(*columns[:3])
     rows = merge(*(map(Row._make, part.read(query)) for part in store.parts), key=lambda row: row[:3])
     for _, of_epoch in groupby(rows, lambda row: (row.box, row.epoch)):
-        found = (pair for row in of_epoch for pair in _records(row))
-        yield from sorted(found, key=lambda pair: pair[0].sequence)
+        pairs = (pair for row in of_epoch for pair in _records(row))
+        yield from sorted(pairs, key=lambda pair: pair[0].sequence)
 
 
 def _records(row: Row) -> Iterator[tuple[StoredRecord, bytes]]:

@@ -128,7 +128,9 @@ maintenance = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False),  # "site", "box" or "instrument"
-    *(Column(name, Text, nullable=False) for name in ("site", "box", "instrument")),  # empty if not concerned
+    *(
+        Column(name, Text, nullable=False) for name in ("site", "box", "instrument")
+    ),  # empty if the kind does not have it
     Column("from_ms", BigInteger, nullable=False),
     Column("until_ms", BigInteger, nullable=False),
     Column("covers_critical", Integer, nullable=False),  # 1 if critical alerts are silenced, too
@@ -216,7 +218,7 @@ base_instruments = Table(
     Column("box", Text, primary_key=True),
     Column("instrument", Text, primary_key=True),
     Column("day", Integer, primary_key=True),
-    Column("model", Text, nullable=False),  # as it was counted, as the place
+    Column("model", Text, nullable=False),  # as it was counted, as are country and region
     Column("country", Text),
     Column("region", Text),
     Column("body", LargeBinary, nullable=False),  # histograms of its readings (`datacenter.base.histogram`)

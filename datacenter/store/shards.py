@@ -128,13 +128,13 @@ class Shard(Store):
     def _copy_boxes(self, wanted: Collection[str]) -> bool:
         """Authorize boxes that were authorized in the main database since; return whether there are any."""
         try:
-            found = self._main.boxes_of(self.name) & set(wanted)
+            copied = self._main.boxes_of(self.name) & set(wanted)
             with super().transaction() as connection:
-                for box in found:
+                for box in copied:
                     self._enrol(connection, box, 0)
         except StoreError:
             return False  # their batches are refused, and sent again
-        return bool(found)
+        return bool(copied)
 
     def drop_empty_partitions(self, now_ms: int) -> int:
         """See `Store.drop_empty_partitions`."""
@@ -165,7 +165,7 @@ class ShardedStore(Store):
     def __init__(self, url: str, shards: Mapping[str, str]) -> None:
         super().__init__(url)
         self._shards: dict[str, Shard] = {}
-        self._found: dict[str, Store] = {}
+        self._stores_of_boxes: dict[str, Store] = {}
         """The stores of boxes, which do not change while a program runs."""
         try:
             for name, shard_url in shards.items():
@@ -198,7 +198,7 @@ class ShardedStore(Store):
 
     def forget(self, box: str) -> None:
         """Look up the shard of a box again, after it was moved."""
-        self._found.pop(box, None)
+        self._stores_of_boxes.pop(box, None)
 
     def make_writer(self) -> Writer:
         """Return a further connection to the main database."""
@@ -215,7 +215,7 @@ class ShardedStore(Store):
         authorized = set(serials)
         of_shard = defaultdict(list)
         for box, name in list(self.read(select(boxes.c.serial, boxes.c.shard))):
-            self._found[box] = self._named(name)
+            self._stores_of_boxes[box] = self._named(name)
             if box in authorized:
                 of_shard[name].append(box)
         for name, shard in self._shards.items():
@@ -223,11 +223,11 @@ class ShardedStore(Store):
 
     def of(self, box: str) -> Store:
         """Return the store with the reports of a box; the main store if there is no such box. Raises: StoreError."""
-        if box in self._found:
-            return self._found[box]
+        if box in self._stores_of_boxes:
+            return self._stores_of_boxes[box]
         for (name,) in list(self.read(select(boxes.c.shard).where(boxes.c.serial == box))):
-            self._found[box] = self._named(name)
-        return self._found.get(box, self)
+            self._stores_of_boxes[box] = self._named(name)
+        return self._stores_of_boxes.get(box, self)
 
     def ingest_all(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
         """See `Store.ingest_all`; there is one transaction for each shard."""
@@ -237,8 +237,8 @@ class ShardedStore(Store):
         outcomes: dict[int, BatchReply | UnknownBoxError | StoreError] = {}
         for part, of_part in indexes.items():
             batches = [received[index] for index in of_part]
-            found = super().ingest_all(batches) if part is self else part.ingest_all(batches)
-            outcomes.update(zip(of_part, found, strict=True))
+            replies = super().ingest_all(batches) if part is self else part.ingest_all(batches)
+            outcomes.update(zip(of_part, replies, strict=True))
         return [outcomes[index] for index in range(len(received))]
 
     @property

@@ -19,10 +19,10 @@ from wire.messages import COMMANDS_PER_REPLY_MAX, UpdateStep
 
 _WAITING: Final = (
     "SELECT id, box, instrument, verb, body, delivered_count, state, ending, expires_at_ms FROM ("  # noqa: S608
-    "SELECT *, row_number() OVER (PARTITION BY box ORDER BY id) AS place FROM commands"
+    "SELECT *, row_number() OVER (PARTITION BY box ORDER BY id) AS position FROM commands"
     f" WHERE box {{}} AND state IN ({quoted(SENT)}) AND"
     f" (due_at_ms <= {{}} OR (ending IS NULL AND expires_at_ms <= {{}} AND state IN ({quoted(WITHDRAWABLE)}))))"
-    " AS due WHERE place <= {} ORDER BY id"
+    " AS due WHERE position <= {} ORDER BY id"
 )
 _ON_CONFLICT: Final = (
     "ON CONFLICT (box, stream, life) DO UPDATE SET stored = excluded.stored, lost = excluded.lost"
@@ -266,9 +266,9 @@ def _report(event: Event, reports: Sequence[CommandReport]) -> tuple[str, list[t
 
 def _step_values(reports: Sequence[UpdateReport]) -> list[tuple[Any, ...]]:
     """Return the values of _UPDATE_STEP for each report."""
-    found = []
+    values = []
     for box, at_ms, step in reports:
         rank = RANKS[step.step]
         of_order = step.order, box, step.release, rank
-        found.append((step.step, rank, step.reason, at_ms, rank, at_ms, *of_order))
-    return found
+        values.append((step.step, rank, step.reason, at_ms, rank, at_ms, *of_order))
+    return values

@@ -149,8 +149,8 @@ class Store:
 
     def check(self) -> None:
         """Raise StoreError if boxes have their reports in a shard that the store does not have."""
-        placed = select(boxes.c.shard).where(boxes.c.shard.is_not(None)).distinct()
-        for (name,) in sorted(tuple(row) for row in self.read(placed)):
+        named = select(boxes.c.shard).where(boxes.c.shard.is_not(None)).distinct()
+        for (name,) in sorted(tuple(row) for row in self.read(named)):
             if name not in self._shard_names:
                 raise StoreError(
                     f"boxes have their reports in shard {name}, which is not configured: give its name and URL "
@@ -290,10 +290,10 @@ class Store:
         """
         of_event = (which, commands.c.state.in_(tuple(TRANSITIONS[event])), commands.c.ending.is_(None))
         with self.transaction() as connection:
-            concerned = connection.scalars(select(commands.c.box).where(*of_event).distinct()).all()
-            if not concerned:
+            affected = connection.scalars(select(commands.c.box).where(*of_event).distinct()).all()
+            if not affected:
                 return
-            lock = select(boxes.c.serial).where(boxes.c.serial.in_(concerned)).order_by(boxes.c.serial)
+            lock = select(boxes.c.serial).where(boxes.c.serial.in_(affected)).order_by(boxes.c.serial)
             connection.execute(lock.with_for_update(key_share=True))
             was_sent = commands.c.delivered_count > 0
             closed = {"state": event, "closed_at_ms": now_ms}

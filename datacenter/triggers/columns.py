@@ -79,7 +79,7 @@ class ColumnEvaluator:
         self._now = np.zeros(count, np.int64)
         self._room_of_step = lanes * max(len(triggers), 1)
         self._room = self._room_of_step * 64
-        self._found = self._ffi.new("transition[]", self._room)
+        self._transitions = self._ffi.new("transition[]", self._room)
 
     def evaluate(self, parts: Iterable[Columns]) -> Iterator[ColumnTransition]:
         """Evaluate the further reports of each instrument, such as those of a day; the parts may differ in length.
@@ -125,13 +125,13 @@ class ColumnEvaluator:
                 values.address,
                 present.address,
                 bases.address,
-                self._found,
+                self._transitions,
                 self._room,
                 self._room_of_step,
                 count,
             )
             for index in range(count[0]):
-                one = self._found[index]
+                one = self._transitions[index]
                 yield ColumnTransition(
                     first + one.lane, one.step, self._by_row[one.since], bool(one.is_active)
                 )

@@ -116,18 +116,18 @@ def call_term(call: Call, profile: Profile) -> Term:
         raise ConditionError(call.at, f"there is no function {call.name}; {nearest(call.name, known)}")
     first = function.takes.__name__.lower() if function.takes else "input"
     _require_arguments(call, (first, *function.arguments))
-    found = _input(call.arguments[0], function, profile)
+    source = _input(call.arguments[0], function, profile)
     values = [
         _ARGUMENTS[kind](node) for kind, node in zip(function.arguments, call.arguments[1:], strict=True)
     ]
-    return function.make(found, *values)
+    return function.make(source, *values)
 
 
 def _input(node: Node, function: Function, profile: Profile) -> Input:
     if function.takes:
         return function.takes(_word(node, function.takes, profile))
-    if isinstance(node, Call) and (found := call_input(node, profile)) is not None:
-        return found
+    if isinstance(node, Call) and (source := call_input(node, profile)) is not None:
+        return source
     if isinstance(node, Name):
         return word_input(node, profile)
     raise ConditionError(
@@ -202,12 +202,12 @@ def text_of(term: Term) -> str:
     return text
 
 
-def _text_of_input(found: Input) -> str:
+def _text_of_input(source: Input) -> str:
     for name, kind in _INPUTS.items():
-        if type(found) is kind:
-            level = f", {found.level}" if isinstance(found, Deviation) and found.level else ""
-            return f"{name}({found.word}{level})"
-    return found.word or "state"
+        if type(source) is kind:
+            level = f", {source.level}" if isinstance(source, Deviation) and source.level else ""
+            return f"{name}({source.word}{level})"
+    return source.word or "state"
 
 
 def _written_number(value: Fraction) -> str:

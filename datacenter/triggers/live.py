@@ -100,8 +100,8 @@ class LiveEvaluator:
         """Return the transitions that `run_one` has found."""
         machines, triggers = self._functions.machines, self._functions.by_row
         assert machines is not None
-        found = self._registers[machines.found : machines.found + count]
-        return [Transition(triggers[code >> 1], self.now_ms, bool(code & 1)) for code in found]
+        codes = self._registers[machines.found : machines.found + count]
+        return [Transition(triggers[code >> 1], self.now_ms, bool(code & 1)) for code in codes]
 
     def _evaluate_as_python(self, report: InstrumentReport) -> list[Transition]:
         if (evaluate := self._functions.python.get(type(report))) is None:

@@ -1,7 +1,7 @@
-/* Executes a program of triggers: instructions on rows of integers, with one place in each row for an instrument.
+/* Executes a program of triggers: instructions on rows of integers, in which each instrument has one element.
  *
- * run_one() evaluates one report of one instrument. run_many() evaluates the reports of LANES instruments together, of
- * which each has a place in all rows. Both are the same code, compiled for rows of 1 and of LANES places.
+ * run_one() evaluates one report of one instrument. run_many() evaluates the reports of LANES instruments together.
+ * Both are the same code, compiled for rows of 1 and of LANES elements.
  *
  * Every value that a term or a condition computes stays within 64 bits (datacenter/triggers/terms/term.py).
  */
@@ -37,8 +37,8 @@ typedef struct {
 
 static inline int64_t floor_divided(int64_t a, int64_t b)
 {
-    int64_t quotient = a / b, rest = a % b;
-    return quotient - (rest != 0 && (rest < 0) != (b < 0));
+    int64_t quotient = a / b, remainder = a % b;
+    return quotient - (remainder != 0 && (remainder < 0) != (b < 0));
 }
 
 #define EACH(expression) \
@@ -53,8 +53,8 @@ execute(const machine *m, int64_t *r, const int lanes, int64_t *rows, transition
 {
     const int64_t *exists = r + (ptrdiff_t)m->exists * lanes, *now = r + (ptrdiff_t)m->now * lanes;
     int found = 0;
-    for (int place = 0; place < m->count; place++) {
-        const instruction *one = m->code + place;
+    for (int index = 0; index < m->count; index++) {
+        const instruction *one = m->code + index;
         int64_t *to = r + (ptrdiff_t)one->to * lanes;
         int64_t *a = r + (ptrdiff_t)one->a * lanes, *b = r + (ptrdiff_t)one->b * lanes;
         const int64_t *c = r + (ptrdiff_t)one->c * lanes;
@@ -81,7 +81,7 @@ execute(const machine *m, int64_t *r, const int lanes, int64_t *rows, transition
             for (int i = 0; i < lanes; i++)
                 any |= to[i] = a[i] & exists[i];
             if (!any)
-                place = one->d - 1;
+                index = one->d - 1;
             break;
         }
         case HOLD: { /* continue where a condition `a` holds, or has held since `b` */
@@ -89,7 +89,7 @@ execute(const machine *m, int64_t *r, const int lanes, int64_t *rows, transition
             for (int i = 0; i < lanes; i++)
                 any |= to[i] = (a[i] | (b[i] != 0)) & exists[i];
             if (!any)
-                place = one->d - 1;
+                index = one->d - 1;
             break;
         }
         case DECIDE: { /* `to` holds; `a` since when, and in the next row whether the alert is active; `b` fires, `c` clears */

@@ -147,13 +147,13 @@ class _Assembler:
         begin = self._emit("GUARD", guard, condition)
         kept, self._used = self._used, []
         for row, value in assignments:
-            found = self._expression(value)
+            result = self._expression(value)
             if self._for_many:  # the condition may be true for only some of the instruments
-                self._emit("CHOOSE", row, guard, found, row)
-            elif found in self._used:
+                self._emit("CHOOSE", row, guard, result, row)
+            elif result in self._used:
                 self._code[-1] = (self._code[-1][0], row, *self._code[-1][2:])
             else:
-                self._emit("COPY", row, found)
+                self._emit("COPY", row, result)
             self._release()
         self._used = kept
         self._end_block(begin)

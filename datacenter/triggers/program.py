@@ -52,8 +52,10 @@ class Program:
         self.initial: list[int] = []
         self._indexes: dict[Term, dict[str, int]] = {}
         for term in self.terms:
-            self._indexes[term] = {name: self._place(value) for name, value in term.variables().items()}
-        self.slots = [Slots(self._place(0), self._place(0)) for _ in triggers]
+            self._indexes[term] = {
+                name: self._add_variable(value) for name, value in term.variables().items()
+            }
+        self.slots = [Slots(self._add_variable(0), self._add_variable(0)) for _ in triggers]
         self.names = self._names()
 
     @staticmethod
@@ -76,7 +78,7 @@ class Program:
             names[slots.active] = f"{trigger.name} {trigger.fingerprint}.active"
         return names
 
-    def _place(self, initial: int) -> int:
+    def _add_variable(self, initial: int) -> int:
         self.initial.append(initial)
         return len(self.initial) - 1
 

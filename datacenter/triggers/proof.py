@@ -1,8 +1,8 @@
 """Proves with z3 whether a trigger can ever fire, and whether one trigger implies another.
 
 Each term is an unknown integer within its bounds, which follow from the possible values of its input. Percentiles of
-one reading are in their order. Terms of one input are otherwise independent, so that "cannot fire" and "is implied"
-are certain, and their opposites are possible.
+one reading are in their order. Terms of one input are otherwise independent. Therefore the results "cannot fire" and
+"is implied" are proven; their opposites are not.
 """
 
 from __future__ import annotations

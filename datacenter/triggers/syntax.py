@@ -127,10 +127,10 @@ def parse_condition(text: str) -> Node:
 
 def parse_duration_ms(text: str) -> int:
     """Parse a duration such as "30min" to milliseconds. Raises: ConditionError."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
+    match = _DURATION.fullmatch(text)
+    if match is None:
         raise ConditionError(0, 'must be a number with the unit s, min, h or d, for example "30min"')
-    return round(Fraction(found[1]) * MS[found[2]])
+    return round(Fraction(match[1]) * MS[match[2]])
 
 
 def format_duration_ms(duration_ms: int) -> str:
@@ -142,16 +142,16 @@ def format_duration_ms(duration_ms: int) -> str:
 def _tokens(text: str) -> Iterator[_Token]:
     at = 0
     while at < len(text.rstrip()):
-        found = _TOKEN.match(text, at)
-        if found is None:
+        match = _TOKEN.match(text, at)
+        if match is None:
             start = len(text) - len(text[at:].lstrip())
             raise ConditionError(
                 start,
                 f"{text[start : start + 12]!r} is not a number, a word or one of < <= > >= + - * / ( ) ,",
             )
-        kind = str(found.lastgroup if found.lastgroup != "unit" else "number")
-        yield _Token(kind, found[kind], found.start(kind), found["unit"] or "")
-        at = found.end()
+        kind = str(match.lastgroup if match.lastgroup != "unit" else "number")
+        yield _Token(kind, match[kind], match.start(kind), match["unit"] or "")
+        at = match.end()
     yield _Token("end", "", len(text))
 
 

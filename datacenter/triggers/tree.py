@@ -171,8 +171,8 @@ def linear(node: Node, profile: Profile) -> Linear:
         case Call():
             if (constant := constant_of(node, profile)) is not None:
                 return Linear(Fraction(constant))
-            if (found := call_input(node, profile)) is not None:
-                return Linear(coefficients={Latest(found): Fraction(1)})
+            if (source := call_input(node, profile)) is not None:
+                return Linear(coefficients={Latest(source): Fraction(1)})
             term = call_term(node, profile)
             if not isinstance(term, Rule):
                 return Linear(coefficients={term: Fraction(1)})

@@ -53,7 +53,7 @@ class VendorAuthority:
             public_key,
             self.certificate,
             self.key,
-            # 128 bits of which the first two are 01: always positive, and of one length
+            # 128 bits of which the first two are 01: always positive and of the same length
             1 << 126 | secrets.randbits(126),
             Validity(now - BACKDATED, now + timedelta(days=self.days)),
             hosts=hosts,

@@ -66,11 +66,11 @@ def combine(reasons: Iterable[PartReason]) -> list[VisitPart]:
 
     Reasons are treated as independent. If an alert names a part, that the part is also due soon has no effect.
     """
-    found: dict[tuple[str, str, str, str], list[PartReason]] = {}
+    by_part: dict[tuple[str, str, str, str], list[PartReason]] = {}
     for one in reasons:
-        found.setdefault((one.box, one.instrument, one.component, one.part), []).append(one)
+        by_part.setdefault((one.box, one.instrument, one.component, one.part), []).append(one)
     parts = []
-    for key, of_part in found.items():
+    for key, of_part in by_part.items():
         alerts = [one for one in of_part if one.alert]
         known = [one.probability for one in alerts if one.probability is not None]
         probability = 1 - prod(1 - one for one in known) if known else None
@@ -80,13 +80,13 @@ def combine(reasons: Iterable[PartReason]) -> list[VisitPart]:
 
 def totals(parts: Iterable[VisitPart]) -> list[PartTotal]:
     """Return the number of each part that the alerts name, the highest first."""
-    found: dict[str, list[VisitPart]] = {}
+    by_part: dict[str, list[VisitPart]] = {}
     for one in parts:
         if not one.is_due_soon:
-            found.setdefault(one.part, []).append(one)
+            by_part.setdefault(one.part, []).append(one)
     rows = [
         PartTotal(part, len(them), sum(one.probability or 0.0 for one in them))
-        for part, them in found.items()
+        for part, them in by_part.items()
     ]
     return sorted(rows, key=lambda one: (-one.quantity, one.part))
 
@@ -112,6 +112,6 @@ def _nearness(condition: Condition, values: Mapping[Term, int]) -> float:
     }[condition.relation]
     if holds:
         return 1.0
-    # 0 < total < limit: so far from a deviation of 0, as of "mean(a, 1d) > mean(a, 28d) + limit"
+    # the share of the limit that the deviation has reached, as in "mean(a, 1d) > mean(a, 28d) + limit"
     limit = -condition.constant
     return max(0.0, total / limit) if limit > 0 and condition.relation in (">", ">=") else 0.0

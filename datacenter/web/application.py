@@ -388,10 +388,10 @@ def _target(request: Request) -> str:
 
 
 async def _static(request: Request) -> Response:
-    found = serve_asset(request.url.path, request.headers.get("accept-encoding", ""))
-    if found is None:
+    response = serve_asset(request.url.path, request.headers.get("accept-encoding", ""))
+    if response is None:
         raise HTTPException(404)
-    return found
+    return response
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

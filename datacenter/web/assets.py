@@ -38,18 +38,18 @@ class Asset:
 @cache
 def load_assets() -> dict[str, Asset]:
     """Return all static files by their names in the directory."""
-    found = {}
+    assets = {}
     files = {
         file.relative_to(DIRECTORY).as_posix(): file.read_bytes()
         for file in sorted(DIRECTORY.rglob("*"))
         if file.suffix in _TYPES
     }
-    together = b"".join(body for name, body in files.items() if name.startswith(MODULES))
+    modules = b"".join(body for name, body in files.items() if name.startswith(MODULES))
     for name, body in files.items():
-        version = sha256(together if name.startswith(MODULES) else body).hexdigest()[:16]
+        version = sha256(modules if name.startswith(MODULES) else body).hexdigest()[:16]
         kind = _TYPES[f".{name.rpartition('.')[2]}"]
-        found[name] = Asset(f"{PREFIX}/{version}/{name}", body, gzip.compress(body, 9, mtime=0), kind)
-    return found
+        assets[name] = Asset(f"{PREFIX}/{version}/{name}", body, gzip.compress(body, 9, mtime=0), kind)
+    return assets
 
 
 def asset_path(name: str) -> str:
@@ -59,11 +59,11 @@ def asset_path(name: str) -> str:
 
 def serve_asset(path: str, accepted_encoding: str) -> Response | None:
     """Return the static file at a path; None if there is none."""
-    found = next((asset for asset in load_assets().values() if asset.path == path), None)
-    if found is None:
+    served = next((asset for asset in load_assets().values() if asset.path == path), None)
+    if served is None:
         return None
     headers = {"cache-control": "public, max-age=31536000, immutable", "vary": "accept-encoding"}
     if "gzip" in accepted_encoding:
         headers["content-encoding"] = "gzip"
-        return Response(found.compressed, 200, headers, found.media_type)
-    return Response(found.body, 200, headers, found.media_type)
+        return Response(served.compressed, 200, headers, served.media_type)
+    return Response(served.body, 200, headers, served.media_type)

@@ -29,8 +29,8 @@ def file_response(page: PageRequest, stored: StoredFile) -> Response:
     wanted = page.headers.get("range", "")
     if page.headers.get("if-range", etag) != etag:
         wanted = ""
-    found = _RANGE.fullmatch(wanted.strip())
-    offsets = _offsets(found[1], found[2], stored.size) if found else None
+    match = _RANGE.fullmatch(wanted.strip())
+    offsets = _offsets(match[1], match[2], stored.size) if match else None
     if offsets is None:
         return _part(stored, 200, 0, stored.size, headers)
     begin, end = offsets

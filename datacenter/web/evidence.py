@@ -71,39 +71,39 @@ def load_evidence(store: Store, alert: str, count: int) -> Recomputation | None:
     if evidence.until is None:
         raise UnexplainedError("an earlier version raised it, without the text of its trigger")
     trigger = trigger_of(record, evidence, TriggerSet([]))
-    found = recompute(store, record, evidence, trigger, is_whole=False, count=count)
-    return found if found.is_confirmed else recompute(store, record, evidence, trigger, count=count)
+    recomputed = recompute(store, record, evidence, trigger, is_whole=False, count=count)
+    return recomputed if recomputed.is_confirmed else recompute(store, record, evidence, trigger, count=count)
 
 
-def make_table(found: Recomputation) -> EvidenceTable:
+def make_table(recomputed: Recomputation) -> EvidenceTable:
     """Return the table of a recomputation, and the list of its charts."""
-    table = found.trigger.table
-    sides = compared_sides(found.trigger)
+    table = recomputed.trigger.table
+    sides = compared_sides(recomputed.trigger)
     columns = [side.text for one in sides for side in (one.value, one.threshold) if side.sum.coefficients]
     rows = [
         (one.at_ms, one.event or ("the condition holds" if one.holds else ""), list(_cells(sides, one)))
-        for one in found.moments
+        for one in recomputed.moments
     ]
     return EvidenceTable(
         " ".join(table.when.split()),
         table.lasts,
         " ".join(table.until.split()),
-        found.holds_since_ms,
+        recomputed.holds_since_ms,
         [_chart(number, one, table.model) for number, one in enumerate(sides)],
         columns,
         rows,
-        found.differences,
-        len(found.reports),
+        recomputed.differences,
+        len(recomputed.reports),
     )
 
 
-def make_data(found: Recomputation, now_ms: int) -> EvidenceData:
+def make_data(recomputed: Recomputation, now_ms: int) -> EvidenceData:
     """Return the columns of the charts of a recomputation. The evidence's span and the time of `lasts` are shaded."""
-    span_ms = evidence_span_ms(found.trigger)
-    place, began_ms = found.began or (None, 0)
-    assert place is not None, "the alert was found again"
+    span_ms = evidence_span_ms(recomputed.trigger)
+    key, began_ms = recomputed.began or (None, 0)
+    assert key is not None, "the alert was found again"
     since_ms = began_ms - span_ms
-    moments = [one for one in found.moments if one.at_ms >= since_ms - span_ms // 10]
+    moments = [one for one in recomputed.moments if one.at_ms >= since_ms - span_ms // 10]
     until_ms = min(now_ms, max(moments[-1].at_ms, began_ms + span_ms // 20))
     step_ms = max(GAP_STEPS * span_ms // POINTS, SILENCE_MS_MIN * GAP_STEPS)
     breaks = [
@@ -113,12 +113,12 @@ def make_data(found: Recomputation, now_ms: int) -> EvidenceData:
     ]
     points = list(_with_breaks(moments, {first for first, _ in breaks}))
     channels: dict[str, list[float | None]] = {}
-    for number, one in enumerate(compared_sides(found.trigger)):
+    for number, one in enumerate(compared_sides(recomputed.trigger)):
         channels[f"value-{number}"] = [m and one.value.value(m.values) for m in points]
         channels[f"threshold-{number}"] = [m and one.threshold.value(m.values) for m in points]
         if one.is_smoothed:
             channels[f"reading-{number}"] = [m and m.readings.get(one.channel) for m in points]
-    held_ms = found.holds_since_ms or began_ms
+    held_ms = recomputed.holds_since_ms or began_ms
     return EvidenceData(
         max(0, since_ms - span_ms // 20),
         until_ms,

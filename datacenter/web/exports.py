@@ -62,8 +62,8 @@ class StatusExport:
         waiting: list[Statuses] = []
         for day in range(self.since_ms // DAY_MS, (self.until_ms - 1) // DAY_MS + 1):
             since_ms, until_ms = max(self.since_ms, day * DAY_MS), min(self.until_ms, (day + 1) * DAY_MS)
-            found = history(self.store, self.box, self.instrument, since_ms, until_ms)
-            waiting.append(found)
+            statuses = history(self.store, self.box, self.instrument, since_ms, until_ms)
+            waiting.append(statuses)
             if sum(map(len, waiting)) >= PART:
                 yield _in_time(waiting)
                 waiting = []
@@ -125,8 +125,8 @@ class _Sink(io.RawIOBase):
 
 
 def _in_time(parts: Sequence[Statuses]) -> Statuses:
-    whole = joined(parts)
-    return whole.chosen(np.argsort(whole.at_ms, kind="stable"))
+    statuses = joined(parts)
+    return statuses.chosen(np.argsort(statuses.at_ms, kind="stable"))
 
 
 def _columns(part: Statuses, names: Sequence[str], schema: Any) -> list[Any]:

@@ -66,14 +66,14 @@ def draw_controls(
 
 def _points(measured: MeasuredControls, times: tuple[int, int]) -> tuple[ControlPoint, ...]:
     since_ms, until_ms = times
-    found = []
+    points = []
     before = 0.0
     for control in measured.controls:
         sd = control.deviation_msd / 1000
         x = LEFT + (WIDTH - LEFT - RIGHT) * (control.at_ms - since_ms) / (until_ms - since_ms)
-        found.append(ControlPoint(x, _height(sd), control.at_ms, sd, rejecting_rule(before, sd)))
+        points.append(ControlPoint(x, _height(sd), control.at_ms, sd, rejecting_rule(before, sd)))
         before = sd
-    return tuple(found)
+    return tuple(points)
 
 
 def rejecting_rule(before: float, sd: float) -> str:

@@ -106,8 +106,8 @@ class WebServices:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chain", ChainVerifier(self.store))
-        found = {name: compared_sides(one) for name, one in self.known.triggers.triggers.items()}
-        object.__setattr__(self, "comparisons", found)
+        comparisons = {name: compared_sides(one) for name, one in self.known.triggers.triggers.items()}
+        object.__setattr__(self, "comparisons", comparisons)
 
     @property
     def policies(self) -> CompiledPolicies:
@@ -145,10 +145,10 @@ class WebServices:
         cookie, now_ms = request.cookies.get(COOKIE, ""), self.now_ms()
         if not cookie:
             return None
-        found: StaffSession | None = await self.read(lambda: self.sessions.find(cookie, now_ms))
-        if found and found.may_extend and request.headers.get("hx-source") not in REFRESHED:
-            await self.write(lambda: self.sessions.extend(found, now_ms))
-        return found
+        current: StaffSession | None = await self.read(lambda: self.sessions.find(cookie, now_ms))
+        if current and current.may_extend and request.headers.get("hx-source") not in REFRESHED:
+            await self.write(lambda: self.sessions.extend(current, now_ms))
+        return current
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def set_session(response: Response, cookie: str, *, secure: bool = False) -> Non
 def sign_in_page(
     services: WebServices, target: str, status: int = 200, message: str = "", *, provider_end: str = ""
 ) -> Response:
-    """Return the page for signing in;
+    """Return the page for signing in.
 
     `target` is shown afterwards. `provider_end` is the address that ends the provider's session.
     """

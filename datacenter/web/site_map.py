@@ -167,7 +167,7 @@ def _bounds(coordinates: Iterable[tuple[float, float]]) -> tuple[float, float, f
 
 def _clustered(sites: Iterable[SiteRow], projection: _Projection) -> Iterator[Marker]:
     """Join each site to the first marker that it would overlap, found by cells of DISTANCE_MIN."""
-    found: list[tuple[float, float, list[SiteRow]]] = []
+    clusters: list[tuple[float, float, list[SiteRow]]] = []
     cells: dict[tuple[int, int], list[int]] = {}
     for site in sites:
         x, y = projection.point(*_coordinates(site))
@@ -177,14 +177,14 @@ def _clustered(sites: Iterable[SiteRow], projection: _Projection) -> Iterator[Ma
             for over in (-1, 0, 1)
             for down in (-1, 0, 1)
             for index in cells.get((column + over, row + down), ())
-            if (found[index][0] - x) ** 2 + (found[index][1] - y) ** 2 < DISTANCE_MIN**2
+            if (clusters[index][0] - x) ** 2 + (clusters[index][1] - y) ** 2 < DISTANCE_MIN**2
         ]
         if near:
-            found[min(near)][2].append(site)
+            clusters[min(near)][2].append(site)
         else:
-            cells.setdefault((column, row), []).append(len(found))
-            found.append((x, y, [site]))
-    return (Marker(x, y, tuple(of)) for x, y, of in found)
+            cells.setdefault((column, row), []).append(len(clusters))
+            clusters.append((x, y, [site]))
+    return (Marker(x, y, tuple(of)) for x, y, of in clusters)
 
 
 class _Rectangle(NamedTuple):

@@ -1,7 +1,7 @@
 """Shows the desktop of a remote session, or its recording, in a browser: RFB over a WebSocket.
 
-The requester sees and, in a session with control, operates it. Others who may have such a session themselves
-(`view-session`) watch it. A viewer who loses the right or signs out is disconnected within RIGHTS_SECONDS.
+The requester sees and, in a session with control, operates it. Others who may open such a session themselves
+(`view-session`) may watch it. A viewer who loses the right or signs out is disconnected within RIGHTS_SECONDS.
 """
 
 from __future__ import annotations

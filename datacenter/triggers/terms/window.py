@@ -112,11 +112,11 @@ class Mean(_Window):
     def steps(self) -> list[Step]:
         """Return the steps; only earlier quarters have separate variables, so that a value changes few of them."""
         moved = []
-        for whole, prefix in (("total", "q"), ("count", "n")):
+        for variable, prefix in (("total", "q"), ("count", "n")):
             earlier = " + ".join(f"{prefix}{quarter}" for quarter in range(1, QUARTERS))
-            moved.append((whole, f"{whole} - ({earlier})"))
-            moved += self._moves([whole, *(f"{prefix}{quarter}" for quarter in range(1, QUARTERS))], 0)
-            moved.append((whole, earlier))
+            moved.append((variable, f"{variable} - ({earlier})"))
+            moved += self._moves([variable, *(f"{prefix}{quarter}" for quarter in range(1, QUARTERS))], 0)
+            moved.append((variable, earlier))
         return [self._when_moved(moved), Step("", tuple(self.enter()))]
 
     def enter(self) -> list[tuple[str, str]]:

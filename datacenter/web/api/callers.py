@@ -95,13 +95,15 @@ class Callers:
     async def _by_token(self, request: Request, headers: list[str]) -> Caller:
         now_ms = self._services.now_ms()
         scheme, _, secret = ", ".join(headers).partition(" ")  # none of several tokens is chosen
-        found: Caller | str = await self._services.read(lambda: self._look_up(scheme, secret.strip(), now_ms))
-        if isinstance(found, Caller):
-            return found
+        caller: Caller | str = await self._services.read(
+            lambda: self._look_up(scheme, secret.strip(), now_ms)
+        )
+        if isinstance(caller, Caller):
+            return caller
         if wait := self._refusals.take(request, now_ms):
             raise TooManyRequestsError(wait)
         await self._services.write(
-            lambda: self._services.log.sign_in(now_ms, "", "refused", found, action="use-token")
+            lambda: self._services.log.sign_in(now_ms, "", "refused", caller, action="use-token")
         )
         raise UnknownCallerError(f"the API token is unknown, expired or revoked; {_MISSING}")
 

@@ -1,6 +1,6 @@
 """Certificates for programs: boxes and instruments, pending requests and their rejection, and the deny-list.
 
-A person approves a request, on the page: no program can let a box in.
+A person approves a request, on the page: no program can enrol a box.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class NewDenial(Struct, frozen=True):
 class ApiEnrolment(Struct, frozen=True):
     """A request for a certificate; `enrolment` is the SHA-256 of its key, in hexadecimal.
 
-    `instrument` is the instrument behind the box that requests the certificate; empty: the box itself.
+    `instrument` is the instrument behind the box that requests the certificate; empty for the box itself.
     """
 
     enrolment: str

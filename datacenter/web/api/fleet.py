@@ -192,9 +192,9 @@ def list_boxes(page: PageRequest) -> Response:
 
 def show_box(page: PageRequest) -> Response:
     """Return a box."""
-    found = read_box(page.store, page.names["box"])
-    times = found.enrolled_at_ms, found.dismissed_at_ms, found.contact_ms, found.reported_ms
-    return answer(page, ApiBox(found.serial, found.site, *times, found.commands_waiting))
+    box = read_box(page.store, page.names["box"])
+    times = box.enrolled_at_ms, box.dismissed_at_ms, box.contact_ms, box.reported_ms
+    return answer(page, ApiBox(box.serial, box.site, *times, box.commands_waiting))
 
 
 def list_instruments(page: PageRequest) -> Response:
@@ -230,18 +230,18 @@ def list_readings(page: PageRequest) -> Response:
     items: list[ApiStatus] = []
     while begin_ms < until_ms and len(items) <= query.limit:
         end_ms = min(until_ms, begin_ms + DAY_MS)
-        found = [
+        statuses = [
             ApiStatus(run, one.number, one.at_ms, one.state, one.samples, dict(one.readings))
             for run, one in history(page.store, box, serial, begin_ms, end_ms).reports()
         ]
-        found.sort(key=_place)
-        items += [one for one in found if after is None or _place(one) > after]
+        statuses.sort(key=_sort_key)
+        items += [one for one in statuses if after is None or _sort_key(one) > after]
         begin_ms = end_ms
     lives = [
         RunCompleteness(life.life, life.last, life.stored, life.lost, life.missing.count())
         for life in stream_completeness(page.store, box, serial)
     ]
-    return answer(page, ReadingList(items[: query.limit], next_cursor(items, query.limit, _place), lives))
+    return answer(page, ReadingList(items[: query.limit], next_cursor(items, query.limit, _sort_key), lives))
 
 
 def export_csv(page: PageRequest) -> Response:
@@ -271,7 +271,7 @@ def _period(query: ReadingsQuery | ExportQuery, now_ms: int, days_max: int) -> t
     return since_ms, until_ms
 
 
-def _place(one: ApiStatus) -> tuple[int, int, int]:
+def _sort_key(one: ApiStatus) -> tuple[int, int, int]:
     return one.at_ms, one.run, one.number
 
 

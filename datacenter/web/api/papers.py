@@ -64,14 +64,14 @@ def upload(page: PageRequest) -> Response:
 
 
 def _papers(page: PageRequest) -> ApiPapers:
-    found = papers_of(page.store, page.names["box"])
-    compared = found.comparison
+    filed = papers_of(page.store, page.names["box"])
+    compared = filed.comparison
     return ApiPapers(
-        found.box,
-        [ApiPaper(*one) for one in found.files],
-        ApiPaper(*found.evidence) if found.evidence else None,
-        dict(found.answers),
-        found.captured_at,
+        filed.box,
+        [ApiPaper(*one) for one in filed.files],
+        ApiPaper(*filed.evidence) if filed.evidence else None,
+        dict(filed.answers),
+        filed.captured_at,
         compared.agrees if compared else None,
         [
             ApiDeviation(one.fact, list(one.statements), list(one.papers), _listed(one.machine))

@@ -44,20 +44,26 @@ class NewRollout(Struct, frozen=True):
     """A rollout to propose, with the fields of the page's form."""
 
     release: Annotated[int, Meta(description="the number of the release")] = 0
-    place: Annotated[str, Meta(max_length=80, description="everywhere, or such as country/DE")] = EVERYWHERE
+    place: Annotated[str, Meta(max_length=80, description="everywhere, or a location such as country/DE")] = (
+        EVERYWHERE
+    )
     models: list[str] = []
     boxes: list[str] = []
     waves: Annotated[
-        tuple[int, ...], Meta(max_length=20, description="rising percentages in total; the last is 100")
+        tuple[int, ...], Meta(max_length=20, description="ascending cumulative percentages; the last is 100")
     ] = (1, 10, 50, 100)
     observe_hours: int = 24
     answer_hours: int = 72
     failures_percent: int = 5
     failures_max: int | None = None
     may_fetch_slot: bool = False
-    begins: Annotated[str, Meta(max_length=5, description="when boxes may restart, by the site's time")] = ""
-    ends: Annotated[str, Meta(max_length=5, description="until when; both empty: at any time")] = ""
-    days: Annotated[list[str], Meta(max_length=7, description="such as mon; empty: on all days")] = []
+    begins: Annotated[
+        str, Meta(max_length=5, description="time of the site from which boxes may restart")
+    ] = ""
+    ends: Annotated[
+        str, Meta(max_length=5, description="time until which they may; both empty: any time")
+    ] = ""
+    days: Annotated[list[str], Meta(max_length=7, description="days such as mon; empty for all days")] = []
 
     def plan(self) -> Plan:
         """Return the plan. Raises: ParameterError."""
@@ -143,24 +149,24 @@ def propose(page: PageRequest) -> Response:
     with rollout_desk(page) as desk:
         desk.authorize(page.staff, wanted.place, page.now_ms)
         row = desk.propose(page.staff, wanted.plan(), page.now_ms)
-    return answer(page, _whole(page, row))
+    return answer(page, _with_waves(page, row))
 
 
 def show_rollout(page: PageRequest) -> Response:
     """Return a rollout with its waves and failures."""
     row = find_rollout_row(page.store, int(page.names["rollout"]))
     assert row is not None, "the access check has found it"
-    return answer(page, _whole(page, row))
+    return answer(page, _with_waves(page, row))
 
 
 def control(event: RolloutEvent, page: PageRequest) -> Response:
     """Pause, resume or withdraw a rollout, and return it."""
     with rollout_desk(page) as desk:
         row = desk.control(page.staff, int(page.names["rollout"]), event, page.now_ms)
-    return answer(page, _whole(page, row))
+    return answer(page, _with_waves(page, row))
 
 
-def _whole(page: PageRequest, row: RolloutRow) -> ApiRollout:
+def _with_waves(page: PageRequest, row: RolloutRow) -> ApiRollout:
     waves = [
         ApiWave(
             wave.percent,

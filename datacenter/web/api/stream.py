@@ -105,8 +105,8 @@ async def _view(websocket: WebSocket, staff: str, live: LiveDesktop, shown: Show
         finally:
             for task in tasks:
                 task.cancel()
-            found, _ = await asyncio.gather(*tasks, return_exceptions=True)
-    return _ENDED, str(found) if isinstance(found, RfbError) else "the connection has ended"
+            outcome, _ = await asyncio.gather(*tasks, return_exceptions=True)
+    return _ENDED, str(outcome) if isinstance(outcome, RfbError) else "the connection has ended"
 
 
 class _WebSocketEnd:

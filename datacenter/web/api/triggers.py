@@ -105,8 +105,8 @@ def show_triggers(page: PageRequest) -> Response:
         and (not query.state or row.state == query.state)
     ]
     if after:
-        items = [one for one in items if _place(one) > after]
-    return answer(page, TriggerList(items[: query.limit], next_cursor(items, query.limit, _place)))
+        items = [one for one in items if _sort_key(one) > after]
+    return answer(page, TriggerList(items[: query.limit], next_cursor(items, query.limit, _sort_key)))
 
 
 def show_trigger(page: PageRequest) -> Response:
@@ -114,7 +114,7 @@ def show_trigger(page: PageRequest) -> Response:
     name = page.names["trigger"]
     row, *others = read_trigger_rows(page.store, page.visible, page.services.known, name)
     compared = page.services.comparisons.get(name, ()) if row.state == "live" else ()
-    found = ApiTriggerPage(
+    result = ApiTriggerPage(
         **{field: getattr(_item(row), field) for field in ApiTrigger.__struct_fields__},
         comparisons=[_comparison(one, row.model) for one in compared],
         source=row.source,
@@ -122,7 +122,7 @@ def show_trigger(page: PageRequest) -> Response:
         newer=next((TriggerFile(one.state, one.fingerprint, one.problem) for one in others), None),
         alerts=f"{PREFIX}/alerts?state=all&trigger={quote(name, safe='')}",
     )
-    return answer(page, found)
+    return answer(page, result)
 
 
 def _item(row: TriggerRow) -> ApiTrigger:
@@ -143,7 +143,7 @@ def _item(row: TriggerRow) -> ApiTrigger:
     )
 
 
-def _place(one: ApiTrigger) -> tuple[str, str, bool]:
+def _sort_key(one: ApiTrigger) -> tuple[str, str, bool]:
     return one.model, one.trigger, one.state != "live"
 
 

@@ -129,20 +129,20 @@ def evidence_data(page: PageRequest) -> Response:
     if matches(etag, page.headers.get("if-none-match", "")):
         return not_modified(etag)
     try:
-        found = load_evidence(page.store, row.id, POINTS)
+        recomputed = load_evidence(page.store, row.id, POINTS)
     except UnexplainedError:
-        found = None
-    data = NO_DATA if found is None or found.began is None else make_data(found, page.now_ms)
+        recomputed = None
+    data = NO_DATA if recomputed is None or recomputed.began is None else make_data(recomputed, page.now_ms)
     return json_data(_ENCODE(data), etag, page.headers.get("accept-encoding", ""))
 
 
 def _explained(page: PageRequest) -> EvidenceTable | str | None:
     """Return the table of the evidence, or why there is none; None for an alert of silence."""
     try:
-        found = load_evidence(page.store, page.names["alert"], MOMENTS)
+        recomputed = load_evidence(page.store, page.names["alert"], MOMENTS)
     except UnexplainedError as error:
         return str(error)
-    return None if found is None else make_table(found)
+    return None if recomputed is None else make_table(recomputed)
 
 
 def acknowledge_alert(page: PageRequest) -> Response:
@@ -168,14 +168,14 @@ def _component(row: AlertRow, profile: Profile | None) -> str:
 
 def _errors(page: PageRequest, row: AlertRow, profile: Profile | None) -> list[dict[str, Any]]:
     """Return the error reports of the same component before the alert."""
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     since_ms = max(0, row.began_at_ms - 90 * 86_400_000)
     for one in list_errors(page.store, row.box, row.instrument, since_ms, row.began_at_ms + AROUND_MS):
-        if one.component == row.component and len(found) < ERRORS_SHOWN:
+        if one.component == row.component and len(rows) < ERRORS_SHOWN:
             known = profile.errors.get(one.code) if profile else None
             text = known.text if known else "unknown to the profile"
-            found.append({"at_ms": one.at_ms, "code": one.code, "severity": one.severity, "text": text})
-    return found
+            rows.append({"at_ms": one.at_ms, "code": one.code, "severity": one.severity, "text": text})
+    return rows
 
 
 def _name(page: PageRequest, staff: str | None) -> str:

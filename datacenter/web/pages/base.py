@@ -49,8 +49,10 @@ def base(page: PageRequest) -> Response:
     one, profile = bases[query.model], profile_of(query.model)
     days = shown_days(page.now_ms, int(query.days))
     if not query.reading:
-        found = visible_days(page.store, one, days)
-        return show(page, "base_model.html", base=one, readings=_readings(found, profile), **values)
+        days_of_readings = visible_days(page.store, one, days)
+        return show(
+            page, "base_model.html", base=one, readings=_readings(days_of_readings, profile), **values
+        )
     if profile is None or query.reading not in profile.channels:
         raise NotFoundError
     return _show_reading(page, one, profile, days, values)
@@ -67,11 +69,11 @@ def _show_reading(
 ) -> Response:
     reading = page.query.reading
     channel = profile.channels[reading]
-    found = visible_days(page.store, one, days, reading).get(reading, {})
-    percentiles = {day: of_day.histogram.percentiles(WANTED) for day, of_day in sorted(found.items())}
+    of_days = visible_days(page.store, one, days, reading).get(reading, {})
+    percentiles = {day: of_day.histogram.percentiles(WANTED) for day, of_day in sorted(of_days.items())}
     factor, unit = scale_of(channel)
     rows = [
-        (day * DAY_MS, found[day].instruments, [format_reading(value, channel) for value in of_day])
+        (day * DAY_MS, of_days[day].instruments, [format_reading(value, channel) for value in of_day])
         for day, of_day in percentiles.items()
     ]
     return show(
@@ -82,17 +84,21 @@ def _show_reading(
         unit=unit,
         chart=draw_band(percentiles, days) if percentiles else None,
         label=lambda value: f"{value * factor:,.{2 if factor < 1 else 0}f}".replace(",", "\u202f"),
-        whole=_row(found, profile, reading),
+        all_days=_row(of_days, profile, reading),
         rows=rows[::-1],
         **values,
     )
 
 
-def _readings(found: Mapping[str, dict[int, BaseDay]], profile: Profile | None) -> list[dict[str, Any]]:
+def _readings(
+    days_of_readings: Mapping[str, dict[int, BaseDay]], profile: Profile | None
+) -> list[dict[str, Any]]:
     """Return the rows of the readings, in the order of the profile."""
     known = list(profile.channels) if profile else []
-    order = [name for name in known if name in found] + sorted(name for name in found if name not in known)
-    return [_row(found[name], profile, name) for name in order]
+    order = [name for name in known if name in days_of_readings] + sorted(
+        name for name in days_of_readings if name not in known
+    )
+    return [_row(days_of_readings[name], profile, name) for name in order]
 
 
 def _row(days: dict[int, BaseDay], profile: Profile | None, reading: str) -> dict[str, Any]:

@@ -126,10 +126,10 @@ def chains(page: PageRequest) -> Response:
     """Serve the state of the chains: of all boxes as verified on arrival, of one box also as stored now."""
     query: ChainsQuery = page.query
     cursor = decode_cursor(query.cursor, ChainKey)  # type: ignore[arg-type]
-    found = list_chains(page.store, query.box, CHAINS_SIZE + 1, cursor)
-    rows = found[:CHAINS_SIZE]
-    more = address(CHAINS, query, cursor=encode_cursor(rows[-1][:2])) if len(found) > len(rows) else None
-    is_short = bool(query.box) and sum(chain.records for chain in found) <= VERIFIED_AT_ONCE and not more
+    listed = list_chains(page.store, query.box, CHAINS_SIZE + 1, cursor)
+    rows = listed[:CHAINS_SIZE]
+    more = address(CHAINS, query, cursor=encode_cursor(rows[-1][:2])) if len(listed) > len(rows) else None
+    is_short = bool(query.box) and sum(chain.records for chain in listed) <= VERIFIED_AT_ONCE and not more
     verified = None
     if is_short and rows:
         verified = list(islice(box_chain_problems(page.store, query.box), PROBLEMS_SHOWN + 1))

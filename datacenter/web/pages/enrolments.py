@@ -92,7 +92,7 @@ def enrolments(page: PageRequest) -> Response:
         boxes=shown,
         instruments={box: list(each) for box, each in groupby(instruments, lambda one: one.box)},
         decides=decides,
-        places=_places(page) if any(one.reason == "unknown" for one in waiting) else [],
+        sites=_enrolment_sites(page) if any(one.reason == "unknown" for one in waiting) else [],
         next=address(PATH, query, box=shown[-1].box) if len(rows) > PAGE_SIZE else "",
         key_shown=KEY_SHOWN,
         soon_ms=page.now_ms + 14 * 86_400_000,
@@ -138,7 +138,7 @@ def _request(page: PageRequest) -> EnrolmentRequest:
     return request
 
 
-def _places(page: PageRequest) -> list[str]:
+def _enrolment_sites(page: PageRequest) -> list[str]:
     """Return the sites at which the person may enrol boxes."""
     context = RequestContext(page.now_ms, UNKNOWN_PURPOSE)
     may = page.access.where(page.staff, "enrol-box", "Site", context, COLUMNS["Site"])

@@ -133,8 +133,8 @@ def _base(page: PageRequest, model: str | None, times: Times) -> dict[str, list[
     if model not in bases:
         return {}
     days = shown_days(min(times.until_ms, page.now_ms), BASE_DAYS)
-    found = visible_days(page.store, bases[model], days)
-    percentiles = {reading: percentiles_of(one, BASE) for reading, one in found.items()}
+    days_of_readings = visible_days(page.store, bases[model], days)
+    percentiles = {reading: percentiles_of(one, BASE) for reading, one in days_of_readings.items()}
     return {reading: one for reading, one in percentiles.items() if one is not None}
 
 
@@ -164,13 +164,13 @@ def _channels(
     summaries = summarize(period)
     known = list(profile.channels) if profile else []
     order = [name for name in known if name in summaries] + [name for name in summaries if name not in known]
-    found = []
+    rows = []
     for name in order:
         channel = profile.channels.get(name) if profile else None
         factor, unit = scale_of(channel)
         normal = channel.normal if channel and channel.normal else None
         summary = summaries[name]
-        found.append(
+        rows.append(
             {
                 "name": name,
                 "text": channel.text if channel else name,
@@ -190,15 +190,15 @@ def _channels(
                 ],
             }
         )
-    return found
+    return rows
 
 
 def _errors(page: PageRequest, times: Times, profile: Profile | None) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for one in list_errors(page.store, page.names["box"], page.names["instrument"], *times, ERRORS_SHOWN):
         known = profile.errors.get(one.code) if profile else None
         component = profile.components.get(one.component) if profile else None
-        found.append(
+        rows.append(
             {
                 "at_ms": one.at_ms,
                 "code": one.code,
@@ -208,7 +208,7 @@ def _errors(page: PageRequest, times: Times, profile: Profile | None) -> list[di
                 "component": component.text if component else one.component,
             }
         )
-    return found
+    return rows
 
 
 ROUTES: Final = (

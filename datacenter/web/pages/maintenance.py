@@ -28,7 +28,7 @@ PATH: Final = "/maintenance"
 
 
 class MaintenanceQuery(Struct, frozen=True):
-    """The place for which the form plans a window: a site; a box; or a box and an instrument."""
+    """The subject of the window that the form plans: a site; a box; or a box and an instrument."""
 
     site: Annotated[str, Meta(max_length=64)] = ""
     box: Annotated[str, Meta(max_length=64)] = ""

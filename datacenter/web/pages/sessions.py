@@ -217,19 +217,19 @@ def recording(page: PageRequest) -> Response:
         desk.require_replay(session_caller(page), row, page.now_ms)
         remote = page.services.remote
         assert remote is not None, "as required"
-        found, problem = None, ""
+        recorded, problem = None, ""
         try:
-            found = remote.read_recording(row)
+            recorded = remote.read_recording(row)
         except (RecordingError, OSError) as error:
             problem = str(error)
-    last_ms = found.frames[-1].time_ms if found is not None and found.frames else 0
+    last_ms = recorded.frames[-1].time_ms if recorded is not None and recorded.frames else 0
     shown = show(
         page,
         "recording.html",
         row=row,
         problem=problem,
         is_complete=row.recording_head is not None,
-        pictures=len(found.frames) if found is not None else 0,
+        pictures=len(recorded.frames) if recorded is not None else 0,
         last_ms=last_ms,
     )
     allow_pictures(shown)
@@ -260,10 +260,10 @@ def allow_pictures(response: Response) -> None:
 def _key(text: str | None) -> SessionKey | None:
     if not text:
         return None
-    found = re.fullmatch(r"([0-9]+)\.([0-9a-f]+)", text)
-    if found is None:
+    match = re.fullmatch(r"([0-9]+)\.([0-9a-f]+)", text)
+    if match is None:
         raise ParameterError("before, after: must be those of a link in the list")
-    return int(found[1]), found[2]
+    return int(match[1]), match[2]
 
 
 # The actions of forms depend on the session: SessionRequests checks and records them.

@@ -30,9 +30,9 @@ function shadeSpans(plot, spans, color) {
 // The installed base: from its 5th to its 95th percentile, with the median.
 function drawBase(plot, [low, median, high], color) {
   const { left, top, width, height } = plot.bbox;
-  const place = (value) => Math.min(top + height, Math.max(top, plot.valToPos(value, "y", true)));
+  const clamped = (value) => Math.min(top + height, Math.max(top, plot.valToPos(value, "y", true)));
   plot.ctx.fillStyle = color("--base");
-  plot.ctx.fillRect(left, place(high), width, Math.max(place(low) - place(high), devicePixelRatio));
+  plot.ctx.fillRect(left, clamped(high), width, Math.max(clamped(low) - clamped(high), devicePixelRatio));
   const y = plot.valToPos(median, "y", true);
   if (y < top || y > top + height) return;
   plot.ctx.fillStyle = color("--base-median");
@@ -125,7 +125,7 @@ function linesOf(figure, data) {
   return wanted.filter((line) => data.channels[line.channel]);
 }
 
-// The time of a zone, as uPlot wants it. All charts have the same marks, and a conversion takes 0.1 ms.
+// The time of a zone, as uPlot requires it. All charts have the same marks, and a conversion takes 0.1 ms.
 function zoneDates(zone) {
   const known = new Map();
   return (ms) => {
@@ -215,20 +215,20 @@ async function showCharts(container) {
     const { left, width } = plot.select;
     if (width < 2) return;
     const [since, until] = [left, left + width].map((x) => Math.round(plot.posToVal(x, "x")));
-    queueMicrotask(() => replace(source.replace(/since_ms=.*/, `since_ms=${since}&until_ms=${until}`)));
+    queueMicrotask(() => reclamped(source.reclamped(/since_ms=.*/, `since_ms=${since}&until_ms=${until}`)));
   };
   const redraw = () => {
     const shared = { color: readColors(), labels, tzDate, zoom: data.reduced && zoom };
     const widths = figures.map((figure) => figure.querySelector(".plot").clientWidth);
-    const plots = figures.map((figure, place) => draw(figure, widths[place], data, shared));
+    const plots = figures.map((figure, index) => draw(figure, widths[index], data, shared));
     return plots.filter((plot) => plot !== null);
   };
   let plots = redraw();
-  // All charts have the selection of one, and each of them asks.
-  let asked = source;
+  // A selection in one chart applies to all charts, and each of them requests the part.
+  let requested = source;
   const replace = async (wanted) => {
-    if (asked === wanted) return;
-    asked = wanted;
+    if (requested === wanted) return;
+    requested = wanted;
     try {
       data = await load(wanted);
     } catch (error) {
@@ -238,9 +238,9 @@ async function showCharts(container) {
     plots.forEach((plot) => plot.destroy());
     plots = redraw();
     say();
-    if (wanted !== source) state.textContent += " A part of the period is shown; click twice to see the whole.";
+    if (wanted !== source) state.textContent += " A part of the period is shown; double-click to see the whole period.";
   };
-  container.addEventListener("dblclick", () => replace(source));
+  container.addEventListener("dblclick", () => reclamped(source));
   say();
   // uPlot draws in microtasks, which are before this one
   queueMicrotask(() => (container.dataset.drawnMs = String(Math.round(performance.now() - started))));

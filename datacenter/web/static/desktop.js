@@ -1,4 +1,4 @@
-// The desktop of a remote session: noVNC in the page, its state in words, and a way out of it by the keyboard.
+// The desktop of a remote session: noVNC in the page, the state of its connection, and a key combination to leave it.
 const screen = document.getElementById("screen");
 const state = document.getElementById("connection");
 const { default: RFB } = await import(screen.dataset.viewer);
@@ -22,7 +22,7 @@ rfb.addEventListener("disconnect", () => {
   document.getElementById("again").hidden = false;
 });
 
-// A session whose page is left ends after a moment.
+// A session ends soon after its page is left.
 let isEnding = false;
 document.addEventListener("submit", () => { isEnding = true; });
 addEventListener("beforeunload", (event) => {
