@@ -64,7 +64,7 @@ MISTAKES = [
     ),
     (
         "{ context.now_ms + 1 > 5 };",
-        "`+` is not supported in this place",
+        "`+` is not supported here",
     ),
     (
         OPEN + '{ resource.model like "hema*" };',
@@ -98,7 +98,7 @@ MISTAKES = [
     ("{ resource };", "is not a condition"),
     (
         '{ ip("1.2.3.4").isIpv4() };',
-        "is not supported in this place",
+        "is not supported here",
     ),
     ("permit (principal == ?principal, action, resource);", "is a template"),
     ("permit (principal action, resource);", "syntax error at `action`"),
