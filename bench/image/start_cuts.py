@@ -32,7 +32,7 @@ from bench.figures import Figure, figure, run
 from imaging.flash.identifiers import SUPERBLOCK_OFFSET
 from imaging.rpm.contents import RECIPE
 from tests.support.imaging.flash_images import loop_device
-from tests.support.imaging.recorded_start import Life, Recorded, flash, load, new_disk, record_start
+from tests.support.imaging.recorded_start import Life, RecordedStart, flash, load, new_disk, record_start
 from tests.support.imaging.signed_image import SignedImage, signed_image
 from tests.support.imaging.start_after_cut import check_start
 from tests.support.imaging.torn_superblocks import UnflushedSuperblock
@@ -70,7 +70,7 @@ def figures() -> list[Figure]:
     ]
 
 
-def _recorded(image: SignedImage, folder: Path) -> tuple[Recorded, Recorded]:
+def _recorded(image: SignedImage, folder: Path) -> tuple[RecordedStart, RecordedStart]:
     """Return the recorded starts of a new disk, and of the same disk flashed again."""
     lives = [Life(folder / "first", "OLD-7351", 1000), Life(folder / "second", "NEW-2846", 1)]
     if not lives[-1].records.exists():
@@ -99,7 +99,7 @@ class PowerCut:
     half: int | None
 
 
-def cuts_of(made: Recorded) -> Iterator[PowerCut]:
+def cuts_of(made: RecordedStart) -> Iterator[PowerCut]:
     """The power cuts of a recorded start, each another one."""
     flushes = made.flushes
     torn = [index for index, each in enumerate(made.unflushed_superblocks) if each]
@@ -116,7 +116,7 @@ def cuts_of(made: Recorded) -> Iterator[PowerCut]:
             yield PowerCut(torn[turn * len(torn) // CUTS_OF_A_LIFE], turn // 3 % 2)
 
 
-def _torn(made: Recorded, folder: Path) -> Iterator[bool]:
+def _torn(made: RecordedStart, folder: Path) -> Iterator[bool]:
     """Tear each superblock in both ways, and repair it; yield whether e2fsck then finds errors."""
     tried: set[UnflushedSuperblock] = set()
     disk = folder / "torn.raw"
@@ -140,12 +140,12 @@ def _is_repaired(disk: Path, superblock: UnflushedSuperblock) -> bool:
     return statuses[1] <= 1 and statuses[2] == 0
 
 
-def _name(made: Recorded, cut: PowerCut) -> str:
+def _name(made: RecordedStart, cut: PowerCut) -> str:
     half = "" if cut.half is None else f"-sector-{cut.half}"
     return f"{made.life.folder.name}-{cut.index}{half}"
 
 
-def _try(folder: Path, made: Recorded, former: Life | None, cut: PowerCut) -> tuple[str, list[str]]:
+def _try(folder: Path, made: RecordedStart, former: Life | None, cut: PowerCut) -> tuple[str, list[str]]:
     name = _name(made, cut)
     disk = folder / f"{name}.raw"
     shutil.rmtree(disk.with_suffix(".run"), ignore_errors=True)

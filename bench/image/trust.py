@@ -157,8 +157,8 @@ ss -tlnp
 class Shell(Protocol):
     """A shell of root on the started box."""
 
-    def run(self, script: str, given: bytes = b"") -> guest_shell.Done:
-        """Run a script of sh(1) with `given` as its standard input."""
+    def run(self, script: str, stdin: bytes = b"") -> guest_shell.ScriptResult:
+        """Run a script of sh(1) with standard input `stdin`."""
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file on the box."""

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from bench.image.start_cuts import CUTS_OF_A_LIFE, cuts_of
-from tests.support.imaging.recorded_start import Recorded
+from tests.support.imaging.recorded_start import RecordedStart
 
 REQUESTS = 500
 
@@ -19,7 +19,7 @@ def test_no_power_cut_of_a_start_is_tried_twice() -> None:
             ["a superblock"] if index < REQUESTS // 2 else [] for index in range(REQUESTS)
         ],
     )
-    cuts = list(cuts_of(cast(Recorded, made)))
+    cuts = list(cuts_of(cast(RecordedStart, made)))
     assert len(set(cuts)) == len(cuts) == CUTS_OF_A_LIFE
     torn = [cut.index for cut in cuts if cut.half is not None]
     assert all(made.unflushed_superblocks[index] for index in torn)

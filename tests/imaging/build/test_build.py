@@ -1,4 +1,4 @@
-"""Disk images of the smallest system: the same bytes anywhere, what they hold, and what stops a build."""
+"""Disk images of the smallest system: reproducible builds, the images' content, and errors that stop a build."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def first(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildRe
 
 
 def _build(folder: Path, repository: Path, text: str = KICKSTART) -> BuildResult:
+    """Build the image of a kickstart with this text in `folder`."""
     kickstart = folder / "box.ks"
     kickstart.write_text(text)
     request = BuildRequest(kickstart, "RHEL9", (str(repository),), folder / "out", folder / "work")
@@ -53,14 +54,17 @@ def _build(folder: Path, repository: Path, text: str = KICKSTART) -> BuildResult
 
 
 @pytest.mark.slow("an image is built twice")
-def test_builds_in_another_place_time_and_host_are_identical(first: BuildResult, repository: Path) -> None:
+def test_builds_in_another_folder_time_zone_and_host_are_identical(
+    first: BuildResult, repository: Path
+) -> None:
     with tempfile.TemporaryDirectory(
-        prefix="another place ", dir="/var/tmp"
-    ) as place:  # no program empties it
-        _check_same_elsewhere(first, repository, Path(place))
+        prefix="another folder ", dir="/var/tmp"
+    ) as folder:  # pytest's folders are in /tmp
+        _check_same_elsewhere(first, repository, Path(folder))
 
 
 def _check_same_elsewhere(first: BuildResult, repository: Path, folder: Path) -> None:
+    """Build again with another host name, umask, time zone and hash seed; compare the images."""
     (folder / "box.ks").write_text(KICKSTART)
     command = [
         sys.executable,
@@ -97,25 +101,25 @@ def _check_same_elsewhere(first: BuildResult, repository: Path, folder: Path) ->
 
 def test_file_systems_are_consistent_and_contain_their_parts(first: BuildResult, tmp_path: Path) -> None:
     record = json.loads(first.image.with_suffix(".build.json").read_text())
-    held = {}
-    for place in record["partitions"]:
-        if place["format"] == "ext4":
-            device = f"{first.image}?offset={place['offset']}"
+    entries = {}
+    for partition in record["partitions"]:
+        if partition["format"] == "ext4":
+            device = f"{first.image}?offset={partition['offset']}"
             subprocess.run(["e2fsck", "-fn", device], check=True, capture_output=True)
             listed = subprocess.run(
                 ["debugfs", "-R", "ls -p /", device], check=True, capture_output=True, text=True
             )
-            held[place["mount"]] = _names(listed.stdout)
-            if place["mount"] == "/":
-                words = ["debugfs", "-R", "ls -p /boot", device]
-                held["kernel"] = _names(
-                    subprocess.run(words, check=True, capture_output=True, text=True).stdout
+            entries[partition["mount"]] = _names(listed.stdout)
+            if partition["mount"] == "/":
+                command = ["debugfs", "-R", "ls -p /boot", device]
+                entries["kernel"] = _names(
+                    subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 )
-    assert {"grub2", "loader"} <= held["/boot"]
-    assert not {"vmlinuz-1.0", "slot.cfg"} & held["/boot"]
-    assert {"usr", "etc", "boot", "var", "bin"} <= held["/"]
-    assert {"vmlinuz-1.0", ".vmlinuz-1.0.hmac", "initramfs-1.0.img", "slot.cfg"} <= held["kernel"]
-    assert "log" in held["/var"]
+    assert {"grub2", "loader"} <= entries["/boot"]
+    assert not {"vmlinuz-1.0", "slot.cfg"} & entries["/boot"]
+    assert {"usr", "etc", "boot", "var", "bin"} <= entries["/"]
+    assert {"vmlinuz-1.0", ".vmlinuz-1.0.hmac", "initramfs-1.0.img", "slot.cfg"} <= entries["kernel"]
+    assert "log" in entries["/var"]
 
 
 _READ: Final = 'mount --bind "$1" /mnt && mount -o remount,bind,ro /mnt && rpm --dbpath /mnt -q bash kernel'
@@ -124,35 +128,39 @@ _READ: Final = 'mount --bind "$1" /mnt && mount -o remount,bind,ro /mnt && rpm -
 def test_the_package_database_is_in_the_slot_and_can_be_read_there(
     first: BuildResult, tmp_path: Path
 ) -> None:
-    """An update replaces it with the packages. Nothing can be written beside it, as on a box."""
+    """So an update replaces it together with the packages. As on a box, rpm can write nothing beside it."""
     record = json.loads(first.image.with_suffix(".build.json").read_text())
-    devices = {place["mount"]: f"{first.image}?offset={place['offset']}" for place in record["partitions"]}
+    devices = {
+        partition["mount"]: f"{first.image}?offset={partition['offset']}"
+        for partition in record["partitions"]
+    }
     for mount, folder in (("/", "/usr/lib/sysimage/rpm"), ("/var", "/lib/rpm")):
         (to := tmp_path / mount.strip("/")).mkdir(exist_ok=True)
-        words = ["debugfs", "-R", f'rdump {folder} "{to}"', devices[mount]]
-        subprocess.run(words, check=True, capture_output=True)
+        command = ["debugfs", "-R", f'rdump {folder} "{to}"', devices[mount]]
+        subprocess.run(command, check=True, capture_output=True)
     assert not list((tmp_path / "var/rpm").iterdir())
-    words = ["unshare", "--mount", "sh", "-c", _READ, "sh", str(tmp_path / "rpm")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    command = ["unshare", "--mount", "sh", "-c", _READ, "sh", str(tmp_path / "rpm")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    words = ["debugfs", "-R", "cat /etc/fstab", devices["/"]]
-    fstab = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    command = ["debugfs", "-R", "cat /etc/fstab", devices["/"]]
+    fstab = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "/usr/lib/sysimage/rpm /var/lib/rpm none bind,ro,nodev,nosuid,noexec,nofail 0 0" in fstab
 
 
 def test_the_build_record_has_the_slot_that_a_box_hashes(first: BuildResult, tmp_path: Path) -> None:
     record = json.loads(first.image.with_suffix(".build.json").read_text())
-    place = next(place for place in record["partitions"] if place["mount"] == "/")
+    partition = next(partition for partition in record["partitions"] if partition["mount"] == "/")
     with first.image.open("rb") as file:
-        file.seek(place["offset"])
-        content = file.read(place["length"])
+        file.seek(partition["offset"])
+        content = file.read(partition["length"])
     slot = EmulPartition(len(content), Random(1), content)
-    *_, found = hash_slot(slot, slot_bytes(slot))
-    assert record["slot"] == {"bytes": slot_bytes(slot), "sha256": found}
-    assert record["slot"]["bytes"] < place["length"]
+    *_, sha256 = hash_slot(slot, slot_bytes(slot))
+    assert record["slot"] == {"bytes": slot_bytes(slot), "sha256": sha256}
+    assert record["slot"]["bytes"] < partition["length"]
 
 
 def _names(listing: str) -> set[str]:
+    """Return the file names in the output of debugfs's `ls -p`."""
     return {line.split("/")[5] for line in listing.splitlines() if line.count("/") > 5}
 
 
@@ -163,13 +171,13 @@ def test_a_kernel_in_fips_mode_finds_its_checksum_in_the_slot(first: BuildResult
         (line,) = [
             line for line in text.splitlines() if line.split()[0] in ("linux", "options") and "fips=1" in line
         ]
-        assert "boot=" not in line  # with it, dracut would look in the boot partition
+        assert "boot=" not in line  # with it, dracut would look for the checksum in the boot partition
     assert (tree / "boot/.vmlinuz-1.0.hmac").read_text() == f"{HMAC}  /boot/vmlinuz-1.0\n"
     assert (tree / "boot/initramfs-1.0.img").read_text().split() == INITRAMFS.split()
 
 
 @pytest.mark.slow("an image is built")
-def test_without_fips_mode_the_initramfs_has_no_module_for_it(repository: Path, tmp_path: Path) -> None:
+def test_without_fips_mode_the_initramfs_has_no_fips_module(repository: Path, tmp_path: Path) -> None:
     built = _build(tmp_path, repository, KICKSTART.replace('"fips=1"', '"fips=0"'))
     tree = next((built.image.parent.parent / "work").glob("system-*")) / "tree"
     assert not (tree / "boot/initramfs-1.0.img").read_text()
@@ -229,9 +237,9 @@ def test_an_interrupted_build_is_resumed(repository: Path, tmp_path: Path) -> No
 
 def test_files_of_the_esp_are_stored_in_the_order_of_their_names(first: BuildResult) -> None:
     record = json.loads(first.image.with_suffix(".build.json").read_text())
-    place = next(place for place in record["partitions"] if place["format"] == "efi")
+    partition = next(partition for partition in record["partitions"] if partition["format"] == "efi")
     listed = subprocess.run(
-        ["mdir", "-b", "-i", f"{first.image}@@{place['offset']}", "::/EFI/BOOT"],
+        ["mdir", "-b", "-i", f"{first.image}@@{partition['offset']}", "::/EFI/BOOT"],
         check=True,
         capture_output=True,
         text=True,
@@ -240,7 +248,7 @@ def test_files_of_the_esp_are_stored_in_the_order_of_their_names(first: BuildRes
     assert names == [*sorted(EFI_PROGRAMS), "grub.cfg"]
 
 
-def test_a_cached_result_is_not_changed(first: BuildResult) -> None:
+def test_the_cached_tree_is_not_changed_by_the_build_of_the_disk(first: BuildResult) -> None:
     tree = next((first.image.parent.parent / "work").glob("system-*")) / "tree"
     assert [path.name for path in (tree / "var/lib/rpm").iterdir()] == ["rpmdb.sqlite"]
 
@@ -264,12 +272,12 @@ def test_a_full_disk_leaves_the_previous_image(repository: Path, tmp_path: Path)
     (small := tmp_path / "small").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
     try:
-        (small / "box.raw").write_text("the image of before")
+        (small / "box.raw").write_text("the previous image")
         (kickstart := tmp_path / "box.ks").write_text(KICKSTART)
         request = BuildRequest(kickstart, "RHEL9", (str(repository),), small, tmp_path / "work")
         with pytest.raises(PrerequisiteMissing, match="disk is full"):
             build(request, lambda _name, _kept: None, lambda _line: None)
-        assert {path.name: path.read_text() for path in small.iterdir()} == {"box.raw": "the image of before"}
+        assert {path.name: path.read_text() for path in small.iterdir()} == {"box.raw": "the previous image"}
     finally:
         subprocess.run(["umount", small], check=True)
 
@@ -304,14 +312,14 @@ def test_an_invalid_time_is_reported(
         _build(tmp_path, repository)
 
 
-@pytest.mark.parametrize("place", ["out", "work"])
-def test_a_file_in_place_of_a_folder_is_reported(place: str, repository: Path, tmp_path: Path) -> None:
-    (tmp_path / place).write_text("")
-    with pytest.raises(InvalidBuildRequest, match=f"{tmp_path / place}: is not a folder"):
+@pytest.mark.parametrize("name", ["out", "work"])
+def test_a_file_in_place_of_a_folder_is_reported(name: str, repository: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("")
+    with pytest.raises(InvalidBuildRequest, match=f"{tmp_path / name}: is not a folder"):
         _build(tmp_path, repository)
 
 
-def test_the_command_ends_with_status_2_or_3(tmp_path: Path) -> None:
+def test_an_unsupported_command_ends_the_build_with_status_2(tmp_path: Path) -> None:
     kickstart = tmp_path / "box.ks"
     kickstart.write_text(KICKSTART.replace("lang en_US.UTF-8", "nfs --server=a --dir=/b"))
     done = subprocess.run(

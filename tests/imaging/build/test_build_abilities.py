@@ -1,4 +1,4 @@
-"""A manifest states the abilities of an image's boxes, according to the files in its tree."""
+"""A manifest states what boxes with the image can do, according to the files in the image's tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each kickstart command and option is supported, has no effect on an image, or stops the build."""
+"""Every kickstart command and option is supported, has no effect on an image, or stops the build."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_growing_partitions_share_the_remaining_space(tmp_path: Path) -> None:
 
 
 def test_the_boot_password_is_in_the_file_that_the_menu_reads(tmp_path: Path) -> None:
-    """Where grub2-setpassword(8) changes it (RHEL-09-212010), and only there."""
+    """It is in the file that grub2-setpassword(8) changes (RHEL-09-212010), and nowhere else."""
     for folder in ("boot/efi/EFI", "etc"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "boot/vmlinuz-1").touch()
@@ -99,22 +99,22 @@ def test_the_boot_password_is_in_the_file_that_the_menu_reads(tmp_path: Path) ->
     assert (tmp_path / "etc/grub2.cfg").resolve() == menu.resolve()
     text = menu.read_text()
     assert GRUB_HASH not in text
-    place_partitions = [
+    offsets = [
         text.index(line)
         for line in ('set superusers="boxkeeper"', "source $prefix/user.cfg", "$GRUB2_PASSWORD")
     ]
-    assert place_partitions == sorted(place_partitions)
+    assert offsets == sorted(offsets)
 
 
 def test_papers_of_an_image_have_the_kernel_options_of_a_started_box(tmp_path: Path) -> None:
-    """A box shows them in /proc/cmdline, as the slot's script has given them to the kernel."""
+    """A started box has them in /proc/cmdline, as the slot's script passed them to the kernel."""
     for folder in ("boot", "etc"):
         (tmp_path / folder).mkdir()
     (tmp_path / "boot/vmlinuz-1").touch()
     write_menu(tmp_path, BuildPlan(kernel_arguments="audit=1 fips=1"), IDS)
     (line,) = [one for one in (tmp_path / SLOT_SCRIPT).read_text().splitlines() if one.startswith("linux ")]
-    given = line.split(maxsplit=2)[2].replace(f"${ARGUMENTS}", "root=PARTUUID=7 ro rap.slot=a")
-    running = Files(tmp_path, runs=False, own={"proc/cmdline": f"BOOT_IMAGE=/boot/vmlinuz-1 {given}\n"})
+    arguments = line.split(maxsplit=2)[2].replace(f"${ARGUMENTS}", "root=PARTUUID=7 ro rap.slot=a")
+    running = Files(tmp_path, runs=False, own={"proc/cmdline": f"BOOT_IMAGE=/boot/vmlinuz-1 {arguments}\n"})
     image, box = ({one.key: one.values for one in facts(of)} for of in (Files(tmp_path, runs=False), running))
     assert image["system.kernel-options"] == box["system.kernel-options"]
     assert {"fips=1", "panic=10", "rd.shell=0"} <= set(image["system.kernel-options"])

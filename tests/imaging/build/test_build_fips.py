@@ -1,4 +1,4 @@
-"""A kernel that would not start in FIPS mode ends the build, with the reason and the remedy."""
+"""A kernel that would not start in FIPS mode stops the build; the error states the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ lrwxrwxrwx   1 root     root           13 Nov 14  2023 usr/bin/sha512hmac -> ../
 
 @pytest.fixture
 def boot(tmp_path: Path) -> Path:
-    """A folder with a kernel and its checksum, made as a kernel's package makes it."""
+    """A folder with a kernel and its checksum, computed as for a kernel package."""
     (kernel := tmp_path / "vmlinuz-1.0").write_bytes(b"kernel" * 1000)
-    words = ["openssl", "dgst", "-sha512", "-hmac", "FIPS-FTW-RHT2009", "-r", str(kernel)]
-    checksum = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[0]
+    command = ["openssl", "dgst", "-sha512", "-hmac", "FIPS-FTW-RHT2009", "-r", str(kernel)]
+    checksum = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
     (tmp_path / ".vmlinuz-1.0.hmac").write_text(f"{checksum}  /boot/vmlinuz-1.0\n")
     return tmp_path
 
@@ -34,7 +34,7 @@ def test_a_kernel_with_its_checksum_is_accepted(boot: Path) -> None:
     check(boot, "1.0", LISTING)
 
 
-def test_a_checksum_may_name_the_kernel_without_its_folder(boot: Path) -> None:
+def test_a_checksum_file_may_name_the_kernel_without_its_folder(boot: Path) -> None:
     file = boot / ".vmlinuz-1.0.hmac"
     file.write_text(file.read_text().replace("/boot/", "*"))
     check(boot, "1.0", LISTING)

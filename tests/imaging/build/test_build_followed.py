@@ -1,4 +1,4 @@
-"""Every command and option of RHEL 9's kickstart language is followed, refused, or without effect on an image."""
+"""Every command and option of RHEL 9's kickstart language takes effect, is refused, or is irrelevant to an image."""
 
 from __future__ import annotations
 
@@ -100,21 +100,22 @@ EFFECTS: Final = {
         "--uid": ("user --name=a", "--uid=1500"),
     },
 }
-"""For each option: a line, and the text added to it. The plans of both lines must differ."""
+"""For each option: a line, and the text to append to it; the plans of the line with and without it must differ."""
 
 FIXED: Final = {
     "clearpart": "an image begins empty, and is one disk with a GPT",
-    "bootloader --location --boot-drive --iscrypted": "the only form that is supported",
+    "bootloader --location --boot-drive --iscrypted": "the only supported form",
     "part --ondisk": "an image is one disk",
     "network --activate": "it is for the installer's own system",
     "firewall --enabled --enable --ssh": "the default",
-    "user --iscrypted": "the only form that is supported",
-    "authselect --force --nobackup": "the words are passed on",
+    "user --iscrypted": "the only supported form",
+    "authselect --force --nobackup": "the arguments are passed on",
 }
-"""Options with one possible value, or without an effect after the installation."""
+"""Options with only one supported value, or without an effect after the installation."""
 
 
 def plan(folder: Path, line: str = "", text: str = KICKSTART) -> BuildPlan:
+    """Return the build plan of a kickstart to which `line` is added; it replaces a command that may be given once."""
     path = folder / "box.ks"
     name = line.partition(" ")[0]
     replaced = name in ("bootloader", "rootpw", "keyboard", "selinux")
@@ -124,23 +125,24 @@ def plan(folder: Path, line: str = "", text: str = KICKSTART) -> BuildPlan:
 
 
 def options() -> Iterator[tuple[str, str]]:
-    """Yield every option of every command of the language, from the parsers' own help."""
+    """Yield every option of every command of the language, as listed in the parsers' help."""
     for name, command in sorted(HANDLER.commands.items()):
         if hasattr(command, "op"):
             yield from ((name, option) for option in dict.fromkeys(OPTION.findall(command.op.format_help())))
 
 
 def fixed(name: str) -> set[str]:
+    """Return the options of a command that are in `FIXED`."""
     name = "part" if name == "partition" else name
-    return {word for entry in FIXED if entry.split()[0] == name for word in entry.split()[1:]}
+    return {option for entry in FIXED if entry.split()[0] == name for option in entry.split()[1:]}
 
 
-def test_the_language_has_as_many_options_as_its_documentation() -> None:
+def test_the_language_has_more_than_250_options() -> None:
     assert len(list(options())) > 250
 
 
 @pytest.mark.parametrize(("name", "option"), list(options()))
-def test_an_option_is_followed_or_refused(tmp_path: Path, name: str, option: str) -> None:
+def test_an_option_is_supported_or_refused(tmp_path: Path, name: str, option: str) -> None:
     command = KickstartCommand(SourceLocation(7, "box.ks"), name, (option,), None)
     if option not in supported_options(name):
         with pytest.raises(UnsupportedCommand, match=r"^box\.ks:7: "):
@@ -182,7 +184,7 @@ def test_no_command_is_both_ignored_and_handled() -> None:
         ),
     ],
 )
-def test_a_value_that_is_not_followed_is_refused(tmp_path: Path, line: str, message: str) -> None:
+def test_an_unsupported_value_is_refused(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(UnsupportedCommand, match=rf"box\.ks:\d+: .*{re.escape(message)}"):
         plan(tmp_path, line)
 
@@ -216,36 +218,37 @@ SECTION_REMOVED: Final = ("--nobase", "--resolvedeps", "--ignoredeps")
 
 
 def section(folder: Path, options: str = "", lines: str = "@core\n") -> Any:
+    """Return the plan of a %packages section with these options and lines."""
     start, end = KICKSTART.index("%packages"), KICKSTART.index("%end", KICKSTART.index("%packages"))
     text = f"{KICKSTART[:start]}%packages {options}\n{lines}{KICKSTART[end:]}"
     return plan(folder, text=text).packages
 
 
-def dnf(folder: Path, monkeypatch: pytest.MonkeyPatch, found: Any) -> list[str]:
-    """Return the words of dnf's command line."""
-    used: list[str] = []
+def dnf(folder: Path, monkeypatch: pytest.MonkeyPatch, planned: Any) -> list[str]:
+    """Return the command line with which dnf would install the planned packages."""
+    arguments: list[str] = []
 
     def run(_root: Path, command: Any, _environment: Any, _log: Any) -> None:
-        used.extend(map(str, command))
+        arguments.extend(map(str, command))
         raise BuildFailed("")
 
     monkeypatch.setattr(packages, "run_over", run)
     (root := folder / "tree").mkdir()
     with pytest.raises(BuildFailed):
-        packages.install(root, found, [], ["/repository"], 0, print)
-    return used
+        packages.install(root, planned, [], ["/repository"], 0, print)
+    return arguments
 
 
 def test_every_option_of_the_packages_section_is_known() -> None:
-    given = set(re.findall(r'"(--[A-Za-z-]+)"', inspect.getsource(PackageSection)))
-    assert "--exclude-weakdeps" in given
+    parsed = set(re.findall(r'"(--[A-Za-z-]+)"', inspect.getsource(PackageSection)))
+    assert "--exclude-weakdeps" in parsed
     known = {
-        *(word.partition("=")[0] for word in SECTION_EFFECTS),
+        *(option.partition("=")[0] for option in SECTION_EFFECTS),
         *SECTION_REFUSED,
         *SECTION_OTHERS,
         *SECTION_REMOVED,
     }
-    assert given - known == set()
+    assert parsed - known == set()
 
 
 @pytest.mark.parametrize("option", SECTION_REMOVED)
@@ -254,22 +257,23 @@ def test_an_option_that_the_language_no_longer_has_is_refused(tmp_path: Path, op
         section(tmp_path, option)
 
 
-@pytest.mark.parametrize(("option", "words"), SECTION_EFFECTS.items())
+@pytest.mark.parametrize(("option", "setting"), SECTION_EFFECTS.items())
 def test_an_option_of_the_packages_section_is_passed_to_dnf(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, setting: str
 ) -> None:
     try:
-        found = section(tmp_path, option)
-    except UnsupportedCommand as error:  # a spelling that the language does not have any more
+        planned = section(tmp_path, option)
+    except UnsupportedCommand as error:  # a spelling that was removed from the language
         assert option.partition("=")[0] in str(error) or "unrecognized" in str(error)
         return
-    assert f"--setopt={words}" in dnf(tmp_path, monkeypatch, found)
+    assert f"--setopt={setting}" in dnf(tmp_path, monkeypatch, planned)
 
 
 def test_documentation_is_installed_unless_it_is_excluded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not [word for word in dnf(tmp_path, monkeypatch, section(tmp_path)) if "nodocs" in word]
+    arguments = dnf(tmp_path, monkeypatch, section(tmp_path))
+    assert not [argument for argument in arguments if "nodocs" in argument]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +285,7 @@ def test_documentation_is_installed_unless_it_is_excluded(
         ("--default", "", "--default"),
     ],
 )
-def test_an_entry_that_dnf_cannot_follow_is_refused(
+def test_an_entry_that_dnf_cannot_apply_is_refused(
     tmp_path: Path, options: str, lines: str, message: str
 ) -> None:
     with pytest.raises(UnsupportedCommand, match=rf"box\.ks:\d+: %packages {message}"):

@@ -1,4 +1,4 @@
-"""Every mount point of an image, and the root of every file system, has the SELinux label of the policy."""
+"""Every mount point of an image, and the root of every file system, has the SELinux label that the policy defines."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an image'
 
 def label(device: str, path: str) -> str:
     """Return the type in the SELinux label of a file in an ext4 file system, or "" if it has none."""
-    words = ["debugfs", "-R", f"ea_get {path} security.selinux", device]
-    output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    found = re.search(r'"system_u:object_r:(\w+):s0\\000"', output)
-    return found[1] if found else ""
+    command = ["debugfs", "-R", f"ea_get {path} security.selinux", device]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    match = re.search(r'"system_u:object_r:(\w+):s0\\000"', output)
+    return match[1] if match else ""
 
 
 @pytest.mark.slow("an image is built, by the first test that needs it")

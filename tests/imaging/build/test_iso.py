@@ -24,9 +24,9 @@ function load_video {
 }
 load_video
 set timeout=60
-search --no-floppy --set=root -l 'Standin 9 x86_64'
+search --no-floppy --set=root -l 'Mock 9 x86_64'
 menuentry 'Install' --class red {
-\tlinuxefi /images/pxeboot/vmlinuz inst.stage2=hd:LABEL=Standin\\x209\\x20x86_64 quiet
+\tlinuxefi /images/pxeboot/vmlinuz inst.stage2=hd:LABEL=Mock\\x209\\x20x86_64 quiet
 \tinitrdefi /images/pxeboot/initrd.img
 }
 submenu 'Troubleshooting -->' {
@@ -42,19 +42,17 @@ default vesamenu.c32
 timeout 600
 label linux
   kernel vmlinuz
-  append initrd=initrd.img inst.stage2=hd:LABEL=Standin\\x209\\x20x86_64 quiet
+  append initrd=initrd.img inst.stage2=hd:LABEL=Mock\\x209\\x20x86_64 quiet
 label rescue
   kernel vmlinuz
   append initrd=initrd.img inst.rescue quiet
 """
 SECONDS_MAX = 120
-"""A guard against hanging on a busy machine; not a performance target."""
+"""Only prevents hanging; generous enough for a busy machine."""
 needs_isolinux = pytest.mark.skipif(
     not ISOLINUX.exists() or not shutil.which("xorriso"), reason="needs isolinux, xorriso: make setup-image"
 )
-ARGUMENTS = (
-    "inst.stage2=hd:LABEL=Standin\\x209\\x20x86_64 inst.ks=hd:LABEL=Standin\\x209\\x20x86_64:/box.ks fips=1"
-)
+ARGUMENTS = "inst.stage2=hd:LABEL=Mock\\x209\\x20x86_64 inst.ks=hd:LABEL=Mock\\x209\\x20x86_64:/box.ks fips=1"
 
 
 AS_A_FILE = (
@@ -67,14 +65,17 @@ APPENDED = (
 
 
 def _iso(folder: Path, efi_partition: str = AS_A_FILE, *, packages: bool = False) -> Path:
-    """Make a boot ISO with RHEL's structure: ISOLINUX for BIOS, an EFI image for UEFI, .discinfo, .treeinfo."""
+    """Make a boot ISO with RHEL's structure: ISOLINUX for BIOS, an EFI image for UEFI, .discinfo and .treeinfo.
+
+    With `packages`, it is a DVD ISO, which contains a repository.
+    """
     for path in ("isolinux", "images/pxeboot", "EFI/BOOT", "BaseOS/repodata"):
         (folder / "disc" / path).mkdir(parents=True)
     if packages:
         (folder / "disc/BaseOS/repodata/repomd.xml").write_text("<repomd/>\n")
     disc = folder / "disc"
-    (disc / ".discinfo").write_text("1\nStandin 9\nx86_64\n")
-    (disc / ".treeinfo").write_text("[general]\nname = Standin 9\n")
+    (disc / ".discinfo").write_text("1\nMock 9\nx86_64\n")
+    (disc / ".treeinfo").write_text("[general]\nname = Mock 9\n")
     for name in (
         "images/pxeboot/vmlinuz",
         "images/pxeboot/initrd.img",
@@ -97,12 +98,12 @@ def _iso(folder: Path, efi_partition: str = AS_A_FILE, *, packages: bool = False
     for command in commands:
         subprocess.run(command, check=True, capture_output=True)
     iso = folder / "boot.iso"
-    words = ["-as", "mkisofs", "-V", "Standin 9 x86_64", "-R", "-J", "-b", "isolinux/isolinux.bin"]
-    words += ["-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]
+    arguments = ["-as", "mkisofs", "-V", "Mock 9 x86_64", "-R", "-J", "-b", "isolinux/isolinux.bin"]
+    arguments += ["-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]
     if efi_partition == APPENDED:
         efi = efi.rename(folder / "efiboot.img")
-    words += ["-eltorito-alt-boot", *efi_partition.format(efi=efi).split(), "-o", str(iso), str(disc)]
-    subprocess.run(["xorriso", *words], check=True, capture_output=True)
+    arguments += ["-eltorito-alt-boot", *efi_partition.format(efi=efi).split(), "-o", str(iso), str(disc)]
+    subprocess.run(["xorriso", *arguments], check=True, capture_output=True)
     return iso
 
 
@@ -116,7 +117,7 @@ def _extract(iso: Path, inside: str, folder: Path) -> Path:
 def test_boot_menus_have_one_entry() -> None:
     assert grub(GRUB_MENU, ARGUMENTS).count("menuentry") == 1
     assert f"linuxefi /images/pxeboot/vmlinuz {ARGUMENTS}\n" in grub(GRUB_MENU, ARGUMENTS)
-    assert "search --no-floppy --set=root -l 'Standin 9 x86_64'" in grub(GRUB_MENU, ARGUMENTS)
+    assert "search --no-floppy --set=root -l 'Mock 9 x86_64'" in grub(GRUB_MENU, ARGUMENTS)
     assert "rescue" not in (menu := isolinux(ISOLINUX_MENU, ARGUMENTS))
     assert f"  kernel vmlinuz\n  append initrd=initrd.img {ARGUMENTS}\n" in menu
 
@@ -127,7 +128,8 @@ def test_a_menu_without_a_kernel_is_refused(menu: str) -> None:
         grub(menu, ARGUMENTS)
 
 
-def _made(folder: Path, source: Path) -> Path:
+def _make_iso(folder: Path, source: Path) -> Path:
+    """Make an installer ISO with the kickstart "a.ks" and a repository from a boot ISO."""
     (folder / "a.ks").write_text("text\n")
     (repository := folder / "repository").mkdir()
     (repository / "rap-box.rpm").write_text("package\n")
@@ -138,11 +140,11 @@ def _made(folder: Path, source: Path) -> Path:
 @needs_isolinux
 @pytest.mark.parametrize("efi_partition", [AS_A_FILE, APPENDED], ids=["file", "appended"])
 def test_the_iso_keeps_its_boot_methods(tmp_path: Path, efi_partition: str) -> None:
-    made = _made(tmp_path, _iso(tmp_path, efi_partition))
-    assert _extract(made, "/box.ks", tmp_path).read_text() == "text\n"
-    assert _extract(made, "/rap-box/rap-box.rpm", tmp_path).read_text() == "package\n"
-    assert ARGUMENTS in _extract(made, "/isolinux/isolinux.cfg", tmp_path).read_text()
-    command = f"xorriso -osirrox on -indev {made} -extract_boot_images {tmp_path}/started"
+    iso = _make_iso(tmp_path, _iso(tmp_path, efi_partition))
+    assert _extract(iso, "/box.ks", tmp_path).read_text() == "text\n"
+    assert _extract(iso, "/rap-box/rap-box.rpm", tmp_path).read_text() == "package\n"
+    assert ARGUMENTS in _extract(iso, "/isolinux/isolinux.cfg", tmp_path).read_text()
+    command = f"xorriso -osirrox on -indev {iso} -extract_boot_images {tmp_path}/started"
     subprocess.run(command.split(), check=True, capture_output=True)
     efi = next((tmp_path / "started").glob("eltorito_img*_uefi.img"))
     shown = subprocess.run(
@@ -150,10 +152,10 @@ def test_the_iso_keeps_its_boot_methods(tmp_path: Path, efi_partition: str) -> N
     )
     assert ARGUMENTS in shown.stdout
     report = subprocess.run(
-        ["xorriso", "-indev", made, "-report_el_torito", "plain"], check=True, capture_output=True, text=True
+        ["xorriso", "-indev", iso, "-report_el_torito", "plain"], check=True, capture_output=True, text=True
     )
     assert " BIOS " in report.stdout and " UEFI " in report.stdout
-    assert made.read_bytes()[510:512] == b"\x55\xaa"
+    assert iso.read_bytes()[510:512] == b"\x55\xaa"
 
 
 @needs_isolinux
@@ -182,14 +184,15 @@ def test_cdrom_needs_packages_on_a_medium_that_is_not_hidden(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def _said_until(words: list[str], wanted: str) -> str:
-    """Return a machine's serial output up to and including `wanted`, or all of it if the time limit ended the
-    machine.
+def _output_until(options: list[str], wanted: str) -> str:
+    """Start QEMU with these options; return its serial output up to and including `wanted`.
+
+    If `wanted` does not appear, the machine is killed after the time limit, and its complete output is returned.
     """
     command = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-display", "none", "-monitor", "none"]
     output = b""
     with subprocess.Popen(
-        [*command, "-snapshot", "-serial", "stdio", *words], stdout=subprocess.PIPE
+        [*command, "-snapshot", "-serial", "stdio", *options], stdout=subprocess.PIPE
     ) as machine:
         guard = threading.Timer(SECONDS_MAX, machine.kill)
         guard.start()
@@ -205,15 +208,15 @@ def _said_until(words: list[str], wanted: str) -> str:
 @pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs QEMU: make setup-image")
 @pytest.mark.parametrize("device", ["ide-cd", "usb-storage"])
 def test_bios_boots_the_box_entry(tmp_path: Path, device: str) -> None:
-    """The original menu needs a module that its disc does not have: only the new one starts a kernel."""
-    made = _made(tmp_path, _iso(tmp_path))
-    words = f"-device qemu-xhci -drive if=none,id=disc,format=raw,file={made} -device {device},drive=disc"
-    assert "Loading vmlinuz" in _said_until(words.split(), "Loading vmlinuz")
+    """The original menu needs a module that its disc does not contain; only the new menu starts a kernel."""
+    iso = _make_iso(tmp_path, _iso(tmp_path))
+    options = f"-device qemu-xhci -drive if=none,id=disc,format=raw,file={iso} -device {device},drive=disc"
+    assert "Loading vmlinuz" in _output_until(options.split(), "Loading vmlinuz")
 
 
-def _words(folder: Path, *more: object) -> list[str]:
-    words = ["image", "build", folder / "a.ks", "--repo", folder, "--iso", folder / "boot.iso"]
-    return [*map(str, words), "-o", str(folder / "out"), *map(str, more)]
+def _arguments(folder: Path, *more: object) -> list[str]:
+    arguments = ["image", "build", folder / "a.ks", "--repo", folder, "--iso", folder / "boot.iso"]
+    return [*map(str, arguments), "-o", str(folder / "out"), *map(str, more)]
 
 
 @needs_isolinux
@@ -221,20 +224,20 @@ def test_a_signed_iso_describes_itself(tmp_path: Path, capsys: pytest.CaptureFix
     _iso(tmp_path)
     (tmp_path / "a.ks").write_text("text\n")
     make_key(tmp_path / "key.pem", tmp_path / "key.pub")
-    assert main([*_words(tmp_path, "--key", tmp_path / "key.pem"), "--json"]) == 0
-    made = tmp_path / "out/a.iso"
-    manifest = made.with_name("a.iso.manifest.json")
+    assert main([*_arguments(tmp_path, "--key", tmp_path / "key.pem"), "--json"]) == 0
+    iso = tmp_path / "out/a.iso"
+    manifest = iso.with_name("a.iso.manifest.json")
     output = json.loads(capsys.readouterr().out)
-    assert output == {"image": str(made), "files": [str(made), str(manifest), f"{manifest}.sig"]}
+    assert output == {"image": str(iso), "files": [str(iso), str(manifest), f"{manifest}.sig"]}
     read, _ = read_manifest(manifest, load_public_key(tmp_path / "key.pub"))
-    assert read.file("a.iso") == describe(made)
+    assert read.file("a.iso") == describe(iso)
     assert read.about["source_sha256"] == describe(tmp_path / "boot.iso").sha256
 
 
 def test_a_wrong_key_is_reported_before_an_iso_is_made(tmp_path: Path) -> None:
     for name in ("a.ks", "boot.iso", "key.pem"):
         (tmp_path / name).write_text("text\n")
-    assert main(_words(tmp_path, "--key", tmp_path / "key.pem")) == 2
+    assert main(_arguments(tmp_path, "--key", tmp_path / "key.pem")) == 2
     assert not (tmp_path / "out").exists()
 
 
@@ -243,8 +246,8 @@ def test_a_file_in_place_of_the_output_folder_is_reported(
 ) -> None:
     for name in ("box.ks", "out"):
         (tmp_path / name).write_text("text\n")
-    words = ["image", "build", tmp_path / "box.ks", "--repo", tmp_path, "--iso", tmp_path / "a.iso"]
-    assert main([*map(str, words), "-o", str(tmp_path / "out")]) == 2
+    arguments = ["image", "build", tmp_path / "box.ks", "--repo", tmp_path, "--iso", tmp_path / "a.iso"]
+    assert main([*map(str, arguments), "-o", str(tmp_path / "out")]) == 2
     assert f"--output {tmp_path / 'out'}: cannot be written" in capsys.readouterr().err
 
 

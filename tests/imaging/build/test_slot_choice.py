@@ -1,6 +1,6 @@
-"""The real GRUB chooses the slot that `settings.slots.choose` names, from every record that a cut or damage leaves.
+"""The real GRUB chooses the same slot as `settings.slots.choose`, whatever an interrupted write or damage leaves.
 
-`python -m bench.image --only slots` decides all of them.
+The tests use a part of these states; `python -m bench.image --only slots` uses all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.imaging.boot_states import BootState, update
 from tests.support.imaging.grub import SLOT_NUMBERS, decide, make_disk, need_grub, run, wrong_decisions
 
 DAMAGED = 40
-"""The number of states with a destroyed copy: a fixed sample."""
+"""The size of the sample of states with a destroyed copy."""
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def _grub() -> None:
 
 
 @pytest.mark.slow("two emulated machines start")
-def test_grub_chooses_rightly_wherever_a_write_of_an_update_was_cut(tmp_path: Path) -> None:
+def test_grub_chooses_the_correct_slot_wherever_a_write_of_an_update_was_cut(tmp_path: Path) -> None:
     steps = update(boot_states.new(SlotState(9, "a")), slots.TRIES_MAX, healthy=True)
     steps += update(boot_states.new(SlotState(9, "b")), 1, healthy=False)
     states = boot_states.distinct(steps)
@@ -36,7 +36,7 @@ def test_grub_chooses_rightly_wherever_a_write_of_an_update_was_cut(tmp_path: Pa
 
 
 @pytest.mark.slow("an emulated machine decides dozens of states")
-def test_grub_chooses_rightly_if_a_copy_is_destroyed(tmp_path: Path) -> None:
+def test_grub_chooses_the_correct_slot_if_a_copy_is_destroyed(tmp_path: Path) -> None:
     steps = update(boot_states.new(SlotState(9, "a")), slots.TRIES_MAX, healthy=True)
     damaged = [each for step in steps for state in step.conditions for each in state.damaged()]
     states = Random(1).sample(damaged, DAMAGED)
@@ -45,25 +45,25 @@ def test_grub_chooses_rightly_if_a_copy_is_destroyed(tmp_path: Path) -> None:
 
 def test_grub_starts_slot_a_if_all_records_are_destroyed(tmp_path: Path) -> None:
     lost = (bytes(slots.RECORD_BYTES), b"\xff" * slots.RECORD_BYTES)
-    (decided,) = decide(tmp_path, [BootState(lost, lost)])
-    assert decided.slot == "a"
+    (decision,) = decide(tmp_path, [BootState(lost, lost)])
+    assert decision.slot == "a"
 
 
 def test_grub_does_not_start_a_slot_without_a_kernel(tmp_path: Path) -> None:
     begun = update(boot_states.new(SlotState(9, "a")), 0, healthy=True)[2].conditions[-1]
     assert begun.choice.slot == "b"
-    (decided,) = decide(tmp_path, [begun], ["a"])
-    assert (decided.slot, decided.tries) == ("a", begun.tries)
+    (decision,) = decide(tmp_path, [begun], ["a"])
+    assert (decision.slot, decision.tries) == ("a", begun.tries)
 
 
 def test_grub_starts_the_other_slot_if_the_committed_one_has_no_kernel(tmp_path: Path) -> None:
-    (decided,) = decide(tmp_path, [boot_states.new(SlotState(9, "a"))], ["b"])
-    assert decided.slot == "b"
+    (decision,) = decide(tmp_path, [boot_states.new(SlotState(9, "a"))], ["b"])
+    assert decision.slot == "b"
 
 
 @pytest.mark.parametrize("slot", ["a", "b"])
-def test_the_kernel_is_told_from_which_slot_it_starts(tmp_path: Path, slot: slots.Slot) -> None:
-    """The box's end-trial reads it: a release whose program does not start is left by it."""
+def test_the_kernel_gets_the_name_of_the_slot_it_starts_from(tmp_path: Path, slot: slots.Slot) -> None:
+    """`end-trial` reads it from the kernel's command line to leave a release whose program does not start."""
     menu = ["serial --unit=0 --speed=115200", "terminal_output serial", FUNCTIONS]
     menu += [
         f"set slot_{slot}=hd0,gpt{SLOT_NUMBERS[slot]}",

@@ -1,4 +1,4 @@
-"""Which reports a start after a power cut must deliver, and which results of a start are wrong."""
+"""The reports that a start after a power cut must deliver, and the results of a start that are wrong."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import pytest
 
 from sim.worlds.image.disk.nbd import FLUSH, DiskRequest
 from sim.worlds.image.disk.recording import RecordedRequest
-from tests.support.imaging.recorded_start import Life, Recorded, Stored
+from tests.support.imaging.recorded_start import Life, RecordedStart, Stored
 from tests.support.imaging.start_after_cut import Started, owed, wrong_reports
 
 FLUSHED = DiskRequest(FLUSH, 0, 0, b"", False)
 
 
-def recorded(folder: Path) -> Recorded:
-    """Record flushes at 10, 20 and 30; reports 1 and 2 acknowledged at 12 and 20, the first of them stored at 25."""
+def recorded_start(folder: Path) -> RecordedStart:
+    """Return a start with flushes at 10, 20 and 30, in which reports 1, 2 and 3 are acknowledged at 12, 20 and 40.
+
+    Only report 1 is stored, at 25.
+    """
     requests = [RecordedRequest(at_ns, FLUSHED) for at_ns in (10, 20, 30)]
     acknowledged = [Stored(5, 1, 12), Stored(5, 2, 20), Stored(5, 3, 40)]
-    return Recorded(Life(folder, "RAP-0001", 5), requests, acknowledged, [Stored(5, 1, 25)])
+    return RecordedStart(Life(folder, "RAP-0001", 5), requests, acknowledged, [Stored(5, 1, 25)])
 
 
 @pytest.mark.parametrize(
@@ -27,7 +30,7 @@ def recorded(folder: Path) -> Recorded:
 def test_reports_must_be_delivered_from_their_acknowledgement_until_they_are_stored(
     tmp_path: Path, index: int, reports: set[tuple[int, int]]
 ) -> None:
-    assert owed(recorded(tmp_path), index) == reports
+    assert owed(recorded_start(tmp_path), index) == reports
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The folders of /var that packages of a release contain are made at each start, and those of the box left alone."""
+"""Each start creates missing folders of /var from the release's packages, and does not change existing ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUP = "root:x:0:\nsomeones:x:1234:\n"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """The system of a release that has new folders of /var."""
+    """The root file system of a release with new folders in /var."""
     root = tmp_path / "tree"
     for path in ("etc", "var/lib/probe/a b", "var/lib/owned", "var/lost+found", "usr/lib/tmpfiles.d"):
         (root / path).mkdir(parents=True)
@@ -33,22 +33,23 @@ def tree(tmp_path: Path) -> Path:
 
 
 def lines(root: Path) -> list[str]:
+    """Return the lines of the written tmpfiles.d(5) configuration without comments."""
     write_var_folders(root)
     return [line for line in (root / FILE).read_text().splitlines() if not line.startswith("#")]
 
 
 def test_each_folder_and_link_without_a_line_of_a_package_gets_one(tree: Path) -> None:
     expected = ["/var/lib", "/var/lib/probe", "'/var/lib/probe/a b'"]
-    found = lines(tree)
-    assert [line.partition(" :")[0] for line in found if line.startswith("d")] == [
+    written = lines(tree)
+    assert [line.partition(" :")[0] for line in written if line.startswith("d")] == [
         f"d {path}" for path in expected
     ]
-    assert "L /var/run - - - - ../run" in found
-    assert not any("owned" in line or "lost" in line or "file" in line for line in found)
+    assert "L /var/run - - - - ../run" in written
+    assert not any("owned" in line or "lost" in line or "file" in line for line in written)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: folders belong to other users")
-def test_the_start_makes_what_is_missing_and_changes_nothing_else(tree: Path, tmp_path: Path) -> None:
+def test_a_start_creates_missing_folders_and_changes_nothing_else(tree: Path, tmp_path: Path) -> None:
     if not shutil.which("systemd-tmpfiles"):
         pytest.skip("needs systemd-tmpfiles: make setup-image")
     os.chown(tree / "var/lib/probe", 1234, 1234)
@@ -60,8 +61,8 @@ def test_the_start_makes_what_is_missing_and_changes_nothing_else(tree: Path, tm
     (box / "var/lib").mkdir(parents=True)
     (box / "var/lib").chmod(0o700)
     subprocess.run(["systemd-tmpfiles", f"--root={box}", "--create", str(box / FILE)], check=True)
-    made = (box / "var/lib/probe").stat()
-    assert (made.st_mode & 0o7777, made.st_uid, made.st_gid) == (0o2750, 1234, 1234)
+    created = (box / "var/lib/probe").stat()
+    assert (created.st_mode & 0o7777, created.st_uid, created.st_gid) == (0o2750, 1234, 1234)
     assert (box / "var/lib/probe/a b").is_dir() and (box / "var/run").is_symlink()
     assert (box / "var/lib").stat().st_mode & 0o7777 == 0o700, "the box's own folder was changed"
     assert not (box / "var/lib/probe/file").exists()

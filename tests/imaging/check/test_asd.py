@@ -1,4 +1,4 @@
-"""The checklist of the ASD STIG: complete, with evidence that exists, and nothing of category I open."""
+"""The checklist of the ASD STIG is complete, its evidence exists, and no rule of category I is open."""
 
 from __future__ import annotations
 

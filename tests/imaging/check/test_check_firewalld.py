@@ -1,4 +1,4 @@
-"""firewalld with the box's configuration: zone "drop", and policies for packets that the box's table accepts."""
+"""firewalld with the box's configuration: the zone "drop", and policies that accept what the box's table accepts."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ pytestmark = [
 
 
 @contextmanager
-def _running(*words: str | Path, **environment: str) -> Iterator[int]:
+def _running(*command: str | Path, **environment: str) -> Iterator[int]:
     """Run a program for the duration of the block; yield its process id."""
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(words, env={**os.environ, **environment}, stdout=quiet, stderr=quiet) as process:
+    with subprocess.Popen(command, env={**os.environ, **environment}, stdout=quiet, stderr=quiet) as process:
         try:
             yield process.pid
         finally:
@@ -46,29 +46,31 @@ def _running(*words: str | Path, **environment: str) -> Iterator[int]:
 
 @contextmanager
 def _instrument() -> Iterator[int]:
-    """Make a network namespace at the other end of a cable; yield the id of a process in it."""
-    with _running("unshare", "--net", "sleep", str(10 * WAIT_SECONDS_MAX)) as there:
+    """Connect port 1 to a network namespace with the instrument's address; yield the id of a process in it."""
+    with _running("unshare", "--net", "sleep", str(10 * WAIT_SECONDS_MAX)) as pid:
         own = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
-        poll_until(lambda: Path(f"/proc/{there}/ns/net").stat().st_ino != own)
-        for words in (
-            f"link add port1 type veth peer name eth0 netns {there}",
+        poll_until(lambda: Path(f"/proc/{pid}/ns/net").stat().st_ino != own)
+        for arguments in (
+            f"link add port1 type veth peer name eth0 netns {pid}",
             f"address add {BOX}/24 dev port1",
             "link set port1 up",
         ):
-            subprocess.run(["ip", *words.split()], check=True)
-        for words in (f"address add {INSTRUMENT}/24 dev eth0", "link set eth0 up"):
-            subprocess.run(["nsenter", f"--net=/proc/{there}/ns/net", "ip", *words.split()], check=True)
-        yield there
+            subprocess.run(["ip", *arguments.split()], check=True)
+        for arguments in (f"address add {INSTRUMENT}/24 dev eth0", "link set eth0 up"):
+            subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", "ip", *arguments.split()], check=True)
+        yield pid
 
 
-def _connects(there: int, port: int) -> bool:
+def _connects(pid: int, port: int) -> bool:
+    """Return whether a connection to the box from the network namespace of process `pid` succeeds."""
     code = f"import socket; socket.create_connection(({BOX!r}, {port}), {REFUSED_AFTER_SECONDS})"
-    words = ["nsenter", f"--net=/proc/{there}/ns/net", sys.executable, "-c", code]
-    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+    command = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 @contextmanager
 def _firewalld(folder: Path) -> Iterator[None]:
+    """Run firewalld with the configuration in `folder` on a separate D-Bus."""
     bus = f"unix:path={folder / 'bus'}"
     (folder / "bus.conf").write_text(BUS.format(path=folder / "bus"))
     environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus}
@@ -91,8 +93,8 @@ def test_an_instrument_reaches_the_box_through_firewalld(tmp_path: Path, with_po
     if with_policies:
         shutil.copytree(RECIPE / "root/etc/firewalld", tmp_path, dirs_exist_ok=True)
     (tmp_path / "firewalld.conf").write_text("DefaultZone=drop\nFirewallBackend=nftables\n")
-    with own_network(), _instrument() as there, socket.create_server((BOX, 0)) as collector:
+    with own_network(), _instrument() as instrument, socket.create_server((BOX, 0)) as collector:
         port = collector.getsockname()[1]
-        assert _connects(there, port)
+        assert _connects(instrument, port)
         with _firewalld(tmp_path):
-            assert _connects(there, port) is with_policies
+            assert _connects(instrument, port) is with_policies

@@ -1,4 +1,4 @@
-"""The local page's configuration by the Apache STIG, as a real httpd reads it, and a server that runs with it."""
+"""The configuration of the local page complies with the Apache STIG, as a real httpd reads it and as it behaves."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ FAULTS = {
         "FileETag",
         '<Location "/status">\nSetHandler server-status\n</Location>\nFileETag',
         "AS24-U1-000270",
-        "sethandler server-status".replace("sethandler", "SetHandler"),
+        "SetHandler server-status",
     ),
     "an unneeded module": (
         "LoadModule headers",
@@ -273,11 +273,11 @@ def test_the_command_prints_findings_and_sets_its_status(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_server_with_the_configuration_behaves_as_the_rules_require(tmp_path: Path, pki: Path) -> None:
     conf, ports = configure(tmp_path, pki, {1: ADDRESS})
-    place = ("127.0.0.1", ports[1])
+    address = ("127.0.0.1", ports[1])
 
     def ask(method: str, path: str, host: str = "") -> tuple[int, str, str]:
-        """Return the status, the server's name, and the beginning of the response."""
-        connection = http.client.HTTPSConnection(*place, context=client_tls(), timeout=WAIT_SECONDS_MAX)
+        """Return the status, the header `Server`, and the beginning of the body of a response."""
+        connection = http.client.HTTPSConnection(*address, context=client_tls(), timeout=WAIT_SECONDS_MAX)
         try:
             connection.request(method, path, headers={"Host": host} if host else {})
             answer = connection.getresponse()
@@ -285,7 +285,7 @@ def test_a_server_with_the_configuration_behaves_as_the_rules_require(tmp_path: 
         finally:
             connection.close()
 
-    with running(conf, place):
+    with running(conf, address):
         assert ask("GET", "/") == (503, "Apache", "The box program does not")
         assert ask("GET", "/", host="rap.example")[0] == 403
         assert ask("TRACE", "/")[0] in (403, 405)
@@ -296,10 +296,10 @@ def test_a_server_with_the_configuration_behaves_as_the_rules_require(tmp_path: 
             (ssl.TLSVersion.TLSv1_3, {"TLS_AES_128_GCM_SHA256"}),
         ):
             with (
-                socket.create_connection(place) as plain,
+                socket.create_connection(address) as plain,
                 client_tls(newest).wrap_socket(plain) as secure,
             ):
                 assert (secure.cipher() or ("",))[0] in suite
         old = client_tls(ssl.TLSVersion.TLSv1_1)
-        with socket.create_connection(place) as plain, pytest.raises(ssl.SSLError):
+        with socket.create_connection(address) as plain, pytest.raises(ssl.SSLError):
             old.wrap_socket(plain)

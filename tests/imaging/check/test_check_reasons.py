@@ -1,4 +1,4 @@
-"""The written reasons applied to the results of a scan."""
+"""Results of a scan are evaluated with the written reasons for exceptions and left-out rules."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from imaging.check.types import InvalidCheckInput, RuleVerdict
 WHY = "a reason that is long enough to be valid"
 
 
-def _asked(**results: str) -> list[RuleResult]:
+def _scanned(**results: str) -> list[RuleResult]:
     return [RuleResult(rule, "medium", f"about {rule}", result) for rule, result in results.items()]
 
 
 def test_each_scanner_result_has_its_verdict() -> None:
-    asked = _asked(a="pass", b="fail", c="notapplicable", d="unknown", e="error", f="notchecked")
-    verdicts = {one.rule: one.verdict for one in evaluate(asked, {}, {"f": WHY}).rules}
+    scanned = _scanned(a="pass", b="fail", c="notapplicable", d="unknown", e="error", f="notchecked")
+    verdicts = {one.rule: one.verdict for one in evaluate(scanned, {}, {"f": WHY}).rules}
     assert verdicts == {
         "a": RuleVerdict.PASS,
         "b": RuleVerdict.FAIL,
@@ -42,9 +42,9 @@ def test_each_scanner_result_has_its_verdict() -> None:
 
 
 def test_a_failure_is_accepted_only_with_its_reason() -> None:
-    asked = _asked(a="pass", b="fail")
-    assert not evaluate(asked, {}, {}).passed
-    evaluation = evaluate(asked, {"b": WHY}, {})
+    scanned = _scanned(a="pass", b="fail")
+    assert not evaluate(scanned, {}, {}).passed
+    evaluation = evaluate(scanned, {"b": WHY}, {})
     assert evaluation.passed
     assert [(one.rule, one.reason) for one in evaluation.fails] == [("b", WHY)]
     assert evaluation.passed_share == 0.5
@@ -61,7 +61,7 @@ def test_a_failure_is_accepted_only_with_its_reason() -> None:
 def test_an_unneeded_reason_is_a_finding(
     exceptions: dict[str, str], left_out: dict[str, str], message: str
 ) -> None:
-    evaluation = evaluate(_asked(a="pass"), exceptions, left_out)
+    evaluation = evaluate(_scanned(a="pass"), exceptions, left_out)
     assert list(evaluation.stale) == [message]
     assert not evaluation.passed
 
@@ -72,9 +72,9 @@ def test_a_reason_for_one_profile_does_not_apply_to_others(tmp_path: Path) -> No
     benchmark = Benchmark("xccdf_org.somebody_benchmark_X", "1", ("xccdf_org.somebody_profile_cis",))
     cis = load_reasons(benchmark, benchmark.profiles[0], file, image=True, mock_repo=True)
     other = load_reasons(benchmark, "xccdf_org.somebody_profile_stig", file, image=True, mock_repo=True)
-    asked = _asked(everywhere="fail", only_cis="fail")
-    assert cis.evaluate(asked).passed
-    assert [one.rule for one in other.evaluate(asked).fails if not one.reason] == ["only_cis"]
+    scanned = _scanned(everywhere="fail", only_cis="fail")
+    assert cis.evaluate(scanned).passed
+    assert [one.rule for one in other.evaluate(scanned).fails if not one.reason] == ["only_cis"]
 
 
 def test_a_rule_that_the_profile_does_not_select_needs_no_reason(tmp_path: Path) -> None:
@@ -82,10 +82,10 @@ def test_a_rule_that_the_profile_does_not_select_needs_no_reason(tmp_path: Path)
     file.write_text(f'everywhere = "{WHY}"\n[profile.cis]\nonly_cis = "{WHY}"\n')
     benchmark = Benchmark("xccdf_org.somebody_benchmark_X", "1", ("xccdf_org.somebody_profile_cis",))
     cis = load_reasons(benchmark, benchmark.profiles[0], file, image=True, mock_repo=True)
-    evaluation = cis.evaluate(_asked(everywhere=NOT_SELECTED, only_cis=NOT_SELECTED, other=NOT_SELECTED))
+    evaluation = cis.evaluate(_scanned(everywhere=NOT_SELECTED, only_cis=NOT_SELECTED, other=NOT_SELECTED))
     assert evaluation.rules == []
     assert evaluation.stale == ["exceptions.toml: only_cis: the profile has no such rule; remove the reason"]
-    assert evaluate(_asked(a=NOT_SELECTED), {"a": WHY}, {"a": WHY}).stale == []
+    assert evaluate(_scanned(a=NOT_SELECTED), {"a": WHY}, {"a": WHY}).stale == []
 
 
 def test_a_benchmark_without_written_reasons_has_none() -> None:
@@ -94,7 +94,7 @@ def test_a_benchmark_without_written_reasons_has_none() -> None:
 
 
 def test_left_out_rules_are_not_counted() -> None:
-    evaluation = evaluate(_asked(a="pass", b="fail"), {"b": WHY}, {"b": WHY})
+    evaluation = evaluate(_scanned(a="pass", b="fail"), {"b": WHY}, {"b": WHY})
     assert evaluation.passed and evaluation.passed_share == 1.0
     assert as_document(evaluation)["counts"]["medium"] == {
         "pass": 1,
@@ -106,8 +106,8 @@ def test_left_out_rules_are_not_counted() -> None:
 
 
 def test_the_most_severe_finding_is_first() -> None:
-    asked = [RuleResult(name, severity, "", "fail") for name, severity in (("a", "low"), ("b", "high"))]
-    assert [one.rule for one in evaluate(asked, {}, {}).fails] == ["b", "a"]
+    scanned = [RuleResult(name, severity, "", "fail") for name, severity in (("a", "low"), ("b", "high"))]
+    assert [one.rule for one in evaluate(scanned, {}, {}).fails] == ["b", "a"]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_mock_repo_leaves_out_more_rules_than_an_image_and_an_image_more_than_
     ],
 )
 def test_each_benchmark_has_its_own_reasons(identifier: str, version: str, folder: str) -> None:
-    found = reasons_folder(Benchmark(identifier, version, ()))
-    assert found is not None and found.name == folder
-    assert load_exceptions(found / EXCEPTIONS.name)
-    assert load_left_out(image=True, mock_repo=True, file=found / LEFT_OUT.name)
+    folder_of_reasons = reasons_folder(Benchmark(identifier, version, ()))
+    assert folder_of_reasons is not None and folder_of_reasons.name == folder
+    assert load_exceptions(folder_of_reasons / EXCEPTIONS.name)
+    assert load_left_out(image=True, mock_repo=True, file=folder_of_reasons / LEFT_OUT.name)

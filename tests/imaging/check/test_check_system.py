@@ -1,4 +1,4 @@
-"""The box's own image by OpenSCAP's STIG profile: rules that pass, and changed files that are found."""
+"""OpenSCAP checks the box's own image by the STIG: every rule passes or has a reason; changed files are found."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MIB_OF = {
 }  # fmt: skip
 
 OTHER_POLICY = {"configure_crypto_policy"}
-"""CIS requires the policy DEFAULT, OSPP requires FIPS:OSPP, and the STIG requires FIPS, which the box has."""
+"""CIS requires the policy DEFAULT and OSPP FIPS:OSPP; the box has FIPS, which the STIG requires."""
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("oscap") or not CONTENT.exists(),
@@ -50,7 +50,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The box's image with packages of the mock repository; unchanged build steps are kept between runs."""
+    """The box's image with packages of the mock repository; unchanged build steps are cached between runs."""
     need_tools()
     folder = tmp_path_factory.mktemp("image")
     luks, proxy = (re.search(rf"\[{name}\]\n(.+\n)+", SITE) for name in ("luks", "proxy"))
@@ -126,13 +126,13 @@ SPOILED = {
 
 @pytest.mark.slow("OpenSCAP checks a thousand rules")
 def test_changed_files_are_found_and_the_tree_is_not_written_to(image: Path, tmp_path: Path) -> None:
-    """All at once, because a scan takes a quarter of a minute; beside a service that is off and one mode."""
+    """One scan, which takes 15 s, for all changed files, a disabled service and a changed mode."""
     with opened_tree(image) as tree:
         for pattern, right, wrong in SPOILED.values():
             (file,) = tree.glob(pattern)
             text = file.read_text()
             assert right in text, file
-            file.unlink()  # a link of the tree's would lead to the machine's own file
+            file.unlink()  # writing through a symbolic link would change this machine's own file
             file.write_text(text.replace(right, wrong))
         (tree / "etc/systemd/system/multi-user.target.wants/auditd.service").unlink()
         (tree / "etc/shadow").chmod(0o644)
@@ -140,9 +140,9 @@ def test_changed_files_are_found_and_the_tree_is_not_written_to(image: Path, tmp
         (tree / "etc/localtime").symlink_to("/etc/hostname")
         (arf := tmp_path / "arf.xml").touch()
         before = _listing(tree)
-        asked = scan(tree, CONTENT, ScanReports(arf=arf))
+        results = scan(tree, CONTENT, ScanReports(arf=arf))
         assert _listing(tree) == before
-    evaluation = evaluate(asked, load_exceptions(), load_left_out(image=True, mock_repo=True))
+    evaluation = evaluate(results, load_exceptions(), load_left_out(image=True, mock_repo=True))
     unexplained = {one.rule for one in evaluation.fails if not one.reason}
     expected = {*SPOILED, "service_auditd_enabled", "file_permissions_etc_shadow"}
     assert expected <= unexplained, expected - unexplained
@@ -155,6 +155,7 @@ def _listing(tree: Path) -> Sequence[tuple[str, int, float]]:
 
 
 def _rhel(tree: Path, name: str = "rhel", version: str = "9.4") -> Path:
+    """Make a tree with the release files of RHEL or of the distribution `name`; return it."""
     for folder in ("etc", "usr/lib", "var/lib/rpm"):
         (tree / folder).mkdir(parents=True)
     (tree / "etc/redhat-release").write_text(f"Somebody's Linux release {version} (Somewhat)\n")
@@ -175,11 +176,13 @@ def test_the_scap_content_is_that_of_the_systems_release(tmp_path: Path) -> None
 
 
 def test_a_rhel_rebuild_is_checked_with_the_content_of_rhel(tmp_path: Path) -> None:
-    whole = CONTENT.read_bytes()
-    assert content_for(CONTENT, _rhel(tmp_path / "rhel")) == whole
+    content = CONTENT.read_bytes()
+    assert content_for(CONTENT, _rhel(tmp_path / "rhel")) == content
     platform = b'<xccdf-1.2:platform idref="cpe:/o:redhat:enterprise_linux:9"/>'
-    assert content_for(CONTENT, _rhel(tmp_path / "rocky", "rocky")) == whole.replace(platform, b"") != whole
-    assert content_for(CONTENT, _rhel(tmp_path / "alma", "almalinux", "8.9")) == whole
+    assert (
+        content_for(CONTENT, _rhel(tmp_path / "rocky", "rocky")) == content.replace(platform, b"") != content
+    )
+    assert content_for(CONTENT, _rhel(tmp_path / "alma", "almalinux", "8.9")) == content
 
 
 def test_a_system_that_cannot_be_checked_is_reported(
@@ -191,7 +194,7 @@ def test_a_system_that_cannot_be_checked_is_reported(
     (cut := tmp_path / "cut.xml").write_bytes(CONTENT.read_bytes()[:100_000])
     (bare := tmp_path / "bare.xml").write_text("<data-stream-collection/>")
     system = str(_rhel(tmp_path / "system"))
-    for words, message in (
+    for arguments, message in (
         ([str(tmp_path / "nothing")], "nothing: does not exist; give the folder of a system"),
         ([str(empty)], "is neither RHEL nor a rebuild of it"),
         ([str(image)], "some.build.json: cannot be read"),
@@ -210,16 +213,16 @@ def test_a_system_that_cannot_be_checked_is_reported(
         ([system, "--arf", str(empty)], "is not a file in an existing folder"),
         ([system, "--httpd-program", "x"], "--httpd-program requires --httpd"),
     ):
-        assert main(["image", "check", *words]) == WRONG_INPUT
+        assert main(["image", "check", *arguments]) == WRONG_INPUT
         assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("**/mounts"))
 
 
 UNITS = ROOT / "tests/fixtures/scap/units-ds.xml"
-"""Content in DISA's form: rules without a service in their names that ask systemd for the state of units."""
+"""Content in DISA's form: rules that ask systemd for the state of units and whose names do not contain the unit."""
 
 
-def test_rules_that_ask_systemd_are_decided_by_the_links_of_the_tree(tmp_path: Path) -> None:
+def test_rules_that_ask_systemd_are_decided_by_the_symbolic_links_in_the_tree(tmp_path: Path) -> None:
     tree = _rhel(tmp_path / "system")
     units = tree / "usr/lib/systemd/system"
     (wants := tree / "etc/systemd/system/multi-user.target.wants").mkdir(parents=True)
@@ -238,7 +241,7 @@ def test_rules_that_ask_systemd_are_decided_by_the_links_of_the_tree(tmp_path: P
 
 
 def _scanner(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Replace oscap by a program that appends a line to the returned file, and then runs the commands in `body`."""
+    """Replace oscap by a script that appends a line to the returned file and then runs the commands in `body`."""
     (programs := folder / "bin").mkdir()
     (programs / "oscap").write_text(f"#!/bin/sh\necho started >> {folder}/log\n{body}\n")
     (programs / "oscap").chmod(0o755)
@@ -273,9 +276,7 @@ def test_the_processor_time_of_a_scanner_is_limited(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow("OpenSCAP checks hundreds of rules")
-def test_reports_that_content_is_for_another_system(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_content_for_another_system_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     system, report = _rhel(tmp_path / "system", "somebody"), tmp_path / "report.html"
     assert main(["image", "check", str(system), "--report", str(report)]) == WRONG_INPUT
     assert "<html" in report.read_text()
@@ -288,6 +289,6 @@ def test_reports_that_content_is_for_another_system(
 def test_a_failing_rule_ends_the_command_with_status_1(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked = [RuleResult("a_rule", "high", "about a rule", "fail")]
-    monkeypatch.setattr("imaging.check.system.scan", lambda *_: asked)
+    results = [RuleResult("a_rule", "high", "about a rule", "fail")]
+    monkeypatch.setattr("imaging.check.system.scan", lambda *_: results)
     assert main(["image", "check", str(_rhel(tmp_path / "system"))]) == FAILED

@@ -1,4 +1,4 @@
-"""Known vulnerabilities: backports are fixed, versions are compared as the distribution does, VEX gives reasons."""
+"""Known vulnerabilities: backported fixes count, versions have the package manager's order, VEX gives reasons."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ ALMA = "AlmaLinux:9"
 def osv(
     folder: Path, ident: str, name: str, *events: dict[str, str], ecosystem: str = ALMA, **more: Any
 ) -> None:
+    """Write an OSV entry about the package `name` with one range of these events; `more` are further keys."""
     folder.mkdir(exist_ok=True)
     ranges = [{"type": "ECOSYSTEM", "events": list(events)}] if events else []
     affected = [{"package": {"ecosystem": ecosystem, "name": name}, "ranges": ranges, **more}]
@@ -50,21 +51,27 @@ def sbom(tmp_path: Path) -> Path:
 
 
 def scan(sbom: Path, folder: Path, vex: Path | None = None) -> dict[str, CveFinding]:
+    """Return the findings by vulnerability."""
     return {one.vulnerability: one for one in scan_components(read_components(sbom), folder, vex, ALMA)}
 
 
-def test_trivy_3576_a_backported_correction_is_fixed_and_an_older_release_is_not(
+def test_trivy_3576_a_backported_fix_counts_and_an_older_release_is_affected(
     sbom: Path, tmp_path: Path
 ) -> None:
     data, zero = tmp_path / "osv", {"introduced": "0"}
     osv(data, "CVE-2023-0001", "openssl-libs", zero, {"fixed": "1:3.0.7-24.el9"})
     osv(data, "CVE-2023-0002", "openssl-libs", zero, {"fixed": "1:3.0.7-28.el9"})
-    osv(data, "CVE-2023-0003", "openssl-libs", zero, {"fixed": "3.0.9-1.el9"})  # of epoch 0, and so older
+    osv(
+        data, "CVE-2023-0003", "openssl-libs", zero, {"fixed": "3.0.9-1.el9"}
+    )  # epoch 0 is older than epoch 1
     osv(data, "CVE-2023-0004", "openssl-libs", zero, {"fixed": "1:3.0.7-100.el9"}, ecosystem="AlmaLinux:8")
     osv(data, "CVE-2023-0005", "bash", {"introduced": "5.2"}, {"fixed": "5.2.1"})
-    found = scan(sbom, data)
-    assert list(found) == ["CVE-2023-0002"]
-    assert (found["CVE-2023-0002"].verdict, found["CVE-2023-0002"].fixed) == ("affected", "1:3.0.7-28.el9")
+    findings = scan(sbom, data)
+    assert list(findings) == ["CVE-2023-0002"]
+    assert (findings["CVE-2023-0002"].verdict, findings["CVE-2023-0002"].fixed) == (
+        "affected",
+        "1:3.0.7-28.el9",
+    )
 
 
 def test_python_packages_are_decided_by_listed_versions_and_ranges(sbom: Path, tmp_path: Path) -> None:
@@ -75,13 +82,13 @@ def test_python_packages_are_decided_by_listed_versions_and_ranges(sbom: Path, t
     osv(data, "GHSA-4", "msgspec", zero, {"fixed": "0.19.0rc1"}, ecosystem="PyPI")
     osv(data, "GHSA-5", "msgspec", zero, {"fixed": "newest"}, ecosystem="PyPI")
     osv(data, "GHSA-6", "msgspec", zero, ecosystem="PyPI", withdrawn="2024-06-01T00:00:00Z")
-    found = scan(sbom, data)
-    assert {ident: one.verdict for ident, one in found.items()} == {
+    findings = scan(sbom, data)
+    assert {ident: one.verdict for ident, one in findings.items()} == {
         "GHSA-1": "affected",
         "GHSA-3": "affected",
         "GHSA-5": "undecided",
     }
-    assert "newest" in found["GHSA-5"].reason
+    assert "newest" in findings["GHSA-5"].reason
 
 
 COMPONENTS = [
@@ -123,8 +130,8 @@ def write_sbom(file: Path, *urls: str) -> Path:
 )
 def test_records_as_osv_publishes_them(tmp_path: Path, release: str, expected: set[tuple[str, str]]) -> None:
     sbom = write_sbom(tmp_path / "box.spdx.json", *COMPONENTS)
-    found = scan_components(read_components(sbom), FIXTURES / "osv", None, release)
-    assert {(one.vulnerability, one.component.name) for one in found} == {
+    findings = scan_components(read_components(sbom), FIXTURES / "osv", None, release)
+    assert {(one.vulnerability, one.component.name) for one in findings} == {
         *expected,
         ("CVE-2024-22195", "jinja2"),
     }
@@ -140,6 +147,7 @@ def test_archives_are_read_as_published(tmp_path: Path) -> None:
         scan_components(components, tmp_path)
 
 
+# Each oracle returns -1, 0 or 1 for every pair of versions.
 def by_packaging(pairs: Sequence[tuple[str, str]]) -> list[int]:
     return [(Version(one) > Version(other)) - (Version(one) < Version(other)) for one, other in pairs]
 
@@ -169,7 +177,7 @@ def by_rpm(pairs: Sequence[tuple[str, str]]) -> list[int]:
 
 
 ORACLES = {"pypi": by_packaging, "deb": by_dpkg, "rpm": by_rpm}
-MADE_OF = {
+VERSION_PARTS = {
     "pypi": (["1", "1.0", "1.0.1", "2", "0.9", "1!0.1"], ["", "a1", "rc1", ".post1", ".dev2", "+deb.1"]),
     "deb": (["1.0", "1.10", "1:0.9"], ["", "-1", "-1+deb12u1", "-1~deb12u1", "~rc1-1"]),
     "rpm": (
@@ -180,11 +188,11 @@ MADE_OF = {
 
 
 @pytest.mark.parametrize("kind", ORACLES)
-def test_ranges_are_decided_as_the_package_manager_orders_versions(kind: str) -> None:
-    """Random ranges with unsorted events: OSV's evaluation with the order of the tool itself gives the same."""
+def test_ranges_follow_the_package_managers_order_of_versions(kind: str) -> None:
+    """The result for random ranges with unsorted events follows from the order that the tool itself reports."""
     if kind in ("deb", "rpm") and not shutil.which({"deb": "dpkg"}.get(kind, kind)):
         pytest.skip("needs the package manager")
-    versions = ["".join(parts) for parts in product(*MADE_OF[kind])]
+    versions = ["".join(parts) for parts in product(*VERSION_PARTS[kind])]
     pairs = [(one, other) for one in versions for other in versions]
     known: dict[tuple[str, str], int] = dict(zip(pairs, ORACLES[kind](pairs), strict=True))
 
@@ -213,8 +221,8 @@ def test_a_vex_statement_gives_the_reason(
 ) -> None:
     data, vex = tmp_path / "osv", tmp_path / "vex.json"
     osv(data, "CVE-2023-0002", "openssl-libs", {"introduced": "0"}, {"fixed": "1:3.0.7-28.el9"})
-    words = ["trust", "cves", "--osv", str(data), "--sbom", str(sbom), "--release", ALMA]
-    assert main(words) == FAILED
+    arguments = ["trust", "cves", "--osv", str(data), "--sbom", str(sbom), "--release", ALMA]
+    assert main(arguments) == FAILED
     assert "CVE-2023-0002" in capsys.readouterr().out
     statement = {
         "vulnerability": {"name": "CVE-2023-0002"},
@@ -224,10 +232,10 @@ def test_a_vex_statement_gives_the_reason(
     }
     vex.write_text(json.dumps({"@context": "https://openvex.dev/ns/v0.2.0", "statements": [statement]}))
     assert scan(sbom, data, vex)["CVE-2023-0002"].reason == "vulnerable_code_not_in_execute_path"
-    assert main([*words, "--vex", str(vex), "--json"]) == OK
+    assert main([*arguments, "--vex", str(vex), "--json"]) == OK
     statement["products"] = [{"@id": "pkg:rpm/bash@5.1.8-9.el9"}]
     vex.write_text(json.dumps({"statements": [statement]}))
-    assert main([*words, "--vex", str(vex)]) == FAILED
+    assert main([*arguments, "--vex", str(vex)]) == FAILED
 
 
 def test_wrong_input_is_refused(sbom: Path, tmp_path: Path) -> None:
@@ -261,8 +269,8 @@ def test_a_vex_document_is_made_from_statements_beside_the_sbom(
     (statement,) = document["statements"]
     assert [one["@id"] for one in statement["products"]] == [COMPONENTS[3]]
     assert statement["justification"] == "vulnerable_code_not_in_execute_path"
-    found = scan_components(read_components(sbom), FIXTURES / "osv", vex, "Red Hat:enterprise_linux:9")
-    assert {(one.vulnerability, one.verdict) for one in found} == {
+    findings = scan_components(read_components(sbom), FIXTURES / "osv", vex, "Red Hat:enterprise_linux:9")
+    assert {(one.vulnerability, one.verdict) for one in findings} == {
         ("CVE-2024-6387", "not affected"),
         ("CVE-2024-22195", "affected"),
     }

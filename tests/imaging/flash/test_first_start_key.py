@@ -1,4 +1,4 @@
-"""The key of a flashed box: a real LUKS volume on a loop device, and an emulated TPM."""
+"""The encryption of a flashed box at its first start: a real LUKS volume on a loop device, and an emulated TPM."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def device(tmp_path: Path) -> Iterator[Path]:
 
 def fits(device: Path, key: bytes) -> bool:
     """Return whether the key opens the volume."""
-    words = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", str(device)]
-    return not subprocess.run(words, input=key, check=False, capture_output=True).returncode
+    command = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", str(device)]
+    return not subprocess.run(command, input=key, check=False, capture_output=True).returncode
 
 
 def test_the_tpm_releases_the_key_until_secure_boot_changes(
@@ -54,13 +54,13 @@ def test_the_tpm_releases_the_key_until_secure_boot_changes(
             machine.unseal(KEY_VOLUME)
 
 
-def test_a_second_volume_opens_by_the_same_key_with_another_master_key(device: Path) -> None:
+def test_formatting_again_with_the_same_key_draws_another_master_key(device: Path) -> None:
     machine = DiskVolumes({"luks-var": device})
     dumps = []
     for _ in range(2):
         machine.format("luks-var", b"a key")
         assert fits(device, b"a key")
-        words = [
+        command = [
             "cryptsetup",
             "luksDump",
             "--dump-volume-key",
@@ -69,7 +69,7 @@ def test_a_second_volume_opens_by_the_same_key_with_another_master_key(device: P
             "-",
             str(device),
         ]
-        dumps.append(subprocess.run(words, input=b"a key", check=True, capture_output=True).stdout)
+        dumps.append(subprocess.run(command, input=b"a key", check=True, capture_output=True).stdout)
     assert dumps[0] != dumps[1]
 
 

@@ -1,4 +1,4 @@
-"""`rap flash` with a site that needs the box's TPM: for [luks] partitions are marked, or the image is refused."""
+"""`rap flash` with a site that needs the box's TPM: partitions are marked for encryption, or the image is refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def image(about: Mapping[str, str] = ENCRYPTS, names: Mapping[str, str] = NAMES) -> Path:
-    """Return a signed image, some of whose partitions have other names."""
+    """Return a signed image; `names` has new names of partitions by their old ones."""
     raw = raw_image(Path("box.raw"))
     with raw.open("r+b") as file:
         front = file.read(MIB)
@@ -45,8 +45,8 @@ def image(about: Mapping[str, str] = ENCRYPTS, names: Mapping[str, str] = NAMES)
 
 def write(raw: Path, device: str, site: str, *more: object) -> int:
     Path("site.toml").write_text(site)
-    words = ("--key", "key.pub", "--serial", Path(device).name, "--box", "RAP-0001", "--site", "site.toml")
-    return rap("flash", "write", raw, device, *words, *more)
+    options = ("--key", "key.pub", "--serial", Path(device).name, "--box", "RAP-0001", "--site", "site.toml")
+    return rap("flash", "write", raw, device, *options, *more)
 
 
 def names_on(device: str) -> list[str]:
@@ -66,7 +66,7 @@ def test_the_partitions_to_encrypt_are_marked_by_their_names(
     assert rap("flash", "verify", disk, "--record", "it.json") == OK
 
 
-def test_without_the_table_no_partition_is_marked(disk: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_luks_table_no_partition_is_marked(disk: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert write(image(), disk, SITE) == OK
     assert names_on(disk) == ["esp", "rap-identity", "root-b", "rap"]
     assert "encrypt" not in capsys.readouterr().err
@@ -113,7 +113,7 @@ def test_a_site_without_a_tpm_is_refused(disk: str) -> None:
         ({}, "file", False),
     ],
 )
-def test_an_image_that_cannot_make_the_keys_that_the_site_demands_is_refused(
+def test_an_image_that_cannot_make_the_keys_that_the_site_requires_is_refused(
     disk: str, about: Mapping[str, str], keys: str, is_refused: bool
 ) -> None:
     raw = image({"release": "test", **about})

@@ -1,4 +1,4 @@
-"""Disks in memory that fail while they are written, or that return other data than was written."""
+"""Flashing to disks in memory that fail while they are written, or that return other data than was written."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def plan(image: Image) -> FlashPlan:
 
 
 class FakeCapacityStick(MemoryDisk):
-    """Claims more capacity than it has: writes beyond the end go to the beginning."""
+    """Claims more capacity than it has: accesses beyond its end wrap to the beginning."""
 
-    room = 5 * MIB
+    capacity = 5 * MIB
 
     def read(self, offset: int, into: memoryview) -> None:
         for at in range(0, len(into), 512):
-            start = (offset + at) % self.room
+            start = (offset + at) % self.capacity
             into[at : at + 512] = self.content[start : start + 512]
 
     def write(self, offset: int, data: memoryview) -> None:
         for at in range(0, len(data), 512):
-            super().write((offset + at) % self.room, data[at : at + 512])
+            super().write((offset + at) % self.capacity, data[at : at + 512])
 
 
 class BadSector(MemoryDisk):
-    """Accepts all writes, and returns one byte changed."""
+    """Accepts all writes, but changes one byte in reads."""
 
     bad = 3 * MIB + 100
 
@@ -68,19 +68,19 @@ class BadSector(MemoryDisk):
 
 
 class Forger(MemoryDisk):
-    """Returns other bytes with the same CRC-32, which is linear and has a known polynomial."""
+    """Returns other bytes with the same CRC-32, by adding a multiple of its polynomial."""
 
     forged = 3 * MIB + 100
     same_crc = (0x104C11DB7 << 7).to_bytes(5, "big")
-    mask = bytes(int(f"{byte:08b}"[::-1], 2) for byte in same_crc)  # the CRC takes bits from the lowest
+    mask = bytes(int(f"{byte:08b}"[::-1], 2) for byte in same_crc)  # the CRC processes the lowest bit first
 
     def read(self, offset: int, into: memoryview) -> None:
         super().read(offset, into)
         if offset <= self.forged < offset + len(into):
             at = self.forged - offset
-            was = zlib.crc32(into)
+            crc = zlib.crc32(into)
             into[at : at + 5] = bytes(a ^ b for a, b in zip(into[at : at + 5], self.mask, strict=True))
-            assert zlib.crc32(into) == was
+            assert zlib.crc32(into) == crc
 
 
 def is_boot_sector(disk: MemoryDisk) -> bool:
@@ -108,9 +108,9 @@ def test_a_first_sector_that_cannot_be_read_back_is_erased(image: Image, plan: F
 def test_a_disk_removed_at_any_write_is_reported_and_the_flash_can_be_resumed(
     image: Image, plan: FlashPlan
 ) -> None:
-    whole = MemoryDisk(bytes(DISK_BYTES))
-    flash(plan, image, whole)
-    writes = len([entry for entry in whole.trace if entry])
+    complete = MemoryDisk(bytes(DISK_BYTES))
+    flash(plan, image, complete)
+    writes = len([entry for entry in complete.trace if entry])
     for count in range(writes):
         disk = MemoryDisk(bytes(DISK_BYTES))
         disk.removed_after_writes = count
@@ -119,7 +119,7 @@ def test_a_disk_removed_at_any_write_is_reported_and_the_flash_can_be_resumed(
         assert not is_boot_sector(disk)
         disk.removed_after_writes = None
         flash(plan, image, disk, resume=True)
-        assert disk.content == whole.content
+        assert disk.content == complete.content
 
 
 def test_each_phase_counts_the_bytes_of_the_plan_once(image: Image, plan: FlashPlan) -> None:
@@ -189,7 +189,7 @@ def test_an_invalid_utf_16_label_is_read_up_to_the_error(plan: FlashPlan) -> Non
 
 
 class Watched(MemoryDisk):
-    """Fails reads of data that was written since the last flush, which would come from the disk's cache."""
+    """Fails reads of data that was not flushed, which a disk would return from its cache."""
 
     def read(self, offset: int, into: memoryview) -> None:
         for entry in reversed(self.trace):
@@ -224,7 +224,7 @@ def test_a_first_sector_that_cannot_be_flushed_is_erased(image: Image, plan: Fla
         flash(plan, image, disk)
     assert disk.failed
     assert not is_boot_sector(disk)
-    assert disk.trace[-1] is None, "the removal is durable"
+    assert disk.trace[-1] is None, "the erased first sector was not flushed"
 
 
 def test_the_backup_table_is_durable_before_the_table_and_the_first_sector_is_last(

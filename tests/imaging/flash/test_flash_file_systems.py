@@ -1,4 +1,4 @@
-"""New identifiers in file systems that are made here, a few MiB each, and checked by their own tools."""
+"""A flash gives file systems new identifiers: small ones are made here, flashed, and checked by their own tools."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ pytestmark = pytest.mark.skipif(
 OWN = "11111111-2222-4333-8444-555555555555"
 ROOT, ESP = 3 * MIB, MIB
 REFERENCES = [6 * MIB + 100, 7 * MIB - 10]
-"""Places in a script: within a range of the map, and across two."""
+"""Offsets of references to the identifier: within a range of the block map, and across two."""
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 USUAL = "metadata_csum,metadata_csum_seed,^resize_inode"
 
 
 @dataclass
-class Made:
-    """An image file, and the disk that its flash made."""
+class Flashed:
+    """An image, and the disk to which it was flashed."""
 
     image: Image
     disk: MemoryDisk
@@ -56,16 +56,21 @@ class Made:
         return file
 
 
-def tool(*words: object) -> str:
-    return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout
+def tool(*command: object) -> str:
+    """Run a program; return its output."""
+    arguments = [str(argument) for argument in command]
+    return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
 
 
 def image_with_ext4(folder: Path, features: str, *more: object, fit: bool = True) -> Path:
-    """Return an image with an ext4 in the partition root-a, of 12 block groups, and its UUID in other places."""
+    """Return an image with an ext4 in the partition root-a and its UUID at `REFERENCES`.
+
+    With `fit`, the ext4 has 12 block groups of 256 KiB; `more` are options of mke2fs.
+    """
     raw = raw_image(folder / "box.raw")
     groups = ["-b", "1024", "-g", "256", "-N", "64", *more] if fit else list(more)
-    words = ["-q", "-F", "-t", "ext4", "-U", OWN, "-E", f"offset={ROOT}", "-O", features, *groups]
-    tool("mke2fs", *words, raw, "3072k")
+    options = ["-q", "-F", "-t", "ext4", "-U", OWN, "-E", f"offset={ROOT}", "-O", features, *groups]
+    tool("mke2fs", *options, raw, "3072k")
     with raw.open("r+b") as file:
         for at in REFERENCES:
             file.seek(at)
@@ -84,11 +89,11 @@ def opened(raw: Path, system: SignedFileSystem) -> Iterator[Image]:
         yield image
 
 
-def flashed(raw: Path, system: SignedFileSystem, seed: int = 1) -> Made:
+def flashed(raw: Path, system: SignedFileSystem, seed: int = 1) -> Flashed:
     disk = MemoryDisk(bytes(IMAGE_BYTES))
     with opened(raw, system) as image:
         flash(make_plan(image, IMAGE_BYTES, draw=Random(seed).randbytes), image, disk)
-        return Made(image, disk, raw.parent)
+        return Flashed(image, disk, raw.parent)
 
 
 def change(raw: Path, offset: int, data: bytes) -> None:
@@ -105,8 +110,8 @@ def superblocks(file: Path) -> list[str]:
     """Return the output of dumpe2fs for each superblock."""
     block_bytes = re.findall(r"Block size:\s+(\d+)", tool("dumpe2fs", "-h", file))[0]
     backups = re.findall(r"Backup superblock at (\d+)", tool("dumpe2fs", file))
-    words = [["-o", f"superblock={n}", "-o", f"blocksize={block_bytes}"] for n in backups]
-    return [tool("dumpe2fs", "-h", *more, file) for more in ([], *words)]
+    options = [["-o", f"superblock={n}", "-o", f"blocksize={block_bytes}"] for n in backups]
+    return [tool("dumpe2fs", "-h", *each, file) for each in ([], *options)]
 
 
 # -- ext4
@@ -124,27 +129,26 @@ def superblocks(file: Path) -> list[str]:
         (USUAL, ("-b", "1024", "-g", "8192"), 1),
     ],
 )
-def test_an_ext4_has_another_uuid_everywhere_and_its_checksums_are_right(
+def test_an_ext4_gets_another_uuid_everywhere_and_valid_checksums(
     tmp_path: Path, features: str, more: tuple[str, ...], copies: int
 ) -> None:
     raw = image_with_ext4(tmp_path, features, *more, fit=not more)
-    made = flashed(raw, ext4(raw))
-    file = made.partition(ROOT, 3 * MIB)
+    result = flashed(raw, ext4(raw))
+    file = result.partition(ROOT, 3 * MIB)
     tool("e2fsck", "-fn", file)
     blocks = superblocks(file)
     assert len(blocks) == copies
-    found = {text for each in blocks for text in re.findall(rf"Filesystem UUID:\s+({UUID})\n", each)}
-    (new,) = found
+    (new,) = {text for each in blocks for text in re.findall(rf"Filesystem UUID:\s+({UUID})\n", each)}
     assert new != OWN
     for at in REFERENCES:
-        assert made.disk.content[at : at + 36].decode() == new
-    assert OWN.encode() not in made.disk.content
+        assert result.disk.content[at : at + 36].decode() == new
+    assert OWN.encode() not in result.disk.content
     if "has_journal" in re.findall(r"Filesystem features:.*", blocks[0])[0]:
         (sequence,) = re.findall(r"Journal sequence:\s+(0x[0-9a-f]+)", blocks[0])
         assert 2**16 < int(sequence, 16) < 2**31
 
 
-def test_two_flashes_draw_differently_and_one_draw_decides(tmp_path: Path) -> None:
+def test_identifiers_depend_only_on_the_random_source(tmp_path: Path) -> None:
     raw = image_with_ext4(tmp_path, USUAL)
     system = ext4(raw)
     one, same, other = (flashed(raw, system, seed).disk.content for seed in (1, 1, 2))
@@ -152,15 +156,15 @@ def test_two_flashes_draw_differently_and_one_draw_decides(tmp_path: Path) -> No
     assert one[REFERENCES[0] : REFERENCES[0] + 36] != other[REFERENCES[0] : REFERENCES[0] + 36]
 
 
-def test_the_journal_begins_with_a_number_that_is_never_0_and_has_the_uuid(tmp_path: Path) -> None:
+def test_the_journal_gets_the_uuid_and_a_nonzero_sequence_number(tmp_path: Path) -> None:
     raw = image_with_ext4(tmp_path, USUAL)
     with opened(raw, ext4(raw)) as image:
         for drawn in (bytes(20), b"\xff" * 20):
-            found = patches(image, [], lambda count: drawn[:count])  # noqa: B023 - is called at once
-            (journal,) = [each.data for each in found if each.data[:4] == b"\xc0\x3b\x39\x98"]
+            made = patches(image, [], lambda count: drawn[:count])  # noqa: B023 - is called at once
+            (journal,) = [each.data for each in made if each.data[:4] == b"\xc0\x3b\x39\x98"]
             sequence = struct.unpack_from(">I", journal, 0x18)[0]
             assert 1 <= sequence < 2**31
-            (first, *_) = [each.data for each in found if each.data[0x38:0x3A] == b"\x53\xef"]
+            (first, *_) = [each.data for each in made if each.data[0x38:0x3A] == b"\x53\xef"]
             assert journal[0x30:0x40] == first[0x68:0x78]
 
 
@@ -224,15 +228,15 @@ def image_with_fat(folder: Path) -> tuple[Path, SignedFileSystem]:
     return raw, SignedFileSystem(ESP, "vfat", "1234-ABCD", REFERENCES[:1])
 
 
-def test_a_fat_has_another_serial_in_both_boot_sectors_and_wherever_it_is_written(tmp_path: Path) -> None:
+def test_a_fat_gets_another_serial_in_both_boot_sectors_and_at_its_references(tmp_path: Path) -> None:
     raw, system = image_with_fat(tmp_path)
-    made = flashed(raw, system)
-    file = made.partition(ESP, 1000 * 1024)
-    assert "differences" not in tool("fsck.vfat", "-n", file), "between the boot sector and its backup"
+    result = flashed(raw, system)
+    file = result.partition(ESP, 1000 * 1024)
+    assert "differences" not in tool("fsck.vfat", "-n", file), "the boot sector differs from its backup"
     new = tool("blkid", "-p", "-o", "value", "-s", "UUID", file).strip()
     assert re.fullmatch(r"[0-9A-F]{4}-[0-9A-F]{4}", new)
     assert new != "1234-ABCD"
-    assert made.disk.content[REFERENCES[0] : REFERENCES[0] + 9].decode() == new
+    assert result.disk.content[REFERENCES[0] : REFERENCES[0] + 9].decode() == new
 
 
 @pytest.mark.parametrize("at", [510, 511, 0x42, 0x43, 0x46])
@@ -250,15 +254,15 @@ def test_a_fat_that_differs_from_the_manifest_is_refused(tmp_path: Path, at: int
 
 
 def test_patches_apply_to_any_part_of_the_image() -> None:
-    found = (Patch(10, b"abcd"), Patch(14, b"ef"), Patch(30, b"g"))
-    whole = bytearray(40)
-    assert apply(found, 0, memoryview(whole))
-    assert whole == bytes(10) + b"abcdef" + bytes(14) + b"g" + bytes(9)
+    applied = (Patch(10, b"abcd"), Patch(14, b"ef"), Patch(30, b"g"))
+    expected = bytearray(40)
+    assert apply(applied, 0, memoryview(expected))
+    assert expected == bytes(10) + b"abcdef" + bytes(14) + b"g" + bytes(9)
     for size in (1, 3, 7, 16):
         parts = bytearray()
         for at in range(0, 40, size):
             part = bytearray(min(size, 40 - at))
-            inside = any(at < patch.end and patch.offset < at + len(part) for patch in found)
-            assert apply(found, at, memoryview(part)) is inside
+            is_patched = any(at < patch.end and patch.offset < at + len(part) for patch in applied)
+            assert apply(applied, at, memoryview(part)) is is_patched
             parts += part
-        assert parts == whole
+        assert parts == expected

@@ -35,7 +35,7 @@ from tests.support.imaging.start_after_cut import slot_sha256
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices and images need root")
 LIFE_FILES = 40
-"""More synchronized files after the first flash than after the second, so that old transactions remain."""
+"""Synchronized files after the first flash: more than after the second (`CUTS`), so that old transactions remain."""
 CUTS = 20
 
 
@@ -51,22 +51,24 @@ def opened(image: Path) -> Iterator[Image]:
 
 
 def flashed(image: Path, disk: Path, extra_bytes: int = 0) -> Path:
-    """Flash a disk, which is a file that keeps what was written to it before."""
+    """Flash a disk, a file of the image's size and `extra_bytes` that may have former contents."""
     with disk.open("ab") as file:
         file.truncate(image.stat().st_size + extra_bytes)
     with loop_device(disk) as device:
         record = disk.with_name(f"{disk.name}-{len(list(disk.parent.iterdir()))}.json")
-        words = ["--key", image.with_name("key.pub"), "--serial", Path(device).name, "--record", record]
-        rap("flash", "write", image, device, *words)
+        options = ["--key", image.with_name("key.pub"), "--serial", Path(device).name, "--record", record]
+        rap("flash", "write", image, device, *options)
     return disk
 
 
-def tool(*words: object) -> str:
-    return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout
+def tool(*command: object) -> str:
+    """Run a program; return its output."""
+    arguments = [str(argument) for argument in command]
+    return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
 
 
 def table(disk: Path) -> list[dict[str, object]]:
-    """Return the partitions of a disk, as sfdisk reads them; it verifies both tables first."""
+    """Return the partitions of a disk as sfdisk reads them, after it verified both tables."""
     tool("sfdisk", "--verify", disk)
     partitions: list[dict[str, object]] = json.loads(tool("sfdisk", "--json", disk))["partitiontable"][
         "partitions"
@@ -98,12 +100,12 @@ NAMES = ("ESP", "/boot", "/var")
 
 def identifiers(disk: Path) -> dict[str, str]:
     """Return the identifiers of a disk, of its partitions and of their file systems."""
-    found = {f"partition {part['node']}"[-12:]: str(part["uuid"]) for part in table(disk)}
-    found["disk"] = json.loads(tool("sfdisk", "--json", disk))["partitiontable"]["id"]
+    result = {f"partition {part['node']}"[-12:]: str(part["uuid"]) for part in table(disk)}
+    result["disk"] = json.loads(tool("sfdisk", "--json", disk))["partitiontable"]["id"]
     for name in NAMES:
         with partition(disk, name) as device:
-            found[name] = tool("blkid", "-p", "-o", "value", "-s", "UUID", device).strip()
-    return found
+            result[name] = tool("blkid", "-p", "-o", "value", "-s", "UUID", device).strip()
+    return result
 
 
 @pytest.mark.slow("an image is built")
@@ -142,7 +144,7 @@ def test_a_flashed_disk_refers_to_its_own_file_systems(image: Path, tmp_path: Pa
 
 
 def test_a_slot_has_the_same_bytes_on_all_disks(image: Path, tmp_path: Path) -> None:
-    """Also on a disk that was used before, and in the space of the file system that no file occupies."""
+    """This includes used disks, and the free space of the file system."""
     disk = tmp_path / "disk"
     disk.write_bytes(b"\xff" * image.stat().st_size)
     flashed(image, disk)
@@ -166,7 +168,7 @@ def test_the_last_partition_grows_to_the_disk(image: Path, tmp_path: Path) -> No
     with disk.open("wb") as file:
         file.truncate(image.stat().st_size + 64 * MIB)
         file.seek(-2 * MIB, os.SEEK_END)
-        file.write(b"\xff" * MIB)  # where the partition ends now: as if there were the metadata of a RAID
+        file.write(b"\xff" * MIB)  # like RAID metadata, at the end of the grown partition
     flashed(image, disk, 64 * MIB)
     before, after = table(image)[-1], table(disk)[-1]
     assert after["name"] == "/var"
@@ -185,15 +187,15 @@ def test_the_last_partition_grows_to_the_disk(image: Path, tmp_path: Path) -> No
 
 
 def test_the_journal_of_an_earlier_flash_is_never_replayed(image: Path, tmp_path: Path) -> None:
-    """The power is cut after each synchronized file; the transactions resemble those of the first flash."""
+    """The power is cut after each file that is synchronized after the second flash, like those after the first."""
     disk = flashed(image, tmp_path / "disk")
     for life, count in ((1, LIFE_FILES), (2, CUTS)):
         if life == 2:
             flashed(image, disk)
         with partition(disk, "/var") as device, mounted(device, tmp_path / "var") as folder:
             for number in range(1, count + 1):
-                (made := folder / f"d{number}").mkdir()
-                with (made / "file").open("w") as file:
+                (subfolder := folder / f"d{number}").mkdir()
+                with (subfolder / "file").open("w") as file:
                     file.write(f"life {life}")
                     file.flush()
                     os.fsync(file.fileno())
@@ -210,9 +212,9 @@ def test_the_journal_of_an_earlier_flash_is_never_replayed(image: Path, tmp_path
     for number in range(1, CUTS + 1):
         with loop_device(tmp_path / f"cut{number}") as device:
             with mounted(device, tmp_path / "var") as folder:
-                found = {path.parent.name: path.read_text() for path in folder.glob("d*/file")}
+                contents = {path.parent.name: path.read_text() for path in folder.glob("d*/file")}
                 assert len(list(folder.glob("d*"))) == number
-            assert found == {f"d{n}": "life 2" for n in range(1, number + 1)}
+            assert contents == {f"d{n}": "life 2" for n in range(1, number + 1)}
             tool("e2fsck", "-fn", device)
 
 

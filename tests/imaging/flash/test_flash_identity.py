@@ -1,4 +1,4 @@
-"""From a kickstart to a box with its identity: built, flashed with a new certificate, provisioned."""
+"""From a kickstart to a box with its identity: an image is built, flashed with a new certificate, and provisioned."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_identity_flashed_with_an_image_is_installed_on_the_box(
     site = write_site(tmp_path, FLASHED_SITE)
     rap("pki", "init", "pki")
     with loop_device(tmp_path / "disk.img", image.stat().st_size + 64 * MIB) as device:
-        words = [
+        options = [
             "--key",
             image.with_name("key.pub"),
             "--serial",
@@ -49,7 +49,7 @@ def test_an_identity_flashed_with_an_image_is_installed_on_the_box(
             "--record",
             "it.json",
         ]
-        assert rap("flash", "write", image, device, *words, "--site", site, "--pki", "pki") == OK
+        assert rap("flash", "write", image, device, *options, "--site", site, "--pki", "pki") == OK
         offset, length = partition_on(device)
         assert (offset, length) == (MIB, MIB)
         with loop_device(device, 0, f"--offset={offset}", f"--sizelimit={length}") as partition:

@@ -1,4 +1,4 @@
-"""The steps of a flash on disks in memory: the identity that is written, the record, and the identity afterwards."""
+"""Flash jobs on disks in memory: the written identity, the record, and later changes to the identity on the disk."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def job(image: Image, disk: MemoryDisk) -> Job:
 
 def flashed(image: Image, disk: MemoryDisk, desk: Path, **more: Any) -> record.FlashRecord:
     """Flash a disk with an identity for RAP-0001."""
-    made = job(image, disk)
-    made.give_identity("RAP-0001", desk / "site.toml", **({"pki": None, "resume": False} | more))
-    return made.run(more.get("resume", False), ignore)
+    flash_job = job(image, disk)
+    flash_job.give_identity("RAP-0001", desk / "site.toml", **({"pki": None, "resume": False} | more))
+    return flash_job.run(more.get("resume", False), ignore)
 
 
 def identity(disk: MemoryDisk) -> dict[str, bytes]:
@@ -93,50 +93,50 @@ def test_the_record_names_the_image_the_disk_the_key_and_everything_written(
     image: Image, disk: MemoryDisk, desk: Path
 ) -> None:
     seen: Counter[str] = Counter()
-    made = job(image, disk)
+    flash_job = job(image, disk)
     before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    found = made.run(False, lambda phase, count: seen.update({phase: count}))
-    assert seen == dict.fromkeys(("writing", "reading back"), made.total_bytes)
-    written_at = datetime.datetime.fromisoformat(found.written_at)
+    written = flash_job.run(False, lambda phase, count: seen.update({phase: count}))
+    assert seen == dict.fromkeys(("writing", "reading back"), flash_job.total_bytes)
+    written_at = datetime.datetime.fromisoformat(written.written_at)
     assert before <= written_at <= datetime.datetime.now(datetime.UTC)
     assert written_at.utcoffset() == datetime.timedelta(0)
-    assert 0 < found.seconds == round(found.seconds, 3) < 600
-    assert (found.image, found.about) == ("box.raw", {"release": "test"})
-    assert found.manifest_sha256 == hashlib.sha256((desk / "box.manifest.json").read_bytes()).hexdigest()
+    assert 0 < written.seconds == round(written.seconds, 3) < 600
+    assert (written.image, written.about) == ("box.raw", {"release": "test"})
+    assert written.manifest_sha256 == hashlib.sha256((desk / "box.manifest.json").read_bytes()).hexdigest()
     der = public_key(image.path).public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    assert found.signed_by_sha256 == key_sha256(public_key(image.path)) == hashlib.sha256(der).hexdigest()
-    assert found.disk == record.FlashedDisk(model="Stick", serial="S-1", bus="usb", bytes=DISK_BYTES)
-    assert (found.box, found.certificate_sha256) == ("", "")
-    assert [part.label for part in found.parts] == ["esp", "rap-identity", "root-a", "var"]
-    assert found.sha256 == record.summary(found.spans)
-    assert [span.offset for span in found.spans] == sorted(span.offset for span in found.spans)
-    assert found.spans[0].offset == 0
-    assert found.spans[-1].offset + found.spans[-1].length == DISK_BYTES
-    for span in found.spans:
+    assert written.signed_by_sha256 == key_sha256(public_key(image.path)) == hashlib.sha256(der).hexdigest()
+    assert written.disk == record.FlashedDisk(model="Stick", serial="S-1", bus="usb", bytes=DISK_BYTES)
+    assert (written.box, written.certificate_sha256) == ("", "")
+    assert [part.label for part in written.parts] == ["esp", "rap-identity", "root-a", "var"]
+    assert written.sha256 == record.summary(written.spans)
+    assert [span.offset for span in written.spans] == sorted(span.offset for span in written.spans)
+    assert written.spans[0].offset == 0
+    assert written.spans[-1].offset + written.spans[-1].length == DISK_BYTES
+    for span in written.spans:
         content = disk.content[span.offset : span.offset + span.length]
         assert hashlib.sha256(content).hexdigest() == span.sha256
 
 
 def test_the_record_names_the_box_and_its_certificate(image: Image, disk: MemoryDisk, desk: Path) -> None:
-    found = flashed(image, disk, desk)
-    assert (found.box, found.certificate_sha256) == ("RAP-0001", "")
-    found = flashed(image, disk, desk, pki=desk / "pki")
+    written = flashed(image, disk, desk)
+    assert (written.box, written.certificate_sha256) == ("RAP-0001", "")
+    written = flashed(image, disk, desk, pki=desk / "pki")
     files = identity(disk)
     assert files.keys() == IDENTITY_FILES
-    assert found.certificate_sha256 == hashlib.sha256(files[archive.CERTIFICATE]).hexdigest()
+    assert written.certificate_sha256 == hashlib.sha256(files[archive.CERTIFICATE]).hexdigest()
 
 
 def test_an_identity_has_the_site_for_a_box_and_a_request_for_its_key(
     image: Image, disk: MemoryDisk, desk: Path
 ) -> None:
-    made = job(image, disk)
-    made.give_identity("RAP-0001", desk / "site.toml", None, False)
-    made.run(False, ignore)
+    flash_job = job(image, disk)
+    flash_job.give_identity("RAP-0001", desk / "site.toml", None, False)
+    flash_job.run(False, ignore)
     files = identity(disk)
     assert files[archive.SITE].decode() == for_box(load_site(desk / "site.toml"))
-    request = x509.load_pem_x509_csr(made.request())
+    request = x509.load_pem_x509_csr(flash_job.request())
     key = serialization.load_pem_private_key(files[archive.KEY], None)
     assert request.public_key() == key.public_key()
     assert request.is_signature_valid
@@ -144,7 +144,7 @@ def test_an_identity_has_the_site_for_a_box_and_a_request_for_its_key(
     assert request.subject.rfc4514_string() == "CN=RAP-0001"
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert names.value.get_values_for_type(x509.DNSName) == ["rap-0001"]
-    assert not names.critical, "the subject is not empty (RFC 5280, section 4.2.1.6)"
+    assert not names.critical, "it may be critical only without a subject (RFC 5280, section 4.2.1.6)"
 
 
 def test_resuming_keeps_the_key_of_the_same_box_and_starting_again_makes_another(
@@ -183,10 +183,10 @@ def test_an_identity_that_cannot_be_made_is_refused_and_nothing_is_written(
 def test_a_disk_that_fails_interrupts_the_flash_and_its_error_is_the_cause(
     image: Image, disk: MemoryDisk
 ) -> None:
-    made = job(image, disk)
+    flash_job = job(image, disk)
     disk.removed_after_writes = 3
     with pytest.raises(Interrupted, match="the disk was removed") as caught:
-        made.run(False, ignore)
+        flash_job.run(False, ignore)
     assert isinstance(caught.value.__cause__, DeviceError)
 
 
@@ -195,7 +195,7 @@ def test_a_disk_without_space_for_the_partitions_is_refused(image: Image) -> Non
         job(image, MemoryDisk(bytes(IMAGE_BYTES - MIB)))
 
 
-# -- the place of the identity
+# -- the partition of the identity
 
 
 def test_an_identity_may_fill_its_partition_and_no_more(image: Image) -> None:
@@ -206,10 +206,10 @@ def test_an_identity_may_fill_its_partition_and_no_more(image: Image) -> None:
 
 def test_a_partition_without_that_label_is_no_identity(image: Image) -> None:
     slices = make_plan(image, DISK_BYTES).slices
-    found = identity_slice(slices)
-    assert found is not None
-    assert (found.offset, found.length) == (2 * MIB, MIB)
-    assert identity_slice([part for part in slices if part != found]) is None
+    identity_part = identity_slice(slices)
+    assert identity_part is not None
+    assert (identity_part.offset, identity_part.length) == (2 * MIB, MIB)
+    assert identity_slice([part for part in slices if part != identity_part]) is None
 
 
 # -- afterwards
@@ -236,12 +236,12 @@ def test_a_certificate_is_issued_onto_the_disk_durably(image: Image, disk: Memor
     assert names.get_values_for_type(x509.DNSName) == ["rap-0001"]
     assert files[archive.VENDOR_AUTHORITY] == (desk / "pki/vendor-ca.crt").read_bytes()
     assert files[archive.DATACENTER_AUTHORITY] == (desk / "pki/datacenter-root.crt").read_bytes()
-    assert disk.trace[-1] is None, "flushed"
+    assert disk.trace[-1] is None, "the certificate was not flushed"
     assert disk.content[: 2 * MIB] == before[: 2 * MIB]
     assert disk.content[3 * MIB :] == before[3 * MIB :]
 
 
-def test_a_certificate_from_elsewhere_needs_the_authorities_that_the_box_trusts(
+def test_a_certificate_of_another_pki_needs_the_authorities_that_the_box_trusts(
     image: Image, disk: MemoryDisk, desk: Path, tmp_path: Path
 ) -> None:
     flashed(image, disk, desk)
@@ -251,9 +251,9 @@ def test_a_certificate_from_elsewhere_needs_the_authorities_that_the_box_trusts(
     rap("pki", "init", tmp_path / "pki")
     rap("pki", "issue", tmp_path / "pki", "RAP-0001", "--for", "box", "--csr", request)
     vendor, root = tmp_path / "pki/vendor-ca.crt", tmp_path / "pki/datacenter-root.crt"
-    for given in ({}, {archive.VENDOR_AUTHORITY: vendor}, {archive.DATACENTER_AUTHORITY: root}):
+    for incomplete in ({}, {archive.VENDOR_AUTHORITY: vendor}, {archive.DATACENTER_AUTHORITY: root}):
         with pytest.raises(FlashRefused, match="give --vendor-ca and --datacenter-root"):
-            on_disk.add_certificate(certificate, given)
+            on_disk.add_certificate(certificate, incomplete)
     with pytest.raises(FlashRefused, match=r"it\.csr: is not a certificate in PEM"):
         on_disk.add_certificate(certificate, {archive.VENDOR_AUTHORITY: request})
     with pytest.raises(FlashRefused, match=r"rap-0007\.crt: is not for the key on this disk.*RAP-0001"):
@@ -266,7 +266,7 @@ def test_a_certificate_from_elsewhere_needs_the_authorities_that_the_box_trusts(
         archive.VENDOR_AUTHORITY: vendor.read_bytes(),
         archive.DATACENTER_AUTHORITY: root.read_bytes(),
     }
-    IdentityOnDisk(disk).add_certificate(certificate, {})  # the authorities are there
+    IdentityOnDisk(disk).add_certificate(certificate, {})  # the authorities are on the disk now
 
 
 def test_a_certificate_for_another_name_is_refused(
@@ -290,7 +290,7 @@ def test_a_certificate_that_cannot_be_issued_is_refused(image: Image, disk: Memo
 
 
 class Forgetful(MemoryDisk):
-    """Ignores all writes."""
+    """Discards all writes without an error."""
 
     def write(self, offset: int, data: memoryview) -> None:
         self.trace.append((offset, bytes(data)))

@@ -1,4 +1,4 @@
-"""A power cut during a flash never leaves a bootable half-written disk, even if writes were torn or reordered."""
+"""A power cut during a flash never leaves a half-written disk that boots, even if writes were torn or reordered."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def test_resuming_keeps_correct_pieces_and_writes_the_rest(
     image: Image, plan: FlashPlan, finished: MemoryDisk
 ) -> None:
     disk = MemoryDisk(bytes(finished.content))
-    wrong = plan.ranges[1]
-    disk.content[wrong.offset] ^= 1
+    changed = plan.ranges[1]
+    disk.content[changed.offset] ^= 1
     flash(plan, image, disk, resume=True)
     ranges = {span.offset for span in plan.ranges}
-    assert [entry[0] for entry in disk.trace if entry and entry[0] in ranges] == [wrong.offset]
+    assert [entry[0] for entry in disk.trace if entry and entry[0] in ranges] == [changed.offset]
     assert disk.content == finished.content
 
 

@@ -1,4 +1,4 @@
-"""The record of a flash: its content, invalid records, and comparing a disk with it."""
+"""The record of a flash: its content, the refusal of invalid records, and the comparison with a disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.imaging.flash_images import MIB, MemoryDisk
 
 SLICES = [Slice("esp", MIB, MIB), Slice("root-a", 2 * MIB, MIB), Slice("", 3 * MIB, MIB)]
 OFFSETS = (0, MIB, 2 * MIB - 512, 2 * MIB, 3 * MIB, 4 * MIB - 512)
-"""The table; the first and last sector of esp; root-a; the partition without a label; the table's copy."""
+"""In the table, at the beginning and end of esp, in root-a, in the partition without a label, in the table's copy."""
 
 
 def content(offset: int) -> bytes:
@@ -39,7 +39,7 @@ def flashed_disk() -> MemoryDisk:
 
 def example(**changes: Any) -> FlashRecord:
     spans = [Span(offset=each.offset, length=each.length, sha256=each.sha256) for each in written()]
-    made = FlashRecord(
+    record = FlashRecord(
         written_at="2026-11-28T12:00:00+00:00",
         image="box.raw.zst",
         about={"release": "9.6", "build": "7"},
@@ -53,7 +53,7 @@ def example(**changes: Any) -> FlashRecord:
         spans=spans,
         sha256=records.summary(spans),
     )
-    return msgspec.structs.replace(made, **changes)
+    return msgspec.structs.replace(record, **changes)
 
 
 def test_a_summary_is_a_hash_of_a_line_for_each_span() -> None:
@@ -71,7 +71,7 @@ def test_a_partition_has_the_summary_of_the_spans_that_begin_in_it() -> None:
     ]
 
 
-def test_a_record_is_one_json_document_and_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_record_is_one_json_document_and_is_unchanged_after_writing_and_reading(tmp_path: Path) -> None:
     file = tmp_path / "it.json"
     records.save(example(), file)
     assert records.load(file) == example()
@@ -79,7 +79,7 @@ def test_a_record_is_one_json_document_and_is_read_as_it_was_written(tmp_path: P
     assert document["format"] == "rap-flash-record-1"
     assert document["spans"][1] == {"offset": MIB, "length": 512, "sha256": written()[1].sha256}
     lines = file.read_text().splitlines()
-    assert lines[1] == ' "format": "rap-flash-record-1",', "for people, too"
+    assert lines[1] == ' "format": "rap-flash-record-1",', "the JSON must be indented for people"
     assert file.read_bytes().endswith(b"}\n")
     with pytest.raises(FileExistsError):
         records.save(example(), file)
@@ -129,7 +129,7 @@ def test_a_record_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path)
         records.load(tmp_path / "none.json")
 
 
-def test_the_bytes_written_are_those_of_all_spans() -> None:
+def test_the_written_bytes_are_the_sum_of_all_spans() -> None:
     assert example().written_bytes == 6 * 512
 
 
@@ -141,7 +141,7 @@ def test_a_record_can_be_restricted_to_partitions() -> None:
         records.only(example(), ["esp", "var"])
 
 
-def test_the_spans_that_differ_on_a_disk_are_found_in_order() -> None:
+def test_spans_that_differ_on_a_disk_are_returned_in_order() -> None:
     disk, seen = flashed_disk(), list[int]()
     assert records.differences(example(), disk, seen.append) == []
     assert seen == [512] * 6
@@ -160,9 +160,9 @@ def test_a_disk_that_fails_while_it_is_compared_is_reported() -> None:
         records.differences(example(), Unreadable(bytes(4 * MIB)))
 
 
-def test_a_place_is_a_partition_or_the_table() -> None:
-    made = example()
-    assert [records.location_of(made, span) for span in made.spans] == [
+def test_the_location_of_a_span_is_a_partition_or_the_table() -> None:
+    record = example()
+    assert [records.location_of(record, span) for span in record.spans] == [
         "the partition table",
         "esp",
         "esp",

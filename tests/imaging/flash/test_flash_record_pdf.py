@@ -1,4 +1,4 @@
-"""The page to print of a flash record, read back from the PDF."""
+"""The printable page of a flash record, read back from the PDF."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from imaging.flash.record import FlashedDisk, FlashedPart, FlashRecord, Span
 from imaging.flash.record_pdf import PARTS_MAX, save_pdf
 
 MARGIN = 40
-"""Points that printers may leave blank at an edge, and some more."""
+"""Points that must be blank at each edge: more than what printers cannot print."""
 TEXT = re.compile(r"BT /F\d ([\d.]+) Tf .*? ET\nBT 1 0 0 1 (\S+) (\S+) Tm \((.*?)\) Tj")
 SQUARES = re.compile(r"^n (\S+) (\S+) (\S+) (\S+) re f", re.MULTILINE)
 PLACED = re.compile(r"^q\n1 0 0 1 (\S+) (\S+) cm$", re.MULTILINE)
@@ -31,7 +31,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Text:
-    """A text and where it begins, in points from the lower left corner."""
+    """A text and the position of its beginning, in points from the lower left corner."""
 
     x: float
     y: float
@@ -40,7 +40,7 @@ class Text:
 
 
 def example(**changes: Any) -> FlashRecord:
-    made = FlashRecord(
+    record = FlashRecord(
         written_at="2026-11-28T12:00:00+00:00",
         image="box.raw.zst",
         about={"release": "9.6", "build": "7"},
@@ -57,7 +57,7 @@ def example(**changes: Any) -> FlashRecord:
         spans=[Span(offset=0, length=512, sha256="0" * 64), Span(offset=512, length=1024, sha256="0" * 64)],
         sha256="d" * 64,
     )
-    return msgspec.structs.replace(made, **changes)
+    return msgspec.structs.replace(record, **changes)
 
 
 def page(record: FlashRecord, folder: Path) -> str:
@@ -81,7 +81,7 @@ def lines(drawn: str) -> dict[str, str]:
     return {a.text: b.text for a, b in pairwise(texts(drawn)) if a.y == b.y}
 
 
-def test_the_page_shows_all_facts_about_the_disk(tmp_path: Path) -> None:
+def test_the_page_shows_the_whole_record(tmp_path: Path) -> None:
     drawn = page(example(), tmp_path)
     assert lines(drawn) == {
         "Written": "2026-11-28T12:00:00+00:00, read back and compared",
@@ -96,20 +96,20 @@ def test_the_page_shows_all_facts_about_the_disk(tmp_path: Path) -> None:
         "esp, 512.0 MB": "e" * 64,
         "-, 1.0 GB": "f" * 64,
     }
-    words = [each.text for each in texts(drawn)]
-    assert words[0] == "RAP-0001"
-    assert words[-1] == "Check with: rap flash verify DEVICE --record it.json"
+    strings = [each.text for each in texts(drawn)]
+    assert strings[0] == "RAP-0001"
+    assert strings[-1] == "Check with: rap flash verify DEVICE --record it.json"
     assert "Flash record RAP-0001" in (tmp_path / "it.pdf").read_bytes().decode("latin-1")
 
 
 def test_unknown_values_are_shown_as_missing(tmp_path: Path) -> None:
     disk = FlashedDisk(model="", serial="", bus="usb", bytes=16 * 10**9)
     drawn = page(example(box="", certificate_sha256="", disk=disk, about={}), tmp_path)
-    found = lines(drawn)
+    shown = lines(drawn)
     assert texts(drawn)[0].text == "RAP box"
-    assert found["Disk"] == "without a model name, 16.0 GB"
-    assert (found["Disk serial"], found["Certificate SHA-256"]) == ("none", "none yet")
-    assert found["Image"] == "box.raw.zst"
+    assert shown["Disk"] == "without a model name, 16.0 GB"
+    assert (shown["Disk serial"], shown["Certificate SHA-256"]) == ("none", "none yet")
+    assert shown["Image"] == "box.raw.zst"
 
 
 def test_a_page_without_a_box_has_the_serial_of_the_disk_as_its_title(tmp_path: Path) -> None:
@@ -121,29 +121,29 @@ def test_no_two_lines_overlap_and_all_are_on_the_page(tmp_path: Path) -> None:
     part = example().parts[0]
     many = [msgspec.structs.replace(part, label=f"part-{n}") for n in range(PARTS_MAX + 4)]
     drawn = page(example(parts=many, image="an-image-with-a-long-name-" * 9), tmp_path)
-    found = texts(drawn)
-    assert sum(each.text.startswith("part-") for each in found) == PARTS_MAX
+    drawn_texts = texts(drawn)
+    assert sum(each.text.startswith("part-") for each in drawn_texts) == PARTS_MAX
     (left, _), (_, top) = corners_of_the_code(drawn)
-    for each in found:
+    for each in drawn_texts:
         end = each.x + stringWidth(each.text, "Courier", each.size)
         assert MARGIN <= each.x < end <= A4[0] - MARGIN, each.text
         assert MARGIN <= each.y <= A4[1] - MARGIN - each.size
         assert each.y > top or end < left, each.text
-    for above, below in pairwise(found):
+    for above, below in pairwise(drawn_texts):
         assert above.y == below.y or above.y - below.y >= below.size
         assert above.y != below.y or above.x + stringWidth(above.text, "Helvetica", above.size) < below.x
 
 
-def test_the_title_stands_out_and_sections_are_apart(tmp_path: Path) -> None:
+def test_the_title_is_largest_and_sections_are_separated(tmp_path: Path) -> None:
     drawn = page(example(), tmp_path)
-    found = {each.text: each for each in texts(drawn)}
-    title, heading = found["RAP-0001"], found["Partitions: size, and SHA-256 of the written data"]
-    rest = [each for each in found.values() if each not in (title, heading)]
-    assert title.size == max(each.size for each in found.values()) > 2 * heading.size
+    by_text = {each.text: each for each in texts(drawn)}
+    title, heading = by_text["RAP-0001"], by_text["Partitions: size, and SHA-256 of the written data"]
+    rest = [each for each in by_text.values() if each not in (title, heading)]
+    assert title.size == max(each.size for each in by_text.values()) > 2 * heading.size
     assert all(each.size < heading.size for each in rest)
-    gap = found["SHA-256 of all"].y - heading.y
-    assert gap == pytest.approx(2 * (found["Written"].y - found["Image"].y))
-    assert found["Written"].y < title.y - title.size
+    gap = by_text["SHA-256 of all"].y - heading.y
+    assert gap == pytest.approx(2 * (by_text["Written"].y - by_text["Image"].y))
+    assert by_text["Written"].y < title.y - title.size
 
 
 def squares(drawn: str) -> list[tuple[str, ...]]:
@@ -153,9 +153,9 @@ def squares(drawn: str) -> list[tuple[str, ...]]:
 def corners_of_the_code(drawn: str) -> tuple[Point, Point]:
     """Return the lower left and the upper right corner of the QR code."""
     x, y = map(float, PLACED.findall(drawn)[0])
-    found = [tuple(map(float, each)) for each in squares(drawn)]
-    left, right = min(each[0] for each in found), max(each[0] + each[2] for each in found)
-    bottom, top = min(each[1] for each in found), max(each[1] + each[3] for each in found)
+    boxes = [tuple(map(float, each)) for each in squares(drawn)]
+    left, right = min(each[0] for each in boxes), max(each[0] + each[2] for each in boxes)
+    bottom, top = min(each[1] for each in boxes), max(each[1] + each[3] for each in boxes)
     return (x + left, y + bottom), (x + right, y + top)
 
 

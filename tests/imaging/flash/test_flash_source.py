@@ -1,4 +1,4 @@
-"""Reading signed images: the requested ranges, or the reason of a refusal."""
+"""Reading ranges of signed images, and refusing images with the reason."""
 
 from __future__ import annotations
 
@@ -79,13 +79,15 @@ def test_an_image_that_becomes_shorter_while_it_is_read_is_refused(raw: Path) ->
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Replace a function of `os` by one that raises EIO."""
+
     def fails(*_: object) -> int:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, name, fails)
 
 
-def test_an_image_on_a_failing_disk_is_refused_with_the_place(
+def test_an_image_on_a_failing_disk_is_refused_with_the_offset(
     raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sign(raw)

@@ -1,4 +1,4 @@
-"""Partition tables that are read and adapted to a disk, and those that are refused."""
+"""Partition tables are read and adapted to a disk, or refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def plan(folder: Path, change: Change = bytes, disk_bytes: int = DISK_BYTES) -> 
 
 
 def last_sector(value: int) -> Change:
-    """The last partition of the table ends with this sector."""
+    """Let the last partition of the table end with this sector."""
 
     def change(front: bytes) -> bytes:
         at = 1024 + 3 * 128 + 40
@@ -57,7 +57,7 @@ def last_sector(value: int) -> Change:
 
 
 def protective(*kinds: int, signature: bytes = b"\x55\xaa") -> Change:
-    """The four entries of the first block have these types."""
+    """Give the first entries of the MBR these types, and the MBR this signature."""
 
     def change(front: bytes) -> bytes:
         block = bytearray(front)
@@ -75,11 +75,11 @@ def protective(*kinds: int, signature: bytes = b"\x55\xaa") -> Change:
         bytes,
         lambda front: with_field(front, 12, "<I", 512),  # the longest header
         lambda front: with_field(front, 80, "<I", (MIB - 1024) // 128),  # entries to the end of the MiB
-        lambda front: with_field(front, 80, "<I", 4),  # no entry but those in use
+        lambda front: with_field(front, 80, "<I", 4),  # only the entries in use
     ],
     ids=["usual", "long header", "many entries", "few entries"],
 )
-def test_the_partitions_are_those_of_the_table_in_its_order(front: bytes, change: Change) -> None:
+def test_partitions_are_read_in_the_order_of_the_table(front: bytes, change: Change) -> None:
     assert tables.slices(change(front)) == SLICES
 
 
@@ -91,7 +91,7 @@ def test_the_partitions_are_those_of_the_table_in_its_order(front: bytes, change
         (lambda front: with_field(front, 0, "<Q", 0), "no GUID partition table"),
         (lambda front: with_field(front, 12, "<I", 91), "header's checksum"),
         (lambda front: with_field(front, 12, "<I", 513), "header's checksum"),
-        (lambda front: with_field(front, 24, "<Q", 2), "header's checksum"),  # is for another block
+        (lambda front: with_field(front, 24, "<Q", 2), "header's checksum"),  # a header of another block
         (lambda front: with_field(front, 20, "<I", 1, checksums=False), "header's checksum"),
         (lambda front: with_field(front, 91, "B", 7, checksums=False), "header's checksum"),
         (lambda front: with_field(front, 16, "<I", 7, checksums=False), "header's checksum"),
@@ -117,7 +117,7 @@ def test_any_entry_of_the_first_block_may_protect_the_disk(tmp_path: Path, chang
     head = plan(tmp_path, change).head
     last = DISK_BYTES // 512 - 1
     sizes = [(head[at + 4], *struct.unpack_from("<I", head, at + 12)) for at in range(446, 510, 16)]
-    assert [size for kind, size in sizes if kind == 0xEE] == [last], "it covers the disk"
+    assert [size for kind, size in sizes if kind == 0xEE] == [last], "it must cover the disk"
     assert all(size != last for kind, size in sizes if kind != 0xEE)
 
 
@@ -140,9 +140,11 @@ def test_an_image_whose_table_does_not_fit_is_refused(tmp_path: Path, change: Ch
 
 
 def test_the_last_partition_may_end_where_the_copy_of_the_table_begins(tmp_path: Path) -> None:
-    made = plan(tmp_path, last_sector(IMAGE_BYTES // 512 - 34), IMAGE_BYTES)
+    planned = plan(tmp_path, last_sector(IMAGE_BYTES // 512 - 34), IMAGE_BYTES)
     assert (
-        made.slices[-1].offset + made.slices[-1].length == IMAGE_BYTES - tables.TAIL_BYTES == made.tail.offset
+        planned.slices[-1].offset + planned.slices[-1].length
+        == IMAGE_BYTES - tables.TAIL_BYTES
+        == planned.tail.offset
     )
 
 
@@ -161,11 +163,11 @@ def test_a_disk_that_is_too_small_for_the_partitions_is_refused(tmp_path: Path) 
 def test_the_protective_entry_covers_the_disk_as_far_as_32_bits_allow(
     tmp_path: Path, disk_bytes: int, covered: int
 ) -> None:
-    made = plan(tmp_path, disk_bytes=disk_bytes)
-    assert struct.unpack_from("<I", made.head, 446 + 12) == (covered,)
-    assert made.tail.offset + len(made.tail.data) == disk_bytes
-    assert struct.unpack_from("<QQ", made.head, 512 + 24) == (1, disk_bytes // 512 - 1)
-    assert struct.unpack_from("<QQ", made.tail.data, 32 * 512 + 24) == (disk_bytes // 512 - 1, 1)
+    planned = plan(tmp_path, disk_bytes=disk_bytes)
+    assert struct.unpack_from("<I", planned.head, 446 + 12) == (covered,)
+    assert planned.tail.offset + len(planned.tail.data) == disk_bytes
+    assert struct.unpack_from("<QQ", planned.head, 512 + 24) == (1, disk_bytes // 512 - 1)
+    assert struct.unpack_from("<QQ", planned.tail.data, 32 * 512 + 24) == (disk_bytes // 512 - 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_bytes_just_before_the_backup_table_are_written_and_the_images_backup_ta
 
 
 def with_attribute(bit: int, entry: int) -> Change:
-    """An entry of the table has this attribute."""
+    """Set this attribute in an entry of the table."""
 
     def change(front: bytes) -> bytes:
         at = 1024 + entry * 128 + 48
@@ -209,34 +211,32 @@ def with_attribute(bit: int, entry: int) -> Change:
         (59, 3, IMAGE_BYTES, MIB),
         (58, 3, DISK_BYTES, MIB),
         (60, 3, DISK_BYTES, MIB),
-        (59, 2, DISK_BYTES, MIB),  # root-a, behind which there is another
+        (59, 2, DISK_BYTES, MIB),  # root-a, which is not the last
     ],
 )
 def test_the_last_partition_grows_to_the_end_of_the_disk_if_its_attribute_allows_it(
     tmp_path: Path, bit: int, entry: int, disk_bytes: int, var_bytes: int
 ) -> None:
-    made = plan(tmp_path, with_attribute(bit, entry), disk_bytes)
-    assert made.slices == (*SLICES[:3], Slice("var", 6 * MIB, var_bytes))
-    assert tables.slices(made.head) == list(made.slices)
-    assert made.head[1024 : 1024 + 128 * 128] == made.tail.data[: 128 * 128]
+    planned = plan(tmp_path, with_attribute(bit, entry), disk_bytes)
+    assert planned.slices == (*SLICES[:3], Slice("var", 6 * MIB, var_bytes))
+    assert tables.slices(planned.head) == list(planned.slices)
+    assert planned.head[1024 : 1024 + 128 * 128] == planned.tail.data[: 128 * 128]
 
 
 def test_the_end_of_a_grown_partition_is_erased(tmp_path: Path) -> None:
-    change = with_attribute(59, 3)
-    made = plan(tmp_path, change)
+    planned = plan(tmp_path, with_attribute(59, 3))
     disk = MemoryDisk(b"\xff" * DISK_BYTES)
     raw = tmp_path / "box.raw"
     with open_image(raw, public_key(raw)) as image:
-        flash(made, image, disk)
-    assert not any(disk.content[9 * MIB : 10 * MIB]), "RAID metadata can be at the end"
-    assert not any(disk.content[6 * MIB : 7 * MIB]), "LUKS headers are at the beginning"
+        flash(planned, image, disk)
+    assert not any(disk.content[9 * MIB : 10 * MIB]), "the end may have RAID metadata"
+    assert not any(disk.content[6 * MIB : 7 * MIB]), "the beginning may have a LUKS header"
     assert disk.content[8 * MIB : 9 * MIB] == b"\xff" * MIB
 
 
 def test_a_partition_to_encrypt_gets_the_name_by_which_the_box_finds_it(front: bytes) -> None:
     head, tail = tables.fit(front, DISK_BYTES, bytes, encrypted={"var", "home"})
-    found = tables.slices(head)
-    assert [(one.label, one.offset, one.length) for one in found] == [
+    assert [(one.label, one.offset, one.length) for one in tables.slices(head)] == [
         *((one.label, one.offset, one.length) for one in SLICES[:3]),
         ("luks-var", 6 * MIB, MIB),
     ]
@@ -248,11 +248,12 @@ def test_each_disk_and_partition_gets_a_random_identifier(tmp_path: Path) -> Non
     drawn = [guid for head in (one, other) for guid in guids_of(head)]
     assert len(set(drawn)) == 10
     for guid in drawn:
-        made = UUID(bytes_le=guid)
-        assert (made.version, made.variant) == (4, RFC_4122)
+        uuid = UUID(bytes_le=guid)
+        assert (uuid.version, uuid.variant) == (4, RFC_4122)
 
 
 def make_plan_again(folder: Path) -> bytes:
+    """Return the beginning of the disk according to another plan for the image of `plan`."""
     raw = folder / "box.raw"
     with open_image(raw, public_key(raw)) as image:
         return make_plan(image, DISK_BYTES).head

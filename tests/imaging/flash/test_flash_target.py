@@ -1,4 +1,4 @@
-"""The disk to be written, through the operating system: data transfer and errors."""
+"""The block device that is flashed: reads, writes and errors of the operating system."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ CONTENT = bytes(range(256)) * 32
 
 @pytest.fixture
 def device(tmp_path: Path) -> Iterator[str]:
-    with loop_device(tmp_path / "disk.img", MIB) as made:
-        yield made
+    with loop_device(tmp_path / "disk.img", MIB) as path:
+        yield path
 
 
 @pytest.mark.parametrize(
     ("offset", "length"), [(0, 512), (1, 1), (511, 2), (512, 512), (700, 2000), (8191, 1), (0, 8192)]
 )
 def test_any_bytes_of_a_disk_can_be_read_by_whole_sectors(offset: int, length: int) -> None:
-    asked: list[tuple[int, int]] = []
+    reads: list[tuple[int, int]] = []
 
     class Sectors(MemoryDisk):
         def read(self, offset: int, into: memoryview) -> None:
-            asked.append((offset, len(into)))
+            reads.append((offset, len(into)))
             super().read(offset, into)
 
     assert read(Sectors(CONTENT), offset, length) == CONTENT[offset : offset + length]
-    ((start, size),) = asked
+    ((start, size),) = reads
     assert start % 512 == size % 512 == 0
     assert offset - 512 < start <= offset
     assert offset + length <= start + size < offset + length + 512
 
 
-def test_memory_for_the_disk_has_the_data_and_nothing_else() -> None:
+def test_an_aligned_buffer_contains_only_the_data() -> None:
     assert bytes(aligned(b"data")) == b"data"
     assert len(buffer(3 * 512)) == 3 * 512
     assert not any(buffer(512))
 
 
 @needs_root
-def test_written_data_is_read_back_also_after_closing(device: str) -> None:
+def test_written_data_can_be_read_before_and_after_closing(device: str) -> None:
     target = BlockDevice(Path(device), write=True)
     assert target.size == MIB
     target.write(4096, aligned(CONTENT))
@@ -76,9 +76,7 @@ def test_a_short_read_or_write_is_continued(device: str, monkeypatch: pytest.Mon
 
 
 @needs_root
-def test_a_disk_that_ends_or_fails_is_an_error_with_the_byte(
-    device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_the_disk_names_the_byte(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     target = BlockDevice(Path(device), write=True)
     with pytest.raises(DeviceError, match=rf"{device}: byte {MIB} cannot be read: the device ends before it"):
         target.read(MIB - 512, buffer(1024))

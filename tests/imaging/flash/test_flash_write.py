@@ -1,4 +1,4 @@
-"""`rap flash` on loop devices: complete flashes, and refusals that leave the disk unchanged."""
+"""`rap flash` on loop devices: complete flashes, refusals that leave the disk unchanged, and later commands."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_disk_gets_the_image_and_a_partition_table_of_its_size(image: Path, di
     assert written[:440] == wanted[:440]
     assert written[-len(back) :] == back
     assert written[MIB : 6 * MIB] == wanted[MIB : 6 * MIB]
-    assert not any(written[6 * MIB : 7 * MIB])  # the beginning of the old partition is erased
+    assert not any(written[6 * MIB : 7 * MIB])  # the old content at the beginning of a partition is erased
 
 
 def test_a_disk_is_compared_with_its_record(raw: Path, disk: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,31 +99,31 @@ def test_a_flash_writes_a_record_and_a_page(raw: Path, disk: str) -> None:
 
 def test_the_key_is_created_on_the_disk_and_the_certificate_is_added_later(raw: Path, disk: str) -> None:
     write(raw, disk, "--box", "RAP-0001", "--site", "site.toml", "--csr", "it.csr", "--record", "it.json")
-    asked = x509.load_pem_x509_csr(Path("it.csr").read_bytes())
-    assert asked.is_signature_valid
+    request = x509.load_pem_x509_csr(Path("it.csr").read_bytes())
+    assert request.is_signature_valid
     rap("pki", "init", "pki")
     assert rap("pki", "issue", "pki", "RAP-0001", "--for", "box", "--csr", "it.csr") == OK
-    put = ("flash", "identity", disk, "--certificate", "pki/rap-0001.crt")
+    command = ("flash", "identity", disk, "--certificate", "pki/rap-0001.crt")
     with pytest.raises(
         WrongInput, match="needs the CAs that it trusts: give --vendor-ca and --datacenter-root"
     ):
-        rap(*put)
+        rap(*command)
     with pytest.raises(WrongInput, match=r"it\.csr: is not a certificate in PEM"):
-        rap(*put, "--vendor-ca", "it.csr", "--datacenter-root", "pki/datacenter-root.crt")
+        rap(*command, "--vendor-ca", "it.csr", "--datacenter-root", "pki/datacenter-root.crt")
     authorities = ("--vendor-ca", "pki/vendor-ca.crt", "--datacenter-root", "pki/datacenter-root.crt")
-    assert rap(*put, *authorities) == OK
+    assert rap(*command, *authorities) == OK
     files = unpack(content(disk)[2 * MIB : 3 * MIB])
     assert files["serial"] == b"RAP-0001\n"
     assert files["site.toml"].decode() == for_box(load_site(Path("site.toml")))
-    assert b"labadmin" not in files["site.toml"], "the installer's settings are not stored"
-    assert x509.load_pem_x509_certificate(files["box.crt"]).public_key() == asked.public_key()
+    assert b"labadmin" not in files["site.toml"], "the installer's settings must not be stored"
+    assert x509.load_pem_x509_certificate(files["box.crt"]).public_key() == request.public_key()
     assert rap("flash", "identity", disk, "--pki", "pki") == OK
     again = unpack(content(disk)[2 * MIB : 3 * MIB])
     assert {name: again[name] == files[name] for name in files} == {
         **dict.fromkeys(files, True),
         "box.crt": False,
     }
-    assert rap(*put) == OK, "the trusted CAs are installed"
+    assert rap(*command) == OK, "the trusted CAs are on the disk already"
     assert unpack(content(disk)[2 * MIB : 3 * MIB]) == files
     assert rap("flash", "verify", disk, "--record", "it.json") == OK
 
@@ -162,6 +162,7 @@ def test_the_command_asks_for_a_missing_serial(raw: Path, disk: str) -> None:
 
 
 def change(file: Path) -> None:
+    """Change one bit in the middle of a file."""
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
@@ -253,18 +254,18 @@ def test_a_path_that_is_no_disk_is_refused(raw: Path, device: str) -> None:
 def test_a_full_disk_behind_the_device_is_reported_and_the_flash_can_be_resumed(
     raw: Path, desk: Path
 ) -> None:
-    room = desk / "room"
-    room.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", room], check=True)
+    small = desk / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small], check=True)
     try:
-        with loop_device(room / "disk.img", DISK_BYTES) as device:
+        with loop_device(small / "disk.img", DISK_BYTES) as device:
             with pytest.raises(MachineLacks, match=r"(?s)cannot be .*is not bootable now"):
                 write(raw, device)
             assert not any(content(device)[:512])
-            subprocess.run(["mount", "-o", "remount,size=32m", room], check=True)
+            subprocess.run(["mount", "-o", "remount,size=32m", small], check=True)
             assert write(raw, device, "--resume") == OK
     finally:
-        subprocess.run(["umount", "--lazy", room], check=True)
+        subprocess.run(["umount", "--lazy", small], check=True)
 
 
 def test_records_on_the_station_are_not_overwritten(raw: Path, disk: str) -> None:

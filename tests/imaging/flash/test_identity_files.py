@@ -1,4 +1,4 @@
-"""The files of a box's identity, made without a disk."""
+"""The files of a box's identity, before they are written to a disk."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def test_an_identity_has_a_key_the_serial_and_the_site() -> None:
     assert files[identity_archive.KEY].startswith(b"-----BEGIN")
 
 
-def test_a_box_keeps_its_key_and_another_box_does_not_get_it() -> None:
+def test_the_same_box_keeps_its_key_and_another_box_gets_a_new_one() -> None:
     before = make("RAP-0001", SITE)
     assert make("RAP-0001", b"new", before) == {**before, identity_archive.SITE: b"new"}
     assert make("RAP-0002", SITE, before)[identity_archive.KEY] != before[identity_archive.KEY]
 
 
 @pytest.mark.parametrize("serial", ["", "rap-1", "-RAP", "RAP 1", "A" * 25, "RAP-1\n"])
-def test_the_error_for_an_invalid_serial_states_what_is_valid(serial: str) -> None:
+def test_the_error_for_an_invalid_serial_has_a_valid_example(serial: str) -> None:
     with pytest.raises(IdentityError, match="such as RAP-0001"):
         make(serial, SITE)
 

@@ -1,4 +1,4 @@
-"""Kickstarts of the box: assembled for every release and board, accepted by each version, and without a finding."""
+"""Assembled kickstarts of the box: accepted by pykickstart and without findings for every release and board."""
 
 from __future__ import annotations
 

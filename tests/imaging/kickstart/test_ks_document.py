@@ -1,4 +1,4 @@
-"""Reading kickstarts: lines, includes, and what a %pre script makes."""
+"""Reading kickstarts: line numbers, included files, and files that a %pre script writes."""
 
 from __future__ import annotations
 
@@ -115,13 +115,13 @@ def test_a_file_that_is_not_utf_8_text_is_an_error(
 @pytest.mark.parametrize(
     "target", ["/usr/share/anaconda/interactive-defaults.ks", "/run/install/repo/disk.ks"]
 )
-def test_files_of_the_running_installer_cannot_be_known(tmp_path: Path, target: str) -> None:
+def test_included_files_of_the_running_installer_are_unknown(tmp_path: Path, target: str) -> None:
     ks = read(write(tmp_path, f"%include {target}\n"), "RHEL9")
     assert ks.open_ended
     assert ks.missing_includes == []
 
 
-def test_a_file_of_pre_that_is_changed_afterwards_cannot_be_known(tmp_path: Path) -> None:
+def test_a_file_that_pre_changes_afterwards_is_unknown(tmp_path: Path) -> None:
     script = "%include /tmp/x\n%pre\ncat > /tmp/x <<EOF\n?certificate\nEOF\nsed -i s/?/%/ /tmp/x\n%end\n"
     ks = read(write(tmp_path, script), "RHEL9")
     assert ks.open_ended
@@ -129,7 +129,7 @@ def test_a_file_of_pre_that_is_changed_afterwards_cannot_be_known(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("head", "release", "version"),
+    ("header", "release", "version"),
     [
         ("#version=RHEL10\n", "", "RHEL10"),
         ("#version=RHEL9.4\n", "", "RHEL9"),
@@ -140,9 +140,9 @@ def test_a_file_of_pre_that_is_changed_afterwards_cannot_be_known(tmp_path: Path
     ],
 )
 def test_the_kickstart_version_follows_from_the_release(
-    tmp_path: Path, head: str, release: str, version: str
+    tmp_path: Path, header: str, release: str, version: str
 ) -> None:
-    assert version_of(write(tmp_path, head), release) == version
+    assert version_of(write(tmp_path, header), release) == version
 
 
 def test_a_version_without_rules_is_reported(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_version_without_rules_is_reported(tmp_path: Path) -> None:
         version_of(write(tmp_path, "#version=F40\n"))
 
 
-def test_a_handler_is_new_and_the_import_path_does_not_grow() -> None:
+def test_each_handler_is_new_and_the_import_path_does_not_grow() -> None:
     first, path = new_handler("RHEL9"), sys.path.copy()
     KickstartParser(first).readKickstartFromString(
         "timezone UTC\nuser --name=box\n%packages\nnftables\n%end\n"

@@ -1,11 +1,11 @@
-"""Planted faults: each is found by its rule, on its line, with its repair; and every rule has one.
+"""Planted faults: each is reported by its rule, on its line, with its repair; every rule has at least one.
 
 The faults are data in `tests/fixtures/faults`, in one or two files for each module of rules. In the box's own
-kickstart, `old` is replaced by `new`; then exactly `rule` must report a finding, on the line that contains `at`
-(default: `new`), whose message contains `message`. `also` names other rules that correctly report the fault.
-`{other}` in `message` is the number of the first line that begins with `other`, so that a new fragment does not
-change it. `site` and `release` select another kickstart. `risky` faults are warnings of a rule that otherwise reports
-errors. ksvalidator accepts all faults except those with `refused`.
+kickstart, `old` is replaced by `new`; then only `rule` must report it, on the line that contains `at` (default:
+`new`), with a message that contains `message`. `also` names other rules that correctly report the fault. `{other}` in
+`message` is the number of the first line that begins with `other`, so that new lines need no change of the message.
+`site` and `release` select another kickstart. `risky` faults are warnings of a rule that otherwise reports errors.
+pykickstart accepts all faults except those with `refused`.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ def test_a_planted_fault_is_found(fault: dict[str, Any], tmp_path: Path, reposit
     kickstart.write_text(wrong)
     findings = check(kickstart, repository).findings
     assert {finding.rule for finding in findings} == {fault["rule"], *fault.get("also", ())}
-    found = next(finding for finding in findings if finding.rule == fault["rule"])
-    assert expected_message(fault, wrong) in f"{found.problem}; {found.repair}"
-    assert found.line == line
-    assert found.repair
-    assert is_risky(found) == fault.get("risky", False)
+    finding = next(finding for finding in findings if finding.rule == fault["rule"])
+    assert expected_message(fault, wrong) in f"{finding.problem}; {finding.repair}"
+    assert finding.line == line
+    assert finding.repair
+    assert is_risky(finding) == fault.get("risky", False)
 
 
 @pytest.mark.filterwarnings("ignore::pykickstart.errors.KickstartParseWarning")
@@ -95,16 +95,16 @@ def test_pykickstart_accepts_a_planted_fault_unless_marked(fault: dict[str, Any]
         parser.readKickstartFromString(wrong)
 
 
-@pytest.mark.parametrize(("bytes_short", "found"), [(0, set()), (1, {"disk-too-small"})])
+@pytest.mark.parametrize(("bytes_short", "rules"), [(0, set()), (1, {"disk-too-small"})])
 def test_a_disk_needs_the_partitions_the_tables_and_the_identity(
-    bytes_short: int, found: set[str], tmp_path: Path, repository: Repository
+    bytes_short: int, rules: set[str], tmp_path: Path, repository: Repository
 ) -> None:
     kickstart = tmp_path / "box.ks"
     kickstart.write_text(text := good("", "almalinux9"))
     sizes = [int(size) for size in re.findall(r"^part .*--size=(\d+)", text, re.MULTILINE)]
     needed = (sum(sizes) + 2 + 1 + 8) * 2**20  # tables (UEFI 2.10, chapter 5), identity, slot state
     report = lint(kickstart, "", [repository], load_board("rap-4"), needed - bytes_short)
-    assert {finding.rule for finding in report.findings} == found
+    assert {finding.rule for finding in report.findings} == rules
 
 
 def test_every_rule_has_a_planted_fault() -> None:

@@ -1,4 +1,4 @@
-"""Kickstarts that are right in an unusual way: no rule reports anything (tests/fixtures/harmless.toml)."""
+"""Unusual but valid kickstarts, in `tests/fixtures/harmless.toml`: no rule reports them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Volumes of an installed box open by its TPM: the kickstart's own script, a real LUKS volume, an emulated TPM."""
+"""The TPM of an installed box opens its volumes: the kickstart's own script, a real LUKS volume, an emulated TPM."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def script(folder: Path, disk: str, passphrase_file: Path) -> str:
     file = write_site(folder, text.replace("/run/install/repo/luks-passphrase", str(passphrase_file)))
     (kickstart := folder / "box.ks").write_text(assemble(load_site(file), file, "almalinux9"))
     scripts = ["\n".join(section.body) for section in read(kickstart, "RHEL9").sections]
-    (found,) = [text for text in scripts if "clevis luks bind" in text]
-    return found
+    (binding,) = [text for text in scripts if "clevis luks bind" in text]
+    return binding
 
 
 @pytest.fixture
@@ -43,38 +43,39 @@ def opens(volume: str) -> bool:
     released = subprocess.run(
         ["clevis", "luks", "pass", "-d", volume, "-s", "1"], capture_output=True, check=False
     )
-    words = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", volume]
+    command = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", volume]
     return (
-        released.returncode == 0 and not subprocess.run(words, input=released.stdout, check=False).returncode
+        released.returncode == 0
+        and not subprocess.run(command, input=released.stdout, check=False).returncode
     )
 
 
 def test_an_encrypted_volume_opens_by_the_tpm_until_secure_boot_changes(tmp_path: Path, tpm: None) -> None:
     (passphrase_file := tmp_path / "passphrase").write_text(PASSPHRASE + "\n")
     with loop_device(tmp_path / "volume", 64 * MIB) as volume:
-        words = ["cryptsetup", "luksFormat", "-q", "--type", "luks2", "--pbkdf", "pbkdf2"]
-        words += ["--pbkdf-force-iterations", "1000", volume, "-"]
-        subprocess.run(words, input=PASSPHRASE.encode(), check=True)
+        command = ["cryptsetup", "luksFormat", "-q", "--type", "luks2", "--pbkdf", "pbkdf2"]
+        command += ["--pbkdf-force-iterations", "1000", volume, "-"]
+        subprocess.run(command, input=PASSPHRASE.encode(), check=True)
         assert not opens(volume)
-        enabled = tmp_path / "bin"
-        enabled.mkdir()
-        (enabled / "systemctl").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/enabled\n')
-        (enabled / "systemctl").chmod(0o755)
-        environment = {**os.environ, "PATH": f"{enabled}:{os.environ['PATH']}"}
+        programs = tmp_path / "bin"
+        programs.mkdir()
+        (programs / "systemctl").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/enabled\n')
+        (programs / "systemctl").chmod(0o755)
+        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
         text = script(tmp_path, volume, passphrase_file)
         subprocess.run(["bash", "-c", text], check=True, env=environment)
         assert opens(volume)
         assert (tmp_path / "enabled").read_text() == "enable clevis-luks-askpass.path\n"
         subprocess.run(["tpm2_pcrextend", f"7:sha256={'ab' * 32}"], check=True)
         assert not opens(volume), "the key must be bound to the state of Secure Boot"
-        words = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", volume]
-        subprocess.run(words, input=PASSPHRASE.encode(), check=True)
+        command = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", volume]
+        subprocess.run(command, input=PASSPHRASE.encode(), check=True)
 
 
 def test_a_disk_without_an_encrypted_volume_ends_the_installation(tmp_path: Path) -> None:
     with loop_device(tmp_path / "volume", MIB) as volume:
-        words = ["bash", "-c", script(tmp_path, volume, tmp_path / "passphrase")]
-        done = subprocess.run(words, check=False, capture_output=True, text=True)
+        command = ["bash", "-c", script(tmp_path, volume, tmp_path / "passphrase")]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert "no encrypted volume on loop" in done.stderr
 

@@ -1,4 +1,4 @@
-"""Kickstarts of other systems than the box: automatic partitions, images and other vendors' packages."""
+"""Kickstarts of systems other than the box: automatic partitions, images and packages of other vendors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return Repository.load(write_repository(tmp_path_factory.mktemp("repo"), (*BOX, *VENDORS), BOX_COMPS))
 
 
-def found(text: str, folder: Path, repository: Repository) -> set[str]:
+def rules_reported(text: str, folder: Path, repository: Repository) -> set[str]:
     (folder / "other.ks").write_text(text)
     return {finding.rule for finding in check(folder / "other.ks", repository).findings}
 
@@ -56,23 +56,23 @@ def found(text: str, folder: Path, repository: Repository) -> set[str]:
         ("autopart --pbkdf=argon2id", set()),
     ],
 )
-def test_automatic_partitions_are_checked_like_others(
+def test_automatic_partitioning_is_checked_like_explicit_partitions(
     line: str, rules: set[str], tmp_path: Path, repository: Repository
 ) -> None:
     about = {"passphrase-missing", "passphrase-in-file", "luks-key-derivation", "unknown-file-system"}
-    assert found(AUTOMATIC.format(line), tmp_path, repository) & about == rules
+    assert rules_reported(AUTOMATIC.format(line), tmp_path, repository) & about == rules
 
 
 @pytest.mark.parametrize(
-    "word", ["liveimg --url=https://mirror.example.com/root.img", "url --url=https://mirror.example.com/"]
+    "command", ["liveimg --url=https://mirror.example.com/root.img", "url --url=https://mirror.example.com/"]
 )
-def test_an_image_of_a_root_needs_no_packages(word: str, tmp_path: Path, repository: Repository) -> None:
-    text = AUTOMATIC.format("autopart").replace("url --url=https://mirror.example.com/BaseOS/", word)
+def test_an_image_of_a_root_needs_no_packages(command: str, tmp_path: Path, repository: Repository) -> None:
+    text = AUTOMATIC.format("autopart").replace("url --url=https://mirror.example.com/BaseOS/", command)
     text = text.replace("%packages\n@core\n%end\n", "")
-    assert ("no-packages" in found(text, tmp_path, repository)) is word.startswith("url")
+    assert ("no-packages" in rules_reported(text, tmp_path, repository)) is command.startswith("url")
 
 
-def test_units_may_be_in_any_folder_of_units_and_instances_of_templates(
+def test_units_may_be_in_any_unit_folder_and_may_be_instances_of_templates(
     tmp_path: Path, repository: Repository
 ) -> None:
     text = good("", "almalinux9").replace("\nchrony\n", "\nchrony\nvendor\nolder\nterminal\n")
@@ -83,7 +83,7 @@ def test_units_may_be_in_any_folder_of_units_and_instances_of_templates(
         ("tty@getty", {"unknown-service"}),
     ):
         changed = text.replace("services --enabled=auditd,", f"services --enabled=auditd,{names},")
-        assert found(changed, tmp_path, repository) == rules, names
+        assert rules_reported(changed, tmp_path, repository) == rules, names
 
 
 def test_without_a_repository_packages_are_not_checked(tmp_path: Path) -> None:

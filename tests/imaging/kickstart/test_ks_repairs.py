@@ -1,4 +1,4 @@
-"""The repairs that the linter names for commands that Anaconda no longer has, and what other packages add."""
+"""The repairs that the linter states for removed commands, and the firewall services that packages add."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_the_repair_of_a_removed_command_names_its_replacement(
 ) -> None:
     file = tmp_path / "old.ks"
     file.write_text(f"{line}\n{good('', 'almalinux9')}")
-    (found,) = [finding for finding in lint(file, "", [], None, None).findings if finding.line == 1]
-    assert found.rule in ("syntax", "deprecated")
-    assert repair in found.repair
+    (finding,) = [finding for finding in lint(file, "", [], None, None).findings if finding.line == 1]
+    assert finding.rule in ("syntax", "deprecated")
+    assert repair in finding.repair
 
 
-def test_a_service_of_the_firewall_may_come_from_a_package(tmp_path: Path) -> None:
+def test_a_firewall_service_may_come_from_a_package(tmp_path: Path) -> None:
     rap = Rpm("rap-services", files=("/usr/lib/firewalld/services/rap-box.xml",))
     repository = Repository.load(write_repository(tmp_path / "repo", (*BOX, rap), BOX_COMPS))
     file = tmp_path / "box.ks"

@@ -1,4 +1,4 @@
-"""Rules about scripts hold in each section that has one, and sources of installation that need no packages."""
+"""Rules about scripts apply to every section with a script, and rules about packages to every installation source."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ IMAGES = (
 
 
 def rules(text: str, folder: Path) -> set[str]:
+    """Return the rules that report a kickstart."""
     kickstart = folder / "box.ks"
     kickstart.write_text(text, "utf-8")
     return {finding.rule for finding in lint(kickstart, "", [], None, None).findings}
@@ -26,15 +27,15 @@ def rules(text: str, folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("section", SCRIPTS)
 def test_an_interpreter_is_an_absolute_path_in_each_section(section: str, tmp_path: Path) -> None:
-    found = {}
+    reported = {}
     for interpreter in ("/usr/bin/python3", "python3"):
         script = f"{section} --interpreter={interpreter}\nprint()\n%end\n"
-        found[interpreter] = rules(good("", "almalinux9") + script, tmp_path)
-    assert found["python3"] - found["/usr/bin/python3"] == {"interpreter-form"}
+        reported[interpreter] = rules(good("", "almalinux9") + script, tmp_path)
+    assert reported["python3"] - reported["/usr/bin/python3"] == {"interpreter-form"}
 
 
 @pytest.mark.parametrize("section", SCRIPTS[:3])
-def test_no_installation_script_contains_a_password(section: str, tmp_path: Path) -> None:
+def test_a_password_in_any_installation_script_is_reported(section: str, tmp_path: Path) -> None:
     script = f"{section}\necho root:secret | chpasswd\n%end\n"
     assert "password-in-script" in rules(good("", "almalinux9") + script, tmp_path)
 
@@ -59,5 +60,5 @@ def test_an_image_is_installed_without_packages(image: str, tmp_path: Path) -> N
     ],
 )
 def test_each_source_of_packages_is_protected_by_tls(source: str, scheme: str, tmp_path: Path) -> None:
-    found = rules(f"text\n{source % scheme}\n", tmp_path)
-    assert ("unprotected-source" in found) == (scheme != "https")
+    reported = rules(f"text\n{source % scheme}\n", tmp_path)
+    assert ("unprotected-source" in reported) == (scheme != "https")

@@ -1,4 +1,4 @@
-"""Valid kickstarts in which an earlier rule found an error, each a variant of the box's own."""
+"""Variants of the box's kickstart that are valid, but in which an earlier version of a rule reported an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files: their maps and their compressed form, compared with bmaptool and zstd if they are installed."""
+"""Image files: block maps and compression, also checked with bmaptool and zstd if they are installed."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def test_a_hash_covers_every_hole(tmp_path: Path, size: int, offsets: list[int])
     assert sha256_of(file) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_a_map_reads_back_unchanged(raw: Path) -> None:
-    made = make_bmap(raw)
-    assert bmap.parse(bmap.render(made)) == made
-    assert all(span.offset // MIB == (span.end - 1) // MIB for span in made.ranges)
+def test_a_map_is_unchanged_after_rendering_and_parsing(raw: Path) -> None:
+    block_map = make_bmap(raw)
+    assert bmap.parse(bmap.render(block_map)) == block_map
+    assert all(span.offset // MIB == (span.end - 1) // MIB for span in block_map.ranges)
 
 
 def replace(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
@@ -110,11 +110,11 @@ def test_bmaptool_copies_with_the_written_map(raw: Path, tmp_path: Path) -> None
     assert (tmp_path / "copy.raw").read_bytes() == raw.read_bytes()
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("decompressor")
 def test_the_compressed_image_decompresses_to_the_image(raw: Path, tmp_path: Path) -> None:
-    made = make_bmap(raw)
+    block_map = make_bmap(raw)
     for name in ("a", "b"):
-        compress_framed(raw, made, tmp_path / name)
+        compress_framed(raw, block_map, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with (tmp_path / "a").open("rb") as file:
         content = bytearray()
@@ -133,9 +133,9 @@ def test_zstd_decompresses_the_compressed_image(raw: Path, tmp_path: Path) -> No
     assert run.stdout == raw.read_bytes()
 
 
-@pytest.fixture(params=[unzstd.LIBRARY, "libnonesuch.so"], ids=["libzstd", "by pieces"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each of the two ways that a frame is decompressed."""
+@pytest.fixture(params=[unzstd.LIBRARY, "libnonesuch.so"], ids=["libzstd", "in pieces"])
+def decompressor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each of the two implementations of decompression."""
     monkeypatch.setattr(unzstd, "LIBRARY", request.param)
     unzstd.library.cache_clear()
     assert (unzstd.library() is None) == (request.param == "libnonesuch.so")
@@ -143,7 +143,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     unzstd.library.cache_clear()
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("decompressor")
 @pytest.mark.parametrize("length", [100, 4095, 4097, 100_000])
 def test_a_frame_whose_length_differs_from_its_table_is_reported(
     raw: Path, tmp_path: Path, length: int
@@ -158,7 +158,7 @@ def test_a_frame_whose_length_differs_from_its_table_is_reported(
             decompress(data, memoryview(bytearray(length)))
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("decompressor")
 @pytest.mark.parametrize("change", [lambda data: b"", lambda data: data[:-5], lambda data: b"no" + data])
 def test_a_damaged_frame_is_reported(raw: Path, tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
     compress_framed(raw, make_bmap(raw), tmp_path / "box.zst")
@@ -176,9 +176,9 @@ def test_an_image_of_another_map_is_reported(raw: Path, tmp_path: Path) -> None:
     os.truncate(raw, 0)
     with raw.open("wb") as file:
         os.pwrite(file.fileno(), b"another", 7 * MIB)
-    made = make_bmap(raw)
+    block_map = make_bmap(raw)
     image.unlink()
-    compress_framed(raw, made, image)
+    compress_framed(raw, block_map, image)
     with pytest.raises(ImageError, match="belongs to another image"), open_image(image, public_key(image)):
         pass
     image.write_bytes(other.read_bytes())
@@ -193,7 +193,7 @@ def test_the_signature_is_verified_with_the_public_key_alone(raw: Path) -> None:
     subprocess.run([*command.split(), "box.manifest.json.sig"], check=True, cwd=raw.parent)
 
 
-def test_keys_of_another_kind_are_reported(tmp_path: Path) -> None:
+def test_invalid_key_files_are_reported_and_keys_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "no.pem").write_text("no key")
     with pytest.raises(signing.SigningError, match="is not an unencrypted private key"):
         signing.load_private_key(tmp_path / "no.pem")

@@ -1,4 +1,4 @@
-"""`python -m imaging.mock_repo`: it never deletes other data, and reports what is missing."""
+"""`python -m imaging.mock_repo` never deletes other data, and reports wrong arguments and errors of apt."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def test_a_folder_with_other_content_is_not_changed(
     assert [path.name for path in tmp_path.iterdir()] == ["repository-of-mine"]
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["one", "two"]])
-def test_wrong_arguments_print_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(words) == 2
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["one", "two"]])
+def test_wrong_arguments_print_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(arguments) == 2
     assert "DIR" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""The files of papers: documents, diagram and PDF, from the facts of an image that is provisioned for a site."""
+"""The files of the papers (documents, diagram and PDFs), made from the facts of an image provisioned for a site."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ways = ["code"]
 
 
 def provisioned(folder: Path, text: str) -> Files:
-    """Return the image with the files that provisioning makes for a site."""
+    """Return the recorded image with the files that provisioning writes for a site."""
     return Files(recorded_tree(folder / "tree"), runs=False, own=files_of(text, folder / "site.toml"))
 
 
@@ -62,15 +62,17 @@ def test_every_role_of_a_destination_is_a_party_of_the_diagram() -> None:
 
 
 def test_flows_lead_through_the_proxy_and_name_their_services(papers: Papers) -> None:
-    found = {(one.source, one.target): one for one in flows(papers.by_key()) if "session" not in one.content}
-    assert found["Box", "Proxy"].services == ("tcp/3128",)
-    assert found["Proxy", "Data center"].zones == ("hospital", "outside")
-    assert found["Port 2: CHEM-0001, CHEM-0002", "Box"].services == ("tcp/443", "tcp/8443")
+    by_ends = {
+        (one.source, one.target): one for one in flows(papers.by_key()) if "session" not in one.content
+    }
+    assert by_ends["Box", "Proxy"].services == ("tcp/3128",)
+    assert by_ends["Proxy", "Data center"].zones == ("hospital", "outside")
+    assert by_ends["Port 2: CHEM-0001, CHEM-0002", "Box"].services == ("tcp/443", "tcp/8443")
     (session,) = (one for one in flows(papers.by_key()) if "session" in one.content)
     assert (session.source, session.services) == ("Proxy", ("tcp/8444",))
 
 
-def test_ways_of_personal_information_are_named(papers: Papers, tmp_path: Path) -> None:
+def test_paths_of_personal_information_are_named(papers: Papers, tmp_path: Path) -> None:
     ways = papers.by_key()["personal.ways"].values
     assert any("screen of CHEM-0001 in a remote session" in one for one in ways)
     assert any("data files that are requested from CHEM-0002" in one for one in ways)
@@ -112,11 +114,13 @@ def test_a_refuted_theorem_answers_no() -> None:
     proof = {"theorems": [theorem], "assumed": [], "not_covered": []}
     for holds, answer in ((True, "yes"), (False, "no")):
         theorem["holds"] = holds
-        made = make_papers("clinic", Recorded(recorded_evidence(), {"proof": json.dumps(proof)}), "evidence")
-        assert {one.id: one.answer for one in made.answers}["PROOF-1"] == answer
+        papers = make_papers(
+            "clinic", Recorded(recorded_evidence(), {"proof": json.dumps(proof)}), "evidence"
+        )
+        assert {one.id: one.answer for one in papers.answers}["PROOF-1"] == answer
     for wrong in ("{}", "no JSON", "[]", '{"theorems": 1}'):
-        made = make_papers("clinic", Recorded(recorded_evidence(), {"proof": wrong}), "evidence")
-        assert {one.id: one.answer for one in made.answers}["PROOF-1"] == "not shown"
+        papers = make_papers("clinic", Recorded(recorded_evidence(), {"proof": wrong}), "evidence")
+        assert {one.id: one.answer for one in papers.answers}["PROOF-1"] == "not shown"
 
 
 def test_the_files_have_all_documents_and_no_secret(papers: Papers, tmp_path: Path) -> None:
@@ -136,7 +140,7 @@ def test_the_command_refuses_a_country_without_rules(
 ) -> None:
     site = tmp_path / "site.toml"
     site.write_text(SITE)
-    words = [
+    arguments = [
         "trust",
         "papers",
         "--site",
@@ -146,7 +150,7 @@ def test_the_command_refuses_a_country_without_rules(
         "-o",
         str(tmp_path / "papers"),
     ]
-    assert main([*words, "--country", "XX"]) == WRONG_INPUT
+    assert main([*arguments, "--country", "XX"]) == WRONG_INPUT
     assert ", ".join(countries()) in capsys.readouterr().err
     for country in countries():
         rules = next(one for one in documents(country) if one.id == "rules-of-the-country")

@@ -1,4 +1,4 @@
-"""Documents for papers are generated if their inputs exist; otherwise the reason is reported."""
+"""Documents of the papers are generated if their inputs exist; otherwise the reason is reported."""
 
 from __future__ import annotations
 
@@ -19,57 +19,55 @@ from trust.policy_evidence import policy_of
 
 
 def answer(machine: Recorded, statement: str) -> str:
-    made = make_documents(machine, None)
-    machine.evidence |= documents_of(made.texts)
+    """Return the answer to a statement of the papers for a machine, from the documents that are made for it."""
+    machine.evidence |= documents_of(make_documents(machine, None).texts)
     return {one.id: one.answer for one in make_papers("clinic", machine, "evidence").answers}[statement]
 
 
 def with_kernel(*, is_open: bool) -> Recorded:
-    """Return the recorded image, with a kernel that has its ruleset, or accepts all that comes in before it."""
+    """Return the recorded image with a kernel that has its ruleset; if `is_open`, it first accepts all input."""
     evidence = recorded_evidence()
-    found = policy_of(Recorded(evidence))
-    assert found is not None
-    objects = [command["add"] for command in render(found[0]).commands()]
+    policy = policy_of(Recorded(evidence))
+    assert policy is not None
+    objects = [command["add"] for command in render(policy[0]).commands()]
     rule = {"family": "inet", "table": "rap", "chain": "input", "expr": [{"accept": None}]}
-    first = next(
-        place for place, thing in enumerate(objects) if thing.get("rule", {}).get("chain") == "input"
-    )
+    first = next(index for index, item in enumerate(objects) if item.get("rule", {}).get("chain") == "input")
     objects[first:first] = [{"rule": rule}] * is_open
     text = json.dumps({"nftables": [{"metainfo": {}}, *objects]})
     return Recorded([*evidence, capture("command", "nft -j list ruleset", text, evidence[0].at)])
 
 
-def test_the_proof_is_that_of_the_policy_and_says_what_it_assumes() -> None:
+def test_the_proof_is_about_the_policy_and_states_its_assumptions() -> None:
     machine = Recorded(recorded_evidence())
-    made = make_documents(machine, None)
-    proof = json.loads(made.texts["proof"])
+    documents = make_documents(machine, None)
+    proof = json.loads(documents.texts["proof"])
     assert proof["holds"] and RENDERED in proof["assumed"]
-    assert set(made.why_not) == {"hardening", "sbom"}
+    assert set(documents.why_not) == {"hardening", "sbom"}
     assert answer(machine, "PROOF-1") == "yes"
 
 
-def test_the_proof_of_a_running_box_is_that_of_its_kernel() -> None:
-    made = make_documents(with_kernel(is_open=False), None, ["proof"])
-    proof = json.loads(made.texts["proof"])
+def test_the_proof_of_a_running_box_is_about_its_kernels_ruleset() -> None:
+    documents = make_documents(with_kernel(is_open=False), None, ["proof"])
+    proof = json.loads(documents.texts["proof"])
     assert proof["holds"] and RENDERED not in proof["assumed"]
     assert answer(with_kernel(is_open=True), "PROOF-1") == "no"
 
 
 def test_a_tree_without_inputs_has_no_documents(tmp_path: Path) -> None:
-    made = make_documents(Files(tmp_path, runs=False), tmp_path)
-    assert not made.texts and set(made.why_not) == set(KINDS)
-    assert "no valid policy" in made.why_not["proof"]
-    assert "no database of packages" in made.why_not["sbom"]
+    documents = make_documents(Files(tmp_path, runs=False), tmp_path)
+    assert not documents.texts and set(documents.why_not) == set(KINDS)
+    assert "no valid policy" in documents.why_not["proof"]
+    assert "no database of packages" in documents.why_not["sbom"]
 
 
 @pytest.mark.skipif(not shutil.which("rpm"), reason="needs rpm")
-def test_the_list_of_software_is_read_from_the_tree_or_lies_beside_the_image(tmp_path: Path) -> None:
+def test_the_sbom_is_made_from_the_tree_or_read_beside_the_image(tmp_path: Path) -> None:
     tree = recorded_tree(tmp_path / "tree")
     database = tree / "var/lib/rpm"
     subprocess.run(["rpm", "--dbpath", str(database), "--initdb"], check=True)
     (tree / "usr/lib/python/msgspec-0.19.0.dist-info").mkdir(parents=True)
-    made = make_documents(Files(tree, runs=False), tree, ["sbom"])
-    names = [one["name"] for one in json.loads(made.texts["sbom"])["packages"]]
+    documents = make_documents(Files(tree, runs=False), tree, ["sbom"])
+    names = [one["name"] for one in json.loads(documents.texts["sbom"])["packages"]]
     assert names == ["tree", "msgspec"]
     image = tmp_path / "box.img"
     (tmp_path / "box.spdx.json").write_text('{"packages": []}')

@@ -1,4 +1,4 @@
-"""Pages of the papers as a reader needs them: references that can be read, values next to their statements."""
+"""The layout of the papers is readable: references are short, and values are next to their statements."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FACT = Fact(key="values", values=tuple(f"value {number}" for number in range(60)
         ([11, 12, 13, 1], "E1, E11 to E13"),
     ],
 )
-def test_numbers_of_evidence_are_ordered_and_each_is_there_once(numbers: list[int], text: str) -> None:
+def test_numbers_of_evidence_are_sorted_unique_and_joined_to_ranges(numbers: list[int], text: str) -> None:
     assert number_list(numbers) == text
 
 
@@ -57,10 +57,10 @@ def test_a_statement_is_on_the_page_on_which_its_values_begin(height: int) -> No
     assert len(pages) > 3
     for page in pages:
         number, *_ = page._cellvalues[-1]  # noqa: SLF001
-        assert number == "", "the last row of a page has values, not a statement without them"
+        assert number == "", "a page ends with a statement without its values"
 
 
-def test_a_statement_that_is_not_shown_names_no_evidence() -> None:
+def test_an_answer_that_is_not_shown_has_no_evidence() -> None:
     undecided = Statement(id="A-1", text="Does it?", fact=FACT.key, then="not shown")
     *_, evidence = rows_of(undecided)._cellvalues[-1]  # noqa: SLF001
     assert evidence.text == "none"

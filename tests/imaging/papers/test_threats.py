@@ -27,5 +27,5 @@ def test_every_flow_has_the_six_kinds_of_threats_with_evidence_that_exists() -> 
         assert missing == [], flow.name
 
 
-def test_the_page_is_that_of_the_model() -> None:
+def test_the_page_is_current() -> None:
     assert (ROOT / "docs/reference/threat-model.md").read_text("utf-8") == page()

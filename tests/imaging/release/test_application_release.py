@@ -1,4 +1,4 @@
-"""Detection of releases that change only the application, for which boxes need not restart."""
+"""Detection of releases that change only the application and therefore need no restart of boxes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ MODULE = "usr/lib/rap/python/agents/box/box.py"
 
 
 def image(tree: Path) -> Path:
+    """Return a file with an ext4 that contains the tree."""
     file = tree.with_suffix(".img")
     options = ["-t", "ext4", "-b", "4096", "-O", "^has_journal", "-U", "00000000-0000-0000-0000-000000000001"]
     subprocess.run(["/usr/sbin/mke2fs", "-q", "-F", *options, "-d", tree, file, "8m"], check=True)
@@ -27,6 +28,7 @@ def image(tree: Path) -> Path:
 
 @pytest.fixture
 def before(tmp_path: Path) -> Path:
+    """The tree of the older release."""
     tree = tmp_path / "before"
     for path in (
         MODULE,
@@ -42,6 +44,7 @@ def before(tmp_path: Path) -> Path:
 
 
 def after(before: Path, change: Callable[[Path], object]) -> Path:
+    """Return the image of the tree after a change."""
     tree = before.with_name("after")
     shutil.copytree(before, tree, symlinks=True)
     change(tree)
@@ -81,15 +84,17 @@ def test_a_correction_of_the_application_needs_no_restart(before: Path) -> None:
         ),
     ],
 )
-def test_what_needs_a_restart(before: Path, change: Callable[[Path], object], changed: list[str]) -> None:
+def test_other_changes_need_a_restart(
+    before: Path, change: Callable[[Path], object], changed: list[str]
+) -> None:
     assert changed_outside_application(image(before), after(before, change)) == changed
 
 
 def test_an_extended_attribute_needs_a_restart(before: Path) -> None:
     first = image(before)
     shutil.copyfile(first, second := before.with_name("second.img"))
-    words = ["/usr/sbin/debugfs", "-w", "-R", "ea_set /usr/bin/rap security.selinux bin_t", str(second)]
-    subprocess.run(words, check=True, capture_output=True)
+    command = ["/usr/sbin/debugfs", "-w", "-R", "ea_set /usr/bin/rap security.selinux bin_t", str(second)]
+    subprocess.run(command, check=True, capture_output=True)
     assert changed_outside_application(first, second) == ["/usr/bin/rap"]
 
 

@@ -1,4 +1,4 @@
-"""Data releases: checked as boxes check them, and signed so that a file which an earlier release has is kept once."""
+"""Data releases are checked as boxes check them; a file that an earlier release contains is stored only once."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def files(tmp_path: Path) -> Path:
     return folder
 
 
-def add(tmp_path: Path, files: Path, *words: str) -> int:
+def add(tmp_path: Path, files: Path, *options: str) -> int:
     keys = ["--targets-key", str(tmp_path / "targets.pem"), "--online-key", str(tmp_path / "online.pem")]
-    return main(["image", "release", "add-data", str(tmp_path / "releases"), str(files), *words, *keys])
+    return main(["image", "release", "add-data", str(tmp_path / "releases"), str(files), *options, *keys])
 
 
-def test_files_are_released_and_a_second_release_adds_only_what_changed(
+def test_files_are_released_and_a_second_release_adds_only_changed_files(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository, _ = released(tmp_path, ())

@@ -1,4 +1,4 @@
-"""Deltas between two root slots: the result is the target, bit for bit; what resembles the source costs little."""
+"""Deltas between two root slots give the exact bytes of the target, and are small where it resembles the source."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UUID = "6b1f7a52-33e4-5d7c-9a53-5f2b5d3f0c11"
 
 
 def slot(folder: Path, name: str, files: dict[str, bytes], mib: int = 8, *more: str) -> Path:
-    """Return a slot with these files, made as the image builder makes it."""
+    """Return a slot with these files, with the file system options of the image builder."""
     tree = folder / f"{name}.tree"
     for path, content in files.items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
@@ -51,25 +51,26 @@ def slot(folder: Path, name: str, files: dict[str, bytes], mib: int = 8, *more: 
 
 
 def applied(data: bytes, source: Path) -> tuple[Delta, bytes]:
+    """Apply a delta to a source as a box does; return the opened delta and the result."""
     delta = Delta.open(lambda offset, length: data[offset : offset + length], len(data))
-    old, made = source.read_bytes(), bytearray()
+    old, result = source.read_bytes(), bytearray()
     delta.check_source(sha256(old).digest(), len(old))
 
     def write(offset: int, piece: bytes) -> None:
-        assert offset == len(made)
-        made.extend(piece)
+        assert offset == len(result)
+        result.extend(piece)
 
     for _ in delta.apply(
         lambda offset, length: old[offset : offset + length],
         write,
-        lambda offset, length: bytes(made[offset : offset + length]),
+        lambda offset, length: bytes(result[offset : offset + length]),
     ):
         pass
-    return delta, bytes(made)
+    return delta, bytes(result)
 
 
 def code(seed: int, length: int, shift: int = 0) -> bytes:
-    """Return something like machine code: random instructions, each with an address that moves by `shift`."""
+    """Return bytes that resemble machine code: random instructions, each with an address that `shift` is added to."""
     random = Random(seed)
     return b"".join(
         random.randbytes(4) + struct.pack("<I", random.randrange(2**20) + shift) for _ in range(length // 8)
@@ -79,11 +80,11 @@ def code(seed: int, length: int, shift: int = 0) -> bytes:
 def delta_of(
     folder: Path, before: dict[str, bytes], after: dict[str, bytes], mib: int = 8
 ) -> tuple[Delta, int]:
-    """Return the delta between two trees, and its length; checks that it makes the target."""
+    """Return the delta between two trees, and its length, after checking that it gives the target."""
     source, target = slot(folder, "before", before, mib), slot(folder, "after", after, mib)
     data = make_delta(source, target)
-    delta, made = applied(data, source)
-    assert made == target.read_bytes()
+    delta, result = applied(data, source)
+    assert result == target.read_bytes()
     return delta, len(data)
 
 
@@ -129,7 +130,7 @@ def test_a_changed_file_costs_its_difference(tmp_path: Path) -> None:
     _, size = delta_of(
         tmp_path, {**unchanged, "bin/rap": code(99, 400_000)}, {**unchanged, "bin/rap": code(99, 400_000, 64)}
     )
-    assert size < 40_000, "the shifted addresses of 50,000 instructions need a byte or less each"
+    assert size < 40_000, "each shifted address of 50,000 instructions must cost less than a byte"
 
 
 def test_files_that_moved_are_copied(tmp_path: Path) -> None:
@@ -156,12 +157,12 @@ def test_a_second_copy_of_a_new_file_costs_nothing(tmp_path: Path) -> None:
 
 
 def kernel(content: bytes, stub: bytes) -> bytes:
-    """Return a bzImage with LZ4, as scripts/Makefile.lib in the sources of Linux compresses it."""
+    """Return a bzImage with LZ4, compressed as by scripts/Makefile.lib of Linux."""
     blocks = [content[start : start + WINDOW_BYTES] for start in range(0, len(content), WINDOW_BYTES)]
     packed = LZ4_MAGIC
     for block in blocks:
-        made = PACK["lz4hc-9"](block)
-        packed += struct.pack("<I", len(made)) + made
+        compressed = PACK["lz4hc-9"](block)
+        packed += struct.pack("<I", len(compressed)) + compressed
     packed += struct.pack("<I", len(content))
     header = bytearray(1024)
     header[0x1F1] = 1
@@ -182,7 +183,7 @@ def gzip_kernel(content: bytes, stub: bytes) -> bytes:
 
 @pytest.mark.slow("12 MiB are compared and compressed")
 def test_a_kernel_that_is_compressed_as_a_whole_is_patched(tmp_path: Path) -> None:
-    before = code(1, 12 * 1024 * 1024)  # half of it is random, so that it stays longer than a window
+    before = code(1, 12 * 1024 * 1024)  # half of it is random: compressed, it is longer than a window
     after = before[:100_000] + b"inserted" + before[100_000:]
     kernels = [gzip_kernel(content, b"stub" * 300) for content in (before, after)]
     assert len(kernels[1]) > WINDOW_BYTES
@@ -193,12 +194,12 @@ def test_a_kernel_that_is_compressed_as_a_whole_is_patched(tmp_path: Path) -> No
     assert len(parts) > 1 and [part.controls > 0 for part in parts] == [True, *[False] * (len(parts) - 1)]
 
 
-def test_a_kernel_that_gzip_does_not_make_again_is_sent_compressed(tmp_path: Path) -> None:
+def test_a_kernel_that_gzip_does_not_reproduce_is_sent_compressed(tmp_path: Path) -> None:
     def packed(content: bytes) -> bytes:
-        made = gzip_kernel(content, b"stub" * 300)
+        reproducible = gzip_kernel(content, b"stub" * 300)
         fast = subprocess.run(["gzip", "-n", "-1"], input=content, capture_output=True, check=True).stdout
         start = 1024 + 1200
-        header = bytearray(made[:start])
+        header = bytearray(reproducible[:start])
         struct.pack_into("<I", header, 0x24C, len(fast))
         return bytes(header) + fast
 
@@ -237,7 +238,7 @@ def test_compressed_content_is_patched(
     assert sum(isinstance(one, Repack) for one in delta.operations) == operations
 
 
-def test_what_a_box_cannot_compress_to_the_same_bytes_is_sent_compressed(tmp_path: Path) -> None:
+def test_a_file_that_a_box_cannot_compress_to_the_same_bytes_is_sent_compressed(tmp_path: Path) -> None:
     fast = [{"id": lzma.FILTER_LZMA2, "preset": 0, "nice_len": 7}]
     before = lzma.compress(code(1, 40_000), lzma.FORMAT_XZ, filters=fast)
     after = lzma.compress(code(1, 40_000, 8), lzma.FORMAT_XZ, filters=fast)
@@ -266,16 +267,16 @@ def test_files_in_several_extents_are_found(tmp_path: Path) -> None:
     data = image.read_bytes()
     files = {file.path: file for file in Ext4(memoryview(data)).files()}
     assert len(files["/large"].extents) > 1
-    found = b"".join(data[one.offset : one.offset + one.length] for one in files["/large"].extents)
-    assert (found[: files["/large"].size], files["/small"].size) == (content, 1)
+    read = b"".join(data[one.offset : one.offset + one.length] for one in files["/large"].extents)
+    assert (read[: files["/large"].size], files["/small"].size) == (content, 1)
 
 
 def test_a_damaged_file_system_is_an_error_or_has_other_files(tmp_path: Path) -> None:
-    whole = slot(tmp_path, "image", {"a/b": code(1, 9000), "c": b"1"}, 1).read_bytes()
-    used = [at for at, byte in enumerate(whole) if byte]
+    sound = slot(tmp_path, "image", {"a/b": code(1, 9000), "c": b"1"}, 1).read_bytes()
+    used = [at for at, byte in enumerate(sound) if byte]
     random = Random(5)
     for _ in range(300):
-        data = bytearray(whole)
+        data = bytearray(sound)
         for _ in range(random.randrange(1, 30)):
             data[random.choice(used)] = random.randrange(256)
         with suppress(Ext4Error):
@@ -291,7 +292,7 @@ def test_a_file_that_is_no_slot_is_refused(tmp_path: Path, content: bytes) -> No
             make_delta(*(tmp_path / name for name in pair))
 
 
-def test_times_of_inodes_are_those_of_their_content(tmp_path: Path) -> None:
+def test_all_timestamps_of_an_inode_are_its_modification_time(tmp_path: Path) -> None:
     tree = tmp_path / "image.tree"
     for name, moment in (("old", 1_500_000_000), ("new", 1_700_000_000)):
         (tree / name).mkdir(parents=True)
@@ -310,7 +311,7 @@ def test_times_of_inodes_are_those_of_their_content(tmp_path: Path) -> None:
 
 
 def initramfs(files: dict[str, bytes]) -> bytes:
-    """Return an uncompressed initramfs as dracut makes it: an archive of microcode, and one of the files."""
+    """Return an uncompressed initramfs as dracut makes it: an archive with microcode, then one with the files."""
     archives = b""
     for members in ({"kernel/x86/microcode/early": b"microcode" * 600}, files):
         for name, content in {**members, "TRAILER!!!": b""}.items():
@@ -324,7 +325,7 @@ def initramfs(files: dict[str, bytes]) -> bytes:
 
 
 def test_modules_in_an_initramfs_are_patched_decompressed_and_sent_once(tmp_path: Path) -> None:
-    """As on RHEL: its modules are compressed, also in an initramfs that is not."""
+    """On RHEL, modules are compressed even in an uncompressed initramfs."""
 
     def tree(version: str, shift: int) -> dict[str, bytes]:
         packed = {
@@ -342,7 +343,7 @@ def test_modules_in_an_initramfs_are_patched_decompressed_and_sent_once(tmp_path
     assert kinds.count(Repack) == kinds.count(Repeat) == 3
 
 
-def test_an_initramfs_that_is_damaged_is_a_file_like_any_other(tmp_path: Path) -> None:
-    whole = initramfs({"usr/bin/sh": code(10, 90_000), "init": code(9, 30_000)})
-    for broken in (whole[:60_000], whole[:300] + b"x" * 200 + whole[500:], b"070701", whole + b"more"):
-        delta_of(tmp_path, {"boot/initramfs-1.img": whole}, {"boot/initramfs-2.img": broken})
+def test_a_damaged_initramfs_is_treated_like_any_other_file(tmp_path: Path) -> None:
+    sound = initramfs({"usr/bin/sh": code(10, 90_000), "init": code(9, 30_000)})
+    for broken in (sound[:60_000], sound[:300] + b"x" * 200 + sound[500:], b"070701", sound + b"more"):
+        delta_of(tmp_path, {"boot/initramfs-1.img": sound}, {"boot/initramfs-2.img": broken})

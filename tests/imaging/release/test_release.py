@@ -1,4 +1,4 @@
-"""`rap image release`: signing releases, and checking them as a box does."""
+"""`rap image release` signs releases, and checks them as a box does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ else:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> list[str]:
-    """The options for the keys that sign often."""
+    """The options for the keys of the roles `targets` and `online`, which sign often."""
     targets, online = key_file(tmp_path, "targets"), key_file(tmp_path, "online")
     return ["--targets-key", str(targets), "--online-key", str(online)]
 
@@ -33,7 +33,7 @@ def keys(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def folder(tmp_path: Path, keys: list[str]) -> Path:
     """A folder with one release."""
-    roots = [word for n in range(3) for word in ("--root-key", str(key_file(tmp_path, f"root{n}")))]
+    roots = [option for n in range(3) for option in ("--root-key", str(key_file(tmp_path, f"root{n}")))]
     folder = tmp_path / "releases"
     assert main(["image", "release", "create", str(folder), *roots, *keys]) == OK
     (tmp_path / "rap-1.4.0.img").write_bytes(b"image")
@@ -56,7 +56,7 @@ def test_a_release_is_accepted_until_it_is_changed(folder: Path, capsys: pytest.
     assert capsys.readouterr().out == "refused: rap-1.4.0.img: has another SHA-256 than the signed one\n"
 
 
-def test_a_withdrawn_release_is_gone(
+def test_a_withdrawn_release_is_not_listed(
     folder: Path, keys: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["image", "release", "withdraw", str(folder), "rap-1.4.0.img", *keys]) == OK
@@ -70,7 +70,7 @@ def test_a_release_is_never_replaced(
 ) -> None:
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     (tmp_path / "rap-1.4.0.img").write_bytes(b"other")
-    words = [
+    arguments = [
         "image",
         "release",
         "add",
@@ -80,13 +80,13 @@ def test_a_release_is_never_replaced(
         "1.4.0",
         *keys,
     ]
-    assert main(words) == WRONG_INPUT
+    assert main(arguments) == WRONG_INPUT
     assert "a release never changes: give it a new name" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["withdraw", "FOLDER", "nothing"], "nothing is not released; released are: rap-1.4.0.img"),
         (["add", "FOLDER", "missing.img", "--version", "1"], "missing.img"),
@@ -108,14 +108,14 @@ def test_a_release_is_never_replaced(
 def test_wrong_input_is_refused(
     folder: Path,
     keys: list[str],
-    words: list[str],
+    arguments: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(folder.parent)
     assert (
-        main(["image", "release", *(str(folder) if w == "FOLDER" else w for w in words), *keys])
+        main(["image", "release", *(str(folder) if w == "FOLDER" else w for w in arguments), *keys])
         == WRONG_INPUT
     )
     assert message in capsys.readouterr().err
@@ -129,7 +129,7 @@ def test_releases_that_cannot_be_read_are_reported(folder: Path, capsys: pytest.
 
 
 def slot_image(path: Path, content: bytes) -> Path:
-    """Return an image of 3 MiB that is mostly zeros."""
+    """Return an image of 3 MiB: `content`, then zeros."""
     path.write_bytes(content.ljust(3 * 1024 * 1024, b"\0"))
     return path
 
@@ -158,12 +158,14 @@ def test_a_slot_is_released_with_deltas_from_earlier_ones(
         "bytes": 3 * 1024 * 1024,
     }
     opened = Delta.open(*reader(folder / "targets/deltas/1.4.0-1.5.0"))
-    made = bytearray()
+    result = bytearray()
     source = first.read_bytes()
     list(
-        opened.apply(lambda at, length: source[at : at + length], lambda _, data: made.extend(data), no_read)
+        opened.apply(
+            lambda at, length: source[at : at + length], lambda _, data: result.extend(data), no_read
+        )
     )
-    assert made == second.read_bytes()
+    assert result == second.read_bytes()
 
 
 def reader(path: Path) -> tuple[Callable[[int, int], bytes], int]:
@@ -172,13 +174,15 @@ def reader(path: Path) -> tuple[Callable[[int, int], bytes], int]:
 
 
 def no_read(offset: int, length: int) -> bytes:
-    raise AssertionError("nothing is repeated")
+    raise AssertionError("a delta without repeats read its own result")
 
 
-def test_each_block_of_a_slot_can_be_fetched_alone(folder: Path, keys: list[str], tmp_path: Path) -> None:
+def test_each_block_of_a_slot_can_be_decompressed_alone(
+    folder: Path, keys: list[str], tmp_path: Path
+) -> None:
     image = slot_image(tmp_path / "slot", Random(2).randbytes(1024 * 1024 + 5))
-    words = ["--release", "1.4.0", "--number", "1"]
-    assert main(["image", "release", "add-slot", str(folder), str(image), *words, *keys]) == OK
+    arguments = ["--release", "1.4.0", "--number", "1"]
+    assert main(["image", "release", "add-slot", str(folder), str(image), *arguments, *keys]) == OK
     content, packed = image.read_bytes(), (folder / "targets/slots/1.4.0.zst").read_bytes()
     blocks = parse((folder / "targets/slots/1.4.0.blocks").read_bytes(), len(content))
     assert [block.frame_bytes > 0 for block in blocks] == [True, True, False]
@@ -194,7 +198,7 @@ def test_each_block_of_a_slot_can_be_fetched_alone(folder: Path, keys: list[str]
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("arguments", "reason"),
     [
         (["--release", "a/b", "--number", "9"], "'a/b' is not a name of a release"),
         (["--release", "b", "--number", "7"], "the number 7 is already used; the next one is 8"),
@@ -210,7 +214,7 @@ def test_a_slot_that_cannot_be_released_changes_nothing(
     folder: Path,
     keys: list[str],
     tmp_path: Path,
-    words: list[str],
+    arguments: list[str],
     reason: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -218,18 +222,18 @@ def test_a_slot_that_cannot_be_released_changes_nothing(
     add = ["image", "release", "add-slot", str(folder), image, *keys]
     assert main([*add, "--release", "a", "--number", "7"]) == OK
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert main([*add, *words]) == WRONG_INPUT
+    assert main([*add, *arguments]) == WRONG_INPUT
     assert reason in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_the_command_makes_a_delta_and_names_what_is_no_slot(
+def test_the_command_makes_a_delta_and_refuses_a_file_that_is_no_slot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = slot_image(tmp_path / "1", b"1" * 4096), slot_image(tmp_path / "2", b"2" * 4096)
-    words = ["image", "release", "delta", str(first), str(second), "-o", str(tmp_path / "delta")]
-    assert main([*words, "--json"]) == OK
+    arguments = ["image", "release", "delta", str(first), str(second), "-o", str(tmp_path / "delta")]
+    assert main([*arguments, "--json"]) == OK
     assert json.loads(capsys.readouterr().out)["bytes"] == (tmp_path / "delta").stat().st_size
     second.write_bytes(b"2")
-    assert main(words) == WRONG_INPUT
+    assert main(arguments) == WRONG_INPUT
     assert f"{second}: has 1 bytes" in capsys.readouterr().err

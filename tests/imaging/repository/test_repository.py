@@ -1,4 +1,4 @@
-"""Repositories: reading metadata, and resolving a %packages section."""
+"""Package repositories: reading metadata, and resolving a %packages section."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def repository(folder: Path, *rpms: Rpm, comps: Comps | None = None) -> Reposito
 
 @pytest.mark.parametrize("packing", PACK)
 def test_every_compression_gives_the_same_packages(tmp_path: Path, packing: str) -> None:
-    found = Repository.load(write_repository(tmp_path, BOX, BOX_COMPS, packing))
-    assert sorted(found.by_name) == sorted(rpm.name for rpm in BOX)
-    assert found.by_name["rap-box"][0].requires == [
+    loaded = Repository.load(write_repository(tmp_path, BOX, BOX_COMPS, packing))
+    assert sorted(loaded.by_name) == sorted(rpm.name for rpm in BOX)
+    assert loaded.by_name["rap-box"][0].requires == [
         Dependency("python3", "GE", Evr(0, "1.0", "")),
         Dependency("/usr/bin/bash"),
     ]
-    assert found.groups["core"].members == ["bash", "chrony-daemon"]
-    assert found.environments["minimal-environment"].name == "minimal-environment"
-    assert [package.name for package in found.files["/usr/lib/systemd/system/sshd.service"]] == [
+    assert loaded.groups["core"].members == ["bash", "chrony-daemon"]
+    assert loaded.environments["minimal-environment"].name == "minimal-environment"
+    assert [package.name for package in loaded.files["/usr/lib/systemd/system/sshd.service"]] == [
         "openssh-server"
     ]
 
 
-def test_requirements_are_followed_by_name_capability_and_file(tmp_path: Path) -> None:
-    found = repository(
+def test_requirements_are_resolved_by_name_capability_and_file(tmp_path: Path) -> None:
+    loaded = repository(
         tmp_path,
         Rpm("a", requires=("b", "libc.so.6()(64bit)", "/usr/bin/tool", "/usr/share/deep")),
         Rpm("b", requires=("rpmlib(CompressedFileNames)", "config(b)")),
@@ -48,7 +48,7 @@ def test_requirements_are_followed_by_name_capability_and_file(tmp_path: Path) -
         Rpm("deep", files=("/usr/share/deep",)),
         Rpm("alone"),
     )
-    resolution = found.resolve(section("a"))
+    resolution = loaded.resolve(section("a"))
     assert sorted(resolution.installed) == ["a", "b", "deep", "glibc", "tool"]
     assert resolution.unmet == []
 
@@ -69,56 +69,56 @@ def test_requirements_are_followed_by_name_capability_and_file(tmp_path: Path) -
         ("(c if d)", True),
     ],
 )
-def test_versions_and_boolean_requirements_are_followed(
+def test_versions_and_boolean_requirements_are_evaluated(
     tmp_path: Path, requirement: str | tuple[str, str, str], met: bool
 ) -> None:
-    found = repository(tmp_path, Rpm("a", requires=(requirement,)), Rpm("b", version="2.0"))
-    assert (found.resolve(section("a")).unmet == []) is met
+    loaded = repository(tmp_path, Rpm("a", requires=(requirement,)), Rpm("b", version="2.0"))
+    assert (loaded.resolve(section("a")).unmet == []) is met
 
 
 def test_an_exclusion_that_prevents_installation_is_named(tmp_path: Path) -> None:
-    found = repository(tmp_path, Rpm("a", requires=("b", "c")), Rpm("b"))
-    resolution = found.resolve(section("a\n-b"))
+    loaded = repository(tmp_path, Rpm("a", requires=("b", "c")), Rpm("b"))
+    resolution = loaded.resolve(section("a\n-b"))
     assert resolution.unmet == [("a", "b", True), ("a", "c", False)]
 
 
 def test_another_provider_replaces_an_excluded_one(tmp_path: Path) -> None:
-    found = repository(
+    loaded = repository(
         tmp_path,
         Rpm("a", requires=("mta",)),
         Rpm("mail", provides=("mta",)),
         Rpm("postfix", provides=("mta",)),
     )
-    assert sorted(found.resolve(section("a\n-mail")).installed) == ["a", "postfix"]
+    assert sorted(loaded.resolve(section("a\n-mail")).installed) == ["a", "postfix"]
 
 
 def test_packages_are_selected_by_name_glob_architecture_file_or_capability(tmp_path: Path) -> None:
-    found = repository(
+    loaded = repository(
         tmp_path,
         Rpm("lib-a", files=("/usr/bin/lib-a",), provides=("web",)),
         Rpm("lib-b"),
         Rpm("other"),
     )
-    for word, names in {
+    for entry, names in {
         "lib-*": ["lib-a", "lib-b"],
         "lib-b.x86_64": ["lib-b"],
         "/usr/bin/lib-a": ["lib-a"],
         "web": ["lib-a"],
     }.items():
-        assert sorted(found.resolve(section(word)).installed) == names
-    for word in ("lib-c", "none-*", "lib-b.s390x", "/usr/bin/none"):
-        assert found.resolve(section(word)).unknown == [word]
+        assert sorted(loaded.resolve(section(entry)).installed) == names
+    for entry in ("lib-c", "none-*", "lib-b.s390x", "/usr/bin/none"):
+        assert loaded.resolve(section(entry)).unknown == [entry]
 
 
 def test_groups_environments_and_core_are_expanded(tmp_path: Path) -> None:
     comps = Comps({"core": ("a",), "web": ("b", "gone")}, {"server": ("core", "web")})
-    found = repository(tmp_path, Rpm("a"), Rpm("b"), Rpm("c"), comps=comps)
-    assert sorted(found.resolve(section("c")).installed) == ["a", "c"]
-    assert sorted(found.resolve(section("@web")).installed) == ["a", "b"]
-    assert sorted(found.resolve(section("@^server\n-b")).installed) == ["a"]
-    assert found.resolve(section("@wbe")).unknown == ["@wbe"]
-    assert found.nearest("@wbe") == ""
-    assert found.nearest("@^serve") == "@^server"
+    loaded = repository(tmp_path, Rpm("a"), Rpm("b"), Rpm("c"), comps=comps)
+    assert sorted(loaded.resolve(section("c")).installed) == ["a", "c"]
+    assert sorted(loaded.resolve(section("@web")).installed) == ["a", "b"]
+    assert sorted(loaded.resolve(section("@^server\n-b")).installed) == ["a"]
+    assert loaded.resolve(section("@wbe")).unknown == ["@wbe"]
+    assert loaded.nearest("@wbe") == ""
+    assert loaded.nearest("@^serve") == "@^server"
 
 
 def test_several_repositories_are_searched_as_one(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_several_repositories_are_searched_as_one(tmp_path: Path) -> None:
     )
     resolution = Repository.joined([one, other]).resolve(section("a"))
     assert resolution.unmet == []
-    assert str(resolution.installed["b"].evr.version) == "1.10", "the newest"
+    assert str(resolution.installed["b"].evr.version) == "1.10", "the newest version must be selected"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""AIDE's database belongs to the release that runs: after an update or a return, nothing is reported as changed."""
+"""AIDE's database matches the running release: after an update or a rollback, AIDE reports no changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ report_url=stdout
 
 
 class Box:
-    """A box with a release, whose system is one folder; AIDE is the real one."""
+    """A box whose system is one folder with a release, checked by the real AIDE."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._system = folder / "aide", folder / "system"
@@ -41,14 +41,14 @@ class Box:
         self.run("1", "a")
 
     def run(self, release: str, slot: str) -> None:
-        """Start a release from a slot."""
+        """Let a release start from a slot, or from a machine without slots, and run the script."""
         (self._system / "program").write_text(release)
         self._packages.write_text(f"packages of {release}")
         (self._partitions / f"id-{slot}").write_bytes(release.encode() * 100)
         self._cmdline.write_text(
             f"root=PARTUUID=id-{slot} ro rap.slot={slot} quiet\n" if slot else "root=/dev/sda1\n"
         )
-        places = {
+        paths = {
             "FOLDER": self.folder,
             "CMDLINE": self._cmdline,
             "PARTITIONS": self._partitions,
@@ -56,17 +56,19 @@ class Box:
             "AIDE": self._aide,
             "ESP": self.esp,
         }
-        environment = {**os.environ, **{name: str(path) for name, path in places.items()}}
+        environment = {**os.environ, **{name: str(path) for name, path in paths.items()}}
         subprocess.run(["sh", SCRIPT], env=environment, check=True, capture_output=True)
 
     def check(self) -> int:
+        """Return the exit status of `aide --check`: 0 without changes."""
         return subprocess.run([self._aide, "--check"], capture_output=True, check=False).returncode
 
     def change(self) -> None:
         (self._system / "program").write_text("changed by somebody")
 
     @property
-    def made(self) -> int:
+    def inits(self) -> int:
+        """How many databases AIDE has created."""
         return self._calls.read_text().split().count("--init")
 
 
@@ -82,7 +84,7 @@ def test_a_changed_file_is_found_and_the_next_start_does_not_hide_it(box: Box) -
     box.run("1", "a")
     box.change()
     assert box.check() != 0
-    assert box.made == 1
+    assert box.inits == 1
 
 
 def test_after_an_update_nothing_is_reported(box: Box) -> None:
@@ -92,10 +94,10 @@ def test_after_an_update_nothing_is_reported(box: Box) -> None:
     assert box.check() != 0
 
 
-def test_after_a_return_the_database_of_the_release_before_is_used(box: Box) -> None:
+def test_after_a_rollback_the_former_release_has_its_database_again(box: Box) -> None:
     box.run("2", "b")
     box.run("1", "a")
-    assert box.made == 2
+    assert box.inits == 2
     assert box.check() == 0
 
 
@@ -107,22 +109,22 @@ def test_only_the_databases_of_two_releases_are_kept(box: Box) -> None:
 
 
 @pytest.mark.parametrize("lost", ["release", "aide.db.gz"])
-def test_a_start_that_was_interrupted_is_completed(box: Box, lost: str) -> None:
+def test_an_interrupted_creation_of_the_database_is_repeated(box: Box, lost: str) -> None:
     (box.folder / lost).unlink()
     box.run("2", "b")
     assert box.check() == 0
 
 
-def test_without_slots_the_database_is_made_once(box: Box) -> None:
+def test_without_slots_the_database_is_created_only_once(box: Box) -> None:
     box.run("2", "")
-    made = box.made
+    inits = box.inits
     box.run("3", "")
-    assert box.made == made
-    assert box.check() != 0  # an administrator accepts what packages have changed
+    assert box.inits == inits
+    assert box.check() != 0  # an administrator must accept the changes of packages
 
 
 def test_an_esp_that_cannot_be_mounted_does_not_prevent_the_database(box: Box) -> None:
     box.esp.rmdir()
     box.run("2", "b")
-    assert box.made == 2
+    assert box.inits == 2
     assert box.check() == 0

@@ -1,6 +1,6 @@
 """The units for updates without a restart of the machine, run by systemd in separate namespaces.
 
-Both slots are real file systems. Their box program writes down where it runs; that of slot a asks for slot b.
+Slot b is a real file system. The box program of each slot writes down its path; that of slot a requests slot b.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from settings.slots import SlotState
 SYSTEMD = Path("/lib/systemd/systemd")
 ROOT_TREE = RECIPE / "root"
 INSIDE = "/run/test"
-"""The folder of the test for systemd: its units have a /tmp of their own."""
+"""The path at which systemd sees the test's folder, because its units have a private /tmp."""
 SECONDS_MAX = 120
-"""A guard against hanging on a busy machine; not a performance target."""
+"""Only prevents hanging; generous enough for a busy machine."""
 PROGRAM = """\
 import signal
 from pathlib import Path
 
 def main():
-    with open("{folder}/told", "a") as told:
-        told.write(f"{slot} {{__file__}}\\n")
+    with open("{folder}/runs", "a") as runs:
+        runs.write(f"{slot} {{__file__}}\\n")
     {work}
     signal.pause()
 """
@@ -82,13 +82,13 @@ WATCH = """\
 until sh {folder}/until; do sleep 0.1; done
 {{ systemctl is-active run-rapslot.mount rap-application.service rap-application.path
 systemctl show --property=Result --value rap-application.service
-cat /run/rap-application/left; }} > {folder}/found 2>&1
+cat /run/rap-application/left; }} > {folder}/states 2>&1
 kill -s RTMIN+14 1
 """
 
 
 class SystemdBox:
-    """The arguments with which systemd is started."""
+    """The files of a box with two slots, whose units systemd runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -102,14 +102,14 @@ class SystemdBox:
             (folder / name).mkdir(parents=True)
         for name in ("application", "slot-state"):
             text = (ROOT_TREE / "usr/libexec/rap" / name).read_text()
-            (file := folder / "usr/libexec/rap" / name).write_text(self._moved(text))
+            (file := folder / "usr/libexec/rap" / name).write_text(self._with_test_paths(text))
             file.chmod(0o755)
         launcher = (ROOT_TREE / "usr/bin/rap").read_text().replace("@PYTHON@", sys.executable)
         (folder / "usr/bin/rap").write_text(launcher)
         (folder / "usr/bin/rap").chmod(0o755)
         (folder / "usr/lib/rap/python/rap/__main__.py").write_text(self._program("a", ASKS))
         for name in ("rap-application.path", "rap-application.service", "run-rapslot.mount"):
-            text = self._moved((ROOT_TREE / "usr/lib/systemd/system" / name).read_text())
+            text = self._with_test_paths((ROOT_TREE / "usr/lib/systemd/system" / name).read_text())
             (folder / "units" / name).write_text(text.replace("[Unit]\n", "[Unit]\nDefaultDependencies=no\n"))
         (folder / "units/rap-box.service").write_text(BOX)
         (folder / "units/rap-firewall.service").write_text(FIREWALL)
@@ -123,18 +123,19 @@ class SystemdBox:
                 state[offset : offset + slots.RECORD_BYTES] = slots.encode(SlotState(1, slot))  # type: ignore[arg-type]
             (folder / name).write_bytes(state)
 
-    def _moved(self, text: str) -> str:
-        """Let a file name partitions and the command line of the test."""
-        moved = text.replace("/dev/disk/by-partlabel", "/run/by-partlabel")
-        return moved.replace("/proc/cmdline", f"{INSIDE}/cmdline")
+    def _with_test_paths(self, text: str) -> str:
+        """Replace the paths of the partitions and of the kernel's command line by those of the test."""
+        replaced = text.replace("/dev/disk/by-partlabel", "/run/by-partlabel")
+        return replaced.replace("/proc/cmdline", f"{INSIDE}/cmdline")
 
     def _program(self, slot: str, work: str) -> str:
+        """Return the box program of a slot, which writes down its path and then executes `work`."""
         return PROGRAM.format(folder=INSIDE, slot=slot, work=work.format(folder=INSIDE))
 
     def run(self, work: str, until: str) -> tuple[list[str], list[str]]:
-        """Run until a condition of the shell holds; `work` is what the program of slot b does.
+        """Run until the shell command `until` succeeds; the box program of slot b executes `work`.
 
-        Returns where programs ran, in their order, and what the units are at the end.
+        Return the slot and the path of each box program that ran, in order, and the states of the units at the end.
         """
         (self.folder / "b/usr/lib/rap/python/rap/__main__.py").write_text(self._program("b", work))
         (self.folder / "until").write_text(until.format(folder=INSIDE))
@@ -149,8 +150,8 @@ class SystemdBox:
             timeout=SECONDS_MAX,
             check=False,
         )
-        assert (self.folder / "found").exists(), done.stdout + done.stderr
-        return [(self.folder / name).read_text().splitlines() for name in ("told", "found")]  # type: ignore[return-value]
+        assert (self.folder / "states").exists(), done.stdout + done.stderr
+        return [(self.folder / name).read_text().splitlines() for name in ("runs", "states")]  # type: ignore[return-value]
 
 
 @pytest.fixture
@@ -165,19 +166,19 @@ OWN, OTHER = "/usr/lib/rap/python/rap/__main__.py", "/run/rapslot/usr/lib/rap/py
 
 @pytest.mark.kernel
 @pytest.mark.slow("systemd starts in separate namespaces")
-def test_programs_run_from_the_other_slot_until_it_is_committed_and_then_on(box: SystemdBox) -> None:
+def test_programs_run_from_the_other_slot_before_and_after_its_commit(box: SystemdBox) -> None:
     commits = 'Path("{folder}/boot-state").write_bytes(Path("{folder}/committed").read_bytes())'
-    over = "grep -q ^b {folder}/told && ! systemctl is-active -q rap-application.service"
-    told, found = box.run(commits, over)
-    assert told == [f"a {OWN}", f"b {OTHER}"]
-    assert found[:4] == ["active", "inactive", "active", "success"]
+    over = "grep -q ^b {folder}/runs && ! systemctl is-active -q rap-application.service"
+    runs, states = box.run(commits, over)
+    assert runs == [f"a {OWN}", f"b {OTHER}"]
+    assert states[:4] == ["active", "inactive", "active", "success"]
 
 
 @pytest.mark.kernel
 @pytest.mark.slow("systemd starts in separate namespaces")
-def test_a_program_that_ends_again_and_again_is_left(box: SystemdBox) -> None:
-    over = 'test "$(grep -c ^a {folder}/told)" = 2 && ! systemctl is-active -q rap-application.service'
-    told, found = box.run("raise SystemExit(1)", over)
-    assert told[0] == told[-1] == f"a {OWN}"
-    assert set(told[1:-1]) == {f"b {OTHER}"} and len(told) > 8
-    assert found == ["inactive", "inactive", "active", "success", "b"]
+def test_a_slot_whose_program_ends_repeatedly_is_left(box: SystemdBox) -> None:
+    over = 'test "$(grep -c ^a {folder}/runs)" = 2 && ! systemctl is-active -q rap-application.service'
+    runs, states = box.run("raise SystemExit(1)", over)
+    assert runs[0] == runs[-1] == f"a {OWN}"
+    assert set(runs[1:-1]) == {f"b {OTHER}"} and len(runs) > 8
+    assert states == ["inactive", "inactive", "active", "success", "b"]

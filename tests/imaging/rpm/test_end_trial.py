@@ -1,4 +1,4 @@
-"""The program that leaves a release whose box program does not start: it restarts the machine only in its trial."""
+"""`end-trial`, which leaves a release whose box program does not start, restarts the machine only during a trial."""
 
 from __future__ import annotations
 

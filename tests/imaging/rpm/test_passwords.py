@@ -1,4 +1,4 @@
-"""Passwords that were changed on a box are in /etc of its next start, which is made from the release."""
+"""Passwords that were changed on a box survive a start, which recreates /etc from the release."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHANGED = RELEASE.replace("ada:!!:20000:", "ada:$6$new:20500:").replace("root:!l
 
 
 class Box:
-    """A box with /etc of a release, which is recreated at each start."""
+    """A box whose /etc is recreated from a release at each start."""
 
     def __init__(self, folder: Path) -> None:
         self.etc, self.kept, self._run = folder / "etc", folder / "kept", folder / "run"
@@ -35,10 +35,11 @@ class Box:
         self.call("restore")
 
     def call(self, verb: str) -> None:
-        places = {"ETC": str(self.etc), "KEPT": str(self.kept), "RELEASE": str(self._run)}
-        subprocess.run(["sh", PASSWORDS, verb], env={**os.environ, **places}, check=True)
+        paths = {"ETC": str(self.etc), "KEPT": str(self.kept), "RELEASE": str(self._run)}
+        subprocess.run(["sh", PASSWORDS, verb], env={**os.environ, **paths}, check=True)
 
     def change(self, shadow: str) -> None:
+        """Change /etc/shadow while the box runs."""
         (self.etc / "shadow").write_text(shadow)
         self.call("keep")
 
@@ -83,8 +84,8 @@ def test_an_empty_password_is_not_kept(box: Box) -> None:
     assert box.shadow == RELEASE
 
 
-def test_what_the_release_has_already_is_not_kept(box: Box) -> None:
-    """A later release may change it."""
+def test_a_password_that_the_release_contains_is_not_kept(box: Box) -> None:
+    """A later release may change such a password."""
     box.change(CHANGED)
     box.change(RELEASE)
     box.start(later := RELEASE.replace("$6$old", "$6$later"))
@@ -98,7 +99,7 @@ def test_earlier_passwords_are_remembered(box: Box) -> None:
     assert (box.etc / "security/opasswd").read_text() == "ada:1000:1:$6$first\n"
 
 
-def test_a_change_is_stored_as_a_whole(box: Box) -> None:
+def test_a_damaged_change_is_ignored(box: Box) -> None:
     box.change(CHANGED)
     assert sorted(path.name for path in box.kept.iterdir()) == ["opasswd", "shadow"]
     (box.kept / "shadow").write_text("ada:1000:$6$new:20500\nbob:1001:\n")  # damaged: fields are missing

@@ -1,4 +1,4 @@
-"""The initramfs creates /etc with the UUIDs in fstab, and the boot loader's entry, at each start."""
+"""At each start, the initramfs creates /etc, with UUIDs in fstab, and the boot loader's entry."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture
 def done(tmp_path: Path) -> str:
+    """The created fstab and boot loader entry."""
     (etc := tmp_path / "root/etc").mkdir(parents=True)
     (etc / "fstab").write_text(FSTAB)
-    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _INSIDE, "sh"]
-    done = subprocess.run([*words, etc.parent, CMDLINE, SCRIPT], capture_output=True, text=True, check=False)
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _INSIDE, "sh"]
+    done = subprocess.run(
+        [*command, etc.parent, CMDLINE, SCRIPT], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert (etc / "fstab").read_text() == FSTAB  # the slot is not changed
+    assert (etc / "fstab").read_text() == FSTAB, "the slot was changed"
     return done.stdout
 
 
@@ -48,7 +51,7 @@ def test_file_systems_are_mounted_by_their_uuids(done: str) -> None:
     assert lines[1:3] == ["UUID=aa /var ext4 nodev 0 2", "UUID=bb /var/log ext4 nodev 0 2"]
 
 
-def test_the_boot_loaders_entry_is_that_of_the_kernel_that_runs(done: str) -> None:
+def test_the_boot_loaders_entry_is_for_the_running_kernel(done: str) -> None:
     version = Path("/proc/sys/kernel/osrelease").read_text().strip()
     assert "/run/rap-entries /boot/loader/entries none bind,ro,nodev,nosuid,noexec,nofail 0 0" in done
     assert f"linux /boot/vmlinuz-{version}\ninitrd /boot/initramfs-{version}.img\n" in done
@@ -56,8 +59,8 @@ def test_the_boot_loaders_entry_is_that_of_the_kernel_that_runs(done: str) -> No
 
 
 def test_papers_of_an_image_agree_with_the_file_systems_of_its_start(done: str, tmp_path: Path) -> None:
-    made, _, _ = done.partition("title ")  # the boot loader's entry follows
-    for name, text in (("image", FSTAB), ("box", made), ("changed", made.replace("bind,ro,", "bind,rw,"))):
+    fstab, _, _ = done.partition("title ")  # the boot loader's entry follows
+    for name, text in (("image", FSTAB), ("box", fstab), ("changed", fstab.replace("bind,ro,", "bind,rw,"))):
         (etc := tmp_path / name / "etc").mkdir(parents=True)
         (etc / "fstab").write_text(text)
     image, box, changed = (_mounts(tmp_path / name) for name in ("image", "box", "changed"))

@@ -1,4 +1,4 @@
-"""The repair of ext4 superblocks that a power cut has torn, on file systems that the kernel wrote."""
+"""The repair of ext4 superblocks that a power cut has torn, on file systems that the kernel has written."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def mounted(disk: Path) -> Iterator[Path]:
 
 
 def work(mount_point: Path) -> None:
-    """Write files and flush one after another; delete open files, which the superblock's list of orphans contains."""
+    """Write files and flush after each; also delete open files, which the superblock's orphan list then contains."""
     for name, data in NAMED.items():
         (mount_point / name).parent.mkdir(exist_ok=True)
         (mount_point / name).write_bytes(data)
@@ -116,7 +116,9 @@ def files(disk: Path) -> dict[str, bytes]:
 def test_every_superblock_torn_between_its_sectors_is_repaired_and_no_flushed_file_is_lost(
     tmp_path: Path, size: int
 ) -> None:
-    """Of each write of a superblock one sector is lost, or none, while the cache loses other sectors at random."""
+    """One sector of each superblock write is lost, and random other unflushed sectors; the file system in which the
+    superblock is complete is the reference.
+    """
     need_recorder()
     base = ext4(tmp_path / "base", size)
     requests = record_mount(tmp_path, copied(base, "disk"), work)
@@ -127,18 +129,18 @@ def test_every_superblock_torn_between_its_sectors_is_repaired_and_no_flushed_fi
             for half in (0, 1):
                 disk = copied(base, "cut")
                 cut_during(disk, requests, index, Random(index))
-                write_at(whole := copied(disk, "whole"), superblock.offset, superblock.new)
+                write_at(reference := copied(disk, "reference"), superblock.offset, superblock.new)
                 superblock.tear(disk, half)
-                assert is_torn(disk) and check(whole, "-a") <= 1
+                assert is_torn(disk) and check(reference, "-a") <= 1
                 repair(disk)
                 assert check(disk, "-a") <= 1 and check(disk, "-fn") == 0
-                assert files(disk) == files(whole)
+                assert files(disk) == files(reference)
     assert len(tried) >= WRITES_MIN
 
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("half", [0, 1])
-def test_either_sector_may_be_the_new_one(tmp_path: Path, half: int) -> None:
+def test_a_superblock_is_repaired_whichever_sector_is_new(tmp_path: Path, half: int) -> None:
     old, new = ext4(tmp_path / "old", SIZES["blocks of 1 KiB"]), tmp_path / "new"
     copied(old, "new")
     with mounted(new) as mount_point:
@@ -197,8 +199,8 @@ def test_the_superblock_of_a_mounted_file_system_is_left_to_the_kernel(tmp_path:
         assert not is_torn(Path(device))
 
 
-def test_a_repair_that_is_interrupted_is_made_again(tmp_path: Path) -> None:
-    """The repair writes a superblock too, of which a power cut can leave either sector."""
+def test_an_interrupted_repair_is_repeated(tmp_path: Path) -> None:
+    """The repair itself writes a superblock, which a power cut can tear again."""
     disk = ext4(tmp_path / "disk", SIZES["blocks of 1 KiB"])
     write_at(disk, 1024 + 0x3FC, b"torn")
     torn = copied(disk, "torn")
@@ -213,7 +215,7 @@ def test_a_repair_that_is_interrupted_is_made_again(tmp_path: Path) -> None:
 
 
 def test_the_initramfs_has_the_rule_and_all_programs_that_it_runs() -> None:
-    """dracut adds no file that a rule or a shell script names."""
+    """dracut does not add the programs that a rule or a shell script calls."""
     [names] = re.findall(r'^install_items\+=" (.+) "$', INITRAMFS.read_text(), re.MULTILINE)
     assert f"/{RULES.relative_to(RECIPE / 'root')}" in names.split()
     assert f"/{REPAIR.relative_to(RECIPE / 'root')}" in names.split()
@@ -256,7 +258,7 @@ def test_udev_marks_no_torn_and_no_absent_file_system(tmp_path: Path, is_torn: b
 
 
 def links_by_udev(folder: Path, disk: Path) -> set[Path]:
-    """Return the links that udev makes for a disk by the rules of the box and of systemd, in a separate /dev."""
+    """Return the links that udev creates for a disk, in a separate /dev, by the rules of the box and of systemd."""
     (rules := folder / "rules.d").mkdir()
     shutil.copy("/usr/lib/udev/rules.d/60-persistent-storage.rules", rules)
     text = RULES.read_text().replace('ENV{DEVTYPE}=="partition"', 'ENV{DEVTYPE}=="disk"')
@@ -271,7 +273,7 @@ def links_by_udev(folder: Path, disk: Path) -> set[Path]:
     return {Path(line) for line in done.stdout.splitlines()}
 
 
-def test_a_check_is_skipped_by_the_link_that_udev_makes() -> None:
+def test_the_link_that_udev_creates_skips_the_check() -> None:
     """%I is the unescaped name of the instance: dev/disk/by-uuid/UUID (systemd.unit(5))."""
     [mount_point] = re.findall(r'SYMLINK\+="(\S+)"', RULES.read_text())
     [condition] = re.findall(r"^ConditionPathExists=!(\S+)$", SKIPPED.read_text(), re.MULTILINE)

@@ -1,7 +1,7 @@
-"""The package: built twice, inspected, installed into an empty root, and run there.
+"""The package is built twice, inspected, installed into an empty root, and run there.
 
-Building takes some ten seconds, and a repository to install from as long; both are made once a session, by whichever
-worker comes first.
+Building it takes some ten seconds, and so does a repository to install from; the first worker that needs one makes it
+for the session.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 NEWEST_GLIBC = (2, 34)
-"""RHEL 9's."""
+"""The glibc of RHEL 9."""
 NOT_RUN = (
     "NetworkManager",
     "firewalld",
@@ -48,20 +48,20 @@ NOT_RUN = (
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package for RHEL 9, in a separate folder."""
+    """The package for RHEL 9, alone in its folder."""
     return next(once(tmp_path_factory, "rpm", lambda folder: build_rpm(folder, "rhel9")).glob("*.rpm"))
 
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Packages with RHEL's names: real ones for programs that are run, empty ones for the rest."""
-    whole = contents()
-    with_files = {name: whole.stubs[name] for name in ("filesystem", "libreswan")}
+    everything = contents()
+    with_files = {name: everything.stubs[name] for name in ("filesystem", "libreswan")}
     stubs = {**with_files, **{name: Stub() for name in NOT_RUN}}
     few = MockPackages(
         debs=["bash", "coreutils", "netbase", "nftables", "python3.11", "python3-cryptography", "systemd"],
-        leave_out=whole.leave_out,
-        also={**whole.also, "libc6": ["glibc"], "netbase": ["setup"]},
+        leave_out=everything.leave_out,
+        also={**everything.also, "libc6": ["glibc"], "netbase": ["setup"]},
         scripts={},
         first={},
         groups={},
@@ -74,44 +74,48 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(package: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty root that dnf has installed the package into."""
+    """A root into which dnf has installed only the package and its dependencies."""
     home = tmp_path_factory.mktemp("dnf")
     subprocess.run(["createrepo_c", "--quiet", "--outputdir", home, package.parent], check=True)
     (home / ".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")
     (home / "dnf.conf").write_text("[main]\n")
     root = home / "root"
     settings = {"reposdir": "/dev/null", "install_weak_deps": 0, "module_platform_id": ""}
-    words = ["dnf", "--assumeyes", "--noplugins", "--nogpgcheck", f"--config={home / 'dnf.conf'}"]
-    words += [f"--installroot={root}", "--releasever=/", *(f"--setopt={k}={v}" for k, v in settings.items())]
-    words += [f"--repofrompath=mock-repo,file://{repository}", f"--repofrompath=box,file://{home}"]
+    command = ["dnf", "--assumeyes", "--noplugins", "--nogpgcheck", f"--config={home / 'dnf.conf'}"]
+    command += [
+        f"--installroot={root}",
+        "--releasever=/",
+        *(f"--setopt={k}={v}" for k, v in settings.items()),
+    ]
+    command += [f"--repofrompath=mock-repo,file://{repository}", f"--repofrompath=box,file://{home}"]
     (home / package.name).symlink_to(package)
     environment = {**os.environ, "HOME": str(home)}
     done = subprocess.run(
-        [*words, "install", "rap-box"], env=environment, capture_output=True, text=True, check=False
+        [*command, "install", "rap-box"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "scriptlet failed" not in done.stdout + done.stderr
     return root
 
 
-def query(package: Path, *words: str) -> list[str]:
-    done = subprocess.run(["rpm", "-qp", *words, package], capture_output=True, text=True, check=True)
+def query(package: Path, *options: str) -> list[str]:
+    done = subprocess.run(["rpm", "-qp", *options, package], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
 @pytest.mark.slow("the package is built and installed, by the first test that needs it")
 def test_units_are_wanted_by_links(installed: Path) -> None:
-    """systemd ignores a file in such a folder: "Wants dependency dropin … is not a symlink"."""
-    found = sorted((installed / "usr/lib/systemd/system").glob("*.wants/rap-*"))
-    assert {link.parent.name.partition(".")[0] for link in found} == {"emergency", "multi-user", "sysinit"}
-    for link in found:
+    """systemd ignores files that are not links in these folders: "Wants dependency dropin … is not a symlink"."""
+    links = sorted((installed / "usr/lib/systemd/system").glob("*.wants/rap-*"))
+    assert {link.parent.name.partition(".")[0] for link in links} == {"emergency", "multi-user", "sysinit"}
+    for link in links:
         assert link.is_symlink() and link.resolve(strict=True) == link.parent.parent / link.name
 
 
 @pytest.mark.slow("the package is built twice")
 def test_two_builds_are_identical(package: Path, tmp_path: Path) -> None:
-    """The second build has another folder, time and host name, and uses wheels instead of the network."""
-    copy, wheels = tmp_path / "another/place", tmp_path / "wheels"
+    """The second build has another folder, time zone, umask and host name, and installs from wheels."""
+    copy, wheels = tmp_path / "another/folder", tmp_path / "wheels"
     for name in (
         "agents",
         "firmware-image",
@@ -131,9 +135,9 @@ def test_two_builds_are_identical(package: Path, tmp_path: Path) -> None:
     for name in ("LICENSE", "pyproject.toml", "requirements.txt"):
         shutil.copy(REPOSITORY / name, copy)
     fetch_wheels(wheels, tmp_path)
-    words = [sys.executable, "-m", "rap", "image", "rpm", "-o", "out", "--wheels", str(wheels)]
+    command = [sys.executable, "-m", "rap", "image", "rpm", "-o", "out", "--wheels", str(wheels)]
     done = subprocess.run(
-        ["unshare", "--uts", "sh", "-c", 'hostname elsewhere; umask 077; exec "$@"', "sh", *words],
+        ["unshare", "--uts", "sh", "-c", 'hostname elsewhere; umask 077; exec "$@"', "sh", *command],
         cwd=copy,
         env={
             **os.environ,
@@ -150,10 +154,11 @@ def test_two_builds_are_identical(package: Path, tmp_path: Path) -> None:
 
 
 def fetch_wheels(folder: Path, work: Path) -> None:
+    """Download the wheels of the package's requirements."""
     packages = locked(load_contents(), (REPOSITORY / "requirements.txt").read_text())
     (work / "requirements.txt").write_text("".join(one.text for one in packages))
-    platforms = [word for name in PLATFORMS for word in ("--platform", name)]
-    words = [
+    platforms = [option for name in PLATFORMS for option in ("--platform", name)]
+    command = [
         "download",
         "--quiet",
         "--dest",
@@ -162,8 +167,8 @@ def fetch_wheels(folder: Path, work: Path) -> None:
         "--only-binary=:all:",
         "--require-hashes",
     ]
-    words += ["--python-version", "3.11", *platforms, "--requirement", str(work / "requirements.txt")]
-    subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True)
+    command += ["--python-version", "3.11", *platforms, "--requirement", str(work / "requirements.txt")]
+    subprocess.run([sys.executable, "-m", "pip", *command], check=True, capture_output=True)
 
 
 def test_the_package_describes_itself_and_does_not_name_its_build_host(package: Path) -> None:
@@ -186,12 +191,12 @@ def test_the_package_describes_itself_and_does_not_name_its_build_host(package: 
 def test_the_package_contains_only_the_box(package: Path) -> None:
     files = query(package, "--list")
     python = "/usr/lib/rap/python"
-    for there in (
+    for file in (
         f"{python}/agents/box/box.py",
         f"{python}/settings/boards/rap-4.toml",
         f"{python}/wire/dictionaries/v1.zdict",
     ):
-        assert there in files
+        assert file in files
     assert "/usr/lib/rap/provision" in files
     others = (
         "datacenter",
@@ -204,7 +209,7 @@ def test_the_package_contains_only_the_box(package: Path) -> None:
         "plotly",
     )
     assert not [file for file in files if file.startswith(f"{python}/cryptography")], (
-        "the distribution has it"
+        "the distribution's cryptography must be used"
     )
     assert not [file for file in files if file.startswith(tuple(f"{python}/{name}" for name in others))]
     modules = {file for file in files if file.endswith(".py")}
@@ -227,8 +232,8 @@ def test_compiled_modules_run_with_the_oldest_c_library(package: Path, tmp_path:
 
 @pytest.mark.slow("the package and its dependencies are installed into a new root")
 def test_the_installed_box_program_runs(installed: Path, tmp_path: Path) -> None:
-    def inside(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["chroot", installed, *words], capture_output=True, text=True, check=False)
+    def inside(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["chroot", installed, *command], capture_output=True, text=True, check=False)
 
     (installed / "etc/rap/site.toml").write_text(PROVISIONED_SITE)
     provisioned = inside("/usr/lib/rap/provision", "--site", "/etc/rap/site.toml")
@@ -239,18 +244,18 @@ def test_the_installed_box_program_runs(installed: Path, tmp_path: Path) -> None
     assert "identity.certificate: /var/lib/rap/identity/box.crt" in inside(*check).stderr
     bring_identity(installed / "var/lib/rap/identity", tmp_path / "pki")
     assert inside(*check).stdout == "/etc/rap/box.toml: OK\n"
-    look = "import sys; sys.path.insert(0, '/usr/lib/rap/python'); import hal.linux._ioctl"
-    assert inside("/usr/bin/python3.11", "-ISc", look).returncode == 0
+    statements = "import sys; sys.path.insert(0, '/usr/lib/rap/python'); import hal.linux._ioctl"
+    assert inside("/usr/bin/python3.11", "-ISc", statements).returncode == 0
     tested = json.loads(inside("/usr/bin/rap", "trust", "fips", "--json").stdout)
     assert not {"cryptography", "answers"} & set(tested["failed"]), (
-        "the system's OpenSSL is used, not a wheel's"
+        "the system's OpenSSL must be used, not a wheel's"
     )
     assert {"provider", "default"} <= set(tested["failed"])
 
 
 def test_nothing_installed_differs_from_the_package(installed: Path) -> None:
-    words = ["rpm", f"--root={installed}", "--dbpath=/var/lib/rpm", "-V", "-v", "rap-box"]
-    lines = subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
+    command = ["rpm", f"--root={installed}", "--dbpath=/var/lib/rpm", "-V", "-v", "rap-box"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
     assert [line for line in lines if not line.startswith("." * 9)] == []
     assert "/usr/bin/rap" in {line.split()[-1] for line in lines}
     assert (installed / "etc/sudoers.d/rap").stat().st_mode & 0o7777 == 0o440  # or `visudo -c` complains
@@ -266,6 +271,7 @@ def test_the_folders_of_the_box_belong_to_its_user(installed: Path) -> None:
 
 
 def bring_identity(folder: Path, pki: Path) -> None:
+    """Issue an identity for a box, and copy it to where the box program reads it."""
     assert main(["pki", "init", str(pki)]) == 0
     assert main(["pki", "issue", str(pki), "RAP-0001", "--for", "box", "--host", "127.0.0.1"]) == 0
     for name in ("vendor-ca.crt", "datacenter-root.crt"):

@@ -1,4 +1,4 @@
-"""The contents of the box's package."""
+"""The contents of the box's package: its Python packages and modules, its version, and errors of a build."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ CONTENTS = msgspec.structs.replace(
 )
 
 
-def test_requirements_of_the_box_are_selected_with_versions_hashes_and_markers() -> None:
-    taken = locked(CONTENTS, LOCKED)
-    assert [(one.name, one.version) for one in taken] == [
+def test_the_boxs_requirements_are_selected_with_versions_hashes_and_markers() -> None:
+    selected = locked(CONTENTS, LOCKED)
+    assert [(one.name, one.version) for one in selected] == [
         ("cffi", "2.0.0"),
         ("cryptography", "45.0"),
         ("pycparser", "3.0"),
     ]
-    assert taken[1].text.startswith('cryptography==45.0 ; python_version > "3" \\\n    --hash=sha256:cc\n')
-    assert "sha256:bb" in taken[0].text
+    assert selected[1].text.startswith('cryptography==45.0 ; python_version > "3" \\\n    --hash=sha256:cc\n')
+    assert "sha256:bb" in selected[0].text
 
 
 def test_a_dependency_without_a_reviewed_license_is_refused() -> None:
@@ -86,11 +86,11 @@ def test_the_box_package_contains_nothing_for_simulation() -> None:
 
 
 EXTRAS = ("netfw.proof", "sim", "datacenter", "imaging")
-"""Packages that the extras of these names install on a machine, and that a box does not have."""
+"""Packages of this repository that need an extra, and that a box does not have."""
 
 
 def imported(path: Path) -> set[str]:
-    """Return the modules that this file names in imports, other than those for type checkers."""
+    """Return the modules that a file imports, except those only for type checkers."""
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -107,16 +107,16 @@ def imported(path: Path) -> set[str]:
 def test_packaged_modules_import_only_packaged_modules(tmp_path: Path) -> None:
     copy_modules(load_contents(), tmp_path)
     shipped = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.py")}
-    elsewhere = set()
+    not_shipped = set()
     for path in shipped:
         for name in imported(tmp_path / path):
             module = Path(name.replace(".", "/"))
             is_own = (REPOSITORY / module.with_suffix(".py")).exists() or (REPOSITORY / module).is_dir()
             if is_own and not {module.with_suffix(".py"), module / "__init__.py"} & shipped:
-                elsewhere.add(
+                not_shipped.add(
                     (str(path), next((each for each in EXTRAS if name.startswith(f"{each}.")), name))
                 )
-    assert elsewhere == {
+    assert not_shipped == {
         ("rap/fw.py", "netfw.proof"),
         ("rap/profile.py", "sim"),
         ("rap/session.py", "datacenter"),
@@ -137,7 +137,7 @@ def test_each_release_has_its_python_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
         (["--release", "rhel8"], "--release rhel8: is unknown; write one of rhel9, rhel10"),
         (
@@ -147,9 +147,9 @@ def test_each_release_has_its_python_version() -> None:
     ],
 )
 def test_an_unknown_target_is_an_input_error(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["image", "rpm", "-o", str(tmp_path / "out"), *words]) == WRONG_INPUT
+    assert main(["image", "rpm", "-o", str(tmp_path / "out"), *options]) == WRONG_INPUT
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -1,4 +1,4 @@
-"""The package's files for systemd, udev and httpd, checked by their own programs."""
+"""The package's systemd units are sandboxed, valid and ordered correctly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNITS = sorted((RECIPE / "root/usr/lib/systemd/system").glob("*.service"))
 HTTPD = shutil.which("httpd") or shutil.which("apache2", path="/usr/sbin")
 EXPOSURE_MAX = 2.0
 FORMATS_DISKS = "rap-volumes"
-"""This unit formats and mounts partitions, before anything else is started."""
+"""A unit that cannot be sandboxed: it formats and mounts partitions before other units start."""
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
@@ -32,9 +32,9 @@ def test_each_unit_is_sandboxed(unit: Path) -> None:
         text=True,
         check=True,
     )
-    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
-    assert found
-    assert float(found[1]) <= EXPOSURE_MAX
+    exposure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert exposure
+    assert float(exposure[1]) <= EXPOSURE_MAX
     assert "Unknown" not in done.stderr
 
 
@@ -55,7 +55,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 
 
 def test_early_units_with_private_devices_start_after_tmp_is_mounted() -> None:
-    """systemd 252 prepares /dev in /tmp; without its file system that fails, since the root is read-only."""
+    """systemd 252 prepares a private /dev in /tmp, which fails before /tmp is mounted: the root is read-only."""
     early = [
         unit
         for unit in UNITS
@@ -71,17 +71,15 @@ def test_early_units_with_private_devices_start_after_tmp_is_mounted() -> None:
     assert early and not unordered
 
 
-def test_units_that_use_cryptography_see_whether_the_kernel_is_in_fips_mode() -> None:
+def test_units_that_use_cryptography_can_read_the_kernels_fips_mode() -> None:
     """RHEL's OpenSSL selects its FIPS provider by /proc/sys, which `ProcSubset=pid` hides."""
     without = {"rap-audit", "rap-clock", "rap-tunnel"}
     hidden = {unit.stem for unit in UNITS if re.search(r"^ProcSubset=pid$", unit.read_text(), re.MULTILINE)}
-    assert hidden == without, (
-        "these read a log, set the clock and make a device; others use keys, hashes or TLS"
-    )
+    assert hidden == without, "only units without keys, hashes and TLS may hide it"
 
 
-def test_only_the_firewall_service_and_the_maker_of_the_tunnels_device_may_change_the_network() -> None:
-    """No unit requires it, because systemd would restart that unit with it."""
+def test_only_the_firewall_and_tunnel_services_may_change_the_network() -> None:
+    """No unit requires the firewall service, because systemd would restart the unit together with it."""
     texts = {unit.stem: unit.read_text() for unit in UNITS}
     having = {name for name, text in texts.items() if re.search(r"^\w+=.*CAP_NET_ADMIN", text, re.MULTILINE)}
     assert having == {"rap-firewall", "rap-tunnel"}
@@ -90,7 +88,7 @@ def test_only_the_firewall_service_and_the_maker_of_the_tunnels_device_may_chang
 
 
 def test_only_the_firewall_service_has_a_higher_priority() -> None:
-    """Among processes, and among control groups, whose weight is 100 otherwise."""
+    """It has a higher priority as a process and as a control group, whose default weight is 100."""
     texts = {unit.stem: unit.read_text() for unit in UNITS}
     assert {name for name, text in texts.items() if re.search(r"^Nice=-\d+$", text, re.MULTILINE)} == {
         "rap-firewall"
@@ -111,7 +109,7 @@ def test_the_firewall_unit_starts_with_the_paths_that_other_units_expect() -> No
 
 
 def test_no_condition_can_skip_the_firewall_service() -> None:
-    """A unit whose condition fails counts as started, so that the network would be started."""
+    """A unit whose condition fails counts as started, so the network would start without the firewall."""
     unit = next(unit for unit in UNITS if unit.stem == "rap-firewall").read_text()
     lines = [line for line in unit.splitlines() if not line.startswith("#")]
     assert not [line for line in lines if line.startswith("Condition")]
@@ -119,7 +117,7 @@ def test_no_condition_can_skip_the_firewall_service() -> None:
 
 
 @pytest.mark.parametrize("target", ["emergency", "multi-user", "sysinit"])
-def test_units_that_no_preset_enables_are_wanted_by_the_target_that_they_name(target: str) -> None:
+def test_units_without_a_preset_are_wanted_by_the_target_they_name(target: str) -> None:
     links = list((UNITS[0].parent / f"{target}.target.wants").iterdir())
     assert links
     for link in links:

@@ -1,4 +1,4 @@
-"""The programs that the box program starts run with the system calls that its unit permits."""
+"""OpenVPN, which the box program starts, needs no system calls that the box program's unit forbids."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def group(name: str) -> set[str]:
-    """Return the system calls of a group, as `@system-service`."""
-    words = ("systemd-analyze", "syscall-filter", "--no-pager", name)
-    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n")[1:]
+    """Return the system calls of a group such as `@system-service`."""
+    command = ("systemd-analyze", "syscall-filter", "--no-pager", name)
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")[1:]
     calls = set[str]()
     for line in filter(None, map(str.strip, lines)):
         calls |= group(line) if line.startswith("@") else set() if line.startswith("#") else {line}
@@ -42,17 +42,17 @@ def group(name: str) -> set[str]:
 
 def permitted(unit: Path) -> set[str]:
     """Return the system calls that a unit permits (systemd.exec(5), SystemCallFilter=)."""
-    found = set[str]()
+    allowed = set[str]()
     for line in unit.read_text().splitlines():
         if line.startswith("SystemCallFilter="):
-            words = line.partition("=")[2]
+            value = line.partition("=")[2]
             calls = {
                 call
-                for word in words.removeprefix("~").split()
-                for call in (group(word) if word[0] == "@" else {word})
+                for name in value.removeprefix("~").split()
+                for call in (group(name) if name[0] == "@" else {name})
             }
-            found = found - calls if words.startswith("~") else found | calls
-    return found
+            allowed = allowed - calls if value.startswith("~") else allowed | calls
+    return allowed
 
 
 def test_openvpn_starts_without_capabilities_within_the_filter_of_the_box_program() -> None:
@@ -65,7 +65,7 @@ def test_openvpn_starts_without_capabilities_within_the_filter_of_the_box_progra
         library.seccomp_rule_add(context, ERRNO | errno.EPERM, number, 0)
 
     def restrict() -> None:
-        assert library.seccomp_load(context) == 0  # it sets NoNewPrivileges, too
+        assert library.seccomp_load(context) == 0  # this also sets no_new_privs
 
     done = subprocess.run(
         (*UNPRIVILEGED, "--", PROGRAM, "--genkey", "tls-crypt-v2-server"),

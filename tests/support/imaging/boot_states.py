@@ -1,7 +1,7 @@
-"""The records of the slot state in all conditions that an interrupted or failing write leaves.
+"""The records of the partition `boot-state` in every condition that an interrupted or failing write can leave.
 
-A `BootState` has what the partition `boot-state` holds. Every write of an update and of the boot loader is applied
-whole, not at all and torn, and each copy is destroyed in each state.
+Every write of an update or of the boot loader is left undone, torn and completed; in each of these conditions, each
+copy is also destroyed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from settings.slots import RECORD_BYTES, Slot, SlotState
 
 SECTOR: Final = 512
 TEARS: Final = (*range(32, RECORD_BYTES, 32), 26, 31, 33, 37, 966, 970, 972)
-"""The offsets at which a record is torn: every 32 bytes, so also between its sectors and inside its lines."""
+"""Offsets at which the write of a record is torn: every 32 bytes, and some inside and at the ends of its lines."""
 
 
 @dataclass(frozen=True)
 class BootState:
-    """Both copies of both records."""
+    """The content of the partition `boot-state`: both copies of the slot state and of the tries."""
 
     copies: tuple[bytes, bytes]
     tries: tuple[bytes, bytes]
@@ -35,13 +35,13 @@ class BootState:
         return slots.decode(self.copies)
 
     def write_state(self, state: SlotState) -> Iterator[BootState]:
-        """Yield the conditions during a write of the state, the complete one last."""
+        """Yield the conditions that a write of the state passes through; the last is the complete one."""
         index = slots.copy_to_write(self.copies)
         for copy in _during(self.copies[index], slots.encode(state)):
             yield replace(self, copies=_with(self.copies, index, copy))
 
     def write_tries(self, index: int, record: bytes) -> Iterator[BootState]:
-        """Yield the conditions during a write of one copy of the tries, the complete one last."""
+        """Yield the conditions that a write of one copy of the tries passes through; the last is the complete one."""
         for copy in _during(self.tries[index], record):
             yield replace(self, tries=_with(self.tries, index, copy))
 
@@ -63,14 +63,14 @@ def new(state: SlotState = slots.UNKNOWN) -> BootState:
 
 
 def last(conditions: Iterable[BootState]) -> BootState:
-    """Return the last of the conditions, that after the write."""
+    """Return the last of the conditions: the one after the completed write."""
     *_, final = conditions
     return final
 
 
 @dataclass(frozen=True)
 class Step:
-    """The conditions of one write, and the slots that the boot loader may choose in them."""
+    """One write: the conditions that it passes through, and the slots that the boot loader may choose in them."""
 
     name: str
     conditions: list[BootState]

@@ -22,12 +22,12 @@ EDGES: Final[dict[str, list[dict[str, Any]]]] = {
     path.stem: tomllib.loads(path.read_text("utf-8"))["edge"]
     for path in sorted((FIXTURES / "edges").glob("*.toml"))
 }
-"""The values by file: `rule`, `lines` with the place `{}` of the value, the `wrong` and the `right` values."""
+"""By file: the `rule`, its kickstart `lines` with `{}` for the value, and the `wrong` and `right` values."""
 PACKAGES: Final = "%packages\n@core\n%end\n"
 
 
 def findings(edge: dict[str, Any], value: str, folder: Path) -> list[LintFinding]:
-    """Return all findings for one value."""
+    """Return the findings of all rules for the edge's lines with one value."""
     lines = edge["lines"].replace("{}", value)
     path = folder / "edge.ks"
     path.write_text(f"#version=RHEL9\n{lines}\n{'' if '%packages' in lines else PACKAGES}")
@@ -35,23 +35,23 @@ def findings(edge: dict[str, Any], value: str, folder: Path) -> list[LintFinding
 
 
 def recorded(stem: str) -> list[list[str]]:
-    """Return the lines of a file of recorded findings, by edge."""
+    """Return the recorded findings of a file: the lines of each edge."""
     blocks = (FOLDER / f"{stem}.txt").read_text("utf-8").split("\n\n")
     return [block.splitlines() for block in blocks]
 
 
-def shown(edge: dict[str, Any], found: dict[str, list[LintFinding]]) -> list[str]:
-    """Return the lines of one edge: the findings of its rule by value; line, severity, problem and repair of each."""
+def shown(edge: dict[str, Any], findings_by_value: dict[str, list[LintFinding]]) -> list[str]:
+    """Return the lines to record for one edge: its rule, then the rule's findings for each wrong value."""
     return [f"== {edge['rule']}"] + [
         f"{value!r}: {each.line} {each.severity}: {each.problem}; {each.repair}"
         for value in edge["wrong"]
-        for each in found[value]
+        for each in findings_by_value[value]
         if each.rule == edge["rule"]
     ]
 
 
 def main() -> None:
-    """Write all."""
+    """Write the recorded findings of all edges."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         for stem, edges in EDGES.items():

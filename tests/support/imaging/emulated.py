@@ -1,4 +1,4 @@
-"""A box's image in QEMU, without acceleration, on a separate network: a TAP device for each port."""
+"""A box's image in QEMU, without acceleration; connected ports are TAP devices of this thread's network namespace."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ import pytest
 from tests.support.eventually import poll_until
 
 PORT_SLOTS: Final = 5
-"""Cards, each on a separate PCI bus, whose number is in the name of the interface: enp1s0, enp2s0 …"""
+"""Network cards, each on a separate PCI bus, so that the interfaces are named enp1s0, enp2s0 …"""
 CPU: Final = "max,-erms,-fsrm"
-"""All features except that for which the kernel clears pages with `rep stosb`, which QEMU emulates byte by byte."""
+"""All features except those for which the kernel clears pages with `rep stosb`, which QEMU emulates byte by byte."""
 
 
 def tap(name: str, address: str) -> None:
     """Make a TAP device in this thread's network namespace."""
-    for words in (f"tuntap add {name} mode tap", f"address add {address} dev {name}", f"link set {name} up"):
-        subprocess.run(["ip", *words.split()], check=True)
+    for arguments in (
+        f"tuntap add {name} mode tap",
+        f"address add {address} dev {name}",
+        f"link set {name} up",
+    ):
+        subprocess.run(["ip", *arguments.split()], check=True)
 
 
 class Machine:
-    """A running machine with its serial console in a file. With `keep`, the disk keeps what the guest writes.
+    """A running machine, whose serial console is written to a file.
 
-    `disk` is an image, or the socket of an NBD server, which gets all writes in any case.
-    `tpm` is the socket of swtpm; `more` are more options of QEMU.
+    `disk` is an image, or the socket of an NBD server. An image is changed only with `keep`; the server gets all
+    writes. `taps` has the TAP device of each connected port by its bus; `tpm` is the socket of swtpm; `more` are
+    further options of QEMU.
     """
 
     def __init__(
@@ -45,7 +50,8 @@ class Machine:
         more: Sequence[str] = (),
     ) -> None:
         self._console = folder / "console"
-        self._console.unlink(missing_ok=True)  # the former machine's, until QEMU replaces it
+        # else `log` returns the former machine's output until QEMU replaces the file
+        self._console.unlink(missing_ok=True)
         options = f"-machine q35,accel=tcg -cpu {CPU} -smp 2 -m 1024 -display none -monitor none"
         if tpm:
             options += f" -chardev socket,id=tpm,path={tpm} -tpmdev emulator,id=tpm0,chardev=tpm"
@@ -54,7 +60,7 @@ class Machine:
         served = disk.is_socket()
         file = f"nbd+unix:///?socket={disk}" if served else disk
         snapshot = "off" if keep or served else "on"
-        # only a served disk must get the guest's flushes: a file keeps what the guest writes when QEMU is killed
+        # only the NBD server needs the guest's flushes: a file keeps all writes even when QEMU is killed
         cache = "writeback" if served else "unsafe"
         options += f" -drive if=none,id=disk,file={file},format=raw,snapshot={snapshot},cache={cache}"
         options += " -device virtio-blk-pci,drive=disk,addr=0x10"
@@ -89,16 +95,16 @@ def _port(bus: int, cable: str | None) -> str:
 
 @contextmanager
 def software_tpm(folder: Path) -> Iterator[Path]:
-    """Emulate a TPM 2.0 for programs of this machine; yield its socket. Skip without swtpm and clevis."""
+    """Emulate a TPM 2.0 for programs of this machine; yield its socket. Skip the test if a program is missing."""
     if missing := [
         name for name in ("swtpm", "clevis", "tpm2_pcrextend", "cryptsetup") if not shutil.which(name)
     ]:
         pytest.skip(f"needs {', '.join(missing)}: make setup-image")
     folder.mkdir()
-    words = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}"]
-    words += ["--flags", "startup-clear,not-need-init"]
-    words += ["--server", f"type=unixio,path={folder}/s", "--ctrl", f"type=unixio,path={folder}/s.ctrl"]
-    process = subprocess.Popen(words)
+    command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}"]
+    command += ["--flags", "startup-clear,not-need-init"]
+    command += ["--server", f"type=unixio,path={folder}/s", "--ctrl", f"type=unixio,path={folder}/s.ctrl"]
+    process = subprocess.Popen(command)
     try:
         poll_until((folder / "s.ctrl").exists)
         yield folder / "s"

@@ -1,8 +1,8 @@
 """Packages for an image in FIPS mode: OpenSSL's FIPS provider of `make setup-fips`, and real services of Debian.
 
-The mock repository has stubs of sshd, httpd, OpenVPN and auditd. Debian's packages are added beside them or in their
-place; RHEL's differ in their patches, not in how they use OpenSSL's configuration. What RHEL's packages have besides
-and Debian's have not is added, too: users, folders, and the units, which the box starts by RHEL's names.
+The mock repository has stubs of sshd, httpd, OpenVPN and auditd. Debian's packages are added beside the stubs or
+replace them; RHEL's packages are patched differently, but use OpenSSL's configuration in the same way. Users, folders
+and units that only RHEL's packages contain are added, too: the box starts the units by RHEL's names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tests.support.imaging.services import HTTPD_SCRIPT
 
 _DEBS: Final = ["apache2-bin", "bsdutils", "openvpn", "openssh-server", "auditd", "rpm", "tpm2-openssl"]
 _NAMES: Final = {"auditd": ["audit"], "openssh-server": ["debian-openssh-server"]}
-"""Other names: auditd replaces the stub, sshd is beside the stub, whose unit and settings the kickstart uses."""
+"""Names of Debian's packages here: auditd replaces the stub `audit`; sshd is installed beside the stub, whose unit
+and settings the kickstart uses."""
 _PROVIDER: Final = "openssl-fips-provider"
 _STUBS: Final = {"update-rc.d": rpms.Stub({"usr/sbin/update-rc.d": "#!/bin/sh\n"})}
 """The program that `systemctl enable` calls for a Debian service."""
@@ -39,7 +40,7 @@ RuntimeDirectory=sshd
 [Install]
 WantedBy=multi-user.target
 """
-"""RHEL's sshd.service, with the folder of Debian's sshd; the box generates the host keys."""
+"""RHEL's sshd.service with the runtime folder of Debian's sshd; the box itself generates the host keys."""
 _FIREWALLD: Final = """\
 [Unit]
 Description=firewalld - dynamic firewall daemon
@@ -50,7 +51,7 @@ ExecStart=/usr/sbin/nft add table inet firewalld
 [Install]
 WantedBy=multi-user.target
 """
-"""The mock package's service makes no table."""
+"""A unit that creates firewalld's table, which the mock package's unit does not."""
 _UNITS: Final = "/etc/systemd/system"
 KICKSTART: Final = f"""
 %packages
@@ -71,19 +72,19 @@ useradd --system --gid sshd --shell /usr/sbin/nologin sshd
 {file_script(f"{_UNITS}/sshd.service", _SSHD)}\
 {file_script(f"{_UNITS}/firewalld.service", _FIREWALLD)}%end
 """
-"""Sections of the image's kickstart. OpenSSL of Debian does not follow the kernel's flag, so that its configuration
-names the provider; RHEL's does by itself."""
+"""Sections of the image's kickstart. Debian's OpenSSL ignores the kernel's FIPS flag, unlike RHEL's, so its
+configuration names the provider."""
 
 
 def add_packages(folder: Path) -> None:
-    """Put the packages into `folder`, without repository metadata."""
+    """Copy the packages into `folder`, without repository metadata."""
     provider = (fips.PROVIDER / "fipsmodule.cnf").read_text(), _provider
     add_debs(folder, "services", _DEBS, _NAMES, provider)
     rpms.make_stubs(folder, _STUBS)
 
 
 def _provider(work: Path) -> None:
-    """Make the package of the provider in `work`."""
+    """Build the provider's package in `work`/repo."""
     root = work / "provider"
     inside = root / fips.PROVIDER.relative_to("/")
     inside.parent.mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""From power-on to the first report: a box's own kickstart as an image, its identity, a data center, an instrument.
+"""From power-on to the first report: an image of a box's own kickstart, its identity, a data center, an instrument.
 
-Everything is as in the field but for four things: the packages stand in for a distribution's, partitions are small,
-nothing is encrypted, and the kernel talks to the serial console.
+Four things differ from a real site: the packages are substitutes for a distribution's, partitions are small, nothing
+is encrypted, and the kernel prints to the serial console.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from wire.tls.context import Identity, client_context
 
 MOCK_REPO: Final = ROOT / "build/mock-repo"
 _MOCK_PYTHON_OF: Final = "rhel9"
-"""The release whose Python the mock repository has, so that the box's package is built for it."""
+"""The release whose Python version the mock repository has: the box's package is built for it."""
 CABLES: Final = {1: "uplink", 2: "port1"}
 """TAP devices by the number of the bus that the port's card is on."""
 SERIAL: Final = "RAP-0001"
 UPLINK, COLLECTOR = "192.0.2.10", "10.77.1.1"
 """The box's addresses, on its uplink and on port 1."""
 _ELSEWHERE: Final = "192.0.2.1"
-"""The addresses of the data center and of the uplink's gateway."""
-_LOOK_SECONDS: Final = 0.2
+"""The address of the data center, which is also the uplink's gateway."""
+_POLL_SECONDS: Final = 0.2
 SPARE_BYTES: Final = 64 * MIB
 _DISK: Final = """\
 [disk]
@@ -70,7 +70,7 @@ device = "sda"
 "/var/lib/rap" = 256
 """
 _SLOW_ARGUMENTS: Final = "pti=on page_poison=1 init_on_alloc=1 init_on_free=1 slub_debug=P"
-"""Kernel arguments that double the writes of pages and switches of address spaces: slow in emulation."""
+"""Kernel arguments that write pages twice and switch address spaces more often, which is slow in emulation."""
 _DATACENTER: Final = f"""\
 boxes = ["{{serial}}"]
 [listen]
@@ -94,17 +94,17 @@ def build_image(
     settings: str = "",
     tables: str = "",
 ) -> Path:
-    """Build the image of box RAP-0001 with an identity, as if flashed; `post` is a further section of its kickstart.
+    """Build the image of box RAP-0001 with an identity, as if flashed; `post` is appended to its kickstart.
 
-    With `key` it is signed instead, and has no identity. `settings` come first in the site file, `tables` last.
+    With `key`, the image is signed and has no identity. `settings` come first in the site file, `tables` last.
     """
     site = write_site(folder, settings + site_text() + tables)
     text = assemble(load_site(site), site)
     assert _SLOW_ARGUMENTS in text
     text = text.replace(_SLOW_ARGUMENTS, f"console=ttyS0 quiet {kernel_arguments}")
-    image = _built(folder, text + post, "rhel9", key)
+    image = _build_from(folder, text + post, "rhel9", key)
     if not key:
-        prepare_far_end(folder)
+        prepare_datacenter(folder)
         give_identity(image, folder, site)
     return image
 
@@ -119,10 +119,10 @@ def build_delivered(folder: Path, release: str) -> Path:
     if release == "rhel10":
         text = "Red Hat Enterprise Linux release 10.2 (mock)\n"
         make_stubs(folder / "rpm", {"redhat-release": Stub({"etc/redhat-release": text}, version="10.2-1")})
-    return _built(folder, assemble(load_site(site), site, release), release)
+    return _build_from(folder, assemble(load_site(site), site, release), release)
 
 
-def _built(folder: Path, kickstart: str, release: str, key: Path | None = None) -> Path:
+def _build_from(folder: Path, kickstart: str, release: str, key: Path | None = None) -> Path:
     (file := folder / "box.ks").write_text(kickstart)
     (packages := folder / "rpm").mkdir(exist_ok=True)
     build_rpm(packages, _MOCK_PYTHON_OF)
@@ -134,18 +134,18 @@ def _built(folder: Path, kickstart: str, release: str, key: Path | None = None) 
 
 
 def flashed(image: Path, key: Path, folder: Path, more: str = "") -> Path:
-    """Write a signed image to a disk in `folder` with `rap flash`; `more` is added to its site file."""
-    prepare_far_end(folder)
+    """Return a disk in `folder` to which `rap flash` wrote a signed image; `more` is appended to the site file."""
+    prepare_datacenter(folder)
     site = write_site(folder, site_text() + more)
     disk = folder / "disk.raw"
     with loop_device(disk, image.stat().st_size + SPARE_BYTES) as device:
-        words = ["--key", key, "--serial", Path(device).name, "--record", folder / "record.json"]
-        rap("flash", "write", image, device, *words, "--box", "RAP-0001", "--site", site, "--pki", folder)
+        options = ["--key", key, "--serial", Path(device).name, "--record", folder / "record.json"]
+        rap("flash", "write", image, device, *options, "--box", "RAP-0001", "--site", site, "--pki", folder)
     return disk
 
 
 def site_text() -> str:
-    """Return the box's site file."""
+    """Return the text of the box's site file: without encryption and proxy, with small partitions."""
     luks, proxy = (re.search(rf"\[{name}\]\n(.+\n)+", SITE) for name in ("luks", "proxy"))
     assert luks and proxy
     text = SITE.replace(luks[0], "").replace(proxy[0], "")
@@ -153,8 +153,8 @@ def site_text() -> str:
     return text.replace('[disk]\ndevice = "sda"\n', _DISK)
 
 
-def prepare_far_end(folder: Path, serial: str = SERIAL) -> None:
-    """Make the CAs, the certificates and the configuration of a data center that accepts this box."""
+def prepare_datacenter(folder: Path, serial: str = SERIAL) -> None:
+    """Create the CAs, the certificates of the data center and the instrument, and the data center's configuration."""
     pki_directory.init(folder)
     pki_directory.issue(folder, "DC", "datacenter", (_ELSEWHERE,))
     pki_directory.issue(folder, "CHEM-0001", "instrument")
@@ -162,17 +162,17 @@ def prepare_far_end(folder: Path, serial: str = SERIAL) -> None:
 
 
 def write_datacenter(folder: Path, serial: str) -> None:
-    """Write the configuration of a data center whose certificates are in `folder`."""
+    """Write the configuration of a data center that accepts box `serial` and whose certificates are in `folder`."""
     (folder / "dc.toml").write_text(_DATACENTER.format(folder=folder, serial=serial))
 
 
 def give_identity(image: Path, folder: Path, site: Path) -> None:
-    """Write an identity with the site file, as `rap flash write` does on a disk."""
+    """Write an identity with the site file into the image, as `rap flash write` does on a disk."""
     on_box = for_box(load_site(site)).encode()
     area = identity_archive.pack(identity.issue(identity.make(SERIAL, on_box), folder))
     with image.open("r+b") as disk:
-        place = next(part for part in gpt.slices(disk.read(MIB)) if part.label == identity_archive.LABEL)
-        disk.seek(place.offset)
+        partition = next(part for part in gpt.slices(disk.read(MIB)) if part.label == identity_archive.LABEL)
+        disk.seek(partition.offset)
         disk.write(area)
 
 
@@ -183,9 +183,9 @@ def plug_in() -> None:
 
 
 async def first_report(folder: Path, seconds_max: float) -> float:
-    """Return the time at which the first report is stored (`time.monotonic`). Raises: TimeoutError.
+    """Return the time (`time.monotonic`) at which the data center has stored the first report. Raises: TimeoutError.
 
-    The instrument has a report from the beginning, and sends it as soon as it can connect.
+    The instrument has a report to send from the beginning, and sends it as soon as it can connect.
     """
     async with asyncio.timeout(seconds_max), datacenter(folder), reporting(folder) as agent:
         submit(agent)
@@ -194,12 +194,12 @@ async def first_report(folder: Path, seconds_max: float) -> float:
 
 @asynccontextmanager
 async def datacenter(folder: Path) -> AsyncIterator[None]:
-    """The data center, which is killed at the end."""
+    """Run the data center; kill it at the end."""
     server = await start("dc", "serve", "--config", folder / "dc.toml")
     try:
         assert server.stderr is not None
         line = b""
-        while b"ready" not in line:  # it also prints which releases it serves
+        while b"ready" not in line:  # it may first print which releases it serves
             line = await server.stderr.readline()
             assert line, "the data center has ended"
         yield
@@ -218,7 +218,7 @@ async def reporting(
 ) -> AsyncIterator[InstrumentAgent]:
     """Run the agent of the instrument, which connects as soon as box `serial` accepts connections.
 
-    `instrument` executes its commands; without it there are none.
+    `instrument` executes the data center's commands; without it, the agent offers none.
     """
     context = client_context(Identity(*(folder / f"chem-0001{end}" for end in (".crt", ".key", ".ca.crt"))))
     agent = InstrumentAgent(
@@ -232,7 +232,7 @@ async def reporting(
     )
 
     async def work() -> None:
-        await eventually(lambda: answers(COLLECTOR, 443), None, every_s=_LOOK_SECONDS)
+        await eventually(lambda: answers(COLLECTOR, 443), None, every_s=_POLL_SECONDS)
         await agent.run()
 
     working = asyncio.ensure_future(work())
@@ -263,7 +263,7 @@ async def _stored(folder: Path) -> float:
     store = Store(f"sqlite:///{folder}/reports.db")
     try:
         await eventually(
-            lambda: any(instrument for _, instrument in queries.counts(store)), None, every_s=_LOOK_SECONDS
+            lambda: any(instrument for _, instrument in queries.counts(store)), None, every_s=_POLL_SECONDS
         )
         return time.monotonic()
     finally:

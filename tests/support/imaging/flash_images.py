@@ -23,7 +23,7 @@ from rap.parser import Parser
 MIB = 1024 * 1024
 IMAGE_BYTES = 8 * MIB
 PARTS = (("esp", 1, 1), ("rap-identity", 2, 1), ("root-a", 3, 3), ("var", 6, 1))
-"""Label, start and length in MiB. `root-a` has holes, `var` and the identity are one."""
+"""Label, start and length in MiB. `root-a` has holes; `var` and the identity are holes entirely."""
 SITE = """\
 board = "rap-4"
 release = "almalinux9"
@@ -61,16 +61,16 @@ def raw_image(file: Path, seed: int = 1) -> Path:
 
 
 GUIDS = [bytes(range(16)), *(bytes([number] * 16) for number, _ in enumerate(PARTS, 1))]
-"""The GUIDs of the image: that of the disk, then those of the partitions."""
+"""The image's GUIDs: the disk's, then those of the partitions."""
 
 
-def guids(head: bytes) -> list[bytes]:
-    """Return the GUIDs of the disk and of its partitions, in the first blocks of a disk."""
-    return [head[568:584], *(head[1040 + 128 * n : 1056 + 128 * n] for n, _ in enumerate(PARTS))]
+def guids(front: bytes) -> list[bytes]:
+    """Return the GUIDs of the disk and of its partitions from the first blocks of a disk."""
+    return [front[568:584], *(front[1040 + 128 * n : 1056 + 128 * n] for n, _ in enumerate(PARTS))]
 
 
 def gpt(disk_bytes: int, own: list[bytes] = GUIDS) -> tuple[bytes, bytes]:
-    """Return blocks 0 to 33 and the last 33 of a disk with these GUIDs, according to the UEFI specification."""
+    """Return blocks 0 to 33 and the last 33 blocks of a disk with these GUIDs, as UEFI specifies them."""
     last = disk_bytes // 512 - 1
     entries = b""
     for number, (label, start, length) in enumerate(PARTS, 1):
@@ -79,12 +79,12 @@ def gpt(disk_bytes: int, own: list[bytes] = GUIDS) -> tuple[bytes, bytes]:
         entries += struct.pack("<16s16sQQQ72s", kind, unique, first, end, 0, label.encode("utf-16-le"))
     entries = entries.ljust(128 * 128, b"\0")
 
-    def header(mine: int, other: int, at: int) -> bytes:
+    def header(block: int, backup_block: int, entries_block: int) -> bytes:
         def packed(crc: int) -> bytes:
             return struct.pack(
                 "<8sIIIIQQQQ16sQIII",
-                *(b"EFI PART", 0x10000, 92, crc, 0, mine, other, 34, last - 33, own[0]),
-                *(at, 128, 128, zlib.crc32(entries)),
+                *(b"EFI PART", 0x10000, 92, crc, 0, block, backup_block, 34, last - 33, own[0]),
+                *(entries_block, 128, 128, zlib.crc32(entries)),
             )
 
         return packed(zlib.crc32(packed(0))).ljust(512, b"\0")
@@ -101,7 +101,7 @@ def sign(
     file_systems: Sequence[signing.SignedFileSystem] = (),
     about: Mapping[str, str] = {"release": "test"},
 ) -> Path:
-    """Write the files that belong to an image, and the keys `key.pem` and `key.pub`. Returns the image to flash."""
+    """Write the block map, the signed manifest, and the keys `key.pem` and `key.pub`. Return the image to flash."""
     folder = raw.parent
     if not (folder / "key.pem").exists():
         signing.make_key(folder / "key.pem", folder / "key.pub")
@@ -128,7 +128,7 @@ def public_key(image: Path) -> Ed25519PublicKey:
 
 
 class MemoryDisk:
-    """A disk that keeps a trace: each write, and None for each flush."""
+    """A disk in memory whose `trace` has each write as (offset, data), and None for each flush."""
 
     def __init__(self, content: bytes) -> None:
         self.size = len(content)
@@ -153,19 +153,19 @@ class MemoryDisk:
         self.trace.append(None)
 
 
-def rap(*words: object) -> int:
-    """Run `rap flash …` or `rap pki …` in this process."""
+def rap(*command_line: object) -> int:
+    """Run `rap flash …` or `rap pki …` in this process; return its exit status."""
     parser = Parser(prog="rap")
     flash.add_verbs(parser.add_command("flash", ""))
     pki.add_verbs(parser.add_command("pki", ""))
-    arguments = parser.parse_args([str(word) for word in words])
+    arguments = parser.parse_args([str(argument) for argument in command_line])
     status: int = arguments.command(arguments)
     return status
 
 
 @contextmanager
 def loop_device(file: Path | str, size: int = 0, *options: str) -> Iterator[str]:
-    """Attach a loop device to a file, made with `size` zero bytes if given; always detach it."""
+    """Attach a loop device to a file and always detach it; with `size`, create the file with that many zeros."""
     if size:
         with Path(file).open("wb") as out:
             out.truncate(size)

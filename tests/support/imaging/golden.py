@@ -1,4 +1,4 @@
-"""The golden files of kickstarts: each fragment for one site, and one complete kickstart for each version.
+"""The golden files of kickstarts: every fragment, and the complete kickstarts of two releases, for one site.
 
     python -m tests.support.imaging.golden
 
@@ -18,22 +18,22 @@ from tests.support.imaging.sites import write_site
 from tests.support.paths import FIXTURES
 
 FOLDER: Final = FIXTURES / "golden"
-WHOLE: Final = ("almalinux9", "almalinux10")
+COMPLETE_RELEASES: Final = ("almalinux9", "almalinux10")
 
 
 def goldens(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each golden file with its content; `folder` is for the site's own files."""
+    """Yield the path and the content of each golden file; the site file is written to `folder`."""
     file = write_site(folder)
     site = load_site(file)
     values = values_of(site, file)
     for fragment in fragments():
         yield FOLDER / "fragments" / fragment, render(fragment, values)
-    for release in WHOLE:
+    for release in COMPLETE_RELEASES:
         yield FOLDER / f"{release}.ks", assemble(site, file, release)
 
 
 def main() -> None:
-    """Write all."""
+    """Write all golden files of kickstarts."""
     (FOLDER / "fragments").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for path, text in goldens(Path(folder)):

@@ -1,4 +1,4 @@
-"""Kickstarts of the box without findings."""
+"""The box's own kickstarts, for which the linter has no findings, and the same with planted faults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SITES: Final = {
 
 @cache
 def good(site: str, release: str) -> str:
-    """Return the box's kickstart, which has no findings; the site "nobody" has no administrators."""
+    """Return the kickstart of a site of `SITES`; the site "nobody" has no administrators."""
     with tempfile.TemporaryDirectory() as folder:
         file = write_site(Path(folder), SITES[site])
         lines = assemble(load_site(file), file, release).splitlines(True)
@@ -35,6 +35,7 @@ def good(site: str, release: str) -> str:
 
 
 def good_for(fault: dict[str, Any]) -> str:
+    """Return the kickstart into which a fault is planted."""
     return good(fault.get("site", ""), fault.get("release", "almalinux9"))
 
 
@@ -42,8 +43,8 @@ def planted(text: str, fault: dict[str, Any]) -> tuple[str, int]:
     """Return the kickstart with the planted fault, and the line number of the expected finding."""
     fill = {"GRUB_HASH": GRUB_HASH, "CRYPT_HASH": CRYPT_HASH}
     old, new = fault["old"], fault["new"]
-    for word, value in fill.items():
-        old, new = old.replace(word, value), new.replace(word, value)
+    for placeholder, value in fill.items():
+        old, new = old.replace(placeholder, value), new.replace(placeholder, value)
     assert old in text
     wrong = text.replace(old, new)
     at = fault.get("at", new)

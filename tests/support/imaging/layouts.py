@@ -1,4 +1,4 @@
-"""Machines whose disks were recorded, in `tests/fixtures/machines`: each file contains the expected decisions."""
+"""Recorded disks of machines, in `tests/fixtures/machines`, with the disks that must be accepted and refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILES = sorted((FIXTURES / "machines").glob("*.json"))
 
 
 class Layout(msgspec.Struct, forbid_unknown_fields=True):
-    """A recorded machine. `refused` has some words of the reason for each refused device."""
+    """A recorded machine. `refused` has a part of the reason for each refused disk."""
 
     about: str
     image_bytes: int
@@ -23,7 +23,7 @@ class Layout(msgspec.Struct, forbid_unknown_fields=True):
     refused: dict[str, str]
 
     def refusals_by_disk(self) -> dict[str, list[str]]:
-        """Return the reasons for which each disk is refused."""
+        """Return the reasons for which each disk is refused, by its name."""
         return {
             disk.name: refusals(self.machine, disk.name, self.image_bytes) for disk in self.machine.disks()
         }

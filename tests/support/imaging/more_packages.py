@@ -21,16 +21,17 @@ def add_debs(
     names: Mapping[str, list[str]],
     also: tuple[str, Callable[[Path], object]] | None = None,
 ) -> None:
-    """Put these packages and their dependencies into `folder`, without repository metadata; they are kept as `step`.
+    """Copy these packages and their dependencies into `folder`, without repository metadata; cache them as `step`.
 
-    `names` gives RHEL's names, or others so that a package is beside a stub. `also` makes more packages in the folder
-    that it is given; its text changes with what they are made from. Raises: ProgramFailed.
+    `names` has the RPM names of Debian's packages: RHEL's name, or another one if a stub must stay beside the
+    package. `also` is a text that identifies the inputs of further packages, and the function that builds these in
+    the folder that it gets. Raises: ProgramFailed.
     """
-    kept, everything = MOCK_REPO / "debs", rpms.contents()
+    cache, everything = MOCK_REPO / "debs", rpms.contents()
     inputs = f"{rpms.DATA.read_text('utf-8')} {debs} {names} {also[0] if also else ''}"
 
-    def make(place: Path) -> None:
-        present = [deb.name for deb in fetch(everything.debs, kept)]
+    def make(work: Path) -> None:
+        present = [deb.name for deb in fetch(everything.debs, cache)]
         wanted = msgspec.structs.replace(
             everything,
             debs=list(debs),
@@ -42,9 +43,9 @@ def add_debs(
             environments={},
             stubs={"filesystem": everything.stubs["filesystem"]},
         )
-        rpms.make_repository(place / "repo", kept, wanted)
+        rpms.make_repository(work / "repo", cache, wanted)
         if also:
-            also[1](place)
+            also[1](work)
 
     steps = Steps(MOCK_REPO, lambda _name, _kept: None)
     for package in steps.step(step, inputs, make).rglob("*.rpm"):

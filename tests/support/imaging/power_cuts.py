@@ -1,8 +1,8 @@
 """The states in which a power cut can leave a disk during a flash, and whether the disk boots from them.
 
-A disk keeps all data that was flushed. A power cut leaves any subset of the sectors of the later
-writes. Two models decide whether the disk then boots: firmware that follows the UEFI specification, and lenient
-firmware, which boots from anything that looks like a boot sector or from either copy of the partition table.
+A disk keeps all flushed data; of the writes after the last flush, a power cut may leave any subset of sectors. Two
+models decide whether the disk then boots: firmware that follows the UEFI specification, and lenient firmware, which
+boots from anything that looks like a boot sector or from either copy of the partition table.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def starts_by_specification(disk: bytes | bytearray) -> bool:
 
 
 def old_disk() -> bytes:
-    """Return a bootable disk with another system and full partitions."""
+    """Return a bootable disk that is filled with another system."""
     front, back = gpt(DISK_BYTES)
     middle = Random(7).randbytes(DISK_BYTES - len(front) - len(back))
     return front + middle + back
 
 
 def cuts(trace: list[tuple[int, bytes] | None]) -> Iterator[bytearray]:
-    """Yield the possible states after a cut: at every write, complete, torn, and with unflushed writes in any
-    order.
+    """Yield states that a cut can leave: after every write and flush, with the last write torn, and with random parts
+    of the unflushed writes in any order.
     """
     random = Random(3)
     durable = bytearray(old_disk())
@@ -78,7 +78,7 @@ def applied(disk: bytearray, writes: list[tuple[int, bytes]]) -> bytearray:
 
 
 def beginnings(write: tuple[int, bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield the first sector, the first page and the first half."""
+    """Yield the write cut off after its first sector, its first page and its first half."""
     offset, data = write
     for size in (512, 4096, len(data) // 1024 * 512):
         yield offset, data[:size]

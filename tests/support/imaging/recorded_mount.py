@@ -1,7 +1,7 @@
-"""Recordings of what the kernel writes to a mounted ext4.
+"""Recordings of the kernel's writes to a mounted ext4.
 
-The disk of the image world records the requests (`sim.worlds.image.disk.recording`). QEMU's storage daemon exports it
-as a file by FUSE, which a loop device makes mountable.
+The NBD server of the image world records the requests (`sim.worlds.image.disk.recording`). QEMU's storage daemon
+exports its disk as a file through FUSE, and a loop device makes the file mountable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PROGRAMS: Final = ("qemu-storage-daemon", "mke2fs", "e2fsck", "debugfs", "tune2
 
 
 def need_recorder() -> None:
-    """Skip the test without QEMU, e2fsprogs or FUSE."""
+    """Skip the test if QEMU, e2fsprogs or FUSE is missing."""
     if missing := [name for name in _PROGRAMS if not shutil.which(name)]:
         pytest.skip(f"needs {', '.join(missing)}: make setup-image")
     if not Path("/dev/fuse").exists():
@@ -34,28 +34,26 @@ def need_recorder() -> None:
 
 def record_mount(folder: Path, disk: Path, work: Callable[[Path], None]) -> list[RecordedRequest]:
     """Twice mount the ext4 in `disk`, call `work` with the mount point and unmount; return the writes and flushes."""
-    place = folder / "mounted"
-    place.mkdir()
+    mount_point = folder / "mounted"
+    mount_point.mkdir()
     with _exported(folder, disk) as file, loop_device(file) as device:
         for _ in range(2):
-            subprocess.run(["mount", device, place], check=True)
+            subprocess.run(["mount", device, mount_point], check=True)
             try:
-                work(place)
+                work(mount_point)
             finally:
-                subprocess.run(["umount", place], check=True)
+                subprocess.run(["umount", mount_point], check=True)
     return list(recorded(folder / "recording"))
 
 
 @contextmanager
 def _exported(folder: Path, disk: Path) -> Iterator[Path]:
-    """Yield a file with the contents of `disk`, to which all writes and flushes are recorded in
-    `folder`/recording.
-    """
+    """Yield a file with the contents of `disk`; its writes and flushes are recorded in `folder`/recording."""
     export, socket, control = (folder / name for name in ("export", "disk.sock", "control.sock"))
     export.touch()
-    words = [disk, socket, control, 1, folder / "recording"]
+    arguments = [disk, socket, control, 1, folder / "recording"]
     server = subprocess.Popen(
-        [sys.executable, "-m", "sim.worlds.image.disk.server", *map(str, words)], cwd=ROOT
+        [sys.executable, "-m", "sim.worlds.image.disk.server", *map(str, arguments)], cwd=ROOT
     )
     try:
         poll_until(control.exists)

@@ -1,7 +1,7 @@
-"""The first start of a flashed disk, recorded, and the disk after a power cut at any moment of it.
+"""Recordings of the first start of a flashed disk, from which the disk after a power cut at any moment is made.
 
-A `Life` is the time of a disk from one flash to the next: a box with a separate serial number and certificates, so
-that remains of a former life on the disk are detected.
+A `Life` of a disk lasts from one flash to the next. Each life is another box, with its own serial number and
+certificates, so that remains of a former life on the disk are detected.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.imaging.first_report import (
     CABLES,
     datacenter,
     plug_in,
-    prepare_far_end,
+    prepare_datacenter,
     reporting,
     site_text,
     submit,
@@ -46,15 +46,15 @@ from tests.support.paths import ROOT
 from wire.messages import InstrumentReport
 
 REPORTS: Final = 4
-"""Reports that the data center stores in a recorded start, and reports that then wait in the box's spool."""
+"""The number of reports that the data center stores in a recorded start, and of those that then wait in the spool."""
 START_SECONDS_MAX: Final = 1500.0
-"""A guard against hanging on a busy machine, and no measure."""
+"""Only prevents hanging; generous enough for a busy machine."""
 LARGER_BYTES: Final = 256 * MIB
-_LOOK_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 
 
 class Stored(NamedTuple):
-    """A report, and the time at which the box acknowledged it or the data center stored it, in ns since 1970."""
+    """A report, with the time at which the box acknowledged it or the data center stored it, in ns since 1970."""
 
     run: int
     number: int
@@ -63,7 +63,7 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Life:
-    """A flash of the disk. `folder` has the certificates; the instrument's runs begin with `run`."""
+    """The time of a disk after one flash. `folder` has the certificates; the instrument's runs begin with `run`."""
 
     folder: Path
     serial: str
@@ -71,7 +71,7 @@ class Life:
 
     @property
     def records(self) -> Path:
-        """The file with the reports that were acknowledged and stored while the first start was recorded."""
+        """The file with the reports that were acknowledged and those that were stored during the recorded start."""
         return self.folder / "reports.json"
 
     @property
@@ -86,8 +86,8 @@ class Life:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A recorded start."""
+class RecordedStart:
+    """The first start in a life of the disk: its writes and flushes, and its reports."""
 
     life: Life
     requests: list[RecordedRequest]
@@ -96,19 +96,19 @@ class Recorded:
 
     @cached_property
     def unflushed_superblocks(self) -> list[list[UnflushedSuperblock]]:
-        """For each request, the superblocks that are written and not flushed when the power is cut during it."""
+        """For each request, the superblocks that are written but not flushed when the power is cut during it."""
         flashed = self.life.flashed
         return list(unflushed_superblocks(flashed, superblocks(flashed), self.requests))
 
     @property
     def flushes(self) -> list[int]:
-        """The numbers of the requests that are flushes."""
+        """The indices of the requests that are flushes."""
         return [index for index, each in enumerate(self.requests) if each.is_flush]
 
     def cut(self, index: int, disk: Path, half: int | None = None) -> None:
-        """Make `disk` the one after a power cut during request `index`.
+        """Write to `disk` what a power cut during request `index` leaves.
 
-        With `half`, the medium has the first (0) or second (1) sector of each superblock that was not flushed.
+        With `half`, only the first (0) or second (1) sector of each unflushed superblock has reached the medium.
         """
         copy(self.life.flashed, disk)
         cut_during(disk, self.requests, index, Random(index))
@@ -117,7 +117,7 @@ class Recorded:
                 superblock.tear(disk, half)
 
     def time_of(self, index: int) -> int:
-        """Return the time of request `index`, or that of the last report, in ns since 1970."""
+        """Return the time of request `index`, or of the recording's end after the last one, in ns since 1970."""
         if index < len(self.requests):
             return self.requests[index].at_ns
         return max(self.requests[-1].at_ns, self.acknowledged[-1].at_ns)
@@ -131,18 +131,28 @@ def new_disk(file: Path, image: SignedImage) -> Path:
 
 
 def copy(disk: Path, to: Path) -> None:
-    """Copy a disk and keep its holes."""
+    """Copy a disk; keep its holes."""
     subprocess.run(["cp", "--sparse=always", disk, to], check=True)
 
 
 def flash(disk: Path, image: SignedImage, life: Life) -> None:
-    """Write the image with the identity of this life by `rap flash write`."""
-    prepare_far_end(life.folder, life.serial)
+    """Write the image with the identity of this life to the disk by `rap flash write`."""
+    prepare_datacenter(life.folder, life.serial)
     site = write_site(life.folder, site_text())
     with disk.open("r+b") as file, loop_device(file.fileno()) as device:
-        words = ["write", image.image, device, "--key", image.key, "--serial", device.name, "--site", site]
-        words += ["--box", life.serial, "--pki", life.folder, "--record", life.folder / "flash.json"]
-        command = [sys.executable, "-m", "rap", "flash", *map(str, words)]
+        arguments = [
+            "write",
+            image.image,
+            device,
+            "--key",
+            image.key,
+            "--serial",
+            device.name,
+            "--site",
+            site,
+        ]
+        arguments += ["--box", life.serial, "--pki", life.folder, "--record", life.folder / "flash.json"]
+        command = [sys.executable, "-m", "rap", "flash", *map(str, arguments)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     copy(disk, life.flashed)
@@ -152,17 +162,17 @@ async def _nothing() -> None:
     pass
 
 
-def record_start(life: Life, disk: Path, look: Callable[[], Awaitable[object]] = _nothing) -> str:
-    """Start the flashed `disk` for the first time until reports are stored and others wait, and cut the power.
+def record_start(life: Life, disk: Path, before_cut: Callable[[], Awaitable[object]] = _nothing) -> str:
+    """Start the flashed `disk` for the first time, and cut the power when reports are stored and others wait.
 
-    `look` is called before the power is cut. Return what the machine printed on its console.
+    `before_cut` is called before the power is cut. Return the machine's console output.
     """
     with own_network():
         plug_in()
         with served(life, disk) as socket:
             machine = Machine(life.folder, socket, CABLES)
             try:
-                acknowledged = asyncio.run(_reports(life, look))
+                acknowledged = asyncio.run(_reports(life, before_cut))
             except TimeoutError:
                 raise AssertionError(
                     f"no report was stored; the box said:\n{machine.log()[-4000:]}"
@@ -174,20 +184,20 @@ def record_start(life: Life, disk: Path, look: Callable[[], Awaitable[object]] =
     return machine.log()
 
 
-def load(life: Life) -> Recorded:
+def load(life: Life) -> RecordedStart:
     """Return the recorded start of this life."""
     reports = json.loads(life.records.read_text())
-    found = [[Stored(*each) for each in reports[name]] for name in ("acknowledged", "stored")]
-    return Recorded(life, list(recorded(life.recording)), *found)
+    acknowledged, stored = ([Stored(*each) for each in reports[name]] for name in ("acknowledged", "stored"))
+    return RecordedStart(life, list(recorded(life.recording)), acknowledged, stored)
 
 
 @contextmanager
 def served(life: Life, disk: Path) -> Iterator[Path]:
-    """Serve the disk in a process that records all writes and flushes; yield its socket."""
+    """Serve the disk by NBD from a process that records all writes and flushes; yield its socket."""
     life.recording.unlink(missing_ok=True)
     socket, control = life.folder / "disk.sock", life.folder / "disk-control.sock"
-    words = [disk, socket, control, 1, life.recording]
-    command = [sys.executable, "-m", "sim.worlds.image.disk.server", *map(str, words)]
+    arguments = [disk, socket, control, 1, life.recording]
+    command = [sys.executable, "-m", "sim.worlds.image.disk.server", *map(str, arguments)]
     process = subprocess.Popen(command, cwd=ROOT)
     try:
         poll_until(control.exists)
@@ -199,8 +209,8 @@ def served(life: Life, disk: Path) -> Iterator[Path]:
             path.unlink(missing_ok=True)
 
 
-async def _reports(life: Life, look: Callable[[], Awaitable[object]]) -> list[Stored]:
-    """Let the instrument report; return the reports that the box acknowledged."""
+async def _reports(life: Life, before_cut: Callable[[], Awaitable[object]]) -> list[Stored]:
+    """Let the instrument report, at the end without a data center; return the reports that the box acknowledged."""
     times: list[int] = []
 
     def note(reports: list[InstrumentReport]) -> None:
@@ -212,14 +222,14 @@ async def _reports(life: Life, look: Callable[[], Awaitable[object]]) -> list[St
     ):
         async with datacenter(life.folder):
             await _report(agent)
-            await eventually(lambda: _has_arrived(life.folder), None, every_s=_LOOK_SECONDS)
+            await eventually(lambda: _has_arrived(life.folder), None, every_s=_POLL_SECONDS)
         await _report(agent)
-        await look()
+        await before_cut()
     return [Stored(life.run, number, at_ns) for number, at_ns in enumerate(times, 1)]
 
 
 def _has_arrived(folder: Path) -> bool:
-    """Return whether the data center has the reports, and the line of the system's audit log."""
+    """Return whether the data center has the reports and the expected line of the system's audit log."""
     return len(reports_stored(folder)) == REPORTS and AUDIT_LINE in audit_lines(folder)
 
 
@@ -233,10 +243,10 @@ def audit_lines(folder: Path) -> list[str]:
 
 
 async def _report(agent: InstrumentAgent) -> None:
-    """Send reports, each when the one before is acknowledged."""
+    """Send `REPORTS` reports, each after the acknowledgement of the previous one."""
     for _ in range(REPORTS):
         submit(agent)
-        await eventually(lambda: not agent.waiting, None, every_s=_LOOK_SECONDS)
+        await eventually(lambda: not agent.waiting, None, every_s=_POLL_SECONDS)
 
 
 def reports_stored(folder: Path) -> list[Stored]:

@@ -19,14 +19,14 @@ def key_file(folder: Path, name: str) -> Path:
 
 
 def role_keys(folder: Path) -> RoleKeyFiles:
-    """Return new keys of the roles that sign often."""
+    """Return new keys of the roles `targets` and `online`, which sign often."""
     return RoleKeyFiles(key_file(folder, "targets"), key_file(folder, "online"))
 
 
 def released(
     folder: Path, names: tuple[str, ...] = ("rap-1.4.0.img",)
 ) -> tuple[ReleaseRepository, RoleKeyFiles]:
-    """Return a folder with these released files, of 1,000 bytes each, and its keys."""
+    """Return a repository in which files with these names are released, and its keys."""
     keys = role_keys(folder)
     repository = ReleaseRepository(folder / "releases")
     repository.create([key_file(folder, f"root{n}") for n in range(3)], keys, NOW)

@@ -1,4 +1,4 @@
-"""Package repositories that consist only of metadata, as createrepo_c writes it."""
+"""Package repositories of metadata only, in the form that createrepo_c writes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Comps:
 def write_repository(
     folder: Path, rpms: Iterable[Rpm], comps: Comps | None = None, packing: str = "gz"
 ) -> Path:
-    """Write a repository and return its folder. Its primary metadata has only files in /etc and in bin folders."""
+    """Write a repository and return its folder. Its primary metadata lists only files in /etc and bin folders."""
     rpms = list(rpms)
     data = folder / "repodata"
     data.mkdir(parents=True, exist_ok=True)
@@ -104,10 +104,10 @@ def _version(rpm: Rpm) -> str:
     return f'<version epoch="0" ver="{rpm.version}" rel="1"/>'
 
 
-def _entry(word: str | tuple[str, str, str]) -> str:
-    if isinstance(word, str):
-        return f"<rpm:entry name={quoteattr(word)}/>"
-    name, flag, version = word
+def _entry(capability: str | tuple[str, str, str]) -> str:
+    if isinstance(capability, str):
+        return f"<rpm:entry name={quoteattr(capability)}/>"
+    name, flag, version = capability
     return f'<rpm:entry name={quoteattr(name)} flags="{flag}" epoch="0" ver="{version}"/>'
 
 
@@ -158,7 +158,7 @@ BOX: Final = (
     Rpm("perl", files=("/usr/bin/perl",)),
     Rpm("needy", requires=("libnothing.so.1()(64bit)",)),
 )
-"""The packages that the box's own kickstart requests, and a few more."""
+"""The packages that the box's own kickstart requests, and others for tests."""
 BOX_COMPS: Final = Comps(
     groups={"core": ("bash", "chrony-daemon"), "standard": ("sudo",)},
     environments={"minimal-environment": ("core",)},

@@ -1,4 +1,4 @@
-"""Debian's httpd and OpenVPN for an image with remote sessions, in place of the mock repository's stubs."""
+"""Debian's httpd and OpenVPN, for an image with remote sessions; they replace the mock repository's stubs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.imaging.guest_shell import file_script
 from tests.support.imaging.more_packages import add_debs
 
 SESSIONS: Final = ["apache2-bin", "bsdutils", "openvpn"]
-"""Packages that remote sessions need; httpd logs through logger(1) of bsdutils."""
+"""Packages that remote sessions need; bsdutils has logger(1), through which httpd logs."""
 _HTTPD: Final = """\
 [Unit]
 Description=The Apache HTTP Server
@@ -22,7 +22,7 @@ KillSignal=SIGWINCH
 KillMode=mixed
 PrivateTmp=true
 """
-"""RHEL's httpd@.service, but for the type: Debian's httpd has no mod_systemd."""
+"""RHEL's httpd@.service with another type: Debian's httpd has no mod_systemd."""
 _TMPFILES: Final = "d /run/httpd 710 root apache\n"
 HTTPD_SCRIPT: Final = f"""\
 ln -sf apache2 /usr/sbin/httpd
@@ -31,7 +31,7 @@ groupadd --system apache
 useradd --system --gid apache --shell /usr/sbin/nologin apache
 {file_script("/usr/lib/tmpfiles.d/httpd.conf", _TMPFILES)}\
 {file_script("/etc/systemd/system/httpd@.service", _HTTPD)}"""
-"""Lines of a script in the image that give Debian's httpd what RHEL's has."""
+"""Lines of a kickstart script that make Debian's httpd available under RHEL's paths, with RHEL's user and unit."""
 _PACKAGES: Final = "\n".join(SESSIONS)
 KICKSTART: Final = f"""
 %packages
@@ -41,9 +41,9 @@ KICKSTART: Final = f"""
 set -e
 {HTTPD_SCRIPT}%end
 """
-"""Sections of the image's kickstart."""
+"""Sections for the image's kickstart, which install these packages."""
 
 
 def add_services(folder: Path) -> None:
-    """Put the packages into `folder`, without repository metadata. Raises: ProgramFailed."""
+    """Copy the packages into `folder`, without repository metadata. Raises: ProgramFailed."""
     add_debs(folder, "session-services", SESSIONS, {})

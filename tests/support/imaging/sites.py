@@ -1,4 +1,4 @@
-"""A site file with the files that it names."""
+"""Site files, and the files that they refer to."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ appstream = "https://mirror.example.com/AppStream/"
 box_repository = "https://images.example.com/rap-box/"
 """.replace("SSH_KEY", SSH_KEY)
 FLASHED_SITE: Final = SITE.replace('[luks]\npassphrase_file = "/run/install/repo/luks-passphrase"\n', "")
-"""Without encryption, which a flashed box does not have."""
+"""The site file without encryption, which a flashed box does not support."""
 CRYPT_HASH: Final = "$6$saltsaltsaltsalt$" + "ab./" * 21 + "ab"
 GRUB_HASH: Final = "grub.pbkdf2.sha512.10000." + "0A" * 64 + "." + "1B" * 64
 AUTHORITY: Final = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUExample\n-----END CERTIFICATE-----\n"
 
 
 def write_site(folder: Path, text: str = SITE) -> Path:
-    """Return the site file in this folder, beside the files that it names."""
+    """Write the site file and the files that it refers to into a folder; return the site file."""
     (folder / "audit-ca.pem").write_text(AUTHORITY)
     (folder / "labadmin.hash").write_text(CRYPT_HASH + "\n")
     (folder / "grub.hash").write_text(GRUB_HASH + "\n")
@@ -84,7 +84,7 @@ def write_site(folder: Path, text: str = SITE) -> Path:
 
 
 def system_tree(folder: Path) -> Path:
-    """Return a file tree with the package's units and the other files that provisioning needs."""
+    """Make `folder` a root file system with the units of the box's package and of libreswan; return it."""
     units = "usr/lib/systemd/system"
     shutil.copytree(RECIPE / "root" / units, folder / units, symlinks=True)
     (folder / units / "ipsec.service").write_text("[Install]\nWantedBy=multi-user.target\n")  # libreswan's

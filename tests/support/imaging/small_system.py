@@ -1,4 +1,4 @@
-"""The smallest system from which the builder makes a disk: real programs and a placeholder for the kernel."""
+"""The smallest system from which the builder makes an image: real programs, with a placeholder for the kernel."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEBS: Final = [
 EFI_PROGRAMS: Final = [f"BOOT{letter}.EFI" for letter in "HCGAFBED"]
 KERNEL: Final = "no kernel\n"
 HMAC: Final = hmac.new(b"FIPS-FTW-RHT2009", KERNEL.encode(), "sha512").hexdigest()
-"""Return the output of `openssl dgst -sha512 -hmac FIPS-FTW-RHT2009`, which kernel packages use."""
+"""The digest of `openssl dgst -sha512 -hmac FIPS-FTW-RHT2009`, which kernel packages contain."""
 NO_COMPRESSION: Final = "--no-compress"
 INITRAMFS: Final = "usr/sbin/fips.sh usr/bin/sha512hmac"
 STUBS: Final = {
@@ -97,7 +97,7 @@ setpriv --version > /dev/null 2>&1 || echo said
 
 
 def need_tools() -> None:
-    """Skip where an image cannot be built at all."""
+    """Skip the test if a program for building images is missing."""
     missing = [
         name
         for name in ("dnf", "rpmbuild", "createrepo_c", "sfdisk", "mcopy", "dpkg-deb")
@@ -108,9 +108,9 @@ def need_tools() -> None:
 
 
 def small_contents() -> MockPackages:
-    whole = contents()
-    stubs = {"filesystem": whole.stubs["filesystem"], **STUBS}
-    return msgspec.structs.replace(whole, debs=DEBS, stubs=stubs, groups={}, environments={})
+    everything = contents()
+    stubs = {"filesystem": everything.stubs["filesystem"], **STUBS}
+    return msgspec.structs.replace(everything, debs=DEBS, stubs=stubs, groups={}, environments={})
 
 
 def small_repository(folder: Path) -> Path:
@@ -119,9 +119,7 @@ def small_repository(folder: Path) -> Path:
 
 
 def small_image(factory: pytest.TempPathFactory) -> Path:
-    """Return the signed image of this system, built once for all workers; `key.pem` and `key.pub` are in its
-    folder.
-    """
+    """Return the signed image of this system, beside `key.pem` and `key.pub`; it is built once for all workers."""
     need_tools()
     return once(factory, "small-image", _build) / "out/box.raw"
 

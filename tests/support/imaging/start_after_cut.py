@@ -1,4 +1,4 @@
-"""Starts a box from the disk as a power cut left it, and checks its reports and its disk."""
+"""Starts of a box from a disk as a power cut left it, with checks of its reports and of the disk."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from tests.support.imaging.first_report import (
 from tests.support.imaging.recorded_start import (
     START_SECONDS_MAX,
     Life,
-    Recorded,
+    RecordedStart,
     Stored,
     reports_stored,
 )
 from tests.support.namespaces import own_network
 
-_LOOK_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.2
 _CONSOLE_BYTES: Final = 3000
 _LATE_SECONDS_MAX: Final = 60.0
-"""Time limit for older reports after the first new one is stored; they are sent before it."""
+"""Time limit for older reports after the first new report is stored; the box sends them before it."""
 _EXT4: Final = ("boot", "root-a", "home", "tmp", "var", "log", "audit", "vartmp", "rap")
 """The labels of the file systems that the box mounts."""
 _STAMP: Final = "provisioned"
 _STALLS: Final = ("rcu_preempt detected stalls", "soft lockup", "is taking a long time")
-"""Messages of a guest whose processors stall because this machine is overloaded; systemd then times out."""
+"""Kernel messages when the guest's processors stall because this machine is overloaded; units then time out."""
 _STARTS_MAX: Final = 3
 
 
 class Started(NamedTuple):
-    """The reports that were stored after a start, the run that the instrument then had, and the console's output."""
+    """The result of a start: the stored reports, the instrument's run at the end, and the last console output."""
 
     reports: list[Stored]
     run: int
@@ -56,35 +56,35 @@ class Started(NamedTuple):
 
 
 def check_start(
-    made: Recorded, index: int, disk: Path, half: int | None = None, former: Life | None = None
+    recorded: RecordedStart, index: int, disk: Path, half: int | None = None, former: Life | None = None
 ) -> list[str]:
-    """Make the disk of a cut during request `index`, start from it, and return the problems, one per line.
+    """Make the disk of a power cut during request `index`, start from it, and return the problems.
 
-    `half`: see `Recorded.cut`. A start that fails while the machine stalled is repeated from the same disk.
+    `half`: see `RecordedStart.cut`. A failing start during which the guest stalled is repeated from the same disk.
     """
     for _ in range(_STARTS_MAX):
-        made.cut(index, disk, half)
-        problems = _check(made, index, disk, former)
+        recorded.cut(index, disk, half)
+        problems = _check(recorded, index, disk, former)
         if not problems or not any(stall in problems[-1] for stall in _STALLS):
             break
     return problems
 
 
-def _check(made: Recorded, index: int, disk: Path, former: Life | None) -> list[str]:
-    expected = owed(made, index)
+def _check(recorded: RecordedStart, index: int, disk: Path, former: Life | None) -> list[str]:
+    expected = owed(recorded, index)
     folder = disk.with_suffix(".run")
-    shutil.copytree(made.life.folder, folder, ignore=_but_certificates)
-    write_datacenter(folder, made.life.serial)
-    run = made.life.run + 1
+    shutil.copytree(recorded.life.folder, folder, ignore=_all_except_certificates)
+    write_datacenter(folder, recorded.life.serial)
+    run = recorded.life.run + 1
     try:
-        started = _start(folder, made.life.serial, run, disk, expected)
-        problems = [*wrong_reports(started, run, made.life.run, expected), *inspect(disk, former)]
+        started = _start(folder, recorded.life.serial, run, disk, expected)
+        problems = [*wrong_reports(started, run, recorded.life.run, expected), *inspect(disk, former)]
         return [*problems, *([f"console: {started.console}"] if problems else [])]
     finally:
         shutil.rmtree(folder)
 
 
-def _but_certificates(_folder: str, names: Sequence[str]) -> list[str]:
+def _all_except_certificates(_folder: str, names: Sequence[str]) -> list[str]:
     return [name for name in names if not name.endswith((".crt", ".key"))]
 
 
@@ -102,7 +102,7 @@ def _start(folder: Path, serial: str, run: int, disk: Path, expected: set[tuple[
 
 
 def _end_of(console: str) -> str:
-    """Return the last lines of a console, and earlier ones that show a stall."""
+    """Return the end of a console's output, after earlier lines that show a stall."""
     stalls = [
         line for line in console[:-_CONSOLE_BYTES].splitlines() if any(stall in line for stall in _STALLS)
     ]
@@ -110,28 +110,28 @@ def _end_of(console: str) -> str:
 
 
 async def _first_report(folder: Path, serial: str, run: int, expected: set[tuple[int, int]]) -> int:
-    """Wait until a new report and the expected ones are stored; return the run of the instrument.
+    """Wait until a new report and the expected ones are stored; return the run of the instrument at the end.
 
-    Raises: TimeoutError, if not even the new one is.
+    Missing expected reports are no error. Raises: TimeoutError, if the new report is not stored.
     """
 
-    def found() -> set[tuple[int, int]]:
+    def stored() -> set[tuple[int, int]]:
         return {(each.run, each.number) for each in reports_stored(folder)}
 
     async with datacenter(folder), reporting(folder, serial, run) as agent:
         submit(agent)
-        await eventually(lambda: (agent.run_number, 1) in found(), START_SECONDS_MAX, every_s=_LOOK_SECONDS)
-        with suppress(TimeoutError):  # `wrong_reports` names those that are lost
-            await eventually(lambda: expected <= found(), _LATE_SECONDS_MAX, every_s=_LOOK_SECONDS)
+        await eventually(lambda: (agent.run_number, 1) in stored(), START_SECONDS_MAX, every_s=_POLL_SECONDS)
+        with suppress(TimeoutError):  # `wrong_reports` names the lost ones
+            await eventually(lambda: expected <= stored(), _LATE_SECONDS_MAX, every_s=_POLL_SECONDS)
         return agent.run_number
 
 
-def owed(made: Recorded, index: int) -> set[tuple[int, int]]:
-    """Return the reports acknowledged but not stored at the data center at a cut during request `index`."""
-    at_ns = made.time_of(index)
+def owed(recorded: RecordedStart, index: int) -> set[tuple[int, int]]:
+    """Return the (run, number) of the reports that a cut during request `index` finds acknowledged but not stored."""
+    at_ns = recorded.time_of(index)
     acknowledged, stored = (
         {(each.run, each.number) for each in reports if each.at_ns <= at_ns}
-        for reports in (made.acknowledged, made.stored)
+        for reports in (recorded.acknowledged, recorded.stored)
     )
     return acknowledged - stored
 
@@ -139,24 +139,22 @@ def owed(made: Recorded, index: int) -> set[tuple[int, int]]:
 def wrong_reports(
     started: Started, run: int, run_before: int, expected: set[tuple[int, int]]
 ) -> Iterator[str]:
-    """Yield the problems of the reports that were stored after a start; `run` is the instrument's run as it
-    began.
-    """
-    found = [(each.run, each.number) for each in started.reports]
-    if (started.run, 1) not in found:
+    """Yield the problems of the reports that were stored after a start, which the instrument began with `run`."""
+    stored = [(each.run, each.number) for each in started.reports]
+    if (started.run, 1) not in stored:
         yield "no report was stored after the start"
-    elif lost := expected - set(found):
+    elif lost := expected - set(stored):
         yield f"acknowledged reports were lost: {sorted(lost)}"
     if started.run != run:
         yield f"the box knew a run {started.run - 1} of the instrument"
-    if foreign := {each for each in found if each[0] not in (run_before, started.run)}:
+    if foreign := {each for each in stored if each[0] not in (run_before, started.run)}:
         yield f"reports of a former life were stored: {sorted(foreign)}"
-    if len(found) != len(set(found)):
-        yield f"reports were stored twice: {found}"
+    if len(stored) != len(set(stored)):
+        yield f"reports were stored twice: {stored}"
 
 
 def inspect(disk: Path, former: Life | None = None) -> Iterator[str]:
-    """Yield the problems on the disk of a box that has started, one per line."""
+    """Yield the problems on the disk of a box that has started."""
     with disk.open("rb") as file:
         slices = {part.label: part for part in gpt.slices(file.read(MIB))}
         area = slices[identity_archive.LABEL]
@@ -180,7 +178,7 @@ def inspect(disk: Path, former: Life | None = None) -> Iterator[str]:
 
 @contextmanager
 def mounted(disk: Path, part: gpt.Slice) -> Iterator[Path]:
-    """Mount a partition; the mount replays its journal."""
+    """Mount a partition, read-only if it is a slot; mounting replays its journal."""
     mount_point = disk.with_suffix(f".{part.label}")
     mount_point.mkdir()
     options = f"loop,offset={part.offset},sizelimit={part.length}"
@@ -204,14 +202,14 @@ def slot_sha256(disk: Path, label: str = slots.PARTITIONS["a"]) -> str:
 
 def _remnants(mount_point: Path, label: str, former: Life) -> Iterator[str]:
     """Yield the files that name the box of the former life."""
-    words = ["grep", "-rlaiF", "--devices=skip", former.serial, str(mount_point)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    command = ["grep", "-rlaiF", "--devices=skip", former.serial, str(mount_point)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.stdout:
         yield f"{label}: files of a former life: {done.stdout.split()}"
 
 
 def file_system_bytes(disk: Path, part: gpt.Slice) -> int:
-    """Return the size of an ext4 that is not mounted, by its superblock."""
+    """Return the size of an unmounted ext4 according to its superblock."""
     with disk.open("rb") as file:
         file.seek(part.offset + SUPERBLOCK_OFFSET)
         superblock = file.read(SUPERBLOCK_BYTES)
@@ -220,7 +218,7 @@ def file_system_bytes(disk: Path, part: gpt.Slice) -> int:
 
 
 def _errors(disk: Path, part: gpt.Slice) -> Iterator[str]:
-    words = ["e2fsck", "-fn", f"{disk}?offset={part.offset}"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    command = ["e2fsck", "-fn", f"{disk}?offset={part.offset}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         yield f"{part.label}: the file system has errors: {done.stdout[-500:]}"

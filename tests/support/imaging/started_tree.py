@@ -1,8 +1,8 @@
-"""A box's image without its kernel: systemd starts the image's tree in namespaces, at the speed of this machine.
+"""A box's image without its kernel: systemd starts the image's file tree in namespaces, at the speed of this machine.
 
-Features of the image's kernel are missing: FIPS mode, which the box program reads from a file; kernel options and
-settings; auditd; file systems; network cards and NetworkManager, whose addresses are assigned here. Units start
-without those settings that need mounts of /proc and /sys, which are refused here.
+What depends on the image's kernel or hardware is missing or replaced: FIPS mode (the box program reads a file
+instead), kernel arguments and sysctl settings, auditd, file systems, network cards, and NetworkManager (addresses are
+assigned here). Units start without the settings that mount /proc or /sys, which a namespace refuses.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from imaging.kickstart.site import for_box, load_site
 from settings import identity_archive
 from tests.support.eventually import poll_until
 from tests.support.imaging.first_report import CABLES, COLLECTOR, SERIAL, UPLINK
-from tests.support.imaging.guest_shell import Done
+from tests.support.imaging.guest_shell import ScriptResult
 
 _ADDRESSES: Final = {"uplink": (UPLINK, "192.0.2.1"), "port1": (COLLECTOR, "10.77.1.10")}
-"""The box's address at each cable, and that of the other end; the networks are of 24 bits."""
+"""The box's address on each cable, and the address of the other end; the networks are /24."""
 _NOT_HERE: Final = """\
 [Service]
 PrivateDevices=no
@@ -38,7 +38,7 @@ Environment=TPM2OPENSSL_TCTI=swtpm:path=/srv/tpm/s
 """
 _BOOT: Final = """\
 set -e
-tree=$1 given=$2 tpm=$3 root=/mnt/root
+tree=$1 inputs=$2 tpm=$3 root=/mnt/root
 mount --make-rprivate /
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work $root
@@ -62,11 +62,11 @@ for name in null zero full random urandom tty net/tun; do
 done
 mount -t tmpfs -o mode=755 tmpfs $root/run
 mount -t tmpfs -o mode=1777 tmpfs $root/tmp
-cp "$given/identity" $root/dev/disk/by-partlabel/rap-identity
+cp "$inputs/identity" $root/dev/disk/by-partlabel/rap-identity
 mkdir -p $root/etc/systemd/system/service.d $root/etc/systemd/system/rap-box.service.d $root/srv/tpm
-cp "$given/service.conf" $root/etc/systemd/system/service.d/not-here.conf
+cp "$inputs/service.conf" $root/etc/systemd/system/service.d/not-here.conf
 if [ "$tpm" ]; then
-    cp "$given/tpm.conf" $root/etc/systemd/system/rap-box.service.d/tpm.conf
+    cp "$inputs/tpm.conf" $root/etc/systemd/system/rap-box.service.d/tpm.conf
     mount --bind "$tpm" $root/srv/tpm
 fi
 flag=$root/usr/lib/rap/python/hal/linux/crypto.py
@@ -80,23 +80,23 @@ _NAMESPACES: Final = ("--mount", "--pid", "--fork", "--net", "--uts", "--ipc", "
 
 
 class TreeShell:
-    """A shell of root in a started tree."""
+    """A root shell in a started tree."""
 
     def __init__(self, pid: int) -> None:
-        """`pid` is the process id of its systemd here."""
+        """`pid` is that of the tree's systemd, seen from this process."""
         self._enter = ["nsenter", "-t", str(pid), *["-m", "-p", "-n", "-u", "-i", "-r", "-w"]]
 
-    def run(self, script: str, given: bytes = b"") -> Done:
-        """Run a script of sh(1) with `given` as its standard input."""
+    def run(self, script: str, stdin: bytes = b"") -> ScriptResult:
+        """Run a script of sh(1) with standard input `stdin`."""
         done = subprocess.run(
             [*self._enter, "/bin/sh", "-c", script],
-            input=given,
+            input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
             check=False,
         )
-        return Done(done.returncode, done.stdout.decode("utf-8", "replace"))
+        return ScriptResult(done.returncode, done.stdout.decode("utf-8", "replace"))
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file in the tree."""
@@ -106,20 +106,20 @@ class TreeShell:
 
 @contextmanager
 def started_tree(tree: Path, folder: Path, site: Path, tpm: Path | None = None) -> Iterator[TreeShell]:
-    """Start the box in `tree` with an identity of `folder` and a site file, in this thread's network namespace.
+    """Start the box in `tree` with an identity that the CAs in `folder` issue, connected to this thread's network.
 
-    The tree is not changed. `tpm` is the socket of an emulated TPM.
+    The tree is not changed. `site` is the box's site file; `tpm` is the socket of an emulated TPM.
     """
-    (given := folder / "given").mkdir(exist_ok=True)
-    made = identity.make(SERIAL, for_box(load_site(site)).encode())
-    (given / "identity").write_bytes(identity_archive.pack(identity.issue(made, folder)))
-    (given / "service.conf").write_text(_NOT_HERE)
-    (given / "tpm.conf").write_text(_TPM)
+    (inputs := folder / "inputs").mkdir(exist_ok=True)
+    request = identity.make(SERIAL, for_box(load_site(site)).encode())
+    (inputs / "identity").write_bytes(identity_archive.pack(identity.issue(request, folder)))
+    (inputs / "service.conf").write_text(_NOT_HERE)
+    (inputs / "tpm.conf").write_text(_TPM)
     if tpm:
         for part in (tpm, tpm.with_name(tpm.name + ".ctrl")):
             part.chmod(0o666)  # the user of the box program
-    words = ["unshare", *_NAMESPACES, "sh", "-c", _BOOT, "sh", tree, given, tpm.parent if tpm else ""]
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    command = ["unshare", *_NAMESPACES, "sh", "-c", _BOOT, "sh", tree, inputs, tpm.parent if tpm else ""]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         try:
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             poll_until(lambda: bool(children.read_text().split()))
@@ -131,7 +131,7 @@ def started_tree(tree: Path, folder: Path, site: Path, tpm: Path | None = None) 
 
 
 def _plug_in(pid: int) -> None:
-    """Connect the box with cables, whose other ends are in this thread's network namespace."""
+    """Connect the box's ports to veth pairs, whose other ends are in this thread's network namespace."""
     _run("ip link set lo up")
     for number in range(1, 6):
         name = CABLES.get(number, f"unused{number}")
@@ -144,5 +144,5 @@ def _plug_in(pid: int) -> None:
             _run(f"nsenter -t {pid} -n ip link set enp{number}s0 up")
 
 
-def _run(words: str) -> None:
-    subprocess.run(words.split(), check=True)
+def _run(command: str) -> None:
+    subprocess.run(command.split(), check=True)

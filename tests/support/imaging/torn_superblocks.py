@@ -1,4 +1,4 @@
-"""Superblocks of ext4 that a power cut may tear: those that are written to a disk and not flushed."""
+"""Superblocks of ext4 that a power cut may tear: those that were written to the disk but not flushed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class UnflushedSuperblock(NamedTuple):
     new: bytes
 
     def tear(self, disk: Path, half: int) -> None:
-        """Write the first (0) or second (1) sector of the new superblock, and the other one of the old."""
+        """Write a superblock whose first (0) or second (1) sector is of the new one and the other of the old one."""
         first, second = (self.old, self.new) if half else (self.new, self.old)
         with disk.open("r+b") as file:
             os.pwrite(file.fileno(), first[:SECTOR] + second[SECTOR:], self.offset)
@@ -35,9 +35,9 @@ class UnflushedSuperblock(NamedTuple):
 def unflushed_superblocks(
     before: Path, labels: Mapping[int, str], requests: Sequence[RecordedRequest]
 ) -> Iterator[list[UnflushedSuperblock]]:
-    """Return for each request the superblocks whose write a power cut during it may tear.
+    """Yield for each request the superblocks that a power cut during it may tear.
 
-    `before` is the disk as it was before the first request; `labels` are the offsets of its superblocks.
+    `before` is the disk before the first request; `labels` has the partition's label by the superblock's offset.
     """
     with before.open("rb") as file:
         flushed = {at: os.pread(file.fileno(), SUPERBLOCK_BYTES, at) for at in labels}
@@ -59,17 +59,17 @@ def unflushed_superblocks(
 
 
 def superblocks(disk: Path) -> dict[int, str]:
-    """Return the labels of the partitions that are ext4, by the offsets of their superblocks."""
+    """Return the labels of the ext4 partitions, by the offsets of their superblocks."""
     with disk.open("rb") as file:
-        places = {part.offset + SUPERBLOCK_OFFSET: part.label for part in gpt.slices(file.read(MIB))}
+        labels = {part.offset + SUPERBLOCK_OFFSET: part.label for part in gpt.slices(file.read(MIB))}
         return {
             at: label
-            for at, label in places.items()
+            for at, label in labels.items()
             if os.pread(file.fileno(), len(_MAGIC), at + _MAGIC_OFFSET) == _MAGIC
         }
 
 
 def _superblock(request: DiskRequest, offset: int) -> bytes:
-    """Return the superblock at `offset` that a request writes, or none."""
+    """Return the superblock at `offset` if the request writes it, else no bytes."""
     start = offset - request.offset
     return request.data[start : start + SUPERBLOCK_BYTES] if 0 <= start < len(request.data) else b""
