@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 class EthernetErrorKind(StrEnum):
     """Error kinds that a caller can act on."""
 
-    UNAVAILABLE = "unavailable"  # the interface does not exist, or no longer; it may be added again
+    UNAVAILABLE = "unavailable"  # the interface does not exist or was removed; it may be added again
     DENIED = "denied"  # this process lacks CAP_NET_ADMIN
     IO = "io"  # the driver refused
 
@@ -67,7 +67,7 @@ class EthernetPort(Protocol):
         """Call `changed(carrier)` on the event loop's thread at each change; the returned function stops that.
 
         Removal of the interface is a loss of carrier, its return a change like any other. A change that reverts
-        before it was noticed may be omitted; the last call always has the present state.
+        before it was noticed may be omitted; the last call always has the current state.
         """
         ...
 

@@ -56,7 +56,7 @@ class Indicators(Protocol):
     def watch(self, switch: str, changed: Callable[[bool], None]) -> Callable[[], None]:
         """Call `changed(closed)` on the event loop's thread at each change; the returned function stops that.
 
-        A change that reverts before it was noticed may be omitted; the last call always has the present state. If the
+        A change that reverts before it was noticed may be omitted; the last call always has the current state. If the
         device is removed there are no further calls, and `closed` raises MISSING.
         """
         ...

@@ -42,7 +42,7 @@ class Machine(Protocol):
         ...
 
     def application_slot(self) -> Slot:
-        """Return the slot that has this program. It is `running_slot` until `start_application`.
+        """Return the slot from which this program was started. It is `running_slot` until `start_application`.
 
         It is constant until the program ends. Raises: NO_SLOTS.
         """
@@ -53,8 +53,8 @@ class Machine(Protocol):
 
         On return this program still runs; it is ended as for a shutdown. If the file system of `slot` cannot be
         mounted, the programs are started from `running_slot`. A restart of the machine ends the effect. If the slot
-        is not committed in the slot state (`settings.slots`) within a time, or its programs end repeatedly, the
-        machine starts the programs of `running_slot`. Raises: RESTART.
+        is not committed in the slot state (`settings.slots`) within a limited time, or its programs end repeatedly,
+        the machine starts the programs of `running_slot`. Raises: RESTART.
         """
         ...
 

@@ -21,9 +21,9 @@ class Partition(Protocol):
         ...
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return the `length` bytes at `offset`, within the size, as the device has them, not a cache of the system.
+        """Return the `length` bytes at `offset`, within the size, from the device and not from the system's cache.
 
-        Bytes that were written and not flushed may come from a cache of the device. Raises: IO (unreadable sector),
+        Bytes that were written and not flushed may come from the device's own cache. Raises: IO (unreadable sector),
         UNAVAILABLE.
         """
         ...

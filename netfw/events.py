@@ -48,7 +48,7 @@ class Surroundings(Struct, frozen=True, tag="surroundings"):
 
 
 class PathsLost(Struct, frozen=True, tag="paths-lost"):
-    """Paths of sessions were closed without a request: of this client all may be closed. `reason` says why."""
+    """Paths of sessions were closed without a request, possibly all paths of this client. `reason` says why."""
 
     reason: str
 

@@ -97,12 +97,12 @@ class ControlForm(Form):
 
 
 def _target(values: object) -> Target:
-    right = 'must be ["mean", "standard deviation"] as decimal strings, like ["5.00", "0.08"]'
+    rule = 'must be ["mean", "standard deviation"] as decimal strings, like ["5.00", "0.08"]'
     if not (isinstance(values, list) and len(values) == 2):
-        raise ValueError(right)
+        raise ValueError(rule)
     for value in values:
         if not (isinstance(value, str) and _DECIMAL.match(value)):
-            raise ValueError(right)
+            raise ValueError(rule)
     mean, sd = map(Decimal, values)
     if sd <= 0:
         raise ValueError(f"has the standard deviation {sd}; it must be above 0")
@@ -129,8 +129,8 @@ class ZoneForm(Form):
 @cache
 def zone_of(text: str) -> tzinfo:
     """Parse an offset or the name of a time zone. Raises: ValueError."""
-    if found := _OFFSET.match(text):
-        sign, hours, minutes = found.groups()
+    if match := _OFFSET.match(text):
+        sign, hours, minutes = match.groups()
         offset = timedelta(hours=int(hours), minutes=int(minutes))
         return timezone(-offset if sign == "-" else offset)
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # seldom needed at a box's start
@@ -206,7 +206,7 @@ class AdaptedPort(Table, frozen=True):
     serial: SerialLineSettings | None = None
     """The RS-232 line, for instruments without Ethernet."""
     host_serial: SerialLineSettings | None = None
-    """RS-232: the line to the laboratory's host (pass-through), or the tap on what it sends (listener)."""
+    """RS-232: the line to the laboratory's host (pass-through), or the tap on the host's transmit line (listener)."""
     time: Literal["message", "reception"] = "message"
     """Whether reports have the time stated in the message or the time of its reception."""
     columns: Columns | None = None
@@ -249,7 +249,7 @@ def serial_ports_of(site: AdaptedPort | None) -> list[int]:
 
 
 def shared_serial_ports(sites: Iterable[AdaptedPort | None]) -> Iterator[tuple[int, str]]:
-    """Yield (place in `sites`, message) for each instrument with a serial port that another one uses."""
+    """Yield (index in `sites`, message) for each instrument with a serial port that another one uses."""
     used: set[int] = set()
     for index, site in enumerate(sites):
         ports = serial_ports_of(site)
@@ -337,7 +337,8 @@ def _words_outside(profile: Profile, site: AdaptedPort) -> Iterator[tuple[str, s
     for name, alarm in site.alarms.items():
         error = profile.errors.get(alarm.code)
         if error is None:
-            right = nearest(alarm.code, list(profile.errors))
-            yield f'alarms."{name}".code', f"{alarm.code} is not an error code of {profile.model}; {right}"
+            correction = nearest(alarm.code, list(profile.errors))
+            message = f"{alarm.code} is not an error code of {profile.model}; {correction}"
+            yield f'alarms."{name}".code', message
         elif error.component != alarm.component:
             yield f'alarms."{name}".component', f"{alarm.code} is of component {error.component}"

@@ -100,14 +100,14 @@ class HasBoard(Protocol):
         ...
 
 
-def read_board_of(given: HasBoard, problems: Problems) -> Board | None:
+def read_board_of(table: HasBoard, problems: Problems) -> Board | None:
     """Load the board of a settings file with a key `board`; None, with the problem added, if that is not possible.
 
     Raises: SettingsError for problems of the board's own file.
     """
     with problems.part():
         try:
-            return load_board_of(problems.file, given.board)
+            return load_board_of(problems.file, table.board)
         except SettingsError as error:
             if error.file != problems.file:
                 raise

@@ -12,7 +12,7 @@ from msgspec import Meta
 from settings.types import Host, Table, address_of
 
 INTERFACE: Final = "ipsec1"
-"""The interface of what is inside the VPN: libreswan's XFRM interface number 1 (ipsec.conf(5), `ipsec-interface`)."""
+"""The interface of the inner traffic: libreswan's XFRM interface number 1 (ipsec.conf(5), `ipsec-interface`)."""
 
 VpnIdentity: TypeAlias = Annotated[
     str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9.-]{0,63})?\Z", examples=["vpn.clinic.example"])

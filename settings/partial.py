@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Tables of settings files that have problems, for checks of everything else in them.
+"""Tables of settings files of which some values could not be read, for checks of the others.
 
-A check that compares values runs although some of them could not be read. In place of the table it gets a
-`PartialTable`, which has the values that could be read. Reading another one raises `UnreadError`, which ends that
-part of the check: `Problems.part` marks the parts.
+A check that compares values also runs if some of them could not be read. Instead of the table, it gets a
+`PartialTable` with the values that could be read. Reading another value raises `UnreadError`, which ends that part of
+the check: `Problems.part` marks the parts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class UnreadError(Exception):
-    """A value is needed whose problem has been reported already."""
+    """A value is needed that could not be read; its problem has already been reported."""
 
 
 class PartialTable:
@@ -28,7 +28,7 @@ class PartialTable:
         """Return a method or property. Raises: UnreadError for a value that could not be read."""
         if name in getattr(self._kind, "__struct_fields__", ()):
             raise UnreadError(name)
-        found = getattr(self._kind, name)
-        if isinstance(found, property) and found.fget is not None:
-            return found.fget(self)
-        return MethodType(found, self) if callable(found) else found
+        attribute = getattr(self._kind, name)
+        if isinstance(attribute, property) and attribute.fget is not None:
+            return attribute.fget(self)
+        return MethodType(attribute, self) if callable(attribute) else attribute

@@ -25,8 +25,8 @@ class RangeSet:
         return len(self._firsts)
 
     def __contains__(self, number: int) -> bool:
-        at = bisect_right(self._firsts, number) - 1
-        return at >= 0 and number <= self._lasts[at]
+        index = bisect_right(self._firsts, number) - 1
+        return index >= 0 and number <= self._lasts[index]
 
     def count(self) -> int:
         """Return the number of integers in the set."""
@@ -38,8 +38,8 @@ class RangeSet:
 
     def overlaps(self, first: int, last: int) -> bool:
         """Return whether the set contains any number from `first` to `last`."""
-        at = bisect_left(self._lasts, first)
-        return at < len(self._firsts) and self._firsts[at] <= last
+        index = bisect_left(self._lasts, first)
+        return index < len(self._firsts) and self._firsts[index] <= last
 
     def add(self, first: int, last: int) -> None:
         """Add the numbers `first` to `last`."""

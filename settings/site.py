@@ -73,7 +73,7 @@ class AuditServer(Table, frozen=True):
 
 
 class Reporting(Table, frozen=True):
-    """Settings of buffering and sending that differ from the box program's defaults."""
+    """Settings for buffering and sending that differ from the box program's defaults."""
 
     linger_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
     """How long routine reports wait for others, in seconds."""
@@ -86,7 +86,7 @@ class Enrolment(Table, frozen=True):
 
     keys: Literal["file", "tpm", "tpm-or-file"] = "file"
     """Storage of the keys that the box generates: files, or its TPM 2.0. With "tpm" a box without one does not
-    enrol, and keeps the flashed certificate; with "tpm-or-file" it makes them in files."""
+    enrol, and keeps the flashed certificate; with "tpm-or-file" it generates them in files."""
 
 
 class RemoteSessions(Table, frozen=True):
@@ -187,7 +187,7 @@ def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
         yield from (
             (f"instrument[{index}].{key}", problem) for key, problem in _model_problems(instrument, board)
         )
-        if instrument.adapted and [one.port for one in site.instrument].count(instrument.port) > 1:
+        if instrument.adapted and [other.port for other in site.instrument].count(instrument.port) > 1:
             yield (
                 f"instrument[{index}].port",
                 "an instrument that speaks its own standard needs a separate port",
@@ -195,7 +195,7 @@ def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
         if instrument.serial in serials[:index]:
             yield f"instrument[{index}].serial", f"{instrument.serial} is listed twice; list it once"
     yield from _session_problems(site, board)
-    for index, problem in shared_serial_ports(one.adapted for one in site.instrument):
+    for index, problem in shared_serial_ports(instrument.adapted for instrument in site.instrument):
         yield f"instrument[{index}].adapted.serial", problem
     yield from _hosts_inside(site)
     needed = ("proxy.host" if site.proxy else "datacenter.host", "sessions.endpoint")
@@ -210,11 +210,10 @@ def _destinations(site: SiteForBox) -> dict[str, list[str]]:
     hosts |= {f"time_servers[{index}]": host for index, host in enumerate(site.time_servers)}
     if site.sessions and not site.proxy:
         hosts["sessions.endpoint"] = site.sessions.host
-    found = {key: site.addresses_of(host) for key, host in hosts.items()}
-    found["proxy.host" if site.proxy else "datacenter.host"] = site.uplink_target()[1]
-    return found | {
-        f"uplink.nameservers[{index}]": [one] for index, one in enumerate(site.uplink.nameservers)
-    }
+    addresses = {key: site.addresses_of(host) for key, host in hosts.items()}
+    addresses["proxy.host" if site.proxy else "datacenter.host"] = site.uplink_target()[1]
+    nameservers = enumerate(site.uplink.nameservers)
+    return addresses | {f"uplink.nameservers[{index}]": [address] for index, address in nameservers}
 
 
 def _session_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
@@ -329,16 +328,16 @@ class SiteOnBox(SiteForBox, frozen=True, kw_only=True):
 
 def parse_site(text: str, file: Path) -> tuple[SiteOnBox, Board]:
     """Parse a site file's text; return the site and its board. `file` is for messages. Raises: SettingsError."""
-    found = Problems(file, text)
-    site, board = read_partial(SiteOnBox, parse(text, file), (), found), None
-    with found.part():
+    problems = Problems(file, text)
+    site, board = read_partial(SiteOnBox, parse(text, file), (), problems), None
+    with problems.part():
         if site.board.endswith(".toml") and Path(site.board).name != site.board:
-            found.add(("board",), f"{site.board}: the board file must be in the site file's directory")
+            problems.add(("board",), f"{site.board}: the board file must be in the site file's directory")
         else:
-            board = read_board_of(site, found)
-    with found.part():
+            board = read_board_of(site, problems)
+    with problems.part():
         for key, problem in site_problems(site, board) if board else ():
-            found.add(parse_key(key), problem)
-    found.raise_if_any()
+            problems.add(parse_key(key), problem)
+    problems.raise_if_any()
     assert board is not None
     return site, board

@@ -171,8 +171,8 @@ def choose(
 
 def _counts(copies: Sequence[bytes], number: int) -> list[int]:
     """Return the count of each copy of the tries, or -1 if it is damaged or of another trial."""
-    found = [re.fullmatch(TRIES_PATTERN, _value(copy)) for copy in copies]
-    return [int(match[2]) if match and int(match[1]) == number else -1 for match in found]
+    matches = [re.fullmatch(TRIES_PATTERN, _value(copy)) for copy in copies]
+    return [int(match[2]) if match and int(match[1]) == number else -1 for match in matches]
 
 
 def _state(copy: bytes) -> SlotState | None:

@@ -2,8 +2,8 @@
 """TOML settings files: read into msgspec Structs, with all problems reported at once, and written.
 
 A Struct describes a table: its fields are the keys, their types the allowed values. A type is one that msgspec
-supports, or has an annotation `Form` for values with a special syntax ("128kbit"). A field
-without a default is required. All problems are collected, each with file, line, key and correction.
+supports, or has an annotation `Form` for values with a special syntax ("128kbit"). A field without a default is
+required. All problems are collected, each with file, line, key and correction.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def read_partial(
             problems.add(key, str(error))
             values = {}
     elif key and hasattr(kind, "__post_init__"):
-        values = {}  # checks may rely on what it ensures
+        values = {}  # checks may rely on what `__post_init__` ensures
     return cast("S", PartialTable(kind, values))
 
 
@@ -313,9 +313,9 @@ def as_table(value: Struct) -> dict[str, Any]:
     """Convert a Struct to a TOML table: the inverse of `read_table`, without keys that have their default value."""
     table = {}
     for info in fields(value):
-        own = getattr(value, info.name)
-        if info.required or own != _default(info):
-            table[info.name] = _written(info.type, own)
+        field_value = getattr(value, info.name)
+        if info.required or field_value != _default(info):
+            table[info.name] = _written(info.type, field_value)
     return table
 
 

@@ -45,7 +45,7 @@ class HostAndPortForm(Form):
     @property
     def rule(self) -> str:
         """The allowed values, in words."""
-        return "host:port, as ingest.example.com:443"
+        return "host:port, such as ingest.example.com:443"
 
     def read(self, given: object) -> str:
         """Return the value unchanged. Raises: ValueError."""
@@ -77,8 +77,8 @@ class AddressForm(Form):
         address = address_of(given) if isinstance(given, str) else None
         if address is None or not is_unicast(address) or self.version not in (None, address.version):
             examples = {4: "192.0.2.1", 6: "2001:db8::1"}
-            right = examples.get(self.version or 0, " or ".join(examples.values()))
-            raise ValueError(f"is not {self.rule} of a single host; write it like {right}")
+            example = examples.get(self.version or 0, " or ".join(examples.values()))
+            raise ValueError(f"is not {self.rule} of a single host; write it like {example}")
         return str(given)
 
 
@@ -137,7 +137,7 @@ ProxyKind: TypeAlias = Literal["http", "socks5"]
 
 
 class SecurityKey(Struct, frozen=True, forbid_unknown_fields=True):
-    """A security key (FIDO2) with which a person may permit sessions; the local page makes this entry for a key."""
+    """A security key (FIDO2) with which a person may permit sessions; the local page generates this entry."""
 
     id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{8,1366}\Z", examples=["mT3vVqGXkp0"])]
     """The identifier of its credential, in base64url."""
@@ -148,7 +148,7 @@ class SecurityKey(Struct, frozen=True, forbid_unknown_fields=True):
 def check_security_keys(ways: Sequence[str], page_name: str | None, keys: Sequence[SecurityKey]) -> None:
     """Raise ValueError if the way "security-key" lacks a key or the name for which browsers use keys."""
     if page_name is not None and address_of(page_name) is not None:
-        raise ValueError(f"page_name: {page_name} is an address; browsers use security keys for names alone")
+        raise ValueError(f"page_name: {page_name} is an address; browsers use security keys only for names")
     if "security-key" in ways and (page_name is None or not keys):
         raise ValueError("ways: security-key needs `page_name` and at least one [[sessions.security_key]]")
 

@@ -485,15 +485,21 @@ class PacketGenerator:
         )
         source, sport, dport = UPLINK[family == 6].split("/")[0], self.sport(), random.choice(self.services)
         if random.random() < 0.7:
-            return tuple(self.conversation(source, sport, callee, dport, OUT, self.policy.way_out))
+            return tuple(
+                self.conversation(source, sport, callee, dport, OUT, self.policy.authorized_interface)
+            )
         if random.random() < 0.5:
             ask = InjectedPacket(OUT, p.udp(source, sport, callee, dport, b"ask"))
-            answer = InjectedPacket(self.policy.way_out, p.udp(callee, dport, source, sport, b"answer"))
+            answer = InjectedPacket(
+                self.policy.authorized_interface, p.udp(callee, dport, source, sport, b"answer")
+            )
         else:
             kinds = (8, 0) if family == 4 else (128, 129)
             rest = pack("!HH", self.next() & 0xFFFF, 1)
             ask = InjectedPacket(OUT, p.icmp(source, callee, kinds[0], rest=rest))
-            answer = InjectedPacket(self.policy.way_out, p.icmp(callee, source, kinds[1], rest=rest))
+            answer = InjectedPacket(
+                self.policy.authorized_interface, p.icmp(callee, source, kinds[1], rest=rest)
+            )
         return tuple(random.choices((ask, answer), k=4))
 
     def session(self) -> PacketGroup:

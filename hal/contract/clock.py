@@ -16,7 +16,7 @@ def clock_counts_nanoseconds(clock: WallClock) -> None:
 
 
 def clock_runs_from_the_set_time(clock: WallClock) -> None:
-    """A set clock runs from the given time, or setting raises NOT_PERMITTED. Sets the present time."""
+    """A set clock runs from the given time, or setting raises NOT_PERMITTED. Sets the current time."""
     before = clock.now_ns()
     try:
         clock.set(before)

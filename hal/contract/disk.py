@@ -11,7 +11,7 @@ SIZE = 64 * 1024
 
 
 class DiskBench(Protocol):
-    """An empty disk, with control of its end and its free space."""
+    """An empty disk, with control of its abrupt end and its free space."""
 
     @property
     def disk(self) -> Disk:
@@ -62,7 +62,7 @@ def disk_creates_empty_files(bench: DiskBench) -> None:
 
 
 def disk_create_is_durable(bench: DiskBench) -> None:
-    """Name, size and zeros of a new file survive the end without a flush."""
+    """Name, size and zeros of a new file survive an abrupt end without a flush."""
     bench.disk.create("a", SIZE)
     disk = bench.reopen()
     assert disk.names() == ["a"] and disk.read("a", 0, SIZE) == bytes(SIZE)
@@ -90,7 +90,7 @@ def disk_reads_what_was_written(bench: DiskBench) -> None:
 
 
 def disk_keeps_what_was_flushed(bench: DiskBench) -> None:
-    """Every write before a flush survives the end."""
+    """Every write before a flush survives an abrupt end."""
     bench.disk.create("a", SIZE)
     for offset in range(0, SIZE, 1000):
         bench.disk.write("a", offset, b"%05d" % offset)
@@ -112,7 +112,7 @@ def disk_keeps_what_was_committed(bench: DiskBench) -> None:
 
 
 def disk_tears_by_sector_only(bench: DiskBench) -> None:
-    """After the end, each sector of an unflushed write is entirely old or new; flushed sectors are intact."""
+    """After an abrupt end, each sector of an unflushed write is entirely old or new; flushed sectors are intact."""
     bench.disk.create("a", SIZE)
     bench.disk.write("a", 0, b"o" * SIZE)
     bench.disk.flush("a")
@@ -135,7 +135,7 @@ def disk_flushes_one_file(bench: DiskBench) -> None:
 
 
 def disk_rename_is_durable(bench: DiskBench) -> None:
-    """After a rename and the end, only the new name exists, with the flushed content."""
+    """After a rename and an abrupt end, only the new name exists, with the flushed content."""
     bench.disk.create("a", 1024)
     bench.disk.write("a", 0, b"x")
     bench.disk.flush("a")
@@ -168,7 +168,7 @@ def disk_writes_follow_a_rename(bench: DiskBench) -> None:
 
 
 def disk_remove_is_durable(bench: DiskBench) -> None:
-    """A removed file does not reappear after the end."""
+    """A removed file does not reappear after an abrupt end."""
     bench.disk.create("a", 1024)
     bench.disk.remove("a")
     assert bench.disk.names() == [] and bench.reopen().names() == []

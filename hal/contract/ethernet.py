@@ -64,7 +64,7 @@ async def ethernet_detects_the_cable(bench: EthernetBench) -> None:
 
 
 async def ethernet_notifies_watchers(bench: EthernetBench) -> None:
-    """A watcher is called once for each change, the last time with the present state."""
+    """A watcher is called once for each change, the last time with the current state."""
     reported: list[bool] = []
     stop = bench.port.watch(reported.append)
     bench.unplug()

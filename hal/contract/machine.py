@@ -75,7 +75,7 @@ def machine_starts_its_own_application(bench: MachineBench) -> None:
 
 
 def machine_starts_the_application_of_another_slot(bench: MachineBench) -> None:
-    """`start_application` requests it, and does not change the slot that the machine was started from."""
+    """`start_application` requests a start of the programs, and the machine still runs from the same slot."""
     machine = bench.started("a")
     machine.start_application("b")
     machine.start_application("b")
@@ -84,7 +84,7 @@ def machine_starts_the_application_of_another_slot(bench: MachineBench) -> None:
 
 
 def machine_reports_a_refused_application(bench: MachineBench) -> None:
-    """`start_application` raises RESTART if it cannot be requested."""
+    """`start_application` raises RESTART if the start cannot be requested."""
     machine = bench.started("b")
     bench.refuse_restarts()
     assert _kind(lambda: machine.start_application("a")) is MachineErrorKind.RESTART

@@ -11,7 +11,7 @@ SIZE = 64 * 1024
 
 
 class PartitionBench(Protocol):
-    """A partition of `SIZE` zero bytes, with control of its end."""
+    """A partition of `SIZE` zero bytes, with control of its abrupt end."""
 
     @property
     def partition(self) -> Partition:
@@ -35,9 +35,9 @@ def partition_has_a_size(bench: PartitionBench) -> None:
 
 def partition_reads_what_was_written(bench: PartitionBench) -> None:
     """Written sectors can be read back immediately, and neighbouring sectors are unchanged."""
-    one = _content(7)
-    bench.partition.write(3 * SECTOR_BYTES, one)
-    assert bench.partition.read(2 * SECTOR_BYTES, 3 * SECTOR_BYTES) == bytes(SECTOR_BYTES) + one + bytes(512)
+    sector, zeros = _content(7), bytes(SECTOR_BYTES)
+    bench.partition.write(3 * SECTOR_BYTES, sector)
+    assert bench.partition.read(2 * SECTOR_BYTES, 3 * SECTOR_BYTES) == zeros + sector + zeros
 
 
 def partition_reads_any_range(bench: PartitionBench) -> None:
@@ -49,13 +49,13 @@ def partition_reads_any_range(bench: PartitionBench) -> None:
 
 def partition_writes_its_last_sector(bench: PartitionBench) -> None:
     """The last sector can be written."""
-    bench.partition.write(SIZE - SECTOR_BYTES, (one := _content(1)))
+    bench.partition.write(SIZE - SECTOR_BYTES, (sector := _content(1)))
     bench.partition.flush()
-    assert bench.reopen().read(SIZE - SECTOR_BYTES, SECTOR_BYTES) == one
+    assert bench.reopen().read(SIZE - SECTOR_BYTES, SECTOR_BYTES) == sector
 
 
 def partition_keeps_what_was_flushed(bench: PartitionBench) -> None:
-    """Every write before a flush survives the end."""
+    """Every write before a flush survives an abrupt end."""
     for offset in range(0, SIZE, 3 * SECTOR_BYTES):
         bench.partition.write(offset, _content(offset))
     bench.partition.flush()
@@ -65,22 +65,22 @@ def partition_keeps_what_was_flushed(bench: PartitionBench) -> None:
 
 
 def partition_tears_by_sector_only(bench: PartitionBench) -> None:
-    """After the end, each sector of an unflushed write is entirely old or new; flushed sectors are intact."""
+    """After an abrupt end, each sector of an unflushed write is entirely old or new; flushed sectors are intact."""
     count = SIZE // SECTOR_BYTES
     bench.partition.write(0, _content(0, count, b"old"))
     bench.partition.flush()
     bench.partition.write(SECTOR_BYTES, _content(1, count - 2, b"new"))
     partition = bench.reopen()
     for number in range(count):
-        found = partition.read(number * SECTOR_BYTES, SECTOR_BYTES)
+        sector = partition.read(number * SECTOR_BYTES, SECTOR_BYTES)
         choices = {_content(number, 1, b"old")}
         if 0 < number < count - 1:
             choices.add(_content(number, 1, b"new"))
-        assert found in choices
+        assert sector in choices
 
 
-def partition_is_open_twice(bench: PartitionBench) -> None:
-    """Data that was written and flushed before the end can be replaced after it."""
+def partition_is_writable_after_reopening(bench: PartitionBench) -> None:
+    """Data that was written and flushed before an abrupt end can be replaced after it."""
     bench.partition.write(0, _content(1))
     bench.partition.flush()
     partition = bench.reopen()
@@ -96,5 +96,5 @@ PARTITION_CHECKS: tuple[Callable[[PartitionBench], None], ...] = (
     partition_writes_its_last_sector,
     partition_keeps_what_was_flushed,
     partition_tears_by_sector_only,
-    partition_is_open_twice,
+    partition_is_writable_after_reopening,
 )

@@ -18,7 +18,7 @@ class EmulCryptographicModuleBackend:
 
 
 class EmulCryptographicModule:
-    """`hal.crypto.CryptographicModule` that passes, except for what `backend` contains."""
+    """`hal.crypto.CryptographicModule` that passes, except for the checks in `backend.failed`."""
 
     def __init__(self) -> None:
         self.backend = EmulCryptographicModuleBackend()

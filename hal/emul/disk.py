@@ -234,13 +234,14 @@ class EmulDiskBackend:
         data = files[name].data
         if offset is None:
             starts = range(0, len(data), SECTOR_BYTES)
-            offset = _choose([at for at in starts if any(data[at : at + SECTOR_BYTES])], random)
+            nonzero = [start for start in starts if any(data[start : start + SECTOR_BYTES])]
+            offset = _choose(nonzero, random)
         if offset is None:
             return None
         start = offset - offset % SECTOR_BYTES
         files[name].reach(start + SECTOR_BYTES)
-        there = min(SECTOR_BYTES, files[name].size - start) * 8
-        flipped = range(there) if bits >= there else random.sample(range(there), bits)
+        bits_max = min(SECTOR_BYTES, files[name].size - start) * 8
+        flipped = range(bits_max) if bits >= bits_max else random.sample(range(bits_max), bits)
         for bit in flipped:
             data[start + bit // 8] ^= 1 << bit % 8
         return name, start
@@ -478,8 +479,8 @@ class EmulDisk:
                 lost[sector] = file.sector(sector) if self._random.getrandbits(1) else None
             media = lost[sector]
             if media is not None:
-                at = start - sector * SECTOR_BYTES
-                media[at : at + len(old)] = old
+                offset = start - sector * SECTOR_BYTES
+                media[offset : offset + len(old)] = old
         for sector, media in lost.items():
             if media is None:
                 file.doubtful.pop(sector, None)

@@ -21,10 +21,10 @@ class EmulMachineBackend:
 
 
 class EmulMachine:
-    """`hal.machine.Machine` started from `slot`; `restart` calls `on_restart` once. None: it has no slots.
+    """`hal.machine.Machine` started from `slot` (None: it has no slots); `restart` calls `on_restart` once.
 
-    The program is taken from the slot `application`; None: `slot`; `start_application` calls
-    `on_switch`. `left` is the slot whose programs the machine has left.
+    The program runs from the slot `application` (None: `slot`); `start_application` calls `on_switch`. `left` is the
+    slot whose programs the machine has rejected.
     """
 
     def __init__(

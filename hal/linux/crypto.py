@@ -51,7 +51,7 @@ class LinuxCryptographicModule:
 
     def self_test(self) -> SelfTest:
         """See `CryptographicModule.self_test`."""
-        module = _answer(_module_name)
+        module = _result(_module_name)
         checks: dict[FipsCheck, Callable[[], str]] = {
             FipsCheck.KERNEL: self._kernel,
             FipsCheck.PROVIDER: _provider,
@@ -61,7 +61,7 @@ class LinuxCryptographicModule:
             FipsCheck.CRYPTOGRAPHY: _cryptography,
             FipsCheck.ANSWERS: _answers,
         }
-        reasons = {check: _answer(ask) for check, ask in checks.items()}
+        reasons = {check: _result(ask) for check, ask in checks.items()}
         is_loaded = not reasons[FipsCheck.PROVIDER]
         return SelfTest(module if is_loaded else "", {check: why for check, why in reasons.items() if why})
 
@@ -75,7 +75,7 @@ class LinuxCryptographicModule:
         return "" if value == "1" else "the kernel is not in FIPS mode; start it with fips=1"
 
 
-def _answer(ask: Callable[[], str]) -> str:
+def _result(ask: Callable[[], str]) -> str:
     """Return the result of a check, or the error that it raises, and empty OpenSSL's error queue."""
     try:
         return ask()
@@ -108,7 +108,9 @@ def _call(name: str, *arguments: object) -> int | None:
     """Call a function of OpenSSL that returns a pointer or a status; a null pointer is None."""
     function = getattr(_openssl(), name)
     function.restype = ctypes.c_void_p
-    function.argtypes = [ctypes.c_char_p if isinstance(one, bytes) else ctypes.c_void_p for one in arguments]
+    function.argtypes = [
+        ctypes.c_char_p if isinstance(argument, bytes) else ctypes.c_void_p for argument in arguments
+    ]
     result: int | None = function(*arguments)
     return result
 
@@ -117,7 +119,9 @@ def _status(name: str, *arguments: object) -> bool:
     """Call a function of OpenSSL that returns an int; return whether it is 1."""
     function = getattr(_openssl(), name)
     function.restype = ctypes.c_int
-    function.argtypes = [ctypes.c_char_p if isinstance(one, bytes) else ctypes.c_void_p for one in arguments]
+    function.argtypes = [
+        ctypes.c_char_p if isinstance(argument, bytes) else ctypes.c_void_p for argument in arguments
+    ]
     return bool(function(*arguments) == 1)
 
 
@@ -202,8 +206,8 @@ def _default() -> str:
 
 
 def _refusals() -> str:
-    given = [f"{name} from {provider}" for kind, name in REFUSED if (provider := _provider_of(kind, name))]
-    return f"OpenSSL offers {', '.join(given)}, which FIPS 140-3 does not approve" if given else ""
+    offered = [f"{name} from {provider}" for kind, name in REFUSED if (provider := _provider_of(kind, name))]
+    return f"OpenSSL offers {', '.join(offered)}, which FIPS 140-3 does not approve" if offered else ""
 
 
 def _python() -> str:
@@ -245,8 +249,8 @@ def _hash_answers() -> bool:
 
 def _hmac_answers() -> bool:
     """Return whether the HMAC of a test case is right (RFC 4231, 4.3)."""
-    made = hmac.digest(b"Jefe", b"what do ya want for nothing?", "sha256").hex()
-    return made == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    digest = hmac.digest(b"Jefe", b"what do ya want for nothing?", "sha256").hex()
+    return digest == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
 
 
 def _gcm_answers() -> bool:

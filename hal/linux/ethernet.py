@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """An Ethernet port by its kernel interface name, through netlink and ethtool.
 
-Link events arrive on the event loop's thread. An event is only a reason to query the present state, so that
+Link events arrive on the event loop's thread. An event is only a reason to query the current state, so that
 incomplete events do no harm: after an overrun (ENOBUFS), or when the interface was removed or reappeared with another
 index, the next query returns the right state. The kernel reports at most one loss of carrier a second
 (`net/core/link_watch.c`), so that a loose plug cannot flood the program.
@@ -67,8 +67,8 @@ class LinuxEthernetPort:
     def addresses(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
         """See `EthernetPort.addresses`."""
         with self._errors():
-            found = netlink.addresses(self._interface)
-        return tuple(sorted(found, key=lambda address: address.version))
+            addresses = netlink.addresses(self._interface)
+        return tuple(sorted(addresses, key=lambda address: address.version))
 
     def counters(self) -> Counters:
         """See `EthernetPort.counters`."""

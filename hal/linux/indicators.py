@@ -50,9 +50,9 @@ class LinuxIndicators:
                 for name, milliseconds in zip(("delay_on", "delay_off"), BLINK_MS[light], strict=True):
                     _write(folder / name, str(milliseconds))
             else:
-                most = (folder / "max_brightness").read_text().strip()
+                brightness_max = (folder / "max_brightness").read_text().strip()
                 _write(folder / "trigger", "none")
-                _write(folder / "brightness", most if light is Light.ON else "0")
+                _write(folder / "brightness", brightness_max if light is Light.ON else "0")
 
     def closed(self, switch: str) -> bool:
         """See `Indicators.closed`."""

@@ -35,17 +35,17 @@ class LinuxLogFolder:
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """Return the bytes at `offset`, all of which are in the file. Raises: DiskError."""
-        found = b""
-        while len(found) < length:
-            wanted = min(length - len(found), CONTENT_BYTES_MAX)
-            part = self._ask(f"read {name} {offset + len(found)} {wanted}")
+        content = b""
+        while len(content) < length:
+            wanted = min(length - len(content), CONTENT_BYTES_MAX)
+            part = self._ask(f"read {name} {offset + len(content)} {wanted}")
             if not part:
                 raise DiskError(DiskErrorKind.MISSING, f"{name}: was truncated or replaced while it was read")
-            found += part
-        return found
+            content += part
+        return content
 
     def close(self) -> None:
-        """End the connection; the next call makes another."""
+        """Close the connection; the next call opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -60,13 +60,13 @@ class LinuxMachine:
     def left_application(self) -> Slot | None:
         """See `Machine.left_application`."""
         try:
-            found = self._left_file.read_text().strip()
+            name = self._left_file.read_text().strip()
         except OSError:
             return None
-        return next((slot for slot in PARTITIONS if slot == found), None)
+        return next((slot for slot in PARTITIONS if slot == name), None)
 
     def _slot_of(self, path: Path) -> Slot:
-        """Return the slot whose file system has a path. Raises: NO_SLOTS."""
+        """Return the slot whose file system contains `path`. Raises: NO_SLOTS."""
         try:
             device = path.stat().st_dev
             number = f"{os.major(device)}:{os.minor(device)}"

@@ -56,7 +56,8 @@ def interface_info(interface: str) -> InterfaceInfo:
     # packets, bytes, errors, dropped; each received, then sent
     stats = _STATS.unpack_from(attributes[_IFLA_STATS64])
     received, sent = (
-        PortTraffic(stats[2 + way], stats[way], stats[4 + way], stats[6 + way]) for way in (0, 1)
+        PortTraffic(stats[2 + direction], stats[direction], stats[4 + direction], stats[6 + direction])
+        for direction in (0, 1)
     )
     return InterfaceInfo(number, flags, attributes[_IFLA_OPERSTATE][0], Counters(received, sent))
 
@@ -69,15 +70,15 @@ def set_link_up(interface: str, up: bool) -> None:
 def addresses(interface: str) -> list[IPv4Interface | IPv6Interface]:
     """Return the addresses of `interface`. Raises: OSError (ENODEV: it does not exist)."""
     number = interface_info(interface).number
-    found = []
+    result = []
     for kind, answer in _request(_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _DUMP):
-        _, length, _, _, of = _ADDRESS.unpack_from(answer)
-        if kind == _NEWADDR and of == number:
+        _, length, _, _, index = _ADDRESS.unpack_from(answer)
+        if kind == _NEWADDR and index == number:
             attributes = _attributes(answer[_ADDRESS.size :])
             # on a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL ours; IPv6 has IFA_ADDRESS only
             address = ip_address(attributes.get(_IFA_LOCAL, attributes[_IFA_ADDRESS]))
-            found.append(ip_interface(f"{address}/{length}"))
-    return found
+            result.append(ip_interface(f"{address}/{length}"))
+    return result
 
 
 def open_link_events() -> socket.socket:
@@ -122,12 +123,12 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
-    found = {}
+    result = {}
     while data:
         length, kind = _ATTRIBUTE.unpack_from(data)
-        found[kind] = data[_ATTRIBUTE.size : length]
+        result[kind] = data[_ATTRIBUTE.size : length]
         data = data[_aligned(length) :]
-    return found
+    return result
 
 
 def _aligned(length: int) -> int:

@@ -72,8 +72,8 @@ class LinuxPartition:
         else:
             start = offset // BLOCK_BYTES * BLOCK_BYTES
             length = min(-(-(end - start) // BLOCK_BYTES) * BLOCK_BYTES, READ_BYTES_MAX)
-            got = os.preadv(self._direct_fd, [self._buffer[:length]], start)
-            data = bytes(self._buffer[offset - start : min(got, end - start)])
+            count = os.preadv(self._direct_fd, [self._buffer[:length]], start)
+            data = bytes(self._buffer[offset - start : min(count, end - start)])
         if not data:
             raise OSError(errno.EIO, f"nothing can be read at {offset}")
         return data

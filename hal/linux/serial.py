@@ -132,13 +132,13 @@ def _finish_settings(fd: int, settings: SerialSettings) -> str:
     if flags & termios.PARENB:
         parity = Parity.ODD if flags & termios.PARODD else Parity.EVEN
     bits = {termios.CS7: 7, termios.CS8: 8}.get(flags & termios.CSIZE)
-    left_out = {
+    ignored = {
         f"{settings.baud} baud": speed != getattr(termios, f"B{settings.baud}", speed),
         f"parity {settings.parity}": parity is not settings.parity,
         f"{settings.data_bits} data bits": bits != settings.data_bits,
         f"{settings.stop_bits} stop bits": bool(flags & termios.CSTOPB) != (settings.stop_bits == 2),
     }
-    return ", ".join(setting for setting, is_left_out in left_out.items() if is_left_out)
+    return ", ".join(setting for setting, is_ignored in ignored.items() if is_ignored)
 
 
 class _Line:
@@ -159,8 +159,8 @@ class _Line:
             self._pieces.extend(pieces)
         piece = self._pieces.popleft()
         if isinstance(piece, SerialErrorKind):
-            what = "break" if piece is SerialErrorKind.BREAK else "a byte with wrong parity or stop bit"
-            raise self._error(piece, f"{what} on the line")
+            event = "break" if piece is SerialErrorKind.BREAK else "a byte with wrong parity or stop bit"
+            raise self._error(piece, f"{event} on the line")
         if len(piece) > limit:
             self._pieces.appendleft(piece[limit:])
         return piece[:limit]

@@ -26,7 +26,7 @@ from netfw.kernel import snapshot
 from netfw.kernel.lockdown import OWNED, drop_everything
 from netfw.kernel.nft import Nft
 from netfw.kernel.refill import REFILLED, holds_exactly, refill_messages, send, update_elements
-from netfw.kernel.sessions import found_sessions
+from netfw.kernel.sessions import kernel_sessions
 from netfw.kernel.snapshot import TableSnapshot, Unreadable
 from netfw.kernel.snapshot_diff import differing_sets, lines
 from netfw.policy.policy import Policy
@@ -72,7 +72,7 @@ class Differences:
     unsupported: bool = False
     """Whether the table contains something that cannot be changed in place."""
     snapshot: TableSnapshot | None = field(default=None, compare=False, repr=False)
-    """The table as found, if it could be read and compared with the reference."""
+    """The current table, if it could be read and compared with the reference."""
 
     def __bool__(self) -> bool:
         """Return whether there are differences."""
@@ -110,14 +110,14 @@ class Firewall:
             try:
                 self.nft.run(self._commands(policy, changed))
             except FirewallError as error:
-                if error.kind is FirewallErrorKind.DENIED and (found := self._read_table()) and found.owned:
+                if error.kind is FirewallErrorKind.DENIED and (table := self._read_table()) and table.owned:
                     raise FirewallError(FirewallErrorKind.REFUSED, OWNED) from error
                 if error.kind is not FirewallErrorKind.REFUSED or attempt == ATTEMPTS_MAX:
                     raise
             else:
                 return
 
-    def repair(self, policy: Policy, found: Differences, sock: socket) -> None:
+    def repair(self, policy: Policy, differences: Differences, sock: socket) -> None:
         """Put the policy in force again. `sock` is a netfilter socket without other use.
 
         Rules are restored first and large sets last, with netlink messages, which take a fifth of libnftables' time.
@@ -128,24 +128,25 @@ class Firewall:
         """
         rendered = self._rendered_policy(policy)
         if (
-            found.sets
-            and found.nothing_else
-            and found.sets <= REFILLED
-            and found.snapshot
+            differences.sets
+            and differences.nothing_else
+            and differences.sets <= REFILLED
+            and differences.snapshot
             and rendered.snapshot
         ):
-            for name in found.sets:
-                here, there = rendered.snapshot.elements[name], found.snapshot.elements.get(name, frozenset())
-                missing, surplus = here - there, there - here
+            for name in differences.sets:
+                expected = rendered.snapshot.elements[name]
+                actual = differences.snapshot.elements.get(name, frozenset())
+                missing, surplus = expected - actual, actual - expected
                 if len(missing) + len(surplus) > SINGLE_CHANGES_MAX:
                     self.refill(policy, {name}, sock)
                 else:
                     update_elements(sock, name, missing, surplus)
             return
-        if not found.unsupported:
-            sets = (
-                frozenset(each.name for each in rendered.ruleset.sets) if found.sets is None else found.sets
-            )
+        if not differences.unsupported:
+            sets = differences.sets
+            if sets is None:
+                sets = frozenset(each.name for each in rendered.ruleset.sets)
             try:
                 self._run_without(rendered.large, self._commands(policy, sets - rendered.large))
             except FirewallError as error:
@@ -175,44 +176,49 @@ class Firewall:
         """Compare the kernel's table with the policy."""
         rendered = self._rendered_policy(policy)
         try:
-            found = self._snapshot(rendered)
+            current = self._snapshot(rendered)
         except Unreadable as error:
             return Differences((f"the table cannot be read: {error}",), unsupported=True)
-        if found is None:
+        if current is None:
             return Differences((f"there is no table {names.FAMILY} {names.TABLE}",))
         if rendered.snapshot is None:
-            return self._compare_listing(rendered, found)
-        if not found.unsupported and found.equals(rendered.snapshot):
-            rendered.snapshot = found  # refilled sets may be dumped in another order
+            return self._compare_listing(rendered, current)
+        if not current.unsupported and current.equals(rendered.snapshot):
+            rendered.snapshot = current  # refilled sets may be dumped in another order
             return Differences()
-        sets, others = differing_sets(rendered.snapshot, found)
-        words = (
-            found.unsupported
-            or self._describe(rendered, found, sets, only_elements=not others)
-            or lines(rendered.snapshot, found)
+        sets, others = differing_sets(rendered.snapshot, current)
+        descriptions = (
+            current.unsupported
+            or self._describe(rendered, current, sets, only_elements=not others)
+            or lines(rendered.snapshot, current)
         )
-        return Differences(tuple(words), sets, not others, bool(found.unsupported), found)
+        return Differences(tuple(descriptions), sets, not others, bool(current.unsupported), current)
 
     def differences(self, policy: Policy) -> list[str]:
         """Return the differences between kernel and policy, a line each."""
         return list(self.compare(policy).lines)
 
-    def _compare_listing(self, rendered: _Rendered, found: TableSnapshot) -> Differences:
+    def _compare_listing(self, rendered: _Rendered, current: TableSnapshot) -> Differences:
         """Compare libnftables' listing; if it is the policy's ruleset, make the snapshot the reference."""
-        if found.unsupported:
-            return Differences(tuple(found.unsupported), unsupported=True)
-        words = self._describe(rendered, found, frozenset(found.elements))
-        if words is None:
+        if current.unsupported:
+            return Differences(tuple(current.unsupported), unsupported=True)
+        descriptions = self._describe(rendered, current, frozenset(current.elements))
+        if descriptions is None:
             return Differences(("libnftables cannot list the table",), unsupported=True)
-        if not words:
+        if not descriptions:
             now = self._snapshot(rendered)
-            if now is None or not now.equals(found):
+            if now is None or not now.equals(current):
                 return Differences(("the table was changed while it was being read",))
-            rendered.snapshot = found
-        return Differences(tuple(words))
+            rendered.snapshot = current
+        return Differences(tuple(descriptions))
 
     def _describe(
-        self, rendered: _Rendered, found: TableSnapshot, sets: Collection[str], *, only_elements: bool = False
+        self,
+        rendered: _Rendered,
+        current: TableSnapshot,
+        sets: Collection[str],
+        *,
+        only_elements: bool = False,
     ) -> list[str] | None:
         """Describe the differences in words; None if libnftables' listing of the table cannot be read.
 
@@ -220,19 +226,19 @@ class Firewall:
         """
         large = rendered.large.intersection(sets)
         small = set(sets) - large
-        words: list[str] = []
+        descriptions: list[str] = []
         if small or not only_elements:
             try:
-                listed = listing.of_objects(self.nft.outline(alone=found.alone) or [])
+                listed = listing.of_objects(self.nft.outline(alone=current.alone) or [])
                 listed.elements |= {name: self.nft.elements(name) for name in small}
-                words += listing.differences(rendered.listing, listed, small)
+                descriptions += listing.differences(rendered.listing, listed, small)
             except (FirewallError, *LISTING_ERRORS):
                 return None
         by_name = {each.name: each for each in rendered.ruleset.sets}
-        return words + [
+        return descriptions + [
             f"set {name} was changed"
             for name in sorted(large)
-            if not holds_exactly(by_name[name], found.elements.get(name, frozenset()))
+            if not holds_exactly(by_name[name], current.elements.get(name, frozenset()))
         ]
 
     def _snapshot(self, rendered: _Rendered) -> TableSnapshot | None:
@@ -251,8 +257,8 @@ class Firewall:
 
     def counts(self) -> dict[str, RefusedCount]:
         """Return refused packets and bytes since the box started, by cause; empty if there is no table."""
-        found = self._read_table()
-        return {name: RefusedCount(*count) for name, count in found.counts.items()} if found else {}
+        table = self._read_table()
+        return {name: RefusedCount(*count) for name, count in table.counts.items()} if table else {}
 
     def _read_table(self) -> TableSnapshot | None:
         """Read the table without the elements of its sets."""
@@ -269,11 +275,11 @@ class Firewall:
     def _commands(self, policy: Policy, changed: Container[str] | None) -> Iterable[Json]:
         rendered = self._rendered_policy(policy)
         try:
-            found = snapshot.take(self.nft.socket, None)
-            if found is None:
+            table = snapshot.take(self.nft.socket, None)
+            if table is None:
                 return rendered.ruleset.commands()
-            if not found.unsupported and (outline := self.nft.outline(alone=found.alone)) is not None:
-                wanted, sessions = rendered.listing.declarations, found_sessions(policy, self.nft)
+            if not table.unsupported and (outline := self.nft.outline(alone=table.alone)) is not None:
+                wanted, sessions = rendered.listing.declarations, kernel_sessions(policy, self.nft)
                 return transition(rendered.ruleset, wanted, outline, sessions, changed)
         except PermissionError as error:
             raise _explained(error) from error
@@ -286,9 +292,9 @@ class Firewall:
         counts: dict[str, tuple[int, int]] = {}
         sessions: list[OpenSession] = []
         with contextlib.suppress(OSError, Unreadable, FirewallError, *LISTING_ERRORS):
-            if found := snapshot.take(self.nft.socket, None):
-                counts = found.counts
-            sessions = found_sessions(policy, self.nft).open
+            if table := snapshot.take(self.nft.socket, None):
+                counts = table.counts
+            sessions = kernel_sessions(policy, self.nft).open
         return replacement(self._rendered_policy(policy).ruleset, counts, sessions)
 
     def _rendered_policy(self, policy: Policy) -> _Rendered:
@@ -304,8 +310,8 @@ class Firewall:
     def restore(self, saved: list[Json] | None) -> None:
         """Restore a snapshot, or remove the table if it is None. Sessions that ended since then remain closed."""
         still_open = dict(timed_elements(self.nft.table() or []))
-        things = [with_sessions(thing, still_open) for thing in saved or []]
-        self.nft.run([*removal(), *({"add": thing} for thing in things)])
+        objects = [with_sessions(each, still_open) for each in saved or []]
+        self.nft.run([*removal(), *({"add": each} for each in objects)])
 
     def remove(self) -> None:
         """Remove the table; packets are no longer refused."""

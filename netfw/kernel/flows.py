@@ -42,11 +42,11 @@ def delete_connections(matches: Callable[[TrackedFlow], bool]) -> int:
     deleted = 0
     with netlink.netfilter_socket() as sock:
         try:
-            found = [*netlink.dump(sock, netlink.request(_GET, netlink.F_DUMP, socket.AF_UNSPEC))]
-            for message in found:
-                given = message.attributes()
-                if matches(_flow(given[_TUPLE_ORIGINAL])):
-                    deleted += _delete_entry(sock, message.family(), given)
+            entries = [*netlink.dump(sock, netlink.request(_GET, netlink.F_DUMP, socket.AF_UNSPEC))]
+            for entry in entries:
+                attributes = entry.attributes()
+                if matches(_flow(attributes[_TUPLE_ORIGINAL])):
+                    deleted += _delete_entry(sock, entry.family(), attributes)
         except OSError as error:
             kind = (
                 FirewallErrorKind.DENIED if isinstance(error, PermissionError) else FirewallErrorKind.REFUSED
@@ -57,9 +57,9 @@ def delete_connections(matches: Callable[[TrackedFlow], bool]) -> int:
     return deleted
 
 
-def _delete_entry(sock: socket.socket, family: int, given: dict[int, bytes]) -> int:
-    key = netlink.attribute(_TUPLE_ORIGINAL | netlink.NESTED, given[_TUPLE_ORIGINAL])
-    key += netlink.attribute(_ZONE, given[_ZONE]) if _ZONE in given else b""
+def _delete_entry(sock: socket.socket, family: int, attributes: dict[int, bytes]) -> int:
+    key = netlink.attribute(_TUPLE_ORIGINAL | netlink.NESTED, attributes[_TUPLE_ORIGINAL])
+    key += netlink.attribute(_ZONE, attributes[_ZONE]) if _ZONE in attributes else b""
     try:
         netlink.acknowledged(sock, netlink.request(_DELETE, netlink.F_ACK, family, key))
     except FileNotFoundError:

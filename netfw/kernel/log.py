@@ -57,8 +57,8 @@ class RefusedPacket:
         """Return the fields for JSON; the time is UTC (RFC 3339)."""
         at = datetime.fromtimestamp(self.seconds, UTC).isoformat(timespec="milliseconds")
         parsed = self.headers._asdict() if self.headers else {}
-        where = {"interface_in": self.interface_in, "interface_out": self.interface_out}
-        return {"time": at, "cause": self.cause, **where, **parsed, "copied": self.copied.hex()}
+        interfaces = {"interface_in": self.interface_in, "interface_out": self.interface_out}
+        return {"time": at, "cause": self.cause, **interfaces, **parsed, "copied": self.copied.hex()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +110,9 @@ class FirewallLog:
         """Read the messages that have arrived."""
         for message in self._messages():
             if message.kind == _PACKET:
-                given = message.attributes()
-                self._count(int.from_bytes(given.get(_NUMBER, b""), "big"))
-                self.on_entry(self._refused(given))
+                attributes = message.attributes()
+                self._count(int.from_bytes(attributes.get(_NUMBER, b""), "big"))
+                self.on_entry(self._refused(attributes))
 
     def _messages(self) -> Iterator[netlink.NetlinkMessage]:
         for _ in range(_READS_MAX):
@@ -132,14 +132,14 @@ class FirewallLog:
             self.on_entry(Lost(number - self._next & 0xFFFFFFFF))
         self._next = number + 1 & 0xFFFFFFFF
 
-    def _refused(self, given: dict[int, bytes]) -> RefusedPacket:
-        prefix = given.get(_PREFIX, b"").rstrip(b"\0").decode(errors="replace").strip()
-        copied = given.get(_PAYLOAD, b"")[:LOG_BYTES]
+    def _refused(self, attributes: dict[int, bytes]) -> RefusedPacket:
+        prefix = attributes.get(_PREFIX, b"").rstrip(b"\0").decode(errors="replace").strip()
+        copied = attributes.get(_PAYLOAD, b"")[:LOG_BYTES]
         return RefusedPacket(
-            _seconds(given.get(_TIMESTAMP)),
+            _seconds(attributes.get(_TIMESTAMP)),
             prefix.removeprefix(LOG_PREFIX).strip(),
-            self._interface(given.get(_INTERFACE_IN)),
-            self._interface(given.get(_INTERFACE_OUT)),
+            self._interface(attributes.get(_INTERFACE_IN)),
+            self._interface(attributes.get(_INTERFACE_OUT)),
             headers(copied),
             copied,
         )
@@ -150,14 +150,14 @@ class FirewallLog:
             return ""
         (number,) = unpack("!I", index)
         try:
-            found = ioctl(self.netlink_socket, _SIOCGIFNAME, pack("16xi20x", number))
+            ifreq = ioctl(self.netlink_socket, _SIOCGIFNAME, pack("16xi20x", number))
         except OSError:
             return f"#{number}"
-        return found[:16].rstrip(b"\0").decode(errors="replace")
+        return ifreq[:16].rstrip(b"\0").decode(errors="replace")
 
 
 def _seconds(timestamp: bytes | None) -> float:
-    """Return the kernel's time stamp (seconds, microseconds), or the present: the box's own packets may have none."""
+    """Return the kernel's time stamp in seconds, or the current time: the box's own packets may have none."""
     if timestamp is None:
         return time.time()
     seconds, micro = unpack("!QQ", timestamp)

@@ -122,33 +122,33 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 def attributes(data: bytes) -> dict[int, bytes]:
     """Decode attributes, by type; nested attributes are left as bytes."""
-    found = {}
+    result = {}
     while len(data) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(data)
-        found[kind & 0x3FFF] = data[_ATTRIBUTE.size : length]
+        result[kind & 0x3FFF] = data[_ATTRIBUTE.size : length]
         data = data[max(length + 3 & ~3, _ATTRIBUTE.size) :]
-    return found
+    return result
 
 
-def messages(data: bytes, but: bytes = b"") -> Iterator[NetlinkMessage]:
-    """Decode the messages of one datagram, except those that begin with `but` if it is given.
+def messages(data: bytes, skipped: bytes = b"") -> Iterator[NetlinkMessage]:
+    """Decode the messages of one datagram, except those that begin with `skipped`, which has their header.
 
     Skipping thousands of similar messages by their beginning takes a tenth of the time of decoding them.
     """
-    at, alike = 0, _length(but) if but else 0
-    while len(data) >= at + _HEADER.size:
-        if but and data.startswith(but, at):
-            at += alike
+    offset, skipped_length = 0, _length(skipped) if skipped else 0
+    while len(data) >= offset + _HEADER.size:
+        if skipped and data.startswith(skipped, offset):
+            offset += skipped_length
             continue
-        length, kind, *_ = _HEADER.unpack_from(data, at)
-        start = at + _HEADER.size
-        yield NetlinkMessage(kind, data[at:start], data[start : at + length])
-        at += _length(data, at)
+        length, kind, *_ = _HEADER.unpack_from(data, offset)
+        start = offset + _HEADER.size
+        yield NetlinkMessage(kind, data[offset:start], data[start : offset + length])
+        offset += _length(data, offset)
 
 
-def _length(data: bytes, at: int = 0) -> int:
-    """Return the distance from a message to the next one."""
-    length: int = _HEADER.unpack_from(data, at)[0]
+def _length(data: bytes, offset: int = 0) -> int:
+    """Return the distance in bytes from a message to the next one."""
+    length: int = _HEADER.unpack_from(data, offset)[0]
     return max(length + 3 & ~3, _HEADER.size)
 
 

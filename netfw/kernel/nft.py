@@ -33,7 +33,7 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
     """A libnftables context for this network namespace. All methods raise FirewallError."""
 
     def __init__(self, library: str = LIBRARY) -> None:
-        """Raises: FirewallError (LACKING), saying which packages provide the library."""
+        """Load the library. Raises: FirewallError (LACKING) with the packages that provide it."""
         try:
             self._library = ctypes.cdll.LoadLibrary(library)
         except OSError:
@@ -85,29 +85,30 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
         """
         before = self.set_terse_output(True)
         try:
-            what = {"ruleset": {"family": FAMILY}} if alone else {"table": {"family": FAMILY, "name": TABLE}}
-            listed = self._listed(what) or []
+            query = {"ruleset": {"family": FAMILY}} if alone else {"table": {"family": FAMILY, "name": TABLE}}
+            objects = self._listed(query) or []
         finally:
             self.set_terse_output(before)
-        return [thing for thing in listed if _is_ours(thing)] or None
+        return [each for each in objects if _is_ours(each)] or None
 
     def elements(self, name: str) -> list[Json]:
         """Return the elements of this set of the table; none if there is no such set."""
-        listed = self._listed({"set": {"family": FAMILY, "table": TABLE, "name": name}})
-        return [element for thing in listed or [] for element in thing["set"].get("elem", [])]
+        sets = self._listed({"set": {"family": FAMILY, "table": TABLE, "name": name}})
+        return [element for each in sets or [] for element in each["set"].get("elem", [])]
 
-    def _listed(self, what: Json) -> list[Json] | None:
+    def _listed(self, query: Json) -> list[Json] | None:
+        """Return the listed objects; None if the queried object does not exist."""
         try:
-            output = self._run_json({"list": what})
+            output = self._run_json({"list": query})
         except FirewallError as error:
             if "No such file or directory" in str(error):
                 return None
             raise
         try:
-            listed: list[Json] = json.loads(output)["nftables"] if output else []
+            objects: list[Json] = json.loads(output)["nftables"] if output else []
         except ValueError as error:  # libnftables 1.0.6 does this for a table with an owner
             raise FirewallError(FirewallErrorKind.REFUSED, f"the listing is not JSON: {error}") from error
-        return [thing for thing in listed if "metainfo" not in thing]
+        return [each for each in objects if "metainfo" not in each]
 
     def _run_json(self, *commands: Json) -> str:
         assert _CONTEXT in self.__dict__, "used after close()"
@@ -130,8 +131,9 @@ def _release_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _is_ours(thing: Json) -> bool:
-    ((kind, body),) = thing.items()
+def _is_ours(listed: Json) -> bool:
+    """Return whether a listed object is the firewall's table, or belongs to it."""
+    ((kind, body),) = listed.items()
     return bool(body["name" if kind == "table" else "table"] == TABLE)
 
 

@@ -107,11 +107,11 @@ def _named(name: str) -> bytes:
 
 
 def _in_parts(kind: int, named: bytes, elements: list[bytes]) -> Iterator[bytes]:
-    """Yield messages about a set's elements, split to the maximum size."""
+    """Yield messages about a set's elements, at most ELEMENTS_MAX in each."""
     flags = F_ACK | (netlink.F_CREATE if kind == _NEWSETELEM else 0)
-    for at in range(0, len(elements), ELEMENTS_MAX):
-        some = attribute(_ELEMENTS | NESTED, b"".join(elements[at : at + ELEMENTS_MAX]))
-        yield request(kind, flags, netlink.FAMILIES[FAMILY], named + some)
+    for start in range(0, len(elements), ELEMENTS_MAX):
+        part = attribute(_ELEMENTS | NESTED, b"".join(elements[start : start + ELEMENTS_MAX]))
+        yield request(kind, flags, netlink.FAMILIES[FAMILY], named + part)
 
 
 def _elements(filled: Set) -> Iterator[bytes]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Remote sessions in the kernel: each is a set element with a timeout kept by the kernel.
 
-The chains look up both directions of every packet in the set. A path therefore closes with its element: when
-it is deleted, and when it times out, even if the box program has died by then. Deleting it also ends its connections.
+The chains look up both directions of every packet in the set. A path therefore closes when its element is
+deleted or times out, even if the box program has died by then. Deleting the element also ends the connections.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from netfw.ruleset.names import SESSIONS
 from netfw.ruleset.nft_json import Json
 from netfw.ruleset.sessions import (
     THE_BOX,
-    Found,
+    KernelSessions,
     OpenSession,
     Session,
     deletion,
@@ -35,7 +35,7 @@ class Sessions:
 
     def list(self) -> list[OpenSession]:
         """Return the open sessions."""
-        return found_sessions(self._policy, self._nft).open
+        return kernel_sessions(self._policy, self._nft).open
 
     def open(self, session: Session, seconds: int) -> None:
         """Open the path for `seconds` from now, also if it is already open; it is open on return."""
@@ -43,9 +43,9 @@ class Sessions:
             raise FirewallError(FirewallErrorKind.UNFIT, why)
         interface = interface_of(self._policy, session)
         assert interface is not None
-        now_open = self.list()
-        before = next((found for found in now_open if found.session == session), None)
-        count = sum(found.session.staff.version == session.staff.version for found in now_open)
+        open_sessions = self.list()
+        before = next((each for each in open_sessions if each.session == session), None)
+        count = sum(each.session.staff.version == session.staff.version for each in open_sessions)
         if before is None and count >= SESSIONS_MAX:
             raise FirewallError(
                 FirewallErrorKind.UNFIT, f"{SESSIONS_MAX} sessions are open, which is the maximum"
@@ -64,19 +64,19 @@ class Sessions:
         return delete_connections(lambda flow: _belongs(flow, session))
 
 
-def found_sessions(policy: Policy, nft: Nft) -> Found:
+def kernel_sessions(policy: Policy, nft: Nft) -> KernelSessions:
     """Return the sessions in the kernel, and other elements of their sets."""
-    found = Found([], [])
+    result = KernelSessions([], [])
     for version, name in SESSIONS.items():
         for element in nft.elements(name):
             timed = _timed(element)
             session = _read(policy, timed["val"])
             if session is None:
-                found.unexpected.append(session_element(version, timed["val"]))
+                result.unexpected.append(session_element(version, timed["val"]))
             else:
                 seconds = max(1, int(timed.get("expires", 1)))
-                found.open.append(OpenSession(session, timed["val"]["concat"][1], seconds))
-    return found
+                result.open.append(OpenSession(session, timed["val"]["concat"][1], seconds))
+    return result
 
 
 def _timed(element: Json) -> Json:

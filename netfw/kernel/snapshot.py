@@ -168,7 +168,7 @@ def take(
 
 
 def read_mark(sock: socket.socket) -> str:
-    """Return the mark of the policy that the table was made from; "" without one. Reads the rules only.
+    """Return the mark of the policy from which the table was generated; "" without one. Reads the rules only.
 
     `sock` is a netfilter socket without other use. Raises: Unreadable, OSError.
     """
@@ -187,7 +187,7 @@ class _Reader:
     def __init__(
         self, sock: socket.socket, volatile: Container[str] | None, known: TableSnapshot | None = None
     ) -> None:
-        self._socket, self._unsteady, self._known = sock, volatile, known
+        self._socket, self._volatile, self._known = sock, volatile, known
         self.interrupted = False
         """Whether the ruleset changed during a dump."""
         self._unsupported: list[str] = []
@@ -197,7 +197,7 @@ class _Reader:
     def snapshot(self, number: int) -> TableSnapshot | None:
         """Read the table in the generation `number`."""
         tables = [message.attributes() for message in self._dump(_GET_TABLE)]
-        ours = next((given for given in tables if _text(given, _TABLE_NAME) == TABLE), None)
+        ours = next((fields for fields in tables if _text(fields, _TABLE_NAME) == TABLE), None)
         if ours is None:
             return None
         owned = _TABLE_OWNER in ours
@@ -210,10 +210,10 @@ class _Reader:
         self._chains(snapshot, named)
         self._objects(snapshot, named)
         for message in self._dump(_GET_RULE, named):
-            given = message.attributes()
-            chain = _text(given, _RULE_CHAIN)
-            snapshot.rules.setdefault(chain, []).append(self._rule(chain, given, anonymous))
-        if self._unsteady is not None:
+            fields = message.attributes()
+            chain = _text(fields, _RULE_CHAIN)
+            snapshot.rules.setdefault(chain, []).append(self._rule(chain, fields, anonymous))
+        if self._volatile is not None:
             self._check_states(named)
         return snapshot
 
@@ -236,19 +236,19 @@ class _Reader:
 
     def _chains(self, snapshot: TableSnapshot, named: bytes) -> None:
         for message in self._dump(_GET_CHAIN, named):
-            given = message.attributes()
-            if _text(given, _TABLE) == TABLE:  # older kernels list the chains of all tables
-                key = f"chain {_text(given, _CHAIN_NAME)}"
-                snapshot.objects[key] = self._stable("chain", key, given)
+            fields = message.attributes()
+            if _text(fields, _TABLE) == TABLE:  # older kernels list the chains of all tables
+                key = f"chain {_text(fields, _CHAIN_NAME)}"
+                snapshot.objects[key] = self._stable("chain", key, fields)
 
     def _objects(self, snapshot: TableSnapshot, named: bytes) -> None:
         for message in self._dump(_GET_OBJECT, named):
-            given = message.attributes()
-            kind, name = int.from_bytes(given.get(_OBJECT_TYPE, b""), "big"), _text(given, _NAME)
+            fields = message.attributes()
+            kind, name = int.from_bytes(fields.get(_OBJECT_TYPE, b""), "big"), _text(fields, _NAME)
             key = f"counter {name}" if kind == _COUNTER else f"object {name} of type {kind}"
-            snapshot.objects[key] = self._stable("object", key, given)
+            snapshot.objects[key] = self._stable("object", key, fields)
             if kind == _COUNTER:
-                data = attributes(given.get(_OBJECT_DATA, b""))
+                data = attributes(fields.get(_OBJECT_DATA, b""))
                 packets, size = (
                     int.from_bytes(data.get(n, b""), "big") for n in (_COUNTER_PACKETS, _COUNTER_BYTES)
                 )
@@ -263,17 +263,17 @@ class _Reader:
     def _sets(self, snapshot: TableSnapshot, named: bytes) -> Iterator[tuple[str, bytes]]:
         """Add the named sets; yield (name, content) of the anonymous ones."""
         for message in self._dump(_GET_SET, named):
-            given = message.attributes()
-            name, flags = _text(given, _NAME), int.from_bytes(given.get(_SET_FLAGS, b""), "big")
+            fields = message.attributes()
+            name, flags = _text(fields, _NAME), int.from_bytes(fields.get(_SET_FLAGS, b""), "big")
             if flags & _ANONYMOUS:
                 content = b"".join(sorted(self._elements(named, name)))
-                kind = {number: value for number, value in given.items() if number != _NAME}
+                kind = {number: value for number, value in fields.items() if number != _NAME}
                 yield name, sha256(self._stable("set", "", kind) + content).digest()
                 continue
             key = f"set {name}"
-            snapshot.objects[key] = self._stable("set", key, given)
-            self._check_set(key, given)
-            if self._unsteady is not None and name not in self._unsteady:
+            snapshot.objects[key] = self._stable("set", key, fields)
+            self._check_set(key, fields)
+            if self._volatile is not None and name not in self._volatile:
                 self._take_elements(snapshot, named, name)
 
     def _take_elements(self, snapshot: TableSnapshot, named: bytes, name: str) -> None:
@@ -286,32 +286,32 @@ class _Reader:
         else:
             snapshot.dumped[name], snapshot.elements[name] = dumped, frozenset(split(dumped))
 
-    def _check_set(self, key: str, given: Mapping[int, bytes]) -> None:
-        kind = int.from_bytes(given.get(_SET_KEY_TYPE, b""), "big")
+    def _check_set(self, key: str, fields: Mapping[int, bytes]) -> None:
+        kind = int.from_bytes(fields.get(_SET_KEY_TYPE, b""), "big")
         while kind:
             if kind & (1 << _KEY_BITS) - 1 not in _READABLE_KEYS:
                 self._unsupported.append(f"{key} has keys of a type that the policy does not use")
                 return
             kind >>= _KEY_BITS
-        if _SET_DATA_TYPE in given and int.from_bytes(given[_SET_DATA_TYPE], "big") != _VERDICTS:
+        if _SET_DATA_TYPE in fields and int.from_bytes(fields[_SET_DATA_TYPE], "big") != _VERDICTS:
             self._unsupported.append(f"{key} is a map of values")
-        if _SET_COMMENT in _userdata(given.get(_SET_USERDATA, b"")):
+        if _SET_COMMENT in _userdata(fields.get(_SET_USERDATA, b"")):
             self._unsupported.append(f"{key} has a comment")
 
     def _elements(self, named: bytes, name: str) -> Iterator[bytes]:
-        for some in self._dump_elements(named, name):
-            yield from split(some)
+        for chunk in self._dump_elements(named, name):
+            yield from split(chunk)
 
     def _dump_elements(self, named: bytes, name: str) -> Iterator[bytes]:
         """Yield a set's elements, each padded to four bytes, in the chunks of the kernel's dump."""
         query = named + attribute(_NAME, name.encode("utf-8", "surrogateescape") + b"\0")
         for message in self._dump(_GET_ELEMENT, query):
-            some = message.attributes().get(_ELEMENTS, b"")
-            yield some + bytes(-len(some) % 4)
+            chunk = message.attributes().get(_ELEMENTS, b"")
+            yield chunk + bytes(-len(chunk) % 4)
 
-    def _rule(self, chain: str, given: Mapping[int, bytes], anonymous: Mapping[str, bytes]) -> SnapshotRule:
-        content, names = [self._stable("rule", f"a rule of chain {chain}", given, {_RULE_EXPRESSIONS})], []
-        for element in split(given.get(_RULE_EXPRESSIONS, b"")):
+    def _rule(self, chain: str, fields: Mapping[int, bytes], anonymous: Mapping[str, bytes]) -> SnapshotRule:
+        content, names = [self._stable("rule", f"a rule of chain {chain}", fields, {_RULE_EXPRESSIONS})], []
+        for element in split(fields.get(_RULE_EXPRESSIONS, b"")):
             expression = attributes(element[4:])
             name = _text(expression, _EXPRESSION_NAME)
             names.append(name)
@@ -329,19 +329,21 @@ class _Reader:
             content.append(attribute(0, name.encode("utf-8", "surrogateescape")) + data)
         return SnapshotRule(b"".join(content), tuple(names))
 
-    def _stable(self, kind: str, key: str, given: Mapping[int, bytes], but: Iterable[int] = ()) -> bytes:
+    def _stable(
+        self, kind: str, key: str, fields: Mapping[int, bytes], excluded: Iterable[int] = ()
+    ) -> bytes:
         """Return the attributes that belong to a snapshot, encoded."""
-        if odd := given.keys() - _KNOWN[kind]:
-            self._unsupported.append(f"{key} has attributes that the policy does not use ({min(odd)})")
+        if unknown := fields.keys() - _KNOWN[kind]:
+            self._unsupported.append(f"{key} has attributes that the policy does not use ({min(unknown)})")
         if not key.isascii() or not key.isprintable():
             self._unsupported.append(f"{key!r} has an unusual name")
-        left_out = _VOLATILE[kind].union(but)
-        return _joined({number: value for number, value in given.items() if number not in left_out})
+        omitted = _VOLATILE[kind].union(excluded)
+        return _joined({number: value for number, value in fields.items() if number not in omitted})
 
     def _dump(self, kind: int, query: bytes = b"") -> list[netlink.NetlinkMessage]:
         """Return all messages of a dump. Always reads to its end, so that the next dump can start."""
         self._socket.send(netlink.request(_SUBSYSTEM | kind, netlink.F_DUMP, netlink.FAMILIES[FAMILY], query))
-        found: list[netlink.NetlinkMessage] = []
+        result: list[netlink.NetlinkMessage] = []
         size = 0
         while True:
             datagram = self._socket.recv(netlink.RECEIVE_BYTES)
@@ -350,12 +352,12 @@ class _Reader:
                 self.interrupted |= bool(message.flags() & _INTERRUPTED)
                 if message.kind == netlink.DONE:
                     if size > READ_BYTES_MAX:
-                        raise Unreadable(f"the table has more than {READ_BYTES_MAX >> 20} MiB in it")
-                    return found
+                        raise Unreadable(f"the table has more than {READ_BYTES_MAX >> 20} MiB")
+                    return result
                 if message.kind == netlink.ERROR:
                     return _failed(message, kind)
                 if size <= READ_BYTES_MAX:
-                    found.append(message)
+                    result.append(message)
 
 
 def _failed(message: netlink.NetlinkMessage, kind: int) -> list[netlink.NetlinkMessage]:
@@ -381,17 +383,17 @@ def split(data: bytes) -> Iterator[bytes]:
         at += step
 
 
-def _joined(given: Mapping[int, bytes]) -> bytes:
-    return b"".join(attribute(number, given[number]) for number in sorted(given))
+def _joined(fields: Mapping[int, bytes]) -> bytes:
+    return b"".join(attribute(number, fields[number]) for number in sorted(fields))
 
 
 def _userdata(data: bytes) -> dict[int, bytes]:
     """Decode libnftables' user data records: type (1 byte), length (1 byte), value."""
-    found = {}
+    records = {}
     while len(data) >= 2:
-        found[data[0]] = data[2 : 2 + data[1]]
+        records[data[0]] = data[2 : 2 + data[1]]
         data = data[2 + data[1] :]
-    return found
+    return records
 
 
 def _mark(userdata: bytes) -> str:
@@ -400,6 +402,6 @@ def _mark(userdata: bytes) -> str:
     return comment if comment.startswith(MARK) else ""
 
 
-def _text(given: Mapping[int, bytes], number: int) -> str:
+def _text(fields: Mapping[int, bytes], number: int) -> str:
     """Decode a name; bytes that are not UTF-8 are preserved, so that different names remain different."""
-    return given.get(number, b"").rstrip(b"\0").decode("utf-8", "surrogateescape")
+    return fields.get(number, b"").rstrip(b"\0").decode("utf-8", "surrogateescape")

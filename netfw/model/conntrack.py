@@ -7,8 +7,8 @@ malformed, its checksum is wrong (verified on input only), its protocol's rules 
 Dropping invalid packets is left to the rules. Source: Linux net/netfilter/nf_conntrack_core.c and
 nf_conntrack_proto_{tcp,udp,icmp,icmpv6,gre,generic}.c, 6.x.
 
-Packets must be defragmented before (`netfw.model.fragments`). Not modelled: helpers and expectations, zones, NAT, and
-SCTP associations, of which only the beginning is detected.
+Packets must be defragmented beforehand (`netfw.model.fragments`). Not modelled: helpers and expectations, zones, NAT,
+and SCTP associations, of which only the beginning is detected.
 """
 
 from __future__ import annotations
@@ -233,15 +233,15 @@ def tuple_of(packet: Packet) -> Tuple | None:
 
 def inverse(tuple_: Tuple) -> Tuple | None:
     """Return the tuple of the other direction; None for ICMP messages that are neither request nor reply."""
-    family, protocol, source, destination, one, other = tuple_
+    family, protocol, source, destination, first, second = tuple_
     if protocol in (ICMP, ICMPV6):
-        answer = _ANSWERS[protocol].get(other >> 8)
+        answer = _ANSWERS[protocol].get(second >> 8)
         return (
             None
             if answer is None
-            else (family, protocol, destination, source, one, answer << 8 | other & 255)
+            else (family, protocol, destination, source, first, answer << 8 | second & 255)
         )
-    return family, protocol, destination, source, other, one
+    return family, protocol, destination, source, second, first
 
 
 def _numbers(data: bytes, protocol: int, at: int) -> tuple[int, int] | None:

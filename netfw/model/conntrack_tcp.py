@@ -198,10 +198,10 @@ class TcpConnection:
 
     def timeout_s(self, timeouts: Mapping[str, int]) -> int:
         """Return how long the entry is kept from now; `timeouts` override the kernel's defaults."""
-        usual = timeouts.get(f"tcp_timeout_{self.state.name.lower()}", TIMEOUTS_S[self.state])
+        timeout_s = timeouts.get(f"tcp_timeout_{self.state.name.lower()}", TIMEOUTS_S[self.state])
         if self.answered or self.state is not TcpState.ESTABLISHED:
-            return usual
-        return min(usual, timeouts.get("tcp_timeout_unacknowledged", UNACKNOWLEDGED_S))
+            return timeout_s
+        return min(timeout_s, timeouts.get("tcp_timeout_unacknowledged", UNACKNOWLEDGED_S))
 
     @classmethod
     def begin(cls, seg: TrackedSegment, loose: bool) -> TcpConnection | None:
@@ -209,13 +209,13 @@ class TcpConnection:
         state = _NEXT[0][seg.kind][TcpState.NONE]
         if state >= TcpState.INVALID or (state is not TcpState.SYN_SENT and not loose):
             return None
-        made = cls()
-        first, second = made.sides
+        connection = cls()
+        first, second = connection.sides
         first.begin(seg)
         if state is not TcpState.SYN_SENT:
             first.maxend = _wrap(first.end + first.maxwin)
             first.scale, first.liberal, second.liberal = 0, True, True
-        return made
+        return connection
 
     def follow(self, seg: TrackedSegment, direction: int) -> Answer:
         """Process one segment; `direction` is 0 for original, 1 for reply."""
@@ -245,7 +245,7 @@ class TcpConnection:
             new = old if checked is TcpState.IGNORE else new
             if (
                 checked is TcpState.NONE
-            ):  # a reset for segments that were let through before: no window to check
+            ):  # a reset for segments that were accepted without a state change: no window to check
                 return self._advance(seg, direction, old, new)
         fits = self._in_window(seg, direction)
         if fits == "invalid":
@@ -385,6 +385,6 @@ def _wrap(number: int) -> int:
     return number & 0xFFFFFFFF
 
 
-def _before(one: int, other: int) -> bool:
-    """Return whether one sequence number precedes the other (RFC 9293 section 3.4)."""
-    return (one - other) & 0xFFFFFFFF > 0x7FFFFFFF
+def _before(first: int, second: int) -> bool:
+    """Return whether the first sequence number precedes the second (RFC 9293 section 3.4)."""
+    return (first - second) & 0xFFFFFFFF > 0x7FFFFFFF

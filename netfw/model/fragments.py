@@ -1,4 +1,4 @@
-"""Model of the kernel's defragmentation before connection tracking: chains see only whole packets.
+"""Model of the kernel's defragmentation before connection tracking: chains see only complete packets.
 
 A duplicate fragment is dropped; one that overlaps others discards all fragments of its packet (RFC 5722, also for
 IPv4). In IPv6 a fragment with an invalid fragment header passes unchanged. Source: Linux
@@ -28,7 +28,7 @@ from netfw.model.packet import (
     read_for_tracking,
 )
 
-Taken: TypeAlias = Literal["new", "known", "contradicts", "overlaps"]
+FragmentResult: TypeAlias = Literal["new", "known", "contradicts", "overlaps"]
 """Result for a fragment; "contradicts" is one with a different end of the packet, or without content."""
 
 IP_BYTES_MAX: Final = 65535
@@ -46,7 +46,7 @@ class _Queue:
     length: int = 0
     last_seen: bool = False
 
-    def put(self, offset: int, part: bytes, more: bool) -> Taken:
+    def put(self, offset: int, part: bytes, more: bool) -> FragmentResult:
         """Add a fragment."""
         end = offset + len(part)
         if not more:
@@ -59,7 +59,7 @@ class _Queue:
             self.length = end
         return "contradicts" if end == offset else self._insert(offset, end, part)
 
-    def _insert(self, offset: int, end: int, part: bytes) -> Taken:
+    def _insert(self, offset: int, end: int, part: bytes) -> FragmentResult:
         last = max(self.runs, default=(0, 0))
         if end > last[1]:
             if offset < last[1]:
@@ -79,7 +79,7 @@ class _Queue:
         return "new"
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         return self.last_seen and bool(self.head) and sum(map(len, self.parts.values())) == self.length
 
     @property
@@ -98,7 +98,7 @@ class Reassembly:
         self._queues.clear()
 
     def put(self, packet: Packet) -> Packet | None:
-        """Return the packet if it is whole, the reassembled packet if this completes it, else None."""
+        """Return the packet if it is not a fragment, the reassembled packet if this completes it, else None."""
         return self._put_ipv4(packet) if packet.family == 4 else self._put_ipv6(packet)
 
     def _put_ipv4(self, packet: Packet) -> Packet | None:
@@ -155,14 +155,14 @@ class Reassembly:
         self, key: tuple[object, ...], head: bytes, offset: int, part: bytes, more: bool
     ) -> tuple[bytes, bytes] | None:
         queue = self._queues.setdefault(key, _Queue())
-        taken = queue.put(offset, part, more)
-        if taken == "overlaps" or (taken == "contradicts" and key[0] == 4):
+        result = queue.put(offset, part, more)
+        if result == "overlaps" or (result == "contradicts" and key[0] == 4):
             del self._queues[key]
-        if taken != "new":
+        if result != "new":
             return None
         if offset == 0 and not queue.head:
             queue.head = head
-        if not queue.whole:
+        if not queue.is_complete:
             return None
         del self._queues[key]
         return queue.head, queue.payload

@@ -1,7 +1,7 @@
 """Summarizes a packet's headers in words, for users and logs: addresses, protocol, ports, flags.
 
 Only the first bytes of the packet are needed. The rest is filled with zeros, so that `netfw.model.packet` can parse
-it like a whole packet; transport headers that are not included are omitted.
+it like a complete packet; transport headers that are not included are omitted.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _filled(copied: bytes) -> bytes:
 def _flags(segment: bytes) -> str:
     if len(segment) <= _FLAGS_AT:
         return ""
-    return " ".join(word for bit, word in _FLAGS.items() if segment[_FLAGS_AT] & bit) or "no flags"
+    return " ".join(flag for bit, flag in _FLAGS.items() if segment[_FLAGS_AT] & bit) or "no flags"
 
 
 def _end(address: str, port: int | None) -> str:

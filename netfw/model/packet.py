@@ -5,7 +5,7 @@
 checksum, hop-by-hop options of received packets), so that every Packet is one that a chain can see. nftables and
 connection tracking read IPv6 extension headers differently: nftables stops at an authentication header (`l4proto` is
 then 51), connection tracking continues after it, and gives up at "no next header". A Packet contains both readings.
-The builders make valid packets; for invalid ones, modify the bytes.
+The builders produce valid packets; for invalid ones, modify the bytes.
 """
 
 from __future__ import annotations
@@ -199,12 +199,12 @@ def embedded(data: bytes, at: int, family: int) -> tuple[int, int, int, int] | N
 
 
 def ones_sum(data: bytes) -> int:
-    """Return the ones' complement sum (RFC 1071): 0xFFFF for data with a right checksum."""
+    """Return the ones' complement sum (RFC 1071): 0xFFFF for data with a correct checksum."""
     if len(data) & 1:
         data += b"\0"
-    # 2**16 is 1 modulo 2**16 - 1, so the sum of the 16-bit words is the remainder of the whole number.
-    whole = int.from_bytes(data, "big")
-    return (whole % 0xFFFF or 0xFFFF) if whole else 0
+    # 2**16 is 1 modulo 2**16 - 1, so the sum of the 16-bit words is the remainder of the number that they form.
+    number = int.from_bytes(data, "big")
+    return (number % 0xFFFF or 0xFFFF) if number else 0
 
 
 def checksum(data: bytes) -> int:

@@ -6,8 +6,8 @@ A packet takes one of three paths, as in the kernel. Each begins with the chains
     forward    prerouting, forward, postrouting      through the box; routing has set the packet's `oif`
     send       output, postrouting                   from the box
 
-Between prerouting and the others the IP layer drops packets with unacceptable IPv4 options. Fragments must be
-reassembled before (`netfw.model.fragments`).
+Between prerouting and the other hooks, the IP layer drops packets with unacceptable IPv4 options. Fragments must be
+reassembled beforehand (`netfw.model.fragments`).
 """
 
 from __future__ import annotations

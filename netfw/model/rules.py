@@ -113,7 +113,7 @@ class RulesetModel:
 
     def next_timeout_ns(self, now_ns: int) -> int:
         """Return when the next element of any set times out; NEVER_NS if none does."""
-        return min((kept.next_timeout_ns(now_ns) for kept in self._sets.values()), default=NEVER_NS)
+        return min((each.next_timeout_ns(now_ns) for each in self._sets.values()), default=NEVER_NS)
 
     def evaluate(
         self,
@@ -158,8 +158,8 @@ class RulesetModel:
         match command:
             case {"metainfo": _}:
                 pass
-            case {"add": thing} | {"create": thing}:
-                self._add(thing)
+            case {"add": definition} | {"create": definition}:
+                self._add(definition)
             case {"flush": {"set": {"table": table, "name": name}}}:
                 self._sets[table, name].clear()
             case {"flush": {"chain": {"table": table, "name": name}}}:
@@ -170,42 +170,42 @@ class RulesetModel:
                 self._add(command)
 
     def _forget(self, table: str) -> None:
-        kept: Json
-        for kept in (self._chains, self._sets, self._maps):
-            for key in [key for key in kept if key[0] == table]:
-                del kept[key]
+        objects: Json
+        for objects in (self._chains, self._sets, self._maps):
+            for key in [key for key in objects if key[0] == table]:
+                del objects[key]
         for hook, chains in self._hooks.items():
             self._hooks[hook] = [entry for entry in chains if entry[1] != table]
 
-    def _add(self, thing: Json) -> None:
-        match thing:
+    def _add(self, definition: Json) -> None:
+        match definition:
             case {"table": {"family": "inet", "name": str()}}:
                 pass
             case {"counter": {"name": str(name)}}:
                 self._counters[name] = None
             case {"set": {"table": str(table), "name": str(name), "type": kind}}:
-                made = self._sets.setdefault(
+                named_set = self._sets.setdefault(
                     (table, name), ModelSet((kind,) if isinstance(kind, str) else tuple(kind))
                 )
-                for element in thing["set"].get("elem", ()):
-                    made.add(element)
+                for element in definition["set"].get("elem", ()):
+                    named_set.add(element)
             case {"map": {"table": str(table), "name": str(name), "type": kind, "map": "verdict"}}:
-                made = self._maps.setdefault(
+                named_map = self._maps.setdefault(
                     (table, name), ModelSet((kind,) if isinstance(kind, str) else tuple(kind))
                 )
-                for key, verdict in thing["map"].get("elem", ()):
-                    made.add(key, _verdict(verdict))
+                for key, verdict in definition["map"].get("elem", ()):
+                    named_map.add(key, _verdict(verdict))
             case {"element": {"table": str(table), "name": str(name), "elem": [*elements]}}:
                 for element in elements:
                     self._sets[table, name].add(element)
             case {"chain": {"family": "inet", "table": str(table), "name": str(name)}}:
-                self._add_chain(table, name, thing["chain"])
+                self._add_chain(table, name, definition["chain"])
             case {
                 "rule": {"family": "inet", "table": str(table), "chain": str(chain), "expr": [*statements]}
             }:
                 self._chains[table, chain].rules.append(self._rule(table, statements))
             case _:
-                raise RulesetError(f"{thing!r} is not modelled")
+                raise RulesetError(f"{definition!r} is not modelled")
 
     def _add_chain(self, table: str, name: str, rest: Json) -> None:
         if (table, name) in self._chains:
@@ -238,9 +238,13 @@ class RulesetModel:
                 case {"limit": _} | {"set": {"stmt": [{"limit": _}]}}:
                     limited = True
                 case {
-                    "set": {"op": "add", "elem": key, "stmt": [{"ct count": {"val": int(most), "inv": True}}]}
+                    "set": {
+                        "op": "add",
+                        "elem": key,
+                        "stmt": [{"ct count": {"val": int(limit), "inv": True}}],
+                    }
                 }:
-                    tests.append(_more_connections(_key(key)[0], most))
+                    tests.append(_more_connections(_key(key)[0], limit))
                 case {"log": _} | {"counter": None} | {"counter": {"packets": _}}:
                     pass
                 case _ if limited:
@@ -378,19 +382,19 @@ def _masked(value_of: Field, op: str, mask: int, right: int) -> Test:
     return any_bit if op == "in" else test
 
 
-def _more_connections(key: Field, most: int) -> Test:
-    """Return a test whether the packet's connection exceeds `most` with its key: nft's `ct count over`."""
-    kept: dict[Value, list[ConnectionFields]] = {}
+def _more_connections(key: Field, limit: int) -> Test:
+    """Return a test of whether more than `limit` connections have the packet's key: nft's `ct count over`."""
+    known: dict[Value, list[ConnectionFields]] = {}
 
     def test(packet: Packet, tracking: Tracking, now_ns: int) -> bool:
         value, connection = key(packet, tracking), tracking.connection
         if value is None:
             return False
-        alive = [each for each in kept.get(value, ()) if each.confirmed and each.expires_ns > now_ns]
+        alive = [each for each in known.get(value, ()) if each.confirmed and each.expires_ns > now_ns]
         if connection is not None and not any(each is connection for each in alive):
             alive.append(connection)
-        kept[value] = alive
-        return len(alive) > most
+        known[value] = alive
+        return len(alive) > limit
 
     return test
 

@@ -59,13 +59,13 @@ class ModelSet:
 
     def next_timeout_ns(self, now_ns: int) -> int:
         """Return when the next element times out; NEVER_NS if none does. Intervals have no timeouts."""
-        return min((at for at in self._timed.values() if at > now_ns), default=NEVER_NS)
+        return min((expires for expires in self._timed.values() if expires > now_ns), default=NEVER_NS)
 
     def find(self, value: Value, now_ns: int = 0) -> Data | None:
         """Return the element's data (True in a set), or None."""
-        found = self._exact.get(value)
-        if found is not None and found[0] > now_ns:
-            return found[1]
+        entry = self._exact.get(value)
+        if entry is not None and entry[0] > now_ns:
+            return entry[1]
         if self._shapes:
             parts = value if isinstance(value, tuple) else (value,)
             for shape in self._shapes.values():
@@ -78,8 +78,8 @@ class ModelSet:
         if len(self.kinds) == 1:
             return (bounds(self.kinds[0], element),)
         match element:
-            case {"concat": [*words]} if len(words) == len(self.kinds):
-                return tuple(bounds(kind, word) for kind, word in zip(self.kinds, words, strict=True))
+            case {"concat": [*parts]} if len(parts) == len(self.kinds):
+                return tuple(bounds(kind, part) for kind, part in zip(self.kinds, parts, strict=True))
         raise RulesetError(f"element {element!r}: must be a concatenation of {', '.join(self.kinds)}")
 
     @staticmethod
@@ -139,7 +139,7 @@ def _timeout(element: Json, now_ns: int) -> tuple[Json, int]:
 
 def anonymous(kinds: tuple[str, ...], elements: Iterable[Json]) -> ModelSet:
     """Return a set that is written in a rule."""
-    made = ModelSet(kinds)
+    result = ModelSet(kinds)
     for element in elements:
-        made.add(element)
-    return made
+        result.add(element)
+    return result

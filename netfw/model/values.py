@@ -81,7 +81,7 @@ _ICMPV6_TYPES: Final = {
 }  # fmt: skip
 _TCP_FLAGS: Final = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ecn": 64, "cwr": 128}
 
-WORDS: Final[Mapping[str, Mapping[str, int]]] = {
+SYMBOLS: Final[Mapping[str, Mapping[str, int]]] = {
     "inet_proto": _PROTOCOLS,
     "nf_proto": {"ipv4": 2, "ipv6": 10},
     "icmp_type": _ICMP_TYPES,
@@ -92,61 +92,61 @@ WORDS: Final[Mapping[str, Mapping[str, int]]] = {
     "boolean": {"exists": 1, "missing": 0},
     "ether_type": {"ip": 0x0800, "ip6": 0x86DD},
 }
-"""The words of each kind that has some; a literal of these kinds may also be a number."""
+"""The symbolic constants of each kind that has some; a literal of these kinds may also be a number."""
 
 _NUMBERS: Final = frozenset({"inet_service", "integer", "icmp_code", "icmpv6_code", "mark"})
 
 _WIDTHS: Final = {"ipv4_addr": 32, "ipv6_addr": 128}
 
 
-def literal(kind: str, word: Json) -> Scalar:
+def literal(kind: str, expression: Json) -> Scalar:
     """Return the number or interface name of a JSON literal of this kind. Raises: RulesetError."""
-    if kind == "ifname" and isinstance(word, str):
-        if word.endswith("*"):
-            raise RulesetError(f"interface {word!r}: patterns are not modelled")
-        return word
-    if isinstance(word, bool):
-        return int(word)
-    if isinstance(word, int) and (kind in WORDS or kind in _NUMBERS):
-        return word
-    if isinstance(word, str):
+    if kind == "ifname" and isinstance(expression, str):
+        if expression.endswith("*"):
+            raise RulesetError(f"interface {expression!r}: patterns are not modelled")
+        return expression
+    if isinstance(expression, bool):
+        return int(expression)
+    if isinstance(expression, int) and (kind in SYMBOLS or kind in _NUMBERS):
+        return expression
+    if isinstance(expression, str):
         if kind in _WIDTHS:
-            address = ip_address(word)
+            address = ip_address(expression)
             if address.max_prefixlen == _WIDTHS[kind]:
                 return int(address)
-        if word in WORDS.get(kind, ()):
-            return WORDS[kind][word]
-        if (kind in WORDS or kind in _NUMBERS) and re.fullmatch(r"\d+|0x[0-9a-f]+", word):
-            return int(word, 0)
-    raise RulesetError(f"{word!r} is not a known literal of kind {kind}")
+        if expression in SYMBOLS.get(kind, ()):
+            return SYMBOLS[kind][expression]
+        if (kind in SYMBOLS or kind in _NUMBERS) and re.fullmatch(r"\d+|0x[0-9a-f]+", expression):
+            return int(expression, 0)
+    raise RulesetError(f"{expression!r} is not a known literal of kind {kind}")
 
 
-def bounds(kind: str, word: Json) -> tuple[Scalar, Scalar]:
+def bounds(kind: str, expression: Json) -> tuple[Scalar, Scalar]:
     """Return the smallest and largest value of a literal, range or prefix. Raises: RulesetError."""
-    match word:
+    match expression:
         case {"range": [low, high]}:
             return literal(kind, low), literal(kind, high)
         case {"prefix": {"addr": address, "len": int(length)}} if kind in _WIDTHS:
             network = ip_network(f"{address}/{length}")
             return int(network[0]), int(network[-1])
-        case str() if "/" in word and kind in _WIDTHS:
-            network = ip_network(word)
+        case str() if "/" in expression and kind in _WIDTHS:
+            network = ip_network(expression)
             return int(network[0]), int(network[-1])
         case _:
-            value = literal(kind, word)
+            value = literal(kind, expression)
             return value, value
 
 
-def bits(kind: str, word: Json) -> int:
+def bits(kind: str, expression: Json) -> int:
     """Return a mask: one literal, several, or several joined by `|`. Raises: RulesetError."""
-    match word:
-        case [*words] | {"|": [*words]} | {"set": [*words]}:
+    match expression:
+        case [*parts] | {"|": [*parts]} | {"set": [*parts]}:
             mask = 0
-            for part in words:
+            for part in parts:
                 mask |= bits(kind, part)
             return mask
         case _:
-            value = literal(kind, word)
+            value = literal(kind, expression)
             assert isinstance(value, int), "only interface names are not numbers, and they have no masks"
             return value
 

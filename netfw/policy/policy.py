@@ -94,7 +94,7 @@ class PolicyTunnel:
     interface: str
     staff: tuple[Network, ...]
     address: Address | None = None
-    """The box's own address in the tunnel, for bridged desktops; None: sessions reach instruments alone."""
+    """The box's own address in the tunnel, for bridged desktops; None: sessions reach only instruments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Policy:
         return (self.uplink, self.vpn) if self.vpn else (self.uplink,)
 
     @property
-    def way_out(self) -> str:
+    def authorized_interface(self) -> str:
         """The interface through which authorized addresses are reached."""
         return self.vpn or self.uplink
 
@@ -137,9 +137,9 @@ def reserved(own: InterfaceAddress) -> frozenset[Address]:
     In IPv6 the subnet's own address is the subnet-router anycast address (RFC 4291, section 2.6.1). Subnets of two
     addresses or one have neither (RFC 3021, RFC 6164).
     """
-    taken: set[Address] = {own.ip}
+    addresses: set[Address] = {own.ip}
     if own.network.num_addresses > 2:
-        taken.add(own.network.network_address)
+        addresses.add(own.network.network_address)
         if own.version == 4:
-            taken.add(own.network.broadcast_address)
-    return frozenset(taken)
+            addresses.add(own.network.broadcast_address)
+    return frozenset(addresses)

@@ -24,7 +24,7 @@
     [tunnel]                          # omit it if there are no remote sessions
     interface = "tun-rap"
     staff = ["10.99.0.2/32"]
-    address = "10.99.0.1"             # the box's own one, if the box itself shows desktops to the staff
+    address = "10.99.0.1"             # the box's own address, if the box itself shows desktops to the staff
 
 The form of the file is checked first, then its meaning; all problems of each step are reported at once.
 """
@@ -151,9 +151,9 @@ class _Converter:
                 with self._problems.part():
                     ports.append(self._port(f"port[{index}]", port))
         with self._problems.part():
-            for index, one in enumerate(given.authorized):
+            for index, entry in enumerate(given.authorized):
                 with self._problems.part():
-                    authorized.append(self._authorized(f"authorized[{index}]", one))
+                    authorized.append(self._authorized(f"authorized[{index}]", entry))
         if isinstance(given, PartialTable):  # contradictions are searched in complete policies only
             self._problems.raise_if_any()
         policy = Policy(
@@ -217,17 +217,17 @@ class _Converter:
             self._add_problem(key, f"{interface} is already a port of board {self._board.name}")
 
     def _convert_each(self, key: str, given: list[str], read: Callable[[str], T]) -> tuple[T, ...]:
-        found: dict[T, None] = {}
+        values: dict[T, None] = {}
         for index, text in enumerate(given):
             try:
                 value = read(text)
             except ValueError as error:
                 self._add_problem(f"{key}[{index}]", str(error))
                 continue
-            if value in found:
+            if value in values:
                 self._add_problem(f"{key}[{index}]", f"{text} is listed twice; list it once")
-            found[value] = None
-        return tuple(found)
+            values[value] = None
+        return tuple(values)
 
     def _add_problem(self, key: str, problem: str) -> None:
         self._problems.add(parse_key(key), problem)
@@ -244,8 +244,8 @@ def _network(text: str) -> Network:
 
 def _subnet(text: str) -> Network:
     network = _network(text)
-    if bad := next((n for n in RESERVED_NETWORKS if _overlap(network, n)), None):
-        raise ValueError(f"{text} overlaps the reserved range {bad}; list external addresses only")
+    if overlapping := next((n for n in RESERVED_NETWORKS if _overlap(network, n)), None):
+        raise ValueError(f"{text} overlaps the reserved range {overlapping}; list external addresses only")
     return network
 
 
@@ -316,20 +316,20 @@ def _collisions(policy: Policy) -> Iterator[tuple[str, str]]:
     subnets += [(f"tunnel.staff[{i}]", network) for i, network in enumerate(staff)]
     if policy.tunnel and policy.tunnel.address:
         subnets.append(("tunnel.address", ip_network(policy.tunnel.address)))
-    for (here, one), (key, other) in combinations(subnets, 2):
-        if _overlap(one, other):
-            yield key, f"{other} overlaps {one} of {here}; the zones need separate addresses"
+    for (first_key, first), (second_key, second) in combinations(subnets, 2):
+        if _overlap(first, second):
+            yield second_key, f"{second} overlaps {first} of {first_key}; the zones need separate addresses"
     for i, entry in enumerate(policy.authorized):
         for j, network in enumerate(entry.networks):
-            for here, subnet in subnets:
+            for key, subnet in subnets:
                 if _overlap(network, subnet):
                     yield (
                         f"authorized[{i}].addresses[{j}]",
-                        f"{network} is not external: it overlaps {subnet} of {here}",
+                        f"{network} is not external: it overlaps {subnet} of {key}",
                     )
 
 
-def _overlap(one: Network, other: Network) -> bool:
-    if isinstance(one, IPv4Network):
-        return isinstance(other, IPv4Network) and one.overlaps(other)
-    return not isinstance(other, IPv4Network) and one.overlaps(other)
+def _overlap(first: Network, second: Network) -> bool:
+    if isinstance(first, IPv4Network):
+        return isinstance(second, IPv4Network) and first.overlaps(second)
+    return not isinstance(second, IPv4Network) and first.overlaps(second)

@@ -1,7 +1,7 @@
 """Converts an SMT model that refutes a theorem into a readable, sendable packet.
 
-Any model is a valid counterexample, but familiar values are easier to understand: irrelevant fields get ordinary
-values, by requesting each in turn and keeping those with which the theorem is still refuted.
+Any model is a valid counterexample, but familiar values are easier to understand. Irrelevant fields therefore get
+ordinary values: each is requested in turn, and kept if the theorem is still refuted with it.
 """
 
 from __future__ import annotations
@@ -77,15 +77,15 @@ class Counterexample:
 
     def __str__(self) -> str:
         """Format like `tcp 203.0.113.9:1234 → 10.77.1.1:443, in at enp1s0, new`."""
-        words = [f"{_NAMES.get(self.protocol, f'protocol {self.protocol}')} {self._ends()}"]
-        words += (
+        parts = [f"{_NAMES.get(self.protocol, f'protocol {self.protocol}')} {self._ends()}"]
+        parts += (
             [f"{'arriving' if self.path == 'arriving' else 'in'} at {self.iif}"] if self.path != "out" else []
         )
-        words += [f"out at {self.oif}"] if self.path in ("through", "out") else []
+        parts += [f"out at {self.oif}"] if self.path in ("through", "out") else []
         tracked = self.state not in ("invalid", "untracked", "new")
-        words += [self.state + (" (reply)" if tracked and self.reply else " (original)" if tracked else "")]
-        words += [] if self.whole else ["truncated after the IP header"]
-        return ", ".join(words + [f"while {' . '.join(map(str, key))} is open" for _, *key in self.sessions])
+        parts += [self.state + (" (reply)" if tracked and self.reply else " (original)" if tracked else "")]
+        parts += [] if self.whole else ["truncated after the IP header"]
+        return ", ".join(parts + [f"while {' . '.join(map(str, key))} is open" for _, *key in self.sessions])
 
     def _ends(self) -> str:
         if self.protocol not in (TCP, UDP):
@@ -95,7 +95,7 @@ class Counterexample:
             return f"{self.source} → {self.destination}{kind}"
         left, right = ("[", "]") if self.source.version == 6 else ("", "")
         ends = f"{left}{self.source}{right}:{self.sport} → {left}{self.destination}{right}:{self.dport}"
-        return ends + (f" [{_flag_words(self.flags)}]" if self.protocol == TCP and self.flags != SYN else "")
+        return ends + (f" [{_flag_names(self.flags)}]" if self.protocol == TCP and self.flags != SYN else "")
 
 
 def counterexample(
@@ -124,7 +124,7 @@ class _Reader:
     def counterexample(self, path: str, asked: Iterable[MembershipTest]) -> Counterexample:
         packet, number = self._packet, self._number
         version = 4 if number(packet.family) == FAMILIES[4] else 6
-        states = {bit: word for word, bit in STATES.items()}
+        states = {bit: name for name, bit in STATES.items()}
         return Counterexample(
             path,
             self._names[number(packet.iif)],
@@ -150,8 +150,8 @@ class _Reader:
         return int(self._model.eval(value, model_completion=True).as_long())
 
     def _holds(self, open_: Any, key: tuple[Any, ...]) -> bool:
-        ours = str(key[0]).endswith("4") == (self._number(self._packet.family) == FAMILIES[4])
-        return ours and z3.is_true(self._model.eval(open_))
+        has_family = str(key[0]).endswith("4") == (self._number(self._packet.family) == FAMILIES[4])
+        return has_family and z3.is_true(self._model.eval(open_))
 
     def _session(self, name: str, key: tuple[Any, ...]) -> tuple[Any, ...]:
         values = [self._number(value) for value in key]
@@ -202,8 +202,8 @@ def _address(version: int, number: int) -> Address:
     return ip_address(number.to_bytes(4 if version == 4 else 16, "big"))
 
 
-def _flag_words(flags: int) -> str:
-    words = {
+def _flag_names(flags: int) -> str:
+    parts = {
         FIN: "FIN",
         SYN: "SYN",
         RST: "RST",
@@ -213,4 +213,4 @@ def _flag_words(flags: int) -> str:
         0x40: "ECE",
         0x80: "CWR",
     }
-    return " ".join(word for bit, word in words.items() if flags & bit) or "no flags"
+    return " ".join(name for bit, name in parts.items() if flags & bit) or "no flags"

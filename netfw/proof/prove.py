@@ -29,7 +29,7 @@ from netfw.ruleset.render import render
 
 SAME = "ruleset"
 """The name of the theorem that the listing is the policy's ruleset."""
-_WAYS = {"prerouting": "arriving", "input": "in", "forward": "through", "output": "out"}
+_PATHS = {"prerouting": "arriving", "input": "in", "forward": "through", "output": "out"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class ProofFinding:
     def summary(self) -> dict[str, Any]:
         """Return the fields for JSON."""
         packet = asdict(self.counterexample) if self.counterexample else None
-        words = (
+        text_and_fields = (
             {"text": str(self.counterexample), **json.loads(json.dumps(packet, default=str))}
             if packet
             else None
@@ -63,7 +63,7 @@ class ProofFinding:
             "says": self.statement,
             "holds": self.holds,
             "seconds": round(self.seconds, 3),
-            "counterexample": words,
+            "counterexample": text_and_fields,
             "notes": list(self.notes),
         }
 
@@ -91,7 +91,9 @@ def prove(policy: Policy, objects: Iterable[Json], only: str = "") -> Iterator[P
     packet.interfaces.number("lo")
     ruleset = RulesetFormulas(objects, packet)
     claims = Theorems(policy, ruleset)
-    theorems = list(claims.all())  # creates all session set questions, on which the assumption depends
+    theorems = list(
+        claims.all()
+    )  # creates all membership tests in session sets, on which the assumption depends
     premises = z3.And(packet.guarantees(), claims.assumption())
     for theorem in theorems:
         if only in ("", theorem.name):
@@ -102,8 +104,9 @@ def prove(policy: Policy, objects: Iterable[Json], only: str = "") -> Iterator[P
 
 def _decide(theorem: Theorem, policy: Policy, ruleset: RulesetFormulas, premises: z3.BoolRef) -> ProofFinding:
     began = time.perf_counter()
-    found = _search(theorem.refuting, theorem.path, policy, ruleset, premises)
-    return ProofFinding(theorem.name, theorem.statement, found is None, time.perf_counter() - began, found)
+    refutation = _search(theorem.refuting, theorem.path, policy, ruleset, premises)
+    seconds = time.perf_counter() - began
+    return ProofFinding(theorem.name, theorem.statement, refutation is None, seconds, refutation)
 
 
 def _search(
@@ -123,11 +126,12 @@ def _decide_equality(policy: Policy, objects: list[Json], ruleset: RulesetFormul
     statement = "the kernel has the policy's ruleset, or an equivalent one"
     rendered = render(policy)
     notes = tuple(listing.differences(listing.of_ruleset(rendered), listing.of_objects(objects)))
-    found = None
+    refutation = None
     if notes:
         wanted = RulesetFormulas([*rendered.declarations(), *rendered.contents()], ruleset.packet)
         premises = ruleset.packet.guarantees()
         for hook in HOOKS:
             differs = z3.Xor(ruleset.accepted(hook), wanted.accepted(hook))
-            found = found or _search(differs, _WAYS[hook], policy, ruleset, premises)
-    return ProofFinding(SAME, statement, found is None, time.perf_counter() - began, found, notes)
+            refutation = refutation or _search(differs, _PATHS[hook], policy, ruleset, premises)
+    seconds = time.perf_counter() - began
+    return ProofFinding(SAME, statement, refutation is None, seconds, refutation, notes)

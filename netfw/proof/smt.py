@@ -73,14 +73,14 @@ class _Table:
 
     @classmethod
     def of(cls, objects: Iterable[Json]) -> _Table:
-        """Raises: Unproven, for objects that the firewall's table never has."""
+        """Sort the objects by kind. Raises: Unproven, for objects that the firewall's table never has."""
         table = cls()
-        for thing in objects:
-            match thing:
+        for each in objects:
+            match each:
                 case {"table": {"family": family, "name": name, **rest}}:
                     # a table with flags may be dormant: listed, but without effect
                     if (family, name) != (FAMILY, TABLE) or set(rest) - {"handle", "comment"}:
-                        raise Unproven(thing)
+                        raise Unproven(each)
                 case {"counter": _}:
                     pass
                 case {"chain": {"name": name} as chain}:
@@ -94,7 +94,7 @@ class _Table:
                 case {"rule": {"chain": chain, "expr": list(statements)}}:
                     table.rules[chain].append(statements)
                 case _:
-                    raise Unproven(thing)
+                    raise Unproven(each)
         return table
 
 
@@ -196,20 +196,20 @@ class RulesetFormulas:
     def _rule(self, statements: list[Json]) -> Iterator[tuple[z3.BoolRef, Json]]:
         """Yield the verdicts of a rule, with the packets that each applies to."""
         conditions: list[z3.BoolRef] = []
-        for at, statement in enumerate(statements):
+        for index, statement in enumerate(statements):
             match statement:
                 case {"match": match}:
                     conditions.append(self._match(match))
                 case {"limit": _}:
                     conditions.append(z3.FreshConst(z3.BoolSort(), "limit"))
-                case {"set": {"op": "add" | "update", "elem": key, "set": str(), "stmt": [kept], **rest}} if (
-                    not rest
-                ):
-                    conditions.append(self._kept(key, kept))
+                case {
+                    "set": {"op": "add" | "update", "elem": key, "set": str(), "stmt": [state], **rest}
+                } if not rest:
+                    conditions.append(self._set_state(key, state))
                 case {"vmap": {"key": key, "data": data}}:
                     verdicts = list(self._verdict_map(key, data))
-                    if at + 1 < len(statements):
-                        raise Unproven(f"{statements[at + 1]} after a verdict map")
+                    if index + 1 < len(statements):
+                        raise Unproven(f"{statements[index + 1]} after a verdict map")
                     yield from (
                         (z3.And([*conditions, condition]), verdict) for condition, verdict in verdicts
                     )
@@ -218,20 +218,20 @@ class RulesetFormulas:
                 case {"continue": None}:
                     pass
                 case _:
-                    if at + 1 < len(statements):
-                        raise Unproven(f"{statements[at + 1]} after {statement}")
+                    if index + 1 < len(statements):
+                        raise Unproven(f"{statements[index + 1]} after {statement}")
                     yield z3.And(conditions), statement
 
-    def _kept(self, key: Json, kept: Json) -> z3.BoolRef:
+    def _set_state(self, key: Json, state: Json) -> z3.BoolRef:
         """Return the formula of a state that a set keeps for the key: a rate, or a connection count."""
         (term,) = self._terms(key)
-        match kept:
+        match state:
             case {"limit": _}:
                 return z3.And(term.valid, z3.FreshConst(z3.BoolSort(), "limit"))
             case {"ct count": {"val": int(number), **rest}} if key == IIFNAME:
                 more = self.has_more_than(number, term.value)
                 return z3.And(term.valid, more if rest.get("inv") else z3.Not(more))
-        raise Unproven(kept)
+        raise Unproven(state)
 
     def _verdict(self, verdict: Json) -> tuple[ChainOutcome, bool]:
         """Return the effect of a verdict, and whether it ends the chain for all packets."""
@@ -338,18 +338,18 @@ def _hook(chain: Json) -> str:
 
 def _check_set(named: Json) -> None:
     flags = named.get("flags", [])
-    strange = set(named) - _SET_KEYS or set(flags if isinstance(flags, list) else [flags]) - _SET_FLAGS
-    if strange or named.get("map", "verdict") != "verdict":
+    unknown = set(named) - _SET_KEYS or set(flags if isinstance(flags, list) else [flags]) - _SET_FLAGS
+    if unknown or named.get("map", "verdict") != "verdict":
         raise Unproven({key: named[key] for key in named if key != "elem"})
 
 
-def _collect_targets(json: Json, found: set[str]) -> None:
+def _collect_targets(json: Json, targets: set[str]) -> None:
     match json:
         case {"jump": {"target": target}} | {"goto": {"target": target}}:
-            found.add(target)
+            targets.add(target)
         case list():
             for part in json:
-                _collect_targets(part, found)
+                _collect_targets(part, targets)
         case dict():
             for part in json.values():
-                _collect_targets(part, found)
+                _collect_targets(part, targets)

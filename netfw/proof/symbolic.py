@@ -16,19 +16,19 @@ from typing import Any, Final, NamedTuple
 import z3
 
 from netfw.model.packet import ICMP, ICMPV6, TCP, UDP
-from netfw.model.values import WORDS, RulesetError, bits, bounds
+from netfw.model.values import SYMBOLS, RulesetError, bits, bounds
 from netfw.proof.tries import Interval, Intervals, Memberships, union
 
 INTERFACE_BITS: Final = 16
-FAMILIES: Final = {4: WORDS["nf_proto"]["ipv4"], 6: WORDS["nf_proto"]["ipv6"]}
-STATES: Final = WORDS["ct_state"]
+FAMILIES: Final = {4: SYMBOLS["nf_proto"]["ipv4"], 6: SYMBOLS["nf_proto"]["ipv6"]}
+STATES: Final = SYMBOLS["ct_state"]
 
 
 class Unproven(RulesetError):
     """The listing contains something unsupported, so that nothing can be proved about the ruleset."""
 
-    def __init__(self, what: object) -> None:
-        super().__init__(f"the listing contains {str(what)[:200]}, which the proof does not support")
+    def __init__(self, content: object) -> None:
+        super().__init__(f"the listing contains {str(content)[:200]}, which the proof does not support")
 
 
 class Term(NamedTuple):
@@ -52,13 +52,13 @@ class Interfaces:
     def names(self) -> list[str]:
         """Return the names in order of their numbers."""
         other = next(
-            name for at in range(len(self._numbers) + 1) if (name := f"other{at}") not in self._numbers
+            name for n in range(len(self._numbers) + 1) if (name := f"other{n}") not in self._numbers
         )
         return [other, *self._numbers]
 
 
 class SymbolicPacket:
-    """The symbolic packet. z3 identifies variables by name, so that every Symbol is the same packet."""
+    """The symbolic packet. z3 identifies variables by name, so that all instances are the same packet."""
 
     def __init__(self) -> None:
         number = z3.BitVec
@@ -112,7 +112,7 @@ class SymbolicPacket:
         return z3.Or(self.icmp(4, 3, 4, 5, 11, 12), z3.And(self.icmp(6), z3.ULT(self.icmp_type(), 128)))
 
     def icmp(self, version: int, *types: int) -> z3.BoolRef:
-        """Return whether it is ICMP of that IP version, with one of these types if there are any."""
+        """Return whether it is ICMP of that IP version, with one of these types if readable are any."""
         types_match = [z3.Or([self.icmp_type() == kind for kind in types])] if types else []
         protocol = self.protocol(ICMP if version == 4 else ICMPV6)
         return z3.And(self.is_version(version), protocol, self.whole, *types_match)
@@ -139,9 +139,9 @@ class SymbolicPacket:
 
     def _payload(self, header: str, field: str, expression: Any) -> Term:
         carried = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
-        there = z3.And(self.transport, self.whole)
+        readable = z3.And(self.transport, self.whole)
         if header in carried:
-            there = z3.And(there, self.l4proto == carried[header])
+            readable = z3.And(readable, self.l4proto == carried[header])
         match header, field:
             case (("ip" | "ip6"), ("saddr" | "daddr")):
                 version = 4 if header == "ip" else 6
@@ -150,14 +150,14 @@ class SymbolicPacket:
             case ("ip", "ttl") | ("ip6", "hoplimit"):
                 return Term(self.is_version(4 if header == "ip" else 6), self.hops, "integer")
             case (("th" | "tcp" | "udp"), ("sport" | "dport")):
-                return Term(there, self.sport if field == "sport" else self.dport, "inet_service")
+                return Term(readable, self.sport if field == "sport" else self.dport, "inet_service")
             case "tcp", "flags":
-                return Term(there, self.flags, "tcp_flag")
+                return Term(readable, self.flags, "tcp_flag")
             # in an inet table, nft implies a match of the IP version for these
             case "icmp", "type":
-                return Term(z3.And(self.is_version(4), there), self.icmp_type(), "icmp_type")
+                return Term(z3.And(self.is_version(4), readable), self.icmp_type(), "icmp_type")
             case "icmpv6", "type":
-                return Term(z3.And(self.is_version(6), there), self.icmp_type(), "icmpv6_type")
+                return Term(z3.And(self.is_version(6), readable), self.icmp_type(), "icmpv6_type")
         raise Unproven(expression)
 
     def _meta(self, key: str, expression: Any) -> Term:
@@ -174,7 +174,7 @@ class SymbolicPacket:
         raise Unproven(expression)
 
     def intervals(self, kind: str, written: Any) -> Intervals:
-        """Return the values of a literal: a word, number, prefix or range, or a set of these. Raises: Unproven."""
+        """Return the values of a literal: a symbol, number, prefix or range, or a set of these. Raises: Unproven."""
         match written:
             case {"set": list(members)}:
                 return union(interval for each in members for interval in self.intervals(kind, each))

@@ -136,10 +136,10 @@ class Theorems:
             "limited", f"a port gets no new connection beyond {CONNECTIONS_MAX}", "in",
             z3.And(begins, self._has_too_many()),
         )  # fmt: skip
-        odd = z3.And(packet.is_in("new"), packet.protocol(TCP), packet.flags & SYN_MASK != SYN)
+        not_a_syn = z3.And(packet.is_in("new"), packet.protocol(TCP), packet.flags & SYN_MASK != SYN)
         yield Theorem(
             "beginning", "connections begin with a SYN", "in",
-            z3.And(z3.Or(self._in, self._through), self._not_at(["lo"]), odd),
+            z3.And(z3.Or(self._in, self._through), self._not_at(["lo"]), not_a_syn),
         )  # fmt: skip
 
     def _forward_safety(self) -> Iterator[Theorem]:
@@ -179,7 +179,8 @@ class Theorems:
         harmless = z3.Not(z3.Or(self._error(), self._neighbours_out()))
         others = z3.Or(self._gateway(inward=False), self._dhcp(inward=False))
         allowed = z3.Or(
-            z3.And(self._to(policy.way_out), self._authorized()), z3.And(self._to(policy.uplink), others)
+            z3.And(self._to(policy.authorized_interface), self._authorized()),
+            z3.And(self._to(policy.uplink), others),
         )
         yield Theorem(
             "egress", "the box sends only to authorized addresses and ports", "out",
@@ -191,9 +192,9 @@ class Theorems:
             z3.And(out, self._to_any(self._ports), unasked, harmless),
         )  # fmt: skip
         elsewhere = z3.Not(self._to_any([*policy.outside, *self._ports, "lo"]))
-        but = ", or the tunnel in an open session" if self._bridges else ""
+        exception = ", or the tunnel in an open session" if self._bridges else ""
         yield Theorem(
-            "elsewhere", f"the box uses no other interface{but}", "out",
+            "elsewhere", f"the box uses no other interface{exception}", "out",
             z3.And(out, elsewhere, z3.Not(self._bridged_out()), harmless),
         )  # fmt: skip
 
@@ -218,7 +219,12 @@ class Theorems:
             "answers in",
             "answers from outside are accepted",
             "in",
-            self._at(policy.way_out, self._not_foreign(policy.way_out), carried, self._answer()),
+            self._at(
+                policy.authorized_interface,
+                self._not_foreign(policy.authorized_interface),
+                carried,
+                self._answer(),
+            ),
         )
         errors = z3.And(
             self._not_at(["lo"]), self._at_any(self._zones), self._not_foreign_anywhere(), self._error()
@@ -240,7 +246,7 @@ class Theorems:
         loop = z3.And(self._at("lo"), z3.Not(packet.is_in("invalid")))
         yield "loopback in", "loopback packets are accepted", "in", loop
         yield "loopback out", "loopback packets are sent", "out", self._to("lo")
-        goes = z3.And(self._to(policy.way_out), begun, self._authorized())
+        goes = z3.And(self._to(policy.authorized_interface), begun, self._authorized())
         yield "destinations", "the box reaches every authorized address", "out", goes
         back = z3.And(self._to_any(self._ports), self._answer())
         yield "answers out", "answers to instruments are sent", "out", back
@@ -349,12 +355,12 @@ class Theorems:
 
     def _asked(self, interface: str) -> z3.BoolRef:
         """The packet is an answer of an authorized address, or from a gateway or DHCP server, on its interface."""
-        policy, found = self._policy, [z3.BoolVal(False)]
-        if interface == policy.way_out:
-            found.append(self._answer())
+        policy, cases = self._policy, [z3.BoolVal(False)]
+        if interface == policy.authorized_interface:
+            cases.append(self._answer())
         if interface == policy.uplink:
-            found += [self._gateway(inward=True), self._dhcp(inward=True)]
-        return z3.Or(found)
+            cases += [self._gateway(inward=True), self._dhcp(inward=True)]
+        return z3.Or(cases)
 
     def _error(self) -> z3.BoolRef:
         """An ICMP error about a connection. A redirect is also related and quotes a packet, but is not an error."""
@@ -405,14 +411,17 @@ class Theorems:
 
     def _beginning_or_any(self) -> z3.BoolRef:
         packet = self._packet
-        odd = z3.And(packet.is_in("new"), packet.protocol(TCP), packet.flags & SYN_MASK != SYN)
-        return z3.Not(odd)
+        not_a_syn = z3.And(packet.is_in("new"), packet.protocol(TCP), packet.flags & SYN_MASK != SYN)
+        return z3.Not(not_a_syn)
 
     def _authorized(self) -> z3.BoolRef:
-        """The packet goes to an authorized address and port. Written like the sets, with single addresses apart: see
-        `netfw.proof.tries`."""
+        """The packet goes to an authorized address and port.
+
+        Single addresses are separate, as in the ruleset's sets, so that equal sets are recognized
+        (`netfw.proof.tries`).
+        """
         packet, policy = self._packet, self._policy
-        found = []
+        cases = []
         for version in (4, 6):
             key = [packet.daddr[version], packet.l4proto, packet.dport]
             for single in (True, False):
@@ -423,10 +432,10 @@ class Theorems:
                     for n in entry.networks
                     if n.version == version and (n.num_addresses == 1) == single
                 ]
-                found.append(
+                cases.append(
                     z3.And(packet.is_version(version), packet.transport, self._sets.member_of_rows(key, rows))
                 )
-        return z3.Or(found)
+        return z3.Or(cases)
 
     def _gateway(self, *, inward: bool) -> z3.BoolRef:
         """The packet is IKE (RFC 7296, section 2.23) or ESP, from or to an authorized gateway."""
@@ -435,12 +444,12 @@ class Theorems:
         if not self._policy.vpn:
             return z3.BoolVal(False)
         ike = z3.Or([z3.And(packet.protocol(UDP), packet.sport == n, packet.dport == n) for n in (500, 4500)])
-        there = packet.saddr if inward else packet.daddr
-        return z3.And(self._within(there, gateways), z3.Or(ike, packet.protocol(ESP)))
+        remote = packet.saddr if inward else packet.daddr
+        return z3.And(self._within(remote, gateways), z3.Or(ike, packet.protocol(ESP)))
 
     def _dhcp(self, *, inward: bool) -> z3.BoolRef:
         """The packet is DHCP or DHCPv6, between the ports of servers and clients, with a server's address."""
-        packet, found = self._packet, []
+        packet, cases = self._packet, []
         for version, (server, client) in DHCP_PORTS.items() if self._policy.uses_dhcp else ():
             addresses, theirs, ours = (
                 (packet.saddr, packet.sport, packet.dport)
@@ -448,9 +457,9 @@ class Theorems:
                 else (packet.daddr, packet.dport, packet.sport)
             )
             servers = union((int(first), int(last)) for first, last in DHCP_SERVERS[version])
-            there = z3.And(packet.is_version(version), self._sets.member(addresses[version], servers))
-            found.append(z3.And(packet.protocol(UDP), there, theirs == server, ours == client))
-        return z3.Or(found)
+            is_server = z3.And(packet.is_version(version), self._sets.member(addresses[version], servers))
+            cases.append(z3.And(packet.protocol(UDP), is_server, theirs == server, ours == client))
+        return z3.Or(cases)
 
     def _allowed(self, name: str, key: Sequence[z3.BitVecRef]) -> z3.BoolRef:
         """The policy permits this session: (staff, port's interface, instrument, protocol, desktop port).
@@ -465,8 +474,8 @@ class Theorems:
         from_staff = self._sets.member(staff, _intervals(tunnel.staff, version))
         at_box = z3.BoolVal(False)
         if tunnel.address and tunnel.address.version == version:
-            there = interface == number_of(tunnel.interface), instrument == int(tunnel.address)
-            at_box = z3.And(from_staff, *there)
+            is_box = interface == number_of(tunnel.interface), instrument == int(tunnel.address)
+            at_box = z3.And(from_staff, *is_box)
         desktops = []
         for port in self._policy.ports:
             offered = self._sets.member_of_rows(service, list(map(_pair, port.desktop)))
@@ -484,20 +493,20 @@ class Theorems:
         """The packet is forwarded in an open session."""
         packet = self._packet
         versions = SESSIONS if self._policy.tunnel else ()
-        here = self._at_any(self._tunnel), self._to_any(self._tunnel)
-        return self._of_session(versions, here[0], packet.oif, here[1], packet.iif)
+        requests, replies = self._at_any(self._tunnel), self._to_any(self._tunnel)
+        return self._of_session(versions, requests, packet.oif, replies, packet.iif)
 
     def _bridged_in(self) -> z3.BoolRef:
         """The packet is a request of staff to the box, or an answer of an instrument, in an open session."""
         iif = self._packet.iif
-        here = self._at_any(self._tunnel), self._at_any(self._ports)
-        return self._of_session(self._bridges, here[0], iif, here[1], iif)
+        requests, replies = self._at_any(self._tunnel), self._at_any(self._ports)
+        return self._of_session(self._bridges, requests, iif, replies, iif)
 
     def _bridged_out(self) -> z3.BoolRef:
         """The packet is a request to an instrument, or an answer to staff, in an open session."""
         oif = self._packet.oif
-        here = self._to_any(self._ports), self._to_any(self._tunnel)
-        return self._of_session(self._bridges, here[0], oif, here[1], oif)
+        requests, replies = self._to_any(self._ports), self._to_any(self._tunnel)
+        return self._of_session(self._bridges, requests, oif, replies, oif)
 
     def _of_session(
         self,
@@ -508,16 +517,16 @@ class Theorems:
         replies_end: z3.BitVecRef,
     ) -> z3.BoolRef:
         """The packet is one of these requests or replies, and of an open session with this interface at its end."""
-        packet, found = self._packet, []
+        packet, cases = self._packet, []
         begun = z3.And(packet.is_in("new", "established"), packet.direction == 0)
         for version in versions:
             source, destination, name = packet.saddr[version], packet.daddr[version], SESSIONS[version]
-            there = (source, requests_end, destination, packet.l4proto, packet.dport)
-            back = (destination, replies_end, source, packet.l4proto, packet.sport)
-            original = z3.And(requests, begun, self._ruleset.session(name, there))
-            reply = z3.And(replies, self._answer(), self._ruleset.session(name, back))
-            found.append(z3.And(packet.is_version(version), packet.transport, z3.Or(original, reply)))
-        return z3.Or(found)
+            request_key = (source, requests_end, destination, packet.l4proto, packet.dport)
+            reply_key = (destination, replies_end, source, packet.l4proto, packet.sport)
+            original = z3.And(requests, begun, self._ruleset.session(name, request_key))
+            reply = z3.And(replies, self._answer(), self._ruleset.session(name, reply_key))
+            cases.append(z3.And(packet.is_version(version), packet.transport, z3.Or(original, reply)))
+        return z3.Or(cases)
 
     def _permitted_session(self) -> z3.BoolRef:
         return z3.And(self._not_foreign_anywhere(), self._beginning_or_any(), self._in_session())
@@ -536,8 +545,8 @@ def _instruments(port: PolicyPort, version: int) -> Intervals:
     """Return the addresses that an instrument on the port may have."""
     bits = 32 if version == 4 else 128
     own = [address for address in port.addresses if address.version == version]
-    taken = union((int(a), int(a)) for address in own for a in reserved(address))
-    free = complement(taken, bits)
+    excluded = union((int(a), int(a)) for address in own for a in reserved(address))
+    free = complement(excluded, bits)
     subnets = _intervals([address.network for address in own], version)
     return union(
         (max(low, first), min(high, last))

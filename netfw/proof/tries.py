@@ -46,26 +46,28 @@ def union(intervals: Iterable[Interval]) -> Intervals:
 def complement(intervals: Intervals, width: int) -> Intervals:
     """Return all numbers of `width` bits that are not in the set."""
     edges = [-1, *(edge for first, last in intervals for edge in (first - 1, last + 1)), 1 << width]
-    gaps = [(edges[0] + 1, edges[1])] + [(edges[at], edges[at + 1]) for at in range(2, len(edges), 2)]
+    gaps = [(edges[0] + 1, edges[1])] + [
+        (edges[index], edges[index + 1]) for index in range(2, len(edges), 2)
+    ]
     return tuple((first, min(last, (1 << width) - 1)) for first, last in gaps if first <= last)
 
 
 def difference(these: Intervals, those: Intervals) -> Intervals:
     """Return the numbers of the first set that are not in the second."""
-    found: list[Interval] = []
-    at = 0
+    result: list[Interval] = []
+    index = 0
     for first, last in these:
-        while at < len(those) and those[at][1] < first:
-            at += 1
-        hole = at
+        while index < len(those) and those[index][1] < first:
+            index += 1
+        hole = index
         while hole < len(those) and those[hole][0] <= last:
             if first < those[hole][0]:
-                found.append((first, those[hole][0] - 1))
+                result.append((first, those[hole][0] - 1))
             first = those[hole][1] + 1
             hole += 1
         if first <= last:
-            found.append((first, last))
-    return tuple(found)
+            result.append((first, last))
+    return tuple(result)
 
 
 class _Named(NamedTuple):
@@ -118,14 +120,16 @@ class Memberships:
     def _corrections(self, model: z3.ModelRef, named: _Named) -> Iterator[z3.BoolRef]:
         """If the model is wrong about the value: the truth about all numbers up to the set's next boundaries."""
         number = model.eval(named.value, model_completion=True).as_long()
-        at = bisect(named.intervals, number, key=lambda interval: interval[0])
-        inside = at > 0 and number <= named.intervals[at - 1][1]
+        index = bisect(named.intervals, number, key=lambda interval: interval[0])
+        inside = index > 0 and number <= named.intervals[index - 1][1]
         if z3.is_true(model.eval(named.name, model_completion=True)) == inside:
             return
-        after = named.intervals[at][0] - 1 if at < len(named.intervals) else (1 << named.value.size()) - 1
-        before = named.intervals[at - 1][1] + 1 if at > 0 else 0
-        around = named.intervals[at - 1] if inside else (before, after)
-        yield z3.Implies(self.member(named.value, (around,)), named.name if inside else z3.Not(named.name))
+        after = (
+            named.intervals[index][0] - 1 if index < len(named.intervals) else (1 << named.value.size()) - 1
+        )
+        before = named.intervals[index - 1][1] + 1 if index > 0 else 0
+        interval = named.intervals[index - 1] if inside else (before, after)
+        yield z3.Implies(self.member(named.value, (interval,)), named.name if inside else z3.Not(named.name))
 
     def member_of_rows(
         self, values: Sequence[z3.BitVecRef], rows: Iterable[tuple[Intervals, ...]]
@@ -135,14 +139,14 @@ class Memberships:
         if len(values) == 1:
             return self.member(values[0], union(interval for (column,) in rows for interval in column))
         # group by the column with the fewest different entries: ten thousand addresses on one port are one trie
-        at = min(range(len(values)), key=lambda column: len({row[column] for row in rows}))
+        chosen = min(range(len(values)), key=lambda column: len({row[column] for row in rows}))
         groups: defaultdict[Intervals, list[tuple[Intervals, ...]]] = defaultdict(list)
         for row in rows:
-            groups[row[at]].append(row[:at] + row[at + 1 :])
-        others = [*values[:at], *values[at + 1 :]]
+            groups[row[chosen]].append(row[:chosen] + row[chosen + 1 :])
+        others = [*values[:chosen], *values[chosen + 1 :]]
         return z3.Or(
             [
-                z3.And(self.member(values[at], entry), self.member_of_rows(others, rest))
+                z3.And(self.member(values[chosen], entry), self.member_of_rows(others, rest))
                 for entry, rest in groups.items()
             ]
         )
@@ -168,17 +172,17 @@ def _write(text: list[str], intervals: Sequence[Interval], base: int, bits: int)
         return
     first, last = intervals[0][0], intervals[-1][1]
     fork = (first ^ last).bit_length()  # all members are equal in the bits from here upward
-    whole = len(intervals) == 1 and last - first == (1 << fork) - 1
+    is_full = len(intervals) == 1 and last - first == (1 << fork) - 1
     if fork < bits:
         text.append(
             f"(and (= ((_ extract {bits - 1} {fork}) x) (_ bv{(first - base) >> fork} {bits - fork})) "
         )
-        if whole:
+        if is_full:
             text.append("true)")
         else:
             _write(text, intervals, first >> fork << fork, fork)
             text.append(")")
-    elif whole:
+    elif is_full:
         text.append("true")
     else:
         middle = base + (1 << bits - 1)

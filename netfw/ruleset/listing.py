@@ -43,8 +43,8 @@ def of_ruleset(ruleset: Ruleset) -> Listing:
 def of_objects(objects: Iterable[Json]) -> Listing:
     """Convert the kernel's objects: `{"set": …}`, `{"rule": …}`, …"""
     listing = Listing()
-    for thing in objects:
-        ((kind, body),) = thing.items()
+    for each in objects:
+        ((kind, body),) = each.items()
         if kind == "rule":
             extra = {key: body[key] for key in ("comment",) if key in body}
             expressions = body.get("expr", [])  # the kernel accepts a rule without expressions
@@ -76,8 +76,8 @@ def lines(listing: Listing, without: Container[str] = ()) -> Iterator[str]:
 
 
 def mark(objects: Iterable[Json]) -> str:
-    """Return the mark of the policy that a listing was made from; "" if it has none."""
-    comments = [body["comment"] for thing in objects for body in thing.values() if "comment" in body]
+    """Return the mark of the policy from which a listed table was generated; "" if it has none."""
+    comments = [body["comment"] for each in objects for body in each.values() if "comment" in body]
     return next((comment for comment in comments if comment.startswith(MARK)), "")
 
 
@@ -87,13 +87,13 @@ def differences(policy: Listing, kernel: Listing, sets: Container[str] | None = 
     The elements of all sets are compared, or only those of `sets`.
     """
     for name in sorted({*policy.declarations, *kernel.declarations}):
-        wanted, found = policy.declarations.get(name), kernel.declarations.get(name)
-        if found is None:
+        expected, actual = policy.declarations.get(name), kernel.declarations.get(name)
+        if actual is None:
             yield f"{name} is missing"
-        elif wanted is None:
+        elif expected is None:
             yield f"{name} is not the policy's"
-        elif wanted != found:
-            yield f"{name} should be {wanted}, and is {found}"
+        elif expected != actual:
+            yield f"{name} should be {expected}, and is {actual}"
     for name in sorted({*policy.elements, *kernel.elements}):
         if sets is None or name in sets:
             yield from _element_differences(name, policy.elements[name], kernel.elements[name])
@@ -102,21 +102,21 @@ def differences(policy: Listing, kernel: Listing, sets: Container[str] | None = 
 
 
 def _element_differences(name: str, policy: list[Json], kernel: list[Json]) -> Iterator[str]:
-    wanted, found = _members(policy), _members(kernel)
-    for here, there, what in ((wanted, found, "lacks"), (found, wanted, "has beyond the policy")):
-        odd = [value_text(here[key]) for key in sorted(here.keys() - there.keys())]
-        if odd:
-            more = f" and {len(odd) - _SHOWN_MAX} more" if len(odd) > _SHOWN_MAX else ""
-            yield f"set {name} {what} {', '.join(odd[:_SHOWN_MAX])}{more}"
+    expected, actual = _members(policy), _members(kernel)
+    for first, second, verb in ((expected, actual, "lacks"), (actual, expected, "has beyond the policy")):
+        differing = [value_text(first[key]) for key in sorted(first.keys() - second.keys())]
+        if differing:
+            more = f" and {len(differing) - _SHOWN_MAX} more" if len(differing) > _SHOWN_MAX else ""
+            yield f"set {name} {verb} {', '.join(differing[:_SHOWN_MAX])}{more}"
 
 
 def _rule_differences(chain: str, policy: list[Json], kernel: list[Json]) -> Iterator[str]:
-    wanted, found = [[_dump(rule) for rule in rules] for rules in (policy, kernel)]
-    for _, w0, w1, f0, f1 in SequenceMatcher(None, wanted, found, autojunk=False).get_opcodes():
-        if wanted[w0:w1] != found[f0:f1]:
-            for number in range(w0, w1):
+    expected, actual = [[_dump(rule) for rule in rules] for rules in (policy, kernel)]
+    for _, e0, e1, a0, a1 in SequenceMatcher(None, expected, actual, autojunk=False).get_opcodes():
+        if expected[e0:e1] != actual[a0:a1]:
+            for number in range(e0, e1):
                 yield f"chain {chain} lacks its rule {number + 1}: {rule_text(policy[number])}"
-            for number in range(f0, f1):
+            for number in range(a0, a1):
                 yield f"chain {chain} has beyond the policy, as rule {number + 1}: {rule_text(kernel[number])}"
 
 

@@ -103,8 +103,8 @@ def icmp(version: int, first: int, last: int | None = None) -> tuple[Json, Json]
 
 def errors() -> Statement:
     """Match ICMP errors of either IP version (RFC 792, RFC 4443), excluding redirects."""
-    kinds = icmp(4, 3, 4), icmp(4, 11, 12), icmp(6, 0, 127)
-    return where(concat(PROTOCOL, SPORT), any_of(*(concat(*kind) for kind in kinds)))
+    types = icmp(4, 3, 4), icmp(4, 11, 12), icmp(6, 0, 127)
+    return where(concat(PROTOCOL, SPORT), any_of(*(concat(*each) for each in types)))
 
 
 def goto(chain: str) -> Statement:

@@ -65,7 +65,7 @@ from netfw.ruleset.sets import Set
 RULES_MAX: Final = 54
 
 RAW: Final = -300
-"""Priority between defragmentation (-400) and connection tracking (-200): whole packets, not yet tracked."""
+"""Priority between defragmentation (-400) and connection tracking (-200): complete packets, not yet tracked."""
 FILTER: Final = 0
 """Priority before firewalld's chains (+10), which may still drop what is accepted here."""
 
@@ -95,8 +95,8 @@ class Ruleset:
     @cached_property
     def mark(self) -> str:
         """The first rule's comment, which identifies the policy to programs that find the ruleset in force."""
-        sent = json.dumps([*self.declarations(), *self._elements(), *self._rules(), *self.desktops])
-        return names.MARK + hashlib.sha256(sent.encode()).hexdigest()[:16]
+        content = json.dumps([*self.declarations(), *self._elements(), *self._rules(), *self.desktops])
+        return names.MARK + hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def declarations(self) -> Iterator[Json]:
         """Yield the table, its counters, its sets without elements, and its chains without rules."""
@@ -136,7 +136,7 @@ class Ruleset:
 
     def commands(self) -> list[Json]:
         """Return the commands that create the table from nothing."""
-        return [{"add": thing} for thing in (*self.declarations(), *self.contents())]
+        return [{"add": each} for each in (*self.declarations(), *self.contents())]
 
 
 def _ours(**more: Json) -> Json:
@@ -194,7 +194,7 @@ def _input(policy: Policy) -> Iterator[Rule]:
         for version in (4, 6):
             key = concat(saddr(version), PROTOCOL, SPORT, DPORT)
             yield uplink, where(key, named(s.PEERS[version])), ACCEPT
-    yield where(IIFNAME, policy.way_out), state("established"), direction("reply"), ACCEPT
+    yield where(IIFNAME, policy.authorized_interface), state("established"), direction("reply"), ACCEPT
     yield state("related"), errors(), ACCEPT
     yield refuse(names.CROWDED, where(IIFNAME, named(s.PORTS)), state("new"), too_many())
     if policy.tunnel and policy.tunnel.address:
@@ -260,7 +260,7 @@ def _output(policy: Policy) -> Iterator[Rule]:
     for version in (4, 6):
         for authorized in (s.AUTHORIZED, s.AUTHORIZED_NETWORKS):
             key = concat(daddr(version), PROTOCOL, DPORT)
-            yield where(OIFNAME, policy.way_out), where(key, named(authorized[version])), ACCEPT
+            yield where(OIFNAME, policy.authorized_interface), where(key, named(authorized[version])), ACCEPT
     yield log(names.EGRESS, came_in=False)
     yield refuse(names.EGRESS, verdict=REJECT)  # the box's own programs should get an error at once
 

@@ -87,7 +87,7 @@ def _why_not_to_box(tunnel: PolicyTunnel, session: Session) -> str:
 
 
 def _why_not_from(tunnel: PolicyTunnel, port: PolicyPort, session: Session) -> str:
-    """Return why a path does not begin there: at an address of staff, or the box's own one for bridged desktops."""
+    """Return why a path cannot begin at its address: it must be of staff, or the box's own for bridged desktops."""
     is_bridge = tunnel.address is not None and tunnel.address.version == session.instrument.version
     if is_bridge and any(session.staff == own.ip for own in port.addresses):
         return ""
@@ -97,18 +97,18 @@ def _why_not_from(tunnel: PolicyTunnel, port: PolicyPort, session: Session) -> s
 def _why_not_an_instrument(port: PolicyPort, session: Session) -> str:
     if session.staff.version == session.instrument.version and port.may_have(session.instrument):
         return ""
-    where = ", ".join(str(own.network) for own in port.addresses)
-    return f"{session.instrument} cannot be an instrument on port {port.number}; its networks: {where}"
+    networks = ", ".join(str(own.network) for own in port.addresses)
+    return f"{session.instrument} cannot be an instrument on port {port.number}; its networks: {networks}"
 
 
-def _why_not_offered(where: str, desktops: Collection[Service], session: Session) -> str:
+def _why_not_offered(ports: str, desktops: Collection[Service], session: Session) -> str:
     if session.desktop in desktops:
         return ""
     offered = ", ".join(map(str, desktops)) or "nothing"
-    return f"{session.desktop} is not a desktop service of {where}; desktop services: {offered}"
+    return f"{session.desktop} is not a desktop service of {ports}; desktop services: {offered}"
 
 
-class Found(NamedTuple):
+class KernelSessions(NamedTuple):
     """Content of the session sets: sessions that the policy permits, and other elements."""
 
     open: list[OpenSession]
@@ -136,17 +136,17 @@ def timed_elements(table: list[Json]) -> Iterator[tuple[str, Json]]:
             yield json.dumps(element["elem"]["val"]), element
 
 
-def with_sessions(thing: Json, still_open: Mapping[str, Json]) -> Json:
+def with_sessions(listed: Json, still_open: Mapping[str, Json]) -> Json:
     """Return a listing's object; a session set gets the sessions that are still open, with their remaining time."""
-    if "set" not in thing or thing["set"]["name"] not in SESSIONS.values():
-        return thing
-    keys = [key for key, _ in timed_elements([thing])]
+    if "set" not in listed or listed["set"]["name"] not in SESSIONS.values():
+        return listed
+    keys = [key for key, _ in timed_elements([listed])]
     elements = [still_open[key] for key in keys if key in still_open]
-    declared = {key: value for key, value in thing["set"].items() if key != "elem"}
+    declared = {key: value for key, value in listed["set"].items() if key != "elem"}
     return {"set": declared | ({"elem": elements} if elements else {})}
 
 
 def _elements(table: list[Json], name: str) -> Iterator[Json]:
-    for thing in table:
-        if "set" in thing and thing["set"]["name"] == name:
-            yield from thing["set"].get("elem", [])
+    for listed in table:
+        if "set" in listed and listed["set"]["name"] == name:
+            yield from listed["set"].get("elem", [])

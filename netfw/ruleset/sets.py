@@ -119,11 +119,11 @@ def _sources(policy: Policy, version: int) -> Iterator[Json]:
     """Yield permitted (interface, source address), except for the outside."""
     yield concat("lo", {"prefix": {"addr": str(_ANY[version]), "len": 0}})
     if policy.vpn:
-        yield from (concat(policy.vpn, part) for part in _beyond(_inside(policy, version), version))
+        yield from (concat(policy.vpn, part) for part in _complement(_inside(policy, version), version))
     for port in policy.ports:
         for own in port.addresses:
             if own.version == version:
-                yield from (concat(port.interface, part) for part in _others(own))
+                yield from (concat(port.interface, part) for part in _instrument_addresses(own))
     if policy.tunnel:
         for network in _collapsed(version, policy.tunnel.staff):
             yield concat(policy.tunnel.interface, _prefix(network))
@@ -149,18 +149,18 @@ def _authorized(policy: Policy, version: int) -> tuple[tuple[Json, ...], tuple[J
     hosts: defaultdict[Service, dict[str, None]] = defaultdict(dict)
     wide: defaultdict[Service, list[Network]] = defaultdict(list)
     for entry in policy.authorized:
-        given = _of(version, entry.networks)
-        alone = [str(network.network_address) for network in given if _is_host(network)]
+        networks = _of(version, entry.networks)
+        single = [str(network.network_address) for network in networks if _is_host(network)]
         for service in entry.services:
-            hosts[service] |= dict.fromkeys(alone)
-            wide[service] += [network for network in given if not _is_host(network)]
-    exact = tuple(concat(host, *service) for service, found in hosts.items() for host in found)
-    networks = [
+            hosts[service] |= dict.fromkeys(single)
+            wide[service] += [network for network in networks if not _is_host(network)]
+    exact = tuple(concat(host, *service) for service, addresses in hosts.items() for host in addresses)
+    prefixes = [
         concat(_prefix(network), *service)
-        for service, found in wide.items()
-        for network in _collapsed(version, found)
+        for service, of_service in wide.items()
+        for network in _collapsed(version, of_service)
     ]
-    return exact, tuple(networks)
+    return exact, tuple(prefixes)
 
 
 def _hash_size(elements: int) -> int:
@@ -170,8 +170,8 @@ def _hash_size(elements: int) -> int:
 
 def _gateways(policy: Policy, version: int) -> Iterator[Json]:
     """Yield (gateway, protocol, remote port, local port): IKE (RFC 7296, RFC 3948), and ESP, which has no ports."""
-    given = [n for entry in policy.authorized if entry.role == "gateway" for n in entry.networks]
-    for network in _collapsed(version, given):
+    gateways = [n for entry in policy.authorized if entry.role == "gateway" for n in entry.networks]
+    for network in _collapsed(version, gateways):
         yield concat(_prefix(network), "udp", 500, 500)
         yield concat(_prefix(network), "udp", 4500, 4500)
         yield concat(_prefix(network), "esp", _ANY_PORT, _ANY_PORT)
@@ -198,7 +198,7 @@ def _collapsed(version: int, networks: Iterable[Network]) -> Iterable[Network]:
     return collapse_addresses(chosen)
 
 
-def _others(own: InterfaceAddress) -> Iterator[Json]:
+def _instrument_addresses(own: InterfaceAddress) -> Iterator[Json]:
     """Yield the addresses of the box's subnet that an instrument may have."""
     holes = sorted(int(address) for address in reserved(own))
     first, last = int(own.network.network_address), int(own.network.broadcast_address)
@@ -208,7 +208,7 @@ def _others(own: InterfaceAddress) -> Iterator[Json]:
     return (_range(make(start), make(end)) for start, end in zip(starts, ends, strict=True) if start <= end)
 
 
-def _beyond(networks: Iterable[Network], version: int) -> Iterator[Json]:
+def _complement(networks: Iterable[Network], version: int) -> Iterator[Json]:
     """Yield all addresses outside of these networks, which are sorted and do not overlap."""
     make, bits = _MAKERS[version]
     edges = [(int(network.network_address), int(network.broadcast_address)) for network in networks]

@@ -26,17 +26,17 @@ def ruleset_text(ruleset: Ruleset) -> str:
 def _lines(ruleset: Ruleset) -> Iterator[str]:
     for counter in ruleset.counters:
         yield f"\tcounter {counter} {{ }}"
-    for kept in ruleset.sets:
-        kind = " . ".join(kept.kind) if isinstance(kept.kind, list) else kept.kind
-        yield f"\n\tset {kept.name} {{\n\t\ttype {kind}"
-        if kept.size is not None:
-            yield f"\t\tsize {kept.size}"
-        if flags := (*kept.flags, *(["dynamic"] if kept.counts else [])):
+    for each in ruleset.sets:
+        kind = " . ".join(each.kind) if isinstance(each.kind, list) else each.kind
+        yield f"\n\tset {each.name} {{\n\t\ttype {kind}"
+        if each.size is not None:
+            yield f"\t\tsize {each.size}"
+        if flags := (*each.flags, *(["dynamic"] if each.counts else [])):
             yield f"\t\tflags {', '.join(flags)}"
-        if kept.timeout is not None:
-            yield f"\t\ttimeout {kept.timeout}s"
-        if kept.elements:
-            yield "\t\telements = {\n\t\t\t" + ",\n\t\t\t".join(map(value_text, kept.elements)) + "\n\t\t}"
+        if each.timeout is not None:
+            yield f"\t\ttimeout {each.timeout}s"
+        if each.elements:
+            yield "\t\telements = {\n\t\t\t" + ",\n\t\t\t".join(map(value_text, each.elements)) + "\n\t\t}"
         yield "\t}"
     # a chain must exist before another one refers to it
     for chain in sorted(ruleset.chains, key=lambda chain: bool(chain.hook)):
@@ -66,8 +66,8 @@ def _statement(statement: Json) -> str:
             return f'counter name "{name}"'
         case {"limit": {"rate": rate, "burst": burst, "per": per}}:
             return f"limit rate {rate}/{per} burst {burst} packets"
-        case {"set": {"op": operation, "elem": key, "set": name, "stmt": [kept]}}:
-            return f"{operation} {name} {{ {value_text(key)} {_statement(kept)} }}"
+        case {"set": {"op": operation, "elem": key, "set": name, "stmt": [state]}}:
+            return f"{operation} {name} {{ {value_text(key)} {_statement(state)} }}"
         case {"ct count": {"val": number, **rest}}:
             return f"ct count {'over ' if rest.get('inv') else ''}{number}"
         case {"log": {"prefix": prefix, "group": group, "snaplen": snaplen}}:

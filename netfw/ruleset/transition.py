@@ -17,7 +17,7 @@ from typing import Final
 from netfw.ruleset import listing, names
 from netfw.ruleset.nft_json import Json
 from netfw.ruleset.render import Ruleset
-from netfw.ruleset.sessions import Found, OpenSession
+from netfw.ruleset.sessions import KernelSessions, OpenSession
 
 _REMOVABLE: Final = ("set", "map", "counter", "chain")
 """Kinds of objects that can be deleted from a table, referring kinds before referenced kinds."""
@@ -27,7 +27,7 @@ def transition(
     ruleset: Ruleset,
     wanted: Mapping[str, str],
     outline: list[Json],
-    sessions: Found,
+    sessions: KernelSessions,
     changed: Container[str] | None = None,
 ) -> Iterator[Json]:
     """Yield the commands that change the table with this outline and these sessions into the ruleset.
@@ -35,13 +35,13 @@ def transition(
     `wanted` has the ruleset's declarations (`netfw.ruleset.listing`). Of the sets that stay, those that may be
     `changed` are refilled; None means all.
     """
-    found = listing.of_objects(outline).declarations
-    odd = {thing for thing, text in found.items() if text != wanted.get(thing)}
-    if any(_is_foreign(thing, found[thing], wanted.get(thing)) for thing in odd):
-        counters = [thing["counter"] for thing in outline if "counter" in thing]
+    current = listing.of_objects(outline).declarations
+    differing = {key for key, text in current.items() if text != wanted.get(key)}
+    if any(_is_foreign(key, current[key], wanted.get(key)) for key in differing):
+        counters = [listed["counter"] for listed in outline if "counter" in listed]
         counts = {each["name"]: (each["packets"], each["bytes"]) for each in counters}
         return replacement(ruleset, counts, sessions.open)
-    return _in_place(ruleset, found, odd, sessions, changed)
+    return _in_place(ruleset, current, differing, sessions, changed)
 
 
 def removal() -> list[Json]:
@@ -50,11 +50,11 @@ def removal() -> list[Json]:
     return [{"add": table}, {"delete": table}]
 
 
-def _is_foreign(thing: str, found: str, wanted: str | None) -> bool:
+def _is_foreign(key: str, current: str, wanted: str | None) -> bool:
     """Return whether an object cannot be changed as required while the table stays."""
-    kind, _ = _kind_and_name(thing)
+    kind, _ = _kind_and_name(key)
     if kind == "chain" and wanted:
-        return bool(_without_policy(found) != _without_policy(wanted))
+        return bool(_without_policy(current) != _without_policy(wanted))
     return kind not in _REMOVABLE
 
 
@@ -65,29 +65,33 @@ def _without_policy(declaration: str) -> Json:
 
 def _in_place(
     ruleset: Ruleset,
-    found: Collection[str],
-    odd: Collection[str],
-    sessions: Found,
+    current: Collection[str],
+    differing: Collection[str],
+    sessions: KernelSessions,
     changed: Container[str] | None,
 ) -> Iterator[Json]:
     """Yield the commands if the table stays. Sets are refilled, since listing 10,000 elements takes longer."""
     declared = {
-        f"{kind} {body['name']}": thing for thing in ruleset.declarations() for kind, body in thing.items()
+        f"{kind} {body['name']}": each for each in ruleset.declarations() for kind, body in each.items()
     }
-    chains = [name for kind, name in map(_kind_and_name, found) if kind == "chain"]
-    same = set(found).difference(odd)
+    chains = [name for kind, name in map(_kind_and_name, current) if kind == "chain"]
+    same = set(current).difference(differing)
     yield from ({"flush": {"chain": _ours(name)}} for name in chains)
-    for kind, name in sorted(map(_kind_and_name, odd), key=_order):
+    for kind, name in sorted(map(_kind_and_name, differing), key=_order):
         if f"{kind} {name}" not in declared or kind != "chain":
             yield {"delete": {kind: _ours(name)}}
-    yield from ({"add": thing} for key, thing in declared.items() if key not in same)
+    yield from ({"add": declaration} for key, declaration in declared.items() if key not in same)
     kept = {each.name for each in ruleset.sets if f"set {each.name}" in same}
     filled = {name for name in kept.difference(names.SESSIONS.values()) if changed is None or name in changed}
     yield from ({"flush": {"set": _ours(name)}} for name in sorted(filled))
     yield from ({"delete": element} for element in sessions.unexpected if element["element"]["name"] in kept)
-    for thing in ruleset.contents():
-        if "rule" in thing or thing["element"]["name"] in filled or thing["element"]["name"] not in kept:
-            yield {"add": thing}
+    for content in ruleset.contents():
+        if (
+            "rule" in content
+            or content["element"]["name"] in filled
+            or content["element"]["name"] not in kept
+        ):
+            yield {"add": content}
     for session in sessions.open:
         element = session.element()
         if element["element"]["name"] not in kept:
@@ -99,22 +103,22 @@ def replacement(
 ) -> Iterator[Json]:
     """Yield the commands that replace any table by the ruleset. Counters continue from `counts` (packets, bytes)."""
     yield from removal()
-    for thing in (*ruleset.declarations(), *ruleset.contents()):
-        if "counter" in thing:
-            packets, size = counts.get(thing["counter"]["name"], (0, 0))
-            yield {"add": {"counter": thing["counter"] | {"packets": packets, "bytes": size}}}
+    for each in (*ruleset.declarations(), *ruleset.contents()):
+        if "counter" in each:
+            packets, size = counts.get(each["counter"]["name"], (0, 0))
+            yield {"add": {"counter": each["counter"] | {"packets": packets, "bytes": size}}}
         else:
-            yield {"add": thing}
+            yield {"add": each}
     yield from ({"add": session.element()} for session in sessions)
 
 
-def _kind_and_name(thing: str) -> tuple[str, str]:
-    kind, _, name = thing.rpartition(" ")
+def _kind_and_name(key: str) -> tuple[str, str]:
+    kind, _, name = key.rpartition(" ")
     return kind, name
 
 
-def _order(thing: tuple[str, str]) -> tuple[int, str]:
-    kind, name = thing
+def _order(kind_and_name: tuple[str, str]) -> tuple[int, str]:
+    kind, name = kind_and_name
     return _REMOVABLE.index(kind), name
 
 

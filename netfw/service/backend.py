@@ -52,8 +52,10 @@ class KernelBackend:
             firewall = self._firewall()
             if firewall.differences(self._policy):
                 firewall.apply(self._policy)
-                if left := firewall.differences(self._policy):
-                    raise NotEnforced(f"the kernel's table differs from the one that was loaded: {left[0]}")
+                if remaining := firewall.differences(self._policy):
+                    raise NotEnforced(
+                        f"the kernel's table differs from the one that was loaded: {remaining[0]}"
+                    )
             self._settings.set()
 
     def set_forwarding(self, allowed: bool) -> None:
@@ -104,13 +106,13 @@ class KernelBackend:
         with _as_not_enforced():
             settings = self._settings
             repaired = [*(settings.set_forwarding(False) if not self._forwards else ()), *settings.set()]
-            found = self._inspect_surroundings()
-            says = tuple(each.description for each in found)
-            broken = [each.description for each in found if each.breaks]
+            conditions = self._inspect_surroundings()
+            descriptions = tuple(condition.description for condition in conditions)
+            broken = [condition.description for condition in conditions if condition.breaks]
             problem = f"the proof does not apply: {broken[0]}" if broken else ""
-            if changed := self._firewall().differences(self._policy):
-                problem = f"the kernel's table differs from the policy: {changed[0]}"
-            return Surroundings(tuple(repaired), says, problem, {"conntrack": tracked_connections()})
+            if differences := self._firewall().differences(self._policy):
+                problem = f"the kernel's table differs from the policy: {differences[0]}"
+            return Surroundings(tuple(repaired), descriptions, problem, {"conntrack": tracked_connections()})
 
     def _inspect_surroundings(self) -> list[NotCovered]:
         if self._inspector is None:
@@ -152,5 +154,5 @@ def _as_not_enforced() -> Iterator[None]:
     except ValueError as error:  # nftables 1.0.6 fails on a table that another program owns (`flags owner`)
         raise NotEnforced(f"the kernel's listing cannot be read: {error}") from error
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise NotEnforced(f"{where}{error.strerror or error}") from error
+        location = f"{error.filename}: " if error.filename else ""
+        raise NotEnforced(f"{location}{error.strerror or error}") from error

@@ -114,7 +114,10 @@ class FirewallClient:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _observe(self, on_event: Callable[[Event], None]) -> NoReturn:
-        """Raises: TimeoutError, IncompleteReadError, OSError, ProtocolError."""
+        """Connect and receive until the connection fails.
+
+        Raises: TimeoutError, IncompleteReadError, OSError, ProtocolError.
+        """
         async with self._connect() as (reader, writer):
             writer.write(framed(Hello()))
             self._writer = writer
@@ -135,7 +138,10 @@ class FirewallClient:
             on_event(PathsLost(reason))
 
     async def _receive(self, reader: asyncio.StreamReader, on_event: Callable[[Event], None]) -> NoReturn:
-        """Raises: TimeoutError, IncompleteReadError, OSError, ProtocolError."""
+        """Handle the service's messages until the connection fails.
+
+        Raises: TimeoutError, IncompleteReadError, OSError, ProtocolError.
+        """
         loop = asyncio.get_running_loop()
         until = self._valid_until()
         while True:
@@ -144,7 +150,7 @@ class FirewallClient:
             if isinstance(answer, Refusal):
                 raise ProtocolError(f"the firewall service refuses the connection: {answer.reason}")
             if isinstance(answer, PathAnswer):
-                self._answered(answer)
+                self._handle_path_answer(answer)
                 continue
             if isinstance(answer, FirewallState):
                 until = loop.time() + CONFIRMED_SECONDS
@@ -153,8 +159,8 @@ class FirewallClient:
                 self._confirmed_at, self._problem = loop.time(), ""
             on_event(answer)
 
-    def _answered(self, answer: PathAnswer) -> None:
-        """Raises: ProtocolError."""
+    def _handle_path_answer(self, answer: PathAnswer) -> None:
+        """Return the answer to the first waiting request. Raises: ProtocolError without one."""
         if not self._answers:
             raise ProtocolError("the firewall service has answered a request that was not made")
         waiting = self._answers.popleft()

@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         return _fail(WRONG_INPUT, str(error))
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(MACHINE_LACKS, f"{where}{error.strerror or error}")
+        location = f"{error.filename}: " if error.filename else ""
+        return _fail(MACHINE_LACKS, f"{location}{error.strerror or error}")
     return ENDED
 
 
@@ -96,8 +96,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         path_users.add(user.pw_uid)
         group = user.pw_gid if os.geteuid() == 0 else -1
     for file in files_of_policy(arguments.policy):
-        if why := why_untrusted(file):
-            return _fail(WRONG_INPUT, f"{arguments.policy}: other users could change the policy: {why}")
+        if reason := why_untrusted(file):
+            return _fail(WRONG_INPUT, f"{arguments.policy}: other users could change the policy: {reason}")
     asyncio.run(_run_server(arguments, path_users or {os.geteuid()}, group))
     return ENDED
 
@@ -153,9 +153,9 @@ async def _run_supervisor(
         raise
 
 
-async def _first_ended(*works: Awaitable[Any]) -> None:
+async def _first_ended(*awaitables: Awaitable[Any]) -> None:
     """Run all until one ends, and raise its exception if it has one."""
-    tasks = [asyncio.ensure_future(work) for work in works]
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -167,11 +167,11 @@ async def _first_ended(*works: Awaitable[Any]) -> None:
 
 
 def _supervisor(arguments: argparse.Namespace) -> Supervisor:
-    """Raises: SettingsError."""
+    """Create the supervisor of the policy and its board. Raises: SettingsError."""
     policy, board = load_policy_with_board(arguments.policy)
 
     def policy_now() -> Policy | None:
-        """Return the file's present policy; None if it is invalid, or for another board."""
+        """Return the file's current policy; None if it is invalid, for another board, or not trusted."""
         with contextlib.suppress(SettingsError, OSError):
             newer, its_board = load_policy_with_board(arguments.policy)
             trusted = arguments.mode != "serve" or not any(
@@ -192,7 +192,7 @@ class _Readiness:
         self._policy, self._file, self._is_ready = policy, file, False
 
     def take(self, event: Event) -> None:
-        """Handle an event; the first State with the policy in force triggers the notification."""
+        """Handle an event; the first FirewallState with the policy in force triggers the notification."""
         if isinstance(event, FirewallState) and event.in_force and not self._is_ready:
             self._is_ready = True
             _log(f"{self._policy}: in force")
@@ -201,10 +201,10 @@ class _Readiness:
             notify.ready()
 
 
-def _log(what: str) -> None:
-    print(f"rap: {what}", file=sys.stderr, flush=True)  # noqa: T201 - the program's own log
+def _log(message: str) -> None:
+    print(f"rap: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the program's own log
 
 
-def _fail(status: int, why: str) -> int:
-    _log(why)
+def _fail(status: int, reason: str) -> int:
+    _log(reason)
     return status

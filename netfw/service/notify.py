@@ -18,11 +18,11 @@ def alive() -> None:
     _send(b"WATCHDOG=1")
 
 
-def _send(what: bytes) -> None:
+def _send(message: bytes) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
-        sender.sendto(what, address)
+        sender.sendto(message, address)

@@ -4,7 +4,7 @@
     client                            service
     Hello(version) ─────────────────▶
                    ◀───────────────── Refusal(reason), then the connection ends; or
-                   ◀───────────────── State at once, at each change and every HEARTBEAT_SECONDS;
+                   ◀───────────────── FirewallState at once, at each change and every HEARTBEAT_SECONDS;
                                       Alarm, Repair, Surroundings, PortFault and PathsLost as they occur
     OpenPath       ─────────────────▶
                    ◀───────────────── PathAnswer(problem), in the order of the requests
@@ -59,10 +59,10 @@ class PathRequest(Struct, frozen=True):
     desktop: int
 
     @classmethod
-    def of(cls, session: Session, **more: Any) -> Self:
+    def of(cls, session: Session, **fields: Any) -> Self:
         """Return the request for this path."""
         staff, instrument = str(session.staff), str(session.instrument)
-        return cls(staff, session.port, instrument, *session.desktop, **more)
+        return cls(staff, session.port, instrument, *session.desktop, **fields)
 
     def session(self) -> Session:
         """Return the path. Raises: ProtocolError for an invalid address."""
@@ -72,12 +72,12 @@ class PathRequest(Struct, frozen=True):
 
 def _address(text: str) -> Address:
     try:
-        found = ip_address(text)
+        address = ip_address(text)
     except ValueError as error:
         raise ProtocolError(f"the path of a session is invalid: {error}") from error
     if "%" in text:
         raise ProtocolError(f"the path of a session is invalid: {text} has a zone")
-    return found
+    return address
 
 
 class OpenPath(PathRequest, frozen=True, tag="open-path"):
@@ -91,13 +91,13 @@ class ClosePath(PathRequest, frozen=True, tag="close-path"):
 
 
 class PathAnswer(Struct, frozen=True, tag="path"):
-    """The request was executed, and the kernel has it; or why it was not."""
+    """Answers a request: `problem` is why it was not executed; "" if the kernel has executed it."""
 
     problem: str = ""
 
 
 class Refusal(Struct, frozen=True, tag="refusal"):
-    """Why the service ends the connection."""
+    """The service ends the connection for this reason."""
 
     reason: str
 
@@ -174,6 +174,6 @@ def bounded(event: Event) -> Event:
 
 
 def _cut(lines: tuple[str, ...]) -> tuple[str, ...]:
-    kept = tuple(line[:LINE_CHARACTERS_MAX] for line in lines[:LINES_MAX])
-    more = len(lines) - len(kept)
-    return (*kept[:-1], f"and {more + 1} more") if more else kept
+    first = tuple(line[:LINE_CHARACTERS_MAX] for line in lines[:LINES_MAX])
+    omitted = len(lines) - len(first)
+    return (*first[:-1], f"and {omitted + 1} more") if omitted else first

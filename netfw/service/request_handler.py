@@ -119,10 +119,10 @@ def _run_trial(connection: socket.socket, trial: Trial) -> None:
 
 async def _watch_policy(connection: socket.socket, file: Path) -> None:
     firewall, ended, loop = Firewall(Nft()), asyncio.Event(), asyncio.get_running_loop()
-    early: list[Struct] = []
+    early_events: list[Struct] = []
 
     def newer(mark: str) -> Policy | None:
-        """Return the file's present policy if it was put in force."""
+        """Return the file's current policy if it was put in force."""
         with contextlib.suppress(SettingsError):
             if firewall.mark_of(applied := load_policy(file)) == mark:
                 deliver(Followed())
@@ -133,11 +133,11 @@ async def _watch_policy(connection: socket.socket, file: Path) -> None:
         with contextlib.suppress(OSError):  # the end of the connection is detected by the reader below
             _send(connection, event)
 
-    deliver: Callable[[Struct], None] = early.append  # until the start itself has been answered
+    deliver: Callable[[Struct], None] = early_events.append  # until the start itself has been answered
     watch = TableWatch(firewall, load_policy(file), lambda event: deliver(event), newer=newer)  # noqa: PLW0108 - bound late
     watch.start()
     deliver = send
-    for event in (Done(), *early):
+    for event in (Done(), *early_events):
         send(event)
     loop.add_reader(connection, ended.set)  # Stop, or the end of the connection
     in_force = True

@@ -60,7 +60,7 @@ class Keep(Struct, frozen=True, tag="keep"):
 
 
 class Revert(Struct, frozen=True, tag="revert"):
-    """Restore what was in force before the trial. Reply: TrialEnded."""
+    """Restore the table that was in force before the trial. Reply: TrialEnded."""
 
 
 class WatchRequest(Struct, frozen=True, tag="watch"):
@@ -109,7 +109,7 @@ class Followed(Struct, frozen=True, tag="followed"):
 
 
 class Failed(Struct, frozen=True, tag="failed"):
-    """A FirewallError."""
+    """The request failed with this FirewallError."""
 
     kind: FirewallErrorKind
     message: str

@@ -113,11 +113,11 @@ class FirewallServer:
         self._undelivered.clear()
         return b"".join(map(framed, events))
 
-    def refuse_user(self, who: unix_socket.PeerProcess) -> None:
+    def refuse_user(self, process: unix_socket.PeerProcess) -> None:
         """Log that a process of an unauthorized user connected, once per user."""
-        if who.uid not in self._refused_users:
-            self._refused_users.add(who.uid)
-            self.log(f"user {who.uid} (process {who.pid}) may not observe the firewall service")
+        if process.uid not in self._refused_users:
+            self._refused_users.add(process.uid)
+            self.log(f"user {process.uid} (process {process.pid}) may not observe the firewall service")
 
 
 class _Connection(asyncio.Protocol):
@@ -135,12 +135,12 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if self._server.users is not None:
-            who = unix_socket.peer(transport.get_extra_info("socket"))
-            if who.uid not in self._server.users:
-                self._server.refuse_user(who)
-                self._refuse(f"user {who.uid} may not observe the service; permit the user with --user")
+            process = unix_socket.peer(transport.get_extra_info("socket"))
+            if process.uid not in self._server.users:
+                self._server.refuse_user(process)
+                self._refuse(f"user {process.uid} may not observe the service; permit the user with --user")
                 return
-            self._may_open_paths = who.uid in self._server.path_users
+            self._may_open_paths = process.uid in self._server.path_users
         if len(self._server.connections) >= OBSERVERS_MAX:
             self._refuse(f"{OBSERVERS_MAX} observers are connected, which is the maximum")
             return
@@ -192,10 +192,10 @@ class _Connection(asyncio.Protocol):
     def _take_path_request(self, request: OpenPath | ClosePath) -> None:
         if not self._may_open_paths:
             raise ProtocolError("only the user of the box program may open and close the paths of sessions")
-        now, before = asyncio.get_running_loop().time(), self._path_requests
-        if len(before) == PATH_REQUESTS_MAX and now - before[0] < PATH_REQUESTS_SECONDS:
+        now, earlier = asyncio.get_running_loop().time(), self._path_requests
+        if len(earlier) == PATH_REQUESTS_MAX and now - earlier[0] < PATH_REQUESTS_SECONDS:
             raise ProtocolError(f"more than {PATH_REQUESTS_MAX} requests in {PATH_REQUESTS_SECONDS:g} s")
-        before.append(now)
+        earlier.append(now)
         session, problem = request.session(), ""
         if isinstance(request, OpenPath):
             problem = self._server.paths.open_session(session, request.seconds)

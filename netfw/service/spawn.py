@@ -20,10 +20,10 @@ END_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.02
 
 
-def command(*words: str) -> list[str]:
+def command(*arguments: str) -> list[str]:
     """Return the service's command line. `-P` excludes modules from the working directory, which may be untrusted."""
     flags = [flag for flag, is_set in (("-S", sys.flags.no_site), ("-s", sys.flags.no_user_site)) if is_set]
-    return [sys.executable, "-P", *flags, "-m", "netfw.service", *words]
+    return [sys.executable, "-P", *flags, "-m", "netfw.service", *arguments]
 
 
 def environment() -> dict[str, str]:
@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path for path in sys.path if path))}
 
 
-def start(mode: str, *words: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def start(mode: str, *arguments: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a child with one end of a connection; return it and the other end, whose closing ends it.
 
     Raises: OSError.
@@ -40,7 +40,7 @@ def start(mode: str, *words: str) -> tuple[subprocess.Popen[bytes], socket.socke
     with theirs:
         descriptor = theirs.fileno()
         process = subprocess.Popen(
-            command(mode, str(descriptor), *words),
+            command(mode, str(descriptor), *arguments),
             env=environment(),
             pass_fds=(descriptor,),
             stdin=subprocess.DEVNULL,
@@ -53,8 +53,8 @@ def as_child(policy: Path, retry_s: float) -> Connect:
 
     @asynccontextmanager
     async def connected() -> AsyncIterator[Streams]:
-        words: Sequence[str] = ("--policy", str(policy), "--retry", str(retry_s))
-        process, ours = start("attached", *words)
+        arguments: Sequence[str] = ("--policy", str(policy), "--retry", str(retry_s))
+        process, ours = start("attached", *arguments)
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         try:
             yield reader, writer

@@ -127,7 +127,7 @@ class Supervisor:
     async def follow(self, on_event: EventHandler) -> NoReturn:
         """Keep the policy in force until cancelled, and report each event to `on_event`.
 
-        A State is reported at each failure to enforce the policy, and at each inspection while it is in force.
+        A FirewallState is reported at each failure to enforce the policy, and at each inspection while it holds.
         """
         self._on_event = on_event
         self._enforce()
@@ -211,19 +211,19 @@ class Supervisor:
 
     def _inspect(self) -> None:
         """Inspect, open the ports in use, and only then enable forwarding. Raises: NotEnforced."""
-        found = self._backend.inspect()
-        self._not_covered, self._limits = found.not_covered, found.limits
-        if found.repaired:
-            self._on_event(found)
-        if found.problem:
-            raise NotEnforced(found.problem)
+        surroundings = self._backend.inspect()
+        self._not_covered, self._limits = surroundings.not_covered, surroundings.limits
+        if surroundings.repaired:
+            self._on_event(surroundings)
+        if surroundings.problem:
+            raise NotEnforced(surroundings.problem)
         self._end_sessions_not_permitted()
         self._open_ports()
         self._backend.set_forwarding(True)
         self._refused = dict(self._backend.refused())
 
     def _open_ports(self) -> None:
-        """Open the ports in use and close the others; no effect on ports that are right already."""
+        """Open the ports in use and close the others; report new faults."""
         for number in self._ports:
             in_use = number in self._backend.ports
             problem = self._set_up(number, in_use)
@@ -277,7 +277,7 @@ class Supervisor:
             self._backend.set_forwarding(False)
         except NotEnforced as error:
             problems.append(str(error))
-        return problems + [why for number in self._ports if (why := self._set_up(number, False))]
+        return problems + [problem for number in self._ports if (problem := self._set_up(number, False))]
 
     def _set_up(self, number: int, up: bool) -> str:
         """Open or close a port; return why that failed, or "". A port without an interface counts as closed."""

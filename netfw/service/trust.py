@@ -15,10 +15,10 @@ def why_untrusted(file: Path) -> str:
     """
     file = file.resolve(strict=True)
     for path in (file, file.parent):
-        found = path.stat()
-        if found.st_uid not in (0, os.geteuid()):
-            return f"{path} belongs to user {found.st_uid}; it must belong to root, or to the service's user"
-        sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky:
+        status = path.stat()
+        if status.st_uid not in (0, os.geteuid()):
+            return f"{path} belongs to user {status.st_uid}; it must belong to root, or to the service's user"
+        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky:
             return f"{path} is writable by others than its owner; remove that with `chmod go-w {path}`"
     return ""

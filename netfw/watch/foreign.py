@@ -3,11 +3,11 @@
 
 A foreign chain that only accepts, drops, counts and logs cannot weaken the firewall: a packet must pass both. One
 that changes, duplicates, redirects or forwards packets can: a packet that the firewall's output chain accepted for
-the time server may then go anywhere. Rules are read from the kernel's dump. Harmless expressions are listed here;
-every other one, including unknown ones, is reported.
+the time server may then go anywhere. Rules are read from the kernel's dump. Harmless expressions are listed here; all
+others, including unknown ones, are reported.
 
-Only rules that a base chain can reach count, through jumps and verdict maps (which may lead to any chain of the
-table).
+Only rules that a base chain can reach are considered, through jumps and verdict maps (which may lead to any chain of
+the table).
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class _Chain:
     hook: str = ""
     targets: set[str] = field(default_factory=set)
     effects: dict[Effect, None] = field(default_factory=dict)
-    anywhere: bool = False
-    """Whether it may jump to any chain of the table."""
+    jumps_anywhere: bool = False
+    """Whether a verdict map may lead to any chain of the table."""
 
 
 _Tables = dict[tuple[int, str], defaultdict[str, _Chain]]
@@ -119,13 +119,13 @@ def foreign_effects(sock: socket.socket) -> list[NotCovered]:
     """
     tables: _Tables = {}
     for message in _dump(sock, _GET_CHAIN):
-        given = message.attributes()
-        chains = tables.setdefault((message.family(), _text(given, _TABLE)), defaultdict(_Chain))
-        chains[_text(given, _CHAIN_NAME)].hook = _hook(message.family(), given.get(_CHAIN_HOOK, b""))
+        fields = message.attributes()
+        chains = tables.setdefault((message.family(), _text(fields, _TABLE)), defaultdict(_Chain))
+        chains[_text(fields, _CHAIN_NAME)].hook = _hook(message.family(), fields.get(_CHAIN_HOOK, b""))
     for message in _dump(sock, _GET_RULE):
-        given = message.attributes()
-        chains = tables.setdefault((message.family(), _text(given, _TABLE)), defaultdict(_Chain))
-        _add_rule(chains[_text(given, _RULE_CHAIN)], given.get(_RULE_EXPRESSIONS, b""))
+        fields = message.attributes()
+        chains = tables.setdefault((message.family(), _text(fields, _TABLE)), defaultdict(_Chain))
+        _add_rule(chains[_text(fields, _RULE_CHAIN)], fields.get(_RULE_EXPRESSIONS, b""))
     return [*_of_chains(tables), *_of_flow_tables(sock)]
 
 
@@ -137,18 +137,18 @@ def _of_chains(tables: _Tables) -> Iterator[NotCovered]:
             effects = {
                 effect: None for each in _reached(name, chains) for effect in chains[each].effects
             } if chain.hook else {}  # fmt: skip
-            where = f"table {_family(family)} {_shown(table)}, chain {_shown(name)} ({chain.hook})"
-            yield from (NotCovered(f"{where} {effect.description}", effect.breaks) for effect in effects)
+            location = f"table {_family(family)} {_shown(table)}, chain {_shown(name)} ({chain.hook})"
+            yield from (NotCovered(f"{location} {effect.description}", effect.breaks) for effect in effects)
 
 
 def _of_flow_tables(sock: socket.socket) -> Iterator[NotCovered]:
     try:
-        found = _dump(sock, _GET_FLOWTABLE)
+        flow_tables = _dump(sock, _GET_FLOWTABLE)
     except OSError:  # the kernel does not support flow tables
         return
-    for message in found:
-        given = message.attributes()
-        table, name = _shown(_text(given, _TABLE)), _shown(_text(given, _NAME))
+    for message in flow_tables:
+        fields = message.attributes()
+        table, name = _shown(_text(fields, _TABLE)), _shown(_text(fields, _NAME))
         text = f"table {_family(message.family())} {table} has flow table {name}, which bypasses all chains"
         yield NotCovered(text, True)
 
@@ -157,7 +157,7 @@ def _reached(base: str, chains: Mapping[str, _Chain]) -> set[str]:
     reached, waiting = {base}, [base]
     while waiting:
         chain = chains[waiting.pop()]
-        new = (set(chains) if chain.anywhere else chain.targets & set(chains)) - reached
+        new = (set(chains) if chain.jumps_anywhere else chain.targets & set(chains)) - reached
         reached |= new
         waiting += new
     return reached
@@ -174,7 +174,7 @@ def _add_rule(chain: _Chain, expressions: bytes) -> None:
             if int.from_bytes(verdict.get(_VERDICT_CODE, b""), "big") & 0xFF == _NF_QUEUE:
                 chain.effects[_EFFECTS["queue"]] = None
         if name == "lookup" and _LOOKUP_DESTINATION in data and not any(data[_LOOKUP_DESTINATION]):
-            chain.anywhere = True
+            chain.jumps_anywhere = True
         if effect := effect_of(name, data):
             chain.effects[effect] = None
 
@@ -236,11 +236,11 @@ def _hook(family: int, nested: bytes) -> str:
     """Format like "output, priority 10"; "" for a chain without hook."""
     if not nested:
         return ""
-    given = attributes(nested)
-    number = int.from_bytes(given.get(_HOOK_NUMBER, b""), "big")
-    priority = int.from_bytes(given.get(_HOOK_PRIORITY, b""), "big", signed=True)
+    fields = attributes(nested)
+    number = int.from_bytes(fields.get(_HOOK_NUMBER, b""), "big")
+    priority = int.from_bytes(fields.get(_HOOK_PRIORITY, b""), "big", signed=True)
     names = {"netdev": _NETDEV_HOOKS, "arp": _ARP_HOOKS}.get(_family(family), _HOOKS)
-    device = f" of {_shown(_text(given, _HOOK_DEVICE))}" if _HOOK_DEVICE in given else ""
+    device = f" of {_shown(_text(fields, _HOOK_DEVICE))}" if _HOOK_DEVICE in fields else ""
     return f"{names[number] if number < len(names) else f'hook {number}'}{device}, priority {priority}"
 
 
@@ -252,8 +252,8 @@ def _family(number: int) -> str:
     return FAMILIES.get(number, f"family {number}")
 
 
-def _text(given: Mapping[int, bytes], number: int) -> str:
-    return given.get(number, b"").rstrip(b"\0").decode(errors="backslashreplace")
+def _text(fields: Mapping[int, bytes], number: int) -> str:
+    return fields.get(number, b"").rstrip(b"\0").decode(errors="backslashreplace")
 
 
 def _shown(name: str) -> str:

@@ -54,38 +54,38 @@ def route_socket() -> socket.socket:
 def interfaces(sock: socket.socket) -> dict[int, Interface]:
     """Return all interfaces of the network namespace by index. `sock` is a `route_socket`. Raises: OSError."""
     query = netlink.plain_request(_GET_LINK, netlink.F_DUMP, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
-    found = {}
+    links = {}
     for message in netlink.dump(sock, query):
         _, _, index, _, _ = _LINK.unpack_from(message.payload)
-        given = attributes(message.payload[_LINK.size :])
-        info = attributes(given.get(_IFLA_LINKINFO, b""))
-        xdp = attributes(given.get(_IFLA_XDP, b""))
-        found[index] = Interface(
+        fields = attributes(message.payload[_LINK.size :])
+        info = attributes(fields.get(_IFLA_LINKINFO, b""))
+        xdp = attributes(fields.get(_IFLA_XDP, b""))
+        links[index] = Interface(
             index,
-            _text(given.get(_IFNAME, b"")),
+            _text(fields.get(_IFNAME, b"")),
             _text(info.get(_INFO_KIND, b"")),
-            int.from_bytes(given.get(_IFLA_MASTER, b""), "little"),
-            int.from_bytes(given.get(_IFLA_LINK, b""), "little"),
+            int.from_bytes(fields.get(_IFLA_MASTER, b""), "little"),
+            int.from_bytes(fields.get(_IFLA_LINK, b""), "little"),
             any(xdp.get(_XDP_ATTACHED, b"")),
         )
-    return found
+    return links
 
 
 def link_effects(
-    sock: socket.socket, found: Mapping[int, Interface], zones: Collection[str]
+    sock: socket.socket, links: Mapping[int, Interface], zones: Collection[str]
 ) -> Iterator[NotCovered]:
     """Yield the settings that let packets bypass the ruleset at the zones' interfaces. Raises: OSError."""
-    for each in found.values():
+    for each in links.values():
         if each.name in zones:
-            yield from _of_zone(sock, each, found)
-        lower = found.get(each.lower)
+            yield from _of_zone(sock, each, links)
+        lower = links.get(each.lower)
         if each.kind in _STACKED and lower and lower.name in zones:
             yield NotCovered(f"{each.kind} {each.name} receives frames that arrive at {lower.name}", True)
 
 
-def _of_zone(sock: socket.socket, zone: Interface, found: Mapping[int, Interface]) -> Iterator[NotCovered]:
+def _of_zone(sock: socket.socket, zone: Interface, links: Mapping[int, Interface]) -> Iterator[NotCovered]:
     if zone.master:
-        master = found.get(zone.master)
+        master = links.get(zone.master)
         name = f"{master.kind or 'interface'} {master.name}" if master else f"interface {zone.master}"
         yield NotCovered(f"{zone.name} belongs to {name}, where frames bypass the ruleset", True)
     if zone.runs_xdp:
@@ -110,8 +110,8 @@ def routing_rules(sock: socket.socket) -> Iterator[NotCovered]:
     for family, name in ((socket.AF_INET, "IPv4"), (socket.AF_INET6, "IPv6")):
         body = bytes((family,)).ljust(_FAMILY_MESSAGE_BYTES, b"\0")
         for message in netlink.dump(sock, netlink.plain_request(_GET_RULE, netlink.F_DUMP, body)):
-            given = attributes(message.payload[_FAMILY_MESSAGE_BYTES:])
-            priority = int.from_bytes(given.get(_FRA_PRIORITY, b""), "little")
+            fields = attributes(message.payload[_FAMILY_MESSAGE_BYTES:])
+            priority = int.from_bytes(fields.get(_FRA_PRIORITY, b""), "little")
             if priority not in _ROUTING_RULES:
                 yield NotCovered(
                     f"a rule of {name} policy routing (priority {priority}) selects other routes", False

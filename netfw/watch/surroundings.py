@@ -103,14 +103,14 @@ class Inspector:
         return self._foreign
 
     def _renamed(self, links: dict[int, Interface], zones: tuple[str, ...]) -> Iterator[NotCovered]:
-        present = {each.name: index for index, each in links.items()}
+        indices = {link.name: index for index, link in links.items()}
         for name in zones:
-            first = self._zones.setdefault(name, present[name]) if name in present else self._zones.get(name)
-            if first in links and links[first].name != name:
-                yield NotCovered(f"interface {name} was renamed to {links[first].name}", True)
-            elif first not in links and name in present:
+            index = self._zones.setdefault(name, indices[name]) if name in indices else self._zones.get(name)
+            if index in links and links[index].name != name:
+                yield NotCovered(f"interface {name} was renamed to {links[index].name}", True)
+            elif index not in links and name in indices:
                 # a new device with the same name, as after a reset of the adapter
-                self._zones[name] = present[name]
+                self._zones[name] = indices[name]
 
     def _interfaces(self) -> tuple[str, ...]:
         tunnel = (self.policy.tunnel.interface,) if self.policy.tunnel else ()
@@ -133,21 +133,21 @@ def legacy_tables() -> Iterator[NotCovered]:
 
 def _has_rules(table: str, domain: int, level: int, option: int) -> bool:
     """Return whether a table has rules; one without has one entry per hook, and one at the end."""
-    asked = table.encode().ljust(IPT_GETINFO.size, b"\0")
+    query = table.encode().ljust(IPT_GETINFO.size, b"\0")
     try:
         with socket.socket(domain, socket.SOCK_DGRAM) as sock:
-            answer = getsockopt_with_input(sock, level, option, asked)
+            answer = getsockopt_with_input(sock, level, option, query)
     except OSError:
         return True  # it exists, but cannot be inspected
     _, hooks, *_, entries, _ = IPT_GETINFO.unpack(answer)
     return bool(entries > hooks.bit_count() + 1)
 
 
-def getsockopt_with_input(sock: socket.socket, level: int, option: int, asked: bytes) -> bytes:
+def getsockopt_with_input(sock: socket.socket, level: int, option: int, query: bytes) -> bytes:
     """Call getsockopt(2) with an input buffer, which Python's own function does not support."""
     import ctypes  # used only here
 
-    buffer, length = ctypes.create_string_buffer(asked, len(asked)), ctypes.c_uint32(len(asked))
+    buffer, length = ctypes.create_string_buffer(query, len(query)), ctypes.c_uint32(len(query))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.getsockopt(sock.fileno(), level, option, buffer, ctypes.byref(length)):
         raise OSError(ctypes.get_errno(), "getsockopt")

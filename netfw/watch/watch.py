@@ -12,8 +12,8 @@ meanwhile. Any failure while reading messages or repairing is reported as a fail
 owner of the watch then closes the ports. `check` reads the table without waiting for a message; callers do so
 regularly.
 
-The table records the policy it was made from (`Firewall.mark`). If that changes, another policy was put in force
-intentionally, and the watch is suspended. A manual change leaves the mark as it was, or removes it.
+The table records the policy from which it was generated (`Firewall.mark`). If that changes, another policy was put
+in force intentionally, and the watch is suspended. A manual change leaves the mark unchanged, or removes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.events import Alarm, Repair
 from netfw.kernel import netlink
 from netfw.kernel.firewall import Differences, Firewall
-from netfw.kernel.sessions import Sessions, found_sessions
+from netfw.kernel.sessions import Sessions, kernel_sessions
 from netfw.policy.policy import Policy
 from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
 from netfw.ruleset.sessions import THE_BOX, Session, why_not_permitted
@@ -111,9 +111,9 @@ class Watch:
             with _collector_paused():
                 if self._is_suspended():
                     return False
-                if found := self._differences():
-                    self._repair(found)
-                return not found
+                if differences := self._differences():
+                    self._repair(differences)
+                return not differences
         except Exception as error:  # a failed watch must not look like one without findings
             self._report_failure(error)
             return False
@@ -146,31 +146,31 @@ class Watch:
                     raise
                 yield Alarm(0, "")  # messages were lost; any of them may have concerned this table
                 continue
-            for message in netlink.messages(datagram, but=self._transaction.repeated):
+            for message in netlink.messages(datagram, skipped=self._transaction.repeated):
                 if message.kind != _NEWGEN:
                     self._note(message)
                 elif alarm := self._alarm(message):
                     yield alarm
 
     def _note(self, message: netlink.NetlinkMessage) -> None:
-        transaction, given = self._transaction, message.attributes()
+        transaction, fields = self._transaction, message.attributes()
         transaction.repeated = message.beginning(_TABLE_NAME, _SET_NAME)
-        transaction.touches_ours |= self._is_ours(message, given)
+        transaction.touches_ours |= self._is_ours(message, fields)
 
     def _alarm(self, message: netlink.NetlinkMessage) -> Alarm | None:
         """Return an Alarm at the end of a transaction if another process changed this table."""
-        given = message.attributes()
+        fields = message.attributes()
         ended, self._transaction = self._transaction, _Transaction()
         if not ended.touches_ours or netlink.is_ours(message.port(), self.netlink_socket):
             return None
-        pid = int.from_bytes(given.get(_GEN_PROC_PID, b""), "big")
-        return Alarm(pid, _name(given, _GEN_PROC_NAME))
+        pid = int.from_bytes(fields.get(_GEN_PROC_PID, b""), "big")
+        return Alarm(pid, _name(fields, _GEN_PROC_NAME))
 
-    def _is_ours(self, message: netlink.NetlinkMessage, given: dict[int, bytes]) -> bool:
-        if message.family() != netlink.FAMILIES[FAMILY] or _name(given, _TABLE_NAME) != TABLE:
+    def _is_ours(self, message: netlink.NetlinkMessage, fields: dict[int, bytes]) -> bool:
+        if message.family() != netlink.FAMILIES[FAMILY] or _name(fields, _TABLE_NAME) != TABLE:
             return False
         about_sessions = message.kind in (_NEWSETELEM, _DELSETELEM) and (
-            _name(given, _SET_NAME) in SESSIONS.values()
+            _name(fields, _SET_NAME) in SESSIONS.values()
         )
         return self.sessions is not None or not about_sessions
 
@@ -197,26 +197,28 @@ class Watch:
             )
         return True
 
-    def _repair(self, found: Differences) -> None:
+    def _repair(self, differences: Differences) -> None:
         """Put the policy in force again, and report that."""
-        left = found
+        remaining = differences
         try:
             for attempt in range(REPAIRS_MAX):
-                if not left:
+                if not remaining:
                     break
                 if attempt:
                     self.on_event(Alarm(0, ""))  # another program changed it meanwhile, without a message
                     if self._is_suspended():
                         return
                 # differences that remain after a repair are not understood
-                strange = left.unsupported or attempt > 1
+                unsupported = remaining.unsupported or attempt > 1
                 with self._unsubscribed():
-                    self.firewall.repair(self.policy, replace(left, unsupported=strange), self._refill_socket)
+                    self.firewall.repair(
+                        self.policy, replace(remaining, unsupported=unsupported), self._refill_socket
+                    )
                 self._repair_sessions()
-                left = self._differences()
-            self.on_event(Repair(found.lines, in_force=not left))
+                remaining = self._differences()
+            self.on_event(Repair(differences.lines, in_force=not remaining))
         except FirewallError as error:
-            self.on_event(Repair(found.lines, in_force=False, problem=str(error)))
+            self.on_event(Repair(differences.lines, in_force=False, problem=str(error)))
 
     @contextlib.contextmanager
     def _unsubscribed(self) -> Iterator[None]:
@@ -235,34 +237,34 @@ class Watch:
         self.netlink_socket.setsockopt(_SOL_NETLINK, option, _NFNLGRP_NFTABLES)
 
     def _differences(self) -> Differences:
-        found = self.firewall.compare(self.policy)
-        missing, strange, unreadable = self._session_differences()
-        words = [f"the session {_path(session)} is closed" for session in missing]
-        words += [f"session {_path(session)} is open, but was not requested" for session in strange]
-        words += [f"{element} is not a session that the policy permits" for element in unreadable]
-        if not words:
-            return found
-        return replace(found, lines=(*found.lines, *words), nothing_else=False)
+        differences = self.firewall.compare(self.policy)
+        missing, unexpected, unreadable = self._session_differences()
+        descriptions = [f"the session {_path(session)} is closed" for session in missing]
+        descriptions += [f"session {_path(session)} is open, but was not requested" for session in unexpected]
+        descriptions += [f"{element} is not a session that the policy permits" for element in unreadable]
+        if not descriptions:
+            return differences
+        return replace(differences, lines=(*differences.lines, *descriptions), nothing_else=False)
 
     def _session_differences(self) -> tuple[dict[Session, int], list[Session], list[str]]:
         """Return missing sessions, with the seconds they should have left, unexpected ones, and other elements."""
         if self.sessions is None or self.policy.tunnel is None:
             return {}, [], []
         wanted = self.sessions()
-        in_kernel = found_sessions(self.policy, self.firewall.nft)
-        found = [opened.session for opened in in_kernel.open]
+        in_kernel = kernel_sessions(self.policy, self.firewall.nft)
+        present = [opened.session for opened in in_kernel.open]
         missing = {
             session: seconds
             for session, seconds in wanted.items()
-            if session not in found and seconds >= 1 and not why_not_permitted(self.policy, session)
+            if session not in present and seconds >= 1 and not why_not_permitted(self.policy, session)
         }
-        strange = [session for session in found if session not in wanted]
-        return missing, strange, [str(element["element"]["elem"]) for element in in_kernel.unexpected]
+        unexpected = [session for session in present if session not in wanted]
+        return missing, unexpected, [str(element["element"]["elem"]) for element in in_kernel.unexpected]
 
     def _repair_sessions(self) -> None:
-        missing, strange, _ = self._session_differences()
+        missing, unexpected, _ = self._session_differences()
         sessions = Sessions(self.firewall.nft, self.policy)
-        for session in strange:
+        for session in unexpected:
             sessions.close(session)
         for session, seconds in missing.items():
             sessions.open(session, seconds)
@@ -286,10 +288,10 @@ def _settle() -> None:
     gc.freeze()
 
 
-def _name(given: dict[int, bytes], kind: int) -> str:
-    return given.get(kind, b"").rstrip(b"\0").decode(errors="replace")
+def _name(fields: dict[int, bytes], kind: int) -> str:
+    return fields.get(kind, b"").rstrip(b"\0").decode(errors="replace")
 
 
 def _path(session: Session) -> str:
-    where = f"on port {session.port}" if session.port != THE_BOX else "in the tunnel"
-    return f"{session.staff} → {session.instrument} {session.desktop} {where}"
+    location = f"on port {session.port}" if session.port != THE_BOX else "in the tunnel"
+    return f"{session.staff} → {session.instrument} {session.desktop} {location}"

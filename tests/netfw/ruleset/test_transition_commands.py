@@ -14,7 +14,7 @@ from netfw.policy.policy import Policy, Service
 from netfw.policy.policyfile import load_policy
 from netfw.ruleset import listing
 from netfw.ruleset.render import Ruleset, render
-from netfw.ruleset.sessions import Found, OpenSession, Session, deletion
+from netfw.ruleset.sessions import KernelSessions, OpenSession, Session, deletion
 from netfw.ruleset.transition import removal, transition
 from tests.support.netfw.golden import POLICIES
 from tests.support.netfw.table import Json, Refused, Table
@@ -25,7 +25,7 @@ FEWER = replace(CLINIC, ports=CLINIC.ports[:1], authorized=CLINIC.authorized[:1]
 POLICIES_BY_NAME = {"clinic": CLINIC, "ipsec": IPSEC, "lease": LEASE, "no tunnel": NO_TUNNEL, "fewer": FEWER}
 SESSION = Session(ip_address("10.99.1.2"), 1, ip_address("10.77.1.5"), Service("tcp", 5900))
 OPEN = OpenSession(SESSION, "enp2s0", 400)
-NOTHING = Found([], [])
+NOTHING = KernelSessions([], [])
 BASE_CHAINS = ("prerouting", "input", "forward", "output")
 OURS = {"family": "inet", "table": "rap"}
 
@@ -38,7 +38,7 @@ def table_of(policy: Policy) -> Table:
 
 
 def change(
-    table: Table, policy: Policy, sessions: Found = NOTHING, changed: Container[str] | None = None
+    table: Table, policy: Policy, sessions: KernelSessions = NOTHING, changed: Container[str] | None = None
 ) -> Ruleset:
     """Change the table into the policy's ruleset, which is returned."""
     ruleset = render(policy)
@@ -116,7 +116,7 @@ def test_what_others_changed_is_repaired_while_the_table_stays(foreign: Callable
     table = table_of(CLINIC)
     foreign(table)
     assert differences(table, render(CLINIC))
-    ruleset = change(table, CLINIC, Found([OPEN], []))
+    ruleset = change(table, CLINIC, KernelSessions([OPEN], []))
     assert differences(table, ruleset) == []
     assert "table rap" not in table.deleted
     assert not [each for each in table.deleted if each.removeprefix("chain ") in BASE_CHAINS]
@@ -138,7 +138,7 @@ def test_a_table_that_cannot_be_repaired_is_replaced_with_its_counts_and_session
     table = table_of(CLINIC)
     foreign(table)
     before = counts(table)
-    ruleset = change(table, CLINIC, Found([OPEN], []))
+    ruleset = change(table, CLINIC, KernelSessions([OPEN], []))
     assert table.deleted == ["table rap"]
     assert differences(table, ruleset) == []
     assert counts(table) == before
@@ -160,7 +160,7 @@ def test_an_open_session_stays_as_it_is_and_one_that_is_not_permitted_ends() -> 
     key = other.element()["element"]["elem"][0]["elem"]["val"]
     unexpected: Json = {"element": {**OURS, "name": "sessions4", "elem": [key]}}
     removed: Json = {"element": {**OURS, "name": "sessions9", "elem": [key]}}
-    change(table, LEASE, Found([OPEN], [unexpected, removed]))
+    change(table, LEASE, KernelSessions([OPEN], [unexpected, removed]))
     assert table.elements["sessions4"] == OPEN.element()["element"]["elem"]
 
 
@@ -169,7 +169,7 @@ def test_an_open_session_comes_back_into_a_set_that_is_made_again() -> None:
     table.objects["set"]["sessions4"]["size"] = 7
     table.run([{"add": OPEN.element()}])
     unexpected: Json = {"element": {**OURS, "name": "sessions4", "elem": [{"concat": ["x"]}]}}
-    change(table, CLINIC, Found([OPEN], [unexpected]))
+    change(table, CLINIC, KernelSessions([OPEN], [unexpected]))
     assert table.elements["sessions4"] == OPEN.element()["element"]["elem"]
     assert table.objects["set"]["sessions4"]["size"] == 64
 
