@@ -71,7 +71,7 @@ directory = "staff.toml"            # who may sign in: datacenter/access/directo
 host = "127.0.0.1"                  # loopback only
 port = 8080
 development = true                  # users are chosen on a page, without a password; default: false
-idle_minutes = 10                   # a person who does nothing for so long signs in again; at most 600
+idle_minutes = 10                   # idle time after which a person must sign in again; at most 600
 
 [sessions]                          # optional: remote sessions; needs [staff], whose policies permit them
 key = "offer-key.pem"               # signs offers: a private key of curve P-256, PEM

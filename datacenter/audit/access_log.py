@@ -31,7 +31,7 @@ Append: TypeAlias = Callable[[Sequence[AuditEntry]], object]
 
 
 class AccessLog:
-    """Records decisions, lists and sign-ins. Raises the exceptions of `append`: then nothing may be opened."""
+    """Records decisions, lists and sign-ins. Raises exceptions of `append`; then nothing may be shown."""
 
     def __init__(self, append: Append, view_ms: int = VIEW_MS) -> None:
         self._append, self._view_ms = append, view_ms

@@ -107,7 +107,7 @@ def _missing(
 ) -> tuple[KnownHead, str] | None:
     """Return the problem if a head was countersigned, but its record is no longer stored."""
     if not is_countersigned(newest, box, [key.public_key()]):
-        return None  # with an earlier key; then nothing follows from it
+        return None  # signed with an earlier key; proves nothing
     head = newest.head
     chain = _chain(connection, box, head.epoch)
     if chain is not None and (head.number <= chain.removed or _has(connection, box, head)):

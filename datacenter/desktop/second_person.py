@@ -54,7 +54,7 @@ class SecondPersonDesktop:
         self._observers.discard(observer)
 
     async def send(self, event: InputEvent) -> None:
-        """Pass an event on, unless a person is alone. Raises: OSError."""
+        """Forward an event, unless only one person watches. Raises: OSError."""
         for passed in self._held.event(event):
             await self._inner.send(passed)
 
@@ -73,7 +73,7 @@ class SecondPersonDesktop:
             await self._inner.send(event)
 
     def updated(self, update: Update) -> None:
-        """Inform the observers; while a person is alone, only about the size and the note."""
+        """Inform the observers; while only one person watches, only about the size and the note."""
         passed = update if self.is_complete else Update(size=update.size)
         for observer in tuple(self._observers):
             observer.updated(passed)

@@ -130,7 +130,7 @@ def end(connection: Connection, key: ReportKey, transition: Transition, now_ms: 
 def end_alert(
     connection: Connection, id_: str, at_ms: int, now_ms: int, key: tuple[int, int] | None = None
 ) -> list[Ended]:
-    """Store that an alert has ended, and the notice of it; nothing if it had ended before."""
+    """Store that an alert has ended, and the notice of it, unless it had ended before."""
     run, number = key or (None, None)
     values = {"ended_at_ms": at_ms, "resolved_at_ms": now_ms, "end_run": run, "end_number": number}
     c = alerts.c

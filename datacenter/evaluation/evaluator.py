@@ -171,16 +171,16 @@ class Evaluator:
         for one in pending:
             if one.instrument:
                 by_instrument[one.instrument].append(one)
-        concerned = self._load(connection, box, sorted({*by_instrument, *models}), models)
-        for serial, instrument in concerned.items():
+        loaded_instruments = self._load(connection, box, sorted({*by_instrument, *models}), models)
+        for serial, instrument in loaded_instruments.items():
             ended_days = set()
             for one, report in _in_order(by_instrument[serial]):
                 if instrument.values["at_ms"] // DAY_MS != report.at_ms // DAY_MS:
                     ended_days.add(instrument.values["at_ms"] // DAY_MS)
                 self._apply(connection, box, instrument, one, report, now_ms, total)
             mark_changed(connection, box, serial, ended_days - {0})
-        if concerned:
-            connection.execute(_SAVE, [_values(instrument) for instrument in concerned.values()])
+        if loaded_instruments:
+            connection.execute(_SAVE, [_values(instrument) for instrument in loaded_instruments.values()])
 
     def _load(
         self, connection: Connection, box: str, serials: list[str], models: dict[str, ProfileInForce]

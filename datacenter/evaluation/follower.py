@@ -93,7 +93,7 @@ class Follower:
                 self._waiting[box] = since  # until the next time
 
     async def _call(self, function: Callable[..., T], *arguments: object) -> T | None:
-        """Call in the thread; return None after a failure, which is logged and concerns no other box."""
+        """Call in the thread; return None after a failure, which is logged and does not affect other boxes."""
         try:
             return await call_database(self._executor, partial(function, *arguments))
         except Exception as error:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from datacenter.base.snapshot import RecordedBases
 from datacenter.evaluation.alerts import Evidence
 from datacenter.explanation.evidence import AlertRecord
-from datacenter.explanation.reports import Place, PlacedReport, ReportRange, StoredReports, load_reports
+from datacenter.explanation.reports import ReportId, ReportRange, StoredReports, TimedReport, load_reports
 from datacenter.store.store import Store
 from datacenter.triggers.functions import text_of
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
@@ -31,7 +31,7 @@ WARM_UP_MS: Final = 14 * 24 * HOUR_MS
 class Moment(NamedTuple):
     """The state of a trigger after a report; `values` are the values of all its terms, None while unknown."""
 
-    place: Place
+    id: ReportId
     at_ms: int
     values: dict[Term, float | None]
     readings: dict[str, int]
@@ -48,10 +48,10 @@ class Recomputation:
 
     trigger: Trigger
     reports: StoredReports
-    first: Place | None = None
-    began: tuple[Place, int] | None = None
+    first: ReportId | None = None
+    began: tuple[ReportId, int] | None = None
     """The report with which the alert began, and the time; None if no alert begins with the recorded report."""
-    ended: tuple[Place, int] | None = None
+    ended: tuple[ReportId, int] | None = None
     terms: dict[str, float | None] = field(default_factory=dict)
     """The values with which the alert began."""
     holds_since_ms: int | None = None
@@ -135,7 +135,7 @@ class _Replay:
         is_whole: bool,
     ) -> None:
         self._result, self._evidence, self._sampled = result, evidence, sampled
-        self._place = record.run, record.number
+        self._alert_report = record.run, record.number
         self._functions = LiveFunctions([result.trigger])
         self._evaluator = LiveEvaluator(self._functions, bases)
         self._slots = self._evaluator.program.slots[0]
@@ -147,13 +147,13 @@ class _Replay:
             0 if is_whole else evidence.at_ms - lasts_ms if holds_since_ms is None else holds_since_ms
         )
 
-    def run(self, reports: Iterable[PlacedReport]) -> None:
+    def run(self, reports: Iterable[TimedReport]) -> None:
         result, evaluator, slots = self._result, self._evaluator, self._slots
         held = False
         for one in reports:
             if self._starts:
-                self._start(one.place)
-            result.first = result.first or one.place
+                self._start(one.id)
+            result.first = result.first or one.id
             changes = evaluator.evaluate(one.report, one.latest_ms)
             if evaluator.now_ms < self._quiet_until_ms:
                 evaluator.state[slots.since] = evaluator.state[slots.active] = 0
@@ -161,49 +161,49 @@ class _Replay:
             holds = evaluator.state[slots.since] > 0
             event = ""
             for change in changes:
-                event = self._note(one.place, change.at_ms, is_active=change.is_active)
+                event = self._note(one.id, change.at_ms, is_active=change.is_active)
             if not event and holds != held and evaluator.now_ms >= self._sampled.first_ms:
                 event = "the condition holds" if holds else "the condition does not hold"
             held = holds
             if event or self._sampled.is_due(evaluator.now_ms):
                 result.moments.append(self._moment(one, event, holds=holds))
 
-    def _start(self, place: Place) -> None:
+    def _start(self, report: ReportId) -> None:
         """Let terms begin with the report with which they began."""
         for term, start in list(self._starts.items()):
-            if place >= start:
+            if report >= start:
                 program = self._evaluator.program
                 for index in program.indexes_of(term):
                     self._evaluator.state[index] = program.initial[index]
                 del self._starts[term]
 
-    def _note(self, place: Place, at_ms: int, *, is_active: bool) -> str:
+    def _note(self, report: ReportId, at_ms: int, *, is_active: bool) -> str:
         result = self._result
         if not is_active:
             if result.began is not None and result.ended is None:
-                result.ended = place, at_ms
+                result.ended = report, at_ms
             return "the alert ends"
-        if place == self._place:
-            result.began = place, at_ms
+        if report == self._alert_report:
+            result.began = report, at_ms
             result.terms = self._evaluator.terms(result.trigger)
             result.holds_since_ms = self._evaluator.holds_since_ms(result.trigger)
         return "the alert begins"
 
-    def _moment(self, one: PlacedReport, event: str, *, holds: bool) -> Moment:
+    def _moment(self, one: TimedReport, event: str, *, holds: bool) -> Moment:
         values = {}
         for term, function in self._functions.values.items():
             value = function(self._evaluator.state)
             values[term] = None if value == ABSENT else value / term.scale
         readings = one.report.readings if isinstance(one.report, Status) else {}
-        return Moment(one.place, self._evaluator.now_ms, values, readings, holds, event)
+        return Moment(one.id, self._evaluator.now_ms, values, readings, holds, event)
 
 
 def _compare(result: Recomputation, record: AlertRecord, evidence: Evidence, *, is_whole: bool) -> None:
     """Record a difference between recomputation and record."""
     note = result.differences.append
-    place = f"run {record.run}, number {record.number}"
+    report = f"run {record.run}, number {record.number}"
     if result.began is None:
-        note(f"no alert begins with the report {place}")
+        note(f"no alert begins with the report {report}")
         return
     if result.began[1] != record.began_at_ms:
         note(f"the alert begins at {result.began[1]} ms, recorded {record.began_at_ms} ms")

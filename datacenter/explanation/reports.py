@@ -27,7 +27,7 @@ from datacenter.store.store import Store
 from settings.ranges import RangeSet
 from wire.messages import INT_MAX, InstrumentReport
 
-Place: TypeAlias = tuple[int, int]
+ReportId: TypeAlias = tuple[int, int]
 """Run and number of a report."""
 BLOCK: Final = 10_000
 RANGES_SHOWN: Final = 3
@@ -36,10 +36,10 @@ _C: Final = chunks.c
 _decode_report: Final = msgspec.msgpack.Decoder(InstrumentReport).decode
 
 
-class PlacedReport(NamedTuple):
+class TimedReport(NamedTuple):
     """A report, and the latest time for which its evaluation did not assume a wrong clock."""
 
-    place: Place
+    id: ReportId
     latest_ms: int
     report: InstrumentReport
 
@@ -53,8 +53,8 @@ class ReportRange:
 
     box: str
     instrument: str
-    first: Place
-    last: Place
+    first: ReportId
+    last: ReportId
     stored_until_ms: int
     since_ms: int = 0
 
@@ -64,25 +64,25 @@ class StoredReports:
     """The reports of a range that are stored."""
 
     wanted: ReportRange
-    rows: list[PlacedReport]
+    rows: list[TimedReport]
     archived: Statuses
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.archived)
 
-    def in_order(self) -> Iterator[PlacedReport]:
+    def in_order(self) -> Iterator[TimedReport]:
         """Return the reports in the order of (run, number).
 
         Archived reports are held in memory one block at a time.
         """
-        return merge(self.rows, self._archived(), key=lambda one: one.place)
+        return merge(self.rows, self._archived(), key=lambda one: one.id)
 
-    def _archived(self) -> Iterator[PlacedReport]:
+    def _archived(self) -> Iterator[TimedReport]:
         latest_ms = self.wanted.stored_until_ms + CLOCK_ERROR_MS_MAX
         for first in range(0, len(self.archived), BLOCK):
             block = self.archived.chosen(np.arange(first, min(first + BLOCK, len(self.archived))))
             for run, status in block.reports():
-                yield PlacedReport((run, status.number), latest_ms, status)
+                yield TimedReport((run, status.number), latest_ms, status)
 
 
 def load_reports(store: Store, wanted: ReportRange) -> StoredReports:
@@ -90,17 +90,17 @@ def load_reports(store: Store, wanted: ReportRange) -> StoredReports:
 
     Raises: StoreError; UnexplainedError if reports were stored, and are no longer.
     """
-    rows = sorted(_rows(store, wanted), key=lambda pair: pair[1].place)
+    rows = sorted(_rows(store, wanted), key=lambda pair: pair[1].id)
     archived = _archived(store, wanted)
-    _require_complete(store, wanted, [one.place for _, one in rows], archived)
+    _require_complete(store, wanted, [one.id for _, one in rows], archived)
     # the process that stored the last report may have another clock than the one that evaluated it
-    of_last_ms = max((stored_at_ms for stored_at_ms, one in rows if one.place == wanted.last), default=0)
+    of_last_ms = max((stored_at_ms for stored_at_ms, one in rows if one.id == wanted.last), default=0)
     until_ms = max(wanted.stored_until_ms, of_last_ms)
     in_time = [one for stored_at_ms, one in rows if stored_at_ms <= until_ms]
     return StoredReports(wanted, in_time, archived)
 
 
-def _rows(store: Store, wanted: ReportRange) -> Iterator[tuple[int, PlacedReport]]:
+def _rows(store: Store, wanted: ReportRange) -> Iterator[tuple[int, TimedReport]]:
     """Yield the reports in rows, with the time at which each was stored."""
     of_range = and_(
         _R.box == wanted.box,
@@ -114,9 +114,9 @@ def _rows(store: Store, wanted: ReportRange) -> Iterator[tuple[int, PlacedReport
     for run, stored_at_ms, sequence, record_count, body in rows:
         for one in stored_records(sequence, record_count, body):
             report = _decode_report(one.body)
-            place = run, report.number
-            if wanted.first <= place <= wanted.last:
-                yield stored_at_ms, PlacedReport(place, stored_at_ms + CLOCK_ERROR_MS_MAX, report)
+            report_id = run, report.number
+            if wanted.first <= report_id <= wanted.last:
+                yield stored_at_ms, TimedReport(report_id, stored_at_ms + CLOCK_ERROR_MS_MAX, report)
 
 
 def _archived(store: Store, wanted: ReportRange) -> Statuses:
@@ -134,7 +134,7 @@ def _within(statuses: Statuses, wanted: ReportRange) -> Statuses:
     return statuses.chosen(after & before & (statuses.at_ms >= wanted.since_ms))
 
 
-def _require_complete(store: Store, wanted: ReportRange, rows: list[Place], archived: Statuses) -> None:
+def _require_complete(store: Store, wanted: ReportRange, rows: list[ReportId], archived: Statuses) -> None:
     """Raise UnexplainedError if numbers that are marked as stored are in neither rows nor chunks."""
     present = _numbers(archived)
     for run, number in rows:

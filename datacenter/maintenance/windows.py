@@ -86,13 +86,13 @@ def covering_window(
     `times_ms` are its beginning by the instrument's clock, and when it was raised; one of them must be in the window.
     """
     site = select(boxes.c.site).where(boxes.c.serial == box).scalar_subquery()
-    concerns = or_(
+    covers = or_(
         and_(_M.kind == "site", _M.site == site),
         and_(_M.kind == "box", _M.box == box),
         and_(_M.kind == "instrument", _M.box == box, _M.instrument == instrument),
     )
     is_then = or_(*(and_(_M.from_ms <= at_ms, at_ms < _M.until_ms) for at_ms in times_ms))
-    query = select(*COLUMNS).where(concerns, is_then).order_by(_M.until_ms.desc()).limit(1)
+    query = select(*COLUMNS).where(covers, is_then).order_by(_M.until_ms.desc()).limit(1)
     if severity == "critical":
         query = query.where(_M.covers_critical == 1)
     row = connection.execute(query).first()

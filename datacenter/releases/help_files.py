@@ -93,11 +93,11 @@ class HelpFileSender:
         except DataError as error:
             _log.error("data release %d: %s", number, error)
             return []
-        placed = ((help_file(file.path), file) for file in listed)
+        parsed = ((help_file(file.path), file) for file in listed)
         return [
-            HelpFile(number, *place, FileReference(file.sha256, file.bytes))
-            for place, file in placed
-            if place
+            HelpFile(number, *names, FileReference(file.sha256, file.bytes))
+            for names, file in parsed
+            if names
         ]
 
     def _queue(

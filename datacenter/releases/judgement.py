@@ -38,11 +38,11 @@ class Judgement(NamedTuple):
 def judge(plan: Plan, waves: Sequence[WaveFigures], current: int, began_ms: int, now_ms: int) -> Judgement:
     """Judge a running or paused rollout in its wave `current`, which began at `began_ms`."""
     for number, wave in enumerate(waves[: current + 1], 1):
-        concerned = wave.boxes - wave.present
-        if 100 * wave.failed > plan.failures_percent * concerned:
+        counted = wave.boxes - wave.present
+        if 100 * wave.failed > plan.failures_percent * counted:
             return Judgement(
                 "stop",
-                f"{wave.failed} of {concerned} boxes of wave {number} failed; the plan permits"
+                f"{wave.failed} of {counted} boxes of wave {number} failed; the plan permits"
                 f" {plan.failures_percent} %",
             )
     failed = sum(wave.failed for wave in waves)

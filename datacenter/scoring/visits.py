@@ -49,11 +49,11 @@ def score_visits(triggers: Sequence[Trigger], instruments: Iterable[InstrumentRe
                 for worn in one.degradations
                 if any(_is_failing(worn, alarm.at_ms) for alarm in named)
             }
-            concerned = {component for component, _ in listed}
+            components = {component for component, _ in listed}
             visits += 1
             parts += len(listed)
             right += len(failing & listed.keys())
-            complete += {part for part in failing if part[0] in concerned} <= listed.keys()
+            complete += {part for part in failing if part[0] in components} <= listed.keys()
     return VisitScore(
         visits,
         parts,

@@ -309,9 +309,8 @@ class RemoteSessions:
             saved = self._saved.get(session.id)
             if session.state is SessionState.NEW or saved == progress:
                 continue
-            is_over = (
-                progress.state == SessionState.ENDED
-            )  # the session may end while its state is being stored
+            # of `progress`, because the session may end while its state is being stored
+            is_over = progress.state == SessionState.ENDED
             has_head = saved is not None and saved.state == SessionState.ENDED
             try:
                 await self._loop.run_in_executor(

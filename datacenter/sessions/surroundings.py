@@ -22,7 +22,7 @@ class Issued(NamedTuple):
 
     certificate: str
     authority: str
-    """The box makes a certificate of the key in the offer itself."""
+    """Not sent: the box itself makes a CA certificate for the key in the offer."""
     tls_crypt: str
 
     def message(self, session: bytes) -> CertificateMessage:

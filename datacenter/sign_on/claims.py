@@ -2,8 +2,8 @@
 
 An attribute for which a claim is configured is taken only from the claim; the other attributes from the staff
 directory, which must then contain the person. A person who is not active in the directory is refused. The claims are
-read once, at the sign-on; the person is looked up at each request, so that a change of the directory concerns open
-sessions too.
+read once, at the sign-on; the person is looked up at each request, so that a change of the directory also
+applies to open sessions.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def store_records(statements: Statements, cursor: Any, received: Sequence[Receiv
 
 
 def exchange_commands(statements: Statements, cursor: Any, accepted: Sequence[Received]) -> DueCommands:
-    """Apply what stored batches report about commands and updates, and return the commands that are due.
+    """Apply the reports of stored batches about commands and updates; return the commands that are due.
 
     A repetition with the same batches has the same result; therefore this may be a later transaction than
     `store_records`: a box whose batch was not acknowledged sends it again. Raises: errors of the driver, as

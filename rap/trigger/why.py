@@ -123,7 +123,7 @@ def _print_moments(found: Recomputation) -> None:
     for one in found.moments:
         values = (_value(one.values[term]) for term in shown)
         print(
-            f"{_time(one.at_ms):17} {f'{one.place[0]}/{one.place[1]}':>12}",
+            f"{_time(one.at_ms):17} {f'{one.id[0]}/{one.id[1]}':>12}",
             *(f"{value:>11}" for value in values),
             f" {_state(one)}",
         )
@@ -174,8 +174,8 @@ def _document(record: AlertRecord, evidence: Evidence, found: Recomputation) -> 
         "moments": [
             {
                 "at_ms": one.at_ms,
-                "run": one.place[0],
-                "number": one.place[1],
+                "run": one.id[0],
+                "number": one.id[1],
                 "terms": {text_of(term): value for term, value in one.values.items()},
                 "holds": one.holds,
                 "event": one.event,

@@ -107,11 +107,11 @@ def test_the_moments_have_the_values_that_led_to_the_alert(memory: Store) -> Non
     explanation = explained(memory, record)
     (water,) = explanation.moments[0].values
     assert text_of(water) == "water-conductivity-ns"
-    seen = [(one.place[1], one.values[water], one.event) for one in explanation.moments if one.event]
+    seen = [(one.id[1], one.values[water], one.event) for one in explanation.moments if one.event]
     assert seen == [(101, 30.0, "the condition holds"), (131, 30.0, "the alert begins")]
     assert explanation.holds_since_ms == reports[100].at_ms
-    assert [one.holds for one in explanation.moments if one.place[1] < 101] != [] and not any(
-        one.holds for one in explanation.moments if one.place[1] < 101
+    assert [one.holds for one in explanation.moments if one.id[1] < 101] != [] and not any(
+        one.holds for one in explanation.moments if one.id[1] < 101
     )
 
 

@@ -102,7 +102,7 @@ def live(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             history(store, box, name, 0, END_MS).readings[READING].values.tolist(),
             make_chart(load_period(store, box, name, DAY * DAY_MS, (DAY + 3) * DAY_MS, END_MS)),
             list_errors(store, box, name, 0, END_MS),
-            [one.place for one in load_reports(store, all_reports).in_order()],
+            [one.id for one in load_reports(store, all_reports).in_order()],
         ]
     late_ms = END_MS + 100 * DAY_MS
     limits = Retention(readings_days=100, errors_days=30)
