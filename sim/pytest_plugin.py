@@ -2,7 +2,7 @@
 
     import pytest
 
-    @pytest.mark.lab("labs/02-satellite-socks.toml")     # left out: a small lab without events
+    @pytest.mark.lab("labs/02-satellite-socks.toml")     # without this marker: a small lab without events
     def test_outage(lab):
         lab.uplink.down()
         lab.run_for("3h")

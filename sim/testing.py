@@ -1,4 +1,4 @@
-"""Interface for tests to a lab in the virtual world.
+"""The interface of tests to a lab in the virtual world.
 
     def test_outage(lab):
         lab.uplink.down()
@@ -34,7 +34,7 @@ STEP_NS: Final = SECOND_NS
 """The interval at which `wait_until` checks its condition, in lab time."""
 
 
-class PartVerbs:
+class PartControls:
     """A target of faults, called `target` in lab files."""
 
     def __init__(self, lab: LabUnderTest, target: str) -> None:
@@ -49,7 +49,7 @@ class PartVerbs:
         return self._lab.start_fault(fault, self.target, **parameters)
 
 
-class LinkVerbs(PartVerbs):
+class LinkControls(PartControls):
     """A link: the uplink, or an instrument's."""
 
     def down(self) -> None:
@@ -61,7 +61,7 @@ class LinkVerbs(PartVerbs):
         self._lab.world.link(self.target).mend()
 
 
-class BoxVerbs(PartVerbs):
+class BoxControls(PartControls):
     """The box."""
 
     @property
@@ -94,15 +94,15 @@ class LabUnderTest:
 
     def __init__(self, lab: Lab, seed: int | None = None) -> None:
         self.world = VirtualWorld(lab, seed)
-        self.uplink = LinkVerbs(self, "uplink")
-        self.box = BoxVerbs(self, "box")
-        self.proxy, self.datacenter = PartVerbs(self, "proxy"), PartVerbs(self, "datacenter")
-        self.disk, self.clock = PartVerbs(self, "disk"), PartVerbs(self, "clock")
+        self.uplink = LinkControls(self, "uplink")
+        self.box = BoxControls(self, "box")
+        self.proxy, self.datacenter = PartControls(self, "proxy"), PartControls(self, "datacenter")
+        self.disk, self.clock = PartControls(self, "disk"), PartControls(self, "clock")
         self._result: Result | None = None
 
-    def instrument(self, port: int) -> LinkVerbs:
+    def instrument(self, port: int) -> LinkControls:
         """Return the instrument at a port, and its cable."""
-        return LinkVerbs(self, f"instrument:{port}")
+        return LinkControls(self, f"instrument:{port}")
 
     @property
     def now(self) -> float:
@@ -140,7 +140,7 @@ class LabUnderTest:
         active = self._do(faults.inject(Event(self.world.env.now, fault, target, None)), kind)
         return lambda: self._do(faults.end(active), f"the end of {kind}")
 
-    def _do(self, step: Coroutine[Any, Any, _T], what: str) -> _T:
+    def _do(self, step: Coroutine[Any, Any, _T], description: str) -> _T:
         async def within_limit() -> _T:
             async with asyncio.timeout(FAULT_SECONDS_MAX):
                 return await step
@@ -149,7 +149,7 @@ class LabUnderTest:
             return self.world.loop.run_until_complete(within_limit())
         except TimeoutError:
             raise AssertionError(
-                f"{what} did not happen within an hour of lab time; {self.describe()}"
+                f"{description} did not happen within an hour of lab time; {self.describe()}"
             ) from None
 
     def result(self) -> Result:
@@ -161,10 +161,10 @@ class LabUnderTest:
     def expect(self, name: str) -> None:
         """End the lab, and check one expectation of the lab file. Raises: AssertionError if it does not hold."""
         result = self.result()
-        found = {expectation.name: expectation for expectation in result.expectations}
-        if name not in found:
-            raise ValueError(f"the lab has no expectation {name!r}; {nearest(name, list(found))}")
-        expectation = found[name]
+        expectations = {expectation.name: expectation for expectation in result.expectations}
+        if name not in expectations:
+            raise ValueError(f"the lab has no expectation {name!r}; {nearest(name, list(expectations))}")
+        expectation = expectations[name]
         assert expectation.holds, (
             f"{name}: limit {expectation.limit}, measured {expectation.measured}; {result.failures}"
         )

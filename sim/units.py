@@ -48,8 +48,8 @@ _PERCENTAGE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
 class UnitError(ValueError):
     """A text is not a valid quantity; the message names the text and gives valid examples."""
 
-    def __init__(self, given: object, kind: str, right: str) -> None:
-        super().__init__(f"{given!r} is not {kind}: write it like {right}")
+    def __init__(self, given: object, kind: str, example: str) -> None:
+        super().__init__(f"{given!r} is not {kind}: write it like {example}")
 
 
 def duration_ns(given: object) -> int:
@@ -103,17 +103,17 @@ def format_fraction(share: float) -> str:
     return f"{(Decimal(repr(share)) * 100).normalize():f}%"
 
 
-def _single(given: object, kind: str, right: str, units: dict[str, int]) -> int:
+def _single(given: object, kind: str, example: str, units: dict[str, int]) -> int:
     match = _QUANTITY.fullmatch(given) if isinstance(given, str) else None
     if match is None:
-        raise UnitError(given, kind, right)
+        raise UnitError(given, kind, example)
     return _amount(given, kind, match[1], match[2], units)
 
 
 def _amount(given: object, kind: str, number: str, unit: str, units: dict[str, int]) -> int:
     if unit not in units:
-        meant = max(units, key=lambda known: SequenceMatcher(None, known, unit).ratio())
-        raise UnitError(given, kind, f'"{number}{meant}"; the units are {", ".join(units)}')
+        closest = max(units, key=lambda known: SequenceMatcher(None, known, unit).ratio())
+        raise UnitError(given, kind, f'"{number}{closest}"; the units are {", ".join(units)}')
     amount = Decimal(number) * units[unit]
     if amount != int(amount):
         raise UnitError(given, kind, f"a whole number of {list(units)[-1]}")

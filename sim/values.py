@@ -33,7 +33,9 @@ class Quantity(Form):
     most: str
 
     def __post_init__(self) -> None:
-        assert self.parse(self.least) <= self.parse(self.most), f"{self.noun}: bounds the wrong way round"
+        assert self.parse(self.least) <= self.parse(self.most), (
+            f"{self.noun}: the lower bound exceeds the upper bound"
+        )
 
     @property
     def rule(self) -> str:

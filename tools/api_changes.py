@@ -32,16 +32,16 @@ def _paths(before: Document, after: Document) -> Iterator[str]:
 
 
 def _inputs(operation: Document, document: Document) -> dict[str, tuple[bool, Shape]]:
-    """Return a value in a request: whether it is required, and its values."""
-    found = {
+    """Return the values in a request by name: whether each is required, and its shape."""
+    inputs = {
         f"parameter {one['name']}": (one["required"], _shape(one["schema"], document))
         for one in operation["parameters"]
     }
     for body in operation.get("requestBody", {}).get("content", {}).values():
-        whole = _shape(body["schema"], document)
-        for name, member in whole.members.items():
-            found[f"member {name}"] = (name in whole.required, _shape(member, document))
-    return found
+        body_shape = _shape(body["schema"], document)
+        for name, member in body_shape.members.items():
+            inputs[f"member {name}"] = (name in body_shape.required, _shape(member, document))
+    return inputs
 
 
 def _sent(before: Mapping[str, tuple[bool, Shape]], after: Mapping[str, tuple[bool, Shape]]) -> Iterator[str]:
@@ -63,19 +63,21 @@ def _sent(before: Mapping[str, tuple[bool, Shape]], after: Mapping[str, tuple[bo
 
 def _answers(old: Document, new: Document, before: Document, after: Document) -> Iterator[str]:
     for media, content in old["responses"]["200"]["content"].items():
-        found = new["responses"]["200"]["content"].get(media)
-        if found is None:
+        new_content = new["responses"]["200"]["content"].get(media)
+        if new_content is None:
             yield f"does not answer with {media}"
             continue
-        yield from _read("the answer", _shape(content["schema"], before), _shape(found["schema"], after))
+        yield from _read(
+            "the answer", _shape(content["schema"], before), _shape(new_content["schema"], after)
+        )
 
 
-def _read(place: str, old: Shape, new: Shape) -> Iterator[str]:
-    """Compare what a program reads at a place in the answer."""
+def _read(location: str, old: Shape, new: Shape) -> Iterator[str]:
+    """Compare the values that a program reads at a location in the answer."""
     if more := new.types - old.types:
-        yield f"{place} can be of type {', '.join(sorted(more))}"
+        yield f"{location} can be of type {', '.join(sorted(more))}"
     for name, member in old.members.items():
-        inner = name if place == "the answer" else f"{place}.{name}"
+        inner = name if location == "the answer" else f"{location}.{name}"
         if name not in new.members:
             yield f"{inner} is not answered"
             continue
@@ -83,7 +85,7 @@ def _read(place: str, old: Shape, new: Shape) -> Iterator[str]:
             yield f"{inner} is not always answered"
         yield from _read(inner, _shape(member, old.document), _shape(new.members[name], new.document))
     if old.item is not None and new.item is not None:
-        yield from _read(f"{place}[]", _shape(old.item, old.document), _shape(new.item, new.document))
+        yield from _read(f"{location}[]", _shape(old.item, old.document), _shape(new.item, new.document))
 
 
 class Shape(NamedTuple):

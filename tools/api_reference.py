@@ -17,7 +17,7 @@ from tools.api_changes import breaking_changes
 
 PAGE: Final = Path("docs/reference/openapi.json")
 ACCEPTED: Final[dict[str, str]] = {}
-"""Breaking changes since the committed document, each with why no program depends on what was before."""
+"""Breaking changes since the committed document, each with the reason why no program depends on the old behavior."""
 
 
 def render() -> str:
@@ -38,7 +38,7 @@ def main() -> int:
         text = "\n".join(f"  {one}" for one in refused)
         print(
             f"{PAGE}: not written, because these changes break programs that use the API:\n{text}\n"
-            "Undo them, add routes of a new version, or enter them in ACCEPTED of tools/api_reference.py with why",
+            "Undo them, add routes of a new version, or enter them in ACCEPTED of tools/api_reference.py with reasons",
             file=sys.stderr,
         )
         return 1

@@ -37,23 +37,23 @@ def describe(event: AuditEvent) -> tuple[str, str, str]:
 
     Raises: KeyError if the event is not documented.
     """
-    found = _PARTS.fullmatch(_DOCSTRINGS[event.name])
-    if found is None:
+    match = _PARTS.fullmatch(_DOCSTRINGS[event.name])
+    if match is None:
         raise KeyError(
             f"wire/audit_events.py: the docstring of {event.name} is `What. [Value: unit.] Action: what.`"
         )
-    return found["what"], found["value"] or "", found["action"]
+    return match["what"], match["value"] or "", match["action"]
 
 
 def _docstrings() -> dict[str, str]:
     body = ast.parse(inspect.getsource(AuditEvent)).body[0]
     assert isinstance(body, ast.ClassDef)
-    found = {}
+    docstrings = {}
     for statement, following in zip(body.body, body.body[1:], strict=False):
         if isinstance(statement, ast.Assign) and isinstance(following, ast.Expr):
             assert isinstance(statement.targets[0], ast.Name)
-            found[statement.targets[0].id] = " ".join(ast.literal_eval(following.value).split())
-    return found
+            docstrings[statement.targets[0].id] = " ".join(ast.literal_eval(following.value).split())
+    return docstrings
 
 
 _DOCSTRINGS: Final = _docstrings()

@@ -30,10 +30,10 @@ def _profile(profile: Profile) -> Iterator[str]:
     if profile.verbs:
         yield f"Commands: {', '.join(f'`{verb}`' for verb in profile.verbs)}.\n"
     if profile.desktop_port is not None:
-        what = (
+        service = (
             "VNC" if profile.desktop_service == "rfb" else "a TCP service that is forwarded without parsing"
         )
-        yield f"Desktop: port {profile.desktop_port}, {what}.\n"
+        yield f"Desktop: port {profile.desktop_port}, {service}.\n"
     if profile.desktop is not None:
         width, height = profile.desktop.size
         areas = ", ".join(f"{w}×{h} at ({x}, {y})" for x, y, w, h in profile.desktop.masked)

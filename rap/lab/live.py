@@ -248,11 +248,11 @@ def _watch(arguments: argparse.Namespace) -> int:
 def _states(name: str, every_s: float, length_s: float | None) -> Iterator[tuple[LabState, LabState]]:
     """Yield pairs of consecutive states, until the time is over or the lab has ended."""
     from sim.worlds.kernel import NoSuchLab, RequestRefused
-    from sim.worlds.kernel.live.screen import looks
+    from sim.worlds.kernel.live.screen import watch_states
 
     end = None if length_s is None else time.monotonic() + length_s
     with suppress(NoSuchLab, RequestRefused, ConnectionError):
-        for states in looks(name, every_s):
+        for states in watch_states(name, every_s):
             yield states
             if end is not None and time.monotonic() >= end:
                 return

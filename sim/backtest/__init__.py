@@ -1,1 +1,1 @@
-"""Back-tests of triggers on simulated histories, whose truth about worn parts is known."""
+"""Back-tests of triggers on simulated histories, for which the ground truth about worn parts is known."""

@@ -39,59 +39,60 @@ def simulated_base(
 ) -> Percentiles:
     """Return the percentiles for each day of the histories with these seeds. Raises: OSError."""
     readings = sorted({term.input.word for term in wanted})
-    calls = (
+    futures = (
         [executor.submit(count_days, model, seed, days, folder, readings) for seed in seeds] if wanted else []
     )
-    counted = [call.result() for call in calls]
-    found: Percentiles = {}
+    histograms = [future.result() for future in futures]
+    base: Percentiles = {}
     for reading in readings:
         percentiles = sorted({term.percentile for term in wanted if term.input.word == reading})
-        for day, values in _snapshots([one[reading] for one in counted], days, percentiles):
-            found |= {(day, reading, p): value for p, value in zip(percentiles, values, strict=True)}
-    return found
+        for day, values in _snapshots([one[reading] for one in histograms], days, percentiles):
+            base |= {(day, reading, p): value for p, value in zip(percentiles, values, strict=True)}
+    return base
 
 
-def bases_of(found: Percentiles) -> Bases:
-    """Return the percentiles for an evaluator."""
-    return lambda day, reading, percentile: found.get((day, reading, percentile), ABSENT)
+def bases_of(percentiles: Percentiles) -> Bases:
+    """Return the function by which an evaluator looks up the percentiles."""
+    return lambda day, reading, percentile: percentiles.get((day, reading, percentile), ABSENT)
 
 
 def count_days(model: str, seed: int, days: int, folder: Path, readings: Sequence[str]) -> _Days:
     """Return the histograms of an instrument's readings by day. Raises: OSError."""
-    found: _Days = {reading: {} for reading in readings}
+    histograms: _Days = {reading: {} for reading in readings}
     for statuses in simulated_history(model, seed, days, folder).statuses():
-        of_day = statuses.at_ms // _DAY_MS
+        report_days = statuses.at_ms // _DAY_MS
         for reading in readings:
-            if (one := statuses.readings.get(reading)) is None:
+            if (channel := statuses.readings.get(reading)) is None:
                 continue
-            for day in np.unique(of_day[one.present]).tolist():
-                part = Histogram.of_instrument(one.values[one.present & (of_day == day)])
-                before = found[reading].get(day)
-                found[reading][day] = part if before is None else _joined(before, part)
-    return found
+            for day in np.unique(report_days[channel.present]).tolist():
+                part = Histogram.of_instrument(channel.values[channel.present & (report_days == day)])
+                previous = histograms[reading].get(day)
+                histograms[reading][day] = part if previous is None else _merge(previous, part)
+    return histograms
 
 
-def _joined(one: Histogram, other: Histogram) -> Histogram:
-    """Return the histogram of two parts of one instrument's day."""
-    whole = added([one, other])
-    return Histogram(whole.values, whole.readings, np.minimum(whole.instruments, 1))
+def _merge(first: Histogram, second: Histogram) -> Histogram:
+    """Merge the histograms of two parts of one instrument's day; the instrument counts once for each value."""
+    total = added([first, second])
+    return Histogram(total.values, total.readings, np.minimum(total.instruments, 1))
 
 
 def _snapshots(
     instruments: Sequence[dict[int, Histogram]], days: int, percentiles: Sequence[int]
 ) -> Iterable[tuple[int, list[int]]]:
+    """Yield each day that has values in its window, with the percentiles of the window."""
     sums: dict[int, Histogram] = {}
     parts: defaultdict[int, list[Histogram]] = defaultdict(list)
-    for one in instruments:
-        for day, histogram in one.items():
+    for by_day in instruments:
+        for day, histogram in by_day.items():
             parts[day].append(histogram)
-    for day, found in parts.items():
-        if len(found) >= INSTRUMENTS_MIN:
-            sums[day] = added(found)
-    whole = EMPTY
+    for day, histograms in parts.items():
+        if len(histograms) >= INSTRUMENTS_MIN:
+            sums[day] = added(histograms)
+    total = EMPTY
     for day in range(days + 1):
         until = window(day).stop
         entering, leaving = sums.get(until - 1, EMPTY), sums.get(window(day).start - 1, EMPTY)
-        whole = added([whole, entering, leaving.negative()])
-        if whole.count:
-            yield day, whole.percentiles(percentiles)
+        total = added([total, entering, leaving.negative()])
+        if total.count:
+            yield day, total.percentiles(percentiles)

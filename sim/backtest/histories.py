@@ -1,6 +1,7 @@
 """Simulated histories of instruments, kept in files, because an instrument-year takes seconds to simulate.
 
-A file has the statuses as chunks of the data center, the other reports, and the truth about the parts. Its
+A file has the statuses in chunks of the data center's format, the other reports, and the ground truth about the
+parts. Its
 name contains a digest of the simulator's source text, so that a change of the simulator makes new files.
 """
 
@@ -36,7 +37,7 @@ SERIAL: Final = "SIM-0001"
 _SOURCES: Final = ("instruments/*.py", "instruments/models/*.py", "engine/*.py")
 
 
-class _Kept(msgspec.Struct, frozen=True, array_like=True):
+class _Content(msgspec.Struct, frozen=True, array_like=True):
     """The content of a file."""
 
     statuses: list[bytes]
@@ -46,27 +47,27 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(_Kept).decode
+_decode: Final = msgspec.msgpack.Decoder(_Content).decode
 _decode_others: Final = msgspec.msgpack.Decoder(list[Inventory | Quality | Calibration | Alert]).decode
 
 
 @dataclass(frozen=True)
 class SimulatedHistory:
-    """The history of one instrument from time 0 on, and the truth about its parts."""
+    """The history of one instrument from time 0 on, and the ground truth about its parts."""
 
     model: str
     seed: int
     days: int
     wear: tuple[PartWear, ...]
-    _kept: _Kept
+    _content: _Content
 
     def statuses(self) -> Iterator[Statuses]:
-        """Return the statuses, in chunks in the order of their numbers."""
-        return map(decode_chunk, self._kept.statuses)
+        """Return the statuses in chunks, in the order of their numbers."""
+        return map(decode_chunk, self._content.statuses)
 
     def others(self) -> list[InstrumentReport]:
         """Return the other reports, in the order of their numbers."""
-        return list(_decode_others(zstd.decompress(self._kept.others)))
+        return list(_decode_others(zstd.decompress(self._content.others)))
 
     def reports(self) -> Iterator[InstrumentReport]:
         """Return all reports in the order of their numbers."""
@@ -81,17 +82,17 @@ def simulated_history(model: str, seed: int, days: int, folder: Path) -> Simulat
     """
     file = folder / f"{model}-{seed}-{days}d-{_sources_digest()}.history"
     try:
-        kept = _decode(file.read_bytes())
+        content = _decode(file.read_bytes())
     except (FileNotFoundError, msgspec.DecodeError):
-        kept = _simulate(model, seed, days)
+        content = _simulate(model, seed, days)
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}")
-        unfinished.write_bytes(_encode(kept))
-        unfinished.replace(file)
-    return SimulatedHistory(model, seed, days, kept.wear, kept)
+        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(_encode(content))
+        temporary.replace(file)
+    return SimulatedHistory(model, seed, days, content.wear, content)
 
 
-def _simulate(model: str, seed: int, days: int) -> _Kept:
+def _simulate(model: str, seed: int, days: int) -> _Content:
     history = History(model, SERIAL, seed)
     chunks: list[bytes] = []
     others: list[InstrumentReport] = []
@@ -103,7 +104,7 @@ def _simulate(model: str, seed: int, days: int) -> _Kept:
             else:
                 others.append(report)
         chunks.append(encode_chunk(Statuses.of(statuses)))
-    return _Kept(chunks, zstd.compress(_encode(others)), history.wear())
+    return _Content(chunks, zstd.compress(_encode(others)), history.wear())
 
 
 @cache

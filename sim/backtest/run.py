@@ -22,7 +22,7 @@ from sim.instruments.part_wear import PartWear
 from sim.units import DAY_NS, MILLISECOND_NS
 
 BLOCK: Final = 10_000
-"""Reports are read and evaluated in blocks, which bounds the memory."""
+"""Number of reports that are read and evaluated together, which bounds the memory."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(dict[str, TriggerTable]).decode
 _DAY_MS: Final = DAY_NS // MILLISECOND_NS
@@ -51,19 +51,22 @@ def run_tests(
         )
         for model in models
     }
-    calls = [
+    futures = [
         executor.submit(run_test, model, of_model[model], seed, days, folder, bases[model])
         for seed in seeds
         for model in models
     ]
-    for call in as_completed(calls):
-        yield call.result()
+    for future in as_completed(futures):
+        yield future.result()
 
 
 def run_test(
     model: str, tables: bytes, seed: int, days: int, folder: Path, base: Percentiles
 ) -> InstrumentResult:
-    """Test triggers, by name in MessagePack, on the instrument of a model and seed. Raises: OSError."""
+    """Test the triggers of `tables` (MessagePack, by name) on the instrument with a model and seed.
+
+    Raises: OSError.
+    """
     history = simulated_history(model, seed, days, folder)
     evaluator = LiveEvaluator(_functions(tables), bases_of(base))
     alarms = []

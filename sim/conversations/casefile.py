@@ -7,7 +7,7 @@ standard = "astm-tcp"                  # or astm-serial, hl7-mllp, poct1a, au-se
 config = { timezone = "+01:00", tests = { 798 = "glu" } }  # the site's settings of the port
 script = [
   "send 0 1",                          # send bytes [0, 1) of the file in one write
-  "reply 06",                          # the box answers these bytes, in hexadecimal; "reply 06 after 0.5s before 2s"
+  "reply 06",                          # the box answers with these hex bytes; "reply 06 after 0.5s before 2s"
   "ack AA 4711 U01",                   # an HL7 answer with this MSA-1, MSA-2 ("-": empty) and MSH-9.2
   "silence 3s",                        # nothing is answered for that time, by default 1 s
   "not 15",                            # no answer, or any answer except this one
@@ -61,7 +61,7 @@ SILENCE_SECONDS: Final = 1.0
 
 
 class CountedEvent(Table, frozen=True):
-    """An event that the box counts."""
+    """An event that the box counts, and how often it must occur."""
 
     event: str
     count: Annotated[int, Meta(ge=1)]
@@ -177,45 +177,45 @@ _BOX_FORMS: Final = (
 
 def parse_step(text: str) -> Step:
     """Parse one step. Raises: ValueError with the correction."""
-    kind, *words = shlex.split(text)
-    wrong = ValueError(
-        f'"{text}": is not a step; write it like "send 0 12", "reply 06", "ack AA 7 U01", "wait 3s"'
+    kind, *arguments = shlex.split(text)
+    invalid = ValueError(
+        f'"{text}" is not a step; write it like "send 0 12", "reply 06", "ack AA 7 U01", "wait 3s"'
     )
     if kind in ("wait", "silence"):
-        times = [_seconds(word) for word in words] or [SILENCE_SECONDS]
-        if len(times) > 1 or times[0] is None or (kind == "wait" and not words):
-            raise wrong
+        times = [_seconds(argument) for argument in arguments] or [SILENCE_SECONDS]
+        if len(times) > 1 or times[0] is None or (kind == "wait" and not arguments):
+            raise invalid
         return Step(kind, (), times[0])
     if kind in ("reply", "not"):
         after_s, before_s = 0.0, ANSWER_SECONDS
-        while len(words) > 2 and words[-2] in ("after", "before"):
-            *words, name, time = words
+        while len(arguments) > 2 and arguments[-2] in ("after", "before"):
+            *arguments, name, time = arguments
             seconds = _seconds(time)
             if seconds is None:
-                raise wrong
+                raise invalid
             after_s, before_s = (seconds, before_s) if name == "after" else (after_s, seconds)
-        if not words or not all(re.fullmatch("[0-9A-Fa-f]{2}", word) for word in words):
-            raise wrong
-        return Step(kind, tuple(words), after_s, before_s)
+        if not arguments or not all(re.fullmatch("[0-9A-Fa-f]{2}", argument) for argument in arguments):
+            raise invalid
+        return Step(kind, tuple(arguments), after_s, before_s)
     if kind == "box":
-        if not any(re.fullmatch(form, " ".join(words)) for form in _BOX_FORMS):
+        if not any(re.fullmatch(form, " ".join(arguments)) for form in _BOX_FORMS):
             raise ValueError(
-                f'"{text}": is not a step; a box can "box restart", "box power-cut", "box power-cut 3",'
+                f'"{text}" is not a step; the steps of a box are "box restart", "box power-cut", "box power-cut 3",'
                 ' "box start", "box disk full", "box disk read-only", "box disk writable"'
                 ' and "box command 7 send-inventory"'
             )
-        return Step(kind, tuple(words))
+        return Step(kind, tuple(arguments))
     if kind == "document":
-        words = [words[0], " ".join(words[1:])] if words else []
+        arguments = [arguments[0], " ".join(arguments[1:])] if arguments else []
     form = _FORMS.get(kind)
-    if form is None or len(form) != len(words) or not all(map(re.fullmatch, form, words)):
-        raise wrong
-    return Step(kind, tuple(words), before_s=COMMAND_SECONDS if kind == "command" else ANSWER_SECONDS)
+    if form is None or len(form) != len(arguments) or not all(map(re.fullmatch, form, arguments)):
+        raise invalid
+    return Step(kind, tuple(arguments), before_s=COMMAND_SECONDS if kind == "command" else ANSWER_SECONDS)
 
 
-def _seconds(word: str) -> float | None:
-    found = _DURATION.match(word)
-    return float(found[1]) if found else None
+def _seconds(text: str) -> float | None:
+    match = _DURATION.match(text)
+    return float(match[1]) if match else None
 
 
 def expected_reports(case: Conversation) -> list[dict[str, object]]:

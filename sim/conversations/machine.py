@@ -41,13 +41,13 @@ class ConversationBox:
         self._start_again()
 
     def cut_power_at(self, operation: int) -> None:
-        """Cut the power in the `operation`-th operation of the disk from now on. Nothing is counted after that."""
+        """Cut the power in the `operation`-th disk operation from now on. Nothing is counted afterwards."""
 
-        def lost() -> None:
+        def save_counts() -> None:
             self._last_counts = self.port.source.counts.copy()
 
         self.disk.backend.cut_power_at(operation)
-        self.disk.backend.on_power_lost = lost
+        self.disk.backend.on_power_lost = save_counts
 
     def cut_power(self) -> None:
         """Cut the power, unless it has failed already, and switch the box on again."""

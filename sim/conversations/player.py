@@ -72,7 +72,7 @@ class MemoryLine:
         self._to_box: asyncio.Queue[bytes] = asyncio.Queue()
         self.answers = bytearray()
         self.arrived = asyncio.Event()
-        self._talk = asyncio.ensure_future(port.adapter.converse(self))
+        self._conversation = asyncio.ensure_future(port.adapter.converse(self))
 
     async def read(self) -> bytes:
         """See `agents.box.intake.adapter.Line`."""
@@ -91,7 +91,7 @@ class MemoryLine:
     async def close(self) -> None:
         """See `ScriptLine`."""
         self.send(b"")
-        await asyncio.wait((self._talk,))
+        await asyncio.wait((self._conversation,))
 
 
 async def connect_in_memory(port: ConversationPort) -> ScriptLine:
@@ -188,10 +188,10 @@ class Player:
         """Close the connection, and wait until the box has closed its end."""
         await self._line.close()
 
-    async def _command_box(self, what: str, *arguments: str) -> None:
+    async def _command_box(self, action: str, *arguments: str) -> None:
         """Perform an action of the box. After a restart of the box, the instrument connects again."""
         disk = self._box.disk.backend
-        match what, *arguments:
+        match action, *arguments:
             case "restart", *_:
                 await self.close()
                 await self._box.restart()
@@ -227,9 +227,9 @@ class Player:
         taken = await self._take(len(expected), step.before_s)
         waited_s = self._loop.time() - self._sent_at
         if taken != expected:
-            self._wrong(f"reply {expected.hex(' ')} expected, got {taken.hex(' ') or 'nothing'}")
+            self._add_problem(f"reply {expected.hex(' ')} expected, got {taken.hex(' ') or 'nothing'}")
         elif waited_s < step.after_s:
-            self._wrong(f"reply after {waited_s:g} s, expected after {step.after_s:g} s")
+            self._add_problem(f"reply after {waited_s:g} s, expected after {step.after_s:g} s")
 
     async def _take_message(self, seconds: float) -> bytes:
         """Return the next HL7 message of the box, or what has arrived of it."""
@@ -245,7 +245,7 @@ class Player:
         fields = (await self._take_message(step.before_s)).split(b"|")
         found = fields[8].decode().split("^")[:2] if len(fields) > 9 else []
         if found != list(step.arguments):
-            self._wrong(f"command {'^'.join(step.arguments)} expected, got {'^'.join(found) or 'none'}")
+            self._add_problem(f"command {'^'.join(step.arguments)} expected, got {'^'.join(found) or 'none'}")
         else:
             self._command_id = fields[9]
 
@@ -257,14 +257,14 @@ class Player:
         body = bytes(taken).partition(b"</HDR>")[2]
         found = " ".join(value.decode("latin-1") for value in _VALUE.findall(body)).strip()
         if not taken.endswith(end) or found != values:
-            self._wrong(f"document {kind} {values} expected, got {found or 'none'}")
+            self._add_problem(f"document {kind} {values} expected, got {found or 'none'}")
 
     async def _expect_acknowledgement(self, step: Step) -> None:
         found = _acknowledgement(await self._take_message(step.before_s))
         code, control_id, event = step.arguments
         expected = code, "" if control_id == "-" else control_id, event
         if found != expected:
-            self._wrong(f"acknowledgement {expected} expected, got {found or 'none'}")
+            self._add_problem(f"acknowledgement {expected} expected, got {found or 'none'}")
 
     async def _expect_silence(self, step: Step) -> None:
         forbidden = bytes.fromhex("".join(step.arguments))
@@ -272,9 +272,9 @@ class Player:
         answers = bytes(self._line.answers)
         self._line.answers.clear()
         if (step.kind == "silence" and answers) or (forbidden and answers.startswith(forbidden)):
-            self._wrong(f"{step.kind} {forbidden.hex(' ')}expected, got {answers.hex(' ')}")
+            self._add_problem(f"{' '.join([step.kind, *step.arguments])} expected, got {answers.hex(' ')}")
 
-    def _wrong(self, problem: str) -> None:
+    def _add_problem(self, problem: str) -> None:
         self.played.problems.append(problem)
 
     # -- the result
@@ -283,7 +283,9 @@ class Player:
         """Compare reports and counts with those of the case."""
         played = self.played
         if self._line.answers:
-            self._wrong(f"{len(self._line.answers)} bytes answered that the script does not expect")
+            self._add_problem(
+                f"{len(self._line.answers)} bytes in the answers that the script does not expect"
+            )
         await check_reports(self._box.port, self._case, played, self._box.counts)
 
 
@@ -311,13 +313,13 @@ def _differences(case: Conversation, played: Played) -> Iterator[str]:
     expected = expected_reports(case)
     if len(expected) != len(played.reports):
         yield f"{len(expected)} reports expected, got {len(played.reports)}"
-    for number, (right, found) in enumerate(zip(expected, played.reports, strict=False), 1):
-        for key, value in right.items():
-            if found.get(key) != value:
-                yield f"report {number}: {key} = {value!r} expected, got {found.get(key)!r}"
-        for key in found.keys() - right.keys() - {"at", *FREE}:
-            if found[key] is not None:
-                yield f"report {number}: {key} = {found[key]!r} is not expected"
+    for number, (expected_report, report) in enumerate(zip(expected, played.reports, strict=False), 1):
+        for key, value in expected_report.items():
+            if report.get(key) != value:
+                yield f"report {number}: {key} = {value!r} expected, got {report.get(key)!r}"
+        for key in report.keys() - expected_report.keys() - {"at", *FREE}:
+            if report[key] is not None:
+                yield f"report {number}: {key} = {report[key]!r} is not expected"
     if played.counts != case.counts():
         yield f"counts {dict(case.counts())} expected, got {dict(played.counts)}"
 

@@ -50,17 +50,17 @@ def _splits(case: Conversation, split: str) -> Iterator[tuple[str, Split]]:
     if split == "whole":
         yield "", lambda data: [data]
     elif split == "bytes":
-        yield " (byte by byte)", lambda data: [data[position : position + 1] for position in range(len(data))]
+        yield " (byte by byte)", lambda data: [data[offset : offset + 1] for offset in range(len(data))]
     else:
         sizes = [
             int(step.arguments[1]) - int(step.arguments[0]) for step in case.steps() if step.kind == "send"
         ]
-        for position in range(1, max(sizes, default=0)):
-            yield f" (divided at byte {position} of each write)", partial(_divide, position)
+        for offset in range(1, max(sizes, default=0)):
+            yield f" (divided at byte {offset} of each write)", partial(_divide, offset)
 
 
-def _divide(position: int, data: bytes) -> list[bytes]:
-    return [data[:position], data[position:]] if position < len(data) else [data]
+def _divide(offset: int, data: bytes) -> list[bytes]:
+    return [data[:offset], data[offset:]] if offset < len(data) else [data]
 
 
 def _patient_data(case: Conversation, data: bytes, played: Played) -> Iterator[str]:

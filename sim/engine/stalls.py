@@ -13,7 +13,7 @@ TASKS_NAMED_MAX: Final = 10
 
 
 class Stalled(Exception):
-    """The run cannot end. The message gives the reason, and the place in the code where each task waits."""
+    """The run cannot end. The message gives the reason, and the source line at which each task waits."""
 
 
 def stalled(why: str, tasks: Iterable[asyncio.Task[Any]]) -> Stalled:
@@ -27,7 +27,7 @@ def stalled(why: str, tasks: Iterable[asyncio.Task[Any]]) -> Stalled:
 
 def describe(task: asyncio.Task[Any]) -> str:
     """Return a task's chain of awaited coroutines: "BoxMachine._run (machine.py:211) → Event.wait (locks.py:213)"."""
-    locations = [_place(coroutine) for coroutine in _chain(task.get_coro())]
+    locations = [_location(coroutine) for coroutine in _chain(task.get_coro())]
     return " → ".join(locations) or task.get_name()
 
 
@@ -38,7 +38,7 @@ def _chain(coroutine: Any) -> Iterator[Any]:
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
 
 
-def _place(coroutine: Any) -> str:
+def _location(coroutine: Any) -> str:
     code, frame = (
         _code(coroutine),
         getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None),

@@ -50,10 +50,10 @@ def normals(random: Random) -> Iterator[float]:
     They are drawn from `random` in blocks, so that it must have no other user. The table is small enough for the
     processor's cache.
     """
-    return map(normal_quantiles().__getitem__, chain.from_iterable(map(_places, repeat(random))))
+    return map(normal_quantiles().__getitem__, chain.from_iterable(map(_indexes, repeat(random))))
 
 
-def _places(random: Random) -> array[int]:
+def _indexes(random: Random) -> array[int]:
     indexes = array("H", (random.getrandbits(16 * _BLOCK) & _MASK).to_bytes(2 * _BLOCK, "little"))
     if sys.byteorder == "big":
         indexes.byteswap()

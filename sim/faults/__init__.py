@@ -32,8 +32,9 @@ the run.
 
 A fault that does not block its target overrides `effect`, from which the verdict derives which delays it explains.
 
-A fault without anything to act on, such as a program to kill on a box without power, does nothing. Several events may
-start the same instance, so it has no state: state belongs to the world, or to the function that `start` returns.
+A fault that has nothing to act on does nothing: for example, a box without power has no program to kill. Several
+events may start the same instance, so it has no state: state belongs to the world, or to the function that `start`
+returns.
 """
 
 from __future__ import annotations

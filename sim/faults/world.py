@@ -61,7 +61,7 @@ class MachineBoxPart(BoxPart, Protocol):
         ...
 
     def slow_disk(self, flush_ns: int) -> End:
-        """Make each flush take `flush_ns` ns; of several times the longest applies."""
+        """Make each flush take `flush_ns` ns; the longest of several times applies."""
         ...
 
     def lie_about_flushes(self, holds_ns: int) -> End:
@@ -93,7 +93,7 @@ class EmulatedBoxPart(MachineBoxPart, Protocol):
         ...
 
     def kill_tunnels(self) -> None:
-        """Kill the processes of the tunnels of remote sessions."""
+        """Kill the tunnel processes of remote sessions."""
         ...
 
     def lose_fips(self) -> End:
@@ -133,7 +133,7 @@ class ProxyPart(Protocol):
         ...
 
     async def kill_idle_after(self, seconds: float) -> End:
-        """Close tunnels that are idle for `seconds`; of several times the shortest applies."""
+        """Close tunnels that are idle for `seconds`; the shortest of several times applies."""
         ...
 
     async def hold_back(self, seconds: float) -> End:
@@ -145,7 +145,7 @@ class DataCenterPart(Protocol):
     """The data center."""
 
     async def present(self, certificate: Certificate) -> End:
-        """Present that certificate; of several the latest applies. Open connections are closed."""
+        """Present that certificate; the latest of several applies. Open connections are closed."""
         ...
 
     async def hold_down(self) -> End:
@@ -176,7 +176,7 @@ class EmulatedDataCenterPart(DataCenterPart, Protocol):
     """The virtual world's data center."""
 
     def answer_with(self, status: int) -> End:
-        """Answer every batch with that HTTP status; of several the latest applies."""
+        """Answer every batch with that HTTP status; the latest of several applies."""
         ...
 
     def answer_invalidly(self) -> End:
@@ -192,23 +192,23 @@ class EmulatedDataCenterPart(DataCenterPart, Protocol):
         ...
 
     def withdraw_approvals(self) -> End:
-        """Permit no remote session."""
+        """Make the access policies refuse every remote session."""
         ...
 
     def expire_training(self) -> End:
-        """Let no staff member have a training."""
+        """Expire the trainings of all staff."""
         ...
 
     def fail_recordings(self) -> End:
-        """Let no recording of a remote session be written."""
+        """Make every write to a recording of a remote session fail."""
         ...
 
     def fail_session_audit(self) -> End:
-        """Let no audit record of remote sessions be written."""
+        """Make every write to the audit file of remote sessions fail."""
         ...
 
     def kill_tunnels(self) -> None:
-        """Kill the processes of the tunnels of remote sessions."""
+        """Kill the tunnel processes of remote sessions."""
         ...
 
     def hold_siem_down(self) -> End:
@@ -237,10 +237,10 @@ class EmulatedNameServicePart(NameServicePart, Protocol):
 
 
 class IntrudersPart(Protocol):
-    """Programs that try connections which the firewall must block."""
+    """Programs that attempt connections which the firewall must block."""
 
-    def begin(self, where: str, every_ns: int) -> End:
-        """Repeat all connection attempts from there, with pauses of `every_ns` ns."""
+    def begin(self, target: str, every_ns: int) -> End:
+        """Repeat all connection attempts from `target`, with pauses of `every_ns` ns."""
         ...
 
 
@@ -276,7 +276,7 @@ class World(Protocol):
         ...
 
     async def change_address(self, target: str) -> None:
-        """Give the box's `uplink`, or the `datacenter`, another address; connections of the old one stop."""
+        """Give the box's `uplink`, or the `datacenter`, another address; connections of the old address stop."""
         ...
 
     @property
@@ -294,7 +294,7 @@ class MachineWorld(World, Protocol):
         ...
 
     def order_update(self) -> None:
-        """Let the data center order the next of the lab's releases. Raises: FaultRefused without another one."""
+        """Make the data center order the next of the lab's releases. Raises: FaultRefused if there is none."""
         ...
 
 
@@ -317,5 +317,5 @@ class EmulatedWorld(MachineWorld, Protocol):
         ...
 
     def freeze_desktop(self, target: str) -> End:
-        """Let the VNC server of an instrument neither read nor answer until every such effect has ended."""
+        """Stop an instrument's VNC server from reading and answering until every such effect has ended."""
         ...

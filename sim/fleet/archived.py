@@ -1,7 +1,7 @@
-"""Writes the older past of a box as the data center would have it by now, without storing each batch first.
+"""Writes the older past of a box directly in the form that the data center's archive has, without ingest of batches.
 
-Statuses go to chunks at once, and reports are evaluated as they are made. The result equals the result of ingest,
-evaluation and archive, but without alerts for silence.
+Statuses are written to chunks at once, and reports are evaluated as they are read. The result equals the result of
+ingest, evaluation and archive, but without alerts for silence.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _INSERT: Final = (
     f"INSERT INTO records ({', '.join(Row._fields)}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608
 )
-"""The statement for the driver, which takes a third of SQLAlchemy's time."""
-_TOGETHER: Final = 5000
-"""Rows that are inserted by one call."""
+"""The SQL for the driver itself, which takes a third of the time that SQLAlchemy takes."""
+_ROWS_PER_INSERT: Final = 5000
+"""Minimum number of rows that one call inserts, except for the last."""
 
 
-class _Archived:
+class _InstrumentState:
     """The state of an instrument while its reports are read."""
 
     def __init__(self, profile: ProfileInForce, triggers: TriggerSet) -> None:
@@ -49,7 +49,7 @@ class _Archived:
         self.days: defaultdict[int, list[tuple[int, Status]]] = defaultdict(list)
         self.numbers: list[int] = []
         self.latest: Status | None = None
-        self.place = (0, 0, 0, 0)
+        self.position = (0, 0, 0, 0)
         """Run, number, time and time of storage of the latest report."""
 
 
@@ -62,7 +62,7 @@ def write_archived(store: Store, batches: Iterable[Received], triggers: TriggerS
 class _Writer:
     def __init__(self, connection: Connection, triggers: TriggerSet) -> None:
         self._connection, self._triggers = connection, triggers
-        self._instruments: dict[str, _Archived] = {}
+        self._instruments: dict[str, _InstrumentState] = {}
         self._rows: list[Row] = []
         self._sequences, self._lost = RangeSet(), RangeSet()
 
@@ -91,7 +91,7 @@ class _Writer:
         for sequence, record in zip(numbers, received.batch.records, strict=True):
             body, entry = record.entry.body, record.entry
             if isinstance(body, ProfileInForce):
-                self._instruments[body.instrument] = _Archived(body, self._triggers)
+                self._instruments[body.instrument] = _InstrumentState(body, self._triggers)
             elif isinstance(body, Gap):
                 for first, last in body.ranges:
                     self._lost.add(first, last)
@@ -100,7 +100,7 @@ class _Writer:
             if not isinstance(body, Status):
                 others.append((sequence, record))
         self._rows += make_rows(received.box, received.batch.epoch, received.at_ms, others)
-        if len(self._rows) > _TOGETHER:
+        if len(self._rows) > _ROWS_PER_INSERT:
             self._insert()
 
     def _evaluate(self, received: Received, serial: str, run: int, report: Any) -> None:
@@ -109,23 +109,23 @@ class _Writer:
         if isinstance(report, Status):
             one.latest = report
             one.days[report.at_ms // DAY_MS].append((run, report))
-        one.place = run, report.number, report.at_ms, received.at_ms
+        one.position = run, report.number, report.at_ms, received.at_ms
         if one.evaluator is None:
             return
         one.evaluator.start_terms(run, report.number)
         for change in one.evaluator.evaluate(report):
-            place = (received.box, serial, run, report.number)
+            report_key = (received.box, serial, run, report.number)
             if change.is_active:
-                begin(self._connection, place, change, one.evaluator, received.at_ms)
+                begin(self._connection, report_key, change, one.evaluator, received.at_ms)
             else:
-                end(self._connection, place, change, received.at_ms)
+                end(self._connection, report_key, change, received.at_ms)
 
     def _insert(self) -> None:
         if self._rows:
             self._connection.exec_driver_sql(_INSERT, [tuple(row) for row in self._rows])
             self._rows = []
 
-    def _write_instrument(self, box: str, serial: str, one: _Archived) -> None:
+    def _write_instrument(self, box: str, serial: str, one: _InstrumentState) -> None:
         identity = {"box": box, "instrument": serial}
         self._insert_chunks(identity, one)
         mark_changed(self._connection, box, serial, one.days)
@@ -145,11 +145,11 @@ class _Writer:
                 samples=latest.samples if latest else None,
                 readings=_encode(latest.readings) if latest else None,
                 evaluation=save_state(one.evaluator) if one.evaluator else b"",
-                **dict(zip(("run", "number", "at_ms", "stored_at_ms"), one.place, strict=True)),
+                **dict(zip(("run", "number", "at_ms", "stored_at_ms"), one.position, strict=True)),
             )
         )
 
-    def _insert_chunks(self, identity: dict[str, str], one: _Archived) -> None:
+    def _insert_chunks(self, identity: dict[str, str], one: _InstrumentState) -> None:
         rows: Sequence[dict[str, Any]] = [
             {**identity, "day": day, "statuses": len(of_day), "body": encode_chunk(Statuses.of(of_day))}
             for day, of_day in one.days.items()

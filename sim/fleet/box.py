@@ -1,4 +1,4 @@
-"""A simulated box with its instruments: the batches that it sends, of any time, for the past and for live reports."""
+"""A simulated box with its instruments: the batches that it sends, for its past and for live reports."""
 
 from __future__ import annotations
 
@@ -44,42 +44,42 @@ class FleetBox:
         self._numbers = {one.serial: 0 for one in plan.instruments}
         for one in plan.instruments:
             profile = ProfileInForce(start_ms, one.serial, one.model, load_profile(one.model).version)
-            self._enter(Entry("", 0, profile))
-        self._enter(Entry("", 0, Audit(start_ms, AuditEvent.STARTED)))
+            self._append(Entry("", 0, profile))
+        self._append(Entry("", 0, Audit(start_ms, AuditEvent.STARTED)))
 
     def until(self, end_ns: int) -> Iterator[Received]:
-        """Return the further batches that are stored before `end_ns` ns after the beginning of the history."""
+        """Yield the further batches that are stored before `end_ns` ns after the beginning of the history."""
         while self._outages and self._outages[-1].since_ns < end_ns:
             outage = self._outages[-1]
             if outage.since_ns > self._until_ns:
-                self._make(outage.since_ns)
-                yield from self._sent(outage.since_ns, TRAVEL_MS)
+                self._collect(outage.since_ns)
+                yield from self._send(outage.since_ns, TRAVEL_MS)
             if outage.until_ns > end_ns:
-                self._make(end_ns)
+                self._collect(end_ns)
                 return
-            self._make(outage.until_ns)
+            self._collect(outage.until_ns)
             if outage.loses_records:
                 self._lose(outage)
-            yield from self._sent(outage.until_ns, BACKLOG_MS)
+            yield from self._send(outage.until_ns, BACKLOG_MS)
             self._outages.pop()
-        self._make(end_ns)
-        yield from self._sent(end_ns, TRAVEL_MS)
+        self._collect(end_ns)
+        yield from self._send(end_ns, TRAVEL_MS)
 
-    def _make(self, end_ns: int) -> None:
+    def _collect(self, end_ns: int) -> None:
         """Collect the reports of the instruments until `end_ns`, in the order of their times."""
-        made = []
-        for place, (one, history) in enumerate(self._histories):
+        reports = []
+        for index, (one, history) in enumerate(self._histories):
             for at_ms, report in history.until(end_ns):
                 if not _is_off(one, at_ms):
                     number = self._numbers[one.serial] = self._numbers[one.serial] + 1
-                    made.append((at_ms, place, number, report))
-        made.sort(key=lambda one: one[:3])
-        for at_ms, place, number, report in made:
-            own = msgspec.structs.replace(report, number=number, at_ms=at_ms)
-            self._enter(Entry(self.plan.instruments[place].serial, RUN, own))
+                    reports.append((at_ms, index, number, report))
+        reports.sort(key=lambda one: one[:3])
+        for at_ms, index, number, report in reports:
+            renumbered = msgspec.structs.replace(report, number=number, at_ms=at_ms)
+            self._append(Entry(self.plan.instruments[index].serial, RUN, renumbered))
         self._until_ns = max(self._until_ns, end_ns)
 
-    def _enter(self, entry: Entry) -> None:
+    def _append(self, entry: Entry) -> None:
         self._sequence += 1
         self._waiting.append((self._sequence, entry))
 
@@ -92,15 +92,15 @@ class FleetBox:
         lost = self._waiting[first : first + count]
         del self._waiting[first : first + count]
         at_ms = self._start_ms + outage.until_ns // MILLISECOND_NS
-        self._enter(Entry("", 0, Gap(at_ms, "disk-full", count, ((lost[0][0], lost[-1][0]),))))
+        self._append(Entry("", 0, Gap(at_ms, "disk-full", count, ((lost[0][0], lost[-1][0]),))))
 
-    def _sent(self, end_ns: int, each_ms: int) -> Iterator[Received]:
+    def _send(self, end_ns: int, each_ms: int) -> Iterator[Received]:
         """Yield the batches of all waiting records, and clear the queue."""
         at_ms = self._start_ms + end_ns // MILLISECOND_NS
         waiting, self._waiting = self._waiting, []
-        for place, begin in enumerate(range(0, len(waiting), RECORDS_PER_BATCH_MAX)):
-            part = waiting[begin : begin + RECORDS_PER_BATCH_MAX]
-            yield Received(self.plan.serial, _batch(self._epoch, part), at_ms + (place + 1) * each_ms)
+        for index, first in enumerate(range(0, len(waiting), RECORDS_PER_BATCH_MAX)):
+            part = waiting[first : first + RECORDS_PER_BATCH_MAX]
+            yield Received(self.plan.serial, _batch(self._epoch, part), at_ms + (index + 1) * each_ms)
 
 
 def _batch(epoch: int, waiting: list[tuple[int, Entry]]) -> Batch:

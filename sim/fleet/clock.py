@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class FastClock(NamedTuple):
-    """The time was `begin_ms` when this machine's monotonic clock showed `monotonic_s`; all processes share that."""
+    """The time was `begin_ms` when the machine's monotonic clock showed `monotonic_s`, the same in all processes."""
 
     begin_ms: int
     monotonic_s: float

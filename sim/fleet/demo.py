@@ -27,7 +27,7 @@ DAY_MS: Final = DAY_NS // MILLISECOND_NS
 
 
 class Demo(NamedTuple):
-    """The settings of a demo: the size of the fleet, the days of its past, the speed of time, and the seed of all."""
+    """The settings of a demo: the size of the fleet, the days of its past, the speed of its clock, and the seed."""
 
     instruments: int
     days: int
@@ -35,7 +35,7 @@ class Demo(NamedTuple):
     seed: int
     port: int
     sign_on: bool = False
-    """Whether a local provider lets people sign on."""
+    """Whether staff sign on through a local OpenID provider."""
 
 
 class FleetError(Exception):
@@ -108,15 +108,15 @@ def _workers(
     count = min(os.cpu_count() or 1, len(plan))
     with ExitStack() as stack:
         pipes = []
-        for place in range(count):
-            ours, theirs = context.Pipe()
-            task = Task(plan[place::count], seed, start_ms, end_ns, folder, folder / "triggers")
-            process = context.Process(target=work, args=(task, theirs), daemon=True)
+        for index in range(count):
+            parent_end, child_end = context.Pipe()
+            task = Task(plan[index::count], seed, start_ms, end_ns, folder, folder / "triggers")
+            process = context.Process(target=work, args=(task, child_end), daemon=True)
             process.start()
-            theirs.close()
+            child_end.close()
             stack.callback(process.join)
             stack.callback(process.terminate)
-            pipes.append(stack.enter_context(ours))
+            pipes.append(stack.enter_context(parent_end))
         yield pipes
 
 

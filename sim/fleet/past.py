@@ -32,7 +32,7 @@ LAST_STEP_NS: Final = 30 * MINUTE_NS
 """The step on the last day, so that the latest reports are stored soon after they were made."""
 ROWS_DAYS: Final = 1
 """Statuses of the last days remain rows; older ones are in chunks."""
-_OF_BOXES: Final = (
+_BOX_TABLES: Final = (
     "records",
     "coverage",
     "instruments",
@@ -90,5 +90,5 @@ def merge(database: Path, part: Path) -> None:
         connection.execute("ATTACH ? AS part", (str(part),))
         with connection:
             connection.execute("DELETE FROM part.silence_state WHERE box = ''")  # the row of the data center
-            for table in _OF_BOXES:
+            for table in _BOX_TABLES:
                 connection.execute(f"INSERT INTO main.{table} SELECT * FROM part.{table}")  # noqa: S608

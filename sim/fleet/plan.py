@@ -1,4 +1,4 @@
-"""The plan of a simulated fleet: which boxes are where, their instruments, and the faults of their lines.
+"""The plan of a simulated fleet: the boxes at each site, their instruments, and the outages of their lines.
 
 The number of instruments and the seed determine the plan. Times are nanoseconds since the beginning of the history.
 """
@@ -25,8 +25,9 @@ FUTURE_NS: Final = 400 * DAY_NS
 LOSS_SHARE: Final = 0.2
 """The share of outages in which the box loses records."""
 TEMPLATES: Final = 4
-"""Simulated histories of each model."""
+"""Number of simulated histories of each model."""
 MOVED_DAYS: Final = 14
+"""Number of different shifts of a shared history."""
 _OFF_SHARE: Final = 0.15
 _PREFIXES: Final = {
     "batch-chemistry-analyzer": "BATCH",
@@ -71,7 +72,7 @@ class PlannedBox(NamedTuple):
 
 
 def plan_fleet(instruments: int, days: int, seed: int) -> list[PlannedBox]:
-    """Return the boxes of a fleet; the last box's line is down at the end of the history, some days long."""
+    """Return the boxes of a fleet; the last of several boxes is offline at the end of the history."""
     models = model_names()
     count = -(-instruments // INSTRUMENTS_PER_BOX)
     boxes = []
@@ -81,12 +82,12 @@ def plan_fleet(instruments: int, days: int, seed: int) -> list[PlannedBox]:
         first = position * INSTRUMENTS_PER_BOX
         numbers = range(first, min(first + INSTRUMENTS_PER_BOX, instruments))
         # the models alternate by box and by site, so that each site has several
-        own = tuple(
+        box_instruments = tuple(
             _instrument(number, position, models[(number + position) % len(models)], random)
             for number in numbers
         )
         outages = tuple(_outages(random, days * DAY_NS, is_down=position == count - 1 and count > 1))
-        boxes.append(PlannedBox(serial, PLACES[position % len(PLACES)], own, outages))
+        boxes.append(PlannedBox(serial, PLACES[position % len(PLACES)], box_instruments, outages))
     return boxes
 
 
@@ -99,15 +100,15 @@ def _instrument(number: int, position: int, model: str, random: Random) -> Plann
 
 
 def _outages(random: Random, history_ns: int, *, is_down: bool) -> Iterator[Outage]:
-    """Return outages; if `is_down`, one from 20 hours before the end of the history until 30 hours after it."""
-    begin_ns, quiet_ns = (history_ns - 20 * HOUR_NS, history_ns + 30 * HOUR_NS) if is_down else (0, 0)
+    """Yield outages; if `is_down`, one lasts from 20 hours before the end of the history until 30 hours after it."""
+    begin_ns, end_ns = (history_ns - 20 * HOUR_NS, history_ns + 30 * HOUR_NS) if is_down else (0, 0)
     now_ns = 0
     while now_ns < history_ns + FUTURE_NS:
         since_ns = now_ns + int(random.expovariate(1 / OUTAGE_EVERY_NS))
         until_ns = since_ns + int(OUTAGE_MEDIAN_NS * random.lognormvariate(0.0, OUTAGE_SIGMA))
         if now_ns < begin_ns <= until_ns:
-            yield Outage(begin_ns, quiet_ns, loses_records=False)
-            now_ns = quiet_ns
+            yield Outage(begin_ns, end_ns, loses_records=False)
+            now_ns = end_ns
             continue
         yield Outage(since_ns, until_ns, random.random() < LOSS_SHARE)
         now_ns = until_ns + 1

@@ -1,7 +1,8 @@
-"""Simulated histories that several instruments of a fleet share, each moved by another number of days.
+"""Simulated histories that several instruments of a fleet share, shifted by different numbers of days.
 
-To simulate an instrument for months takes seconds. An instrument of a fleet therefore has the reports of one of
-TEMPLATES histories of its model, from another day on, so that no two that share one show the same at the same time.
+Simulating an instrument for months takes seconds. An instrument of a fleet therefore has the reports of one of
+TEMPLATES histories of its model, from one of MOVED_DAYS days on: only in fleets of more than 56 boxes (their product)
+do two instruments have the same reports at the same time.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class SharedHistory:
 
 @cache
 def shared_history(model: str, template: int, seed: int) -> SharedHistory:
-    """Return the history of a template, the same in all of the process. Raises: ModelError."""
+    """Return the history of a template, the same object throughout the process. Raises: ModelError."""
     return SharedHistory(model, template, seed)
 
 

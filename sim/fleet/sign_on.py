@@ -1,4 +1,4 @@
-"""A local provider of OpenID Connect for the demonstration, with the people of the demonstration."""
+"""A local provider of OpenID Connect for the demonstration, whose users are the staff of the demonstration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def local_provider() -> Iterator[str]:
 
 
 def sign_on_table(issuer: str, port: int, secret: Path) -> str:
-    """Return the table of the data center's configuration; writes the client's secret, which the provider ignores."""
+    """Return the configuration's table `[access.oidc]`; writes the client's secret, which the provider ignores."""
     secret.write_text("demonstration\n")
     return f"""
 [access.oidc]

@@ -28,7 +28,7 @@ PEOPLE: Final = (
     ("administrator", "Administrator", "administrator", "everywhere", "UTC", 0),
     ("auditor", "Auditor", "auditor", "everywhere", "UTC", 0),
 )
-"""(name, text, role, scope, zone, days until the trainings expire; 0: no training)."""
+"""(identifier, name, role, scope, time zone, days until the trainings expire; 0: no training)."""
 
 
 def staff_directory(now_ms: int) -> str:

@@ -12,10 +12,10 @@ from wire.tls.context import client_hello
 
 async def hoard(access: Access, every_s: float, connections: int) -> None:
     """Open a connection every `every_s` seconds, keep up to `connections` open, and send no request."""
-    with connection_pool() as held:
+    with connection_pool() as pool:
         while True:
-            if len(held) < connections and (connection := await connect(access)):
-                held.add(connection)
+            if len(pool) < connections and (connection := await connect(access)):
+                pool.add(connection)
             await asyncio.sleep(every_s)
 
 
@@ -26,11 +26,11 @@ async def stall_handshakes(access: Access, every_s: float, connections: int) -> 
     """
     hello = client_hello(access.tls)
     beginnings = (b"", hello[: len(hello) // 2], hello)
-    with connection_pool() as held:
+    with connection_pool() as pool:
         for turn in count():
-            if len(held) < connections and (connection := await connect(access, secured=False)):
+            if len(pool) < connections and (connection := await connect(access, secured=False)):
                 connection.write(beginnings[turn % len(beginnings)])
-                held.add(connection)
+                pool.add(connection)
             await asyncio.sleep(every_s)
 
 

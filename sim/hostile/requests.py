@@ -17,7 +17,7 @@ BURST_REQUESTS: Final = 8
 """A usual limit of pipelined requests that a server reads before it has answered the first."""
 CHUNK: Final = 16 * 1024
 ENDLESS_BYTES: Final = 4 << 20
-"""Maximum number of bytes sent of an oversize message; far beyond every limit of the box."""
+"""Maximum number of bytes sent of an oversized message; far beyond every limit of the box."""
 
 
 # -- a byte at a time
@@ -30,23 +30,23 @@ async def drip(access: Access, every_s: float, connections: int) -> None:
     """
     hello = client_hello(access.tls)
     turns = count()
-    with connection_pool() as held:
+    with connection_pool() as pool:
         bytes_of: dict[HostileConnection, Iterator[bytes]] = {}
         while True:
-            if len(held) < connections:
+            if len(pool) < connections:
                 turn = next(turns) % 3
                 if connection := await connect(access, secured=turn != 0):
-                    held.add(connection)
+                    pool.add(connection)
                     bytes_of[connection] = _singly((hello, _slow_head(), _slow_body())[turn])
                     connection.write((b"", b"", _slow_body_head())[turn])
-            bytes_of = {connection: bytes_of[connection] for connection in held}
-            for connection, left in bytes_of.items():
-                connection.write(next(left, b""))
+            bytes_of = {connection: bytes_of[connection] for connection in pool}
+            for connection, rest in bytes_of.items():
+                connection.write(next(rest, b""))
             await asyncio.sleep(every_s)
 
 
 def _singly(data: bytes) -> Iterator[bytes]:
-    return (data[at : at + 1] for at in range(len(data)))
+    return (data[offset : offset + 1] for offset in range(len(data)))
 
 
 def _slow_head() -> bytes:
@@ -67,12 +67,12 @@ def _slow_body() -> bytes:
 async def ignore_answers(access: Access, every_s: float, connections: int) -> None:
     """Send a burst of requests every `every_s` seconds over up to `connections` connections, reading no response."""
     burst = b"GET /nothing HTTP/1.1\r\nHost: rap-box\r\n\r\n" * BURST_REQUESTS
-    with connection_pool() as held:
+    with connection_pool() as pool:
         while True:
-            if len(held) < connections and (connection := await connect(access)):
+            if len(pool) < connections and (connection := await connect(access)):
                 connection.stop_reading()
-                held.add(connection)
-            for connection in held:
+                pool.add(connection)
+            for connection in pool:
                 connection.write(burst)
             await asyncio.sleep(every_s)
 
@@ -81,7 +81,7 @@ async def ignore_answers(access: Access, every_s: float, connections: int) -> No
 
 
 async def oversize(access: Access, every_s: float) -> None:
-    """Send an oversize message every `every_s` seconds, cycling through the kinds in ENDLESS."""
+    """Send an oversized message every `every_s` seconds, cycling through the kinds in ENDLESS."""
     for secured, beginning, rest in cycle(ENDLESS):
         if connection := await connect(access, secured=secured):
             try:

@@ -1,4 +1,4 @@
-"""The desktop of a simulated instrument: a VNC server with a small screen, on which a pressed pointer draws."""
+"""The desktop of a simulated instrument: a VNC server with a small screen, whose pointer draws while pressed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARK: Final = 8
 """The side of a mark, in pixels."""
 _BACKGROUND: Final = b"\xd0\xc8\xc0\x00"
 _INKS: Final = (b"\x20\x20\xa0\x00", b"\x20\xa0\x20\x00", b"\xa0\x20\x20\x00")
-"""Taken in turns, so that each stroke changes the picture, also where there is one already."""
+"""Used in turn, so that a stroke changes the picture even where it covers an earlier one."""
 
 
 class InstrumentDesktop:
@@ -42,12 +42,12 @@ class InstrumentDesktop:
         """The mask of the pressed buttons."""
         self.strokes = 0
         self.viewers = 0
-        """The connections that are open."""
+        """The number of open connections."""
         self.left_pressed: list[str] = []
         """Keys and buttons that were pressed when a viewer closed its connection, and that the server released."""
         self._thawed = asyncio.Event()
         self._thawed.set()
-        self._frozen = Layers[None](self._follow_frozen)
+        self._frozen = Layers[None](self._update_thawed)
 
     @property
     def pressed(self) -> str:
@@ -59,21 +59,21 @@ class InstrumentDesktop:
         """Neither read nor answer until every such effect has ended."""
         return self._frozen.add(None)
 
-    def _follow_frozen(self) -> None:
+    def _update_thawed(self) -> None:
         (self._thawed.clear if self._frozen else self._thawed.set)()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one viewer until its connection ends."""
-        channel, encoder, shown = TcpChannel(reader, writer), ViewerEncoder(), -1
-        asked: Area | None = None
+        channel, encoder, strokes_sent = TcpChannel(reader, writer), ViewerEncoder(), -1
+        requested: Area | None = None
         self.viewers += 1
         try:
             await self._thawed.wait()
             await converse(channel, viewer_handshake(self._picture.width, self._picture.height, "analyzer"))
             while True:
-                if asked is not None and shown < self.strokes:
-                    writer.write(encoder.update(self._picture, [asked]))
-                    asked, shown = None, self.strokes
+                if requested is not None and strokes_sent < self.strokes:
+                    writer.write(encoder.update(self._picture, [requested]))
+                    requested, strokes_sent = None, self.strokes
                 message = await converse(channel, viewer_message())
                 await self._thawed.wait()
                 match message:
@@ -82,9 +82,9 @@ class InstrumentDesktop:
                     case SetEncodings(encodings):
                         encoder.encodings = encodings
                     case UpdateRequest(area, is_incremental):
-                        asked, shown = area, shown if is_incremental else -1
+                        requested, strokes_sent = area, strokes_sent if is_incremental else -1
                     case KeyEvent() | PointerEvent():
-                        self._take(message)
+                        self._handle_input(message)
         except EOFError:
             if self.pressed:
                 self.left_pressed.append(self.pressed)
@@ -96,7 +96,7 @@ class InstrumentDesktop:
             self.buttons = 0
             writer.close()
 
-    def _take(self, event: InputEvent) -> None:
+    def _handle_input(self, event: InputEvent) -> None:
         match event:
             case KeyEvent(key, is_down):
                 (self.keys.add if is_down else self.keys.discard)(key)
@@ -107,6 +107,6 @@ class InstrumentDesktop:
                 self.buttons = buttons
 
     def _mark(self, x: int, y: int) -> None:
-        most = self._picture.area
-        area = Area(max(0, min(x, most.width - MARK)), max(0, min(y, most.height - MARK)), MARK, MARK)
+        screen = self._picture.area
+        area = Area(max(0, min(x, screen.width - MARK)), max(0, min(y, screen.height - MARK)), MARK, MARK)
         self._picture.write(area, _INKS[self.strokes % len(_INKS)] * area.pixels)

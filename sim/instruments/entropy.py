@@ -1,6 +1,6 @@
 """The entropy of an instrument's status, given all statuses before it: the limit of any lossless compression.
 
-The distribution that generates a status is known here, unlike to a compressor. A reading, given those before, has a
+The distribution that generates a status is known here, but not to a compressor. A reading, given those before, has a
 normal distribution, whose mean and variance a Kalman filter computes from the true parameters of the gauge; rounding
 to the resolution adds a variance of 1/12 step² to what the filter observes. The counts of samples, cycles and waiting
 samples follow a Poisson process and the choice of panels, whose probabilities are computed exactly.
@@ -37,16 +37,16 @@ def status_bits(model: InstrumentModel, every_ns: int, seed: int, statuses: int 
 
 def gauge_bits(gauge: Gauge, every_ns: int, readings: int) -> float:
     """Return the mean entropy in bits of a gauge's reading, given its previous readings."""
-    found = []
+    bits = []
     deviation, variance = 0.0, (gauge.sensor.wander / gauge.sensor.step) ** 2
     for turn in range(1, readings + 1):
         value = gauge.read(turn * every_ns) / gauge.sensor.step
-        deviation, variance = gauge._kept * deviation, gauge._kept**2 * variance + gauge._kick**2
+        deviation, variance = gauge._decay * deviation, gauge._decay**2 * variance + gauge._kick**2
         mean = gauge._centre + deviation
-        found.append(rounded_normal_bits(mean, math.sqrt(variance + gauge._noise_worn**2)))
+        bits.append(rounded_normal_bits(mean, math.sqrt(variance + gauge._noise_worn**2)))
         gain = variance / (variance + gauge._noise_worn**2 + 1 / 12)
         deviation, variance = deviation + gain * (value - mean), (1 - gain) * variance
-    return fmean(found)
+    return fmean(bits)
 
 
 def rounded_normal_bits(mean: float, sd: float) -> float:
@@ -62,15 +62,15 @@ def workload_bits(model: InstrumentModel, random: Random, every_ns: int) -> floa
     """Return the mean entropy in bits of the counts in a status, over a day."""
     shelf = ReagentShelf(model.reagents, branch(random), lambda _assay, _left: None)
     workload = Workload(model, random, shelf, 0, 0)
-    found = []
+    bits = []
     for now_ns in range(every_ns, DAY_NS + 1, every_ns):
         queue, credit, done = workload.queue, workload._credit, workload.samples
         mean = workload._arrivals.expected_between(now_ns - every_ns, now_ns)
         workload.advance(now_ns, may_work=True)
         arrived = workload.queue + workload.samples - done - queue
         credit += every_ns * model.cycles_per_hour / HOUR_NS
-        found.append(_poisson_bits(mean) + _work_bits(model, queue + arrived, credit))
-    return fmean(found)
+        bits.append(_poisson_bits(mean) + _work_bits(model, queue + arrived, credit))
+    return fmean(bits)
 
 
 def _poisson_bits(mean: float) -> float:

@@ -44,7 +44,7 @@ class Gauge:
         self._wander = next(self._normals) * sensor.wander / sensor.step
         self._read_ns = now_ns
         self._gap_ns = -1
-        self._kept, self._kick = 1.0, 0.0
+        self._decay, self._kick = 1.0, 0.0
         self._before = self._wander, now_ns
         self._kicks: list[float] = []
         self._cold_ns: int | None = None
@@ -65,12 +65,12 @@ class Gauge:
         if gap_ns != self._gap_ns:
             self._set_gap(gap_ns)
         self._before = wander, begin_ns = self._wander, self._read_ns
-        kept, kick, centre = self._kept, self._kick, self._centre
+        decay, kick, centre = self._decay, self._kick, self._centre
         noise, step = self._noise_worn, self.sensor.step
         self._kicks = kicks = list(islice(self._normals, count))
         noises = islice(self._normals, count)
         values = [
-            round(centre + (wander := kept * wander + kick * k) + noise * x) * step
+            round(centre + (wander := decay * wander + kick * k) + noise * x) * step
             for k, x in zip(kicks, noises, strict=True)
         ]
         self._wander, self._read_ns = wander, begin_ns + count * gap_ns
@@ -80,7 +80,7 @@ class Gauge:
         """Take back the result of the last `ahead` except for the first `used` readings."""
         wander, begin_ns = self._before
         for kick in self._kicks[:used]:
-            wander = self._kept * wander + self._kick * kick
+            wander = self._decay * wander + self._kick * kick
         self._wander, self._read_ns = wander, begin_ns + used * self._gap_ns
 
     @property
@@ -109,8 +109,8 @@ class Gauge:
     def _set_gap(self, gap_ns: int) -> None:
         sensor = self.sensor
         self._gap_ns = gap_ns
-        self._kept = math.exp(-gap_ns / sensor.wander_ns)
-        self._kick = sensor.wander / sensor.step * math.sqrt(1 - self._kept**2)
+        self._decay = math.exp(-gap_ns / sensor.wander_ns)
+        self._kick = sensor.wander / sensor.step * math.sqrt(1 - self._decay**2)
 
     def _disturbance(self, now_ns: int) -> float:
         sensor, offset = self.sensor, 0.0

@@ -1,4 +1,4 @@
-"""The reports of one instrument over months or years, with the truth about its parts, without a network.
+"""The reports of one instrument over months or years, with the ground truth about its parts, without a network.
 
     history = History("chemistry-analyzer", "CHEM-0001", seed=7)
     for report in history.until(365 * DAY_NS):
@@ -41,7 +41,7 @@ class History:
         self._env = Environment()
         self._start_ms = start_ms
         self._reports: list[InstrumentReport] = []
-        self._made = 0
+        self._count = 0
         self.instrument: Final = SimulatedInstrument(
             load_model(model),
             self._env,
@@ -63,10 +63,10 @@ class History:
             yield from reports
 
     def wear(self) -> tuple[PartWear, ...]:
-        """Return the truth about all degradations of parts until now."""
+        """Return the ground truth about all degradations of parts until now."""
         return self.instrument.wear_truth()
 
     def _emit(self, kind: type[Report], /, *fields: object) -> None:
-        self._made = number = self._made + 1
+        self._count = number = self._count + 1
         at_ms = self._start_ms + self._env.now // MILLISECOND_NS
         self._reports.append(kind(number, at_ms, *fields))  # type: ignore[arg-type]

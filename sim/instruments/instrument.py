@@ -49,7 +49,7 @@ from wire.messages import (
 
 INVENTORY_EVERY_NS: Final = HOUR_NS
 SLOW_EVERY_NS: Final = HOUR_NS
-"""The interval at which readings of lamp and wear are updated, which change over hours and days."""
+"""The interval at which readings that depend on lamp and wear are updated; they change over hours and days."""
 WASTE_WARNING_PCT: Final = 90
 FloodReport: TypeAlias = Literal["status", "alert", "random"]
 DATA_FILE_BYTES: Final = 200_000
@@ -76,7 +76,7 @@ class SimulatedInstrument:
         self.files: dict[Verb, bytes] = {}
         """The files sent with commands: the latest of each verb."""
         self.executed: list[int] = []
-        """The commands that were executed, in their order."""
+        """The numbers of the executed commands, in order."""
         self._emit, self._skip = emit, skip
         self._report_every_ns = report_every_ns
         self._random = branch(random)
@@ -86,7 +86,7 @@ class SimulatedInstrument:
         self._shelf = ReagentShelf(model.reagents, branch(random), self._marked)
         self._workload = Workload(model, branch(random), self._shelf, start_of_day_ns, now_ns)
         self._gauges = Gauges(model.sensors, branch(random), now_ns)
-        assured = branch(random)
+        assurance_random = branch(random)
         self._waste_from = -int(self._random.uniform(0.0, 0.5) * model.waste_samples)
         self._lamp_ns = int(self._random.uniform(0.0, 0.9) * model.lamp.life_h * HOUR_NS) if model.lamp else 0
         self._updated_ns = self._ready_ns = now_ns
@@ -96,10 +96,12 @@ class SimulatedInstrument:
         self._worn_channels: list[Channel] = []
         self._slow_until_ns = now_ns
         self._slow_readings: dict[Channel, int] = {}
-        self._assurance = Assurance(model, env, assured, emit, self._troubles, self._catalogue, self._worn)
+        self._assurance = Assurance(
+            model, env, assurance_random, emit, self._troubles, self._catalogue, self._worn
+        )
         self._channels = tuple(load_profile(model.name).channels)
         self.floods: set[object] = set()
-        """The floods under way: see `flood`."""
+        """The active floods: see `flood`."""
         env.process(self._report_forever())
         env.process(self._have_mishaps())
 
@@ -119,23 +121,23 @@ class SimulatedInstrument:
                 self._report_status(now_ns)
                 if now_ns >= self._next_inventory_ns:
                     self._next_inventory_ns = now_ns + INVENTORY_EVERY_NS
-                    self._check_slow_things()
-                    self._take_stock()
+                    self._check_lamp_and_calibrations()
+                    self._report_inventory()
             if not skip(every_ns):
                 yield env.timeout(every_ns)
 
     def _update(self, now_ns: int) -> None:
-        able = False
+        may_work = False
         if self._on:
-            able = now_ns >= self._ready_ns and not self._troubles.stopped
+            may_work = now_ns >= self._ready_ns and not self._troubles.stopped
             self._lamp_ns += now_ns - self._updated_ns
-        self._workload.advance(now_ns, may_work=able)
+        self._workload.advance(now_ns, may_work=may_work)
         self._updated_ns = now_ns
 
     def _report_status(self, now_ns: int) -> None:
         model, workload = self.model, self._workload
         if now_ns >= self._slow_until_ns:
-            self._update_slow_things(now_ns)
+            self._update_slow_readings(now_ns)
         readings: dict[Channel, int] = {model.counter: workload.cycles, "queue-n": workload.queue}
         outside = self._gauges.read(now_ns, readings)
         if outside and now_ns >= self._ready_ns:
@@ -145,11 +147,11 @@ class SimulatedInstrument:
         waste_pct = readings["waste-pct"] = self.waste_pct()
         if waste_pct >= WASTE_WARNING_PCT:
             self._troubles.begin(WASTE_FULL if waste_pct == 100 else WASTE_NEARLY_FULL, waste_pct)
-        # the state after the troubles that the readings have shown
+        # evaluate the state last, because readings may have begun a trouble that stops the analyzer
         self._emit(Status, self._state(now_ns), workload.samples, readings)
 
-    def _update_slow_things(self, now_ns: int) -> None:
-        """Update the readings of the lamp, and what the gauges show of worn parts."""
+    def _update_slow_readings(self, now_ns: int) -> None:
+        """Update the lamp's readings, and the effects of worn parts on the gauges."""
         self._slow_until_ns = now_ns + SLOW_EVERY_NS
         symptoms = self._degradation.symptoms()
         for channel in dict.fromkeys((*symptoms.shift, *symptoms.noise, *self._worn_channels)):
@@ -173,12 +175,12 @@ class SimulatedInstrument:
             return "calibrating"
         return "running" if self._workload.running(now_ns) else "idle"
 
-    def _check_slow_things(self) -> None:
+    def _check_lamp_and_calibrations(self) -> None:
         if self.model.lamp and self.lamp_share_used() >= 1.0:
             self._troubles.begin(LAMP_OLD, self._lamp_ns // HOUR_NS)
         self._assurance.check_ages()
 
-    def _take_stock(self) -> None:
+    def _report_inventory(self) -> None:
         if self._on:
             self._emit(Inventory, dict(self._shelf.tests_left))
 
@@ -210,7 +212,7 @@ class SimulatedInstrument:
         self._troubles.begin(self._catalogue.failed[index])
 
     def wear_truth(self) -> tuple[PartWear, ...]:
-        """Return the truth about all degradations of its parts until now, for results and for the scores of
+        """Return the ground truth about all degradations of its parts until now, for results and for the scores of
         predictions.
         """
         return self._degradation.truth(self.serial)
@@ -218,19 +220,19 @@ class SimulatedInstrument:
     # ---- mishaps and drifts
 
     def _have_mishaps(self) -> Process:
-        happen: list[Callable[[], None]] = [partial(self._mishap, m) for m in self.model.mishaps]
-        happen += [partial(self._start_drift, channel) for channel in self._gauges]
+        events: list[Callable[[], None]] = [partial(self._mishap, m) for m in self.model.mishaps]
+        events += [partial(self._start_drift, channel) for channel in self._gauges]
         per_day = [m.per_day for m in self.model.mishaps] + [s.drifts_per_day for s in self.model.sensors]
         random = branch(self._random)
         while any(per_day):
             yield self.env.timeout(int(random.expovariate(sum(per_day)) * DAY_NS))
-            (it,) = random.choices(happen, per_day)
+            (event,) = random.choices(events, per_day)
             if self._on:
-                it()
+                event()
 
     def _mishap(self, mishap: Mishap) -> None:
-        concerned = self._random.randint(1, mishap.value_max)
-        self._troubles.begin(self._catalogue.mishap[mishap.code], concerned)
+        affected = self._random.randint(1, mishap.value_max)
+        self._troubles.begin(self._catalogue.mishap[mishap.code], affected)
 
     def _start_drift(self, channel: Channel) -> None:
         gauge = self._gauges.change(channel)
@@ -265,7 +267,7 @@ class SimulatedInstrument:
         if self._shelf.reload(assay):
             self._assurance.change_lot(assay)
         self._troubles.end(self._catalogue.low[assay].code, self._catalogue.out[assay].code)
-        self._take_stock()
+        self._report_inventory()
 
     def empty_waste(self) -> None:
         """Empty the waste container."""
@@ -333,7 +335,7 @@ class SimulatedInstrument:
         if command.verb in DOWN_VERBS and not content:
             return "refused"
         if command.verb == "send-inventory":
-            self._take_stock()
+            self._report_inventory()
         else:
             self.files[command.verb] = content
         return "done"
@@ -366,7 +368,7 @@ class SimulatedInstrument:
                 self._part_failed(episode.index)
 
     def drift(self, channel: Channel, per_hour: float) -> None:
-        """Let a sensor drift by `per_hour` of its unit per hour, until its alert is cleared. Raises: ValueError."""
+        """Make a sensor drift by `per_hour` units per hour, until its alert is cleared. Raises: ValueError."""
         if channel not in self._gauges:
             raise ValueError(f"{self.model.name} regulates {', '.join(self._gauges)}, not {channel!r}")
         self._gauges.change(channel).drift(self._now(), per_hour)
@@ -379,10 +381,10 @@ class SimulatedInstrument:
 
     def mishap(self, code: str) -> None:
         """Cause one of the model's mishaps now. Raises: ValueError if the model has none with that code."""
-        known = {mishap.code: mishap for mishap in self.model.mishaps}
-        if code not in known:
-            raise ValueError(f"{self.model.name} has the mishaps {', '.join(known)}, not {code!r}")
-        self._mishap(known[code])
+        mishaps = {mishap.code: mishap for mishap in self.model.mishaps}
+        if code not in mishaps:
+            raise ValueError(f"{self.model.name} has the mishaps {', '.join(mishaps)}, not {code!r}")
+        self._mishap(mishaps[code])
 
     def flood(self, per_second: int, report: FloodReport) -> Callable[[], None]:
         """Send `per_second` additional reports per second (a software fault), until the result is called."""

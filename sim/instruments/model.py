@@ -87,7 +87,7 @@ class Mishap:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """The readings of a channel shift by `by` of its unit."""
+    """The readings of a channel shift by `by` of the channel's units."""
 
     channel: Channel
     by: float

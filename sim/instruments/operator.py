@@ -39,7 +39,7 @@ _ROUTINE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
+class WorkShift:
     """The hour at which a shift starts, and the median time until an operator is at the instrument."""
 
     begins_hour: int
@@ -47,9 +47,9 @@ class Shift:
 
 
 SHIFTS: Final = (
-    Shift(6, 4 * MINUTE_NS),
-    Shift(14, 6 * MINUTE_NS),
-    Shift(22, 12 * MINUTE_NS),
+    WorkShift(6, 4 * MINUTE_NS),
+    WorkShift(14, 6 * MINUTE_NS),
+    WorkShift(22, 12 * MINUTE_NS),
 )
 
 _HANDS_ON_NS: Final[dict[Remedy, int]] = {
@@ -66,8 +66,8 @@ class _Job:
     urgency: int
     number: int
     """Jobs of equal urgency are done in the order of their numbers."""
-    takes_ns: int
-    do: Callable[[], None]
+    duration_ns: int
+    action: Callable[[], None]
     needed: Callable[[], bool]
 
 
@@ -86,7 +86,7 @@ class Operator:
         self._random = random
         self._start_of_day_ns = start_of_day_ns
         self._jobs = simpy.PriorityStore(env)
-        self._jobs_made = 0
+        self._job_count = 0
         instrument.watch(self._add_job)
         env.process(self._work_forever())
         env.process(self._begin_shifts())
@@ -95,8 +95,8 @@ class Operator:
         if trouble.remedy not in _HANDS_ON_NS:
             return  # for the vendor's service
         needed = partial(self._instrument.is_active, trouble)
-        do = partial(self._apply, trouble)
-        self._add(_URGENCY[trouble.severity], _HANDS_ON_NS[trouble.remedy], do, needed)
+        action = partial(self._apply, trouble)
+        self._add(_URGENCY[trouble.severity], _HANDS_ON_NS[trouble.remedy], action, needed)
 
     def _apply(self, trouble: Trouble) -> None:
         instrument = self._instrument
@@ -135,24 +135,24 @@ class Operator:
     def _add(
         self,
         urgency: int,
-        takes_ns: int,
-        do: Callable[[], None],
+        duration_ns: int,
+        action: Callable[[], None],
         needed: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._jobs_made += 1
-        self._jobs.put(_Job(urgency, self._jobs_made, takes_ns, do, needed))
+        self._job_count += 1
+        self._jobs.put(_Job(urgency, self._job_count, duration_ns, action, needed))
 
     def _work_forever(self) -> Process:
-        left_ns = -1
+        finished_ns = -1
         while True:
             job = yield self._jobs.get()
             assert isinstance(job, _Job)
-            if self._env.now != left_ns:  # otherwise the operator is still at the instrument
+            if self._env.now != finished_ns:  # otherwise the operator is still at the instrument
                 yield self._env.timeout(self._walk_ns())
             if job.needed():
-                yield self._env.timeout(job.takes_ns)
-                job.do()
-            left_ns = int(self._env.now)
+                yield self._env.timeout(job.duration_ns)
+                job.action()
+            finished_ns = int(self._env.now)
 
     def _time_of_day_ns(self) -> int:
         return int(self._env.now - self._start_of_day_ns) % DAY_NS

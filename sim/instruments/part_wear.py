@@ -1,4 +1,4 @@
-"""The truth about the degradation of a part: part of the result of a lab's run, and of a history."""
+"""The ground truth about the degradation of a part, in the results of a lab's run and of a history."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class PartWear(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The truth about the degradation of one part of an instrument; the programs under test never read it.
+    """The ground truth about the degradation of one part of an instrument; the programs under test never read it.
 
     Times that lie after the end of the run, or never come, are None, except for `due_ns`.
     """

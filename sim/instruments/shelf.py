@@ -1,4 +1,4 @@
-"""The reagents on board of an analyzer, which are used up test by test and reloaded by an operator."""
+"""The reagents on board an analyzer, which are used up test by test and reloaded by an operator."""
 
 from __future__ import annotations
 

@@ -43,31 +43,31 @@ class Troubles:
 
     def __init__(self, begun: Callable[[Trouble, int | None], None]) -> None:
         self._begun = begun
-        self._standing: dict[str, Trouble] = {}
+        self._active: dict[str, Trouble] = {}
         self.stopped = False
 
     def begin(self, trouble: Trouble, value: int | None = None) -> None:
         """Begin a trouble, caused by the reading `value`; does nothing if it is active already."""
-        if trouble.code in self._standing:
+        if trouble.code in self._active:
             return
-        self._standing[trouble.code] = trouble
+        self._active[trouble.code] = trouble
         self.stopped = self.stopped or trouble.stops
         self._begun(trouble, value)
 
     def end(self, *codes: str) -> None:
         """End the troubles with these codes; codes of inactive ones are ignored."""
         for code in codes:
-            self._standing.pop(code, None)
-        self.stopped = any(trouble.stops for trouble in self._standing.values())
+            self._active.pop(code, None)
+        self.stopped = any(trouble.stops for trouble in self._active.values())
 
     def end_all(self) -> None:
         """End all troubles, at a restart of the instrument."""
-        self._standing.clear()
+        self._active.clear()
         self.stopped = False
 
     def is_active(self, code: str) -> bool:
         """Return whether the trouble with this code was reported and is not resolved yet."""
-        return code in self._standing
+        return code in self._active
 
 
 LAMP_OLD: Final = Trouble("L0100", "lamp", "warning", "replace-lamp")

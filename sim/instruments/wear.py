@@ -1,10 +1,10 @@
-"""The degradation of an instrument's parts over days to weeks, and the truth about it.
+"""The degradation of an instrument's parts over days to weeks, and the ground truth about it.
 
 Each part of the model's `wear` degrades from a random time after its installation (Weibull distribution with shape 2,
 because a used part degrades more often than a new one). Its course is one of three: it degrades until it fails, it
 degrades to a moderate level and stays there, or it fails suddenly, without symptoms. The symptoms grow continuously
 and are seen only in what an instrument reports: readings, controls, error counts, and the alert of the failure. A
-replacement of the part ends the episode, and the new part degrades at another time.
+replacement of the part ends the episode, and the new part begins to degrade after another random time.
 
 `Degradation.truth` contains when each episode began and when the part fails or would have failed, so that predictions
 can be scored. Each part has its own random stream.
@@ -31,7 +31,7 @@ from wire.messages import Assay, Channel
 STARTS_SHAPE: Final = 2.0
 """The shape of the Weibull distribution of the time until a part starts to degrade."""
 STABLE_SHARE: Final = (0.2, 0.5)
-"""The shares of the way to the failure at which a stable degradation ends."""
+"""The range of the share of the way to failure at which a stable degradation stops."""
 
 
 @dataclass(slots=True)
@@ -113,10 +113,10 @@ class Degradation:
 
     def symptoms(self) -> Symptoms:
         """Return the symptoms now."""
-        found, now_ns = Symptoms(), int(self._env.now)
+        symptoms, now_ns = Symptoms(), int(self._env.now)
         for episode in self.active:
-            found.add(episode.wear, episode.level(now_ns))
-        return found
+            symptoms.add(episode.wear, episode.level(now_ns))
+        return symptoms
 
     def replace(self, index: int) -> None:
         """Replace a part; an episode of it ends."""
@@ -127,16 +127,18 @@ class Degradation:
         self.active = [episode for episode in self.active if episode.index != index]
 
     def truth(self, serial: str) -> tuple[PartWear, ...]:
-        """Return all that happened until now, in the order in which it began."""
+        """Return all episodes until now, in the order in which they began."""
         failed = Catalogue(self._model).failed
         return tuple(_truth(e, self._model, failed[e.index].code, serial) for e in self.episodes)
 
     def _wear_forever(self, index: int, wear: Wear, random: Random) -> Process:
-        used = random.random()  # the parts of an instrument in service are not all new
+        remaining_share = random.random()  # the parts of an instrument in service are not all new
         while True:
             scale_days = wear.starts_after_days / math.gamma(1 + 1 / STARTS_SHAPE)
-            yield self._env.timeout(int(random.weibullvariate(scale_days, STARTS_SHAPE) * used * DAY_NS))
-            used = 1.0
+            yield self._env.timeout(
+                int(random.weibullvariate(scale_days, STARTS_SHAPE) * remaining_share * DAY_NS)
+            )
+            remaining_share = 1.0
             episode = self._begin(index, wear, random)
             if episode.due_ns is not None:
                 yield self._env.timeout(episode.due_ns - int(self._env.now)) | episode.replaced
@@ -161,10 +163,10 @@ class Degradation:
         errors = branch(random)
         for symptom in wear.symptoms:
             if isinstance(symptom, Errors) and course != "sudden":
-                self._env.process(self._err(episode, symptom, branch(errors)))
+                self._env.process(self._cause_errors(episode, symptom, branch(errors)))
         return episode
 
-    def _err(self, episode: Episode, errors: Errors, random: Random) -> Process:
+    def _cause_errors(self, episode: Episode, errors: Errors, random: Random) -> Process:
         """Cause mishaps at a rate that grows with the level: a Poisson process, thinned."""
         while True:
             yield self._env.timeout(int(random.expovariate(errors.per_day) * DAY_NS))

@@ -37,7 +37,7 @@ LABS = Path("labs")
 LAB_BYTES_MAX: Final = 1024 * 1024
 """The largest size of a packed lab file after decompression."""
 LIMIT_NS_MIN: Final = 30 * SECOND_NS
-"""The shortest default of a time limit: programs take this long to start and to retry in real time."""
+"""The minimum of a default time limit: in real time, programs take this long to start and to retry."""
 
 
 class About(Table, frozen=True):
@@ -81,7 +81,9 @@ class LabProxy(Table, frozen=True):
 
     kind: ProxyKind
     """Its protocol."""
-    auth: Annotated[str, TextForm("what the proxy kind has, see below", r"[^\n]{1,64}")] = "none"
+    auth: Annotated[
+        str, TextForm("an authentication method of the proxy kind, see below", r"[^\n]{1,64}")
+    ] = "none"
     """How the box authenticates."""
 
 
@@ -101,8 +103,7 @@ class LabUplink(Table, frozen=True):
     proxy: LabProxy | None = None
     """The site's proxy."""
     vpn: bool = False
-    """Whether an IPsec VPN begins at the box and ends at the site's router. In the virtual world its packets are only
-    longer."""
+    """Whether an IPsec VPN joins the box and the site's router. In the virtual world it only makes packets longer."""
 
 
 class LabInstrument(Table, frozen=True):
@@ -184,11 +185,11 @@ class Expect(Table, frozen=True):
     lost: Annotated[int, CountForm(0, 10**12)] = 0
     """Maximum number of acknowledged reports that are neither stored, nor on the box, nor named in a gap record."""
     duplicates: Annotated[int, CountForm(0, 10**12)] = 0
-    """Maximum number of reports that are stored again."""
+    """Maximum number of reports that are stored more than once."""
     dropped: Annotated[int, CountForm(0, 10**12)] = 0
     """Maximum number of reports that the box drops (full or failed disk) and names in a gap record."""
     altered: Annotated[int, CountForm(0, 10**12)] = 0
-    """Maximum number of reports whose content is not as made by the instrument, or that it never made."""
+    """Maximum number of stored reports that differ from the instrument's, or that no instrument made."""
     unacknowledged: Annotated[int, CountForm(0, 10**12)] = 0
     """Maximum number of reports that are not acknowledged within `acknowledged_within`."""
     acknowledged_within: Nanoseconds | None = None
@@ -221,11 +222,11 @@ the audit files of both ends; only in labs with a `[[session]]`."""
     backlog_drained_within: Nanoseconds | None = None
     """The time after the end of each outage within which the reports waiting then are stored."""
     latency_p99: Nanoseconds | None = None
-    """The time from made to stored that 99 % of the acknowledged reports do not exceed."""
+    """Maximum latency, from the creation of a report to its storage, of 99 % of the acknowledged reports."""
     alert_latency_p99: Nanoseconds | None = None
-    """The time from made to stored that 99 % of the acknowledged alerts do not exceed."""
+    """Maximum latency, from the creation of an alert to its storage, of 99 % of the acknowledged alerts."""
     other_ports_latency_p99: Nanoseconds | None = None
-    """The time from made to stored that 99 % of the reports of instruments that no event targets do not exceed."""
+    """Maximum latency of 99 % of the reports, acknowledged or not, of instruments that no event targets."""
     connections: Annotated[int, CountForm(0, 10**6)] | None = None
     """Maximum number of connections with instruments that are open on the box at once."""
     alerts: tuple[ExpectedAlert, ...] = ()
@@ -381,8 +382,10 @@ def parse_lab(
     with problems.part():
         _check_orders(file, problems)
     with problems.part():
-        of_targets = {f"instrument:{instrument.port}": instrument.model for instrument in file.instrument}
-        check_sessions(file.session, of_targets, file.lab.duration, problems)
+        models_by_target = {
+            f"instrument:{instrument.port}": instrument.model for instrument in file.instrument
+        }
+        check_sessions(file.session, models_by_target, file.lab.duration, problems)
     with problems.part():
         _check_alerts(file, problems)
     problems.raise_if_any()
@@ -427,8 +430,8 @@ def _read_event(
         given = {"fault": "update", "target": "box", "release": given["update"]} | given
         del given["update"]
     common = FaultEvent.__struct_fields__
-    own = {name: value for name, value in given.items() if name in common}
-    occasion = read_table(FaultEvent, own, key, problems)
+    common_keys = {name: value for name, value in given.items() if name in common}
+    occasion = read_table(FaultEvent, common_keys, key, problems)
     if occasion is None:
         return None
     if occasion.fault not in kinds:
@@ -463,20 +466,24 @@ def _check_instruments(
     for n, instrument in enumerate(instruments):
         with problems.part():
             if board is not None and instrument.port not in board.instrument_ports:
-                known = ", ".join(map(str, board.instrument_ports))
+                ports_of_board = ", ".join(map(str, board.instrument_ports))
                 problems.add(
-                    ("instrument", n, "port"), f"{board.name} has no port {instrument.port}; it has {known}"
+                    ("instrument", n, "port"),
+                    f"{board.name} has no port {instrument.port}; it has {ports_of_board}",
                 )
         with problems.part():
             if ports[instrument.port] > 1:
                 message = f"port {instrument.port} has more than one instrument"
                 problems.add(("instrument", n, "port"), message)
             elif serials[_serial(instrument)] > 1:
-                message = f"{format_value(instrument.serial)}: another one has it too"
+                message = f"{format_value(instrument.serial)}: another instrument has the same serial number"
                 problems.add(("instrument", n, "serial"), message)
         with problems.part():
             if instrument.enrolment != "none" and file.box.enrolment == "none":
-                key, text = ("instrument", n, "enrolment"), "goes through the box: add `enrolment` to [box]"
+                key, text = (
+                    ("instrument", n, "enrolment"),
+                    "requests go through the box: add `enrolment` to [box]",
+                )
                 problems.add(key, text)
         with problems.part():
             if instrument.model not in models:
@@ -511,9 +518,10 @@ def _check_proxy(proxy: LabProxy | None, problems: Problems) -> None:
 
     *others, last = (f'"{auth}"' for auth in proxy_kind(proxy.kind).auths)
     if proxy.auth not in proxy_kind(proxy.kind).auths:
-        right = f"{', '.join(others)} or {last}"
+        expected = f"{', '.join(others)} or {last}"
         problems.add(
-            ("uplink", "proxy", "auth"), f'{format_value(proxy.auth)}: with kind "{proxy.kind}" give {right}'
+            ("uplink", "proxy", "auth"),
+            f'{format_value(proxy.auth)}: with kind "{proxy.kind}" give {expected}',
         )
 
 
@@ -527,7 +535,10 @@ def _check_events(events: list[Event | None], file: LabFile, problems: Problems)
             problems.add((*key, "at"), f"must be before the lab ends, at {format_duration(duration)}")
         elif event.lasts is not None and event.at + event.lasts > duration:
             left = format_duration(duration - event.at)
-            problems.add((*key, "lasts"), f"at most {left} are left of the lab; to stay, leave `lasts` out")
+            problems.add(
+                (*key, "lasts"),
+                f"at most {left} remain until the lab ends; for a fault without end, leave `lasts` out",
+            )
         targets = targets_of(type(event.fault), file.instrument, file.uplink.proxy)
         if not targets:
             problems.add((*key, "fault"), f"{event.fault.kind} needs a proxy; add `proxy` to [uplink]")

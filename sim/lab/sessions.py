@@ -22,9 +22,9 @@ class LabSession(Table, frozen=True):
     at: Nanoseconds
     """The lab time at which it is requested."""
     target: Annotated[str, TextForm("the name of a target", r"[^\n]{1,64}")]
-    """The instrument: `instrument:` and its port. Its profile must have a desktop of VNC (`desktop_port`)."""
+    """The instrument: `instrument:` and its port. Its profile must have a VNC desktop (`desktop_port`)."""
     lasts: Annotated[int, values.duration("1min", "4h")] = 30 * MINUTE_NS
-    """The time from the request after which it ends, in whatever state it is."""
+    """The time after the request at which it ends, whatever its state."""
     staff: Annotated[str, TextForm("letters, digits, dots and hyphens, at most 32", r"[a-z0-9.-]{1,32}")] = (
         "m.curie"
     )
@@ -32,7 +32,7 @@ class LabSession(Table, frozen=True):
     role: Annotated[str, TextForm("letters and hyphens, at most 32", r"[a-z-]{1,32}")] = "service"
     """The staff member's role."""
     mode: Literal["control", "view"] = "control"
-    """Whether the staff member may operate the desktop, or only look."""
+    """Whether the staff member may operate the desktop, or only view it."""
     person: Literal["authorizes", "refuses", "ignores", "walks-away"] = "authorizes"
     """The person's reaction to the offer. `walks-away`: the person permits the session, and leaves the page when it
     is open."""
@@ -91,9 +91,9 @@ def check_sessions(
                 (*key, "target"), f"{format_value(session.target)}: {nearest(session.target, list(models))}"
             )
         elif desktop_of(models[session.target]) is None:
-            having = ", ".join(name for name in profile_names() if desktop_of(name) is not None)
+            suitable = ", ".join(name for name in profile_names() if desktop_of(name) is not None)
             model = models[session.target]
-            why = f"the profile of {model} has no `desktop_port` of VNC, as labs have; models with one: {having}"
+            why = f"the profile of {model} has no VNC `desktop_port`, which labs require; models with one: {suitable}"
             problems.add((*key, "target"), why)
         elif session.acts_at == "display" and load_profile(models[session.target]).speaks != "agent":
             why = f'{models[session.target]} has no agent that shows sessions on its display; use "page"'

@@ -103,20 +103,20 @@ def _check_dialect(
             continue
         if name in OPTIONS:
             others = " or ".join(f'"{one}"' for one in OPTIONS[name].speaks)
-            right = f'is an option of {others}; of "{standard}" there are {", ".join(known)}'
+            correction = f'is an option of {others}; of "{standard}" there are {", ".join(known)}'
         else:
-            right = nearest(name, known)
-        problems.add(key, f"{format_value(name)}: {right}")
+            correction = nearest(name, known)
+        problems.add(key, f"{format_value(name)}: {correction}")
     if clash := contradiction(name for name in names if name in known):
         problems.add(key, f'"{clash[0]}" and "{clash[1]}" contradict each other; give one of them')
 
 
 def _check_lines(instruments: Sequence[_Instrument], board: Board, problems: Problems) -> None:
     lines = [n for n, one in enumerate(instruments) if standard_of_model(one.model) in SERIAL_STANDARDS]
-    there = len(board.serial_ports)
-    taken = {0: "no serial port", 1: "1 serial port, which is in use"}.get(
-        there, f"{there} serial ports, all in use"
+    port_count = len(board.serial_ports)
+    available = {0: "no serial port", 1: "1 serial port, which is in use"}.get(
+        port_count, f"{port_count} serial ports, all in use"
     )
-    for index in lines[there:]:
-        message = f"{instruments[index].model} has an RS-232 line; {board.name} has {taken}"
+    for index in lines[port_count:]:
+        message = f"{instruments[index].model} has an RS-232 line; {board.name} has {available}"
         problems.add(("instrument", index, "model"), message)

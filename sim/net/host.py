@@ -54,10 +54,10 @@ class Network:
         self.names = Names()
         self._links: dict[tuple[SimHost, SimHost], Link] = {}
 
-    def connect(self, one: SimHost, other: SimHost, link: Link) -> None:
-        """Join two hosts; `one` is the link's near end."""
-        self._links[one, other] = self._links[other, one] = link
-        link.ends = (one, other)
+    def connect(self, near: SimHost, far: SimHost, link: Link) -> None:
+        """Join two hosts; `near` is the link's near end."""
+        self._links[near, far] = self._links[far, near] = link
+        link.ends = (near, far)
 
     def route(self, source: SimHost, address: str) -> tuple[SimHost, Link] | None:
         """Return the next host on the route to `address`, and the link to it; None without a route."""

@@ -175,9 +175,8 @@ class Pipe:
             self.on_send(start, duration, length)
         if start > now:
             self._send_waiting(_Waiting(start, duration, length, segment, deliver))
-        elif (
-            quality.is_steady and length <= quality.packet_bytes_max
-        ):  # what `_propagate` does for most packets
+        elif quality.is_steady and length <= quality.packet_bytes_max:
+            # the case of `_propagate` that most packets need, without its calls
             arrival = now + duration + quality.delay_ns
             if arrival > self._last_arrival_ns:
                 self._last_arrival_ns = arrival
@@ -230,10 +229,10 @@ class Pipe:
         waiting, before, now = self._empty_queue(), self.quality, self._env.now
         self.quality = quality
         self._last_arrival_ns = 0
-        if (left := self._free_at_ns - now) > 0:  # the rest of the packet that is being sent
-            rescaled = left * before.rate_bits // quality.rate_bits
+        if (remaining := self._free_at_ns - now) > 0:  # the rest of the packet that is being sent
+            rescaled = remaining * before.rate_bits // quality.rate_bits
             self._free_at_ns = now + rescaled
-            self.busy_ns += rescaled - left
+            self.busy_ns += rescaled - remaining
         for packet in waiting:
             deliver = packet.deliver
             assert deliver is not None

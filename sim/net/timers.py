@@ -44,7 +44,7 @@ class LazyTimers:
         if self.listed:
             self.look_at(min([timer.deadline for timer in self.listed]))
         for timer in due:
-            if 0 < timer.deadline <= at:  # the function of a timer before it may have moved or cleared it
+            if 0 < timer.deadline <= at:  # an earlier timer's function may have moved or cleared it
                 timer.deadline = 0
                 timer.expired()
 

@@ -140,11 +140,11 @@ class SimTransport(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol: Any = protocol
-        taker: Any = protocol
-        self._take = taker.received if isinstance(protocol, TlsProtocol) else taker.data_received
+        receiver: Any = protocol
+        self._take = receiver.received if isinstance(protocol, TlsProtocol) else receiver.data_received
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002
-        """Set the most unsent bytes; programs that want no buffering also limit the kernel's."""
+        """Set the limit of unsent bytes; programs that want no buffering also limit the kernel's buffer."""
         self._high_bytes = WRITE_HIGH_BYTES if high is None else max(high, NOT_SENT_BYTES)
         self._low_bytes = min(WRITE_LOW_BYTES, self._high_bytes)
 
@@ -152,8 +152,8 @@ class SimTransport(asyncio.Transport):
         return max(0, self._endpoint.unsent - WRITE_HIGH_BYTES)
 
 
-class _Name:
-    """Replaces a listening socket, of which only the address is used."""
+class _ListeningAddress:
+    """Stands in for a listening socket, of which only the address is used."""
 
     def __init__(self, address: str, port: int) -> None:
         self._name = (address, port)
@@ -175,7 +175,7 @@ class SimListener(asyncio.AbstractServer):
     ) -> None:
         self.loop = loop
         self.accept = accept
-        self.sockets = (_Name(address, port),)
+        self.sockets = (_ListeningAddress(address, port),)
         self._forget = forget
 
     def close(self) -> None:

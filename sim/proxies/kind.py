@@ -52,7 +52,7 @@ class LabProxyKind(ABC):
     port: ClassVar[int]
     """The TCP port on which its proxies listen."""
     auths: ClassVar[tuple[str, ...]]
-    """How clients may have to authenticate: the values of `auth` in a lab file, of which the first is "none"."""
+    """The authentication methods: the values of `auth` in a lab file, of which the first is "none"."""
     packages: ClassVar[Mapping[str, str]]
     """The programs of the real proxy, with the Debian packages that contain them."""
     reload_signal: ClassVar[signal.Signals | None] = None

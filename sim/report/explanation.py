@@ -24,7 +24,7 @@ def explanation(result: Result, expectation: Expectation) -> list[str]:
 def _lines(failure: Failure) -> list[str]:
     lines = [failure.explanation]
     if failure.fault_before is not None:
-        lines.append(f"the fault before it: {describe_fault(failure.fault_before)}")
+        lines.append(f"the preceding fault: {describe_fault(failure.fault_before)}")
     shown = failure.reports[:SHOWN_REPORTS_MAX]
     lines += [report_in_words(report) for report in shown]
     if failure.reports_total > len(shown):
@@ -35,9 +35,7 @@ def _lines(failure: Failure) -> list[str]:
 
 def contents_in_words(contents: ContentComparison) -> str:
     """Describe the comparison of contents."""
-    return (
-        f"{count(contents.compared)} reports compared with what was made, {count(contents.altered)} altered"
-    )
+    return f"{count(contents.compared)} reports compared with those made, {count(contents.altered)} altered"
 
 
 def report_in_words(report: TracedReport) -> str:

@@ -4,7 +4,7 @@
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const touch = matchMedia("(pointer: coarse)").matches;
 
-// Puts the values of the CSS variables where a figure names them.
+// Replaces the names of CSS variables in a figure by their values.
 function colored(value, style) {
   if (typeof value === "string") {
     return value.replace(/(^|:)(--[a-z-]+)/g, (_, before, name) => before + style.getPropertyValue(name).trim());
@@ -18,17 +18,17 @@ function draw() {
   const style = getComputedStyle(document.documentElement);
   for (const [id, figure] of Object.entries(figures)) {
     const { data, layout } = colored(figure, style);
-    if (touch) layout.dragmode = false;  // there a drag is for scrolling the page
+    if (touch) layout.dragmode = false;  // on touch screens, dragging scrolls the page
     Plotly.react(id, data, layout, {
       responsive: true,
-      displayModeBar: false,  // its buttons would cover the charts, and one of them leads to the network
+      displayModeBar: false,  // its buttons would cover the charts, and one of them opens a website
     });
   }
 }
 
 async function copy(event) {
   const code = event.target.previousElementSibling;
-  getSelection().selectAllChildren(code);  // where copying is not allowed, the reader can do it
+  getSelection().selectAllChildren(code);  // lets the reader copy by hand where scripts must not
   await navigator.clipboard.writeText(code.textContent);
   event.target.textContent = "Copied";
   setTimeout(() => { event.target.textContent = "Copy"; }, 1500);

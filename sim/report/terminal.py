@@ -139,6 +139,8 @@ class RunProgress:
             return
         self._drawn = now
         speed_up = now_ns / 1e9 / max(now - self._started, 1e-3)
-        speed, kept, waiting = (quantities.count(number) for number in (round(speed_up), stored, backlog))
-        figures = f"{quantities.clock(now_ns)}  {speed}×  {kept} records stored  {waiting} wait"
+        speed, stored_count, waiting = (
+            quantities.count(number) for number in (round(speed_up), stored, backlog)
+        )
+        figures = f"{quantities.clock(now_ns)}  {speed}×  {stored_count} records stored  {waiting} wait"
         self._progress.update(self._task, completed=now_ns, figures=figures, refresh=True)

@@ -125,8 +125,8 @@ def _uplink_axis(result: Result, domain: tuple[float, float]) -> dict[str, Any]:
 
 def _bottom_decade(series: Series) -> int:
     """Return the exponent of the power of ten below all rates, at which a rate of 0 is drawn."""
-    some = [bps for bps in _rates(series.bytes_up + series.bytes_down, series) if bps]
-    return math.floor(math.log10(min(some, default=1))) - 1
+    nonzero = [bps for bps in _rates(series.bytes_up + series.bytes_down, series) if bps]
+    return math.floor(math.log10(min(nonzero, default=1))) - 1
 
 
 def _power_of_ten(exponent: int) -> str:
@@ -160,7 +160,8 @@ def _lanes(result: Result, lanes: list[str]) -> list[Trace]:
         traces.append(_moments([fault for fault in faults if not fault.lasts_ns], lane))
     if len(result.faults) <= _LABELED_FAULTS_MAX:
         traces += [
-            _label(faults, lanes.index(target, 1), result) for (target, _), faults in _together(result)
+            _label(faults, lanes.index(target, 1), result)
+            for (target, _), faults in _group_by_label_position(result)
         ]
     return traces
 
@@ -180,12 +181,12 @@ def _sessions(result: Result, lanes: list[str]) -> Iterable[Trace]:
             yield _bars([(opened_ns, ended_ns)], lane, "--up")
 
 
-def _together(result: Result) -> Iterable[tuple[tuple[str, int], list[FaultOccurrence]]]:
+def _group_by_label_position(result: Result) -> Iterable[tuple[tuple[str, int], list[FaultOccurrence]]]:
     """Group the faults whose labels would be at the same position, and which share one label."""
-    found: dict[tuple[str, int], list[FaultOccurrence]] = {}
+    groups: dict[tuple[str, int], list[FaultOccurrence]] = {}
     for fault in result.faults:
-        found.setdefault((fault.target, _span(fault)[1]), []).append(fault)
-    return found.items()
+        groups.setdefault((fault.target, _span(fault)[1]), []).append(fault)
+    return groups.items()
 
 
 def _span(fault: FaultOccurrence) -> tuple[int, int]:
@@ -243,10 +244,13 @@ def _label(faults: Sequence[FaultOccurrence], lane: int, result: Result) -> Trac
 def _uplink(series: Series) -> list[Trace]:
     up, down = _rates(series.bytes_up, series), _rates(series.bytes_down, series)
     busy = [f"up {rate(bps)}, busy {100 * share:.0f} %" for bps, share in zip(up, series.busy, strict=True)]
-    return [_sent("up", up, busy, series), _sent("down", down, [f"down {rate(bps)}" for bps in down], series)]
+    return [
+        _rate_trace("up", up, busy, series),
+        _rate_trace("down", down, [f"down {rate(bps)}" for bps in down], series),
+    ]
 
 
-def _sent(name: str, rates: list[int], texts: list[str], series: Series) -> Trace:
+def _rate_trace(name: str, rates: list[int], texts: list[str], series: Series) -> Trace:
     bottom = 10.0 ** _bottom_decade(series)
     shown = [bps or bottom for bps in rates]
     return _binned(name, "y2", shown, series) | {"text": texts, "hovertemplate": "%{text}<extra></extra>"}
@@ -280,11 +284,11 @@ def _shades(result: Result) -> list[dict[str, Any]]:
     """Shade each fault across all rows: a band for its duration, or a line if it is momentary."""
     shades = []
     for start, end in map(_span, result.faults[:_SHADED_FAULTS_MAX]):
-        place = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below", "x0": at(start), "x1": at(end)}
+        position = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below", "x0": at(start), "x1": at(end)}
         if end > start:
-            shades.append(place | {"type": "rect", "fillcolor": "--bad-fill", "line": {"width": 0}})
+            shades.append(position | {"type": "rect", "fillcolor": "--bad-fill", "line": {"width": 0}})
         else:
-            shades.append(place | {"type": "line", "line": {"width": 1, "dash": "dot", "color": "--bad"}})
+            shades.append(position | {"type": "line", "line": {"width": 1, "dash": "dot", "color": "--bad"}})
     return shades
 
 
@@ -302,7 +306,7 @@ def _rate_label(result: Result) -> list[dict[str, Any]]:
     bps = result.uplink.rate_bps
     if bps is None:
         return []
-    place = {
+    position = {
         "xref": "paper",
         "x": 1,
         "xanchor": "right",
@@ -310,4 +314,4 @@ def _rate_label(result: Result) -> list[dict[str, Any]]:
         "y": math.log10(bps),
         "yanchor": "top",
     }
-    return [place | {"text": f"the link's rate, {rate(bps)}", "showarrow": False, "font": {"size": 11}}]
+    return [position | {"text": f"the link's rate, {rate(bps)}", "showarrow": False, "font": {"size": 11}}]

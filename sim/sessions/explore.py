@@ -1,7 +1,7 @@
-"""Breadth-first exploration of every reachable world, so that a counterexample is one of the shortest.
+"""Breadth-first exploration of every reachable world, so that counterexamples are as short as possible.
 
-The possible moves of a session depend on itself, on the setting, and on few properties of the other sessions. They
-are computed once for each such combination, and reused in all worlds that contain it.
+The possible moves of a session depend on its state, on the setting, and on a few properties of the other sessions.
+They are computed once for each such combination, and reused in all worlds that contain it.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class Exploration:
 
     def as_json(self) -> dict[str, object]:
         """Return the result for `--json`."""
-        counted = {"scope": str(self.scope), "states": self.states, "moves": self.moves}
-        return {**counted, "violation": self.violation, "trace": list(self.trace)}
+        summary = {"scope": str(self.scope), "states": self.states, "moves": self.moves}
+        return {**summary, "violation": self.violation, "trace": list(self.trace)}
 
     def text(self) -> str:
         """Return the result in words, with a numbered trace."""
-        counted = f"{self.scope}: {self.states:,} states, {self.moves:,} moves"
+        summary = f"{self.scope}: {self.states:,} states, {self.moves:,} moves"
         if not self.violation:
-            return f"{counted}: all properties hold"
-        steps = (f"  {number:2}. {what}" for number, what in enumerate(self.trace, 1))
-        return "\n".join([f"{counted}, until:", *steps, f"  {self.violation}."])
+            return f"{summary}: all properties hold"
+        steps = (f"  {number:2}. {move}" for number, move in enumerate(self.trace, 1))
+        return "\n".join([f"{summary}, until:", *steps, f"  {self.violation}."])
 
 
 World: TypeAlias = tuple[int, ...]
@@ -55,11 +55,11 @@ World: TypeAlias = tuple[int, ...]
 class Next(NamedTuple):
     """The successors after a move of one session or of the setting, by the numbers of settings and session states."""
 
-    what: str
+    text: str
     setting: int
     sessions: tuple[int, ...]
     is_fair: bool
-    """It happens without the will of a person and without the line."""
+    """Whether it happens without a person's decision and without the line."""
     violation: str
     cost: int
     is_tick: bool = False
@@ -84,10 +84,10 @@ class Successors:
         self.rows: set[Row] = set()
         """The rows that were executed."""
         self.passes = False
-        """Packets could pass in a world: what never opens is safe, but useless."""
+        """Whether packets could pass in some world; a table under which none ever pass is safe, but useless."""
 
     def start(self, scope: Scope) -> World:
-        """Return the world before anything happens."""
+        """Return the initial world."""
         session = self._sessions.number(ModelSession())
         return (scope.disturbances, self._settings.number(Setting()), *(session,) * scope.sessions)
 
@@ -99,9 +99,9 @@ class Successors:
             before, after = sessions[:index], sessions[index + 1 :]
             for move in self._moves_of(setting, session, before + after, left > 0):
                 is_due = is_due or move.is_fair
-                what = f"session {index + 1} {move.what}"
+                text = f"session {index + 1} {move.text}"
                 changed = before + move.sessions + after
-                yield Next(what, setting, changed, move.is_fair, move.violation, move.cost)
+                yield Next(text, setting, changed, move.is_fair, move.violation, move.cost)
         for shifted in zip(
             *(self._shifts_of(setting, session, left > 0) for session in sessions), strict=True
         ):
@@ -121,10 +121,10 @@ class Successors:
             self._others[rest] = others([self._sessions[number] for number in rest])
         key = (setting, session, self._others[rest], can_disturb)
         if key not in self._moves:
-            found = self._compute_moves(
+            moves = self._compute_moves(
                 self._settings[setting], self._sessions[session], self._others[rest], can_disturb
             )
-            self._moves[key] = tuple(found)
+            self._moves[key] = tuple(moves)
         return self._moves[key]
 
     def _compute_moves(
@@ -138,10 +138,10 @@ class Successors:
             if move.session != session:
                 sessions = (self._sessions.number(move.session),)
                 broken = violation(setting, session, move)
-                self._met(move, setting)
-                yield Next(move.what, number, sessions, move.is_due, broken, move.cost)
+                self._record(move, setting)
+                yield Next(move.text, number, sessions, move.is_due, broken, move.cost)
 
-    def _met(self, move: Move, setting: Setting) -> None:
+    def _record(self, move: Move, setting: Setting) -> None:
         if move.row:
             self.rows.add(move.row)
         self.passes = self.passes or can_pass(setting, move.session)
@@ -161,14 +161,14 @@ class Successors:
             broken = shifted_violation(before, session, shift, after)
             sessions = (self._sessions.number(after),)
             number = self._settings.number(shift.setting)
-            yield Next(shift.what, number, sessions, shift.is_fair, broken, shift.cost, shift.is_tick)
+            yield Next(shift.text, number, sessions, shift.is_fair, broken, shift.cost, shift.is_tick)
 
 
 T = TypeVar("T", bound=Hashable)
 
 
 class Numbers(Generic[T]):
-    """Numbers for values, in the order in which they are met."""
+    """Consecutive numbers for values, in the order of their first use."""
 
     def __init__(self) -> None:
         self._numbers: dict[T, int] = {}
@@ -211,10 +211,10 @@ def explore_with(successors: Successors, scope: Scope) -> Exploration:
             for move in following:
                 is_fair = is_fair or move.is_fair
                 if move.violation:
-                    return violated(move.violation, world, move.what)
+                    return violated(move.violation, world, move.text)
                 after = (world[0] - move.cost, move.setting, *move.sessions)
                 if (key := _canonical(after)) not in came_from:
-                    came_from[key] = (world, move.what)
+                    came_from[key] = (world, move.text)
                     waiting.append(after)
             moves += len(following)
             if not is_fair and successors.is_endless(world):
@@ -225,21 +225,21 @@ def explore_with(successors: Successors, scope: Scope) -> Exploration:
 
 
 def _canonical(world: World) -> World:
-    """Return the world with its sessions in one order: which is the first distinguishes nothing."""
+    """Return the world with its sessions sorted, since their order has no meaning."""
     return (*world[:2], *sorted(world[2:]))
 
 
 def _trace(came_from: dict[World, tuple[World, str] | None], world: World) -> list[str]:
     moves = []
     while step := came_from[_canonical(world)]:
-        world, what = step
-        moves.append(what)
+        world, text = step
+        moves.append(text)
     return moves[::-1]
 
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Millions of tuples without cycles make every collection slow and useless."""
+    """Disable garbage collection, which is slow with millions of tuples and useless, since they have no cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

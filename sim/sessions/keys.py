@@ -1,8 +1,8 @@
 """Keys of simulated sessions: the same keys and signatures in each run of a lab.
 
 The audit file of a box has keys and signatures, and its lines are compressed on the simulated uplink: random ones
-would give each run other lengths, and other times. The programs under test sign as ever; a key decides how. ECDSA
-draws its nonce from the message here (RFC 6979), so that equal messages have equal signatures.
+would change the lengths and times in each run. The programs under test sign as usual; the key determines how. Here
+ECDSA derives its nonce from the message (RFC 6979), so that equal messages have equal signatures.
 """
 
 from __future__ import annotations

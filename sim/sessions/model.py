@@ -50,13 +50,13 @@ class ModelSession(NamedTuple):
     """The messages that were ever sent, as bits."""
     deadlines: tuple[int, int] = (0, 0)
     endpoints: Pair = NEITHER
-    """The tunnel's process runs."""
+    """Whether the tunnel's process runs."""
     paths: Pair = NEITHER
-    """The firewall lets packets pass."""
+    """Whether the firewall lets packets pass."""
     asked: bool = False
-    """A staff member has requested it; every session is requested once."""
+    """Whether a staff member has requested it; every session is requested once."""
     recorded: bool = False
-    """The box's audit log has its id."""
+    """Whether its ID is in the box's audit log."""
     wrong_codes: int = 0
     """The wrong codes that the box has counted."""
     is_permitted: bool = True
@@ -64,15 +64,15 @@ class ModelSession(NamedTuple):
     is_page_gone: bool = False
     is_view_only: bool = False
     is_viewer_gone: bool = False
-    """The viewer of staff is closed, or its connection is dead."""
+    """Whether the staff's viewer is closed, or its connection is dead."""
     has_consent: bool = False
-    """Ground truth: a person has permitted this session, with all evidence, for this offer."""
+    """Ground truth: whether a person has permitted this session, with all evidence, for this offer."""
     codes_tried: int = 0
     """Ground truth: the wrong codes that were entered."""
     is_decided: bool = False
-    """Ground truth: the data center has decided to open this session."""
+    """Ground truth: whether the data center has decided to open this session."""
     was_opened: bool = False
-    """Ground truth: the box has used the grant."""
+    """Ground truth: whether the box has used the grant."""
 
 
 class Setting(NamedTuple):
@@ -81,12 +81,12 @@ class Setting(NamedTuple):
     time: int = 0
     is_line_up: bool = True
     up: Pair = EITHER
-    """The programs of both ends run."""
+    """Whether the programs of both ends run."""
     audits: Pair = EITHER
     fences: Pair = EITHER
     recording: bool = True
     is_clock_behind: bool = False
-    """The wall clock of the box was set back."""
+    """Whether the wall clock of the box was set back."""
 
 
 class Others(NamedTuple):
@@ -94,9 +94,9 @@ class Others(NamedTuple):
 
     endpoints: Pair = NEITHER
     occupied: Pair = NEITHER
-    """One of them is between `opening` and `ended` at this end."""
+    """Whether one of them is between `opening` and `ended`, at each end."""
     is_open: bool = False
-    """One of them is open at the box, so that staff operate the instrument's screen."""
+    """Whether one of them is open at the box, so that staff operate the instrument's screen."""
 
 
 def others(rest: Sequence[ModelSession]) -> Others:

@@ -37,7 +37,7 @@ _BEFORE_END: Final = (S.NEW, *LIVE)
 class Move(NamedTuple):
     """One move of one session."""
 
-    what: str
+    text: str
     session: ModelSession
     """The session after it."""
     others: Others
@@ -45,9 +45,9 @@ class Move(NamedTuple):
     """The row that was executed, if any."""
     end: int = DC
     is_genuine: bool = True
-    """The event is what it claims to be, and not forged."""
+    """Whether the event is genuine, not forged."""
     is_due: bool = False
-    """It happens sooner or later without a person, the line or the other end: a timer, a check, a process's exit."""
+    """Whether it happens without a person, the line or the other end: a timer, a check, the exit of a process."""
     cost: int = 0
     """The disturbances that it uses up."""
 
@@ -57,9 +57,9 @@ class Moves:
 
     def __init__(self, table: Sequence[Row]) -> None:
         self._rows = {
-            (end, state, event): found
+            (end, state, event): matching
             for end, state, event in product(End, SessionState, Event)
-            if (found := rows(end, state, event, table))
+            if (matching := rows(end, state, event, table))
         }
 
     def after(
@@ -68,7 +68,7 @@ class Moves:
         """Yield every move of the session, with disturbances if any may still occur."""
         for end in (DC, BOX):
             if setting.up[end]:
-                here = Here(self._rows, setting, session, others, end)
+                here = SessionAtEnd(self._rows, setting, session, others, end)
                 for move in (*_due(here), *(_at_data_center, _at_box)[end](here), *_at_either(here)):
                     yield move
                     if can_disturb and move.row and "audit_written" in move.row.guards:
@@ -82,11 +82,11 @@ class Moves:
             return session._replace(
                 states=(S.NEW, session.states[BOX]) if end == DC else (session.states[DC], S.NEW)
             )
-        here = Here(self._rows, setting, session, Others(), end)
+        here = SessionAtEnd(self._rows, setting, session, Others(), end)
         return next((move.session for move in here.attempt(E.RESTARTED, PROGRAMS[end])), session)
 
 
-class Here:
+class SessionAtEnd:
     """A session at one end, where events are attempted."""
 
     def __init__(
@@ -105,9 +105,9 @@ class Here:
         self._rows = rows
         self._facts: Facts | None = None
 
-    def with_life(self, session: ModelSession) -> Here:
-        """Return the same place with another session."""
-        return Here(self._rows, self.setting, session, self.others, self.end)
+    def with_session(self, session: ModelSession) -> SessionAtEnd:
+        """Return the same end with another session."""
+        return SessionAtEnd(self._rows, self.setting, session, self.others, self.end)
 
     def facts(self) -> Facts:
         """Return the facts as an end collects them, if nothing is forged."""
@@ -159,19 +159,19 @@ class Here:
         if isinstance(row, Refusal):
             return ()
         cause = f" ({row.cause})" if row.cause else ""
-        what = f"at the {ENDS[self.end]}: {whose}{event} → {row.next}{cause}"
+        text = f"at the {ENDS[self.end]}: {whose}{event} → {row.next}{cause}"
         session = _execute(row, self.setting, self.session, self.end, is_genuine)
-        return (Move(what, session, self.others, row, self.end, is_genuine, is_due),)
+        return (Move(text, session, self.others, row, self.end, is_genuine, is_due),)
 
 
-def _recorded_only(here: Here, move: Move) -> Iterator[Move]:
+def _recorded_only(here: SessionAtEnd, move: Move) -> Iterator[Move]:
     """The record of a row took so long that the row no longer applies when it is durable: the session ends."""
     recorded = here.session._replace(states=move.session.states, recorded=move.session.recorded)
-    for ended in here.with_life(recorded).attempt(E.AUDIT_FAILS, PROGRAMS[here.end]):
-        yield ended._replace(what=f"{move.what}, but only recorded; {ended.what}", cost=1)
+    for ended in here.with_session(recorded).attempt(E.AUDIT_FAILS, PROGRAMS[here.end]):
+        yield ended._replace(text=f"{move.text}, but only recorded; {ended.text}", cost=1)
 
 
-def _due(here: Here) -> Iterator[Move]:
+def _due(here: SessionAtEnd) -> Iterator[Move]:
     """Results of timers and checks, which happen before the next tick."""
     session, end, program = here.session, here.end, PROGRAMS[here.end]
     if here.state in LIVE:
@@ -184,7 +184,7 @@ def _due(here: Here) -> Iterator[Move]:
         yield from here.attempt(E.CLOSED, program, is_due=True)
 
 
-def _reasons_to_end(here: Here) -> Iterator[tuple[Event, Actor]]:
+def _reasons_to_end(here: SessionAtEnd) -> Iterator[tuple[Event, Actor]]:
     setting, session, end = here.setting, here.session, here.end
     program, is_open = PROGRAMS[end], here.state is S.OPEN
     if setting.time >= session.deadlines[end]:
@@ -210,7 +210,7 @@ def _reasons_to_end(here: Here) -> Iterator[tuple[Event, Actor]]:
         yield E.RECORDING_FAILS, program
 
 
-def _at_data_center(here: Here) -> Iterator[Move]:
+def _at_data_center(here: SessionAtEnd) -> Iterator[Move]:
     program, session = Actor.DATA_CENTER, here.session
     if not session.asked and here.setting.time == 0:
         yield from here.attempt(E.REQUEST, program)
@@ -222,11 +222,11 @@ def _at_data_center(here: Here) -> Iterator[Move]:
     yield from here.forge("forged", E.GRANT_RECEIVED, Actor.BOX, grant_verified=False)
 
 
-def _at_box(here: Here) -> Iterator[Move]:
+def _at_box(here: SessionAtEnd) -> Iterator[Move]:
     program, person, session = Actor.DATA_CENTER, Actor.PERSON, here.session
     if here.state is S.NEW:  # the deadline follows from the wall clock, and is at most the lifetime from now
         deadline = min(1 + here.setting.is_clock_behind, here.setting.time + 1)
-        here = here.with_life(session._replace(deadlines=(session.deadlines[DC], deadline)))
+        here = here.with_session(session._replace(deadlines=(session.deadlines[DC], deadline)))
     yield from _receive(
         here,
         program,
@@ -245,7 +245,7 @@ def _at_box(here: Here) -> Iterator[Move]:
         yield from _return_to_page(here)
 
 
-def _receive(here: Here, sender: Actor, events: dict[int, Event]) -> Iterator[Move]:
+def _receive(here: SessionAtEnd, sender: Actor, events: dict[int, Event]) -> Iterator[Move]:
     """Every message that was ever sent can arrive while the line is up."""
     if here.setting.is_line_up:
         for message, event in events.items():
@@ -253,8 +253,8 @@ def _receive(here: Here, sender: Actor, events: dict[int, Event]) -> Iterator[Mo
                 yield from here.attempt(event, sender)
 
 
-def _consents(here: Here) -> Iterator[Move]:
-    """Everything that can look like a consent; only a person's complete evidence for this offer is one."""
+def _consents(here: SessionAtEnd) -> Iterator[Move]:
+    """Everything that can look like consent; only a person's complete evidence for this offer is consent."""
     person, event = Actor.PERSON, E.AUTHORIZE
     if here.facts().screen_shared:
         yield from here.forge("staff's", event, person)
@@ -269,18 +269,18 @@ def _consents(here: Here) -> Iterator[Move]:
     yield from here.forge("stranger's", event, Actor.LINE)
 
 
-def _return_to_page(here: Here) -> Iterator[Move]:
+def _return_to_page(here: SessionAtEnd) -> Iterator[Move]:
     """The person confirms the session elsewhere than on the shared screen."""
     session = here.session._replace(is_page_gone=False)
     for move in here.forge("", E.PAGE_RETURNED, Actor.PERSON, screen_shared=False):
         yield move._replace(
             session=session._replace(is_view_only=move.session.is_view_only),
             is_genuine=True,
-            what=move.what.replace(":  ", ": "),
+            text=move.text.replace(":  ", ": "),
         )
 
 
-def _at_either(here: Here) -> Iterator[Move]:
+def _at_either(here: SessionAtEnd) -> Iterator[Move]:
     session, end = here.session, here.end
     if here.setting.is_line_up and session.endpoints == EITHER:
         yield from here.attempt(E.TUNNEL_UP, Actor.LINE)
@@ -315,7 +315,7 @@ def _execute(row: Row, setting: Setting, session: ModelSession, end: int, is_gen
 
 
 def _without_past(session: ModelSession, end: int, state: SessionState) -> ModelSession:
-    """Return the session without values on which nothing depends any longer, so that fewer states differ."""
+    """Return the session without values on which nothing depends any longer, which reduces the number of states."""
     if end == BOX and state is not S.OFFERED and session.codes_tried:
         session = session._replace(wrong_codes=0, codes_tried=0)
     if end == BOX and state is not S.OPEN and (session.is_page_gone or session.is_view_only):

@@ -1,6 +1,6 @@
-"""Every weaker table: one guard or one way to an end less, one more actor who permits, one assumption less.
+"""All weakened tables: one guard, one way to an end or one assumption is removed, or one actor more may permit.
 
-Each must have a counterexample; otherwise what was removed is redundant, or a property is missing.
+Each must have a counterexample; otherwise the removed part is redundant, or a property is missing.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def mutants(table: Sequence[Row] = TABLE) -> Iterator[Mutant]:
     """Yield every mutant that guards, actors and assumptions protect from."""
     for number, row in enumerate(table):
         for guard in row.guards:
-            kept = tuple(each for each in row.guards if each != guard)
-            yield Mutant(f"{row.name} without {guard}", _with(table, number, row._replace(guards=kept)))
+            remaining = tuple(each for each in row.guards if each != guard)
+            yield Mutant(f"{row.name} without {guard}", _with(table, number, row._replace(guards=remaining)))
         if row.event is Event.AUTHORIZE:
             for actor in Actor:
                 if actor not in row.actors:

@@ -1,6 +1,6 @@
 """Invariants of every reachable world, in terms of the global state that the ends cannot see.
 
-A property is a function that returns whether a move violates it; the first sentence of its docstring is what a
+A property is a function that returns whether a move violates it. Its docstring is one sentence, which a
 counterexample states.
 """
 
@@ -29,7 +29,7 @@ S = SessionState
 
 
 class Change(NamedTuple):
-    """The execution of a row: the session before and after it, and where."""
+    """The execution of a row: the session before and after it, the setting, and the move."""
 
     setting: Setting
     before: ModelSession
@@ -238,10 +238,12 @@ def violation(setting: Setting, before: ModelSession, move: Move) -> str:
     return sentence(packets_without_grant) if packets_without_grant(setting, move.session) else ""
 
 
-def shifted_violation(before: Setting, was: ModelSession, shift: Shift, session: ModelSession) -> str:
+def shifted_violation(
+    before: Setting, session_before: ModelSession, shift: Shift, session: ModelSession
+) -> str:
     """Return the property that a move of the setting violates at one session, or ""."""
     setting = shift.setting
-    if shift.is_tick and outlives(before, was):
+    if shift.is_tick and outlives(before, session_before):
         return sentence(outlives)
     if revived(before, setting, session):
         return sentence(revived)

@@ -14,11 +14,11 @@ Effect: TypeAlias = Callable[[ModelSession], ModelSession]
 class Shift(NamedTuple):
     """A move of the setting, and its effect on every session."""
 
-    what: str
+    text: str
     setting: Setting
     effect: Effect
     is_fair: bool = False
-    """Sooner or later it happens."""
+    """Whether it happens eventually."""
     is_tick: bool = False
     cost: int = 0
     """The disturbances that it uses up."""
@@ -32,13 +32,13 @@ def shifts(setting: Setting, moves: Moves, assumptions: Assumptions, can_disturb
         if not setting.up[end]:
             yield _restart(setting, end, moves)
     if not setting.is_line_up:
-        yield Shift("the line returns", setting._replace(is_line_up=True), _nothing)
+        yield Shift("the line returns", setting._replace(is_line_up=True), _unchanged)
     if can_disturb:
         for shift in _disturbances(setting, assumptions):
             yield shift._replace(cost=1)
 
 
-def _nothing(session: ModelSession) -> ModelSession:
+def _unchanged(session: ModelSession) -> ModelSession:
     return session
 
 
@@ -58,16 +58,16 @@ def _tick(setting: Setting, assumptions: Assumptions) -> Shift:
 
 def _restart(setting: Setting, end: int, moves: Moves) -> Shift:
     started = setting._replace(up=set_at(setting.up, end, True))
-    what = f"the {ENDS[end]}'s program starts again"
-    return Shift(what, started, lambda session: moves.restarted(started, session, end), is_fair=True)
+    text = f"the {ENDS[end]}'s program starts again"
+    return Shift(text, started, lambda session: moves.restarted(started, session, end), is_fair=True)
 
 
 def _crash(setting: Setting, end: int, assumptions: Assumptions) -> Shift:
     def kill(session: ModelSession) -> ModelSession:
         return session._replace(endpoints=set_at(session.endpoints, end, False))
 
-    what, crashed = f"the {ENDS[end]}'s program crashes", setting._replace(up=set_at(setting.up, end, False))
-    return Shift(what, crashed, kill if assumptions.dies_with_program else _nothing)
+    text, crashed = f"the {ENDS[end]}'s program crashes", setting._replace(up=set_at(setting.up, end, False))
+    return Shift(text, crashed, kill if assumptions.dies_with_program else _unchanged)
 
 
 def _disturbances(setting: Setting, assumptions: Assumptions) -> Iterator[Shift]:
@@ -76,13 +76,17 @@ def _disturbances(setting: Setting, assumptions: Assumptions) -> Iterator[Shift]
             yield _crash(setting, end, assumptions)
         if setting.audits[end]:
             audits = set_at(setting.audits, end, False)
-            yield Shift(f"the audit log of the {ENDS[end]} fails", setting._replace(audits=audits), _nothing)
+            yield Shift(
+                f"the audit log of the {ENDS[end]} fails", setting._replace(audits=audits), _unchanged
+            )
         if setting.fences[end]:
             fences = set_at(setting.fences, end, False)
-            yield Shift(f"the firewall of the {ENDS[end]} fails", setting._replace(fences=fences), _nothing)
+            yield Shift(f"the firewall of the {ENDS[end]} fails", setting._replace(fences=fences), _unchanged)
     if setting.is_line_up:
-        yield Shift("the line is lost", setting._replace(is_line_up=False), _nothing)
+        yield Shift("the line is lost", setting._replace(is_line_up=False), _unchanged)
     if setting.recording:
-        yield Shift("the recording fails", setting._replace(recording=False), _nothing)
+        yield Shift("the recording fails", setting._replace(recording=False), _unchanged)
     if not setting.is_clock_behind:
-        yield Shift("the wall clock of the box is set back", setting._replace(is_clock_behind=True), _nothing)
+        yield Shift(
+            "the wall clock of the box is set back", setting._replace(is_clock_behind=True), _unchanged
+        )

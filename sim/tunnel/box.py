@@ -150,7 +150,7 @@ class EmulTunnel(asyncio.Protocol):
                 self._keepalive.sent()
 
     def lose(self, reason: str = "lost") -> None:
-        """Let the tunnel end, as when its process is killed."""
+        """End the tunnel, as when its process is killed."""
         if self.ended.done():
             return
         self.ended.set_result(reason)
@@ -181,11 +181,11 @@ class EmulTunnel(asyncio.Protocol):
                 task = asyncio.get_running_loop().create_task(self._reach(offer, desktop))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-        elif (found := self._desktops.get(number)) is not None and not found.is_cut:
+        elif (open_desktop := self._desktops.get(number)) is not None and not open_desktop.is_cut:
             if kind is Kind.DATA:
-                found.write(data)
+                open_desktop.write(data)
             else:
-                found.close()
+                open_desktop.close()
 
     async def _reach(self, offer: Offer, desktop: _Desktop) -> None:
         try:

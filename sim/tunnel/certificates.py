@@ -29,20 +29,20 @@ def verify_peer(
     Raises: HandshakeError.
     """
     try:
-        own = x509.load_pem_x509_certificate(certificate.strip())
-        by = x509.load_pem_x509_certificate(authority.encode())
-        own.verify_directly_issued_by(by)
-        usages = own.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        peer = x509.load_pem_x509_certificate(certificate.strip())
+        issuer = x509.load_pem_x509_certificate(authority.encode())
+        peer.verify_directly_issued_by(issuer)
+        usages = peer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
         raise HandshakeError("the certificate is not by the session's authority") from None
-    names = [each.value for each in own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    names = [each.value for each in peer.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if names != [name] or usage not in usages:
         raise HandshakeError(f"the certificate is not for {name}")
     now = datetime.fromtimestamp(wall_ns / 1e9, UTC)
-    for one in (own, by):
+    for one in (peer, issuer):
         if not one.not_valid_before_utc <= now <= one.not_valid_after_utc:
             raise HandshakeError("the certificate is not valid yet, or has expired")
-    key, (digest, signature) = own.public_key(), proof
+    key, (digest, signature) = peer.public_key(), proof
     try:
         assert isinstance(key, ec.EllipticCurvePublicKey)
         key.verify(signature, digest, ec.ECDSA(Prehashed(hashes.SHA256())))

@@ -113,7 +113,7 @@ class EmulEndpoint:
         self.lose("stopped")
 
     def lose(self, reason: str = "lost") -> None:
-        """Let the tunnel end, as when its process is killed."""
+        """End the tunnel, as when its process is killed."""
         if self.ended.done():
             return
         self.ended.set_result(reason)
@@ -161,8 +161,8 @@ class EmulEndpoint:
                 self._nonces = body[:NONCE_BYTES], self._nonces[1]
                 digest = transcript(*self._nonces, "server")
                 signature = self._server_key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256())))
-                own = hello(self._server_certificate.encode(), signature)
-                self.send(frame(Kind.SERVER, self._nonces[1] + own))
+                server_hello = hello(self._server_certificate.encode(), signature)
+                self.send(frame(Kind.SERVER, self._nonces[1] + server_hello))
             case Kind.CLIENT if not self._up.done():
                 self._admit(*read_hello(body))
             case Kind.CONNECTED | Kind.REFUSED | Kind.DATA | Kind.CLOSE if self._up.done():
@@ -253,7 +253,7 @@ class _Passage(asyncio.Transport):
                 self.lose()
 
     def lose(self) -> None:
-        """The connection has ended."""
+        """Handle the end of the connection."""
         self._endpoint.forget(self.number)
         if not self._connected.done():
             self._connected.set_exception(ConnectionResetError("the tunnel has ended"))
@@ -263,13 +263,13 @@ class _Passage(asyncio.Transport):
             asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
 
     def pause(self) -> None:
-        """Let the protocol write nothing more."""
+        """Pause the protocol's writing."""
         if not self._is_paused and self._connected.done():
             self._is_paused = True
             self._protocol.pause_writing()
 
     def resume(self) -> None:
-        """Let the protocol write again."""
+        """Resume the protocol's writing."""
         if self._is_paused:
             self._is_paused = False
             self._protocol.resume_writing()

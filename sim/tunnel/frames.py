@@ -56,8 +56,8 @@ def number_of(body: bytes) -> tuple[int, bytes]:
 
 def hello(certificate: bytes, signature: bytes) -> bytes:
     """Return a certificate (PEM) and a signature, in a fixed length."""
-    own = len(signature).to_bytes(1, "big") + signature.ljust(SIGNATURE_BYTES, b"\0")
-    return own + certificate.ljust(HANDSHAKE_BYTES, b"\n")
+    signature_field = len(signature).to_bytes(1, "big") + signature.ljust(SIGNATURE_BYTES, b"\0")
+    return signature_field + certificate.ljust(HANDSHAKE_BYTES, b"\n")
 
 
 def read_hello(body: bytes) -> tuple[bytes, bytes]:

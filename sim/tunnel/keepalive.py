@@ -1,4 +1,4 @@
-"""Notices that the line of a tunnel is dead, as OpenVPN's `keepalive` does."""
+"""Detects that the line of a tunnel is dead, as OpenVPN's `keepalive` does."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ class Keepalive:
     def __init__(self, ping: Callable[[], object], lost: Callable[[], object]) -> None:
         self._ping, self._lost = ping, lost
         loop = asyncio.get_running_loop()
-        self._pings = loop.call_later(PING_SECONDS, ping)
-        self._loses = loop.call_later(PING_LOST_SECONDS, lost)
+        self._ping_timer = loop.call_later(PING_SECONDS, ping)
+        self._lost_timer = loop.call_later(PING_LOST_SECONDS, lost)
 
     def sent(self) -> None:
         """Record that a packet was sent."""
-        self._pings.cancel()
-        self._pings = asyncio.get_running_loop().call_later(PING_SECONDS, self._ping)
+        self._ping_timer.cancel()
+        self._ping_timer = asyncio.get_running_loop().call_later(PING_SECONDS, self._ping)
 
     def received(self) -> None:
         """Record that a packet was received."""
-        self._loses.cancel()
-        self._loses = asyncio.get_running_loop().call_later(PING_LOST_SECONDS, self._lost)
+        self._lost_timer.cancel()
+        self._lost_timer = asyncio.get_running_loop().call_later(PING_LOST_SECONDS, self._lost)
 
     def stop(self) -> None:
         """Stop the timers, because the tunnel has ended."""
-        self._pings.cancel()
-        self._loses.cancel()
+        self._ping_timer.cancel()
+        self._lost_timer.cancel()

@@ -46,7 +46,7 @@ class EmulPath:
         self._elements.clear()
 
     def elements(self) -> dict[bytes, int]:
-        """Return the sessions whose packets pass, with the seconds that are left."""
+        """Return the sessions whose packets pass, with the remaining seconds."""
         now_ns = self._now_ns()
         return {
             session: round((until - now_ns) / SECOND_NS)

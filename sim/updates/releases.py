@@ -1,7 +1,7 @@
 """The releases that a lab's data center orders: a folder with slots' deltas and profiles, signed as real ones are.
 
-Signatures have random bytes of different lengths. So that a run depends only on its lab file and seed, each is made
-again until it has the most frequent length.
+Signatures have random bytes of different lengths. So that a run depends only on its lab file and seed, each is
+repeated until it has the most frequent length.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LIFETIME: Final = timedelta(days=365)
 
 
 class LabReleases:
-    """The releases of a lab, from 1, which the box has at the beginning."""
+    """The releases of a lab, numbered from 1, the release with which the box starts."""
 
     def __init__(
         self,
@@ -52,11 +52,11 @@ class LabReleases:
         models: Collection[Model],
         now_s: float,
     ) -> None:
-        """`orders` are the releases that are ordered, from 2, in their order; `models` those of the lab."""
+        """`orders` are the ordered releases, in order and numbered from 2; `models` are the models of the lab."""
         self.folder = folder
         self.health: dict[int, ReleaseHealth] = {1: "healthy"}
         self.slots = {1: _slot(1)}
-        """Both only of releases of slots."""
+        """The slot contents by release number; like `health`, without data releases."""
         (folder / "targets").mkdir(parents=True)
         (folder / "metadata").mkdir()
         self.applications: set[int] = set()
@@ -79,7 +79,7 @@ class LabReleases:
 
     @property
     def root(self) -> Path:
-        """The root of the metadata, as it comes with the software."""
+        """The file of the root metadata, as shipped with the software."""
         return self.folder / "metadata" / "1.root.json"
 
     def kind(self, number: int) -> Kind:
@@ -89,13 +89,13 @@ class LabReleases:
         return "system" if number in self.health else "data"
 
     def in_slot(self, content: bytes) -> int | None:
-        """Return the number of the release that is in a slot completely."""
+        """Return the number of the release that a slot contains completely; None if there is none."""
         return next((number for number, slot in self.slots.items() if slot == content), None)
 
     def _add(self, source: int, target: int) -> dict[str, Any]:
         old, new = self.slots[source], self.slots[target]
         delta = block_delta(old, new)
-        facts: dict[str, Any] = {
+        properties: dict[str, Any] = {
             "release": f"1.{target}.0",
             "number": target,
             "source": sha256(old).hexdigest(),
@@ -103,14 +103,14 @@ class LabReleases:
             "bytes": len(new),
         }
         if target in self.applications:
-            facts |= {"kind": "application", "application": True}
-        return self._target(f"{source}-{target}", delta, facts)
+            properties |= {"kind": "application", "application": True}
+        return self._target(f"{source}-{target}", delta, properties)
 
     def _add_profiles(self, number: int, which: ProfileRelease, models: Collection[Model]) -> dict[str, Any]:
         files = profile_release(models, number, which)
         total = sum(map(len, files.values()))
-        facts = {"release": f"profiles-{number}", "number": number, "kind": "data", "bytes": total}
-        targets = self._target(f"data/profiles-{number}", render_manifest(files), facts)
+        properties = {"release": f"profiles-{number}", "number": number, "kind": "data", "bytes": total}
+        targets = self._target(f"data/profiles-{number}", render_manifest(files), properties)
         for content in files.values():
             targets |= self._target(f"data/files/{sha256(content).hexdigest()}", content, {})
         return targets
@@ -132,7 +132,7 @@ class LabReleases:
             "root": {"keyids": ["0", "1", "2"], "threshold": 2},
             **{role: {"keyids": ["0"], "threshold": 1} for role in ("targets", "snapshot", "timestamp")},
         }
-        known = {
+        keys_by_id = {
             str(number): {"keytype": "ecdsa", "scheme": "ecdsa-sha2-nistp256", "keyval": {"public": text}}
             for number, text in enumerate(texts)
         }
@@ -153,10 +153,15 @@ class LabReleases:
             (self.folder / "metadata" / file).write_bytes(data)
             return {"version": 1, "length": len(data), "hashes": {"sha256": sha256(data).hexdigest()}}
 
-        write("root", "1.root.json", {"consistent_snapshot": False, "keys": known, "roles": roles}, signers=2)
-        named = write("targets", "targets.json", {"targets": targets})
-        named = write("snapshot", "snapshot.json", {"meta": {"targets.json": named}})
-        write("timestamp", "timestamp.json", {"meta": {"snapshot.json": named}})
+        write(
+            "root",
+            "1.root.json",
+            {"consistent_snapshot": False, "keys": keys_by_id, "roles": roles},
+            signers=2,
+        )
+        description = write("targets", "targets.json", {"targets": targets})
+        description = write("snapshot", "snapshot.json", {"meta": {"targets.json": description}})
+        write("timestamp", "timestamp.json", {"meta": {"snapshot.json": description}})
 
 
 def _slot(number: int) -> bytes:
@@ -172,9 +177,9 @@ def _application(before: bytes, number: int) -> bytes:
 
 def profile_release(models: Collection[Model], number: int, which: ProfileRelease) -> dict[str, bytes]:
     """Return the files of a data release, by path: versions of the profiles of these models, and their help files."""
-    known = sorted(set(models))
-    profiles = {f"profiles/{model}.toml": _profile(model, number, which) for model in known}
-    return profiles | {f"help/{model}/help.txt": f"Help for {model}.\n".encode() * 100 for model in known}
+    distinct = sorted(set(models))
+    profiles = {f"profiles/{model}.toml": _profile(model, number, which) for model in distinct}
+    return profiles | {f"help/{model}/help.txt": f"Help for {model}.\n".encode() * 100 for model in distinct}
 
 
 def _profile(model: Model, number: int, which: ProfileRelease) -> bytes:

@@ -78,10 +78,10 @@ class Causes:
         return until - since - self._explained_to(until) + self._explained_to(since)
 
     def _explained_to(self, now: int) -> float:
-        at = bisect_right(self._starts, now)
-        if at == 0:
+        index = bisect_right(self._starts, now)
+        if index == 0:
             return 0.0
-        return self._totals[at - 1] + min(now, self._ends[at - 1]) - self._starts[at - 1]
+        return self._totals[index - 1] + min(now, self._ends[index - 1]) - self._starts[index - 1]
 
 
 def _moving(
@@ -89,14 +89,14 @@ def _moving(
 ) -> Iterable[Span]:
     """Yield the parts of slowed spans within `stall_ns` of the last progress or the end of a blocking fault."""
     steps = sorted([0.0, *progress, *(end for _, end in blocked if end < inf)]) if slowed else []
-    still = [(a + stall_ns, b) for a, b in pairwise([*steps, inf]) if b - a > stall_ns]
+    stalls = [(a + stall_ns, b) for a, b in pairwise([*steps, inf]) if b - a > stall_ns]
     for start, end in slowed:
-        for still_from, still_to in still:
-            if still_to <= start or still_from >= end:
+        for stall_start, stall_end in stalls:
+            if stall_end <= start or stall_start >= end:
                 continue
-            if start < still_from:
-                yield start, still_from
-            start = max(start, still_to)
+            if start < stall_start:
+                yield start, stall_start
+            start = max(start, stall_end)
         if start < end:
             yield start, end
 

@@ -120,38 +120,41 @@ def evaluate(
 
 
 def _lost(case: _Case) -> _Checked:
-    what = "Acknowledged reports that are neither stored, nor on the box, nor accounted for in a gap record."
-    return _count(case, "lost", case.expect.lost, case.outcome.lost, what)
+    explanation = (
+        "Acknowledged reports that are neither stored, nor on the box, nor accounted for in a gap record."
+    )
+    return _count(case, "lost", case.expect.lost, case.outcome.lost, explanation)
 
 
 def _dropped(case: _Case) -> _Checked:
-    what = "Acknowledged reports that the box dropped and named in a gap record: no room on the disk, or a failure."
-    return _count(case, "dropped", case.expect.dropped, case.outcome.dropped, what)
+    explanation = "Acknowledged reports that the box dropped (full or failed disk) and named in a gap record."
+    return _count(case, "dropped", case.expect.dropped, case.outcome.dropped, explanation)
 
 
 def _duplicates(case: _Case) -> _Checked:
-    what = "Reports that are stored more than once."
+    explanation = "Reports that are stored more than once."
     if not case.outcome.duplicates and not case.anything_stored:
         return _nothing(case, "duplicates", case.expect.duplicates, _NONE_STORED)
-    return _count_limit(case, "duplicates", case.expect.duplicates, case.outcome.duplicates, what)
+    return _count_limit(case, "duplicates", case.expect.duplicates, case.outcome.duplicates, explanation)
 
 
 def _altered(case: _Case) -> _Checked:
     outcome = case.outcome
     unexpected, false_gaps = outcome.ledger.unexpected, outcome.false_gaps
-    what = (
-        f"Of {outcome.compared:,} reports found at the data center or on the box's disk, each compared with what its "
-        f"instrument made by a 64-bit digest of the encoded content, {outcome.altered:,} differ; {len(unexpected):,} "
+    explanation = (
+        f"Of {outcome.compared:,} reports found at the data center or on the box's disk, each compared with the "
+        f"instrument's original by a 64-bit digest of the encoded content, {outcome.altered:,} differ; "
+        f"{len(unexpected):,} "
         f"others were never made, and {len(false_gaps):,} arrived after a gap record had named them as lost."
     )
     if firsts := (*unexpected[:1], *false_gaps[:1]):
-        what += f" For example: {'; '.join(firsts)}."
+        explanation += f" For example: {'; '.join(firsts)}."
     runs = [run for run in outcome.ledger.runs.values() if run.altered]
     entries = [entry for run in runs for entry in run if entry.number in run.altered]
     measured = outcome.altered + len(unexpected) + len(false_gaps)
     if not outcome.compared and not measured:
         return _nothing(case, "altered", case.expect.altered, "No report was found that could be compared.")
-    return _count_limit(case, "altered", case.expect.altered, measured, what, entries)
+    return _count_limit(case, "altered", case.expect.altered, measured, explanation, entries)
 
 
 # -- reports and commands in time
@@ -165,7 +168,7 @@ def _unacknowledged(case: _Case) -> _Checked:
         if run.serial not in causes:
             causes[run.serial] = case.acknowledged_late(run.serial)
         late += _late_to_acknowledge(run, causes[run.serial], limit, case.end_ns)
-    what = (
+    explanation = (
         f"Reports that an instrument made and the box did not acknowledge {_within(limit)}, not counting the time "
         "that a fault of the instrument, its cable, the box or its disk explains."
     )
@@ -175,7 +178,7 @@ def _unacknowledged(case: _Case) -> _Checked:
     if not late and (serial := _unacknowledged_instrument(case, causes)):
         why = f"No report of {serial} was acknowledged, and the lab ended before the time limit."
         return _nothing(case, "unacknowledged", most, why)
-    return _form("unacknowledged", most, len(late), what, case.events, late, _within(limit))
+    return _form("unacknowledged", most, len(late), explanation, case.events, late, _within(limit))
 
 
 def _unacknowledged_instrument(case: _Case, causes: Mapping[str, Causes]) -> str:
@@ -183,12 +186,12 @@ def _unacknowledged_instrument(case: _Case, causes: Mapping[str, Causes]) -> str
     is none.
     """
     least = case.acknowledged_within // 10
-    for serial, of_instrument in causes.items():
+    for serial, instrument_causes in causes.items():
         runs = [run for run in case.outcome.ledger.runs.values() if run.serial == serial]
         entries = [entry for run in runs for entry in run if entry.number not in run.given_up]
         if not entries or any(entry.acknowledged_ns != NEVER for entry in entries):
             continue
-        if of_instrument.unexplained(min(entry.made_ns for entry in entries), case.end_ns) > least:
+        if instrument_causes.unexplained(min(entry.made_ns for entry in entries), case.end_ns) > least:
             return serial
     return ""
 
@@ -213,15 +216,15 @@ def _refused(case: _Case) -> _Checked | None:
     if not adapted:
         return None
     refusals = sorted(
-        (at_ns, f"{serial}: {what}")
+        (at_ns, f"{serial}: {refusal}")
         for serial, reports in adapted.items()
-        for at_ns, what in reports.refusals
+        for at_ns, refusal in reports.refusals
         if case.acknowledged_late(serial).unexplained(at_ns, at_ns + 1) > 0
     )
-    what = "Valid messages in an instrument's own standard that the box refused."
+    explanation = "Valid messages in an instrument's own standard that the box refused."
     if refusals:
-        what += f" The first, at {clock(refusals[0][0])}: {refusals[0][1]}."
-    return _count_limit(case, "refused", case.expect.refused, len(refusals), what)
+        explanation += f" The first, at {clock(refusals[0][0])}: {refusals[0][1]}."
+    return _count_limit(case, "refused", case.expect.refused, len(refusals), explanation)
 
 
 def _patient_texts(case: _Case) -> _Checked | None:
@@ -229,12 +232,12 @@ def _patient_texts(case: _Case) -> _Checked | None:
         return None
     leaks, limit = case.outcome.leaks, case.expect.patient_texts
     if not leaks.patients or not any(leaks.searched.values()):
-        return _nothing(case, "patient_texts", limit, "No results of patients were sent.")
-    searched = ", ".join(f"{size:,} bytes of the {place}" for place, size in sorted(leaks.searched.items()))
-    what = f"Texts about {leaks.patients:,} patients were searched for in {searched}."
+        return _nothing(case, "patient_texts", limit, "No patient results were sent.")
+    searched = ", ".join(f"{size:,} bytes of the {source}" for source, size in sorted(leaks.searched.items()))
+    explanation = f"Texts about {leaks.patients:,} patients were searched for in {searched}."
     if leaks.found:
-        what += f" The first place: {leaks.found[0]}."
-    return _form("patient_texts", limit, len(leaks.found), what, case.events)
+        explanation += f" The first: {leaks.found[0]}."
+    return _form("patient_texts", limit, len(leaks.found), explanation, case.events)
 
 
 def _undelivered(case: _Case) -> _Checked:
@@ -249,16 +252,16 @@ def _undelivered(case: _Case) -> _Checked:
         if until - since > limit and causes.unexplained(since, until) > limit:
             late.append(entry)
     own = sum(causes.unexplained(at_ns, case.end_ns) > limit for at_ns in outcome.own_waiting)
-    what = (
+    explanation = (
         f"Acknowledged reports that were not stored {_within(limit)}, not counting the time that a fault of the "
         "uplink, proxy, data center, box or disk explains."
     )
     if not late and not own and not case.anything_stored:
         return _nothing(case, "undelivered", case.expect.undelivered, _NONE_STORED)
     if own:
-        what += f" {own:,} of them are the box's own records, still on its disk."
+        explanation += f" {own:,} of them are the box's own records, still on its disk."
     return _count_limit(
-        case, "undelivered", case.expect.undelivered, len(late) + own, what, late, _within(limit)
+        case, "undelivered", case.expect.undelivered, len(late) + own, explanation, late, _within(limit)
     )
 
 
@@ -271,7 +274,7 @@ def _commands(case: _Case) -> _Checked | None:
         until = case.end_ns if command.closed_ns == NEVER else command.closed_ns
         if not command.is_as_expected or case.stored_late.unexplained(command.queued_ns, until) > limit:
             late.append(command.text)
-    what = (
+    explanation = (
         f"Commands, {len(commands)} in all, that did not end as expected {_within(limit)}, not counting the time "
         "that a fault between data center and recipient explains, or that were executed twice."
     )
@@ -279,15 +282,19 @@ def _commands(case: _Case) -> _Checked | None:
         why = "The lab ended before any command had a result or was late."
         return _nothing(case, "commands", case.expect.commands, why)
     if late:
-        what += f" The first: {late[0]}."
-    return _form("commands", case.expect.commands, len(late), what, case.events, condition=_within(limit))
+        explanation += f" The first: {late[0]}."
+    return _form(
+        "commands", case.expect.commands, len(late), explanation, case.events, condition=_within(limit)
+    )
 
 
 def _drained(case: _Case) -> _Checked | None:
     limit = case.expect.backlog_drained_within
     if limit is None:
         return None
-    what = "The longest time from the end of an outage until all reports that were waiting then are stored."
+    explanation = (
+        "The longest time from the end of an outage until all reports that were waiting then are stored."
+    )
     ends = outage_ends(case.events)
     delays = {
         entry: inf if entry.stored_ns == NEVER else entry.stored_ns - end_ns
@@ -297,11 +304,11 @@ def _drained(case: _Case) -> _Checked | None:
         if _waited_at(entry, end_ns)
     }
     if not ends:
-        what += f" No outage ended in this run, so {_NOTHING}."
+        explanation += f" No outage ended in this run, so {_NOTHING}."
     elif not delays:
-        what += f" Nothing was waiting when an outage ended, so {_NOTHING}."
+        explanation += f" Nothing was waiting when an outage ended, so {_NOTHING}."
     late = [entry for entry, delay in delays.items() if delay > limit]
-    return _time(case, "backlog_drained_within", limit, max(delays.values(), default=inf), late, what)
+    return _time(case, "backlog_drained_within", limit, max(delays.values(), default=inf), late, explanation)
 
 
 def _waited_at(entry: LedgerEntry, now_ns: int) -> bool:
@@ -335,12 +342,12 @@ def _other_ports_latency(case: _Case) -> _Checked | None:
     if limit is None:
         return None
     targets = {port_of(event.target) for event in case.events} - {None}
-    what = "reports of instruments that no event targets"
+    kind = "reports of instruments that no event targets"
     if not targets:
         return _nothing(case, name, limit / SECOND_NS, "No event targeted an instrument.", "s")
     # unlike for `latency_p99`, unacknowledged reports count too: the targeted port may be the reason
     others = [entry for entry in case.entries if case.ports.get(entry.serial) not in targets]
-    return _of_latency(case, name, limit, what, others)
+    return _of_latency(case, name, limit, kind, others)
 
 
 def _of_latency(case: _Case, name: str, limit: int, kind: str, entries: list[LedgerEntry]) -> _Checked:
@@ -348,10 +355,10 @@ def _of_latency(case: _Case, name: str, limit: int, kind: str, entries: list[Led
     # a report that still waits counts once it has waited longer than the limit
     counted = [(age, entry) for age, entry in ages if entry.stored_ns != NEVER or age > limit]
     late = [entry for age, entry in counted if age > limit]
-    what = f"99 % of the {kind} are stored within this of being made."
+    explanation = f"99 % of the {kind} are stored within this time of their creation."
     if not any(entry.stored_ns != NEVER for entry in entries):
-        return _time(case, name, limit, inf, late, f"{what} None of these was stored, so {_NOTHING}.")
-    return _time(case, name, limit, quantile(sorted(age for age, _ in counted), 99), late, what)
+        return _time(case, name, limit, inf, late, f"{explanation} None of these was stored, so {_NOTHING}.")
+    return _time(case, name, limit, quantile(sorted(age for age, _ in counted), 99), late, explanation)
 
 
 def _age(entry: LedgerEntry, end_ns: int) -> int:
@@ -364,69 +371,80 @@ def _connections(case: _Case) -> _Checked | None:
         return None
     if not most:
         return _nothing(case, "connections", limit, "No instrument was seen to be connected.")
-    what = (
+    explanation = (
         "Connections with instruments that were open on the box at once, at most, sampled from time to time."
     )
-    return _form("connections", limit, most, what, case.events)
+    return _form("connections", limit, most, explanation, case.events)
 
 
 # -- remote sessions
 
 
 def _sessions(case: _Case) -> _Checked | None:
-    found = case.outcome.sessions.sessions
-    if not found:
+    sessions = case.outcome.sessions.sessions
+    if not sessions:
         return None
-    wrong = [(one, difference) for one in found for difference in one.differences[:1]]
-    what = f"Remote sessions, {len(found)} in all, that did not open, or did not end, as expected."
-    if wrong:
-        one, difference = wrong[0]
-        what += f" The first, with {one.instrument}, requested at {clock(one.requested_ns)}: {difference}."
-    return _form("sessions", case.expect.sessions, len(wrong), what, case.events)
+    differing = [(one, difference) for one in sessions for difference in one.differences[:1]]
+    explanation = f"Remote sessions, {len(sessions)} in all, that did not open, or did not end, as expected."
+    if differing:
+        one, difference = differing[0]
+        explanation += (
+            f" The first, with {one.instrument}, requested at {clock(one.requested_ns)}: {difference}."
+        )
+    return _form("sessions", case.expect.sessions, len(differing), explanation, case.events)
 
 
 def _updates(case: _Case) -> _Checked | None:
-    found = case.outcome.updates
-    if not found:
+    updates = case.outcome.updates
+    if not updates:
         return None
-    wrong = [one for one in found if not one.is_right]
-    what = f"Updates, {len(found)} in all, that did not end as their releases demand."
-    if wrong:
-        what += f" The first, {wrong[0].release}: {wrong[0].step or 'nothing was reported'}."
-    return _form("updates", 0, len(wrong), what, case.events)
+    differing = [one for one in updates if not one.is_right]
+    explanation = f"Updates, {len(updates)} in all, that did not end as their releases require."
+    if differing:
+        explanation += f" The first, {differing[0].release}: {differing[0].step or 'nothing was reported'}."
+    return _form("updates", 0, len(differing), explanation, case.events)
 
 
 def _siem(case: _Case) -> _Checked | None:
-    found = case.outcome.siem
-    if found is None:
+    records = case.outcome.siem
+    if records is None:
         return None
-    if not found.due:
+    if not records.due:
         return _nothing(case, "siem", 0, "No audit record had to arrive at the SIEM before the lab ended.")
-    problems = found.problems
-    what = f"Audit records, {len(found.due)} in all, that have not arrived at the SIEM once, in their order."
+    problems = records.problems
+    explanation = (
+        f"Audit records, {len(records.due)} in all, that have not arrived at the SIEM exactly once, in order."
+    )
     if problems:
-        what += f" The first: {problems[0]}."
-    return _form("siem", 0, len(problems), what, case.events)
+        explanation += f" The first: {problems[0]}."
+    return _form("siem", 0, len(problems), explanation, case.events)
 
 
 def _tunnel_seconds(case: _Case) -> _Checked | None:
-    found, name = case.outcome.sessions, "tunnel_seconds_without_grant"
+    sessions_result, name = case.outcome.sessions, "tunnel_seconds_without_grant"
     limit = case.expect.tunnel_seconds_without_grant
-    if not found.sessions and not found.problems:
+    if not sessions_result.sessions and not sessions_result.problems:
         return None
-    problems = [*found.problems, *(problem for one in found.sessions for problem in one.problems)]
-    if not problems and not any(one.steps for one in found.sessions):
+    problems = [
+        *sessions_result.problems,
+        *(problem for one in sessions_result.sessions for problem in one.problems),
+    ]
+    if not problems and not any(one.steps for one in sessions_result.sessions):
         return _nothing(case, name, limit, "No session was recorded.", "s")
-    tunnel = sum(one.tunnel_seconds for one in found.sessions)
-    doubtful = tunnel if found.problems else sum(one.tunnel_seconds for one in found.sessions if one.problems)
-    what = (
+    tunnel = sum(one.tunnel_seconds for one in sessions_result.sessions)
+    doubtful = (
+        tunnel
+        if sessions_result.problems
+        else sum(one.tunnel_seconds for one in sessions_result.sessions if one.problems)
+    )
+    explanation = (
         f"Seconds in which packets of a remote session could pass without a valid grant, of {tunnel:.0f} s of "
         "tunnel, by the proof from the audit files of both ends."
     )
     if problems:
-        what += f" The first of {len(problems)} problems: {problems[0]}."
+        explanation += f" The first of {len(problems)} problems: {problems[0]}."
     measured = max(ceil(doubtful), 1) if problems else 0
-    expectation, evidence = _form(name, limit, measured, what, case.events)
+    expectation, evidence = _form(name, limit, measured, explanation, case.events)
     return msgspec.structs.replace(expectation, unit="s"), evidence
 
 
@@ -436,15 +454,15 @@ def _tunnel_seconds(case: _Case) -> _Checked | None:
 def _intrusions(case: _Case) -> _Checked | None:
     if not any(event.fault.kind.startswith("intruder-") for event in case.events):
         return None
-    found = case.outcome.intrusions
-    what = f"Connection attempts of intruders, {found.tried} in all, that were not blocked."
-    if not found.tried:
+    intrusions = case.outcome.intrusions
+    explanation = f"Connection attempts of intruders, {intrusions.tried} in all, that were not blocked."
+    if not intrusions.tried:
         return _nothing(
             case, "intrusions", case.expect.intrusions, "No intruder made an attempt before the lab ended."
         )
-    if found.reached:
-        what += f" The first: {found.reached[0]}."
-    return _form("intrusions", case.expect.intrusions, len(found.reached), what, case.events)
+    if intrusions.reached:
+        explanation += f" The first: {intrusions.reached[0]}."
+    return _form("intrusions", case.expect.intrusions, len(intrusions.reached), explanation, case.events)
 
 
 def _alerts(case: _Case) -> _Checked | None:
@@ -452,21 +470,22 @@ def _alerts(case: _Case) -> _Checked | None:
     if not expected:
         return None
     missing = case.compared_alerts.missing
-    what = f"Alerts, {len(expected)} in all, that the data center's triggers did not raise in time."
+    explanation = f"Alerts, {len(expected)} in all, that the data center's triggers did not raise in time."
     if missing:
-        what += f" The first: {missing[0].trigger}, expected {_within(missing[0].within)}."
-    return _form("alerts", 0, len(missing), what, case.events)
+        explanation += f" The first: {missing[0].trigger}, expected {_within(missing[0].within)}."
+    return _form("alerts", 0, len(missing), explanation, case.events)
 
 
 def _false_alerts(case: _Case) -> _Checked | None:
     limit = case.expect.false_alerts
     if limit is None:
         return None
-    found = case.compared_alerts.false
-    what = "Alerts of the data center's triggers that are not expected."
-    if found:
-        what += f" The first: {found[0].trigger} of {found[0].source} at {clock(found[0].raised_ns)}."
-    return _count_limit(case, "false_alerts", limit, len(found), what)
+    unexpected_alerts = case.compared_alerts.false
+    explanation = "Alerts of the data center's triggers that are not expected."
+    if unexpected_alerts:
+        first = unexpected_alerts[0]
+        explanation += f" The first: {first.trigger} of {first.source} at {clock(first.raised_ns)}."
+    return _count_limit(case, "false_alerts", limit, len(unexpected_alerts), explanation)
 
 
 _CHECKS: tuple[_Check, ...] = (
@@ -497,8 +516,8 @@ _CHECKS: tuple[_Check, ...] = (
 # -- results of checks
 
 
-def _count(case: _Case, name: str, limit: int, entries: list[LedgerEntry], what: str) -> _Checked:
-    expectation, evidence = _count_limit(case, name, limit, len(entries), what, entries)
+def _count(case: _Case, name: str, limit: int, entries: list[LedgerEntry], explanation: str) -> _Checked:
+    expectation, evidence = _count_limit(case, name, limit, len(entries), explanation, entries)
     gaps = tuple(gap for gap in case.outcome.gaps if gap.records)[:FAILED_REPORTS_MAX]
     return expectation, msgspec.structs.replace(evidence, gaps=gaps)
 
@@ -508,21 +527,21 @@ def _count_limit(
     name: str,
     limit: int,
     count: int,
-    what: str,
+    explanation: str,
     entries: Sequence[LedgerEntry] = (),
     condition: str = "",
 ) -> _Checked:
     """Expect a `count` of at most `limit`; there is nothing to check if no report was acknowledged."""
     if not count and not case.outcome.acknowledged:
         return _nothing(case, name, limit, "No report was acknowledged.")
-    return _form(name, limit, count, what, case.events, entries, condition)
+    return _form(name, limit, count, explanation, case.events, entries, condition)
 
 
 def _form(
     name: str,
     limit: int,
     count: int,
-    what: str,
+    explanation: str,
     events: Sequence[Event],
     entries: Sequence[LedgerEntry] = (),
     condition: str = "",
@@ -533,16 +552,18 @@ def _form(
         measured=count,
         holds=count <= limit,
         condition=condition,
-        explanation=what,
+        explanation=explanation,
     )
-    return expectation, failure(name, what, entries, events)
+    return expectation, failure(name, explanation, entries, events)
 
 
 def _nothing(case: _Case, name: str, limit: float, why: str, unit: Unit = "") -> _Checked:
     """Return an expectation that does not hold because there is nothing to check."""
-    what = f"{why} There is nothing to check, so this run proves nothing about it."
-    expectation = Expectation(name=name, limit=limit, measured=None, holds=False, unit=unit, explanation=what)
-    return expectation, failure(name, what, (), case.events)
+    explanation = f"{why} There is nothing to check, so this run proves nothing about it."
+    expectation = Expectation(
+        name=name, limit=limit, measured=None, holds=False, unit=unit, explanation=explanation
+    )
+    return expectation, failure(name, explanation, (), case.events)
 
 
 def _within(limit: int) -> str:
@@ -550,7 +571,7 @@ def _within(limit: int) -> str:
 
 
 def _time(
-    case: _Case, name: str, limit: int, measured: float, late: list[LedgerEntry], what: str
+    case: _Case, name: str, limit: int, measured: float, late: list[LedgerEntry], explanation: str
 ) -> _Checked:
     """Expect a time of at most `limit` ns; `measured` is infinite if the event never occurred."""
     expectation = Expectation(
@@ -559,6 +580,6 @@ def _time(
         measured=None if measured == inf else round(measured / SECOND_NS, 3),
         holds=measured <= limit,
         unit="s",
-        explanation=what,
+        explanation=explanation,
     )
-    return expectation, failure(name, what, late, case.events)
+    return expectation, failure(name, explanation, late, case.events)

@@ -10,15 +10,15 @@ from sim.verdict.ledger import NEVER, LedgerEntry
 from sim.verdict.result import FAILED_REPORTS_MAX, Failure, FaultOccurrence, TracedReport
 
 
-def failure(name: str, what: str, entries: Sequence[LedgerEntry], events: Sequence[Event]) -> Failure:
+def failure(name: str, explanation: str, entries: Sequence[LedgerEntry], events: Sequence[Event]) -> Failure:
     """Return the evidence for the expectation `name`: the first reports concerned, and the last fault before them.
 
-    `what` explains the expectation in a sentence.
+    `explanation` explains the expectation in a sentence.
     """
     shown = sorted(entries, key=lambda entry: entry.made_ns)[:FAILED_REPORTS_MAX]
     return Failure(
         expectation=name,
-        explanation=what,
+        explanation=explanation,
         reports=tuple(_traced(entry, given_up=name == "dropped") for entry in shown),
         reports_total=len(entries),
         fault_before=_last_fault(events, shown[0].made_ns if shown else None),

@@ -77,9 +77,10 @@ def find(store: Store, on_disk: SpoolContent, ledger: ReportLedger, epoch_ms: in
 class _Reader:
     def __init__(self, store: Store, ledger: ReportLedger, epoch_ms: int, end_ns: int) -> None:
         self._store, self._ledger, self._epoch_ms, self._end_ns = store, ledger, epoch_ms, end_ns
-        self._found = Findings()
+        self._findings = Findings()
         self._arrivals: list[tuple[int, float]] = []  # (sequence, when it was stored; inf on the disk)
-        self._named: list[tuple[tuple[int, int], float]] = []  # (range of a gap record, when it was stored)
+        # (range of a gap record, when it was stored)
+        self._named_ranges: list[tuple[tuple[int, int], float]] = []
         self._epochs: Mapping[int, int] = {}
 
     def read(self, on_disk: SpoolContent) -> Findings:
@@ -92,13 +93,13 @@ class _Reader:
             self._read_waiting(self._epochs[on_disk.epoch] + sequence, payload)
         for gap in on_disk.gaps:
             self._add_gap(gap.ranges, gap.reason, gap.records, self._end_ns, self._epochs[on_disk.epoch])
-        found = self._found
-        found.commands = [self._command_outcome(command) for command in queries.commands(self._store)]
-        found.notes.sort(key=lambda note: note.at_ns)
+        findings = self._findings
+        findings.commands = [self._command_outcome(command) for command in queries.commands(self._store)]
+        findings.notes.sort(key=lambda note: note.at_ns)
         self._arrivals.sort()
-        found.sequences = [sequence for sequence, _ in self._arrivals]
-        found.false_gaps = self._false_gaps()
-        return found
+        findings.sequences = [sequence for sequence, _ in self._arrivals]
+        findings.false_gaps = self._false_gaps()
+        return findings
 
     def _ns(self, at_ms: int) -> int:
         return (at_ms - self._epoch_ms) * MILLISECOND_NS
@@ -126,10 +127,10 @@ class _Reader:
         if isinstance(message, Gap):
             base = self._epochs[record.epoch]
             self._add_gap(message.ranges, message.reason, message.records, self._ns(message.at_ms), base)
-            self._named += [((base + a, base + b), stored_ns) for a, b in message.ranges]
+            self._named_ranges += [((base + a, base + b), stored_ns) for a, b in message.ranges]
         priority: result.Priority = "alert" if record.kind == "alert" else "audit"
         source = record.instrument or "box"
-        self._found.notes.append(
+        self._findings.notes.append(
             AuditNote(at_ns=self._ns(record.at_ms), priority=priority, source=source, text=_describe(message))
         )
 
@@ -142,7 +143,7 @@ class _Reader:
             return
         body = entry.body
         if isinstance(body, BoxReport):
-            self._found.own_waiting.append(self._ns(body.at_ms))
+            self._findings.own_waiting.append(self._ns(body.at_ms))
             if isinstance(body, Gap):
                 base = sequence >> _EPOCH_BITS << _EPOCH_BITS
                 self._add_gap(body.ranges, body.reason, body.records, self._ns(body.at_ms), base)
@@ -157,17 +158,21 @@ class _Reader:
         self, ranges: tuple[tuple[int, int], ...], reason: str, records: int, at_ns: int, base: int
     ) -> None:
         shifted = tuple((base + first, base + last) for first, last in ranges)
-        self._found.gaps.append(result.GapFound(at_ns=at_ns, reason=reason, records=records, ranges=shifted))
+        self._findings.gaps.append(
+            result.GapFound(at_ns=at_ns, reason=reason, records=records, ranges=shifted)
+        )
 
     def _false_gaps(self) -> list[str]:
         """Return descriptions of records that arrived after a gap record had named them as lost."""
-        sequences = self._found.sequences
-        false = []
-        for (first, last), named_ns in self._named:
-            for at in range(bisect_left(sequences, first), bisect_right(sequences, last)):
-                if self._arrivals[at][1] > named_ns:
-                    false.append(f"sequence {sequences[at]} arrived, which a gap record had named as lost")
-        return false[:_SHOWN_MAX]
+        sequences = self._findings.sequences
+        descriptions = []
+        for (first, last), named_ns in self._named_ranges:
+            for index in range(bisect_left(sequences, first), bisect_right(sequences, last)):
+                if self._arrivals[index][1] > named_ns:
+                    descriptions.append(
+                        f"sequence {sequences[index]} arrived, which a gap record had named as lost"
+                    )
+        return descriptions[:_SHOWN_MAX]
 
     def _command_outcome(self, command: queries.StoredCommand) -> CommandOutcome:
         closed_ns = NEVER if command.closed_at_ms is None else self._ns(command.closed_at_ms)

@@ -42,18 +42,18 @@ class Window:
 class NumberSet:
     """A set of sequence numbers, stored as sorted, disjoint ranges, that can be counted up to a bound."""
 
-    def __init__(self, ranges: Iterable[tuple[int, int]], but: Sequence[int] = ()) -> None:
-        """Make the set of all numbers in `ranges`, which may overlap, without those in the sorted `but`."""
+    def __init__(self, ranges: Iterable[tuple[int, int]], excluded: Sequence[int] = ()) -> None:
+        """Make the set of all numbers in `ranges`, which may overlap, without those in the sorted `excluded`."""
         self.ranges: list[tuple[int, int]] = []
         last_end = -1
         for first, last in sorted(ranges):
-            self._add(max(first, last_end + 1), last, but)
+            self._add(max(first, last_end + 1), last, excluded)
             last_end = max(last_end, last)
         self._lasts = [last for _, last in self.ranges]
         self._totals = list(accumulate((last - first + 1 for first, last in self.ranges), initial=0))
 
-    def _add(self, first: int, last: int, but: Sequence[int]) -> None:
-        for number in but[bisect_left(but, first) : bisect_right(but, last)]:
+    def _add(self, first: int, last: int, excluded: Sequence[int]) -> None:
+        for number in excluded[bisect_left(excluded, first) : bisect_right(excluded, last)]:
             if first < number:
                 self.ranges.append((first, number - 1))
             first = number + 1
@@ -62,10 +62,10 @@ class NumberSet:
 
     def count_to(self, number: int) -> int:
         """Return the count of numbers that are at most `number`."""
-        at = bisect_left(self._lasts, number)
-        if at == len(self.ranges):
-            return self._totals[at]
-        return self._totals[at] + max(0, number - self.ranges[at][0] + 1)
+        index = bisect_left(self._lasts, number)
+        if index == len(self.ranges):
+            return self._totals[index]
+        return self._totals[index] + max(0, number - self.ranges[index][0] + 1)
 
     @property
     def highest(self) -> int:
@@ -95,22 +95,22 @@ def classify_missing(
 
 def _assign(windows: list[Window], ranges: Iterable[tuple[int, int]]) -> None:
     """Assign each number of the sorted `ranges` to at most one window, at most one per report of the window."""
-    coming = [(window.before, at) for at, window in enumerate(windows) if window.entries]
-    heapify(coming)
+    upcoming = [(window.before, index) for index, window in enumerate(windows) if window.entries]
+    heapify(upcoming)
     opened: list[tuple[float, int]] = []  # (after, index) of the windows that the number lies in
     for first, last in ranges:
         number = first
         while number <= last:
-            while coming and coming[0][0] < number:
-                _, at = heappop(coming)
-                heappush(opened, (windows[at].after, at))
+            while upcoming and upcoming[0][0] < number:
+                _, index = heappop(upcoming)
+                heappush(opened, (windows[index].after, index))
             while opened and (opened[0][0] <= number or _is_full(windows[opened[0][1]])):
                 heappop(opened)
             if opened:
                 windows[opened[0][1]].named += 1
                 number += 1
-            elif coming:
-                number = max(number + 1, coming[0][0] + 1)
+            elif upcoming:
+                number = max(number + 1, upcoming[0][0] + 1)
             else:
                 return
 

@@ -27,22 +27,22 @@ class Leaks:
 
     patients: int = 0
     searched: dict[str, int] = field(default_factory=dict)
-    """The number of bytes searched, by place."""
+    """The number of bytes searched, by source."""
     found: list[str] = field(default_factory=list)
-    """Descriptions of the places where texts were found, without the texts."""
+    """Descriptions of where texts were found, without the texts."""
 
 
-def search(secrets: Iterable[tuple[str, ...]], places: Iterable[tuple[str, bytes]]) -> Leaks:
-    """Search for the texts of each patient in the bytes of each place."""
+def search(secrets: Iterable[tuple[str, ...]], sources: Iterable[tuple[str, bytes]]) -> Leaks:
+    """Search for the texts of each patient in the bytes of each source."""
     leaks, forms = Leaks(), defaultdict[bytes, list[bytes]](list)
     for texts in secrets:
         leaks.patients += 1
         for form in {form for text in texts for form in forms_of(text)}:
             forms[form[:KEY_BYTES]].append(form)
-    for place, data in places:
-        leaks.searched[place] = leaks.searched.get(place, 0) + len(data)
+    for source, data in sources:
+        leaks.searched[source] = leaks.searched.get(source, 0) + len(data)
         if len(leaks.found) < FOUND_MAX and (found := sum(1 for _ in _hits(data, forms))):
-            leaks.found.append(f"{found} in {len(data):,} bytes of the {place}")
+            leaks.found.append(f"{found} in {len(data):,} bytes of the {source}")
     return leaks
 
 
@@ -62,13 +62,13 @@ def _base64_forms(data: bytes) -> Iterator[bytes]:
     """Yield the base64 digits that depend only on the data, for each of the three positions in a group of bytes."""
     for before in range(3):
         digits = base64.b64encode(bytes(before) + data).rstrip(b"=")
-        whole = (before + len(data)) * 8 // 6
-        yield digits[-(-before * 8 // 6) : whole]
+        end = (before + len(data)) * 8 // 6
+        yield digits[-(-before * 8 // 6) : end]
 
 
 def _hits(data: bytes, forms: dict[bytes, list[bytes]]) -> Iterator[bytes]:
     for part in _EMPTY.split(data):
-        for at in range(len(part) - KEY_BYTES + 1):
-            for form in forms.get(part[at : at + KEY_BYTES], ()):
-                if part.startswith(form, at):
+        for offset in range(len(part) - KEY_BYTES + 1):
+            for form in forms.get(part[offset : offset + KEY_BYTES], ()):
+                if part.startswith(form, offset):
                     yield form

@@ -102,15 +102,15 @@ class Run:
 
         Returns False if no such report was made.
         """
-        at = number - 1
-        if not 0 <= at < len(self._made):
+        index = number - 1
+        if not 0 <= index < len(self._made):
             return False
-        if self._stored[at] == NEVER:
-            self._sequence[at] = sequence
-            self._stored[at] = stored_ns
+        if self._stored[index] == NEVER:
+            self._sequence[index] = sequence
+            self._stored[index] = stored_ns
         elif stored_ns != NEVER:
             self.copies += 1
-        if digest != self._digest[at] and UNKNOWN not in (digest, self._digest[at]):
+        if digest != self._digest[index] and UNKNOWN not in (digest, self._digest[index]):
             self.altered.add(number)
         return True
 
@@ -152,7 +152,7 @@ class ReportLedger:
             self._add_unexpected(f"{serial} {body}", sequence, stored_ns)
 
     def continues(self, run: Run, number: int) -> None:
-        """Record that the agent continues `run` under another run number, which the box demanded."""
+        """Record that the agent continues `run` under another run number, as the box required."""
         self._continued[run.serial, number] = run
 
     def found(
@@ -165,8 +165,8 @@ class ReportLedger:
             self._add_unexpected(f"{serial} run {run} number {number}", sequence, stored_ns)
 
     def _add_unexpected(self, report: str, sequence: int, stored_ns: int) -> None:
-        where = "on the box's disk" if stored_ns == NEVER else "at the data center"
-        self.unexpected.append(f"{report}, sequence {sequence}, {where}")
+        location = "on the box's disk" if stored_ns == NEVER else "at the data center"
+        self.unexpected.append(f"{report}, sequence {sequence}, {location}")
 
     def __iter__(self) -> Iterator[LedgerEntry]:
         for run in self.runs.values():

@@ -76,12 +76,12 @@ class Outcome:
 
     @cached_property
     def altered(self) -> int:
-        """The number of reports found with different content than the instrument gave them."""
+        """The number of reports found whose content differs from the instrument's original."""
         return sum(len(run.altered) for run in self.ledger.runs.values())
 
     @property
     def compared(self) -> int:
-        """The number of reports found, each of which was compared with what the instrument made."""
+        """The number of reports found, each of which was compared with the instrument's original."""
         return sum(run.found_count for run in self.ledger.runs.values())
 
     @property

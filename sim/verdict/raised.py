@@ -24,9 +24,9 @@ def compare(expected: Sequence[ExpectedAlert], raised: Sequence[RaisedAlert], si
     rest = sorted(raised, key=lambda one: (one.raised_ns, one.trigger, one.source))
     missing = []
     for wanted in sorted(expected, key=lambda one: one.within):
-        found = next((one for one in rest if one.trigger == wanted.trigger), None)
-        if found is not None:
-            rest.remove(found)
-        if found is None or found.raised_ns > since_ns + wanted.within:
+        match = next((one for one in rest if one.trigger == wanted.trigger), None)
+        if match is not None:
+            rest.remove(match)
+        if match is None or match.raised_ns > since_ns + wanted.within:
             missing.append(wanted)
     return Comparison(missing, rest)

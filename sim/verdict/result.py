@@ -28,7 +28,7 @@ Priority: TypeAlias = Literal["alert", "audit", "routine"]
 Quantity: TypeAlias = bool | int | float | str | None
 """A limit or a measurement; None if there was nothing to measure."""
 Unit: TypeAlias = Literal["", "s", "B", "bit/s", "%"]
-"""The unit of a quantity; empty for a count or a word."""
+"""The unit of a quantity; empty for a count or a text."""
 Interval: TypeAlias = tuple[int, int]
 """(start, end) in nanoseconds of lab time."""
 
@@ -71,7 +71,7 @@ class ReportCounts(ResultPart, frozen=True):
 
 
 class ContentComparison(ResultPart, frozen=True):
-    """The comparison of the reports' contents with what the instruments made."""
+    """The comparison of the reports' contents with the instruments' originals."""
 
     compared: int
     """Reports found at the data center or on the box's disk, each compared by a digest of its encoded content."""
@@ -266,7 +266,7 @@ class SessionResult(ResultPart, frozen=True):
     tunnel_seconds: float
     """How long packets could pass at most, by the proof from both audit files."""
     causes: tuple[str, ...]
-    """Why it ended: of the end that ended it first, if the other one only followed."""
+    """Why it ended, according to the end that ended it first if the other only followed."""
     expected_to_open: bool
     expected_end: str
     problems: tuple[str, ...] = ()
@@ -277,15 +277,17 @@ class SessionResult(ResultPart, frozen=True):
 
     @property
     def differences(self) -> tuple[str, ...]:
-        """How it differs from what its lab expects, in words."""
-        found = list(self.desktop)
+        """How it differs from its lab's expectations, in words."""
+        differences = list(self.desktop)
         if (self.opened_ns is not None) is not self.expected_to_open:
-            found.append("it has not opened" if self.expected_to_open else "it has opened")
+            differences.append("it has not opened" if self.expected_to_open else "it has opened")
         if self.ended_ns is None:
-            found.append("it has not ended at both ends")
+            differences.append("it has not ended at both ends")
         elif self.expected_end not in self.causes:
-            found.append(f"it ended by {' and '.join(self.causes) or 'nothing'}, not by {self.expected_end}")
-        return tuple(found)
+            differences.append(
+                f"it ended by {' and '.join(self.causes) or 'nothing'}, not by {self.expected_end}"
+            )
+        return tuple(differences)
 
 
 class Result(ResultPart, frozen=True):

@@ -1,4 +1,4 @@
-"""The remote sessions of a lab's run, as the audit files of both ends and the truth of the simulator show them."""
+"""The remote sessions of a lab's run, from the audit files of both ends and the simulator's ground truth."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SessionAudits:
     """Returns the lab time of a record of an end."""
 
     def read(self, requested: Sequence[RequestedSession]) -> SessionFindings:
-        """Verify the files, and return what they show of the sessions that were requested."""
+        """Verify the files, and return their findings about the requested sessions."""
         try:
             datacenter, box = parse_audit(self.datacenter), parse_audit(self.box)
         except AuditFileError as error:
@@ -58,7 +58,7 @@ class SessionAudits:
     def _changed_lines(self) -> list[str]:
         """Return the lines that differ between the data center and the box."""
         return [
-            f"the data center has other audit records of sessions than the box's file, at its byte {line.offset}"
+            f"the data center's audit records of sessions differ from the box's file at byte {line.offset}"
             for line in self.sent
             if self.box[line.offset : line.offset + len(line.content)] != line.content
         ]
@@ -90,7 +90,7 @@ class SessionAudits:
             mode=spec.mode,
             person=spec.person,
             requested_ns=one.requested_ns,
-            opened_ns=_first(steps, SessionState.OPEN),
+            opened_ns=_reached(steps, SessionState.OPEN),
             ended_ns=_last_end(steps),
             tunnel_seconds=(proof.tunnel_ms if proof else 0) / 1000,
             causes=_causes(proof, steps),
@@ -133,8 +133,8 @@ def _causes(proof: SessionProof | None, steps: Sequence[SessionStep]) -> tuple[s
     return tuple(step.cause for step in steps if step.state == SessionState.ENDING)
 
 
-def _first(steps: Sequence[SessionStep], state: SessionState) -> int | None:
-    """Return when the last of both ends reached the state; None if one has not."""
+def _reached(steps: Sequence[SessionStep], state: SessionState) -> int | None:
+    """Return when the later end reached the state; None if an end has not."""
     reached = {step.end: step.at_ns for step in reversed(steps) if step.state == state}
     return max(reached.values()) if len(reached) == len(End) else None
 

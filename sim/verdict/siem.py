@@ -23,7 +23,7 @@ _OUTAGES: Final = ("siem-down", "datacenter-restarts")
 
 @dataclass(frozen=True)
 class SiemFindings:
-    """The ids of audit records: those that the SIEM must have by the end of the lab, and those that it has."""
+    """The IDs of audit records: those that the SIEM must have by the end of the lab, and those that it has."""
 
     due: Sequence[str] = ()
     received: Sequence[str] = ()
@@ -50,7 +50,10 @@ class SiemFindings:
 def siem_findings(
     store: Store, received: Sequence[str], events: Sequence[Event], epoch_ms: int, end_ns: int
 ) -> SiemFindings:
-    """Compare; `epoch_ms` is the start of the lab in ms since 1970, and `end_ns` its end in ns of lab time."""
+    """Compare the store with `received`.
+
+    `epoch_ms` is the start of the lab in ms since 1970, and `end_ns` its end in ns of lab time.
+    """
     table = box_audit.c
     query = select(table.box, table.epoch, table.number, table.stored_at_ms).where(table.is_repeated == 0)
     outages = sorted(_outages(events))

@@ -14,7 +14,7 @@ from sim.faults.box.update import OrderedRelease
 from sim.lab.labfile import Event
 from sim.updates.orders import ordered_releases
 
-_RIGHT: Final[dict[OrderedRelease, str]] = {
+_EXPECTED_STEPS: Final[dict[OrderedRelease, str]] = {
     "healthy": "committed",
     "unhealthy": "returned",
     "unstartable": "returned",
@@ -29,15 +29,15 @@ _RIGHT: Final[dict[OrderedRelease, str]] = {
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """An update: what its release does, and the last step that the box has reported, "" if none."""
+    """An update: its release, and the last step that the box has reported, "" if none."""
 
     release: OrderedRelease
     step: str
 
     @property
     def is_right(self) -> bool:
-        """Whether it ended as the release demands."""
-        return self.step == _RIGHT[self.release]
+        """Whether it ended as the release requires."""
+        return self.step == _EXPECTED_STEPS[self.release]
 
 
 def update_results(store: Store, events: Iterable[Event]) -> tuple[UpdateResult, ...]:

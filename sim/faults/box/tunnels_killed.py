@@ -1,4 +1,4 @@
-"""Death of the processes of the tunnels."""
+"""Crash of the tunnel processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sim.faults.world import EmulatedWorld
 
 @fault("tunnels-killed", targets=("box", "datacenter"), momentary=True)
 class TunnelsKilled(Fault[EmulatedWorld], frozen=True):
-    """The processes of the tunnels of remote sessions are killed (SIGKILL), at the box or at the data center."""
+    """The tunnel processes of remote sessions are killed (SIGKILL), on the box or in the data center."""
 
     @property
     def effect(self) -> Effect:

@@ -1,4 +1,4 @@
-"""Orders to update the box: what an event of a lab file with the key `update` is."""
+"""Update of the box, as ordered by an event with the key `update` in a lab file."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ OrderedRelease: TypeAlias = Literal[
 class UpdateOrdered(Fault[MachineWorld], frozen=True):
     """The data center orders the box to install a new release, which the box fetches, tries, and commits or leaves.
 
-    In a release that is `unhealthy` the firewall cannot be put in force; one that is `unstartable` never reaches the
-    box program, and a watchdog resets the machine. `lasts` is the time in which the restarts explain delays.
+    In an `unhealthy` release the firewall policy cannot be enforced; an `unstartable` one never starts the box
+    program, and a watchdog resets the machine. `lasts` is the time for which the restarts explain delays.
 
-    Releases that are an `application` change only the box's programs, which are started without a restart of the
-    machine. One that is an `unhealthy-application` or an `unstartable-application` is left in the same way.
+    An `application` release changes only the box's programs, which are restarted without a reboot of the machine. An
+    `unhealthy-application` or an `unstartable-application` is left in the same way.
 
     `profiles` are new versions of the profiles of all models, with one more assay, which the box uses without a
-    restart. In `narrow-profiles` a channel is missing that instruments report, so that the box leaves them again;
-    `unusable-profiles` it never uses. In a lab file, `update = "healthy"` stands for `fault`, `target` and `release`.
+    restart. In `narrow-profiles` a channel is missing that instruments report, so that the box leaves them again; it
+    never uses `unusable-profiles`. In a lab file, `update = "healthy"` stands for `fault`, `target` and `release`.
     """
 
     release: OrderedRelease = "healthy"

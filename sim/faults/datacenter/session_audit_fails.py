@@ -8,7 +8,7 @@ from sim.faults.world import EmulatedWorld
 
 @fault("session-audit-fails", targets=("datacenter",))
 class SessionAuditFails(Fault[EmulatedWorld], frozen=True):
-    """The data center cannot write its audit file of remote sessions; that of the box is on its disk."""
+    """The data center cannot write its audit file of remote sessions; the box's own audit file is not affected."""
 
     @property
     def effect(self) -> Effect:

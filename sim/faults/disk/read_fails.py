@@ -14,8 +14,8 @@ from sim.values import CountForm
 class DiskReadFails(Fault[MachineWorld], frozen=True):
     """The next `times` reads fail. Reports that the box cannot read are dropped, and listed as such.
 
-    In the image world, these are reads of the partition with the reports, those of its file system included. What the
-    system has in memory is not read.
+    In the image world, these are reads of the partition with the reports, those of its file system included. Data
+    that the system has cached in memory is not read from the disk.
     """
 
     times: Annotated[int, CountForm(1, 1000)] = 1

@@ -10,8 +10,8 @@ from sim.faults.world import World
 class DiskReadOnly(Fault[World], frozen=True):
     """The disk can be read, but rejects every write.
 
-    In the kernel and the image world the box reboots after the end, because Linux writes no file system that has met
-    an error; a real box notices that, at the earliest two minutes after its last start.
+    In the kernel and the image world the box reboots after the end, because Linux no longer writes to a file system
+    after an error. The box in an image detects this itself, at the earliest two minutes after its last start.
     """
 
     async def start(self, world: World, target: str) -> End:

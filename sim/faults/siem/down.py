@@ -9,7 +9,7 @@ from sim.faults.world import EmulatedWorld
 @fault("siem-down", targets=("siem",))
 class SiemDown(Fault[EmulatedWorld], frozen=True):
     """The SIEM has no power. In a lab with this fault the data center forwards audit records to a SIEM, and the
-    verdict expects of each that it arrives there once, in the order of its chain."""
+    verdict expects each record to arrive there once, in the order of the hash chain."""
 
     @property
     def effect(self) -> Effect:

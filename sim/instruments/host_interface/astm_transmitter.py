@@ -151,20 +151,20 @@ class AstmTransmitter:
 
     def _plan(self, frames: int) -> None:
         """Draw whether this transfer is broken off, and at which acknowledgement: of ENQ or of any frame."""
-        known = [option for option in _BREAKS if option in self._dialect]
-        is_broken = bool(known) and self._random.random() < BROKEN_TRANSFERS
-        self._planned = self._random.choice(known) if is_broken else ""
+        options = [option for option in _BREAKS if option in self._dialect]
+        is_broken = bool(options) and self._random.random() < BROKEN_TRANSFERS
+        self._planned = self._random.choice(options) if is_broken else ""
         self._left = self._random.randrange(1 + frames)
 
     def _break(self, now: float) -> list[TransmitterAction]:
         """Break the transfer off as planned."""
-        how, self._planned = self._planned, ""
-        if how == "late-acknowledgements":
+        disturbance, self._planned = self._planned, ""
+        if disturbance == "late-acknowledgements":
             return []  # the time limit ends the transfer
-        self._sender.pause(now + (NAK_OF_ENQ_S if how == "aborts-transfers" else 0.0))
-        if how == "enq-in-transfer":
+        self._sender.pause(now + (NAK_OF_ENQ_S if disturbance == "aborts-transfers" else 0.0))
+        if disturbance == "enq-in-transfer":
             return self._sent(self._sender.bid(now))
-        if how == "half-open":
+        if disturbance == "half-open":
             return [Abandon()]
         if self._serial or self._random.random() < 0.5:
             return [Send(EOT)]
@@ -179,9 +179,9 @@ class AstmTransmitter:
         return sent
 
     def _with_noise(self, frame: bytes) -> bytes:
-        """Return the frame with another printable character in its text."""
-        at = self._random.randrange(2, max(3, len(frame) - 6))
-        return frame[:at] + (b"#" if frame[at : at + 1] != b"#" else b"+") + frame[at + 1 :]
+        """Return the frame with one character of its text replaced by another printable one."""
+        offset = self._random.randrange(2, max(3, len(frame) - 6))
+        return frame[:offset] + (b"#" if frame[offset : offset + 1] != b"#" else b"+") + frame[offset + 1 :]
 
     def _accepted(self) -> None:
         message, self._current = self._current, None
@@ -196,8 +196,8 @@ class AstmTransmitter:
 
     def _refused(self, token: Token) -> None:
         about = self._current.about if self._current else "nothing"
-        what = token.value if isinstance(token, Signal) else "a frame"
-        self._events.refused(self._current or HostMessage(b"", about=about), what)
+        reason = token.value if isinstance(token, Signal) else "a frame"
+        self._events.refused(self._current or HostMessage(b"", about=about), reason)
 
     def _occurs(self, option: str) -> bool:
         return option in self._dialect and self._random.random() < DISTURBANCE_PROBABILITY

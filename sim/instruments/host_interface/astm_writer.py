@@ -1,4 +1,4 @@
-"""LIS2-A messages of an instrument: quality control, alarms, results of patients."""
+"""LIS2-A messages of an instrument: quality control, alarms, patient results."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class AstmWriter:
         """Return the message with this content, created at `at_s` of the instrument's clock."""
         now = self._clock.compact(at_s)
         records = self._body(content, now)
-        text = self._encode(self._whole(records, now))
+        text = self._encode(self._message(records, now))
         if isinstance(content, PatientResults) and "host-queries" in self._dialect:
-            text = self._encode(self._whole([self._query(content)], now)) + text
+            text = self._encode(self._message([self._query(content)], now)) + text
         about = "results" if isinstance(content, PatientResults) else content.kind.__name__
         return HostMessage(text, about=about, log=log_line(content).encode(self._encoding))
 
-    def _whole(self, records: list[str], now: str) -> list[str]:
+    def _message(self, records: list[str], now: str) -> list[str]:
         header = "H" if "bare-header" in self._dialect else f"H|\\^&|||SIM^1|||||||P|LIS2-A2|{now}"
         return [header, *records, *([] if "no-terminator" in self._dialect else ["L|1|N"])]
 

@@ -1,4 +1,4 @@
-"""Beckman AU: records of fixed columns, each repeated until it is acknowledged."""
+"""Beckman AU: fixed-column records, each repeated until it is acknowledged."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class AuTransmitter:
     def receive(self, data: bytes, now: float) -> list[TransmitterAction]:
         """See `Transmitter`."""
         actions: list[TransmitterAction] = []
-        for byte in (data[at : at + 1] for at in range(len(data))):
+        for byte in (data[offset : offset + 1] for offset in range(len(data))):
             if byte == ACK and not self._misses():
                 self._accepted()
                 actions += self._next(now)

@@ -19,23 +19,23 @@ class InstrumentClock:
     def __init__(self, wall_ns: Callable[[], int], dialect: Collection[str]) -> None:
         self._wall_ns = wall_ns
         self._has_offset = "time-with-offset" in dialect
-        self._off_s = 0
+        self._error_s = 0
         if "clock-years-behind" in dialect:
-            self._off_s = -12 * YEAR_S
+            self._error_s = -12 * YEAR_S
         elif "clock-years-ahead" in dialect:
-            self._off_s = 9 * YEAR_S
+            self._error_s = 9 * YEAR_S
 
     @property
     def is_right(self) -> bool:
         """Whether the box uses the instrument's times. It replaces times that are wrong by years with its own."""
-        return not self._off_s
+        return not self._error_s
 
     def now_s(self) -> int:
         """Return the time in seconds since 1970."""
-        return self._wall_ns() // _SECOND + self._off_s
+        return self._wall_ns() // _SECOND + self._error_s
 
     def compact(self, at_s: int) -> str:
-        """Format a time as in POCT1-A: local, ISO 8601, with an offset from UTC if the dialect has it."""
+        """Format a time as in HL7 and LIS2-A: local, YYYYMMDDHHMMSS, with an offset if the dialect includes it."""
         return f"{self._local(at_s):%Y%m%d%H%M%S}" + (f"{self._local(at_s):%z}" if self._has_offset else "")
 
     def extended(self, at_s: int) -> str:

@@ -1,4 +1,4 @@
-"""The content of messages: reports about the instrument, and results of patients, which the box must drop."""
+"""The content of messages: reports about the instrument, and patient results, which the box must drop."""
 
 from __future__ import annotations
 

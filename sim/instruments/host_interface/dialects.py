@@ -74,11 +74,11 @@ _LIST: Final = (
     _option("fs-segments", (HL7,), "Segments end with FS instead of CR.", "segments"),
     _option("lf-after-message", (HL7,), "LF follows each message."),
     _option("nul-between-messages", (HL7, *_ASTM, AU), "NUL bytes are between messages."),
-    _option("log-between-messages", (HL7, *_ASTM, AU), "Lines of a log are between messages."),
+    _option("log-between-messages", (HL7, *_ASTM, AU), "Log lines are between messages."),
     _option("constant-control-id", (HL7,), "MSH-10 is the same in all messages."),
     _option("enhanced-mode", (HL7,), "MSH-15 and MSH-16 ask for acknowledgements as in IHE LAW."),
     _option("pipelined", (HL7,), "Several messages are sent in one write, before any is acknowledged."),
-    _option("images", (HL7,), "Results of patients contain images in base64."),
+    _option("images", (HL7,), "Patient results contain images in base64."),
     _option("placeholders", (HL7, *_ASTM), "Values that were not measured are sent as `***.**` or `-----`."),
     _option("oul", (HL7,), "Quality control is OUL^R22 instead of ORU^R01."),
     # -- ASTM
@@ -113,7 +113,7 @@ _LIST: Final = (
     _option("manufacturer-records", _ASTM, "M records with histograms in base64 follow results."),
     _option("comments", _ASTM, "A comment follows each result."),
     _option(
-        "host-queries", _ASTM, "Before the results of a patient the instrument asks the host for orders."
+        "host-queries", _ASTM, "Before it sends patient results, the instrument asks the host for orders."
     ),
     # -- POCT1-A
     _option("mllp-framing", (POCT,), "Documents are framed as in MLLP."),
@@ -147,7 +147,7 @@ def draw_dialect(random: Random, speaks: str) -> frozenset[str]:
 
 
 def contradiction(names: Iterable[str]) -> tuple[str, str] | None:
-    """Return the first two options that cannot be together; None if all can."""
+    """Return the first two options that cannot be combined; None if all can."""
     seen: dict[str, str] = {}
     names = list(names)
     if "gb-18030" in names and "delimiters" in names:

@@ -1,4 +1,4 @@
-"""Extraneous bytes that instruments send between messages: NUL bytes and lines of a log."""
+"""Extraneous bytes that instruments send between messages: NUL bytes and log lines."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Hl7Writer:
         self._codes, self._dialect, self._clock, self._random = codes, dialect, clock, random
         self._count = random.randrange(1, 10_000)
         self._encoding, self._charset = next(
-            (found for name, found in _CHARSETS.items() if name in dialect), ("utf-8", "UNICODE UTF-8")
+            (charset for name, charset in _CHARSETS.items() if name in dialect), ("utf-8", "UNICODE UTF-8")
         )
 
     def write(self, content: MessageContent, at_s: int) -> HostMessage:
@@ -65,11 +65,11 @@ class Hl7Writer:
         if content.kind is Inventory:
             return "INU^U05^INU_U05", [equipment, *map(self._stock, fields[0].items())]
         if content.kind is Alert:
-            patient = "NTE|1||tube of the sample before it\\.br\\see the log"
+            note = "NTE|1||tube of the sample before it\\.br\\see the log"
             return "EAN^U09^EAN_U09", [
                 equipment,
                 f"NDS|1|{now}|S^Serious|{self._codes.alarm(fields[0])}",
-                patient,
+                note,
             ]
         assert content.kind is Quality, content.kind
         return self._control(fields, now)
@@ -114,9 +114,11 @@ class Hl7Writer:
         return base64.b64encode(b"BM" + name + self._random.randbytes(_IMAGE_BYTES)).decode()
 
     def _header(self, kind: str, control_id: str, now: str) -> str:
-        wants = "||ER|AL" if "enhanced-mode" in self._dialect else "|||"
+        conditions = "||ER|AL" if "enhanced-mode" in self._dialect else "|||"
         separator = "||" if "doubled-separator" in self._dialect else "|"
-        return f"MSH{separator}^~\\&|SIM||Host||{now}||{kind}|{control_id}|P|2.5.1|{wants}||{self._charset}"
+        return (
+            f"MSH{separator}^~\\&|SIM||Host||{now}||{kind}|{control_id}|P|2.5.1|{conditions}||{self._charset}"
+        )
 
     def _encode(self, lines: list[str]) -> bytes:
         end = b"\r"

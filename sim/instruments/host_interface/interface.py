@@ -1,4 +1,4 @@
-"""The host interface of an instrument: encodes reports of the physical model and results of patients."""
+"""The host interface of an instrument: encodes reports of the physical model and patient results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wire.standards.extract import Finding
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """A message, and the report that the box must extract from it; None for results of a patient."""
+    """A message, and the report that the box must extract from it; None for patient results."""
 
     message: HostMessage
     finding: Finding | None

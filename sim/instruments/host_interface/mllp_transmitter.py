@@ -1,6 +1,6 @@
 """The instrument's end of MLLP: sends one message, or several, and waits for the acknowledgement of each.
 
-A message that is not answered within 30 s is sent again; after three attempts the connection is opened again. A
+A message that is not answered within 30 s is sent again; after three attempts the connection is reopened. A
 refused message is sent again after 30 s.
 """
 
@@ -73,9 +73,9 @@ class MllpTransmitter:
         """See `Transmitter`."""
         self._reader.feed(data)
         actions: list[TransmitterAction] = []
-        while (found := self._reader.next()) is not None:
-            if isinstance(found, Block):
-                actions += self._process(Er7Message(found.data, found.length), now)
+        while (block := self._reader.next()) is not None:
+            if isinstance(block, Block):
+                actions += self._process(Er7Message(block.data, block.length), now)
         return actions + self._proceed(now)
 
     def expired(self, now: float) -> list[TransmitterAction]:

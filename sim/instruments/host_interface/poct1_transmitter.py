@@ -74,9 +74,9 @@ class Poct1Transmitter:
         """See `Transmitter`."""
         self._reader.feed(data)
         actions: list[TransmitterAction] = []
-        while (found := self._reader.next()) is not None:
-            if isinstance(found, Document):
-                actions += self._process(found.data.decode("latin-1"), now)
+        while (document := self._reader.next()) is not None:
+            if isinstance(document, Document):
+                actions += self._process(document.data.decode("latin-1"), now)
         return actions
 
     def expired(self, now: float) -> list[TransmitterAction]:

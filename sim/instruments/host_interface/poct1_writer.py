@@ -1,4 +1,4 @@
-"""POCT1-A documents of an instrument: status, quality control, events, results of patients."""
+"""POCT1-A documents of an instrument: status, quality control, events, patient results."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Poct1Writer:
         return HostMessage(framed, str(self._count).encode(), about=kind)
 
     def hello(self, at_s: int) -> HostMessage:
-        """HEL.R01."""
+        """Return HEL.R01, the first document of a connection."""
         continuous = '<DSC.directives_supported_cd V="START_CONTINUOUS"/>'
         supported = "" if "not-continuous" in self._dialect else continuous
         body = f'<DEV><DEV.device_id V="SIM-1"/><DCP/><DSC><DSC.connection_profile_cd V="SA"/>{supported}</DSC></DEV>'
@@ -61,9 +61,9 @@ class Poct1Writer:
         documents.
         """
         time = f'<DST.status_dttm V="{self._clock.extended(at_s)}"/>'
-        of_status = time if status is None else self._statuses[status.control_id]
+        status_fields = time if status is None else self._statuses[status.control_id]
         counts = f'<DST.new_observations_qty V="{observations}"/><DST.new_events_qty V="{events}"/>'
-        return self.document("DST.R01", f"<DST>{of_status}{counts}</DST>", at_s)
+        return self.document("DST.R01", f"<DST>{status_fields}{counts}</DST>", at_s)
 
     def _body(self, content: MessageContent, now: str) -> tuple[str, str]:
         if isinstance(content, PatientResults):

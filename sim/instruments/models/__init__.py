@@ -1,1 +1,1 @@
-"""One module a model of analyzer, each with a `MODEL`. Where the figures come from: docs/design/instruments.md."""
+"""One module for each analyzer, with its `MODEL`. docs/design/instruments.md names the sources of the figures."""

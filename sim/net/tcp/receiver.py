@@ -125,13 +125,13 @@ class Receiver:
     def receive(self, segment: TcpSegment) -> bytes:
         """Process a segment with data or FIN; returns the bytes that are now in order for the program."""
         data, seq = segment.data, segment.seq
-        behind = seq + len(data)
+        end_seq = seq + len(data)
         if segment.flags & FIN:
-            self.fin_at = behind
-            behind += 1
+            self.fin_at = end_seq
+            end_seq += 1
         next_seq = self.next_seq
-        if behind <= next_seq:
-            self._receive_duplicate((seq, behind))
+        if end_seq <= next_seq:
+            self._receive_duplicate((seq, end_seq))
             return b""
         if seq >= self._edge and data:
             self._acknowledge()  # beyond the window
@@ -143,17 +143,17 @@ class Receiver:
             return b""
         return self._receive_in_order(data[next_seq - seq :] if seq < next_seq else data)
 
-    def _receive_duplicate(self, what: Range) -> None:
+    def _receive_duplicate(self, block: Range) -> None:
         """Report a duplicate: our acknowledgement was lost, or the segment was retransmitted too early."""
-        self.duplicate = what
+        self.duplicate = block
         self._enter_quick_ack()
         self._acknowledge()
 
     def _keep_out_of_order(self, seq: int, data: bytes) -> None:
         """Keep a segment that arrived out of order."""
-        behind = seq + len(data)
-        if any(first <= seq and behind <= end for first, end in self.blocks):
-            self._receive_duplicate((seq, behind))
+        end_seq = seq + len(data)
+        if any(first <= seq and end_seq <= end for first, end in self.blocks):
+            self._receive_duplicate((seq, end_seq))
             return
         if data:
             if seq not in self._out_of_order:
@@ -161,9 +161,9 @@ class Receiver:
             if (more := len(data) - len(self._out_of_order.get(seq, b""))) > 0:
                 self._out_of_order[seq] = data
                 self._out_of_order_bytes += more
-            touching = [block for block in self.blocks if block[0] <= behind and seq <= block[1]]
+            touching = [block for block in self.blocks if block[0] <= end_seq and seq <= block[1]]
             first = min(seq, *(block[0] for block in touching)) if touching else seq
-            end = max(behind, *(block[1] for block in touching)) if touching else behind
+            end = max(end_seq, *(block[1] for block in touching)) if touching else end_seq
             self.blocks = [(first, end), *(block for block in self.blocks if block not in touching)]
             self._widen(len(data))
         self._acknowledge()
@@ -272,9 +272,9 @@ class Receiver:
     def _measure_round(self, now: int) -> None:
         """Measure the round trip without timestamps, as the time in which a window of data arrives."""
         if self._round_edge:
-            took = now - self._round_at
-            if not self._round_ns or took < self._round_ns:
-                self._round_ns = max(took, 1)
+            duration = now - self._round_at
+            if not self._round_ns or duration < self._round_ns:
+                self._round_ns = max(duration, 1)
         self._round_edge, self._round_at = self._edge, now
 
     def _adjust(self, now: int) -> None:

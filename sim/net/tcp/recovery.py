@@ -115,7 +115,7 @@ class LossRecovery:
         return Resend.LOST
 
     def _on_ack_in_loss(self, event: AckEvent) -> Resend:
-        """tcp_process_loss."""
+        """Process an acknowledgement after a retransmission timeout (tcp_process_loss)."""
         recovered = event.una >= self.high
         if event.advanced and self._undo_resent == 0:
             self._undo_loss()
@@ -149,7 +149,7 @@ class LossRecovery:
             self._cubic.grow(delivered, event.now)
 
     def _reduce(self, delivered: int, *, advanced: bool, lost: bool) -> None:
-        """Proportional rate reduction."""
+        """Set the window by proportional rate reduction (RFC 6937)."""
         if delivered <= 0:
             return
         cubic, in_flight = self._cubic, self._board.in_flight
@@ -187,7 +187,7 @@ class LossRecovery:
         self.state = RecoveryState.RECOVERY
 
     def begin_reduction(self, next_seq: int) -> None:
-        """tcp_init_cwnd_reduction."""
+        """Begin a reduction of the window (tcp_init_cwnd_reduction)."""
         cubic = self._cubic
         self.high = next_seq
         self._prior_window = cubic.window
@@ -258,7 +258,7 @@ class LossRecovery:
     # -- undo
 
     def prior_ssthresh(self) -> int:
-        """tcp_current_ssthresh."""
+        """Return the slow start threshold before a reduction (tcp_current_ssthresh)."""
         cubic = self._cubic
         if self.state is RecoveryState.RECOVERY:
             return cubic.ssthresh

@@ -117,16 +117,16 @@ class Scoreboard:
 
     def select(self, blocks: Iterable[Range], now: int, min_rtt: int, high: int) -> int:
         """Mark the segments in `blocks` as selectively acknowledged; returns how many were not marked before."""
-        found = 0
+        newly_sacked = 0
         before = reordered = self.highest_sacked
-        for first, behind in blocks:
+        for first, end in blocks:
             start = bisect_left(self.sent, first, key=_seq)
             for segment in islice(self.sent, start, None):
-                if segment.end > behind:
+                if segment.end > end:
                     break
                 if segment.sacked:
                     continue
-                found += 1
+                newly_sacked += 1
                 if not segment.ever_resent:
                     self.sacked_ns = (self.sacked_ns or (segment.sent_ns,))[0], segment.sent_ns
                     if segment.seq < before:
@@ -136,7 +136,7 @@ class Scoreboard:
                 self._mark_sacked(segment, now, min_rtt)
         if reordered < before:
             self._note_reordering(reordered)
-        return found
+        return newly_sacked
 
     def _mark_sacked(self, segment: Sent, now: int, min_rtt: int) -> None:
         if segment.lost:
@@ -151,8 +151,8 @@ class Scoreboard:
 
     def _note_reordering(self, low: int) -> None:
         """Adapt the reordering degree to a segment at `low` that was delivered after later ones."""
-        behind = -((low - self.highest_sacked) // MSS)
-        self.reordering = min(max(self.reordering, behind), _REORDERING_MAX)
+        degree = -((low - self.highest_sacked) // MSS)
+        self.reordering = min(max(self.reordering, degree), _REORDERING_MAX)
         self.reordering_seen = True
 
     def _advance(self, segment: Sent, now: int, min_rtt: int) -> None:

@@ -326,7 +326,7 @@ class Sender:
         self._timed_out, self._retrying_since = False, -1
 
     def _is_limited(self) -> bool:
-        """tcp_is_cwnd_limited."""
+        """Return whether the congestion window limits the sender (tcp_is_cwnd_limited)."""
         cubic = self._cubic
         return self._limited or (cubic.in_slow_start and cubic.window < 2 * self._most_out)
 
@@ -434,7 +434,7 @@ class Sender:
             self._arm_retransmission(now)
 
     def _arm_retransmission(self, now: int) -> None:
-        """tcp_rearm_rto."""
+        """Set the retransmission timer (tcp_rearm_rto)."""
         if not self._board.sent:
             self._disarm()
             return

@@ -57,7 +57,7 @@ _CONSOLE_LINES: Final = 25
 _CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
 """Control sequences (ECMA-48), which boot menus use, and all other control characters except line feeds."""
 _MONITOR_SECONDS_MAX: Final = 60.0
-_LOOK_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.2
 _ESTABLISHED: Final = "01"
 
 
@@ -91,7 +91,7 @@ class ImageBox:
         self._instruments, self._datacenter = peers
         self.folder, self._vendor_authority = folder, vendor_authority
         self.session_audit = folder / "sessions.audit"
-        """A copy of that on its disk, made when the power was cut finally."""
+        """A copy of the audit file on its disk, made after the final power cut."""
         self._slots: dict[str, Slot] = {
             name: slot for name in interfaces(lab.board) if (slot := slot_of(name))
         }
@@ -107,14 +107,14 @@ class ImageBox:
         self._answered = False
         self._power_holds = Layers[None](self._follow_power)
         self._read_only = Layers[None](lambda: disk.set_read_only(bool(self._read_only)))
-        self._over = False
+        self._ended = False
         self.inside = InsideFaults(folder, lambda: self._monitor, trace)
         host.on_carrier = self._carrier
 
     # -- observation
 
     async def status(self) -> ImageBoxState | None:
-        """Return the state of the box; None until it has accepted a connection since it was switched on."""
+        """Return the state of the box; None until it has accepted a connection since power-on."""
         if not self._answered:
             return None
         connected = bool(_connections(self._datacenter, DATACENTER_PORT, local=True))
@@ -159,7 +159,7 @@ class ImageBox:
                 raise ImageRefused(self._start_failure(f"QEMU ended: {process.output().strip()}"))
             if time.monotonic() >= until:
                 raise ImageRefused(self._start_failure(f"accepted no connection within {seconds_max:.0f} s"))
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         self._answered = True
 
     async def _accepts_connections(self) -> bool:
@@ -168,13 +168,13 @@ class ImageBox:
                 return await _accepts(self._instruments[spec.port], box_address(spec.port), port)
         return bool(_connections(self._datacenter, DATACENTER_PORT, local=True))
 
-    def _start_failure(self, how: str) -> str:
+    def _start_failure(self, reason: str) -> str:
         tail = self.console_tail()
         console = (
             f"the last lines of its serial console:\n{tail}" if tail else "its serial console printed nothing"
         )
         hint = "" if tail else "; build the image for x86-64, with the kernel argument console=ttyS0"
-        return f"the box did not start from the image: it {how}; {console}{hint}"
+        return f"the box did not start from the image: it {reason}; {console}{hint}"
 
     def page(self, port: int) -> PageOfPort:
         """See `LabBox.page`."""
@@ -189,7 +189,7 @@ class ImageBox:
     def _follow_power(self) -> None:
         if self._power_holds and self._process is not None:
             self._lose_power()
-        elif not self._power_holds and self._process is None and not self._over:
+        elif not self._power_holds and self._process is None and not self._ended:
             self.boot()
 
     def boot(self) -> None:
@@ -221,7 +221,7 @@ class ImageBox:
                 for interface in self._unplugged:
                     self._set_link(interface, up=False)
                 break
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         if not self._answered:
             with suppress(ImageRefused):
                 await self.wait_until_up(float("inf"))
@@ -263,7 +263,7 @@ class ImageBox:
         return self.hold_power()
 
     def slow_disk(self, flush_ns: int) -> End:
-        """Make each flush take `flush_ns` ns; of several times the longest applies."""
+        """Make each flush take `flush_ns` ns; the longest of several times applies."""
         return self._disk.slow_down(flush_ns)
 
     def make_disk_read_only(self) -> End:
@@ -309,8 +309,8 @@ class ImageBox:
     # -- the end
 
     def remaining(self) -> SpoolContent:
-        """Cut the power finally; return the contents of the spool: see `sim.worlds.shared.box.read_disk`."""
-        self._over = True
+        """Cut the power for the last time; return the spool's contents: see `sim.worlds.shared.box.read_disk`."""
+        self._ended = True
         self.hold_power()
         partition = _state_partition(self._disk.descriptor)
         folder = self.folder / "state"

@@ -82,13 +82,13 @@ def flash(
         _rap_flash("identity", device, "--certificate", issued, *authorities)
 
 
-def _rap_flash(*words: str | Path) -> None:
-    command = [sys.executable, "-m", "rap", "flash", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    message = done.stderr.strip().removeprefix("rap: ")
-    if done.returncode == _WRONG_INPUT:
+def _rap_flash(*arguments: str | Path) -> None:
+    command = [sys.executable, "-m", "rap", "flash", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    message = result.stderr.strip().removeprefix("rap: ")
+    if result.returncode == _WRONG_INPUT:
         raise ImageRefused(message)
-    if done.returncode == _MACHINE_LACKS:
+    if result.returncode == _MACHINE_LACKS:
         raise MachineLacksError(message)
-    if done.returncode:
-        raise RuntimeError(f"rap flash {words[0]} ended with status {done.returncode}: {message}")
+    if result.returncode:
+        raise RuntimeError(f"rap flash {arguments[0]} ended with status {result.returncode}: {message}")

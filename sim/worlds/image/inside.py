@@ -42,7 +42,7 @@ class InsideFaults:
 
     def __init__(self, folder: Path, monitor: Callable[[], Monitor | None], trace: Trace) -> None:
         self._folder, self._monitor, self._trace = folder, monitor, trace
-        self._one_at_a_time = asyncio.Lock()
+        self._action_lock = asyncio.Lock()
         self._fillers = Layers[None]()
         self._is_filled = False
         self._runs = False
@@ -116,7 +116,7 @@ class InsideFaults:
 
     async def _execute(self, action: str) -> None:
         """Execute an action; a power cut during it ends it silently."""
-        async with self._one_at_a_time:
+        async with self._action_lock:
             monitor = self._monitor()
             if monitor is not None and self._runs:
                 with suppress(OSError):  # the power was cut

@@ -87,15 +87,15 @@ def check_image(image: Path, key: Path, disk_bytes: int) -> int:
     try:
         with open_image(image, load_public_key(key)) as opened:
             needed = opened.bmap.image_bytes
-            made_for = opened.manifest.about.get(ARCHITECTURE_KEY, ARCHITECTURE)
+            architecture = opened.manifest.about.get(ARCHITECTURE_KEY, ARCHITECTURE)
     except (ImageError, SigningError) as error:
         raise ImageRefused(
             f"{error}; `rap image build --key PRIVATE` makes signed images, --key names the public key"
         ) from None
-    if made_for != ARCHITECTURE:
+    if architecture != ARCHITECTURE:
         raise ImageRefused(
-            f"{image}: the image is for {made_for} machines; the image world emulates {ARCHITECTURE}: "
-            "give an image for that"
+            f"{image}: the image is for {architecture} machines; the image world emulates {ARCHITECTURE}: "
+            f"give an image for {ARCHITECTURE}"
         )
     if disk_bytes and disk_bytes < needed:
         raise ImageRefused(

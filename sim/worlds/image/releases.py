@@ -1,8 +1,8 @@
 """The releases of a lab in the image world, made from the flashed slot and signed by keys of the lab.
 
-Release 1 is the slot as it was flashed, with the root of the lab's metadata in the place of the vendor's. Each later
-one is made from the release that the box then runs, by changes that show how it behaves. debugfs makes them in the
-file system, without mounting it.
+Release 1 is the slot as it was flashed, with the root of the lab's metadata instead of the vendor's. Each later one
+is made from the release that the box then runs, by changes that cause the ordered behavior. debugfs makes the changes
+in the file system, without mounting it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ImageReleases:
     """The folder of the lab's releases, which is empty until `make`."""
 
     def __init__(self, folder: Path, orders: Sequence[OrderedRelease], models: Collection[Model]) -> None:
-        """`orders` are the releases that the lab orders, from 2, in their order; `models` those of the lab."""
+        """`orders` are the ordered releases, in order and numbered from 2; `models` are the models of the lab."""
         self._orders, self._models, self._keys_folder = orders, models, folder / "release-keys"
         self._keys_folder.mkdir()
         self._keys = RoleKeyFiles(self._key("targets"), self._key("online"))
@@ -103,17 +103,17 @@ class ImageReleases:
                 if order in PROFILES:
                     self._release_profiles(number, cast(ProfileRelease, order), folder)
                     continue
-                made = folder / f"{number}.img"
-                shutil.copyfile(running, made)
+                target = folder / f"{number}.img"
+                shutil.copyfile(running, target)
                 health = APPLICATIONS.get(order)
                 if health is None:
                     health = cast(ReleaseHealth, order)
-                    change_slot(made, number, health)
+                    change_slot(target, number, health)
                 else:
-                    _change_application(made, number, health)
-                self._release(running, made, number)
-                (made if health != "healthy" else running).unlink()
-                running = made if health == "healthy" else running
+                    _change_application(target, number, health)
+                self._release(running, target, number)
+                (target if health != "healthy" else running).unlink()
+                running = target if health == "healthy" else running
 
     def _release_profiles(self, number: int, which: ProfileRelease, folder: Path) -> None:
         contents, files = profile_release(self._models, number, which), dict[str, Path]()
@@ -149,18 +149,18 @@ def _slot_of(disk: Path) -> SlotExtent:
         raise ImageRefused(str(error)) from None
     with disk.open("rb") as file:
         lengths = {part.label: part.length for part in gpt.slices(file.read(MIB))}
-    other = lengths.get(slots.PARTITIONS["b"], 0)
-    if slot is None or other < slot.length:
+    length_b = lengths.get(slots.PARTITIONS["b"], 0)
+    if slot is None or length_b < slot.length:
         needed = f"at least the {slot.length:,} of slot a" if slot else "two root slots"
         label = slots.PARTITIONS["b"]
         raise ImageRefused(
-            f"the image cannot be updated: its partition {label} has {other:,} bytes; build it with {needed}"
+            f"the image cannot be updated: its partition {label} has {length_b:,} bytes; build it with {needed}"
         )
     return slot
 
 
 def change_slot(slot: Path, number: int, health: ReleaseHealth) -> None:
-    """Make a release of a slot's copy that behaves as `health` says."""
+    """Turn a copy of a slot into a release with this health."""
     device, work = str(slot), slot.with_name("work")
     work.write_text(f"{number}\n")
     _replace(device, MARK, work)
@@ -174,7 +174,7 @@ def change_slot(slot: Path, number: int, health: ReleaseHealth) -> None:
 
 
 def _change_application(slot: Path, number: int, health: ReleaseHealth) -> None:
-    """Make a release of a slot's copy of which only the application differs, and behaves as `health` says."""
+    """Turn a copy of a slot into a release with this health that differs only in its application."""
     device, work = str(slot), slot.with_name("work")
     work.write_text(f"{number}\n")
     _replace(device, APPLICATION_MARK, work)
@@ -182,7 +182,7 @@ def _change_application(slot: Path, number: int, health: ReleaseHealth) -> None:
         work.write_text("raise SystemExit(1)\n")
         module = PurePosixPath(_PROGRAMS[health])
         _replace(device, str(module), work)
-        cache = module.parent / "__pycache__"  # its byte code is not compared with the source
+        cache = module.parent / "__pycache__"  # Python does not compare this byte code with the source
         for name in re.findall(rf"\b{module.stem}\.[\w-]+\.pyc", _debugfs(device, f'ls "{cache}"\n')):
             _debugfs(device, f'rm "{cache / name}"\n')
 
@@ -194,7 +194,7 @@ def _without_initramfs(script: str) -> Iterator[str]:
 
 
 def _replace(device: str, path: str, source: Path, mode: int = 0o100644) -> None:
-    """Write a file of root's into a file system that is not mounted, in place of an existing one."""
+    """Write a file owned by root into a file system that is not mounted, replacing an existing one."""
     folder, _, name = path.rpartition("/")
     requests = [f'cd "{folder}"', f"rm {name}", f'write "{source}" {name}', f"sif {name} mode 0{mode:o}"]
     requests += [f"sif {name} uid 0", f"sif {name} gid 0"]
@@ -206,7 +206,7 @@ def _replace(device: str, path: str, source: Path, mode: int = 0o100644) -> None
 def _debugfs(device: str, requests: str) -> str:
     command = ["debugfs", "-w", "-f", "-", device]
     environment = {**os.environ, "DEBUGFS_PAGER": "cat"}
-    done = subprocess.run(
+    result = subprocess.run(
         command, input=requests, capture_output=True, text=True, check=True, env=environment
     )
-    return done.stdout
+    return result.stdout

@@ -14,7 +14,7 @@ from sim.worlds.image.machine import qemu
 from sim.worlds.image.refusals import KEY, check_image, check_lab
 from sim.worlds.image.releases import MAKING_SECONDS_MAX
 from sim.worlds.image.world import ImageSettings, ImageWorld
-from sim.worlds.kernel.run import Surroundings, run_to_the_end, start_for_good
+from sim.worlds.kernel.run import RunParameters, run_to_the_end, start_detached
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.shared.progress import Progress
 
@@ -41,22 +41,22 @@ def image_settings(
 
 def run_image_lab(lab: Lab, settings: ImageSettings, seed: int | None, progress: Progress | None) -> Result:
     """Run a lab in real time and check its expectations. Raises: SettingsError, ImageRefused, MachineLacksError."""
-    return run_to_the_end(lab, _surroundings(lab, settings, seed), progress)
+    return run_to_the_end(lab, _parameters(lab, settings, seed), progress)
 
 
 def start_image_lab(
     lab: Lab, name: str, settings: ImageSettings, seed: int | None, *, events: bool = True
 ) -> None:
     """Start a lab that runs under that name until `rap lab down`; see `sim.worlds.kernel.run.start_kernel_lab`."""
-    start_for_good(lab, name, lambda lab: _surroundings(lab, settings, seed), events=events)
+    start_detached(lab, name, lambda lab: _parameters(lab, settings, seed), events=events)
 
 
-def _surroundings(lab: Lab, settings: ImageSettings, seed: int | None) -> Surroundings:
+def _parameters(lab: Lab, settings: ImageSettings, seed: int | None) -> RunParameters:
     make = partial(_make, lab, settings, seed)
     seconds_max = FLASH_SECONDS_MAX + settings.start_seconds_max
     seconds_max += MAKING_SECONDS_MAX * len(ordered_releases(lab.events))
     folders = {settings.image.parent, settings.key.parent}
-    return Surroundings(make, seconds_max, writable=(FOLDER,), readable=tuple(folders))
+    return RunParameters(make, seconds_max, writable=(FOLDER,), readable=tuple(folders))
 
 
 def _make(lab: Lab, settings: ImageSettings, seed: int | None, namespaces: KernelLab) -> ImageWorld:

@@ -17,7 +17,7 @@ _CONNECT_SECONDS_MAX = 10.0
 
 
 def page_at_port(host: NamespaceHost, port: int, authorities: Path) -> KernelPage:
-    """Return the page of a port as a browser on the instrument `host` uses it, which trusts `authorities`."""
+    """Return the page of a port as used by a browser on the instrument `host` that trusts `authorities`."""
     context, address = create_default_context(cafile=authorities), box_address(port)
 
     async def connect() -> ClientConnection:

@@ -96,4 +96,4 @@ def _sessions(keys: SessionKeys) -> RemoteSessions:
 
 
 ROUTER_NAME: Final = "router"
-"""The site file's time server and audit server. It provides neither service: the box must work without."""
+"""The site file's time server and audit server. It provides neither service: the box must work without them."""

@@ -103,7 +103,7 @@ class ImageWorld(KernelWorld):
         return SessionKeys.make(folder, signs_with_certificate=True)
 
     def _session_audits(self, keys: SessionKeys) -> SessionAudits:
-        """See `KernelWorld`. The guest's monotonic clock starts with it: times are taken from the wall clocks."""
+        """See `KernelWorld`. Uses the wall clocks, because the guest's monotonic clock starts at its boot."""
         store = self.datacenter.store
         with ThreadPoolExecutor() as executor:
             box_keys = BoxKeys(store, executor, lambda: 0).of(BOX_SERIAL)

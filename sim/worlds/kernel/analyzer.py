@@ -18,7 +18,7 @@ _READ_BYTES: Final = 4096
 
 
 class PtyCable:
-    """A null-modem cable: two pseudo-terminals, between which this process passes bytes on while it is plugged in.
+    """A null-modem cable: two pseudo-terminals, between which this process forwards bytes while it is plugged in.
 
     `device` is the box's end. Baud rates have no effect on a pseudo-terminal.
     """
@@ -34,14 +34,14 @@ class PtyCable:
         self._up = True
         loop = asyncio.get_running_loop()
         (one, _), (other, _) = self._ends
-        loop.add_reader(one, self._pass_on, one, other)
-        loop.add_reader(other, self._pass_on, other, one)
+        loop.add_reader(one, self._forward, one, other)
+        loop.add_reader(other, self._forward, other, one)
 
     def follow(self, up: bool) -> None:
-        """Plug the cable in or out, with the link of the instrument."""
+        """Plug or unplug the cable, with the link of the instrument."""
         self._up = up
 
-    def _pass_on(self, source: int, target: int) -> None:
+    def _forward(self, source: int, target: int) -> None:
         with suppress(OSError):
             data = os.read(source, _READ_BYTES)
             if self._up:

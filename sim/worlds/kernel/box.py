@@ -83,7 +83,7 @@ class BoxState(Protocol):
 
 
 class LabBox(BoxPart, InspectedBox, Protocol):
-    """A box among real programs, on any platform."""
+    """A box in a lab with real programs: in the kernel and the image world."""
 
     async def status(self) -> BoxState | None:
         """Return the box's state; None while it does not run or does not answer."""
@@ -94,7 +94,7 @@ class LabBox(BoxPart, InspectedBox, Protocol):
         ...
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
-        """Return the bytes on its disk and in its log, with the name of the place."""
+        """Return the bytes on its disk and in its log, with the names of the sources."""
         ...
 
     def boot(self) -> None:
@@ -103,7 +103,7 @@ class LabBox(BoxPart, InspectedBox, Protocol):
 
     @property
     def session_audit(self) -> Path:
-        """The audit file of remote sessions, after the power was cut finally."""
+        """The audit file of remote sessions, after the final power cut."""
         ...
 
     def page(self, port: int) -> PageOfPort:
@@ -163,7 +163,7 @@ class KernelBox:
         self._logs: list[str] = []
         """The output of each program that has ended."""
         self._power_holds = Layers[None](self._follow_power)
-        self._fillers = Layers[None](self._take_room)
+        self._fillers = Layers[None](self._apply_fillers)
         self._read_only = Layers[None](self._follow_read_only)
         self._earlier, self._status = Traffic(), None
 
@@ -230,7 +230,7 @@ class KernelBox:
         return self._firewall.refused()
 
     def remaining(self) -> SpoolContent:
-        """Cut the power finally, and read the disk: see `sim.worlds.shared.box.read_disk`."""
+        """Cut the power for the last time, and read the disk: see `sim.worlds.shared.box.read_disk`."""
         self.hold_power()
         self.disk.mount()
         (self.disk.folder / "something-else").unlink(missing_ok=True)  # opening the spool needs some room
@@ -241,7 +241,7 @@ class KernelBox:
             disk.close()
 
     def outgoing(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the bytes on its disk and in its log, with the name of the place; the disk must be mounted."""
+        """Yield the bytes on its disk and in its log, with the names of the sources; the disk must be mounted."""
         yield from (("disk", file.read_bytes()) for file in self._spool.rglob("*") if file.is_file())
         yield "log", "".join(self._logs).encode()
 
@@ -270,7 +270,8 @@ class KernelBox:
         if self._lab.uplink.vpn:
             commands[_VPN] = vpn_ends(self._lab)[0].command(self._config.with_name(_VPN))
         self._keepers = [
-            asyncio.create_task(self._keep_running(name, words, delay_s)) for name, words in commands.items()
+            asyncio.create_task(self._keep_running(name, command, delay_s))
+            for name, command in commands.items()
         ]
 
     def _lose_power(self) -> None:
@@ -301,13 +302,13 @@ class KernelBox:
         """Fill the free space of the disk with other data."""
         return self._fillers.add(None)
 
-    def _take_room(self) -> None:
+    def _apply_fillers(self) -> None:
         """Fill the disk as the effects require, at the next boot if the disk cannot be written now."""
         if self.disk.is_mounted and not self._read_only:
             self._fill()
 
     def _fill(self) -> None:
-        """Create or remove the other data."""
+        """Create or remove the data that fills the disk."""
         file = self.disk.folder / "something-else"
         if not self._fillers:
             file.unlink(missing_ok=True)
@@ -331,12 +332,12 @@ class KernelBox:
 
     # -- running the program
 
-    async def _keep_running(self, name: str, words: Sequence[str | Path], delay_s: float) -> None:
+    async def _keep_running(self, name: str, command: Sequence[str | Path], delay_s: float) -> None:
         while True:
             await asyncio.sleep(delay_s)
             self._lives += name == _PROGRAM
             self._trace.add(f"{name} starts" + (f", life {self._lives}" if name == _PROGRAM else ""))
-            process = self._processes[name] = self._host.spawn(words, env=environment())
+            process = self._processes[name] = self._host.spawn(command, env=environment())
             status = await process.wait()
             self._logs.append(process.output())
             self._trace.add(f"{name} ends: {status}")

@@ -150,7 +150,7 @@ class KernelDataCenter:
         await self._present()
 
     async def present(self, certificate: Certificate) -> End:
-        """Present a certificate of `identities`; of several the latest applies. Open connections are closed."""
+        """Present a certificate of `identities`; the latest of several applies. Open connections are closed."""
         return await self._certificates.add_settled(certificate, self._present)
 
     async def hold_down(self) -> End:

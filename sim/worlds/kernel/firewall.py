@@ -35,7 +35,7 @@ class KernelFirewall:
     def refused(self) -> Mapping[str, int]:
         """Return the packets that the firewall refused, by cause; empty if the policy was never enforced."""
         with self._host.inside(), suppress(FirewallError), FirewallProcess() as service:
-            found = service.ask(CountRequest())
-            assert isinstance(found, Checked)
-            return {cause: packets for cause, (packets, _) in found.refused.items()}
+            counts = service.ask(CountRequest())
+            assert isinstance(counts, Checked)
+            return {cause: packets for cause, (packets, _) in counts.refused.items()}
         return {}

@@ -66,7 +66,7 @@ class KernelProxy:
         return await self._inspections.add_settled(None, self._behave)
 
     async def kill_idle_after(self, seconds: float) -> End:
-        """Close tunnels that are idle for `seconds`; of several times the shortest applies."""
+        """Close tunnels that are idle for `seconds`; the shortest of several times applies."""
         return await self._idle_seconds_max.add_settled(max(1, int(seconds)), self._behave)
 
     async def go_silent(self) -> End:
@@ -160,7 +160,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _with_children(pid: int) -> list[int]:
-    """Return the ids of a process and all its descendants."""
+    """Return the IDs of a process and all its descendants."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():

@@ -39,7 +39,7 @@ _NS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class RunParameters:
     """The parameters of a run: the factory of its world, the time limit of its start, its writable folders."""
 
     make: Callable[[KernelLab], KernelWorld]
@@ -54,41 +54,41 @@ def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Res
     return run_to_the_end(lab, _kernel(lab, seed), progress)
 
 
-def _kernel(lab: Lab, seed: int | None) -> Surroundings:
-    return Surroundings(lambda namespaces: KernelWorld(namespaces, lab, seed))
+def _kernel(lab: Lab, seed: int | None) -> RunParameters:
+    return RunParameters(lambda namespaces: KernelWorld(namespaces, lab, seed))
 
 
-def run_to_the_end(lab: Lab, surroundings: Surroundings, progress: Progress | None) -> Result:
+def run_to_the_end(lab: Lab, parameters: RunParameters, progress: Progress | None) -> Result:
     """Run a lab in a new supervisor for its duration, and evaluate it."""
     name = f"{lab.name[:40]}-{os.getpid()}"
-    over = threading.Event()
-    watcher = threading.Thread(target=_pass_progress, args=(name, progress, over))
+    ended = threading.Event()
+    watcher = threading.Thread(target=_pass_progress, args=(name, progress, ended))
     if progress is not None:
         watcher.start()
     try:
         return run(
             name,
-            partial(_to_the_end, lab, surroundings),
-            writable=surroundings.writable,
-            readable=surroundings.readable,
-            seconds_max=_seconds_in_all(lab, surroundings),
+            partial(_to_the_end, lab, parameters),
+            writable=parameters.writable,
+            readable=parameters.readable,
+            seconds_max=_total_seconds_max(lab, parameters),
         )
     finally:
-        over.set()
+        ended.set()
         if progress is not None:
             watcher.join()
 
 
-async def _to_the_end(lab: Lab, surroundings: Surroundings, namespaces: KernelLab) -> Result:
-    world = await _begin(surroundings, namespaces)
+async def _to_the_end(lab: Lab, parameters: RunParameters, namespaces: KernelLab) -> Result:
+    world = await _begin(parameters, namespaces)
     namespaces.deadline.within(lab.about.duration / _NS + _GRACE_SECONDS, "running the lab")
     await asyncio.sleep(lab.about.duration / _NS)
     return world.finish()
 
 
-def _seconds_in_all(lab: Lab, surroundings: Surroundings) -> float:
+def _total_seconds_max(lab: Lab, parameters: RunParameters) -> float:
     """Return a time limit in seconds, later than all time limits of the lab itself."""
-    return surroundings.start_seconds_max + lab.about.duration / _NS + CHECK_SECONDS_MAX + 3 * _GRACE_SECONDS
+    return parameters.start_seconds_max + lab.about.duration / _NS + CHECK_SECONDS_MAX + 3 * _GRACE_SECONDS
 
 
 def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = True) -> None:
@@ -98,25 +98,25 @@ def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = Tr
     an invalid name.
     """
     check(lab)
-    start_for_good(lab, name, lambda lab: _kernel(lab, seed), events=events)
+    start_detached(lab, name, lambda lab: _kernel(lab, seed), events=events)
 
 
-def start_for_good(
-    lab: Lab, name: str, surround: Callable[[Lab], Surroundings], *, events: bool = True
+def start_detached(
+    lab: Lab, name: str, make_parameters: Callable[[Lab], RunParameters], *, events: bool = True
 ) -> None:
     """Start a lab that keeps running: see `start_kernel_lab`."""
-    surroundings = surround(lab if events else msgspec.structs.replace(lab, events=()))
+    parameters = make_parameters(lab if events else msgspec.structs.replace(lab, events=()))
     up(
         name,
-        partial(_for_good, surroundings),
-        writable=surroundings.writable,
-        readable=surroundings.readable,
-        seconds_max=surroundings.start_seconds_max + _GRACE_SECONDS,
+        partial(_run_detached, parameters),
+        writable=parameters.writable,
+        readable=parameters.readable,
+        seconds_max=parameters.start_seconds_max + _GRACE_SECONDS,
     )
 
 
-async def _for_good(surroundings: Surroundings, namespaces: KernelLab) -> None:
-    world = await _begin(surroundings, namespaces)
+async def _run_detached(parameters: RunParameters, namespaces: KernelLab) -> None:
+    world = await _begin(parameters, namespaces)
     while await world.box.status() is None:  # noqa: ASYNC110 - the program's start has no event
         await asyncio.sleep(_START_LOOK_SECONDS)
     namespaces.deadline.cancel()
@@ -124,9 +124,9 @@ async def _for_good(surroundings: Surroundings, namespaces: KernelLab) -> None:
     await asyncio.Event().wait()
 
 
-async def _begin(surroundings: Surroundings, namespaces: KernelLab) -> KernelWorld:
-    namespaces.deadline.within(surroundings.start_seconds_max, "starting the lab")
-    world = surroundings.make(namespaces)
+async def _begin(parameters: RunParameters, namespaces: KernelLab) -> KernelWorld:
+    namespaces.deadline.within(parameters.start_seconds_max, "starting the lab")
+    world = parameters.make(namespaces)
     await world.start()
     namespaces.control.handler = Console(world).answer
     return world
@@ -134,13 +134,13 @@ async def _begin(surroundings: Surroundings, namespaces: KernelLab) -> KernelWor
 
 def check(lab: Lab) -> None:
     """Check that the lab can run in this world and on this machine. Raises: SettingsError, MachineLacksError."""
-    wrong = [
-        Problem("event.fault", f"{event.fault.kind} needs {_where(event.fault)}")
+    problems = [
+        Problem("event.fault", f"{event.fault.kind} needs {_required_hardware(event.fault)}")
         for event in lab.events
         if event.fault.emulated
     ]
-    if wrong:
-        raise SettingsError(lab.path, *dict.fromkeys(wrong))
+    if problems:
+        raise SettingsError(lab.path, *dict.fromkeys(problems))
     proxy = lab.uplink.proxy
     programs = dict(proxy_kind(proxy.kind).packages) if proxy else {}
     require(programs | (VPN_PROGRAMS if lab.uplink.vpn else {}))
@@ -148,15 +148,15 @@ def check(lab: Lab) -> None:
         raise MachineLacksError(CANNOT_INSPECT)
 
 
-def _where(fault: AnyFault) -> str:
+def _required_hardware(fault: AnyFault) -> str:
     if fault.of_machine:
         return "a box with a disk and a clock of its own; run it with --world virtual or image"
     return "emulated hardware; run it with --world virtual"
 
 
-def _pass_progress(name: str, progress: Progress, over: threading.Event) -> None:
-    """Pass the progress of the lab to `progress` periodically, until `over` is set."""
-    while not over.wait(_LOOK_SECONDS):
+def _pass_progress(name: str, progress: Progress, ended: threading.Event) -> None:
+    """Pass the progress of the lab to `progress` periodically, until `ended` is set."""
+    while not ended.wait(_LOOK_SECONDS):
         try:
             progress(**ask(name, {"verb": "far"}))
         except (NoSuchLab, RequestRefused, OSError):

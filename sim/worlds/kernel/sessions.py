@@ -49,29 +49,29 @@ table ip door {{
 STAFF_SECONDS: Final = 60
 """How long staff try to request a session with an instrument that the data center does not know yet."""
 REPLY_BYTES_MAX: Final = 1 << 20
-_LOOK_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 0.5
 _HTTP_OK: Final = 200
 
 
 def make_tun_device(box: NamespaceHost) -> None:
     """Make the TUN device of a box, as its image does."""
     with box.inside():
-        for words in (
+        for arguments in (
             ("tuntap", "add", "dev", TUNNEL_DEVICE, "mode", "tun", "user", "root"),
             ("addr", "add", f"{TUNNEL_BOX}/29", "dev", TUNNEL_DEVICE),
             ("link", "set", TUNNEL_DEVICE, "addrgenmode", "none", "up"),
         ):
-            subprocess.run(("ip", *words), check=True)
+            subprocess.run(("ip", *arguments), check=True)
 
 
 def make_door(datacenter: NamespaceHost) -> None:
-    """Pass connections of tunnels on to the program, which listens for reports on that port of all addresses."""
+    """Redirect tunnels to DOOR_PORT: the program listens for reports on DATACENTER_PORT of all addresses."""
     with datacenter.inside():
         subprocess.run(("nft", "-f", "-"), input=_DOOR, text=True, check=True)
 
 
 async def serve_desktop(host: NamespaceHost, spec: LabInstrument, tcp_port: int) -> InstrumentDesktop:
-    """Let a VNC server listen in the network of an instrument."""
+    """Start a VNC server in the network of an instrument."""
     desktop = InstrumentDesktop(load_profile(spec.model).desktop)
     with host.inside():
         listener = socket.create_server((instrument_address(spec.port), tcp_port))
@@ -79,35 +79,35 @@ async def serve_desktop(host: NamespaceHost, spec: LabInstrument, tcp_port: int)
     return desktop
 
 
-class KernelStaffDesk:
-    """A `StaffDesk`: the data center's API, on its own host."""
+class KernelStaffPortal:
+    """A `StaffPortal`: the data center's API, on its own host."""
 
     def __init__(self, host: NamespaceHost, secret: Callable[[str], str]) -> None:
         """`secret` returns the secret of a staff member's API token."""
         self._computer, self._secret = KernelComputer(host), secret
 
     async def request(self, session: LabSession, serial: str) -> KernelStaffSession:
-        """See `StaffDesk.request`."""
-        order = {
+        """See `StaffPortal.request`."""
+        request = {
             "reason": "a simulated fault",
             "ticket": "T-1",
             "mode": session.mode,
             "minutes": session.lasts // 60_000_000_000,
         }
-        for _ in range(round(STAFF_SECONDS / _LOOK_SECONDS)):
+        for _ in range(round(STAFF_SECONDS / _POLL_SECONDS)):
             path = f"/instruments/{BOX_SERIAL}/{serial}/sessions"
-            found = await self.ask(session.staff, "POST", path, order)
-            if found is not None:
-                return await self._with_code(session.staff, found)
-            await asyncio.sleep(_LOOK_SECONDS)
+            answer = await self.ask(session.staff, "POST", path, request)
+            if answer is not None:
+                return await self._with_code(session.staff, answer)
+            await asyncio.sleep(_POLL_SECONDS)
         return KernelStaffSession(self, session.staff, "", "")
 
-    async def _with_code(self, staff: str, found: dict[str, Any]) -> KernelStaffSession:
+    async def _with_code(self, staff: str, answer: dict[str, Any]) -> KernelStaffSession:
         """Wait for the code, which the offer's signature gives."""
-        while not found["code"] and not found["cause"]:
-            await asyncio.sleep(_LOOK_SECONDS)
-            found = await self.ask(staff, "GET", f"/sessions/{found['session']}") or found
-        return KernelStaffSession(self, staff, found["session"], found["code"])
+        while not answer["code"] and not answer["cause"]:
+            await asyncio.sleep(_POLL_SECONDS)
+            answer = await self.ask(staff, "GET", f"/sessions/{answer['session']}") or answer
+        return KernelStaffSession(self, staff, answer["session"], answer["code"])
 
     async def ask(self, staff: str, method: str, path: str, body: object = None) -> dict[str, Any] | None:
         """Call the API as a staff member; None if it refuses, or does not answer."""
@@ -130,34 +130,36 @@ class KernelStaffDesk:
             await self._computer.start(call())
         if not answers or answers[0].status >= 300:
             return None
-        found: dict[str, Any] = msgspec.json.decode(answers[0].body)
-        return found
+        answer: dict[str, Any] = msgspec.json.decode(answers[0].body)
+        return answer
 
 
 class KernelStaffSession:
     """A `StaffSession`. Staff do not look at the desktop here."""
 
-    def __init__(self, desk: KernelStaffDesk, staff: str, session: str, code: str) -> None:
-        self._desk, self._staff, self._session, self.code = desk, staff, session, code
+    def __init__(self, portal: KernelStaffPortal, staff: str, session: str, code: str) -> None:
+        self._portal, self._staff, self._session, self.code = portal, staff, session, code
         self.id = bytes.fromhex(session)
 
     async def state(self) -> str:
         """See `StaffSession.state`."""
-        found = (
-            await self._desk.ask(self._staff, "GET", f"/sessions/{self._session}") if self._session else None
+        answer = (
+            await self._portal.ask(self._staff, "GET", f"/sessions/{self._session}")
+            if self._session
+            else None
         )
-        return "" if found is None else str(found["state"])
+        return "" if answer is None else str(answer["state"])
 
     async def end(self) -> None:
         """See `StaffSession.end`."""
-        await self._desk.ask(self._staff, "POST", f"/sessions/{self._session}/end", {})
+        await self._portal.ask(self._staff, "POST", f"/sessions/{self._session}/end", {})
 
     async def use(self) -> list[str]:
         """See `StaffSession.use`."""
         while True:
             if await self.state() in ("", SessionState.ENDED):
                 return []
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def page_at_socket(path: Path, port: int) -> KernelPage:

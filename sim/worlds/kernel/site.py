@@ -61,9 +61,8 @@ class KernelSite:
             self.proxy = self._host("proxy")
             self._join("proxy", (self.proxy, INTERFACE), "to-proxy", LAN, PROXY)
         self.router.sysctl("net.ipv4.ip_forward", 1)
-        self.router.route(
-            INSTRUMENTS, BOX
-        )  # so that intruders can try to reach the instruments through the box
+        # so that intruders can try to reach the instruments through the box
+        self.router.route(INSTRUMENTS, BOX)
         self.instruments = {spec.port: self._instrument(lab, spec.port) for spec in lab.instruments}
         self.close_ports()
 

@@ -36,7 +36,7 @@ from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.namespaces.vpn import vpn_ends
 from sim.worlds.kernel.proxy import KernelProxy
-from sim.worlds.kernel.sessions import KernelStaffDesk, make_door, serve_desktop
+from sim.worlds.kernel.sessions import KernelStaffPortal, make_door, serve_desktop
 from sim.worlds.kernel.site import KernelSite
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.real_time import HostLoop, RealTimeEnvironment
@@ -117,8 +117,8 @@ class KernelWorld:
             self.names.on_change = self.proxy.reload_names
         self._outside = KernelComputer(site.router)
         self.intruders = Intruders(lab, self._run_program)
-        desk = KernelStaffDesk(site.datacenter, self.datacenter.secret)
-        self.people = SessionPeople(lambda: desk, self._page, lambda: self.env.now, self.trace)
+        portal = KernelStaffPortal(site.datacenter, self.datacenter.secret)
+        self.people = SessionPeople(lambda: portal, self._page, lambda: self.env.now, self.trace)
         self.uplink_meter = UplinkMeter(self.uplink, lab.about.duration, self.trace)
         self.backlog_meter = BacklogMeter()
         self.connection_meter = ConnectionMeter()
@@ -190,9 +190,9 @@ class KernelWorld:
         yield from self.box.outgoing()
         yield from (("status", data) for data in self._statuses)
 
-    def _run_program(self, where: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
-        if where != "uplink":
-            return self.instrument(where).run(program)
+    def _run_program(self, target: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
+        if target != "uplink":
+            return self.instrument(target).run(program)
         task = self._outside.start(program())
 
         def end() -> None:
@@ -222,7 +222,7 @@ class KernelWorld:
         """Start all programs; lab time starts when the data center and the proxy accept connections."""
         await asyncio.gather(self.datacenter.start(), *([self.proxy.start()] if self.proxy else []))
         if self.lab.uplink.vpn:
-            self.gateway = self.gateway = self.site.router.spawn(
+            self.gateway = self.site.router.spawn(
                 vpn_ends(self.lab)[1].command(self.namespaces.folder / "gateway")
             )
         await self._power_on()
@@ -235,8 +235,8 @@ class KernelWorld:
             port = port_of(link) or 0
             await serve_desktop(self.site.instruments[port], self.analyzers[port].spec, tcp_port)
         sessions = (self.people.run(one, self.lab.serial(one.target)) for one in self.lab.sessions)
-        for work in (self.env.run_forever(), self._sample(), *events, *orders, *sessions):
-            task = self._loop.create_task(work)
+        for coroutine in (self.env.run_forever(), self._sample(), *events, *orders, *sessions):
+            task = self._loop.create_task(coroutine)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)  # so that an exception is noted as not handled
 

@@ -24,43 +24,43 @@ _TAGS: Final = {kind: str(kind.__struct_config__.tag) for kind in get_args(Instr
 class AgentReporter:
     """`sim.worlds.shared.reporter.Reporter` by the agent program; each start of it is a new run."""
 
-    def __init__(self, place: Workplace, execute: Execute) -> None:
-        self._place, self._do = place, execute
+    def __init__(self, workplace: Workplace, execute: Execute) -> None:
+        self._workplace, self._execute_command = workplace, execute
         self._last_run = 0
         self.asked: list[Verb] = []
         """The commands that were shown to the operator."""
         self._agent: InstrumentAgent | None = None
         self._run: Run | None = None
-        self._disk = EmulDisk(IDENTITY_BYTES, place.random("identity"))
+        self._disk = EmulDisk(IDENTITY_BYTES, workplace.random("identity"))
         """The disk with the certificate that it has requested."""
 
     def start(self) -> None:
         """See `Reporter`."""
         number = self._last_run = self._last_run + 1
-        self._run = self._place.ledger.begin(self._place.spec.serial, number)
-        self._place.computer.start(self._live(number))
+        self._run = self._workplace.ledger.begin(self._workplace.spec.serial, number)
+        self._workplace.computer.start(self._live(number))
 
     def stop(self) -> None:
         """See `Reporter`. Undelivered reports of the agent are lost."""
-        self.note()
+        self.update_ledger()
         if self._run is not None:
-            self._run.ended_ns = self._place.env.now
+            self._run.ended_ns = self._workplace.env.now
         self._agent = self._run = None
         self._disk = self._disk.backend.cut_power()
 
     async def _live(self, number: int) -> None:
-        place = self._place
-        if place.spec.enrolment == "none":
-            await self._make_agent(number, client_context(place.identity)).run()
+        workplace = self._workplace
+        if workplace.spec.enrolment == "none":
+            await self._make_agent(number, client_context(workplace.identity)).run()
             return
         enrolment = InstrumentEnrolment(
-            place.spec.serial,
-            place.box,
-            place.identity,
+            workplace.spec.serial,
+            workplace.box,
+            workplace.identity,
             self._disk,
-            clock=place.clock,
-            random=place.random(f"enrolment{number}"),
-            make_key=place.make_key,
+            clock=workplace.clock,
+            random=workplace.random(f"enrolment{number}"),
+            make_key=workplace.make_key,
         )
         try:
             agent = self._make_agent(number, await enrolment.load())
@@ -71,13 +71,13 @@ class AgentReporter:
             enrolment.close()
 
     def _make_agent(self, number: int, tls: ClientContext) -> InstrumentAgent:
-        place = self._place
+        workplace = self._workplace
         self._agent = InstrumentAgent(
-            place.box,
+            workplace.box,
             tls,
             run_number=number,
-            clock=place.clock,
-            random=place.random(f"agent{number}"),
+            clock=workplace.clock,
+            random=workplace.random(f"agent{number}"),
             instrument=self,
             on_made=self._made,
             on_acknowledged=self._acknowledged,
@@ -92,37 +92,37 @@ class AgentReporter:
     def _made(self, report: InstrumentReport) -> None:
         assert self._run is not None
         kind = _TAGS[type(report)]
-        self._run.made(kind, self._place.env.now, digest_of(kind, report.at_ms, encode(report)))
+        self._run.made(kind, self._workplace.env.now, digest_of(kind, report.at_ms, encode(report)))
 
     def _acknowledged(self, reports: list[InstrumentReport]) -> None:
         assert self._run is not None
-        self.note()
+        self.update_ledger()
         for report in reports:
-            self._run.acknowledged(report.number, self._place.env.now)
+            self._run.acknowledged(report.number, self._workplace.env.now)
 
-    def note(self) -> None:
+    def update_ledger(self) -> None:
         """Enter into the ledger the reports that the agent dropped, and its run number if that changed."""
         agent, run = self._agent, self._run
         if agent is None or run is None:
             return
         run.given_up = agent.dropped
         if agent.run_number != self._last_run:
-            self._place.ledger.continues(run, agent.run_number)
+            self._workplace.ledger.continues(run, agent.run_number)
             self._last_run = agent.run_number
 
     # -- commands: see `agents.instrument.command_runner.Instrument`
 
     async def consent(self, command: Command, _content: bytes) -> bool:
         """Ask the simulated operator."""
-        place = self._place
-        if command.verb not in load_profile(place.spec.model).consent:
+        workplace = self._workplace
+        if command.verb not in load_profile(workplace.spec.model).consent:
             return True
         self.asked.append(command.verb)
-        if place.spec.operator == "absent":
+        if workplace.spec.operator == "absent":
             await asyncio.Event().wait()
         await asyncio.sleep(ANSWER_SECONDS)
-        return place.spec.operator == "consents"
+        return workplace.spec.operator == "consents"
 
     async def execute(self, command: Command, content: bytes) -> Outcome | bytes:
         """Execute a command on the physical model."""
-        return self._do(command, content)
+        return self._execute_command(command, content)

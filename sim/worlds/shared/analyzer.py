@@ -23,40 +23,42 @@ from wire.messages import Command, Outcome, Report
 from wire.tls.context import client_context
 
 
-def _reporter(place: Workplace, execute: Execute) -> Reporter:
-    kind = AgentReporter if place.spec.speaks == "agent" else StandardReporter
-    return kind(place, execute)
+def _reporter(workplace: Workplace, execute: Execute) -> Reporter:
+    kind = AgentReporter if workplace.spec.speaks == "agent" else StandardReporter
+    return kind(workplace, execute)
 
 
 class Analyzer:
     """A running instrument."""
 
-    def __init__(self, place: Workplace) -> None:
-        self._place, self.spec = place, place.spec
+    def __init__(self, workplace: Workplace) -> None:
+        self._workplace, self.spec = workplace, workplace.spec
         self._power_holds = Layers[None](self._follow_power)
         self.programs: dict[_Program, None] = {}
         """Programs of faults that run in addition to the reporter; they run while there is power."""
         self._attacks = 0
         self._display: InstrumentDisplay | None = None
-        self.reporter = _reporter(place, self._execute)
+        self.reporter = _reporter(workplace, self._execute)
         self.model = SimulatedInstrument(
-            load_model(place.spec.model),
-            place.env,
-            place.spec.serial,
-            place.random("model"),
+            load_model(workplace.spec.model),
+            workplace.env,
+            workplace.spec.serial,
+            workplace.random("model"),
             self._emit,
-            place.spec.report_every,
-            place.start_of_day_ns,
+            workplace.spec.report_every,
+            workplace.start_of_day_ns,
         )
-        self.operator = Operator(place.env, self.model, place.random("bench"), place.start_of_day_ns)
-        FieldService(place.env, self.model, place.random("service"))
+        self.operator = Operator(
+            workplace.env, self.model, workplace.random("bench"), workplace.start_of_day_ns
+        )
+        FieldService(workplace.env, self.model, workplace.random("service"))
         self.is_on = False
         """Whether it has power."""
         self._power_on()
 
     def _power_on(self) -> None:
         self.is_on = True
-        self._place.computer.power_on()
+        self._workplace.computer.power_on()
         self.reporter.start()
         for program in self.programs:
             program.start()
@@ -78,7 +80,7 @@ class Analyzer:
             self.is_on = False
             self.reporter.stop()
             self.model.power_off()
-            self._place.computer.power_off()
+            self._workplace.computer.power_off()
         elif not self.is_on and not self._power_holds:
             self.model.power_on()
             self._power_on()
@@ -90,7 +92,7 @@ class Analyzer:
     def run(self, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
         """Run a program on its computer in addition to the reporter, and restart it at each power-on, until its
         `End`."""
-        running = _Program(self._place.computer, program)
+        running = _Program(self._workplace.computer, program)
         self.programs[running] = None
         if self.is_on:
             running.start()
@@ -104,7 +106,7 @@ class Analyzer:
     def show_sessions(self) -> InstrumentDisplay:
         """Return its display, on which its agent shows remote sessions."""
         if self._display is None:
-            self._display = InstrumentDisplay(self._place)
+            self._display = InstrumentDisplay(self._workplace)
             self.run(self._display.run)
         return self._display
 
@@ -115,9 +117,9 @@ class Analyzer:
         return self.run(lambda: self._attack(attack, name))
 
     async def _attack(self, attack: Attack, name: str) -> None:
-        place = self._place
+        workplace = self._workplace
         try:
-            await attack(Access(place.box, client_context(place.identity), place.random(name)))
+            await attack(Access(workplace.box, client_context(workplace.identity), workplace.random(name)))
         except Exception as bug:  # reported, since the lab would prove nothing without the attack
             message = {"message": "hostile program failed", "exception": bug}
             asyncio.get_running_loop().call_exception_handler(message)

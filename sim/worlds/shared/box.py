@@ -47,8 +47,8 @@ def _read_all(spool: Spool, priority: Priority) -> list[Record]:
     return records
 
 
-def add_traffic(one: Traffic, other: Traffic) -> Traffic:
-    """Return the sum of two traffic counts; the cipher is taken from `other` if it has one."""
+def add_traffic(earlier: Traffic, later: Traffic) -> Traffic:
+    """Return the sum of two traffic counts; the cipher is taken from `later` if it has one."""
     names = [field.name for field in fields(Traffic) if field.name != "cipher"]
-    total = {name: getattr(one, name) + getattr(other, name) for name in names}
-    return Traffic(**total, cipher=other.cipher or one.cipher)
+    total = {name: getattr(earlier, name) + getattr(later, name) for name in names}
+    return Traffic(**total, cipher=later.cipher or earlier.cipher)

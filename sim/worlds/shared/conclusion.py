@@ -54,7 +54,7 @@ class InspectedBox(Protocol):
         ...
 
     def remaining(self) -> SpoolContent:
-        """Cut the power finally, and read the disk."""
+        """Cut the power for the last time, and read the disk."""
         ...
 
     def refused(self) -> Mapping[str, int]:
@@ -122,7 +122,7 @@ class ConcludedWorld(Protocol):
         ...
 
     def siem_received(self) -> Sequence[str]:
-        """Return the ids of the audit records that the lab's SIEM has received, in the order of arrival."""
+        """Return the IDs of the audit records that the lab's SIEM has received, in the order of arrival."""
         ...
 
     def wall_ns(self) -> int:
@@ -138,14 +138,14 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
     lab, now = world.lab, world.env.now
     traffic, refused = world.box.traffic(), world.box.refused()
     for analyzer in world.analyzers.values():
-        analyzer.reporter.note()
+        analyzer.reporter.update_ledger()
     on_disk = world.box.remaining()
-    found = find(world.datacenter.store, on_disk, world.ledger, _epoch_ms(world), now)
-    notes = found.notes
-    outcome = _outcome(world, found)
+    findings = find(world.datacenter.store, on_disk, world.ledger, _epoch_ms(world), now)
+    notes = findings.notes
+    outcome = _outcome(world, findings)
     ports = {analyzer.spec.serial: port for port, analyzer in world.analyzers.items()}
     expectations, failures = evaluate(lab.limits, outcome, world.faults.injected, end_ns=now, ports=ports)
-    errors, why = _program_errors(world)
+    errors, error_failures = _program_errors(world)
     for note in notes:
         world.trace.add(f"note {note.at_ns} {note.source} {note.text}")
     for entry in world.ledger:
@@ -166,7 +166,7 @@ def conclude(world: ConcludedWorld, wall_seconds: float) -> Result:
         world=world.name,
         seed=world.seed,
         expectations=(*expectations, errors),
-        failures=tuple(_with_refused(failure, refused) for failure in (*failures, *why)),
+        failures=tuple(_with_refused(failure, refused) for failure in (*failures, *error_failures)),
         reports=outcome.reports,
         contents=outcome.contents,
         uplink=_uplink(world, traffic),
@@ -205,17 +205,17 @@ def _with_refused(failure: Failure, refused: Mapping[str, int]) -> Failure:
     )
 
 
-def _outcome(world: ConcludedWorld, found: Findings) -> Outcome:
+def _outcome(world: ConcludedWorld, findings: Findings) -> Outcome:
     own_clock_is_right = all(event.target != "clock" for event in world.faults.injected)
     return Outcome(
         world.ledger,
-        found.sequences,
-        found.gaps,
+        findings.sequences,
+        findings.gaps,
         sum(run.copies for run in world.ledger.runs.values()),
         world.intruders.found,
-        found.false_gaps,
-        found.own_waiting if own_clock_is_right else (),
-        [_with_order(world, command) for command in found.commands],
+        findings.false_gaps,
+        findings.own_waiting if own_clock_is_right else (),
+        [_with_order(world, command) for command in findings.commands],
         world.connection_meter.most,
         _leaks(world),
         raised_alerts(world.datacenter.store, _epoch_ms(world))
@@ -263,13 +263,15 @@ def _epoch_ms(world: ConcludedWorld) -> int:
 
 
 def _program_errors(world: ConcludedWorld) -> tuple[Expectation, tuple[Failure, ...]]:
-    """Return the expectation that no program raises an exception that is not handled."""
+    """Return the expectation that no program raises an unhandled exception."""
     failures = world.failures
-    what = "Errors that no part of the programs handled." + (f" The first: {failures[0]}" if failures else "")
-    expectation = Expectation(
-        name="program_errors", limit=0, measured=len(failures), holds=not failures, explanation=what
+    explanation = "Errors that no part of the programs handled." + (
+        f" The first: {failures[0]}" if failures else ""
     )
-    return expectation, (Failure(expectation="program_errors", explanation=what),) if failures else ()
+    expectation = Expectation(
+        name="program_errors", limit=0, measured=len(failures), holds=not failures, explanation=explanation
+    )
+    return expectation, (Failure(expectation="program_errors", explanation=explanation),) if failures else ()
 
 
 def _latencies(world: ConcludedWorld) -> tuple[Latency, ...]:
@@ -329,11 +331,11 @@ def _causes(pipe: Pipe, payload: int, http: int) -> Bytes:
 
 def _describe(world: ConcludedWorld) -> str:
     spec = world.lab.uplink
-    words = [f"{spec.rate / 1000:g} kbit/s", f"{format_duration(spec.delay)} delay"]
+    parts = [f"{spec.rate / 1000:g} kbit/s", f"{format_duration(spec.delay)} delay"]
     if spec.jitter:
-        words.append(f"{format_duration(spec.jitter)} jitter")
+        parts.append(f"{format_duration(spec.jitter)} jitter")
     if spec.loss:
-        words.append(f"{spec.loss:.2%} loss")
+        parts.append(f"{spec.loss:.2%} loss")
     if spec.proxy:
-        words.append(f"{spec.proxy.kind.upper()} proxy")
-    return ", ".join(words)
+        parts.append(f"{spec.proxy.kind.upper()} proxy")
+    return ", ".join(parts)

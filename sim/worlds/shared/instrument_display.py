@@ -21,9 +21,9 @@ ANSWER_SECONDS_MAX: Final = 20.0
 class InstrumentDisplay:
     """A `PageOfPort`, and the `SessionDisplay` of the agent's part."""
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, workplace: Workplace) -> None:
         self._panel = SessionPanel(
-            place.box, client_context(place.identity), place.random("session panel"), self
+            workplace.box, client_context(workplace.identity), workplace.random("session panel"), self
         )
         self._sessions: Sequence[ShownSession] = ()
         self._looked_at = -LOOKED_SECONDS

@@ -43,13 +43,13 @@ class Intruders:
     def __init__(self, lab: Lab, run: Run) -> None:
         self._lab, self._run = lab, run
         self.running = Layers[str]()
-        """The places at which an intruder is running."""
+        """The targets at which an intruder runs."""
         self.found = Intrusions()
 
-    def begin(self, where: str, every_ns: int) -> End:
-        """Repeat all attempts from `where`, with pauses of `every_ns` ns, until the result is called."""
-        end_program = self._run(where, lambda: self._keep_trying(where, every_ns / SECOND_NS))
-        remove = self.running.add(where)
+    def begin(self, target: str, every_ns: int) -> End:
+        """Repeat all attempts from `target`, with pauses of `every_ns` ns, until the result is called."""
+        end_program = self._run(target, lambda: self._keep_trying(target, every_ns / SECOND_NS))
+        remove = self.running.add(target)
 
         def end() -> None:
             end_program()
@@ -57,18 +57,18 @@ class Intruders:
 
         return end
 
-    async def _keep_trying(self, where: str, pause_s: float) -> None:
-        addresses = forbidden(self._lab, port_of(where))
+    async def _keep_trying(self, target: str, pause_s: float) -> None:
+        addresses = forbidden(self._lab, port_of(target))
         while True:
             for address, ports in addresses.items():
-                await asyncio.gather(*(self._try(where, address, port) for port in ports))
+                await asyncio.gather(*(self._try(target, address, port) for port in ports))
             await asyncio.sleep(pause_s)
 
-    async def _try(self, where: str, address: str, port: int) -> None:
+    async def _try(self, target: str, address: str, port: int) -> None:
         answered = await _answers(address, port)
         self.found.tried += 1
         if answered:
-            self.found.reached.append(f"{where} reached {address}, tcp/{port}")
+            self.found.reached.append(f"{target} reached {address}, tcp/{port}")
 
 
 def forbidden(lab: Lab, port: int | None) -> dict[str, tuple[int, ...]]:
@@ -79,10 +79,10 @@ def forbidden(lab: Lab, port: int | None) -> dict[str, tuple[int, ...]]:
     addresses = [BOX, *map(box_address, numbers), *(instrument_address(n) for n in numbers if n != port)]
     if port is not None:
         addresses += [DATACENTER, *([PROXY] if lab.uplink.proxy else [])]
-    found = dict.fromkeys(addresses, TCP_PORTS)
+    tcp_ports = dict.fromkeys(addresses, TCP_PORTS)
     if port is not None:
-        found[box_address(port)] = tuple(n for n in TCP_PORTS if n != COLLECTOR_PORT)
-    return found
+        tcp_ports[box_address(port)] = tuple(n for n in TCP_PORTS if n != COLLECTOR_PORT)
+    return tcp_ports
 
 
 async def _answers(address: str, port: int) -> bool:

@@ -48,27 +48,27 @@ def lab_policy(lab: Lab) -> Policy:
     return Policy(
         uplink=lab.board.uplink,
         ports=tuple(_port(lab, spec) for spec in lab.instruments),
-        authorized=(_way_out(lab),),
+        authorized=(_destination(lab),),
         tunnel=_tunnel() if lab.sessions else None,
     )
 
 
 def with_vpn(policy: Policy, interface: str) -> Policy:
-    """Return the policy of a box whose way out is a VPN with this interface, which ends at the router."""
+    """Return the policy of a box that connects through a VPN with this interface, which ends at the router."""
     gateway = Authorized("gateway", (ip_network(ROUTER),), ())
     return replace(policy, vpn=interface, authorized=(*policy.authorized, gateway))
 
 
 def _port(lab: Lab, spec: LabInstrument) -> PolicyPort:
-    own = ip_interface(f"{box_address(spec.port)}/{PREFIX_BITS}")
+    address = ip_interface(f"{box_address(spec.port)}/{PREFIX_BITS}")
     served = tcp_port(spec)
     services = () if served is None else (Service("tcp", served),)
     desktop = desktop_of(spec.model) if lab.sessions else None
     desktops = () if desktop is None else (Service("tcp", desktop),)
-    return PolicyPort(spec.port, lab.board.instrument_ports[spec.port], (own,), services, desktops)
+    return PolicyPort(spec.port, lab.board.instrument_ports[spec.port], (address,), services, desktops)
 
 
-def _way_out(lab: Lab) -> Authorized:
+def _destination(lab: Lab) -> Authorized:
     if lab.uplink.proxy is not None:
         return _authorized("proxy", proxy_kind(lab.uplink.proxy.kind).port, PROXY)
     doors = (DATACENTER_DOOR,) if lab.sessions else ()

@@ -78,6 +78,6 @@ class Reporter(Protocol):
         """Send a report of the physical model."""
         ...
 
-    def note(self) -> None:
-        """Update the ledger with what the reporter does not enter by itself."""
+    def update_ledger(self) -> None:
+        """Enter into the ledger the changes that the reporter has not entered yet."""
         ...

@@ -1,4 +1,4 @@
-"""The keys of remote sessions in a lab, the box's settings of them, and the audit files of both ends."""
+"""The keys of remote sessions in a lab, the box's settings for them, and the audit files of both ends."""
 
 from __future__ import annotations
 
@@ -125,12 +125,12 @@ def sent_lines(store: Store) -> list[LogLine]:
     """
     rows = store.read(select(box_audit.c.entry).where(box_audit.c.line.is_not(None)))
     lines = [decode(Entry, entry).body for (entry,) in rows]
-    found = [line for line in lines if isinstance(line, LogLine) and line.source == SESSIONS]
-    return sorted(found, key=lambda line: line.offset)
+    session_lines = [line for line in lines if isinstance(line, LogLine) and line.source == SESSIONS]
+    return sorted(session_lines, key=lambda line: line.offset)
 
 
 def session_settings(keys: SessionKeys, page: Path = Path("page.sock")) -> SessionSettings:
-    """Return the box's settings of remote sessions; `page` is the socket of the local page."""
+    """Return the box's settings for remote sessions; `page` is the socket of the local page."""
     return SessionSettings(
         endpoint=f"{DATACENTER_DOOR}:{DATACENTER_PORT}",
         keys=keys.offers,

@@ -1,6 +1,6 @@
-"""Remote sessions of a lab: what staff and the person at the instrument do, in any world.
+"""Remote sessions of a lab: the actions of staff and of the person at the instrument, in any world.
 
-Staff ask at a `StaffDesk`, give the person the code by telephone, look at the desktop and drag on it. The person
+Staff request sessions through a `StaffPortal`, give the person the code by telephone, and use the desktop. The person
 acts on the local page of the instrument's port, like a browser that is open there, or on the instrument's display.
 """
 
@@ -39,12 +39,12 @@ class StaffSession(Protocol):
         ...
 
     async def use(self) -> list[str]:
-        """Look at the desktop, and drag on it in control, until the session ends; return what was wrong."""
+        """Look at the desktop, and drag on it in control, until the session ends; return descriptions of errors."""
         ...
 
 
-class StaffDesk(Protocol):
-    """The desk at which staff request sessions."""
+class StaffPortal(Protocol):
+    """The interface by which staff request sessions."""
 
     async def request(self, session: LabSession, serial: str) -> StaffSession:
         """Request a session with an instrument."""
@@ -83,13 +83,13 @@ class SessionPeople:
 
     def __init__(
         self,
-        desk: Callable[[], StaffDesk],
+        portal: Callable[[], StaffPortal],
         page: Callable[[LabSession], PageOfPort],
         now_ns: Callable[[], int],
         trace: Trace,
     ) -> None:
         """`page` returns where the person of a session acts; `now_ns` is lab time."""
-        self._desk, self._page, self._now_ns, self._trace = desk, page, now_ns, trace
+        self._portal, self._page, self._now_ns, self._trace = portal, page, now_ns, trace
         self.requested: list[RequestedSession] = []
 
     async def run(self, spec: LabSession, serial: str) -> None:
@@ -98,22 +98,22 @@ class SessionPeople:
         self._trace.add(f"{spec.staff} requests a session with {serial}")
         one = RequestedSession(spec, serial, self._now_ns())
         self.requested.append(one)
-        asked = await self._desk().request(spec, serial)
-        one.id = asked.id
+        staff_session = await self._portal().request(spec, serial)
+        one.id = staff_session.id
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._staff(one, asked))
-            tasks.create_task(self._person(one, asked.code))
+            tasks.create_task(self._staff(one, staff_session))
+            tasks.create_task(self._person(one, staff_session.code))
 
-    async def _staff(self, one: RequestedSession, asked: StaffSession) -> None:
-        while await asked.state() != SessionState.OPEN:
+    async def _staff(self, one: RequestedSession, staff_session: StaffSession) -> None:
+        while await staff_session.state() != SessionState.OPEN:
             if self._is_late(one):
                 return
             await asyncio.sleep(LOOK_SECONDS)
         self._trace.add(f"{one.spec.staff} has the desktop of {one.serial}")
-        using = asyncio.ensure_future(asked.use())
+        using = asyncio.ensure_future(staff_session.use())
         if one.spec.ended_by == "staff":
             await asyncio.wait([using], timeout=one.spec.open_for / _NS)
-            await asked.end()
+            await staff_session.end()
         one.desktop += await using
 
     async def _person(self, one: RequestedSession, code: str) -> None:

@@ -24,7 +24,7 @@ from wire.standards.engine import Close, Send
 
 RECONNECT_SECONDS: Final = 10.0
 PATIENT_EVERY_NS: Final = 10 * MINUTE_NS
-"""The mean time between two results of patients."""
+"""The mean time between two patient results."""
 FIRST_PATIENT_NS: Final = 15 * SECOND_NS
 """The latest time of the first patient, so that a short lab has one."""
 
@@ -32,23 +32,27 @@ FIRST_PATIENT_NS: Final = 15 * SECOND_NS
 class StandardReporter:
     """Implements `Reporter` for an instrument that speaks a standard; its reports are one run of the ledger."""
 
-    def __init__(self, place: Workplace, execute: Execute) -> None:
-        self._place, self._do = place, execute
-        self._reports = place.ledger.begin_adapted(place.spec.serial)
+    def __init__(self, workplace: Workplace, execute: Execute) -> None:
+        self._workplace, self._execute_command = workplace, execute
+        self._reports = workplace.ledger.begin_adapted(workplace.spec.serial)
         events = TransmitterEvents(self._done, self._refused, self._commanded)
         self.instrument = HostInterface(
-            place.spec.model, place.dialect, place.clock.now_ns, events, place.random("standard")
+            workplace.spec.model,
+            workplace.dialect,
+            workplace.clock.now_ns,
+            events,
+            workplace.random("standard"),
         )
-        self._writes = place.random("writes")
+        self._writes = workplace.random("writes")
         self._on = False
         self._queued = asyncio.Event()
         self._abandoned: list[HostLine] = []
-        place.env.process(self._measure_patients())
+        workplace.env.process(self._measure_patients())
 
     def start(self) -> None:
         """See `Reporter`."""
         self._on = True
-        self._place.computer.start(self._run())
+        self._workplace.computer.start(self._run())
 
     def stop(self) -> None:
         """See `Reporter`."""
@@ -60,20 +64,20 @@ class StandardReporter:
         if self._on and (message := self.instrument.write(kind, fields)) is not None:
             self._send(message)
 
-    def note(self) -> None:
+    def update_ledger(self) -> None:
         """See `Reporter`: there is nothing to record."""
 
     def _measure_patients(self) -> Process:
-        random = self._place.random("patients")
-        yield self._place.env.timeout(random.randrange(FIRST_PATIENT_NS) + 1)
+        random = self._workplace.random("patients")
+        yield self._workplace.env.timeout(random.randrange(FIRST_PATIENT_NS) + 1)
         while True:
             if self._on:
                 self._send(self.instrument.measure_patient())
-            yield self._place.env.timeout(int(random.expovariate(1.0) * PATIENT_EVERY_NS) + 1)
+            yield self._workplace.env.timeout(int(random.expovariate(1.0) * PATIENT_EVERY_NS) + 1)
 
     def _send(self, outgoing: OutgoingMessage) -> None:
         if outgoing.finding is not None:
-            outgoing.message.reports.append(self._reports.made(outgoing.finding, self._place.env.now))
+            outgoing.message.reports.append(self._reports.made(outgoing.finding, self._workplace.env.now))
         self.instrument.transmitter.enqueue(outgoing.message)
         self._queued.set()
 
@@ -81,13 +85,13 @@ class StandardReporter:
 
     def _done(self, message: HostMessage) -> None:
         for number in message.reports:
-            self._reports.run.acknowledged(number, self._place.env.now)
+            self._reports.run.acknowledged(number, self._workplace.env.now)
 
     def _refused(self, message: HostMessage, answer: str) -> None:
-        self._reports.refusals.append((self._place.env.now, f"{message.about} was answered by {answer}"))
+        self._reports.refusals.append((self._workplace.env.now, f"{message.about} was answered by {answer}"))
 
     def _commanded(self, verb: Verb) -> None:
-        self._do(Command(1, self._place.spec.serial, verb), b"")
+        self._execute_command(Command(1, self._workplace.spec.serial, verb), b"")
 
     # -- the connection
 
@@ -98,7 +102,7 @@ class StandardReporter:
                 self._queued.clear()
                 await self._queued.wait()
             try:
-                line = await open_line(self._place)
+                line = await open_line(self._workplace)
             except OSError:
                 await asyncio.sleep(RECONNECT_SECONDS)
                 continue
@@ -136,7 +140,7 @@ class StandardReporter:
         return True
 
     async def _write(self, line: HostLine, data: bytes) -> None:
-        if "many-writes" not in self._place.dialect:
+        if "many-writes" not in self._workplace.dialect:
             await line.write(data)
             return
         while data:

@@ -39,7 +39,7 @@ class SerialCable:
         self.follow(True)
 
     def follow(self, up: bool) -> None:
-        """Plug the cable in or out, with the link of the instrument."""
+        """Plug or unplug the cable, with the link of the instrument."""
         if up:
             self.instrument.backend.connect(self._box)
         else:

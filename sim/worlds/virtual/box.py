@@ -182,10 +182,10 @@ class VirtualBox:
         )
         self._session_keys = session_keys
         self.session_audit = (session_keys.folder if session_keys else Path()) / "box" / SESSIONS_AUDIT
+        """The audit file of remote sessions."""
         if session_keys is not None:
             self.session_audit.parent.mkdir()
         self._session_key = drawn_keys(random("keys of box sessions"))
-        """The audit file of remote sessions."""
 
     # -- state
 
@@ -223,7 +223,7 @@ class VirtualBox:
         return self.firewall.causes
 
     def remaining(self) -> SpoolContent:
-        """Cut the power finally, and read the disk."""
+        """Cut the power for the last time, and read the disk."""
         self.disk.backend.write_back()  # the end of a lab is not a power cut: keep cached data
         self.cut_power()
         self.disk.backend.set_read_only(False)
@@ -233,11 +233,11 @@ class VirtualBox:
     # -- faults: see `sim.faults.world`
 
     async def fill_disk(self) -> End:
-        """Fill the free space of the disk with other data; of several effects the largest amount applies."""
+        """Fill the free space of the disk with other data; the largest of several amounts applies."""
         return self._capacities.add(self.disk.backend.used_bytes)
 
     def slow_disk(self, flush_ns: int) -> End:
-        """Make each flush take `flush_ns` ns; of several times the longest applies."""
+        """Make each flush take `flush_ns` ns; the longest of several times applies."""
         return self._flush_times.add(flush_ns)
 
     def make_disk_read_only(self) -> End:
@@ -268,7 +268,7 @@ class VirtualBox:
                 return
 
     def kill_tunnels(self) -> None:
-        """Kill the processes of the tunnels of remote sessions."""
+        """Kill the tunnel processes of remote sessions."""
         for tunnel in self.tunnels:
             tunnel.lose("killed")
 

@@ -61,21 +61,21 @@ START_SECONDS: Final = 2.0
 
 
 class _SiemConnection(asyncio.Protocol):
-    """Records the ids of the messages of a connection (RFC 5425, 4.3: octet counting)."""
+    """Records the IDs of the messages of a connection (RFC 5425, 4.3: octet counting)."""
 
     def __init__(self, received: list[str]) -> None:
         self._received, self._buffer = received, b""
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while found := _MESSAGE.match(self._buffer):
-            start = found.end(1) + 1
-            end = start + int(found[1])
+        while header := _MESSAGE.match(self._buffer):
+            start = header.end(1) + 1
+            end = start + int(header[1])
             if len(self._buffer) < end:
                 return
             message, self._buffer = self._buffer[start:end], self._buffer[end:]
             identity = _IDENTITY.search(message)
-            assert identity, "each message of the data center has an id"
+            assert identity, "each message of the data center has an ID"
             self._received.append(identity[1].decode())
 
 
@@ -86,7 +86,7 @@ class VirtualSiem:
         self._loop, self._identity = loop, identity
         self.host = SimHost(network, SIEM_NAME, SIEM)
         self.received: list[str] = []
-        """The ids of all messages, in the order of arrival."""
+        """The IDs of all messages, in the order of arrival."""
         self._holds = Layers[None](self._follow)
 
     def start(self) -> None:
@@ -188,7 +188,7 @@ class VirtualDataCenter:
     # -- faults: see `sim.faults.world`
 
     async def present(self, certificate: Certificate) -> End:
-        """Present a certificate of `identities`; of several the latest applies. Open connections are closed."""
+        """Present a certificate of `identities`; the latest of several applies. Open connections are closed."""
         return await self._certificates.add_settled(certificate, self._present)
 
     async def hold_down(self) -> End:
@@ -211,7 +211,7 @@ class VirtualDataCenter:
         self.host.change_address()
 
     def answer_with(self, status: int) -> End:
-        """Answer every batch with that HTTP status; of several the latest applies."""
+        """Answer every batch with that HTTP status; the latest of several applies."""
         return self._statuses.add(status)
 
     def answer_invalidly(self) -> End:
@@ -254,7 +254,7 @@ class VirtualDataCenter:
         return self._session_troubles.audit_fails.add(None)
 
     def kill_tunnels(self) -> None:
-        """Kill the processes of the tunnels of remote sessions."""
+        """Kill the tunnel processes of remote sessions."""
         if self.sessions is not None:
             self.sessions.kill_tunnels()
 
@@ -285,15 +285,14 @@ class VirtualDataCenter:
                 incarnation.run(self._loop, forwarder.run())
             starting = incarnation.run(self._loop, self._serve(self._identities[certificate], follower))
             await asyncio.wait([starting])
-            if (
-                not starting.cancelled()
-            ):  # otherwise the program was killed meanwhile, and `hold_down` restarts it
+            # if cancelled, the program was killed meanwhile, and `hold_down` restarts it
+            if not starting.cancelled():
                 self._server = starting.result()
 
     def queue_command(self, instrument: str, verb: Verb, content: bytes, expires_after_ns: int | None) -> int:
         """See `sim.faults.world.DataCenterPart`."""
-        given = instrument, verb, content, self._now_ms(), expires_after_ns
-        return queue_command(self.store, self._enrolled, *given)
+        arguments = instrument, verb, content, self._now_ms(), expires_after_ns
+        return queue_command(self.store, self._enrolled, *arguments)
 
     def order_update(self) -> None:
         """Order the enrolled box to install the next of the releases."""

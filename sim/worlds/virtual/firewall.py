@@ -73,7 +73,7 @@ class VirtualFirewall:
         )
         self._in_force = False
         self.prevented = ""
-        """Why the policy cannot be put in force; empty if it can."""
+        """Why the policy cannot be enforced; empty if it can."""
         self._established: dict[_Flow, ConntrackEntry] = {}
         self._generation = 0
         self._constant_until_ns = 0
@@ -225,9 +225,8 @@ class VirtualFirewall:
         arrived = self._packet(segment, link, zone, inward=True)
         if self._host.network.hosts.get(segment.address) in (self._host, link.other(self._host)):
             return self.packet_filter.receive(arrived, self._now_ns())
-        verdict = self.packet_filter.arrive(
-            arrived, self._now_ns()
-        )  # for a host behind the box, and goes no further
+        # the segment is for a host behind the box, and is not forwarded
+        verdict = self.packet_filter.arrive(arrived, self._now_ns())
         return PacketVerdict("drop", verdict.counters)
 
     def _filter_departure(self, segment: TcpSegment, link: Link, zone: Zone) -> PacketVerdict:
@@ -237,10 +236,12 @@ class VirtualFirewall:
 
     def _packet(self, segment: TcpSegment, link: Link, zone: Zone, *, inward: bool) -> Packet:
         network, peer = self._host.network, link.other(self._host)
-        meant = network.ip(segment.address)
-        begun_here = network.hosts.get(segment.address) in (peer, None)
-        theirs, ours = (meant, zone.address) if begun_here else (network.ip(peer.name), meant)
-        source, target = (theirs, ours) if inward else (ours, theirs)
+        destination = network.ip(segment.address)
+        begun_by_box = network.hosts.get(segment.address) in (peer, None)
+        peer_ip, box_ip = (
+            (destination, zone.address) if begun_by_box else (network.ip(peer.name), destination)
+        )
+        source, target = (peer_ip, box_ip) if inward else (box_ip, peer_ip)
         flags, seq = segment.flags, 0 if segment.flags & SYN else 1
         data = packet.tcp(source, segment.source_port, target, segment.target_port, flags, seq=seq, ack=1)
         if inward:

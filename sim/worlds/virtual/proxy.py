@@ -66,7 +66,7 @@ class VirtualProxy:
         return self._delays_s.add(seconds)
 
     async def kill_idle_after(self, seconds: float) -> End:
-        """Close tunnels that are idle for `seconds`; of several times the shortest applies."""
+        """Close tunnels that are idle for `seconds`; the shortest of several times applies."""
         return self._idle_s_max.add(seconds)
 
     def end_tunnels(self) -> None:

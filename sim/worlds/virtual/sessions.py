@@ -1,4 +1,4 @@
-"""Remote sessions in the virtual world: the data center's desk with its staff, and the box's tunnel.
+"""Remote sessions in the virtual world: the data center's sessions with its staff, and the box's tunnel.
 
 The session code of both ends and the firewall's ruleset are the real ones. The tunnel, the TUN device and the disk of
 the audit files are emulated.
@@ -141,7 +141,7 @@ def paths_of(offer: Offer) -> tuple[Session, Session]:
 
 @dataclass
 class EmulRecording:
-    """The recording of a session, of which only whether it can be written matters here."""
+    """A recording of a session that stores nothing; only whether it can be written is emulated."""
 
     fails: Layers[None]
 
@@ -171,7 +171,7 @@ class SessionTroubles:
 
 
 class VirtualSessionDesk:
-    """The data center's remote sessions, over all starts of its program; faults change what they depend on."""
+    """The data center's remote sessions, over all starts of its program; faults change their conditions."""
 
     def __init__(
         self,
@@ -181,12 +181,12 @@ class VirtualSessionDesk:
         audit_file: Path,
         now_ns: Callable[[], int],
         random: Callable[[str], Random],
-        around: SessionTroubles,
+        troubles: SessionTroubles,
     ) -> None:
         """`audit_file` is the data center's; `now_ns` is the wall clock."""
         self.audit_file = audit_file
         self._loop, self._host, self._keys, self._now_ns = loop, host, keys, now_ns
-        self._around = around
+        self._troubles = troubles
         self._key, self._make_key = RepeatableKey(keys.datacenter), drawn_keys(random("keys of offers"))
         self._ids = random("ids of sessions")
         self._endpoints: list[EmulEndpoint] = []
@@ -196,8 +196,8 @@ class VirtualSessionDesk:
         self._exchange: SessionExchange | None = None
         self._runs = 0
         self.desktops: dict[str, InstrumentDesktop] = {}
-        """By the serial numbers of the instruments."""
-        self.places: dict[str, tuple[int, int]] = {}
+        """The desktops by the serial numbers of the instruments."""
+        self.desktop_ports: dict[str, tuple[int, int]] = {}
         """The ports of the instruments, and the TCP ports of their desktops, by serial number."""
 
     def kill_tunnels(self) -> None:
@@ -206,13 +206,13 @@ class VirtualSessionDesk:
             endpoint.lose("killed")
 
     async def start(self) -> None:
-        """Assemble the desk of a program that has started, and let its door listen."""
+        """Set up the sessions of a program that has started, and listen for tunnels."""
         self._runs += 1
         keys = self._keys
         log = EmulSessionLog(
             self.audit_file,
             AuditOwner(End.DATA_CENTER, DATACENTER_NAME),
-            lambda: "the disk is full" if self._around.audit_fails else "",
+            lambda: "the disk is full" if self._troubles.audit_fails else "",
         )
         audit = SessionRecorder(
             log, self._key, str(self._runs), self._now_ns, self._monotonic_ns, self._send_head
@@ -220,9 +220,9 @@ class VirtualSessionDesk:
         door = Door()
         self._outbox, self._endpoints = Outbox(), []
         for unended in log.unended:
-            found = read_interrupted(unended, keys.datacenter_keys)
-            await end_interrupted(found, audit)
-            self._outbox.send(BOX_SERIAL, EndMessage(found.session, Cause.RESTARTED))
+            interrupted = read_interrupted(unended, keys.datacenter_keys)
+            await end_interrupted(interrupted, audit)
+            self._outbox.send(BOX_SERIAL, EndMessage(interrupted.session, Cause.RESTARTED))
         self._desk = SessionDesk(
             Surroundings(
                 name=DATACENTER_NAME,
@@ -232,8 +232,8 @@ class VirtualSessionDesk:
                 wall_ns=self._now_ns,
                 monotonic_ns=self._monotonic_ns,
                 audit=audit,
-                permits=lambda _: not self._around.withdrawn,
-                has_training=lambda _: not self._around.untrained,
+                permits=lambda _: not self._troubles.withdrawn,
+                has_training=lambda _: not self._troubles.untrained,
                 make_endpoint=lambda offer, key: self._make_endpoint(offer, key, door),
                 record=self._record,
                 send=self._outbox.send,
@@ -255,7 +255,7 @@ class VirtualSessionDesk:
         return self._endpoints[-1]
 
     def _record(self, offer: Offer) -> EmulRecording:
-        self._recordings[offer.id] = EmulRecording(self._around.recording_fails)
+        self._recordings[offer.id] = EmulRecording(self._troubles.recording_fails)
         return self._recordings[offer.id]
 
     def _send_head(self, session: bytes, head: bytes) -> None:
@@ -279,12 +279,12 @@ class VirtualSessionDesk:
         assert self._exchange is not None
         return await self._exchange.answer(box, request)
 
-    # -- staff: see `sim.worlds.shared.sessions.StaffDesk`
+    # -- staff: see `sim.worlds.shared.sessions.StaffPortal`
 
     async def request(self, session: LabSession, serial: str) -> VirtualStaffSession:
-        """See `StaffDesk.request`."""
-        port, tcp_port = self.places[serial]
-        wanted = Wanted(
+        """See `StaffPortal.request`."""
+        port, tcp_port = self.desktop_ports[serial]
+        request = Wanted(
             session.staff,
             session.role,
             BOX_SERIAL,
@@ -296,14 +296,14 @@ class VirtualSessionDesk:
             session.lasts // 1_000_000_000,
             self._ids.randbytes(ID_BYTES),
         )
-        found: list[DeskSession] = []
+        sessions: list[DeskSession] = []
 
         async def ask() -> None:
             assert self._desk is not None
-            found.append(await self._desk.request(wanted))
+            sessions.append(await self._desk.request(request))
 
         await self.run(ask())
-        return VirtualStaffSession(self, found[0] if found else None, self.desktops[serial])
+        return VirtualStaffSession(self, sessions[0] if sessions else None, self.desktops[serial])
 
     async def end(self, session: bytes) -> None:
         """End a session, or withdraw its request."""
@@ -318,13 +318,13 @@ class VirtualSessionDesk:
         """Return a session of the running program."""
         return self._desk.find(session) if self._desk is not None and self._host.incarnation else None
 
-    async def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run code of the program; it ends with it."""
+    async def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine of the program, which ends with the program."""
         incarnation: Incarnation | None = self._host.incarnation
         if incarnation is None:
-            work.close()
+            coroutine.close()
             return
-        task = incarnation.run(self._loop, work)
+        task = incarnation.run(self._loop, coroutine)
         await asyncio.wait([task])
         if not task.cancelled():
             task.result()
@@ -334,10 +334,10 @@ class VirtualStaffSession:
     """A `StaffSession`."""
 
     def __init__(
-        self, desk: VirtualSessionDesk, session: DeskSession | None, desktop: InstrumentDesktop
+        self, sessions: VirtualSessionDesk, session: DeskSession | None, desktop: InstrumentDesktop
     ) -> None:
         """`session` is None if the program was killed meanwhile."""
-        self._desk, self._desktop = desk, desktop
+        self._sessions, self._desktop = sessions, desktop
         is_new = session is None or session.state is SessionState.NEW
         self.id = b"" if session is None or is_new else session.id
         self.code = "" if session is None else session.code
@@ -345,25 +345,25 @@ class VirtualStaffSession:
 
     async def state(self) -> str:
         """See `StaffSession.state`."""
-        found = self._desk.find(self.id)
-        return SessionState.ENDED if found is None else found.state
+        session = self._sessions.find(self.id)
+        return SessionState.ENDED if session is None else session.state
 
     async def end(self) -> None:
         """See `StaffSession.end`."""
-        await self._desk.end(self.id)
+        await self._sessions.end(self.id)
 
     async def use(self) -> list[str]:
         """See `StaffSession.use`."""
         problems: list[str] = []
-        left = len(self._desktop.left_pressed)
-        await self._desk.run(self._use(problems))
+        count = len(self._desktop.left_pressed)
+        await self._sessions.run(self._use(problems))
         await asyncio.sleep(SETTLED_SECONDS)
         return problems + [
-            f"after its end was still pressed: {what}" for what in self._desktop.left_pressed[left:]
+            f"after its end was still pressed: {pressed}" for pressed in self._desktop.left_pressed[count:]
         ]
 
     async def _use(self, problems: list[str]) -> None:
-        session = self._desk.find(self.id)
+        session = self._sessions.find(self.id)
         if session is None:
             return
         connected: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
@@ -376,12 +376,12 @@ class VirtualStaffSession:
             problems.append(f"the desktop could not be reached: {error}")
             return
         writer = connected.result()
-        receiver = DesktopReceiver(TcpChannel(reader, writer), self._desk.recording(self.id))
+        receiver = DesktopReceiver(TcpChannel(reader, writer), self._sessions.recording(self.id))
         dragging = asyncio.create_task(self._drag(receiver))
         try:
             await receiver.run()
         except (EOFError, StreamError, OSError):
-            if not self._desk.recording(self.id).is_writable:
+            if not self._sessions.recording(self.id).is_writable:
                 await session.recording_failed()
         finally:
             dragging.cancel()
@@ -401,7 +401,7 @@ class VirtualStaffSession:
 
 
 class VirtualPage:
-    """A `PageOfPort`, whose acts are those of the box program's page."""
+    """A `PageOfPort` that calls the functions of the box program's page."""
 
     def __init__(
         self,
@@ -415,8 +415,8 @@ class VirtualPage:
 
     async def state(self, session: bytes) -> str:
         """See `PageOfPort.state`."""
-        found = self._find(session)
-        return found.state if found is not None else ""
+        box_session = self._find(session)
+        return box_session.state if box_session is not None else ""
 
     async def look(self) -> None:
         """See `PageOfPort.look`."""
@@ -442,10 +442,10 @@ class VirtualPage:
         """See `PageOfPort.end`."""
         await self._act(lambda sessions: sessions.end(session, self._port))
 
-    async def _act(self, act: Callable[[BoxSessions], Coroutine[Any, Any, object]]) -> None:
+    async def _act(self, action: Callable[[BoxSessions], Coroutine[Any, Any, object]]) -> None:
         sessions, incarnation = self._sessions(), self._host.incarnation
         if sessions is not None and incarnation is not None:
-            await asyncio.wait([incarnation.run(self._loop, act(sessions))])
+            await asyncio.wait([incarnation.run(self._loop, action(sessions))])
 
     def _find(self, session: bytes) -> BoxSession | None:
         sessions = self._sessions()

@@ -65,8 +65,8 @@ class VirtualSite:
         siem.gateway = datacenter
         self._join("siem", siem, datacenter, LAN)
 
-    def _join(self, name: str, one: SimHost, other: SimHost, quality: LinkQuality) -> None:
+    def _join(self, name: str, near: SimHost, far: SimHost, quality: LinkQuality) -> None:
         link = Link(self._env, name, quality, self._random(f"link {name}"))
-        self.network.connect(one, other, link)
+        self.network.connect(near, far, link)
         self.links[name] = link
         link.on_change.append(lambda up: self._trace.add(f"link {name} {'up' if up else 'down'}"))

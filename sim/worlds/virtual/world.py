@@ -92,7 +92,7 @@ class VirtualWorld:
     ) -> None:
         """`policy` replaces the firewall policy derived from the lab, for tests of wrong policies.
 
-        With `keys` on a curve, a run sends as many bytes as boxes in the field, and is not deterministic.
+        With elliptic-curve `keys`, a run sends as many bytes as boxes in the field, and is not deterministic.
         """
         self.lab = lab
         self.seed = lab.about.seed if seed is None else seed
@@ -164,7 +164,7 @@ class VirtualWorld:
         self.analyzers = {i.port: self._analyzer(certificates, i) for i in lab.instruments}
         self.desktops: dict[str, InstrumentDesktop] = {}
         """The desktops of instruments by target, in a lab with remote sessions."""
-        self.people = SessionPeople(self._staff_desk, self._page, lambda: self.env.now, self.trace)
+        self.people = SessionPeople(self._staff_portal, self._page, lambda: self.env.now, self.trace)
         for number, tcp_port in desktops_by_link(lab).items():
             self._add_desktop(self.instrument(number), tcp_port)
         self.intruders = Intruders(lab, self._run_program)
@@ -210,12 +210,12 @@ class VirtualWorld:
         return cable.instrument
 
     def _add_desktop(self, analyzer: Analyzer, tcp_port: int) -> None:
-        """Let a VNC server run on the computer of an instrument."""
+        """Run a VNC server on the computer of an instrument."""
         assert self.datacenter.sessions is not None
         spec = analyzer.spec
         desktop = InstrumentDesktop(load_profile(spec.model).desktop)
         self.datacenter.sessions.desktops[spec.serial] = self.desktops[f"instrument:{spec.port}"] = desktop
-        self.datacenter.sessions.places[spec.serial] = spec.port, tcp_port
+        self.datacenter.sessions.desktop_ports[spec.serial] = spec.port, tcp_port
 
         async def serve() -> None:
             server = await asyncio.start_server(desktop.serve, instrument_address(spec.port), tcp_port)
@@ -223,7 +223,7 @@ class VirtualWorld:
 
         analyzer.run(serve)
 
-    def _staff_desk(self) -> VirtualSessionDesk:
+    def _staff_portal(self) -> VirtualSessionDesk:
         assert self.datacenter.sessions is not None
         return self.datacenter.sessions
 
@@ -235,10 +235,10 @@ class VirtualWorld:
 
     def session_findings(self) -> SessionFindings:
         """See `sim.worlds.shared.conclusion.ConcludedWorld`."""
-        keys, desk = self._session_keys, self.datacenter.sessions
-        if keys is None or desk is None:
+        keys, sessions = self._session_keys, self.datacenter.sessions
+        if keys is None or sessions is None:
             return SessionFindings()
-        files, store = (desk.audit_file, self.box.session_audit), self.datacenter.store
+        files, store = (sessions.audit_file, self.box.session_audit), self.datacenter.store
         audits = keys.audits(*files, store, by_monotonic_clocks(0))
         return audits.read(self.people.requested)
 
@@ -255,9 +255,9 @@ class VirtualWorld:
         yield "log", "\n".join([*self.box.log, *self.failures]).encode()
         yield from (("status", data) for data in self._statuses)
 
-    def _run_program(self, where: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
-        if where != "uplink":
-            return self.instrument(where).run(program)
+    def _run_program(self, target: str, program: Callable[[], Coroutine[Any, Any, None]]) -> End:
+        if target != "uplink":
+            return self.instrument(target).run(program)
         task = VirtualComputer(self.loop, self._far).start(program())
 
         def end() -> None:

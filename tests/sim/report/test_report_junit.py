@@ -56,7 +56,7 @@ def test_a_failure_states_measurement_limit_and_replay_command() -> None:
     (lost,) = root.findall(".//testcase[@name='lost']/failure")
     assert lost.text is not None
     assert lost.get("message") == "lost: measured 3, limit = 0"
-    assert "the fault before it: power-cut of box at 08:00:00" in lost.text
+    assert "the preceding fault: power-cut of box at 08:00:00" in lost.text
     assert "CA-2041 run 1 number 1437" in lost.text
     assert f"replay: {failing().replay}" in lost.text
     assert root.find(".//testcase[@name='duplicates']/failure") is None

@@ -122,7 +122,7 @@ def test_a_failing_run_shows_its_failures_faults_and_replay_command() -> None:
     for text in (
         "FAIL",
         "2 of 4 expectations do not hold.",
-        "The fault before it: power-cut of box at 08:00:00.",
+        "The preceding fault: power-cut of box at 08:00:00.",
         "CA-2041 1 1437 status 07:59:00 07:59:00 in a torn sector",
         "gap record of 08:00:42: 5 records, corrupt, sequence 5203–5206, 5209.",
         "99.9 % of the acknowledged",

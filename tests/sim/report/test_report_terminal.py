@@ -58,7 +58,7 @@ def test_a_failure_shows_its_reports_fault_and_replay_command() -> None:
     text = " ".join(printed(failing()).split())
     assert "FAIL" in text
     assert "✗ lost = 0 3" in text
-    assert "the fault before it: power-cut of box at 08:00:00" in text
+    assert "the preceding fault: power-cut of box at 08:00:00" in text
     assert "CA-2041 run 1 number 1439 (status): made 07:59:40" in text
     assert failing().replay in text
 

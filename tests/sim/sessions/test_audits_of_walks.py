@@ -65,13 +65,13 @@ class Walk:
                 others(self.walked[:index] + self.walked[index + 1 :]),
                 self.disturbances > 0,
             )
-            if move.session != session and "only recorded" not in move.what  # two records for one move
+            if move.session != session and "only recorded" not in move.text  # two records for one move
         ]
         is_due = any(move.is_due for _, move in local)
         joint = [
             shift
             for shift in shifts(self.setting, self.moves, ALL, self.disturbances > 0)
-            if not (shift.is_tick and is_due) and not shift.what.startswith("the audit log")
+            if not (shift.is_tick and is_due) and not shift.text.startswith("the audit log")
         ]
         if only_fair:
             local = [(index, move) for index, move in local if move.is_due]

@@ -79,5 +79,5 @@ target = "datacenter"
 
 def test_an_instrument_enrols_only_through_a_box_that_does() -> None:
     text = LAB.replace('enrolment = "flashed"', "") + 'enrolment = "flashed"\n'
-    with pytest.raises(SettingsError, match="goes through the box"):
+    with pytest.raises(SettingsError, match="requests go through the box"):
         parse_lab(text, Path("enrolment.toml"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.worlds.kernel import down, running
-from sim.worlds.kernel.live.screen import look_at
+from sim.worlds.kernel.live.screen import request_state
 from sim.worlds.kernel.live.state import LabState
 from tests.support.eventually import poll_until
 from tests.support.imaging.signed_image import SignedImage
@@ -35,7 +35,7 @@ def run_until(
     with own_network():  # labs are found by name in their network namespace
         try:
             _rap("up", lab, "--world", "image", "--name", name, *_options(image))
-            poll_until(lambda: is_settled(look_at(name)), SECONDS_MAX, every_s=_LOOK_SECONDS)
+            poll_until(lambda: is_settled(request_state(name)), SECONDS_MAX, every_s=_LOOK_SECONDS)
             done = _rap("down", name, "--report", folder, "--json")
         finally:
             if name in running():

@@ -22,14 +22,14 @@ CACHE_BYTES_MAX: Final = 32 << 20
 
 @dataclass
 class FailingRequests:
-    """How many more requests fail, of those that concern a range of the disk in bytes."""
+    """The number of further requests that fail, among those that access bytes in the range `affected`."""
 
     times: int = 0
-    place: range = range(0)
+    affected: range = range(0)
 
     def check(self, offset: int, length: int) -> None:
         """Count a request. Raises: OSError EIO, if it fails."""
-        if self.times and offset < self.place.stop and self.place.start < offset + length:
+        if self.times and offset < self.affected.stop and self.affected.start < offset + length:
             self.times -= 1
             raise OSError(errno.EIO, f"bytes {offset} to {offset + length} cannot be accessed")
 
@@ -58,10 +58,10 @@ class CachedDisk:
         """Read the current data. Raises: OSError."""
         self._check(offset, length)
         self.failing_reads.check(offset, length)
-        found = os.pread(self._fd, length, offset)
+        stored = os.pread(self._fd, length, offset)
         if not self._cache:
-            return found
-        data = bytearray(found)
+            return stored
+        data = bytearray(stored)
         first = offset // SECTOR
         for index in range(length // SECTOR):
             if cached := self._cache.get(first + index):
@@ -87,8 +87,8 @@ class CachedDisk:
         if self.failing_flushes:
             self.failing_flushes -= 1
             raise OSError(errno.EIO, "the flush failed")
-        before = self._now_ns() - self.holds_ns
-        self._destage({number for number, (_, at) in self._cache.items() if at <= before})
+        cutoff_ns = self._now_ns() - self.holds_ns
+        self._destage({number for number, (_, at) in self._cache.items() if at <= cutoff_ns})
 
     def tear(self, offset: int, data: bytes, random: Random) -> None:
         """Write the part of `data` that is on the medium after a power cut during the write: random sectors."""
@@ -118,7 +118,7 @@ class CachedDisk:
 
 
 def _sectors(data: bytes) -> Iterator[bytes]:
-    return (data[at : at + SECTOR] for at in range(0, len(data), SECTOR))
+    return (data[offset : offset + SECTOR] for offset in range(0, len(data), SECTOR))
 
 
 def _runs(numbers: list[int], cache: dict[int, tuple[bytes, int]]) -> Iterator[tuple[int, bytes]]:

@@ -48,9 +48,9 @@ class GuestDisk:
 
     async def serve(self) -> None:
         """Start the process that serves the disk. Raises: RuntimeError if it does not start."""
-        words = [sys.executable, "-m", "sim.worlds.image.disk.server"]
+        command = [sys.executable, "-m", "sim.worlds.image.disk.server"]
         arguments = [str(self.file), str(self.socket), str(self._control), str(self._seed)]
-        self._process = self._host.spawn([*words, *arguments])
+        self._process = self._host.spawn([*command, *arguments])
         async with asyncio.timeout(_START_SECONDS_MAX):
             while not self._control.exists():
                 if self._process.returncode is not None:
@@ -64,24 +64,24 @@ class GuestDisk:
         connection.connect(str(self._control))
         return connection
 
-    def _ask(self, **request: object) -> Any:
+    def _send_request(self, **request: object) -> Any:
         assert self._requests is not None, "the disk is not served"
         self._requests.sendall(json.dumps(request).encode() + b"\n")
         with self._requests.makefile("rb") as answers:
             return json.loads(answers.readline())
 
     def _set(self, name: str, value: object) -> None:
-        self._ask(do="set", name=name, value=value)
+        self._send_request(do="set", name=name, value=value)
 
     def cut_power(self) -> tuple[int, int]:
         """Discard unflushed sectors at random; return the numbers of sectors kept and lost."""
-        kept, lost = self._ask(do="cut")
+        kept, lost = self._send_request(do="cut")
         return kept, lost
 
     # -- faults: see `sim.faults.world.MachineBoxPart`
 
     def slow_down(self, flush_ns: int) -> End:
-        """Make each flush take `flush_ns`; of several times the longest applies."""
+        """Make each flush take `flush_ns`; the longest of several times applies."""
         return self._flush_ns.add(flush_ns)
 
     def lie_about_flushes(self, holds_ns: int) -> End:
@@ -96,9 +96,9 @@ class GuestDisk:
         """Make `times` more flushes fail."""
         self._set("failing_flushes", times)
 
-    def fail_requests(self, kind: Literal["reads", "writes"], times: int, place: range) -> None:
-        """Make `times` more reads or writes fail that concern any of these bytes."""
-        self._ask(do="fail", requests=kind, times=times, start=place.start, stop=place.stop)
+    def fail_requests(self, kind: Literal["reads", "writes"], times: int, affected: range) -> None:
+        """Make `times` more reads or writes fail that access any of the bytes `affected`."""
+        self._send_request(do="fail", requests=kind, times=times, start=affected.start, stop=affected.stop)
 
     async def torn(self, operation: int) -> None:
         """Wait for the `operation`-th write or flush from now on, which a power cut interrupts."""

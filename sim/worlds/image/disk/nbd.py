@@ -99,13 +99,13 @@ async def _next_request(reader: asyncio.StreamReader) -> tuple[int, DiskRequest]
     return handle, DiskRequest(kind, offset, length, data, bool(flags & _FUA))
 
 
-async def _answer(writer: asyncio.StreamWriter, handle: int, request: DiskRequest, act: Handler) -> None:
-    found, status = b"", 0
+async def _answer(writer: asyncio.StreamWriter, handle: int, request: DiskRequest, execute: Handler) -> None:
+    data, status = b"", 0
     try:
         if request.kind not in (READ, WRITE, FLUSH):
             raise OSError(errno.EINVAL, "not offered")
-        found = await act(request)
+        data = await execute(request)
     except OSError as error:
         status = error.errno if error.errno in _KNOWN_ERRORS else errno.EIO
-    writer.write(_SIMPLE_REPLY.pack(_SIMPLE_MAGIC, status, handle) + found)
+    writer.write(_SIMPLE_REPLY.pack(_SIMPLE_MAGIC, status, handle) + data)
     await writer.drain()

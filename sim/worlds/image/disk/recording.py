@@ -46,7 +46,7 @@ class Recorder:
 
 
 def recorded(file: Path) -> Iterator[RecordedRequest]:
-    """Yield the requests in a recording, in their order. An incomplete last one is left out."""
+    """Yield the requests in a recording, in order. An incomplete last one is left out."""
     with file.open("rb") as source:
         while len(head := source.read(_HEAD.size)) == _HEAD.size:
             at_ns, kind, fua, offset, length = _HEAD.unpack(head)

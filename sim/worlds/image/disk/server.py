@@ -94,7 +94,7 @@ class DiskServer:
             reads = request["requests"] == "reads"
             failing = self._disk.failing_reads if reads else self._disk.failing_writes
             failing.times += request["times"]
-            failing.place = range(request["start"], request["stop"])
+            failing.affected = range(request["start"], request["stop"])
             return None
         assert request["do"] == "set" and request["name"] in (*SETTINGS, "flush_ns")
         setattr(self if request["name"] == "flush_ns" else self._disk, request["name"], request["value"])

@@ -20,7 +20,7 @@ DEVICE: Final = "inside"
 """The machine's virtio serial device."""
 _PORT: Final = "rap-lab"
 _READY, _DONE, _FAILED = "ready", "done", "failed"
-_LOOK_SECONDS: Final = 0.1
+_RETRY_SECONDS: Final = 0.1
 READY_SECONDS_MAX: Final = 15.0
 FILLER: Final = "something-else"
 """The name of the file that fills the state partition."""
@@ -134,10 +134,9 @@ async def _until_ready(machine: Machine, reader: asyncio.StreamReader) -> None:
     while True:
         try:
             machine.execute("device_add", **port)
-        except (
-            RuntimeError
-        ):  # QEMU has not finished the removal of the last port (device_del is asynchronous)
-            await asyncio.sleep(_LOOK_SECONDS)
+        except RuntimeError:
+            # QEMU has not finished the removal of the last port (device_del is asynchronous)
+            await asyncio.sleep(_RETRY_SECONDS)
             continue
         with suppress(TimeoutError):
             async with asyncio.timeout(READY_SECONDS_MAX):

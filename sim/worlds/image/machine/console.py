@@ -62,12 +62,12 @@ def _raw(terminal: int) -> Iterator[None]:
         yield
         return
     sys.stderr.write("rap: the box's serial console; press Ctrl-] to leave it, Enter for a prompt\r\n")
-    before = termios.tcgetattr(terminal)
+    previous = termios.tcgetattr(terminal)
     tty.setraw(terminal)
     try:
         yield
     finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        termios.tcsetattr(terminal, termios.TCSADRAIN, previous)
 
 
 if __name__ == "__main__":

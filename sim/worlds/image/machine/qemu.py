@@ -60,23 +60,24 @@ def command(
     devices: Sequence[str],
     clock: datetime | None = None,
 ) -> list[str]:
-    """QEMU's command line. `disk` is the socket of an NBD server; `folder` is for the sockets of console and QMP.
+    """Return QEMU's command line.
 
+    `disk` is the socket of an NBD server; `folder` is for the sockets of console and QMP.
     `devices` are the arguments for network cards and serial ports, of which one is the console.
     The hardware clock starts at `clock`, in UTC; the default is the true time.
     """
     cpu = _KVM_CPU if accelerator == "kvm" else _TCG_CPU
-    words = f"-machine q35,accel={accelerator} -cpu {cpu} -smp 2 -m {MEMORY_MIB} -nodefaults -display none"
+    options = f"-machine q35,accel={accelerator} -cpu {cpu} -smp 2 -m {MEMORY_MIB} -nodefaults -display none"
     base = "utc" if clock is None else f"{clock:%Y-%m-%dT%H:%M:%S}"
-    words += f" -rtc base={base},clock=host -no-reboot"
-    words += f" -blockdev driver=nbd,node-name=disk,server.type=unix,server.path={disk}"
-    words += " -device virtio-blk-pci,drive=disk,addr=0x10,write-cache=on,werror=report,rerror=report"
-    words += f" -chardev socket,id={CONSOLE},path={console_socket(folder)},server=on,wait=off"
-    words += f",logfile={console_log(folder)},logappend=on"
-    words += f" -qmp unix:{_qmp_socket(folder)},server=on,wait=off"
+    options += f" -rtc base={base},clock=host -no-reboot"
+    options += f" -blockdev driver=nbd,node-name=disk,server.type=unix,server.path={disk}"
+    options += " -device virtio-blk-pci,drive=disk,addr=0x10,write-cache=on,werror=report,rerror=report"
+    options += f" -chardev socket,id={CONSOLE},path={console_socket(folder)},server=on,wait=off"
+    options += f",logfile={console_log(folder)},logappend=on"
+    options += f" -qmp unix:{_qmp_socket(folder)},server=on,wait=off"
     if firmware == "uefi":
-        words += f" -drive if=pflash,format=raw,readonly=on,file={uefi_file()}"
-    return [PROGRAM, *words.split(), *actions.arguments(folder), *devices]
+        options += f" -drive if=pflash,format=raw,readonly=on,file={uefi_file()}"
+    return [PROGRAM, *options.split(), *actions.arguments(folder), *devices]
 
 
 def console_socket(folder: Path) -> Path:

@@ -1,8 +1,8 @@
 """The serial ports of a box's machine: a line for each RS-232 instrument, and the console.
 
 QEMU's machine has up to four UARTs, which Linux names /dev/ttyS0 to /dev/ttyS3. Each is connected to a socket. The
-console is the first that no instrument uses, so that it is the board's first serial port unless an instrument is
-there. Bytes pass without delay: QEMU emulates neither the baud rate nor wrong parity.
+console is the first that no instrument uses, so that it is the board's first serial port unless an instrument
+uses that. Bytes pass without delay: QEMU emulates neither the baud rate nor wrong parity.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _DEVICE: Final = re.compile(r"/dev/ttyS([0-3])")
 
 def uart_of(device: str) -> int | None:
     """Return the number of the UART that Linux gives this name; None if QEMU has none."""
-    found = _DEVICE.fullmatch(device)
-    return int(found[1]) if found else None
+    match = _DEVICE.fullmatch(device)
+    return int(match[1]) if match else None
 
 
 def line_socket(folder: Path, number: int) -> Path:

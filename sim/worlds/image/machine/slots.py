@@ -27,12 +27,12 @@ class Slot(NamedTuple):
 
 def slot_of(interface: str) -> Slot | None:
     """Return the slot of an interface by its name; None if QEMU has no such slot."""
-    if found := _ON_BOARD.fullmatch(interface):
-        return Slot(0, int(found[1]))
-    found = _SLOT.fullmatch(interface)
-    if found is None or int(found[1]) > BUSES_MAX:
+    if match := _ON_BOARD.fullmatch(interface):
+        return Slot(0, int(match[1]))
+    match = _SLOT.fullmatch(interface)
+    if match is None or int(match[1]) > BUSES_MAX:
         return None
-    return Slot(int(found[1]), int(found[2] or 0))
+    return Slot(int(match[1]), int(match[2] or 0))
 
 
 def interfaces(board: Board) -> list[str]:

@@ -22,9 +22,9 @@ from settings.toml import format_value, nearest, read_table
 from sim.faults import AnyFault, Fault, fault_kinds
 from sim.lab.labfile import Event, targets_of
 from sim.values import BitsPerSecond, Fraction, Nanoseconds, duration, size
-from sim.worlds.kernel.live.state import look
+from sim.worlds.kernel.live.state import read_state
 from sim.worlds.kernel.namespaces.link import KernelLink
-from sim.worlds.kernel.supervision.control import Handed, Request, RequestRefused
+from sim.worlds.kernel.supervision.control import Request, RequestRefused, SocketAnswer
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared.refusals import FaultRefused
 
@@ -56,7 +56,7 @@ class _Lasts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lasts: Annotated[int, duration("1ms", "30d")] | None = None
 
 
-class _Words(Problems):
+class _ArgumentProblems(Problems):
     """Problems in the arguments of a request, which have no file and line."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Console:
 
     def __init__(self, world: KernelWorld) -> None:
         self._world = world
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._running_tasks: set[asyncio.Task[Any]] = set()
         self._verbs: dict[str, Callable[..., Awaitable[object]]] = {
             "about": self._about,
             "far": self._far,
@@ -87,13 +87,13 @@ class Console:
 
     async def answer(self, request: Request) -> object:
         """Execute a request; returns the answer. Raises: RequestRefused."""
-        words = dict(request)
-        verb = words.pop("verb", "")
+        arguments = dict(request)
+        verb = arguments.pop("verb", "")
         if verb not in self._verbs:
             raise RequestRefused(
                 f"there is no request {format_value(verb)}; {nearest(str(verb), list(self._verbs))}"
             )
-        return await self._verbs[verb](**words)
+        return await self._verbs[verb](**arguments)
 
     # -- state
 
@@ -113,7 +113,7 @@ class Console:
         return {"now_ns": world.env.now, "stored": world.datacenter.stored, "backlog": world.backlog}
 
     async def _state(self) -> Any:
-        return msgspec.to_builtins(await look(self._world))
+        return msgspec.to_builtins(await read_state(self._world))
 
     # -- links
 
@@ -127,27 +127,27 @@ class Console:
         """Change a link: `change` is "down", "up", "restore", or "set" with the new properties `to`."""
         line = self._line(link)
         if change == "set":
-            problems = _Words()
-            wanted = read_table(Qualities, dict(to or {}), (link,), problems)
+            problems = _ArgumentProblems()
+            properties = read_table(Qualities, dict(to or {}), (link,), problems)
             problems.refuse_if_any()
-            assert wanted is not None
-            changes = {_FIELDS[k]: v for k, v in msgspec.structs.asdict(wanted).items() if v is not None}
+            assert properties is not None
+            changes = {_FIELDS[k]: v for k, v in msgspec.structs.asdict(properties).items() if v is not None}
             line.set_quality(**changes)
         else:
             {"down": line.cut, "up": line.mend, "restore": line.restore}[change]()
         self._world.trace.add(f"link {link} {change} {to or ''}".rstrip())
 
-    async def _capture(self, link: str) -> Handed:
+    async def _capture(self, link: str) -> SocketAnswer:
         line = self._line(link)
         if line.captured:
             raise RequestRefused(f"{link} is already being captured; end that capture first")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _CAPTURE_BUFFER_BYTES)
-        ours.setblocking(False)
-        line.start_capture(ours.dup().detach())
-        task = asyncio.get_running_loop().create_task(_until_hung_up(ours, line.stop_capture))
+        lab_end, client_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        lab_end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _CAPTURE_BUFFER_BYTES)
+        lab_end.setblocking(False)
+        line.start_capture(lab_end.dup().detach())
+        task = asyncio.get_running_loop().create_task(_until_hung_up(lab_end, line.stop_capture))
         self._keep(task)
-        return Handed(theirs)
+        return SocketAnswer(client_end)
 
     # -- faults
 
@@ -164,7 +164,7 @@ class Console:
 
     def _event(self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None) -> Event:
         """Return the event of a fault that starts now, from the arguments of a request."""
-        world, problems = self._world, _Words()
+        world, problems = self._world, _ArgumentProblems()
         fault_kind = self._fault_kind(kind)
         targets = targets_of(fault_kind, world.lab.instruments, world.lab.uplink.proxy)
         if not targets:
@@ -173,12 +173,12 @@ class Console:
             problems.add(("target",), f"{format_value(target)}: {nearest(target, targets)}")
         given = {name: _toml_value(text) for name, text in parameters.items()}
         fault = read_table(fault_kind, given, (kind,), problems)
-        length = read_table(_Lasts, {} if lasts is None else {"lasts": lasts}, (), problems)
+        duration_table = read_table(_Lasts, {} if lasts is None else {"lasts": lasts}, (), problems)
         problems.refuse_if_any()
         if why := world.why_no_fault(fault_kind, target):
             raise RequestRefused(f"{kind} {why}")
-        assert isinstance(fault, Fault) and length is not None
-        return Event(world.env.now, fault, target, length.lasts)
+        assert isinstance(fault, Fault) and duration_table is not None
+        return Event(world.env.now, fault, target, duration_table.lasts)
 
     def _fault_kind(self, kind: str) -> type[AnyFault]:
         why_not = self._world.why_no_fault
@@ -197,13 +197,13 @@ class Console:
                 await faults.end(active)
                 return
         events = (active.event for active in faults.active)
-        these = ", ".join(f"{event.fault.kind} {event.target}" for event in events) or "none"
-        raise RequestRefused(f"{target} has no {kind} now; under way: {these}")
+        active_faults = ", ".join(f"{event.fault.kind} {event.target}" for event in events) or "none"
+        raise RequestRefused(f"{target} has no {kind} now; active: {active_faults}")
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         """Keep a reference to a task, which the event loop does not."""
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._running_tasks.add(task)
+        task.add_done_callback(self._running_tasks.discard)
 
     # -- the end
 
@@ -211,7 +211,7 @@ class Console:
         """End and evaluate the lab; it does not continue afterwards."""
         if self._world.finished:
             raise RequestRefused(
-                "the lab was evaluated already and does not continue; end it with `rap lab down`"
+                "the lab has already been evaluated and does not continue; end it with `rap lab down`"
             )
         return msgspec.to_builtins(self._world.finish())
 

@@ -29,7 +29,7 @@ Use = dict[str, tuple[float, float]]
 """The share of time in which each link was sending, in each direction, by the link's name."""
 
 
-def look_at(name: str) -> LabState:
+def request_state(name: str) -> LabState:
     """Request the state of the lab `name`. Raises: NoSuchLab, RequestRefused."""
     return msgspec.convert(ask(name, {"verb": "state"}), LabState)
 
@@ -95,13 +95,13 @@ def _links(now: LabState, shares: Use) -> Table:
 def _quality(line: LinkState) -> Text:
     if not line.up:
         return Text("down", style=_BAD)
-    words = [quantities.rate(line.rate_bps)]
+    parts = [quantities.rate(line.rate_bps)]
     if line.delay_ns >= MILLISECOND_NS:
-        words.append(quantities.duration(line.delay_ns))
+        parts.append(quantities.duration(line.delay_ns))
     if line.loss:
-        words.append(f"{line.loss * 100:g} % lost")
+        parts.append(f"{line.loss * 100:g} % lost")
     captured = Text(" captured", style="cyan") if line.captured else Text()
-    return Text(", ".join(words), style="" if line.is_nominal else "yellow") + captured
+    return Text(", ".join(parts), style="" if line.is_nominal else "yellow") + captured
 
 
 def _bar(share: float, line: LinkState) -> Text:
@@ -134,13 +134,13 @@ def _firewall(firewall: FirewallStatus) -> Text:
     refused = ", ".join(f"{count:,} {cause}" for cause, count in sorted(firewall.refused.items()) if count)
     text = Text("in force") if firewall.in_force else Text(f"NOT IN FORCE: {firewall.problem}", style=_BAD)
     if firewall.alarms:
-        changes = f"; others changed it {firewall.alarms:,}×, {firewall.repairs:,} repaired"
+        changes = f"; changed by others {firewall.alarms:,}×, repaired {firewall.repairs:,}×"
         text.append(changes, style="yellow")
     return text.append(f"; refused: {refused or 'nothing'}")
 
 
 def _instruments(devices: list[InstrumentState]) -> Table:
-    table = _table("Port", "Instrument", "Model", "Made", "On the box or beyond")
+    table = _table("Port", "Instrument", "Model", "Made", "Acknowledged")
     for device in devices:
         serial = Text(device.serial) if device.on else Text(f"{device.serial} off", style=_BAD)
         table.add_row(
@@ -168,11 +168,11 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def looks(name: str, every_s: float) -> Iterator[tuple[LabState, LabState]]:
+def watch_states(name: str, every_s: float) -> Iterator[tuple[LabState, LabState]]:
     """Yield (previous state, current state) every `every_s` seconds. Raises: NoSuchLab, RequestRefused."""
-    before = look_at(name)
+    before = request_state(name)
     while True:
         time.sleep(every_s)
-        now = look_at(name)
+        now = request_state(name)
         yield before, now
         before = now

@@ -85,7 +85,7 @@ class LabState(msgspec.Struct, frozen=True):
     """Failures of the simulator itself, after which the lab proves nothing."""
 
 
-async def look(world: KernelWorld) -> LabState:
+async def read_state(world: KernelWorld) -> LabState:
     """Read the current state of a lab."""
     status = await world.box.status()
     made, acknowledged = _counted(world.ledger)

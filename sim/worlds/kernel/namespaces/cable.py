@@ -37,10 +37,10 @@ class NearEnd:
     def __init__(
         self, netlink: Netlink, network: int, name: str, host: NamespaceHost, interface: str
     ) -> None:
-        for wanted in (name, interface):
-            if not 0 < len(wanted) <= INTERFACE_NAME_MAX:
+        for interface_name in (name, interface):
+            if not 0 < len(interface_name) <= INTERFACE_NAME_MAX:
                 raise ValueError(
-                    f"{wanted!r} cannot name an interface: use 1 to {INTERFACE_NAME_MAX} characters"
+                    f"{interface_name!r} cannot name an interface: use 1 to {INTERFACE_NAME_MAX} characters"
                 )
         self.host, self.interface = host, interface
         self._overrun = 0
@@ -49,7 +49,7 @@ class NearEnd:
         self.set_up(up=True)
 
     def _plug(self, netlink: Netlink, network: int, name: str) -> tuple[Netlink, int, socket.socket]:
-        """Make the host's interface; return the end to set up and down, by its network and index, and its socket."""
+        """Create the host's interface; return its near end, as netlink and index, and the packet socket."""
         self.host.netlink.add_interface("veth", self.interface, peer={"ifname": name, "net_ns_fd": network})
         self.host.plain_packets(self.interface)
         return netlink, netlink.index(name), packet_socket(name)

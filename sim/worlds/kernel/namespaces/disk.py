@@ -45,11 +45,11 @@ class LoopDisk:
             raise ValueError(f"a disk of {size} bytes is too small: give at least {BYTES_MIN}")
         self.folder: Path = files.FOLDER / name
         self.folder.mkdir()
-        self._surfaces = (files.FOLDER / f"{name}-{number}.img" for number in count(1))
-        self._surface = next(self._surfaces)
-        with self._surface.open("xb") as file:
+        self._images = (files.FOLDER / f"{name}-{number}.img" for number in count(1))
+        self._image = next(self._images)
+        with self._image.open("xb") as file:
             file.truncate(size)
-        subprocess.run(["mkfs.ext4", "-q", "-F", self._surface], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-F", self._image], check=True)
         self.is_mounted = False
         """Whether it has power and is mounted."""
         self.mount()
@@ -59,15 +59,15 @@ class LoopDisk:
         if not self.is_mounted:
             self._check()
             # without the lock, labs that start at the same time could get the same loop device, one of them read-only
-            mount = ["mount", "-o", "loop,errors=remount-ro", str(self._surface), str(self.folder)]
+            mount = ["mount", "-o", "loop,errors=remount-ro", str(self._image), str(self.folder)]
             subprocess.run(["flock", "/dev/loop-control", *mount], check=True)
             self.is_mounted = True
 
     def _check(self) -> None:
         """Repair the unmounted file system, as systems do while they boot. Raises: RuntimeError if that fails."""
-        done = subprocess.run(["e2fsck", "-p", self._surface], check=False, capture_output=True, text=True)
-        if done.returncode not in (_CLEAN, _CORRECTED):
-            raise RuntimeError(f"e2fsck: {done.stdout}{done.stderr}")
+        result = subprocess.run(["e2fsck", "-p", self._image], check=False, capture_output=True, text=True)
+        if result.returncode not in (_CLEAN, _CORRECTED):
+            raise RuntimeError(f"e2fsck: {result.stdout}{result.stderr}")
 
     def make_read_only(self) -> None:
         """Trigger an ext4 error, which makes the mounted file system read-only until it is unmounted and checked.
@@ -82,8 +82,8 @@ class LoopDisk:
 
     def cut_power(self) -> None:
         """Unmount it, keeping only the data written to the device. Programs with open files see the old disk."""
-        before, self._surface = self._surface, next(self._surfaces)
-        subprocess.run(["cp", "--sparse=always", before, self._surface], check=True)
+        previous, self._image = self._image, next(self._images)
+        subprocess.run(["cp", "--sparse=always", previous, self._image], check=True)
         subprocess.run(["umount", "--lazy", self.folder], check=True)
-        before.unlink()
+        previous.unlink()
         self.is_mounted = False

@@ -40,17 +40,20 @@ def mount_lab_files(writable: Sequence[Path], readable: Sequence[Path] = ()) -> 
     The folders `readable` stay visible even below a folder that the lab replaces by a tmpfs.
     """
     syscalls.mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
-    kept = [(folder.resolve(), False) for folder in (*_PROGRAM, *readable)]
-    kept += [(folder.resolve(), True) for folder in writable]
-    opened = [(os.open(folder, os.O_PATH | os.O_DIRECTORY), folder, keep) for folder, keep in kept]
+    preserved = [(folder.resolve(), False) for folder in (*_PROGRAM, *readable)]
+    preserved += [(folder.resolve(), True) for folder in writable]
+    opened = [
+        (os.open(folder, os.O_PATH | os.O_DIRECTORY), folder, is_writable)
+        for folder, is_writable in preserved
+    ]
     syscalls.set_writable(Path("/"), writable=False)
     for path, mode in _IN_MEMORY.items():
         if Path(path).is_dir():
             syscalls.mount("tmpfs", Path(path), "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode}")
-    for descriptor, folder, keep in opened:
+    for descriptor, folder, is_writable in opened:
         folder.mkdir(parents=True, exist_ok=True)
         syscalls.mount(f"/proc/self/fd/{descriptor}", folder, flags=MS_BIND | MS_REC)
-        syscalls.set_writable(folder, writable=keep)
+        syscalls.set_writable(folder, writable=is_writable)
         os.close(descriptor)
     syscalls.mount("proc", Path("/proc"), "proc", _DEVICELESS)
     syscalls.mount("none", Path("/"), flags=MS_REC | MS_SHARED)

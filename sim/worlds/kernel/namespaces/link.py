@@ -42,8 +42,8 @@ class KernelLink(Link):
         self._sending = Lock()
         """Locks the pipes: the relay's thread sends packets, other threads change the quality."""
         self._capture: Capture | None = None
-        one, other = cable
-        for source, pipe, target in ((one, self.forward, other), (other, self.backward, one)):
+        near, far = cable
+        for source, pipe, target in ((near, self.forward, far), (far, self.backward, near)):
             relay.carry(source.socket, partial(self._carry, source, pipe, target))
 
     @property
@@ -98,23 +98,23 @@ class KernelLink(Link):
 
         def deliver(_event: object) -> None:
             if cut == self._cut:
-                self._give(frame, target)
+                self._deliver(frame, target)
 
-        self._note(frame, source, outbound=True)
+        self._capture_frame(frame, source, outbound=True)
         if frame[12:14] not in _IP_ETHERTYPES or _stays_on_the_link(frame):
-            self._give(frame, target)
+            self._deliver(frame, target)
             return
         with self._sending:
             pipe.send(len(frame) - ETHERNET_BYTES, cast(Any, frame), deliver)
 
-    def _give(self, frame: bytes, target: NearEnd) -> None:
+    def _deliver(self, frame: bytes, target: NearEnd) -> None:
         try:
             target.socket.send(frame)
         except OSError:
             return  # the link was just set down, or the host's queue is full
-        self._note(frame, target, outbound=False)
+        self._capture_frame(frame, target, outbound=False)
 
-    def _note(self, frame: bytes, end: NearEnd, *, outbound: bool) -> None:
+    def _capture_frame(self, frame: bytes, end: NearEnd, *, outbound: bool) -> None:
         capture = self._capture
         if capture is not None and end is self.cable[0]:
             capture.add(frame, time.time_ns(), outbound=outbound)
@@ -122,5 +122,7 @@ class KernelLink(Link):
 
 def _stays_on_the_link(frame: bytes) -> bool:
     """Return whether a frame contains an IPv6 packet to a link-local address: neighbor discovery, MLD and so on."""
-    to = frame[38:40]  # the first two bytes of the packet's destination
-    return frame[12:14] == _IPV6 and (to == b"\xff\x02" or (to[0] == 0xFE and to[1] & 0xC0 == 0x80))
+    destination = frame[38:40]  # the first two bytes of the packet's destination
+    return frame[12:14] == _IPV6 and (
+        destination == b"\xff\x02" or (destination[0] == 0xFE and destination[1] & 0xC0 == 0x80)
+    )

@@ -41,9 +41,8 @@ def missing(programs: Mapping[str, str] | None = None) -> list[str]:
     if sys.platform != "linux":
         return ["the kernel world runs on Linux only; use --world virtual here"]
     rights = _rights()
-    firewall = (
-        [] if rights else _firewall()
-    )  # checking it as an unprivileged user would give misleading messages
+    # checking the firewall as an unprivileged user would give misleading messages
+    firewall = [] if rights else _firewall()
     return [*rights, *_kernel(), *firewall, *_programs({**PROGRAMS, **(programs or {})})]
 
 

@@ -30,8 +30,8 @@ class SiteNames:
         self._write()
         servers = folder / "resolv.conf"
         servers.write_text(f"nameserver {SERVER}\n")
-        for file, over in ((self._hosts, "/etc/hosts"), (servers, "/etc/resolv.conf")):
-            subprocess.run(["mount", "--bind", file, over], check=True)
+        for file, target in ((self._hosts, "/etc/hosts"), (servers, "/etc/resolv.conf")):
+            subprocess.run(["mount", "--bind", file, target], check=True)
 
     def move(self, name: str, address: str) -> None:
         """Change the address of a name."""

@@ -29,10 +29,10 @@ class Netlink:
 
     def index(self, interface: str) -> int:
         """Return the index of an interface. Raises: KeyError if it does not exist."""
-        found = self._do(self._socket.link_lookup, ifname=interface)
-        if not found:
-            raise KeyError(f"there is no interface {interface!r} here")
-        return int(found[0])
+        indexes = self._do(self._socket.link_lookup, ifname=interface)
+        if not indexes:
+            raise KeyError(f"there is no interface {interface!r} in this network namespace")
+        return int(indexes[0])
 
     def add_interface(self, kind: str, name: str, **attributes: Any) -> None:
         """Create an interface of a kind such as "veth"."""

@@ -51,7 +51,7 @@ class LabProcess:
         return await asyncio.shield(self._ended)
 
     async def ready(self, holds: Callable[[], bool]) -> None:
-        """Wait until `holds()` is true. Raises: RuntimeError if the program ends before; Stalled after
+        """Wait until `holds()` is true. Raises: RuntimeError if the program ends first; Stalled after
         READY_SECONDS_MAX."""
         ends_at = self._loop.time() + READY_SECONDS_MAX
         while not holds():

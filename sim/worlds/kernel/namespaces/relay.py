@@ -52,7 +52,7 @@ class RealTime:
         """Call `callback` with a `Due` of `value` after `delay_ns` nanoseconds."""
         heapq.heappush(self._due, (self.now + delay_ns, next(self._order), callback, value))
 
-    def call_what_is_due(self) -> None:
+    def call_due(self) -> None:
         """Call all callbacks that are due."""
         due, now = self._due, self.now
         while due and due[0][0] <= now:
@@ -88,7 +88,7 @@ class Relay:
             sources = self._sources
             waiting: list[int | socket.socket] = [self._wake, *sources]
             ready, _, _ = select.select(waiting, [], [], self.clock.seconds_left())
-            self.clock.call_what_is_due()
+            self.clock.call_due()
             for source, take in sources.items():
                 if source in ready:
                     _take_frames(source, take)

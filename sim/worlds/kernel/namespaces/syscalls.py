@@ -50,10 +50,10 @@ class _MountAttributes(ctypes.Structure):
     )
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, operation: str) -> None:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{operation}: {os.strerror(number)}")
 
 
 def unshare(namespaces: int) -> None:
@@ -67,7 +67,7 @@ def enter(namespace: int, kinds: int = 0) -> None:
 
 
 def mount(source: str, target: Path, kind: str = "", flags: int = 0, options: str = "") -> None:
-    """mount(2)."""
+    """mount(2): mount a file system."""
     result = _libc.mount(source.encode(), os.fsencode(target), kind.encode(), flags, options.encode())
     _check(result, f"mount {source} on {target}")
 
@@ -103,12 +103,12 @@ def namespace(kind: str) -> int:
 @contextmanager
 def inside(network: int) -> Iterator[None]:
     """Run the block with the calling thread in another network namespace; it must not await anything."""
-    before = namespace("net")
+    previous = namespace("net")
     try:
         enter(network)
         try:
             yield
         finally:
-            enter(before)
+            enter(previous)
     finally:
-        os.close(before)
+        os.close(previous)

@@ -133,8 +133,8 @@ def vpn_ends(lab: Lab) -> tuple[VpnEnd, VpnEnd]:
     libipsec accepts only networks in which the host has an address.
     """
     address = PROXY if lab.uplink.proxy else DATACENTER
-    behind = str(IPv4Interface(f"{address}/{PREFIX_BITS}").network)
+    networks = str(IPv4Interface(f"{address}/{PREFIX_BITS}").network)
     return (
-        VpnEnd("box", "dynamic", ROUTER, "gateway", behind, begins=True),
-        VpnEnd("gateway", behind, "%any", "box", "dynamic", begins=False),
+        VpnEnd("box", "dynamic", ROUTER, "gateway", networks, begins=True),
+        VpnEnd("gateway", networks, "%any", "box", "dynamic", begins=False),
     )

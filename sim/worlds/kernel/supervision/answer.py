@@ -31,21 +31,21 @@ class Answer:
     def value(self, value: object) -> None:
         """Send the value with which the lab ended."""
         try:
-            self._send(_whole(pickle.dumps((True, value))))
+            self._send(_checked(pickle.dumps((True, value))))
         except Exception as error:  # __reduce__ and __setstate__ of a value may raise anything
             self.error(TypeError(f"the return value of a lab must be picklable: {error!r}"))
 
     def error(self, error: BaseException) -> None:
         """Send the exception with which the lab ended, or print it if an answer was sent before."""
-        story = "".join(traceback.format_exception(error))
+        trace = "".join(traceback.format_exception(error))
         if self._pipe is None:
-            os.write(2, story.encode())
+            os.write(2, trace.encode())
             return
-        error.add_note(f"in the lab:\n{story}")
+        error.add_note(f"in the lab:\n{trace}")
         try:
-            data = _whole(pickle.dumps((False, error)))
+            data = _checked(pickle.dumps((False, error)))
         except Exception:  # as above
-            data = pickle.dumps((False, LabEnded(story)))
+            data = pickle.dumps((False, LabEnded(trace)))
         self._send(data)
 
     def _send(self, data: bytes) -> None:
@@ -55,7 +55,7 @@ class Answer:
                 stream.write(data)
 
 
-def _whole(data: bytes) -> bytes:
+def _checked(data: bytes) -> bytes:
     """Return pickled data after checking that it can be unpickled."""
     pickle.loads(data)  # noqa: S301
     return data

@@ -34,7 +34,7 @@ class RequestRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class SocketAnswer:
     """An answer that passes a socket to the requesting process; the lab's own descriptor is closed afterwards."""
 
     socket: socket.socket
@@ -48,7 +48,7 @@ def ask(name: str, request: Request) -> Any:
 
 
 def ask_for_socket(name: str, request: Request) -> socket.socket:
-    """Send a request that is answered with a socket (`Handed`). Raises: NoSuchLab, RequestRefused."""
+    """Send a request that is answered with a socket (`SocketAnswer`). Raises: NoSuchLab, RequestRefused."""
     with connect(name) as connection:
         _, (descriptor,) = _exchange(connection, request)
     return socket.socket(fileno=descriptor)
@@ -79,15 +79,15 @@ def _terminal_lent() -> Iterator[None]:
     """Ignore the terminal's signals, as system(3) does, and take the terminal back on exit.
 
     An interactive shell makes its own process group the foreground group. At its end it cannot restore the previous
-    one, which has no id in the lab's PID namespace.
+    one, which has no ID in the lab's PID namespace.
     """
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _FROM_TERMINAL}
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in _FROM_TERMINAL}
     try:
         yield
     finally:
         with suppress(OSError):  # there is no terminal, or it has hung up
             os.tcsetpgrp(0, os.getpgrp())
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
@@ -109,8 +109,8 @@ def _enter_and_run(
 
 
 def _spawn(argv: Sequence[str], env: Mapping[str, str]) -> int:
-    usual = (*_FROM_TERMINAL, signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores the last two
-    return os.posix_spawnp(argv[0], list(argv), env, setsigdef=usual)
+    signals = (*_FROM_TERMINAL, signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores the last two
+    return os.posix_spawnp(argv[0], list(argv), env, setsigdef=signals)
 
 
 def _exchange(connection: socket.socket, request: Request) -> tuple[Any, list[int]]:
@@ -185,7 +185,7 @@ class Control:
             namespaces = self._namespaces(request[_ENTER])
             return {"answer": None}, [namespaces["net"], namespaces["uts"], namespaces["mnt"]]
         answer = await self.handler(request)
-        if isinstance(answer, Handed):
+        if isinstance(answer, SocketAnswer):
             return {"answer": None}, [handed.enter_context(answer.socket).fileno()]
         return {"answer": answer}, []
 

@@ -63,8 +63,8 @@ class KernelLab:
     def link(
         self,
         name: str,
-        one: tuple[NamespaceHost, str],
-        other: tuple[NamespaceHost, str],
+        first: tuple[NamespaceHost, str],
+        second: tuple[NamespaceHost, str],
         quality: LinkQuality,
     ) -> KernelLink:
         """Create a link between two hosts, given as (host, interface); the interfaces are created and set up.
@@ -76,7 +76,7 @@ class KernelLab:
         stem = name.replace(":", "")
         near, far = (
             self._near_ends[host.name](self._netlink, self._network, f"{stem}-{end}", host, interface)
-            for end, (host, interface) in (("a", one), ("b", other))
+            for end, (host, interface) in (("a", first), ("b", second))
         )
         random = stream(self.seed, f"link {name}")
         self.links[name] = KernelLink(name, (near, far), quality, random, self._relay)

@@ -103,10 +103,10 @@ class HostLoop(asyncio.SelectorEventLoop):
         self, factory: Any, host: Any = None, port: Any = None, **more: Any
     ) -> Any:
         """See asyncio. For a task with a host in `acting`, `host` must be a numeric IPv4 address."""
-        where = acting.get(None)
-        if where is None or host is None:
+        acting_host = acting.get(None)
+        if acting_host is None or host is None:
             return await super().create_connection(factory, host, port, **more)
-        with where.inside():
+        with acting_host.inside():
             connection = socket.socket()
         try:
             connection.setblocking(False)

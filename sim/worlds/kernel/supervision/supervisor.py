@@ -58,7 +58,7 @@ def run(
     Raises: the exception of `main`; LabExists; LabEnded; ValueError for an invalid name; Stalled if there is no
     answer within `seconds_max`, after which the lab is killed.
     """
-    supervisor, pipe = _start(name, main, (writable, readable), stays=False)
+    supervisor, pipe = _start(name, main, (writable, readable), keeps_running=False)
     try:
         result: T = receive(name, pipe, seconds_max)
         return result
@@ -82,7 +82,7 @@ def up(
 
     From then on its output goes to /run/lab/supervisor.log in the lab. Raises: as `run`, until the lab is up.
     """
-    supervisor, pipe = _start(name, main, (writable, readable), stays=True)
+    supervisor, pipe = _start(name, main, (writable, readable), keeps_running=True)
     try:
         if receive(name, pipe, seconds_max) is not True:
             raise LabEnded(f"the lab {name!r} ended before it was up")
@@ -104,7 +104,7 @@ def down(name: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Orders:
+class _Parameters:
     """The parameters of a new supervisor."""
 
     name: str
@@ -117,7 +117,7 @@ class _Orders:
 
 
 def _start(
-    name: str, main: Callable[[KernelLab], Awaitable[Any]], folders: _Folders, *, stays: bool
+    name: str, main: Callable[[KernelLab], Awaitable[Any]], folders: _Folders, *, keeps_running: bool
 ) -> tuple[int, int]:
     """Start a supervisor; returns its pidfd, and the pipe for its answer."""
     with take_name(name) as holder:
@@ -128,7 +128,9 @@ def _start(
         try:
             pid = _fork_first_process()
             if pid == 0:
-                _supervise(_Orders(name, main, folders, holder, answer, None if stays else caller))
+                _supervise(
+                    _Parameters(name, main, folders, holder, answer, None if keeps_running else caller)
+                )
             return os.pidfd_open(pid), pipe
         finally:
             os.close(caller)
@@ -149,66 +151,66 @@ def _fork_first_process() -> int:
         os.close(own)
 
 
-def _supervise(orders: _Orders) -> NoReturn:
+def _supervise(parameters: _Parameters) -> NoReturn:
     """Run process 1 from the fork to its end; never returns to the code of the caller.
 
     If a signal has killed the worker, the exit status is 128 plus the signal's number, as in a shell.
     """
     status = 0
     try:
-        if orders.caller is not None:
-            _die_with(orders.caller)
+        if parameters.caller is not None:
+            _die_with(parameters.caller)
         os.setsid()
-        _close_all_but(0, 1, 2, orders.holder.fileno(), orders.answer)
-        orders.holder.listen()
+        _close_all_but(0, 1, 2, parameters.holder.fileno(), parameters.answer)
+        parameters.holder.listen()
         worker = os.fork()
         if worker == 0:
-            _work(orders)
+            _work(parameters)
         _close_all_but()
         while (ended := os.wait())[0] != worker:
             pass
         status = 128 + os.WTERMSIG(ended[1]) if os.WIFSIGNALED(ended[1]) else 0
     except BaseException as error:
-        Answer(orders.answer).error(error)
+        Answer(parameters.answer).error(error)
     finally:
         os._exit(status)
 
 
 def _die_with(caller: int) -> None:
-    """Let the kernel kill this process when the caller ends; exit if it has already ended."""
+    """Make the kernel kill this process when the caller ends; exit if it has already ended."""
     syscalls.die_with_parent(signal.SIGKILL)
     if select.select([caller], [], [], 0)[0]:
         os._exit(0)
 
 
-def _close_all_but(*kept: int) -> None:
-    """Close all inherited descriptors except `kept`: a reader may wait for the end of an inherited pipe."""
+def _close_all_but(*preserved: int) -> None:
+    """Close all inherited descriptors except `preserved`: a reader may wait for the end of an inherited pipe."""
     gc.freeze()  # otherwise collecting an object of the caller could later close a descriptor of the same number
-    edges = [-1, *sorted(kept), os.sysconf("SC_OPEN_MAX")]
+    edges = [-1, *sorted(preserved), os.sysconf("SC_OPEN_MAX")]
     for below, above in pairwise(edges):
         if below + 1 < above:  # closerange(0, 0) closes everything
             os.closerange(below + 1, above)
 
 
-def _work(orders: _Orders) -> NoReturn:
-    answer = Answer(orders.answer)
+def _work(parameters: _Parameters) -> NoReturn:
+    answer = Answer(parameters.answer)
     faulthandler.enable(2)  # a test runner's file for this is closed here
     try:
         syscalls.unshare(syscalls.NEW_MOUNTS | syscalls.NEW_NET | syscalls.NEW_UTS | syscalls.NEW_IPC)
-        files.mount_lab_files(*orders.folders)
-        socket.sethostname(orders.name)
+        files.mount_lab_files(*parameters.folders)
+        socket.sethostname(parameters.name)
         asyncio._set_running_loop(None)  # detach from the event loop of the caller, if it has one
         with asyncio.Runner(loop_factory=HostLoop) as runner:
-            answer.value(runner.run(_live(orders, answer)))
+            answer.value(runner.run(_live(parameters, answer)))
     except BaseException as error:
         answer.error(error)
     finally:
         os._exit(0)
 
 
-async def _live(orders: _Orders, answer: Answer) -> object:
+async def _live(parameters: _Parameters, answer: Answer) -> object:
     def is_up() -> None:
-        if orders.caller is None:
+        if parameters.caller is None:
             answer.up()
             _leave_terminal()
 
@@ -216,13 +218,13 @@ async def _live(orders: _Orders, answer: Answer) -> object:
         answer.error(why)
         os._exit(0)
 
-    return await orders.main(KernelLab(orders.name, orders.holder, is_up, expired))
+    return await parameters.main(KernelLab(parameters.name, parameters.holder, is_up, expired))
 
 
 def _leave_terminal() -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    null = os.open(os.devnull, os.O_RDONLY)
     log = os.open(files.FOLDER / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for descriptor, file in ((0, nothing), (1, log), (2, log)):
+    for descriptor, file in ((0, null), (1, log), (2, log)):
         os.dup2(file, descriptor)
 
 

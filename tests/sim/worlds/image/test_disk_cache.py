@@ -76,7 +76,7 @@ def test_requests_that_overlap_the_range_fail_until_all_failures_have_happened(
     medium: Medium, offset: int, sectors: int
 ) -> None:
     medium.disk.failing_reads.times = medium.disk.failing_writes.times = 2
-    medium.disk.failing_reads.place = medium.disk.failing_writes.place = range(8 * SECTOR, 12 * SECTOR)
+    medium.disk.failing_reads.affected = medium.disk.failing_writes.affected = range(8 * SECTOR, 12 * SECTOR)
     for _ in range(2):
         for request in (
             lambda: medium.disk.read(offset * SECTOR, sectors * SECTOR),
@@ -93,14 +93,14 @@ def test_requests_that_overlap_the_range_fail_until_all_failures_have_happened(
 @pytest.mark.parametrize("offset", [7, 12])
 def test_requests_beside_the_range_succeed(medium: Medium, offset: int) -> None:
     medium.disk.failing_reads.times = medium.disk.failing_writes.times = 1
-    medium.disk.failing_reads.place = medium.disk.failing_writes.place = range(8 * SECTOR, 12 * SECTOR)
+    medium.disk.failing_reads.affected = medium.disk.failing_writes.affected = range(8 * SECTOR, 12 * SECTOR)
     medium.disk.write(offset * SECTOR, NEW)
     assert medium.disk.read(offset * SECTOR, SECTOR) == NEW
 
 
 def test_failures_end_with_the_power(medium: Medium) -> None:
     medium.disk.failing_flushes = medium.disk.failing_reads.times = medium.disk.failing_writes.times = 3
-    medium.disk.failing_reads.place = medium.disk.failing_writes.place = range(SECTORS * SECTOR)
+    medium.disk.failing_reads.affected = medium.disk.failing_writes.affected = range(SECTORS * SECTOR)
     medium.disk.cut_power(Random(1))
     medium.disk.write(0, NEW)
     medium.disk.flush()

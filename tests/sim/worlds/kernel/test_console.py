@@ -19,7 +19,7 @@ import pytest
 from rap.__main__ import main
 from rap.outcome import MACHINE_LACKS, OK, WRONG_INPUT
 from sim.worlds.kernel import NoSuchLab, RequestRefused, running
-from sim.worlds.kernel.live.screen import look_at
+from sim.worlds.kernel.live.screen import request_state
 from sim.worlds.kernel.live.state import LabState, LinkState
 from sim.worlds.kernel.namespaces import syscalls
 from sim.worlds.kernel.supervision.registry import connect, supervisor_of
@@ -109,7 +109,7 @@ def becomes(holds: Callable[[LabState], bool], name: str = NAME) -> LabState:
     states: list[LabState] = []
 
     def is_there() -> bool:
-        states[:] = [look_at(name)]
+        states[:] = [request_state(name)]
         return holds(states[0])
 
     poll_until(is_there)
@@ -147,8 +147,8 @@ class TestTheSharedLab:
             assert about["links"] == ["uplink", "backbone", "instrument:2"]
             event = becomes(lambda state: bool(state.faults), "another").faults[0]
             assert (event.kind, event.target) == ("link-down", "instrument:2")
-            assert not line(look_at("another"), "instrument:2").up
-            assert line(look_at(NAME), "instrument:2").up  # two labs, side by side
+            assert not line(request_state("another"), "instrument:2").up
+            assert line(request_state(NAME), "instrument:2").up  # two labs, side by side
             assert "several labs are running: another, small" in wrong(capsys, "lab", "watch")
             assert main(["lab", "ps"]) == OK
             assert capsys.readouterr().out == "another\nsmall\n"
@@ -168,18 +168,18 @@ class TestTheSharedLab:
     def test_a_link_can_be_cut_and_restored(self) -> None:
         becomes(lambda state: state.connected)
         assert main(["lab", "link", "uplink", "down"]) == OK
-        assert not line(look_at(NAME), "uplink").up
+        assert not line(request_state(NAME), "uplink").up
         assert main(["lab", "link", "uplink", "up"]) == OK
-        assert line(look_at(NAME), "uplink").up
+        assert line(request_state(NAME), "uplink").up
         becomes(lambda state: state.connected)
 
     def test_a_link_can_be_degraded_and_restored(self) -> None:
         assert main(["lab", "link", "uplink", "rate", "64kbit", "delay", "20ms", "loss", "1%"]) == OK
-        worse = line(look_at(NAME), "uplink")
+        worse = line(request_state(NAME), "uplink")
         assert (worse.rate_bps, worse.delay_ns, worse.loss) == (64_000, 20_000_000, 0.01)
         assert not worse.is_nominal
         assert main(["lab", "link", "uplink", "restore"]) == OK
-        assert line(look_at(NAME), "uplink").rate_bps == 1_000_000
+        assert line(request_state(NAME), "uplink").rate_bps == 1_000_000
 
     @pytest.mark.parametrize(
         ("words", "message"),
@@ -204,7 +204,7 @@ class TestTheSharedLab:
             ("fault disk-rot disk", "needs emulated hardware, which only the virtual world has"),
             ("fault disk-flush-fails disk", "needs a box with a disk and a clock of its own"),
             ("fault link-down", "give the kind and the target of a fault"),
-            ("fault link-down uplink --end", "uplink has no link-down now; under way: none"),
+            ("fault link-down uplink --end", "uplink has no link-down now; active: none"),
             ("fault link-down uplink --end --lasts 3s", "--end takes only the kind and the target"),
             ("capture nowhere x.pcapng", 'the lab has no link "nowhere"'),
             ("shell bax", "the lab has no host 'bax'; it has box, router"),
@@ -221,27 +221,27 @@ class TestTheSharedLab:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         assert message in wrong(capsys, "lab", *words.split())
-        state = look_at(NAME)
+        state = request_state(NAME)
         assert state.faults == []
         assert all(line.up and line.is_nominal and not line.captured for line in state.links)
         assert list(tmp_path.iterdir()) == []
 
     def test_of_several_faults_of_a_kind_the_last_one_is_ended_first(self) -> None:
         assert main(["lab", "fault", "link-rate", "uplink", "rate=64kbit"]) == OK
-        assert line(look_at(NAME), "uplink").rate_bps == 64_000
+        assert line(request_state(NAME), "uplink").rate_bps == 64_000
         assert main(["lab", "fault", "link-rate", "uplink", "rate=9600bit"]) == OK
-        assert line(look_at(NAME), "uplink").rate_bps == 9600
+        assert line(request_state(NAME), "uplink").rate_bps == 9600
         assert main(["lab", "fault", "link-rate", "uplink", "--end"]) == OK
-        assert line(look_at(NAME), "uplink").rate_bps == 64_000
+        assert line(request_state(NAME), "uplink").rate_bps == 64_000
         assert main(["lab", "fault", "link-rate", "uplink", "--end"]) == OK
-        assert line(look_at(NAME), "uplink").rate_bps == 1_000_000
+        assert line(request_state(NAME), "uplink").rate_bps == 1_000_000
 
     def test_a_fault_ends_after_its_duration(self) -> None:
         assert main(["lab", "fault", "instrument-unplugged", "instrument:2", "--lasts", "300ms"]) == OK
-        assert [(fault.kind, fault.lasts_ns) for fault in look_at(NAME).faults] == [
+        assert [(fault.kind, fault.lasts_ns) for fault in request_state(NAME).faults] == [
             ("instrument-unplugged", 300_000_000)
         ]
-        assert not look_at(NAME).instruments[0].on
+        assert not request_state(NAME).instruments[0].on
         assert becomes(lambda state: not state.faults).instruments[0].on
 
     def test_a_momentary_fault_is_not_listed_afterwards(self) -> None:
@@ -275,7 +275,7 @@ class TestTheSharedLab:
     def test_a_capture_is_a_readable_pcapng_file(self, tmp_path: Path) -> None:
         file = tmp_path / "uplink.pcapng"
         assert main(["lab", "capture", "uplink", str(file), "--seconds", "0.5"]) == OK
-        assert not line(look_at(NAME), "uplink").captured
+        assert not line(request_state(NAME), "uplink").captured
         from scapy.layers import inet, l2  # noqa: F401 - needed to decode the packets
         from scapy.utils import rdpcap
 
@@ -323,7 +323,7 @@ class TestTheSharedLab:
         for _ in range(5):
             with connect(NAME) as connection:
                 connection.sendall(b'{"verb": "state"}')
-        assert look_at(NAME).failures == []
+        assert request_state(NAME).failures == []
 
     def test_watch_prints_one_document_a_second(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["lab", "watch", "--json", "--seconds", "1"]) == OK
@@ -343,7 +343,7 @@ class TestTheSharedLab:
         ran = as_nobody("lab", *words.split())
         assert (ran.returncode, ran.stdout) == (MACHINE_LACKS, "")
         assert "not root: needs CAP_NET_ADMIN" in ran.stderr
-        assert line(look_at(NAME), "uplink").up
+        assert line(request_state(NAME), "uplink").up
 
 
 def test_a_machine_that_cannot_run_labs_gives_exit_status_3() -> None:
@@ -438,7 +438,7 @@ def supervisor_of_the_only_lab() -> int:
 
     def box_runs() -> bool:
         with suppress(IndexError, NoSuchLab, RequestRefused):
-            return look_at(running()[0]).box_runs
+            return request_state(running()[0]).box_runs
         return False
 
     poll_until(box_runs)
