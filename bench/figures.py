@@ -39,8 +39,8 @@ def run(figures: Callable[[], list[Figure]], description: str | None) -> None:
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     arguments = parser.parse_args()
-    found = figures()
+    measured_figures = figures()
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(measured_figures, indent=2))
     else:
-        show(found)
+        show(measured_figures)

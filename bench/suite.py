@@ -37,9 +37,9 @@ class Suite:
         if lacking := self.missing():
             print(*lacking, sep="\n", file=sys.stderr)
             return 3
-        found = [line for name in chosen for line in self._measure(name)]
-        missed = [f"{line['bench']}: {line['name'].strip()}" for line in found if not line["holds"]]
-        print(f"{len(found)} figures, {len(missed)} missed", *missed, sep="\n  ")
+        measured = [line for name in chosen for line in self._measure(name)]
+        missed = [f"{line['bench']}: {line['name'].strip()}" for line in measured if not line["holds"]]
+        print(f"{len(measured)} figures, {len(missed)} missed", *missed, sep="\n  ")
         return 1 if missed else 0
 
     def _measure(self, name: str) -> list[Figure]:
@@ -48,13 +48,13 @@ class Suite:
         figures: list[Figure] = import_module(self.benches[name]).figures()
         figures.append(figure("duration of this benchmark", "s", time.monotonic() - began))
         show(figures)
-        found = [{"bench": name, **line} for line in figures]
-        self._save(found, name)
-        return found
+        measured = [{"bench": name, **line} for line in figures]
+        self._save(measured, name)
+        return measured
 
-    def _save(self, found: list[Figure], name: str) -> None:
+    def _save(self, measured: list[Figure], name: str) -> None:
         """Replace this benchmark's figures in the results file, and keep those of other benchmarks."""
         before: list[Figure] = json.loads(self.results.read_text()) if self.results.exists() else []
-        lines = [line for line in before if line["bench"] != name] + found
+        lines = [line for line in before if line["bench"] != name] + measured
         self.results.parent.mkdir(exist_ok=True)
         self.results.write_text(json.dumps(lines, indent=2) + "\n")

@@ -138,10 +138,10 @@ def _resource(arguments: argparse.Namespace) -> Resource:
         raise WrongInput(f"the resource has no name; write {kind}:NAME")
     known = [*LEVELS, *KINDS[kind]]
     attributes = {}
-    for each in arguments.attributes:
-        key, separator, value = each.partition("=")
+    for argument in arguments.attributes:
+        key, separator, value = argument.partition("=")
         if key not in known or not separator:
-            raise WrongInput(f"{each}: write KEY=VALUE; KEY {nearest(key, known)}")
+            raise WrongInput(f"{argument}: write KEY=VALUE; KEY {nearest(key, known)}")
         attributes[key] = value
     return Resource(kind, name, **attributes)
 
@@ -166,9 +166,9 @@ def _time_ms(text: str | None) -> int:
     if text is None:
         return int(time.time() * 1000)
     try:
-        found = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError as error:
         raise WrongInput(f"{text} is not a time; write it like 2026-10-01T12:00:00Z") from error
-    if found.tzinfo is None:
+    if parsed.tzinfo is None:
         raise WrongInput(f"{text} needs an offset from UTC, as in 2026-10-01T12:00:00Z")
-    return round(found.timestamp() * 1000)
+    return round(parsed.timestamp() * 1000)

@@ -131,8 +131,8 @@ def print_status(status: StatusReport) -> None:
         print_port(port)
     for bound in status.bounds:
         if bound.is_near:
-            where = f" of port {bound.port}" if bound.port else ""
-            print(f"near limit   PROBLEM: {bound.name}{where}: {bound.amount:,.0f} of {bound.limit:,.0f}")
+            suffix = f" of port {bound.port}" if bound.port else ""
+            print(f"near limit   PROBLEM: {bound.name}{suffix}: {bound.amount:,.0f} of {bound.limit:,.0f}")
 
 
 def print_port(port: PortStatus) -> None:
@@ -188,5 +188,5 @@ def _print_served(port: int, tcp_port: int) -> None:
     _print_message(f"instrument port {port}: listening on TCP port {tcp_port}")
 
 
-def _print_message(what: str) -> None:
-    print(f"rap: {what}", file=sys.stderr)
+def _print_message(message: str) -> None:
+    print(f"rap: {message}", file=sys.stderr)

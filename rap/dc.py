@@ -106,8 +106,8 @@ def _add_audit(parser: Parser) -> None:
     verify.set_command(_verify_audit)
 
     _add_search(parser.add_command("search", "print audit records of boxes"), as_json=False)
-    what = "print audit records of boxes as JSON lines, with their hashes"
-    _add_search(parser.add_command("export", what), as_json=True)
+    summary = "print audit records of boxes as JSON lines, with their hashes"
+    _add_search(parser.add_command("export", summary), as_json=True)
 
 
 def _add_search(parser: Parser, *, as_json: bool) -> None:
@@ -125,9 +125,9 @@ def _search_audit(arguments: argparse.Namespace, *, as_json: bool) -> int:
     from datacenter.audit.boxes import AuditSearch, export_line, find_records, search_line
     from datacenter.audit.verify import audited_store
 
-    wanted = AuditSearch(arguments.box, arguments.text, arguments.since, arguments.until)
+    search = AuditSearch(arguments.box, arguments.text, arguments.since, arguments.until)
     with database_errors(arguments.config), audited_store(arguments.config) as store:
-        for record in find_records(store, wanted):
+        for record in find_records(store, search):
             print(export_line(record) if as_json else search_line(record))
     return OK
 
@@ -149,9 +149,9 @@ def _verify_audit(arguments: argparse.Namespace) -> int:
 
     try:
         with database_errors(arguments.config):
-            known = [parse_head(text) for text in arguments.head]
-            of_boxes = [parse_head_text(text) for text in arguments.box_head]
-            head, problems = audit_state(arguments.config, known, of_boxes)
+            known_heads = [parse_head(text) for text in arguments.head]
+            box_heads = [parse_head_text(text) for text in arguments.box_head]
+            head, problems = audit_state(arguments.config, known_heads, box_heads)
     except ValueError as error:
         raise WrongInput(str(error)) from error
     for problem in problems:

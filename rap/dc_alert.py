@@ -51,8 +51,8 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.page < 1:
         raise WrongInput(f"--page {arguments.page}: give a whole number from 1")
     with staff_call(arguments) as call:
-        wanted = AlertFilter(arguments.state, q=arguments.search)
-        rows = list_alerts(call.store, call.visibility(), wanted, arguments.page)
+        alert_filter = AlertFilter(arguments.state, q=arguments.search)
+        rows = list_alerts(call.store, call.visibility(), alert_filter, arguments.page)
     return _print(arguments, rows, call.now_ms)
 
 
@@ -114,8 +114,8 @@ def _print(
         print(json.dumps([row._asdict() | {"state": row.state} for row in rows], indent=2))
         return OK
     for row in rows:
-        about = f"{row.id}  {row.severity:8}  {row.trigger}  {row.instrument or 'box'} at {row.box}"
-        print(f"{about}  since {utc_minute(row.began_at_ms)} UTC  {row.state}{_silence_of(row, now_ms)}")
+        line = f"{row.id}  {row.severity:8}  {row.trigger}  {row.instrument or 'box'} at {row.box}"
+        print(f"{line}  since {utc_minute(row.began_at_ms)} UTC  {row.state}{_silence_of(row, now_ms)}")
         details = (("text", row.text), ("parts", (row.parts or "").replace("\n", ", ")))
         for name, text in details if has_details else ():
             if text:

@@ -13,7 +13,7 @@ from rap.outcome import OK, WrongInput
 from rap.parser import Parser
 
 DAYS: Final = 90
-WANTED: Final = (5, 25, 50, 75, 95)
+PERCENTILES: Final = (5, 25, 50, 75, 95)
 
 
 def add_base(parser: Parser) -> None:
@@ -42,8 +42,8 @@ def _export(arguments: argparse.Namespace) -> int:
     model, reading = arguments.model, arguments.reading
     with open_store(arguments.config) as (config, store), store.transaction() as connection:
         days = read_days(connection, model, reading, [EVERYWHERE], today - DAYS, today)
-    found = exportable(model, reading, days, config.base.export_instruments_min)
-    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+    exported = exportable(model, reading, days, config.base.export_instruments_min)
+    sys.stdout.write(msgspec.json.encode(exported).decode() + "\n")
     return OK
 
 
@@ -54,10 +54,10 @@ def _merge(arguments: argparse.Namespace) -> int:
 
     try:
         regions = [msgspec.json.decode(file.read_bytes(), type=RegionalBase) for file in arguments.files]
-        found = percentiles_of_regions(regions, WANTED)
+        percentiles = percentiles_of_regions(regions, PERCENTILES)
     except (OSError, ValueError, msgspec.DecodeError) as error:
         raise WrongInput(f"{error}; give files of `rap dc base export`") from error
-    for percentile, (low, high) in zip(WANTED, found, strict=True):
+    for percentile, (low, high) in zip(PERCENTILES, percentiles, strict=True):
         bounds = (
             f"{low}" if low == high else f"{'?' if low is None else low} to {'?' if high is None else high}"
         )

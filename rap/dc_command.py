@@ -74,8 +74,8 @@ def _list(arguments: argparse.Namespace) -> int:
     from datacenter.commands.listing import CommandFilter
 
     with _desk(arguments) as (desk, actor, now_ms):
-        wanted = CommandFilter(instrument=arguments.instrument)
-        return _print(arguments, desk.list(actor, now_ms, wanted, before=arguments.before))
+        command_filter = CommandFilter(instrument=arguments.instrument)
+        return _print(arguments, desk.list(actor, now_ms, command_filter, before=arguments.before))
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -106,8 +106,8 @@ def _print(arguments: argparse.Namespace, rows: list[CommandRow]) -> int:
         print(json.dumps([row._asdict() for row in rows], indent=2))
         return OK
     for row in rows:
-        about = f"{row.id}  {row.verb}  {row.instrument} at {row.box}  {row.text}"
-        print("  ".join(filter(None, (about, row.progress))))
+        line = f"{row.id}  {row.verb}  {row.instrument} at {row.box}  {row.text}"
+        print("  ".join(filter(None, (line, row.progress))))
     if not rows:
         print("no commands")
     return OK

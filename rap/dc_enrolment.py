@@ -72,52 +72,57 @@ def _list(arguments: argparse.Namespace) -> int:
         denied = desk.denied(call.staff, call.now_ms)
     if arguments.json:
         lists = {
-            "requests": [one._asdict() for one in requests],
-            "certificates": [one._asdict() for one in issued],
-            "denied": [one._asdict() for one in denied],
+            "requests": [request._asdict() for request in requests],
+            "certificates": [certificate._asdict() for certificate in issued],
+            "denied": [entry._asdict() for entry in denied],
         }
         print(json.dumps(lists, indent=2))
         return OK
     for request in requests:
         print(_line(request))
-    for one in issued:
-        device = f"{one.instrument} behind {one.box}" if one.instrument else one.box
-        print(f"{device}  certificate until {utc_minute(one.expires_at_ms)} UTC  {one.cause}")
-    for it in denied:
-        print(f"{it.name}  denied since {utc_minute(it.denied_at_ms)} UTC by {it.denied_by}: {it.reason}")
+    for certificate in issued:
+        device = (
+            f"{certificate.instrument} behind {certificate.box}"
+            if certificate.instrument
+            else certificate.box
+        )
+        print(f"{device}  certificate until {utc_minute(certificate.expires_at_ms)} UTC  {certificate.cause}")
+    for entry in denied:
+        since = utc_minute(entry.denied_at_ms)
+        print(f"{entry.name}  denied since {since} UTC by {entry.denied_by}: {entry.reason}")
     if not (requests or issued or denied):
         print("no requests, certificates or denied boxes")
     return OK
 
 
 def _register(arguments: argparse.Namespace) -> int:
-    flashed = [_flashed(word) for word in arguments.boxes]
+    flashed = [_flashed(argument) for argument in arguments.boxes]
     with _desk(arguments) as (desk, call):
         desk.register(call.staff, flashed, arguments.site, call.now_ms)
     if arguments.json:
-        print(json.dumps([one._asdict() | {"site": arguments.site} for one in flashed], indent=2))
+        print(json.dumps([box._asdict() | {"site": arguments.site} for box in flashed], indent=2))
         return OK
     for box, key in flashed:
         print(f"{box}  {f'key {key[:KEY_SHOWN]}' if key else 'any key'}  registered at {arguments.site}")
     return OK
 
 
-def _flashed(word: str) -> FlashedBox:
-    """Return the box that a word names: a flash record, or a serial number. Raises: WrongInput."""
+def _flashed(argument: str) -> FlashedBox:
+    """Return the box that an argument names: a flash record, or a serial number. Raises: WrongInput."""
     import msgspec
 
     from datacenter.enrolment.desk import FlashedBox
     from imaging.flash.record import RecordError, load
     from settings.types import Serial
 
-    box, key = word, ""
-    if word.endswith(".json"):
+    box, key = argument, ""
+    if argument.endswith(".json"):
         try:
-            record = load(Path(word))
+            record = load(Path(argument))
         except RecordError as error:
             raise WrongInput(str(error)) from error
         if not record.box:
-            raise WrongInput(f"{word}: this disk has no identity; write it with `rap flash write --box`")
+            raise WrongInput(f"{argument}: this disk has no identity; write it with `rap flash write --box`")
         box, key = record.box, record.key_sha256
     try:
         return FlashedBox(msgspec.convert(box, Serial), key)
@@ -128,20 +133,19 @@ def _flashed(word: str) -> FlashedBox:
 
 def _approve(arguments: argparse.Namespace) -> int:
     with _desk(arguments) as (desk, call):
-        done = desk.approve(call.staff, arguments.box, arguments.key, call.now_ms, arguments.site)
-    return _print(arguments, done)
+        request = desk.approve(call.staff, arguments.box, arguments.key, call.now_ms, arguments.site)
+    return _print(arguments, request)
 
 
 def _reject(arguments: argparse.Namespace) -> int:
     with _desk(arguments) as (desk, call):
-        done = desk.reject(call.staff, arguments.box, arguments.key, call.now_ms)
-    return _print(arguments, done)
+        request = desk.reject(call.staff, arguments.box, arguments.key, call.now_ms)
+    return _print(arguments, request)
 
 
 def _deny(arguments: argparse.Namespace) -> int:
     with _desk(arguments) as (desk, call):
-        words = arguments.box, arguments.reason, call.now_ms, arguments.instrument
-        entry = desk.deny(call.staff, *words)
+        entry = desk.deny(call.staff, arguments.box, arguments.reason, call.now_ms, arguments.instrument)
     print(json.dumps(entry._asdict(), indent=2) if arguments.json else f"{entry.name} is denied")
     return OK
 

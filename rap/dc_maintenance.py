@@ -58,7 +58,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if bool(site) == bool(box):
         raise WrongInput("give either --site, or --box, or --box and --instrument")
     with _desk(arguments) as (desk, call):
-        begins_ms = _moment_ms(arguments.begins) if arguments.begins else call.now_ms
+        begins_ms = _time_ms(arguments.begins) if arguments.begins else call.now_ms
         times_ms = begins_ms, begins_ms + round(arguments.hours * 3_600_000)
         names = site, box, instrument
         kind: Kind = "site" if site else "instrument" if instrument else "box"
@@ -73,24 +73,27 @@ def _end(arguments: argparse.Namespace) -> int:
 
 def _print(arguments: argparse.Namespace, windows: list[Window], now_ms: int) -> int:
     if arguments.json:
-        print(json.dumps([one._asdict() | {"state": one.state(now_ms)} for one in windows], indent=2))
-        return OK
-    for one in windows:
-        critical = "" if one.covers_critical else "  without critical alerts"
-        times = f"{utc_minute(one.from_ms)} UTC to {utc_minute(one.until_ms)} UTC"
         print(
-            f"{one.id}  {one.about}  {times}  {one.state(now_ms)}  {one.reason}, by {one.planned_by}{critical}"
+            json.dumps([window._asdict() | {"state": window.state(now_ms)} for window in windows], indent=2)
+        )
+        return OK
+    for window in windows:
+        critical = "" if window.covers_critical else "  without critical alerts"
+        times = f"{utc_minute(window.from_ms)} UTC to {utc_minute(window.until_ms)} UTC"
+        print(
+            f"{window.id}  {window.about}  {times}  {window.state(now_ms)}  {window.reason},"
+            f" by {window.planned_by}{critical}"
         )
     if not windows:
         print("no maintenance")
     return OK
 
 
-def _moment_ms(text: str) -> int:
+def _time_ms(text: str) -> int:
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        time = None
+    if time is None or time.tzinfo is None:
         raise WrongInput(f"--from {text}: give a time with its zone, such as 2026-03-01T08:00Z")
-    return round(moment.timestamp() * 1000)
+    return round(time.timestamp() * 1000)

@@ -63,20 +63,20 @@ def _save(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.output
     with staff_call(arguments) as call:
         _require(call, "export", arguments.box)
-        found = papers_of(call.store, arguments.box)
-        kept = [*found.files, *([found.evidence] if found.evidence else [])]
-        if not kept:
+        filed = papers_of(call.store, arguments.box)
+        files = [*filed.files, *([filed.evidence] if filed.evidence else [])]
+        if not files:
             raise WrongInput(f"{arguments.box} has no papers; file them with `rap dc papers file`")
         try:
             folder.mkdir(parents=True)
-            for one in kept:
-                (folder / one.name).write_bytes(read_file(call.store, arguments.box, one.name) or b"")
+            for file in files:
+                (folder / file.name).write_bytes(read_file(call.store, arguments.box, file.name) or b"")
         except OSError as error:
             raise WrongInput(f"{folder}: {error.strerror}; give a new folder") from error
     if arguments.json:
-        print(json.dumps([one._asdict() for one in kept], indent=2))
+        print(json.dumps([file._asdict() for file in files], indent=2))
         return OK
-    print(f"{len(kept)} files in {folder}")
+    print(f"{len(files)} files in {folder}")
     return OK
 
 
@@ -84,38 +84,39 @@ def _require(call: StaffCall, action: str, box: str) -> None:
     """Raise WrongInput if the person may not do this; a box that they may not see does not exist for them."""
     from datacenter.fleet.visible import find_box
 
-    known = find_box(call.store, box)
-    if known is None or not call.decide("view", known).permitted:
+    resource = find_box(call.store, box)
+    if resource is None or not call.decide("view", resource).permitted:
         raise WrongInput(f"there is no box {box}")
-    decision = call.decide(action, known)
+    decision = call.decide(action, resource)
     if not decision.permitted:
         raise WrongInput(decision.reason)
 
 
-def _print(arguments: argparse.Namespace, found: BoxPapers) -> int:
-    compared = found.comparison
+def _print(arguments: argparse.Namespace, filed: BoxPapers) -> int:
+    compared = filed.comparison
     status = OK if compared is None or compared.agrees else FAILED
     if arguments.json:
         document = {
-            "box": found.box,
-            "files": [one._asdict() for one in found.files],
-            "evidence": found.evidence._asdict() if found.evidence else None,
-            "answers": dict(found.answers),
-            "captured_at": found.captured_at,
+            "box": filed.box,
+            "files": [file._asdict() for file in filed.files],
+            "evidence": filed.evidence._asdict() if filed.evidence else None,
+            "answers": dict(filed.answers),
+            "captured_at": filed.captured_at,
             "agrees": None if compared is None else compared.agrees,
-            "deviations": [asdict(one) for one in compared.deviations] if compared else [],
+            "deviations": [asdict(deviation) for deviation in compared.deviations] if compared else [],
             "altered": list(compared.altered) if compared else [],
         }
         print(json.dumps(document, indent=2))
         return status
-    for one in found.files:
-        print(f"{one.name}  {one.size} bytes  {utc_minute(one.stored_at_ms)} UTC by {one.staff}  {one.title}")
-    if not found.files:
+    for file in filed.files:
+        stored = utc_minute(file.stored_at_ms)
+        print(f"{file.name}  {file.size} bytes  {stored} UTC by {file.staff}  {file.title}")
+    if not filed.files:
         print("no papers")
-    if found.evidence is None:
+    if filed.evidence is None:
         print("no evidence of the box: collect it on the box with `rap trust evidence`, and file it")
     else:
-        print(f"evidence of {found.captured_at}, filed by {found.evidence.staff}")
+        print(f"evidence of {filed.captured_at}, filed by {filed.evidence.staff}")
     if compared is not None:
         print("\n".join(compared.lines()))
     return status

@@ -28,20 +28,22 @@ def _retention(arguments: argparse.Namespace) -> int:
         now_ms = time.time_ns() // 1_000_000
         expired = find_expired(store, config.store.retention, now_ms)
         if not arguments.dry_run:
-            for one in expired:
-                while delete_piece(store, one.kind, one.days, now_ms):
+            for expiry in expired:
+                while delete_piece(store, expiry.kind, expiry.days, now_ms):
                     pass
             for part in store.parts:
                 part.drop_empty_partitions(now_ms)
     if arguments.json:
         print(
-            json.dumps({"dry_run": arguments.dry_run, "kinds": [one._asdict() for one in expired]}, indent=2)
+            json.dumps(
+                {"dry_run": arguments.dry_run, "kinds": [expiry._asdict() for expiry in expired]}, indent=2
+            )
         )
         return OK
-    for one in expired:
-        since = f", the oldest of {utc_day(one.oldest_ms)}" if one.oldest_ms is not None else ""
+    for expiry in expired:
+        since = f", the oldest of {utc_day(expiry.oldest_ms)}" if expiry.oldest_ms is not None else ""
         done = "would be deleted" if arguments.dry_run else "deleted"
-        print(f"{one.kind}: kept {one.days} days; {one.rows} rows {done}{since}")
-    limited = {one.kind for one in expired}
+        print(f"{expiry.kind}: kept {expiry.days} days; {expiry.rows} rows {done}{since}")
+    limited = {expiry.kind for expiry in expired}
     print(f"kept without limit: {', '.join([*(kind for kind in KINDS if kind not in limited), 'audit'])}")
     return OK

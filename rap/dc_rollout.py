@@ -113,22 +113,23 @@ def _print(arguments: argparse.Namespace, row: RolloutRow, call: StaffCall) -> i
     waves, failures = read_waves(call.store, row, call.now_ms), list_failures(call.store, row.id)
     windows = next_windows(call.store, row, call.now_ms)
     if arguments.json:
-        whole = _described(row) | {
+        document = _described(row) | {
             "waves": [
-                {"percent": one.percent, **one.figures._asdict(), "end_ms": one.end_ms} for one in waves
+                {"percent": wave.percent, **wave.figures._asdict(), "end_ms": wave.end_ms} for wave in waves
             ],
-            "windows": [one._asdict() for one in windows],
-            "failures": [one._asdict() for one in failures],
+            "windows": [window._asdict() for window in windows],
+            "failures": [failure._asdict() for failure in failures],
         }
-        print(json.dumps(whole, indent=2))
+        print(json.dumps(document, indent=2))
         return OK
     print(_line(row))
-    for one in waves:
-        of = one.figures
-        end = f"  complete {utc_minute(one.end_ms)} UTC" if one.end_ms is not None else ""
+    for wave in waves:
+        counts = wave.figures
+        end = f"  complete {utc_minute(wave.end_ms)} UTC" if wave.end_ms is not None else ""
         print(
-            f"wave {one.number}, up to {one.percent} %: {of.boxes} boxes, {of.committed} committed,"
-            f" {of.failed} failed, {of.open} under way, {of.waiting + of.withdrawn} waiting, {of.present} had it{end}"
+            f"wave {wave.number}, up to {wave.percent} %: {counts.boxes} boxes, {counts.committed} committed,"
+            f" {counts.failed} failed, {counts.open} under way, {counts.waiting + counts.withdrawn} waiting,"
+            f" {counts.present} had it{end}"
         )
     for window in windows:
         print(

@@ -47,32 +47,32 @@ def _list(arguments: argparse.Namespace) -> int:
     from datacenter.store.moving import placed_boxes
 
     with _shards(arguments.config) as (store, _):
-        found = placed_boxes(store)
+        shards = placed_boxes(store)
     if arguments.json:
-        print(json.dumps([one._asdict() for one in found], indent=2))
+        print(json.dumps([shard._asdict() for shard in shards], indent=2))
         return OK
-    for one in found:
-        print(f"{one.shard or 'main database'}: {one.boxes} {'box' if one.boxes == 1 else 'boxes'}")
+    for shard in shards:
+        print(f"{shard.shard or 'main database'}: {shard.boxes} {'box' if shard.boxes == 1 else 'boxes'}")
     return OK
 
 
 def _move(arguments: argparse.Namespace) -> int:
     from datacenter.store.moving import move_box, other_connections, unknown_boxes
 
-    to, wanted = arguments.to, list(dict.fromkeys(arguments.boxes))
+    target, boxes = arguments.to, list(dict.fromkeys(arguments.boxes))
     with _shards(arguments.config) as (store, name):
-        if to not in store.shards:
+        if target not in store.shards:
             raise WrongInput(
-                f"there is no shard {to}: give one of {', '.join(store.shards)}, or add it to [[store.shards]]"
+                f"there is no shard {target}: give one of {', '.join(store.shards)}, or add it to [[store.shards]]"
             )
-        if unknown := unknown_boxes(store, wanted):
+        if unknown := unknown_boxes(store, boxes):
             raise WrongInput(f"there is no box {', '.join(unknown)}; nothing was moved")
         if others := other_connections(store, name):
             listed = "\n  ".join(others)
             raise WrongInput(
                 f"other programs use the databases; stop all processes of the data center first:\n  {listed}"
             )
-        for box in wanted:
-            rows = move_box(store, box, to)
-            print(f"{box}: {rows} rows moved to {to}" if rows else f"{box}: is in {to}")
+        for box in boxes:
+            rows = move_box(store, box, target)
+            print(f"{box}: {rows} rows moved to {target}" if rows else f"{box}: is in {target}")
     return OK

@@ -33,8 +33,8 @@ def add_verbs(parser: Parser) -> None:
     revoke = parser.add_command("revoke", "revoke a token for good")
     revoke.add_argument("token", metavar="TOKEN", help="its name, as `list` prints it")
     revoke.set_command(_revoke)
-    for each in (create, show, revoke):
-        each.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
+    for verb in (create, show, revoke):
+        verb.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
 
 
 def _create(arguments: argparse.Namespace) -> int:
@@ -76,10 +76,12 @@ def _list(arguments: argparse.Namespace) -> int:
 
     now_ms = time.time_ns() // 1_000_000
     with open_store(arguments.config) as (_, store):
-        for one in list_tokens(store):
-            actions = one.actions.replace("\n", ",")
-            until = utc_day(one.expires_at_ms)
-            print(f"{one.id}  {one.state(now_ms):8} {one.owner}  {one.purpose}  {actions}  until {until}")
+        for token in list_tokens(store):
+            actions = token.actions.replace("\n", ",")
+            until = utc_day(token.expires_at_ms)
+            print(
+                f"{token.id}  {token.state(now_ms):8} {token.owner}  {token.purpose}  {actions}  until {until}"
+            )
     return OK
 
 

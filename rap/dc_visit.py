@@ -27,30 +27,34 @@ def _visit(arguments: argparse.Namespace) -> int:
 
     with staff_call(arguments) as call:
         site, box, instrument = _place(call, arguments.place)
-        known = read_knowledge(call.config.evaluation.triggers)
-        parts = visit_parts(call.store, call.visibility(), known, site, box, instrument)
+        knowledge = read_knowledge(call.config.evaluation.triggers)
+        parts = visit_parts(call.store, call.visibility(), knowledge, site, box, instrument)
     if arguments.json:
         document = {
-            "parts": [one._asdict() | {"reasons": [why._asdict() for why in one.reasons]} for one in parts],
-            "totals": [one._asdict() for one in totals(parts)],
+            "parts": [
+                part._asdict() | {"reasons": [reason._asdict() for reason in part.reasons]} for part in parts
+            ],
+            "totals": [total._asdict() for total in totals(parts)],
         }
         print(json.dumps(document, indent=2))
         return OK
     for total in totals(parts):
         print(f"{total.quantity} × {total.part}, {total.expected:.1f} expected to be needed")
-    for one in parts:
-        print(_line(one))
+    for part in parts:
+        print(_line(part))
     if not parts:
         print("no parts: no open alert names one, and no trigger is near to an alert")
     return OK
 
 
-def _line(one: VisitPart) -> str:
-    about = f"  {one.part} for {one.component} of {one.instrument} at {one.box}"
-    if one.is_due_soon:
-        return f"{about}: due soon, {one.reasons[0].share:.0%} of the way to {one.reasons[0].trigger}"
-    known = "no score" if one.probability is None else f"right with probability {one.probability:.2f}"
-    return f"{about}: {known}, alert {', '.join(f'{why.alert} ({why.trigger})' for why in one.reasons)}"
+def _line(part: VisitPart) -> str:
+    line = f"  {part.part} for {part.component} of {part.instrument} at {part.box}"
+    if part.is_due_soon:
+        return f"{line}: due soon, {part.reasons[0].share:.0%} of the way to {part.reasons[0].trigger}"
+    score = "no score" if part.probability is None else f"right with probability {part.probability:.2f}"
+    return (
+        f"{line}: {score}, alert {', '.join(f'{reason.alert} ({reason.trigger})' for reason in part.reasons)}"
+    )
 
 
 def _place(call: StaffCall, place: str) -> tuple[str, str, str]:
@@ -65,7 +69,7 @@ def _place(call: StaffCall, place: str) -> tuple[str, str, str]:
         return place, "", ""
     boxes = call.store.read(select(instruments.c.box).where(instruments.c.serial == place))
     for (box,) in boxes:
-        found = find_instrument(call.store, box, place)
-        if found is not None and call.decide("view", found).permitted:
+        resource = find_instrument(call.store, box, place)
+        if resource is not None and call.decide("view", resource).permitted:
             return "", box, place
     raise WrongInput(f"there is no instrument and no site {place}; the page of the fleet lists them")

@@ -69,9 +69,9 @@ def missing_extra(error: ModuleNotFoundError, noun: str) -> MachineLacks | None:
     """
     name = error.name or ""
     module = "z3" if name.startswith("netfw.proof") else name.partition(".")[0]
-    having = [extra for extra, modules in EXTRAS.items() if module in modules]
-    if not having:
+    containing = [extra for extra, modules in EXTRAS.items() if module in modules]
+    if not containing:
         return None
-    of_noun = NOUNS.get(noun, having[0])
-    extra = "proof" if module == "z3" else of_noun if of_noun in having else having[0]
+    noun_extra = NOUNS.get(noun, containing[0])
+    extra = "proof" if module == "z3" else noun_extra if noun_extra in containing else containing[0]
     return MachineLacks(f"this command needs {module}, which is not installed: install rap-box[{extra}]")

@@ -132,9 +132,9 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _contents(machine: StationMachine, disk: Device) -> str:
-    own = [", ".join(disk.holds)] if disk.holds else []
-    inner = [d for d in machine.devices if d.kind == "partition" and disk.name in d.over and d.holds]
-    return "; ".join(own + [f"{d.name}: {', '.join(d.holds)}" for d in inner])
+    whole_disk = [", ".join(disk.holds)] if disk.holds else []
+    partitions = [d for d in machine.devices if d.kind == "partition" and disk.name in d.over and d.holds]
+    return "; ".join(whole_disk + [f"{d.name}: {', '.join(d.holds)}" for d in partitions])
 
 
 def _as_document(machine: StationMachine, disk: Device, reasons: list[str]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _write(arguments: argparse.Namespace) -> int:
     from imaging.flash import job, record_pdf  # noqa: F401 - fail before writing if one is missing
 
     _check_options(arguments)
-    made = _outputs(arguments)
+    outputs = _outputs(arguments)
     try:
         with job.prepare(arguments.image, arguments.key, arguments.device) as prepared:
             _confirm(prepared, arguments.serial)
@@ -161,7 +161,7 @@ def _write(arguments: argparse.Namespace) -> int:
                 )
             with _ProgressBar(prepared.total_bytes) as progress:
                 record = prepared.run(arguments.resume, progress)
-            _save(record, prepared, arguments.csr, *made)
+            _save(record, prepared, arguments.csr, *outputs)
     except job.FlashRefused as error:
         raise WrongInput(f"{error}. Nothing was written") from error
     except job.Interrupted as error:
@@ -170,9 +170,9 @@ def _write(arguments: argparse.Namespace) -> int:
             "repeat the command with --resume"
         ) from error
     if arguments.json:
-        print(made[0].read_text("utf-8"), end="")
+        print(outputs[0].read_text("utf-8"), end="")
     else:
-        print(*(path for path in (*made, arguments.csr) if path), sep="\n")
+        print(*(path for path in (*outputs, arguments.csr) if path), sep="\n")
     return OK
 
 
@@ -205,16 +205,21 @@ def _confirm(job: Job, given: str | None) -> None:
     from imaging.disks.machine import size_text
 
     disk = job.disk
-    what, hint = ("serial", "") if disk.serial else ("name", " (the disk has no serial)")
+    attribute, hint = ("serial", "") if disk.serial else ("name", " (the disk has no serial)")
     if given is None:
         if not sys.stdin.isatty():
-            raise WrongInput(f"give the disk's {what} with --serial{hint}: standard input is not a terminal")
+            raise WrongInput(
+                f"give the disk's {attribute} with --serial{hint}: standard input is not a terminal"
+            )
         print(f"/dev/{disk.name}: {disk.model or disk.file}, {size_text(disk.bytes)}", file=sys.stderr)
-        print(f"All data on it will be lost. To continue, type its {what}{hint}: ", end="", file=sys.stderr)
+        print(
+            f"All data on it will be lost. To continue, type its {attribute}{hint}: ", end="", file=sys.stderr
+        )
         given = sys.stdin.readline().strip()
     if given != disk.confirmation:
         raise WrongInput(
-            f"{given!r} is not the {what} of /dev/{disk.name}{hint}; `rap flash list` shows it. Nothing was written"
+            f"{given!r} is not the {attribute} of /dev/{disk.name}{hint}; `rap flash list` shows it. "
+            "Nothing was written"
         )
 
 
@@ -293,12 +298,12 @@ def _verify(arguments: argparse.Namespace) -> int:
     target = _open_for_reading(arguments.device)
     try:
         with _ProgressBar(record.written_bytes) as progress:
-            found = records.differences(record, target, lambda size: progress("reading", size))
+            differing = records.differences(record, target, lambda size: progress("reading", size))
     except DeviceError as error:
         raise MachineLacks(str(error)) from error
     finally:
         target.close()
-    locations = sorted({records.location_of(record, span) for span in found})
+    locations = sorted({records.location_of(record, span) for span in differing})
     wrong = [location for location in locations if location != IDENTITY_LABEL]
     if arguments.json:
         document = {"verdict": "fail" if wrong else "pass", "differs": locations}

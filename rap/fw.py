@@ -97,27 +97,27 @@ def _check(arguments: argparse.Namespace) -> int:
 
     policy = _load(arguments.policy)
     with _service() as service:
-        found = service.ask(Check(str(arguments.policy)))
-    assert isinstance(found, Checked)
-    differences, uncovered = found.differences, _not_covered(policy)
-    holds = not differences and not any(each.breaks for each in uncovered)
+        checked = service.ask(Check(str(arguments.policy)))
+    assert isinstance(checked, Checked)
+    differences, uncovered = checked.differences, _not_covered(policy)
+    holds = not differences and not any(entry.breaks for entry in uncovered)
     if arguments.json:
         _print_json(
             {
                 "policy": str(arguments.policy),
                 "holds": holds,
                 "differences": differences,
-                "not_covered": [each.description for each in uncovered],
-                "refused": {cause: {"packets": p, "bytes": b} for cause, (p, b) in found.refused.items()},
-                "sessions": found.sessions,
+                "not_covered": [entry.description for entry in uncovered],
+                "refused": {cause: {"packets": p, "bytes": b} for cause, (p, b) in checked.refused.items()},
+                "sessions": checked.sessions,
             }
         )
         return OK if holds else FAILED
     print(f"{arguments.policy}: the kernel's ruleset {'differs' if differences else 'is identical'}")
     print(*(f"  {difference}" for difference in differences), sep="\n", end="\n" if differences else "")
-    if found.refused:
-        print(f"open sessions: {found.sessions}\nrefused:")
-    for cause, (packets, size) in found.refused.items():
+    if checked.refused:
+        print(f"open sessions: {checked.sessions}\nrefused:")
+    for cause, (packets, size) in checked.refused.items():
         print(f"  {cause:<12} {packets:>12} packets {size:>15} bytes")
     _print_not_covered(uncovered)
     return OK if holds else FAILED
@@ -135,9 +135,9 @@ def _not_covered(policy: Policy) -> list[NotCovered]:
 
 
 def _print_not_covered(uncovered: list[NotCovered]) -> None:
-    for each in uncovered:
-        consequence = "; the proof does not apply" if each.breaks else ""
-        print(f"not covered: {each.description}{consequence}")
+    for entry in uncovered:
+        consequence = "; the proof does not apply" if entry.breaks else ""
+        print(f"not covered: {entry.description}{consequence}")
 
 
 def _apply(arguments: argparse.Namespace) -> int:
@@ -169,12 +169,12 @@ def _apply_on_trial(service: FirewallProcess, file: Path, seconds: int) -> int:
     return FAILED
 
 
-def _read_confirmation(over: int) -> bool | None:
-    """Return whether "yes" is typed; None if the descriptor `over` becomes readable first."""
+def _read_confirmation(ended_fd: int) -> bool | None:
+    """Return whether "yes" is typed; None if the descriptor `ended_fd` becomes readable first."""
     import select
 
-    readable, _, _ = select.select([sys.stdin, over], [], [])
-    return None if over in readable else sys.stdin.readline().strip() == "yes"
+    readable, _, _ = select.select([sys.stdin, ended_fd], [], [])
+    return None if ended_fd in readable else sys.stdin.readline().strip() == "yes"
 
 
 def _prove(arguments: argparse.Namespace) -> int:
@@ -197,15 +197,15 @@ def _prove(arguments: argparse.Namespace) -> int:
             f"the listing contains something this program does not support ({type(error).__name__}: {error})"
         )
         raise CommandError(f"{problem}; `rap fw apply` replaces it") from error
-    holds = all(finding.holds for finding in findings) and not any(each.breaks for each in uncovered)
+    holds = all(finding.holds for finding in findings) and not any(entry.breaks for entry in uncovered)
     elsewhere = ("there are no other tables: a saved listing does not include other tables and interfaces",)
     assumed = ASSUMPTIONS + (elsewhere if arguments.listing else ())
     if arguments.json:
-        outside = [each.description for each in uncovered]
+        outside = [entry.description for entry in uncovered]
         document = proof_document(str(arguments.policy), findings, assumed, outside)
         _print_json({**document, "holds": holds})
         return OK if holds else FAILED
-    print(*(f"assumed: {each}" for each in assumed), sep="\n")
+    print(*(f"assumed: {assumption}" for assumption in assumed), sep="\n")
     _print_not_covered(uncovered)
     return OK if holds else FAILED
 
@@ -227,7 +227,7 @@ def _listing(file: Path | None) -> list[Any]:
         raise WrongInput(
             f"{file}: not a listing ({error}); create it with `nft -j list table inet rap`"
         ) from error
-    return [thing for thing in objects if "metainfo" not in thing]
+    return [listed for listed in objects if "metainfo" not in listed]
 
 
 def _watch(arguments: argparse.Namespace) -> int:
@@ -279,24 +279,24 @@ async def _watching(service: FirewallProcess, file: Path, as_json: bool) -> bool
     while not isinstance(answer, Stopped):
         _print_firewall_event(answer, file, as_json)
         answer = service.next()
-    return answer.in_force and not any(each.breaks for each in uncovered)
+    return answer.in_force and not any(entry.breaks for entry in uncovered)
 
 
 def _report_changes(before: list[NotCovered], now: list[NotCovered], as_json: bool) -> list[NotCovered]:
     """Print the differences between two results of `not_covered`; return the second one."""
-    for each in now:
-        if each not in before:
+    for entry in now:
+        if entry not in before:
             _print_event(
                 "not covered",
-                f"not covered: {each.description}",
+                f"not covered: {entry.description}",
                 as_json,
-                says=each.description,
-                breaks=each.breaks,
+                says=entry.description,
+                breaks=entry.breaks,
             )
-    for each in before:
-        if each not in now:
+    for entry in before:
+        if entry not in now:
             _print_event(
-                "covered again", f"covered again: {each.description}", as_json, says=each.description
+                "covered again", f"covered again: {entry.description}", as_json, says=entry.description
             )
     return now
 
@@ -320,17 +320,17 @@ def _print_firewall_event(event: Reply, file: Path, as_json: bool) -> None:
     )
 
 
-def _print_event(event: str, text: str, as_json: bool, **more: Any) -> None:
-    print(json.dumps({"event": event, **more}) if as_json else text, flush=True)
+def _print_event(event: str, text: str, as_json: bool, **fields: Any) -> None:
+    print(json.dumps({"event": event, **fields}) if as_json else text, flush=True)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Replace this process by the service."""
     from netfw.service.spawn import command, environment
 
-    users = [word for name in arguments.user for word in ("--user", name)]
-    words = command("serve", "--policy", str(arguments.policy), "--socket", str(arguments.socket), *users)
-    os.execve(words[0], words, environment())  # noqa: S606 - intended
+    users = [option for name in arguments.user for option in ("--user", name)]
+    program = command("serve", "--policy", str(arguments.policy), "--socket", str(arguments.socket), *users)
+    os.execve(program[0], program, environment())  # noqa: S606 - intended
 
 
 def _log(arguments: argparse.Namespace) -> int:

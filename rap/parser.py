@@ -52,12 +52,12 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(given, namespace)  # type: ignore[return-value]
 
     def _suggestion(self, word: str | None) -> str:
-        every = f"one of {', '.join(self.commands)}"
+        all_commands = f"one of {', '.join(self.commands)}"
         if word is None:
-            return f"`{self.prog}` needs a command: {every}"
-        close = get_close_matches(word, self.commands, n=1)
-        right = f"did you mean `{self.prog} {close[0]}`?" if close else f"use {every}"
-        return f"unknown command `{self.prog} {word}`; {right}"
+            return f"`{self.prog}` needs a command: {all_commands}"
+        matches = get_close_matches(word, self.commands, n=1)
+        suggestion = f"did you mean `{self.prog} {matches[0]}`?" if matches else f"use {all_commands}"
+        return f"unknown command `{self.prog} {word}`; {suggestion}"
 
 
 def byte_count(given: str) -> int:

@@ -41,8 +41,8 @@ def _list(_arguments: argparse.Namespace) -> int:
     from settings.profile import load_profile, profile_names
 
     for profile in map(load_profile, profile_names()):
-        words = f"{len(profile.channels)} channels, {len(profile.assays)} assays, {len(profile.errors)} error codes"
-        print(f"{profile.model:24} {profile.version:4}  {profile.speaks:12} {words}; {profile.summary}")
+        counts = f"{len(profile.channels)} channels, {len(profile.assays)} assays, {len(profile.errors)} error codes"
+        print(f"{profile.model:24} {profile.version:4}  {profile.speaks:12} {counts}; {profile.summary}")
     return OK
 
 

@@ -96,9 +96,9 @@ def _table(arguments: argparse.Namespace) -> int:
     for row in TABLE:
         print(f"{row.name} ({', '.join(row.actors)})")
         print(f"    from {', '.join(row.states)}" + (f"; cause: {row.cause}" if row.cause else ""))
-        for word, values in (("if", row.guards), ("then", row.actions)):
+        for keyword, values in (("if", row.guards), ("then", row.actions)):
             if values:
-                print(f"    {word} {', '.join(values)}")
+                print(f"    {keyword} {', '.join(values)}")
     return OK
 
 
@@ -123,7 +123,7 @@ def _explore(arguments: argparse.Namespace) -> int:
         if explored[-1].violation:
             break
     if arguments.json:
-        print(json.dumps([each.as_json() for each in explored], indent=2))
+        print(json.dumps([exploration.as_json() for exploration in explored], indent=2))
     return FAILED if explored[-1].violation else OK
 
 
@@ -149,16 +149,16 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"proven": verdict.is_proven, **asdict(verdict)}, indent=2))
         return OK if verdict.is_proven else FAILED
-    for each in verdict.sessions:
-        seconds = f"{each.tunnel_ms / 1000:.1f} s of tunnel"
-        causes = ", ".join(each.causes) or "no end"
-        print(f"{each.session}: {each.staff}, instrument {each.instrument}: {seconds}, {causes}")
-        for problem in each.problems:
+    for session in verdict.sessions:
+        seconds = f"{session.tunnel_ms / 1000:.1f} s of tunnel"
+        causes = ", ".join(session.causes) or "no end"
+        print(f"{session.session}: {session.staff}, instrument {session.instrument}: {seconds}, {causes}")
+        for problem in session.problems:
             print(f"    {problem}")
     print(*verdict.problems, sep="\n", end="\n" if verdict.problems else "")
-    total = sum(each.tunnel_ms for each in verdict.sessions) / 1000
-    what = f"{len(verdict.sessions)} sessions, {total:.1f} s of tunnel"
-    print(f"{what}: {'every second had a valid grant' if verdict.is_proven else 'NOT proven'}")
+    total = sum(session.tunnel_ms for session in verdict.sessions) / 1000
+    extent = f"{len(verdict.sessions)} sessions, {total:.1f} s of tunnel"
+    print(f"{extent}: {'every second had a valid grant' if verdict.is_proven else 'NOT proven'}")
     return OK if verdict.is_proven else FAILED
 
 
@@ -182,11 +182,11 @@ def _recording(arguments: argparse.Namespace) -> int:
         try:
             head = read_recording_head(head_path(path).read_bytes(), keys)
             with path.open("rb") as file:
-                found = read_recording(file, head.chain)
+                recording = read_recording(file, head.chain)
             if head.session.hex() != path.stem:
-                raise RecordingError(f"it is that of session {head.session.hex()}")
+                raise RecordingError(f"it belongs to session {head.session.hex()}")
             for audit in audits:
-                if found.warm == RAW_STREAM and audit.owner.end is End.BOX:
+                if recording.warm == RAW_STREAM and audit.owner.end is End.BOX:
                     continue  # it forwards the bytes, and only the data center records them
                 lines = (line.record for line in audit.lines if line.record.session == path.stem)
                 if head.chain.hex() not in {record.message for record in lines}:
@@ -195,6 +195,6 @@ def _recording(arguments: argparse.Namespace) -> int:
             print(f"{path}: NOT valid: {error}")
             outcome = FAILED
             continue
-        seconds = found.frames[-1].time_ms / 1000 if found.frames else 0.0
-        print(f"{path}: valid, {len(found.frames)} messages, {seconds:.1f} s")
+        seconds = recording.frames[-1].time_ms / 1000 if recording.frames else 0.0
+        print(f"{path}: valid, {len(recording.frames)} messages, {seconds:.1f} s")
     return outcome

@@ -74,7 +74,7 @@ async def _listen(host: str, port: int, open_stream: Callable[[], connect]) -> i
 async def _carry(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open_stream: Callable[[], connect]
 ) -> str:
-    """Forward one connection; return why the data center has refused it, if it has."""
+    """Forward one connection; return the reason if the data center has refused it, else ""."""
     from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
     try:

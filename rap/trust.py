@@ -124,19 +124,19 @@ def _papers(arguments: argparse.Namespace) -> int:
     name, generated = _site(arguments.site)
     with _tree_of_image(arguments) as image:
         machine, origin = _machine(arguments, generated)
-        wanted = [kind for kind in KINDS if getattr(arguments, kind) is None]
-        wanted = [kind for kind in wanted if kind != "hardening" or not arguments.no_scan]
-        made = make_documents(machine, arguments.tree, wanted, image=image)
-        machine.evidence |= documents_of(made.texts)
+        kinds = [kind for kind in KINDS if getattr(arguments, kind) is None]
+        kinds = [kind for kind in kinds if kind != "hardening" or not arguments.no_scan]
+        documents = make_documents(machine, arguments.tree, kinds, image=image)
+        machine.evidence |= documents_of(documents.texts)
         papers = make_papers(name, machine, origin, country)
     try:
         written = save_papers(papers, arguments.output)
     except OSError as error:
         raise WrongInput(f"{error.filename}: {error.strerror}; give a folder that can be written") from error
-    counts = Counter(one.answer for one in papers.answers)
+    counts = Counter(statement.answer for statement in papers.answers)
     shown = ", ".join(f"{answer}: {count}" for answer, count in sorted(counts.items()))
     print(*written, sep="\n")
-    for kind, reason in made.why_not.items():
+    for kind, reason in documents.why_not.items():
         print(f"without {kind}: {reason}")
     print(f"{len(papers.answers)} statements ({shown})")
     return OK
@@ -149,13 +149,13 @@ def _tree_of_image(arguments: argparse.Namespace) -> Iterator[Path | None]:
     from imaging.check.types import InvalidCheckInput
     from imaging.programs import PrerequisiteMissing
 
-    given: Path | None = arguments.tree
-    if given is None or not given.is_file():
+    image: Path | None = arguments.tree
+    if image is None or not image.is_file():
         yield None
         return
     try:
-        with opened_tree(given) as arguments.tree:
-            yield given
+        with opened_tree(image) as arguments.tree:
+            yield image
     except InvalidCheckInput as error:
         raise WrongInput(str(error)) from error
     except PrerequisiteMissing as error:
@@ -210,17 +210,19 @@ def _cves(arguments: argparse.Namespace) -> int:
         findings = scan_components(components, arguments.osv, arguments.vex, arguments.release)
     except InvalidCheckInput as error:
         raise WrongInput(str(error)) from error
-    concerned = [one for one in findings if one.verdict != "not affected"]
+    concerned = [finding for finding in findings if finding.verdict != "not affected"]
     if arguments.json:
         print(
             json.dumps(
-                {"components": len(components), "findings": [asdict(one) for one in findings]}, indent=1
+                {"components": len(components), "findings": [asdict(finding) for finding in findings]},
+                indent=1,
             )
         )
         return FAILED if concerned else OK
-    for one in findings:
-        more = one.reason or f"fixed in {one.fixed or 'no version yet'}"
-        print(f"{one.verdict}: {one.vulnerability}: {one.component.name} {one.component.version}: {more}")
+    for finding in findings:
+        component = f"{finding.component.name} {finding.component.version}"
+        reason = finding.reason or f"fixed in {finding.fixed or 'no version yet'}"
+        print(f"{finding.verdict}: {finding.vulnerability}: {component}: {reason}")
     print(f"{len(components)} components, {len(concerned)} findings that concern them")
     return FAILED if concerned else OK
 
@@ -256,13 +258,13 @@ def _asd(arguments: argparse.Namespace) -> int:
         raise WrongInput(str(error)) from error
     failed = open_of_category_one(findings)
     if arguments.json:
-        rules = [asdict(one) | {"rule": msgspec.structs.asdict(one.rule)} for one in findings]
+        rules = [asdict(finding) | {"rule": msgspec.structs.asdict(finding.rule)} for finding in findings]
         print(json.dumps({"counts": counts(findings), "rules": rules}, indent=1, ensure_ascii=False))
         return FAILED if failed else OK
-    for one in findings:
-        condition = f" If {one.condition}." if one.condition else ""
-        print(f"{one.id} CAT {CATEGORIES[one.rule.severity]} {one.verdict}: {one.rule.title}")
-        print("".join(f"    {line}\n" for line in (one.text + condition, *one.evidence)), end="")
+    for finding in findings:
+        condition = f" If {finding.condition}." if finding.condition else ""
+        print(f"{finding.id} CAT {CATEGORIES[finding.rule.severity]} {finding.verdict}: {finding.rule.title}")
+        print("".join(f"    {line}\n" for line in (finding.text + condition, *finding.evidence)), end="")
     for category, by_verdict in counts(findings).items():
         print(f"{category}: {', '.join(f'{number} {verdict}' for verdict, number in by_verdict.items())}")
     return FAILED if failed else OK

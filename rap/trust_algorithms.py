@@ -34,16 +34,16 @@ def _algorithms(arguments: argparse.Namespace) -> int:
         if not path.exists():
             raise WrongInput(f"{path}: does not exist; give files or folders")
     try:
-        found, unused = scan(arguments.paths, arguments.exceptions or SHIPPED)
+        findings, unused = scan(arguments.paths, arguments.exceptions or SHIPPED)
     except SettingsError as error:
         raise WrongInput(str(error)) from error
     if arguments.json:
-        print(json.dumps([finding._asdict() for finding in found], indent=2))
-        return FAILED if found else OK
-    for finding in found:
+        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+        return FAILED if findings else OK
+    for finding in findings:
         print(finding)
     if arguments.exceptions:
         for row in unused:
             print(f"{arguments.exceptions}: the exception for {row.algorithm} in {row.file} matches nothing")
-    print(f"{len(found)} places" if found else "only approved algorithms")
-    return FAILED if found else OK
+    print(f"{len(findings)} findings" if findings else "only approved algorithms")
+    return FAILED if findings else OK

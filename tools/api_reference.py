@@ -38,7 +38,8 @@ def main() -> int:
         text = "\n".join(f"  {one}" for one in refused)
         print(
             f"{PAGE}: not written, because these changes break programs that use the API:\n{text}\n"
-            "Undo them, add routes of a new version, or enter them in ACCEPTED of tools/api_reference.py with reasons",
+            "Undo them, add routes of a new version, or enter them with reasons in ACCEPTED of "
+            "tools/api_reference.py",
             file=sys.stderr,
         )
         return 1

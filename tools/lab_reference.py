@@ -90,16 +90,14 @@ def _proxies() -> str:
 
 
 def _faults() -> str:
-    head = (
-        "\n## Faults\n\n| fault | targets | without `lasts` | keys | what happens |\n|---|---|---|---|---|\n"
-    )
+    head = "\n## Faults\n\n| fault | targets | without `lasts` | keys | effect |\n|---|---|---|---|---|\n"
     rows = []
     for name, kind in fault_kinds().items():
         targets = ", ".join(f"`{target}`" for target in kind.targets)
         keys = "<br>".join(f"`{i.name}`: {_rule(i)}; {_default(i)}" for i in fields(kind))
-        what = " ".join((inspect.getdoc(kind) or "").split())
+        description = " ".join((inspect.getdoc(kind) or "").split())
         end = "ends at once" if kind.momentary else "lasts until the end"
-        rows.append(f"| `{name}` | {targets} | {end} | {keys} | {what} |\n")
+        rows.append(f"| `{name}` | {targets} | {end} | {keys} | {description} |\n")
     return head + "".join(rows)
 
 

@@ -82,15 +82,15 @@ class Repository:
     @cached_property
     def classes(self) -> dict[str, set[str]]:
         """Each class with the names of its attributes and methods; those of its base classes begin with "<"."""
-        found: dict[str, set[str]] = {}
+        classes: dict[str, set[str]] = {}
         for file in self.files:
             if file.endswith(".py"):
                 for node in statements(ast.parse((self.root / file).read_text("utf-8"))):
                     if isinstance(node, ast.ClassDef):
-                        found.setdefault(node.name, set()).update(
+                        classes.setdefault(node.name, set()).update(
                             _attributes(node), (f"<{ast.unparse(base)}" for base in node.bases)
                         )
-        return found
+        return classes
 
     def has_class(self, name: str) -> bool:
         """Return whether a class of this name exists, with the attribute after the dot if there is one."""
@@ -99,7 +99,9 @@ class Repository:
 
     def _has_attribute(self, name: str, attribute: str) -> bool:
         known = self.classes.get(name, set())
-        bases = (it[1:] for it in known if it.startswith("<") and it != f"<{name}")
+        bases = (
+            known_name[1:] for known_name in known if known_name.startswith("<") and known_name != f"<{name}"
+        )
         return attribute in known or any(self._has_attribute(base, attribute) for base in bases)
 
 

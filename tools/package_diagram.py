@@ -23,7 +23,7 @@ PACKAGES: Final = {
     "agents.spool": "durable log on the disk",
     "datacenter": "store, evaluation, access, pages",
     "imaging": "kickstarts, images, flashing",
-    "trust": "evidence of what a box is",
+    "trust": "evidence about a box",
     "netfw": "firewall",
     "wire": "messages, HTTP, TLS, PKI",
     "hal.linux": "hardware of Linux",
@@ -44,22 +44,24 @@ def render(page: str, imports: Mapping[str, Iterable[str]]) -> str:
     """Return the page with its diagram regenerated from the imports of each package. Raises: CyclicImports."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    nodes = [f'    {_node(name)}["<b>{name}</b><br>{what}"]\n' for name, what in PACKAGES.items()]
+    nodes = [
+        f'    {_node(name)}["<b>{name}</b><br>{description}"]\n' for name, description in PACKAGES.items()
+    ]
     arrows = [f"    {_node(a)} --> {_node(b)}\n" for a in PACKAGES for b in _direct(a, imports)]
     diagram = "".join(("```mermaid\n", "flowchart TD\n", *nodes, *arrows, "```\n"))
     return before + BEGIN + diagram + END + after
 
 
 def imports_between_packages(root: Path) -> Imports:
-    """Return which of PACKAGES each of them imports, from the Python files that git tracks."""
+    """Return the members of PACKAGES that each of them imports, from the Python files that git tracks."""
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=root, capture_output=True, text=True, check=True)
-    found: Imports = {name: set() for name in PACKAGES}
+    imports: Imports = {name: set() for name in PACKAGES}
     for file in listed.stdout.splitlines():
         importer = _package(file.removesuffix(".py").replace("/", "."))
         if importer and (root / file).exists():
             imported = {_package(name) for name in _imported((root / file).read_text("utf-8"))}
-            found[importer] |= {name for name in imported if name and name != importer}
-    return found
+            imports[importer] |= {name for name in imported if name and name != importer}
+    return imports
 
 
 def _imported(code: str) -> Iterator[str]:

@@ -35,19 +35,19 @@ def _page() -> Iterator[str]:
     yield HEAD
     yield from _diagram()
     yield "\n## States\n\n| state | meaning |\n|---|---|"
-    yield from _words(SessionState)
+    yield from _values(SessionState)
     yield "\n## Transitions\n"
     yield "| at | in the states | event | caused by | if | next state | then | cause of the end |"
     yield "|---|---|---|---|---|---|---|---|"
     for row in TABLE:
         yield _row(row)
     yield "\n## Events\n\n| event | meaning |\n|---|---|"
-    yield from _words(Event)
+    yield from _values(Event)
     yield "\n## Guards\n\n| guard | holds if |\n|---|---|"
     for guard in GUARDS:
         yield f"| `{guard}` | {meaning(guard)} |"
     yield "\n## Causes of the end\n\n| cause | meaning |\n|---|---|"
-    yield from _words(Cause)
+    yield from _values(Cause)
     yield "\n## What never happens\n"
     yield "`rap session explore` proves that in no reachable state, and by no event, any of this occurs:\n"
     for sentence in SENTENCES:
@@ -82,14 +82,14 @@ def _row(row: Row) -> str:
     return f"| {' | '.join(cells)} | {', '.join(row.actions)} | {row.cause or ''} |"
 
 
-def _words(words: type[StrEnum]) -> Iterator[str]:
-    body = ast.parse(inspect.getsource(words)).body[0]
+def _values(values: type[StrEnum]) -> Iterator[str]:
+    body = ast.parse(inspect.getsource(values)).body[0]
     assert isinstance(body, ast.ClassDef)
     texts = [
         " ".join(ast.literal_eval(each.value).split()) for each in body.body[1:] if isinstance(each, ast.Expr)
     ]
-    for word, text in zip(words, texts, strict=True):
-        yield f"| {word} | {text} |"
+    for value, text in zip(values, texts, strict=True):
+        yield f"| {value} | {text} |"
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ strip --strip-unneeded "$new/fips.so"
 openssl fipsinstall -quiet -module "$new/fips.so" -out "$new/fipsmodule.cnf" || lack "the FIPS provider fails its self-test"
 chmod 644 "$new/fipsmodule.cnf"
 cat >"$new/openssl.cnf" <<END
-# Written by tools/setup-fips.sh. Only what FIPS 140-3 approves is fetched, from a provider that is not validated.
+# Written by tools/setup-fips.sh. Only algorithms approved by FIPS 140-3 are fetched, from a provider that is not validated.
 config_diagnostics = 1
 openssl_conf = settings
 

@@ -28,8 +28,8 @@ def power_cuts() -> list[Figure]:
         turn += 1
         for case in CUT_CASES:
             for operation in range(1, clean[case.name].operations + 1):
-                at = [operation] if turn % 2 else [operation, 1 + turn % 13]
-                cut = CutConversation(case, at, seed=turn * 1000 + operation).run()
+                cut_operations = [operation] if turn % 2 else [operation, 1 + turn % 13]
+                cut = CutConversation(case, cut_operations, seed=turn * 1000 + operation).run()
                 wrong += bool(differences(clean[case.name], cut))
                 cuts += cut.cuts
     return [

@@ -1,8 +1,8 @@
-"""The box program with eight instruments that speak their own standards: `python -m bench.box.adapted_box [--json]`.
+"""The box program with eight instruments that use their own standards: `python -m bench.box.adapted_box [--json]`.
 
 `rap box run` runs in its own process with two ports each for HL7, ASTM over TCP, POCT1-A and ASTM over RS-232, the
-latter over ptys, and forwards to a real `rap dc serve`. Each instrument sends what its model has to report and
-results of patients, one message after the other. Memory is VmHWM, the peak of the resident memory, shared libraries
+latter over ptys, and forwards to a real `rap dc serve`. Each instrument sends the reports of its model and patient
+results, one message after the other. Memory is VmHWM, the peak of the resident memory, shared libraries
 included.
 
 The time of an answer is that from the last byte of a frame to the box's acknowledgement. Within a message nothing is
@@ -99,15 +99,15 @@ class Instrument:
         self.refused += 1
 
     def next_messages(self, messages: int) -> list[OutgoingMessage]:
-        """Return the next messages; each fifth has results of a patient."""
-        found = list[OutgoingMessage]()
-        while len(found) < messages:
+        """Return the next messages; every fifth has patient results."""
+        outgoing = list[OutgoingMessage]()
+        while len(outgoing) < messages:
             self._clock_ns += MINUTE_NS // 20
-            if len(found) % 5 == 4:
-                found.append(self._interface.measure_patient())
+            if len(outgoing) % 5 == 4:
+                outgoing.append(self._interface.measure_patient())
             elif message := self._next_report():
-                found.append(message)
-        return found
+                outgoing.append(message)
+        return outgoing
 
     def _next_report(self) -> OutgoingMessage | None:
         report = next(self._history)
@@ -116,13 +116,13 @@ class Instrument:
     async def converse(self, wire: Wire, messages: Sequence[OutgoingMessage]) -> None:
         """Send messages until the box has acknowledged all."""
         transmitter, now = self._interface.transmitter, asyncio.get_running_loop().time
-        for one in messages:
-            transmitter.enqueue(one.message)
+        for outgoing in messages:
+            transmitter.enqueue(outgoing.message)
         actions: Sequence[TransmitterAction] = transmitter.connected(now())
         until = self.accepted + len(messages)
         while True:
             for action in actions:
-                assert isinstance(action, Send), "without a dialect nothing is broken off"
+                assert isinstance(action, Send), "without a dialect no transfer is aborted"
                 wire.write(action.data)
             if self.accepted >= until:
                 return
@@ -149,9 +149,14 @@ def write_config(folder: Path, datacenter_port: int, devices: Sequence[str]) -> 
     for number, model in enumerate(MODELS, 1):
         lines += (is_serial := load_profile(model).speaks == "astm-serial")
         site = site_settings(model, frozenset(), lines if is_serial else None)
-        one = {"serial": f"X-{number}", "model": model, "adapted": as_table(site)}
+        instrument = {"serial": f"X-{number}", "model": model, "adapted": as_table(site)}
         ports.append(
-            {"number": number, "listen": ADDRESS.format(10 + number), "tcp_port": 4430, "instrument": [one]}
+            {
+                "number": number,
+                "listen": ADDRESS.format(10 + number),
+                "tcp_port": 4430,
+                "instrument": [instrument],
+            }
         )
     start, _, rest = BOX.format(port=datacenter_port, instruments="").partition("[[port]]")
     file, (_, _, end) = folder / "box.toml", rest.partition("[spool]")
@@ -165,7 +170,7 @@ def write_config(folder: Path, datacenter_port: int, devices: Sequence[str]) -> 
 
 @contextmanager
 def bare_program() -> Iterator[Wire]:
-    """A program that answers each line feed and ENQ."""
+    """Run a program that answers each line feed and ENQ."""
     master, slave = os.openpty()
     tty.setraw(slave)
     with Popen([sys.executable, "-c", BARE, os.ttyname(slave)]) as program:

@@ -1,4 +1,4 @@
-"""What an instrument's standard costs the box program: `python -m bench.box.adapter_cost [--json]`.
+"""The cost of an instrument's standard in the box program: `python -m bench.box.adapter_cost [--json]`.
 
 Each measurement is a new process, which first imports the box program as it is without such instruments. Memory is
 the growth of its own pages (USS, from smaps_rollup), start the processor time; both are of the imports, one engine
@@ -40,21 +40,21 @@ def uss():
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
 
-given = json.loads(sys.argv[1])
-sites = [read_table(AdaptedPort, one["config"], (), Problems(Path("x"), "")) for one in given]
+ports = json.loads(sys.argv[1])
+sites = [read_table(AdaptedPort, port["config"], (), Problems(Path("x"), "")) for port in ports]
 before, began = uss(), time.process_time()
-for one, site in zip(given, sites):
-    profile = Profile(model="measured", version=1, summary="measured", speaks=one["speaks"])
+for port, site in zip(ports, sites):
+    profile = Profile(model="measured", version=1, summary="measured", speaks=port["speaks"])
     engine = make_engine(profile, site, lambda: 0, 0.0)
-    engine.receive(bytes.fromhex(one["data"]), 0.0)
-    if one["speaks"] in ("astm-serial", "au"):
+    engine.receive(bytes.fromhex(port["data"]), 0.0)
+    if port["speaks"] in ("astm-serial", "au"):
         import hal.linux.serial
 print(json.dumps([uss() - before, (time.process_time() - began) * 1000]))
 """
 
 
 def conversations() -> dict[str, dict[str, Any]]:
-    """For each standard the settings of a port, and bytes that its instrument sends."""
+    """Return the settings of a port and bytes from its instrument, for each standard."""
     folder = FIXTURES / "instruments"
     indexes = [tomllib.loads((folder / name).read_text()) for name in ("index.toml", "box-and-poct1a.toml")]
     cases = {case["name"]: case for index in indexes for case in index["case"]}
@@ -68,25 +68,25 @@ def conversations() -> dict[str, dict[str, Any]]:
     }
 
 
-def cost(given: list[dict[str, Any]]) -> tuple[float, float]:
-    """MiB and milliseconds of processor time; the medians of several processes."""
-    command = [sys.executable, "-c", PROGRAM, json.dumps(given)]
+def cost(ports: list[dict[str, Any]]) -> tuple[float, float]:
+    """Return MiB, and milliseconds of processor time; the medians of several processes."""
+    command = [sys.executable, "-c", PROGRAM, json.dumps(ports)]
     measured = [json.loads(subprocess.check_output(command, cwd=ROOT)) for _ in range(ROUNDS)]
     mib, milliseconds = zip(*measured, strict=True)
     return median(mib), median(milliseconds)
 
 
 def figures() -> list[Figure]:
-    """Memory and start of each standard, and of all."""
-    found, known = [], conversations()
-    for name, given in [*((speaks, [one]) for speaks, one in known.items()), ("all", [*known.values()])]:
-        mib, milliseconds = cost(given)
-        target = "<= 30" if name in known else ""
-        found += [
+    """Return the figures of memory and start of each standard, and of all together."""
+    measured, ports = [], conversations()
+    for name, used in [*((speaks, [port]) for speaks, port in ports.items()), ("all", [*ports.values()])]:
+        mib, milliseconds = cost(used)
+        target = "<= 30" if name in ports else ""
+        measured += [
             figure(f"{name}: memory of the adapter", "MiB", mib, "<= 4"),
             figure(f"{name}: start of the adapter", "ms of CPU", milliseconds, target),
         ]
-    return found
+    return measured
 
 
 if __name__ == "__main__":

@@ -63,14 +63,14 @@ def text_bytes_per_s() -> float:
 def sessions_per_s(sessions: int = 5000) -> float:
     """Return how many sessions of one message with one control result run in a second of processor time."""
     data = b"".join([ENQ, *frames_of(MESSAGE, FrameStyle()), EOT])
-    engine, found = astm_engine(PORT), Counter[str]()
+    engine, counts = astm_engine(PORT), Counter[str]()
     began = time.process_time()
     for _ in range(sessions):
         actions: list[Action] = engine.receive(data, 0.0)
         while actions and isinstance(last := actions[-1], Deliver):
-            found["findings"] += len(last.extract.findings)
+            counts["findings"] += len(last.extract.findings)
             actions = engine.decided(Outcome.STORED, 0.0)
-    assert found["findings"] == sessions
+    assert counts["findings"] == sessions
     return sessions / (time.process_time() - began)
 
 

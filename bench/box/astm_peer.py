@@ -2,8 +2,8 @@
 
 senaite.astm (GPL-2.0) runs as a separate process, if the variable SENAITE_ASTM_SERVER names its program
 `senaite-astm-server` or the program is on the search path; it is not a dependency. It receives each conversation over
-loopback, in pieces as its script says. Right is a case whose answers are all as the script says; the second figure
-also requires that the server has written each record that it acknowledged, once.
+loopback, in pieces as its script says. A case is right if all answers are as the script says; the second figure also
+requires that the server has written each record that it acknowledged, once.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ POLL_S: Final = 0.05
 
 def cases() -> list[Conversation]:
     """Return the recorded conversations of ASTM."""
-    found = read_conversations(FIXTURES / "instruments" / "index.toml")
-    return [case for case in found if case.standard.startswith("astm")]
+    conversations = read_conversations(FIXTURES / "instruments" / "index.toml")
+    return [case for case in conversations if case.standard.startswith("astm")]
 
 
 def peer_program() -> str | None:
@@ -48,7 +48,7 @@ def peer_program() -> str | None:
 
 @contextmanager
 def peer_server(program: str, folder: Path) -> Iterator[int]:
-    """The TCP port of a server that writes the frames of its messages into `folder`."""
+    """Run a server that writes the frames of its messages into `folder`."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     options = (
@@ -155,18 +155,18 @@ def peer_is_right(program: str, case: Conversation) -> tuple[bool, bool]:
 
 
 def figures() -> list[Figure]:
-    """How many of the recorded conversations the engine and the peer handle."""
-    known = cases()
-    name = f"of {len(known)} recorded ASTM conversations: "
-    right = sum(run_case(case, "every-point").passed for case in known)
-    found = [figure(f"{name}engine, every split point", "right", right, f">= {len(known)}")]
+    """Return how many of the recorded conversations the engine and the peer handle."""
+    conversations = cases()
+    name = f"of {len(conversations)} recorded ASTM conversations: "
+    right = sum(run_case(case, "every-point").passed for case in conversations)
+    measured = [figure(f"{name}engine, every split point", "right", right, f">= {len(conversations)}")]
     if program := peer_program():
-        outcomes = [peer_is_right(program, case) for case in known]
-        found += [
+        outcomes = [peer_is_right(program, case) for case in conversations]
+        measured += [
             figure(f"{name}senaite.astm, answers as scripted", "right", sum(one for one, _ in outcomes)),
             figure("  and messages complete and once", "right", sum(both for _, both in outcomes)),
         ]
-    return found
+    return measured
 
 
 if __name__ == "__main__":

@@ -48,10 +48,10 @@ class Server:
     def stop(self) -> None:
         """Close all sockets, as after a power failure."""
         assert self._listener is not None
-        for each in (self._listener, *self._connections):
+        for endpoint in (self._listener, *self._connections):
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)  # close() alone does not wake a thread that waits
-            each.close()
+                endpoint.shutdown(socket.SHUT_RDWR)  # close() alone does not wake a thread that waits
+            endpoint.close()
         self._connections.clear()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -79,8 +79,8 @@ class Server:
 def queue_settings() -> str:
     """Return the settings of the queue in the kickstart's configuration of rsyslog."""
     lines = FRAGMENT.read_text("utf-8").splitlines()
-    wanted = ("$ActionQueue", "$ActionResumeRetryCount", "$MainMsgQueue")
-    return "\n".join(line for line in lines if line.startswith(wanted))
+    prefixes = ("$ActionQueue", "$ActionResumeRetryCount", "$MainMsgQueue")
+    return "\n".join(line for line in lines if line.startswith(prefixes))
 
 
 class Rsyslog:
@@ -102,8 +102,8 @@ class Rsyslog:
         """Start it; its socket exists on return."""
         self.socket.unlink(missing_ok=True)
         (self._folder / "pid").unlink(missing_ok=True)
-        words = [str(RSYSLOGD), "-n", "-f", str(self._settings), "-i", str(self._folder / "pid")]
-        self._program = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        command = [str(RSYSLOGD), "-n", "-f", str(self._settings), "-i", str(self._folder / "pid")]
+        self._program = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         poll_until(self.socket.exists)
 
     def kill(self) -> None:

@@ -112,13 +112,13 @@ def expected_acknowledgements(case: InstrumentCase) -> list[tuple[str, str, str]
 
 
 def engine_conforms(case: InstrumentCase) -> bool:
-    wholes = [case.pieces, [bytes([byte]) for byte in case.data]]
-    wholes += [[case.data[:split], case.data[split:]] for split in range(1, len(case.data))]
+    divisions = [case.pieces, [bytes([byte]) for byte in case.data]]
+    divisions += [[case.data[:split], case.data[split:]] for split in range(1, len(case.data))]
     return all(
         (played := play(receiver(case.port), pieces)).as_reports() == case.reports
         and played.audit() == case.audit
         and acknowledgements(played) == expected_acknowledgements(case)
-        for pieces in wholes
+        for pieces in divisions
     )
 
 
@@ -203,8 +203,8 @@ def noninterference() -> list[Figure]:
     each = NONINTERFERENCE_VARIANTS // len(cases)
     differing = 0
     for case in cases:
-        whole = play(receiver(case.port), [case.data])
-        differing += sum(play(receiver(case.port), [v]) != whole for v in variants(case, each))
+        expected = play(receiver(case.port), [case.data])
+        differing += sum(play(receiver(case.port), [v]) != expected for v in variants(case, each))
     return [
         figure("variants of the bytes of patients, operators and notes", "variants", each * len(cases)),
         figure("  that change reports, counts or replies", "variants", differing, "<= 0"),

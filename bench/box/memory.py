@@ -32,7 +32,7 @@ def peak_mb(pid: int) -> float:
 
 
 def processor_seconds(pid: int) -> float:
-    """Processor time that a process has used, in seconds: utime + stime, fields 14 and 15 of proc_pid_stat(5)."""
+    """Return the processor seconds of a process: utime + stime, fields 14 and 15 of proc_pid_stat(5)."""
     # the second field is the program's name in parentheses and may contain spaces
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -44,7 +44,7 @@ def submit(agent: InstrumentAgent) -> None:
 
 
 async def processor_us_each(site: Site, pid: int, rounds: int, reports: int) -> float:
-    """Processor time per report. In each round every agent submits `reports` reports, and all are acknowledged."""
+    """Return processor µs per report. In each round every agent submits `reports` reports; all are acknowledged."""
     before = processor_seconds(pid)
     for _ in range(rounds):
         for agent in site.agents:

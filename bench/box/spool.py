@@ -89,9 +89,9 @@ class Spooled:
         self._spool.append_prepared(group)
 
     def take(self, records: int) -> None:
-        found = self._spool.read(Priority.ROUTINE, records, 1 << 30, self._after)
-        if found:
-            self._after = found[-1][0]
+        records_read = self._spool.read(Priority.ROUTINE, records, 1 << 30, self._after)
+        if records_read:
+            self._after = records_read[-1][0]
             self._spool.ack(Priority.ROUTINE, self._after)
 
 
@@ -142,7 +142,7 @@ def throughput(makers: dict[str, Any], directory: Path, group: int, groups: int)
                 start = time.perf_counter()
                 contender.write(payloads)
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken) for name, taken in times.items()}
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def pipelined(makers: dict[str, Any], directory: Path, group: int, groups: int) -> dict[str, float]:
@@ -247,29 +247,36 @@ def device_bytes(make: Callable[[Path], Any], group: int, megabytes: int, direct
 def figures() -> list[Figure]:
     """Return all figures. A temporary folder below `build` is used, which should be on the disk of interest."""
     directory, groups = Path("build/bench-buffer"), 3000
-    found: list[Figure] = []
+    measured_figures: list[Figure] = []
     directory.mkdir(parents=True, exist_ok=True)
-    for group, two, one in ((64, ">= 0.9", ">= 0.95"), (1, ">= 0.95", "")):
-        ours = {"bare": Bare, "spool": Spooled}
-        for threads, measure, goal in (("two threads", pipelined, two), ("one thread", throughput, one)):
-            medians = measure(ours, directory, group, groups)
-            what = f"group of {group}, {threads}"
-            found.append(figure(f"bare write and flush, {what}", "µs", medians["bare"] * 1e6))
+    for group, goal_pipelined, goal_alone in ((64, ">= 0.9", ">= 0.95"), (1, ">= 0.95", "")):
+        contenders = {"bare": Bare, "spool": Spooled}
+        for threads, measure, goal in (
+            ("two threads", pipelined, goal_pipelined),
+            ("one thread", throughput, goal_alone),
+        ):
+            medians = measure(contenders, directory, group, groups)
+            description = f"group of {group}, {threads}"
+            measured_figures.append(
+                figure(f"bare write and flush, {description}", "µs", medians["bare"] * 1e6)
+            )
             ratio = medians["bare"] / medians["spool"]
-            found.append(figure(f"spool, {what}", "of bare throughput", ratio, goal))
+            measured_figures.append(figure(f"spool, {description}", "of bare throughput", ratio, goal))
         others = {"bare": Bare, "sqlite": Sqlite, "persist-queue": PersistQueue}
         medians = throughput(others, directory, group, groups // 10)
         for name in ("sqlite", "persist-queue"):
             ratio = medians["bare"] / medians[name]
-            found.append(figure(f"{name}, group of {group}", "of bare throughput", ratio))
+            measured_figures.append(figure(f"{name}, group of {group}", "of bare throughput", ratio))
     makers = {"spool": Spooled, "sqlite": Sqlite, "persist-queue": PersistQueue}
     for name, make in makers.items():
         with tempfile.TemporaryDirectory(dir=directory) as folder:
             measured = device_bytes(make, 64, 16 if name == "spool" else 4, Path(folder))
         goal = "<= 1.3" if name == "spool" else ""
-        found.append(figure(f"{name} device bytes, group of 64", "bytes per payload byte", measured, goal))
+        measured_figures.append(
+            figure(f"{name} device bytes, group of 64", "bytes per payload byte", measured, goal)
+        )
     shutil.rmtree(directory, ignore_errors=True)
-    return found
+    return measured_figures
 
 
 if __name__ == "__main__":

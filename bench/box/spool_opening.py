@@ -37,8 +37,8 @@ def opened(directory: Path, limits: SpoolLimits) -> dict[str, float]:
         os.close(fd)
     command = [sys.executable, "-m", "bench.box.spool_opener", str(directory), str(limits.spool_bytes_max)]
     child = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(child.stdout)
-    return found
+    result: dict[str, float] = json.loads(child.stdout)
+    return result
 
 
 def sparse(

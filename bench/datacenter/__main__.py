@@ -17,8 +17,8 @@ from tests.support.datacenter.postgres import find_programs
 
 def missing() -> list[str]:
     """Return the requirements that this machine does not meet, one line each, with the remedy."""
-    found = {"PostgreSQL": find_programs(), "chromium": PROGRAM, "promtool": shutil.which("promtool")}
-    return [f"needs {name}: make setup-datacenter" for name, program in found.items() if program is None]
+    programs = {"PostgreSQL": find_programs(), "chromium": PROGRAM, "promtool": shutil.which("promtool")}
+    return [f"needs {name}: make setup-datacenter" for name, program in programs.items() if program is None]
 
 
 DATACENTER: Final = Suite(

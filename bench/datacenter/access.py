@@ -35,35 +35,35 @@ DECISIONS: Final = 200_000
 def compare(seed: int) -> tuple[int, int, int]:
     """Compare the four uses in one random world; return cases, permitted cases, and differences."""
     random = Random(seed)
-    each, shipped = world(random, RESOURCES), CompiledPolicies(read_policies())
+    random_world, shipped = world(random, RESOURCES), CompiledPolicies(read_policies())
     cases = permitted = differences = 0
     engine = create_engine("sqlite://")
     with engine.connect() as connection:
-        fill(connection, [resource for listed in each.resources.values() for resource in listed])
+        fill(connection, [resource for listed in random_world.resources.values() for resource in listed])
         for number in range(REQUESTS):
             pair = random.choice(PAIRS)
             policies = shipped if number % 2 else CompiledPolicies(random_policies(random, pair))
-            request, listed = each.request(random, pair), each.resources[pair[1]]
+            request, listed = random_world.request(random, pair), random_world.resources[pair[1]]
             requests = [replace(request, resource=resource) for resource in listed]
-            decided = [policies.decide(one).permitted for one in requests]
+            decided = [policies.decide(case).permitted for case in requests]
             references = [result for result, _ in decisions(policies.policies, requests)]
-            found = selected(connection, policies.policies, request)
-            rows = [resource.id in found for resource in listed]
+            selected_ids = selected(connection, policies.policies, request)
+            rows = [resource.id in selected_ids for resource in listed]
             formulas = proven(policies.policies, request, listed)
             cases += len(listed)
             permitted += sum(decided)
             differences += sum(
-                len(set(four)) > 1 for four in zip(decided, references, rows, formulas, strict=True)
+                len(set(results)) > 1 for results in zip(decided, references, rows, formulas, strict=True)
             )
     engine.dispose()
     return cases, permitted, differences
 
 
 def decisions_a_second() -> float:
-    """Decisions in a second of processor time, by the shipped policies."""
+    """Return the decisions in a second of processor time, by the shipped policies."""
     random, policies = Random(1), CompiledPolicies(read_policies())
-    each = world(random)
-    requests = [each.request(random) for _ in range(DECISIONS)]
+    random_world = world(random)
+    requests = [random_world.request(random) for _ in range(DECISIONS)]
     began = time.process_time()
     for request in requests:
         policies.decide(request)
@@ -71,7 +71,7 @@ def decisions_a_second() -> float:
 
 
 def proof_seconds() -> float:
-    """Processor time of all theorems about the shipped policies."""
+    """Return the processor time of all theorems about the shipped policies."""
     policies, theorems = read_policies(), read_theorems()
     began = time.process_time()
     assert all(result.holds for result in prove(policies, theorems))

@@ -42,7 +42,7 @@ HIGH: Final = 1000
 
 def make_batch() -> Batch:
     """Return the first batch of a box; the report of its last instrument raises an alert."""
-    serials = [f"CHEM-{place}" for place in range(PER_BOX)]
+    serials = [f"CHEM-{number}" for number in range(PER_BOX)]
     entries = [Entry("", 0, ProfileInForce(NOW_MS, serial, MODEL, 1)) for serial in serials]
     for serial in serials:
         readings = dict.fromkeys(CHANNELS, 50)
@@ -52,38 +52,38 @@ def make_batch() -> Batch:
     return Batch(1, 0, [Record(1, entry) for entry in entries])
 
 
-class _Timed(Evaluator):
-    """Notes when the alerts of each box are committed."""
+class _TimedEvaluator(Evaluator):
+    """Records when the alerts of each box are committed."""
 
     def __init__(self, store: Store, triggers: TriggerSet) -> None:
         super().__init__(store, triggers)
         self.raised_s: dict[str, float] = {}
 
     def advance(self, box: str, now_ms: int) -> Advance:
-        found = super().advance(box, now_ms)
-        if found.begun:
+        result = super().advance(box, now_ms)
+        if result.begun:
             self.raised_s[box] = time.monotonic()
-        return found
+        return result
 
 
 async def latencies(store: Store, executor: ThreadPoolExecutor) -> list[float]:
     """Return the seconds from commit to alert of all batches."""
-    evaluator = _Timed(store, TriggerSet(quiet_triggers()))
+    evaluator = _TimedEvaluator(store, TriggerSet(quiet_triggers()))
     follower = Follower(evaluator, None, lambda: NOW_MS)
     committed_s: dict[str, float] = {}
 
     def store_all(received: list[Received]) -> Sequence[BatchReply | Exception]:
-        found = store.ingest_all(received)
-        committed_s.update(dict.fromkeys((one.box for one in received), time.monotonic()))
-        return found
+        replies = store.ingest_all(received)
+        committed_s.update(dict.fromkeys((batch.box for batch in received), time.monotonic()))
+        return replies
 
     queue = StoreQueue(executor, store_all, stored=follower.stored)
     following = asyncio.create_task(follower.run())
     boxes = [f"RAP-{number:04}" for number in range(round(SECONDS * BATCHES_PER_SECOND))]
     batch, began_s = make_batch(), time.monotonic()
     sent = []
-    for place, box in enumerate(boxes):
-        await asyncio.sleep(max(0.0, began_s + place / BATCHES_PER_SECOND - time.monotonic()))
+    for index, box in enumerate(boxes):
+        await asyncio.sleep(max(0.0, began_s + index / BATCHES_PER_SECOND - time.monotonic()))
         received = Received(box, batch, NOW_MS)
         sent.append(asyncio.create_task(queue.run(received, urgent=False, is_abandoned=lambda: False)))
     await asyncio.gather(*sent)
@@ -101,11 +101,11 @@ def figures() -> list[Figure]:
         stack.callback(store.close)
         store.authorize([f"RAP-{number:04}" for number in range(INSTRUMENTS // PER_BOX)], NOW_MS)
         executor = stack.enter_context(ThreadPoolExecutor(1))
-        found = asyncio.run(latencies(store, executor))
+        latencies_s = asyncio.run(latencies(store, executor))
     return [
-        figure("alerts, one of each batch", "", len(found)),
-        figure("commit to alert, median", "ms", float(np.quantile(found, 0.5)) * 1000),
-        figure("commit to alert, p99", "ms", float(np.quantile(found, 0.99)) * 1000, "<= 1000"),
+        figure("alerts, one of each batch", "", len(latencies_s)),
+        figure("commit to alert, median", "ms", float(np.quantile(latencies_s, 0.5)) * 1000),
+        figure("commit to alert, p99", "ms", float(np.quantile(latencies_s, 0.99)) * 1000, "<= 1000"),
     ]
 
 

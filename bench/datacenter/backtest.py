@@ -59,10 +59,10 @@ class _Decoded:
     def __iter__(self) -> Iterator[Statuses]:
         for body in self._bodies:
             began = time.process_time()
-            one = decode_chunk(body)
+            statuses = decode_chunk(body)
             self.seconds += time.process_time() - began
-            self.count += len(one)
-            yield one
+            self.count += len(statuses)
+            yield statuses
 
 
 def fill(store: Store) -> int:
@@ -72,8 +72,10 @@ def fill(store: Store) -> int:
     for simulated in range(SIMULATED):
         history = History(MODEL, f"SIM-{simulated}", 7)
         for day in range(DAYS):
-            made = [(1, report) for report in history.until((day + 1) * DAY_NS) if isinstance(report, Status)]
-            body = encode_chunk(Statuses.of(made))
+            statuses = [
+                (1, report) for report in history.until((day + 1) * DAY_NS) if isinstance(report, Status)
+            ]
+            body = encode_chunk(Statuses.of(statuses))
             copies = range(simulated, INSTRUMENTS, SIMULATED)
             size += len(body) * len(copies)
             rows += [
@@ -81,7 +83,7 @@ def fill(store: Store) -> int:
                     "box": "RAP-0001",
                     "instrument": f"CHEM-{number:05}",
                     "day": day,
-                    "statuses": len(made),
+                    "statuses": len(statuses),
                     "body": body,
                 }
                 for number in copies
@@ -99,8 +101,8 @@ def backtest(url: str, first: int) -> _Part:
     reading = decoding = evaluating = 0.0
     for day in range(DAYS):
         began = time.process_time()
-        wanted = chunks.c.instrument.between(f"CHEM-{first:05}", f"CHEM-{first + TOGETHER - 1:05}")
-        query = select(chunks.c.body).where(chunks.c.box == "RAP-0001", wanted, chunks.c.day == day)
+        is_included = chunks.c.instrument.between(f"CHEM-{first:05}", f"CHEM-{first + TOGETHER - 1:05}")
+        query = select(chunks.c.body).where(chunks.c.box == "RAP-0001", is_included, chunks.c.day == day)
         bodies = [body for (body,) in store.read(query.order_by(chunks.c.instrument))]
         read = time.process_time()
         parts = _Decoded(bodies)
@@ -123,8 +125,8 @@ def parts(url: str, workers: int) -> tuple[float, list[_Part]]:
         client.gather(client.map(backtest, [url] * workers, [INSTRUMENTS - 1] * workers, pure=False))
         # the workers have imported what they need before the measurement
         began = time.monotonic()
-        found: list[_Part] = client.gather(client.map(backtest, [url] * len(firsts), firsts, pure=False))
-        return time.monotonic() - began, found
+        measured: list[_Part] = client.gather(client.map(backtest, [url] * len(firsts), firsts, pure=False))
+        return time.monotonic() - began, measured
 
 
 def figures() -> list[Figure]:
@@ -135,16 +137,18 @@ def figures() -> list[Figure]:
         size = fill(store)
         store.close()
         alone = min(parts(url, 1)[0] for _ in range(ROUNDS))
-        elapsed, found = min((parts(url, 2) for _ in range(ROUNDS)), key=lambda measured: measured[0])
-    count = sum(part.statuses for part in found)
-    cpu = sum(part.reading + part.decoding + part.evaluating for part in found)
+        elapsed, measured_parts = min(
+            (parts(url, 2) for _ in range(ROUNDS)), key=lambda measured: measured[0]
+        )
+    count = sum(part.statuses for part in measured_parts)
+    cpu = sum(part.reading + part.decoding + part.evaluating for part in measured_parts)
     return [
         figure("statuses", "", count),
-        figure("  alerts in them", "", sum(part.alerts for part in found)),
+        figure("  alerts in them", "", sum(part.alerts for part in measured_parts)),
         figure("  size", "B a report", size / count),
-        figure("reading", "µs a report", sum(part.reading for part in found) / count * 1e6),
-        figure("decoding", "µs a report", sum(part.decoding for part in found) / count * 1e6),
-        figure("evaluation", "µs a report", sum(part.evaluating for part in found) / count * 1e6),
+        figure("reading", "µs a report", sum(part.reading for part in measured_parts) / count * 1e6),
+        figure("decoding", "µs a report", sum(part.decoding for part in measured_parts) / count * 1e6),
+        figure("evaluation", "µs a report", sum(part.evaluating for part in measured_parts) / count * 1e6),
         figure(
             "10,000 instruments, 90 days, two workers by the clock", "min", elapsed / count * REPORTS / 60
         ),

@@ -38,7 +38,7 @@ DAYS: Final = 90
 MODEL: Final = "chemistry-analyzer"
 READINGS: Final = {"reaction-temp-mc": (37_000, 50, 1), "vacuum-pa": (80_000, 2_000, 10)}
 """Mean, standard deviation over the instruments, and resolution."""
-WANTED: Final = (5, 25, 50, 75, 95)
+PERCENTILES: Final = (5, 25, 50, 75, 95)
 HISTORY_DAYS: Final = 20
 BATCH: Final = 500
 
@@ -65,7 +65,7 @@ def query_seconds(store: Store) -> dict[str, float]:
 
     def query(reading: str) -> None:
         with store.transaction() as connection:
-            percentiles_of(read_days(connection, MODEL, reading, ["everywhere"], 0, DAYS), WANTED)
+            percentiles_of(read_days(connection, MODEL, reading, ["everywhere"], 0, DAYS), PERCENTILES)
 
     return {reading: _fastest(partial(query, reading)) for reading in READINGS}
 
@@ -115,8 +115,8 @@ def figures() -> list[Figure]:
             seconds, counted, archived = counting(store)
     return [
         *(
-            figure(f"percentiles of {reading}, 10,000 x 90 days", "ms of processor", found * 1e3, "<= 10")
-            for reading, found in queries.items()
+            figure(f"percentiles of {reading}, 10,000 x 90 days", "ms of processor", query_s * 1e3, "<= 10")
+            for reading, query_s in queries.items()
         ),
         figure("counting a day of an instrument", "ms of processor", seconds * 1e3),
         figure("  stored for it", "bytes", counted),

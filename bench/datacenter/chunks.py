@@ -21,7 +21,7 @@ DAYS: Final = scaled(5)
 
 
 def measure(model: str) -> tuple[int, int, float, float]:
-    """Statuses of a model, bytes of their chunks, and processor seconds of encoding and decoding."""
+    """Return statuses of a model, bytes of their chunks, and processor seconds of encoding and decoding."""
     history = History(model, "X-1", 5)
     count = size = 0
     encoding = decoding = 0.0
@@ -31,10 +31,10 @@ def measure(model: str) -> tuple[int, int, float, float]:
         began = time.process_time()
         chunk = encode_chunk(statuses)
         encoded = time.process_time()
-        found = decode_chunk(chunk)
+        decoded = decode_chunk(chunk)
         decoding += time.process_time() - encoded
         encoding += encoded - began
-        assert list(found.reports()) == reports
+        assert list(decoded.reports()) == reports
         count += len(reports)
         size += len(chunk)
     return count, size, encoding, decoding

@@ -48,55 +48,57 @@ EVALUATED_BOXES: Final = 2 * STEP
 EVALUATED_ROUNDS: Final = 4
 
 
-def make_batch(random: Random, place: int) -> tuple[str, bytes]:
+def make_batch(random: Random, index: int) -> tuple[str, bytes]:
     """Return the box and the content of a batch; all boxes send in turn."""
-    first = place // BOXES * SIZE + 1
+    first = index // BOXES * SIZE + 1
     entries = [
         (sequence, encode(Entry(f"CHEM-{sequence % INSTRUMENTS}", 1, make_report(random, sequence))))
         for sequence in range(first, first + SIZE)
     ]
-    return f"RAP-{place % BOXES:04}", encode_batch(1, entries)
+    return f"RAP-{index % BOXES:04}", encode_batch(1, entries)
 
 
 def rounds(process: int, processes: int) -> Iterator[list[tuple[str, bytes]]]:
     """Yield the batches of the process `process` in rounds; all processes have equally many rounds."""
     random = Random(process)
-    whole = range(process, BATCHES, processes)
+    indexes = range(process, BATCHES, processes)
     for first in range(0, BATCHES, processes * ROUND):
-        yield [make_batch(random, place) for place in whole[first // processes : first // processes + ROUND]]
+        yield [
+            make_batch(random, index) for index in indexes[first // processes : first // processes + ROUND]
+        ]
 
 
 def ingest(url: str, process: int, processes: int) -> tuple[float, float]:
     """Store the batches of a process; return the time of decoding and storing, and its processor time for it."""
     seconds = own_seconds = 0.0
     with closing(Store(url)) as store:
-        for made in rounds(process, processes):
-            _together.wait(WAIT_SECONDS_MAX)
+        for sent in rounds(process, processes):
+            _barrier.wait(WAIT_SECONDS_MAX)
             began, own_began = time.perf_counter(), time.process_time()
-            for first in range(0, len(made), STEP):
-                batches = made[first : first + STEP]
+            for first in range(0, len(sent), STEP):
+                batches = sent[first : first + STEP]
                 outcomes = store.ingest_all(
                     [Received(box, decode(Batch, data), NOW_MS) for box, data in batches]
                 )
-                assert not any(isinstance(one, Exception) for one in outcomes)
+                assert not any(isinstance(outcome, Exception) for outcome in outcomes)
             own_seconds += time.process_time() - own_began
-            _together.wait(WAIT_SECONDS_MAX)
+            _barrier.wait(WAIT_SECONDS_MAX)
             seconds += time.perf_counter() - began
     return seconds, own_seconds
 
 
-_together: Barrier
+_barrier: Barrier
 """The barrier at which the processes wait for each other."""
 
 
 def _share(barrier: Any) -> None:
-    global _together  # noqa: PLW0603
-    _together = barrier
+    global _barrier  # noqa: PLW0603
+    _barrier = barrier
 
 
 @contextmanager
 def workers(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that wait for each other at `_together`."""
+    """Run processes that wait for each other at `_barrier`."""
     spawn = get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, _share, (spawn.Barrier(processes),)) as pool:
         yield pool
@@ -145,41 +147,44 @@ def processor_times() -> list[Figure]:
     with killable_server(flushes=True) as server, closing(Store(server.url)) as store:
         store.authorize(boxes, 0)
         evaluator = Evaluator(store, TriggerSet(quiet_triggers()))
-        first = [Received(box, Batch(2, 0, [Record(1, one) for one in entries]), NOW_MS) for box in boxes]
+        first = [Received(box, Batch(2, 0, [Record(1, entry) for entry in entries]), NOW_MS) for box in boxes]
         store.ingest_all(first)
         for box in boxes:
             evaluator.advance(box, NOW_MS)
         processor = _Processor(server)
         for after in range(0, EVALUATED_ROUNDS * SIZE, SIZE):
-            made = [(box, encode_batch(1, _quiet_entries(random, after))) for box in boxes]
+            sent = [(box, encode_batch(1, _quiet_entries(random, after))) for box in boxes]
             with processor.step("decoding"):
-                received = [Received(box, decode(Batch, data), NOW_MS) for box, data in made]
+                received = [Received(box, decode(Batch, data), NOW_MS) for box, data in sent]
             with processor.step("storing"):
-                for place in range(0, len(received), STEP):
-                    store.ingest_all(received[place : place + STEP])
+                for start in range(0, len(received), STEP):
+                    store.ingest_all(received[start : start + STEP])
             with processor.step("evaluation"):
                 evaluated = sum(evaluator.advance(box, NOW_MS).reports for box in boxes)
             assert evaluated == len(boxes) * SIZE
     reports = EVALUATED_ROUNDS * EVALUATED_BOXES * SIZE
-    found = []
+    measured = []
     for name, seconds in processor.own.items():
-        found.append(figure(f"processor time, {name}", "us/report", seconds / reports * 1e6))
-        of_server = processor.servers[name]
-        found.append(figure("  of PostgreSQL", "us/report", of_server / reports * 1e6))
+        measured.append(figure(f"processor time, {name}", "us/report", seconds / reports * 1e6))
+        server_seconds = processor.servers[name]
+        measured.append(figure("  of PostgreSQL", "us/report", server_seconds / reports * 1e6))
     total = sum(processor.own.values()) + sum(processor.servers.values())
     minutes = total / reports * REPORTS_A_DAY / 60
-    return [*found, figure("a day with evaluation, processor time on two cores", "min", minutes / 2, "<= 10")]
+    return [
+        *measured,
+        figure("a day with evaluation, processor time on two cores", "min", minutes / 2, "<= 10"),
+    ]
 
 
 def _quiet_entries(random: Random, after: int) -> list[tuple[int, bytes]]:
     """Return the reports of a batch whose readings raise no alert."""
-    found = []
+    entries = []
     for sequence in range(after + 1, after + SIZE + 1):
         number, at_ms = sequence // INSTRUMENTS + 1, NOW_MS + sequence * 7_500
         readings = {name: random.randrange(100) for name in CHANNELS}
         body = Status(number, at_ms, "running", number, readings)
-        found.append((sequence, encode(Entry(f"CHEM-{sequence % INSTRUMENTS}", 1, body))))
-    return found
+        entries.append((sequence, encode(Entry(f"CHEM-{sequence % INSTRUMENTS}", 1, body))))
+    return entries
 
 
 def figures() -> list[Figure]:

@@ -54,7 +54,7 @@ _KEYS: Final = ", PRIMARY KEY (box, epoch, sequence), UNIQUE (box, instrument, r
 
 
 def batches(size: int) -> Iterator[tuple[str, Batch]]:
-    """Batches of `size` reports of several boxes in turn; one report of fifty is an alert."""
+    """Yield batches of `size` reports of several boxes in turn; one report of fifty is an alert."""
     random = Random(size)
     sent = 0
     while sent < REPORTS:
@@ -115,7 +115,7 @@ def by_copy(connection: psycopg.Connection[Any]) -> Callable[[str, Batch], objec
 
 
 def rates(size: int, together: int) -> dict[str, float]:
-    """Return reports per second of each way, for batches of `size`; the store gets `together` batches at once."""
+    """Return reports per second of each method, for batches of `size`; the store gets `together` batches at once."""
     seconds: dict[str, float] = {}
     reports = 0
     with ExitStack() as stack:
@@ -125,13 +125,13 @@ def rates(size: int, together: int) -> dict[str, float]:
         store = Store(url)
         stack.callback(store.close)
         store.authorize([f"RAP-{box:04}" for box in range(BOXES)], 0)
-        ways = {"keys": with_keys(connections[0]), "copy": by_copy(connections[1])}
+        methods = {"keys": with_keys(connections[0]), "copy": by_copy(connections[1])}
         waiting: list[Received] = []
         for box, batch in batches(size):
             reports += len(batch.records)
-            for name, way in ways.items():
+            for name, write in methods.items():
                 began = time.perf_counter()
-                way(box, batch)
+                write(box, batch)
                 seconds[name] = seconds.get(name, 0) + time.perf_counter() - began
             waiting.append(Received(box, batch, NOW_MS))
             if len(waiting) == together:
@@ -145,7 +145,7 @@ def rates(size: int, together: int) -> dict[str, float]:
 
 def figures() -> list[Figure]:
     """Return all figures."""
-    found = []
+    measured = []
     for size, together, of_copy, of_keys in (
         (512, 1, ">= 0.5", ">= 2"),
         (64, 1, ">= 0.68", ""),
@@ -153,13 +153,13 @@ def figures() -> list[Figure]:
     ):
         rate = rates(size, together)
         name = f"batches of {size}, {together} at a time"
-        found += [
+        measured += [
             figure(f"{name}: reports a second", "1/s", rate["store"]),
             figure(f"{name}: COPY without keys, one at a time", "1/s", rate["copy"]),
             figure(f"{name}: ratio to COPY", "", rate["store"] / rate["copy"], of_copy),
             figure(f"{name}: ratio to unique keys", "", rate["store"] / rate["keys"], of_keys),
         ]
-    return found
+    return measured
 
 
 if __name__ == "__main__":

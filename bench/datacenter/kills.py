@@ -18,18 +18,18 @@ SEED: Final = 1
 
 def figures() -> list[Figure]:
     """Return all figures."""
-    found = kill_repeatedly(KILLS, SEED)
+    result = kill_repeatedly(KILLS, SEED)
     return [
-        figure("kills of the program (ingest, evaluation, notices)", "", found.kills["program"]),
-        figure("kills of the database server", "", found.kills["database"]),
-        figure("records acknowledged", "", found.acknowledged),
-        figure("records lost or changed", "", found.lost, "<= 0"),
-        figure("records stored twice", "", found.duplicates, "<= 0"),
-        figure("alerts", "", found.alerts),
-        figure("alerts missing or without cause", "", found.wrong_alerts, "<= 0"),
-        figure("alerts without notice, not recorded as uncertain", "", found.unnoticed, "<= 0"),
-        figure("notices sent twice to a receiver that repeats them", "", found.repeated, "<= 0"),
-        figure("notices recorded as uncertain", "", found.uncertain),
+        figure("kills of the program (ingest, evaluation, notices)", "", result.kills["program"]),
+        figure("kills of the database server", "", result.kills["database"]),
+        figure("records acknowledged", "", result.acknowledged),
+        figure("records lost or changed", "", result.lost, "<= 0"),
+        figure("records stored twice", "", result.duplicates, "<= 0"),
+        figure("alerts", "", result.alerts),
+        figure("alerts missing or without cause", "", result.wrong_alerts, "<= 0"),
+        figure("alerts without notice, not recorded as uncertain", "", result.unnoticed, "<= 0"),
+        figure("notices sent twice to a receiver that repeats them", "", result.repeated, "<= 0"),
+        figure("notices recorded as uncertain", "", result.uncertain),
     ]
 
 

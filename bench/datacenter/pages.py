@@ -36,7 +36,7 @@ INSTRUMENTS: Final = scaled(10_000, 100)
 POINTS: Final = 21_600
 DAYS: Final = POINTS // 1440
 PER_BOX: Final = 8
-PLACES: Final = scaled(400, 4)
+SITES: Final = scaled(400, 4)
 REGIONS: Final = (
     ("europe", "DE", "Europe/Berlin"),
     ("america", "US", "America/New_York"),
@@ -54,12 +54,12 @@ def fill(store: Store) -> None:
     """Enter the fleet into an empty store, and the history of the first instrument."""
     serials = [f"RAP-{number:04}" for number in range(-(-INSTRUMENTS // PER_BOX))]
     store.authorize(serials, 0)
-    places = [_site_row(number) for number in range(PLACES)]
+    site_rows = [_site_row(number) for number in range(SITES)]
     with store.transaction() as connection:
-        connection.execute(insert(sites), places)
-        for number, place in enumerate(places):
-            ours = boxes.c.serial.in_(serials[number::PLACES])
-            connection.execute(update(boxes).where(ours).values(site=place["site"]))
+        connection.execute(insert(sites), site_rows)
+        for number, site_row in enumerate(site_rows):
+            at_site = boxes.c.serial.in_(serials[number::SITES])
+            connection.execute(update(boxes).where(at_site).values(site=site_row["site"]))
         rows = [_instrument_row(number) for number in range(INSTRUMENTS)]
         connection.execute(insert(instruments), rows)
         connection.execute(
@@ -79,9 +79,9 @@ def _site_row(number: int) -> dict[str, Any]:
     """Return a site at random coordinates."""
     random = Random(number)
     region, country, zone = random.choice(REGIONS)
-    place = {"latitude": random.uniform(-40, 65), "longitude": random.uniform(-120, 150)}
+    coordinates = {"latitude": random.uniform(-40, 65), "longitude": random.uniform(-120, 150)}
     names = {"site": f"site-{number}", "name": f"Laboratory {number}"}
-    return {**names, "country": country, "region": region, "zone": zone, **place}
+    return {**names, "country": country, "region": region, "zone": zone, **coordinates}
 
 
 def _instrument_row(number: int) -> dict[str, Any]:
@@ -105,8 +105,8 @@ def _chunk_rows() -> list[dict[str, Any]]:
     """Return the chunks of statuses until now, numbered without gaps."""
     start_ms = (NOW_MS // DAY_MS - DAYS) * DAY_MS
     history = History("chemistry-analyzer", SERIAL, 7, start_ms=start_ms)
-    made = [report for report in history.until((DAYS + 1) * DAY_NS) if isinstance(report, Status)]
-    latest = [report for report in made if report.at_ms <= NOW_MS][-POINTS:]
+    statuses = [report for report in history.until((DAYS + 1) * DAY_NS) if isinstance(report, Status)]
+    latest = [report for report in statuses if report.at_ms <= NOW_MS][-POINTS:]
     by_day: dict[int, list[tuple[int, Status]]] = {}
     for number, report in enumerate(latest, 1):
         renumbered = msgspec.structs.replace(report, number=number)
@@ -155,20 +155,22 @@ def figures() -> list[Figure]:
             page.open(f"{address}/sign-in")
             page.evaluate("document.querySelector('button[value=engineer]').click()")
             page.wait_for("document.querySelector('h1')?.textContent === 'Fleet'")
-            found = [
+            measured = [
                 figure(f"fleet page of {INSTRUMENTS} instruments", "ms", _page_ms(page, address), "<= 1000"),
                 figure("  by sites", "ms", _page_ms(page, f"{address}/?view=sites")),
-                figure(f"  map of {PLACES} sites", "ms", _page_ms(page, f"{address}/?view=map")),
+                figure(f"  map of {SITES} sites", "ms", _page_ms(page, f"{address}/?view=map")),
                 figure("  searched", "ms", _page_ms(page, f"{address}/?q=CHEM-0002")),
             ]
             since_ms = NOW_MS - POINTS * 60_000
             url = f"{address}/instruments/{BOX}/{SERIAL}?since_ms={since_ms}&until_ms={NOW_MS}"
-            found.append(figure("page of an instrument", "ms", _page_ms(page, url)))
+            measured.append(figure("page of an instrument", "ms", _page_ms(page, url)))
             drawn_ms, count = _charts_ms(page, url)
-            found.append(figure(f"{count} charts of {POINTS} points", "ms", drawn_ms, "<= 200"))
+            measured.append(figure(f"{count} charts of {POINTS} points", "ms", drawn_ms, "<= 200"))
         store.close()
-    script = sum(len(one.compressed) for one in load_assets().values() if "javascript" in one.media_type)
-    return [*found, figure("script shipped, gzipped", "kB", script / 1000, "<= 60")]
+    script = sum(
+        len(asset.compressed) for asset in load_assets().values() if "javascript" in asset.media_type
+    )
+    return [*measured, figure("script shipped, gzipped", "kB", script / 1000, "<= 60")]
 
 
 if __name__ == "__main__":

@@ -57,9 +57,9 @@ def make_readings() -> npt.NDArray[np.int64]:
 def make_triggers() -> list[Trigger]:
     """Return the thirty triggers."""
     return [
-        trigger(form.format(name=name, limit=limit), lasts="10min", name=f"{_metric(name)}{place}")
+        trigger(form.format(name=name, limit=limit), lasts="10min", name=f"{_metric(name)}{index}")
         for name, limit in zip(CHANNELS, LIMITS, strict=True)
-        for place, (form, _) in enumerate(_FORMS)
+        for index, (form, _) in enumerate(_FORMS)
     ]
 
 
@@ -70,21 +70,21 @@ def write_rules(folder: Path, readings: npt.NDArray[np.int64]) -> Path:
     """
     rules = [
         {
-            "alert": f"{_metric(name)}{place}",
+            "alert": f"{_metric(name)}{index}",
             "expr": form.format(metric=_metric(name), limit=limit),
             "for": "10m",
         }
         for name, limit in zip(CHANNELS, LIMITS, strict=True)
-        for place, (_, form) in enumerate(_FORMS)
+        for index, (_, form) in enumerate(_FORMS)
     ]
     group = {"name": "triggers", "interval": "1m", "rules": rules}
     (folder / "rules.yml").write_text(json.dumps({"groups": [group]}))
     series = [
         {
             "series": f'{_metric(name)}{{instrument="{instrument}"}}',
-            "values": " ".join(map(str, readings[place, instrument].tolist())),
+            "values": " ".join(map(str, readings[index, instrument].tolist())),
         }
-        for place, name in enumerate(CHANNELS)
+        for index, name in enumerate(CHANNELS)
         for instrument in range(INSTRUMENTS)
     ]
     expected = {
@@ -104,11 +104,11 @@ def promtool_seconds(readings: npt.NDArray[np.int64]) -> float:
     with TemporaryDirectory(prefix="rap-promtool-") as folder:
         file = write_rules(Path(folder), readings)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
+        result = subprocess.run(
             ["promtool", "test", "rules", str(file)], cwd=folder, capture_output=True, text=True, check=False
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
@@ -142,8 +142,8 @@ def column_seconds(readings: npt.NDArray[np.int64]) -> float:
         Columns(
             at_ms,
             {
-                Reading(name): Column(readings[place, instrument], every)
-                for place, name in enumerate(CHANNELS)
+                Reading(name): Column(readings[index, instrument], every)
+                for index, name in enumerate(CHANNELS)
             },
         )
         for instrument in range(INSTRUMENTS)
@@ -159,7 +159,7 @@ def figures() -> list[Figure]:
     """Return all figures."""
     readings = make_readings()
     prometheus = promtool_seconds(readings)
-    live, columns = (min(way(readings) for _ in range(2)) for way in (live_seconds, column_seconds))
+    live, columns = (min(measure(readings) for _ in range(2)) for measure in (live_seconds, column_seconds))
     count = INSTRUMENTS * MINUTES
     return [
         figure("thirty rules for a report, promtool", "µs", prometheus / count * 1e6),

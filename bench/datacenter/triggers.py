@@ -1,8 +1,8 @@
 """The speed of evaluating triggers, live and in back-tests: `python -m bench.datacenter.triggers [--json]`.
 
 Thirty triggers of the chemistry analyzer are evaluated for random status reports with its ten readings: report by
-report, and for many instruments at once. Both in processor time of one core, for a healthy
-instrument without alerts, and for readings that begin and end alerts all the time.
+report, and for many instruments at once. Both in processor time of one core, for a healthy instrument without
+alerts, and for readings that begin and end alerts all the time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CONDITIONS: Final = (
     "ewma({name}, 64) > {limit} / 2",
     "cusum-high({name}, 50, 10.5) > {limit}",
 )
-"""Number of conditions per channel; readings of a worn instrument meet many of them at each report."""
+"""The forms of the conditions for each channel."""
 
 
 def busy_triggers() -> list[Trigger]:
@@ -50,11 +50,11 @@ def quiet_triggers() -> list[Trigger]:
 
 def wear_triggers() -> list[Trigger]:
     """Return thirty triggers of the same forms for simulated readings, by the normal ranges of the profile."""
-    words = []
+    values = []
     for channel in load_profile(MODEL).channels.values():
         low, high = channel.normal or [0, 1_000_000]
         width = high - low
-        words.append(
+        values.append(
             {
                 "high": high,
                 "early": high - width // 4,
@@ -68,21 +68,21 @@ def wear_triggers() -> list[Trigger]:
         "ewma({name}, 64) > {early}",
         "cusum-high({name}, {mid}, {slack}) > {sum}",
     )
-    return _made(forms, words)
+    return _make_triggers(forms, values)
 
 
 def _triggers(limits: Sequence[int]) -> list[Trigger]:
-    return _made(CONDITIONS, [{"limit": limit} for limit in limits])
+    return _make_triggers(CONDITIONS, [{"limit": limit} for limit in limits])
 
 
-def _made(forms: Sequence[str], words: Sequence[dict[str, int]]) -> list[Trigger]:
-    """Return a trigger of each form for each channel, with the words of the channel."""
+def _make_triggers(forms: Sequence[str], values: Sequence[dict[str, int]]) -> list[Trigger]:
+    """Return a trigger of each form for each channel, with the values of the channel."""
     conditions = [
-        form.format(name=name, **of_channel)
-        for name, of_channel in zip(CHANNELS, words, strict=True)
+        form.format(name=name, **channel_values)
+        for name, channel_values in zip(CHANNELS, values, strict=True)
         for form in forms
     ]
-    return [trigger(condition, name=f"t{place}") for place, condition in enumerate(conditions)]
+    return [trigger(condition, name=f"t{index}") for index, condition in enumerate(conditions)]
 
 
 def report(random: Random, number: int, reading_max: int) -> Status:
@@ -100,8 +100,8 @@ def live_seconds(triggers: Sequence[Trigger], reading_max: int) -> float:
     for _ in range(ROUNDS):
         evaluator = LiveEvaluator(functions)
         began = time.process_time()
-        for one in reports:
-            evaluator.evaluate(one)
+        for status in reports:
+            evaluator.evaluate(status)
         measured.append((time.process_time() - began) / REPORTS)
     return min(measured)
 

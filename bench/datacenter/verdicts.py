@@ -22,8 +22,8 @@ SEEDS: Final = scaled(8)
 
 def order_differs(seed: int) -> tuple[bool, int]:
     """Return whether an order of arrival changes the verdict, and the number of alerts."""
-    found, all_at_once = after_random_arrival(seed)
-    return found != all_at_once, len(found)
+    in_order_of_arrival, all_at_once = after_random_arrival(seed)
+    return in_order_of_arrival != all_at_once, len(in_order_of_arrival)
 
 
 def compare(seed: int) -> tuple[int, int]:

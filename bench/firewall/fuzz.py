@@ -197,13 +197,13 @@ class Comparison:
 
     def _differing_groups(self, groups: list[PacketGroup]) -> list[Disagreement]:
         """Return the groups that differ when injected separately; empty if only the whole sequence differs."""
-        found = []
+        differing = []
         time.sleep(FRAGMENT_SECONDS + 0.5)  # repeated fragments must not be joined with the first ones
         for group in groups:
             kernel, model = self._both([group])
             if kernel != model:
-                found.append(Disagreement(self.seed, group, dict(kernel), dict(model)))
-        return found
+                differing.append(Disagreement(self.seed, group, dict(kernel), dict(model)))
+        return differing
 
     def _both(self, groups: list[PacketGroup]) -> tuple[Counter[str], Counter[str]]:
         self.namespace.flush_connections()
@@ -229,9 +229,9 @@ class Comparison:
             packet = packet.leaving(self.namespace.leaves(packet))
             self.namespace.send(packet)
             expected["offered"] += 1
-            whole = self.outgoing.put(packet)
-            if whole is not None:
-                verdict = self.model.send(whole, NOW_NS)
+            reassembled = self.outgoing.put(packet)
+            if reassembled is not None:
+                verdict = self.model.send(reassembled, NOW_NS)
                 expected.update(verdict.counters)
                 expected["sent"] += verdict.action == "accept"
             return
@@ -243,9 +243,9 @@ class Comparison:
         if not self.namespace.enters(packet):
             return
         expected["arrived"] += 1
-        whole = self.incoming.put(packet)
-        if whole is not None:
-            self._incoming(whole, expected)
+        reassembled = self.incoming.put(packet)
+        if reassembled is not None:
+            self._incoming(reassembled, expected)
 
     def _incoming(self, packet: Any, expected: Counter[str]) -> None:
         destination = self.namespace.destination(packet)
@@ -282,12 +282,12 @@ def compare_here(packets: int, seed: int) -> Outcome:
     comparison = Comparison(seed)
     generator = PacketGenerator(comparison.policy, IDLE, comparison.sessions, seed).groups()
     began, sent = time.monotonic(), 0
-    found: list[Disagreement] = []
-    while sent < packets and len(found) < 6:
+    disagreements: list[Disagreement] = []
+    while sent < packets and len(disagreements) < 6:
         batch = list(islice(generator, BATCH_GROUPS))
-        found += comparison.compare(batch)
+        disagreements += comparison.compare(batch)
         sent += sum(map(len, batch))
-    return Outcome(sent, found, comparison.namespace.counters(), time.monotonic() - began)
+    return Outcome(sent, disagreements, comparison.namespace.counters(), time.monotonic() - began)
 
 
 def compare(packets: int, seed: int) -> Outcome:
@@ -305,8 +305,10 @@ def compare_in_parallel(packets: int, seed: int) -> Outcome:
     counted: Counter[str] = Counter()
     for part in parts:
         counted.update(part.counted)
-    found = [disagreement for part in parts for disagreement in part.disagreements]
-    return Outcome(sum(part.packets for part in parts), found, dict(counted), time.monotonic() - began)
+    disagreements = [disagreement for part in parts for disagreement in part.disagreements]
+    return Outcome(
+        sum(part.packets for part in parts), disagreements, dict(counted), time.monotonic() - began
+    )
 
 
 def model_rate(addresses: int = 10_000, packets: int = 20_000) -> float:
@@ -323,8 +325,8 @@ def model_rate(addresses: int = 10_000, packets: int = 20_000) -> float:
         with contextlib.suppress(PacketError):
             item = generator.single()[0]
             calls.append((model.receive, parse(item.data, iif=item.iif)))
-            own = parse(generator.output()[0].data)
-            calls.append((model.send, own.leaving(policy.uplink)))
+            output = parse(generator.output()[0].data)
+            calls.append((model.send, output.leaving(policy.uplink)))
     began = time.perf_counter()
     for call, packet in calls:
         call(packet, NOW_NS)

@@ -56,7 +56,7 @@ def enter_namespace() -> None:
 
 
 def _watch() -> list[Any]:
-    mine = {"family": "inet", "table": "watch"}
+    table = {"family": "inet", "table": "watch"}
     marked = {"left": {"meta": {"key": "mark"}}, "right": MARK}
     chains: list[tuple[str, int, list[list[Any]]]] = [
         ("prerouting", -500, [[{"counter": "arrived"}]]),
@@ -75,12 +75,12 @@ def _watch() -> list[Any]:
         ),
     ]
     commands: list[Any] = [{"add": {"table": {"family": "inet", "name": "watch"}}}]
-    commands += [{"add": {"counter": {**mine, "name": name}}} for name in OBSERVERS]
+    commands += [{"add": {"counter": {**table, "name": name}}} for name in OBSERVERS]
     for number, (hook, priority, rules) in enumerate(chains):
         name = f"{hook}{number}"
         chain = {"name": name, "type": "filter", "hook": hook, "prio": priority, "policy": "accept"}
-        commands.append({"add": {"chain": {**mine, **chain}}})
-        commands += [{"add": {"rule": {**mine, "chain": name, "expr": rule}}} for rule in rules]
+        commands.append({"add": {"chain": {**table, **chain}}})
+        commands += [{"add": {"rule": {**table, "chain": name, "expr": rule}}} for rule in rules]
     return commands
 
 
@@ -99,7 +99,7 @@ class BoxNamespace:
     def __init__(
         self, policy: Policy, ruleset: list[Any], *, idle: tuple[str, ...] = (), tcp_loose: bool = True
     ) -> None:
-        self.own: dict[str, list[IPv4Interface | IPv6Interface]] = {
+        self.addresses: dict[str, list[IPv4Interface | IPv6Interface]] = {
             policy.uplink: [ip_interface(text) for text in UPLINK],
             **{port.interface: list(port.addresses) for port in policy.ports},
             **{name: [] for name in ([policy.vpn] if policy.vpn else [])},
@@ -107,7 +107,9 @@ class BoxNamespace:
             **{name: [] for name in idle},
         }
         self.uplink = policy.uplink
-        self._routes = [(own.network, name) for name, owns in self.own.items() for own in owns]
+        self._routes = [
+            (address.network, name) for name, addresses in self.addresses.items() for address in addresses
+        ]
         self._routes += _routes_beside_addresses(policy)
         self._prepare_lookups()
         self._nft = Nft()
@@ -124,23 +126,29 @@ class BoxNamespace:
 
     def _prepare_lookups(self) -> None:
         """Prepare the addresses and routes that `destination` looks up, as numbers."""
-        owns = [(name, own) for name, owns in self.own.items() for own in owns]
-        self._local = {(own.version, int(own.ip)) for _, own in owns}
+        addresses = [(name, address) for name, addresses in self.addresses.items() for address in addresses]
+        self._local = {(address.version, int(address.ip)) for _, address in addresses}
         self._addresses4 = {number for version, number in self._local if version == 4}
-        self._broadcast = {int(own.network.broadcast_address) for _, own in owns if own.version == 4}
-        anycast = {int(own.network.network_address) for _, own in owns if own.version == 6}
+        self._broadcast = {
+            int(address.network.broadcast_address) for _, address in addresses if address.version == 4
+        }
+        anycast = {int(address.network.network_address) for _, address in addresses if address.version == 6}
         self._local |= {(6, number) for number in anycast}
         solicited = int(IPv6Address("ff02::1:ff00:0"))
         self._groups = {
             name: {_ALL_NODES, *(int(IPv6Address(text)) for text in ("ff02::2", "ff05::2"))}
-            | {solicited | int(own.ip) & 0xFFFFFF for own in self.own[name] if own.version == 6}
             | {
-                solicited | int(own.network.network_address) & 0xFFFFFF
-                for own in self.own[name]
-                if own.version == 6
+                solicited | int(address.ip) & 0xFFFFFF
+                for address in self.addresses[name]
+                if address.version == 6
+            }
+            | {
+                solicited | int(address.network.network_address) & 0xFFFFFF
+                for address in self.addresses[name]
+                if address.version == 6
             }
             | {solicited | 0xB, solicited}
-            for name in self.own
+            for name in self.addresses
         }
         self._table = sorted(
             ((network.version, int(network[0]), int(network[-1]), name) for network, name in self._routes),
@@ -212,7 +220,7 @@ class BoxNamespace:
     def _make_interfaces(self) -> None:
         with IPRoute() as ip:
             ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
-            for number, name in enumerate(self.own):
+            for number, name in enumerate(self.addresses):
                 ip.link(
                     "add", ifname=name, kind="veth", address=BOX_MAC.hex(":"), peer={"ifname": f"x{number}"}
                 )
@@ -241,7 +249,7 @@ class BoxNamespace:
             "netfilter/nf_conntrack_frag6_high_thresh": 1 << 28,
             "netfilter/nf_conntrack_tcp_loose": int(tcp_loose),
         }
-        for name in ("all", "default", *self.own):
+        for name in ("all", "default", *self.addresses):
             for key in ("rp_filter", "send_redirects", "accept_source_route", "log_martians"):
                 values[f"ipv4/conf/{name}/{key}"] = 0
         for key, value in values.items():
@@ -249,15 +257,17 @@ class BoxNamespace:
 
     def _make_routes(self, policy: Policy) -> None:
         with IPRoute() as ip:
-            for name, owns in self.own.items():
-                for own in (*owns, IPv6Interface(f"{LINK_LOCAL}/64")):
-                    more = {"broadcast": str(own.network.broadcast_address)} if own.version == 4 else {}
+            for name, addresses in self.addresses.items():
+                for address in (*addresses, IPv6Interface(f"{LINK_LOCAL}/64")):
+                    broadcast = (
+                        {"broadcast": str(address.network.broadcast_address)} if address.version == 4 else {}
+                    )
                     ip.addr(
                         "add",
                         index=self._index[name],
-                        address=str(own.ip),
-                        prefixlen=own.network.prefixlen,
-                        **more,
+                        address=str(address.ip),
+                        prefixlen=address.network.prefixlen,
+                        **broadcast,
                     )
             for router, everywhere in zip(ROUTERS, ("0.0.0.0/0", "::/0"), strict=True):
                 ip.route("add", dst=everywhere, gateway=router, oif=self._index[self.uplink])
@@ -266,9 +276,9 @@ class BoxNamespace:
 
     @staticmethod
     def _raw(family: int) -> socket.socket:
-        made = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
-        return made
+        raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
+        return raw
 
     # Use
 
@@ -297,8 +307,10 @@ class BoxNamespace:
         """Return the values of all named counters."""
         counted = {}
         for message in dump(self._netfilter, request(_GET_OBJECTS, F_DUMP, 1)):
-            found = message.attributes()
-            counted[found[2].rstrip(b"\0").decode()] = int.from_bytes(attributes(found[4])[2], "big")
+            object_attributes = message.attributes()
+            counted[object_attributes[2].rstrip(b"\0").decode()] = int.from_bytes(
+                attributes(object_attributes[4])[2], "big"
+            )
         return counted
 
     def flush_connections(self) -> None:

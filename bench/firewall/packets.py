@@ -212,8 +212,12 @@ class PacketGenerator:
         if r > 0.1 or not segment:
             return segment
         if r < 0.05:
-            at = self.random.randrange(len(segment))
-            return segment[:at] + bytes((segment[at] ^ 1 << self.random.randrange(8),)) + segment[at + 1 :]
+            offset = self.random.randrange(len(segment))
+            return (
+                segment[:offset]
+                + bytes((segment[offset] ^ 1 << self.random.randrange(8),))
+                + segment[offset + 1 :]
+            )
         return segment[: self.random.randrange(len(segment))] if r < 0.08 else segment + b"extra"
 
     def damage_header(self, data: bytes) -> bytes:
@@ -224,14 +228,16 @@ class PacketGenerator:
             return data + bytes(9)  # padding after the end
         if r < 0.01:
             return data[:-1] if len(data) > 40 else data
-        at = self.random.choice((0, 2, 10)) if data[0] >> 4 == 4 else self.random.choice((4, 5))
+        offset = self.random.choice((0, 2, 10)) if data[0] >> 4 == 4 else self.random.choice((4, 5))
         return (
-            data[:at]
-            + bytes((data[at] ^ 1 << self.random.randrange(8) & 0x3F if at == 0 else data[at] ^ 4,))
-            + data[at + 1 :]
+            data[:offset]
+            + bytes(
+                (data[offset] ^ 1 << self.random.randrange(8) & 0x3F if offset == 0 else data[offset] ^ 4,)
+            )
+            + data[offset + 1 :]
         )
 
-    def whole(self, family: int, source: str, destination: str) -> bytes:
+    def random_packet(self, family: int, source: str, destination: str) -> bytes:
         """Return one packet with random headers."""
         random = self.random
         usual = (p.TCP, p.TCP, p.TCP, p.UDP, p.UDP, p.ICMP if family == 4 else p.ICMPV6)
@@ -276,26 +282,28 @@ class PacketGenerator:
         return protocol, segment
 
     def options(self) -> bytes:
-        """Options of an IPv4 header: common ones, and ones with one or more errors."""
+        """Return options of an IPv4 header: common ones, and ones with one or more errors."""
         random = self.random
         if random.random() < 0.3:
             return random.choice(_OPTIONS)
-        made = b""
+        options = b""
         for _ in range(random.randrange(1, 4)):
             kind = random.choice((0, 1, 7, 68, 68, 131, 137, 148, 136, 134, 3, 9, random.randrange(256)))
             length = random.choice((0, 1, 2, 3, 4, 7, 8, 11, 12, 40))
             pointer = random.choice((0, 3, 4, 5, 8, 9, 12, 13, 255))
             flags = random.choice((0, 1, 3, 2, 0xF0, 0xF1, 0xF3, 0x20))
-            made += (bytes((kind, length, pointer, flags)) + random.randbytes(8))[: max(1, min(length, 12))]
-        made = made[:40]
-        return made + random.choice((b"\0", b"\1")) * (-len(made) % 4)
+            options += (bytes((kind, length, pointer, flags)) + random.randbytes(8))[
+                : max(1, min(length, 12))
+            ]
+        options = options[:40]
+        return options + random.choice((b"\0", b"\1")) * (-len(options) % 4)
 
     def hop_by_hop(self, protocol: int) -> bytes:
         """Return an IPv6 hop-by-hop header, valid or not (RFC 8200, section 4.3; RFC 2675)."""
         random = self.random
         if random.random() < 0.3:
             return bytes((protocol, 0, 1, 4, 0, 0, 0, 0))
-        made = b""
+        options = b""
         for _ in range(random.randrange(1, 5)):
             kind = random.choice(
                 (0, 0, 1, 1, 5, 0xC2, 0xC2, 49, 7, 0x1E, 0x3E, 0x5E, 0x9E, random.randrange(256))
@@ -307,18 +315,20 @@ class PacketGenerator:
                 if zeros
                 else random.choice((bytes((0, 1, 0, 0)), random.randbytes(4), bytes(4)))
             )
-            made += b"\0" if kind == 0 else bytes((kind, length)) + body.ljust(min(length, 8), b"\0")[:length]
-        room = -(len(made) + 2) % 8
-        made += b"" if not room else b"\0" if room == 1 else bytes((1, room - 2)) + bytes(room - 2)
-        words = (len(made) + 2) // 8 - 1
-        return bytes((protocol, words if random.random() < 0.9 else random.randrange(40))) + made
+            options += (
+                b"\0" if kind == 0 else bytes((kind, length)) + body.ljust(min(length, 8), b"\0")[:length]
+            )
+        room = -(len(options) + 2) % 8
+        options += b"" if not room else b"\0" if room == 1 else bytes((1, room - 2)) + bytes(room - 2)
+        length_units = (len(options) + 2) // 8 - 1
+        return bytes((protocol, length_units if random.random() < 0.9 else random.randrange(40))) + options
 
     # Groups
 
     def single(self) -> PacketGroup:
         """Return a random packet from a random interface."""
         interface, family = self.random.choice(self.interfaces), self.family()
-        data = self.whole(family, self.source(interface, family), self.destination(family))
+        data = self.random_packet(family, self.source(interface, family), self.destination(family))
         return (InjectedPacket(interface, self.damage_header(data)),)
 
     def output(self) -> PacketGroup:
@@ -336,10 +346,10 @@ class PacketGenerator:
         source = (
             self.choose(family, self.own) if self.random.random() < 0.9 else self.choose(family, self.outside)
         )
-        return (InjectedPacket(OUT, self.whole(family, source, destination)),)
+        return (InjectedPacket(OUT, self.random_packet(family, source, destination)),)
 
     def neighbours(self) -> PacketGroup:
-        """Neighbour discovery and multicast listener messages, valid and not."""
+        """Return a neighbour discovery or multicast listener message, valid or not."""
         interface, random = self.random.choice(self.interfaces), self.random
         source = random.choice(("fe80::5", "fe80::5", "::", self.source(interface, 6)))
         destination = random.choice(
@@ -371,8 +381,8 @@ class PacketGenerator:
         )
         cuts = [cut for cut in cuts if cut < len(segment) or not cut]
         pieces = [
-            (at, segment[at:end], end < len(segment))
-            for at, end in zip(cuts, [*cuts[1:], len(segment)], strict=True)
+            (offset, segment[offset:end], end < len(segment))
+            for offset, end in zip(cuts, [*cuts[1:], len(segment)], strict=True)
         ]
         r = random.random()
         if r < 0.15:
@@ -393,21 +403,30 @@ class PacketGenerator:
         )
 
     def fragment(
-        self, source: str, destination: str, protocol: int, identifier: int, at: int, part: bytes, more: bool
+        self,
+        source: str,
+        destination: str,
+        protocol: int,
+        identifier: int,
+        offset: int,
+        part: bytes,
+        more: bool,
     ) -> bytes:
         if ":" not in source:
-            word = at // 8 | (p.MORE_FRAGMENTS if more else 0)
+            word = offset // 8 | (p.MORE_FRAGMENTS if more else 0)
             return p.ip(source, destination, protocol, part, fragment=word, identifier=identifier & 0xFFFF)
-        return p.ip(source, destination, p.FRAGMENT, pack("!BBHI", protocol, 0, at | more, identifier) + part)
+        return p.ip(
+            source, destination, p.FRAGMENT, pack("!BBHI", protocol, 0, offset | more, identifier) + part
+        )
 
     # Conversations
 
     def conversation(
         self, caller: str, sport: int, callee: str, dport: int, there: str, back: str
     ) -> list[InjectedPacket]:
-        """A TCP connection from its SYN to its end, often cut off, reordered, or with an unexpected segment."""
+        """Return a whole TCP connection, often cut off, reordered, or with an unexpected segment."""
         random = self.random
-        one, two = random.getrandbits(32), random.getrandbits(32)
+        caller_seq, callee_seq = random.getrandbits(32), random.getrandbits(32)
         body = random.randbytes(random.randrange(1, 30))
 
         def from_caller(flags: int, seq: int, ack: int, payload: bytes = b"") -> InjectedPacket:
@@ -425,42 +444,42 @@ class PacketGenerator:
         MASK = 0xFFFFFFFF
         n = len(body)
         items = [
-            from_caller(p.SYN, one, 0),
-            from_callee(p.SYN | p.ACK, two, one + 1),
-            from_caller(p.ACK, one + 1, two + 1),
-            from_caller(p.PSH | p.ACK, one + 1, two + 1, body),
-            from_callee(p.ACK, two + 1, one + 1 + n),
-            from_callee(p.PSH | p.ACK, two + 1, one + 1 + n, body),
-            from_caller(p.FIN | p.ACK, one + 1 + n, two + 1 + n),
-            from_callee(p.FIN | p.ACK, two + 1 + n, one + 2 + n),
-            from_caller(p.ACK, one + 2 + n, two + 2 + n),
+            from_caller(p.SYN, caller_seq, 0),
+            from_callee(p.SYN | p.ACK, callee_seq, caller_seq + 1),
+            from_caller(p.ACK, caller_seq + 1, callee_seq + 1),
+            from_caller(p.PSH | p.ACK, caller_seq + 1, callee_seq + 1, body),
+            from_callee(p.ACK, callee_seq + 1, caller_seq + 1 + n),
+            from_callee(p.PSH | p.ACK, callee_seq + 1, caller_seq + 1 + n, body),
+            from_caller(p.FIN | p.ACK, caller_seq + 1 + n, callee_seq + 1 + n),
+            from_callee(p.FIN | p.ACK, callee_seq + 1 + n, caller_seq + 2 + n),
+            from_caller(p.ACK, caller_seq + 2 + n, callee_seq + 2 + n),
         ]
         r = random.random()
         if r < 0.3:
             return items
         unexpected = [
-            from_callee(p.RST | p.ACK, 0, one + 1),
-            from_caller(p.RST, one + 1, 0),
-            from_callee(p.RST, two + 1, 0),
-            from_caller(p.SYN, one, 0),
-            from_caller(p.SYN, one + 100_000, 0),
-            from_callee(p.SYN, two, 0),
-            from_caller(p.ACK, one + 5_000_000, two + 1),
-            from_callee(p.ACK, two + 1, one + 5_000_000),
-            from_caller(p.FIN, one + 1, 0),
-            from_callee(p.SYN | p.ACK, two, one + 1),
-            from_caller(p.RST | p.ACK, one + 1, two + 1),
+            from_callee(p.RST | p.ACK, 0, caller_seq + 1),
+            from_caller(p.RST, caller_seq + 1, 0),
+            from_callee(p.RST, callee_seq + 1, 0),
+            from_caller(p.SYN, caller_seq, 0),
+            from_caller(p.SYN, caller_seq + 100_000, 0),
+            from_callee(p.SYN, callee_seq, 0),
+            from_caller(p.ACK, caller_seq + 5_000_000, callee_seq + 1),
+            from_callee(p.ACK, callee_seq + 1, caller_seq + 5_000_000),
+            from_caller(p.FIN, caller_seq + 1, 0),
+            from_callee(p.SYN | p.ACK, callee_seq, caller_seq + 1),
+            from_caller(p.RST | p.ACK, caller_seq + 1, callee_seq + 1),
         ]
         if r < 0.6:
             return items[: random.randrange(1, len(items))]
         if r < 0.9:
-            at = random.randrange(1, len(items))
-            return [*items[:at], random.choice(unexpected), *items[at:]]
+            index = random.randrange(1, len(items))
+            return [*items[:index], random.choice(unexpected), *items[index:]]
         random.shuffle(items)
         return items
 
     def served(self) -> PacketGroup:
-        """An instrument, or another host, connects to a service of the box."""
+        """Return a connection of an instrument, or of another host, to a service of the box."""
         random = self.random
         port = random.choice(self.policy.ports)
         own = random.choice(port.addresses)
@@ -476,7 +495,7 @@ class PacketGenerator:
         return tuple(random.choices((ask, answer), k=4))
 
     def answered(self) -> PacketGroup:
-        """The box connects to a host, mostly an authorized one, and gets a reply."""
+        """Return a connection of the box to a host, mostly an authorized one, with its replies."""
         random, family = self.random, self.family()
         callee = (
             self.choose(family, self.authorized)
@@ -526,14 +545,14 @@ class PacketGenerator:
         group = self.answered() if random.random() < 0.7 else self.served()
         first = p.parse(group[0].data)
         sender = ip_address(first.saddr) if first.family == 4 else ip_address(first.saddr.to_bytes(16))
-        about = group[random.randrange(len(group))].data[: random.choice((28, 48, 60, 200, 20))]
+        quoted = group[random.randrange(len(group))].data[: random.choice((28, 48, 60, 200, 20))]
         reporter = self.choose(first.family, self.outside)
         kind = random.choice((3, 3, 11, 12, 5, 4)) if first.family == 4 else random.choice((1, 1, 2, 3, 4))
-        where = group[0].iif or self.policy.uplink
-        to = str(sender) if random.random() < 0.8 else self.choose(first.family, self.own)
-        at = random.randrange(1, len(group) + 1)
+        interface = group[0].iif or self.policy.uplink
+        destination = str(sender) if random.random() < 0.8 else self.choose(first.family, self.own)
+        index = random.randrange(1, len(group) + 1)
         return (
-            *group[:at],
-            InjectedPacket(where, p.icmp(reporter, to, kind, rest=bytes(4) + about)),
-            *group[at:],
+            *group[:index],
+            InjectedPacket(interface, p.icmp(reporter, destination, kind, rest=bytes(4) + quoted)),
+            *group[index:],
         )

@@ -29,19 +29,22 @@ def proof() -> tuple[list[ProofFinding], float, float]:
     listing = time.perf_counter() - began
     assert listed is not None
     began = time.perf_counter()
-    found = list(prove(policy, listed))
-    return found, listing, time.perf_counter() - began
+    findings = list(prove(policy, listed))
+    return findings, listing, time.perf_counter() - began
 
 
 def figures() -> list[Figure]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        found, listing, proving = pool.submit(proof).result()
-    for finding in found:
+        findings, listing, proving = pool.submit(proof).result()
+    for finding in findings:
         if not finding.holds:
             print(finding)
     return [
         figure(
-            "theorems proven at 10,000 entries", "theorems", sum(f.holds for f in found), f">= {len(found)}"
+            "theorems proven at 10,000 entries",
+            "theorems",
+            sum(f.holds for f in findings),
+            f">= {len(findings)}",
         ),
         figure("  all of them", "s", proving, "<= 5"),
         figure("  the kernel's listing, before that", "s", listing),

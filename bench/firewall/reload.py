@@ -130,10 +130,12 @@ _HOOKS: Final = {"prerouting": -499, "output": -499, "input": LAST - 1, "postrou
 
 
 def _observer() -> Iterator[Any]:
-    """Counters for both kinds, before the ruleset (`met`) and after it (`passed`)."""
+    """Yield counters for both kinds, before the ruleset (`met`) and after it (`passed`)."""
     yield {"add": {"table": {"family": "inet", "name": "count"}}}
     for kind in SOURCE_PORT:
-        yield from ({"add": {"counter": {**_COUNT, "name": f"{word}_{kind}"}}} for word in ("met", "passed"))
+        yield from (
+            {"add": {"counter": {**_COUNT, "name": f"{stage}_{kind}"}}} for stage in ("met", "passed")
+        )
     for hook, priority in _HOOKS.items():
         chain = {"type": "filter", "hook": hook, "prio": priority, "policy": "accept"}
         yield {"add": {"chain": {**_COUNT, "name": hook, **chain}}}
@@ -152,8 +154,8 @@ def flooded(testbed: Testbed, flows: list[Flow], reload: Callable[[], int]) -> O
     sent, sending = flood.stop()
     after = testbed.namespace.counters()
     met, passed = (
-        {kind: after[f"{word}_{kind}"] - before[f"{word}_{kind}"] for kind in SOURCE_PORT}
-        for word in ("met", "passed")
+        {kind: after[f"{stage}_{kind}"] - before[f"{stage}_{kind}"] for kind in SOURCE_PORT}
+        for stage in ("met", "passed")
     )
     return Outcome(reloads, met, passed, seconds / reloads, sent / sending)
 
@@ -162,7 +164,7 @@ def flooded(testbed: Testbed, flows: list[Flow], reload: Callable[[], int]) -> O
 
 
 def in_place(reloads: int) -> Outcome:
-    """Two policies whose tables have the same structure: chains and sets are refilled, and sessions stay open."""
+    """Reload two policies with tables of the same structure: chains and sets are refilled, and sessions stay open."""
     policy = load_policy(POLICY)
     one, two = policy.ports
     other = replace(policy, ports=(one, replace(two, services=two.services[::-2])), rejects_outside=True)
@@ -170,7 +172,7 @@ def in_place(reloads: int) -> Outcome:
 
 
 def replaced(reloads: int) -> Outcome:
-    """Return two policies whose tables differ in structure, with and without a tunnel: the table is replaced."""
+    """Reload two policies whose tables differ in structure, with and without a tunnel: the table is replaced."""
     policy = load_policy(POLICY)
     return _turns(policy, replace(policy, tunnel=None), reloads, sessions=False)
 
@@ -190,7 +192,7 @@ def _turns(policy: Policy, other: Policy, reloads: int, *, sessions: bool) -> Ou
 
 
 def control(reloads_max: int) -> Outcome:
-    """Return a ruleset with chain policies only, replaced until a forbidden packet has passed."""
+    """Replace a ruleset with chain policies only until a forbidden packet has passed."""
     policy = load_policy(POLICY)
     testbed = _testbed(policy)
     table = {"table": {"family": FAMILY, "name": TABLE}}
@@ -208,14 +210,14 @@ def control(reloads_max: int) -> Outcome:
 
 def _without_final_rules(commands: list[Any]) -> list[Any]:
     """Return the ruleset without the rules after the last accepting rule of each base chain."""
-    kept, accepted = [], set()
+    kept_reversed, accepted = [], set()
     for command in reversed(commands):
         rule = command["add"].get("rule")
         if rule and ACCEPT in rule["expr"]:
             accepted.add(rule["chain"])
         if not rule or rule["chain"] in accepted or rule["chain"] in CAUSES:
-            kept.append(command)
-    return kept[::-1]
+            kept_reversed.append(command)
+    return kept_reversed[::-1]
 
 
 def _testbed(policy: Policy) -> Testbed:
@@ -232,11 +234,11 @@ def alone(measure: Callable[[int], Outcome], reloads: int) -> Outcome:
 
 
 def figures() -> list[Figure]:
-    found: list[Figure] = []
+    measured: list[Figure] = []
     for name, measure in (("in place", in_place), ("replaced", replaced)):
         outcome = alone(measure, RELOADS // 2)
         met, passed = outcome.met, outcome.passed
-        found += [
+        measured += [
             figure(f"reloads {name} under flood", "reloads", outcome.reloads, f">= {RELOADS // 2}"),
             figure(f"  {name}: forbidden packets sent", "packets", met[FORBIDDEN], ">= 1"),
             figure(f"  {name}: forbidden packets that passed", "packets", passed[FORBIDDEN], "<= 0"),
@@ -247,7 +249,7 @@ def figures() -> list[Figure]:
         ]
     leaky = alone(control, CONTROL_RELOADS_MAX)
     return [
-        *found,
+        *measured,
         figure("control, policy drop alone: reloads", "reloads", leaky.reloads),
         figure("  control: forbidden packets sent", "packets", leaky.met[FORBIDDEN]),
         figure("  control: forbidden packets that passed", "packets", leaky.passed[FORBIDDEN], ">= 1"),

@@ -135,7 +135,7 @@ def until_silent(client: socket.socket, server: socket.socket, started: Callable
 
 def _connect(name: str, box_address: str, host_address: str) -> int:
     """Connect a new namespace to a new interface of the box. Returns its file descriptor."""
-    descriptor = _made_in_thread(enter_namespace, lambda: os.open("/proc/thread-self/ns/net", os.O_RDONLY))
+    descriptor = _make_in_thread(enter_namespace, lambda: os.open("/proc/thread-self/ns/net", os.O_RDONLY))
     namespace = f"/proc/{os.getpid()}/fd/{descriptor}"
     _ip(
         f"link add {name} type veth peer name eth0 netns {namespace}",
@@ -158,7 +158,7 @@ def _ip(*commands: str, within: tuple[str, ...] = ()) -> None:
 
 def socket_in(namespace: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
     """Return a socket in this namespace."""
-    return _made_in_thread(lambda: _enter(namespace), lambda: socket.socket(socket.AF_INET, kind))
+    return _make_in_thread(lambda: _enter(namespace), lambda: socket.socket(socket.AF_INET, kind))
 
 
 def _enter(namespace: int) -> None:
@@ -166,7 +166,7 @@ def _enter(namespace: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def _made_in_thread(enter: Callable[[], None], make: Callable[[], T]) -> T:
+def _make_in_thread(enter: Callable[[], None], make: Callable[[], T]) -> T:
     """Return the result of `make` in the network namespace into which `enter` moves a temporary thread."""
     with ThreadPoolExecutor(1, initializer=enter) as thread:
         return thread.submit(make).result()
@@ -174,12 +174,16 @@ def _made_in_thread(enter: Callable[[], None], make: Callable[[], T]) -> T:
 
 def figures() -> list[Figure]:
     measuring = [sys.executable, "-m", "bench.firewall.session", "measure"]
-    found = json.loads(subprocess.run(measuring, check=True, stdout=subprocess.PIPE).stdout)
+    durations = json.loads(subprocess.run(measuring, check=True, stdout=subprocess.PIPE).stdout)
     return [
         figure(
-            "firewall: from closing a session until no byte passes, median", "ms", quantile(sorted(found), 50)
+            "firewall: from closing a session until no byte passes, median",
+            "ms",
+            quantile(sorted(durations), 50),
         ),
-        figure("firewall: from closing a session until no byte passes, longest", "ms", max(found), "<= 50"),
+        figure(
+            "firewall: from closing a session until no byte passes, longest", "ms", max(durations), "<= 50"
+        ),
     ]
 
 

@@ -52,8 +52,8 @@ class Probe(NamedTuple):
     session: bool
 
     def __str__(self) -> str:
-        way = f"{self.source.name} → {self.target.name}, {self.protocol} over IPv{self.version}"
-        return f"{way}, session {'open' if self.session else 'closed'}"
+        path = f"{self.source.name} → {self.target.name}, {self.protocol} over IPv{self.version}"
+        return f"{path}, session {'open' if self.session else 'closed'}"
 
 
 class Mismatch(NamedTuple):
@@ -65,8 +65,8 @@ class Mismatch(NamedTuple):
     passed: bool
 
     def __str__(self) -> str:
-        what = "passed but should not have" if self.passed else "did not pass but should have"
-        return f"{self.probe}, port {self.port}: {what} (to {self.at or 'the box'})"
+        problem = "passed but should not have" if self.passed else "did not pass but should have"
+        return f"{self.probe}, port {self.port}: {problem} (to {self.at or 'the box'})"
 
 
 class Outcome(NamedTuple):
@@ -85,10 +85,10 @@ class Outcome(NamedTuple):
 def probes(policy: Policy) -> Iterator[Probe]:
     """Yield all probes; those with the session closed come first."""
     others, box = zones(policy), box_zones(policy)
-    ways = [(one, other) for one, other in product(others, [*others, *box.values()]) if one != other]
-    ways += [(box.get(other.interface, box[policy.uplink]), other) for other in others]
+    pairs = [(one, other) for one, other in product(others, [*others, *box.values()]) if one != other]
+    pairs += [(box.get(other.interface, box[policy.uplink]), other) for other in others]
     protocols: tuple[Protocol, ...] = ("tcp", "udp")
-    for is_open, (source, target), version, protocol in product((False, True), ways, (4, 6), protocols):
+    for is_open, (source, target), version, protocol in product((False, True), pairs, (4, 6), protocols):
         yield Probe(source, target, version, protocol, is_open)
 
 
@@ -111,14 +111,12 @@ def allowed(policy: Policy, probe: Probe) -> frozenset[int]:
 
 
 def probe_packets(probe: Probe, ports: Iterable[int]) -> Iterator[bytes]:
-    """IP packets that differ in their destination port, and in 16 bits that keep the checksum constant."""
-    source, target = (place.addresses[probe.version] for place in (probe.source, probe.target))
+    """Yield IP packets that differ in their destination port, and in 16 bits that keep the checksum constant."""
+    source, target = (zone.addresses[probe.version] for zone in (probe.source, probe.target))
     start = 20 if probe.version == 4 else 40
     if probe.protocol == "tcp":
-        template, balancing = (
-            tcp(source, 40000, target, 0, seq=0xFFFF),
-            start + 6,
-        )  # the lower half of the sequence number
+        # the lower half of the sequence number
+        template, balancing = tcp(source, 40000, target, 0, seq=0xFFFF), start + 6
     else:
         template, balancing = udp(source, 40000, target, 0, b"\xff\xff"), start + 8  # the payload
     head, middle, tail = template[: start + 2], template[start + 4 : balancing], template[balancing + 2 :]
@@ -175,9 +173,7 @@ def _observer() -> Iterator[Any]:
 def _seen() -> set[tuple[str, int]]:
     listed = subprocess.run(["nft", "--json", "list", "table", "inet", SEEN], check=True, capture_output=True)
     sets = {
-        thing["set"]["name"]: thing["set"]
-        for thing in json.loads(listed.stdout)["nftables"]
-        if "set" in thing
+        item["set"]["name"]: item["set"] for item in json.loads(listed.stdout)["nftables"] if "set" in item
     }
     received = {(BOX, port) for port in sets["received"].get("elem", [])}
     return received | {tuple(element["concat"]) for element in sets["left"].get("elem", [])}
@@ -195,26 +191,26 @@ def sweep_here(
     """
     enter_namespace()
     began = time.monotonic()
-    place, mismatches, passed, opened = ObservedTestbed(policy, ruleset), [], 0, False
+    testbed, mismatches, passed, opened = ObservedTestbed(policy, ruleset), [], 0, False
     assigned = list(probes(policy))[share[0] :: share[1]]
     for probe in assigned:
         if probe.session and not opened:
-            place.open_sessions()
+            testbed.open_sessions()
             opened = True
-        seen = place.send_probe(probe, ports)
-        wanted = {(probe.target.interface, port) for port in allowed(policy, probe) & set(ports)}
-        passed += len(seen & wanted)
-        mismatches += [Mismatch(probe, port, at, True) for at, port in sorted(seen - wanted)]
-        mismatches += [Mismatch(probe, port, at, False) for at, port in sorted(wanted - seen)]
+        seen = testbed.send_probe(probe, ports)
+        expected = {(probe.target.interface, port) for port in allowed(policy, probe) & set(ports)}
+        passed += len(seen & expected)
+        mismatches += [Mismatch(probe, port, interface, True) for interface, port in sorted(seen - expected)]
+        mismatches += [Mismatch(probe, port, interface, False) for interface, port in sorted(expected - seen)]
     return Outcome(len(assigned), len(assigned) * len(ports), passed, mismatches, time.monotonic() - began)
 
 
 def sweep(policy: Policy, ruleset: list[Any] | None = None, ports: Sequence[int] = ALL_PORTS) -> Outcome:
     """Compare the ruleset, by default the rendered one, with the policy in a process per processor. Needs root."""
     began, count = time.monotonic(), processors()
-    given = render(policy).commands() if ruleset is None else ruleset
+    commands = render(policy).commands() if ruleset is None else ruleset
     with ProcessPoolExecutor(count, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        parts = [pool.submit(sweep_here, policy, given, ports, (number, count)) for number in range(count)]
+        parts = [pool.submit(sweep_here, policy, commands, ports, (number, count)) for number in range(count)]
         outcomes = [part.result() for part in parts]
     return Outcome(
         sum(part.probes for part in outcomes),

@@ -73,8 +73,8 @@ def session(policy: Policy, version: int) -> Session:
     """Return the session to open: from a staff address to the first desktop service of the first instrument."""
     staff, port = zones(policy)[-1], policy.ports[0]
     instrument = next(zone for zone in zones(policy) if zone.interface == port.interface)
-    to, source = (ip_address(zone.addresses[version]) for zone in (instrument, staff))
-    return Session(source, port.number, to, port.desktop[0])
+    destination, source = (ip_address(zone.addresses[version]) for zone in (instrument, staff))
+    return Session(source, port.number, destination, port.desktop[0])
 
 
 def with_addresses(policy: Policy, count: int = 10_000) -> Policy:
@@ -105,7 +105,7 @@ class Testbed:
             unused = ip.link_lookup(ifname=UNUSED)[0]
             for network in _UNUSED_NETWORKS:
                 ip.route("add", dst=network, oif=unused)
-            self._peers = {name: _peer(ip, name) for name in self.namespace.own}
+            self._peers = {name: _peer(ip, name) for name in self.namespace.addresses}
         self.nft = Nft()
 
     def open_sessions(self) -> None:

@@ -44,17 +44,17 @@ NICE: Final = -10
 _NFNLGRP_NFTABLES: Final = 7
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _SO_RCVBUFFORCE: Final = 33
-_OURS: Final = {"family": FAMILY, "table": TABLE}
+_TABLE: Final = {"family": FAMILY, "table": TABLE}
 _SERVICE: Final = concat("enp2s0", "10.77.1.1", "tcp", 443)
 SMALL_CHANGES: Final[tuple[Any, ...]] = (
-    {"insert": {"rule": {**_OURS, "chain": "input", "expr": [ACCEPT]}}},
-    {"flush": {"chain": {**_OURS, "name": "forward"}}},
-    {"add": {"element": {**_OURS, "name": AUTHORIZED[4], "elem": [concat("192.0.2.66", "tcp", 22)]}}},
-    {"delete": {"element": {**_OURS, "name": SERVICES[4], "elem": [_SERVICE]}}},
+    {"insert": {"rule": {**_TABLE, "chain": "input", "expr": [ACCEPT]}}},
+    {"flush": {"chain": {**_TABLE, "name": "forward"}}},
+    {"add": {"element": {**_TABLE, "name": AUTHORIZED[4], "elem": [concat("192.0.2.66", "tcp", 22)]}}},
+    {"delete": {"element": {**_TABLE, "name": SERVICES[4], "elem": [_SERVICE]}}},
 )
 BULK_REMOVALS: Final[dict[str, Any]] = {
     "table deleted": {"delete": {"table": {"family": FAMILY, "name": TABLE}}},
-    "all authorized flushed": {"flush": {"set": {**_OURS, "name": AUTHORIZED[4]}}},
+    "all authorized flushed": {"flush": {"set": {**_TABLE, "name": AUTHORIZED[4]}}},
 }
 
 
@@ -83,8 +83,8 @@ def change_times(change: Any, entries: int) -> list[Times]:
     policy = with_addresses(policy, entries) if entries else policy
     firewall = Firewall(Nft())
     firewall.apply(policy)
-    ours, theirs = get_context("fork").Pipe()
-    changer = get_context("fork").Process(target=_change, args=(theirs, change))
+    parent_end, child_end = get_context("fork").Pipe()
+    changer = get_context("fork").Process(target=_change, args=(child_end, change))
     changer.start()  # a separate process in this network namespace
     os.setpriority(os.PRIO_PROCESS, 0, NICE)
     try:
@@ -92,12 +92,12 @@ def change_times(change: Any, entries: int) -> list[Times]:
             _watched(
                 firewall,
                 policy,
-                ours,
+                parent_end,
                 TIMES if change in BULK_REMOVALS.values() else TIMES // len(SMALL_CHANGES),
             )
         )
     finally:
-        ours.send(False)
+        parent_end.send(False)
         changer.join()
 
 
@@ -106,15 +106,15 @@ def stages(change: Any, entries: int) -> list[Stages]:
     enter_namespace()
     policy = with_addresses(load_policy(POLICY), entries)
     firewall = Firewall(Nft())
-    ours, theirs = get_context("fork").Pipe()
+    parent_end, child_end = get_context("fork").Pipe()
     first, *others = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {first})
-    changer = get_context("fork").Process(target=_change, args=(theirs, change))
+    changer = get_context("fork").Process(target=_change, args=(child_end, change))
     changer.start()
     # a process that shares the processor of the changing one would be notified late
     os.sched_setaffinity(0, others or {first})
     os.setpriority(os.PRIO_PROCESS, 0, NICE)
-    found = []
+    measured = []
     for _ in range(TIMES):
         firewall.apply(policy)
         with netfilter_socket() as asking, netfilter_socket() as listening:
@@ -122,17 +122,17 @@ def stages(change: Any, entries: int) -> list[Stages]:
             listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
             listening.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
             before = generation(asking)
-            ours.send(True)
+            parent_end.send(True)
             while generation(asking) == before:
                 pass
             in_force = time.monotonic()
             listening.recv(RECEIVE_BYTES)
             notified = time.monotonic()
-        began, _ = ours.recv()
-        found.append(Stages(in_force - began, notified - began))
-    ours.send(False)
+        began, _ = parent_end.recv()
+        measured.append(Stages(in_force - began, notified - began))
+    parent_end.send(False)
     changer.join()
-    return found
+    return measured
 
 
 def _change(orders: Connection, change: Any) -> None:
@@ -145,18 +145,18 @@ def _change(orders: Connection, change: Any) -> None:
 
 async def _watched(firewall: Firewall, policy: Policy, changer: Connection, times: int) -> list[Times]:
     events: asyncio.Queue[tuple[Alarm | Repair, float]] = asyncio.Queue()
-    watch = Watch(firewall, policy, lambda what: events.put_nowait((what, time.monotonic())))
+    watch = Watch(firewall, policy, lambda event: events.put_nowait((event, time.monotonic())))
     watch.start()
-    found = []
+    measured = []
     for _ in range(times):
         changer.send(True)
-        (alarm, reported), (repair, done) = await events.get(), await events.get()
+        (alarm, reported), (repair, repaired) = await events.get(), await events.get()
         assert isinstance(alarm, Alarm) and isinstance(repair, Repair), (alarm, repair)
         assert repair.in_force and repair.differences, repair
         began, ended = await asyncio.to_thread(changer.recv)
-        found.append(Times(reported - began, done - began, ended - began))
+        measured.append(Times(reported - began, repaired - began, ended - began))
     watch.stop()
-    return found
+    return measured
 
 
 def _measured() -> Iterator[tuple[str, list[Times]]]:
@@ -176,27 +176,27 @@ def _measured() -> Iterator[tuple[str, list[Times]]]:
 
 
 def figures() -> list[Figure]:
-    found = []
+    measured_figures = []
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for removal, change in BULK_REMOVALS.items():
             times = pool.submit(stages, change, 10_000).result()
             for stage in Stages._fields:
                 milliseconds = [getattr(each, stage) * 1000 for each in times]
                 name = f"  {stage.replace('_', ' ')} by the kernel, 10,000 addresses, {removal}"
-                found.append(figure(f"{name}, median", "ms", median(milliseconds)))
-                found.append(figure(f"{name}, longest", "ms", max(milliseconds)))
+                measured_figures.append(figure(f"{name}, median", "ms", median(milliseconds)))
+                measured_figures.append(figure(f"{name}, longest", "ms", max(milliseconds)))
     for name, measured in _measured():
         reported, repaired, change_alone = (
-            [getattr(each, word) * 1000 for each in measured] for word in Times._fields
+            [getattr(each, field) * 1000 for each in measured] for field in Times._fields
         )
-        found += [
+        measured_figures += [
             figure(f"foreign change reported, {name}, median", "ms", median(reported)),
             figure(f"foreign change reported, {name}, longest", "ms", max(reported), "<= 10"),
             figure(f"  the change alone, {name}, median", "ms", median(change_alone)),
             figure(f"  repaired, {name}, median", "ms", median(repaired)),
             figure(f"  repaired, {name}, longest", "ms", max(repaired), "<= 100"),
         ]
-    return found
+    return measured_figures
 
 
 if __name__ == "__main__":

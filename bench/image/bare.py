@@ -16,7 +16,7 @@ from imaging.kickstart.data import MIB
 from tests.support.imaging.emulated import Machine
 
 _ROOT: Final = "root-a"
-_WANTED: Final = "etc/systemd/system/multi-user.target.wants"
+_STARTED_SERVICES: Final = "etc/systemd/system/multi-user.target.wants"
 _PROMPT: Final = "login:"
 _POLL_SECONDS: Final = 0.1
 
@@ -33,7 +33,7 @@ def make_bare(image: Path, copy: Path) -> None:
         table = root / "etc/fstab"
         lines = table.read_text().splitlines()
         table.write_text("".join(f"{line}\n" for line in lines if line.split()[1] == "/"))
-        for link in (root / _WANTED).iterdir():
+        for link in (root / _STARTED_SERVICES).iterdir():
             link.unlink()
     finally:
         subprocess.run(["umount", root], check=True)
@@ -43,9 +43,9 @@ def prompt_seconds(folder: Path, image: Path, cables: dict[int, str], seconds_ma
     """Return the seconds from power-on to the login prompt on the serial console. Raises: TimeoutError."""
     machine = Machine(folder, image, cables)
     try:
-        while (taken := time.monotonic() - machine.powered_on) < seconds_max:
+        while (elapsed := time.monotonic() - machine.powered_on) < seconds_max:
             if _PROMPT in machine.log():
-                return taken
+                return elapsed
             time.sleep(_POLL_SECONDS)
     finally:
         machine.stop()

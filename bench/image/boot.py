@@ -56,12 +56,12 @@ def figures() -> list[Figure]:
         make_bare(image, bare)
         busy = os.getloadavg()[0]
         pairs = [(bare_start(folder, bare), start(folder, image)) for _ in range(TURNS)]
-    bares, taken = zip(*pairs, strict=True)
+    bare_durations, durations = zip(*pairs, strict=True)
     return [
-        figure("power-on to the first report stored", "s", min(taken), "<= 24"),
-        figure("a bare start of systemd, to the login prompt", "s", min(bares)),
-        figure("ratio of both", "", min(taken) / min(bares), "<= 1.5"),
-        figure("the slowest of these starts", "s", max(taken)),
+        figure("power-on to the first report stored", "s", min(durations), "<= 24"),
+        figure("a bare start of systemd, to the login prompt", "s", min(bare_durations)),
+        figure("ratio of both", "", min(durations) / min(bare_durations), "<= 1.5"),
+        figure("the slowest of these starts", "s", max(durations)),
         figure("load of this machine before", "processes", busy),
     ]
 

@@ -40,7 +40,7 @@ def tpm(folder: Path) -> Iterator[Path]:
     """Yield the socket of an emulated TPM 2.0, whose state is in `folder`. It ends with its machine."""
     folder.mkdir(exist_ok=True)
     socket = folder / "socket"
-    words = [
+    command = [
         "swtpm",
         "socket",
         "--tpm2",
@@ -49,7 +49,7 @@ def tpm(folder: Path) -> Iterator[Path]:
         "--ctrl",
         f"type=unixio,path={socket}",
     ]
-    process = subprocess.Popen([*words, "--terminate"])
+    process = subprocess.Popen([*command, "--terminate"])
     try:
         poll_until(socket.exists)
         yield socket
@@ -98,18 +98,18 @@ def encrypted_partitions(disk: Path) -> int:
     starts = [
         int(line.partition("start=")[2].partition(",")[0]) for line in dump.splitlines() if "start=" in line
     ]
-    found = 0
+    count = 0
     for sector in starts:
         with loop_device(disk, 0, f"--offset={sector * 512}", "--read-only") as device:
-            found += not subprocess.run(["cryptsetup", "isLuks", device], check=False).returncode
-    return found
+            count += not subprocess.run(["cryptsetup", "isLuks", device], check=False).returncode
+    return count
 
 
 def figures() -> list[Figure]:
     """Return all figures."""
     image, key = signed_image()
-    with tempfile.TemporaryDirectory(prefix="rap-encryption-", dir="/var/tmp") as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory(prefix="rap-encryption-", dir="/var/tmp") as name:
+        folder = Path(name)
         disk = flashed(image, key, folder, SITE)
         refused = console_shows(folder, disk, "", NO_TPM)
         cut = console_shows(folder, disk, "chip", CUT_AT)

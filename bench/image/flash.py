@@ -64,7 +64,9 @@ def programs() -> Iterator[bytes]:
             for path in sorted(Path(folder).rglob("*")):
                 if path.is_file() and not path.is_symlink() and os.access(path, os.R_OK):
                     data = path.read_bytes()
-                    yield from (data[at : at + EXTENTS[0]] for at in range(0, len(data), EXTENTS[0]))
+                    yield from (
+                        data[offset : offset + EXTENTS[0]] for offset in range(0, len(data), EXTENTS[0])
+                    )
 
 
 def sign(raw: Path, image: Path, block_map: bmap.Bmap, map_bytes: bytes) -> None:
@@ -99,12 +101,12 @@ def timed(command: list[str], image: Path, *, cold: bool) -> float:
     os.sync()
     start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
-    taken = time.perf_counter() - start
+    seconds = time.perf_counter() - start
     os.close(fd)
-    return taken
+    return seconds
 
 
-def ours(folder: Path, image: Path, device: str) -> list[str]:
+def rap_flash_command(folder: Path, image: Path, device: str) -> list[str]:
     command = [sys.executable, "-m", "rap", "flash", "write", str(image), device]
     command += ["--key", str(folder / "key.pub"), "--serial", Path(device).name]
     return [*command, "--record", str(folder / "record.json")]
@@ -114,34 +116,36 @@ def measure(folder: Path, raw: Path, framed: Path, device: str, *, cold: bool) -
     """Return the median duration of each command in seconds, measured in turns."""
     contenders: dict[str, tuple[list[str], Path]] = {
         "bmaptool": (["bmaptool", "copy", "--bmap", str(folder / "raw.bmap"), str(raw), device], raw),
-        "raw": (ours(folder, raw, device), raw),
-        "zstd": (ours(folder, framed, device), framed),
+        "raw": (rap_flash_command(folder, raw, device), raw),
+        "zstd": (rap_flash_command(folder, framed, device), framed),
     }
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    durations: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(TURNS + 1):  # the first turn allocates blocks and is not counted
         for name, (command, image) in contenders.items():
             seconds = timed(command, image, cold=cold)
             if turn:
-                taken[name].append(seconds)
-            for made in folder.glob("record.*"):
-                made.unlink()
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+                durations[name].append(seconds)
+            for record in folder.glob("record.*"):
+                record.unlink()
+    return {name: statistics.median(seconds) for name, seconds in durations.items()}
 
 
 def on_a_stick(folder: Path, raw: Path, framed: Path, device: str) -> list[Figure]:
     """Return the figures of raw and compressed images on a device whose rate is the limit."""
-    taken: dict[str, list[float]] = {"raw": [], "zstd": []}
+    durations: dict[str, list[float]] = {"raw": [], "zstd": []}
     with limited(device, STICK_BYTES_PER_SECOND) as throttled:
         for _ in range(STICK_TURNS):
             for name, image in (("raw", raw), ("zstd", framed)):
-                taken[name].append(timed([*throttled, *ours(folder, image, device)], image, cold=True))
-                for made in folder.glob("record.*"):
-                    made.unlink()
-    seconds = {name: statistics.median(times) for name, times in taken.items()}
-    where = f"disk of {STICK_BYTES_PER_SECOND / 1e6:.0f} MB/s"
-    found = [figure(f"{name}, {where}", "s", seconds[name]) for name in taken]
-    label = f"flash with read-back from zstd, {where}"
-    return [*found, figure(label, "of the raw image's time", seconds["zstd"] / seconds["raw"], "<= 1.1")]
+                durations[name].append(
+                    timed([*throttled, *rap_flash_command(folder, image, device)], image, cold=True)
+                )
+                for record in folder.glob("record.*"):
+                    record.unlink()
+    seconds = {name: statistics.median(times) for name, times in durations.items()}
+    condition = f"disk of {STICK_BYTES_PER_SECOND / 1e6:.0f} MB/s"
+    measured = [figure(f"{name}, {condition}", "s", seconds[name]) for name in durations]
+    label = f"flash with read-back from zstd, {condition}"
+    return [*measured, figure(label, "of the raw image's time", seconds["zstd"] / seconds["raw"], "<= 1.1")]
 
 
 def figures() -> list[Figure]:
@@ -157,26 +161,26 @@ def figures() -> list[Figure]:
         compress_framed(raw, block_map, framed)
         for image in (raw, framed):
             sign(raw, image, block_map, bmap.render(block_map))
-        found = [figure("image, mapped", "MB", block_map.mapped_bytes / 1e6)]
-        found.append(figure("image, compressed", "MB", framed.stat().st_size / 1e6))
+        measured = [figure("image, mapped", "MB", block_map.mapped_bytes / 1e6)]
+        measured.append(figure("image, compressed", "MB", framed.stat().st_size / 1e6))
         with loop_device(folder / "target.img") as device:
-            for cold, where in ((True, "image on disk"), (False, "image in memory")):
-                taken = measure(folder, raw, framed, device, cold=cold)
-                found += compare(taken, where, targets=cold)
-            found += on_a_stick(folder, raw, framed, device)
-        return found
+            for cold, condition in ((True, "image on disk"), (False, "image in memory")):
+                durations = measure(folder, raw, framed, device, cold=cold)
+                measured += compare(durations, condition, targets=cold)
+            measured += on_a_stick(folder, raw, framed, device)
+        return measured
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def compare(taken: dict[str, float], where: str, *, targets: bool) -> list[Figure]:
-    found = [figure(f"{name}, {where}", "s", seconds) for name, seconds in taken.items()]
+def compare(durations: dict[str, float], condition: str, *, targets: bool) -> list[Figure]:
+    measured = [figure(f"{name}, {condition}", "s", seconds) for name, seconds in durations.items()]
     ratios: list[tuple[str, str, str, str]] = [("raw", "bmaptool", "of bmaptool's time", "<= 0.9")]
     ratios.append(("zstd", "raw", "of the raw image's time", "<= 1.1"))
     for name, other, unit, target in ratios:
-        label = f"flash with read-back from {name}, {where}"
-        found.append(figure(label, unit, taken[name] / taken[other], target if targets else ""))
-    return found
+        label = f"flash with read-back from {name}, {condition}"
+        measured.append(figure(label, unit, durations[name] / durations[other], target if targets else ""))
+    return measured
 
 
 if __name__ == "__main__":

@@ -72,15 +72,15 @@ PLACEHOLDERS: Final = {
 
 
 def figures() -> list[Figure]:
-    given = os.environ.get("KICKSTARTS", "")
-    folder = Path(given)
-    if not given or not folder.is_dir():
+    setting = os.environ.get("KICKSTARTS", "")
+    folder = Path(setting)
+    if not setting or not folder.is_dir():
         print(
             "nothing measured: set KICKSTARTS to a folder with checkouts of projects that contain kickstarts"
         )
         return []
-    with TemporaryDirectory() as place:
-        files = [*public(folder, Path(place)), *templates(folder, Path(place))]
+    with TemporaryDirectory() as temporary:
+        files = [*public(folder, Path(temporary)), *templates(folder, Path(temporary))]
         return measure(files)
 
 
@@ -90,7 +90,7 @@ def measure(files: list[tuple[str, Path]]) -> list[Figure]:
     crashes = alarms = false = unreadable = 0
     for name, path in files:
         try:
-            found = errors(path)
+            findings = errors(path)
         except (KickstartUnreadable, UnknownVersion):
             unreadable += 1
             continue
@@ -98,8 +98,8 @@ def measure(files: list[tuple[str, Path]]) -> list[Figure]:
             crashes += 1
             print(f"{name}: crash: {error!r}")
             continue
-        alarms += len(found)
-        for finding in found:
+        alarms += len(findings)
+        for finding in findings:
             if not any(fnmatch(name, entry["file"]) and finding.rule == entry["rule"] for entry in confirmed):
                 false += 1
                 print(f"{name}:{finding.line}: {finding.rule}: {finding.problem}")
@@ -133,8 +133,8 @@ def templates(folder: Path, out: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _written(path: Path, text: str) -> Path:
-    for word, value in PLACEHOLDERS.items():
-        text = re.sub(rf"(?<![\w/]){re.escape(word)}(?!\w)", value.replace("\\", ""), text)
+    for placeholder, value in PLACEHOLDERS.items():
+        text = re.sub(rf"(?<![\w/]){re.escape(placeholder)}(?!\w)", value.replace("\\", ""), text)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8", "surrogateescape")
     return path

@@ -24,19 +24,21 @@ START_SECONDS_MAX: Final = "900"
 OUTAGES: Final = ("link-down", "power-cut")
 
 
-def _run_lab(lab: Path, world: str, more: list[str]) -> dict[str, Any]:
-    words = [sys.executable, "-m", "rap", "lab", "run", str(lab), "--world", world, "--json", *more]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    if not done.stdout:
-        return {"verdict": f"none: {done.stderr.strip()}", "latencies": [], "wall_seconds": 0.0}
-    document: dict[str, Any] = json.loads(done.stdout)
+def _run_lab(lab: Path, world: str, options: list[str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "rap", "lab", "run", str(lab), "--world", world, "--json", *options]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if not result.stdout:
+        return {"verdict": f"none: {result.stderr.strip()}", "latencies": [], "wall_seconds": 0.0}
+    document: dict[str, Any] = json.loads(result.stdout)
     return document
 
 
 def _median(document: dict[str, Any]) -> float | None:
     """Return the median time from the creation of routine reports to their storage, in seconds, or None."""
-    found = [latency["p50_ns"] / 1e9 for latency in document["latencies"] if latency["priority"] == "routine"]
-    return found[0] if found else None
+    medians = [
+        latency["p50_ns"] / 1e9 for latency in document["latencies"] if latency["priority"] == "routine"
+    ]
+    return medians[0] if medians else None
 
 
 def figures() -> list[Figure]:

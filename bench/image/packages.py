@@ -22,20 +22,20 @@ from tests.support.imaging.sites import write_site
 
 MOCK_REPO = Path("build/mock-repo")
 LARGE_PACKAGES = 10_000
-LARGE_WANTED = 6_000
+LARGE_SELECTED = 6_000
 PROVIDED = 12
 TURNS = 5
 
 
 def figures() -> list[Figure]:
-    with TemporaryDirectory() as place:
-        folder = Path(place)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         site = write_site(folder)
-        own = assemble(load_site(site), site)
+        kickstart = assemble(load_site(site), site)
         large = write_repository(folder / "large", map(large_package, range(LARGE_PACKAGES)))
         return [
-            *measure(folder, "the mock repository", cached_repository(MOCK_REPO), own),
-            *measure(folder, "10,000 packages", large, f"%packages\npackage-{LARGE_WANTED}\n%end\n"),
+            *measure(folder, "the mock repository", cached_repository(MOCK_REPO), kickstart),
+            *measure(folder, "10,000 packages", large, f"%packages\npackage-{LARGE_SELECTED}\n%end\n"),
         ]
 
 
@@ -58,14 +58,14 @@ def measure(folder: Path, name: str, repository: Path, text: str) -> list[Figure
     kickstart = folder / "box.ks"
     kickstart.write_text(text)
     section = read(kickstart, "RHEL9").packages
-    taken = []
+    durations = []
     for _ in range(TURNS):
         start = time.perf_counter()
-        found = Repository.load(repository).resolve(section)
-        taken.append(time.perf_counter() - start)
+        resolved = Repository.load(repository).resolve(section)
+        durations.append(time.perf_counter() - start)
     return [
-        figure(f"packages selected by %packages, {name}", "", len(found.installed)),
-        figure(f"%packages resolved, {name}", "s", statistics.median(taken), "<= 2"),
+        figure(f"packages selected by %packages, {name}", "", len(resolved.installed)),
+        figure(f"%packages resolved, {name}", "s", statistics.median(durations), "<= 2"),
     ]
 
 

@@ -23,19 +23,19 @@ def figures() -> list[Figure]:
         file = sign(raw_image(Path(folder) / "box.raw"))
         with open_image(file, public_key(file)) as image:
             plan = make_plan(image, DISK_BYTES, b"identity".ljust(1024, b"\0"))
-            whole = MemoryDisk(old_disk())
-            flash(plan, image, whole, in_flight=1)
-            tried = half = resumed = 0
-            for left in cuts(whole.trace):
+            complete = MemoryDisk(old_disk())
+            flash(plan, image, complete, in_flight=1)
+            tried = half_written = resumed = 0
+            for left in cuts(complete.trace):
                 tried += 1
-                half += starts_half_written(left, plan, whole)
+                half_written += starts_half_written(left, plan, complete)
                 disk = MemoryDisk(bytes(left))
                 flash(plan, image, disk, resume=True, in_flight=1)
-                resumed += disk.content == whole.content
+                resumed += disk.content == complete.content
     return [
-        figure("writes in the trace", "", len([entry for entry in whole.trace if entry])),
+        figure("writes in the trace", "", len([entry for entry in complete.trace if entry])),
         figure("power cuts tried", "", tried),
-        figure("cuts after which a half-written disk starts", "", half, "<= 0"),
+        figure("cuts after which a half-written disk starts", "", half_written, "<= 0"),
         figure("cuts after which --resume completes the disk", "%", 100 * resumed / tried, ">= 100"),
     ]
 

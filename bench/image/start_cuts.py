@@ -12,7 +12,7 @@ after that the disk must have no errors, and no data of the former box.
 
 Before that, each superblock that both starts write is torn in both ways, and must be repaired without a start.
 
-A run takes an hour or more. Results are kept in `build/start-cuts`, so that a run that was broken off continues.
+A run takes an hour or more. Results are kept in `build/start-cuts`, so that an aborted run can continue.
 """
 
 from __future__ import annotations
@@ -45,14 +45,18 @@ REPAIR: Final = RECIPE / "root/usr/libexec/rap/repair-superblock"
 
 
 def figures() -> list[Figure]:
-    """Return all figures, and print each cut after which something is wrong to standard error."""
+    """Return all figures, and print each cut that is followed by a problem to standard error."""
     image = signed_image()
     folder = KEPT / image.image.parent.name
     first, second = _recorded(image, folder)
     results = _results(folder)
-    torn = [unrepaired for made in (first, second) for unrepaired in _torn(made, folder)]
+    torn = [unrepaired for start in (first, second) for unrepaired in _torn(start, folder)]
     pairs = zip(cuts_of(first), cuts_of(second), strict=True)
-    tasks = [task for one, two in pairs for task in ((first, None, one), (second, first.life, two))]
+    tasks = [
+        task
+        for cut_first, cut_second in pairs
+        for task in ((first, None, cut_first), (second, first.life, cut_second))
+    ]
     left = [task for task in tasks if _name(task[0], task[2]) not in results]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         for name, problems in pool.map(lambda task: _try(folder, *task), left):
@@ -64,7 +68,7 @@ def figures() -> list[Figure]:
     return [
         figure("flushes of a first start", "", len(first.flushes)),
         figure("power cuts during a first start, each followed by a start", "", len(tasks), ">= 60"),
-        figure("starts after which something is wrong", "", wrong, "<= 0"),
+        figure("starts with problems", "", wrong, "<= 0"),
         figure("superblocks torn between their sectors", "", len(torn)),
         figure("torn superblocks that are not repaired", "", sum(torn), "<= 0"),
     ]
@@ -99,10 +103,10 @@ class PowerCut:
     half: int | None
 
 
-def cuts_of(made: RecordedStart) -> Iterator[PowerCut]:
-    """The power cuts of a recorded start, each another one."""
-    flushes = made.flushes
-    torn = [index for index, each in enumerate(made.unflushed_superblocks) if each]
+def cuts_of(recorded: RecordedStart) -> Iterator[PowerCut]:
+    """Yield the power cuts of a recorded start, all different."""
+    flushes = recorded.flushes
+    torn = [index for index, superblocks in enumerate(recorded.unflushed_superblocks) if superblocks]
     draw = Random(1)
     for turn in range(1, CUTS_OF_A_LIFE + 1):
         number = turn * len(flushes) // CUTS_OF_A_LIFE - 1
@@ -116,15 +120,15 @@ def cuts_of(made: RecordedStart) -> Iterator[PowerCut]:
             yield PowerCut(torn[turn * len(torn) // CUTS_OF_A_LIFE], turn // 3 % 2)
 
 
-def _torn(made: RecordedStart, folder: Path) -> Iterator[bool]:
+def _torn(recorded: RecordedStart, folder: Path) -> Iterator[bool]:
     """Tear each superblock in both ways, and repair it; yield whether e2fsck then finds errors."""
     tried: set[UnflushedSuperblock] = set()
     disk = folder / "torn.raw"
-    for index, superblocks in enumerate(made.unflushed_superblocks):
+    for index, superblocks in enumerate(recorded.unflushed_superblocks):
         for superblock in set(superblocks) - tried:
             tried.add(superblock)
             for half in (0, 1):
-                made.cut(index, disk)
+                recorded.cut(index, disk)
                 superblock.tear(disk, half)
                 yield not _is_repaired(disk, superblock)
     disk.unlink(missing_ok=True)
@@ -135,22 +139,23 @@ def _is_repaired(disk: Path, superblock: UnflushedSuperblock) -> bool:
     with loop_device(disk, 0, f"--offset={offset}") as device:
         commands = f"sh {REPAIR} {device} 0:0", f"e2fsck -a {device}", f"e2fsck -fn {device}"
         statuses = [
-            subprocess.run(each.split(), check=False, capture_output=True).returncode for each in commands
+            subprocess.run(command.split(), check=False, capture_output=True).returncode
+            for command in commands
         ]
     return statuses[1] <= 1 and statuses[2] == 0
 
 
-def _name(made: RecordedStart, cut: PowerCut) -> str:
+def _name(recorded: RecordedStart, cut: PowerCut) -> str:
     half = "" if cut.half is None else f"-sector-{cut.half}"
-    return f"{made.life.folder.name}-{cut.index}{half}"
+    return f"{recorded.life.folder.name}-{cut.index}{half}"
 
 
-def _try(folder: Path, made: RecordedStart, former: Life | None, cut: PowerCut) -> tuple[str, list[str]]:
-    name = _name(made, cut)
+def _try(folder: Path, recorded: RecordedStart, former: Life | None, cut: PowerCut) -> tuple[str, list[str]]:
+    name = _name(recorded, cut)
     disk = folder / f"{name}.raw"
     shutil.rmtree(disk.with_suffix(".run"), ignore_errors=True)
     try:
-        return name, check_start(made, cut.index, disk, cut.half, former)
+        return name, check_start(recorded, cut.index, disk, cut.half, former)
     finally:
         disk.unlink(missing_ok=True)
 

@@ -39,15 +39,17 @@ def figures() -> list[Figure]:
     FOLDER.mkdir(parents=True)
     try:
         image = image_of("rhel9")
-        found = [
-            one for profile in PROFILES for one in compare(profile, check_image(image, "--profile", profile))
+        measured = [
+            line
+            for profile in PROFILES
+            for line in compare(profile, check_image(image, "--profile", profile))
         ]
-        for word in os.environ.get("RAP_SCAP_CONTENT", "").split():
-            content, _, profile = word.rpartition("=")
+        for entry in os.environ.get("RAP_SCAP_CONTENT", "").split():
+            content, _, profile = entry.rpartition("=")
             image = image_of(release_of(Path(content)))
-            words = ("--content", content, "--profile", profile)
-            found += compare(f"{Path(content).stem}, {profile}", check_image(image, *words))
-        return found
+            options = ("--content", content, "--profile", profile)
+            measured += compare(f"{Path(content).stem}, {profile}", check_image(image, *options))
+        return measured
     finally:
         shutil.rmtree(FOLDER, ignore_errors=True)
 
@@ -61,25 +63,25 @@ def image_of(release: str) -> Path:
 def release_of(content: Path) -> str:
     """Return the release that a data stream is for, such as "rhel9"."""
     identifier = read_benchmark(content).identifier
-    if not (found := _RELEASE.search(identifier)):
+    if not (release := _RELEASE.search(identifier)):
         sys.exit(f"RAP_SCAP_CONTENT: {content}: is for {identifier}; give a data stream for RHEL 9 or 10")
-    return f"rhel{found[1]}"
+    return f"rhel{release[1]}"
 
 
-def check_image(image: Path, *words: str) -> dict[str, Any]:
-    """Return the JSON document of `rap image check` for an image; `words` are further arguments."""
-    command = [sys.executable, "-m", "rap", "image", "check", str(image), "--mock-repo", "--json", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
-        sys.exit(done.stderr)
-    document: dict[str, Any] = json.loads(done.stdout)
+def check_image(image: Path, *options: str) -> dict[str, Any]:
+    """Return the JSON document of `rap image check` for an image; `options` are further arguments."""
+    command = [sys.executable, "-m", "rap", "image", "check", str(image), "--mock-repo", "--json", *options]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode not in (0, 1):
+        sys.exit(result.stderr)
+    document: dict[str, Any] = json.loads(result.stdout)
     return document
 
 
 def compare(name: str, document: dict[str, Any]) -> list[Figure]:
     counts = document["counts"]
-    unexplained = [one for one in document["fails"] if not one["reason"]]
-    high = [one["rule"] for one in document["fails"] if one["severity"] == "high"]
+    unexplained = [rule for rule in document["fails"] if not rule["reason"]]
+    high = [rule["rule"] for rule in document["fails"] if rule["severity"] == "high"]
     contradicting = [rule for rule in high if rule in OTHER_POLICY]
     return [
         *(

@@ -26,8 +26,8 @@ def limited(device: str, bytes_per_second: int) -> Iterator[list[str]]:
     group.mkdir()
     try:
         if V1.is_dir():
-            for way in ("read", "write"):
-                (group / f"blkio.throttle.{way}_bps_device").write_text(f"{number} {bytes_per_second}")
+            for direction in ("read", "write"):
+                (group / f"blkio.throttle.{direction}_bps_device").write_text(f"{number} {bytes_per_second}")
         else:
             (group / "io.max").write_text(f"{number} rbps={bytes_per_second} wbps={bytes_per_second}")
         yield ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)]

@@ -3,14 +3,15 @@
 The box's image, with OpenSSL's FIPS provider as the default and Debian's sshd, httpd, OpenVPN and auditd, starts once
 in QEMU with fips=1 and `fips = "required"`. It forwards a report, which it would not outside of FIPS mode. Then
 
-* each service is examined: what it offers, that it refuses what is not approved, and that it depends on the provider;
+* each service is examined: its algorithms, its refusal of algorithms that are not approved, and its dependence on the
+  provider;
 * the papers of this box are made from `rap trust evidence --running`, and `rap trust verify --running` on the box
   must agree;
 * deviations are planted, those of tests/fixtures/trust/deviations.toml and some of the kernel and of processes, as
-  many at once as are about different facts. Each must be found, and nothing else.
+  many at once as are about different facts. Exactly these must be found.
 
 The papers of the image itself (`rap trust papers --tree`) are compared with the box, too. Then the image starts once
-more, with a TPM (swtpm) and `keys = "tpm"`: the box must enrol with a key that it has made there.
+more, with a TPM (swtpm) and `keys = "tpm"`: the box must enrol with a key that it has generated there.
 
 Needs what `make setup-image`, `make setup-sessions` and `make setup-fips` install. It takes about ten minutes.
 """
@@ -58,7 +59,7 @@ T = TypeVar("T")
 START_SECONDS_MAX: Final = 900.0
 """A limit that prevents hanging on a busy machine."""
 OTHER: Final = "OPENSSL_CONF=/dev/null"
-"""A client outside of FIPS mode, which offers everything."""
+"""A client outside of FIPS mode, which offers all algorithms."""
 TABLES: Final = """
 [enrolment]
 keys = "file"
@@ -123,7 +124,7 @@ sed 's#conf/rap-listen.conf#/run/other-listen.conf#; s#^ErrorLog .*#ErrorLog /ru
 ! {WITHOUT} timeout 60 /usr/sbin/httpd -DFOREGROUND -f /run/other.conf
 grep 'SSL Library Error' /run/other-error.log""",
 }
-"""What each service must do, as scripts that succeed."""
+"""Requirements for each service, as scripts that must succeed."""
 TPM_CHECKS: Final = {
     "the TPM belongs to the box program": "stat -c '%G %a' /dev/tpmrm0 | tee /dev/stderr | grep -x 'rap 660'",
     "the key in use is in the TPM": "grep -a 'BEGIN TSS2 PRIVATE KEY' /var/lib/rap/spool/identity-used.record",
@@ -131,7 +132,7 @@ TPM_CHECKS: Final = {
     "httpd uses the flashed certificate, whose key is in a file": """\
 test "$(try_tls | serial)" = "$(serial < /var/lib/rap/identity/box.crt)\"""",
 }
-"""What must hold on a box whose key is in its TPM."""
+"""Requirements for a box whose key is in its TPM."""
 PREPARE: Final = f"""\
 exec 2>&1
 set -e
@@ -151,7 +152,7 @@ systemctl --no-pager --full status sshd.service httpd@rap.service rap-tunnel.ser
 journalctl --no-pager -u sshd.service -u httpd@rap.service -u rap-tunnel.service
 ss -tlnp
 """
-"""Shows the state of the services, for who reads the output of a failed run."""
+"""Prints the state of the services, for diagnosis of a failed run."""
 
 
 class Shell(Protocol):
@@ -228,11 +229,15 @@ def file_plants() -> list[Plant]:
     """Return the changes of files as scripts."""
     authority = Authority.make("another").certificate.public_bytes(Encoding.PEM).decode()
     plants = load(FIXTURES / "trust/deviations.toml", FilePlants).plant
-    return [_of_file(number, one, authority) for number, one in enumerate(plants) if one.fact not in UNSEEN]
+    return [
+        _of_file(number, change, authority)
+        for number, change in enumerate(plants)
+        if change.fact not in UNSEEN
+    ]
 
 
-def _of_file(number: int, one: FilePlant, authority: str) -> Plant:
-    change = json.dumps([f"/{one.file}", one.old, one.new.replace("AUTHORITY", authority)])
+def _of_file(number: int, plant: FilePlant, authority: str) -> Plant:
+    change = json.dumps([f"/{plant.file}", plant.old, plant.new.replace("AUTHORITY", authority)])
     make = f"""\
 cat > /run/change.json <<'END_OF_CHANGE'
 {change}
@@ -244,15 +249,13 @@ os.makedirs(os.path.dirname(path), exist_ok=True)
 if os.path.exists(path):
     shutil.copy2(path, sys.argv[1])
 text = open(path).read() if os.path.exists(path) else ""
-assert old in text, "the file has not the text " + old
+assert old in text, "the file does not contain the text " + old
 text = text.replace(old, new, 1) if old else text + new
 open(path, "w").write(text)
 END
 """
-    undo = (
-        f"if [ -e /run/kept-{number} ]; then cp -p /run/kept-{number} /{one.file}; else rm -f /{one.file}; fi"
-    )
-    return Plant(one.name, one.fact, make, undo)
+    undo = f"if [ -e /run/kept-{number} ]; then cp -p /run/kept-{number} /{plant.file}; else rm -f /{plant.file}; fi"
+    return Plant(plant.name, plant.fact, make, undo)
 
 
 def groups(plants: Sequence[Plant]) -> Iterator[list[Plant]]:
@@ -260,13 +263,13 @@ def groups(plants: Sequence[Plant]) -> Iterator[list[Plant]]:
     waiting = list(plants)
     while waiting:
         group: dict[str, Plant] = {}
-        for one in waiting:
-            group.setdefault(one.fact, one)
+        for deviation in waiting:
+            group.setdefault(deviation.fact, deviation)
         yield list(group.values())
-        waiting = [one for one in waiting if one not in group.values()]
+        waiting = [deviation for deviation in waiting if deviation not in group.values()]
 
 
-class Looked(NamedTuple):
+class Examination(NamedTuple):
     """The results on the started box."""
 
     passed: int
@@ -280,8 +283,8 @@ class Looked(NamedTuple):
     events: list[str]
 
 
-def look(shell: Shell, folder: Path, image: Path, checks: Mapping[str, str] = CHECKS) -> Looked:
-    """Examine the started box; `image` is that which it was started from, or its tree."""
+def examine(shell: Shell, folder: Path, image: Path, checks: Mapping[str, str] = CHECKS) -> Examination:
+    """Examine the started box; `image` is the image from which it was started, or its tree."""
     passed = check(shell, checks)
     evidence = collect(shell, folder / "evidence.json")
     site = folder / "site.toml"
@@ -300,67 +303,71 @@ def look(shell: Shell, folder: Path, image: Path, checks: Mapping[str, str] = CH
     )
     shell.write("/run/papers.json", (folder / "papers/papers.json").read_bytes())
     shown = shell.run("rap trust verify /run/papers.json --running")
-    _say(shown.output)
+    _log(shown.output)
     agreed = verify(shell)
     rap("trust", "papers", "--site", site, "--tree", image, "--no-scan", "-o", folder / "papers-tree")
     compared = rap("trust", "verify", folder / "papers-tree/papers.json", "--evidence", evidence)
-    _say(compared)
+    _log(compared)
     of_tree = [line.split()[1] for line in compared.splitlines() if line.startswith("DIFFERS")]
     planted, missed, others = plant(shell)
     texts = audit_texts(folder)
     lines = [text for kind, text in texts if kind == "line"]
-    _say("\n".join(f"audit {kind}: {text[:150]}" for kind, text in texts[:40]))
+    _log("\n".join(f"audit {kind}: {text[:150]}" for kind, text in texts[:40]))
     events = sorted({text.split()[0] for kind, text in texts if kind != "line"})
     differ = len(agreed["deviations"])
-    return Looked(passed, agreed["compared"], differ, of_tree, planted, missed, others, len(lines), events)
+    return Examination(
+        passed, agreed["compared"], differ, of_tree, planted, missed, others, len(lines), events
+    )
 
 
 def check(shell: Shell, checks: Mapping[str, str]) -> int:
     """Make checks; return the number of those that pass."""
     prepared = shell.run(PREPARE)
     assert prepared.status == 0, prepared.output
-    _say(shell.run(SERVICES).output)
+    _log(shell.run(SERVICES).output)
     passed = 0
     for name, script in checks.items():
-        done = shell.run(f"set -e\n. /run/functions.sh\n{script}")
-        _say(f"{'passes' if done.status == 0 else 'FAILS '} {name}\n{_indented(done.output)}")
-        passed += done.status == 0
+        result = shell.run(f"set -e\n. /run/functions.sh\n{script}")
+        _log(f"{'passes' if result.status == 0 else 'FAILS '} {name}\n{_indented(result.output)}")
+        passed += result.status == 0
     return passed
 
 
 def plant(shell: Shell) -> tuple[int, list[str], list[str]]:
-    """Plant deviations; return their number, those that were not found, and facts that differed without one."""
+    """Plant deviations; return their number, those not found, and facts that differed without a deviation."""
     planted, missed, others = 0, list[str](), list[str]()
     for group in groups([*OF_MACHINE, *file_plants()]):
-        made = []
-        for one in group:
-            done = shell.run(f"set -e\n{one.make}")
-            if done.status:
-                _say(f"cannot be planted: {one.name}: {done.output}")
+        planted_now = []
+        for deviation in group:
+            result = shell.run(f"set -e\n{deviation.make}")
+            if result.status:
+                _log(f"cannot be planted: {deviation.name}: {result.output}")
             else:
-                made.append(one)
-        found = {deviation["fact"] for deviation in verify(shell)["deviations"]}
-        planted += len(made)
-        missed += [one.name for one in made if one.fact not in found]
-        expected = {fact for one in made for fact in (one.fact, *ALSO.get(one.fact, ()))}
-        others += sorted(found - expected)
-        for one in reversed(group):
-            shell.run(one.undo)
-    after = [deviation["fact"] for deviation in verify(shell)["deviations"]]
-    _say(f"planted {planted}; missed {missed}; others {others}; left after undoing {after}")
+                planted_now.append(deviation)
+        differing = {deviation["fact"] for deviation in verify(shell)["deviations"]}
+        planted += len(planted_now)
+        missed += [deviation.name for deviation in planted_now if deviation.fact not in differing]
+        expected = {
+            fact for deviation in planted_now for fact in (deviation.fact, *ALSO.get(deviation.fact, ()))
+        }
+        others += sorted(differing - expected)
+        for deviation in reversed(group):
+            shell.run(deviation.undo)
+    remaining = [deviation["fact"] for deviation in verify(shell)["deviations"]]
+    _log(f"planted {planted}; missed {missed}; others {others}; left after undoing {remaining}")
     return planted, missed, others
 
 
 def verify(shell: Shell) -> Any:
-    """Return what `rap trust verify` on the box finds."""
-    done = shell.run("rap trust verify /run/papers.json --running --json")
-    return json.loads(done.output)
+    """Return the output of `rap trust verify` on the box."""
+    result = shell.run("rap trust verify /run/papers.json --running --json")
+    return json.loads(result.output)
 
 
 def collect(shell: Shell, file: Path) -> Path:
     """Collect the evidence on the box, as its administrator does."""
-    done = shell.run("rap trust evidence --running -o /run/evidence.json")
-    assert done.status == 0, done.output
+    result = shell.run("rap trust evidence --running -o /run/evidence.json")
+    assert result.status == 0, result.output
     file.write_text(shell.run("cat /run/evidence.json").output)
     return file
 
@@ -375,16 +382,16 @@ def audit_texts(folder: Path) -> list[tuple[str, str]]:
         store.close()
 
 
-def rap(*words: object) -> str:
-    """Run the command on this machine; return what it prints."""
-    command = [sys.executable, "-m", "rap", *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 1), done.stderr
-    return done.stdout
+def rap(*arguments: object) -> str:
+    """Run the command on this machine; return its output."""
+    command = [sys.executable, "-m", "rap", *map(str, arguments)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode in (0, 1), result.stderr
+    return result.stdout
 
 
-async def watch(folder: Path, look_at: Callable[[], T]) -> T:
-    """Wait until the box has forwarded a report and uses the certificate that it has requested; then look at it."""
+async def watch(folder: Path, examine_box: Callable[[], T]) -> T:
+    """Wait until the box has forwarded a report and uses the certificate that it has requested; then examine it."""
     (folder / "reports.db").unlink(missing_ok=True)
     async with datacenter(folder), reporting(folder) as agent:
         submit(agent)
@@ -395,8 +402,8 @@ async def watch(folder: Path, look_at: Callable[[], T]) -> T:
 
         async with asyncio.timeout(START_SECONDS_MAX):
             await eventually(is_in_use, None, every_s=2)
-        _say("the report is stored, and the box uses the certificate that it has requested")
-        return await asyncio.to_thread(look_at)
+        _log("the report is stored, and the box uses the certificate that it has requested")
+        return await asyncio.to_thread(examine_box)
 
 
 def make_image(folder: Path) -> Path:
@@ -415,32 +422,32 @@ def make_image(folder: Path) -> Path:
     return image
 
 
-def start(folder: Path, image: Path, look_at: Callable[[GuestShell], T], tpm: Path | None = None) -> T:
-    """Start the image, perhaps with a TPM at a socket, and examine the box."""
-    place = folder / "shell.sock"
-    place.unlink(missing_ok=True)
+def start(folder: Path, image: Path, examine_box: Callable[[GuestShell], T], tpm: Path | None = None) -> T:
+    """Start the image, with a TPM if its socket is given, and examine the box."""
+    socket = folder / "shell.sock"
+    socket.unlink(missing_ok=True)
     with own_network():
         plug_in()
-        machine = Machine(folder, image, CABLES, tpm=tpm, more=guest_shell.options(place))
+        machine = Machine(folder, image, CABLES, tpm=tpm, more=guest_shell.options(socket))
         try:
-            shell = GuestShell(place)
-            return asyncio.run(watch(folder, lambda: look_at(shell)))
+            shell = GuestShell(socket)
+            return asyncio.run(watch(folder, lambda: examine_box(shell)))
         except BaseException:
-            _say(machine.log()[-6000:])
+            _log(machine.log()[-6000:])
             raise
         finally:
             machine.stop()
 
 
 def site_with_tpm(folder: Path) -> Path:
-    """Write a site file that wants the keys in the TPM; return it."""
+    """Write a site file that requires the keys in the TPM; return it."""
     site = folder / "site-tpm.toml"
     site.write_text((folder / "site.toml").read_text().replace('keys = "file"', 'keys = "tpm"'))
     return site
 
 
 def with_tpm(folder: Path, image: Path) -> int:
-    """Start the image with a TPM, in which its site wants the keys; return the number of checks that pass."""
+    """Start the image with a TPM, in which its site requires the keys; return the number of checks that pass."""
     give_identity(image, folder, site_with_tpm(folder))
     with software_tpm(folder / "tpm") as chip:
         return start(folder, image, lambda shell: check(shell, TPM_CHECKS), chip)
@@ -452,19 +459,19 @@ def figures() -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="rap-trust-", dir="/var/tmp") as name:
         folder = Path(name)
         image = make_image(folder)
-        found = start(folder, image, lambda shell: look(shell, folder, image))
+        results = start(folder, image, lambda shell: examine(shell, folder, image))
         passed = with_tpm(folder, image)
-    return list(_figures(found, passed))
+    return list(_figures(results, passed))
 
 
-def _figures(found: Looked, passed: int) -> Iterator[Figure]:
-    yield figure("checks of FIPS mode that fail", f"of {len(CHECKS)}", len(CHECKS) - found.passed, "<= 0")
-    yield figure("facts of the papers that a box shows otherwise", f"of {found.facts}", found.differ, "<= 0")
-    yield figure("facts of the image's papers that differ", "", len(found.differ_from_tree), "<= 0")
-    yield figure("deviations planted on the box", "", found.planted, ">= 20")
-    yield figure("planted deviations that are not found", "", len(found.missed), "<= 0")
-    yield figure("facts that differ without a planted deviation", "", len(found.others), "<= 0")
-    yield figure("lines of the system's audit log in the data center", "", found.lines, ">= 1")
+def _figures(results: Examination, passed: int) -> Iterator[Figure]:
+    yield figure("checks of FIPS mode that fail", f"of {len(CHECKS)}", len(CHECKS) - results.passed, "<= 0")
+    yield figure("facts of the papers that differ on the box", f"of {results.facts}", results.differ, "<= 0")
+    yield figure("facts of the image's papers that differ", "", len(results.differ_from_tree), "<= 0")
+    yield figure("deviations planted on the box", "", results.planted, ">= 20")
+    yield figure("planted deviations that are not found", "", len(results.missed), "<= 0")
+    yield figure("facts that differ without a planted deviation", "", len(results.others), "<= 0")
+    yield figure("lines of the system's audit log in the data center", "", results.lines, ">= 1")
     failed = len(TPM_CHECKS) - passed
     yield figure("checks of a key in the TPM that fail", f"of {len(TPM_CHECKS)}", failed, "<= 0")
 
@@ -474,7 +481,7 @@ def _public_key() -> str:
     return b64encode(key).decode()
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

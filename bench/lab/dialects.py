@@ -87,7 +87,11 @@ def run_day(seed: int) -> tuple[int, dict[str, int], int, str]:
 
 def counted(result: Result) -> dict[str, int]:
     """Return the measured counts of the expectations in `COUNTED`; one that could not be evaluated counts as 1."""
-    values = {one.name: one.measured for one in result.expectations if one.name in COUNTED}
+    values = {
+        expectation.name: expectation.measured
+        for expectation in result.expectations
+        if expectation.name in COUNTED
+    }
     return {name: 1 if value is None else int(value) for name, value in values.items()}
 
 
@@ -100,8 +104,8 @@ def figures() -> list[Figure]:
             reports += made
             if replay:
                 print(f"day {seed} failed: {counts}\n  {replay}", flush=True)
-    found = figure(f"reports of {DAYS} days with dialects drawn at random", "", reports)
-    return [found, *(figure(f"{name} in {DAYS} days", "", total[name], "<= 0") for name in COUNTED)]
+    reported = figure(f"reports of {DAYS} days with dialects drawn at random", "", reports)
+    return [reported, *(figure(f"{name} in {DAYS} days", "", total[name], "<= 0") for name in COUNTED)]
 
 
 if __name__ == "__main__":

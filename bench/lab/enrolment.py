@@ -1,8 +1,8 @@
 """Bytes on the uplink for enrolment and renewal, and their time: `python -m bench.lab.enrolment [--json]`.
 
 The bytes of all IP packets on the simulated uplink are counted, with all layers: EST, HTTP, TLS, and TCP with its
-acknowledgements. Keys are those of the field, on P-256. What the box sends without enrolment is subtracted. The
-request after an expiry was approved before; then the box has to make a separate connection for it.
+acknowledgements. Keys are on P-256, as in the field. The bytes that the box sends without enrolment are subtracted.
+The request after an expiry was approved before; then the box has to make a separate connection for it.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ model = "chemistry-analyzer"
 report_every = "1h"
 """
 BASIC: Final = 'proxy = { kind = "http", auth = "basic" }'
-WAYS: Final = {"": "", " through HTTP": BASIC, " through SOCKS 5": 'proxy = { kind = "socks5" }'}
+PROXIES: Final = {"": "", " through HTTP": BASIC, " through SOCKS 5": 'proxy = { kind = "socks5" }'}
 SECONDS = 60
-"""The first minute: what happens later does not belong to the enrolment."""
+"""The first minute; later traffic does not belong to the enrolment."""
 STEP_NS = SECOND_NS // 50
 DAY_SECONDS: Final = 86_400
 FRESH_DAYS, DUE_DAYS, EXPIRED_DAYS = 1, 61, 100
@@ -53,16 +53,16 @@ FRESH_DAYS, DUE_DAYS, EXPIRED_DAYS = 1, 61, 100
 
 
 def figures() -> list[Figure]:
-    """Return bytes and seconds of an enrolment, a renewal, and a renewal after an expiry, in each way."""
-    found = []
-    for way, proxy in WAYS.items():
-        found += _enrolment(way, proxy)
+    """Return bytes and seconds of an enrolment, a renewal, and a renewal after an expiry, for each kind of proxy."""
+    measured = []
+    for suffix, proxy in PROXIES.items():
+        measured += _enrolment(suffix, proxy)
         for name, days in (("renewal", DUE_DAYS), ("renewal after an expiry", EXPIRED_DAYS)):
-            found += figures_of_renewal(f"{name}{way}", proxy, days)
-    return found
+            measured += figures_of_renewal(f"{name}{suffix}", proxy, days)
+    return measured
 
 
-def _enrolment(way: str, proxy: str) -> list[Figure]:
+def _enrolment(suffix: str, proxy: str) -> list[Figure]:
     with _world("none", proxy) as world:
         world.run_until(SECONDS * SECOND_NS)
         usual = _spent(world)
@@ -78,10 +78,10 @@ def _enrolment(way: str, proxy: str) -> list[Figure]:
         world.run_until(SECONDS * SECOND_NS)
         total = _spent(world) - usual
     return [
-        figure(f"request and certificate{way}", "B", issued),
-        figure(f"TLS handshake with the new certificate{way}", "B", accepted - issued),
-        figure(f"proof, first batches and audit records{way}", "B", total - accepted),
-        *_totals(f"enrolment{way}", total, used_ns - requested_ns),
+        figure(f"request and certificate{suffix}", "B", issued),
+        figure(f"TLS handshake with the new certificate{suffix}", "B", accepted - issued),
+        figure(f"proof, first batches and audit records{suffix}", "B", total - accepted),
+        *_totals(f"enrolment{suffix}", total, used_ns - requested_ns),
     ]
 
 
@@ -108,7 +108,7 @@ def _totals(name: str, bytes_both: int, duration_ns: int) -> list[Figure]:
 
 @contextmanager
 def _world(enrolment: str, proxy: str, days: int = 0) -> Iterator[VirtualWorld]:
-    """A world whose box has a certificate of the data center that is `days` days old, if this is not 0."""
+    """Yield a world whose box has a certificate of the data center that is `days` days old, if this is not 0."""
     lab = parse_lab(LAB.format(enrolment=enrolment, proxy=proxy), Path("enrolment.toml"))
     keys = LabKeys(make_key(), make_key(), make_key())
     with VirtualWorld(lab, keys=keys) as world:
@@ -144,7 +144,7 @@ def _has_certificate(record: IdentityRecord | None) -> bool:
 def _run_until(world: VirtualWorld, holds: Callable[[], bool]) -> int:
     """Run until a condition holds; return the lab's time in ns."""
     while not holds():
-        assert world.env.now < SECONDS * SECOND_NS, "it takes too long"
+        assert world.env.now < SECONDS * SECOND_NS, "the condition is not met in time"
         world.run_until(world.env.now + STEP_NS)
     return world.env.now
 

@@ -49,38 +49,39 @@ class Sizes:
 
 def batches(every_ns: int) -> list[bytes]:
     """Return the batches of a box with one healthy instrument of each model."""
-    found: list[tuple[int, str, Status]] = []
+    statuses_sent: list[tuple[int, str, Status]] = []
     for model in MODELS:
         history = History(model, model[:4].upper(), 5, report_every_ns=every_ns, start_ms=1_790_000_000_000)
         statuses = (report for report in history.until(DAY_NS) if isinstance(report, Status))
-        found += [(status.at_ms, model[:4].upper(), status) for status in statuses]
-    found.sort(key=lambda entry: entry[0])
+        statuses_sent += [(status.at_ms, model[:4].upper(), status) for status in statuses]
+    statuses_sent.sort(key=lambda entry: entry[0])
     records = [
-        (number, encode(Entry(serial, 1, status))) for number, (_, serial, status) in enumerate(found, 1)
+        (number, encode(Entry(serial, 1, status)))
+        for number, (_, serial, status) in enumerate(statuses_sent, 1)
     ]
     return [encode_batch(1, records[first : first + RECORDS]) for first in range(0, len(records), RECORDS)]
 
 
 def sizes(every_ns: int) -> Sizes:
     """Return the sizes of the batches in each form."""
-    packer, unpacker, stream, found = Packer(), Unpacker(), Compressor(), Sizes()
+    packer, unpacker, stream, total = Packer(), Unpacker(), Compressor(), Sizes()
     plain = zstd.ZstdCompressor(level=6, zstd_dict=dictionary_of(PLAIN))
     for turn, batch in enumerate(batches(every_ns)):
         began = time.process_time()
         packed = packer.pack(batch)
-        found.packing_s += time.process_time() - began
+        total.packing_s += time.process_time() - began
         began = time.process_time()
         assert unpacker.unpack(packed) == batch
-        found.unpacking_s += time.process_time() - began
+        total.unpacking_s += time.process_time() - began
         compressed = len(stream.compress(batch))
         in_plain = len(plain.compress(batch, mode=plain.FLUSH_BLOCK))
         if turn >= WARM_BATCHES:
             *_, changed, bits = msgspec.msgpack.decode(packed[1:])
-            found.reports += RECORDS
-            found.coded += len(bits) + len(msgspec.msgpack.encode(changed)) - 1
-            found.packed += compressed
-            found.plain += in_plain
-    return found
+            total.reports += RECORDS
+            total.coded += len(bits) + len(msgspec.msgpack.encode(changed)) - 1
+            total.packed += compressed
+            total.plain += in_plain
+    return total
 
 
 def figures() -> list[Figure]:
@@ -88,15 +89,15 @@ def figures() -> list[Figure]:
     lines = []
     for name, every_ns in (("a report a minute", MINUTE_NS), ("a report each 10 s", 10 * SECOND_NS)):
         limit = sum(status_bits(load_model(model), every_ns, 1) for model in MODELS) / len(MODELS) / 8
-        found = sizes(every_ns)
-        each = found.reports
+        total = sizes(every_ns)
+        reports = total.reports
         lines += [
             figure(f"entropy of the readings, {name}", "B/report", limit),
-            figure("  coded readings against it", "", found.coded / each / limit, "<= 1.25"),
-            figure("  body of a batch, columns and zstd", "B/report", found.packed / each),
-            figure("  body of a batch, zstd alone", "B/report", found.plain / each),
-            figure("  packing, processor", "µs/report", found.packing_s / each * 1e6),
-            figure("  unpacking, processor", "µs/report", found.unpacking_s / each * 1e6),
+            figure("  coded readings against it", "", total.coded / reports / limit, "<= 1.25"),
+            figure("  body of a batch, columns and zstd", "B/report", total.packed / reports),
+            figure("  body of a batch, zstd alone", "B/report", total.plain / reports),
+            figure("  packing, processor", "µs/report", total.packing_s / reports * 1e6),
+            figure("  unpacking, processor", "µs/report", total.unpacking_s / reports * 1e6),
         ]
     return lines
 

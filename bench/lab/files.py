@@ -65,7 +65,7 @@ def _has_arrived(world: VirtualWorld) -> bool:
 
 def figures() -> list[Figure]:
     _, alone = measure("")
-    found = []
+    measured = []
     for name, size, command in (
         ("down", DOWN_BYTES, COMMAND + f'verb = "help-file"\nfile_bytes = "{DOWN_BYTES // 1000}kB"\n'),
         ("up", DATA_FILE_BYTES, COMMAND + 'verb = "data-upload"\n'),
@@ -73,18 +73,18 @@ def figures() -> list[Figure]:
         seconds, beside = measure(command)
         end_ns = SENT_NS + int(seconds * SECOND_NS)
         usual, during = (
-            sorted(latency for made_ns, latency in them if SENT_NS <= made_ns < end_ns)
-            for them in (alone, beside)
+            sorted(latency for made_ns, latency in latencies if SENT_NS <= made_ns < end_ns)
+            for latencies in (alone, beside)
         )
         added_ns = quantile(during, 99) - quantile(usual, 99)
         share = size / seconds / LINE_BYTES_PER_SECOND
-        found += [
+        measured += [
             figure(f"file {name}: from the command to its result", "s", seconds),
             figure(f"file {name}: share of the line's rate", "ratio", share, ">= 0.6"),
             figure(f"file {name}: latency of reports meanwhile, p99", "s", quantile(during, 99) / SECOND_NS),
             figure(f"file {name}: added p99", "s", added_ns / SECOND_NS, "<= 2"),
         ]
-    return found
+    return measured
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ ROUNDS = 3
 
 
 def year(model: str) -> tuple[float, float]:
-    """Processor seconds of an instrument-year of a model, and SimPy timeouts a report; the best of ROUNDS."""
+    """Return processor seconds of an instrument-year of a model, and SimPy timeouts a report; the best of ROUNDS."""
     costs = []
     for _ in range(ROUNDS):
         before = timeout_seconds()
@@ -35,14 +35,14 @@ def year(model: str) -> tuple[float, float]:
 
 def figures() -> list[Figure]:
     """Return all figures of histories."""
-    found = []
+    measured = []
     for model in model_names():
         seconds, timeouts = year(model)
-        found += [
+        measured += [
             figure(f"an instrument-year, {model}", "s of CPU", seconds, "<= 4"),
             figure("  a report of it", "SimPy timeouts", timeouts),
         ]
-    return found
+    return measured
 
 
 if __name__ == "__main__":

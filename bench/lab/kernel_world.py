@@ -75,7 +75,7 @@ def virtual_seconds(size: int) -> float:
     loop, network = SimLoop(), Network()
     near, far = SimHost(network, "near", NEAR), SimHost(network, "far", FAR)
     network.connect(near, far, Link(loop.env, "line", LINE, Random(1)))
-    here, there = near.power_on(), far.power_on()
+    near_process, far_process = near.power_on(), far.power_on()
 
     async def listen() -> None:
         await loop.create_server(lambda: Receiver(size), FAR, PORT)
@@ -83,8 +83,8 @@ def virtual_seconds(size: int) -> float:
     async def connected(sender: Sender) -> None:
         await loop.create_connection(lambda: sender, FAR, PORT)
 
-    loop.run_until_complete(there.run(loop, listen()))
-    seconds: float = loop.run_until_complete(here.run(loop, _timed(size, connected)))
+    loop.run_until_complete(far_process.run(loop, listen()))
+    seconds: float = loop.run_until_complete(near_process.run(loop, _timed(size, connected)))
     loop.close()
     return seconds
 
@@ -119,18 +119,18 @@ async def _transfer(lab: kernel.KernelLab, size: int) -> float:
 
 def figures() -> list[Figure]:
     labs = [lab_seconds() for _ in range(TIMES)]
-    found = [
+    measured = [
         figure("a lab's network up", "s", max(lab.up for lab in labs), "<= 3"),
         figure("a lab's network down", "s", max(lab.down for lab in labs), "<= 1"),
     ]
     for name, size in SIZES.items():
         virtual, real = virtual_seconds(size), median(kernel_seconds(size) for _ in range(TIMES))
-        found += [
+        measured += [
             figure(f"{name} at 128 kbit/s, virtual world", "s", virtual),
             figure(f"{name} at 128 kbit/s, kernel world", "s", real),
             figure(f"{name}: difference of the two", "%", abs(real / virtual - 1) * 100, "<= 5"),
         ]
-    return found
+    return measured
 
 
 if __name__ == "__main__":

@@ -55,9 +55,11 @@ class Case:
     jitter_ms: int = 0
 
     def __str__(self) -> str:
-        what = f"{self.size / 1000:g} kB" if self.size else f"{EXCHANGES} exchanges"
+        transfer = f"{self.size / 1000:g} kB" if self.size else f"{EXCHANGES} exchanges"
         jitter = f"+{self.jitter_ms}" if self.jitter_ms else ""
-        return f"{self.rate_bits / 1000:g} kbit/s {self.delay_ms}{jitter} ms, loss {self.loss:.0%}, {what}"
+        return (
+            f"{self.rate_bits / 1000:g} kbit/s {self.delay_ms}{jitter} ms, loss {self.loss:.0%}, {transfer}"
+        )
 
     def quality(self, seed: int) -> LinkQuality:
         """Return the line's quality for a seed; the mean queue length of all seeds is the default of lab files."""
@@ -84,10 +86,10 @@ def grid() -> Iterable[Case]:
         1_000_000: (0, 10_000, 500_000),
         10_000_000: (0, 100_000, 5_000_000),
     }
-    for rate, of_rate in sizes.items():
+    for rate, rate_sizes in sizes.items():
         for delay in (20, 100, 300):
             for loss in (0.0, 0.01, 0.03):
-                for size in of_rate:
+                for size in rate_sizes:
                     if size < 5_000_000 or loss < 0.03 or delay < 100:
                         yield Case(rate, delay, loss, size)
     yield Case(128_000, 300, 0.0, 200_000, jitter_ms=80)
@@ -147,11 +149,11 @@ def virtual_seconds(case: Case, seed: int) -> float:
     """Return the duration in the virtual world."""
     requests, size, reply_bytes = _conversation(case)
     loop, network = SimLoop(), Network()
-    one, other = SimHost(network, "one"), SimHost(network, "other")
+    client_host, server_host = SimHost(network, "one"), SimHost(network, "other")
     link = Link(loop.env, "line", case.quality(seed), Random(seed))
     case.randomize(link, seed)
-    network.connect(one, other, link)
-    server, client = other.power_on(), one.power_on()
+    network.connect(client_host, server_host, link)
+    server, client = server_host.power_on(), client_host.power_on()
 
     async def serve() -> None:
         await loop.create_server(lambda: _Server(size, bytes(reply_bytes)), "other", 80)
@@ -177,15 +179,15 @@ class _Line:
 
     def __init__(self, lab: KernelLab, number: int) -> None:
         self._number = number
-        self._one, self._other = lab.host(f"one{number}"), lab.host(f"other{number}")
-        for host in (self._one, self._other):
+        self._client, self._server = lab.host(f"one{number}"), lab.host(f"other{number}")
+        for host in (self._client, self._server):
             host.sysctl("net.ipv4.tcp_timestamps", 0)
             host.sysctl("net.ipv4.tcp_no_metrics_save", 1)  # transfers must not influence each other
             host.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
         quality = LinkQuality(RATE_AT_ONCE)
-        self._link = lab.link(f"line{number}", (self._one, "eth0"), (self._other, "eth0"), quality)
-        self._one.address("eth0", "10.9.0.1/24")
-        self._other.address("eth0", "10.9.0.2/24")
+        self._link = lab.link(f"line{number}", (self._client, "eth0"), (self._server, "eth0"), quality)
+        self._client.address("eth0", "10.9.0.1/24")
+        self._server.address("eth0", "10.9.0.2/24")
 
     async def seconds(self, case: Case, seed: int) -> float:
         """Return the duration in real time."""
@@ -194,9 +196,9 @@ class _Line:
         for pipe in (self._link.forward, self._link.backward):
             pipe.change(case.quality(seed))
         case.randomize(self._link, seed)
-        with self._other.inside():
+        with self._server.inside():
             listener = socket.create_server(("10.9.0.2", 4000))
-        with self._one.inside():
+        with self._client.inside():
             client = socket.socket()
 
         async def serve() -> None:
@@ -243,7 +245,7 @@ def kernel_seconds(cases: Iterable[Case]) -> dict[Case, dict[int, float]]:
 
     async def main(lab: KernelLab) -> dict[Case, dict[int, float]]:
         _precede_other_work()
-        found: dict[Case, dict[int, float]] = {case: {} for case in cases}
+        durations: dict[Case, dict[int, float]] = {case: {} for case in cases}
         lines = [_Line(lab, number) for number in range(CONNECTIONS_AT_ONCE)]
         changed = asyncio.Condition()
         load = 0.0
@@ -254,14 +256,14 @@ def kernel_seconds(cases: Iterable[Case]) -> dict[Case, dict[int, float]]:
                 await changed.wait_for(lambda: lines and (not load or load + case.load_bits <= RATE_AT_ONCE))
                 line = lines.pop(0)
                 load += case.load_bits
-            found[case][seed] = await line.seconds(case, seed)
+            durations[case][seed] = await line.seconds(case, seed)
             async with changed:
                 lines.append(line)
                 load -= case.load_bits
                 changed.notify_all()
 
-        await asyncio.gather(*(measure(case, seed) for case in found for seed in range(1, SEEDS + 1)))
-        return found
+        await asyncio.gather(*(measure(case, seed) for case in durations for seed in range(1, SEEDS + 1)))
+        return durations
 
     return run_lab("bench-tcp", main)
 
@@ -277,15 +279,15 @@ def _share_within(ratios: Sequence[float]) -> float:
 
 
 def figures() -> list[Figure]:
-    found, ratios, pairs = [], [], []
+    measured, ratios, pairs = [], [], []
     for case, seconds in kernel_seconds(sorted(grid())).items():
         linux = statistics.median(seconds.values())
-        of_case = [virtual_seconds(case, seed) / took for seed, took in seconds.items()]
-        pairs += of_case
-        ratios.append(statistics.median(of_case))
-        found.append(figure(f"{case}: simulated over Linux's {linux:.2f} s", "x", ratios[-1]))
+        case_ratios = [virtual_seconds(case, seed) / kernel_s for seed, kernel_s in seconds.items()]
+        pairs += case_ratios
+        ratios.append(statistics.median(case_ratios))
+        measured.append(figure(f"{case}: simulated over Linux's {linux:.2f} s", "x", ratios[-1]))
     return [
-        *found,
+        *measured,
         figure(f"share of {len(ratios)} cases within {TOLERANCE:.0%}", "", _share_within(ratios), ">= 1"),
         figure(
             f"share of {len(pairs)} single transfers within {TOLERANCE:.0%}",

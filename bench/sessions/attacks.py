@@ -2,7 +2,7 @@
 bench.sessions.attacks [--json]`.
 
 The box program, OpenVPN at both ends, nftables and a desktop run in network namespaces. Each kind of attack is tried
-many times with what its attacker could have: the network, everything of ended sessions, the keys of another data
+many times with means that its attacker could have: the network, all data of ended sessions, the keys of another data
 center or box, other programs on the box, or staff who operate the desktop of the instrument. Afterwards no session is
 authorized or open, the box's OpenVPN does not run, and no packet has passed the tunnel's device or has reached the
 instrument's desktop. Needs root.
@@ -94,19 +94,19 @@ class Attacks:
     def results(self) -> list[str]:
         """Return the effects of the attacks; none is expected."""
         sessions = self.lab.center.desk.sessions
-        found = {
-            "consent": any(each.grant is not None for each in sessions if each is not self.ended),
-            "a session": any(each.state not in _WITHOUT_CONSENT for each in sessions),
+        effects = {
+            "consent": any(session.grant is not None for session in sessions if session is not self.ended),
+            "a session": any(session.state not in _WITHOUT_CONSENT for session in sessions),
             "a tunnel": self._has_openvpn(),
             "packets of the tunnel": self.lab.device_packets() - self.packets != self.injected,
             "packets at the desktop": self.reached_the_desktop() != 0,
         }
-        return [name for name, is_there in found.items() if is_there]
+        return [name for name, occurred in effects.items() if occurred]
 
     def reached_the_desktop(self) -> int:
-        """Packets that have arrived at the instrument for its desktop."""
-        words = ("nft", "list", "counter", "inet", "watch", "desktop")
-        listing = self.lab.instrument.command(*words, capture_output=True).stdout
+        """Return the number of packets that have arrived at the instrument for its desktop."""
+        command = ("nft", "list", "counter", "inet", "watch", "desktop")
+        listing = self.lab.instrument.command(*command, capture_output=True).stdout
         return int(listing.split("packets")[1].split()[0])
 
     def fresh(self) -> DeskSession:
@@ -168,7 +168,7 @@ class Attacks:
     # the box's page
 
     def wrong_code(self) -> None:
-        """A guess of the code, of which each ended offer allows five."""
+        """A guess of the code; an offer ends after five of them."""
         session = self.fresh()
         code = f"{(int(session.code) + self.random.randint(1, 999_999)) % 1_000_000:06}"
         self.lab.person.enter_code(session.id, code)
@@ -224,13 +224,13 @@ class Attacks:
 
     def offer_of_another_data_center(self) -> None:
         """An offer with a foreign key."""
-        made = replace(self.ended.offer, id=self.random.randbytes(16))
-        self.send_offer(sign_offer(made, STRANGER))
+        offer = replace(self.ended.offer, id=self.random.randbytes(16))
+        self.send_offer(sign_offer(offer, STRANGER))
 
     def offer_with_changed_bit(self) -> None:
         """An offer with a changed bit."""
-        made = replace(self.ended.offer, id=self.random.randbytes(16))
-        self.send_offer(self.with_changed_bit(sign_offer(made, DATACENTER)))
+        offer = replace(self.ended.offer, id=self.random.randbytes(16))
+        self.send_offer(self.with_changed_bit(sign_offer(offer, DATACENTER)))
 
     def offer_again(self) -> None:
         """The offer of a session that has ended."""
@@ -329,7 +329,7 @@ def _tried(attacks: Attacks) -> list[Figure]:
             attack(attacks)
         if results := attacks.results():
             succeeded += 1
-            print(f"{attack.__doc__} It has brought about {', '.join(results)}.", file=sys.stderr)
+            print(f"{attack.__doc__} It has caused {', '.join(results)}.", file=sys.stderr)
     return [
         figure("kinds of attack", "", len(TRIED), ">= 12"),
         figure("tries", "", sum(TRIED.values()), ">= 10000"),
@@ -338,11 +338,14 @@ def _tried(attacks: Attacks) -> list[Figure]:
 
 
 def _while_shared(attacks: Attacks) -> list[Figure]:
-    """The same lab permits a session with the right code. Meanwhile staff, who operate the desktop of the
-    instrument, send the form of another offer with the right code; its page was opened before."""
+    """Open a session with the right code, and attack while its desktop is shared.
+
+    Staff, who operate the desktop of the instrument, send the form of another offer with the right code; its page was
+    opened before.
+    """
     lab = attacks.lab
     session, another = attacks.fresh(), lab.request()
-    permit, attack = (lab.person.code_form(each.id, each.code) for each in (session, another))
+    permit, attack = (lab.person.code_form(offered.id, offered.code) for offered in (session, another))
     permit()
     lab.reached(session, SessionState.OPEN)
     lab.connect(session)

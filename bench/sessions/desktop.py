@@ -67,7 +67,7 @@ async def connect(port: int) -> TcpChannel:
 async def session(
     server: VncServer, line: SlowLine | None = None, warm: WarmContent = COLD
 ) -> AsyncIterator[DesktopReceiver]:
-    """The bridge and the receiver; the data center's end of the connection is a server at the end of the line."""
+    """Run the bridge and the receiver; the data center's end of the connection is a server at the end of the line."""
     received: asyncio.Future[TcpChannel] = asyncio.get_running_loop().create_future()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -122,7 +122,7 @@ async def _quiet(count: Callable[[], int]) -> float:
 
 
 async def _each_step(window: FullWindow, steps: list[Step], count: Callable[[], int]) -> list[int]:
-    """Return the bytes of each step. Only what the application draws is drawn."""
+    """Return the bytes of each step. Only the areas that the application redraws are drawn."""
     lengths = []
     for step in steps:
         before = count()
@@ -136,7 +136,7 @@ async def _each_step(window: FullWindow, steps: list[Step], count: Callable[[], 
 
 @contextmanager
 def desktop() -> Iterator[tuple[VncServer, FullWindow]]:
-    """TigerVNC with a window of the analyzer, black at first."""
+    """Run TigerVNC with a window of the analyzer, black at first."""
     with (
         tempfile.TemporaryDirectory() as folder,
         vnc_server(Path(folder)) as server,
@@ -146,7 +146,7 @@ def desktop() -> Iterator[tuple[VncServer, FullWindow]]:
 
 
 async def bytes_of_stream(server: VncServer, window: FullWindow, steps: list[Step]) -> tuple[list[int], int]:
-    """Bytes of each step in the box's stream, and the number of steps whose picture differs at the end (0)."""
+    """Return the bytes of each step in the box's stream, and 1 if the picture differs after the last step, else 0."""
     line = SlowLine(1e9, 0.0)
     async with session(server, line) as receiver:
         await _quiet(lambda: line.bytes["down"])
@@ -166,7 +166,7 @@ async def bytes_of_tight(
 
 
 async def first_picture(server: VncServer, expected: Picture, warm: WarmContent) -> float:
-    """Seconds from the start of the session on the slow line until the picture is complete and exact."""
+    """Return the seconds from the start of the session on the slow line until the picture is complete and exact."""
     began = time.monotonic()
     async with session(server, SlowLine(), warm) as receiver:
         while receiver.picture != expected:  # noqa: ASYNC110
@@ -227,13 +227,13 @@ class EchoClock:
         self._is_waiting = False
 
     def press(self) -> None:
-        """A key is sent. One whose echo is missing counts until the next key."""
+        """Record that a key is sent. If the echo of the previous key is missing, its time counts until now."""
         if self._is_waiting:
             self.echo()
         self._pressed_at, self._is_waiting = time.monotonic(), True
 
     def echo(self) -> None:
-        """The echo is shown."""
+        """Record that the echo is shown."""
         if self._is_waiting:
             self.seconds.append(time.monotonic() - self._pressed_at)
         self._is_waiting = False
@@ -249,7 +249,7 @@ class EchoObserver:
         self._receiver, self._clock, self._shown = receiver, clock, 0
 
     def updated(self, _update: Update) -> None:
-        """An update has arrived."""
+        """Check the picture after an update."""
         picture = self._receiver.picture
         colour = picture.pixels[(ECHO.y + 5) * picture.width + ECHO.x + 5]
         if colour != self._shown:
@@ -265,7 +265,7 @@ async def _press_keys(clock: EchoClock, send: Callable[[bytes], Awaitable[None]]
 
 
 async def echo_of_stream(server: VncServer, window: FullWindow) -> tuple[EchoClock, list[float]]:
-    """Keys during load, and the round trips of another connection on the line at the same time."""
+    """Press keys during load; return their echoes, and the round trips of another connection on the line."""
     line, clock = SlowLine(), EchoClock()
     async with session(server, line) as receiver, _echo_server(line) as port:
         busy = BusyAnalyzer(window)
@@ -317,7 +317,7 @@ async def _echo_server(line: SlowLine) -> AsyncIterator[int]:
 
 
 async def _ping(port: int, trips: list[float]) -> None:
-    """The round trips of an alert's size (300 bytes) beside the session, one every 200 ms."""
+    """Measure round trips of an alert's size (300 bytes) during the session, one every 200 ms."""
     channel = await connect(port)
     while True:
         began = time.monotonic()
@@ -329,24 +329,24 @@ async def _ping(port: int, trips: list[float]) -> None:
 
 def measure_bytes() -> list[Figure]:
     steps = list(Analyzer().script())
-    found: dict[str, list[int]] = {}
+    lengths_by_name: dict[str, list[int]] = {}
     with desktop() as (server, window):
-        found["stream"], differs = asyncio.run(bytes_of_stream(server, window, steps))
+        lengths_by_name["stream"], differs = asyncio.run(bytes_of_stream(server, window, steps))
     for name, encodings in (("noVNC", NOVNC), ("lossless", LOSSLESS)):
         with desktop() as (server, window):
-            found[name] = asyncio.run(bytes_of_tight(server, window, steps, encodings))
+            lengths_by_name[name] = asyncio.run(bytes_of_tight(server, window, steps, encodings))
     figures = [figure("pictures that differ after the script", "", differs, "<= 0")]
     for index, step in enumerate(steps):
-        for name, lengths in found.items():
+        for name, lengths in lengths_by_name.items():
             label = {"stream": step.name, "noVNC": "  noVNC's request", "lossless": "  Tight lossless"}[name]
             figures.append(figure(label, "bytes", lengths[index]))
-    ours, novnc, lossless = found.values()
-    worst = max(a / b for a, b in zip(ours, lossless, strict=True))
+    stream, novnc, lossless = lengths_by_name.values()
+    worst = max(a / b for a, b in zip(stream, lossless, strict=True))
     return [
         *figures,
-        figure("script: bytes", "", sum(ours)),
-        figure("  of those of noVNC's request", "", sum(ours) / sum(novnc), "<= 0.25"),
-        figure("  of those of Tight lossless", "", sum(ours) / sum(lossless), "<= 0.5"),
+        figure("script: bytes", "", sum(stream)),
+        figure("  of those of noVNC's request", "", sum(stream) / sum(novnc), "<= 0.25"),
+        figure("  of those of Tight lossless", "", sum(stream) / sum(lossless), "<= 0.5"),
         figure("  worst step, of Tight lossless", "", worst, "<= 1.3"),
     ]
 
@@ -354,8 +354,8 @@ def measure_bytes() -> list[Figure]:
 def measure_first_picture() -> list[Figure]:
     screen = next(Analyzer().script()).screen
     # the same tabs with other results, as an earlier session of another day had them
-    others = [step.screen for step in Analyzer(seed=5).script()]
-    warm = make_warm_content([to_picture(others[index]) for index in (6, 5, 0)])
+    other_day = [step.screen for step in Analyzer(seed=5).script()]
+    warm = make_warm_content([to_picture(other_day[index]) for index in (6, 5, 0)])
     with desktop() as (server, window):
         window.show(screen)
         expected = to_picture(screen)
@@ -366,7 +366,7 @@ def measure_first_picture() -> list[Figure]:
     return [
         figure(f"first picture {WIDTH}×{HEIGHT}, exact, cold", "s", median(cold), "<= 3.0"),
         figure("  with starting content of another day's screens", "s", median(warmed), "<= 1.0"),
-        figure("  noVNC's request, until nothing more comes", "s", novnc),
+        figure("  noVNC's request, until no more data arrive", "s", novnc),
         figure("  Tight lossless", "s", lossless),
     ]
 

@@ -23,14 +23,14 @@ def figures() -> list[Figure]:
     explored = [explore_with(successors, scope) for scope in WHOLE]
     seconds = time.process_time() - began
     began = time.process_time()
-    found = [counterexample(mutant) is not None for mutant in chain(mutants(), endless_mutants())]
+    detected = [counterexample(mutant) is not None for mutant in chain(mutants(), endless_mutants())]
     return [
-        figure("states", "", sum(each.states for each in explored)),
-        figure("moves", "", sum(each.moves for each in explored)),
-        figure("violations", "", sum(bool(each.violation) for each in explored), "<= 0"),
+        figure("states", "", sum(exploration.states for exploration in explored)),
+        figure("moves", "", sum(exploration.moves for exploration in explored)),
+        figure("violations", "", sum(bool(exploration.violation) for exploration in explored), "<= 0"),
         figure("exploration of all states", "s", seconds, "<= 60"),
-        figure("weakened tables", "", len(found)),
-        figure("weakened tables without a counterexample", "", found.count(False), "<= 0"),
+        figure("weakened tables", "", len(detected)),
+        figure("weakened tables without a counterexample", "", detected.count(False), "<= 0"),
         figure("search for counterexamples", "s", time.process_time() - began),
     ]
 

@@ -47,9 +47,11 @@ class SlowLine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str
+    ) -> None:
         packets: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_PACKETS)
-        sending = asyncio.create_task(self._send(packets, writer, way))
+        sending = asyncio.create_task(self._send(packets, writer, direction))
         try:
             with suppress(OSError):
                 while data := await reader.read(PACKET_BYTES):  # as TCP segments: one for each small write
@@ -59,16 +61,18 @@ class SlowLine:
             sending.cancel()
         asyncio.get_running_loop().call_later(self._one_way_s, writer.close)
 
-    async def _send(self, packets: asyncio.Queue[bytes], writer: asyncio.StreamWriter, way: str) -> None:
+    async def _send(
+        self, packets: asyncio.Queue[bytes], writer: asyncio.StreamWriter, direction: str
+    ) -> None:
         loop = asyncio.get_running_loop()
         while True:
             data = await packets.get()
-            async with self._turn[way]:
+            async with self._turn[direction]:
                 seconds = (len(data) + HEADER_BYTES) / self._bytes_per_second
-                self._free_at[way] = max(self._free_at[way], loop.time()) + seconds
-                self.bytes[way] += len(data)
-                loop.call_at(self._free_at[way] + self._one_way_s, _write, writer, data)
-                await asyncio.sleep(self._free_at[way] - loop.time())
+                self._free_at[direction] = max(self._free_at[direction], loop.time()) + seconds
+                self.bytes[direction] += len(data)
+                loop.call_at(self._free_at[direction] + self._one_way_s, _write, writer, data)
+                await asyncio.sleep(self._free_at[direction] - loop.time())
             packets.task_done()
 
 

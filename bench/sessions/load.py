@@ -57,7 +57,7 @@ class Alerts:
             run_number=1,
             clock=LinuxClock(),
             random=Random(1),
-            on_made=self._made,
+            on_made=self._record_raised,
         )
         running = asyncio.create_task(agent.run())
         for _ in range(ALERTS):
@@ -66,11 +66,11 @@ class Alerts:
         await eventually(lambda: not agent.waiting)
         running.cancel()
 
-    def _made(self, report: InstrumentReport) -> None:
+    def _record_raised(self, report: InstrumentReport) -> None:
         self.raised_at[report.number] = time.monotonic()
 
 
-async def _note_arrivals(lab: SessionLab, arrived_at: dict[int, float]) -> None:
+async def _record_arrivals(lab: SessionLab, arrived_at: dict[int, float]) -> None:
     """Record the time at which the data center has each alert."""
     center = lab.center
     while len(arrived_at) < ALERTS:
@@ -111,11 +111,11 @@ def figures() -> list[Figure]:
         busy.start()
         stack.callback(busy.stop)
         alerts = Alerts(pki)
-        noting = lab.thread.start(_note_arrivals(lab, arrived_at))
+        recording = lab.thread.start(_record_arrivals(lab, arrived_at))
         pressing = lab.thread.start(_press_keys(desktop, clock))
         raising = instrument.start(alerts.run())
-        while not (raising.done() and noting.done()):
-            lab.person.get()  # the person's page is there
+        while not (raising.done() and recording.done()):
+            lab.person.get()  # keeps the person's page open
             time.sleep(PAGE_SECONDS)
         pressing.cancel()
         assert not session.is_over, session.cause

@@ -1,9 +1,9 @@
-"""Sessions with all real programs: how long they take to open and to end, and what they cost: `python -m
+"""The time to open and to end sessions, and their bytes, with all real programs: `python -m
 bench.sessions.opening [--json]`.
 
-The box program, OpenVPN at both ends, nftables, TigerVNC, squid and dante run in network namespaces. Opening is from
-the moment when the person sends the code until the data center is connected to the desktop. The end is until the last
-packet in the box's TUN device, while staff move the pointer. Needs root.
+The box program, OpenVPN at both ends, nftables, TigerVNC, squid and dante run in network namespaces. Opening is
+measured from the moment when the person sends the code until the data center is connected to the desktop; the end is
+measured until the last packet in the box's TUN device, while staff move the pointer. Needs root.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from wire.session.table import SessionState
 TIMES: Final = 5
 """How often each end is measured; the longest counts."""
 HEARTBEAT_SECONDS: Final = 5.0
-"""Between the box's own messages, with whose answers offers reach it; 300 by default. One takes 40 ms of the line."""
+"""Interval of the box's own messages, whose answers carry offers; 300 by default. One takes 40 ms of the line."""
 IDLE_SECONDS: Final = 60.0
 PAGE_SECONDS: Final = 5.0
 QUIET_SECONDS: Final = 1.5
@@ -44,15 +44,15 @@ POINTER_SECONDS: Final = 0.005
 
 def figures() -> list[Figure]:
     """Open, idle and end sessions."""
-    found = []
+    measured = []
     for kind in (None, "http", "socks5"):
         with _slow_lab(kind) as (lab, _):
-            found += _opening(lab, kind)
+            measured += _opening(lab, kind)
     with _slow_lab(None) as (lab, line):
-        found += _idle_then_dead(lab, line)
+        measured += _idle_then_dead(lab, line)
     with tempfile.TemporaryDirectory() as folder, session_lab(Path(folder), _pki(folder)) as lab:
-        found += _ends(lab)
-    return found
+        measured += _ends(lab)
+    return measured
 
 
 @contextmanager
@@ -100,15 +100,15 @@ def _opening(lab: SessionLab, kind: ProxyKind | None) -> list[Figure]:
         pictures.append(time.monotonic() - began)
         lab.person.end(session.id)
         lab.reached(session, SessionState.ENDED)
-    way = kind or "direct"
+    path = kind or "direct"
     return [
-        figure(f"{way}: bytes of the tunnel before the grant", "B", bytes_before, "<= 0"),
+        figure(f"{path}: bytes of the tunnel before the grant", "B", bytes_before, "<= 0"),
         figure(
-            f"{way}: opening, from the code to a connection with the desktop", "s", max(seconds), "<= 1.0"
+            f"{path}: opening, from the code to a connection with the desktop", "s", max(seconds), "<= 1.0"
         ),
-        figure(f"{way}:   median", "s", median(seconds)),
-        figure(f"{way}:   until the first message of the picture", "s", median(pictures)),
-        figure(f"{way}: bytes up while opening", "B", max(bytes_up), "<= 4000"),
+        figure(f"{path}:   median", "s", median(seconds)),
+        figure(f"{path}:   until the first message of the picture", "s", median(pictures)),
+        figure(f"{path}: bytes up while opening", "B", max(bytes_up), "<= 4000"),
     ]
 
 
@@ -123,27 +123,27 @@ def _idle_then_dead(lab: SessionLab, line: ShapedLine) -> list[Figure]:
     up, down, all_up, all_down = (after[name][1] - before[name][1] for name in names)
     line.lose_everything()
     began = time.monotonic()
-    noticed = []
-    both: tuple[Callable[[], bool], ...] = (
+    noticed_s = []
+    conditions: tuple[Callable[[], bool], ...] = (
         lambda: session.is_over,
         lambda: "openvpn" not in _children(lab),
     )
-    for is_over in both:
+    for is_over in conditions:
         while not is_over():
             if (time.monotonic() - began) % PAGE_SECONDS < 0.1:
                 lab.person.get()
             time.sleep(0.05)
-        noticed.append(time.monotonic() - began)
+        noticed_s.append(time.monotonic() - began)
     return [
         figure("idle tunnel, both directions", "B/min", up + down, "<= 1500"),
-        figure("  the whole line, with the box's own messages each 5 s", "B/min", all_up + all_down),
-        figure("dead line noticed by the data center", "s", noticed[0], "<= 30"),
-        figure("dead line noticed by the box", "s", noticed[1], "<= 30"),
+        figure("  the whole line, with the box's own messages every 5 s", "B/min", all_up + all_down),
+        figure("dead line noticed by the data center", "s", noticed_s[0], "<= 30"),
+        figure("dead line noticed by the box", "s", noticed_s[1], "<= 30"),
     ]
 
 
 def _watch_page(lab: SessionLab, seconds: float) -> None:
-    """Wait, while the person's page asks for news."""
+    """Wait, while the person's page polls."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         lab.person.get()
@@ -163,16 +163,16 @@ def _ends(lab: SessionLab) -> list[Figure]:
         "SIGKILL of the data center's OpenVPN": lambda _: os.kill(lab.endpoints[-1].pid, signal.SIGKILL),
         "SIGKILL of the box program": lambda _: lab.program.kill(),
     }
-    found = []
+    measured = []
     for name, act in causes.items():
         seconds = []
         for _ in range(1 if "box program" in name else TIMES):
             session, _began = _permitted(lab)
             seconds.append(_last_packet(lab, lab.connect(session), lambda: act(session)))  # noqa: B023
         bound = "<= 0.1" if "SIGKILL" in name else "<= 0.05"
-        found.append(figure(f"{name}: until the last packet", "s", max(seconds), bound))
-        found.append(figure("  median", "s", median(seconds)))
-    return found
+        measured.append(figure(f"{name}: until the last packet", "s", max(seconds), bound))
+        measured.append(figure("  median", "s", median(seconds)))
+    return measured
 
 
 def _last_packet(lab: SessionLab, desktop: Desktop, act: Callable[[], object]) -> float:
@@ -195,13 +195,13 @@ def _last_packet(lab: SessionLab, desktop: Desktop, act: Callable[[], object]) -
 
         first = packets()
         poll_until(lambda: packets() > first + 20)
-        known, began = packets(), time.monotonic()
+        count, began = packets(), time.monotonic()
         last = began
         acting = threading.Thread(target=act)
         acting.start()  # packets are counted meanwhile
         while time.monotonic() < last + QUIET_SECONDS:
-            if (now := packets()) != known:
-                known, last = now, time.monotonic()
+            if (current := packets()) != count:
+                count, last = current, time.monotonic()
             time.sleep(0.001)
     acting.join()
     moving.cancel()

@@ -109,15 +109,15 @@ class PathBench:
 
     def accepted(self) -> int:
         """Return how many of TRIES forged requests of the box program's own user were accepted."""
-        random, found, client = Random(1), 0, ServiceClient(self.socket)
+        random, accepted, client = Random(1), 0, ServiceClient(self.socket)
         for _ in range(TRIES):
             problem = client.ask(forged(random))
-            found += problem == ""
+            accepted += problem == ""
             if problem is None:
                 client.close()
                 client = ServiceClient(self.socket)
         client.close()
-        return found + len(self.lab.sessions.list())
+        return accepted + len(self.lab.sessions.list())
 
     def accepted_of_strangers(self) -> int:
         """Return how many valid requests of another user, who can reach the socket, were accepted."""
@@ -128,12 +128,12 @@ class PathBench:
                 os.setgroups([])
                 os.setgid(NOBODY)
                 os.setuid(NOBODY)
-                count = sum(_asks_in_vain(self.socket) == "" for _ in range(STRANGERS))
+                count = sum(_problem_of_stranger(self.socket) == "" for _ in range(STRANGERS))
             os._exit(count)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) + len(self.lab.sessions.list())
 
 
-def _asks_in_vain(path: Path) -> str | None:
+def _problem_of_stranger(path: Path) -> str | None:
     try:
         with ServiceClient(path) as client:
             return client.ask(OpenPath.of(PATHS["forwarded"], seconds=60))
@@ -145,34 +145,34 @@ def _asks_in_vain(path: Path) -> str | None:
 def path_bench() -> Iterator[PathBench]:
     """Start the service of a box."""
     with box_lab() as lab, TemporaryDirectory() as folder:
-        place = Path(folder)
-        place.chmod(0o755)
-        shutil.copy(POLICIES / "clinic.toml", place / "firewall.toml")
-        with service(lab.box, place, "--ready", f"{place}/ready") as process:
+        directory = Path(folder)
+        directory.chmod(0o755)
+        shutil.copy(POLICIES / "clinic.toml", directory / "firewall.toml")
+        with service(lab.box, directory, "--ready", f"{directory}/ready") as process:
             ready(process)
-            poll_until((place / "ready").exists)
+            poll_until((directory / "ready").exists)
             assert process.stderr is not None
             Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the service
-            (place / "socket").chmod(0o777)
-            yield PathBench(lab, place / "socket")
+            (directory / "socket").chmod(0o777)
+            yield PathBench(lab, directory / "socket")
 
 
 def figures() -> list[Figure]:
-    found: list[Figure] = []
+    measured: list[Figure] = []
     with path_bench() as bench:
-        for what, opened, target in (
+        for cause, opened, target in (
             ("request", bench.close, "<= 50"),
             ("SIGKILL of the box program", bench.kill, "<= 100"),
         ):
             for name in PATHS:
                 times = sorted(bench.milliseconds(name, opened) for _ in range(TIMES))
-                words = f"{name}: from {what} until no byte passes"
-                found.append(figure(f"{words}, median", "ms", median(times)))
-                found.append(figure(f"{words}, longest", "ms", times[-1], target))
-        found.append(figure(f"of {TRIES:,} forged requests accepted", "", bench.accepted(), "<= 0"))
+                description = f"{name}: from {cause} until no byte passes"
+                measured.append(figure(f"{description}, median", "ms", median(times)))
+                measured.append(figure(f"{description}, longest", "ms", times[-1], target))
+        measured.append(figure(f"of {TRIES:,} forged requests accepted", "", bench.accepted(), "<= 0"))
         strangers = bench.accepted_of_strangers()
-        found.append(figure(f"of {STRANGERS} requests of another user accepted", "", strangers, "<= 0"))
-    return found
+        measured.append(figure(f"of {STRANGERS} requests of another user accepted", "", strangers, "<= 0"))
+    return measured
 
 
 if __name__ == "__main__":

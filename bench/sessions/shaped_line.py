@@ -43,11 +43,11 @@ class ShapedLine:
         self._middle, self._quality = middle, quality
         self.link: KernelLink
 
-    def plug(self, one: Namespace, name: str, other: Namespace, name_there: str) -> None:
-        """Connect the interface `name` with `name_there` in the other namespace."""
+    def plug(self, near: Namespace, name: str, far: Namespace, far_name: str) -> None:
+        """Connect the interface `name` with `far_name` in the other namespace."""
         ends = (
-            _End(self._middle, "line-a", one, name),
-            _End(self._middle, "line-b", other, name_there),
+            _End(self._middle, "line-a", near, name),
+            _End(self._middle, "line-b", far, far_name),
         )
         self.link = KernelLink("line", cast(Any, ends), self._quality, Random(1), Relay())
 

@@ -31,14 +31,14 @@ class TightViewer:
         self.bytes = 0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Request and count updates until cancelled."""
         init = await converse(self._channel, handshake())
         encodings = struct.pack(f">BxH{len(self._encodings)}i", 2, len(self._encodings), *self._encodings)
-        whole = Area(0, 0, init.width, init.height)
-        await self._channel.write(encodings + update_request(whole, incremental=False))
+        screen = Area(0, 0, init.width, init.height)
+        await self._channel.write(encodings + update_request(screen, incremental=False))
         while True:
             if await converse(self._channel, self._count(self._message())):
-                await self._channel.write(update_request(whole, incremental=True))
+                await self._channel.write(update_request(screen, incremental=True))
 
     def _count(self, conversation: Conversation[bool]) -> Conversation[bool]:
         data = b""

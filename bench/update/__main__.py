@@ -16,8 +16,8 @@ PROGRAMS: Final = ("apt-get", "dpkg-deb", "mke2fs", "ostree", "casync", "zstd", 
 def missing() -> list[str]:
     """Return the requirements that this machine does not meet, one line each, with the remedy."""
     lacking = [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
-    found = [f"needs {', '.join(lacking)}, on Debian: make setup-image"] if lacking else []
-    return found if os.geteuid() == 0 else [*found, "needs root rights, to unpack packages"]
+    problems = [f"needs {', '.join(lacking)}, on Debian: make setup-image"] if lacking else []
+    return problems if os.geteuid() == 0 else [*problems, "needs root rights, to unpack packages"]
 
 
 UPDATE: Final = Suite(

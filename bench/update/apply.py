@@ -27,20 +27,20 @@ def main(delta: str, source: str, target: str) -> None:
     delta_fd, source_fd = os.open(delta, os.O_RDONLY), os.open(source, os.O_RDONLY)
     target_fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     began = time.monotonic()
-    one = Delta.open(_reader(delta_fd), os.fstat(delta_fd).st_size)
+    opened = Delta.open(_reader(delta_fd), os.fstat(delta_fd).st_size)
     longest = last = 0.0
-    for _ in one.apply(
+    for _ in opened.apply(
         _reader(source_fd), lambda offset, data: os.pwrite(target_fd, data, offset), _reader(target_fd)
     ):
         now = time.process_time()
         longest, last = max(longest, now - last), now
-    found = {
+    measured = {
         "cpu_s": sum(os.times()[:4]),  # with that of gzip
         "wall_s": time.monotonic() - began,
         "memory_mb": _peak_bytes() / 1e6,
         "longest_operation_s": longest,
     }
-    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.write(json.dumps(measured) + "\n")
 
 
 if __name__ == "__main__":

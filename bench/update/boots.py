@@ -49,14 +49,14 @@ class _Settled:
 
 def _run(name: str) -> list[Figure]:
     with TemporaryDirectory(prefix="rap-boots-") as folder:
-        found = run_until(FOLDER / f"{name}.toml", signed_image(), _Settled(), Path(folder))
-    print(json.dumps([found["failures"], found["reports"]]), file=sys.stderr)
-    reports = found["reports"]
+        result = run_until(FOLDER / f"{name}.toml", signed_image(), _Settled(), Path(folder))
+    print(json.dumps([result["failures"], result["reports"]]), file=sys.stderr)
+    reports = result["reports"]
     return [
         figure(
             f"{name}: expectations that do not hold",
             "",
-            sum(not each["holds"] for each in found["expectations"]),
+            sum(not expectation["holds"] for expectation in result["expectations"]),
             "<= 0",
         ),
         figure("  reports stored", "", reports["stored"]),

@@ -85,24 +85,24 @@ def _delta(old: Path, new: Path, file: Path) -> tuple[int, float]:
 
 
 def _apply(delta: Path, old: Path, new: Path) -> list[Figure]:
-    made = FOLDER / "made.img"
-    command: list[str | Path] = [sys.executable, "-m", "bench.update.apply", delta, old, made]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    wrong = not filecmp.cmp(made, new, shallow=False)
-    made.unlink()
+    applied = FOLDER / "made.img"
+    command: list[str | Path] = [sys.executable, "-m", "bench.update.apply", delta, old, applied]
+    measured = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    wrong = not filecmp.cmp(applied, new, shallow=False)
+    applied.unlink()
     return [
         figure("  applied: slots that differ from the target", "", wrong, "<= 0"),
-        figure("  applied: processor time", "s", found["cpu_s"], "<= 15"),
-        figure("  applied: duration", "s", found["wall_s"]),
-        figure("  applied: memory", "MB", found["memory_mb"], "<= 128"),
-        figure("  applied: longest operation, processor time", "s", found["longest_operation_s"]),
+        figure("  applied: processor time", "s", measured["cpu_s"], "<= 15"),
+        figure("  applied: duration", "s", measured["wall_s"]),
+        figure("  applied: memory", "MB", measured["memory_mb"], "<= 128"),
+        figure("  applied: longest operation, processor time", "s", measured["longest_operation_s"]),
     ]
 
 
-def _zstd(image: Path, *more: str | Path) -> int:
+def _zstd(image: Path, *patch_options: str | Path) -> int:
     packed = FOLDER / "image.zst"
-    level = ["-19", "--long=31"] if more else ["-12"]
-    subprocess.run(["zstd", "-q", "-f", *level, *more, image, "-o", packed], check=True)
+    level = ["-19", "--long=31"] if patch_options else ["-12"]
+    subprocess.run(["zstd", "-q", "-f", *level, *patch_options, image, "-o", packed], check=True)
     return packed.stat().st_size
 
 
@@ -114,9 +114,9 @@ def _blocks_of(image: Path) -> Iterator[bytes]:
 
 def _blocks(old: Path, new: Path) -> int:
     """Return the bytes of the missing blocks, compressed together as favourably as possible, and of the index."""
-    known = {hash(block) for block in _blocks_of(old)}
+    known_hashes = {hash(block) for block in _blocks_of(old)}
     (missing := FOLDER / "missing").write_bytes(
-        b"".join(block for block in _blocks_of(new) if hash(block) not in known)
+        b"".join(block for block in _blocks_of(new) if hash(block) not in known_hashes)
     )
     index = new.stat().st_size // BLOCK_BYTES * 32
     size = _zstd_19(missing) + index
@@ -157,8 +157,8 @@ def _ostree(old: Path, new: Path) -> int:
     return file.stat().st_size
 
 
-def _run_ostree(repository: Path, *words: str) -> str:
-    command = ["ostree", f"--repo={repository}", *words]
+def _run_ostree(repository: Path, *arguments: str) -> str:
+    command = ["ostree", f"--repo={repository}", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -166,12 +166,12 @@ def _application_slots(tree: Path) -> list[Path]:
     """Return slots of a tree with the box program, and with a corrected one: two functions in two of its modules."""
     slots = []
     for name in ("application-before", "application-after"):
-        image, whole = FOLDER / f"{name}.img", FOLDER / name
+        image, slot_tree = FOLDER / f"{name}.img", FOLDER / name
         if not image.exists():
-            shutil.rmtree(whole, ignore_errors=True)
-            subprocess.run(["cp", "--archive", "--link", tree, whole], check=True)
-            _install(whole / "usr/lib/rap", corrected=name.endswith("after"))
-            make_slot(whole, image)
+            shutil.rmtree(slot_tree, ignore_errors=True)
+            subprocess.run(["cp", "--archive", "--link", tree, slot_tree], check=True)
+            _install(slot_tree / "usr/lib/rap", corrected=name.endswith("after"))
+            make_slot(slot_tree, image)
         slots.append(image)
     return slots
 

@@ -2,8 +2,9 @@
 
 Two images are built whose packages differ: a probe with files in /usr, /etc and /var has a higher version in the
 second. A box is flashed with the first, a person changes a password on it, and staff roll the second one out to it
-by `rap dc rollout`. In the new slot rpm and AIDE must find nothing changed, the password must be the changed one, and
-the labels those of SELinux's policy. A data release brings a profile to the box and a help file to its instrument.
+by `rap dc rollout`. In the new slot rpm and AIDE must find no change, the changed password must be in force, and the
+labels must be those of SELinux's policy. A data release transfers a profile to the box and a help file to its
+instrument.
 Then a release is rolled out that starts and whose firewall cannot be put in force: the box must leave it after at
 most three starts, refuse it when it is ordered again, and be unchanged.
 
@@ -104,7 +105,7 @@ _OF_STAND_IN: Final = re.compile(
 """Folders of Debian's packages over which file systems are mounted, and files whose user or group is not in the
 image: that of the page's socket is httpd's, which an image without sessions has as an empty package."""
 _STARTED: Final = "Booting `"
-"""What GRUB prints on the console at each start."""
+"""A text that GRUB prints on the console at each start."""
 _LABELS: Final = """\
 mkdir -p /run/tree
 mount --bind / /run/tree
@@ -115,8 +116,8 @@ umount /run/tree
 """Prints a line for each file of the slot that has another label; the bind mount shows what other mounts hide."""
 
 
-class Looked(NamedTuple):
-    """What a look at the running system shows."""
+class SystemState(NamedTuple):
+    """The state of the running system."""
 
     slot: str
     probe: str
@@ -132,23 +133,23 @@ class Looked(NamedTuple):
 class Box:
     """The started box with its shell, and the data center's commands."""
 
-    def __init__(self, folder: Path, machine: Machine, place: Path) -> None:
+    def __init__(self, folder: Path, machine: Machine, socket: Path) -> None:
         self.folder, self._machine = folder, machine
-        self.shell = GuestShell(place)
+        self.shell = GuestShell(socket)
 
-    def look(self) -> Looked:
+    def examine(self) -> SystemState:
         """Examine the system as its own timers do, first the database of the release that runs."""
-        made = self.shell.run("/usr/libexec/rap/aide-database")
-        _say(f"aide-database: {made.status} {made.output}")
-        checked = self.shell.run("/usr/sbin/aide --check")
-        _say(f"aide --check: {checked.status}\n{checked.output[-4000:]}")
+        database = self.shell.run("/usr/libexec/rap/aide-database")
+        _log(f"aide-database: {database.status} {database.output}")
+        aide_check = self.shell.run("/usr/sbin/aide --check")
+        _log(f"aide --check: {aide_check.status}\n{aide_check.output[-4000:]}")
         verified = self.shell.run(f"{_RPM} -Va")
-        _say(f"rpm -Va:\n{verified.output}")
-        return Looked(
+        _log(f"rpm -Va:\n{verified.output}")
+        return SystemState(
             self._read("sed -n 's/.*rap.slot=\\([ab]\\).*/\\1/p' /proc/cmdline"),
             self._read(f"{_RPM} -q --queryformat '%{{VERSION}}' probe"),
             sorted(verified.output.splitlines()),
-            checked.status,
+            aide_check.status,
             self._read("sed -n 's/^labadmin:\\([^:]*\\):.*/\\1/p' /etc/shadow"),
         )
 
@@ -161,7 +162,7 @@ class Box:
         return self.shell.run(script).output.strip()
 
     def roll_out(self, number: int) -> dict[str, Any]:
-        """Let staff roll a release out, and return the rollout when it has ended."""
+        """Roll a release out as staff, and return the ended rollout."""
         (plan := self.folder / "plan.toml").write_text(_PLAN.format(number=number))
         proposed = self._staff("propose", plan, "--json", by="engineer")
         rollout = str(proposed["id"])
@@ -170,16 +171,16 @@ class Box:
         while True:
             shown = self._staff("show", rollout, "--json", by="engineer")
             if shown["state"] != "running":
-                _say(json.dumps(shown))
+                _log(json.dumps(shown))
                 return shown
             if time.monotonic() > until:
                 raise TimeoutError(f"rollout {rollout} has not ended; the box: {self._machine.log()[-3000:]}")
             time.sleep(2)
 
-    def _staff(self, verb: str, *words: object, by: str) -> dict[str, Any]:
-        shown = _rap("dc", "rollout", verb, *words, "--config", self.folder / "dc.toml", "--as", by)
-        found: dict[str, Any] = json.loads(shown)
-        return found
+    def _staff(self, verb: str, *arguments: object, by: str) -> dict[str, Any]:
+        shown = _rap("dc", "rollout", verb, *arguments, "--config", self.folder / "dc.toml", "--as", by)
+        document: dict[str, Any] = json.loads(shown)
+        return document
 
 
 def build(folder: Path) -> Path:
@@ -188,27 +189,29 @@ def build(folder: Path) -> Path:
     keys = ["--targets-key", key_file(folder, "targets"), "--online-key", key_file(folder, "online")]
     releases = folder / "releases"
     make_key(folder / "key.pem", folder / "key.pub")
-    words = [word for key in root_keys for word in ("--root-key", key)]
-    _rap("image", "release", "create", releases, *words, *keys)
+    root_options = [option for key in root_keys for option in ("--root-key", key)]
+    _rap("image", "release", "create", releases, *root_options, *keys)
     post = _kickstart(releases / "metadata/1.root.json")
     for number in (1, 2):
-        (place := folder / f"image{number}").mkdir()
-        (packages := place / "rpm").mkdir()
+        (image_folder := folder / f"image{number}").mkdir()
+        (packages := image_folder / "rpm").mkdir()
         add_debs(packages, "inside", ["aide", "rpm"], {"aide": ["debian-aide"]})
         make_stubs(packages, {"probe": _probe(number)})
         began = time.monotonic()
-        image = build_image(place, "systemd.journald.forward_to_console=1", post, key=folder / "key.pem")
-        _say(f"image {number}: {time.monotonic() - began:.0f} s")
+        image = build_image(
+            image_folder, "systemd.journald.forward_to_console=1", post, key=folder / "key.pem"
+        )
+        _log(f"image {number}: {time.monotonic() - began:.0f} s")
         source = ["--delta-from", "1.1.0"] if number > 1 else []
         named = ["--release", f"1.{number}.0", "--number", number, *source]
-        _say(_rap("image", "release", "add-slot", releases, image, *named, *keys))
+        _log(_rap("image", "release", "add-slot", releases, image, *named, *keys))
     release_data(folder, releases, *keys)
     if (slot := find_slot(image)) is None:
         raise AssertionError("an image has a slot")
     extract_slot(image, slot, bad := folder / "bad.img")
     change_slot(bad, UNHEALTHY, "unhealthy")
     named = ["--release", "1.4.0", "--number", UNHEALTHY, "--delta-from", "1.2.0"]
-    _say(_rap("image", "release", "add-slot", releases, bad, *named, *keys))
+    _log(_rap("image", "release", "add-slot", releases, bad, *named, *keys))
     return releases
 
 
@@ -219,7 +222,7 @@ def release_data(folder: Path, releases: Path, *keys: object) -> None:
         (files / path).mkdir(parents=True)
         name = f"{MODEL}.toml" if path == "profiles" else "errors.txt"
         (files / path / name).write_bytes(content)
-    _say(
+    _log(
         _rap("image", "release", "add-data", releases, files, "--release", "data-3", "--number", DATA, *keys)
     )
 
@@ -259,29 +262,29 @@ def examine(folder: Path, releases: Path) -> list[Figure]:
     (box_folder := folder / "box").mkdir()
     disk = flashed(folder / "image1/out/box.raw", folder / "key.pub", box_folder)
     (box_folder / "staff.toml").write_text(_STAFF)
-    more = f'[releases]\nfolder = "{releases}"\n[staff]\ndirectory = "staff.toml"\nport = 0\ndevelopment = true\n'
+    tables = f'[releases]\nfolder = "{releases}"\n[staff]\ndirectory = "staff.toml"\nport = 0\ndevelopment = true\n'
     with own_network(), (box_folder / "dc.toml").open("a") as configuration:
-        configuration.write(more)
+        configuration.write(tables)
         configuration.flush()
         plug_in()
         subprocess.run(
             ["ip", "link", "set", "lo", "up"], check=True
         )  # for the pages of the data center's staff
-        place = folder / "shell.sock"
-        machine = Machine(box_folder, disk, CABLES, keep=True, more=guest_shell.options(place))
+        socket = folder / "shell.sock"
+        machine = Machine(box_folder, disk, CABLES, keep=True, more=guest_shell.options(socket))
         try:
-            found = asyncio.run(_watch(Box(box_folder, machine, place)))
+            measured = asyncio.run(_watch(Box(box_folder, machine, socket)))
         except BaseException:
-            _say(machine.log()[-6000:])
+            _log(machine.log()[-6000:])
             raise
         finally:
             machine.stop()
     is_built = _is_built(disk, folder / "image2/out/box.raw")
-    return [*found, figure("updated slots with the bytes of the built image", "", int(is_built), ">= 1")]
+    return [*measured, figure("updated slots with the bytes of the built image", "", int(is_built), ">= 1")]
 
 
-class Helped:
-    """An instrument that keeps the help files that it gets."""
+class HelpedInstrument:
+    """An instrument that keeps the received help files."""
 
     def __init__(self) -> None:
         self.files: list[bytes] = []
@@ -298,8 +301,8 @@ class Helped:
 
 
 async def _watch(box: Box) -> list[Figure]:
-    helped = Helped()
-    async with datacenter(box.folder), reporting(box.folder, instrument=helped) as agent:
+    instrument = HelpedInstrument()
+    async with datacenter(box.folder), reporting(box.folder, instrument=instrument) as agent:
 
         async def report() -> None:
             while True:
@@ -310,19 +313,19 @@ async def _watch(box: Box) -> list[Figure]:
         try:
             async with asyncio.timeout(OUTCOME_SECONDS_MAX):
                 await eventually(lambda: agent.made > 1 and not agent.waiting, None, every_s=1)
-            return await asyncio.to_thread(lambda: list(_follow(box, helped)))
+            return await asyncio.to_thread(lambda: list(_follow(box, instrument)))
         finally:
             reports.cancel()
 
 
-def _follow(box: Box, helped: Helped) -> Iterator[Figure]:
+def _follow(box: Box, instrument: HelpedInstrument) -> Iterator[Figure]:
     changed = box.shell.run(
         f"echo labadmin:{PASSWORD} | chpasswd && systemctl start rap-keep-passwords.service"
     )
     assert changed.status == 0, changed.output
-    before = box.look()
+    before = box.examine()
     updated = box.roll_out(SYSTEM)
-    after, starts = box.look(), box.starts
+    after, starts = box.examine(), box.starts
     yield figure("starts of the machine for an update", "", starts - 1, "<= 1")
     yield figure("boxes that committed the release", "", _count(updated, "committed"), ">= 1")
     yield figure(
@@ -330,12 +333,12 @@ def _follow(box: Box, helped: Helped) -> Iterator[Figure]:
     )
     yield from _unchanged("after the update", before, after)
     yield from _label_figures(box)
-    yield from _data_figures(box, helped)
+    yield from _data_figures(box, instrument)
     returned = box.roll_out(UNHEALTHY)
     yield figure("boxes that returned from an unhealthy release", "", _failed(returned, "returned"), ">= 1")
-    # each start of the release, and that of the old slot
+    # each start of the release, and one of the old slot
     yield figure("  starts of the unhealthy release", "", box.starts - starts - 1, f"<= {STARTS_MAX}")
-    back = box.look()
+    back = box.examine()
     yield figure("  with the slot and the packages from before", "", int(back[:2] == after[:2]), ">= 1")
     yield from _unchanged("after the return", before, back)
     again = box.roll_out(UNHEALTHY)
@@ -343,13 +346,13 @@ def _follow(box: Box, helped: Helped) -> Iterator[Figure]:
     yield figure("starts because of the refused order", "", box.starts - starts - 2, "<= 0")
 
 
-def _data_figures(box: Box, helped: Helped) -> Iterator[Figure]:
-    """Roll out a data release with a help file for the instrument, and wait until that has it."""
+def _data_figures(box: Box, instrument: HelpedInstrument) -> Iterator[Figure]:
+    """Roll out a data release with a help file for the instrument, and wait until the instrument has it."""
     begun, starts = time.monotonic(), box.starts
     rollout = box.roll_out(DATA)
     yield figure("boxes that committed a data release", "", _count(rollout, "committed"), ">= 1")
-    poll_until(lambda: bool(helped.files), OUTCOME_SECONDS_MAX, every_s=1)
-    yield figure("  help files that the instrument has", "", helped.files.count(HELP), ">= 1")
+    poll_until(lambda: bool(instrument.files), OUTCOME_SECONDS_MAX, every_s=1)
+    yield figure("  help files that the instrument has", "", instrument.files.count(HELP), ">= 1")
     yield figure("  seconds from the order until then, 180 of them the trial", "s", time.monotonic() - begun)
     yield figure("  starts of the machine for it", "", box.starts - starts, "<= 0")
     store = Store(f"sqlite:///{box.folder}/reports.db")
@@ -360,7 +363,7 @@ def _data_figures(box: Box, helped: Helped) -> Iterator[Figure]:
     yield figure("  bytes of the help file that the box fetched for the command", "", sum(fetched), "<= 0")
 
 
-def _unchanged(when: str, before: Looked, now: Looked) -> Iterator[Figure]:
+def _unchanged(when: str, before: SystemState, now: SystemState) -> Iterator[Figure]:
     outside = [line for line in now.rpm if not (_OF_SITE.search(line) or _OF_STAND_IN.search(line))]
     yield figure(f"{when}: files that AIDE finds changed", "exit status", now.aide, "<= 0")
     yield figure(f"{when}: files outside of /etc that differ from their package", "", len(outside), "<= 0")
@@ -382,7 +385,7 @@ def _failed(rollout: dict[str, Any], state: str) -> int:
 
 def _label_figures(box: Box) -> Iterator[Figure]:
     """Compare the labels of the running slot with the policy, and with one that demands others."""
-    _say(wrong := box.shell.run(_LABELS.format(change="")).output)
+    _log(wrong := box.shell.run(_LABELS.format(change="")).output)
     other = box.shell.run(_LABELS.format(change="s/:usr_t:/:other_t:/")).output
     yield figure("files whose label is not that of the policy", "", len(wrong.splitlines()), "<= 0")
     yield figure("  that differ from a policy with other labels", "", len(other.splitlines()), ">= 1000")
@@ -390,26 +393,26 @@ def _label_figures(box: Box) -> Iterator[Figure]:
 
 def _is_built(disk: Path, image: Path) -> bool:
     """Return whether the box's slot b has the bytes of slot a of a built image."""
-    place = find_slot(image)
-    assert place is not None, "an image has a slot"
-    return slot_sha256(disk, slots.PARTITIONS["b"]) == sha256_of_slot(image, place)
+    slot = find_slot(image)
+    assert slot is not None, "an image has a slot"
+    return slot_sha256(disk, slots.PARTITIONS["b"]) == sha256_of_slot(image, slot)
 
 
 def figures() -> list[Figure]:
-    """Return all figures, and print what the box shows to standard error."""
+    """Return all figures, and print the state of the box to standard error."""
     with tempfile.TemporaryDirectory(prefix="rap-inside-", dir="/var/tmp") as name:
         folder = Path(name)
         return examine(folder, build(folder))
 
 
-def _rap(*words: object) -> str:
-    command = [sys.executable, "-m", "rap", *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
+def _rap(*arguments: object) -> str:
+    command = [sys.executable, "-m", "rap", *map(str, arguments)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{command}: {result.stderr}"
+    return result.stdout
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

@@ -54,24 +54,26 @@ def make_releases(folder: Path) -> tuple[Release, Release]:
 def _make_release(folder: Path, options: Sequence[str]) -> Release:
     table = tomllib.loads(_PACKAGES.read_text())
     names = [*table["debs"], *MORE]
-    found = debs.fetch(names, folder / "debs", options)
-    kept = [deb for deb in found if not any(fnmatch(deb.name, pattern) for pattern in table["leave_out"])]
+    fetched = debs.fetch(names, folder / "debs", options)
+    installed = [
+        deb for deb in fetched if not any(fnmatch(deb.name, pattern) for pattern in table["leave_out"])
+    ]
     tree = folder / "tree"
     if not tree.exists():
         part = folder / "part"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        for name, to in table["stubs"]["filesystem"]["links"].items():
+        for name, target in table["stubs"]["filesystem"]["links"].items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
-            (part / name).symlink_to(to)
-        for deb in kept:
+            (part / name).symlink_to(target)
+        for deb in installed:
             deb.unpack(part)
         configuration = part / "etc/dracut.conf.d/mock.conf"
         configuration.parent.mkdir(parents=True, exist_ok=True)
         configuration.write_text(table["stubs"]["mock-config"]["files"]["etc/dracut.conf.d/mock.conf"])
         _configure(part)
         part.rename(tree)
-    return Release(tree, {deb.name: deb.fields["Version"] for deb in kept})
+    return Release(tree, {deb.name: deb.fields["Version"] for deb in installed})
 
 
 def _configure(tree: Path) -> None:
@@ -89,8 +91,8 @@ def _configure(tree: Path) -> None:
     for path in sorted(tree.glob("boot/System.map-*")):
         path.unlink()
     for path in (tree, *tree.rglob("*")):
-        moment = min(int(path.lstat().st_mtime), EPOCH)
-        os.utime(path, (moment, moment), follow_symlinks=False)
+        mtime = min(int(path.lstat().st_mtime), EPOCH)
+        os.utime(path, (mtime, mtime), follow_symlinks=False)
 
 
 def make_slot(tree: Path, image: Path) -> Path:

@@ -105,7 +105,9 @@ def _check(arguments: argparse.Namespace) -> int:
     except (SettingsError, KickstartUnreadable, RepositoryError, UnknownVersion) as error:
         raise WrongInput(str(error)) from error
     if arguments.errors:
-        report = replace(report, findings=[each for each in report.findings if each.severity == "error"])
+        report = replace(
+            report, findings=[finding for finding in report.findings if finding.severity == "error"]
+        )
     if arguments.json:
         print(json.dumps(_as_document(report), indent=2, ensure_ascii=False))
     else:
@@ -153,9 +155,9 @@ def _rpm(arguments: argparse.Namespace) -> int:
     from imaging.rpm.build import build_rpm
     from imaging.rpm.contents import RpmError
 
-    asked = arguments.output, arguments.release, arguments.python, arguments.wheels
+    request = arguments.output, arguments.release, arguments.python, arguments.wheels
     try:
-        built = build_rpm(*asked, bytecode=not arguments.no_bytecode)
+        built = build_rpm(*request, bytecode=not arguments.no_bytecode)
     except RpmError as error:
         raise WrongInput(str(error)) from error
     except PrerequisiteMissing as error:
@@ -215,8 +217,8 @@ def _build(arguments: argparse.Namespace) -> int:
             *(arguments.kickstart, version, tuple(arguments.repo), arguments.output, work),
             *(arguments.disk_bytes, arguments.key, arguments.compress),
         )
-        with BuildProgress() as shown:
-            built = build(request, shown.step, shown.log)
+        with BuildProgress() as progress:
+            built = build(request, progress.step, progress.log)
     except (
         KickstartUnreadable,
         UnsupportedCommand,
@@ -255,8 +257,8 @@ def _build_iso(arguments: argparse.Namespace) -> int:
     try:
         key = load_private_key(arguments.key) if arguments.key else None
         arguments.output.mkdir(parents=True, exist_ok=True)
-        with BuildProgress() as shown:
-            make_iso(arguments.iso, arguments.kickstart, folders, target, shown.log)
+        with BuildProgress() as progress:
+            make_iso(arguments.iso, arguments.kickstart, folders, target, progress.log)
         signed = sign_iso(target, arguments.iso, arguments.kickstart, key) if key else []
     except (IsoError, KickstartUnreadable, SigningError, UnknownVersion) as error:
         raise WrongInput(str(error)) from error

@@ -127,8 +127,8 @@ def _add(arguments: argparse.Namespace) -> int:
     from imaging.release.repository import ReleaseRepository
 
     with _errors_reported():
-        about = {"version": arguments.version}
-        ReleaseRepository(arguments.folder).add(arguments.file, _keys(arguments), _now(), about)
+        custom = {"version": arguments.version}
+        ReleaseRepository(arguments.folder).add(arguments.file, _keys(arguments), _now(), custom)
     return OK
 
 
@@ -221,10 +221,12 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"refused: {error}")
         return FAILED
     if arguments.json:
-        print(json.dumps({name: {"length": one.length, **one.custom} for name, one in targets.items()}))
+        print(
+            json.dumps({name: {"length": target.length, **target.custom} for name, target in targets.items()})
+        )
     else:
-        for name, one in targets.items():
-            print(f"{name}  {one.length} bytes  {one.custom.get('version', '')}")
+        for name, target in targets.items():
+            print(f"{name}  {target.length} bytes  {target.custom.get('version', '')}")
     return OK
 
 

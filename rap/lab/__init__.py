@@ -130,9 +130,9 @@ def add_image_options(parser: Parser) -> None:
 
 def image_settings(lab: Lab, arguments: argparse.Namespace) -> ImageSettings | None:
     """Return the settings of the image world, checked; None for another world. Raises: CommandError."""
-    given = {name: getattr(arguments, name) for name in _IMAGE_OPTIONS}
+    options = {name: getattr(arguments, name) for name in _IMAGE_OPTIONS}
     if arguments.world != "image":
-        if arguments.image or any(given.values()):
+        if arguments.image or any(options.values()):
             raise WrongInput("--image and the options of the image world require --world image")
         return None
     if arguments.image is None:
@@ -143,7 +143,7 @@ def image_settings(lab: Lab, arguments: argparse.Namespace) -> ImageSettings | N
         from sim.worlds.image import run as image
 
         return image.image_settings(
-            lab, arguments.image, **{name: value for name, value in given.items() if value}
+            lab, arguments.image, **{name: value for name, value in options.items() if value}
         )
 
 

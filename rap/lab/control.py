@@ -57,15 +57,15 @@ def add_verbs(parser: Parser) -> None:
 def _link(arguments: argparse.Namespace) -> int:
     change: list[str] = arguments.change
     if change[0] in _SWITCHES and len(change) == 1:
-        words: dict[str, object] = {"change": change[0]}
+        parameters: dict[str, object] = {"change": change[0]}
     elif len(change) % 2 == 0 and change[0] not in _SWITCHES:
-        words = {"change": "set", "to": dict(zip(change[::2], change[1::2], strict=True))}
+        parameters = {"change": "set", "to": dict(zip(change[::2], change[1::2], strict=True))}
     else:
         raise WrongInput(
             f"`{' '.join(change)}` is not a valid change: give down, up or restore,"
             " or pairs of a property and its value, such as rate 64kbit loss 2%"
         )
-    request(choose_lab(arguments.lab), "link", link=arguments.link, **words)
+    request(choose_lab(arguments.lab), "link", link=arguments.link, **parameters)
     return OK
 
 
@@ -116,8 +116,8 @@ def _list_faults(*, json: bool) -> int:
         print_json(faults)
         return OK
     for fault in faults:
-        only = "" if len(fault["worlds"]) > 1 else ", with --world image"
-        print(f"{fault['kind']}  ({', '.join(fault['targets'])}{only})\n  {fault['what']}")
+        worlds = "" if len(fault["worlds"]) > 1 else ", with --world image"
+        print(f"{fault['kind']}  ({', '.join(fault['targets'])}{worlds})\n  {fault['what']}")
         for name, rule in fault["parameters"].items():
             print(f"    {name}=…  {rule}")
     return OK

@@ -107,31 +107,31 @@ def translate_errors() -> Iterator[None]:
         raise CommandError(f"the lab has ended: {error}") from error
 
 
-def choose_lab(given: str | None) -> str:
-    """Return the name of the running lab `given`, or of the only one. Raises: MachineLacks, WrongInput."""
+def choose_lab(requested: str | None) -> str:
+    """Return the name of the running lab `requested`, or of the only one. Raises: MachineLacks, WrongInput."""
     with translate_errors():
         from sim.worlds.kernel import running
         from sim.worlds.kernel.namespaces.missing import require
 
         require()
         names = running()
-    if given in names:
-        return given
+    if requested in names:
+        return requested
     if not names:
         raise WrongInput("no lab is running; start one with `rap lab up FILE`")
-    if given is not None:
-        raise WrongInput(f"no lab named {given!r} is running; running: {', '.join(names)}")
+    if requested is not None:
+        raise WrongInput(f"no lab named {requested!r} is running; running: {', '.join(names)}")
     if len(names) > 1:
         raise WrongInput(f"several labs are running: {', '.join(names)}; give the name of one")
     return names[0]
 
 
-def request(name: str, verb: str, **words: Any) -> Any:
+def request(name: str, verb: str, **parameters: Any) -> Any:
     """Send a request to a running lab and return the response. Raises: CommandError."""
     with translate_errors():
         from sim.worlds.kernel import ask
 
-        return ask(name, {"verb": verb, **words})
+        return ask(name, {"verb": verb, **parameters})
 
 
 # -- starting and ending a lab
@@ -170,19 +170,19 @@ def _print_up(about: dict[str, Any]) -> None:
     print(f"{about['lab']} is up after {about['start_seconds']:.1f} s\n")
     width = max(map(len, about["hosts"]))
     for host, addresses in about["hosts"].items():
-        print(f"  {host:{width}}  {', '.join(f'{where} {what}' for where, what in addresses.items())}")
+        print(f"  {host:{width}}  {', '.join(f'{name} {address}' for name, address in addresses.items())}")
     print(f"\nLinks\n  {', '.join(about['links'])}\n\nNext steps")
-    one = f" --lab {about['lab']}" if len(running()) > 1 else ""
+    option = f" --lab {about['lab']}" if len(running()) > 1 else ""
     instrument = next(host for host in about["hosts"] if host.startswith("instrument"))
-    for line, what in (
-        (f"watch{one}", "show its live state"),
-        (f"shell{one} {instrument}", "open a shell on one of its hosts"),
-        (f"link{one} uplink down", "disconnect a link; `up` reconnects it"),
-        (f"fault{one} power-cut box --lasts 10s", "inject a fault; `--list` shows the kinds"),
-        (f"capture{one} uplink FILE.pcapng", "capture packets for Wireshark"),
-        (f"down {about['lab'] if one else ''}".rstrip(), "end it; with `--report DIR`, evaluate it first"),
+    for line, purpose in (
+        (f"watch{option}", "show its live state"),
+        (f"shell{option} {instrument}", "open a shell on one of its hosts"),
+        (f"link{option} uplink down", "disconnect a link; `up` reconnects it"),
+        (f"fault{option} power-cut box --lasts 10s", "inject a fault; `--list` shows the kinds"),
+        (f"capture{option} uplink FILE.pcapng", "capture packets for Wireshark"),
+        (f"down {about['lab'] if option else ''}".rstrip(), "end it; with `--report DIR`, evaluate it first"),
     ):
-        print(f"  rap lab {line:36}  {what}")
+        print(f"  rap lab {line:36}  {purpose}")
 
 
 def _down(arguments: argparse.Namespace) -> int:
@@ -289,9 +289,9 @@ def _watch_once(states: Iterator[tuple[LabState, LabState]]) -> None:
 
 
 def _shell(arguments: argparse.Namespace) -> int:
-    words = arguments.words
-    if len(words) > 1 and words[0] == "--lab":  # REMAINDER takes the option, too
-        arguments.lab, words = words[1], words[2:]
+    command = arguments.words
+    if len(command) > 1 and command[0] == "--lab":  # REMAINDER takes the option, too
+        arguments.lab, command = command[1], command[2:]
     name = choose_lab(arguments.lab)
     path = os.pathsep.join(
         (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")
@@ -300,8 +300,8 @@ def _shell(arguments: argparse.Namespace) -> int:
         from sim.worlds.kernel import call_in_host
 
         prompt = f"[{name} {arguments.host}] \\w\\$ " if _bash() else f"[{name} {arguments.host}] # "
-        words = words or _console(name, arguments.host) or _bash() or ["sh"]
-        return call_in_host(name, arguments.host, words, {"PATH": path, "PS1": prompt})
+        command = command or _console(name, arguments.host) or _bash() or ["sh"]
+        return call_in_host(name, arguments.host, command, {"PATH": path, "PS1": prompt})
 
 
 def _console(name: str, host: str) -> list[str]:

@@ -21,7 +21,7 @@ def check(arguments: argparse.Namespace) -> int:
     from datacenter.triggers.triggerfile import read_trigger
     from settings.problems import SettingsError
 
-    found: dict[Path, Trigger] = {}
+    triggers: dict[Path, Trigger] = {}
     recorded: dict[Path, ScoreFile] = {}
     outcome = OK
     for folder in dict.fromkeys(file.parent for file in arguments.files):
@@ -44,13 +44,13 @@ def check(arguments: argparse.Namespace) -> int:
             outcome = FAILED
             continue
         if can_fire(trigger):
-            found[file] = trigger
+            triggers[file] = trigger
         else:
             print(f"{file}: can never fire: no report meets the condition; correct `when`")
             outcome = FAILED
-    for file, trigger in found.items():
+    for file, trigger in triggers.items():
         implied = [
-            str(other) for other, second in found.items() if other != file and implies(trigger, second)
+            str(other) for other, second in triggers.items() if other != file and implies(trigger, second)
         ]
         note = f"; whenever it fires, so does {', '.join(implied)}" if implied else ""
         scores = recorded.get(file.parent)

@@ -75,18 +75,21 @@ def test(arguments: argparse.Namespace) -> int:
     if not files or len({file.resolve().parent for file in files}) > 1:
         raise WrongInput("give trigger files of one folder")
     instruments = list(_simulated(triggers, arguments))
-    found = scores(triggers, instruments)
+    measured = scores(triggers, instruments)
     visits = score_visits(triggers, instruments)
     if arguments.write:
         scored = [file for file in trigger_files(folder) if not is_silence(file)]
         is_whole = {file.resolve() for file in scored} == {file.resolve() for file in files}
-        write_scores(folder, triggers, found, _history(arguments), is_whole=is_whole)
-    reports, seconds = sum(one.reports for one in instruments), sum(one.seconds for one in instruments)
-    missed = list(_missed(demands, found.whole))
+        write_scores(folder, triggers, measured, _history(arguments), is_whole=is_whole)
+    reports, seconds = (
+        sum(result.reports for result in instruments),
+        sum(result.seconds for result in instruments),
+    )
+    missed = list(_missed(demands, measured.whole))
     if arguments.json:
-        _print_json(found, visits, reports, seconds, missed)
+        _print_json(measured, visits, reports, seconds, missed)
     else:
-        _print_table(found)
+        _print_table(measured)
         print(
             f"{visits.visits} visits with {visits.parts} parts: {_text(visits.precision)} of the parts right, "
             f"{_text(visits.complete)} of the visits with all failing parts"
@@ -112,7 +115,9 @@ def _demands(arguments: argparse.Namespace, demanded: Demands) -> Demands:
     import msgspec
 
     given = {name: getattr(arguments, name) for name in demanded.__struct_fields__}
-    return msgspec.structs.replace(demanded, **{name: one for name, one in given.items() if one is not None})
+    return msgspec.structs.replace(
+        demanded, **{name: value for name, value in given.items() if value is not None}
+    )
 
 
 def _simulated(triggers: list[Trigger], arguments: argparse.Namespace) -> Iterator[InstrumentResult]:
@@ -135,8 +140,8 @@ def _simulated(triggers: list[Trigger], arguments: argparse.Namespace) -> Iterat
 def _with_progress(tested: Iterable[InstrumentResult], count: int) -> Iterator[InstrumentResult]:
     """Report the progress on standard error every few seconds."""
     began = shown = time.monotonic()
-    for done, one in enumerate(tested, 1):
-        yield one
+    for done, result in enumerate(tested, 1):
+        yield result
         now = time.monotonic()
         if now - shown >= PROGRESS_SECONDS:
             left = (now - began) / done * (count - done)
@@ -144,25 +149,25 @@ def _with_progress(tested: Iterable[InstrumentResult], count: int) -> Iterator[I
             shown = now
 
 
-def _missed(demands: Demands, whole: Score) -> Iterator[str]:
+def _missed(demands: Demands, set_score: Score) -> Iterator[str]:
     for name, demanded in (
         ("recall", demands.recall),
         ("lead_share", demands.lead_share),
         ("parts_right", demands.parts_right),
     ):
-        value = getattr(whole, name)
+        value = getattr(set_score, name)
         if demanded is not None and (value is None or value < demanded):
             yield f"missed: {name}: {_text(value)}, demanded at least {demanded:g}"
-    if demands.false_per_year is not None and whole.false_per_year > demands.false_per_year:
-        yield f"missed: false_per_year: {whole.false_per_year:g}, demanded at most {demands.false_per_year:g}"
+    if demands.false_per_year is not None and set_score.false_per_year > demands.false_per_year:
+        yield f"missed: false_per_year: {set_score.false_per_year:g}, demanded at most {demands.false_per_year:g}"
 
 
-def _print_json(found: Scores, visits: VisitScore, reports: int, seconds: float, missed: list[str]) -> None:
+def _print_json(scores: Scores, visits: VisitScore, reports: int, seconds: float, missed: list[str]) -> None:
     import msgspec
 
     document = {
-        "set": msgspec.to_builtins(found.whole),
-        "triggers": msgspec.to_builtins(found.triggers),
+        "set": msgspec.to_builtins(scores.whole),
+        "triggers": msgspec.to_builtins(scores.triggers),
         "visits": msgspec.to_builtins(visits),
         "reports": reports,
         "us_per_report": round(seconds / max(reports, 1) * 1e6, 2),
@@ -171,7 +176,7 @@ def _print_json(found: Scores, visits: VisitScore, reports: int, seconds: float,
     print(json.dumps(document, indent=2))
 
 
-def _print_table(found: Scores) -> None:
+def _print_table(scores: Scores) -> None:
     header = (
         "failures",
         "recall",
@@ -183,22 +188,22 @@ def _print_table(found: Scores) -> None:
         "parts",
         "notices/a",
     )
-    width = max(map(len, [*found.triggers, "the set"]))
+    width = max(map(len, [*scores.triggers, "the set"]))
     print(" " * width, *(f"{name:>9}" for name in header))
-    for name, one in [*found.triggers.items(), ("the set", found.whole)]:
+    for name, score in [*scores.triggers.items(), ("the set", scores.whole)]:
         values = (
-            one.failures,
-            one.recall,
-            one.recall_by_chance,
-            one.precision,
-            one.lead_h,
-            one.lead_share,
-            one.false_per_year,
-            one.parts_right,
-            one.notices_per_year,
+            score.failures,
+            score.recall,
+            score.recall_by_chance,
+            score.precision,
+            score.lead_h,
+            score.lead_share,
+            score.false_per_year,
+            score.parts_right,
+            score.notices_per_year,
         )
         print(f"{name:{width}}", *(f"{_text(value):>9}" for value in values))
-    print(f"{found.whole.instrument_years:g} instrument-years")
+    print(f"{scores.whole.instrument_years:g} instrument-years")
 
 
 def _text(value: float | None) -> str:

@@ -50,37 +50,37 @@ def why(arguments: argparse.Namespace) -> int:
             in_force = read_triggers(folder) if folder else TriggerSet([])
             trigger = trigger_of(record, evidence, in_force)
             try:
-                found = recompute(store, record, evidence, trigger)
+                result = recompute(store, record, evidence, trigger)
             except UnexplainedError as error:
                 # reports have a limited retention time; the reports of the span may still exist, but can only confirm
                 # the alert
-                found = recompute(store, record, evidence, trigger, is_whole=False)
-                if not found.is_confirmed:
+                result = recompute(store, record, evidence, trigger, is_whole=False)
+                if not result.is_confirmed:
                     raise
                 print(f"rap: only the span before the alert is evaluated: {error}", file=sys.stderr)
         except UnexplainedError as error:
             raise WrongInput(str(error)) from error
         now = in_force.triggers.get(record.trigger)
-        return _show(arguments, record, evidence, found, now)
+        return _show(arguments, record, evidence, result, now)
 
 
 def _show(
     arguments: argparse.Namespace,
     record: AlertRecord,
     evidence: Evidence,
-    found: Recomputation,
+    result: Recomputation,
     in_force: Trigger | None,
 ) -> int:
     if arguments.json:
-        print(json.dumps(_document(record, evidence, found), indent=2))
-        return OK if found.is_confirmed else FAILED
-    table = found.trigger.table
-    other = "" if in_force and in_force.fingerprint == record.trigger_hash else "; its text has changed since"
-    since_ms = found.holds_since_ms
-    first, last = found.first or (0, 0), found.reports.wanted.last
+        print(json.dumps(_document(record, evidence, result), indent=2))
+        return OK if result.is_confirmed else FAILED
+    table = result.trigger.table
+    note = "" if in_force and in_force.fingerprint == record.trigger_hash else "; its text has changed since"
+    since_ms = result.holds_since_ms
+    first, last = result.first or (0, 0), result.reports.wanted.last
     lines = [
         ("alert", f"{record.id}, {record.trigger} of {record.instrument} at {record.box}"),
-        ("trigger hash", f"{record.trigger_hash}{other}"),
+        ("trigger hash", f"{record.trigger_hash}{note}"),
         ("condition", " ".join(table.when.split())),
         ("lasts", f"{table.lasts}, it held since {_time(since_ms)}" if table.lasts and since_ms else ""),
         ("until", " ".join(table.until.split())),
@@ -90,74 +90,74 @@ def _show(
         else ("", ""),
         (
             "evidence",
-            f"{len(found.reports)} reports, of which {len(found.reports.archived)} from the archive: run {first[0]}, "
-            f"number {first[1]} to run {last[0]}, number {last[1]}",
+            f"{len(result.reports)} reports, of which {len(result.reports.archived)} from the archive: "
+            f"run {first[0]}, number {first[1]} to run {last[0]}, number {last[1]}",
         ),
     ]
     for name, text in lines:
         if text:
             print(f"{name:13} {text}")
     print()
-    _print_moments(found)
+    _print_moments(result)
     print()
-    for difference in found.differences:
+    for difference in result.differences:
         print(f"not confirmed: {difference}")
-    if found.is_confirmed:
-        since_ms = found.reports.wanted.since_ms
+    if result.is_confirmed:
+        since_ms = result.reports.wanted.since_ms
         values = "with the recorded values" if not since_ms else "the values were not compared"
         print(f"confirmed: the stored reports give this alert again, {values}")
-    return OK if found.is_confirmed else FAILED
+    return OK if result.is_confirmed else FAILED
 
 
-def _print_moments(found: Recomputation) -> None:
+def _print_moments(result: Recomputation) -> None:
     """Print a table of the terms' values; the columns have the terms' numbers, which a list above explains."""
     from datacenter.triggers.functions import text_of
     from datacenter.triggers.tree import terms
 
-    shown = list(dict.fromkeys((*terms(found.trigger.fires), *terms(found.trigger.clears))))
+    shown = list(dict.fromkeys((*terms(result.trigger.fires), *terms(result.trigger.clears))))
     for number, term in enumerate(shown, 1):
         print(f"  [{number}] {text_of(term)}")
     print(
         f"{'time (UTC)':17} {'report':>12}", *(f"{f'[{number}]':>11}" for number in range(1, len(shown) + 1))
     )
-    for one in found.moments:
-        values = (_value(one.values[term]) for term in shown)
+    for moment in result.moments:
+        values = (_value(moment.values[term]) for term in shown)
         print(
-            f"{_time(one.at_ms):17} {f'{one.id[0]}/{one.id[1]}':>12}",
+            f"{_time(moment.at_ms):17} {f'{moment.id[0]}/{moment.id[1]}':>12}",
             *(f"{value:>11}" for value in values),
-            f" {_state(one)}",
+            f" {_state(moment)}",
         )
 
 
-def _state(one: Moment) -> str:
-    return one.event or ("holds" if one.holds else "")
+def _state(moment: Moment) -> str:
+    return moment.event or ("holds" if moment.holds else "")
 
 
 def _show_silence(
-    arguments: argparse.Namespace, record: AlertRecord, evidence: SilenceEvidence, found: SilenceCheck
+    arguments: argparse.Namespace, record: AlertRecord, evidence: SilenceEvidence, result: SilenceCheck
 ) -> int:
-    outcome = OK if found.is_confirmed else FAILED
+    outcome = OK if result.is_confirmed else FAILED
     if arguments.json:
-        document = {"alert": record.id, "condition": evidence.condition, **found._asdict()}
-        print(json.dumps(document | {"confirmed": found.is_confirmed}, indent=2))
+        document = {"alert": record.id, "condition": evidence.condition, **result._asdict()}
+        print(json.dumps(document | {"confirmed": result.is_confirmed}, indent=2))
         return outcome
-    about = record.instrument or ", ".join(evidence.members) or record.box
-    print(f"alert         {record.id}, {record.trigger} of {about}")
+    subject = record.instrument or ", ".join(evidence.members) or record.box
+    print(f"alert         {record.id}, {record.trigger} of {subject}")
     print(f"condition     {evidence.condition}")
-    print(f"latest report {_time(found.last_seen_ms)}")
+    print(f"latest report {_time(result.last_seen_ms)}")
     print(f"began         {_time(record.began_at_ms)}")
     print(
         "confirmed: no report is stored of the time between them"
-        if found.is_confirmed
-        else f"not confirmed: {found.reports} reports are stored of the time between them"
+        if result.is_confirmed
+        else f"not confirmed: {result.reports} reports are stored of the time between them"
     )
     return outcome
 
 
-def _document(record: AlertRecord, evidence: Evidence, found: Recomputation) -> dict[str, Any]:
+def _document(record: AlertRecord, evidence: Evidence, result: Recomputation) -> dict[str, Any]:
     from datacenter.triggers.functions import text_of
 
-    table = found.trigger.table
+    table = result.trigger.table
     return {
         "alert": record.id,
         "trigger": record.trigger,
@@ -165,25 +165,25 @@ def _document(record: AlertRecord, evidence: Evidence, found: Recomputation) -> 
         "condition": table.when,
         "lasts": table.lasts,
         "until": table.until,
-        "holds_since_ms": found.holds_since_ms,
+        "holds_since_ms": result.holds_since_ms,
         "began_at_ms": record.began_at_ms,
-        "reports": len(found.reports),
-        "first": found.first,
-        "last": found.reports.wanted.last,
-        "terms": {"recorded": evidence.terms, "recomputed": found.terms},
+        "reports": len(result.reports),
+        "first": result.first,
+        "last": result.reports.wanted.last,
+        "terms": {"recorded": evidence.terms, "recomputed": result.terms},
         "moments": [
             {
-                "at_ms": one.at_ms,
-                "run": one.id[0],
-                "number": one.id[1],
-                "terms": {text_of(term): value for term, value in one.values.items()},
-                "holds": one.holds,
-                "event": one.event,
+                "at_ms": moment.at_ms,
+                "run": moment.id[0],
+                "number": moment.id[1],
+                "terms": {text_of(term): value for term, value in moment.values.items()},
+                "holds": moment.holds,
+                "event": moment.event,
             }
-            for one in found.moments
+            for moment in result.moments
         ],
-        "differences": found.differences,
-        "confirmed": found.is_confirmed,
+        "differences": result.differences,
+        "confirmed": result.is_confirmed,
     }
 
 

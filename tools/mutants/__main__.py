@@ -29,26 +29,26 @@ def main() -> int:
     parser.add_argument("--only", default="", help="mutants whose file:function contains this text")
     parser.add_argument("--sample", type=int, help="mutants per module; default: as tests/mutants.toml says")
     parser.add_argument("--full", action="store_true", help="all mutants")
-    parser.add_argument("--seed", type=int, help="of the sample; default: as tests/mutants.toml says")
-    given = parser.parse_args()
+    parser.add_argument("--seed", type=int, help="seed of the sample; default: as tests/mutants.toml says")
+    arguments = parser.parse_args()
     try:
         modules = load(LIST, Modules)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 3
     known = [module.name for module in modules.module]
-    if unknown := set(given.module or ()) - set(known):
+    if unknown := set(arguments.module or ()) - set(known):
         parser.error(f"no module {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     os.environ.pop("PYTEST_ADDOPTS", None)  # the options of another run would select or end tests
-    size = None if given.full else given.sample or modules.sample
-    seed = modules.seed if given.seed is None else given.seed
+    size = None if arguments.full else arguments.sample or modules.sample
+    seed = modules.seed if arguments.seed is None else arguments.seed
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy_tree(Path(folder))
         os.chdir(folder)
         sys.path[:] = [folder, *(path for path in sys.path if path not in ("", str(Path.cwd())))]
         try:
-            chosen = [module for module in modules.module if module.name in (given.module or known)]
-            scores = [measure(modules, module, given.only, size, seed) for module in chosen]
+            chosen = [module for module in modules.module if module.name in (arguments.module or known)]
+            scores = [measure(modules, module, arguments.only, size, seed) for module in chosen]
         except Broken as error:
             print(error, file=sys.stderr)
             return 3

@@ -20,14 +20,14 @@ OTHERS_SECONDS_MAX: Final = 3
 START_SECONDS_MAX: Final = 20
 """Processor seconds of pytest, imports and fixtures before the tests of a mutant."""
 SLOWER_MAX: Final = 5
-"""A mutant whose tests use this many times the processor time of the baseline is found: it does not end."""
+"""A mutant whose tests use this many times the processor time of the baseline counts as killed: it does not end."""
 NEAR_LINES: Final = 8
 NO_TESTS: Final = 5
 """pytest's exit status."""
 
 
 class Module(Struct, frozen=True, kw_only=True):
-    """Sources, and the tests that must find their mutants: deterministic, fast, without kernel and processes."""
+    """Sources, and the tests that must kill their mutants: deterministic, fast, without kernel and processes."""
 
     name: str
     sources: list[str]
@@ -62,7 +62,7 @@ class Modules(Struct, frozen=True, kw_only=True):
     equivalent: list[Known] = []
     """Mutants whose behavior does not differ from the program's."""
     gap: list[Known] = []
-    """Mutants that a test could find but none does; they count as survivors."""
+    """Mutants that a test could kill but none does; they count as survivors."""
 
 
 class Broken(Exception):
@@ -98,7 +98,7 @@ class Coverage:
     imports: list[str] = field(default_factory=list)
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """Return the tests that can find the mutant, the most promising first.
+        """Return the tests that can kill the mutant, the most promising first.
 
         All tests if its line is executed on import, or if the result of its function is cached.
         """
@@ -114,14 +114,16 @@ class Coverage:
         )
 
     def _expected_seconds(self, nodeid: str, mutant: Mutant) -> float:
-        """Estimate the time until the test finds the mutant.
+        """Estimate the time until the test kills the mutant.
 
-        A test that executes lines near it that few others do is likelier to find it.
+        A test that executes nearby lines which few other tests execute is likelier to kill it.
         """
         lines = self.lines.get(mutant.file, {})
-        near = (lines.get(str(mutant.line + away), []) for away in range(-NEAR_LINES, NEAR_LINES + 1))
-        company = min((len(found) for found in near if nodeid in found), default=len(self.seconds))
-        return self.seconds[nodeid] * company
+        tests_of_lines = (
+            lines.get(str(mutant.line + away), []) for away in range(-NEAR_LINES, NEAR_LINES + 1)
+        )
+        fewest = min((len(tests) for tests in tests_of_lines if nodeid in tests), default=len(self.seconds))
+        return self.seconds[nodeid] * fewest
 
 
 def measure(modules: Modules, module: Module, only: str, size: int | None, seed: int) -> Score:
@@ -165,8 +167,8 @@ def _files(module: Module) -> Iterator[Path]:
 
 def _require_known(modules: Modules, mutants: list[Mutant], module: Module) -> None:
     known = (*modules.equivalent, *modules.gap)
-    places = {(k.file, k.scope) for k in known}
-    existing = {mutant.key for mutant in mutants if (mutant.file, mutant.scope) in places}
+    scopes = {(k.file, k.scope) for k in known}
+    existing = {mutant.key for mutant in mutants if (mutant.file, mutant.scope) in scopes}
     files = {mutant.file for mutant in mutants}
     lost = [k for k in known if k.file in files and k.key not in existing]
     if lost:
@@ -192,8 +194,8 @@ def _covered(module: Module, output: Path) -> Coverage:
             f"the tests of {module.name} used {BASELINE_SECONDS_MAX} s of processor time, or waited for "
             f"{limits.idle_seconds:g} s:\n{output.read_text('utf-8')[-3000:]}"
         )
-    found: dict[str, Any] = json.loads(result.read_text("utf-8"))
-    return Coverage(found["lines"], found["seconds"], found["imports"])
+    measured: dict[str, Any] = json.loads(result.read_text("utf-8"))
+    return Coverage(measured["lines"], measured["seconds"], measured["imports"])
 
 
 def _killed(mutant: Mutant, covered: Coverage, output: Path) -> bool:

@@ -55,13 +55,13 @@ class Mutant:
 
 
 def mutants_of(file: str, code: str) -> list[Mutant]:
-    """Return all mutants of a source text, in the order of their places."""
+    """Return all mutants of a source text, in the order of their positions."""
     wrapper = MetadataWrapper(cst.parse_module(code))
-    places = _Places(wrapper)
-    wrapper.module.visit(places)
+    visitor = _MutationVisitor(wrapper)
+    wrapper.module.visit(visitor)
     return [
         Mutant(file, scope, line, wrapper.module, node, replacement, is_cached)
-        for node, replacement, scope, line, is_cached in places.changes
+        for node, replacement, scope, line, is_cached in visitor.changes
     ]
 
 
@@ -76,7 +76,7 @@ def _difference(before: str, after: str) -> tuple[str, str]:
     return " ".join(was), " ".join(becomes)
 
 
-class _Places(cst.CSTVisitor):
+class _MutationVisitor(cst.CSTVisitor):
     """Collects (node, replacement, scope, line, whether the function's result is cached)."""
 
     def __init__(self, wrapper: MetadataWrapper) -> None:
@@ -90,7 +90,7 @@ class _Places(cst.CSTVisitor):
             return False
         if isinstance(node, cst.FunctionDef | cst.ClassDef):
             self._scope.append(node)
-        scope = ".".join(around.name.value for around in self._scope)
+        scope = ".".join(enclosing.name.value for enclosing in self._scope)
         is_cached = any(map(_is_cached, self._scope))
         for kind, operator in OPERATORS:
             if isinstance(node, kind):
@@ -116,7 +116,7 @@ class _Places(cst.CSTVisitor):
         return False
 
     def _in_function(self) -> bool:
-        return any(isinstance(around, cst.FunctionDef) for around in self._scope)
+        return any(isinstance(enclosing, cst.FunctionDef) for enclosing in self._scope)
 
     def _line(self, node: cst.CSTNode) -> int:
         code_range: CodeRange | None = self._positions.get(node)

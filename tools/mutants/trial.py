@@ -31,7 +31,7 @@ NOT_IMPORTED: Final = 71
 """Exit status: the tests passed without the mutant, because the original module was imported."""
 
 
-class Mutated:
+class MutantFinder:
     """Import hook that loads one module from source text instead of its file."""
 
     def __init__(self, name: str, file: Path, code: str) -> None:
@@ -228,7 +228,7 @@ def preload(names: Sequence[str]) -> None:
 
 def trial(module: str, file: Path, code: str, nodeids: Sequence[str]) -> int:
     """Run these tests on a mutant. Return pytest's exit status, or NOT_IMPORTED."""
-    finder: Any = Mutated(module, file.absolute(), code)
+    finder: Any = MutantFinder(module, file.absolute(), code)
     sys.meta_path.insert(0, finder)
     files = list(dict.fromkeys(nodeid.partition("::")[0] for nodeid in nodeids))
     status = run_tests(files, Chosen(nodeids))
