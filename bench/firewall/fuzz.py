@@ -126,7 +126,7 @@ class Kind(NamedTuple):
 
 
 class Disagreement(NamedTuple):
-    """A packet group on which kernel and model differ, and what each counted."""
+    """A packet group on which kernel and model differ, and the counts of both."""
 
     seed: int
     group: PacketGroup

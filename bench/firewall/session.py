@@ -122,7 +122,7 @@ def until_silent(client: socket.socket, server: socket.socket, started: Callable
     last = time.monotonic()
     while time.monotonic() < last + AFTER_SECONDS:
         for end in ends:
-            with suppress(OSError):  # also what a refused packet of the box itself causes
+            with suppress(OSError):  # also the error after a refused packet of the box itself
                 end.send(b"a few bytes")
         readable, _, _ = select.select(ends, [], [], EVERY_SECONDS)
         for end in readable:

@@ -454,7 +454,7 @@ def with_tpm(folder: Path, image: Path) -> int:
 
 
 def figures() -> list[Figure]:
-    """Return all figures, and print what the box shows to standard error."""
+    """Return all figures, and print the state of the box to standard error."""
     assert fips.CAN_RUN, fips.REASON
     with tempfile.TemporaryDirectory(prefix="rap-trust-", dir="/var/tmp") as name:
         folder = Path(name)

@@ -49,7 +49,7 @@ def examine(folder: Path, tree: Path) -> Iterator[Figure]:
 
 
 def figures() -> list[Figure]:
-    """Return all figures, and print what the box shows to standard error."""
+    """Return all figures, and print the state of the box to standard error."""
     assert fips.CAN_RUN, fips.REASON
     with tempfile.TemporaryDirectory(prefix="rap-trust-", dir="/var/tmp") as name:
         folder = Path(name)

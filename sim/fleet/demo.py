@@ -89,7 +89,7 @@ def _run(
 
 
 def _write_files(folder: Path, plan: list[PlannedBox], port: int, issuer: str, now_ms: int) -> Identity:
-    """Write what the data center reads; return the identity of the front end that sends for the boxes."""
+    """Write the data center's input files; return the identity of the front end that sends for the boxes."""
     vendor, key = Authority.make("vendor"), make_key()
     vendor.issue(folder, "datacenter", hosts=("localhost",), trusts=vendor, key=key)
     write_triggers(folder / "triggers")

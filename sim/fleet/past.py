@@ -47,7 +47,7 @@ _BOX_TABLES: Final = (
 
 
 def write_past(box: FleetBox, file: Path, triggers: TriggerSet, start_ms: int, end_ns: int) -> None:
-    """Write what a box sent until `end_ns` to a new SQLite database. Raises: StoreError."""
+    """Write all data that a box sent until `end_ns` to a new SQLite database. Raises: StoreError."""
     store = Store(f"sqlite:///{file}", durable=False)
     try:
         serial = box.plan.serial

@@ -195,7 +195,7 @@ class EmulTunnel(asyncio.Protocol):
             self.from_desktop(Kind.REFUSED, desktop.number)
 
     def from_desktop(self, kind: Kind, number: int, data: bytes = b"") -> bool:
-        """Send what the instrument has sent, if the firewall lets it pass; return whether it does."""
+        """Forward data of the instrument if the firewall permits it; return whether it does."""
         if self._permitted() is None:
             return False
         self.packets += 1

@@ -138,7 +138,7 @@ class EmulEndpoint:
         line.connection_made(_Inside(self))
 
     def received(self, data: bytes) -> None:
-        """Handle what the box has sent."""
+        """Handle data from the box."""
         if self._keepalive is not None:
             self._keepalive.received()
         for kind, body in self._frames.read(data):

@@ -18,7 +18,7 @@ from wire.session.verify import AuditVerdict, SessionProof, verify_audits
 
 @dataclass
 class RequestedSession:
-    """A session that a staff member has requested, and what the simulator knows of it."""
+    """A session that a staff member has requested, with the simulator's records of it."""
 
     spec: LabSession
     serial: str

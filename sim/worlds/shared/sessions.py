@@ -24,7 +24,7 @@ _NS: Final = 1_000_000_000
 
 
 class StaffSession(Protocol):
-    """A session, as the staff member who requested it sees it."""
+    """The part of a session that is visible to the staff member who requested it."""
 
     id: bytes
     code: str
