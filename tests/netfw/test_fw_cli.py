@@ -30,23 +30,23 @@ RAP = (sys.executable, "-m", "rap", "fw")
 
 @pytest.fixture
 def here() -> Iterator[Namespace]:
-    with namespace() as made:
-        yield made
+    with namespace() as entered:
+        yield entered
 
 
-def rap(here: Namespace, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(here.words(*RAP, *words), check=False, capture_output=True, text=True)
+def rap(here: Namespace, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(here.words(*RAP, *arguments), check=False, capture_output=True, text=True)
 
 
-def start(here: Namespace, *words: str) -> subprocess.Popen[str]:
+def start(here: Namespace, *arguments: str) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        here.words(*RAP, *words), stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1
+        here.words(*RAP, *arguments), stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1
     )
 
 
 def read_output(process: subprocess.Popen[str]) -> str:
-    """Return the first line on standard error, or all of it if the process has ended."""
+    """Return the first line on standard error if it is a message of rap, otherwise the complete output there."""
     assert process.stderr is not None
     first = process.stderr.readline()
     return first if first.startswith("rap: ") else first + process.stderr.read()
@@ -76,7 +76,7 @@ def test_apply_puts_a_policy_in_force_and_check_confirms_it(here: Namespace) -> 
     checked = rap(here, "check", CLINIC)
     assert checked.returncode == 1
     document = json.loads(rap(here, "render", "--json", CLINIC).stdout)["nftables"]
-    rules = sum(it["add"].get("rule", {}).get("chain") == "input" for it in document)
+    rules = sum(command["add"].get("rule", {}).get("chain") == "input" for command in document)
     assert f"chain input has beyond the policy, as rule {rules + 1}: accept" in checked.stdout
     document = json.loads(rap(here, "check", "--json", CLINIC).stdout)
     assert document["holds"] is False
@@ -142,7 +142,7 @@ def test_watch_reports_and_reverts_a_change(here: Namespace) -> None:
 
 
 def watch(here: Namespace, file: Path) -> tuple[subprocess.Popen[str], Callable[[], dict[str, object]]]:
-    """Return a watch that prints its events as JSON, and a function that returns the next one."""
+    """Start a watch that prints events as JSON; return its process, and a function that returns the next event."""
     watching = start(here, "watch", "--json", str(file))
     assert "watching" in read_output(watching)
     output = watching.stdout
@@ -190,10 +190,10 @@ def test_a_watch_ignores_another_policy_until_its_own_is_in_force(here: Namespac
 
 
 @pytest.mark.parametrize("verb", ["apply", "check", "prove", "watch"])
-def test_without_privileges_the_error_states_what_is_needed(here: Namespace, verb: str) -> None:
+def test_missing_privileges_are_reported_with_their_remedy(here: Namespace, verb: str) -> None:
     weak = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
-    words = here.words(*weak, *RAP, verb, CLINIC)
-    ended = subprocess.run(words, check=False, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX)
+    command = here.words(*weak, *RAP, verb, CLINIC)
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX)
     assert ended.returncode == 3, ended.stderr
     assert "run it as root" in ended.stderr
 

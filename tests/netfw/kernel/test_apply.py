@@ -1,4 +1,4 @@
-"""Applying a policy: completely or not at all, without effects on other tables, and without a gap."""
+"""A policy is applied completely or not at all, without a moment of another ruleset; other tables are unchanged."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ SESSION = Session(ip_address("10.99.1.2"), 1, ip_address("10.77.1.5"), Service("
 
 @pytest.fixture
 def here() -> Iterator[Namespace]:
-    with namespace() as made:
-        yield made
+    with namespace() as entered:
+        yield entered
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_the_error_without_the_library_names_the_package() -> None:
 
 
 def test_missing_privileges_are_reported(here: Namespace) -> None:
-    """In a child process that drops its capabilities."""
+    """A child process without privileges applies the policy."""
     child = os.fork()
     if child == 0:
         try:
@@ -153,7 +153,7 @@ def test_no_forbidden_packet_passes_while_policies_change() -> None:
     with box_lab() as lab:
         packet = IP(src=INSTRUMENT[1][4], dst=INSTRUMENT[2][4]) / UDP(dport=9)
         frame = bytes(Ether(src="02:00:00:00:00:99", dst="02:00:00:00:00:01") / packet)
-        changes = iter([lab.policy, NARROW, IPSEC_HERE, lab.policy, IPSEC_HERE, NARROW] * 10)
+        changes = iter([lab.policy, NARROW, WITHOUT_TUNNEL, lab.policy, WITHOUT_TUNNEL, NARROW] * 10)
 
         def changed() -> bool:
             policy = next(changes, None)
@@ -167,22 +167,22 @@ def test_no_forbidden_packet_passes_while_policies_change() -> None:
         ):
             victim.bind((INSTRUMENT[2][4], 9))
             wire.bind(("eth0", 0))
-            stop = os.fork()
-            if stop == 0:
+            flooder = os.fork()
+            if flooder == 0:
                 flood(wire, frame, lambda: os.getppid() == 1)
                 os._exit(0)
             try:
                 while not changed():
                     pass
             finally:
-                os.kill(stop, 9)
-                os.waitpid(stop, 0)
+                os.kill(flooder, 9)
+                os.waitpid(flooder, 0)
             assert select.select([victim], [], [], 0)[0] == []
             assert lab.packets(names.CROSSING) > 1000
 
 
-IPSEC_HERE = replace(CLINIC, tunnel=None)
-"""Without a tunnel the table has another shape, and is replaced."""
+WITHOUT_TUNNEL = replace(CLINIC, tunnel=None)
+"""A policy whose table has another structure, so that the table is replaced and not refilled."""
 
 
 def test_a_confirmed_trial_stays_in_force(nft: Nft, here: Namespace, firewall: Firewall) -> None:
@@ -206,7 +206,7 @@ def test_a_trial_is_reverted_at_its_time_limit(nft: Nft, here: Namespace) -> Non
     trial = here.run(lambda: Trial(nft, CLINIC, 0.05))
     assert select.select([trial], [], [], WAIT_SECONDS_MAX)[0]
     assert listing(here) == ""
-    assert not trial.keep(), "it was too late"
+    assert not trial.keep(), "the trial has ended"
 
 
 def test_a_reverted_trial_does_not_reopen_a_session_that_ended(
@@ -220,7 +220,7 @@ def test_a_reverted_trial_does_not_reopen_a_session_that_ended(
     here.run(lambda: sessions.close(SESSION))
     assert trial.revert()
     assert firewall.differences(CLINIC) == []
-    assert [found.session for found in sessions.list()] == [other]
+    assert [entry.session for entry in sessions.list()] == [other]
 
 
 def test_a_trial_that_cannot_begin_changes_nothing(nft: Nft, here: Namespace, firewall: Firewall) -> None:
@@ -232,7 +232,7 @@ def test_a_trial_that_cannot_begin_changes_nothing(nft: Nft, here: Namespace, fi
     assert listing(here) == before
 
 
-def test_the_commands_to_nftables_are_json(here: Namespace) -> None:
+def test_the_rendered_commands_are_valid_input_for_nft(here: Namespace) -> None:
     commands: Json = json.loads(json.dumps(render(CLINIC).commands()))
     here.command("nft", "-j", "-f", "-", input=json.dumps({"nftables": commands}))
     firewall = Firewall(here.run(Nft))

@@ -1,6 +1,6 @@
-"""firewalld beside the firewall: started, reloaded, in panic mode and stopped, it does not change our table.
+"""firewalld does not change the firewall's table when it is started, reloaded, in panic mode or stopped.
 
-It runs in a separate namespace with a separate message bus; the machine's are not changed.
+It runs in a separate namespace with a separate message bus; those of the machine are not used.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ pytestmark = [
 
 
 @contextmanager
-def running(here: Namespace, *words: str, bus: str) -> Iterator[None]:
+def running(here: Namespace, *command: str, bus: str) -> Iterator[None]:
     """Run a daemon until the end of the context."""
     environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus}
     quiet = subprocess.DEVNULL
-    daemon = subprocess.Popen(here.words(*words), env=environment, stdout=quiet, stderr=quiet)
+    daemon = subprocess.Popen(here.words(*command), env=environment, stdout=quiet, stderr=quiet)
     try:
         yield
     finally:
@@ -60,10 +60,10 @@ def test_firewalld_does_not_change_the_firewall(tmp_path: Path) -> None:
         firewall = Firewall(nft)
         firewall.apply(POLICY)
 
-        def run_command(order: str) -> int:
+        def run_command(arguments: str) -> int:
             environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus}
-            words = here.words("firewall-cmd", *order.split())
-            return subprocess.run(words, env=environment, capture_output=True, check=False).returncode
+            command = here.words("firewall-cmd", *arguments.split())
+            return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
         def tables() -> str:
             return str(here.command("nft", "list", "tables", capture_output=True).stdout)
@@ -74,16 +74,16 @@ def test_firewalld_does_not_change_the_firewall(tmp_path: Path) -> None:
         ):
             poll_until(lambda: run_command("--state") == 0)
             assert "table inet firewalld" in tables()
-            for order in (
+            for arguments in (
                 "--zone=trusted --add-interface=enp2s0",
                 "--reload",
                 "--complete-reload",
                 "--panic-on",
                 "--panic-off",
             ):
-                assert run_command(order) == 0, order
-                assert firewall.differences(POLICY) == [], order
-                assert not any(each.breaks for each in here.run(lambda: not_covered(POLICY))), order
+                assert run_command(arguments) == 0, arguments
+                assert firewall.differences(POLICY) == [], arguments
+                assert not any(each.breaks for each in here.run(lambda: not_covered(POLICY))), arguments
             assert all(finding.holds for finding in prove(POLICY, nft.table() or []))
         assert "firewalld" not in tables()
         assert firewall.differences(POLICY) == []

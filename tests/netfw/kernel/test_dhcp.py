@@ -23,7 +23,7 @@ from tests.support.paths import FIXTURES
 pytestmark = pytest.mark.kernel
 
 POLICY = load_policy(FIXTURES / "policies/lease.toml")
-WITHOUT = replace(POLICY, uses_dhcp=False)
+WITHOUT_DHCP = replace(POLICY, uses_dhcp=False)
 SERVER = {4: "192.0.2.1", 6: "fe80::1"}
 BOX = {4: "192.0.2.50", 6: "fe80::2"}
 
@@ -48,27 +48,34 @@ class DhcpNetwork:
     def addresses(self) -> str:
         return self.box.command("ip", "addr", "show", "dev", "enp1s0", capture_output=True).stdout
 
-    def pass_(self, frm: Namespace, source: tuple[str, int], to: Namespace, target: tuple[str, int]) -> bool:
-        """Return whether a datagram arrives at the other end; False if it is refused."""
+    def arrives(
+        self,
+        sender_host: Namespace,
+        source: tuple[str, int],
+        receiver_host: Namespace,
+        target: tuple[str, int],
+    ) -> bool:
+        """Send a datagram; return whether it arrives, which it does not if it is refused."""
         family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
-        sender, receiver = frm.socket(family, socket.SOCK_DGRAM), to.socket(family, socket.SOCK_DGRAM)
+        sender = sender_host.socket(family, socket.SOCK_DGRAM)
+        receiver = receiver_host.socket(family, socket.SOCK_DGRAM)
         with sender, receiver:
             for sock, (_, port) in ((sender, source), (receiver, target)):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
                 sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
-            scope = (0, self.index(frm)) if family == socket.AF_INET6 else ()
+            scope = (0, self.index(sender_host)) if family == socket.AF_INET6 else ()
             receiver.settimeout(0.3)
             for _ in range(3):
-                with suppress(PermissionError, ConnectionRefusedError):  # as a packet that was rejected gives
+                with suppress(PermissionError, ConnectionRefusedError):  # the errors of a rejected packet
                     sender.sendto(b"lease", (target[0], target[1], *scope))
                 with suppress(TimeoutError):
                     return receiver.recv(100) == b"lease"
             return False
 
-    def index(self, where: Namespace) -> int:
-        name = {self.box.fd: "enp1s0", self.outside.fd: "wan", self.instrument.fd: "eth0"}[where.fd]
-        return where.run(lambda: socket.if_nametoindex(name))
+    def index(self, host: Namespace) -> int:
+        name = {self.box.fd: "enp1s0", self.outside.fd: "wan", self.instrument.fd: "eth0"}[host.fd]
+        return host.run(lambda: socket.if_nametoindex(name))
 
 
 @pytest.fixture
@@ -86,14 +93,14 @@ def network() -> Iterator[DhcpNetwork]:
 
 
 @contextmanager
-def dhcp_server(where: Namespace, interface: str, first: str, last: str, folder: Path) -> Iterator[None]:
-    words = [
+def dhcp_server(host: Namespace, interface: str, first: str, last: str, folder: Path) -> Iterator[None]:
+    command = [
         *("dnsmasq", "--keep-in-foreground", "--port=0", "--conf-file=/dev/null", "--no-ping", "--user=root"),
         *(f"--interface={interface}", "--bind-interfaces", f"--dhcp-range={first},{last},2m"),
         *(f"--dhcp-leasefile={folder}/{interface}.leases", f"--pid-file={folder}/{interface}.pid"),
         "--dhcp-authoritative",
     ]
-    with subprocess.Popen(where.words(*words), stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(host.words(*command), stderr=subprocess.DEVNULL) as server:
         poll_until((folder / f"{interface}.pid").exists)
         try:
             yield
@@ -114,9 +121,9 @@ esac
 """
     )
     script.chmod(0o755)
-    words = ["udhcpc", "-f", "-i", "enp1s0", "-s", str(script), "-t", "20", "-T", "1", "-B"]
+    command = ["udhcpc", "-f", "-i", "enp1s0", "-s", str(script), "-t", "20", "-T", "1", "-B"]
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(network.box.words(*words), stdout=quiet, stderr=quiet) as client:
+    with subprocess.Popen(network.box.words(*command), stdout=quiet, stderr=quiet) as client:
         try:
             yield client
         finally:
@@ -138,32 +145,32 @@ def test_a_lease_is_obtained_renewed_and_replaced_by_another_address(
     with dhcp_client(network, tmp_path) as client:
         with dhcp_server(network.outside, "wan", "192.0.2.50", "192.0.2.50", tmp_path):
             poll_until(lambda: "inet 192.0.2.50/24" in network.addresses())
-            client.send_signal(10)  # SIGUSR1: renew, by an ordinary socket to the server
+            client.send_signal(10)  # SIGUSR1: renew, by unicast to the server
             poll_until(lambda: "renew 192.0.2.50" in events(tmp_path))
         for file in ("wan.leases", "wan.pid"):
             (tmp_path / file).unlink(missing_ok=True)
         with dhcp_server(network.outside, "wan", "192.0.2.60", "192.0.2.60", tmp_path):
-            client.send_signal(10)  # which the server, with other addresses, refuses
+            client.send_signal(10)  # the server, which has other addresses, refuses to renew
             poll_until(lambda: "inet 192.0.2.60/24" in network.addresses())
 
 
 def test_broadcasts_and_unsolicited_messages_of_a_server_arrive(network: DhcpNetwork) -> None:
     network.box.ip("addr add 192.0.2.50/24 dev enp1s0")
-    for policy, allowed in ((POLICY, True), (WITHOUT, False)):
+    for policy, allowed in ((POLICY, True), (WITHOUT_DHCP, False)):
         network.apply(policy)
         for target in ("192.0.2.50", "255.255.255.255", "192.0.2.255"):
             if target.startswith("255"):
                 network.outside.command("ip", "route", "replace", "255.255.255.255", "dev", "wan")
-            arrived = network.pass_(network.outside, (SERVER[4], 67), network.box, (target, 68))
+            arrived = network.arrives(network.outside, (SERVER[4], 67), network.box, (target, 68))
             assert arrived is allowed, (target, allowed)
 
 
-@pytest.mark.parametrize(("policy", "allowed"), [(POLICY, True), (WITHOUT, False)])
+@pytest.mark.parametrize(("policy", "allowed"), [(POLICY, True), (WITHOUT_DHCP, False)])
 def test_dhcpv6_passes_in_both_directions_if_the_policy_permits_it(
     network: DhcpNetwork, policy: Policy, allowed: bool
 ) -> None:
     network.apply(policy)
-    assert network.pass_(network.outside, (SERVER[6], 547), network.box, (BOX[6], 546)) is allowed
+    assert network.arrives(network.outside, (SERVER[6], 547), network.box, (BOX[6], 546)) is allowed
     network.outside.command("ip", "link", "set", "wan", "allmulticast", "on")
     before = network.refused("egress")
     with network.box.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
@@ -174,7 +181,7 @@ def test_dhcpv6_passes_in_both_directions_if_the_policy_permits_it(
 
 
 @pytest.mark.parametrize(
-    ("here", "there"),
+    ("client", "server_port"),
     [
         (("192.0.2.50", 68), 69),
         (("192.0.2.50", 69), 67),
@@ -182,22 +189,24 @@ def test_dhcpv6_passes_in_both_directions_if_the_policy_permits_it(
         (("192.0.2.50", 67), 68),
     ],
 )
-def test_dhcp_with_other_ports_is_refused(network: DhcpNetwork, here: tuple[str, int], there: int) -> None:
+def test_dhcp_with_other_ports_is_refused(
+    network: DhcpNetwork, client: tuple[str, int], server_port: int
+) -> None:
     network.box.ip("addr add 192.0.2.50/24 dev enp1s0")
     network.apply(POLICY)
-    assert not network.pass_(network.box, here, network.outside, (SERVER[4], there))
-    assert not network.pass_(network.outside, (SERVER[4], there), network.box, here)
+    assert not network.arrives(network.box, client, network.outside, (SERVER[4], server_port))
+    assert not network.arrives(network.outside, (SERVER[4], server_port), network.box, client)
 
 
 def test_a_dhcp_server_at_an_instrument_port_is_refused(network: DhcpNetwork) -> None:
     network.apply(POLICY)
     for target in ("10.77.1.1", "10.77.1.255"):
         before = network.refused("instrument")
-        assert not network.pass_(network.instrument, ("10.77.1.5", 67), network.box, (target, 68))
+        assert not network.arrives(network.instrument, ("10.77.1.5", 67), network.box, (target, 68))
         assert network.refused("instrument") > before
     network.instrument.ip("addr add fe80::5/64 dev eth0 nodad")
     network.box.ip("addr add fe80::9/64 dev enp2s0 nodad")
     before = network.refused("spoofed")
-    assert not network.pass_(network.instrument, ("fe80::5", 547), network.box, ("fe80::9", 546))
+    assert not network.arrives(network.instrument, ("fe80::5", 547), network.box, ("fe80::9", 546))
     assert network.refused("spoofed") > before
-    assert not network.pass_(network.box, ("10.77.1.1", 68), network.instrument, ("10.77.1.5", 67))
+    assert not network.arrives(network.box, ("10.77.1.1", 68), network.instrument, ("10.77.1.5", 67))

@@ -40,16 +40,16 @@ both_versions = pytest.mark.parametrize("version", [4, 6])
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[BoxLab]:
-    with box_lab() as made:
-        yield made
+    with box_lab() as running:
+        yield running
 
 
 @pytest.fixture
 def here() -> Iterator[Namespace]:
     """A namespace that logs every datagram to port 9."""
-    with namespace() as made:
-        made.command("nft", "-f", "-", input=LOGGING)
-        yield made
+    with namespace() as logging:
+        logging.command("nft", "-f", "-", input=LOGGING)
+        yield logging
 
 
 LOGGING = f"""table inet logging {{
@@ -63,7 +63,7 @@ LOGGING = f"""table inet logging {{
 def read(
     host: Namespace, act: Callable[[FirewallLog], None], enough: Callable[[list[RefusedPacket | Lost]], bool]
 ) -> list[RefusedPacket | Lost]:
-    """Return the records read after `act`, until there are enough."""
+    """Call `act` and return the records that are read until `enough(records)`."""
 
     async def reading() -> list[RefusedPacket | Lost]:
         entries: list[RefusedPacket | Lost] = []
@@ -88,7 +88,7 @@ def read(
 
 
 def logged(lab: BoxLab, host: Namespace, interface: str, data: bytes) -> RefusedPacket:
-    """Return the entry for a packet that is sent to the box."""
+    """Send a packet to the box; return its record."""
 
     def send(_: FirewallLog) -> None:
         kind = b"\x08\x00" if data[0] >> 4 == 4 else b"\x86\xdd"
@@ -123,9 +123,9 @@ def test_a_refused_packet_from_outside_is_logged_in_one_line(lab: BoxLab, versio
 
 @pytest.mark.kernel
 @both_versions
-def test_each_cause_is_logged_with_the_destination(lab: BoxLab, version: int) -> None:
+def test_each_cause_is_logged_with_interfaces_and_headers(lab: BoxLab, version: int) -> None:
     one, two, staff = INSTRUMENT[1][version], INSTRUMENT[2][version], STAFF[version]
-    for number, name, data, on_entry in (
+    for number, name, data, expected in (
         (1, "eth0", packet.udp(two, 5, PORT[1][version], 6), (names.SPOOFED, "enp2s0", "")),
         (1, "eth0", packet.udp(one, 5, PORT[1][version], 6), (names.INSTRUMENT, "enp2s0", "")),
         (1, "eth0", packet.udp(one, 5, two, 6), (names.INSTRUMENT, "enp2s0", "enp3s0")),
@@ -137,9 +137,9 @@ def test_each_cause_is_logged_with_the_destination(lab: BoxLab, version: int) ->
         ),
         (2, "eth0", packet.udp(staff, 5, one, 5900), (names.TUNNEL, "tun-rap", "enp2s0")),
     ):
-        where = {0: lab.outside, 1: lab.instrument[1], 2: lab.staff}[number]
-        entry = logged(lab, where, name, data)
-        assert (entry.cause, entry.interface_in, entry.interface_out) == on_entry
+        host = {0: lab.outside, 1: lab.instrument[1], 2: lab.staff}[number]
+        entry = logged(lab, host, name, data)
+        assert (entry.cause, entry.interface_in, entry.interface_out) == expected
         assert entry.headers == headers(data)
 
 
@@ -181,9 +181,9 @@ def test_messages_lost_by_a_slow_reader_are_counted(here: Namespace) -> None:
         return sum(entry.packets for entry in entries if isinstance(entry, Lost))
 
     entries = read(here, flood, lambda entries: lost(entries) > 0)
-    on_entry = sum(isinstance(entry, RefusedPacket) for entry in entries)
-    assert on_entry + lost(entries) == sent
-    assert lost(entries) > on_entry
+    reported = sum(isinstance(entry, RefusedPacket) for entry in entries)
+    assert reported + lost(entries) == sent
+    assert lost(entries) > reported
 
 
 @pytest.mark.kernel
@@ -248,10 +248,10 @@ def test_the_command_ends_when_its_output_is_closed(here: Namespace) -> None:
 LOG = (sys.executable, "-m", "rap", "fw", "log")
 
 
-def start(here: Namespace, *words: str) -> subprocess.Popen[str]:
-    """Start the command; return it once it reads."""
+def start(here: Namespace, *options: str) -> subprocess.Popen[str]:
+    """Start the command; return its process when it reads the log."""
     pipe = subprocess.PIPE
-    reading = subprocess.Popen(here.words(*LOG, *words), stdout=pipe, stderr=pipe, text=True)
+    reading = subprocess.Popen(here.words(*LOG, *options), stdout=pipe, stderr=pipe, text=True)
     assert reading.stderr is not None
     assert reading.stderr.readline() == "rap: printing refused packets (NFLOG group 77)\n"
     return reading
@@ -285,12 +285,12 @@ TRANSPORT = packet.tcp("192.0.2.1", 1, "192.0.2.2", 2)[20:]
         (packet.ip("fd00::1", "fd00::2", 43, b""), "ip fd00::1 → fd00::2"),
     ],
 )  # fmt: skip
-def test_truncated_headers_are_read_as_far_as_possible(data: bytes, summary: str) -> None:
+def test_truncated_headers_are_parsed_as_far_as_possible(data: bytes, summary: str) -> None:
     assert str(headers(data[:COPIED])) == summary
 
 
 @pytest.mark.parametrize("data", [b"", b"\x45", bytes(64), b"\x60" + bytes(20), b"\x45" + bytes(63)])
-def test_bytes_that_are_no_packet_are_shown_in_hexadecimal(data: bytes) -> None:
+def test_bytes_that_are_not_a_packet_are_shown_in_hexadecimal(data: bytes) -> None:
     entry = RefusedPacket(0.0, names.OUTSIDE, "enp1s0", "", headers(data), data)
     assert entry.headers is None
     assert str(entry).endswith(f" outside    enp1s0  {data.hex()}")
@@ -298,7 +298,7 @@ def test_bytes_that_are_no_packet_are_shown_in_hexadecimal(data: bytes) -> None:
 
 
 def test_any_bytes_can_be_described() -> None:
-    """Real packets with bytes changed and cut off, and bytes that are nothing at all."""
+    """Truncated packets with changed bytes, and random bytes."""
     random = Random(5)
     real = [
         packet.tcp("192.0.2.1", 1, "192.0.2.2", 2, payload=LONG),

@@ -32,7 +32,7 @@ POLICY = replace(load_policy(POLICIES / "clinic.toml"), authorized=(ENTRY,))
 
 @pytest.fixture
 def firewalled() -> Iterator[tuple[Namespace, Firewall]]:
-    """The policy in force, with more addresses of both versions than a message takes."""
+    """The policy in force, with more addresses of each IP version than fit into a message."""
     with namespace() as here:
         nft = here.run(Nft)
         firewall = Firewall(nft)
@@ -47,7 +47,7 @@ def test_a_refilled_set_has_exactly_its_elements(firewalled: tuple[Namespace, Fi
     here.command("nft", "add element inet rap authorized4 { 198.51.100.66 . tcp . 22 }")
     assert firewall.differences(POLICY)
     with here.run(netfilter_socket) as sock:
-        for _ in range(2):  # also if no element is missing
+        for _ in range(2):  # the second time no element is missing
             firewall.refill(POLICY, REFILLED, sock)
             assert firewall.differences(POLICY) == []
 
@@ -75,7 +75,7 @@ def test_if_one_set_is_refused_no_other_is_changed(firewalled: tuple[Namespace, 
             firewall.refill(POLICY, REFILLED, sock)
         assert refused.value.kind is FirewallErrorKind.REFUSED
         assert firewall.nft.elements(AUTHORIZED[4]) == before
-        send(sock, refill_messages(Set(AUTHORIZED[4], kind, ())))  # nothing of the refusal is left to be read
+        send(sock, refill_messages(Set(AUTHORIZED[4], kind, ())))  # no message of the refusal remains unread
     assert firewall.nft.elements(AUTHORIZED[4]) == []
 
 
@@ -85,7 +85,7 @@ def test_if_one_set_is_refused_no_other_is_changed(firewalled: tuple[Namespace, 
 def test_a_full_set_is_replaced_in_one_transaction(
     firewalled: tuple[Namespace, Firewall], hosts: int
 ) -> None:
-    """The previous policy had sets of another size; sizes are powers of two."""
+    """The table in force has sets of another size; sizes are powers of two."""
     here, firewall = firewalled
     policy = replace(
         POLICY, authorized=(replace(ENTRY, networks=_hosts(hosts), services=ENTRY.services[:1]),)

@@ -53,8 +53,8 @@ def bare() -> Iterator[Sessions]:
 
 
 def session(version: int = 4, staff: str = "") -> Session:
-    there = ip_address(INSTRUMENT[1][version])
-    return Session(ip_address(staff or STAFF[version]), 1, there, Service("tcp", DESKTOP))
+    instrument = ip_address(INSTRUMENT[1][version])
+    return Session(ip_address(staff or STAFF[version]), 1, instrument, Service("tcp", DESKTOP))
 
 
 @contextmanager
@@ -98,15 +98,14 @@ BRIDGE = {
 
 @pytest.mark.parametrize("end", ["staff", "instrument"])
 def test_a_bridged_path_is_open_only_during_its_session(lab: BoxLab, end: str) -> None:
-    places = {
+    refused = {"staff": names.TUNNEL, "instrument": "EHOSTUNREACH"}[end]
+    client_host, server_host, address = {
         "staff": (lab.staff, lab.box, IN_TUNNEL),
         "instrument": (lab.box, lab.instrument[1], INSTRUMENT[1][4]),
-    }
-    refused = {"staff": names.TUNNEL, "instrument": "EHOSTUNREACH"}[end]
-    here, there, address = places[end]
+    }[end]
 
     def attempt(port: int = DESKTOP) -> str:
-        return lab.attempt(here, there, address, port)
+        return lab.attempt(client_host, server_host, address, port)
 
     assert attempt() == refused
     other = BRIDGE["instrument" if end == "staff" else "staff"]
@@ -115,10 +114,10 @@ def test_a_bridged_path_is_open_only_during_its_session(lab: BoxLab, end: str) -
     lab.sessions.open(BRIDGE[end], 60)
     assert attempt() == "reached"
     assert attempt(DESKTOP + 1) == refused
-    assert {found.session for found in lab.sessions.list()} == set(BRIDGE.values())
+    assert {entry.session for entry in lab.sessions.list()} == set(BRIDGE.values())
     lab.box.run(lambda: lab.sessions.close(BRIDGE[end]))
     assert attempt() == refused
-    assert [found.session for found in lab.sessions.list()] == [other]
+    assert [entry.session for entry in lab.sessions.list()] == [other]
 
 
 def test_a_bridge_opens_no_path_between_staff_and_instrument(lab: BoxLab) -> None:
@@ -135,20 +134,20 @@ def test_a_bridge_opens_no_path_between_staff_and_instrument(lab: BoxLab) -> Non
 @pytest.mark.parametrize("end", ["staff", "instrument"])
 @pytest.mark.parametrize("expires", [False, True])
 def test_the_end_of_a_bridged_path_cuts_its_connection(lab: BoxLab, end: str, expires: bool) -> None:
-    here, there, address = {
+    client_host, server_host, address = {
         "staff": (lab.staff, lab.box, IN_TUNNEL),
         "instrument": (lab.box, lab.instrument[1], INSTRUMENT[1][4]),
     }[end]
     lab.sessions.open(BRIDGE[end], 1 if expires else 60)
     with (
-        closing(lab.listener(there, address, DESKTOP)) as server,
-        closing(here.socket(server.family, socket.SOCK_STREAM)) as client,
+        closing(lab.listener(server_host, address, DESKTOP)) as server,
+        closing(client_host.socket(server.family, socket.SOCK_STREAM)) as client,
     ):
         client.settimeout(WAIT_SECONDS_MAX)
         client.connect((address, DESKTOP))
         accepted, _ = server.accept()
         with closing(accepted):
-            for each in (client, accepted):  # their ends are not sent again while other tests run
+            for each in (client, accepted):  # reset at close, so that no FIN is repeated during other tests
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if not expires:
                 assert lab.box.run(lambda: lab.sessions.close(BRIDGE[end])) == 1
@@ -183,7 +182,7 @@ def test_closing_a_session_cuts_established_connections(lab: BoxLab, version: in
         assert lab.box.run(lambda: lab.sessions.close(session(version))) == 1
         assert lab.box.run(lambda: lab.sessions.close(session(version))) == 0
         assert_cut(lab, client, accepted)
-        # its tracked connection was deleted: another session does not restore it
+        # its conntrack entry was deleted: another session does not restore it
         lab.sessions.open(session(version), 60)
         before = lab.refused()
         client.send(b"again")
@@ -219,7 +218,7 @@ def test_a_session_survives_a_change_to_a_policy_that_permits_it(lab: BoxLab) ->
         client.send(b"still there")
         assert accepted.recv(64) == b"still there"
         lab.apply(load_policy(POLICIES / "clinic.toml"))
-        assert [found.session for found in lab.sessions.list()] == [session()]
+        assert [entry.session for entry in lab.sessions.list()] == [session()]
         without = replace(lab.policy, ports=tuple(replace(port, desktop=()) for port in lab.policy.ports))
         lab.apply(without)
         assert_cut(lab, client, accepted)
@@ -230,16 +229,16 @@ def test_a_session_survives_a_change_of_the_table_structure(lab: BoxLab) -> None
     lab.box.command("nft", "add", "set", "inet", "rap", "other", "{ type ipv4_addr; }")
     lab.firewall.apply(lab.policy)
     assert lab.firewall.differences(lab.policy) == []
-    (found,) = lab.sessions.list()
-    assert found.session == session()
-    assert 1 <= found.seconds_left <= 60
+    (entry,) = lab.sessions.list()
+    assert entry.session == session()
+    assert 1 <= entry.seconds_left <= 60
 
 
 def test_opening_a_session_again_restarts_its_time(bare: Sessions) -> None:
     bare.open(session(), 10)
     bare.open(session(), 1000)
-    (found,) = bare.list()
-    assert 10 < found.seconds_left <= 1000
+    (entry,) = bare.list()
+    assert 10 < entry.seconds_left <= 1000
 
 
 def test_the_number_of_sessions_is_limited(bare: Sessions) -> None:

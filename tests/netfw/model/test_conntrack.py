@@ -1,4 +1,4 @@
-"""Connection tracking of the model, and putting fragments together. test_fuzz.py compares it with the kernel."""
+"""Connection tracking and reassembly of fragments in the model; test_fuzz.py compares them with the kernel."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ NAME_OF = {bit: name for name, bit in STATES.items()}
 
 
 def statement(tracked: Tracked) -> str:
-    way = {None: "", False: " original", True: " reply"}[tracked.tracking.reply]
-    return NAME_OF[tracked.tracking.state] + way
+    direction = {None: "", False: " original", True: " reply"}[tracked.tracking.reply]
+    return NAME_OF[tracked.tracking.state] + direction
 
 
 def take(table: Conntrack, data: bytes, now_ns: int = 0, *, incoming: bool = True) -> str:
-    """Track a packet that every chain accepts."""
+    """Track a packet that every chain accepts; return its state and direction."""
     tracked = table.track(parse(data), now_ns, incoming=incoming)
     table.confirm(tracked.entry)
     return statement(tracked)
@@ -69,7 +69,7 @@ CONVERSATION = [
 ]
 
 
-def talked(steps: int) -> Conntrack:
+def after_steps(steps: int) -> Conntrack:
     table = Conntrack()
     for data, expected in CONVERSATION[:steps]:
         assert take(table, data) == expected
@@ -77,7 +77,7 @@ def talked(steps: int) -> Conntrack:
 
 
 def test_a_tcp_connection_passes_through_all_states() -> None:
-    assert len(talked(len(CONVERSATION))) == 1
+    assert len(after_steps(len(CONVERSATION))) == 1
 
 
 def test_a_connection_is_confirmed_only_when_its_packet_was_accepted() -> None:
@@ -100,27 +100,27 @@ def test_invalid_flag_combinations_are_invalid(flags: int) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        answer(ACK, 7001, 5_000_000),  # acknowledges what was never sent
+        answer(ACK, 7001, 5_000_000),  # acknowledges data that was never sent
         answer(PSH | ACK, 8_000_000, 1001, b"far beyond the window"),
         answer(SYN, 7000),
         answer(RST, 6000),
     ],
 )
 def test_an_out_of_window_segment_is_invalid_and_changes_nothing(data: bytes) -> None:
-    table = talked(3)
+    table = after_steps(3)
     assert take(table, data) == "invalid"
     for following, expected in CONVERSATION[3:]:
         assert take(table, following) == expected
 
 
 def test_a_new_connection_can_follow_a_reset_immediately() -> None:
-    table = talked(3)
+    table = after_steps(3)
     assert take(table, call(RST, 1001)) == "established original"
     assert take(table, call(SYN, 90_000)) == "new original"
 
 
 def test_a_syn_on_an_established_connection_resynchronizes_the_windows() -> None:
-    table = talked(4)
+    table = after_steps(4)
     # accepted, because the tracked windows may be outdated
     assert take(table, call(SYN, 900_000)) == "established original"
     assert take(table, answer(SYN | ACK, 500_000, 900_001)) == "established reply"
@@ -128,7 +128,7 @@ def test_a_syn_on_an_established_connection_resynchronizes_the_windows() -> None
 
 
 def test_an_out_of_window_close_prevents_the_resynchronization() -> None:
-    table = talked(4)
+    table = after_steps(4)
     assert take(table, call(SYN, 900_000)) == "established original"
     assert take(table, answer(FIN | ACK, 7001, 5_000_000)) == "invalid"
     assert take(table, answer(SYN | ACK, 500_000, 900_001)) == "established reply"
@@ -136,15 +136,15 @@ def test_an_out_of_window_close_prevents_the_resynchronization() -> None:
 
 
 def test_a_reset_before_any_reply_deletes_the_connection() -> None:
-    table = talked(1)
+    table = after_steps(1)
     assert take(table, call(RST, 1001)) == "new original"
     assert len(table) == 0
 
 
 def test_entries_expire_at_their_timeout() -> None:
-    table = talked(2)  # SYN_RECV: 60 seconds
+    table = after_steps(2)  # SYN_RECV: 60 seconds
     assert take(table, call(ACK, 1001, 7001), 60 * SECOND_NS - 1) == "established original"
-    table = talked(2)
+    table = after_steps(2)
     assert take(table, answer(PSH | ACK, 7001, 1001, b"late"), 60 * SECOND_NS) == "new original"
 
 
@@ -173,7 +173,7 @@ def test_only_icmp_requests_create_entries_and_only_their_replies_match(
 
 
 def test_an_icmp_error_is_related_only_to_a_known_packet_and_its_sender() -> None:
-    table = talked(1)
+    table = after_steps(1)
     quoted = bytes(4) + call(SYN)[:28]
     assert take(table, icmp("192.0.2.9", US, 3, 1, quoted)) == "related reply"
     assert take(table, icmp("192.0.2.9", "10.0.0.2", 3, 1, quoted)) == "invalid"
@@ -212,14 +212,14 @@ def test_an_sctp_association_begins_with_a_single_init_chunk() -> None:
     assert take(Conntrack(), sctp(1)[:-1] + b"\x05") == "invalid"
 
 
-def test_tuples_invert_unless_they_are_no_request() -> None:
+def test_only_tuples_of_requests_have_an_inverse() -> None:
     packet = parse(call(SYN))
     tuple_ = tuple_of(packet)
     assert tuple_ is not None
-    there = inverse(tuple_)
-    assert there == (4, 6, packet.daddr, packet.saddr, 443, 5000)
-    assert there is not None
-    assert inverse(there) == tuple_
+    inverted = inverse(tuple_)
+    assert inverted == (4, 6, packet.daddr, packet.saddr, 443, 5000)
+    assert inverted is not None
+    assert inverse(inverted) == tuple_
     assert inverse((4, ICMP, 1, 2, 0, 3 << 8)) is None
 
 
@@ -230,26 +230,26 @@ def test_a_segment_is_read_with_its_window_scale() -> None:
     assert segment_at(data[:-1], 0) is None
 
 
-WHOLE = udp(US, 1, THEM, 53, bytes(range(20)))
+DATAGRAM = udp(US, 1, THEM, 53, bytes(range(20)))
 
 
-def pieces() -> Iterator[bytes]:
-    for at, end in ((0, 8), (8, 24), (24, 28)):
-        word = at // 8 | (MORE_FRAGMENTS if end < 28 else 0)
-        yield ip(US, THEM, 17, WHOLE[20:][at:end], fragment=word, identifier=9)
+def fragments() -> Iterator[bytes]:
+    for start, end in ((0, 8), (8, 24), (24, 28)):
+        word = start // 8 | (MORE_FRAGMENTS if end < 28 else 0)
+        yield ip(US, THEM, 17, DATAGRAM[20:][start:end], fragment=word, identifier=9)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_fragments_are_reassembled_in_any_order(order: tuple[int, ...]) -> None:
-    parts, reassembly = list(pieces()), Reassembly()
+    parts, reassembly = list(fragments()), Reassembly()
     first, second, third = (reassembly.put(parse(parts[index])) for index in order)
     assert (first, second) == (None, None)
     assert third is not None
-    assert third.data[20:] == WHOLE[20:]
+    assert third.data[20:] == DATAGRAM[20:]
 
 
 def test_an_overlap_discards_all_fragments_and_a_duplicate_does_not() -> None:
-    first, second, third = pieces()
+    first, second, third = fragments()
     overlap = ip(US, THEM, 17, bytes(16), fragment=MORE_FRAGMENTS, identifier=9)
     reassembly = Reassembly()
     assert [reassembly.put(parse(part)) for part in (second, overlap, first, third)] == [None] * 4
@@ -269,9 +269,9 @@ def test_an_ipv6_fragment_with_a_wrong_length_is_not_reassembled() -> None:
     datagram = udp(US6, 1, THEM6, 53, bytes(8))[40:]
     reassembly = Reassembly()
     assert reassembly.put(fragment(8, datagram[8:])) is None
-    whole = reassembly.put(fragment(1, datagram[:8]))
-    assert whole is not None
-    assert whole.data == udp(US6, 1, THEM6, 53, bytes(8))
+    reassembled = reassembly.put(fragment(1, datagram[:8]))
+    assert reassembled is not None
+    assert reassembled.data == udp(US6, 1, THEM6, 53, bytes(8))
 
 
 def test_a_confirmed_entry_is_found_in_both_directions() -> None:

@@ -1,6 +1,6 @@
 """The model agrees with the kernel on every random packet, and a model with a planted bug does not.
 
-`make bench-kernel` compares a million packets, these tests fewer. They need root, and use network namespaces of
+`make bench-kernel` compares a million packets, these tests fewer. They need root, and run in network namespaces of
 separate processes.
 """
 
@@ -35,26 +35,26 @@ def test_random_packets_reach_every_drop_and_every_accept() -> None:
     assert set(CAUSES) < set(counted)
 
 
-def _with_a_flaw(where: str) -> Outcome:
-    """In a separate process, compare with a model that is wrong in one place."""
-    if where == "neighbours":
+def _compare_with_bug(bug: str) -> Outcome:
+    """Compare the kernel with a model that has a bug; to be called in a separate process."""
+    if bug == "neighbours":
         icmpv6 = frozenset({130, 131, 132, 133, 134, 136, 143})
-        flaw: AbstractContextManager[object] = patch.object(conntrack, "UNTRACKED_ICMPV6", icmpv6)
+        patched: AbstractContextManager[object] = patch.object(conntrack, "UNTRACKED_ICMPV6", icmpv6)
     else:
         put = Reassembly.put
 
         def loses_fragments(queues: Reassembly, packet: Packet) -> Packet | None:
             return packet if put(queues, packet) is packet else None
 
-        flaw = patch.object(Reassembly, "put", loses_fragments)
-    with flaw:
+        patched = patch.object(Reassembly, "put", loses_fragments)
+    with patched:
         return compare_here(600, 105)
 
 
-@pytest.mark.parametrize("where", ["neighbours", "fragments"])
-def test_a_planted_bug_in_the_model_is_found_with_its_packet(where: str) -> None:
+@pytest.mark.parametrize("bug", ["neighbours", "fragments"])
+def test_a_planted_bug_in_the_model_is_detected_with_its_packet(bug: str) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        outcome = pool.submit(_with_a_flaw, where).result()
+        outcome = pool.submit(_compare_with_bug, bug).result()
     assert outcome.disagreements
     assert all(len(disagreement.group) < 20 for disagreement in outcome.disagreements)
     assert "seed 105" in str(outcome.disagreements[0])

@@ -1,4 +1,4 @@
-"""Options of IP headers: the model passes the same packets as the kernel."""
+"""IP options: the model accepts the same packets as the kernel."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ HOP = {
     "router alert, long": (b"\5\4\0\0\0\0", False),
     "jumbo of a short packet": (b"\xc2\4\0\1\0\0", False),
     "jumbo that is no jumbogram": (b"\xc2\4\0\0\0\x40", False),
-    "jumbo at a wrong place": (b"\0\xc2\4\0\1\0\0\1\3\0\0\0\0\0", False),
+    "jumbo at a wrong offset": (b"\0\xc2\4\0\1\0\0\1\3\0\0\0\0\0", False),
     "unknown, to be skipped": (b"\x1e\4\0\0\0\0", True),
     "unknown, to be dropped": (b"\x5e\4\0\0\0\0", False),
     "unknown, to be reported": (b"\x9e\4\0\0\0\0", False),
@@ -87,8 +87,8 @@ def with_hop_by_hop(options: bytes, payload_length: int | None = None) -> bytes:
     return data if payload_length is None else data[:4] + payload_length.to_bytes(2, "big") + data[6:]
 
 
-def comes_in(data: bytes) -> bool:
-    """Return whether the packet meets the input chain, which has no service for it, according to the model."""
+def reaches_input(data: bytes) -> bool:
+    """Return whether a packet, for which there is no service, reaches the input chain of the model."""
     try:
         packet = parse(data, iif=PORT)
     except PacketError:
@@ -96,8 +96,11 @@ def comes_in(data: bytes) -> bool:
     return PacketFilterModel(render(POLICY).commands()).receive(packet, 0).hook == "input"
 
 
-def come_in(packets: list[bytes]) -> list[bool]:
-    """Return the kernel's result, in a separate process. After each packet, a valid one is sent and awaited."""
+def reach_input(packets: list[bytes]) -> list[bool]:
+    """Return whether each packet reaches the kernel's input chain; to be called in a separate process.
+
+    Two valid packets follow each packet, so that it is known when the kernel has processed it.
+    """
     enter_namespace()
     world = BoxNamespace(POLICY, render(POLICY).commands())
     results = []
@@ -107,30 +110,30 @@ def come_in(packets: list[bytes]) -> list[bool]:
         world.inject(PORT, ipv4(b""))
         world.inject(PORT, ipv4(b""))
         deadline = time.monotonic() + WAIT_SECONDS_MAX
-        while (came := world.counters()["at_input"] - before) < 2:
+        while (arrived := world.counters()["at_input"] - before) < 2:
             assert time.monotonic() < deadline
-        results.append(came == 3)
+        results.append(arrived == 3)
     return results
 
 
 def by_the_kernel(packets: list[bytes]) -> list[bool]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(come_in, packets).result()
+        return pool.submit(reach_input, packets).result()
 
 
 def test_kernel_and_model_agree_on_named_cases() -> None:
-    wanted = {
+    expected = {
         name: holds for name, (_, holds) in (IPV4 | {f"hop: {n}": case for n, case in HOP.items()}).items()
     }
     packets = [ipv4(options) for options, _ in IPV4.values()]
     packets += [with_hop_by_hop(options) for options, _ in HOP.values()]
-    assert dict(zip(wanted, map(comes_in, packets), strict=True)) == wanted
-    assert dict(zip(wanted, by_the_kernel(packets), strict=True)) == wanted
+    assert dict(zip(expected, map(reaches_input, packets), strict=True)) == expected
+    assert dict(zip(expected, by_the_kernel(packets), strict=True)) == expected
 
 
 def test_a_zero_payload_length_is_accepted_only_without_a_jumbo_option() -> None:
     packets = [with_hop_by_hop(b"\1\4\0\0\0\0", 0), with_hop_by_hop(b"\xc2\4\0\1\0\0", 0)]
-    assert [comes_in(data) for data in packets] == by_the_kernel(packets) == [True, False]
+    assert [reaches_input(data) for data in packets] == by_the_kernel(packets) == [True, False]
 
 
 def test_kernel_and_model_agree_on_random_options() -> None:
@@ -138,7 +141,7 @@ def test_kernel_and_model_agree_on_random_options() -> None:
     generator.random = Random(3)
     packets = [ipv4(generator.options()) for _ in range(RANDOM_CASES)]
     packets += [with_hop_by_hop(generator.hop_by_hop(UDP)[2:]) for _ in range(RANDOM_CASES)]
-    model = [comes_in(data) for data in packets[::1]]
+    model = [reaches_input(data) for data in packets]
     assert 0.1 < sum(model) / len(model) < 0.9
     kernel = by_the_kernel(packets)
     assert [data.hex() for data, one, other in zip(packets, model, kernel, strict=True) if one != other] == []

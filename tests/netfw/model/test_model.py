@@ -1,4 +1,4 @@
-"""The model of a ruleset: each kind of expression, refusal of unsupported content, and lookups in large sets."""
+"""The model of a ruleset: each kind of expression, refusal of unsupported content, and lookups in sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from netfw.model.values import NOT_TRACKED_YET, RulesetError
 SECOND_NS = 1_000_000_000
 MINE = {"family": "inet", "table": "rap"}
 WEB = parse(tcp("10.0.0.5", 5000, "10.0.0.1", 443), iif="eth1")
-NAMES = parse(udp("10.0.0.5", 5000, "10.0.0.1", 53), iif="eth1")
+DNS = parse(udp("10.0.0.5", 5000, "10.0.0.1", 53), iif="eth1")
 IP6 = parse(tcp("fd00::5", 5000, "fd00::1", 443), iif="eth2")
 
 
@@ -55,16 +55,16 @@ FLAGS = {"&": [payload("tcp", "flags"), ["fin", "syn", "rst", "ack"]]}
     [
         (where({"meta": {"key": "iifname"}}, "eth1"), WEB, True),
         (where({"meta": {"key": "iifname"}}, "eth1", "!="), WEB, False),
-        (where({"meta": {"key": "l4proto"}}, {"set": ["tcp", "udp"]}), NAMES, True),
+        (where({"meta": {"key": "l4proto"}}, {"set": ["tcp", "udp"]}), DNS, True),
         (where({"meta": {"key": "nfproto"}}, "ipv6"), IP6, True),
         (where(payload("ip", "saddr"), "10.0.0.5"), WEB, True),
         (where(payload("ip", "saddr"), {"prefix": {"addr": "10.0.0.0", "len": 30}}), WEB, False),
         (where(payload("ip", "saddr"), {"range": ["10.0.0.5", "10.0.0.9"]}), WEB, True),
-        (where(payload("ip", "saddr"), "10.0.0.9", "!="), IP6, False),  # no IPv4 address: not even another one
+        (where(payload("ip", "saddr"), "10.0.0.9", "!="), IP6, False),  # an IPv6 packet has no IPv4 address to differ
         (where(payload("tcp", "dport"), 443), WEB, True),
-        (where(payload("tcp", "dport"), 53, "!="), NAMES, False),
-        (where(payload("th", "dport"), 53), NAMES, True),
-        (where(payload("th", "dport"), 1023, "<="), NAMES, True),
+        (where(payload("tcp", "dport"), 53, "!="), DNS, False),
+        (where(payload("th", "dport"), 53), DNS, True),
+        (where(payload("th", "dport"), 1023, "<="), DNS, True),
         (where(FLAGS, "syn"), WEB, True),
         (where(FLAGS, "syn", "!="), WEB, False),
         (where({"ct": {"key": "state"}}, ["invalid", "new"], "in"), WEB, True),
@@ -132,16 +132,16 @@ def test_named_sets_can_contain_elements_ranges_and_prefixes() -> None:
     declared = {"name": "some", "type": kind, "flags": ["interval"], "elem": elements}
     left = {"concat": [{"meta": {"key": "iifname"}}, payload("ip", "saddr"), payload("th", "dport")]}
 
-    def found(source: str, port: int) -> bool:
+    def contains(source: str, port: int) -> bool:
         packet = parse(tcp(source, 5000, "10.0.0.1", port), iif="eth1")
         return accepts(where(left, "@some"), packet, sets=(declared,))
 
-    assert found("10.1.255.255", 443)
-    assert not found("10.2.0.0", 443)
-    assert not found("10.1.0.0", 444)
-    assert found("10.0.0.6", 500)
-    assert not found("10.0.0.7", 500)
-    assert found("192.0.2.1", 443)
+    assert contains("10.1.255.255", 443)
+    assert not contains("10.2.0.0", 443)
+    assert not contains("10.1.0.0", 444)
+    assert contains("10.0.0.6", 500)
+    assert not contains("10.0.0.7", 500)
+    assert contains("192.0.2.1", 443)
 
 
 def test_an_element_ends_at_its_timeout_or_when_it_is_deleted() -> None:
@@ -157,15 +157,15 @@ def test_an_element_ends_at_its_timeout_or_when_it_is_deleted() -> None:
             }
         },
     ]
-    gate = PacketFilterModel(commands)
+    packet_filter = PacketFilterModel(commands)
     element = {"elem": {"val": "10.0.0.5", "timeout": 10}}
-    assert gate.receive(WEB, 0).action == "drop"
-    gate.open("open", element, 5 * SECOND_NS)
-    assert gate.receive(WEB, 15 * SECOND_NS - 1).action == "accept"
-    assert gate.receive(WEB, 15 * SECOND_NS).action == "drop"
-    gate.open("open", element, 20 * SECOND_NS)
-    gate.close("open", element)
-    assert gate.receive(WEB, 21 * SECOND_NS).action == "drop"
+    assert packet_filter.receive(WEB, 0).action == "drop"
+    packet_filter.open("open", element, 5 * SECOND_NS)
+    assert packet_filter.receive(WEB, 15 * SECOND_NS - 1).action == "accept"
+    assert packet_filter.receive(WEB, 15 * SECOND_NS).action == "drop"
+    packet_filter.open("open", element, 20 * SECOND_NS)
+    packet_filter.close("open", element)
+    assert packet_filter.receive(WEB, 21 * SECOND_NS).action == "drop"
 
 
 def test_chains_of_one_hook_run_in_order_of_priority() -> None:

@@ -1,4 +1,4 @@
-"""Policy files: valid ones are read, and errors are explained."""
+"""Policy files: valid files are parsed, and each error is reported with its key."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_an_error_is_reported_with_its_key(
     file.write_text(CLINIC.replace(wrong, instead, 1), "utf-8")
     with pytest.raises(SettingsError) as error:
         load_policy(file)
-    assert any(found.key == key and message in found.message for found in error.value.problems), str(
+    assert any(problem.key == key and message in problem.message for problem in error.value.problems), str(
         error.value
     )
     assert all(line.startswith(str(file)) for line in str(error.value).splitlines())
@@ -150,7 +150,9 @@ def test_all_semantic_errors_are_reported_together(tmp_path: Path) -> None:
         ('"rap-4"', '"rap-5"', ["board"]),
     ],
 )
-def test_errors_of_form_hide_no_others(tmp_path: Path, wrong: str, instead: str, keys: list[str]) -> None:
+def test_errors_of_form_do_not_hide_other_errors(
+    tmp_path: Path, wrong: str, instead: str, keys: list[str]
+) -> None:
     file = tmp_path / "firewall.toml"
     text = CLINIC.replace(wrong, instead, 1).replace("number = 2", "number = 9").replace("tcp/2575", "2575")
     file.write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""The theorems hold for rulesets of policies, fail for each mutant, and what refutes them is accepted by a kernel."""
+"""The theorems hold for rendered policies and fail for each mutant; a kernel accepts the counterexamples."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LIVENESS = {
 ALL = (*MUTANTS, *BRIDGE_MUTANTS)
 HOLES = [mutant for mutant in ALL if mutant.theorem not in LIVENESS | {"elements"}]
 OTHERS = [mutant for mutant in ALL if mutant not in HOLES]
-"""Mutants that refuse permitted packets, and mutants with wrong set elements, which no packet needs to show."""
+"""Mutants that refuse permitted packets, and mutants with wrong set elements, for which a packet is no proof."""
 
 
 def clinic() -> Policy:
@@ -54,7 +54,7 @@ def small() -> Policy:
     return Policy("enp1s0", (PolicyPort(1, "enp2s0", (ip_interface("10.77.1.1/24"),), (HTTPS,)),), ())
 
 
-def version_6_alone() -> Policy:
+def ipv6_only() -> Policy:
     port = PolicyPort(1, "enp2s0", (ip_interface("fd00:77:1::1/64"),), (HTTPS,), (Service("tcp", 5900),))
     authorized = Authorized("datacenter", (IPv6Network("2001:db8:1::5/128"),), (HTTPS,))
     return replace(clinic(), ports=(port,), authorized=(authorized,))
@@ -96,7 +96,7 @@ def leasing_outside_ipsec() -> Policy:
 
 
 def listed(commands: list[Any]) -> list[Any]:
-    """Return the kernel's listing after these objects were loaded."""
+    """Execute commands in a new namespace; return the kernel's listing of the table."""
 
     def load() -> list[Any]:
         nft = Nft()
@@ -123,7 +123,7 @@ def edited(edit: Callable[[Draft], Any]) -> list[Any]:
     [
         small,
         clinic,
-        version_6_alone,
+        ipv6_only,
         many_ports,
         many_addresses,
         in_ipsec,
@@ -139,7 +139,7 @@ def test_the_theorems_hold_for_rendered_policies(policy: Callable[[], Policy]) -
 
 
 @pytest.mark.parametrize("mutant", HOLES, ids=lambda mutant: mutant.name)
-def test_a_hole_is_found_with_a_packet_that_the_kernel_accepts(mutant: Mutant) -> None:
+def test_a_hole_has_a_counterexample_that_the_kernel_accepts(mutant: Mutant) -> None:
     policy = load_policy(POLICIES / f"{mutant.policy}.toml")
     with bench(policy, mutant.commands(policy)) as here:
         (finding,) = prove(policy, here.nft.table() or [], mutant.theorem)
@@ -148,7 +148,7 @@ def test_a_hole_is_found_with_a_packet_that_the_kernel_accepts(mutant: Mutant) -
 
 
 @pytest.mark.parametrize("mutant", OTHERS, ids=lambda mutant: mutant.name)
-def test_a_violated_guarantee_is_found(mutant: Mutant) -> None:
+def test_a_violated_guarantee_has_a_counterexample(mutant: Mutant) -> None:
     (finding,) = failed(clinic(), mutant.commands(clinic()), mutant.theorem)
     assert finding.counterexample is not None
 
@@ -169,10 +169,10 @@ def test_an_equivalent_ruleset_has_no_hole(mutant: Mutant) -> None:
     findings = list(prove(clinic(), listed(mutant.commands(clinic()))))
     assert [str(finding) for finding in findings if not finding.holds] == []
     (same,) = (finding for finding in findings if finding.name == SAME)
-    assert same.notes, "the differences in wording are still reported"
+    assert same.notes, "differences of the text are reported"
 
 
-def test_one_additional_address_is_found_among_ten_thousand() -> None:
+def test_one_additional_address_among_ten_thousand_has_a_counterexample() -> None:
     policy = many_addresses()
     draft = Draft(render(policy).commands())
     draft.add("authorized4", "96.1.2.3", "tcp", 443)
@@ -200,7 +200,7 @@ def test_an_unknown_expression_is_not_skipped(edit: Callable[[Draft], Any], name
 
 def test_a_dormant_table_proves_nothing() -> None:
     table = {"table": {"family": "inet", "name": "rap", "handle": 1, "flags": ["dormant"]}}
-    objects = [thing for thing in listed(render(clinic()).commands()) if "table" not in thing]
+    objects = [item for item in listed(render(clinic()).commands()) if "table" not in item]
     with pytest.raises(Unproven, match="dormant"):
         list(prove(clinic(), [table, *objects]))
 

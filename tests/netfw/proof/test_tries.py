@@ -1,4 +1,4 @@
-"""Sets of numbers as formulas: exact, however large, and however nearly the same."""
+"""Sets of numbers as formulas are exact, even if they are large or differ in a single number."""
 
 from __future__ import annotations
 
@@ -22,33 +22,30 @@ def some(count: int, span: int) -> Intervals:
 
 
 def holding(formula: z3.BoolRef, value: z3.BitVecRef) -> set[int]:
-    """Return the numbers of eight bits for which the formula holds, by substituting each."""
-    put_in = {n: z3.substitute(formula, (value, z3.BitVecVal(n, 8))) for n in range(256)}
-    return {n for n, closed in put_in.items() if z3.is_true(z3.simplify(closed))}
+    """Return the 8-bit numbers for which the formula holds, by substituting each."""
+    substituted = {n: z3.substitute(formula, (value, z3.BitVecVal(n, 8))) for n in range(256)}
+    return {n for n, closed in substituted.items() if z3.is_true(z3.simplify(closed))}
 
 
 def members(sets: Memberships, formula: z3.BoolRef, value: z3.BitVecRef) -> set[int]:
-    """Return all values for which the formula holds, one model after the other."""
-    found: set[int] = set()
+    """Return all values for which the formula holds, from one model of the solver after the other."""
+    values: set[int] = set()
     solver = z3.Solver()
     solver.add(formula)
     while (model := sets.search(solver)) is not None:
-        found.add(model.eval(value, model_completion=True).as_long())
-        solver.add(z3.And([value != number for number in found]))
-    return found
+        values.add(model.eval(value, model_completion=True).as_long())
+        solver.add(z3.And([value != number for number in values]))
+    return values
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 20, 60])
 def test_the_formula_holds_exactly_for_the_members(count: int) -> None:
     value, intervals = z3.BitVec("value", 8), some(count, 256)
     formula = Memberships().member(value, intervals)
-    held = {
-        n for n in range(256) if z3.is_true(z3.simplify(z3.substitute(formula, (value, z3.BitVecVal(n, 8)))))
-    }
-    assert held == numbers(intervals)
+    assert holding(formula, value) == numbers(intervals)
 
 
-def test_the_whole_range_and_its_ends_are_encoded() -> None:
+def test_the_complete_range_and_its_ends_are_encoded() -> None:
     value, sets = z3.BitVec("value", 8), Memberships()
     for intervals in (
         (),
@@ -62,7 +59,7 @@ def test_the_whole_range_and_its_ends_are_encoded() -> None:
         assert holding(sets.member(value, intervals), value) == numbers(intervals)
 
 
-def test_the_differences_of_two_sets_are_found() -> None:
+def test_differences_and_complements_of_sets_are_exact() -> None:
     for _ in range(50):
         one, other = some(12, 256), some(12, 256)
         assert numbers(difference(one, other)) == numbers(one) - numbers(other)
@@ -77,7 +74,7 @@ def test_membership_of_a_large_set_is_encoded_when_needed() -> None:
     assert members(sets, below, value) == {0, 16, 32, 48, 64, 80, 96}
 
 
-def test_large_sets_that_differ_in_one_number_differ_in_nothing_else() -> None:
+def test_large_sets_that_differ_in_one_number_differ_in_exactly_this_number() -> None:
     value, sets = z3.BitVec("value", 12), Memberships()
     large = union((number, number) for number in range(0, 4096, 16))
     more, less = union((*large, (7, 7))), large[1:]
@@ -86,7 +83,7 @@ def test_large_sets_that_differ_in_one_number_differ_in_nothing_else() -> None:
     assert members(sets, z3.Xor(ours, sets.member(value, less)), value) == {0}
 
 
-def test_disjoint_large_sets_exceed_the_limit_of_refinements() -> None:
+def test_the_intersection_of_disjoint_large_sets_is_empty_beyond_the_limit_of_refinements() -> None:
     value, sets = z3.BitVec("value", 16), Memberships()
     even = union((number, number) for number in range(0, 65536, 64))
     odd = union((number, number) for number in range(1, 65536, 64))
@@ -94,7 +91,7 @@ def test_disjoint_large_sets_exceed_the_limit_of_refinements() -> None:
     assert members(sets, z3.And(sets.member(value, even), sets.member(value, odd)), value) == set()
 
 
-def test_a_concatenation_matches_a_row_as_a_whole() -> None:
+def test_a_concatenation_matches_only_complete_rows() -> None:
     one, other, sets = z3.BitVec("one", 8), z3.BitVec("other", 8), Memberships()
     rows = [(((1, 1),), ((10, 12),)), (((2, 2),), ((20, 20),))]
     formula = sets.member_of_rows([one, other], rows)

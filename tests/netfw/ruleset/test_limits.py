@@ -29,18 +29,18 @@ BEYOND = 20
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[BoxLab]:
-    with box_lab() as made:
-        made.apply(POLICY)
-        yield made
+    with box_lab() as running:
+        running.apply(POLICY)
+        yield running
 
 
 @contextmanager
 def half_open(lab: BoxLab, count: int) -> Iterator[None]:
-    """Begin this many connections from the first port's instrument without completing them."""
-    with ExitStack() as held:
-        held.enter_context(lab.listener(lab.box, PORT[1][4], 443))
+    """Open connections of the first port's instrument that are not accepted."""
+    with ExitStack() as stack:
+        stack.enter_context(lab.listener(lab.box, PORT[1][4], 443))
         for _ in range(count):
-            sock = held.enter_context(lab.instrument[1].socket(socket.AF_INET, socket.SOCK_STREAM))
+            sock = stack.enter_context(lab.instrument[1].socket(socket.AF_INET, socket.SOCK_STREAM))
             sock.setblocking(False)
             sock.connect_ex((PORT[1][4], 443))
         yield
@@ -48,7 +48,7 @@ def half_open(lab: BoxLab, count: int) -> Iterator[None]:
 
 @dataclass
 class LoggedRecords:
-    """The log records of each interface."""
+    """The number of log records of each interface."""
 
     of: Counter[str] = field(default_factory=Counter)
 
@@ -70,42 +70,42 @@ def test_connections_are_limited_per_port(lab: BoxLab) -> None:
 
 
 def test_the_model_counts_as_the_kernel_does() -> None:
-    gate = PacketFilterModel(render(POLICY).commands())
+    packet_filter = PacketFilterModel(render(POLICY).commands())
     at, interface = PORT[1][4], POLICY.ports[0].interface
 
     def begin(number: int, now_ns: int, port: int = 1) -> str:
-        other = POLICY.ports[port - 1].interface
+        iif = POLICY.ports[port - 1].interface
         data = tcp(INSTRUMENT[port][4], 1024 + number, PORT[port][4], 443, SYN)
-        return gate.receive(parse(data, iif=other), now_ns).cause or "accepted"
+        return packet_filter.receive(parse(data, iif=iif), now_ns).cause or "accepted"
 
     assert (at, interface) == ("10.77.1.1", "enp2s0")
     assert [begin(number, 0) for number in range(CONNECTIONS_MAX)] == ["accepted"] * CONNECTIONS_MAX
     assert begin(CONNECTIONS_MAX, 0) == names.CROWDED
-    assert begin(0, 0) == "accepted", "one that is already counted"
+    assert begin(0, 0) == "accepted", "this connection is counted already"
     assert begin(1, 0, port=2) == "accepted"
-    later = 3600 * 10**9  # when those half-open ones have timed out
+    later = 3600 * 10**9  # the half-open connections have timed out
     assert begin(CONNECTIONS_MAX + 1, later) == "accepted"
 
 
 def test_refused_packets_of_one_port_do_not_suppress_the_log_of_another(lab: BoxLab) -> None:
     one, two = POLICY.ports[0].interface, POLICY.ports[1].interface
 
-    def unserved(port: int, packets: int) -> None:
+    def send_refused(port: int, packets: int) -> None:
         with lab.instrument[port].socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for _ in range(packets):
                 sock.sendto(b"x", (PORT[port][4], 9))
 
     async def scenario() -> Counter[str]:
-        on_event = LoggedRecords()
-        log = lab.box.run(lambda: FirewallLog(on_event.add))
+        records = LoggedRecords()
+        log = lab.box.run(lambda: FirewallLog(records.add))
         log.start()
         try:
-            unserved(1, 50 * names.LOG_BURST)
-            unserved(2, 1)
-            await eventually(lambda: bool(on_event.of[two]))
+            send_refused(1, 50 * names.LOG_BURST)
+            send_refused(2, 1)
+            await eventually(lambda: bool(records.of[two]))
         finally:
             log.stop()
-        return on_event.of
+        return records.of
 
     logged = asyncio.run(scenario())
     assert names.LOG_BURST <= logged[one] < 50 * names.LOG_BURST

@@ -1,4 +1,4 @@
-"""Comparison of listings with a policy's ruleset, without a kernel: equal and different ones."""
+"""Comparison of equal and different listings with a policy's ruleset, without a kernel."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CLINIC = render(load_policy(POLICIES / "clinic.toml"))
 
 
 def as_listed(ruleset: Ruleset) -> list[Json]:
-    """Return a listing as the kernel returns it: with elements in sets, handles, counters, and in another order."""
+    """Return a listing as of a kernel: elements are in their sets, in another order; handles and counts are added."""
     objects = copy.deepcopy([*ruleset.declarations(), *ruleset.contents()])
-    sets = {thing["set"]["name"]: thing["set"] for thing in objects if "set" in thing}
+    sets = {item["set"]["name"]: item["set"] for item in objects if "set" in item}
     listed = []
-    for handle, thing in enumerate(objects, 1):
-        ((kind, body),) = thing.items()
+    for handle, item in enumerate(objects, 1):
+        ((kind, body),) = item.items()
         if kind == "element":
             sets[body["name"]]["elem"] = body["elem"][::-1]
             continue
@@ -33,7 +33,7 @@ def as_listed(ruleset: Ruleset) -> list[Json]:
             body |= {"packets": 7 * handle, "bytes": 420}
         if kind == "rule":
             body["expr"] = [listed_statement(statement) for statement in body["expr"]]
-        listed.append(thing)
+        listed.append(item)
     for each in sets.values():
         if each["name"] == "connections":
             each["flags"] = "dynamic"  # as since libnftables 1.1: a single flag is not a list
@@ -73,7 +73,7 @@ def differences(change: Callable[[list[Json]], Any], sets: Iterable[str] | None 
     return list(listing.differences(listing.of_ruleset(CLINIC), listing.of_objects(objects), chosen))
 
 
-def thing(objects: list[Json], kind: str, name: str) -> Any:
+def find(objects: list[Json], kind: str, name: str) -> Any:
     return next(each[kind] for each in objects if kind in each and each[kind]["name"] == name)
 
 
@@ -88,29 +88,29 @@ def remove(objects: list[Json], body: Json) -> None:
 @pytest.mark.parametrize("file", EVERY_POLICY, ids=lambda file: file.stem)
 def test_handles_counts_times_and_orders_make_no_difference(file: Any) -> None:
     ruleset = render(load_policy(file))
-    found = listing.of_objects(as_listed(ruleset))
-    assert list(listing.differences(listing.of_ruleset(ruleset), found)) == []
-    assert list(listing.differences(found, listing.of_ruleset(ruleset))) == []
+    listed = listing.of_objects(as_listed(ruleset))
+    assert list(listing.differences(listing.of_ruleset(ruleset), listed)) == []
+    assert list(listing.differences(listed, listing.of_ruleset(ruleset))) == []
 
 
 def test_the_rulesets_of_two_policies_differ() -> None:
     other = listing.of_ruleset(render(load_policy(POLICIES / "lease.toml")))
-    found = list(listing.differences(listing.of_ruleset(CLINIC), other))
-    assert "set peers4 is not the policy's" in found
-    assert any(line.startswith("chain input has beyond the policy, as rule 5: iifname") for line in found)
-    turned = list(listing.differences(other, listing.of_ruleset(CLINIC)))
-    assert "set peers4 is missing" in turned
-    assert any(line.startswith("chain input lacks its rule 5: iifname") for line in turned)
+    lines = list(listing.differences(listing.of_ruleset(CLINIC), other))
+    assert "set peers4 is not the policy's" in lines
+    assert any(line.startswith("chain input has beyond the policy, as rule 5: iifname") for line in lines)
+    reverse = list(listing.differences(other, listing.of_ruleset(CLINIC)))
+    assert "set peers4 is missing" in reverse
+    assert any(line.startswith("chain input lacks its rule 5: iifname") for line in reverse)
 
 
 # -- sets, chains, counters
 
 
 def test_missing_objects_are_named() -> None:
-    assert differences(lambda o: remove(o, thing(o, "counter", "egress"))) == ["counter egress is missing"]
-    assert differences(lambda o: remove(o, thing(o, "chain", "outside"))) == ["chain outside is missing"]
-    assert differences(lambda o: remove(o, thing(o, "set", "authorized6"))) == ["set authorized6 is missing"]
-    assert differences(lambda o: remove(o, thing(o, "set", "services4")))[0] == "set services4 is missing"
+    assert differences(lambda o: remove(o, find(o, "counter", "egress"))) == ["counter egress is missing"]
+    assert differences(lambda o: remove(o, find(o, "chain", "outside"))) == ["chain outside is missing"]
+    assert differences(lambda o: remove(o, find(o, "set", "authorized6"))) == ["set authorized6 is missing"]
+    assert differences(lambda o: remove(o, find(o, "set", "services4")))[0] == "set services4 is missing"
 
 
 def test_objects_beyond_the_policy_are_named() -> None:
@@ -134,14 +134,14 @@ def test_objects_beyond_the_policy_are_named() -> None:
         ("table", "rap", "flags", ["dormant"]),
     ],
 )
-def test_a_changed_attribute_is_shown_with_its_expected_and_found_value(
+def test_a_changed_attribute_is_shown_with_its_expected_and_actual_value(
     kind: str, name: str, key: str, value: Any
 ) -> None:
-    (line,) = differences(lambda o: thing(o, kind, name).update({key: value}))
+    (line,) = differences(lambda o: find(o, kind, name).update({key: value}))
     assert line.startswith(f"{kind} {name} should be {{")
-    wanted, found = line.removeprefix(f"{kind} {name} should be ").split(", and is ")
-    assert wanted != found
-    assert f'"{key}": ' in found
+    expected, actual = line.removeprefix(f"{kind} {name} should be ").split(", and is ")
+    assert expected != actual
+    assert f'"{key}": ' in actual
 
 
 # -- elements
@@ -149,7 +149,7 @@ def test_a_changed_attribute_is_shown_with_its_expected_and_found_value(
 
 def test_missing_and_additional_elements_are_named_up_to_three_of_each() -> None:
     def change(objects: list[Json]) -> None:
-        elements = thing(objects, "set", "services4")["elem"]
+        elements = find(objects, "set", "services4")["elem"]
         elements[:] = [
             *(each for each in elements if each["concat"][3] != 2575),
             *({"concat": ["enp2s0", "10.77.1.1", "tcp", port]} for port in (21, 22, 23, 24, 25)),
@@ -165,21 +165,21 @@ def test_missing_and_additional_elements_are_named_up_to_three_of_each() -> None
 
     def three(objects: list[Json]) -> None:
         change(objects)
-        del thing(objects, "set", "services4")["elem"][-2:]
+        del find(objects, "set", "services4")["elem"][-2:]
 
     assert differences(three)[1] == f"set services4 has beyond the policy {added}"
 
 
 def test_an_element_of_an_interface_set_is_compared_by_its_name() -> None:
-    assert differences(lambda o: thing(o, "set", "ports")["elem"].append("eth9")) == [
+    assert differences(lambda o: find(o, "set", "ports")["elem"].append("eth9")) == [
         "set ports has beyond the policy eth9"
     ]
 
 
 def test_open_sessions_are_not_a_difference_and_counted_connections_are() -> None:
     element = {"elem": {"val": "enp2s0", "ct count": {"val": 256, "inv": True}}}
-    found = differences(lambda o: thing(o, "set", "connections").update({"elem": [element]}))
-    assert found == ["set connections has beyond the policy enp2s0"]
+    lines = differences(lambda o: find(o, "set", "connections").update({"elem": [element]}))
+    assert lines == ["set connections has beyond the policy enp2s0"]
     assert CLINIC.volatile >= {"connections"}, "callers exclude sets that change"
 
 
@@ -223,11 +223,11 @@ def prefix(network: str) -> Json:
         ([{"concat": ["a", 1]}], [{"concat": ["a", "1"]}], ["lacks a . 1", "has beyond the policy a . 1"]),
     ],
 )  # fmt: skip
-def test_intervals_are_the_same_if_they_hold_the_same_addresses(
+def test_intervals_are_equal_if_they_contain_the_same_addresses(
     one: list[Json], other: list[Json], lines: list[str]
 ) -> None:
-    wanted, found = listing.of_objects(addresses(*one)), listing.of_objects(addresses(*other))
-    assert list(listing.differences(wanted, found)) == [f"set inside4 {line}" for line in lines]
+    expected, actual = listing.of_objects(addresses(*one)), listing.of_objects(addresses(*other))
+    assert list(listing.differences(expected, actual)) == [f"set inside4 {line}" for line in lines]
 
 
 # -- rules
@@ -237,23 +237,23 @@ def test_missing_and_additional_rules_are_named_with_their_number_and_text() -> 
     extra = {"family": "inet", "table": "rap", "chain": "input", "handle": 99, "expr": [{"accept": None}]}
 
     def insert(objects: list[Json]) -> None:
-        at = objects.index({"rule": rules(objects, "input")[2]})
-        objects.insert(at, {"rule": extra})
+        index = objects.index({"rule": rules(objects, "input")[2]})
+        objects.insert(index, {"rule": extra})
 
     assert differences(insert) == ["chain input has beyond the policy, as rule 3: accept"]
 
-    def lack(objects: list[Json]) -> None:
+    def remove_two(objects: list[Json]) -> None:
         remove(objects, rules(objects, "output")[1])
         remove(objects, rules(objects, "output")[-1])
 
     hops, *_, refusal = [rule["expr"] for rule in rules(as_listed(CLINIC), "output")][1:]
     assert hops and refusal
-    first, last = differences(lack)
+    first, last = differences(remove_two)
     assert first.startswith("chain output lacks its rule 2: ip6 hoplimit . icmpv6 type { ")
     assert last == 'chain output lacks its rule 12: counter name "egress" reject with icmpx admin-prohibited'
 
 
-def test_a_rule_that_was_changed_is_shown_both_ways() -> None:
+def test_a_changed_rule_is_shown_as_rendered_and_as_listed() -> None:
     def change(objects: list[Json]) -> None:
         rules(objects, "outside")[1]["expr"][-1] = {"accept": None}
 

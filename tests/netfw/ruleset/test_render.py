@@ -1,4 +1,4 @@
-"""The ruleset loaded by nft, and tested with real packets between network namespaces."""
+"""Rendered rulesets, loaded by nft and tested with real packets between network namespaces."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def lab(shared: BoxLab) -> BoxLab:
 
 
 def largest() -> Policy:
-    """Return a policy with 64 ports, 10,000 addresses, and every rule that a policy can require."""
+    """Return a policy with 64 ports and 10,000 addresses that requires every kind of rule."""
     ports = tuple(
         PolicyPort(
             number=n,
@@ -112,7 +112,7 @@ def test_nft_reads_text_and_json_as_the_same_ruleset(file: Path) -> None:
     with namespace() as here:
         here.command("nft", "--check", "-f", "-", input=ruleset_text(render(policy)))
         firewall = Firewall(here.run(Nft))
-        assert firewall.save() is None, "--check changed something"
+        assert firewall.save() is None, "--check changed the ruleset"
         here.command("nft", "-f", "-", input=ruleset_text(render(policy)))
         assert firewall.differences(policy) == []
 
@@ -162,21 +162,21 @@ def test_nothing_from_outside_is_accepted(lab: BoxLab, version: int) -> None:
 @both_versions
 def test_packets_from_outside_are_rejected_if_the_policy_requires_it(lab: BoxLab, version: int) -> None:
     lab.apply(replace(lab.policy, rejects_outside=True))
-    answer = lab.attempt(lab.outside, lab.box, UPLINK[version], HTTPS)
-    assert answer == {4: "EHOSTUNREACH", 6: "EACCES"}[version]
-    assert lab.packets(names.EGRESS) == 0, "the answer itself was refused"
+    error = lab.attempt(lab.outside, lab.box, UPLINK[version], HTTPS)
+    assert error == {4: "EHOSTUNREACH", 6: "EACCES"}[version]
+    assert lab.packets(names.EGRESS) == 0, "the rejection itself was refused"
 
 
 @pytest.mark.kernel
 @both_versions
 def test_the_box_reaches_only_authorized_addresses(lab: BoxLab, version: int) -> None:
-    on_entry = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
+    refusal = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
     assert lab.attempt(lab.box, lab.outside, DATACENTER[version], HTTPS) == "reached"
-    assert lab.attempt(lab.box, lab.outside, DATACENTER[version], 80) == on_entry
-    assert lab.attempt(lab.box, lab.outside, ELSEWHERE[version], HTTPS) == on_entry
+    assert lab.attempt(lab.box, lab.outside, DATACENTER[version], 80) == refusal
+    assert lab.attempt(lab.box, lab.outside, ELSEWHERE[version], HTTPS) == refusal
     one = lab.instrument[1]
-    assert lab.attempt(lab.box, one, INSTRUMENT[1][version], HTTPS) == on_entry
-    assert lab.attempt(lab.box, lab.staff, STAFF[version], HTTPS) == on_entry
+    assert lab.attempt(lab.box, one, INSTRUMENT[1][version], HTTPS) == refusal
+    assert lab.attempt(lab.box, lab.staff, STAFF[version], HTTPS) == refusal
 
 
 @pytest.mark.kernel
@@ -184,21 +184,21 @@ def test_the_box_reaches_only_authorized_addresses(lab: BoxLab, version: int) ->
 def test_outside_the_vpn_only_its_gateway_is_reached(lab: BoxLab, version: int) -> None:
     gateway = Authorized("gateway", (ip_network(ROUTER[version]),), ())
     lab.apply(replace(lab.policy, authorized=(*lab.policy.authorized, gateway), vpn=VPN))
-    on_entry = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
-    assert lab.attempt(lab.box, lab.outside, DATACENTER[version], HTTPS) == on_entry
-    assert lab.attempt(lab.box, lab.outside, ROUTER[version], HTTPS) == on_entry
+    refusal = {4: "EHOSTUNREACH", 6: "EACCES"}[version]
+    assert lab.attempt(lab.box, lab.outside, DATACENTER[version], HTTPS) == refusal
+    assert lab.attempt(lab.box, lab.outside, ROUTER[version], HTTPS) == refusal
     with pytest.raises(PermissionError):  # IKE has the same port at both ends
         lab.attempt(lab.box, lab.outside, ROUTER[version], IKE, kind="udp")
     with closing(lab.box.socket({4: socket.AF_INET, 6: socket.AF_INET6}[version], socket.SOCK_DGRAM)) as ike:
         ike.bind((UPLINK[version], IKE))
-        with closing(lab.listener(lab.outside, ROUTER[version], IKE, "udp")) as there:
-            for end in (ike, there):
+        with closing(lab.listener(lab.outside, ROUTER[version], IKE, "udp")) as gateway_ike:
+            for end in (ike, gateway_ike):
                 end.settimeout(WAIT_SECONDS_MAX)
             ike.sendto(b"initiator", (ROUTER[version], IKE))
-            assert there.recv(64) == b"initiator"
+            assert gateway_ike.recv(64) == b"initiator"
             before = lab.refused()
-            there.sendto(b"responder", (UPLINK[version], IKE))
-            there.sendto(b"rekey", (UPLINK[version], IKE))
+            gateway_ike.sendto(b"responder", (UPLINK[version], IKE))
+            gateway_ike.sendto(b"rekey", (UPLINK[version], IKE))
             assert [ike.recv(64), ike.recv(64)] == [b"responder", b"rekey"]
             assert lab.causes(before) == set()
 
@@ -211,20 +211,20 @@ def test_esp_passes_only_between_the_box_and_its_gateway(lab: BoxLab, version: i
     family = {4: socket.AF_INET, 6: socket.AF_INET6}[version]
     with (
         closing(lab.box.socket(family, socket.SOCK_RAW, socket.IPPROTO_ESP)) as box,
-        closing(lab.outside.socket(family, socket.SOCK_RAW, socket.IPPROTO_ESP)) as there,
+        closing(lab.outside.socket(family, socket.SOCK_RAW, socket.IPPROTO_ESP)) as outside,
     ):
-        for end in (box, there):
+        for end in (box, outside):
             end.settimeout(WAIT_SECONDS_MAX)
         box.sendto(b"request", (ROUTER[version], 0))
-        assert there.recv(64).endswith(b"request")
-        there.sendto(b"answer", (UPLINK[version], 0))
+        assert outside.recv(64).endswith(b"request")
+        outside.sendto(b"answer", (UPLINK[version], 0))
         assert box.recv(64).endswith(b"answer")
         before = lab.refused()
         with pytest.raises(OSError, match=r"Permission denied|No route to host|not permitted"):
             box.sendto(b"request", (ELSEWHERE[version], 0))
             box.sendto(b"request", (ELSEWHERE[version], 0))
-        there.bind((ELSEWHERE[version], 0))
-        there.sendto(b"answer", (UPLINK[version], 0))
+        outside.bind((ELSEWHERE[version], 0))
+        outside.sendto(b"answer", (UPLINK[version], 0))
         assert lab.causes(before) == {names.EGRESS, names.OUTSIDE}
 
 
@@ -246,10 +246,10 @@ def test_an_address_removed_from_the_policy_is_cut_off_immediately(lab: BoxLab) 
 @pytest.mark.kernel
 @both_versions
 @pytest.mark.parametrize(
-    ("where", "source"),
+    ("zone", "source"),
     [
-        ("port 1", INSTRUMENT[2]),  # another instrument's
-        ("port 1", PORT[1]),  # the box's own
+        ("port 1", INSTRUMENT[2]),  # the address of another instrument
+        ("port 1", PORT[1]),  # the box's own address
         ("port 1", DATACENTER),
         ("port 1", STAFF),
         ("port 1", {4: "10.77.1.255", 6: "fe80::5"}),
@@ -265,14 +265,14 @@ def test_an_address_removed_from_the_policy_is_cut_off_immediately(lab: BoxLab) 
     ],
 )
 def test_a_spoofed_source_is_refused_before_tracking(
-    lab: BoxLab, where: str, source: dict[int, str], version: int
+    lab: BoxLab, zone: str, source: dict[int, str], version: int
 ) -> None:
     here, name = {
         "port 1": (lab.instrument[1], "eth0"),
         "uplink": (lab.outside, "wan"),
         "tunnel": (lab.staff, "eth0"),
-    }[where]
-    target = UPLINK if where == "uplink" else PORT[1]
+    }[zone]
+    target = UPLINK if zone == "uplink" else PORT[1]
     ip = {4: IP, 6: IPv6}[version]
     before = lab.refused()
     put(here, name, ip(src=source[version], dst=target[version]) / TCP(dport=HTTPS))
@@ -280,9 +280,9 @@ def test_a_spoofed_source_is_refused_before_tracking(
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("where", ["port 1", "uplink"])
-def test_broadcast_and_multicast_are_not_taken_for_spoofing(lab: BoxLab, where: str) -> None:
-    here, name = {"port 1": (lab.instrument[1], "eth0"), "uplink": (lab.outside, "wan")}[where]
+@pytest.mark.parametrize("zone", ["port 1", "uplink"])
+def test_multicast_is_not_counted_as_spoofing(lab: BoxLab, zone: str) -> None:
+    here, name = {"port 1": (lab.instrument[1], "eth0"), "uplink": (lab.outside, "wan")}[zone]
     before = lab.refused()
     put(here, name, IPv6(src="fe80::5", dst="ff02::fb") / UDP(sport=5353, dport=5353))
     assert lab.causes(before) == set()
@@ -322,7 +322,7 @@ def test_neighbour_discovery_with_another_hop_limit_is_refused(lab: BoxLab) -> N
 @pytest.mark.kernel
 @both_versions
 def test_a_redirect_that_quotes_an_open_connection_is_refused(lab: BoxLab, version: int) -> None:
-    """An error with the same quotation is let in, so that the quotation is a good one."""
+    """An error with the same quotation is accepted, which proves that the quotation is valid."""
     ip = {4: IP, 6: IPv6}[version]
     with (
         closing(lab.listener(lab.outside, DATACENTER[version], HTTPS)) as server,
@@ -372,7 +372,7 @@ def test_packets_that_cannot_begin_a_connection_are_refused(lab: BoxLab) -> None
 
 @pytest.mark.kernel
 def test_the_ruleset_works_beside_firewalld(lab: BoxLab) -> None:
-    """Both must accept: firewalld's chains come later, and end with a reject."""
+    """Both must accept a packet: firewalld's chains have a later priority and end with a reject."""
     lab.box.command("nft", "-f", "-", input=FIREWALLD)
     try:
         assert lab.attempt(lab.instrument[1], lab.box, PORT[1][4], HTTPS) == "reached"
@@ -411,7 +411,7 @@ table inet firewalld {
 
 
 def put(here: Namespace, interface: str, packet: Packet) -> None:
-    """Send a packet to the box at the other end of this cable; a veth has delivered it when `send` returns."""
+    """Send a packet to the box at the other end of the veth pair, which has delivered it when `send` returns."""
     frame = Ether(src="02:00:00:00:00:99", dst=BOX_HARDWARE) / packet
     with closing(here.socket(socket.AF_PACKET, socket.SOCK_RAW)) as wire:
         wire.bind((interface, 0))
@@ -420,9 +420,9 @@ def put(here: Namespace, interface: str, packet: Packet) -> None:
 
 def advertise(lab: BoxLab) -> None:
     """Send a router advertisement with a prefix, on the uplink and on a port."""
-    for place, interface in ((lab.outside, "wan"), (lab.instrument[1], "eth0")):
+    for host, interface in ((lab.outside, "wan"), (lab.instrument[1], "eth0")):
         prefix = ICMPv6NDOptPrefixInfo(prefix="2001:db8:66::", prefixlen=64)
-        put(place, interface, IPv6(src="fe80::99", dst="ff02::1", hlim=255) / ICMPv6ND_RA() / prefix)
+        put(host, interface, IPv6(src="fe80::99", dst="ff02::1", hlim=255) / ICMPv6ND_RA() / prefix)
 
 
 def addresses(lab: BoxLab, interface: str = "enp1s0") -> str:

@@ -1,4 +1,4 @@
-"""Rendered rulesets, without a kernel: proven for every packet, and compared with golden rulesets."""
+"""Rendered rulesets, without a kernel: the theorems are proven, and the text is compared with golden files."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def test_no_packet_refutes_a_theorem_of_the_policy(policy: Policy) -> None:
 @pytest.mark.parametrize(("path", "text"), list(goldens()), ids=lambda value: getattr(value, "stem", ""))
 def test_the_ruleset_of_a_policy_is_the_golden_one(path: Path, text: str) -> None:
     assert text.splitlines() == path.read_text("utf-8").splitlines(), (
-        "if the change is intended, run `make golden`, and read the difference"
+        "if the change is intended, run `make golden`, and read the diff"
     )
 
 
 def elements(ruleset: Ruleset, name: str) -> list[str]:
-    (found,) = [each for each in ruleset.sets if each.name == name]
-    return [value_text(element) for element in found.elements]
+    (named,) = [each for each in ruleset.sets if each.name == name]
+    return [value_text(element) for element in named.elements]
 
 
 # -- elements of the sets
@@ -95,18 +95,18 @@ def test_an_instrument_may_have_any_address_of_its_subnet_but_the_reserved_ones(
     own: str, others: list[str]
 ) -> None:
     version = 6 if ":" in own else 4
-    loopback, *found = elements(render(addressed(own)), f"sources{version}")
+    loopback, *sources = elements(render(addressed(own)), f"sources{version}")
     assert loopback == {4: "lo . 0.0.0.0/0", 6: "lo . ::/0"}[version]
-    assert found == [f"enp2s0 . {each}" for each in others]
+    assert sources == [f"enp2s0 . {each}" for each in others]
 
 
 def test_addresses_and_networks_of_one_service_are_merged() -> None:
     networks = ("192.0.2.1", "192.0.2.0/25", "192.0.2.128/25", "192.0.2.1", "2001:db8::1", "2001:db8::/64")
-    given = tuple(map(ip_network, networks))
+    parsed = tuple(map(ip_network, networks))
     policy = policy_of(
         authorized=(
-            Authorized("datacenter", given, (HTTPS,)),
-            Authorized("other", given[:1], (HTTPS, Service("udp", 123))),
+            Authorized("datacenter", parsed, (HTTPS,)),
+            Authorized("other", parsed[:1], (HTTPS, Service("udp", 123))),
         )
     )
     ruleset = render(policy)
@@ -137,7 +137,7 @@ def test_no_address_of_the_box_or_of_staff_may_come_from_outside() -> None:
     assert {"fd00:77:1::/64", "fd00:99::/48", "fe80::/10", "ff00::/8"} <= set(elements(ruleset, "inside6"))
 
 
-def test_sets_that_rules_or_timeouts_change_are_unsteady() -> None:
+def test_sets_that_rules_or_timeouts_change_are_volatile() -> None:
     assert render(CLINIC).volatile == {"connections", "logged", "sessions4", "sessions6"}
 
 
@@ -153,27 +153,27 @@ def test_the_mark_identifies_the_policy() -> None:
     assert render(replace(CLINIC)).mark == marks[0]
     assert all(mark.startswith("policy ") and len(mark) == len("policy ") + 16 for mark in marks)
     with_other_roles = replace(CLINIC, authorized=tuple(replace(a, role="other") for a in CLINIC.authorized))
-    assert render(with_other_roles).mark == marks[0], "the same rules"
+    assert render(with_other_roles).mark == marks[0], "the rules are the same"
 
 
 def test_the_first_rule_alone_has_the_mark_as_its_comment() -> None:
     ruleset = render(CLINIC)
-    rules = [thing["rule"] for thing in ruleset.contents() if "rule" in thing]
+    rules = [item["rule"] for item in ruleset.contents() if "rule" in item]
     assert [rule.get("comment") for rule in rules] == [ruleset.mark, *[None] * (len(rules) - 1)]
     assert [line for line in ruleset_text(ruleset).splitlines() if "comment" in line] == [
         next(line for line in ruleset_text(ruleset).splitlines() if f'comment "{ruleset.mark}"' in line)
     ]
 
 
-def test_the_commands_create_everything_before_it_is_referred_to() -> None:
-    exist: set[str] = set()
+def test_the_commands_create_each_object_before_they_refer_to_it() -> None:
+    created: set[str] = set()
     for command in render(EVERYTHING).commands():
         ((kind, body),) = command["add"].items()
-        for word in referred(body.get("expr", [])):
-            assert word in exist, f"{kind} refers to {word}"
+        for name in referred(body.get("expr", [])):
+            assert name in created, f"{kind} refers to {name}"
         if kind == "element":
-            assert body["name"] in exist
-        exist.add(body.get("name", ""))
+            assert body["name"] in created
+        created.add(body.get("name", ""))
 
 
 # -- text
@@ -283,9 +283,9 @@ def test_every_cause_of_a_refusal_has_a_counter_and_a_rule() -> None:
         ("10.99.1.2", THE_BOX, "10.98.0.1", 5901, "tcp/5901 is not a desktop service of any port"),
     ],
 )
-def test_a_policy_permits_sessions_of_staff_with_an_instruments_desktop_alone(
+def test_a_policy_permits_only_sessions_of_staff_with_an_instruments_desktop(
     staff: str, port: int, instrument: str, desktop: int, reason: str
 ) -> None:
     session = Session(ip_address(staff), port, ip_address(instrument), Service("tcp", desktop))
-    found = why_not_permitted(CLINIC, session)
-    assert reason in found and bool(reason) == bool(found)
+    stated = why_not_permitted(CLINIC, session)
+    assert reason in stated and bool(reason) == bool(stated)

@@ -1,6 +1,6 @@
-"""From every zone to every other on the kernel, as in `make bench-kernel`, with some hundred ports instead of all.
+"""Packets from every zone to every other one, as in `make bench-kernel`, but with some hundred ports instead of all.
 
-Needs root, and works in separate network namespaces.
+The tests need root, and work in separate network namespaces.
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ FEW = [22, 123, 443, 2575, 5900]
 
 
 def holes(ruleset: list[Any]) -> set[tuple[str, str, str, int, bool, bool]]:
-    """Return the deviations from the policy that a sweep of that ruleset finds."""
-    found = sweep(CLINIC, ruleset, FEW).mismatches
+    """Return the deviations of a ruleset from the policy: source, target, protocol, port, session, passed."""
     return {
         (m.probe.source.name, m.probe.target.name, m.probe.protocol, m.port, m.probe.session, m.passed)
-        for m in found
+        for m in sweep(CLINIC, ruleset, FEW).mismatches
     }
 
 
-def test_every_zone_reaches_exactly_what_the_policy_permits() -> None:
+def test_every_zone_reaches_exactly_the_targets_that_the_policy_permits() -> None:
     outcome = sweep(CLINIC, ports=PORTS)
     assert outcome.mismatches == []
     assert outcome.packets == outcome.probes * len(PORTS)
@@ -46,7 +45,7 @@ def test_every_zone_reaches_exactly_what_the_policy_permits() -> None:
 
 
 def test_the_expected_reachability_is_that_of_the_policy_file() -> None:
-    ways = {
+    paths = {
         (p.source.name, p.target.name, p.session, f"{p.protocol}/{port}")
         for p in probes(CLINIC)
         for port in allowed(CLINIC, p)
@@ -59,21 +58,21 @@ def test_the_expected_reachability_is_that_of_the_policy_file() -> None:
         ("box at its uplink", "data center", "tcp/443"),
         ("box at its uplink", "data center", "udp/123"),
     }
-    assert ways == {(*way[:2], is_open, way[2]) for way in always for is_open in (False, True)} | {
+    assert paths == {(*path[:2], is_open, path[2]) for path in always for is_open in (False, True)} | {
         ("staff", "instrument 1", True, "tcp/5900")
     }
 
 
-def test_an_additional_and_a_missing_service_are_found() -> None:
+def test_an_additional_and_a_missing_service_are_detected() -> None:
     one, two = CLINIC.ports
     other = replace(CLINIC, ports=(replace(one, services=(Service("tcp", 22),)), two))
-    way = ("instrument 1", "box at port 1", "tcp")
+    path = ("instrument 1", "box at port 1", "tcp")
     assert holes(render(other).commands()) == {
-        (*way, port, is_open, port == 22) for port in (22, 443) for is_open in (False, True)
+        (*path, port, is_open, port == 22) for port in (22, 443) for is_open in (False, True)
     }
 
 
-def test_an_additional_rule_in_the_forward_chain_is_found() -> None:
+def test_an_additional_rule_in_the_forward_chain_is_detected() -> None:
     ruleset = render(CLINIC).commands()
     hole = [
         {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "enp2s0"}},

@@ -1,4 +1,4 @@
-"""Transitions from any table to the ruleset: kept and replaced parts, and no loss of allowed packets."""
+"""Transitions from any table to a policy's ruleset: kept and replaced objects, and no loss of allowed packets."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ RELOADS = 40
 
 @pytest.fixture
 def here() -> Iterator[Namespace]:
-    with namespace() as made:
-        yield made
+    with namespace() as entered:
+        yield entered
 
 
 @pytest.fixture
@@ -44,15 +44,15 @@ def firewall(here: Namespace) -> Iterator[Firewall]:
     nft.close()
 
 
-def handles(here: Namespace, *words: str) -> dict[str, int]:
-    """Return the handles of objects of these kinds, which change when an object is replaced."""
+def handles(here: Namespace, *kinds: str) -> dict[str, int]:
+    """Return the handles of the objects of these kinds; an object's handle changes when it is replaced."""
     output = here.command("nft", "-j", "list", "table", "inet", "rap", capture_output=True).stdout
     objects: list[Json] = json.loads(output)["nftables"]
     return {
         f"{kind} {body['name']}": body["handle"]
-        for thing in objects
-        for kind, body in thing.items()
-        if kind in words
+        for item in objects
+        for kind, body in item.items()
+        if kind in kinds
     }
 
 
@@ -108,9 +108,9 @@ def test_other_differences_replace_the_table(here: Namespace, firewall: Firewall
 @pytest.mark.kernel
 def test_a_change_of_policy_keeps_base_chains_and_equal_sets(here: Namespace, firewall: Firewall) -> None:
     def staying() -> dict[str, int]:
-        found = handles(here, "table", "chain", "set", "counter")
+        listed = handles(here, "table", "chain", "set", "counter")
         removed = ("chain tunnel", "set sessions4", "set sessions6")
-        return {thing: handle for thing, handle in found.items() if thing not in removed}
+        return {name: handle for name, handle in listed.items() if name not in removed}
 
     before = staying()
     for policy in (NO_TUNNEL, CLINIC):
@@ -126,9 +126,9 @@ def test_an_open_session_stays_while_the_structure_changes(here: Namespace, fire
     for change in ("add set inet rap other { type ipv4_addr; }", "add table inet rap { flags dormant; }"):
         here.command("nft", change)
         firewall.apply(CLINIC)
-        (found,) = sessions.list()
-        assert found.session == SESSION
-        assert 490 <= found.seconds_left <= 500
+        (entry,) = sessions.list()
+        assert entry.session == SESSION
+        assert 490 <= entry.seconds_left <= 500
     firewall.apply(NO_TUNNEL)
     firewall.apply(CLINIC)
     assert sessions.list() == [], "a policy without a tunnel has no sessions"
@@ -152,7 +152,7 @@ def test_no_allowed_packet_is_lost_and_no_forbidden_one_passes_while_the_structu
     assert outcome.passed == {ALLOWED: outcome.met[ALLOWED], FORBIDDEN: 0}
 
 
-def test_an_error_is_returned_unchanged_from_another_process() -> None:
+def test_an_error_is_unchanged_after_pickling() -> None:
     error = FirewallError(FirewallErrorKind.UNFIT, "no such port")
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.kind, str(copy)) == (error.kind, str(error)) == (FirewallErrorKind.UNFIT, "no such port")

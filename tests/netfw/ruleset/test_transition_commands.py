@@ -1,4 +1,4 @@
-"""The commands that change a table in force, executed on a table in memory: the result, and the kept objects."""
+"""The commands that change a table in force, executed on a model of the table: the result, and the kept objects."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ OURS = {"family": "inet", "table": "rap"}
 
 
 def table_of(policy: Policy) -> Table:
-    made = Table().run(render(policy).commands())
-    for number, counter in enumerate(made.objects["counter"].values()):
+    table = Table().run(render(policy).commands())
+    for number, counter in enumerate(table.objects["counter"].values()):
         counter |= {"packets": number, "bytes": 60 * number}
-    return made
+    return table
 
 
 def change(
     table: Table, policy: Policy, sessions: KernelSessions = NOTHING, changed: Container[str] | None = None
 ) -> Ruleset:
-    """Change the table into the policy's ruleset, which is returned."""
+    """Execute the transition of a table to a policy's ruleset; return the ruleset."""
     ruleset = render(policy)
-    wanted = listing.of_ruleset(ruleset).declarations
+    declarations = listing.of_ruleset(ruleset).declarations
     table.deleted.clear()
     table.flushed.clear()
-    table.run(transition(ruleset, wanted, table.outline(), sessions, changed))
+    table.run(transition(ruleset, declarations, table.outline(), sessions, changed))
     return ruleset
 
 
 def differences(table: Table, ruleset: Ruleset) -> list[str]:
-    found = listing.of_objects(table.listing())
-    return list(listing.differences(listing.of_ruleset(ruleset), found))
+    listed = listing.of_objects(table.listing())
+    return list(listing.differences(listing.of_ruleset(ruleset), listed))
 
 
 def counts(table: Table) -> dict[str, tuple[int, int]]:
@@ -68,7 +68,7 @@ def test_any_policy_follows_any_other_without_deleting_a_base_chain(one: str, ot
     assert counts(table) == before
 
 
-def test_objects_that_stay_the_same_are_not_deleted() -> None:
+def test_unchanged_objects_are_not_deleted() -> None:
     table = table_of(CLINIC)
     change(table, NO_TUNNEL)
     assert table.deleted == ["set sessions4", "set sessions6", "chain tunnel"]
@@ -76,7 +76,7 @@ def test_objects_that_stay_the_same_are_not_deleted() -> None:
     assert table.deleted == []
     large = replace(CLINIC, authorized=tuple(replace(a, networks=MANY) for a in CLINIC.authorized[:1]))
     change(table, large)
-    assert table.deleted == ["set authorized4"], "of another size"
+    assert table.deleted == ["set authorized4"], "the set has another size"
 
 
 MANY = tuple(n for n in CLINIC.authorized[0].networks[0].supernet(new_prefix=20).subnets(new_prefix=32))
@@ -88,7 +88,7 @@ def test_sets_that_did_not_change_are_not_filled_again() -> None:
     filled = [each for each in table.flushed if each.startswith("set ")]
     assert filled == ["set authorized4", "set interfaces", "set ports"]
     assert table.elements["ports"] == ["enp2s0"]
-    assert differences(table, ruleset), "the others keep their elements"
+    assert differences(table, ruleset), "the other sets keep their elements"
     change(table, FEWER)
     assert "set services4" in table.flushed
     assert not {"set sessions4", "set sessions6"} & set(table.flushed)
@@ -112,7 +112,9 @@ FOREIGN: list[Callable[[Table], Any]] = [
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
-def test_what_others_changed_is_repaired_while_the_table_stays(foreign: Callable[[Table], Any]) -> None:
+def test_changes_by_other_programs_are_repaired_without_replacing_the_table(
+    foreign: Callable[[Table], Any],
+) -> None:
     table = table_of(CLINIC)
     foreign(table)
     assert differences(table, render(CLINIC))
@@ -153,7 +155,7 @@ def test_a_replaced_table_without_a_counter_begins_it_at_0() -> None:
     assert counts(table)["outside"] == (0, 0)
 
 
-def test_an_open_session_stays_as_it_is_and_one_that_is_not_permitted_ends() -> None:
+def test_an_open_session_stays_unchanged_and_one_that_is_not_permitted_ends() -> None:
     table = table_of(CLINIC)
     other = OpenSession(replace(SESSION, port=2, instrument=ip_address("10.77.2.5")), "enp3s0", 300)
     table.run([{"add": OPEN.element()}, {"add": other.element()}])
@@ -164,7 +166,7 @@ def test_an_open_session_stays_as_it_is_and_one_that_is_not_permitted_ends() -> 
     assert table.elements["sessions4"] == OPEN.element()["element"]["elem"]
 
 
-def test_an_open_session_comes_back_into_a_set_that_is_made_again() -> None:
+def test_an_open_session_is_restored_in_a_set_that_is_replaced() -> None:
     table = table_of(CLINIC)
     table.objects["set"]["sessions4"]["size"] = 7
     table.run([{"add": OPEN.element()}])
@@ -180,7 +182,7 @@ def test_a_table_is_removed_whether_it_exists_or_not() -> None:
         assert not table.exists
 
 
-def test_a_command_that_the_kernel_would_refuse_fails_here_too() -> None:
+def test_the_model_refuses_commands_that_the_kernel_would_refuse() -> None:
     for command in (
         {"delete": {"set": {**OURS, "name": "ports"}}},  # in use
         {"delete": {"chain": {**OURS, "name": "input"}}},

@@ -1,4 +1,4 @@
-"""The kernel's side of the box's firewall, in a network namespace."""
+"""The backend of the firewall service, which changes the kernel, in a network namespace."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_policy_that_is_not_in_force_is_detected_and_put_in_force(box: Namespa
     assert not box.run(backend.is_in_force)
 
 
-def test_a_change_that_the_watch_missed_is_found_by_an_inspection(box: Namespace) -> None:
+def test_an_inspection_detects_a_change_that_the_watch_missed(box: Namespace) -> None:
     backend = KernelBackend(POLICY)
     box.run(backend.enforce)
     assert box.run(backend.inspect).problem == ""
@@ -72,7 +72,7 @@ def test_settings_changed_by_others_are_restored_and_reported(box: Namespace) ->
     assert box.run(backend.inspect).repaired == ()
     names = [*GLOBAL_VALUES, *FORWARDING[:2]]
     for family, values in INTERFACE_VALUES.items():
-        names += [f"{family}/conf/{place}/{name}" for place in ("all", "default", "port1") for name in values]
+        names += [f"{family}/conf/{scope}/{name}" for scope in ("all", "default", "port1") for name in values]
         names += [f"{family}/conf/port1/forwarding"]
     before = settings(box, *names)
     for name, value in zip(names, before, strict=True):
@@ -99,12 +99,12 @@ def test_breaking_the_proof_is_a_problem_and_limiting_it_is_not(box: Namespace) 
         "nft", "add table inet other; add chain inet other c { type filter hook output priority 10; }"
     )
     box.command("nft", "add rule inet other c meta mark set 1")
-    found = box.run(backend.inspect)
-    assert (found.problem, len(found.not_covered)) == ("", 1)
+    inspection = box.run(backend.inspect)
+    assert (inspection.problem, len(inspection.not_covered)) == ("", 1)
     box.command("nft", "add rule inet other c ip daddr set 192.0.2.9")
-    found = box.run(backend.inspect)
-    assert "table inet other, chain c (output, priority 10) changes packets" in found.problem
-    assert len(found.not_covered) == 2
+    inspection = box.run(backend.inspect)
+    assert "table inet other, chain c (output, priority 10) changes packets" in inspection.problem
+    assert len(inspection.not_covered) == 2
     box.command("nft", "delete table inet other")
     assert box.run(backend.inspect).problem == ""
 
@@ -123,7 +123,7 @@ def test_packets_pass_between_interfaces_only_for_a_tunnel(
     assert settings(box, *FORWARDING) == ["0"] * 3
     box.run(lambda: backend.set_forwarding(True))
     assert settings(box, *FORWARDING) == [forwards] * 3
-    # which the kernel changes when forwarding is enabled or disabled
+    # the kernel changes these settings when forwarding is enabled or disabled
     assert settings(box, "ipv4/conf/all/accept_redirects", "ipv4/conf/port1/accept_redirects") == ["0", "0"]
 
 
@@ -135,10 +135,13 @@ def test_settings_apply_to_all_present_and_future_interfaces(box: Namespace, acc
         assert settings(
             box,
             *(
-                f"ipv4/conf/{name}/{it}"
-                for it in ("rp_filter", "arp_ignore", "arp_announce", "send_redirects")
+                f"ipv4/conf/{name}/{setting}"
+                for setting in ("rp_filter", "arp_ignore", "arp_announce", "send_redirects")
             ),
-            *(f"ipv6/conf/{name}/{it}" for it in ("accept_source_route", "accept_ra", "keep_addr_on_down")),
+            *(
+                f"ipv6/conf/{name}/{setting}"
+                for setting in ("accept_source_route", "accept_ra", "keep_addr_on_down")
+            ),
         ) == ["1", "1", "2", "0", "0", "2" if accepts and name == "uplink" else "0", "1"]
     assert settings(box, "ipv4/tcp_timestamps", "ipv4/tcp_syncookies") == ["0", "1"]
     assert settings(box, "netfilter/nf_conntrack_tcp_loose") == ["0"]
@@ -175,32 +178,32 @@ def test_without_ipv6_only_ipv4_forwarding_is_set(tmp_path: Path) -> None:
     assert not (tmp_path / "ipv6").exists()
 
 
-def test_a_newer_policy_is_followed_from_its_file_but_not_from_another_user(box: Namespace) -> None:
+def test_another_policy_is_accepted_only_if_it_is_in_the_policy_file(box: Namespace) -> None:
     async def scenario(in_force: Policy, in_file: Policy | None) -> tuple[list[Alarm | Repair], bool]:
-        on_entry: list[Alarm | Repair] = []
+        events: list[Alarm | Repair] = []
         backend = KernelBackend(POLICY, lambda: in_file)
         backend.enforce()
-        stop = backend.watch(on_entry.append, dict)
+        stop = backend.watch(events.append, dict)
         await asyncio.to_thread(apply_in_another_process, in_force)
-        await eventually(lambda: len(on_entry) == 2)
+        await eventually(lambda: len(events) == 2)
         stop()
         before = backend.is_in_force()
         backend.enforce()
         backend.set_forwarding(True)
-        return on_entry, before
+        return events, before
 
     def apply_in_another_process(policy: Policy) -> None:
         text = ruleset_text(render(policy))
         box.command("nft", "-f", "-", input=f"table inet rap\ndelete table inet rap\n{text}")
 
-    def tried(in_force: Policy, in_file: Policy | None) -> tuple[list[Alarm | Repair], bool]:
+    def outcome(in_force: Policy, in_file: Policy | None) -> tuple[list[Alarm | Repair], bool]:
         return box.run(lambda: asyncio.run(scenario(in_force, in_file)))
 
-    (alarm, repair), holds = tried(WITH_TUNNEL, WITH_TUNNEL)
+    (alarm, repair), holds = outcome(WITH_TUNNEL, WITH_TUNNEL)
     assert isinstance(alarm, Alarm)
     assert (repair, holds) == (Repair((), in_force=True), True)
     assert settings(box, "ipv4/ip_forward") == ["1"]
-    (_, repair), holds = tried(WITH_TUNNEL, None)
+    (_, repair), holds = outcome(WITH_TUNNEL, None)
     assert isinstance(repair, Repair)
     assert not repair.in_force
     assert "another policy was put in force" in repair.problem

@@ -101,10 +101,10 @@ def test_the_service_opens_ports_and_a_killed_service_leaves_everything_in_force
             before = rules(box)
             process.kill()
             process.wait()
-            assert observer.recv(1 << 20) is not None  # and its end is noticed at once
+            assert observer.recv(1 << 20) is not None  # the end of the connection is received at once
     assert rules(box) == before
     assert is_open(box, "port1")
-    with service(box, folder) as process:  # the socket that was left behind is replaced
+    with service(box, folder) as process:  # the socket of the killed service is replaced
         ready(process)
         with observe(folder) as observer:
             assert state_of(observer).in_force
@@ -146,15 +146,15 @@ s = socket.socket(socket.AF_UNIX)
 try:
     s.connect({os.fspath(folder / "socket")!r})
 except PermissionError:
-    print("not let in")
+    print("refused")
     sys.exit()
 print(s.recv(1000))
 """
-        words = [sys.executable, "-c", hostile]
-        assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "not let in\n"
+        command = [sys.executable, "-c", hostile]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "refused\n"
         (folder / "socket").chmod(0o777)  # as a careless administrator may do
-        request = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        assert f"user {NOBODY} may not observe the service" in request
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert f"user {NOBODY} may not observe the service" in answer
         with observe(folder) as observer:
             assert state_of(observer).in_force
 
@@ -162,18 +162,18 @@ print(s.recv(1000))
 def test_the_named_user_of_the_box_can_connect(box: Namespace, folder: Path) -> None:
     with service(box, folder, "--user", "nobody") as process:
         ready(process)
-        found = (folder / "socket").stat()
-        assert (found.st_mode & 0o777, found.st_uid) == (0o660, 0)
+        status = (folder / "socket").stat()
+        assert (status.st_mode & 0o777, status.st_uid) == (0o660, 0)
         script = f"""
 import os, socket
-os.setgroups([]); os.setgid({found.st_gid}); os.setuid({NOBODY})
+os.setgroups([]); os.setgid({status.st_gid}); os.setuid({NOBODY})
 s = socket.socket(socket.AF_UNIX)
 s.connect({os.fspath(folder / "socket")!r})
 s.sendall({framed(Hello())!r})
 print(s.recv(1000))
 """
-        words = [sys.executable, "-c", script]
-        assert "in_force" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        command = [sys.executable, "-c", script]
+        assert "in_force" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,9 @@ def test_an_untrusted_policy_ends_the_service_before_anything_is_changed(
 ) -> None:
     spoil(folder)
     with service(box, folder) as process:
-        _, request = process.communicate(timeout=WAIT_SECONDS_MAX)
+        _, errors = process.communicate(timeout=WAIT_SECONDS_MAX)
         assert process.returncode in (2, 3)
-    assert problem in request
+    assert problem in errors
     assert rules(box) == []
 
 
@@ -220,17 +220,17 @@ def test_a_second_service_on_the_same_socket_is_refused_and_the_first_continues(
     with service(box, folder) as first:
         ready(first)
         with service(box, folder) as second:
-            _, request = second.communicate(timeout=WAIT_SECONDS_MAX)
+            _, errors = second.communicate(timeout=WAIT_SECONDS_MAX)
             assert second.returncode == 3
-            assert "another program listens on this socket" in request
+            assert "another program listens on this socket" in errors
         with observe(folder) as observer:
             assert state_of(observer).in_force
 
 
-# -- what is loaded where
+# -- loaded modules and their licenses
 
 COMPATIBLE = {"nftables", "msgspec", "tomli_w", "typing_extensions"}
-"""GPL-2.0-only; BSD-3-Clause, MIT and PSF-2.0, which may be combined with it."""
+"""Packages under GPL-2.0-only, and under BSD-3-Clause, MIT and PSF-2.0, which may be combined with it."""
 LOADED = """
 import json, sys
 def loaded():
@@ -259,21 +259,21 @@ def test_project_modules_loaded_beside_the_library_may_be_used_under_its_license
     box: Namespace, folder: Path
 ) -> None:
     """libnftables and its Python module are GPL-2.0-only, with which Apache-2.0 alone is not compatible."""
-    found = report(
+    modules = report(
         box,
         f"""
 import os, signal
 from netfw.service import main, notify
-notify.ready = lambda: os.kill(os.getpid(), signal.SIGTERM)  # the policy is in force: that is enough
+notify.ready = lambda: os.kill(os.getpid(), signal.SIGTERM)  # ends the service when the policy is in force
 assert main.main(["serve", "--socket", "{folder}/socket", "--policy", "{folder}/firewall.toml"]) == 0
 print(json.dumps(loaded()))
 """,
     )
-    assert found["libraries"]
-    own = projects_own(found["files"])
+    assert modules["libraries"]
+    own = projects_own(modules["files"])
     assert len(own) > 25
     assert any(file.name == "request_handler.py" for file in own)
-    others = {name.partition(".")[0] for name, file in found["files"].items() if "site-packages" in file}
+    others = {name.partition(".")[0] for name, file in modules["files"].items() if "site-packages" in file}
     assert {name for name in others if "distutils" not in name and "editable" not in name} <= COMPATIBLE
     for file in own:
         assert "SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only" in file.read_text()[:200], file
@@ -295,10 +295,10 @@ print(json.dumps(loaded()))
 )
 def test_no_other_program_loads_the_library(script: str, box: Namespace, folder: Path) -> None:
     box.command(sys.executable, "-m", "rap", "fw", "apply", f"{folder}/firewall.toml", cwd=ROOT)
-    found = report(box, script.replace("FILE", f"{folder}/firewall.toml") + "\nprint(json.dumps(loaded()))")
-    assert found["libraries"] == []
-    assert "nftables" not in found["files"]
-    assert "netfw.kernel.nft" not in found["files"]
+    modules = report(box, script.replace("FILE", f"{folder}/firewall.toml") + "\nprint(json.dumps(loaded()))")
+    assert modules["libraries"] == []
+    assert "nftables" not in modules["files"]
+    assert "netfw.kernel.nft" not in modules["files"]
 
 
 def test_the_environment_names_each_folder_of_the_module_path_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,11 +24,11 @@ from netfw.service.protocol import (
 
 
 @given(st.lists(st.binary(max_size=50), max_size=5), st.integers(1, 60))
-def test_messages_are_reassembled_from_any_pieces(bodies: list[bytes], piece: int) -> None:
+def test_messages_are_reassembled_from_any_pieces(bodies: list[bytes], size: int) -> None:
     data = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
     frames = Frames(50)
-    pieces = [data[at : at + piece] for at in range(0, len(data), piece)]
-    assert [body for some in pieces for body in frames.feed(some)] == bodies
+    pieces = [data[offset : offset + size] for offset in range(0, len(data), size)]
+    assert [body for piece in pieces for body in frames.feed(piece)] == bodies
 
 
 def test_an_invalid_length_is_refused_before_its_message_arrives() -> None:
@@ -55,7 +55,7 @@ def test_an_invalid_message_of_the_service_is_refused(body: bytes) -> None:
         decoded(body)
 
 
-def test_the_version_is_at_the_same_place_in_every_version() -> None:
+def test_the_hello_message_has_the_same_form_in_every_version() -> None:
     assert msgspec.msgpack.decode(framed(Hello())[4:]) == {"type": "hello", "version": VERSION}
 
 

@@ -1,4 +1,4 @@
-"""Observers of the firewall service: each is bounded, and none disturbs another."""
+"""Observers of the firewall service: each has limits, and none affects another."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OWN = (os.geteuid(),)
 
 
 class FakePaths:
-    """Paths that open, except those with port 9."""
+    """Paths of sessions, which can be opened except at port 9."""
 
     def __init__(self) -> None:
         self.open: set[Session] = set()
@@ -56,16 +56,16 @@ class FakePaths:
 
 
 class Observer:
-    """One connection, seen from its other end."""
+    """The observer's end of a connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
-    def log(self, data: bytes = framed(Hello())) -> None:
+    def send(self, data: bytes = framed(Hello())) -> None:
         self.writer.write(data)
 
     async def receive(self) -> Answer | None:
-        """Return the next message; None at the end."""
+        """Return the next message, or None at the end of the connection."""
         try:
             size = int.from_bytes(await self.reader.readexactly(LENGTH_BYTES), "big")
             return decoded(await self.reader.readexactly(size))
@@ -73,13 +73,15 @@ class Observer:
             return None
 
     async def refusal(self) -> str:
-        on_event = await self.receive()
-        assert isinstance(on_event, Refusal)
+        answer = await self.receive()
+        assert isinstance(answer, Refusal)
         assert await self.receive() is None
-        return on_event.reason
+        return answer.reason
 
 
 class RunningServer:
+    """A server, its log messages, and its observers."""
+
     def __init__(self, path: Path, server: FirewallServer, messages: list[str]) -> None:
         self.path, self.server, self.messages = path, server, messages
         self.paths = server.paths
@@ -91,7 +93,7 @@ class RunningServer:
 
     async def observer(self) -> Observer:
         observer = await self.connect()
-        observer.log()
+        observer.send()
         await eventually(lambda: any(each.is_observer for each in self.server.connections))
         return observer
 
@@ -152,10 +154,10 @@ def test_events_without_an_observer_wait_for_the_next_one(tmp_path: Path) -> Non
             running.server.publish(Alarm(pid, "nft"))
         running.server.publish(IN_FORCE)
         observer = await running.observer()
-        on_event = [await observer.receive() for _ in range(UNDELIVERED_MAX + 1)]
-        assert on_event == [*(Alarm(pid, "nft") for pid in range(2, UNDELIVERED_MAX + 2)), IN_FORCE]
+        events = [await observer.receive() for _ in range(UNDELIVERED_MAX + 1)]
+        assert events == [*(Alarm(pid, "nft") for pid in range(2, UNDELIVERED_MAX + 2)), IN_FORCE]
         second = await running.connect()
-        second.log()
+        second.send()
         assert await second.receive() == IN_FORCE
 
     run(scenario, tmp_path)
@@ -184,9 +186,9 @@ def test_a_client_that_violates_the_protocol_is_refused_and_the_others_stay(
 ) -> None:
     async def scenario(running: RunningServer) -> None:
         other = await running.observer()
-        bad = await running.connect()
-        bad.log(messages)
-        assert reason in await bad.refusal()
+        violating = await running.connect()
+        violating.send(messages)
+        assert reason in await violating.refusal()
         running.server.publish(IN_FORCE)
         assert await other.receive() == IN_FORCE
         assert len(running.server.connections) == 1
@@ -198,9 +200,9 @@ def test_a_client_without_a_complete_hello_is_refused_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(running: RunningServer) -> None:
-        for half in (b"", framed(Hello())[:7]):
+        for incomplete in (b"", framed(Hello())[:7]):
             silent = await running.connect()
-            silent.log(half)
+            silent.send(incomplete)
             assert "no Hello within" in await silent.refusal()
         await eventually(lambda: not running.server.connections)
 
@@ -210,7 +212,7 @@ def test_a_client_without_a_complete_hello_is_refused_in_time(
 
 def test_an_observer_that_does_not_read_is_disconnected_and_the_others_get_all_events(tmp_path: Path) -> None:
     async def scenario(running: RunningServer) -> None:
-        reads = await running.observer()
+        reader = await running.observer()
         path = os.fspath(running.path)
         with socket.socket(socket.AF_UNIX) as slow:
             slow.connect(path)
@@ -219,7 +221,7 @@ def test_an_observer_that_does_not_read_is_disconnected_and_the_others_get_all_e
             large = Alarm(1, "x" * 100_000)
             for _ in range(30):
                 running.server.publish(large)
-                assert await reads.receive() == large
+                assert await reader.receive() == large
             assert running.messages == ["an observer does not read and is disconnected"]
             assert len(running.server.connections) == 1
 
@@ -228,10 +230,10 @@ def test_an_observer_that_does_not_read_is_disconnected_and_the_others_get_all_e
 
 def test_the_number_of_observers_is_limited(tmp_path: Path) -> None:
     async def scenario(running: RunningServer) -> None:
-        some = [await running.connect() for _ in range(OBSERVERS_MAX)]
+        observers = [await running.connect() for _ in range(OBSERVERS_MAX)]
         await eventually(lambda: len(running.server.connections) == OBSERVERS_MAX)
         assert f"{OBSERVERS_MAX} observers" in await (await running.connect()).refusal()
-        some[0].writer.close()
+        observers[0].writer.close()
         await eventually(lambda: len(running.server.connections) < OBSERVERS_MAX)
         await running.observer()
 
@@ -242,7 +244,7 @@ def test_an_unauthorized_user_is_refused_and_logged_once(tmp_path: Path) -> None
     async def scenario(running: RunningServer) -> None:
         for _ in range(3):
             unauthorized = await running.connect()
-            unauthorized.log()
+            unauthorized.send()
             assert f"user {os.geteuid()} may not observe the service" in await unauthorized.refusal()
         assert len(running.messages) == 1
         assert not running.server.connections
@@ -250,7 +252,7 @@ def test_an_unauthorized_user_is_refused_and_logged_once(tmp_path: Path) -> None
     run(scenario, tmp_path, users={os.geteuid() + 1})
 
 
-def test_the_state_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_is_sent_periodically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(running: RunningServer) -> None:
         observer = await running.observer()
         beats: list[int] = []
@@ -272,10 +274,10 @@ def paths_of(running: RunningServer) -> set[Session]:
 def test_the_user_of_the_box_program_opens_and_closes_paths(tmp_path: Path) -> None:
     async def scenario(running: RunningServer) -> None:
         box = await running.observer()
-        box.log(framed(OPEN))
+        box.send(framed(OPEN))
         assert await box.receive() == PathAnswer()
         assert paths_of(running) == {PATH}
-        box.log(framed(OpenPath.of(replace(PATH, port=9), seconds=60)) + framed(CLOSE))
+        box.send(framed(OpenPath.of(replace(PATH, port=9), seconds=60)) + framed(CLOSE))
         assert await box.receive() == PathAnswer("port 9 is not in use")
         assert await box.receive() == PathAnswer()
         assert paths_of(running) == set()
@@ -289,13 +291,13 @@ def test_the_paths_of_a_connection_end_with_it(end: bytes, tmp_path: Path) -> No
     async def scenario(running: RunningServer) -> None:
         other, box = await running.observer(), await running.observer()
         for client, path in ((other, replace(PATH, port=2)), (box, PATH)):
-            client.log(framed(OpenPath.of(path, seconds=60)))
+            client.send(framed(OpenPath.of(path, seconds=60)))
             assert await client.receive() == PathAnswer()
-        other.log(framed(CLOSE))  # not its own
+        other.send(framed(CLOSE))  # a path of another connection
         assert await other.receive() == PathAnswer()
         assert len(paths_of(running)) == 2
         if end:
-            box.log(end)
+            box.send(end)
         else:
             box.writer.close()
         await eventually(lambda: paths_of(running) == {replace(PATH, port=2)})
@@ -307,7 +309,7 @@ def test_the_paths_of_a_connection_end_with_it(end: bytes, tmp_path: Path) -> No
 def test_an_invalid_address_ends_the_connection(staff: str, tmp_path: Path) -> None:
     async def scenario(running: RunningServer) -> None:
         box = await running.observer()
-        box.log(framed(OpenPath(staff, 1, "10.77.1.5", "tcp", 5900, 60)))
+        box.send(framed(OpenPath(staff, 1, "10.77.1.5", "tcp", 5900, 60)))
         assert "the path of a session is invalid" in await box.refusal()
 
     run(scenario, tmp_path, path_users=OWN)
@@ -316,7 +318,7 @@ def test_an_invalid_address_ends_the_connection(staff: str, tmp_path: Path) -> N
 def test_the_requests_of_a_connection_are_limited(tmp_path: Path) -> None:
     async def scenario(running: RunningServer) -> None:
         box = await running.observer()
-        box.log((framed(OPEN) + framed(CLOSE)) * (PATH_REQUESTS_MAX // 2) + framed(OPEN))
+        box.send((framed(OPEN) + framed(CLOSE)) * (PATH_REQUESTS_MAX // 2) + framed(OPEN))
         for _ in range(PATH_REQUESTS_MAX):
             assert await box.receive() == PathAnswer()
         assert "more than 64 requests in 10 s" in await box.refusal()

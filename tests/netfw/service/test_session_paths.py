@@ -1,4 +1,4 @@
-"""Paths of sessions that clients of a running firewall service open: who may, which, and when each is closed."""
+"""Paths of sessions that clients open by a running firewall service: permissions, valid paths, and their ends."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def shared() -> Iterator[BoxLab]:
 @pytest.fixture
 def lab(shared: BoxLab) -> BoxLab:
     shared.apply(load_policy(POLICIES / "clinic.toml"))
-    for found in shared.sessions.list():
-        shared.box.run(lambda found=found: shared.sessions.close(found.session))  # type: ignore[misc]
+    for entry in shared.sessions.list():
+        shared.box.run(lambda entry=entry: shared.sessions.close(entry.session))  # type: ignore[misc]
     return shared
 
 
@@ -80,7 +80,7 @@ def attempt(lab: BoxLab, version: int = 4) -> str:
 
 
 def follow(folder: Path, act: Callable[[FirewallClient, list[Event]], object]) -> list[Event]:
-    """Call `act` with a client that has seen the policy in force; return the events until then."""
+    """Call `act` with a client that has received the firewall's state; return all events that it received."""
 
     async def main() -> list[Event]:
         events: list[Event] = []
@@ -104,8 +104,8 @@ def test_the_box_program_opens_and_closes_a_path(version: int, lab: BoxLab, fold
         assert await client.open_path(PATHS[version], 600)
         assert await asyncio.to_thread(attempt, lab, version) == "reached"
         assert not await client.open_path(PATHS[version], 600)
-        (found,) = lab.sessions.list()
-        assert found.seconds_left <= 600
+        (entry,) = lab.sessions.list()
+        assert entry.seconds_left <= 600
         await client.close_path(PATHS[version])
         assert lab.sessions.list() == []
         assert await asyncio.to_thread(attempt, lab, version) == names.TUNNEL
@@ -151,7 +151,7 @@ def test_a_killed_service_ends_the_session_and_its_next_start_closes_the_path(
 
 
 @pytest.mark.usefixtures("running")
-def test_a_newer_policy_that_permits_no_such_session_ends_it(lab: BoxLab, folder: Path) -> None:
+def test_a_newer_policy_that_does_not_permit_a_session_ends_it(lab: BoxLab, folder: Path) -> None:
     async def act(client: FirewallClient, events: list[Event]) -> None:
         assert await client.open_path(PATH, 600)
         policy = (folder / "firewall.toml").read_text().replace('desktop = ["tcp/5900"]', "")
@@ -188,7 +188,7 @@ def test_elements_of_other_programs_are_removed_and_a_removed_path_is_restored(
 
 
 def as_nobody(folder: Path, group: int) -> str:
-    """Return the service's answer to another user who is in the group of the socket."""
+    """Return the service's answer to a request of another user, as a member of a group."""
     script = f"""
 import os, socket
 os.setgroups([]); os.setgid({group}); os.setuid({NOBODY})
@@ -201,8 +201,8 @@ try:
 except ConnectionError:
     pass
 """
-    words = [sys.executable, "-c", script]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.usefixtures("running")

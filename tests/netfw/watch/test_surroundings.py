@@ -1,4 +1,4 @@
-"""Changes around the table by other programs are found; those that cannot weaken it are not reported."""
+"""Changes by other programs outside the table are detected; those that cannot weaken the firewall are ignored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UPLINK, PORT = POLICY.uplink, POLICY.ports[0].interface
 
 @contextmanager
 def box() -> Iterator[tuple[Namespace, Inspector]]:
-    """Yield the policy's interfaces with the policy in force, and an inspector that has seen them."""
+    """Yield a namespace with the policy's interfaces and the policy in force, and an inspector that knows both."""
     with namespace() as here:
         here.ip(*(f"link add {name} type veth peer name far-{name}" for name in (UPLINK, PORT)))
         nft = here.run(Nft)
@@ -43,8 +43,8 @@ def box() -> Iterator[tuple[Namespace, Inspector]]:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[Namespace, Inspector]]:
-    with box() as made:
-        yield made
+    with box() as inspected:
+        yield inspected
 
 
 def chain(family: str, hook: str, *rules: str, kind: str = "filter", priority: int = 10) -> str:
@@ -66,7 +66,7 @@ BREAKS = {
     "rewritten at egress": (chain("netdev", f"egress device {UPLINK}", "ip daddr set 192.0.2.9"), "changes packets"),
     "transparent proxy": (
         chain("ip", "prerouting", "meta l4proto tcp tproxy to :99", priority=-150), "redirects packets to a program"),
-    "answering in its place": (chain("inet", "input", "tcp dport 443 synproxy mss 1460 wscale 7"), "answers"),
+    "answers in place of the box": (chain("inet", "input", "tcp dport 443 synproxy mss 1460 wscale 7"), "answers"),
     "by a jump": (
         chain("inet", "output") + "; add chain inet other d; add chain inet other e; add rule inet other c jump d; "
         "add rule inet other d goto e; add rule inet other e ip daddr set 192.0.2.9", "chain c (output"),
@@ -98,8 +98,8 @@ HARMLESS = {
 }  # fmt: skip
 
 
-def seen(here: Namespace, inspector: Inspector, command: str) -> list[NotCovered]:
-    """Return the findings after the command, which is then reverted."""
+def findings_after(here: Namespace, inspector: Inspector, command: str) -> list[NotCovered]:
+    """Execute a command, inspect, and revert the command; return the findings."""
     here.command("nft", "-f", "-", input=command)
     try:
         return here.run(inspector.inspect)
@@ -109,12 +109,12 @@ def seen(here: Namespace, inspector: Inspector, command: str) -> list[NotCovered
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_anything_that_breaks_a_theorem_is_found(shared: tuple[Namespace, Inspector], name: str) -> None:
+def test_anything_that_breaks_a_theorem_is_detected(shared: tuple[Namespace, Inspector], name: str) -> None:
     command, expected = BREAKS[name]
-    (found,) = seen(*shared, command)
-    assert expected in found.description
-    assert f"table {command.split()[2]} other" in found.description
-    assert found.breaks
+    (finding,) = findings_after(*shared, command)
+    assert expected in finding.description
+    assert f"table {command.split()[2]} other" in finding.description
+    assert finding.breaks
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -122,16 +122,16 @@ def test_anything_that_only_limits_the_proof_is_reported(
     shared: tuple[Namespace, Inspector], name: str
 ) -> None:
     command, expected = LIMITS[name]
-    (found,) = seen(*shared, command)
-    assert expected in found.description
-    assert not found.breaks
+    (finding,) = findings_after(*shared, command)
+    assert expected in finding.description
+    assert not finding.breaks
 
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_anything_that_cannot_weaken_the_firewall_is_not_reported(
     shared: tuple[Namespace, Inspector], name: str
 ) -> None:
-    assert seen(*shared, HARMLESS[name]) == []
+    assert findings_after(*shared, HARMLESS[name]) == []
 
 
 def test_an_unknown_expression_counts_as_breaking() -> None:
@@ -155,7 +155,7 @@ LINKS = {
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_interfaces_that_bypass_the_ruleset_are_found(name: str) -> None:
+def test_interfaces_that_bypass_the_ruleset_are_detected(name: str) -> None:
     commands, expected = LINKS[name]
     with box() as (here, inspector):
         try:
@@ -165,14 +165,14 @@ def test_interfaces_that_bypass_the_ruleset_are_found(name: str) -> None:
         assert any(expected in each.description and each.breaks for each in here.run(inspector.inspect))
 
 
-def test_tc_filters_are_found_and_an_empty_qdisc_is_not() -> None:
+def test_tc_filters_are_detected_and_an_empty_qdisc_is_not() -> None:
     with box() as (here, inspector):
         here.command("tc", "qdisc", "add", "dev", UPLINK, "clsact")
         assert here.run(inspector.inspect) == []
-        words = f"filter add dev {UPLINK} egress protocol ip u32 match u32 0 0 action mirred egress redirect dev lo"
-        here.command("tc", *words.split())
-        (found,) = here.run(inspector.inspect)
-        assert found == NotCovered(
+        redirect = "u32 match u32 0 0 action mirred egress redirect dev lo"
+        here.command("tc", *f"filter add dev {UPLINK} egress protocol ip {redirect}".split())
+        (finding,) = here.run(inspector.inspect)
+        assert finding == NotCovered(
             f"tc filters (egress) process packets at {UPLINK} outside the ruleset", True
         )
 
@@ -187,7 +187,7 @@ def test_policy_routing_rules_are_reported() -> None:
         ]
 
 
-def test_a_device_that_comes_back_with_its_name_is_not_renamed() -> None:
+def test_a_device_that_is_recreated_with_its_name_is_not_reported() -> None:
     with box() as (here, inspector):
         here.ip(f"link delete {PORT}", f"link add {PORT} type veth peer name far")
         assert here.run(inspector.inspect) == []
@@ -211,23 +211,25 @@ def test_legacy_tables_are_reported_if_they_have_rules(
 def test_the_number_of_rules_of_a_legacy_table_is_read_from_the_kernel() -> None:
     with namespace() as here:
 
-        def asked() -> list[NotCovered]:
+        def count() -> list[NotCovered]:
             import socket
 
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                asked = b"filter".ljust(surroundings.IPT_GETINFO.size, b"\0")
+                request = b"filter".ljust(surroundings.IPT_GETINFO.size, b"\0")
                 try:
-                    # which makes the table
-                    surroundings.getsockopt_with_input(sock, socket.IPPROTO_IP, 64, asked)
+                    # the request creates the table
+                    surroundings.getsockopt_with_input(sock, socket.IPPROTO_IP, 64, request)
                 except OSError:
                     pytest.skip("this kernel has no legacy iptables")
             assert "filter" in Path("/proc/thread-self/net/ip_tables_names").read_text()
             return list(legacy_tables())
 
-        assert here.run(asked) == []
+        assert here.run(count) == []
 
 
-def test_the_command_prints_what_the_proof_does_not_cover(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_changes_that_the_proof_does_not_cover(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     with box() as (here, _):
         assert here.run(lambda: main(["fw", "prove", str(FILE)])) == 0
         assert "assumed: " in capfd.readouterr().out

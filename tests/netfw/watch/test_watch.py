@@ -1,4 +1,4 @@
-"""Another program changes the firewall while it is watched."""
+"""Changes of the watched firewall by other programs are reported and reverted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OTHERS = Session(ip_address("10.99.1.3"), 1, ip_address("10.77.1.5"), Service("t
 
 @dataclass
 class WatchedNamespace:
-    """A namespace with the policy in force, and the events of a watch there."""
+    """A namespace with the policy in force, and the events that a watch reports there."""
 
     namespace: Namespace
     firewall: Firewall
@@ -49,9 +49,9 @@ class WatchedNamespace:
         owned = None if sessions is None else (lambda: sessions)
         return self.namespace.run(lambda: Watch(self.firewall, POLICY, self.reported.put_nowait, owned))
 
-    async def nft(self, *words: str) -> None:
-        """Another program, in a separate process."""
-        await asyncio.to_thread(self.namespace.command, "nft", *words)
+    async def nft(self, *arguments: str) -> None:
+        """Run nft(8), in a separate process."""
+        await asyncio.to_thread(self.namespace.command, "nft", *arguments)
 
     async def next(self) -> Alarm | Repair:
         return await asyncio.wait_for(self.reported.get(), WAIT_SECONDS_MAX)
@@ -107,7 +107,7 @@ def test_foreign_tables_and_changes_by_this_process_are_ignored(watched: Watched
         await watched.nft("add table inet firewalld")
         watched.firewall.apply(POLICY)
         await watched.nft("delete table inet firewalld")
-        await watched.nft("add table ip rap")  # another family is another table
+        await watched.nft("add table ip rap")  # a table of another family is another table
         await watched.nft("insert rule inet rap input accept")
         assert isinstance(alarm := await watched.next(), Alarm)
         assert alarm.program == "nft"
@@ -157,7 +157,7 @@ asyncio.run(main())
 
 
 def test_changes_by_this_process_are_recognized_in_a_container(watched: WatchedNamespace) -> None:
-    words = (
+    command = (
         "unshare",
         "--pid",
         "--fork",
@@ -168,7 +168,7 @@ def test_changes_by_this_process_are_recognized_in_a_container(watched: WatchedN
         IN_A_CONTAINER,
     )
     done = watched.namespace.command(
-        *words, str(POLICIES / "clinic.toml"), stdout=subprocess.PIPE, timeout=WAIT_SECONDS_MAX, cwd=ROOT
+        *command, str(POLICIES / "clinic.toml"), stdout=subprocess.PIPE, timeout=WAIT_SECONDS_MAX, cwd=ROOT
     )
     assert done.stdout.split() == ["nft", "1", "0"]
 
@@ -216,18 +216,18 @@ def test_a_change_during_a_repair_is_not_missed(watched: WatchedNamespace) -> No
 def during_the_first_repair(
     firewall: Firewall, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]
 ) -> None:
-    """Call the function once, after the repair's last transaction and before the table is read again."""
-    repair, left = firewall.repair, [change]
+    """Call `change` once, after the last transaction of the first repair and before the table is read again."""
+    repair, pending = firewall.repair, [change]
 
     def repaired_and_changed(*arguments: Any) -> None:
         repair(*arguments)
-        if left:
-            left.pop()()
+        if pending:
+            pending.pop()()
 
     monkeypatch.setattr(firewall, "repair", repaired_and_changed)
 
 
-def test_a_change_that_the_kernel_did_not_report_during_a_repair_is_repaired_too(
+def test_a_change_that_the_kernel_did_not_report_during_a_repair_is_also_repaired(
     watched: WatchedNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
@@ -303,11 +303,11 @@ def test_garbage_collection_does_not_run_between_a_change_and_its_repair(
     collecting: list[bool] = []
     compare = watched.firewall.compare
 
-    def noted(policy: Policy) -> Differences:
+    def recording(policy: Policy) -> Differences:
         collecting.append(gc.isenabled())
         return compare(policy)
 
-    monkeypatch.setattr(watched.firewall, "compare", noted)
+    monkeypatch.setattr(watched.firewall, "compare", recording)
 
     async def scenario() -> None:
         watch = watched.watch()
@@ -409,10 +409,10 @@ def test_a_policy_put_in_force_on_purpose_is_not_reverted(watched: WatchedNamesp
         watched.firewall.apply(other)
         await watched.nft("insert rule inet rap input accept")
         assert isinstance(await watched.next(), Alarm)
-        stands_back = await watched.next()
-        assert isinstance(stands_back, Repair)
-        assert not stands_back.in_force
-        assert "another policy was put in force" in stands_back.problem
+        repair = await watched.next()
+        assert isinstance(repair, Repair)
+        assert not repair.in_force
+        assert "another policy was put in force" in repair.problem
         assert len(watched.firewall.differences(other)) == 1, "neither change was reverted"
         # without a mark, the table belongs to no policy
         await watched.nft("flush chain inet rap prerouting")
@@ -437,13 +437,13 @@ def test_sessions_of_the_owner_stay_and_others_are_removed(watched: WatchedNames
         repair = await watched.next()
         assert isinstance(repair, Repair)
         assert "10.99.1.3" in repair.differences[0]
-        assert [found.session for found in sessions.list()] == [MINE]
+        assert [entry.session for entry in sessions.list()] == [MINE]
         await watched.nft("flush ruleset")
         assert isinstance(await watched.next(), Alarm)
         assert isinstance(await watched.next(), Repair)
-        (found,) = sessions.list()
-        assert found.session == MINE
-        assert found.seconds_left <= 400
+        (entry,) = sessions.list()
+        assert entry.session == MINE
+        assert entry.seconds_left <= 400
         watch.stop()
 
     asyncio.run(scenario())
@@ -459,7 +459,7 @@ def test_without_an_owner_sessions_are_not_removed(watched: WatchedNamespace) ->
         await watched.nft("flush chain inet rap output")
         assert isinstance(await watched.next(), Alarm)
         assert "output" in (await watched.next()).differences[0]  # type: ignore[union-attr]
-        assert [found.session for found in Sessions(watched.firewall.nft, POLICY).list()] == [OTHERS]
+        assert [entry.session for entry in Sessions(watched.firewall.nft, POLICY).list()] == [OTHERS]
         assert watched.reported.empty()
         watch.stop()
 

@@ -41,15 +41,15 @@ target = "datacenter"
 at = "2min"
 update = "healthy"
 """
-YEARS = [
+DATES = [
     *("1970-01-01", "1985-06-01", "2000-02-29", "2025-12-31", "2026-07-01", "2028-03-01"),
     *("2038-01-20", "2050-01-01", "2069-12-31", "2100-01-01"),
 ]
-"""At the borders of what file systems, certificates (UTCTime ends in 2049) and programs count."""
+"""Dates near the limits of the times in file systems, certificates (UTCTime ends in 2049) and programs."""
 
 
 @pytest.mark.slow("twenty minutes of lab time with an update, for each clock")
-@pytest.mark.parametrize(("number", "date"), list(enumerate(YEARS)))
+@pytest.mark.parametrize(("number", "date"), list(enumerate(DATES)))
 def test_a_box_with_any_clock_enrols_forwards_and_is_updated(number: int, date: str) -> None:
     enrolment = "expired" if number % 2 else "flashed"
     days = (datetime.fromisoformat(date) - STARTS).days

@@ -77,7 +77,7 @@ target = "datacenter"
     lab.close()
 
 
-def test_an_instrument_enrols_only_through_a_box_that_does() -> None:
+def test_an_instrument_can_enrol_only_if_its_box_enrols() -> None:
     text = LAB.replace('enrolment = "flashed"', "") + 'enrolment = "flashed"\n'
     with pytest.raises(SettingsError, match="requests go through the box"):
         parse_lab(text, Path("enrolment.toml"))

@@ -1,4 +1,4 @@
-"""FIPS mode in labs: a box that loses it closes its ports and its uplink, and delivers everything when it is back."""
+"""FIPS mode in labs: a box that loses it closes its ports and its uplink until FIPS mode is restored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lab_with(fips: str) -> LabUnderTest:
     return LabUnderTest(parse_lab(LAB.format(fips=fips), Path("fips.toml")))
 
 
-def test_without_fips_mode_ports_and_uplink_are_closed_until_it_is_back() -> None:
+def test_without_fips_mode_ports_and_uplink_are_closed_until_it_is_restored() -> None:
     lab = lab_with('fips = "required"')
     box = lab.world.box
     lab.run_for("50s")
@@ -55,7 +55,7 @@ def test_without_fips_mode_ports_and_uplink_are_closed_until_it_is_back() -> Non
     lab.close()
 
 
-def test_where_the_site_does_not_demand_it_the_box_works_without() -> None:
+def test_a_box_that_does_not_require_fips_mode_works_without_it() -> None:
     lab = lab_with("")
     lab.run_for("2min")
     assert lab.world.box.is_connected

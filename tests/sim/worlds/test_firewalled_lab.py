@@ -116,8 +116,10 @@ def test_the_policy_file_of_a_lab_is_read_as_its_policy(proxy: str, tmp_path: Pa
 
 
 def test_the_policy_authorizes_the_proxy_if_there_is_one() -> None:
-    ways = {kind: lab_policy(lab(kind)).authorized[0] for kind in PROXIES}
-    assert {kind: (way.role, str(way.networks[0]), way.services[0].port) for kind, way in ways.items()} == {
+    entries = {kind: lab_policy(lab(kind)).authorized[0] for kind in PROXIES}
+    assert {
+        kind: (entry.role, str(entry.networks[0]), entry.services[0].port) for kind, entry in entries.items()
+    } == {
         "none": ("datacenter", f"{DATACENTER}/32", 443),
         "http": ("proxy", f"{PROXY}/32", proxy_kind("http").port),
         "socks5": ("proxy", f"{PROXY}/32", proxy_kind("socks5").port),
@@ -132,12 +134,11 @@ def test_reports_pass_and_the_audit_log_contains_the_enforcement(proxy: str) -> 
 
 
 def test_a_policy_without_the_proxy_fails_the_lab() -> None:
-    walled = lab("http")
-    result = run(walled, lab_policy(lab("none")))
+    result = run(lab("http"), lab_policy(lab("none")))
     assert result.reports.acknowledged > 100
     assert result.reports.stored == 0
     assert " egress" in missed(result)["latency_p99"]
-    assert NOT_IN_FORCE not in missed(result)["latency_p99"]  # which ends by itself and is not the reason
+    assert NOT_IN_FORCE not in missed(result)["latency_p99"]  # these refusals end by themselves
 
 
 def test_a_policy_without_the_collector_fails_the_lab() -> None:
@@ -194,16 +195,16 @@ def test_cached_verdicts_are_those_of_the_ruleset(monkeypatch: pytest.MonkeyPatc
 def test_the_ruleset_is_evaluated_only_at_the_start_and_end_of_connections() -> None:
     with running(lab()) as world:
         receive = world.box.firewall.packet_filter.receive
-        run_for: list[Packet] = []
+        evaluated: list[Packet] = []
 
-        def noted(packet: Packet, now_ns: int) -> PacketVerdict:
-            run_for.append(packet)
+        def recording(packet: Packet, now_ns: int) -> PacketVerdict:
+            evaluated.append(packet)
             return receive(packet, now_ns)
 
-        world.box.firewall.packet_filter.receive = noted  # type: ignore[method-assign]
+        world.box.firewall.packet_filter.receive = recording  # type: ignore[method-assign]
         result = world.run()
         assert result.reports.stored > 100
-        assert 0 < len(run_for) < 20
+        assert 0 < len(evaluated) < 20
 
 
 SINK = 4000
@@ -217,8 +218,8 @@ def with_sink(policy: Policy) -> Policy:
 
 @contextmanager
 def uploading(policy: Policy) -> Iterator[tuple[VirtualWorld, Recorder, Recorder]]:
-    """Yield a world whose box has been uploading for five seconds to a server on the proxy host, and both
-    protocols.
+    """Yield a world whose box has been uploading to the proxy host for five seconds, and the protocols of the server
+    and of the client.
     """
     with running(lab(), policy) as world:
         world.run_until(30 * SECOND_NS)
@@ -243,7 +244,7 @@ def uploading(policy: Policy) -> Iterator[tuple[VirtualWorld, Recorder, Recorder
 
 
 def passed(world: VirtualWorld, server: Recorder, seconds: float) -> int:
-    """Return the number of bytes that arrive in that time, not counting those that are in transit now."""
+    """Return the number of bytes that arrive within `seconds`, without those that are in transit now."""
     world.run_until(world.env.now + 3 * SECOND_NS)
     before = len(server.received)
     world.run_until(world.env.now + int(seconds * SECOND_NS))
@@ -275,10 +276,10 @@ def test_an_upload_that_is_no_longer_authorized_fails_with_the_reason() -> None:
 
 def test_an_upload_stops_when_the_element_that_permits_it_times_out() -> None:
     with uploading(with_sink(lab_policy(lab()))) as (world, server, _):
-        gate, now = world.box.firewall.packet_filter, world.env.now
+        packet_filter, now = world.box.firewall.packet_filter, world.env.now
         name = sets.AUTHORIZED[4]
-        gate.close(name, SINK_ELEMENT)
-        gate.open(name, {"elem": {"val": SINK_ELEMENT, "timeout": 10}}, now)
+        packet_filter.close(name, SINK_ELEMENT)
+        packet_filter.open(name, {"elem": {"val": SINK_ELEMENT, "timeout": 10}}, now)
         assert passed(world, server, 5) > 200_000
         world.run_until(now + 10 * SECOND_NS)
         assert passed(world, server, 5) == 0
@@ -302,7 +303,7 @@ def test_connection_tracking_sees_the_end_of_a_connection() -> None:
 
 
 def acknowledged(world: VirtualWorld) -> int:
-    """Return the number of reports of the instrument at port 1 that the box has acknowledged until now."""
+    """Return how many reports of the instrument at port 1 the box has acknowledged."""
     serial = world.lab.instruments[0].serial
     return sum(run.acknowledgements for (owner, _), run in world.ledger.runs.items() if owner == serial)
 
@@ -336,7 +337,7 @@ def test_a_closed_port_passes_nothing_of_its_connections() -> None:
 
 
 def connect(world: VirtualWorld, host: str, address: str, port: int) -> BaseException | None:
-    """Return the error of an attempt to connect from that host, or None."""
+    """Attempt to connect from a host; return the error, or None."""
 
     async def attempt() -> None:
         async with asyncio.timeout(5):
@@ -396,7 +397,7 @@ def test_intruders_reach_nothing_while_reports_pass() -> None:
         assert refused["instrument"] > 0
 
 
-def test_without_the_firewall_intruders_get_through() -> None:
+def test_without_the_firewall_intruders_reach_their_targets() -> None:
     with running(lab(events=INTRUDERS)) as world:
         world.box.host.firewall = None
         explanation = missed(world.run())["intrusions"]
@@ -413,7 +414,7 @@ def test_an_additional_service_is_an_intrusion() -> None:
     assert set(missed(result)) == {"intrusions"}
 
 
-def test_a_lab_whose_intruders_never_tried_fails() -> None:
+def test_a_lab_whose_intruders_attempted_nothing_fails() -> None:
     with running(lab(events=INTRUDERS)) as world:
         world.intruders.begin = lambda *_: nothing_to_end  # type: ignore[method-assign]
         assert "proves nothing" in missed(world.run())["intrusions"]
@@ -431,11 +432,11 @@ def test_intruders_do_not_try_the_services_of_their_own_port() -> None:
 def test_an_instrument_without_power_has_no_intruder() -> None:
     with running(lab()) as world:
         world.run_until(SECOND_NS)
-        power = world.instrument("instrument:1").hold_power()
+        restore_power = world.instrument("instrument:1").hold_power()
         end = world.intruders.begin("instrument:1", SECOND_NS)
         world.run_until(5 * SECOND_NS)
         assert world.intruders.found.tried == 0
-        power()
+        restore_power()
         world.run_until(10 * SECOND_NS)
         tried = world.intruders.found.tried
         assert tried > 0

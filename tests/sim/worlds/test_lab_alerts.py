@@ -48,7 +48,7 @@ def test_an_alert_that_is_not_expected_is_false_and_one_that_is_not_raised_is_mi
         ('"silent-box"', r"expect.alerts\[0\]"),
     ],
 )
-def test_a_wrong_expected_alert_is_refused_with_what_would_be_right(wrong: str, message: str) -> None:
+def test_a_wrong_expected_alert_is_refused_with_a_correction(wrong: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         parse_lab(TEXT.replace(EXPECTED, wrong), Path("x.toml"))
 

@@ -1,4 +1,4 @@
-"""Remote sessions in labs: what people and faults do to them, and what a lab finds that is wrong."""
+"""Remote sessions in labs: the effects of people and faults, and bugs that a lab detects."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ lasts = "5min"
 {keys}
 """
 OPEN_S = 90
-"""When the session of the lab is open."""
+"""A time at which the session of the lab is open, in seconds."""
 TARGET = "instrument:1"
 
 
@@ -89,10 +89,10 @@ def state(world: VirtualWorld) -> tuple[str, str]:
     """Return the states of the session at the data center and at the box."""
     (one,) = world.people.requested
     assert world.datacenter.sessions is not None
-    at_desk = world.datacenter.sessions.find(one.id)
+    at_datacenter = world.datacenter.sessions.find(one.id)
     page = VirtualPage(world.loop, world.box.host, lambda: world.box.sessions, 1)
     at_box = world.loop.run_until_complete(page.state(one.id))
-    return "" if at_desk is None else at_desk.state, at_box
+    return "" if at_datacenter is None else at_datacenter.state, at_box
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_person_acts_on_the_display_of_the_instrument(keys: str, cause: Caus
     assert session.causes == (cause,)
 
 
-# complaints about products, by what happened
+# faults of other products for remote access, as their users reported them
 
 
 def test_a_line_that_is_lost_in_the_middle_of_a_drag_leaves_no_key_pressed() -> None:
@@ -154,7 +154,7 @@ def test_the_box_reaches_a_desktop_only_with_the_element_in_the_ruleset() -> Non
 
 
 def open_paths(world: VirtualWorld) -> tuple[Session, Session]:
-    """Return the paths of the session that is open."""
+    """Return the paths of the open session: to the box, and to the instrument."""
     (session,) = world.box.session_path.elements()
     offer = world.box.session_path.offer(session)
     assert offer is not None
@@ -182,8 +182,8 @@ def test_from_every_state_an_end_is_reachable(seconds: float, kind: str, target:
         world.run_until(int(seconds * SECOND_NS))
         inject(world, kind, target)
         world.run_until(335 * SECOND_NS)
-        at_desk, at_box = state(world)
-        assert at_desk == SessionState.ENDED
+        at_datacenter, at_box = state(world)
+        assert at_datacenter == SessionState.ENDED
         assert at_box in ("", SessionState.ENDED)
         assert not world.box.session_path.elements()
         assert "tunnel_seconds_without_grant" not in failed(world.finish())
@@ -243,7 +243,7 @@ def test_a_desktop_that_does_not_respond_does_not_prevent_the_end() -> None:
         ("tunnels-killed", "datacenter", "line lost"),
     ],
 )
-def test_what_a_session_depends_on_ends_it(kind: str, target: str, cause: str) -> None:
+def test_a_session_ends_with_each_of_its_preconditions(kind: str, target: str, cause: str) -> None:
     with opened() as world:
         inject(world, kind, target)
         step(world, 8)
@@ -275,7 +275,7 @@ def test_an_audit_file_of_the_data_center_that_cannot_be_written_opens_nothing()
         assert not any(tunnel.was_opened for tunnel in world.box.tunnels)
 
 
-# what a lab finds
+# bugs that a lab detects
 
 
 def test_a_session_that_ends_otherwise_than_expected_fails_the_lab() -> None:
@@ -335,7 +335,7 @@ def keep_keys_pressed(patch: pytest.MonkeyPatch) -> None:
         (keep_keys_pressed, "", ["sessions"]),
     ],
 )
-def test_a_lab_finds_a_planted_bug(
+def test_a_lab_detects_a_planted_bug(
     monkeypatch: pytest.MonkeyPatch, plant: Plant, keys: str, expectations: list[str]
 ) -> None:
     assert failed(run_lab(lab(keys))) == []
@@ -344,15 +344,15 @@ def test_a_lab_finds_a_planted_bug(
 
 
 def audited(tamper: Callable[[Store], object] = lambda _store: None) -> tuple[list[LogLine], Result]:
-    """Run the lab and change what the data center has; return the lines that it has, and the result."""
+    """Run the lab and tamper with the data center's store; return the audit lines in it, and the result."""
     with VirtualWorld(lab()) as world:
         world.run_until(world.lab.about.duration)
         tamper(world.datacenter.store)
         return sent_lines(world.datacenter.store), world.finish()
 
 
-def test_a_lab_with_sessions_is_the_same_in_each_run() -> None:
-    """Its audit lines, too, which have keys and signatures, and with them each byte on the uplink."""
+def test_a_lab_with_sessions_is_deterministic() -> None:
+    """The audit lines, which contain keys and signatures, and the bytes on the uplink are equal in each run."""
     (lines, first), (again, second) = audited(), audited()
     assert len(lines) > 8
     assert lines == again
@@ -368,7 +368,7 @@ def test_the_audit_lines_of_sessions_reach_the_data_center() -> None:
     assert all(step.is_sent for step in steps if step.end == "box")
 
 
-def test_an_audit_line_that_differs_from_the_file_of_the_box_is_found() -> None:
+def test_an_audit_line_that_differs_from_the_file_of_the_box_is_detected() -> None:
     def change(store: Store) -> None:
         with store.transaction() as connection:
             (row,) = connection.execute(select(box_audit).where(box_audit.c.text.contains("person ends")))
@@ -406,12 +406,12 @@ def test_a_wrong_session_is_refused(keys: str, message: str) -> None:
         ('"30s"', '"6min"', "must be before the lab ends, at 6min"),
     ],
 )
-def test_a_session_that_cannot_be_is_refused(right: str, wrong: str, message: str) -> None:
+def test_an_impossible_session_is_refused(right: str, wrong: str, message: str) -> None:
     text = LAB.format(keys="", duration="6min", proxy="").replace(right, wrong)
     with pytest.raises(SettingsError, match=message):
         parse_lab(text, Path("sessions.toml"))
 
 
-def test_a_lab_with_sessions_can_be_packed_and_read_again() -> None:
-    given = lab('person = "walks-away"\nopen_for = "30s"')
-    assert parse_lab(given.toml(), given.path).sessions == given.sessions
+def test_a_lab_with_sessions_can_be_written_and_read_again() -> None:
+    original = lab('person = "walks-away"\nopen_for = "30s"')
+    assert parse_lab(original.toml(), original.path).sessions == original.sessions

@@ -1,4 +1,4 @@
-"""A SIEM that is down in a lab: with the forwarder of the data center's program, its store, TCP and TLS."""
+"""A SIEM that is down in a lab; the data center's own forwarder sends to it by TLS over simulated TCP."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ target = "box"
 
 
 def run(lasts: str, tamper: Any = lambda _received: None) -> tuple[int, str]:
-    """Run the lab and change what the SIEM has; return the measured value and its explanation."""
+    """Run the lab and tamper with the records that the SIEM has received; return the problems' number and text."""
     with VirtualWorld(parse_lab(LAB.format(lasts=lasts), Path("siem.toml"))) as world:
         world.run_until(world.lab.about.duration)
         assert world.datacenter.siem is not None
         tamper(world.datacenter.siem.received)
         result = world.finish()
-    (found,) = (one for one in result.expectations if one.name == "siem")
-    return int(found.measured or 0), found.explanation
+    (expectation,) = (one for one in result.expectations if one.name == "siem")
+    return int(expectation.measured or 0), expectation.explanation
 
 
 def test_records_that_wait_for_the_siem_arrive_once() -> None:
@@ -76,7 +76,7 @@ def test_nothing_is_due_while_the_siem_is_down() -> None:
         (["B/5/2", "B/5/1", "B/5/3"], "B/5/1 has arrived after 2"),
     ],
 )
-def test_missing_repeated_and_disordered_records_are_found(received: list[str], problem: str) -> None:
+def test_missing_repeated_and_disordered_records_are_detected(received: list[str], problem: str) -> None:
     assert SiemFindings(["B/5/1", "B/5/2", "B/5/3"], received).problems == ([problem] if problem else [])
 
 

@@ -1,4 +1,4 @@
-"""Updates in the virtual world: the whole box over the simulated line, beside its reports."""
+"""Updates in the virtual world: a box downloads and tries releases over the simulated line while it reports."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ dropped = 0
 
 @pytest.mark.slow("a lab of an hour")
 def test_applications_are_tried_without_a_restart_of_the_machine() -> None:
-    """The second one restarts it first, because its root file system is in the slot to be written."""
+    """Only the last update restarts the machine first, because its root file system is in the slot to be written."""
     with VirtualWorld(parse_lab(APPLICATIONS, Path("applications.toml"))) as world:
         result = world.run()
     assert result.verdict == "pass", result.failures
@@ -148,11 +148,11 @@ dropped = 0
 """
 
 
-def test_new_profiles_are_in_force_without_a_restart_and_narrow_ones_are_left_again() -> None:
+def test_new_profiles_are_in_force_without_a_restart_and_too_narrow_ones_are_reverted() -> None:
     with VirtualWorld(parse_lab(PROFILES, Path("profiles.toml"))) as world:
         result = world.run()
-        followed = [one.version for one in queries.profiles(world.datacenter.store, {})]
+        versions = [one.version for one in queries.profiles(world.datacenter.store, {})]
     assert result.verdict == "pass", result.failures
     shipped = load_profile("chemistry-analyzer").version
-    assert followed == [shipped, shipped + 2, shipped + 3, shipped + 2]
+    assert versions == [shipped, shipped + 2, shipped + 3, shipped + 2]
     assert sum(note.text.startswith("started") for note in result.notes) == 1

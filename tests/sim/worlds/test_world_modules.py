@@ -1,4 +1,4 @@
-"""The two worlds have the same structure."""
+"""The virtual and the kernel world have the same modules."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The same lab file in both worlds gives the same verdict on every expectation and the same faults.
+"""The same lab file gives the same verdict on every expectation, and the same faults, in both worlds.
 
-The labs of `labs/minutes` run in real time in the kernel world, `REAL_TIME_LABS` at a time, the longest first. Those
-of the virtual world run one after another meanwhile, at a low priority, since their time does not depend on the
-processor's.
+The labs of `labs/minutes` run in real time in the kernel world, `REAL_TIME_LABS` at a time, the longest first.
+Meanwhile the virtual world runs them one after another at a low priority, since simulated time does not depend on
+the processor.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ LABS = sorted((ROOT / "labs" / "minutes").glob("*.toml"))
 SECONDS_MAX = 900
 """A guard against hanging on a busy machine; not a performance target."""
 REAL_TIME_LABS = 5
-"""Labs in real time at once. All at once, starting their programs takes two cores so long that the first faults are
-over before the boxes are connected."""
+"""The number of labs that run in real time at once. With all labs at once, two cores would need so long to start the
+programs that the first faults would be over before the boxes are connected."""
 AUDITED = {
     "clinic-128k-minutes": {"started-after-crash", "uplink-lost", "uplink-restored"},
     "satellite-socks-minutes": {"uplink-restored"},
@@ -76,8 +76,8 @@ def test_both_worlds_agree_on_every_expectation(
         assert document["world"] == world
         assert document["verdict"] == "pass", (world, document["expectations"], document["failures"])
         assert document["reports"]["stored"] > 0.9 * document["reports"]["made"]
-        noted = {note["text"].partition(",")[0] for note in document["notes"]}
-        assert noted >= AUDITED[lab], (world, noted)
+        events = {note["text"].partition(",")[0] for note in document["notes"]}
+        assert events >= AUDITED[lab], (world, events)
     outcomes = [[(e["name"], e["limit"], e["holds"]) for e in d["expectations"]] for d in worlds.values()]
     assert outcomes[0] == outcomes[1]
     sessions = [
@@ -100,21 +100,21 @@ STAFF_END = ("staff end", "ending")
 
 
 def audit_lines(document: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the transitions of sessions at the box, which the data center must have as lines of the audit log.
+    """Return the transitions of sessions at the box, each of which the data center must have as an audit line.
 
-    The box notices that staff end a session by the message or by the end of its connection to the desktop, whichever
-    comes first; in the kernel world nobody looks at the desktop.
+    When staff end a session, the box gets the message or the end of its connection to the desktop, whichever comes
+    first; in the kernel world there is no viewer. So both are reduced to one transition.
     """
     lines: list[tuple[str, ...]] = []
     for session in document["sessions"]:
         for step in session["steps"]:
             if step["end"] == "box" and step["state"]:
                 assert step["is_sent"], (document["world"], session["instrument"], step)
-                what = step["event"], step["actor"], step["state"], step["cause"]
+                transition = step["event"], step["actor"], step["state"], step["cause"]
                 is_staff_end = (
                     step["event"] in ("peer ended", "line lost") and session["causes"] == STAFF_CAUSE
                 )
-                lines.append((session["instrument"], *(STAFF_END if is_staff_end else what)))
+                lines.append((session["instrument"], *(STAFF_END if is_staff_end else transition)))
     return lines
 
 

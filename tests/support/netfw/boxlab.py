@@ -1,7 +1,7 @@
-"""A box with real cables: uplink, two instruments and the tunnel, each in a separate namespace.
+"""A box and its surroundings in network namespaces: the outside, two instruments and staff, connected by veth pairs.
 
-Interfaces and addresses are those of policies/clinic.toml. The tunnel is a cable here, because the
-firewall uses only its name.
+Interfaces and addresses are those of policies/clinic.toml. The tunnel is a veth pair, too, because the firewall uses
+only its name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support.paths import FIXTURES
 
 POLICIES = FIXTURES / "policies"
 BOX_HARDWARE = "02:00:00:00:00:01"
-"""The MAC address of all its interfaces, no two of which are on one link."""
+"""The MAC address of all interfaces of the box, no two of which are on one link."""
 BOX_INTERFACES = ("enp1s0", "enp2s0", "enp3s0", "tun-rap")
 POLL_SECONDS = 0.005
 
@@ -36,13 +36,13 @@ ROUTER = {4: "192.0.2.1", 6: "2001:db8::1"}
 PORT = {1: {4: "10.77.1.1", 6: "fd00:77:1::1"}, 2: {4: "10.77.2.1", 6: "fd00:77:2::1"}}
 INSTRUMENT = {1: {4: "10.77.1.5", 6: "fd00:77:1::5"}, 2: {4: "10.77.2.5", 6: "fd00:77:2::5"}}
 IN_TUNNEL = "10.98.0.1"
-"""The box's own address, where it shows bridged desktops."""
+"""The box's own address in the tunnel, at which staff reach bridged desktops."""
 STAFF = {4: "10.99.1.2", 6: "fd00:99::2"}
 
 
 @dataclass
 class BoxLab:
-    """The namespaces, and the firewall in the box's namespace."""
+    """The namespaces of the box and its surroundings, and the firewall in the box's namespace."""
 
     box: Namespace
     outside: Namespace
@@ -67,33 +67,33 @@ class BoxLab:
         self.firewall.apply(policy)
 
     def packets(self, cause: str) -> int:
-        """Return the number of packets refused for this cause."""
+        """Return how many packets were refused for this cause."""
         return self.firewall.counts()[cause].packets
 
     def causes(self, before: dict[str, int]) -> set[str]:
-        """Return the causes of packets refused since; `link` is ignored, because such packets arrive at any time."""
+        """Return the causes of refusals since `before`, without `link`, because such packets arrive at any time."""
         now = self.refused()
         return {cause for cause in now if now[cause] > before[cause]} - {LINK}
 
     def refused(self) -> dict[str, int]:
-        """Return the number of refused packets by cause."""
+        """Return how many packets were refused, by cause."""
         return {cause: count.packets for cause, count in self.firewall.counts().items()}
 
     def attempt(
         self,
-        here: Namespace,
-        there: Namespace,
+        client_host: Namespace,
+        server_host: Namespace,
         address: str,
         port: int,
         *,
         source: str = "",
         kind: str = "tcp",
     ) -> str:
-        """Return the result of sending to `address`: "reached", the error received, or the cause of the refusal."""
+        """Connect or send to `address`; return "reached", the error of the client, or the causes of the refusal."""
         before = self.refused()
         with (
-            closing(self.listener(there, address, port, kind)) as server,
-            closing(here.socket(server.family, server.type)) as client,
+            closing(self.listener(server_host, address, port, kind)) as server,
+            closing(client_host.socket(server.family, server.type)) as client,
         ):
             client.setblocking(False)
             if source:
@@ -117,10 +117,10 @@ class BoxLab:
                 return errno.errorcode[error] if error else " ".join(sorted(causes))
         return "nothing at all"
 
-    def listener(self, there: Namespace, address: str, port: int, kind: str = "tcp") -> socket.socket:
-        """Return a listening socket."""
+    def listener(self, host: Namespace, address: str, port: int, kind: str = "tcp") -> socket.socket:
+        """Return a listening socket of a host."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        server = there.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+        server = host.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET:
             # IP_FREEBIND: listen on an address that is only routed here
@@ -135,7 +135,7 @@ class BoxLab:
 
 @contextmanager
 def box_lab() -> Iterator[BoxLab]:
-    """Make a lab in which the clinic's policy is in force."""
+    """Yield a lab in which the clinic's policy is in force."""
     with namespaces(5) as (box, outside, one, two, staff):
         box.write("ipv6/conf/default/router_solicitations", 0)  # such packets are refused at any time
         cable(box, "enp1s0", outside, "wan")
@@ -162,12 +162,12 @@ def box_lab() -> Iterator[BoxLab]:
             f"route add 10.0.0.0/8 via {UPLINK[4]}",
             f"route add fd00::/8 via {UPLINK[6]}",
         )
-        for place, v4, v6, via4, via6 in (
+        for host, v4, v6, via4, via6 in (
             (one, INSTRUMENT[1][4] + "/24", INSTRUMENT[1][6] + "/64", PORT[1][4], PORT[1][6]),
             (two, INSTRUMENT[2][4] + "/24", INSTRUMENT[2][6] + "/64", PORT[2][4], PORT[2][6]),
             (staff, STAFF[4] + "/16", STAFF[6] + "/48", "10.99.0.1", "fd00:99::1"),
         ):
-            place.ip(
+            host.ip(
                 f"addr add {v4} dev eth0",
                 f"addr add {v6} dev eth0 nodad",
                 f"route add default via {via4}",

@@ -1,4 +1,4 @@
-"""Rulesets with one error in what they permit for bridged desktops; see `tests.support.netfw.mutants`."""
+"""Rulesets with one error in the rules of bridged desktops; see `tests.support.netfw.mutants`."""
 
 from __future__ import annotations
 

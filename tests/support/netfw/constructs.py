@@ -1,4 +1,4 @@
-"""Constructs that another program could add to the firewall's table: those of nft(8) and the kernel.
+"""Constructs of nft(8) and the kernel that another program could add to the firewall's table.
 
 Each is a command for nft(8) that the kernel accepts beside the clinic's policy, unless it was built without the
 feature.
@@ -152,17 +152,17 @@ RULES: Final = {
 
 
 def commands() -> dict[str, str]:
-    """Return every construct by name, as nft(8)'s command."""
-    found = {f"set: {name}": f"add set {_T} other {{ {body} }}" for name, body in SETS.items()}
-    found |= {f"map: {name}": f"add map {_T} other {{ {body} }}" for name, body in MAPS.items()}
-    found |= {f"object: {name}": "add " + body.replace("{T}", _T) for name, body in OBJECTS.items()}
+    """Return every construct by name, as a command for nft(8)."""
+    constructs = {f"set: {name}": f"add set {_T} other {{ {body} }}" for name, body in SETS.items()}
+    constructs |= {f"map: {name}": f"add map {_T} other {{ {body} }}" for name, body in MAPS.items()}
+    constructs |= {f"object: {name}": "add " + body.replace("{T}", _T) for name, body in OBJECTS.items()}
     for chain in ("input", "forward"):
-        found |= {
+        constructs |= {
             f"rule in {chain}: {name}": f"insert rule {_T} {chain} {body}" for name, body in RULES.items()
         }
     own = ("ports", "services4", "authorized4", "sources4", "inside6")
-    found |= {f"emptied: {name}": f"flush set {_T} {name}" for name in own}
-    found |= {
+    constructs |= {f"emptied: {name}": f"flush set {_T} {name}" for name in own}
+    constructs |= {
         "retyped set": f"flush chain {_T} output; delete set {_T} authorized4; "
         f"add set {_T} authorized4 {{ type ether_addr; elements = {{ 00:00:00:00:00:01 }}; }}",
         "retyped sessions": f"flush chain {_T} forward; delete set {_T} sessions4; "
@@ -185,4 +185,4 @@ def commands() -> dict[str, str]:
             f"add rule {_T} input ip saddr 10.0.{n // 250}.{n % 250} accept" for n in range(1000)
         ),
     }
-    return found
+    return constructs

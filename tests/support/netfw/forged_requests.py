@@ -1,4 +1,4 @@
-"""Requests for paths of sessions that the firewall service must refuse, with the policy clinic.toml in force."""
+"""Requests for paths of sessions that the firewall service must refuse while the policy clinic.toml is in force."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ INSTRUMENTS = (
 
 
 def forged(random: Random) -> bytes:
-    """Return a request that must not be accepted: at least one value is wrong, or its end is missing."""
-    right = msgspec.to_builtins(OPEN)
+    """Return a framed request that must be refused: at least one value is wrong, or its end is missing."""
+    valid = msgspec.to_builtins(OPEN)
     wrong = {
         "staff": random.choice(SOURCES),
         "port": random.choice([0, 2, 3, -1, 65, 1 << 63, True, "1", None]),
@@ -49,8 +49,8 @@ def forged(random: Random) -> bytes:
         "type": random.choice(["open_path", "hello", "path", ""]),
     }
     changed = random.sample(sorted(wrong), random.choice([1, 1, 1, 2, 3]))
-    body = bytearray(msgspec.msgpack.encode(right | {name: wrong[name] for name in changed}))
+    body = bytearray(msgspec.msgpack.encode(valid | {name: wrong[name] for name in changed}))
     if random.random() < 0.2:
-        body = bytearray(msgspec.msgpack.encode(right))
+        body = bytearray(msgspec.msgpack.encode(valid))
         del body[random.randrange(len(body)) :]
     return len(body).to_bytes(4, "big") + body

@@ -2,8 +2,8 @@
 
     python -m tests.support.netfw.golden
 
-regenerates them; review the difference before committing it. tests/netfw/ruleset/test_render.py tests on a kernel
-that nft reads the text and the JSON as the same ruleset.
+regenerates them; review the diff before committing it. tests/netfw/ruleset/test_render.py checks on a kernel that
+the text and the JSON load the same ruleset.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def goldens() -> Iterator[tuple[Path, str]]:
 
 
 def main() -> None:
-    """Write all."""
+    """Write all golden files."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path, text in goldens():
         path.write_text(text, "utf-8")

@@ -1,7 +1,7 @@
 """Rulesets of the clinic's policy with one error, as by a manual change or a bug in the rendering.
 
-A mutant names the theorem that must find it. Rules are found by words in their text, not by their position, so that
-unrelated changes of the ruleset do not break mutants.
+A mutant names the theorem that must fail. Rules are selected by texts that they contain, not by their position, so
+that unrelated changes of the ruleset do not break mutants.
 """
 
 from __future__ import annotations
@@ -27,43 +27,43 @@ class Draft:
     commands: list[Any]
 
     def chain(self, name: str) -> Any:
-        return self._thing("chain", name)
+        return self._object("chain", name)
 
     def elements(self, name: str) -> Any:
-        return self._thing("element", name)["elem"]
+        return self._object("element", name)["elem"]
 
     def declared(self, name: str) -> Any:
-        return self._thing("set", name)
+        return self._object("set", name)
 
     def add(self, name: str, *parts: Any) -> None:
         """Add an element to a set of concatenations."""
         element = {"concat": list(parts)}
         self.commands.append({"add": {"element": {**OURS, "name": name, "elem": [element]}}})
 
-    def rule(self, chain: str, *words: str) -> Any:
-        """Return the statements of the first rule that contains all these words."""
-        return self.commands[self._at(chain, *words)]["add"]["rule"]["expr"]
+    def rule(self, chain: str, *texts: str) -> Any:
+        """Return the statements of the first rule that contains all these texts."""
+        return self.commands[self._index(chain, *texts)]["add"]["rule"]["expr"]
 
-    def drop_rule(self, chain: str, *words: str) -> None:
-        del self.commands[self._at(chain, *words)]
+    def drop_rule(self, chain: str, *texts: str) -> None:
+        del self.commands[self._index(chain, *texts)]
 
     def first(self, chain: str, *statements: Any) -> None:
         """Insert a rule before all others of the chain."""
-        at = next(i for i, c in enumerate(self.commands) if c["add"].get("rule", {}).get("chain") == chain)
-        rule = {**self.commands[at]["add"]["rule"], "expr": list(statements)}
-        self.commands.insert(at, {"add": {"rule": rule}})
+        index = next(i for i, c in enumerate(self.commands) if c["add"].get("rule", {}).get("chain") == chain)
+        rule = {**self.commands[index]["add"]["rule"], "expr": list(statements)}
+        self.commands.insert(index, {"add": {"rule": rule}})
 
-    def after(self, chain: str, words: tuple[str, ...], *statements: Any) -> None:
-        """Insert a rule after the first one that contains all these words."""
-        at = self._at(chain, *words)
-        rule = {**self.commands[at]["add"]["rule"], "expr": list(statements)}
-        self.commands.insert(at + 1, {"add": {"rule": rule}})
+    def after(self, chain: str, texts: tuple[str, ...], *statements: Any) -> None:
+        """Insert a rule after the first one that contains all these texts."""
+        index = self._index(chain, *texts)
+        rule = {**self.commands[index]["add"]["rule"], "expr": list(statements)}
+        self.commands.insert(index + 1, {"add": {"rule": rule}})
 
-    def without(self, chain: str, rule: tuple[str, ...], word: str) -> None:
-        """Remove the statement that contains the word from a rule."""
+    def without(self, chain: str, rule: tuple[str, ...], text: str) -> None:
+        """Remove the statement that contains a text from a rule."""
         statements = self.rule(chain, *rule)
-        (at,) = (i for i, statement in enumerate(statements) if word in json.dumps(statement))
-        del statements[at]
+        (index,) = (i for i, statement in enumerate(statements) if text in json.dumps(statement))
+        del statements[index]
 
     def replace(self, chain: str, rule: tuple[str, ...], old: str, new: str) -> None:
         """Change the text of a rule."""
@@ -72,11 +72,11 @@ class Draft:
         assert old in text, f"{old} is not in {text}"
         statements[:] = json.loads(text.replace(old, new))
 
-    def verdict(self, chain: str, *words: str, becomes: Any) -> None:
-        self.rule(chain, *words)[-1] = becomes
+    def verdict(self, chain: str, *texts: str, becomes: Any) -> None:
+        self.rule(chain, *texts)[-1] = becomes
 
     def swap(self, chain: str, one: tuple[str, ...], other: tuple[str, ...]) -> None:
-        a, b = self._at(chain, *one), self._at(chain, *other)
+        a, b = self._index(chain, *one), self._index(chain, *other)
         self.commands[a], self.commands[b] = self.commands[b], self.commands[a]
 
     def change(self, name: str, old: str, new: str) -> None:
@@ -86,19 +86,19 @@ class Draft:
         assert old in text, f"{old} is not in {text}"
         elements[:] = json.loads(text.replace(old, new))
 
-    def _thing(self, kind: str, name: str) -> Any:
+    def _object(self, kind: str, name: str) -> Any:
         return next(c["add"][kind] for c in self.commands if c["add"].get(kind, {}).get("name") == name)
 
-    def _at(self, chain: str, *words: str) -> int:
-        for at, command in enumerate(self.commands):
+    def _index(self, chain: str, *texts: str) -> int:
+        for index, command in enumerate(self.commands):
             rule = command["add"].get("rule")
-            if rule and rule["chain"] == chain and all(word in json.dumps(rule["expr"]) for word in words):
-                return at
-        raise AssertionError(f"no rule of {chain} has {words}")
+            if rule and rule["chain"] == chain and all(text in json.dumps(rule["expr"]) for text in texts):
+                return index
+        raise AssertionError(f"no rule of {chain} has {texts}")
 
 
 class Mutant(NamedTuple):
-    """`theorem` is one that must fail; `policy` is a file in policies/."""
+    """A ruleset of `policy`, a file in policies/, with one error, for which `theorem` must fail."""
 
     name: str
     theorem: str
@@ -597,4 +597,4 @@ EQUAL = [
     ),
     Mutant("without its log", "", lambda d: d.drop_rule("input", "log")),
 ]
-"""Rulesets with other text that treat every packet alike."""
+"""Rulesets with other text that treat every packet as the rendered one does."""

@@ -1,6 +1,6 @@
-"""Sends a counterexample of the proof to a real kernel, to see whether the packet is accepted as the proof predicts.
+"""Sends a counterexample of the proof to a real kernel, to check whether it accepts the packet as the proof predicts.
 
-The box has the policy's interfaces and unused ones, each connected to one other namespace. The packet's connection
+The box has the policy's interfaces and unused ones, all connected to one other namespace. The packet's connection
 tracking state is created beforehand. A table of the test counts packets after the firewall's chains, at the end of
 the hook: a packet that is counted there was accepted.
 """
@@ -27,14 +27,15 @@ from tests.support.namespaces import Namespace, namespaces
 BOX, WIRE = "02:00:00:00:00:01", "02:00:00:00:00:02"
 HOOK_SECONDS = 0.2
 """The time that a packet needs to pass all chains of its hook, on a busy processor."""
-ENOUGH_SECONDS = 5
+ARRIVAL_SECONDS_MAX = 5
+"""The limit for the arrival of a packet at its first hook."""
 HOOKS = {
     "arriving": ("prerouting", -299),
     "in": ("input", 999),
     "through": ("forward", 999),
     "out": ("output", 999),
 }
-"""Hook and priority of the counter. Theorems on arriving are about the chain before connection tracking."""
+"""The hook and priority of the counter, by path; "arriving" means the chain before connection tracking."""
 CONFIRMED, SEEN_REPLY, ASSURED = 8, 2, 4
 UNUSED = ("enp4s0", "other0")
 NEW_ENTRY, CREATE = 1 << 8, 0x400
@@ -54,7 +55,7 @@ class Bench:
         self._observe(packet)
         self._send(packet)
         # the cable delivers before send() returns, or soon after on a busy machine
-        if not self._is_counted("seen", ENOUGH_SECONDS):
+        if not self._is_counted("seen", ARRIVAL_SECONDS_MAX):
             raise AssertionError(f"{packet} did not reach its hook")
         return self._is_counted("observer", HOOK_SECONDS)
 
@@ -89,7 +90,7 @@ class Bench:
 
     def _observe(self, packet: Counterexample) -> None:
         version = "ip" if packet.source.version == 4 else "ip6"
-        it = f"{version} saddr {packet.source} {version} daddr {packet.destination} meta l4proto {packet.protocol}"
+        match = f"{version} saddr {packet.source} {version} daddr {packet.destination} meta l4proto {packet.protocol}"
         hook, priority = HOOKS[packet.path]
         entrance = "output" if packet.path == "out" else "prerouting"
         mark = "notrack" if packet.state == "untracked" else ""
@@ -100,8 +101,8 @@ class Bench:
             input=f"""table inet observer {{
                 counter seen {{ }}
                 counter observer {{ }}
-                chain first {{ type filter hook {entrance} priority -310; {it} counter name seen {mark}; }}
-                chain last {{ type filter hook {hook} priority {priority}; {it} counter name observer; }}
+                chain first {{ type filter hook {entrance} priority -310; {match} counter name seen {mark}; }}
+                chain last {{ type filter hook {hook} priority {priority}; {match} counter name observer; }}
             }}""",
         )
 
@@ -109,22 +110,20 @@ class Bench:
         listed = self.box.command(
             "nft", "-j", "list", "counter", "inet", "observer", name, capture_output=True
         )
-        (counter,) = (
-            thing["counter"] for thing in json.loads(listed.stdout)["nftables"] if "counter" in thing
-        )
+        (counter,) = (item["counter"] for item in json.loads(listed.stdout)["nftables"] if "counter" in item)
         return int(counter["packets"]) > 0
 
     def _send(self, packet: Counterexample) -> None:
         data = packet.packet.data
         if packet.state == "invalid" and packet.path != "out":
-            # a wrong checksum: the urgent pointer, or the end of the text
+            # a changed last byte (TCP's urgent pointer, or data), so that the checksum is wrong
             data = data[:-1] + bytes((data[-1] ^ 0xFF,))
         version = packet.source.version
         if packet.path == "out":
             family = socket.AF_INET if version == 4 else socket.AF_INET6
             with (
                 closing(self.box.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)) as sender,
-                suppress(PermissionError),  # which is how the sender learns that the firewall refused
+                suppress(PermissionError),  # the error of a packet that the firewall refuses
             ):
                 sender.sendto(data, (str(packet.destination), 0))
             return
@@ -136,7 +135,7 @@ class Bench:
 
 @contextmanager
 def bench(policy: Policy, commands: list[Any]) -> Iterator[Bench]:
-    """Make a box with this ruleset."""
+    """Yield a box with this ruleset."""
     tunnel = [policy.tunnel.interface] if policy.tunnel else []
     used = [*policy.outside, *(port.interface for port in policy.ports), *tunnel]
     interfaces = [*used, *UNUSED]
@@ -163,7 +162,7 @@ Ends = tuple[Any, Any, int, int]
 
 
 def _track(protocol: int, original: Ends, reply: Ends) -> None:
-    """Make an entry for an established connection (linux/netfilter/nfnetlink_conntrack.h)."""
+    """Add a conntrack entry for an established connection (linux/netfilter/nfnetlink_conntrack.h)."""
     version = original[0].version
     # established, liberal
     state = attribute(1, b"\3") + attribute(4, b"\x0a\x0a") + attribute(5, b"\x0a\x0a")
@@ -178,7 +177,7 @@ def _track(protocol: int, original: Ends, reply: Ends) -> None:
     with netfilter_socket() as sock:
         sock.send(request(NEW_ENTRY, CREATE | 4, family, body))
         error = int.from_bytes(sock.recv(4096)[16:20], "little", signed=True)
-        assert error == 0, f"connection tracking does not take the entry: error {error}"
+        assert error == 0, f"the kernel refuses the conntrack entry: error {error}"
 
 
 def _tuple(protocol: int, ends: Ends) -> bytes:

@@ -1,4 +1,4 @@
-"""The firewall service as a process, and a client of its socket that waits for each answer."""
+"""The firewall service as a process, and a client that waits for each answer."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ EVENT_BYTES_MAX = 1 << 20
 
 
 @contextmanager
-def service(box: Namespace, folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the service with the policy and the socket in this folder."""
-    serve = command("serve", "--policy", f"{folder}/firewall.toml", "--socket", f"{folder}/socket", *words)
+def service(box: Namespace, folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the service with the policy and the socket in a folder; yield its process."""
+    serve = command("serve", "--policy", f"{folder}/firewall.toml", "--socket", f"{folder}/socket", *options)
     with subprocess.Popen(
         box.words(*serve), env=environment(), stderr=subprocess.PIPE, text=True, bufsize=1
     ) as process:
@@ -65,7 +65,7 @@ class ServiceClient:
             return None
 
     def ask(self, request: PathRequest | bytes) -> str | None:
-        """Send a request and return the problem in its answer, "" for none; None if the connection was ended."""
+        """Send a request; return the problem in its answer ("" if there is none), or None if the connection ended."""
         try:
             self.socket.sendall(request if isinstance(request, bytes) else framed(request))
         except OSError:

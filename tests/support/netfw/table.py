@@ -29,8 +29,8 @@ class Table:
     def run(self, commands: Iterable[Json]) -> Table:
         """Execute a transaction. Raises: Refused."""
         for command in commands:
-            ((operation, thing),) = copy.deepcopy(command).items()
-            ((kind, body),) = thing.items()
+            ((operation, item),) = copy.deepcopy(command).items()
+            ((kind, body),) = item.items()
             assert body.get("family") == "inet" and body.get("table", body.get("name")) == "rap", command
             getattr(self, operation)(kind, body)
         for name, rules in self.rules.items():
@@ -39,25 +39,25 @@ class Table:
         return self
 
     def outline(self) -> list[Json]:
-        """Return a listing of the table, sets without elements, chains without rules, and counters."""
-        things = [{kind: body} for kind, found in self.objects.items() for body in found.values()]
-        return [{"table": self.attributes}, *copy.deepcopy(things)]
+        """Return a listing of the table, its sets without elements, its chains without rules, and its counters."""
+        items = [{kind: body} for kind, by_name in self.objects.items() for body in by_name.values()]
+        return [{"table": self.attributes}, *copy.deepcopy(items)]
 
     def listing(self) -> list[Json]:
         """Return a complete listing of the table."""
         listed = self.outline()
-        for thing in listed:
+        for item in listed:
             for kind in ("set", "map"):
-                if kind in thing and (elements := self.elements.get(thing[kind]["name"])):
-                    thing[kind]["elem"] = copy.deepcopy(elements)
+                if kind in item and (elements := self.elements.get(item[kind]["name"])):
+                    item[kind]["elem"] = copy.deepcopy(elements)
         return listed + [{"rule": rule} for rules in self.rules.values() for rule in copy.deepcopy(rules)]
 
     def all_names(self) -> set[str]:
-        return {name for found in self.objects.values() for name in found}
+        return {name for by_name in self.objects.values() for name in by_name}
 
-    def _require(self, holds: bool, why: str) -> None:
+    def _require(self, holds: bool, reason: str) -> None:
         if not holds:
-            raise Refused(why)
+            raise Refused(reason)
 
     def _find(self, kind: str, name: str) -> Json:
         self._require(name in self.objects.get(kind, {}), f"there is no {kind} {name}")
@@ -80,14 +80,14 @@ class Table:
     def _declare(self, kind: str, body: Json) -> None:
         name = body["name"]
         others = {key for key in ("set", "map") if key != kind and kind in ("set", "map")}
-        self._require(not any(name in self.objects.get(o, {}) for o in others), f"{name} is something else")
+        self._require(not any(name in self.objects.get(o, {}) for o in others), f"{name} is of another kind")
         before = self.objects.setdefault(kind, {}).get(name)
         changeable = {"policy"} if kind == "chain" else {"packets", "bytes"}
         if before is not None:
             same = {k: v for k, v in before.items() if k not in changeable} == {
                 k: v for k, v in body.items() if k not in changeable
             }
-            self._require(same, f"{kind} {name} is another already")
+            self._require(same, f"{kind} {name} exists already and differs")
         elements = body.pop("elem", [])
         self.objects[kind][name] = (before or {}) | body
         if kind in ("set", "map"):
@@ -101,17 +101,17 @@ class Table:
             self.__init__()  # type: ignore[misc]
             self.deleted, self.flushed = log
         elif kind == "element":
-            kept = self.elements.get(body["name"], [])
+            elements = self.elements.get(body["name"], [])
             for element in body["elem"]:
-                found = [each for each in kept if key_of(each) == key_of(element)]
-                self._require(bool(found), f"set {body['name']} has no {element}")
-                kept.remove(found[0])
+                matching = [each for each in elements if key_of(each) == key_of(element)]
+                self._require(bool(matching), f"set {body['name']} has no {element}")
+                elements.remove(matching[0])
         else:
             self._find(kind, body["name"])
             used = {
                 name for rules in self.rules.values() for rule in rules for name in referred(rule["expr"])
             }
-            used |= {name for found in self.elements.values() for name in referred(found)}
+            used |= {name for elements in self.elements.values() for name in referred(elements)}
             self._require(body["name"] not in used, f"{kind} {body['name']} is in use")
             self._require(not (kind == "chain" and self.rules.get(body["name"])), "the chain has rules")
             del self.objects[kind][body["name"]]
@@ -129,7 +129,7 @@ def key_of(element: Json) -> Json:
 
 
 def referred(value: Json) -> Iterable[str]:
-    """Yield names of sets, chains and counters in expressions."""
+    """Yield the names of sets, chains and counters to which expressions refer."""
     match value:
         case {"goto": {"target": name}} | {"jump": {"target": name}} | {"counter": str(name)}:
             yield name

@@ -1,4 +1,4 @@
-"""A lab ends with its supervisor and leaves nothing behind, whenever and however it is killed."""
+"""A lab ends with its supervisor and leaves nothing behind, no matter when and how it is killed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ QUALITY = LinkQuality(rate_bits=128_000, delay_ns=40_000_000, loss=0.01)
 
 
 async def big(lab: KernelLab) -> None:
-    """A lab with one of each thing that could be left behind. It never ends by itself."""
+    """Run a lab with every kind of resource that could be left behind; it does not end by itself."""
     box = lab.host("box")
     for number in range(3):
         other = lab.host(f"instrument{number}")
@@ -63,16 +63,16 @@ def names(folder: str) -> list[str]:
 
 
 def networks() -> list[str]:
-    """Return the network namespaces in which there are processes."""
-    seen = set()
+    """Return the network namespaces that have processes."""
+    namespaces = set()
     for path in Path("/proc").glob("[0-9]*/ns/net"):
         with suppress(OSError):  # the process has ended
-            seen.add(str(path.readlink()))
-    return sorted(seen)
+            namespaces.add(str(path.readlink()))
+    return sorted(namespaces)
 
 
 def census() -> dict[str, Any]:
-    """Return everything that a lab could leave behind and that this process can see."""
+    """Return all resources that a lab could leave behind, as far as this process sees them."""
     return {
         "processes": [name for name in names("/proc") if name.isdecimal()],
         "mounts": Path("/proc/mounts").read_text(),
@@ -84,24 +84,24 @@ def census() -> dict[str, Any]:
 
 
 def loops(name: str) -> list[str]:
-    """Return the loop devices for disks of that lab, and of labs whose names begin with its name."""
-    held = []
+    """Return the backing files of loop devices for disks of labs whose names begin with `name`."""
+    paths = []
     for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with suppress(OSError):  # it is being released
-            held.append(file.read_text())
-    return [path for path in held if f"ssd-{name}" in path]
+        with suppress(OSError):  # the device is being released
+            paths.append(file.read_text())
+    return [path for path in paths if f"ssd-{name}" in path]
 
 
-def settles(before: object, look: Callable[[], object]) -> bool:
-    """Wait until `look()` returns the earlier value; return whether it does."""
+def settles(before: object, observe: Callable[[], object]) -> bool:
+    """Wait until `observe()` returns the earlier value; return whether it does."""
     with suppress(TimeoutError):
-        poll_until(lambda: look() == before)
-    return look() == before
+        poll_until(lambda: observe() == before)
+    return observe() == before
 
 
 def killed(name: str, networks_more: int, after_seconds: float) -> int:
-    """Kill the process of a big lab some time after it has some networks; returns their number then."""
-    wanted = len(networks()) + networks_more
+    """Kill a `big` lab `after_seconds` after it has made `networks_more` networks; return the number of all then."""
+    expected = len(networks()) + networks_more
     pid = os.fork()
     if pid == 0:
         try:
@@ -109,13 +109,13 @@ def killed(name: str, networks_more: int, after_seconds: float) -> int:
         finally:
             os._exit(1)
     with suppress(TimeoutError):
-        poll_until(lambda: len(networks()) >= wanted)
+        poll_until(lambda: len(networks()) >= expected)
     moment = time.monotonic() + after_seconds
     poll_until(lambda: time.monotonic() >= moment)
-    seen = len(networks())
+    count = len(networks())
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    return seen
+    return count
 
 
 def test_run_returns_the_result_of_main_and_raises_its_exceptions(name: str) -> None:
@@ -126,7 +126,7 @@ def test_run_returns_the_result_of_main_and_raises_its_exceptions(name: str) -> 
         raise ZeroDivisionError(lab.name)
 
     class Local(Exception):
-        """Cannot be pickled."""
+        """A local class, which cannot be pickled."""
 
     async def fails_locally(lab: KernelLab) -> None:
         raise Local("cannot be pickled")
@@ -311,7 +311,7 @@ async def stuck_in_a_system_call(lab: KernelLab) -> None:
     waiting = asyncio.get_running_loop().create_task(asyncio.Event().wait(), name="waits-1")
     await asyncio.sleep(0)
     lab.deadline.within(0.2, "reading from the pipe")
-    os.read(os.pipe()[0], 1)  # a disk that does not answer
+    os.read(os.pipe()[0], 1)  # blocks, like a read from a disk that does not respond
     await waiting
 
 

@@ -1,4 +1,4 @@
-"""A site that reaches the data center through an IPsec VPN only, with real IKEv2, ESP and the box's firewall."""
+"""A site that reaches the data center only through an IPsec VPN, with real IKEv2, ESP and the box's firewall."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ def _is_of_vpn(frame: Ether) -> bool:
 
 @pytest.mark.slow("a lab runs in real time")
 @pytest.mark.parametrize("proxy", ["", 'proxy = { kind = "socks5", auth = "none" }'], ids=["direct", "proxy"])
-def test_reports_travel_inside_the_vpn_alone_also_after_a_power_cut(
+def test_reports_travel_only_inside_the_vpn_even_after_a_power_cut(
     name: str, proxy: str, tmp_path: Path
 ) -> None:
     lab, capture = site(proxy=proxy), tmp_path / "uplink.pcapng"
     kernel, virtual = in_kernel_world(name, lab, capture), run_virtual_lab(lab, None, None)
     for result in (kernel, virtual):
         assert result.verdict == "pass", (result.world, result.failures)
-    assert [it.name for it in kernel.expectations] == [it.name for it in virtual.expectations]
+    assert [one.name for one in kernel.expectations] == [one.name for one in virtual.expectations]
     assert kernel.reports.stored > 10
     assert outside(capture) == set()
 
