@@ -1,4 +1,4 @@
-"""The whole box, between instruments and a data center, over real mutual TLS on loopback."""
+"""The complete box, between instruments and a data center, over real mutual TLS on loopback."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ def test_reports_travel_from_instrument_to_data_center_once(pki: Hierarchy) -> N
     asyncio.run(scenario())
 
 
-def test_the_marks_survive_a_power_cut_and_the_backlog_is_delivered(pki: Hierarchy) -> None:
+def test_high_water_marks_survive_a_power_cut_and_the_backlog_is_delivered(pki: Hierarchy) -> None:
     async def scenario() -> None:
-        on = disk()
+        spool_disk = disk()
         async with (
-            running_box(box_config(pki, DISCARD_PORT), on) as box,
+            running_box(box_config(pki, DISCARD_PORT), spool_disk) as box,
             running_agent(box, pki.instrument) as agent,
         ):
             for _ in range(200):
                 agent.submit(Quality, "glu", 1, 17)
             await eventually(lambda: agent.waiting == 0)
-            on = on.backend.cut_power()
+            spool_disk = spool_disk.backend.cut_power()
         async with stand_in(pki.datacenter) as center:
             config = box_config(pki, center.server.port, linger_s=0)
-            async with running_box(config, on) as box, running_agent(box, pki.instrument) as agent:
-                # another start of the agent with the same run, which is refused
+            async with running_box(config, spool_disk) as box, running_agent(box, pki.instrument) as agent:
+                # an agent that starts again with the same run number is refused
                 agent.submit(Quality, "glu", 1, 17)
                 await center.until(lambda: len(center.reports) == 201)
                 old = [("CHEM-1", 1, number) for number in range(1, 201)]
@@ -68,11 +68,14 @@ def test_the_marks_survive_a_power_cut_and_the_backlog_is_delivered(pki: Hierarc
 
 def test_a_clean_stop_is_not_reported_as_a_crash(pki: Hierarchy) -> None:
     async def scenario() -> None:
-        on = disk()
+        spool_disk = disk()
         for _ in range(3):
-            async with running_box(box_config(pki, DISCARD_PORT), on):
+            async with running_box(box_config(pki, DISCARD_PORT), spool_disk):
                 pass
-        async with stand_in(pki.datacenter) as center, running_box(box_config(pki, center.server.port), on):
+        async with (
+            stand_in(pki.datacenter) as center,
+            running_box(box_config(pki, center.server.port), spool_disk),
+        ):
             await center.until(lambda: center.audits.count("started") == 4)
             assert "started-after-crash" not in center.audits
 
@@ -102,8 +105,12 @@ def test_a_command_travels_to_the_instrument_and_its_result_back(pki: Hierarchy)
                 assert "backlog-routine" in center.audits
 
     def results(center: StandIn) -> list[tuple[str, int, str]]:
-        found = [(entry.instrument, entry.body) for entry in center.stored.values()]
-        return [(who, body.command, body.outcome) for who, body in found if isinstance(body, CommandResult)]
+        bodies = [(entry.instrument, entry.body) for entry in center.stored.values()]
+        return [
+            (instrument, body.command, body.outcome)
+            for instrument, body in bodies
+            if isinstance(body, CommandResult)
+        ]
 
     asyncio.run(scenario())
 

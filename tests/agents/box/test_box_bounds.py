@@ -1,4 +1,4 @@
-"""Each bound of the box at 79 %, at 80 % and cleared, and its alarms."""
+"""The alarm of each bound of the box: just below its level, at it, and when it is cleared."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Driver = Callable[["Watched"], Coroutine[Any, Any, None]]
 
 
 class Watched:
-    """The alarms of one bound, on an event loop in virtual time."""
+    """Bounds of the box, on an event loop in simulated time, and the alarms that they report."""
 
     def __init__(self) -> None:
         self.reported: list[Level] = []
@@ -83,7 +83,7 @@ def command(number: int) -> Command:
     return Command(number, "CHEM-1", "help-file", b"")
 
 
-def a_buffer() -> Buffer:
+def new_buffer() -> Buffer:
     spool = Spool.open(EmulDisk(1 << 30, Random(1)), SpoolLimits(), random=Random(1), encode_gap=encode_gap)
     return Buffer(spool)
 
@@ -91,7 +91,7 @@ def a_buffer() -> Buffer:
 def test_an_alarm_reports_that_many_commands_wait() -> None:
     async def drive(watched: Watched) -> None:
         queues = {"": CommandQueue(), "CHEM-1": CommandQueue()}
-        dispatcher = CommandDispatcher(queues, {}, AuditLog(a_buffer(), EmulClock(lambda: 0)))
+        dispatcher = CommandDispatcher(queues, {}, AuditLog(new_buffer(), EmulClock(lambda: 0)))
         watched.bounds.add(Bound("commands", dispatcher.fullest))
         near = -(-4 * WAITING_MAX // 5)
         for number in range(1, near):
@@ -116,7 +116,7 @@ def test_an_alarm_reports_a_high_report_rate() -> None:
         ports = {"CHEM-1": 1, "CHEM-2": 1, "HEMA-1": 2}
         allowed = dict.fromkeys(ports, AllowList(load_profile("chemistry-analyzer")))
         note = lambda *_, **__: None  # noqa: E731
-        intake = Intake(a_buffer(), BoxState(), dispatcher, note, ports, allowed, lambda: 0)
+        intake = Intake(new_buffer(), BoxState(), dispatcher, note, ports, allowed, lambda: 0)
         no_files = SimpleNamespace(concerns=lambda _request: False, is_ready=lambda _command: True)
         panels = InstrumentPanels(lambda: None)
         collector = Collector(intake, note, cast(FileServing, no_files), panels)
@@ -145,7 +145,7 @@ def test_an_alarm_reports_a_high_report_rate() -> None:
 
 def test_an_alarm_reports_a_high_rate_of_audit_records() -> None:
     async def drive(watched: Watched) -> None:
-        audit = AuditLog(a_buffer(), EmulClock(lambda: 0))
+        audit = AuditLog(new_buffer(), EmulClock(lambda: 0))
         watched.bounds.add(Bound("audit-rate", audit.fullest))
         near = NOTES_BURST * 4 // 5
         for _ in range(near - 1):
@@ -195,7 +195,7 @@ def test_an_alarm_reports_many_tracked_connections() -> None:
 
         service = cast(FirewallService, SimpleNamespace(follow=follow))
         guard = FirewallGuard(service, lambda _light: None, lambda _what: None)
-        audit = AuditLog(a_buffer(), EmulClock(lambda: 0))
+        audit = AuditLog(new_buffer(), EmulClock(lambda: 0))
         guarding = asyncio.ensure_future(guard.guard(audit, work))
         await eventually(lambda: bool(followers))
         watched.bounds.add(Bound("conntrack", partial(guard.limit, "conntrack")))
@@ -230,7 +230,7 @@ def test_storage_of_audit_records_has_an_alarm_at_75_percent() -> None:
             alarms.append(watched.alarms())
         assert alarms == [[], [True], [], [False]]
         alarms = []
-        for used_mib in (3 + 749, 3 + 750, 3 + 700, 3 + 699):  # 3 MiB of it are the spool's own
+        for used_mib in (3 + 749, 3 + 750, 3 + 700, 3 + 699):  # 3 MiB of it belong to the spool
             room.disk = (used_mib * MIB, (101 + 1000) * MIB)
             alarms.append(watched.alarms())
         assert alarms == [[], [True], [], [False]]
@@ -240,7 +240,7 @@ def test_storage_of_audit_records_has_an_alarm_at_75_percent() -> None:
 
 
 def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> ssl.SSLObject:
-    """Return the server's end of a handshake, whose loss without a close alert would forget the session."""
+    """Return the server's end of a finished handshake. Keep it: the session is forgotten when the end is deleted."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
         ssl.SSLContext.wrap_bio(client, to_client, to_server, server_hostname="127.0.0.1"),
@@ -252,7 +252,7 @@ def handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> ssl.SSLObject:
     return ends[1]
 
 
-def test_tls_sessions(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alarm_reports_many_tls_sessions(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls, "SESSIONS_KEPT_MAX", 10)
     watched = Watched()
     context = [server_context(pki.box_server)]
@@ -294,13 +294,16 @@ def test_connections_at_80_percent_raise_an_alarm_in_audit_log_led_and_status(
                 status = await box.status()
                 assert status is not None
                 levels = as_status(status).bounds
-                names = {f"{it.name} of port {it.port}" if it.port else it.name: it.is_near for it in levels}
+                names = {
+                    f"{level.name} of port {level.port}" if level.port else level.name: level.is_near
+                    for level in levels
+                }
                 assert names.keys() == NAMES | {"memory"}
                 return {name for name, is_near in names.items() if is_near}
 
             limit = port_limits(1).connections_max
             connections = [await connect(box, pki.instrument) for _ in range(limit * 4 // 5 - 1)]
-            await asyncio.gather(*(it.request("GET", "/") for it in connections))
+            await asyncio.gather(*(connection.request("GET", "/") for connection in connections))
             assert await near() == set()
             connections.append(await connect(box, pki.instrument))
             await center.until(lambda: "connections-near-limit" in center.audits)
@@ -315,7 +318,7 @@ def test_connections_at_80_percent_raise_an_alarm_in_audit_log_led_and_status(
             for connection in connections[:2]:
                 connection.close()
             await center.until(lambda: "connections-below-limit" in center.audits)
-            assert lights.backend.lights == {"alarm": Light.SLOW}, "of the memory"
+            assert lights.backend.lights == {"alarm": Light.SLOW}, "memory is still near its limit"
             memory[0] = 69
             await center.until(lambda: "memory-below-limit" in center.audits)
             assert await near() == set()

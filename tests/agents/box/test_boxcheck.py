@@ -1,4 +1,4 @@
-"""Refusals of `rap box run --check`: names, addresses, certificates, and a contradicting policy."""
+"""Checks of `rap box run --check`: names, addresses, certificates, and contradictions to the firewall policy."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def config(tmp_path: Path, pki: Hierarchy) -> Path:
     return tmp_path / "box.toml"
 
 
-def change(file: Path, right: str, wrong: str) -> None:
+def change(file: Path, valid: str, invalid: str) -> None:
     text = file.read_text()
-    assert right in text
-    file.write_text(text.replace(right, wrong))
+    assert valid in text
+    file.write_text(text.replace(valid, invalid))
 
 
 def test_a_revocation_list_is_read(config: Path, tmp_path: Path) -> None:
@@ -92,13 +92,13 @@ def test_the_root_of_releases_must_be_signed(config: Path, tmp_path: Path) -> No
 
 
 def test_a_consistent_configuration_is_accepted(config: Path) -> None:
-    checked = check_box(config)
-    assert checked.policy is not None
-    assert checked.policy.uplink == checked.board.uplink
+    result = check_box(config)
+    assert result.policy is not None
+    assert result.policy.uplink == result.board.uplink
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "key", "says"),
+    ("valid", "invalid", "key", "message"),
     [
         ('"rap-4"', '"rap-8"', "firewall.policy", "the uplink is enp1s0 there, but eno1 on rap-8; give both"),
         ("number = 1", "number = 2", "port[0].number", "port 2 is closed; add a [[port]] with number = 2 in"),
@@ -113,13 +113,13 @@ def test_a_consistent_configuration_is_accepted(config: Path) -> None:
     ],
 )  # fmt: skip
 def test_an_inconsistent_setting_is_reported_with_its_key_and_a_correction(
-    config: Path, right: str, wrong: str, key: str, says: str
+    config: Path, valid: str, invalid: str, key: str, message: str
 ) -> None:
-    change(config, right, wrong)
+    change(config, valid, invalid)
     with pytest.raises(SettingsError) as failed:
         check_box(config)
     assert failed.value.problems[0].key == key
-    assert says in failed.value.problems[0].message
+    assert message in failed.value.problems[0].message
     assert str(config.parent / "firewall.toml") in failed.value.problems[0].message
 
 
@@ -131,7 +131,7 @@ key = "session.key"
 ways = ["code", "switch"]
 """
 WITHOUT_DESKTOP = '"blood-gas-analyzer"\nadapted = { tcp_port = 443 }'
-PLACE = "port[0].instrument[0].address"
+ADDRESS_KEY = "port[0].instrument[0].address"
 TUNNEL = """
 [tunnel]
 interface = "rap-tun0"
@@ -162,7 +162,7 @@ def test_a_configuration_with_sessions_is_accepted(with_sessions: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "right", "wrong", "key", "says"),
+    ("file", "valid", "invalid", "key", "message"),
     [
         ("box.toml", "offers.pub", "session.key", "sessions.keys", "has no public key in PEM"),
         ("box.toml", "offers.pub", "none.pub", "sessions.keys", "No such file"),
@@ -173,19 +173,19 @@ def test_a_configuration_with_sessions_is_accepted(with_sessions: Path) -> None:
         ("firewall.toml", "10.99.0.2/32", "10.98.0.0/29", "sessions.staff", "10.99.0.2 is not one of the addresses"),
         ("firewall.toml", 'address = "10.99.0.1"', "", "sessions.staff", "is not the address of [tunnel]: none"),
         ("box.toml", "203.0.113.5:443", "203.0.113.6:443", "sessions.endpoint", 'addresses = ["203.0.113.6"]'),
-        ("box.toml", "10.77.1.5", "10.77.2.5", PLACE, "cannot be an instrument at port 1"),
-        ("firewall.toml", 'desktop = ["tcp/5900"]', "", PLACE, 'add desktop = ["tcp/5900"]'),
-        ("box.toml", '"chemistry-analyzer"', WITHOUT_DESKTOP, PLACE, "no `desktop_port`"),
+        ("box.toml", "10.77.1.5", "10.77.2.5", ADDRESS_KEY, "cannot be an instrument at port 1"),
+        ("firewall.toml", 'desktop = ["tcp/5900"]', "", ADDRESS_KEY, 'add desktop = ["tcp/5900"]'),
+        ("box.toml", '"chemistry-analyzer"', WITHOUT_DESKTOP, ADDRESS_KEY, "no `desktop_port`"),
     ],
 )  # fmt: skip
 def test_a_setting_with_which_sessions_cannot_work_is_reported_with_a_correction(
-    with_sessions: Path, file: str, right: str, wrong: str, key: str, says: str
+    with_sessions: Path, file: str, valid: str, invalid: str, key: str, message: str
 ) -> None:
-    change(with_sessions.parent / file, right, wrong)
+    change(with_sessions.parent / file, valid, invalid)
     with pytest.raises(SettingsError) as failed:
         check_box(with_sessions)
     assert failed.value.problems[0].key == key
-    assert says in failed.value.problems[0].message
+    assert message in failed.value.problems[0].message
 
 
 def test_sessions_need_a_key_of_curve_p_256(with_sessions: Path, pki: Hierarchy) -> None:
@@ -218,7 +218,7 @@ def test_a_security_key_that_cannot_be_used_is_refused(with_sessions: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong"),
+    ("valid", "invalid"),
     [
         ('address = "203.0.113.5"\n', ""),
         ("[[port]]", PROXY.format(host="proxy.example.com") + "[[port]]"),
@@ -227,9 +227,9 @@ def test_a_security_key_that_cannot_be_used_is_refused(with_sessions: Path) -> N
     ],
 )
 def test_names_are_not_checked_and_addresses_are_compared_by_value(
-    config: Path, right: str, wrong: str
+    config: Path, valid: str, invalid: str
 ) -> None:
-    change(config, right, wrong)
+    change(config, valid, invalid)
     assert check_box(config).policy is not None
 
 
@@ -305,7 +305,7 @@ def test_an_address_that_is_not_unicast_is_refused(config: Path, address: str) -
 
 
 @pytest.mark.parametrize(
-    ("listen", "tcp_port", "right"),
+    ("listen", "tcp_port", "valid"),
     [
         ("10.77.1.1", 443, False),
         ("10.77.1.1", 444, True),
@@ -318,12 +318,12 @@ def test_an_address_that_is_not_unicast_is_refused(config: Path, address: str) -
     ],
 )
 def test_two_ports_cannot_listen_on_the_same_address(
-    config: Path, listen: str, tcp_port: int, right: bool
+    config: Path, listen: str, tcp_port: int, valid: bool
 ) -> None:
     change(config, '[firewall]\npolicy = "firewall.toml"\n', "")
     second = f'[[port]]\nnumber = 2\nlisten = "{listen}"\ntcp_port = {tcp_port}\n'
     config.write_text(config.read_text() + second)
-    if right:
+    if valid:
         check_box(config)
     else:
         assert refusal(config).problems[0].key == "port[1].listen"
@@ -359,7 +359,7 @@ def test_a_spool_that_is_a_file_is_refused(config: Path) -> None:
 
 @dataclass(frozen=True)
 class Files:
-    """A configuration whose identity files a test may replace."""
+    """A configuration, and its identity files, which tests replace."""
 
     config: Path
     folder: Path
@@ -369,18 +369,18 @@ class Files:
     def write(self, key: str, content: bytes) -> None:
         (self.folder / key).write_bytes(content)
 
-    def take(self, identity: Identity) -> None:
+    def install(self, identity: Identity) -> None:
         self.write("certificate", identity.certificate.read_bytes())
         self.write("key", identity.key.read_bytes())
 
     def reissue(self, *usages: x509.ObjectIdentifier, **options: Any) -> None:
-        made = self.folder / "made"
+        folder = self.folder / "issued"
         options = {"trusts": self.vendor, "key": self.device_key, "usages": usages or BOTH} | options
-        self.take(self.vendor.issue(made, "RAP-1", **options))
+        self.install(self.vendor.issue(folder, "RAP-1", **options))
 
     def problems(self, severity: Severity) -> list[tuple[str, str]]:
-        found = check_box(self.config).identity
-        return [(one.file.name, one.message) for one in found if one.severity is severity]
+        problems = check_box(self.config).identity
+        return [(problem.file.name, problem.message) for problem in problems if problem.severity is severity]
 
 
 BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -457,12 +457,12 @@ def test_validity_periods_are_checked_and_do_not_prevent_a_start(
 
 def test_a_certificate_of_another_ca_is_named_and_one_with_its_chain_is_accepted(files: Files) -> None:
     issuing = files.vendor.subordinate("ISSUING", files.device_key)
-    whole = issuing.issue(
+    with_chain = issuing.issue(
         files.folder / "chain", "RAP-1", trusts=files.vendor, key=files.device_key, usages=BOTH
     )
-    files.take(whole)
+    files.install(with_chain)
     assert check_box(files.config).identity == ()
-    files.write("certificate", first_pem(whole.certificate.read_bytes()))
+    files.write("certificate", first_pem(with_chain.certificate.read_bytes()))
     [(file, message)] = files.problems(Severity.REFUSED)
     assert file == "certificate"
     assert "was not issued by a CA in" in message

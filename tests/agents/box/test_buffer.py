@@ -1,4 +1,4 @@
-"""The buffer: records are durable when the await returns, and appends share flushes."""
+"""The buffer: a record is durable when its append returns, and concurrent appends share a flush."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_concurrent_appends_share_a_flush() -> None:
         await buffer.append(ROUTINE, b"first")
         before = disk.backend.flushes
         waiting = [buffer.append(ROUTINE, b"%d" % n) for n in range(LIMITS.group_records_max * 2)]
-        numbers = [(await one)[0] for one in waiting]
+        numbers = [(await append)[0] for append in waiting]
         assert numbers == list(range(2, 2 + len(waiting)))
         assert disk.backend.flushes == before + 2
         assert [p for _, p in await buffer.read(ROUTINE, 99, 1 << 20, 1)] == [b"%d" % n for n in range(32)]
@@ -75,32 +75,32 @@ def test_concurrent_appends_share_a_flush() -> None:
 
 @pytest.mark.parametrize("late", [0, 1])
 def test_waiting_records_are_prepared_as_a_group_while_the_disk_is_busy(late: int) -> None:
-    """They are encoded again if more records join the group."""
+    """The group is encoded again if more records join it."""
 
     async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
-        flushing, go_on = threading.Event(), threading.Event()
-        real_flush, real_ready = disk.flush, spool.prepare_group
-        made: list[int] = []
+        flushing, may_flush = threading.Event(), threading.Event()
+        real_flush, real_prepare = disk.flush, spool.prepare_group
+        prepared: list[int] = []
 
         def flush(name: str) -> None:
             flushing.set()
-            assert go_on.wait(WAIT_SECONDS_MAX)
+            assert may_flush.wait(WAIT_SECONDS_MAX)
             real_flush(name)
 
         def prepare_group(records: Records) -> PreparedGroup:
-            made.append(len(records.payloads))
-            return real_ready(records)
+            prepared.append(len(records.payloads))
+            return real_prepare(records)
 
         disk.flush, spool.prepare_group = flush, prepare_group  # type: ignore[method-assign]
         first = buffer.append(ROUTINE, b"1")
         await asyncio.to_thread(flushing.wait, 5)
         during = [buffer.append(ROUTINE, b"2"), buffer.append(AUDIT, b"3")]
         await asyncio.sleep(0)
-        assert made == [1, 2]
+        assert prepared == [1, 2]
         after = [buffer.append(ROUTINE, b"4") for _ in range(late)]
-        go_on.set()
-        assert [(await one)[0] for one in (first, *during, *after)] == list(range(1, 4 + late))
-        assert made == [1, 2] + [3] * late and disk.backend.flushes == 2
+        may_flush.set()
+        assert [(await append)[0] for append in (first, *during, *after)] == list(range(1, 4 + late))
+        assert prepared == [1, 2] + [3] * late and disk.backend.flushes == 2
         await buffer.close()
         again = Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
         assert [seq for seq, _ in again.read(ROUTINE, 9, 99)] == [1, 2, 4][: 2 + late]
@@ -203,7 +203,7 @@ def test_close_waits_for_queued_records() -> None:
     async def test(buffer: Buffer, disk: EmulDisk, spool: Spool) -> None:
         waiting = [buffer.append(ROUTINE, b"x") for _ in range(100)]
         await buffer.close()
-        assert all(one.done() and not one.exception() for one in waiting)
+        assert all(append.done() and not append.exception() for append in waiting)
 
     run(test)
 

@@ -1,4 +1,4 @@
-"""A wrong clock is corrected by the data center's time, within its limits."""
+"""A wrong clock is corrected by the data center's time, within limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAY = 24 * 3600
 
 
 class Bench:
-    """A clock that shows `clock_s`, and a server whose time is `server_s`."""
+    """A box whose clock shows `clock_s`, and a server whose time is `server_s` (both in seconds since 1970)."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class Bench:
         self.confirmed_s = confirmed_s
         self.notes: list[tuple[str, int]] = []
         self.answer: ServerTime | Exception = ServerTime(formatdate(server_s, usegmt=True), *valid)
-        self.asked = 0
+        self.requests = 0
         self.sync = ClockSync(self.clock, self, floor_s, self, self.ask, may_set=may_set)  # type: ignore[arg-type]
 
     def note(self, event: str, value: int = 0, **_: Any) -> None:
         self.notes.append((event, value))
 
     async def ask(self) -> ServerTime:
-        self.asked += 1
+        self.requests += 1
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -72,7 +72,7 @@ def test_failures_other_than_validity_periods_request_no_time() -> None:
     bench = Bench(0)
     assert not bench.recover(20)
     assert not asyncio.run(bench.sync.recover(ConnectionResetError()))
-    assert (bench.asked, bench.clock_s) == (0, 0)
+    assert (bench.requests, bench.clock_s) == (0, 0)
 
 
 def test_an_expired_certificate_is_not_mistaken_for_a_wrong_clock() -> None:
@@ -99,7 +99,7 @@ def test_the_time_of_a_stolen_expired_certificate_is_not_before_the_floor() -> N
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Thu, 99 Foo 2026 25:00:00 GMT", "\0"])
-def test_an_answer_without_a_date_changes_nothing(date: str) -> None:
+def test_a_response_without_a_valid_date_changes_nothing(date: str) -> None:
     bench = Bench(0)
     bench.answer = ServerTime(date, 0, 2e10)
     assert not bench.recover()
@@ -207,6 +207,8 @@ def test_a_box_without_a_clock_battery_delivers_everything(
             if record.kind == "audit"
         ]
     assert result.verdict == "pass"
-    assert result.reports.made - result.reports.stored < 10, "more than what the linger holds back at the end"
+    assert result.reports.made - result.reports.stored < 10, (
+        "more reports are missing than may wait for a batch"
+    )
     assert abs(clock_ns - right_ns) <= TOLERANCE_SECONDS * 10**9
     assert "clock-set" in {audit.event for audit in audits}

@@ -1,4 +1,4 @@
-"""A box that demands FIPS mode and does not have it serves nothing, says why, and delivers the reason later."""
+"""A box that requires FIPS mode and is not in it serves no port, reports the reason, and delivers it later."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ KERNEL = "the kernel is not in FIPS mode; start it with fips=1"
 PROVIDER = "OpenSSL has not loaded the FIPS provider"
 
 
-def broken() -> EmulCryptographicModule:
+def failing_module() -> EmulCryptographicModule:
     crypto = EmulCryptographicModule()
     crypto.backend.failed |= {FipsCheck.PROVIDER: PROVIDER, FipsCheck.KERNEL: KERNEL}
     return crypto
 
 
-def demanding(pki: Hierarchy, datacenter: int) -> BoxConfig:
+def requiring_fips(pki: Hierarchy, datacenter: int) -> BoxConfig:
     return msgspec.structs.replace(box_config(pki, datacenter, linger_s=0), fips="required")
 
 
 @asynccontextmanager
 async def started(
-    config: BoxConfig, on: EmulDisk, crypto: EmulCryptographicModule, log: list[str]
+    config: BoxConfig, spool_disk: EmulDisk, crypto: EmulCryptographicModule, log: list[str]
 ) -> AsyncIterator[tuple[BoxProgram, EmulIndicators]]:
     """Start the program once; yield it and the LEDs until the context's end."""
     leds, fips = EmulIndicators(["alarm"], []), demanded_self_test(config, crypto)
-    hardware = Hardware(on, CLOCK, EmulEthernetPort("uplink"), indicators=leds, fips=fips)
+    hardware = Hardware(spool_disk, CLOCK, EmulEthernetPort("uplink"), indicators=leds, fips=fips)
     program = box_program(config, hardware, Random(2), log_message=log.append)
     task = asyncio.ensure_future(program.run())
     try:
@@ -70,10 +70,13 @@ async def status_of(program: BoxProgram) -> BoxStatus:
 
 def test_without_fips_mode_no_port_is_served_and_nothing_is_sent(pki: Hierarchy) -> None:
     async def scenario() -> None:
-        on, log = disk(), list[str]()
+        spool_disk, log = disk(), list[str]()
         async with (
             stand_in(pki.datacenter) as center,
-            started(demanding(pki, center.server.port), on, broken(), log) as (program, leds),
+            started(requiring_fips(pki, center.server.port), spool_disk, failing_module(), log) as (
+                program,
+                leds,
+            ),
         ):
             await eventually(lambda: leds.backend.lights["alarm"] is Light.FAST)
             await eventually(lambda: _records(program, 3))
@@ -82,7 +85,7 @@ def test_without_fips_mode_no_port_is_served_and_nothing_is_sent(pki: Hierarchy)
             assert not center.connected
             assert not status.is_connected
             assert status.spool.records
-            assert not [each for each in _listening() if each != center.server.port]
+            assert not [port for port in _listening() if port != center.server.port]
         assert log == [
             f"fips: kernel: {KERNEL}",
             f"fips: provider: {PROVIDER}",
@@ -93,8 +96,8 @@ def test_without_fips_mode_no_port_is_served_and_nothing_is_sent(pki: Hierarchy)
 
 
 def _listening() -> list[int]:
-    """Return the TCP ports on which this process listens."""
-    own = {str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()}
+    """Return the TCP ports spool_disk which this process listens."""
+    own = {str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
     rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
     return [
         int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own
@@ -108,14 +111,14 @@ async def _records(program: BoxProgram, number: int) -> bool:
 
 def test_the_reasons_reach_the_data_center_when_fips_mode_is_back(pki: Hierarchy) -> None:
     async def scenario() -> None:
-        on, crypto = disk(), broken()
+        spool_disk, crypto = disk(), failing_module()
         async with stand_in(pki.datacenter) as center:
-            config = demanding(pki, center.server.port)
+            config = requiring_fips(pki, center.server.port)
             for start in (1, 2):
-                async with started(config, on, crypto, []) as (program, _leds):
+                async with started(config, spool_disk, crypto, []) as (program, _leds):
                     await eventually(lambda: _records(program, 3 * start))  # noqa: B023
             crypto.backend.failed.clear()
-            async with started(config, on, crypto, []) as (program, leds):
+            async with started(config, spool_disk, crypto, []) as (program, leds):
                 await center.until(lambda: "fips-in-force" in center.audits)
                 failed = ["started", "fips-failed-kernel", "fips-failed-provider"]
                 assert center.audits[:8] == [*failed, *failed, "started", "fips-in-force"]
@@ -127,11 +130,11 @@ def test_the_reasons_reach_the_data_center_when_fips_mode_is_back(pki: Hierarchy
     asyncio.run(scenario())
 
 
-def test_nothing_is_tested_where_the_site_does_not_demand_it(pki: Hierarchy) -> None:
+def test_nothing_is_tested_where_the_site_does_not_require_it(pki: Hierarchy) -> None:
     async def scenario() -> None:
         async with stand_in(pki.datacenter) as center:
             config = box_config(pki, center.server.port, linger_s=0)
-            async with started(config, disk(), broken(), []) as (program, _leds):
+            async with started(config, disk(), failing_module(), []) as (program, _leds):
                 await eventually(lambda: len(program.tcp_ports) == len(config.port))
                 assert (await status_of(program)).fips is None
 
@@ -142,9 +145,9 @@ def test_a_closed_box_answers_with_the_reason(
     pki: Hierarchy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def scenario() -> None:
-        config = demanding(pki, 9)
+        config = requiring_fips(pki, 9)
         async with (
-            started(config, disk(), broken(), []) as (program, _leds),
+            started(config, disk(), failing_module(), []) as (program, _leds),
             serve_status(tmp_path / "box.sock", program.status),
         ):
             read = await asyncio.to_thread(read_status, tmp_path / "box.sock")
@@ -163,13 +166,15 @@ def test_a_closed_box_answers_with_the_reason(
 
 
 def test_damaged_certificates_do_not_end_a_closed_box(pki: Hierarchy, tmp_path: Path) -> None:
-    """OpenSSL without its provider reads no certificate: the program must stay, not be restarted for ever."""
+    """OpenSSL without its provider reads no certificate. The program must keep running, not restart forever."""
 
     async def scenario() -> None:
         (tmp_path / "box.crt").write_text("nothing")
-        config = demanding(pki, 9)
+        config = requiring_fips(pki, 9)
         identity = msgspec.structs.replace(config.identity, certificate=tmp_path / "box.crt")
-        async with started(msgspec.structs.replace(config, identity=identity), disk(), broken(), []) as (
+        async with started(
+            msgspec.structs.replace(config, identity=identity), disk(), failing_module(), []
+        ) as (
             program,
             _leds,
         ):

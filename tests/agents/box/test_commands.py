@@ -28,8 +28,10 @@ COMMAND = Command(7, "", "send-inventory")
 SECONDS_EACH = 60.0
 
 
-class Life:
-    """Spool and dispatcher of a box between two starts; its command takes a minute and then has its effect."""
+class CommandBox:
+    """The spool and command dispatcher of a box from one start to the next. Its command takes a minute, and then
+    appends its id to `effects`.
+    """
 
     def __init__(self, disk: EmulDisk, effects: list[int], execute: BoxCommand | None = None) -> None:
         self.effects = effects
@@ -63,10 +65,10 @@ class Life:
         bodies = [
             decode(Entry, payload).body for _, payload in self.spool.read(Priority.AUDIT, 1000, 1 << 20)
         ]
-        return [_word(body) for body in bodies if isinstance(body, (Audit, CommandResult))]
+        return [_describe(body) for body in bodies if isinstance(body, (Audit, CommandResult))]
 
 
-def _word(body: Audit | CommandResult) -> str:
+def _describe(body: Audit | CommandResult) -> str:
     if isinstance(body, Audit):
         return f"{body.event} {body.value}"
     return f"result {body.command} {body.outcome}"
@@ -76,7 +78,7 @@ def new_disk() -> EmulDisk:
     return EmulDisk(64 << 20, Random(1))
 
 
-def in_virtual_time(scenario: Callable[[], Awaitable[None]]) -> None:
+def in_simulated_time(scenario: Callable[[], Awaitable[None]]) -> None:
     async def run() -> None:
         await scenario()
 
@@ -87,16 +89,16 @@ def test_a_command_is_recorded_before_and_after_and_not_executed_again() -> None
     async def scenario() -> None:
         disk, effects = new_disk(), list[int]()
         for _ in range(3):
-            life = Life(disk, effects)
+            box = CommandBox(disk, effects)
             for _ in range(3):
-                life.dispatcher.arrived([COMMAND])
+                box.dispatcher.arrived([COMMAND])
                 await asyncio.sleep(SECONDS_EACH * 2)
-            await life.end()
-            assert life.recorded() == ["command-started 7", "command-done 7", "result 7 done"]
+            await box.end()
+            assert box.recorded() == ["command-started 7", "command-done 7", "result 7 done"]
             disk = disk.backend.cut_power()
         assert effects == [7]
 
-    in_virtual_time(scenario)
+    in_simulated_time(scenario)
 
 
 @pytest.mark.parametrize("cut_after_s", [0.0, SECONDS_EACH / 2, SECONDS_EACH * 2])
@@ -106,36 +108,36 @@ def test_a_power_cut_at_any_stage_leaves_one_result(cut_after_s: float, operatio
 
     async def scenario() -> None:
         disk, effects = new_disk(), list[int]()
-        life = Life(disk, effects)
-        await life.buffer.append(Priority.AUDIT, encode(Entry("", 0, Audit(0, "first"))))
+        box = CommandBox(disk, effects)
+        await box.buffer.append(Priority.AUDIT, encode(Entry("", 0, Audit(0, "first"))))
         if operation and not cut_after_s:
             disk.backend.cut_power_at(operation)
-        life.dispatcher.arrived([COMMAND])
+        box.dispatcher.arrived([COMMAND])
         await asyncio.sleep(cut_after_s)
         if operation and cut_after_s:
             disk.backend.cut_power_at(operation)
         if operation:
             await asyncio.sleep(SECONDS_EACH * 2)
-        await life.end()
+        await box.end()
         disk = disk.backend.cut_power() if disk.backend.has_power else disk.backend.reboot()
 
         executed_before = list(effects)
-        life = Life(disk, effects)
-        found = life.recorded()
+        box = CommandBox(disk, effects)
+        before = box.recorded()
         for _ in range(2):
-            life.dispatcher.arrived([COMMAND])
+            box.dispatcher.arrived([COMMAND])
             await asyncio.sleep(SECONDS_EACH * 2)
-        await life.end()
-        results = [word for word in life.recorded() if word.startswith("result")]
-        if "command-started 7" in found and "result 7 done" not in found:
+        await box.end()
+        results = [line for line in box.recorded() if line.startswith("result")]
+        if "command-started 7" in before and "result 7 done" not in before:
             assert results == ["result 7 failed"]
-            assert "command-interrupted 7" in life.recorded()
+            assert "command-interrupted 7" in box.recorded()
             assert effects == executed_before
         else:
             assert results == ["result 7 done"]
             assert effects == [7]
 
-    in_virtual_time(scenario)
+    in_simulated_time(scenario)
 
 
 @pytest.mark.parametrize("withdrawn_first", [True, False])
@@ -147,68 +149,68 @@ def test_a_withdrawal_and_the_execution_exclude_each_other_after_any_power_cut(
 
     async def scenario() -> None:
         disk, effects = new_disk(), list[int]()
-        life = Life(disk, effects)
-        await life.buffer.append(Priority.AUDIT, encode(Entry("", 0, Audit(0, "first"))))
+        box = CommandBox(disk, effects)
+        await box.buffer.append(Priority.AUDIT, encode(Entry("", 0, Audit(0, "first"))))
         if operation:
             disk.backend.cut_power_at(operation)
         for is_withdrawal in (withdrawn_first, not withdrawn_first):
             if is_withdrawal:
-                life.dispatcher.withdraw([7])
+                box.dispatcher.withdraw([7])
             else:
-                life.dispatcher.arrived([COMMAND])
+                box.dispatcher.arrived([COMMAND])
                 await asyncio.sleep(0)
         await asyncio.sleep(SECONDS_EACH * 2)
-        await life.end()
+        await box.end()
         disk = disk.backend.cut_power() if disk.backend.has_power else disk.backend.reboot()
-        life = Life(disk, effects)
+        box = CommandBox(disk, effects)
         for _ in range(2):
-            life.dispatcher.withdraw([7])
+            box.dispatcher.withdraw([7])
             await asyncio.sleep(SECONDS_EACH * 2)
-        life.dispatcher.arrived([COMMAND])
+        box.dispatcher.arrived([COMMAND])
         await asyncio.sleep(SECONDS_EACH * 2)
-        await life.end()
-        (ended,) = [word for word in life.recorded() if word.startswith("result")]
-        if ended == "result 7 withdrawn":
+        await box.end()
+        (result,) = [line for line in box.recorded() if line.startswith("result")]
+        if result == "result 7 withdrawn":
             assert effects == []
         else:
-            assert ended == "result 7 done" if effects else "result 7 failed"
+            assert result == ("result 7 done" if effects else "result 7 failed")
         assert len(effects) <= 1
 
-    in_virtual_time(scenario)
+    in_simulated_time(scenario)
 
 
 def test_a_result_that_the_disk_refuses_is_recorded_later() -> None:
     async def scenario() -> None:
         disk, effects = new_disk(), list[int]()
-        life = Life(disk, effects)
-        life.dispatcher.arrived([COMMAND])
+        box = CommandBox(disk, effects)
+        box.dispatcher.arrived([COMMAND])
         await asyncio.sleep(SECONDS_EACH / 2)
         disk.backend.fail_next_write(20)
         await asyncio.sleep(SECONDS_EACH)
         assert effects == [7]
         disk.backend.let_writes_succeed()
         await asyncio.sleep(SECONDS_EACH)
-        await life.end()
-        assert life.recorded()[-2:] == ["command-done 7", "result 7 done"]
+        await box.end()
+        assert box.recorded()[-2:] == ["command-done 7", "result 7 done"]
 
-    in_virtual_time(scenario)
+    in_simulated_time(scenario)
 
 
 def test_a_command_whose_start_cannot_be_recorded_is_not_executed() -> None:
     async def scenario() -> None:
         disk, effects = new_disk(), list[int]()
-        life = Life(disk, effects)
+        box = CommandBox(disk, effects)
         disk.backend.fail_next_write(20)
-        life.dispatcher.arrived([COMMAND])
+        box.dispatcher.arrived([COMMAND])
         await asyncio.sleep(SECONDS_EACH * 2)
         assert effects == []
         disk.backend.let_writes_succeed()
-        life.dispatcher.arrived([COMMAND])
+        box.dispatcher.arrived([COMMAND])
         await asyncio.sleep(SECONDS_EACH * 2)
         assert effects == [7]
-        await life.end()
+        await box.end()
 
-    in_virtual_time(scenario)
+    in_simulated_time(scenario)
 
 
 def test_a_command_that_fails_or_never_ends_has_failed_and_the_next_is_executed() -> None:
@@ -222,34 +224,34 @@ def test_a_command_that_fails_or_never_ends_has_failed_and_the_next_is_executed(
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: reported.append(context))
-        life = Life(new_disk(), [], fail)
-        life.dispatcher.arrived([Command(number, "", "send-inventory") for number in (1, 2, 3)])
-        life.dispatcher.arrived([Command(4, "", "test-menu"), Command(5, "NOBODY", "test-menu")])
+        box = CommandBox(new_disk(), [], fail)
+        box.dispatcher.arrived([Command(number, "", "send-inventory") for number in (1, 2, 3)])
+        box.dispatcher.arrived([Command(4, "", "test-menu"), Command(5, "NOBODY", "test-menu")])
         await asyncio.sleep(EXECUTE_SECONDS_MAX + 1)
-        await life.end()
-        results = [word for word in life.recorded() if word.startswith("result")]
+        await box.end()
+        results = [line for line in box.recorded() if line.startswith("result")]
         assert results == ["result 1 failed", "result 2 failed", "result 3 done", "result 4 unknown"]
-        assert "command-for-unknown-instrument 5" in life.recorded()
+        assert "command-for-unknown-instrument 5" in box.recorded()
         assert [str(context["exception"]) for context in reported] == ["a bug", ""]
 
     reported: list[dict[str, object]] = []
-    in_virtual_time(scenario)
+    in_simulated_time(scenario)
 
 
 def test_commands_beyond_the_limit_are_accepted_when_repeated() -> None:
     async def scenario() -> None:
         effects: list[int] = []
-        life = Life(new_disk(), effects)
+        box = CommandBox(new_disk(), effects)
         commands = [Command(number, "", "send-inventory") for number in range(1, WAITING_MAX + 3)]
-        life.dispatcher.arrived(commands)
+        box.dispatcher.arrived(commands)
         await asyncio.sleep(SECONDS_EACH * (WAITING_MAX + 1))
         assert effects == list(range(1, WAITING_MAX + 1))
-        life.dispatcher.arrived(commands)
+        box.dispatcher.arrived(commands)
         await asyncio.sleep(SECONDS_EACH * 3)
         assert effects == list(range(1, WAITING_MAX + 3))
-        await life.end()
+        await box.end()
 
-    in_virtual_time(scenario)
+    in_simulated_time(scenario)
 
 
 class Slow(World):

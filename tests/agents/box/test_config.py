@@ -62,7 +62,7 @@ def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "key", "says"),
+    ("text", "key", "message"),
     [
         ('colour = "red"\n' + GOOD, "colour", "must be one of board, identity, datacenter"),
         (
@@ -126,12 +126,12 @@ def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_file_is_reported_with_its_key_and_a_correction(
-    tmp_path: Path, text: str, key: str, says: str
+    tmp_path: Path, text: str, key: str, message: str
 ) -> None:
     error = load(tmp_path, text)
     assert error is not None
     assert error.problems[0].key == key
-    assert says in error.problems[0].message
+    assert message in error.problems[0].message
 
 
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_the_number_of_instruments_is_limited(tmp_path: Path) -> None:
     assert f"at most {INSTRUMENTS_MAX}" in error.problems[0].message
 
 
-def test_mistakes_of_form_hide_no_others(tmp_path: Path) -> None:
+def test_mistakes_of_form_do_not_hide_other_mistakes(tmp_path: Path) -> None:
     text = 'colour = "red"\n' + GOOD.replace('"10.77.1.1"', '"224.0.0.1"') + INSTRUMENT.format("CHEM 2")
     error = load(tmp_path, text.replace('model = "chemistry-analyzer"', 'model = "chemistry-analyser"'))
     assert error is not None

@@ -1,4 +1,4 @@
-"""Decisions without sockets: back-off, batch sizes and scheduling, high-water marks, rates, queues."""
+"""The box's decisions without I/O: back-off, batch sizes and scheduling, high-water marks, rates, queues."""
 
 from __future__ import annotations
 
@@ -120,20 +120,20 @@ def test_retry_after_of_any_length_is_respected_up_to_the_bound() -> None:
 
 
 class Link:
-    """Answers batches like a link of that rate and round-trip time, two in flight, and informs the estimator."""
+    """Simulates the responses of a link with this rate and round-trip time, and reports them to the estimator."""
 
     def __init__(self, estimator: LinkEstimator, bytes_per_second: float, round_trip_s: float) -> None:
         self.estimator, self.rate, self.round_trip_s = estimator, bytes_per_second, round_trip_s
         self.now = self.free_at = 0.0
 
     def carry(self, batches: int, records: int) -> None:
-        """Send batches of 40-byte records, each while the one before it is in flight."""
+        """Send batches of 40-byte records, each while the previous one is in flight."""
         for _ in range(batches):
             sent_at = self.now
             self.free_at = max(sent_at, self.free_at) + (records * 40 + OVERHEAD_BYTES) / self.rate
             self.estimator.sent(records, records * 40)
             self.estimator.answered(records * 40, sent_at, self.free_at + self.round_trip_s)
-            self.now = self.free_at  # as the batch leaves, the next is queued
+            self.now = self.free_at  # the next batch is queued when this one has been sent
 
 
 @pytest.mark.parametrize("round_trip_s", [0.001, 0.08, 1.2])
@@ -210,7 +210,7 @@ def test_a_batch_with_an_alert_includes_a_few_routine_records_but_no_backlog() -
     assert scheduler.choose(0.0) == (True, False)
 
 
-def test_unreadable_records_are_not_waited_for() -> None:
+def test_the_scheduler_does_not_wait_for_unreadable_records() -> None:
     scheduler = SendScheduler(LinkEstimator(), Timing(30.0), routine=5)
     scheduler.routine_read(5, 3)
     assert scheduler.routine == 2
@@ -292,7 +292,7 @@ def test_the_marks_of_an_earlier_release_are_read() -> None:
     assert state.marks("CHEM-1")[1].is_above(3, 1)
 
 
-def test_what_an_instrument_follows_is_recorded_again_when_its_port_has_changed_or_was_not_recorded() -> None:
+def test_the_profile_of_an_instrument_is_restored_with_its_port_or_0_of_earlier_releases() -> None:
     state, again = BoxState(), BoxState()
     state.follow("CHEM-1", "chemistry-analyzer", 3, 2)
     earlier = msgspec.msgpack.encode(
@@ -317,7 +317,7 @@ def test_a_bucket_permits_a_burst_and_then_the_rate() -> None:
 
 
 @pytest.mark.parametrize("start", [0.0, 0.1, 17.3, 1e6])
-def test_after_the_wait_that_a_bucket_asks_for_there_is_a_token(start: float) -> None:
+def test_a_bucket_has_a_token_after_the_wait_that_it_returned(start: float) -> None:
     bucket, now = TokenBucket(1 / 5, 3), start
     for _ in range(1000):
         if seconds := bucket.take(1, now):

@@ -1,4 +1,4 @@
-"""Ports are open, and reports served and sent, only while the firewall policy is in force."""
+"""Ports are open, and reports are accepted and sent, only while the firewall policy is in force."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RETRY_SECONDS = 0.001
 
 
 class FakeAudit:
-    """Collects audit events: (event, value), or (event, port)."""
+    """Collects audit events as (event, port), or (event, value) without a port."""
 
     def __init__(self) -> None:
         self.notes: list[tuple[str, int]] = []
@@ -60,7 +60,7 @@ class StubbornPort(EmulEthernetPort):
 
 @dataclass
 class GuardedPorts:
-    """Three ports, of which the policy uses two, and their firewall guard."""
+    """Three ports, of which the policy uses 1 and 2, and their firewall guard. `lives` counts starts of `work`."""
 
     ports: dict[int, EmulEthernetPort] = field(
         default_factory=lambda: {number: EmulEthernetPort(f"port{number}") for number in (1, 2, 3)}
@@ -120,7 +120,7 @@ def test_ports_open_after_the_firewall_is_in_force_and_forwarding_comes_last() -
     asyncio.run(scenario())
 
 
-def test_until_the_policy_is_in_force_ports_stay_closed_and_the_problem_is_reported() -> None:
+def test_ports_stay_closed_until_the_policy_is_in_force_and_the_problem_is_reported() -> None:
     async def scenario() -> None:
         ports = GuardedPorts()
         ports.backend.problem = "the kernel does not take it"
@@ -128,7 +128,9 @@ def test_until_the_policy_is_in_force_ports_stay_closed_and_the_problem_is_repor
             await eventually(lambda: ports.audit.events()[:3] == ["firewall-not-in-force"] * 3)
             assert (ports.open(), ports.lives, ports.backend.forwards) == ([], 0, False)
             assert ports.light() is Light.FAST
-            assert [ports.backend.problem in message for message in ports.messages] == [True]  # once for each
+            assert [ports.backend.problem in message for message in ports.messages] == [
+                True
+            ]  # one message for all retries
             assert ports.guard.status().problem == ports.backend.problem
             ports.backend.problem = ""
             await eventually(lambda: ports.works)
@@ -148,7 +150,7 @@ def test_a_policy_in_force_at_the_start_is_kept_and_no_port_in_use_is_closed() -
         async with ports.guarded():
             await eventually(lambda: ports.works)
         assert changes == [3]
-        assert ports.open() == [1, 2]  # the end changes nothing
+        assert ports.open() == [1, 2]  # the end of the guard changes nothing
         assert ports.backend.in_force
         assert not ports.backend.is_watching
 
@@ -190,7 +192,10 @@ def test_a_failed_repair_closes_the_ports_immediately_and_stops_the_work() -> No
             await eventually(lambda: ports.works)
             ports.backend.problem = "not any more"
             ports.backend.changed_by_others()
-            assert (ports.open(), ports.backend.forwards) == ([], False)  # without a turn of the loop
+            assert (ports.open(), ports.backend.forwards) == (
+                [],
+                False,
+            )  # in the same iteration of the event loop
             assert ports.guard.status().problem == "not any more"
             await eventually(lambda: not ports.works)
             ports.backend.problem = ""

@@ -1,4 +1,4 @@
-"""Delivered profiles: the newest one that the vendor signed is in force."""
+"""Delivered profiles: the newest profile with the vendor's signature is in force."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def test_without_the_key_no_delivered_profile_is_used(delivered: Profiles) -> No
     assert "signing.pub" in ignored[0]
 
 
-def test_an_instrument_is_served_anew_only_when_its_profile_changes() -> None:
-    """This concerns instruments that speak their own standard, because the parser depends on the profile."""
+def test_serving_of_an_instrument_restarts_only_when_its_profile_changes() -> None:
+    """The parser of an instrument without an agent depends on the profile, and so must be restarted."""
     model = "chemistry-analyzer"
     profiles, served = InstrumentProfiles(CONFIG), list[int]()
     newer = parse_profile(profile_text(VERSION + 1).decode(), Path(f"{model}.toml"))
@@ -122,7 +122,7 @@ def test_an_instrument_is_served_anew_only_when_its_profile_changes() -> None:
             (DataContent({model: newer}), False, [VERSION, VERSION + 1, VERSION + 2, VERSION + 1]),
         ):
             await profiles.use(content, on_trial=on_trial)
-            for _ in range(20):  # turns of the event loop
+            for _ in range(20):  # iterations of the event loop
                 await asyncio.sleep(0)
             assert served == expected
         serving.cancel()

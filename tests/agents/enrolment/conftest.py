@@ -10,14 +10,14 @@ from tests.support.enrolment_center import EnrolmentCenter
 
 @pytest.fixture
 def center(tmp_path: Path) -> Iterator[EnrolmentCenter]:
-    made = EnrolmentCenter(tmp_path)
-    yield made
-    made.store.close()
+    center = EnrolmentCenter(tmp_path)
+    yield center
+    center.store.close()
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry after milliseconds. What a busy machine must do in a limited time has the limit of the field."""
+    """Retry after at most 50 ms. Timeouts keep their values of the field, so that a busy machine meets them."""
     for name in ("CHECK_SECONDS", "RETRY_SECONDS_MIN", "APPROVAL_SECONDS", "REFUSED_SECONDS"):
         monkeypatch.setattr(f"agents.enrolment.renewal.{name}", 0.01)
     monkeypatch.setattr("agents.enrolment.renewal.RETRY_SECONDS_MAX", 0.05)

@@ -1,4 +1,4 @@
-"""The whole box requests its certificate, and uses it for the data center, the instruments and remote sessions."""
+"""A complete box requests its certificate, and uses it towards the data center and the instruments."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def peer(connection: ClientConnection) -> x509.Certificate:
 
 
 def test_a_flashed_box_enrols_and_keeps_its_certificate_over_a_restart(tmp_path: Path) -> None:
-    center, on = EnrolmentCenter(tmp_path), disk()
+    center, box_disk = EnrolmentCenter(tmp_path), disk()
 
     async def scenario() -> None:
         async with center.serving():
             config = enrolling_box(center, "CHEM-1", Sending(linger_s=0))
-            async with running_box(config, on) as box:
-                await eventually(lambda: IdentityRecords(on).load(USED) is not None)
-                record = IdentityRecords(on).load(USED)
+            async with running_box(config, box_disk) as box:
+                await eventually(lambda: IdentityRecords(box_disk).load(USED) is not None)
+                record = IdentityRecords(box_disk).load(USED)
                 assert record is not None
                 connection = await connect(box, center.instrument)
                 assert peer(connection) == record.certificate(), "towards instruments"
                 connection.close()
             issued = [path for path in center.requests if path.endswith("enroll")]
-            async with running_box(config, on) as box:
+            async with running_box(config, box_disk) as box:
                 connection = await connect(box, center.instrument)
                 assert peer(connection) == record.certificate(), "after a restart"
                 connection.close()

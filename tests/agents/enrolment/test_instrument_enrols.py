@@ -1,4 +1,4 @@
-"""Instruments get certificates through a whole box from a real data center; power cuts at each step of them."""
+"""Instruments get certificates from a real data center through a complete box; power cuts at each disk operation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from wire.tls.context import Identity
 
 SERIAL = "CHEM-1"
 CUTS_MAX = 40
-"""More disk operations than an enrolment has."""
+"""More than the disk operations of an enrolment."""
 
 
 class Instrument:
@@ -48,7 +48,7 @@ class Instrument:
         )
 
     async def run(self, until: Callable[[], bool]) -> None:
-        """Start, and run until the condition is true or the power is cut."""
+        """Start, and run until the condition is true or the power fails."""
         await self.enrolment.load()
         running = asyncio.ensure_future(self.enrolment.run(self._use))
         try:
@@ -68,7 +68,7 @@ class Instrument:
 
 @pytest.fixture(autouse=True)
 def unlimited(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without limits of requests."""
+    """Lift the limits on requests."""
     monkeypatch.setattr("agents.box.intake.certificate_relay.REQUESTS_PER_SECOND", 1000.0)
     monkeypatch.setattr("datacenter.enrolment.registration.RENEWALS_PER_DAY", 1000)
     monkeypatch.setattr("datacenter.enrolment.box_lists.FOLLOW_SECONDS", 0.02)
@@ -76,7 +76,7 @@ def unlimited(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def enrolled_box(center: EnrolmentCenter, on: EmulDisk | None = None) -> AsyncIterator[Box]:
-    """Run a data center, and yield a box that has a certificate of it."""
+    """Run a data center, and yield a box that has a certificate issued by it."""
     on = on or disk()
     async with center.serving():
         config = enrolling_box(center, SERIAL, Sending(linger_s=0, heartbeat_s=1))
@@ -142,7 +142,7 @@ def test_a_request_for_another_instrument_is_refused_by_the_box(center: Enrolmen
     asyncio.run(act())
 
 
-def test_a_denied_instrument_is_refused_also_after_a_restart_without_the_data_center(
+def test_a_denied_instrument_is_also_refused_after_a_restart_without_the_data_center(
     center: EnrolmentCenter,
 ) -> None:
     on = disk()
@@ -195,7 +195,7 @@ def is_cut(on: EmulDisk) -> bool:
 def test_an_instrument_is_never_locked_out_by_a_power_cut_at_any_disk_operation(
     center: EnrolmentCenter,
 ) -> None:
-    """After each cut the box accepts the identity in use, and the enrolment completes with the key requested."""
+    """After each cut the box accepts the identity in use, and the enrolment completes with the requested key."""
     operations = 0
 
     async def cut_at(box: Box, operation: int) -> bool:

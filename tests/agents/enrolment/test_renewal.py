@@ -37,13 +37,13 @@ from wire.tls.context import ClientContext, client_context
 pytestmark = pytest.mark.usefixtures("quick")
 DAY_S = 86_400
 CUTS_MAX = 40
-"""More disk operations than a renewal has."""
+"""More than the disk operations of a renewal."""
 
 
 class Box:
-    """The part of a box that renews its certificate: it sends a batch whenever its certificate changes.
+    """The part of a box that renews its certificate, which sends a batch whenever its certificate changes.
 
-    With an `uplink`, requests are made as on the connection of the reports.
+    With an `uplink`, requests use the connection of the reports.
     """
 
     def __init__(self, center: EnrolmentCenter, disk: EmulDisk | None = None, *, uplink: bool = True) -> None:
@@ -57,7 +57,7 @@ class Box:
         self.files: BoxCertificates | None = None
         self.renewal: Renewal | None = None
         self.status = 0
-        """The status of a batch that was sent with the identity in use at the end."""
+        """The HTTP status of the batch that was sent at the end, with the identity then in use."""
         self._sending: set[asyncio.Task[None]] = set()
 
     @property
@@ -65,7 +65,7 @@ class Box:
         return IdentityRecords(self.disk)
 
     async def run(self, until: Callable[[], bool]) -> None:
-        """Start, run until the condition is true or the power is cut, and end."""
+        """Start, run until the condition is true or the power fails, and end."""
         self.renewal = renewal = Renewal(
             BOX,
             self.configured,
@@ -100,7 +100,7 @@ class Box:
         return await self.center.connect(tls or self.tls())
 
     async def _carry(self) -> None:
-        """Make the requests of the renewal, again after a connection without an answer."""
+        """Make the requests of the renewal; repeat a request whose connection ends without a response."""
         wake = asyncio.Event()
         self.requests.changed = wake.set
         while True:
@@ -111,8 +111,10 @@ class Box:
                 continue
             connection = await self.center.connect(self.tls())
             with suppress(HttpError):
-                words = request.method, request.target, request.body, request.headers
-                await self.requests.answered(request, await connection.request(*words))
+                response = await connection.request(
+                    request.method, request.target, request.body, request.headers
+                )
+                await self.requests.answered(request, response)
             connection.abort()
 
     def use(self, files: BoxCertificates, proven: ProvenConnection | None) -> ClientContext:
@@ -149,7 +151,7 @@ def test_a_flashed_box_gets_a_certificate_for_a_key_of_its_own(center: Enrolment
     assert record.certificate().public_key() == record.private_key().public_key() != flashed.public_key()
 
 
-def test_nothing_is_requested_until_two_thirds_of_the_life_are_over(center: EnrolmentCenter) -> None:
+def test_nothing_is_requested_before_two_thirds_of_the_validity_period(center: EnrolmentCenter) -> None:
     box = Box(center)
 
     async def act() -> None:
@@ -192,7 +194,7 @@ def test_acme_sh_6621_a_box_is_never_locked_out_by_a_power_cut_at_any_disk_opera
     operations = 0
 
     async def cut_at(operation: int, seed: int) -> bool:
-        """Cut the power in this operation; return whether there was one before the renewal was complete."""
+        """Cut the power in this operation; return whether the operation came before the end of the renewal."""
         box = Box(center, EmulDisk(1 << 20, Random(seed)))
         box.disk.backend.cut_power_at(operation)
         await box.run(box.is_renewed)
@@ -256,7 +258,7 @@ def test_after_two_years_one_approval_is_enough(center: EnrolmentCenter) -> None
 
     def approve_once() -> bool:
         nonlocal approved
-        waiting = [one for one in desk.requests("supervisor", 0) if one.state == "waiting"]
+        waiting = [request for request in desk.requests("supervisor", 0) if request.state == "waiting"]
         if AuditEvent.CERTIFICATE_AWAITS_APPROVAL in box.notes.events and not approved:
             (request,) = waiting
             record = box.records.load(NEXT)
@@ -291,10 +293,10 @@ def test_a_roll_over_of_the_ca_reaches_the_box_with_both_roots(center: Enrolment
     record = box.records.load(USED)
     assert record is not None
     record.certificate().verify_directly_issued_by(new.certificate)
-    assert {x509.load_der_x509_certificate(one) for one in record.authorities} == set(trusted)
+    assert {x509.load_der_x509_certificate(der) for der in record.authorities} == set(trusted)
 
 
-def test_a_roll_over_of_the_data_centers_root_reaches_the_box_before_it_happens(
+def test_a_new_root_of_the_data_center_reaches_the_box_before_it_is_used(
     center: EnrolmentCenter,
 ) -> None:
     new, box = Authority.make("public 2"), Box(center)
@@ -303,11 +305,11 @@ def test_a_roll_over_of_the_data_centers_root_reaches_the_box_before_it_happens(
     async def act() -> None:
         async with center.serving():
             await box.run(box.is_renewed)
-            asked = center.requests.count(est.DATACENTER_ROOTS)
+            requests = center.requests.count(est.DATACENTER_ROOTS)
             center.ahead_s = 61 * DAY_S
             renewing = Box(center, box.disk)
             await renewing.run(renewing.is_renewed)
-            assert center.requests.count(est.DATACENTER_ROOTS) == asked == 1, "they have not changed"
+            assert center.requests.count(est.DATACENTER_ROOTS) == requests == 1, "the roots have not changed"
         center.server_identity = new.issue(
             center.folder / "new", "dc", hosts=("127.0.0.1", "localhost"), trusts=center.vendor
         )
@@ -323,7 +325,7 @@ def test_a_roll_over_of_the_data_centers_root_reaches_the_box_before_it_happens(
     asyncio.run(act())
     record = box.records.load(USED)
     assert record is not None
-    assert [x509.load_der_x509_certificate(one) for one in record.roots] == [new.root]
+    assert [x509.load_der_x509_certificate(der) for der in record.roots] == [new.root]
 
 
 def pem(certificate: x509.Certificate) -> bytes:
@@ -333,7 +335,7 @@ def pem(certificate: x509.Certificate) -> bytes:
 def test_a_new_certificate_that_is_refused_is_dropped_and_the_old_one_stays(center: EnrolmentCenter) -> None:
     new = Authority.make("vendor 2")
     center.authority = VendorAuthority(new.certificate, new.key, (), (center.vendor.root, new.root))
-    box = Box(center)  # and the data center's TLS does not trust the new CA
+    box = Box(center)  # the data center's TLS does not trust the new CA
 
     async def act() -> None:
         async with center.serving():
@@ -345,7 +347,7 @@ def test_a_new_certificate_that_is_refused_is_dropped_and_the_old_one_stays(cent
     assert box.files == box.configured
 
 
-def test_a_certificate_that_works_for_no_batch_is_tried_again_with_the_old_one_between(
+def test_a_certificate_with_which_no_batch_succeeds_is_tried_again_after_the_old_one(
     center: EnrolmentCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box, used = Box(center), []
@@ -372,7 +374,7 @@ def test_a_certificate_that_works_for_no_batch_is_tried_again_with_the_old_one_b
 
 
 @pytest.mark.parametrize("year", [1970, 2100])
-def test_a_wrong_clock_of_the_box_does_not_keep_it_from_enrolling(center: EnrolmentCenter, year: int) -> None:
+def test_a_wrong_clock_does_not_prevent_the_enrolment_of_a_box(center: EnrolmentCenter, year: int) -> None:
     box = Box(center, uplink=False)  # the flashed certificate has expired by this clock
     box.clock.backend.jump((year - 2026) * 365 * DAY_S * 1_000_000_000)
 
@@ -395,15 +397,15 @@ def test_a_damaged_record_is_ignored(damage: bytes) -> None:
     assert records.load(NEXT) is None
 
 
-def test_one_changed_bit_is_found() -> None:
+def test_one_changed_bit_is_detected() -> None:
     disk = EmulDisk(1 << 20, Random(1))
     records = IdentityRecords(disk)
     records.save_next(IdentityRecord.of_key(make_key()))
     for seed in range(20):
         data = disk.read(NEXT, 0, disk.size(NEXT))
-        place = Random(seed).randrange(len(data) * 8)
+        bit = Random(seed).randrange(len(data) * 8)
         changed = bytearray(data)
-        changed[place // 8] ^= 1 << place % 8
+        changed[bit // 8] ^= 1 << bit % 8
         disk.commit(NEXT, 0, bytes(changed))
         assert records.load(NEXT) is None
         disk.commit(NEXT, 0, data)

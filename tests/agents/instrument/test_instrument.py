@@ -35,14 +35,14 @@ from wire.tls.context import server_context
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)
     yield
 
 
 class FakeBox:
-    """Sends the given responses, then receipts, and its commands once. `posts` collects the requests."""
+    """Sends the responses in `answers`, then receipts, and its commands once. `posts` collects the requests."""
 
     def __init__(self) -> None:
         self.posts: list[Reports] = []

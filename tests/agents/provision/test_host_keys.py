@@ -15,7 +15,7 @@ KEYS = {f"ssh_host_{kind}_key{end}" for kind in KINDS for end in ("", ".pub")}
 
 
 def test_sshd_loads_the_keys_that_are_kept_and_no_others() -> None:
-    """Its default has an Ed25519 key, too."""
+    """By default sshd also loads an Ed25519 key."""
     lines = (FOLDER / "fragments/60-sshd.ks").read_text().splitlines()
     named = [line.split()[1] for line in lines if line.startswith("HostKey ")]
     assert named == [f"/etc/ssh/ssh_host_{kind}_key" for kind in KINDS]
@@ -44,14 +44,14 @@ def test_host_keys_are_generated_once(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "kept").iterdir()} == KEYS
     for kind in KINDS:
         key = tmp_path / f"etc/ssh/ssh_host_{kind}_key"
-        assert key.stat().st_mode & 0o777 == 0o600  # sshd accepts no others
+        assert key.stat().st_mode & 0o777 == 0o600  # sshd refuses keys with wider permissions
         public = subprocess.run(["ssh-keygen", "-y", "-f", key], check=True, capture_output=True).stdout
         assert public.split()[:2] == first[f"{key.name}.pub"].split()[:2]
 
 
 @pytest.mark.usefixtures("_ssh")
 @pytest.mark.slow("generates RSA keys")
-def test_what_an_interrupted_start_left_is_replaced(tmp_path: Path) -> None:
+def test_incomplete_files_of_an_interrupted_start_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     for name in ("new", "new.pub", "ssh_host_rsa_key.pub"):
         (tmp_path / "kept" / name).write_text("half")

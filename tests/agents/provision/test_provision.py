@@ -1,4 +1,4 @@
-"""Provisioning: the generated files, and how they are written."""
+"""Provisioning: content, permissions and atomic replacement of the generated files."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_a_site_with_keys_for_audit_chains_has_them_countersigned(root: Path) ->
 def test_the_firewall_permits_only_the_destinations_in_the_site_file(root: Path) -> None:
     provision(root.parent / "site.toml", root)
     policy = load_policy(root / "etc/rap/firewall.toml")
-    ways = {
+    destinations = {
         (entry.role, str(network), str(service))
         for entry in policy.authorized
         for network in entry.networks
         for service in entry.services
     }
-    assert ways == {
+    assert destinations == {
         ("datacenter", "203.0.113.5/32", "tcp/443"),
         ("datacenter", "203.0.113.6/32", "tcp/443"),
         ("names", "192.0.2.53/32", "udp/53"),
@@ -99,7 +99,7 @@ SESSIONS = f"""
 [sessions]
 endpoint = "tunnels.example.com:8443"
 keys = ["{OFFERED_BY}"]
-ways = ["code"]
+destinations = ["code"]
 """
 
 
@@ -111,7 +111,7 @@ def with_sessions(text: str) -> str:
     return site.replace("[addresses]", names)
 
 
-def test_a_site_with_sessions_has_their_keys_their_tunnel_and_the_desktops_of_instruments_with_an_address(
+def test_a_site_with_sessions_gets_their_keys_their_tunnel_and_the_desktop_ports_of_instruments(
     root: Path,
 ) -> None:
     (root.parent / "site.toml").write_text(with_sessions(PROVISIONED_SITE))
@@ -123,14 +123,14 @@ def test_a_site_with_sessions_has_their_keys_their_tunnel_and_the_desktops_of_in
     ]
     policy = load_policy(root / "etc/rap/firewall.toml")
     assert policy.tunnel is not None
-    assert (policy.tunnel.interface, [str(each) for each in policy.tunnel.staff]) == (
+    assert (policy.tunnel.interface, [str(network) for network in policy.tunnel.staff]) == (
         "rap-tun0",
         ["10.99.0.2/32"],
     )
     assert str(policy.tunnel.address) == "10.99.0.1"
-    assert {port.number: [str(each) for each in port.desktop] for port in policy.ports if port.desktop} == {
-        2: ["tcp/5900"]
-    }
+    assert {
+        port.number: [str(service) for service in port.desktop] for port in policy.ports if port.desktop
+    } == {2: ["tcp/5900"]}
     assert ("datacenter", "203.0.113.9/32", "tcp/8443") in {
         (entry.role, str(network), str(service))
         for entry in policy.authorized
@@ -142,7 +142,7 @@ def test_a_site_with_sessions_has_their_keys_their_tunnel_and_the_desktops_of_in
     assert not config.sessions.keys.exists()
 
 
-def test_the_tunnels_device_is_that_of_the_configuration() -> None:
+def test_the_unit_creates_the_tunnel_device_of_the_configuration() -> None:
     unit = (RECIPE / "root/usr/lib/systemd/system/rap-tunnel.service").read_text()
     settings = SessionSettings("dc.example:443", Path("keys.pem"), ["code"])
     assert f"ip tuntap add dev {settings.device} mode tun user rap\n" in unit
@@ -151,7 +151,7 @@ def test_the_tunnels_device_is_that_of_the_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "says"),
+    ("valid", "invalid", "message"),
     [
         ("10.77.2.5", "10.77.1.5", "10.77.1.5 is not an address on port 2: give one of 10.77.2.0/24"),
         ("10.77.2.5", "10.77.2.1", "10.77.2.1 is not an address on port 2"),
@@ -166,16 +166,16 @@ def test_the_tunnels_device_is_that_of_the_configuration() -> None:
     ],
 )
 def test_a_site_whose_sessions_cannot_work_is_refused(
-    tmp_path: Path, right: str, wrong: str, says: str
+    tmp_path: Path, valid: str, invalid: str, message: str
 ) -> None:
     text = with_sessions(PROVISIONED_SITE)
-    assert right in text
+    assert valid in text
     try:
-        parse_site(text.replace(right, wrong), tmp_path / "site.toml")
+        parse_site(text.replace(valid, invalid), tmp_path / "site.toml")
     except SettingsError as error:
-        assert says and says in str(error)
+        assert message and message in str(error)
     else:
-        assert not says
+        assert not message
 
 
 def test_the_local_page_is_served_only_on_instrument_ports(root: Path) -> None:
@@ -189,11 +189,11 @@ def test_the_local_page_is_served_only_on_instrument_ports(root: Path) -> None:
     assert f"IncludeOptional {Path(LISTEN).relative_to('etc/httpd')}\n" in conf
 
 
-def test_with_sessions_the_firewall_opens_the_local_page_which_has_a_name(root: Path) -> None:
+def test_with_sessions_the_firewall_opens_the_local_page_and_httpd_accepts_its_name(root: Path) -> None:
     key = f'page_name = "rap.example"\n[[sessions.security_key]]\nid = "mT3vVqGXkp0"\npublic_key = "{OFFERED_BY}"\n'
     (root.parent / "site.toml").write_text(
         with_sessions(PROVISIONED_SITE).replace(
-            'ways = ["code"]\n', f'ways = ["code", "security-key"]\n{key}'
+            'destinations = ["code"]\n', f'destinations = ["code", "security-key"]\n{key}'
         )
     )
     provision(root.parent / "site.toml", root)
@@ -264,12 +264,12 @@ def test_an_interface_name_contains_its_pci_slot(name: str, path: str) -> None:
     assert id_path(name) == path
 
 
-def test_changed_interface_names_are_noted_for_the_service_that_applies_them(
+def test_changed_interface_names_are_recorded_for_the_service_that_applies_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit = ROOT / "firmware-image/root/usr/lib/systemd/system/rap-interfaces.service"
     assert f"ConditionPathExists=/run/rap-provision/{LINKS_CHANGED}\n" in unit.read_text()
-    note_new_names()  # without systemd, nothing is noted
+    note_new_names()  # without RUNTIME_DIRECTORY of systemd, nothing is recorded
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     note_new_names()
     assert (tmp_path / LINKS_CHANGED).exists()
@@ -330,22 +330,22 @@ def test_a_custom_board_file_is_copied(root: Path) -> None:
 
 
 def test_the_site_files_of_kickstart_and_flash_are_both_accepted(tmp_path: Path) -> None:
-    """The keys of the installer are accepted and ignored."""
+    """Keys that only the installer uses are accepted and ignored."""
     file = write_site(tmp_path)
     for text in (for_box(load_site(file)), file.read_text()):
-        made = files_of(text, file)
-        ports = tomllib.loads(made["etc/rap/box.toml"])["port"]
+        files = files_of(text, file)
+        ports = tomllib.loads(files["etc/rap/box.toml"])["port"]
         assert [port.get("instrument", []) for port in ports] == [
             [{"serial": "CHEM-0001", "model": "chemistry-analyzer"}],
             [],
             [],
             [],
         ]
-        assert "203.0.113.9 ntp2.example.com" in made["etc/hosts"]
+        assert "203.0.113.9 ntp2.example.com" in files["etc/hosts"]
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "message"),
+    ("valid", "invalid", "message"),
     [
         ('"rap-4"', '"rap-9"', "board: unknown board 'rap-9'; known boards: "),
         (
@@ -377,13 +377,13 @@ def test_the_site_files_of_kickstart_and_flash_are_both_accepted(tmp_path: Path)
     ],
 )
 def test_a_wrong_site_is_reported_and_changes_nothing(
-    root: Path, capsys: pytest.CaptureFixture[str], right: str, wrong: str, message: str
+    root: Path, capsys: pytest.CaptureFixture[str], valid: str, invalid: str, message: str
 ) -> None:
     site = root.parent / "site.toml"
     provision(site, root)
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    assert right in PROVISIONED_SITE
-    site.write_text(PROVISIONED_SITE.replace(right, wrong, 1))
+    assert valid in PROVISIONED_SITE
+    site.write_text(PROVISIONED_SITE.replace(valid, invalid, 1))
     assert main(["--site", str(site), "--root", str(root)]) == 2
     output = capsys.readouterr().err
     assert message in output
@@ -423,14 +423,14 @@ WITHOUT_CERTIFICATE = {name: data for name, data in FILES.items() if name != "bo
 
 @pytest.fixture
 def partition(tmp_path: Path) -> Path:
-    """The partition of an identity, with the certificate."""
+    """A partition with an identity that has its certificate."""
     path = tmp_path / "partition"
     path.write_bytes(identity_archive.pack(FILES).ljust(65536, b"\0"))
     return path
 
 
 def identity_on(root: Path) -> dict[str, bytes]:
-    """Return the files of the box's identity by name."""
+    """Return the content of the box's identity files by name."""
     return {path.name: path.read_bytes() for path in (root / "var/lib/rap/identity").iterdir()}
 
 
@@ -504,7 +504,7 @@ class PowerCut(Exception):
 
 
 def snapshot(root: Path, partition: Path) -> dict[str, bytes]:
-    """Return the content of all files, the partition's included."""
+    """Return the content of all files and of the partition."""
     files = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
     return {**files, "partition": partition.read_bytes()}
 
@@ -559,10 +559,10 @@ def test_a_damaged_identity_is_not_installed(root: Path, partition: Path) -> Non
 def test_a_box_that_has_its_key_repairs_a_half_written_partition(root: Path, partition: Path) -> None:
     partition.write_bytes(identity_archive.pack(WITHOUT_CERTIFICATE).ljust(65536, b"\0"))
     provision(root / "nothing.toml", root, partition)
-    whole = partition.read_bytes()
-    partition.write_bytes(whole[:600] + bytes(len(whole) - 600))
+    complete = partition.read_bytes()
+    partition.write_bytes(complete[:600] + bytes(len(complete) - 600))
     provision(root / "etc/rap/site.toml", root, partition)
-    assert partition.read_bytes() == whole
+    assert partition.read_bytes() == complete
 
 
 def test_an_identity_without_a_key_needs_the_key_of_the_box(tmp_path: Path, partition: Path) -> None:
@@ -573,7 +573,7 @@ def test_an_identity_without_a_key_needs_the_key_of_the_box(tmp_path: Path, part
 
 
 def test_only_the_box_can_read_the_proxy_password(root: Path) -> None:
-    """Also on a box that was provisioned by an earlier version with world-readable files."""
+    """This includes a box that an earlier version provisioned with world-readable files."""
     folder = root / "etc/rap"
     provision(root.parent / "site.toml", root)
     group = 4711 if os.geteuid() == 0 else os.getgid()
@@ -582,10 +582,10 @@ def test_only_the_box_can_read_the_proxy_password(root: Path) -> None:
     for name in ("site.toml", "box.toml"):
         (folder / name).chmod(0o644)
     assert provision(root.parent / "site.toml", root) == []
-    found = {file.name: (file.stat().st_mode & 0o777, file.stat().st_gid) for file in folder.iterdir()}
-    assert found["site.toml"][0] == 0o600
-    assert found["box.toml"] == (0o640, group)
-    assert found["firewall.toml"][0] == 0o644
+    access = {file.name: (file.stat().st_mode & 0o777, file.stat().st_gid) for file in folder.iterdir()}
+    assert access["site.toml"][0] == 0o600
+    assert access["box.toml"] == (0o640, group)
+    assert access["firewall.toml"][0] == 0o644
 
 
 def test_a_file_is_replaced_atomically(tmp_path: Path) -> None:

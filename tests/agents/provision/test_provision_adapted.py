@@ -1,4 +1,4 @@
-"""Sites with instruments that speak their own standard: the box and its firewall are configured for them."""
+"""Provisioning of sites with instruments without an agent: box and firewall follow the instrument's standard."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ ONE_LINE = "serial = { port = 1 }"
 TWO_LINES = "serial = { port = 1 }\nhost_serial = { port = 2 }\n"
 
 
-def written(tmp_path: Path, text: str) -> Path:
-    """Write the box's file and its policy for a site; return the former."""
+def write_configuration(tmp_path: Path, text: str) -> Path:
+    """Write the box's configuration file and firewall policy for a site; return the path of the former."""
     board = (
         (DIRECTORY / "rap-4.toml")
         .read_text()
@@ -88,32 +88,32 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_pass_through_may_reach_the_laboratorys_host_and_nothing_else(tmp_path: Path) -> None:
-    before = load_policy(written(tmp_path, SITE).parent / "firewall.toml")
-    after = load_policy(written(tmp_path, SITE.replace(TIMEZONE, PASS)).parent / "firewall.toml")
+    before = load_policy(write_configuration(tmp_path, SITE).parent / "firewall.toml")
+    after = load_policy(write_configuration(tmp_path, SITE.replace(TIMEZONE, PASS)).parent / "firewall.toml")
     added = [entry for entry in after.authorized if entry not in before.authorized]
     assert [(e.role, [*map(str, e.networks)], [*map(str, e.services)]) for e in added] == [
         ("laboratory-host", ["192.0.2.20/32"], ["tcp/5000"])
     ]
-    assert after.ports == before.ports  # and the instrument reaches the same service of the box
+    assert after.ports == before.ports  # the instrument reaches the same service of the box
 
 
 @pytest.mark.parametrize("role", ["pass-through", "listener"])
 def test_two_serial_lines_open_no_port_of_the_firewall(tmp_path: Path, role: str) -> None:
-    before = load_policy(written(tmp_path, SITE).parent / "firewall.toml")
+    before = load_policy(write_configuration(tmp_path, SITE).parent / "firewall.toml")
     text = SITE.replace(ONE_LINE, f'role = "{role}"\n{TWO_LINES}')
-    assert load_policy(written(tmp_path, text).parent / "firewall.toml") == before
+    assert load_policy(write_configuration(tmp_path, text).parent / "firewall.toml") == before
     (adapted,) = [p.instrument[0].adapted for p in load_config(tmp_path / "box.toml").port if p.number == 3]
     assert adapted and (adapted.role, serial_ports_of(adapted)) == (role, [1, 2])
 
 
 def test_the_box_refuses_a_policy_that_does_not_permit_the_laboratorys_host(tmp_path: Path) -> None:
-    file = written(tmp_path, SITE.replace(TIMEZONE, PASS))
+    file = write_configuration(tmp_path, SITE.replace(TIMEZONE, PASS))
     config, board = load_config(file), load_board(tmp_path / "board.toml")
     config = replace(config, firewall=FirewallPolicy(policy=tmp_path / "firewall.toml"))
     load_fitting_policy(file, config, board)
     policy = (tmp_path / "firewall.toml").read_text()
-    for right, wrong in (("192.0.2.20", "192.0.2.21"), ("5000", "5001")):
-        (tmp_path / "firewall.toml").write_text(policy.replace(right, wrong))
+    for valid, invalid in (("192.0.2.20", "192.0.2.21"), ("5000", "5001")):
+        (tmp_path / "firewall.toml").write_text(policy.replace(valid, invalid))
         with pytest.raises(SettingsError) as caught:
             load_fitting_policy(file, config, board)
         assert "does not permit connections to 192.0.2.20, tcp/5000; add" in str(caught.value)
@@ -121,7 +121,7 @@ def test_the_box_refuses_a_policy_that_does_not_permit_the_laboratorys_host(tmp_
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "problem"),
+    ("valid", "invalid", "problem"),
     [
         (
             TIMEZONE,
@@ -161,17 +161,17 @@ def test_the_box_refuses_a_policy_that_does_not_permit_the_laboratorys_host(tmp_
         ),
     ],
 )
-def test_a_line_that_does_not_suit_the_role_is_explained(
-    tmp_path: Path, right: str, wrong: str, problem: str
+def test_a_connection_that_does_not_suit_the_role_is_explained(
+    tmp_path: Path, valid: str, invalid: str, problem: str
 ) -> None:
-    assert right in SITE
+    assert valid in SITE
     with pytest.raises(SettingsError) as caught:
-        written(tmp_path, SITE.replace(right, wrong, 1))
+        write_configuration(tmp_path, SITE.replace(valid, invalid, 1))
     assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "problem"),
+    ("valid", "invalid", "problem"),
     [
         ('"modular-analyzer"', '"modular-analyser"', "did you mean modular-analyzer?"),
         ('"modular-analyzer"', '"chemistry-analyzer"', "has the vendor's agent; remove `adapted`"),
@@ -185,8 +185,8 @@ def test_a_line_that_does_not_suit_the_role_is_explained(
         ("port = 3\n", "port = 2\n", "needs a separate port"),
     ],
 )
-def test_a_contradiction_is_explained(tmp_path: Path, right: str, wrong: str, problem: str) -> None:
-    assert right in SITE
+def test_a_contradiction_is_explained(tmp_path: Path, valid: str, invalid: str, problem: str) -> None:
+    assert valid in SITE
     with pytest.raises(SettingsError) as caught:
-        parse_site(SITE.replace(right, wrong, 1), tmp_path / "site.toml")
+        parse_site(SITE.replace(valid, invalid, 1), tmp_path / "site.toml")
     assert problem in str(caught.value)

@@ -1,4 +1,4 @@
-"""Provisioning turns enrolment on, as the site file says."""
+"""Provisioning enables enrolment if the site file has it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.imaging.sites import PROVISIONED_SITE, SITE, write_site
 
 
 def test_a_box_requests_certificates_if_its_site_has_enrolment(tmp_path: Path) -> None:
-    """The table is in the part of the site file that a flashed disk has, too."""
+    """The part of the site file on a flashed disk includes the table [enrolment]."""
     flashed = for_box(load_site(write_site(tmp_path, SITE.replace("[audit]", "[enrolment]\n[audit]"))))
     for text, expected in ((flashed, True), (PROVISIONED_SITE, False)):
         site, board = parse_site(text, Path("site.toml"))

@@ -1,4 +1,4 @@
-"""Provisioning of a site with an IPsec VPN; libreswan's own parsers check what is generated for it."""
+"""Provisioning of a site with an IPsec VPN; libreswan's own parsers check the generated configuration."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ secret = "{SECRET}"
 SITE = PROVISIONED_SITE.replace("\n[addresses]", VPN)
 
 
-def libreswan(program: str, *words: str) -> subprocess.CompletedProcess[str]:
+def libreswan(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     folder = next(path for path in LIBRESWAN if path.exists())
-    return subprocess.run([folder / program, *words], capture_output=True, text=True, check=False)
+    return subprocess.run([folder / program, *arguments], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def test_libreswan_accepts_the_configuration(root: Path, identities: bool) -> No
     if not identities:
         (root.parent / "site.toml").write_text(SITE.replace('gateway_identity = "vpn.example.com"\n', ""))
     provision(root.parent / "site.toml", root)
-    checked = libreswan("addconn", "--checkconfig", "--config", str(root / CONFIGURATION))
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+    result = libreswan("addconn", "--checkconfig", "--config", str(root / CONFIGURATION))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     text = (root / CONFIGURATION).read_text()
     assert "right=198.51.100.1\n" in text
     assert ("rightid=@vpn.example.com\n" in text) == identities
@@ -62,9 +62,9 @@ def test_libreswans_check_finds_an_invalid_configuration(root: Path) -> None:
 
 def test_all_algorithms_are_permitted_in_fips_mode() -> None:
     for proposals in (f"ike={IKE}", f"esp={ESP}"):
-        found = libreswan("algparse", "-fips", "-v2", "-pfs", proposals)
-        assert found.returncode == 0, found.stdout
-        assert found.stdout.count("AES_GCM_16_") == proposals.count("aes_gcm")
+        result = libreswan("algparse", "-fips", "-v2", "-pfs", proposals)
+        assert result.returncode == 0, result.stdout
+        assert result.stdout.count("AES_GCM_16_") == proposals.count("aes_gcm")
     assert libreswan("algparse", "-fips", "-v2", "-pfs", "ike=3des-sha1-dh2").returncode != 0
 
 
@@ -94,7 +94,7 @@ def test_a_site_that_no_longer_has_a_vpn_loses_its_files(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "key", "says"),
+    ("before", "after", "key", "message"),
     [
         ('"198.51.100.1"', '"vpn.example.com"', "ipsec.gateway", "addresses are missing"),
         ('"198.51.100.1"', '"203.0.113.1"', "ipsec.gateway", "203.0.113.1 is in `networks`"),
@@ -107,10 +107,10 @@ def test_a_site_that_no_longer_has_a_vpn_loses_its_files(root: Path) -> None:
     ],
 )
 def test_contradictions_are_reported_and_change_nothing(
-    root: Path, before: str, after: str, key: str, says: str
+    root: Path, before: str, after: str, key: str, message: str
 ) -> None:
     (root.parent / "site.toml").write_text(SITE.replace(before, after, 1))
-    with pytest.raises(SettingsError, match=re.escape(says)) as caught:
+    with pytest.raises(SettingsError, match=re.escape(message)) as caught:
         provision(root.parent / "site.toml", root)
     assert key in str(caught.value)
     assert SECRET not in str(caught.value)

@@ -44,9 +44,9 @@ def site_of_lab(lab: Lab) -> SiteForBox:
         uplink=UplinkAddress(address=f"{BOX}/{PREFIX_BITS}", gateway=ROUTER),
         proxy=proxy,
         instrument=[
-            EnrolledInstrument(spec.port, one.serial, one.model, one.adapted)
+            EnrolledInstrument(spec.port, instrument.serial, instrument.model, instrument.adapted)
             for spec in lab.instruments
-            for one in served_port(lab, spec, partial(stream, 1)).instrument
+            for instrument in served_port(lab, spec, partial(stream, 1)).instrument
         ],
         addresses={DATACENTER_NAME: [DATACENTER], "proxy.clinic.example": [PROXY]},
     )
@@ -65,14 +65,14 @@ def test_a_box_is_provisioned_for_the_site_of_each_lab(tmp_path: Path, path: Pat
     assert config.datacenter.host == DATACENTER_NAME
     policy, own = load_policy(tmp_path / "firewall.toml"), lab_policy(lab)
     for port in own.ports:
-        given = policy.port(port.number)
-        assert given is not None
-        assert (given.interface, given.addresses, given.services) == (
+        provisioned = policy.port(port.number)
+        assert provisioned is not None
+        assert (provisioned.interface, provisioned.addresses, provisioned.services) == (
             port.interface,
             port.addresses,
             port.services,
         )
     [uplink_target] = own.authorized
-    [given_way] = [entry for entry in policy.authorized if entry.role == uplink_target.role]
-    assert given_way.services == uplink_target.services
-    assert set(given_way.networks) <= set(uplink_target.networks)
+    [provisioned_target] = [entry for entry in policy.authorized if entry.role == uplink_target.role]
+    assert provisioned_target.services == uplink_target.services
+    assert set(provisioned_target.networks) <= set(uplink_target.networks)

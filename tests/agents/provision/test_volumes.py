@@ -1,4 +1,4 @@
-"""Encryption at the first start: every order of power cuts leaves all files, and no volume is formatted twice."""
+"""Encryption at the first start: no power cut loses files, and no complete volume is formatted."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ VOLUMES = ("luks-home", "luks-rap", "luks-var")
 
 
 class PowerCut(Exception):
-    """The power of the machine was cut."""
+    """The power of the machine fails."""
 
 
 @dataclass
 class Disk:
-    """The state that outlives a power cut: content and files of each partition, and the copies in the unused slot."""
+    """The state that survives a power cut: content and files of each partition, and the copies in the unused slot."""
 
     content: dict[str, Content] = field(default_factory=lambda: dict.fromkeys(VOLUMES, "plain"))
     files: dict[str, str] = field(default_factory=lambda: {name: f"files of {name}" for name in VOLUMES})
@@ -38,7 +38,7 @@ class Disk:
 
 
 class Machine:
-    """A machine whose power is cut within its operation number `cut_at`, after half of it."""
+    """A machine whose power fails in the middle of its operation number `cut_at` (from 0; -1: never)."""
 
     def __init__(self, disk: Disk, cut_at: int = -1, *, tpm: bool = True) -> None:
         self.disk, self.tpm = disk, tpm
@@ -114,7 +114,7 @@ class Machine:
 
 
 def start(disk: Disk, cut_at: int = -1, *, tpm: bool = True) -> list[str]:
-    """Start the machine; returns the volumes that it has opened. The power may be cut, which is no error."""
+    """Start the machine; return the volumes that it has opened, none if the power failed."""
     machine = Machine(disk, cut_at, tpm=tpm)
     try:
         open_volumes(machine, lambda _volume: None)
@@ -207,7 +207,7 @@ def test_a_disk_without_the_partition_of_the_key_is_refused() -> None:
     assert not disk.formatted
 
 
-def test_the_names_are_those_of_the_layout() -> None:
+def test_partition_names_match_the_disk_layout() -> None:
     labels = {part.label: part for part in layout()}
     assert labels[KEY_PARTITION].encrypted
     assert not labels[STAGING_PARTITION].encrypted

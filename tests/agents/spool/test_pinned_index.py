@@ -17,7 +17,7 @@ RESIDENT_MAX = 12
 
 
 class Indexed:
-    """An index, and the dictionary that it must agree with: positions by number, of those that wait."""
+    """An index, and the dictionary it must agree with: the position of each waiting record by its number."""
 
     def __init__(self) -> None:
         self.index = PinnedIndex()
@@ -46,11 +46,11 @@ class Indexed:
         self.next += 1
 
     def of(self, segment: SpoolSegment) -> list[RecordPosition]:
-        found = [position for position in self.waiting.values() if position.generation == segment.generation]
-        return sorted(found, key=lambda position: position.seq)
+        positions = [p for p in self.waiting.values() if p.generation == segment.generation]
+        return sorted(positions, key=lambda position: position.seq)
 
     def load(self, segment: SpoolSegment) -> None:
-        """Read a segment again, as from the disk."""
+        """Add the positions of a segment again, as if it were read from the disk."""
         self.loads += 1
         self.index.forget(segment)
         for position in self.of(segment):
@@ -73,9 +73,9 @@ class Indexed:
         assert len(self.index) == len(positions) == sum(s.pinned_records for s in self.segments)
         assert self.index.bytes == sum(position.length for position in positions) == self.totals.pinned_bytes
         for segment in self.segments:
-            its = self.of(segment)
-            assert (segment.pinned_records, segment.pinned_bytes) == (len(its), sum(p.length for p in its))
-            assert segment.is_dead is not bool(its)
+            own = self.of(segment)
+            assert (segment.pinned_records, segment.pinned_bytes) == (len(own), sum(p.length for p in own))
+            assert segment.is_dead is not bool(own)
         live = [segment for segment in self.segments if self.of(segment)]
         assert (self.totals.live_segments, self.totals.live_bytes) == (len(live), 1000 * len(live))
 
@@ -99,7 +99,7 @@ def test_the_index_agrees_with_a_dictionary_after_any_operations(seed: int) -> N
             world.append(segment, random.choice((0, 0, 3)))
         elif chance < 0.6:
             segment = world.segment()
-            if random.random() < 0.5:  # the oldest one's records are carried to it
+            if random.random() < 0.5:  # the records of the oldest segment are carried to the new one
                 oldest = next(s for s in world.segments if world.of(s) or s is segment)
                 moved = world.of(oldest) if oldest is not segment else []
                 world.index.forget(oldest)
@@ -116,15 +116,15 @@ def test_the_index_agrees_with_a_dictionary_after_any_operations(seed: int) -> N
                 del world.waiting[seq]
             world.index.pop_through(through)
         else:
-            after, most = random.randrange(world.next + 1), random.randrange(1, 9)
-            expected = [world.waiting[seq] for seq in waiting if seq > after][:most]
-            assert world.index.after(after, most) == expected
-            assert world.index.between(after, after + most) == [
-                n for n in waiting if after <= n <= after + most
+            after, count = random.randrange(world.next + 1), random.randrange(1, 9)
+            expected = [world.waiting[seq] for seq in waiting if seq > after][:count]
+            assert world.index.after(after, count) == expected
+            assert world.index.between(after, after + count) == [
+                n for n in waiting if after <= n <= after + count
             ]
             assert world.index.find(after) == world.waiting.get(after)
-            it = random.choice(world.segments)
-            assert world.index.of_segment(it.generation) == world.of(it)
+            queried = random.choice(world.segments)
+            assert world.index.of_segment(queried.generation) == world.of(queried)
         world.check()
 
 
@@ -155,8 +155,8 @@ def test_records_of_a_summary_are_found_at_both_ends_and_acknowledged(
         world.segment()
         seqs = [*carried, *own]
         for seq in seqs:
-            found = world.index.find(seq)
-            assert found is not None and found.seq == seq
+            position = world.index.find(seq)
+            assert position is not None and position.seq == seq
         world.index.pop_through(through)
         world.waiting = {seq: position for seq, position in world.waiting.items() if seq > through}
         world.check()
@@ -165,7 +165,7 @@ def test_records_of_a_summary_are_found_at_both_ends_and_acknowledged(
         ]
 
 
-def test_a_segment_of_which_all_is_acknowledged_is_not_read() -> None:
+def test_a_segment_whose_records_are_all_acknowledged_is_not_read() -> None:
     world = Indexed()
     world.unread(world.segment(), [3, 5, 9])
     world.index.pop_through(9)
@@ -174,23 +174,23 @@ def test_a_segment_of_which_all_is_acknowledged_is_not_read() -> None:
     assert world.loads == 0
 
 
-def test_places_in_memory_are_limited_and_the_least_recently_used_are_dropped() -> None:
+def test_positions_in_memory_are_limited_and_the_least_recently_used_are_dropped() -> None:
     world = Indexed()
     for _ in range(6):
         segment = world.segment()
         for _ in range(5):
             world.append(segment)
-        assert world.in_memory() <= RESIDENT_MAX + 5, "beside those of the segment being written"
+        assert world.in_memory() <= RESIDENT_MAX + 5, "not counting the segment being written"
     world.index.of_segment(1)
     assert world.loads == 1 and world.in_memory() <= RESIDENT_MAX
     world.index.of_segment(1)
-    assert world.loads == 1, "it is still in memory"
+    assert world.loads == 1, "the segment is still in memory"
     world.index.of_segment(6)
     assert world.loads == 1, "the segment being written stays in memory"
     world.check()
 
 
-def test_forgotten_and_acknowledged_places_make_room() -> None:
+def test_forgotten_and_acknowledged_positions_no_longer_count_as_resident() -> None:
     world = Indexed()
     first, second = world.segment(), world.segment()
     for segment in (first, second):

@@ -1,4 +1,4 @@
-"""One scenario, with a power cut at each of its disk operations in turn."""
+"""One scenario of the spool, with a power cut at each of its disk operations in turn."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def scenario(h: Harness) -> None:
             return
         if turn % 10 == 9:
             for priority in (ALERT, AUDIT):
-                found = h.read(priority, 9)
-                h.ack(priority, found[-1][0])
+                records = h.read(priority, 9)
+                h.ack(priority, records[-1][0])
     h.spool.close()
     if not h.disk.backend.has_power:
         return
@@ -27,8 +27,8 @@ def scenario(h: Harness) -> None:
     for _ in range(60):
         if not h.append([ROUTINE] * 4, [900] * 4):
             return
-        found = h.read(ROUTINE, 7)
-        h.ack(ROUTINE, found[-1][0])
+        records = h.read(ROUTINE, 7)
+        h.ack(ROUTINE, records[-1][0])
 
 
 def operations() -> int:

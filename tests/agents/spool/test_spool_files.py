@@ -1,4 +1,4 @@
-"""Missing, resized, duplicated or foreign files: their numbers are reported, and no number is reused."""
+"""Missing, resized, duplicated or foreign segment files: lost numbers are reported, and no number is reused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def damage(disk: EmulDisk, how: str, name: str) -> None:
         resize(disk, name, {"emptied": 0, "truncated": 5 * 1024 + 100, "extended": 40 * 1024}[how])
 
 
-def named(spool: Spool) -> set[int]:
+def reported_numbers(spool: Spool) -> set[int]:
     gaps = [gap for gap in spool.recovery.gaps if gap.reason is not GapReason.UNUSED]
     return {n for gap in gaps for first, last in gap.ranges for n in range(first, last + 1)}
 
@@ -72,16 +72,16 @@ def test_numbers_of_a_damaged_file_are_reported_and_not_reused(
     spool = open_spool(disk, limits)
     while spool.verify_next():
         pass
-    there = {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)}
+    present = {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)}
     spool.append([], [])
     reported = {n for first, last in spool.ledger.lost for n in range(first, last + 1)}
-    assert used <= there | reported
+    assert used <= present | reported
     if how != "unreadable" or limits is LIMITS:
-        assert used <= there | named(spool)
+        assert used <= present | reported_numbers(spool)
     if how == "extended":
-        assert used <= there
+        assert used <= present
     elif which != -1 or how != "truncated":
-        assert used - there, "something was lost in this file"
+        assert used - present, "something was lost in this file"
     assert spool.append([ROUTINE], [b"new"])[0] > max(used)
     again = open_spool(disk, limits)
     assert [n for n, payload in again.read(ROUTINE, 10**6, 10**9) if payload == b"new"]
@@ -94,24 +94,24 @@ def test_a_missing_segment_of_two_is_reported(which: int) -> None:
     assert len(names) == 2
     disk.remove(names[which])
     spool = open_spool(disk)
-    there = {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)}
-    assert used - there and used <= there | named(spool)
+    present = {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)}
+    assert used - present and used <= present | reported_numbers(spool)
     assert spool.append([ROUTINE], [b"new"])[0] > max(used)
 
 
 def test_reused_segments_are_not_reported_as_missing() -> None:
     disk = EmulDisk(1 << 30, Random(1))
     spool = open_spool(disk)
-    spool.append([ALERT], [b"waits, and keeps the other cursors' meaning"])
+    spool.append([ALERT], [b"waits, so that the other cursors are kept"])
     for _ in range(60):
         numbers = spool.append([ROUTINE, AUDIT] * 2, [b"x" * 400] * 4)
         spool.ack(ROUTINE, numbers[-1])
         spool.ack(AUDIT, numbers[-1])
-        assert named(open_spool(disk)) == set()
+        assert reported_numbers(open_spool(disk)) == set()
 
 
 def just_renamed(operation: int, *, acked: bool) -> tuple[EmulDisk, set[int]]:
-    """Return a disk after a power cut in this operation of beginning a segment, and the waiting numbers."""
+    """Return a disk after a power cut in this disk operation at the start of a segment, and the waiting numbers."""
     disk = EmulDisk(1 << 30, Random(1))
     spool, numbers = open_spool(disk, ROOMY), set[int]()
     while spool.log.generation < 5 or spool.log.room >= 3 * 1024:
@@ -128,8 +128,8 @@ def just_renamed(operation: int, *, acked: bool) -> tuple[EmulDisk, set[int]]:
         pass
     disk = disk.backend.reboot()
     newest = segment_names(disk)[-1]
-    if not held(disk, newest) & numbers:
-        disk.create(newest, LIMITS.segment_bytes)  # nothing of its first group is durable
+    if not numbers_by_name(disk, newest) & numbers:
+        disk.create(newest, LIMITS.segment_bytes)  # no byte of its first group is durable
     return disk, numbers - set(range(1, 41 if acked else 1))
 
 
@@ -141,17 +141,17 @@ def test_a_missing_oldest_file_is_reported_after_a_power_cut_at_any_operation(
 ) -> None:
     limits = replace(ROOMY, verify_bytes_max=verify_bytes_max)
     disk, waiting = just_renamed(operation, acked=acked)
-    assert not named(open_spool(disk, limits)) & waiting, "nothing is missing yet"
-    oldest = next(n for n in segment_names(disk) if held(disk, n) & waiting)
+    assert not reported_numbers(open_spool(disk, limits)) & waiting, "nothing is missing yet"
+    oldest = next(n for n in segment_names(disk) if numbers_by_name(disk, n) & waiting)
     disk.remove(oldest)
     spool = open_spool(disk, limits)
-    there = {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)}
-    assert waiting - there and waiting <= there | named(spool)
+    present = {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)}
+    assert waiting - present and waiting <= present | reported_numbers(spool)
 
 
-def held(disk: EmulDisk, name: str) -> set[int]:
-    """Return the numbers of the segment with this name, according to the names."""
-    bases = [int(other.split("-")[2], 16) for other in segment_names(disk)]
+def numbers_by_name(disk: EmulDisk, name: str) -> set[int]:
+    """Return the numbers of the segment with this file name, according to the names of all segments."""
+    bases = [int(segment.split("-")[2], 16) for segment in segment_names(disk)]
     following = [base for base in bases if base > int(name.split("-")[2], 16)]
     return set(range(int(name.split("-")[2], 16), following[0] if following else 1 << 16))
 
@@ -194,17 +194,17 @@ def test_files_of_a_newer_program_are_not_changed(how: str, segments: int, limit
     epoch, contents = open_spool(disk).epoch, {}
     written_by_a_newer_program(disk, how, segments)
     contents = {name: disk.read(name, 0, disk.size(name)) for name in disk.names()}
-    for life in range(3):
+    for start in range(3):
         spool = open_spool(disk, limits)
         assert spool.epoch != epoch and spool.recovery.foreign_files == len(contents)
-        assert not named(spool), "nothing is lost"
-        assert len(spool.read(ROUTINE, 10**6, 10**9)) == life
-        assert spool.append([ROUTINE], [b"of the older program"])[0] > life
+        assert not reported_numbers(spool), "nothing is lost"
+        assert len(spool.read(ROUTINE, 10**6, 10**9)) == start
+        assert spool.append([ROUTINE], [b"of the older program"])[0] > start
         disk = disk.backend.cut_power()
     assert {name: disk.read(name, 0, disk.size(name)) for name in contents} == contents
     for name in set(disk.names()) - contents.keys():
         disk.remove(name)
-    for name in contents:  # as the newer program would read them
+    for name in contents:  # stands for the newer program, which can read them
         disk.write(name, 0, contents[name].replace(b"RAPh", b"RAPg"))
     if how == "content":
         assert {seq for seq, _ in open_spool(disk).read(ROUTINE, 10**6, 10**9)} == used
@@ -219,12 +219,12 @@ def test_a_file_that_only_resembles_a_segment_hides_nothing() -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 4])
-def test_a_spool_made_with_other_segments_is_read_and_its_files_replaced(factor: int) -> None:
+def test_a_spool_with_another_segment_size_is_read_and_its_files_are_replaced(factor: int) -> None:
     disk, used = filled()
     size = LIMITS.segment_bytes * factor
     limits = SpoolLimits(size, 8 * size, 2048, 16, 4096, 64, 16, 16)
     spool = open_spool(disk, limits)
-    assert {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)} == used and not named(spool)
+    assert {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)} == used and not reported_numbers(spool)
     last = spool.append([ROUTINE], [b"new"])[0]
     assert last > max(used)
     spool.ack(ROUTINE, last)
@@ -234,7 +234,7 @@ def test_a_spool_made_with_other_segments_is_read_and_its_files_replaced(factor:
     assert spool.status().disk_bytes <= 8 * size
 
 
-def test_smaller_segments_than_before_drop_the_oldest_records_too() -> None:
+def test_a_spool_with_smaller_segments_than_before_also_drops_the_oldest_records() -> None:
     size = LIMITS.segment_bytes
     larger = SpoolLimits(4 * size, 16 * size, 2048, 16, 4096, 64, 16, 16)
     disk = EmulDisk(1 << 30, Random(1))

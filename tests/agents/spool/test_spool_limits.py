@@ -1,4 +1,4 @@
-"""Every limit of the spool, at the limit and one above."""
+"""Every limit of the spool, at the limit and above it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_read_respects_its_limits() -> None:
     assert [seq for seq, _ in h.spool.read(ROUTINE, 3, 1 << 20)] == [1, 2, 3]
     assert [seq for seq, _ in h.spool.read(ROUTINE, 9, 200)] == [1, 2]
     assert [seq for seq, _ in h.spool.read(ROUTINE, 9, 199)] == [1]
-    assert [seq for seq, _ in h.spool.read(ROUTINE, 9, 0, after_seq=2)] == [3], "at least one"
+    assert [seq for seq, _ in h.spool.read(ROUTINE, 9, 0, after_seq=2)] == [3], "at least one record"
     assert h.spool.read(ROUTINE, 9, 99, after_seq=4) == []
 
 
@@ -105,7 +105,9 @@ def test_spool_bytes_max_drops_and_reports_the_oldest_routine_records() -> None:
     assert all(gap.reason is GapReason.FULL for gap in gaps)
     dropped = [seq for gap in gaps for first, last in gap.ranges for seq in range(first, last + 1)]
     routine = [seq for seq, (priority, _) in h.promised.items() if priority is ROUTINE]
-    assert dropped + [seq for seq, _ in h.read(ROUTINE)] == routine, "exactly, oldest first"
+    assert dropped + [seq for seq, _ in h.read(ROUTINE)] == routine, (
+        "the oldest routine records, and no others"
+    )
     assert sum(gap.records for gap in gaps) == len(dropped)
     assert [seq for seq, _ in h.read(ALERT)] == [2] and h.read(AUDIT)[0][0] == 4
     assert h.spool.status().gaps_reported == len(gaps)
@@ -121,10 +123,10 @@ def test_a_spool_without_droppable_records_refuses_until_an_ack(priority: Priori
         while True:
             h.spool.append([priority] * 4, [h.payload(500) for _ in range(4)])
     assert caught.value.kind is SpoolErrorKind.FULL
-    kept = h.read_all(priority)
-    assert len(kept) * 500 > LIMITS.spool_bytes_max // 3
-    assert not h.append([priority], [500]) or h.read_all(priority)[: len(kept)] == kept
-    h.ack(priority, kept[-1][0])
+    waiting = h.read_all(priority)
+    assert len(waiting) * 500 > LIMITS.spool_bytes_max // 3
+    assert not h.append([priority], [500]) or h.read_all(priority)[: len(waiting)] == waiting
+    h.ack(priority, waiting[-1][0])
     for _ in range(100):
         assert h.append([ROUTINE] * 4, [500] * 4)
 
@@ -156,9 +158,9 @@ def test_gap_ranges_max_splits_reports() -> None:
     gaps: list[SpoolGap] = []
     for _ in range(60):
         assert h.append([ROUTINE, AUDIT] * 8, [150] * 16)
-        found = h.read_all(AUDIT)
-        gaps += [gap for _, payload in found if (gap := decode_gap(payload)) is not None]
-        h.ack(AUDIT, found[-1][0])
+        records = h.read_all(AUDIT)
+        gaps += [gap for _, payload in records if (gap := decode_gap(payload)) is not None]
+        h.ack(AUDIT, records[-1][0])
     h.check()
     assert gaps and all(len(gap.ranges) <= LIMITS.gap_ranges_max for gap in gaps)
 
@@ -174,25 +176,25 @@ def test_the_steady_state_creates_no_files() -> None:
 
 
 def test_a_snapshot_and_the_records_after_it_cover_everything() -> None:
-    """As the collector uses them: the number of all records is restored."""
+    """The snapshot is used as by the collector: the count of all records is restored."""
     disk = EmulDisk(1 << 30, Random(1))
-    made = 0
+    appended = 0
 
     def open_spool() -> Spool:
         return Spool.open(
-            disk, LIMITS, random=Random(1), encode_gap=encode_gap, snapshot=lambda: made.to_bytes(8)
+            disk, LIMITS, random=Random(1), encode_gap=encode_gap, snapshot=lambda: appended.to_bytes(8)
         )
 
     spool = open_spool()
     for turn in range(200):
         spool.append([ROUTINE] * 3, [b"x" * 300] * 3)
-        made += 3
+        appended += 3
         spool.ack(ROUTINE, spool.status().next_seq - 1)
         if turn % 7 == 6:
             disk = disk.backend.cut_power()
             spool = open_spool()
             after = sum(record.priority is ROUTINE for record in spool.recovery.records())
-            assert int.from_bytes(spool.recovery.snapshot) + after == made
+            assert int.from_bytes(spool.recovery.snapshot) + after == appended
             spool.append([], [])
 
 

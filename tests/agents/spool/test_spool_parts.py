@@ -1,4 +1,4 @@
-"""Parts of the spool by themselves: indexes, the ledger of gaps, limits, names, encodings."""
+"""Single parts of the spool: position indexes, the gap ledger, limits, file names, encodings."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_an_empty_index_has_nothing() -> None:
     assert index.remove(1) is None and 1 not in index
 
 
-def test_a_record_that_has_moved_replaces_its_old_place() -> None:
+def test_a_record_that_has_moved_replaces_its_old_position() -> None:
     index = index_of(5, 7, 9)
     for seq in (5, 7, 9):
         moved = position(seq)._replace(generation=1, offset=2)
@@ -85,7 +85,7 @@ def test_a_record_that_has_moved_replaces_its_old_place() -> None:
     assert (len(index), index.bytes) == (3, 30)
 
 
-def test_places_after_a_number_are_the_next_ones() -> None:
+def test_positions_after_a_number_are_returned_in_order() -> None:
     index = index_of(5, 7, 9)
     assert seqs_of(index.after(0, 2)) == [5, 7]
     assert seqs_of(index.after(5, 2)) == [7, 9]
@@ -96,7 +96,7 @@ def test_places_after_a_number_are_the_next_ones() -> None:
     assert index.between(10, 20) == []
 
 
-def test_acknowledged_places_are_not_found_any_more() -> None:
+def test_acknowledged_positions_are_no_longer_found() -> None:
     index = index_of(5, 7, 9)
     assert seqs_of(index.pop_through(7)) == [5, 7]
     assert (len(index), index.bytes, index.last_seq) == (1, 10, 9)
@@ -108,7 +108,7 @@ def test_acknowledged_places_are_not_found_any_more() -> None:
     assert index.last_seq == 0
 
 
-def test_a_removed_place_leaves_the_others() -> None:
+def test_removing_a_position_keeps_the_others() -> None:
     index = index_of(5, 7, 9)
     assert index.remove(6) is None and index.remove(10) is None
     assert index.remove(7) == position(7)
@@ -238,7 +238,7 @@ def test_limits_at_their_bounds_are_accepted() -> None:
     assert limits_of(record_bytes_max=1000).record_bytes_max == 1000
 
 
-def test_the_largest_group_and_checkpoint_fit_into_what_is_reserved_for_them() -> None:
+def test_the_largest_group_and_checkpoint_fit_into_their_reserved_bytes() -> None:
     limits = limits_of()
     heading = GroupHeading(PREFIX.pack(MAGIC, 1, 1), 1, bytes(CURSORS.size))
     payloads = [bytes(limits.record_bytes_max)] * limits.group_records_max
@@ -296,16 +296,16 @@ def test_a_group_is_read_back_from_either_copy_of_its_table() -> None:
     assert first.damaged([b"routine", b"", b"audio"]) == [2]
 
 
-@pytest.mark.parametrize("at", [0, 5, 12, 16, 30, HEADER_BYTES - 1])
-def test_a_changed_byte_of_the_header_makes_it_unreadable(at: int) -> None:
+@pytest.mark.parametrize("offset", [0, 5, 12, 16, 30, HEADER_BYTES - 1])
+def test_a_changed_byte_of_the_header_makes_it_unreadable(offset: int) -> None:
     heading = GroupHeading(PREFIX.pack(MAGIC, 7, 8), 40, CURSORS.pack(1, 2, 3))
     data = bytearray(encode(GroupKind.CLOSED, heading, measure(b"", ())))
-    data[at] ^= 1
+    data[offset] ^= 1
     assert decode(bytes(data[:HEADER_BYTES]), b"", 0, SECTOR_BYTES) is None
 
 
 @pytest.mark.parametrize(("size", "sectors"), [(0, 1), (512 - 2 * HEADER_BYTES - RECORD_BYTES_MIN, 1)])
-def test_a_group_is_as_short_as_whole_sectors_allow(size: int, sectors: int) -> None:
+def test_a_group_has_the_smallest_number_of_sectors(size: int, sectors: int) -> None:
     heading = GroupHeading(PREFIX.pack(MAGIC, 7, 8), 1, bytes(CURSORS.size))
     for more in (0, 1):
         data = encode(GroupKind.DATA, heading, measure(b"\x02", [bytes(size + more)]))
@@ -313,11 +313,11 @@ def test_a_group_is_as_short_as_whole_sectors_allow(size: int, sectors: int) -> 
 
 
 def test_merging_records_equals_measuring_them_together() -> None:
-    one, other = measure(b"\x00\x02", [b"a", b"bc"]), measure(b"\x01", [b"def"])
-    assert merge([one]) is one
+    first, second = measure(b"\x00\x02", [b"a", b"bc"]), measure(b"\x01", [b"def"])
+    assert merge([first]) is first
     together = measure(b"\x00\x02\x01", [b"a", b"bc", b"def"])
-    assert merge([one, other])._replace(payloads=[]) == together._replace(payloads=[])
-    assert list(merge([one, other]).payloads) == list(together.payloads)
+    assert merge([first, second])._replace(payloads=[]) == together._replace(payloads=[])
+    assert list(merge([first, second]).payloads) == list(together.payloads)
 
 
 def test_ranges_runs_and_checkpoints_are_read_back() -> None:
@@ -368,9 +368,9 @@ def test_a_segment_is_only_read_at_opening_if_both_copies_of_its_summary_are_dam
     used = sorted(name for name in disk.names() if (parse_name(name) or (0, 0))[1] > 0)
     for copy in damaged:
         name = used[0]
-        at = limits.segment_bytes - SECTOR_BYTES + (20 if copy == 0 else SECTOR_BYTES - 20)
-        data = bytearray(disk.read(name, at, 1))
-        disk.commit(name, at, bytes((data[0] ^ 1,)))
+        offset = limits.segment_bytes - SECTOR_BYTES + (20 if copy == 0 else SECTOR_BYTES - 20)
+        data = bytearray(disk.read(name, offset, 1))
+        disk.commit(name, offset, bytes((data[0] ^ 1,)))
     again = Spool.open(disk, limits, random=Random(1), encode_gap=encode_gap)
     unread = 0
     while again.verify_next():

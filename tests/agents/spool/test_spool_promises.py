@@ -1,4 +1,4 @@
-"""Guarantees that only a fault at one particular moment can violate."""
+"""Guarantees of the spool that only a fault at one particular moment could violate."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def test_no_cursor_passes_a_loss_whose_report_is_torn() -> None:
         spool.append([ROUTINE], [b"x" * 100])
     name = spool.log.segments[-1].name
     flip_first(disk, name, b"x" * 100)
-    assert [seq for seq, _ in spool.read(ROUTINE, 9, 999)] == [2, 3], "the loss of 1 is known in memory only"
+    assert [seq for seq, _ in spool.read(ROUTINE, 9, 999)] == [2, 3], (
+        "the loss of record 1 is known only in memory"
+    )
     spool.ack(ROUTINE, 3)
     spool.begin_segment()
 

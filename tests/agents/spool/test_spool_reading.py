@@ -1,4 +1,4 @@
-"""Groups are not read or decoded twice."""
+"""Each group is decoded once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ALERT, AUDIT, ROUTINE = Priority
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The offset of each group that is decoded."""
+    """Return a list to which the offset of each decoded group is appended."""
     offsets: list[int] = []
 
-    def noted(header: bytes, body: bytes, offset: int, end: int) -> object:
+    def recording_decode(header: bytes, body: bytes, offset: int, end: int) -> object:
         offsets.append(offset)
         return decode(header, body, offset, end)
 
-    monkeypatch.setattr(agents.spool.disk.segment, "decode", noted)
+    monkeypatch.setattr(agents.spool.disk.segment, "decode", recording_decode)
     return offsets
 
 
@@ -35,8 +35,8 @@ def test_a_group_is_decoded_once_to_be_read_and_acknowledged(decoded: list[int],
             assert h.append([ROUTINE], [100])
             if turn % 2:
                 assert h.append([AUDIT], [100])
-        while found := h.read(ROUTINE, batch):
-            h.ack(ROUTINE, found[-1][0])
+        while records := h.read(ROUTINE, batch):
+            h.ack(ROUTINE, records[-1][0])
         h.ack(AUDIT, max((seq for seq, _ in h.read(AUDIT)), default=0))
     groups = 180 + 80
     assert groups <= len(decoded) < 1.2 * groups
@@ -73,4 +73,4 @@ def test_more_groups_than_are_remembered_are_read_and_the_oldest_is_decoded_agai
     assert len(h.read(ROUTINE)) == 600
     decoded.clear()
     assert len(h.read(ROUTINE)) == 600
-    assert len(decoded) == len(set(decoded)) == 601, "a checkpoint and the groups, each once"
+    assert len(decoded) == len(set(decoded)) == 601, "a checkpoint and the 600 groups, each once"

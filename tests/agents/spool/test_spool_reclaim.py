@@ -1,4 +1,4 @@
-"""Damage found when the oldest segment is reclaimed is reported, and files of other formats are recognized."""
+"""Damage found when the oldest segment is reclaimed is reported; files of other formats are recognized."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.agents.spool_model import LIMITS, decode_gap, encode_gap
 ALERT, AUDIT, ROUTINE = Priority
 
 
-def opened() -> tuple[EmulDisk, Spool]:
+def new_spool() -> tuple[EmulDisk, Spool]:
     disk = EmulDisk(1 << 30, Random(2))
     return disk, Spool.open(disk, LIMITS, random=Random(1), encode_gap=encode_gap)
 
@@ -27,19 +27,19 @@ def oldest(disk: EmulDisk) -> str:
 
 
 def find(disk: EmulDisk, name: str, content: bytes) -> int:
-    at = disk.read(name, 0, LIMITS.segment_bytes).find(content)
-    assert at >= 0
-    return at
+    offset = disk.read(name, 0, LIMITS.segment_bytes).find(content)
+    assert offset >= 0
+    return offset
 
 
 def reclaim(disk: EmulDisk, spool: Spool, name: str) -> None:
-    """Append routine records until that segment's file has been used again."""
+    """Append routine records until the segment's file has been reused."""
     while name in disk.names():
         spool.append([ROUTINE] * 4, [bytes(500)] * 4)
 
 
 def reported(spool: Spool) -> dict[GapReason, set[int]]:
-    """Return the numbers in the gap records that wait, by reason."""
+    """Return the numbers in the waiting gap records, by reason."""
     numbers: dict[GapReason, set[int]] = {}
     for _, payload in spool.read(AUDIT, 1000, 1 << 20):
         if gap := decode_gap(payload):
@@ -50,20 +50,21 @@ def reported(spool: Spool) -> dict[GapReason, set[int]]:
 
 @pytest.mark.parametrize("priority", [ALERT, AUDIT])
 def test_an_alert_that_is_unreadable_when_its_segment_is_reclaimed_is_reported(priority: Priority) -> None:
-    disk, spool = opened()
+    disk, spool = new_spool()
     payloads = [b"a" * 600, b"b" * 600, b"c" * 1200, b"d" * 600]
     spool.append([ROUTINE, priority, priority, ROUTINE], payloads)
     name = oldest(disk)
     disk.backend.make_unreadable(name, find(disk, name, b"c" * 600) + 512)
     reclaim(disk, spool, name)
-    found = reported(spool)
-    assert found[GapReason.CORRUPT] == {3}
-    assert {1, 4} <= found[GapReason.FULL]
-    assert [it for it in spool.read(priority, 1000, 1 << 20) if not decode_gap(it[1])] == [(2, payloads[1])]
+    gaps = reported(spool)
+    assert gaps[GapReason.CORRUPT] == {3}
+    assert {1, 4} <= gaps[GapReason.FULL]
+    records = spool.read(priority, 1000, 1 << 20)
+    assert [record for record in records if not decode_gap(record[1])] == [(2, payloads[1])]
 
 
 def test_readable_alerts_of_a_reclaimed_segment_keep_their_numbers_and_payloads() -> None:
-    disk, spool = opened()
+    disk, spool = new_spool()
     spool.append([ALERT, ROUTINE, AUDIT], [b"alert", b"r", b"audit"])
     name = oldest(disk)
     reclaim(disk, spool, name)
@@ -74,22 +75,22 @@ def test_readable_alerts_of_a_reclaimed_segment_keep_their_numbers_and_payloads(
 
 
 def test_acknowledged_records_that_are_unreadable_when_their_segment_is_reclaimed_are_not_reported() -> None:
-    disk, spool = opened()
+    disk, spool = new_spool()
     spool.append([ROUTINE] * 3, [b"some"] * 3)
     spool.append([ROUTINE] * 3, [b"more"] * 3)
     name = oldest(disk)
     assert len(spool.read(ROUTINE, 4, 999)) == 4
     spool.ack(ROUTINE, 4)
-    for at in [find(disk, name, content) for content in (b"some", b"more")]:
-        disk.backend.make_unreadable(name, at)
+    for offset in [find(disk, name, content) for content in (b"some", b"more")]:
+        disk.backend.make_unreadable(name, offset)
     reclaim(disk, spool, name)
-    found = reported(spool)
-    assert found[GapReason.CORRUPT] == {5, 6}
-    assert min(found[GapReason.FULL]) == 7
+    gaps = reported(spool)
+    assert gaps[GapReason.CORRUPT] == {5, 6}
+    assert min(gaps[GapReason.FULL]) == 7
 
 
 def test_after_a_reclaim_each_number_is_delivered_or_reported() -> None:
-    disk, spool = opened()
+    disk, spool = new_spool()
     for _ in range(4):
         name = oldest(disk) if disk.names() else ""
         for _ in range(40):
@@ -119,14 +120,14 @@ NAME = segment_name(7, 3, 1)
         (bytes(512), False),
     ],
 )
-def test_a_segment_is_of_another_format_if_its_first_bytes_say_so(content: bytes, is_foreign: bool) -> None:
+def test_a_segment_has_another_format_if_its_first_bytes_differ(content: bytes, is_foreign: bool) -> None:
     disk = EmulDisk(1 << 20, Random(1))
     disk.create(NAME, len(content))
     disk.commit(NAME, 0, content)
     assert foreign_epochs(disk, [NAME, "other.txt"]) == ({7} if is_foreign else set())
 
 
-def test_a_segment_is_of_another_format_if_its_name_has_further_fields() -> None:
+def test_a_segment_has_another_format_if_its_name_has_further_fields() -> None:
     disk = EmulDisk(1 << 20, Random(1))
     names = [segment_name(7, n, 1) for n in (1, 2, 3)]
     later = f"{7:08x}-{3:08x}-1.2-3.seg"
@@ -137,5 +138,7 @@ def test_a_segment_is_of_another_format_if_its_name_has_further_fields() -> None
     newer = [segment_name(7, n, 1) for n in (4, 5)]
     for name in newer:
         disk.create(name, 512)
-    assert foreign_epochs(disk, [*names[:2], later, newer[0]]) == {7}, "of the newest two, one is"
+    assert foreign_epochs(disk, [*names[:2], later, newer[0]]) == {7}, (
+        "one of the newest two has the other format"
+    )
     assert foreign_epochs(disk, [*names[:2], later, *newer]) == set()

@@ -1,4 +1,4 @@
-"""Damaged records are reported by number, and no others are lost."""
+"""Damaged records are reported by number, and no other record is lost."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def filled(count: int = 3, size: int = 200) -> tuple[EmulDisk, InspectedSpool]:
     disk = EmulDisk(1 << 30, Random(2))
     spool = open_spool(disk)
     for number in range(count):
-        spool.append([ROUTINE] * 8, [b"%d/%d " % (number, at) * (size // 8) for at in range(8)])
+        spool.append([ROUTINE] * 8, [b"%d/%d " % (number, index) * (size // 8) for index in range(8)])
     return disk, spool
 
 
 def flip(disk: EmulDisk, spool: InspectedSpool, offset: int) -> None:
-    """Flip one bit of one byte of the newest segment."""
+    """Flip one bit of the byte at this offset of the newest segment."""
     flip_bits(disk, spool.log.segments[-1].name, offset)
 
 
@@ -45,18 +45,20 @@ def data_groups(spool: InspectedSpool, disk: Disk) -> list[Group]:
     return [g for g in groups(disk, segment, 0, segment.end) if g.kind is GroupKind.DATA]
 
 
-@pytest.mark.parametrize("at", range(8))
+@pytest.mark.parametrize("index", range(8))
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_damaged_payload_loses_only_its_record(at: int, closed: bool) -> None:
+def test_a_damaged_payload_loses_only_its_record(index: int, closed: bool) -> None:
     disk, spool = filled()
     second = data_groups(spool, disk)[1]
-    flip(disk, spool, second.payload_offset + sum(second.lengths[:at]) + 3)
+    flip(disk, spool, second.payload_offset + sum(second.lengths[:index]) + 3)
     if closed:
         spool.close()
-    again = open_spool(disk)
-    assert corrupt(again.recovery.gaps) == {9 + at}
-    assert [seq for seq, _ in again.read(ROUTINE, 99, 1 << 20)] == [n for n in range(1, 25) if n != 9 + at]
-    assert again.recovery.waiting_records == 23
+    opened_again = open_spool(disk)
+    assert corrupt(opened_again.recovery.gaps) == {9 + index}
+    assert [seq for seq, _ in opened_again.read(ROUTINE, 99, 1 << 20)] == [
+        n for n in range(1, 25) if n != 9 + index
+    ]
+    assert opened_again.recovery.waiting_records == 23
 
 
 @pytest.mark.parametrize("copy", ["first", "last"])
@@ -66,9 +68,9 @@ def test_one_damaged_copy_of_a_table_loses_nothing(copy: str, of: str) -> None:
     second = data_groups(spool, disk)[1]
     distance = 20 if of == "header" else 90
     flip(disk, spool, second.offset + distance if copy == "first" else second.end - distance)
-    again = open_spool(disk)
-    assert corrupt(again.recovery.gaps) == set()
-    assert len(again.read(ROUTINE, 99, 1 << 20)) == 24
+    opened_again = open_spool(disk)
+    assert corrupt(opened_again.recovery.gaps) == set()
+    assert len(opened_again.read(ROUTINE, 99, 1 << 20)) == 24
 
 
 def test_two_damaged_copies_of_a_table_lose_only_their_group() -> None:
@@ -86,10 +88,10 @@ def test_losses_in_the_last_group_are_reported_as_unfinished(closed: bool) -> No
     if closed:
         spool.close()
     flip(disk, spool, last.payload_offset + sum(last.lengths[:3]))
-    again = open_spool(disk)
+    opened_again = open_spool(disk)
     reason = GapReason.CORRUPT if closed else GapReason.UNFINISHED
-    assert corrupt(again.recovery.gaps, reason) == {20}
-    certain = {record.seq: record.certain for record in again.recovery.records()}
+    assert corrupt(opened_again.recovery.gaps, reason) == {20}
+    certain = {record.seq: record.certain for record in opened_again.recovery.records()}
     assert 20 not in certain and certain[19] and certain[21] is closed
 
 
@@ -98,9 +100,9 @@ def test_numbers_continue_beyond_an_unreadable_tail() -> None:
     for group in data_groups(spool, disk)[1:]:
         flip(disk, spool, group.offset + 20)
         flip(disk, spool, group.end - 20)
-    again = open_spool(disk)
-    assert corrupt(again.recovery.gaps, GapReason.UNUSED) >= set(range(9, 25))
-    assert again.append([ROUTINE], [b"new"])[0] > 24
+    opened_again = open_spool(disk)
+    assert corrupt(opened_again.recovery.gaps, GapReason.UNUSED) >= set(range(9, 25))
+    assert opened_again.append([ROUTINE], [b"new"])[0] > 24
 
 
 def test_a_damaged_group_before_a_clean_close_is_reported() -> None:
@@ -109,9 +111,9 @@ def test_a_damaged_group_before_a_clean_close_is_reported() -> None:
     spool.close()
     flip(disk, spool, last.offset + 20)
     flip(disk, spool, last.end - 20)
-    again = open_spool(disk)
-    assert again.recovery.was_closed and corrupt(again.recovery.gaps) == set(range(17, 25))
-    assert again.append([ROUTINE], [b"new"])[0] == 26, "after the gap record"
+    opened_again = open_spool(disk)
+    assert opened_again.recovery.was_closed and corrupt(opened_again.recovery.gaps) == set(range(17, 25))
+    assert opened_again.append([ROUTINE], [b"new"])[0] == 26, "after the gap record"
 
 
 def test_an_unreadable_segment_is_reported() -> None:
@@ -120,8 +122,8 @@ def test_an_unreadable_segment_is_reported() -> None:
     lost = segments[1]
     disk.write(lost.name, 0, bytes(LIMITS.segment_bytes))
     disk.flush(lost.name)
-    again = open_spool(disk)
-    assert corrupt(again.recovery.gaps) == set(range(max(lost.base, 1), segments[2].base))
+    opened_again = open_spool(disk)
+    assert corrupt(opened_again.recovery.gaps) == set(range(max(lost.base, 1), segments[2].base))
 
 
 def test_a_gap_is_reported_once() -> None:
@@ -142,15 +144,15 @@ def test_a_gap_is_reported_once() -> None:
 def test_damage_found_while_reading_is_reported() -> None:
     disk, spool = filled()
     spool.append([ALERT, AUDIT], [b"alert" * 9, b"audit" * 9])
-    groups_ = data_groups(spool, disk)
-    flip(disk, spool, groups_[0].payload_offset)
-    flip(disk, spool, groups_[-1].payload_offset)
+    written = data_groups(spool, disk)
+    flip(disk, spool, written[0].payload_offset)
+    flip(disk, spool, written[-1].payload_offset)
     assert [seq for seq, _ in spool.read(ROUTINE, 99, 1 << 20)] == list(range(2, 25))
     assert spool.read(ALERT, 9, 1 << 20) == []
     assert spool.status().records == {ALERT: 0, AUDIT: 1, ROUTINE: 23}
     spool.append([], [])
-    found = [decode_gap(payload) for _, payload in spool.read(AUDIT, 9, 1 << 20)[1:]]
-    assert found == [SpoolGap(((1, 1), (25, 25)), 2, GapReason.CORRUPT)]
+    gaps = [decode_gap(payload) for _, payload in spool.read(AUDIT, 9, 1 << 20)[1:]]
+    assert gaps == [SpoolGap(((1, 1), (25, 25)), 2, GapReason.CORRUPT)]
 
 
 def test_an_unreadable_sector_is_reported_as_corrupt() -> None:
@@ -171,8 +173,8 @@ def test_foreign_files_are_not_changed() -> None:
 
 
 def carried_and_manifest() -> tuple[EmulDisk, Group, Group, str]:
-    """Return a disk with alert 1 and audit record 3 carried and their old file reused; both groups, and the file's
-    name.
+    """Return a disk on which alert 1 and audit record 3 were carried and their old file reused; the group of carried
+    records, its manifest, and the name of their file.
     """
     disk = EmulDisk(1 << 30, Random(2))
     spool = open_spool(disk)
@@ -181,12 +183,12 @@ def carried_and_manifest() -> tuple[EmulDisk, Group, Group, str]:
     while carried is None:
         spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
         segment = spool.log.segments[-1]
-        found = [
+        written = [
             g
             for g in groups(disk, segment, 0, segment.end)
             if g.kind in (GroupKind.CARRIED, GroupKind.MANIFEST)
         ]
-        carried, manifest = found or (None, None)
+        carried, manifest = written or (None, None)
     while spool.log.segments[0].base == 1:  # until their old file is reused
         spool.append([ROUTINE] * 8, [b"x" * 500] * 8)
     assert [seq for seq, _ in spool.read(ALERT, 9, 999)] == [1]
@@ -212,7 +214,7 @@ def test_an_unreadable_carried_record_is_detected_without_its_manifest() -> None
 def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
     disk, spool = filled()
     flip(disk, spool, data_groups(spool, disk)[1].payload_offset)
-    spool.append([ALERT], [b"keeps all this from being acknowledged"])
+    spool.append([ALERT], [b"waits, so that the gap is kept"])
     spool = open_spool(disk)
     spool.append([], [])
     first = spool.log.segments[0]
@@ -235,7 +237,7 @@ def full() -> tuple[EmulDisk, InspectedSpool]:
 
 
 def reported_losses(spool: InspectedSpool) -> dict[int, GapReason]:
-    """Return the lost numbers according to the gap records, each reported once."""
+    """Return the lost numbers and reasons according to the gap records, and check that each is reported once."""
     gaps = [gap for _, payload in spool.read(AUDIT, 99, 1 << 20) if (gap := decode_gap(payload))]
     pairs = [(n, gap.reason) for gap in gaps for a, b in gap.ranges for n in range(a, b + 1)]
     assert len(pairs) == len(dict(pairs))
@@ -252,9 +254,9 @@ def test_a_loss_found_by_reading_is_reported_after_its_segment_is_reused(
     for number in rotten:
         segment = spool.log.segment_of(number)
         assert segment is not None
-        found = [g for g in groups(disk, segment, 0, segment.end) if g.kind is GroupKind.DATA]
-        place = next(g.payload_offset for g in found if g.first_seq == number)
-        flip_bits(disk, segment.name, place)
+        written = [g for g in groups(disk, segment, 0, segment.end) if g.kind is GroupKind.DATA]
+        offset = next(g.payload_offset for g in written if g.first_seq == number)
+        flip_bits(disk, segment.name, offset)
     appended = set(range(1, spool.status().next_seq))
     spool.read(ROUTINE, 99, 1 << 20)
     spool.ack(ROUTINE, 3)
@@ -281,8 +283,8 @@ def test_an_unreadable_group_is_reported_when_its_segment_is_dropped() -> None:
     disk, spool = full()
     first = spool.log.segments[0]
     second = [g for g in groups(disk, first, 0, first.end) if g.kind is GroupKind.DATA][1]
-    for at in (second.offset + 20, second.end - 20):
-        flip_bits(disk, first.name, at)
+    for offset in (second.offset + 20, second.end - 20):
+        flip_bits(disk, first.name, offset)
     spool.append([ROUTINE], [b"new"])
     last = spool.log.upper_bound(first) - 1
     assert reported_losses(spool) == {
@@ -309,30 +311,32 @@ def test_a_drop_with_an_unreadable_gap_record_is_not_valid() -> None:
     report = data_groups(spool, disk)[-1]
     assert report.cursors[ROUTINE] > 0 and report.count == 1
     flip(disk, spool, report.payload_offset)
-    again = open_spool(disk)
-    assert again.read(ROUTINE, 1, 1 << 20)[0][0] == 1
+    opened_again = open_spool(disk)
+    assert opened_again.read(ROUTINE, 1, 1 << 20)[0][0] == 1
 
 
 @pytest.mark.parametrize("end", ["crash", "close"])
 @pytest.mark.parametrize("times", [1, 2, 5])
 def test_no_number_is_assigned_twice_if_everything_since_opening_is_damaged(end: str, times: int) -> None:
-    """The next opening reads the same as the last one; it must continue above the numbers assigned since then."""
+    """The next opening reads the same data as the last one, and must continue above the numbers assigned since."""
     h = Harness()
     assert h.append([ROUTINE] * 8, [100] * 8)
     for _ in range(times):
         if end == "close":
             h.spool.close()
         h.reboot()
-        assert h.append([ROUTINE, ALERT], [100] * 2), "asserts that they have new numbers"
+        assert h.append([ROUTINE, ALERT], [100] * 2), "`append` checks that the numbers are new"
         h.rot_all_since(*h.found)
         h.reboot()
     assert h.append([ROUTINE], [100])
     h.check()
 
 
-@pytest.mark.parametrize("again", ["at once", "after a crash", "after a clean close"])
+@pytest.mark.parametrize("reopening", ["immediately", "after a crash", "after a clean close"])
 @pytest.mark.parametrize("priority", Priority)
-def test_a_discarded_record_stays_discarded_and_is_reported_by_number(priority: Priority, again: str) -> None:
+def test_a_discarded_record_stays_discarded_and_is_reported_by_number(
+    priority: Priority, reopening: str
+) -> None:
     h = Harness()
     assert h.append([ROUTINE, ALERT, AUDIT] * 3, [100] * 9)
     number = h.read(priority)[1][0]
@@ -340,9 +344,9 @@ def test_a_discarded_record_stays_discarded_and_is_reported_by_number(priority: 
     h.discard(priority, number)
     assert h.spool.status().records == {**waiting, priority: 2}
     h.spool.append([], [])
-    if again == "after a crash":
+    if reopening == "after a crash":
         h.reboot()
-    elif again == "after a clean close":
+    elif reopening == "after a clean close":
         h.spool.close()
         h.open()
     assert number not in dict(h.read_all(priority))

@@ -19,7 +19,7 @@ records = st.lists(st.tuples(priorities, st.sampled_from([8, 60, 250, 500])), mi
 
 
 class SpoolMachine(RuleBasedStateMachine):
-    looks = True  # after each step
+    reads_after_each_step = True
 
     @initialize(seed=st.integers(0, 2**16), limits=st.sampled_from([LIMITS, BY_SUMMARIES]))
     def start(self, seed: int, limits: SpoolLimits) -> None:
@@ -34,10 +34,10 @@ class SpoolMachine(RuleBasedStateMachine):
     def append(self, group: list[tuple[Priority, int]], times: int) -> None:
         for _ in range(times):
             before = self.h.spool.status()
-            done = self.h.append([p for p, _ in group], [size for _, size in group])
+            is_appended = self.h.append([p for p, _ in group], [size for _, size in group])
             if not self.h.disk.backend.has_power:
                 return self.h.reboot()
-            if done:
+            if is_appended:
                 assert self.h.spool.status().disk_bytes <= LIMITS.spool_bytes_max
             else:
                 alerts = self.h.spool.status().records[Priority.ALERT]
@@ -46,27 +46,27 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(priority=st.sampled_from(Priority), n=st.integers(1, 40), share=st.floats(0, 1))
     def deliver(self, priority: Priority, n: int, share: float) -> None:
-        found = self.h.read(priority, n)
-        if found:
-            self.h.ack(priority, found[int(share * (len(found) - 1))][0])
+        waiting = self.h.read(priority, n)
+        if waiting:
+            self.h.ack(priority, waiting[int(share * (len(waiting) - 1))][0])
 
     @rule(priority=st.sampled_from(Priority), share=st.floats(0, 1))
     def discard(self, priority: Priority, share: float) -> None:
-        found = self.h.read(priority)
-        if found:
-            self.h.discard(priority, found[int(share * (len(found) - 1))][0])
+        waiting = self.h.read(priority)
+        if waiting:
+            self.h.discard(priority, waiting[int(share * (len(waiting) - 1))][0])
 
     @rule(priority=st.sampled_from(Priority), batch=st.integers(1, 5))
     def pipeline(self, priority: Priority, batch: int) -> None:
-        whole = [seq for seq, _ in self.h.read_all(priority, batch)]
-        assert whole == [seq for seq, _ in self.h.read(priority, 100000)]
+        in_batches = [seq for seq, _ in self.h.read_all(priority, batch)]
+        assert in_batches == [seq for seq, _ in self.h.read(priority, 100000)]
 
     @rule()
     def drain(self) -> None:
         for priority in Priority:
-            found = self.h.read_all(priority)
-            if found:
-                self.h.ack(priority, found[-1][0])
+            waiting = self.h.read_all(priority)
+            if waiting:
+                self.h.ack(priority, waiting[-1][0])
 
     @rule(operation=st.integers(1, 6))
     def arm_power_cut(self, operation: int) -> None:
@@ -121,14 +121,14 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        if not hasattr(self, "h") or not self.looks:
+        if not hasattr(self, "h") or not self.reads_after_each_step:
             return
         h = self.h
         for priority in Priority:
             present = dict(h.read_all(priority))
             assert h.rotten or h.spool.status().records[priority] == len(present)
-            for seq, (its_priority, payload) in h.promised.items():
-                if its_priority is priority and seq > h.acked[priority] and seq not in h.explained:
+            for seq, (promised_priority, payload) in h.promised.items():
+                if promised_priority is priority and seq > h.acked[priority] and seq not in h.explained:
                     assert h.rotten or present.get(seq) == payload, (priority, seq)
 
 
@@ -158,7 +158,7 @@ class RottingSpoolMachine(SpoolMachine):
     @rule()
     def stop_checking(self) -> None:
         """Disable the check after each step, which would find losses by reading."""
-        self.looks = False
+        self.reads_after_each_step = False
 
     @rule()
     def unreadable_sector(self) -> None:

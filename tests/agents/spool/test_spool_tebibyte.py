@@ -20,9 +20,9 @@ from tests.support.agents.spool_model import decode_gap
 
 ALERT, AUDIT, ROUTINE = Priority
 LIMITS = SpoolLimits(spool_bytes_max=SPOOL_BYTES_MAX)
-SEGMENTS = 16 * 1024 - 1  # and one in reserve
-PRIORITIES = bytes((*[ROUTINE] * 609, ALERT, AUDIT))  # of the records of each segment
-# a file system with sparse files, in which making and removing 16,384 takes seconds
+SEGMENTS = 16 * 1024 - 1  # one more is in reserve
+PRIORITIES = bytes((*[ROUTINE] * 609, ALERT, AUDIT))  # the records of each segment
+# a file system with sparse files, where creating and removing 16,384 files takes seconds
 MEMORY = Path("/dev/shm")
 OPENING_BYTES_MAX = 64 * 1000 * 1000  # of memory
 
@@ -37,9 +37,9 @@ def few_descriptors() -> Iterator[None]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
-    """A folder for 0.4 GB in 16,384 files, in memory if there is room; removed at once, as pytest would keep it."""
-    place = MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2 << 30 else tmp_path
-    with TemporaryDirectory(dir=place) as folder:
+    """A folder for 0.4 GB in 16,384 files, in memory if there is space. It is removed after the test."""
+    parent = MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2 << 30 else tmp_path
+    with TemporaryDirectory(dir=parent) as folder:
         yield Path(folder)
 
 
@@ -53,7 +53,7 @@ def descriptors() -> int:
 
 
 def routine_through(spool: Spool, first: int, last: int) -> list[int]:
-    """Return the routine records' numbers from `first` to `last`, as read."""
+    """Return the numbers of the routine records that are read from `first` to `last`."""
     return [seq for seq, _ in spool.read(ROUTINE, last - first + 1, 1 << 30, first - 1) if seq <= last]
 
 
@@ -67,7 +67,7 @@ def check_counts(spool: Spool, dropped: int = 0, acked: int = 0, appended: int =
 
 
 @pytest.mark.usefixtures("few_descriptors")
-@pytest.mark.slow("indexes a million segments")
+@pytest.mark.slow("opens a spool of 16,384 segments twice")
 def test_a_full_spool_of_one_tebibyte_works(directory: Path) -> None:
     make_sparse_spool(directory, LIMITS, SEGMENTS, [(PRIORITIES, [b"a record"] * 611)])
     before = descriptors()
@@ -104,14 +104,14 @@ def test_a_full_spool_of_one_tebibyte_works(directory: Path) -> None:
     assert routine_through(spool, 1, 613) == [612, 613]
     disk.close()
 
-    # a crash changes none of that
+    # a crash changes none of these
     disk = CountingDisk(directory)
     spool = open_sparse(disk, LIMITS)
     check_counts(spool, dropped=509, acked=100, appended=appended)
     assert {gap.reason for gap in spool.recovery.gaps} <= {GapReason.UNUSED}
     assert descriptors() <= before + DESCRIPTORS_MAX + DIRECT_DESCRIPTORS_MAX + 1
 
-    # everything is delivered, and the files are reused
+    # all records are delivered, and the files are reused
     for priority in Priority:
         spool.ack(priority, spool.status().next_seq - 1)
     spool.append([ROUTINE], [b"last"])

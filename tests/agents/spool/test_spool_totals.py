@@ -16,7 +16,7 @@ from tests.support.agents.spool_model import LIMITS, Harness
 
 ALERT, AUDIT, ROUTINE = Priority
 ROOMY = replace(LIMITS, spool_bytes_max=1000 * LIMITS.segment_bytes)
-SLACK = 1.5  # bisection takes a few steps more, and a group may be the first one of its segment
+SLACK = 1.5  # bisection takes a few more steps, and a group may be the first of its segment
 
 
 class Steps:
@@ -56,10 +56,10 @@ def steps_of_routine_work(segments: int, *, drained: bool) -> int:
     h = fill(segments, [ROUTINE] * 4)
     if drained:
         h.ack(ROUTINE, h.spool.status().next_seq - 1)
-        assert h.spool.status().records[ROUTINE] == 0, "one acknowledgement went past all segments"
+        assert h.spool.status().records[ROUTINE] == 0, "one acknowledgement covers all segments"
     h.append([ROUTINE] * 2, [8, 8])
     first = h.spool.read(ROUTINE, 1, 1 << 20)[0][0]
-    assert not h.spool.verify_next(), "goes through all segments once"
+    assert not h.spool.verify_next(), "all segments have been verified"
     with counted() as steps:
         h.spool.append([ROUTINE], [b"x"])
         h.spool.ack(ROUTINE, first)

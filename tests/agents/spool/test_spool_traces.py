@@ -1,4 +1,4 @@
-"""The same operations leave the same bytes on the disk and the same counts: the traces in `tests/fixtures/spool`."""
+"""Operations leave the bytes on the disk and the counts that are recorded in the traces in `tests/fixtures/spool`."""
 
 from __future__ import annotations
 

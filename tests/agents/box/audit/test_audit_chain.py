@@ -1,4 +1,4 @@
-"""The chain of audit records on the box: no hole but by a damaged disk, and each line of the log once."""
+"""The box's chain of audit records: numbers are missing only if reported as lost; each log line is stored once."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from wire.messages import Audit, Entry, Gap, LogLine, decode
 
 SEEDS = 3
 FIRST_LINE_LOST = 195
-"""A seed with which the first line of the log is destroyed, before any is marked as read."""
+"""A seed with which a power failure destroys the first log line before any line is marked as read."""
 CUTS = 40
-"""Of each seed."""
+"""Power cuts for each seed."""
 CLOCK = EmulClock(lambda: 0)
 LIMITS = SpoolLimits(
     spool_bytes_max=16 * 1024 * 1024,
@@ -38,7 +38,7 @@ LIMITS = SpoolLimits(
 
 
 class Receiver:
-    """Stores audit records as the data center does: those of a sequence once, and each piece of a log once."""
+    """Stores audit records as the data center does: one per sequence number, and each piece of a log file once."""
 
     def __init__(self) -> None:
         self.entries: dict[tuple[int, int], bytes] = {}
@@ -56,31 +56,31 @@ class Receiver:
             await buffer.ack(Priority.AUDIT, records[-1][0])
 
     def files(self) -> list[bytes]:
-        """Return the content of each file of the log; a piece that is stored twice makes it longer."""
+        """Return the content of each log file. A piece that was stored twice makes it longer."""
         files: dict[bytes, list[bytes]] = {}
         for (file, _, _), content in sorted(self.lines.items()):
             files.setdefault(file, []).append(content)
         return [b"".join(contents) for contents in files.values()]
 
     def chain(self) -> list[Entry]:
-        """Return the linked entries in the order of their sequences."""
+        """Return the linked entries in the order of their sequence numbers."""
         entries = [decode(Entry, payload) for _, payload in sorted(self.entries.items())]
         return [entry for entry in entries if entry.link]
 
     def reported_lost(self) -> int:
-        """Return the number of sequences that gap records report."""
+        """Return how many sequence numbers gap records report as unfinished."""
         bodies = [decode(Entry, payload).body for payload in self.entries.values()]
         gaps = [gap.ranges for gap in bodies if isinstance(gap, Gap) and gap.reason == "unfinished"]
         return sum(last - first + 1 for ranges in gaps for first, last in ranges)
 
     def events(self) -> list[tuple[str, int]]:
-        """Return events and values, in their order."""
+        """Return the names and values of the audit events in the chain, in order."""
         bodies = (entry.body for entry in self.chain())
         return [(body.event, body.value) for body in bodies if isinstance(body, Audit)]
 
 
 def missing(receiver: Receiver) -> set[int]:
-    """Return the numbers that are missing in the chain. Fails if an entry does not follow the one before it."""
+    """Return the missing numbers of the chain, and check that each entry has the hash of the one before it."""
     links = {}
     for payload in receiver.entries.values():
         if link := decode(Entry, payload).link:
@@ -90,8 +90,8 @@ def missing(receiver: Receiver) -> set[int]:
     return set(range(1, max(links) + 1)) - links.keys()
 
 
-class Life:
-    """One run of the box's audit parts, on a disk that may lose power."""
+class AuditParts:
+    """The box's audit chain and log reader from one start to the next power failure."""
 
     def __init__(self, disk: EmulDisk, log: RotatedLog) -> None:
         self.state = BoxState()
@@ -120,90 +120,90 @@ def test_each_line_arrives_once_after_any_power_failure(seed: int) -> None:
     random, log, receiver = Random(seed), RotatedLog(), Receiver()
     disk = EmulDisk(1 << 30, random)
 
-    async def life() -> None:
-        life = Life(disk, log)
+    async def run_until_power_cut() -> None:
+        parts = AuditParts(disk, log)
         for _ in range(random.randint(1, 6)):
             log.write(log.line(random.choice((0, 60, 200, 2000))))
         if random.random() < 0.05:
             log.rotate()
         disk.backend.cut_power_at(random.randint(1, 12))
-        await life.run(random.uniform(0.5, 4.0))
+        await parts.run(random.uniform(0.5, 4.0))
         with suppress(SpoolError):
-            await receiver.take(life.buffer, random.randint(1, 30))
+            await receiver.take(parts.buffer, random.randint(1, 30))
 
     for _ in range(CUTS):
-        SimLoop().run_until_complete(life())
+        SimLoop().run_until_complete(run_until_power_cut())
         disk = disk.backend.cut_power()
 
-    async def last() -> None:
-        life = Life(disk, log)
+    async def read_the_rest() -> None:
+        parts = AuditParts(disk, log)
         for _ in range(CUTS):
-            await life.run(5.0)
-            await receiver.take(life.buffer, 1000)
+            await parts.run(5.0)
+            await receiver.take(parts.buffer, 1000)
 
-    SimLoop().run_until_complete(last())
+    SimLoop().run_until_complete(read_the_rest())
     assert sorted(receiver.files()) == sorted(filter(None, log.files.values()))
     assert len(missing(receiver)) <= receiver.reported_lost(), "only records that were being written"
 
 
-def test_a_full_disk_leaves_no_hole_in_the_chain_and_is_recorded() -> None:
+def test_a_full_disk_leaves_no_gap_in_the_chain_and_is_recorded() -> None:
     async def main() -> None:
         disk, receiver = EmulDisk(1 << 30, Random(1)), Receiver()
-        life = Life(disk, RotatedLog())
+        parts = AuditParts(disk, RotatedLog())
         with pytest.raises(SpoolError):
             while True:
-                await life.buffer.append(Priority.ALERT, bytes(60_000))
+                await parts.buffer.append(Priority.ALERT, bytes(60_000))
         stored = 0
-        while not life.audit.lost:
-            life.audit.note(AuditEvent.ALIVE, unlimited=True)
+        while not parts.audit.lost:
+            parts.audit.note(AuditEvent.ALIVE, unlimited=True)
             await asyncio.sleep(0.1)
             stored += 1
         for _ in range(9):
-            life.audit.note(AuditEvent.ALIVE, unlimited=True)
+            parts.audit.note(AuditEvent.ALIVE, unlimited=True)
             await asyncio.sleep(0.1)
-        alerts = await life.buffer.read(Priority.ALERT, 100, 1 << 24)
-        await life.buffer.ack(Priority.ALERT, alerts[-1][0])
-        await receiver.take(life.buffer, 10_000)
-        await life.audit.record(AuditEvent.SPOOL_WRITABLE)
-        life.audit.note(AuditEvent.ALIVE, unlimited=True)
+        alerts = await parts.buffer.read(Priority.ALERT, 100, 1 << 24)
+        await parts.buffer.ack(Priority.ALERT, alerts[-1][0])
+        await receiver.take(parts.buffer, 10_000)
+        await parts.audit.record(AuditEvent.SPOOL_WRITABLE)
+        parts.audit.note(AuditEvent.ALIVE, unlimited=True)
         await asyncio.sleep(1)
-        await receiver.take(life.buffer, 10_000)
+        await receiver.take(parts.buffer, 10_000)
         chain = receiver.chain()
         assert [entry.link.number for entry in chain if entry.link] == list(range(1, len(chain) + 1))
         assert ("audit-refused", 10) in receiver.events()
-        assert life.audit.lost == 10
+        assert parts.audit.lost == 10
 
     SimLoop().run_until_complete(main())
 
 
-def test_the_chain_goes_on_after_a_restart() -> None:
+def test_the_chain_continues_after_a_restart() -> None:
     disk, receiver = EmulDisk(1 << 30, Random(1)), Receiver()
 
-    async def life(events: int) -> None:
-        life = Life(disk, RotatedLog())
+    async def record(events: int) -> None:
+        parts = AuditParts(disk, RotatedLog())
         for _ in range(events):
-            life.audit.note(AuditEvent.ALIVE, unlimited=True)
-        await life.audit.chain.close()
-        await receiver.take(life.buffer, 1000)
-        await life.buffer.close()
+            parts.audit.note(AuditEvent.ALIVE, unlimited=True)
+        await parts.audit.chain.close()
+        await receiver.take(parts.buffer, 1000)
+        await parts.buffer.close()
 
     for events in (3, 300, 1):
-        SimLoop().run_until_complete(life(events))
+        SimLoop().run_until_complete(record(events))
     assert not missing(receiver)
     assert len(receiver.entries) == 304
 
 
-def test_the_caller_of_an_append_that_was_cancelled_changes_nothing() -> None:
+def test_an_append_is_stored_although_its_caller_is_cancelled() -> None:
     async def main() -> None:
         disk, receiver = EmulDisk(1 << 30, Random(1)), Receiver()
-        life = Life(disk, RotatedLog())
-        chain = life.audit.chain
+        parts = AuditParts(disk, RotatedLog())
+        chain = parts.audit.chain
         first = chain.append([Entry("", 0, Audit(1, "one"))])
         second = chain.append([Entry("", 0, Audit(1, "two"))])
         second.cancel()
         assert await first == range(1, 2)
         await chain.close()
-        await receiver.take(life.buffer, 10)
+        await receiver.take(parts.buffer, 10)
         assert [event for event, _ in receiver.events()] == ["one", "two"]
 
     SimLoop().run_until_complete(main())
@@ -214,11 +214,11 @@ def test_lines_wait_in_the_log_while_the_spool_has_many_audit_records() -> None:
         disk, receiver, log = EmulDisk(1 << 30, Random(1)), Receiver(), RotatedLog()
         for _ in range(1000):
             log.write(log.line(200))
-        life = Life(disk, log)
-        await life.run(100)
-        waiting = (await life.buffer.status()).bytes[Priority.AUDIT]
+        parts = AuditParts(disk, log)
+        await parts.run(100)
+        waiting = (await parts.buffer.status()).bytes[Priority.AUDIT]
         assert 1 << 16 < waiting < (1 << 16) + 40_000
-        await receiver.take(life.buffer, 1 << 20)
+        await receiver.take(parts.buffer, 1 << 20)
         assert b"".join(receiver.lines.values()) == log.written[: sum(map(len, receiver.lines.values()))]
 
     SimLoop().run_until_complete(main())
@@ -227,12 +227,12 @@ def test_lines_wait_in_the_log_while_the_spool_has_many_audit_records() -> None:
 def test_gap_records_are_not_in_the_chain() -> None:
     async def main() -> None:
         disk = EmulDisk(1 << 30, Random(1))
-        life = Life(disk, RotatedLog())
-        await life.audit.record(AuditEvent.ALIVE)
-        await life.buffer.discard(Priority.AUDIT, 1)
-        payloads = [payload for _, payload in await life.buffer.read(Priority.AUDIT, 9, 9999)]
+        parts = AuditParts(disk, RotatedLog())
+        await parts.audit.record(AuditEvent.ALIVE)
+        await parts.buffer.discard(Priority.AUDIT, 1)
+        payloads = [payload for _, payload in await parts.buffer.read(Priority.AUDIT, 9, 9999)]
         (gap,) = (decode(Entry, payload) for payload in payloads)
         assert isinstance(gap.body, Gap) and gap.link is None
-        assert AuditChain(life.buffer, AuditHead()).head == AuditHead()
+        assert AuditChain(parts.buffer, AuditHead()).head == AuditHead()
 
     SimLoop().run_until_complete(main())

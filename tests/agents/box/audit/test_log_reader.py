@@ -1,4 +1,4 @@
-"""Reading a rotated log: each line once after any restart, and every later change of what was read is found."""
+"""Reading a rotated log: each line is read once after any restart, and later changes to read lines are detected."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.support.agents.rotated_log import RotatedLog
 
 
 def test_each_line_is_read_once_whenever_the_reader_is_killed() -> None:
-    found = read_with_kills(seed=11)
-    assert found.written > 1_000
-    assert (found.lost, found.twice) == (0, 0)
+    result = read_with_kills(seed=11)
+    assert result.written > 1_000
+    assert (result.lost, result.twice) == (0, 0)
 
 
 def test_pieces_that_a_power_failure_has_destroyed_are_read_again() -> None:
-    """For every lost piece and every beginning of a file; the caller detects losses by its own numbers."""
+    """The caller detects a lost piece by its sequence numbers, and marks the cursor as incomplete."""
     log = small_log()
     read, _ = drain(LogReader(log, "audit.log", LogCursor()))
     for lost in range(len(read)):
@@ -95,7 +95,7 @@ def test_nothing_is_lost_when_read_files_are_removed_by_the_rotation() -> None:
     assert not problems
 
 
-def test_the_rotation_removes_the_oldest_file_and_nobody_else() -> None:
+def test_only_the_rotation_may_remove_the_oldest_file() -> None:
     log = small_log()
     reader = LogReader(log, "audit.log", LogCursor(), files_max=3)
     for _ in range(5):
@@ -109,7 +109,7 @@ def test_the_rotation_removes_the_oldest_file_and_nobody_else() -> None:
     assert not reader.check_order(), "reported once"
 
 
-def test_a_log_that_is_being_rotated_is_not_judged() -> None:
+def test_the_order_of_files_is_not_checked_during_a_rotation() -> None:
     log = small_log()
     reader = LogReader(log, "audit.log", LogCursor(), files_max=3)
     drain(reader)
@@ -117,7 +117,7 @@ def test_a_log_that_is_being_rotated_is_not_judged() -> None:
     assert not reader.check_order()
 
 
-def test_the_loss_of_the_file_that_was_being_read_is_found() -> None:
+def test_the_loss_of_the_file_that_was_being_read_is_detected() -> None:
     log = small_log()
     reader = LogReader(log, "audit.log", LogCursor())
     drain(reader)
@@ -138,27 +138,30 @@ def small_log() -> RotatedLog:
 
 
 def manipulations() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield every cut, edit of a byte, removal and exchange of lines, and exchange or removal of files of the
-    small log.
+    """Yield a description and the files of the small log after each cut, edited byte, removed, repeated or
+    exchanged line, and exchanged or removed file.
     """
     files = small_log().files
     for name, content in files.items():
         lines = content.splitlines(keepends=True)
-        for at in range(len(content)):
-            yield f"{name} cut at byte {at}", {**files, name: content[:at]}
-            edited = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
-            yield f"{name} edited at byte {at}", {**files, name: edited}
-        for at in range(len(lines)):
-            yield f"{name} without line {at}", {**files, name: b"".join(lines[:at] + lines[at + 1 :])}
-            if (name, at) != ("audit.log", 2):  # a line at the end of the newest file is a new one
+        for offset in range(len(content)):
+            yield f"{name} cut at byte {offset}", {**files, name: content[:offset]}
+            edited = content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :]
+            yield f"{name} edited at byte {offset}", {**files, name: edited}
+        for index in range(len(lines)):
+            yield (
+                f"{name} without line {index}",
+                {**files, name: b"".join(lines[:index] + lines[index + 1 :])},
+            )
+            if (name, index) != ("audit.log", 2):  # a line appended to the newest file is a new one
                 yield (
-                    f"{name} with line {at} twice",
-                    {**files, name: b"".join([*lines[: at + 1], *lines[at:]])},
+                    f"{name} with line {index} twice",
+                    {**files, name: b"".join([*lines[: index + 1], *lines[index:]])},
                 )
-            for other in range(at):
+            for earlier in range(index):
                 moved = [*lines]
-                moved[at], moved[other] = moved[other], moved[at]
-                yield f"{name} with lines {other} and {at} exchanged", {**files, name: b"".join(moved)}
+                moved[index], moved[earlier] = moved[earlier], moved[index]
+                yield f"{name} with lines {earlier} and {index} exchanged", {**files, name: b"".join(moved)}
         for newer in files:
             if newer < name:
                 yield f"{name} and {newer} exchanged", {**files, name: files[newer], newer: content}
@@ -170,11 +173,11 @@ def manipulations() -> Iterator[tuple[str, dict[str, bytes]]]:
 
 
 @pytest.mark.parametrize("lines_after", [0, 1])
-def test_every_manipulation_of_what_was_read_is_found(lines_after: int) -> None:
+def test_every_manipulation_of_read_lines_is_detected(lines_after: int) -> None:
     cursor = LogCursor()
     store(cursor, drain(LogReader(small_log(), "audit.log", LogCursor()))[0])
     missed = []
-    for what, files in manipulations():
+    for description, files in manipulations():
         log = small_log()
         log.files = dict(files)
         if lines_after:
@@ -183,7 +186,7 @@ def test_every_manipulation_of_what_was_read_is_found(lines_after: int) -> None:
         problems = [problem for file in reader.cursor.marks if (problem := reader.verify(file))]
         problems += reader.check_order()
         if not problems and not drain(reader)[1]:
-            missed.append(what)
+            missed.append(description)
     assert not missed
 
 
@@ -201,9 +204,9 @@ def test_a_problem_is_reported_once() -> None:
     assert not drain(reader)[1]
 
 
-def test_pieces_do_not_depend_on_how_much_was_there() -> None:
+def test_pieces_do_not_depend_on_the_length_of_the_content() -> None:
     content = b"a\n" + b"b" * (2 * PIECE_BYTES_MAX) + b"\n" + b"c" * PIECE_BYTES_MAX + b"\nd\n"
-    whole = list(pieces(content))
-    assert b"".join(whole) == content
+    all_pieces = list(pieces(content))
+    assert b"".join(all_pieces) == content
     for end in range(0, len(content), 37):
-        assert whole[: len(list(pieces(content[:end])))] == list(pieces(content[:end]))
+        assert all_pieces[: len(list(pieces(content[:end])))] == list(pieces(content[:end]))

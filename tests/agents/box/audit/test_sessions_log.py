@@ -1,4 +1,4 @@
-"""Events of remote sessions and of the local page are in the box's chain of audit records, each line once."""
+"""The box's chain of audit records contains each line of the log of remote sessions and of the local page once."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def record(number: int) -> SessionRecord:
 
 
 def read_logs(disk: EmulDisk, folder: Path) -> tuple[list[LogLine], list[str]]:
-    """Let a box with this disk read the log for a minute; return all stored lines and events."""
-    found: list[Entry] = []
+    """Let a box with this disk read the log for a minute of simulated time; return all stored lines and events."""
+    entries: list[Entry] = []
 
     async def main() -> None:
         state = BoxState()
@@ -58,19 +58,19 @@ def read_logs(disk: EmulDisk, folder: Path) -> tuple[list[LogLine], list[str]]:
         with suppress(TimeoutError):
             async with asyncio.timeout(60):
                 await tail.run()
-        found.extend(
+        entries.extend(
             decode(Entry, payload) for _, payload in await buffer.read(Priority.AUDIT, 1000, 1 << 20)
         )
         await buffer.close()
 
     SimLoop().run_until_complete(main())
-    bodies = [entry.body for entry in found]
-    assert all(entry.link for entry in found), "in the chain"
+    bodies = [entry.body for entry in entries]
+    assert all(entry.link for entry in entries), "all entries are in the chain"
     lines = [body for body in bodies if isinstance(body, LogLine)]
     return lines, [body.event for body in bodies if isinstance(body, Audit)]
 
 
-def test_each_line_is_in_the_chain_once_and_later_changes_are_found(tmp_path: Path) -> None:
+def test_each_line_is_in_the_chain_once_and_later_changes_are_detected(tmp_path: Path) -> None:
     disk, file = EmulDisk(1 << 30, Random(1)), tmp_path / SESSIONS_AUDIT
     assert read_logs(disk, tmp_path) == ([], []), "there was no session yet"
     (tmp_path / "0000-0001.seg").write_bytes(b"another file")

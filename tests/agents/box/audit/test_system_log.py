@@ -1,4 +1,4 @@
-"""Lines of the system's audit log travel from the files of auditd to the data center, once."""
+"""Each line of auditd's log files is delivered to the data center once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ AUDITD = RECIPE / "root/usr/share/rap/hardening/etc/audit/auditd.conf"
 
 
 def lines_of(center: StandIn) -> list[bytes]:
-    """Return the lines in the order of the chain."""
+    """Return the stored log lines in the order of the chain."""
     linked = [entry for entry in center.stored.values() if entry.link]
     linked.sort(key=lambda entry: entry.link.number if entry.link else 0)
     return [entry.body.content for entry in linked if isinstance(entry.body, LogLine)]
 
 
 def test_lines_are_delivered_once_over_restarts_and_rotations(pki: Hierarchy, tmp_path: Path) -> None:
-    folder, path, log, on = tmp_path / "audit", tmp_path / "socket", RotatedLog(), disk()
+    folder, path, log, spool_disk = tmp_path / "audit", tmp_path / "socket", RotatedLog(), disk()
     folder.mkdir()
 
     def write(line: bytes) -> None:
@@ -43,18 +43,18 @@ def test_lines_are_delivered_once_over_restarts_and_rotations(pki: Hierarchy, tm
         (folder / "audit.log").rename(folder / "audit.log.1")
 
     async def scenario() -> None:
-        nonlocal on
+        nonlocal spool_disk
         async with stand_in(pki.datacenter) as center:
             config = replace(box_config(pki, center.server.port), audit=AuditSettings(path))
             for life in range(3):
                 for _ in range(5):
                     write(log.line(200 * life))
                 audit_log = LinuxLogFolder(path)
-                async with running_box(config, on, audit_log=audit_log):
+                async with running_box(config, spool_disk, audit_log=audit_log):
                     await center.until(lambda: len(b"".join(lines_of(center))) == len(log.written))
                     write(log.line(2000))
                     await center.until(lambda: len(b"".join(lines_of(center))) == len(log.written))
-                    on = on.backend.cut_power()
+                    spool_disk = spool_disk.backend.cut_power()
                 audit_log.close()
                 rotate()
             assert b"".join(lines_of(center)) == log.written
@@ -64,7 +64,7 @@ def test_lines_are_delivered_once_over_restarts_and_rotations(pki: Hierarchy, tm
         asyncio.run(scenario())
 
 
-def test_a_box_without_the_service_says_so_and_works(pki: Hierarchy, tmp_path: Path) -> None:
+def test_a_box_without_the_service_reports_it_and_works(pki: Hierarchy, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stand_in(pki.datacenter) as center:
             config = replace(box_config(pki, center.server.port), audit=AuditSettings(tmp_path / "none"))

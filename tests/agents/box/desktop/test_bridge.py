@@ -58,7 +58,7 @@ def test_a_viewer_sees_the_instruments_screen_exactly_and_its_input_arrives(tmp_
         asyncio.run(show())
 
 
-def test_a_line_that_drops_in_mid_drag_leaves_nothing_pressed(tmp_path: Path) -> None:
+def test_a_connection_lost_during_a_drag_leaves_nothing_pressed(tmp_path: Path) -> None:
     async def drag() -> None:
         async with real_session(server) as session:
             await eventually(lambda: session.receiver.updates > 0)
@@ -86,7 +86,7 @@ def test_view_only_releases_what_is_pressed_and_drops_input(tmp_path: Path) -> N
             await viewer.channel.write(KeyEvent(A + 1, True).encode() + KeyEvent(A + 1, False).encode())
             await session.receiver.send(KeyEvent(A + 1, True))
             await session.receiver.send(KeyEvent(A + 1, False))
-            # what is sent after control has returned is the next event: the keys before were dropped
+            # the keys were dropped: the next event is the first one sent after control was returned
             await viewer.channel.write(b"\x06\0\0\0\0\0\0\x04text")
             await asyncio.to_thread(window.show, Image.new("RGB", (1, 1), (255, 0, 0)))
             await eventually(lambda: viewer.picture.pixels[0] == 0xFF0000)
@@ -181,12 +181,12 @@ class ScriptedServer:
 )
 def test_a_hostile_server_ends_the_desktop_with_a_reason(sent: bytes, message: str) -> None:
     async def attack() -> None:
-        server, far = await channel_pair()
-        scripted = ScriptedServer(far)
+        server, server_end = await channel_pair()
+        scripted = ScriptedServer(server_end)
         async with desktop_session(server) as session:
             await scripted.begin()
             await scripted.channel.write(sent)
-            far.writer.close()
+            server_end.writer.close()
             with pytest.raises(DesktopEndedError, match=message):
                 await session.box
 
@@ -195,8 +195,8 @@ def test_a_hostile_server_ends_the_desktop_with_a_reason(sent: bytes, message: s
 
 def test_the_server_is_asked_for_plain_pixels_and_gets_no_clipboard() -> None:
     async def look() -> None:
-        server, far = await channel_pair()
-        scripted = ScriptedServer(far)
+        server, server_end = await channel_pair()
+        scripted = ScriptedServer(server_end)
         async with desktop_session(server) as session:
             await scripted.begin()
             assert scripted.received[0] == SetFormat(NATIVE)
@@ -217,16 +217,16 @@ def test_the_server_is_asked_for_plain_pixels_and_gets_no_clipboard() -> None:
 )
 def test_a_data_center_that_violates_the_protocol_ends_the_desktop(sent: bytes, message: str) -> None:
     async def violate() -> None:
-        server, far = await channel_pair()
+        server, server_end = await channel_pair()
         line, datacenter = await channel_pair()
-        scripted = ScriptedServer(far)
+        scripted = ScriptedServer(server_end)
         bridge = DesktopBridge(server, line, bytes_per_second=1e6, has_control=True)
         task = asyncio.create_task(bridge.run())
         await scripted.begin()
         await datacenter.write(sent)
         with pytest.raises(DesktopEndedError, match=message):
             await task
-        for channel in (server, far, line, datacenter):
+        for channel in (server, server_end, line, datacenter):
             channel.writer.close()
 
     asyncio.run(violate())

@@ -16,7 +16,7 @@ from wire.desktop.rfb import CursorShape
 from wire.desktop.stream import PALETTE_MAX, Notice
 
 FAST = 1
-"""A level of zstd with small tables, for tests of what does not depend on it."""
+"""A zstd level with small tables, for tests whose result does not depend on the level."""
 
 
 def messages(encoder: PictureEncoder) -> Iterator[bytes]:
@@ -98,7 +98,7 @@ def test_any_number_of_small_changes_arrives() -> None:
     assert decoder.picture == picture
 
 
-def test_the_rest_is_sent_although_small_changes_do_not_end() -> None:
+def test_a_large_change_is_completed_while_small_changes_continue() -> None:
     picture = to_picture(next(Analyzer().script()).screen)
     encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()
     area = Area(0, 0, 8, 8)
@@ -165,8 +165,8 @@ def test_pointer_bell_size_and_state_arrive() -> None:
 
 def test_more_colours_than_the_palette_has_arrive_exactly() -> None:
     picture = Picture(512, 200)
-    for place in range(512 * 200):
-        picture.pixels[place] = place * 40503 & 0xFFFFFF
+    for index in range(512 * 200):
+        picture.pixels[index] = index * 40503 & 0xFFFFFF
     encoder, decoder = PictureEncoder(picture, level=FAST), PictureDecoder()
     updates = [decoder.apply(message) for message in messages(encoder)]
     assert decoder.picture == picture
@@ -234,7 +234,7 @@ TestAnyDesktop = Desktops.TestCase
 
 
 def noise(area: Area) -> bytes:
-    return bytes(0 if place % 4 == 3 else place * 131 >> 3 & 255 for place in range(4 * area.pixels))
+    return bytes(0 if index % 4 == 3 else index * 131 >> 3 & 255 for index in range(4 * area.pixels))
 
 
 @given(st.integers(1, URGENT_PIXELS_MAX // 200))

@@ -44,7 +44,7 @@ def secret_screen(picture: Picture, colour: int) -> None:
 
 @settings(max_examples=40)
 @given(st.tuples(*[st.integers(-5, 100)] * 2, *[st.integers(0, 110)] * 2))
-def test_an_update_of_any_area_copies_exactly_what_is_not_masked(corners: tuple[int, int, int, int]) -> None:
+def test_an_update_of_any_area_copies_exactly_its_unmasked_pixels(corners: tuple[int, int, int, int]) -> None:
     source = Picture(WIDTH, HEIGHT)
     masked = MaskedPicture(source, SCREEN)
     before = masked.picture.copy()
@@ -76,7 +76,7 @@ def test_without_masks_everything_is_shown() -> None:
 
 
 def rectangles(random: Random, picture: Picture) -> bytes:
-    """Return random updates of a VNC server whose secrets stay in the masked areas, also after copies within them."""
+    """Return a random update message of a VNC server; its draws and copies keep secrets within the masked areas."""
     parts = []
     for _ in range(random.randint(1, 4)):
         x, y = random.randrange(picture.width), random.randrange(picture.height)
@@ -107,26 +107,30 @@ def test_no_masked_colour_is_in_the_stream(seed: int) -> None:
     random = Random(seed)
 
     async def watch() -> tuple[io.BytesIO, int]:
-        server, far = await channel_pair()
+        server, server_end = await channel_pair()
         async with desktop_session(server, screen=SCREEN) as session:
-            await converse(far, viewer_handshake(WIDTH, HEIGHT, "a patient's name"))
+            await converse(server_end, viewer_handshake(WIDTH, HEIGHT, "a patient's name"))
             picture = Picture(WIDTH, HEIGHT)
             secret_screen(picture, 1)
-            await far.write(struct.pack(">BxHHHHHi", 0, 1, *picture.area, Encoding.RAW) + bytes(picture.data))
+            await server_end.write(
+                struct.pack(">BxHHHHHi", 0, 1, *picture.area, Encoding.RAW) + bytes(picture.data)
+            )
             for _ in range(6):
-                await far.write(rectangles(random, picture))
+                await server_end.write(rectangles(random, picture))
                 if random.random() < 0.3:  # the secret is anywhere on a screen of another size
-                    other = Picture(WIDTH + 8, HEIGHT - 8)
-                    await far.write(resize(other.width, other.height))
-                    everywhere = struct.pack("<I", SECRET) * other.area.pixels
-                    await far.write(struct.pack(">BxHHHHHi", 0, 1, *other.area, Encoding.RAW) + everywhere)
-                    await far.write(resize(WIDTH, HEIGHT))
+                    resized = Picture(WIDTH + 8, HEIGHT - 8)
+                    await server_end.write(resize(resized.width, resized.height))
+                    everywhere = struct.pack("<I", SECRET) * resized.area.pixels
+                    await server_end.write(
+                        struct.pack(">BxHHHHHi", 0, 1, *resized.area, Encoding.RAW) + everywhere
+                    )
+                    await server_end.write(resize(WIDTH, HEIGHT))
                 await asyncio.sleep(0)
             marker = struct.pack("<I", 0xABCDEF)
-            await far.write(struct.pack(">BxHHHHHi", 0, 1, 0, 0, 1, 1, Encoding.RAW) + marker)
+            await server_end.write(struct.pack(">BxHHHHHi", 0, 1, 0, 0, 1, 1, Encoding.RAW) + marker)
             await eventually(lambda: session.receiver.picture.pixels[0] == 0xABCDEF)
             session.writer.end()
-            far.writer.close()
+            server_end.writer.close()
             session.recording.seek(0)
             return session.recording, session.receiver.updates
 
@@ -146,7 +150,7 @@ def test_no_masked_colour_is_in_the_stream(seed: int) -> None:
 
 @given(st.lists(HARMLESS, min_size=1, max_size=5))
 @settings(max_examples=10)
-def test_the_mask_does_not_depend_on_what_it_hides(colours: list[int]) -> None:
+def test_the_mask_does_not_depend_on_the_pixels_it_hides(colours: list[int]) -> None:
     shown = set()
     for colour in colours:
         source = Picture(WIDTH, HEIGHT)

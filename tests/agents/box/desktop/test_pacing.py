@@ -1,4 +1,4 @@
-"""The bridge's use of its line, in simulated time: exact, and equal in each run."""
+"""The bridge's use of its line, in simulated time, so that the figures are exact and equal in each run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Instrument:
 async def begin(
     picture: Picture,
 ) -> tuple[Instrument, MemoryChannel, MemoryChannel, list[asyncio.Task[None]]]:
-    """Return a running bridge: the instrument, both ends of the line, and the tasks (the bridge's is the first)."""
+    """Start a bridge; return the instrument, both ends of the line, and the tasks (the bridge's is the first)."""
     server, instrument_end = MemoryChannel.pair()
     line, datacenter = MemoryChannel.pair()
     instrument = Instrument(instrument_end, picture)
@@ -104,7 +104,7 @@ def test_the_line_is_used_at_its_rate_in_small_writes() -> None:
     assert sent / RATE <= duration + 0.1 <= 1.1 * sent / RATE + 0.1, "and hardly less"
 
 
-def test_little_is_unacknowledged_and_a_dead_line_ends_the_desktop() -> None:
+def test_unacknowledged_bytes_are_limited_and_a_dead_line_ends_the_desktop() -> None:
     async def send() -> tuple[int, float]:
         _, line, _, tasks = await begin(to_picture(next(Analyzer().script()).screen))
         began = asyncio.get_running_loop().time()

@@ -13,7 +13,7 @@ from wire.desktop.warm import COLD, WARM_BYTES_MAX, WarmContent
 
 
 def length_of(screen: Picture, warm: WarmContent) -> int:
-    """Return the bytes of a first picture, which must arrive exactly."""
+    """Return the length of the messages of a first picture in bytes, and check that it arrives exactly."""
     encoder, decoder = PictureEncoder(screen, warm, level=3), PictureDecoder(warm)
     length = 0
     while (message := encoder.next_message()) is not None:
@@ -47,5 +47,5 @@ def test_an_invalid_file_of_starting_content_is_an_error(data: bytes) -> None:
         WarmContent.parse(data)
 
 
-def test_no_screens_are_no_content() -> None:
+def test_starting_content_of_no_screens_is_cold() -> None:
     assert make_warm_content([]) == COLD

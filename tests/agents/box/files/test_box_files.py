@@ -21,25 +21,25 @@ def new_disk() -> EmulDisk:
     return EmulDisk(1 << 20, Random(2))
 
 
-def opened(disk: EmulDisk, bytes_max: int = 1 << 19) -> BoxFiles:
+def open_files(disk: EmulDisk, bytes_max: int = 1 << 19) -> BoxFiles:
     files = BoxFiles(disk, bytes_max)
     files.open()
     return files
 
 
 def receive(files: BoxFiles, key: FileKey, content: bytes = CONTENT, step: int = 1024) -> None:
-    """Receive what is missing of a file."""
+    """Write the missing ranges of a file, each of at most `step` bytes."""
     file = files.begin(key, ())
     while not file.is_complete and files.find(key) is file:
-        at = file.received
-        files.write(file, at, content[at : at + step])
+        offset = file.received
+        files.write(file, offset, content[offset : offset + step])
 
 
 @pytest.mark.parametrize("key", [KEY, UPLOAD])
 @pytest.mark.parametrize("operation", range(1, 24))
 def test_after_a_power_cut_at_any_operation_the_transfer_continues(key: FileKey, operation: int) -> None:
     disk = new_disk()
-    files = opened(disk)
+    files = open_files(disk)
     disk.backend.cut_power_at(operation)
     try:
         receive(files, key)
@@ -47,7 +47,7 @@ def test_after_a_power_cut_at_any_operation_the_transfer_continues(key: FileKey,
         disk = disk.backend.reboot()
     else:
         disk = disk.backend.cut_power()
-    files = opened(disk)
+    files = open_files(disk)
     file = files.find(key)
     if file is not None:
         assert files.read(file, 0, file.received) == CONTENT[: file.received]
@@ -60,18 +60,18 @@ def test_after_a_power_cut_at_any_operation_the_transfer_continues(key: FileKey,
 
 def test_a_power_cut_loses_no_range_that_was_received() -> None:
     disk = new_disk()
-    opened(disk).begin(KEY, ())
+    open_files(disk).begin(KEY, ())
     for number in range(4):
         disk = disk.backend.cut_power()
-        files = opened(disk)
-        found = files.find(KEY)
-        assert found is not None
-        assert found.received == 1000 * number
-        files.write(found, found.received, CONTENT[found.received :][:1000])
+        files = open_files(disk)
+        file = files.find(KEY)
+        assert file is not None
+        assert file.received == 1000 * number
+        files.write(file, file.received, CONTENT[file.received :][:1000])
 
 
 def test_a_file_with_another_hash_is_removed() -> None:
-    files = opened(new_disk())
+    files = open_files(new_disk())
     receive(files, KEY, bytes(5000))
     assert files.find(KEY) is None
     assert files.used_bytes == 0
@@ -79,14 +79,14 @@ def test_a_file_with_another_hash_is_removed() -> None:
 
 @pytest.mark.parametrize(("offset", "body"), [(1, b"x"), (0, b""), (0, bytes(5001))])
 def test_a_range_that_does_not_continue_changes_nothing(offset: int, body: bytes) -> None:
-    files = opened(new_disk())
+    files = open_files(new_disk())
     file = files.begin(KEY, ())
     files.write(file, offset, body)
     assert file.received == 0
 
 
-def test_the_oldest_file_that_is_not_needed_makes_room() -> None:
-    files = opened(new_disk(), 12_000)
+def test_the_oldest_file_that_is_not_needed_is_removed_for_a_new_one() -> None:
+    files = open_files(new_disk(), 12_000)
     keys = [FileKey(hashlib.sha256(bytes([n]) * 5000).hexdigest(), 5000) for n in range(4)]
     for number, key in enumerate(keys[:2]):
         receive(files, key, bytes([number]) * 5000)
@@ -99,7 +99,7 @@ def test_the_oldest_file_that_is_not_needed_makes_room() -> None:
 
 
 def test_a_complete_upload_is_never_removed_for_another_file() -> None:
-    files = opened(new_disk(), 6000)
+    files = open_files(new_disk(), 6000)
     receive(files, UPLOAD)
     with pytest.raises(NoRoomError):
         files.begin(FileKey(SHA256, 1001), ())
@@ -107,7 +107,7 @@ def test_a_complete_upload_is_never_removed_for_another_file() -> None:
 
 
 def test_a_file_beyond_the_limit_or_the_disk_is_refused() -> None:
-    files = opened(new_disk(), 4 << 20)
+    files = open_files(new_disk(), 4 << 20)
     for size in ((4 << 20) + 1, 2 << 20):
         with pytest.raises(NoRoomError):
             files.begin(FileKey(SHA256, size), ())
@@ -115,18 +115,18 @@ def test_a_file_beyond_the_limit_or_the_disk_is_refused() -> None:
 
 
 def test_another_file_for_the_same_upload_replaces_it() -> None:
-    files = opened(new_disk())
+    files = open_files(new_disk())
     receive(files, UPLOAD)
-    other = FileKey(hashlib.sha256(b"other").hexdigest(), 5, 7, "CHEM-0001")
-    receive(files, other, b"other")
-    assert [file.key for file in files.uploads()] == [other]
+    replacement = FileKey(hashlib.sha256(b"replacement").hexdigest(), 5, 7, "CHEM-0001")
+    receive(files, replacement, b"replacement")
+    assert [file.key for file in files.uploads()] == [replacement]
 
 
 def test_damaged_files_are_removed_and_others_left_alone() -> None:
     disk = new_disk()
-    receive(opened(disk), KEY)
+    receive(open_files(disk), KEY)
     disk.create("transfer-damaged.part", 1000)
     disk.create("somebody-elses", 1000)
-    files = opened(disk)
+    files = open_files(disk)
     assert files.is_complete(KEY)
     assert disk.names() == ["somebody-elses", KEY.stem + ".file"]

@@ -50,13 +50,17 @@ class Site:
     def issue(self, days: int = 300, key: int = 0, name: str = "RAP-1") -> Identity:
         now = datetime.now(UTC)
         validity = Validity(now - timedelta(400), now + timedelta(days))
-        made = self.folder / "made"
         return self.vendor.issue(
-            made, name, hosts=LOOPBACK, trusts=self.vendor, key=self.keys[key], validity=validity
+            self.folder / "issued",
+            name,
+            hosts=LOOPBACK,
+            trusts=self.vendor,
+            key=self.keys[key],
+            validity=validity,
         )
 
     def install(self, identity: Identity, *kinds: str) -> int:
-        """Write the files; returns the certificate's serial number."""
+        """Copy the files of these kinds (default: both) to the box; return the certificate's serial number."""
         for kind in kinds or ("certificate", "key"):
             (self.folder / kind).write_bytes(getattr(identity, kind).read_bytes())
         return x509.load_pem_x509_certificate(identity.certificate.read_bytes()).serial_number
@@ -226,7 +230,7 @@ def test_an_expired_certificate_is_shown_in_audit_log_status_and_led_until_it_is
     asyncio.run(scenario())
 
 
-def test_a_session_of_another_context_is_not_resumed(site: Site, pki: Hierarchy) -> None:
+def test_a_tls_session_of_another_context_is_not_resumed(site: Site, pki: Hierarchy) -> None:
     async def scenario() -> None:
         site.install(site.issue())
         async with site.running(pki) as box:

@@ -1,4 +1,4 @@
-"""The countersigned head on the box: what was removed from its disk behind it is found at the next start."""
+"""The countersigned head of the box's audit chain: records removed from the disk are detected at the next start."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Site:
     """A data center that countersigns heads, and the folder of a box's disk."""
 
     def __init__(self, pki: Hierarchy, folder: Path) -> None:
-        self.pki, self.spool, self.lives = pki, folder / "spool", 0
+        self.pki, self.spool, self.starts = pki, folder / "spool", 0
         private, public = new_key_pair()
         (folder / "key.pem").write_bytes(private)
         self.keys = folder / "keys.pem"
@@ -56,7 +56,7 @@ class Site:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Box]:
-        """Run the data center and the box until the box was countersigned once more and the context ends."""
+        """Run the data center and the box within the context."""
 
         def now_ms() -> int:
             return time.time_ns() // 1_000_000
@@ -74,9 +74,9 @@ class Site:
         settings = AuditSettings(Path("none"), keys=self.keys)
         config = replace(box_config(self.pki, server.port), audit=settings)
         disk = LinuxDisk(self.spool)
-        self.lives += 1  # a new spool has another epoch
+        self.starts += 1  # a new spool has another epoch
         hardware = Hardware(disk, CLOCK, EmulEthernetPort("uplink"), audit_log=RotatedLog())
-        box = Box(config, hardware, Random(self.lives))
+        box = Box(config, hardware, Random(self.starts))
         task = asyncio.ensure_future(box.run())
         try:
             yield box
@@ -88,10 +88,10 @@ class Site:
             disk.close()
 
     def signed(self) -> int:
-        """Return the highest countersigned record at the data center."""
+        """Return the number of the last record that the data center has countersigned, 0 for none."""
         return max((number for (number,) in self.store.read(select(box_chains.c.signed_number))), default=0)
 
-    async def live(self, until: str = "") -> AuditStatus:
+    async def run_box(self, until: str = "") -> AuditStatus:
         """Let the box run until a new head is countersigned, or until an event has arrived."""
         before = self.file()
         async with self.running() as box:
@@ -123,7 +123,7 @@ def site(pki: Hierarchy, tmp_path: Path) -> Iterator[Site]:
 
 def test_the_head_is_countersigned_at_each_start_and_both_ends_have_it(site: Site) -> None:
     for _ in range(3):
-        status = asyncio.run(site.live())
+        status = asyncio.run(site.run_box())
     box, head = parse_head_text(status.countersigned)
     assert (box, head.epoch) == (BOX, status.chain)
     assert 0 < head.number <= status.record
@@ -131,10 +131,10 @@ def test_the_head_is_countersigned_at_each_start_and_both_ends_have_it(site: Sit
     assert not list(box_chain_problems(site.store, "", site.key.public_key(), [(box, head)]))
 
 
-def manipulate(site: Site, what: str, earlier: Path) -> str:
-    """Change the disk of a box that is off; return the event that must follow."""
+def manipulate(site: Site, manipulation: str, earlier: Path) -> str:
+    """Change the disk of a box that is switched off; return the audit event of its next start."""
     newest = site.file()
-    match what:
+    match manipulation:
         case "an earlier state of the spool":
             shutil.rmtree(site.spool)
             shutil.copytree(earlier, site.spool)
@@ -167,11 +167,11 @@ def manipulate(site: Site, what: str, earlier: Path) -> str:
             shutil.copytree(earlier, site.spool)
             (site.spool / FILE).unlink()
             return "audit-head-refused"
-    raise AssertionError(what)
+    raise AssertionError(manipulation)
 
 
 @pytest.mark.parametrize(
-    "what",
+    "manipulation",
     [
         "an earlier state of the spool",
         "the end of the spool's newest file",
@@ -182,11 +182,11 @@ def manipulate(site: Site, what: str, earlier: Path) -> str:
         "an earlier state without a head",
     ],
 )
-def test_what_was_removed_from_the_disk_is_found(site: Site, tmp_path: Path, what: str) -> None:
-    asyncio.run(site.live())
+def test_manipulation_of_the_disk_is_detected(site: Site, tmp_path: Path, manipulation: str) -> None:
+    asyncio.run(site.run_box())
     earlier = tmp_path / "earlier"
     shutil.copytree(site.spool, earlier)
     for _ in range(2):
-        asyncio.run(site.live())
-    event = manipulate(site, what, earlier)
-    asyncio.run(site.live(event))
+        asyncio.run(site.run_box())
+    event = manipulate(site, manipulation, earlier)
+    asyncio.run(site.run_box(event))

@@ -62,12 +62,12 @@ def test_the_watchdog_is_fed_while_the_disk_responds_and_stopped_at_the_end(pki:
             await eventually(lambda: watchdog.fed > 10)
             hangs = Event()
             thread.submit(hangs.wait)
-            asked = asyncio.ensure_future(asyncio.wrap_future(thread.submit(lambda: None)))
+            query = asyncio.ensure_future(asyncio.wrap_future(thread.submit(lambda: None)))
             before = watchdog.fed
             for _ in range(1000):
                 await asyncio.sleep(0)
-            assert not asked.done()
-            assert watchdog.fed <= before + 1  # the query that was in progress
+            assert not query.done()
+            assert watchdog.fed <= before + 1  # for the query that was in progress
             assert watchdog.running
             hangs.set()
             await eventually(lambda: watchdog.fed > before + 10)

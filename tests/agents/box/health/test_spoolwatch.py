@@ -25,7 +25,9 @@ def open_spool(disk: EmulDisk) -> InspectedSpool:
 
 
 def watch(spool: Spool, groups: list[int]) -> list[bytes]:
-    """Append these numbers of groups (a quarter of a segment each; 0: acknowledge all); return the audit records."""
+    """Append each of these numbers of groups of a quarter of a segment, or acknowledge all records for 0; return
+    the audit records.
+    """
 
     async def main() -> list[bytes]:
         buffer = Buffer(spool)

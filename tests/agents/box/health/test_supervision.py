@@ -29,7 +29,7 @@ from wire.messages import Command, Quality
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)
     yield
@@ -50,7 +50,7 @@ async def cancelled(task: asyncio.Task[None]) -> None:
 
 
 def failing(times: int, work: Callable[..., Any], only_port: int | None = None) -> Callable[..., Any]:
-    """Return `work`, which fails the first few times with an unexpected error."""
+    """Return `work`, changed to raise an unexpected error in the first `times` calls (only for `only_port`)."""
     left = times
 
     async def fail_first(self: object, *arguments: Any) -> Any:
@@ -63,7 +63,7 @@ def failing(times: int, work: Callable[..., Any], only_port: int | None = None) 
     return fail_first
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_delays")
 @pytest.mark.parametrize(
     ("part", "method", "port", "event"),
     [

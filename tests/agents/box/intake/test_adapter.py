@@ -1,4 +1,4 @@
-"""An instrument that speaks its own standard, at a port of a running box: HL7 over a TCP connection."""
+"""An instrument that uses HL7 over TCP, at a port of a running box."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def config(pki: Hierarchy, datacenter: int) -> BoxConfig:
 
 
 @asynccontextmanager
-async def box_with_an_analyzer(pki: Hierarchy, datacenter: int, on: EmulDisk):  # type: ignore[no-untyped-def]
+async def box_with_an_analyzer(pki: Hierarchy, datacenter: int, spool_disk: EmulDisk):  # type: ignore[no-untyped-def]
     clock = EmulClock(lambda: NOW_MS * 1_000_000)
-    box = Box(config(pki, datacenter), Hardware(on, clock, EmulEthernetPort("uplink")), Random(2))
+    box = Box(config(pki, datacenter), Hardware(spool_disk, clock, EmulEthernetPort("uplink")), Random(2))
     task = asyncio.ensure_future(box.run())
     try:
         await eventually(lambda: task.done() or bool(box.tcp_ports))
@@ -61,9 +61,9 @@ async def box_with_an_analyzer(pki: Hierarchy, datacenter: int, on: EmulDisk):  
 def run(pki: Hierarchy, scenario: Scenario) -> None:
     async def main() -> None:
         async with stand_in(pki.datacenter) as center:
-            on = disk()
-            async with box_with_an_analyzer(pki, center.server.port, on) as box:
-                await scenario(box, on, center)
+            spool_disk = disk()
+            async with box_with_an_analyzer(pki, center.server.port, spool_disk) as box:
+                await scenario(box, spool_disk, center)
 
     asyncio.run(main())
 
@@ -94,7 +94,7 @@ def reports(center: StandIn) -> list[Entry]:
 
 
 def test_a_message_is_stored_acknowledged_and_delivered(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk, center: StandIn) -> None:
+    async def scenario(box: Box, _disk: EmulDisk, center: StandIn) -> None:
         assert await ask(*await connect(box), esu(1, "ES", "C")) == b"AA"
         await eventually(lambda: len(reports(center)) == 2)
         at_ms = NOW_MS - 60_000
@@ -107,7 +107,7 @@ def test_a_message_is_stored_acknowledged_and_delivered(pki: Hierarchy) -> None:
 
 
 def test_a_repetition_is_acknowledged_and_stored_once(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk, center: StandIn) -> None:
+    async def scenario(box: Box, _disk: EmulDisk, center: StandIn) -> None:
         line = await connect(box)
         for number in range(100):  # each with another control id
             assert await ask(*line, esu(number)) == b"AA"
@@ -121,9 +121,9 @@ def test_a_repetition_is_acknowledged_and_stored_once(pki: Hierarchy) -> None:
 
 
 def test_a_repetition_after_a_power_cut_is_stored_once(pki: Hierarchy) -> None:
-    async def scenario(box: Box, on: EmulDisk, center: StandIn) -> None:
+    async def scenario(box: Box, spool_disk: EmulDisk, center: StandIn) -> None:
         assert await ask(*await connect(box), esu(1, "ES", "C")) == b"AA"
-        after = on.backend.cut_power()
+        after = spool_disk.backend.cut_power()
         async with box_with_an_analyzer(pki, center.server.port, after) as next_box:
             line = await connect(next_box)
             assert await ask(*line, esu(2, "ES", "C")) == b"AA"
@@ -141,7 +141,7 @@ def test_a_repetition_after_a_power_cut_is_stored_once(pki: Hierarchy) -> None:
 
 
 def test_equal_reports_without_a_time_of_the_instrument_are_all_stored(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk, center: StandIn) -> None:
+    async def scenario(box: Box, _disk: EmulDisk, center: StandIn) -> None:
         line = await connect(box)
         for number in range(3):
             assert await ask(*line, esu(number, at=None)) == b"AA"
@@ -151,7 +151,7 @@ def test_equal_reports_without_a_time_of_the_instrument_are_all_stored(pki: Hier
 
 
 def test_a_time_far_from_the_clock_of_the_box_is_replaced(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk, center: StandIn) -> None:
+    async def scenario(box: Box, _disk: EmulDisk, center: StandIn) -> None:
         assert await ask(*await connect(box), esu(1, at=NOW - timedelta(days=4000))) == b"AA"
         await eventually(lambda: len(reports(center)) == 1)
         assert reports(center)[0].body.at_ms == NOW_MS
@@ -160,7 +160,7 @@ def test_a_time_far_from_the_clock_of_the_box_is_replaced(pki: Hierarchy) -> Non
 
 
 def test_a_word_outside_the_profile_is_refused_and_the_connection_continues(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk, center: StandIn) -> None:
+    async def scenario(box: Box, _disk: EmulDisk, center: StandIn) -> None:
         line = await connect(box)
         assert await ask(*line, inu("XYZ")) in (b"AR", b"AE")
         assert await ask(*line, inu("GLU")) == b"AA"
@@ -175,7 +175,7 @@ def test_a_command_of_the_data_center_is_answered_and_has_one_result(
 ) -> None:
     monkeypatch.setattr(adapter, "COMMAND_POLL_SECONDS", 0.02)
 
-    async def scenario(box: Box, _on: EmulDisk, center: StandIn) -> None:
+    async def scenario(box: Box, _disk: EmulDisk, center: StandIn) -> None:
         center.commands = [Command(5, "MODU-1", "send-inventory")]
         reader, writer = await connect(box)
         command = await reader.readuntil(b"\x1c\r")
@@ -199,7 +199,7 @@ def test_a_dead_peer_is_detected_by_the_kernel(pki: Hierarchy, monkeypatch: pyte
         adapter, "probe_peer", lambda transport: probed.append(transport.get_extra_info("peername"))
     )
 
-    async def scenario(box: Box, _on: EmulDisk, _center: StandIn) -> None:
+    async def scenario(box: Box, _disk: EmulDisk, _center: StandIn) -> None:
         reader, writer = await connect(box)
         assert await ask(reader, writer, esu(1)) == b"AA"
         assert probed == [writer.get_extra_info("sockname")]
@@ -208,7 +208,7 @@ def test_a_dead_peer_is_detected_by_the_kernel(pki: Hierarchy, monkeypatch: pyte
 
 
 def test_a_new_connection_replaces_a_half_open_one(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk, _center: StandIn) -> None:
+    async def scenario(box: Box, _disk: EmulDisk, _center: StandIn) -> None:
         errors: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
         old = await connect(box)

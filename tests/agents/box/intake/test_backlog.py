@@ -21,18 +21,18 @@ from sim.net.loop import SimLoop
 
 
 def test_waiting_bytes_are_an_upper_bound_and_exact_for_short_backlogs() -> None:
-    random, waiting, kept, delivered = Random(1), WaitingBytes(), {}, 0
+    random, waiting, sizes, delivered = Random(1), WaitingBytes(), {}, 0
     sequence = 0
     for _ in range(3000):
-        sequence += random.randint(1, 40)  # the numbers between are other instruments'
-        kept[sequence] = random.randint(1, 500)
-        waiting.add(sequence, kept[sequence])
+        sequence += random.randint(1, 40)  # the numbers between belong to other instruments
+        sizes[sequence] = random.randint(1, 500)
+        waiting.add(sequence, sizes[sequence])
         if random.random() < 0.5:
             delivered = random.randint(delivered, sequence)
-        real = sum(size for number, size in kept.items() if number > delivered)
-        known = waiting.bytes(delivered)
-        assert known >= real
-        assert known - real <= sum(size for number, size in kept.items() if 0 <= delivered - number < 64)
+        exact = sum(size for number, size in sizes.items() if number > delivered)
+        bound = waiting.bytes(delivered)
+        assert bound >= exact
+        assert bound - exact <= sum(size for number, size in sizes.items() if 0 <= delivered - number < 64)
     assert waiting.bytes(sequence) == 0
 
 
@@ -52,39 +52,41 @@ def backlog(delivered: dict[Priority, int], pinned_bytes_max: float = 1e9) -> Ba
 
 def test_over_the_limit_a_fair_rate_applies_until_reports_are_delivered() -> None:
     delivered = dict.fromkeys(Priority, 0)
-    one = backlog(delivered)
-    one.add([Priority.ROUTINE] * 64, range(1, 65), [bytes(WAITING_BYTES_MAX // 64)] * 64)
-    assert one.take(10_000, 0.0) == 0  # at the limit
-    one.add([Priority.ROUTINE], [65], [b"1"])
-    assert one.take(FAIR_BURST, 0.0) == 0
-    wait = one.take(FAIR_BURST, 0.0)
+    instrument_backlog = backlog(delivered)
+    instrument_backlog.add([Priority.ROUTINE] * 64, range(1, 65), [bytes(WAITING_BYTES_MAX // 64)] * 64)
+    assert instrument_backlog.take(10_000, 0.0) == 0  # at the limit
+    instrument_backlog.add([Priority.ROUTINE], [65], [b"1"])
+    assert instrument_backlog.take(FAIR_BURST, 0.0) == 0
+    wait = instrument_backlog.take(FAIR_BURST, 0.0)
     assert wait == pytest.approx(FAIR_BURST / FAIR_REPORTS_PER_SECOND)
-    assert one.take(FAIR_BURST, wait) == 0
+    assert instrument_backlog.take(FAIR_BURST, wait) == 0
     delivered[Priority.ROUTINE] = 65
-    assert one.take(10_000, wait) == 0
+    assert instrument_backlog.take(10_000, wait) == 0
 
 
 def test_priorities_are_counted_separately() -> None:
     delivered = dict.fromkeys(Priority, 0)
-    one = backlog(delivered)
-    one.add([Priority.ROUTINE, Priority.ALERT, Priority.AUDIT], [1, 2, 3], [b"1", b"22", b"333"])
+    instrument_backlog = backlog(delivered)
+    instrument_backlog.add(
+        [Priority.ROUTINE, Priority.ALERT, Priority.AUDIT], [1, 2, 3], [b"1", b"22", b"333"]
+    )
     delivered[Priority.ROUTINE] = 1
-    assert one.bytes(*Priority) == 5
+    assert instrument_backlog.bytes(*Priority) == 5
     delivered[Priority.AUDIT] = 3
-    assert (one.bytes(*Priority), one.bytes(Priority.ALERT)) == (2, 2)
+    assert (instrument_backlog.bytes(*Priority), instrument_backlog.bytes(Priority.ALERT)) == (2, 2)
 
 
 def test_alerts_and_results_have_a_share_of_the_spool() -> None:
     delivered = dict.fromkeys(Priority, 0)
-    one = backlog(delivered, 100)
-    one.add(
+    instrument_backlog = backlog(delivered, 100)
+    instrument_backlog.add(
         [Priority.ROUTINE, Priority.ALERT, Priority.AUDIT], [1, 2, 3], [bytes(1000), bytes(50), bytes(50)]
     )
-    assert not one.exceeds_share
-    one.add([Priority.ALERT], [4], [b"1"])
-    assert one.exceeds_share
+    assert not instrument_backlog.exceeds_share
+    instrument_backlog.add([Priority.ALERT], [4], [b"1"])
+    assert instrument_backlog.exceeds_share
     delivered[Priority.ALERT] = 4
-    assert not one.exceeds_share
+    assert not instrument_backlog.exceeds_share
 
 
 def test_a_buffer_tracks_delivered_numbers() -> None:

@@ -55,9 +55,9 @@ def post(
 
 def with_a_box(pki: Hierarchy, scenario: Scenario) -> None:
     async def run() -> None:
-        on = disk()
-        async with running_box(box_config(pki, DISCARD_PORT), on) as box:
-            await scenario(box, on)
+        spool_disk = disk()
+        async with running_box(box_config(pki, DISCARD_PORT), spool_disk) as box:
+            await scenario(box, spool_disk)
 
     asyncio.run(run())
 
@@ -69,11 +69,11 @@ async def counts(box: Box) -> tuple[int, int]:
 
 
 def test_reports_are_durable_when_the_receipt_comes(pki: Hierarchy) -> None:
-    async def scenario(box: Box, on: EmulDisk) -> None:
+    async def scenario(box: Box, spool_disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         response = await post(connection, quality(*range(1, REPORTS_PER_POST_MAX + 1)))
         assert decode(Receipt, response.body) == Receipt(REPORTS_PER_POST_MAX)
-        after = on.backend.cut_power()
+        after = spool_disk.backend.cut_power()
         async with running_box(box_config(pki, DISCARD_PORT), after) as next_box:
             await post(await connect(next_box, pki.instrument), quality(REPORTS_PER_POST_MAX))
             assert await counts(next_box) == (0, 1)
@@ -85,7 +85,7 @@ def test_reports_are_durable_when_the_receipt_comes(pki: Hierarchy) -> None:
 
 
 def test_duplicates_are_acknowledged_and_not_stored(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         alert = Alert(3, 0, "L0100", "lamp", "error")
         await post(connection, quality(1, 2))
@@ -104,18 +104,18 @@ def test_duplicates_are_acknowledged_and_not_stored(pki: Hierarchy) -> None:
 def test_another_report_under_a_used_number_is_refused_with_the_next_run(
     pki: Hierarchy, restarted: bool
 ) -> None:
-    async def scenario(box: Box, on: EmulDisk) -> None:
+    async def scenario(box: Box, spool_disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         assert (await post(connection, [first_alert, *quality(*range(2, 100))][:64], run=7)).status == 200
         if not restarted:
             await refused(box)
             return
-        async with running_box(box_config(pki, DISCARD_PORT), on.backend.cut_power()) as next_box:
+        async with running_box(box_config(pki, DISCARD_PORT), spool_disk.backend.cut_power()) as next_box:
             await refused(next_box)
 
     async def refused(box: Box) -> None:
         connection, before = await connect(box, pki.instrument), sum(await counts(box))
-        others: tuple[list[InstrumentReport], ...] = (
+        conflicts: tuple[list[InstrumentReport], ...] = (
             [Alert(1, 1, "L0100", "lamp", "error")],
             [Alert(1, 0, "L0100", "lamp", "info")],
             quality(1),
@@ -123,8 +123,8 @@ def test_another_report_under_a_used_number_is_refused_with_the_next_run(
             [Quality(64, 0, "glu", 1, 1), *quality(200)],
             [first_alert, Quality(64, 0, "glu", 1, 1)],
         )
-        for other in others:
-            response = await post(connection, other, run=7)
+        for reports in conflicts:
+            response = await post(connection, reports, run=7)
             assert (response.status, response.headers[NEXT_RUN]) == (409, "8")
             assert "of run 7" in response.body.decode()
         assert sum(await counts(box)) == before
@@ -136,7 +136,7 @@ def test_another_report_under_a_used_number_is_refused_with_the_next_run(
 
 
 def test_a_number_too_old_to_compare_is_refused(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         for first in (1, 65):
             await post(connection, quality(*range(first, first + 64)))
@@ -151,7 +151,7 @@ def test_a_number_too_old_to_compare_is_refused(pki: Hierarchy) -> None:
     (7, 6, 409), (7, 0, 409), (RUN_MAX - 1, 3, 409), (RUN_MAX, 3, 200), (0, 1, 200), (7, RUN_MAX, 200)
 ])  # fmt: skip
 def test_runs_rise_up_to_their_maximum(pki: Hierarchy, before: int, after: int, status: int) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         assert (await post(connection, quality(1), run=before)).status == 200
         for reports in (quality(1), [Alert(2, 0, "L0100", "lamp", "error")]):
@@ -164,7 +164,7 @@ def test_runs_rise_up_to_their_maximum(pki: Hierarchy, before: int, after: int, 
 
 
 def test_a_repetition_during_the_first_write_is_not_stored_again(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         connections = [await connect(box, pki.instrument) for _ in range(4)]
         responses = await asyncio.gather(*(post(connection, quality(1, 2, 3)) for connection in connections))
         assert [response.status for response in responses] == [200] * 4
@@ -187,7 +187,7 @@ def test_a_repetition_during_the_first_write_is_not_stored_again(pki: Hierarchy)
     ],
 )
 def test_values_outside_the_allow_list_are_refused_and_named(pki: Hierarchy, body: bytes) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         response = await connection.request("POST", "/v1/reports", body)
         assert response.status == 400
@@ -199,7 +199,7 @@ def test_values_outside_the_allow_list_are_refused_and_named(pki: Hierarchy, bod
 
 
 def test_a_body_at_the_limit_is_accepted_and_a_longer_one_is_not(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         at_limit = connection.request("POST", "/v1/reports", bytes(REPORTS_BODY_BYTES_MAX))
         beyond = connection.request("POST", "/v1/reports", bytes(REPORTS_BODY_BYTES_MAX + 1))
@@ -210,7 +210,7 @@ def test_a_body_at_the_limit_is_accepted_and_a_longer_one_is_not(pki: Hierarchy)
 
 
 def test_other_targets_and_methods_are_refused(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         assert (await connection.request("POST", "/v1/batches")).status == 404
         response = await connection.request("GET", "/v1/reports")
@@ -220,7 +220,7 @@ def test_other_targets_and_methods_are_refused(pki: Hierarchy) -> None:
 
 
 def test_an_instrument_is_served_only_at_its_own_port(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         for identity, port, status in (
             (pki.instrument, 2, 403),
             (pki.other_instrument, 2, 200),
@@ -231,10 +231,10 @@ def test_an_instrument_is_served_only_at_its_own_port(pki: Hierarchy) -> None:
     with_a_box(pki, scenario)
 
 
-@pytest.mark.parametrize("who", ["expired", "impostor"])
-def test_an_invalid_certificate_is_refused(pki: Hierarchy, who: str) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
-        identity: Identity = getattr(pki, who)
+@pytest.mark.parametrize("kind", ["expired", "impostor"])
+def test_an_invalid_certificate_is_refused(pki: Hierarchy, kind: str) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
+        identity: Identity = getattr(pki, kind)
         with pytest.raises((OSError, HttpError)):  # under TLS 1.3 the client learns of it after its handshake
             await post(await connect(box, identity), quality(1))
         assert await counts(box) == (0, 0)
@@ -243,11 +243,11 @@ def test_an_invalid_certificate_is_refused(pki: Hierarchy, who: str) -> None:
 
 
 def test_a_client_without_a_certificate_is_refused(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
-        bare = ssl.create_default_context(cafile=pki.instrument.authorities)
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
+        without_certificate = ssl.create_default_context(cafile=pki.instrument.authorities)
         with pytest.raises((OSError, HttpError)):
             connection = await dial(
-                Endpoint("127.0.0.1", box.tcp_ports[1]), bare, reply_bytes_max=REPLY_BYTES_MAX
+                Endpoint("127.0.0.1", box.tcp_ports[1]), without_certificate, reply_bytes_max=REPLY_BYTES_MAX
             )
             await post(connection, quality(1))
         assert await counts(box) == (0, 0)
@@ -256,7 +256,7 @@ def test_a_client_without_a_certificate_is_refused(pki: Hierarchy) -> None:
 
 
 def test_a_flood_is_slowed_down(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         numbers = range(1, REPORTS_BURST + 1)
         for first in range(0, REPORTS_BURST, REPORTS_PER_POST_MAX):
@@ -278,16 +278,16 @@ def test_a_large_backlog_limits_its_instrument_and_no_other_port(
     numbers = range(1, 100 * REPORTS_PER_POST_MAX)
 
     def statuses(turn: int) -> list[InstrumentReport]:
-        some = numbers[turn * REPORTS_PER_POST_MAX : (turn + 1) * REPORTS_PER_POST_MAX]
-        return [Status(number, 0, "idle", 0, readings) for number in some]
+        turn_numbers = numbers[turn * REPORTS_PER_POST_MAX : (turn + 1) * REPORTS_PER_POST_MAX]
+        return [Status(number, 0, "idle", 0, readings) for number in turn_numbers]
 
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
-        statuses_of = [(await post(connection, statuses(turn))).status for turn in range(10)]
-        accepted = statuses_of.index(429)
+        codes = [(await post(connection, statuses(turn))).status for turn in range(10)]
+        accepted = codes.index(429)
         waiting = accepted * len(encode(Reports(1, statuses(0))))
         assert WAITING_BYTES_MAX < waiting < WAITING_BYTES_MAX + 3 * REPORTS_BODY_BYTES_MAX
-        assert set(statuses_of[accepted:]) == {429}
+        assert set(codes[accepted:]) == {429}
         response = await post(connection, statuses(accepted))
         assert 1 <= int(response.headers["retry-after"]) < 1 + REPORTS_PER_POST_MAX / FAIR_REPORTS_PER_SECOND
         other = await connect(box, pki.other_instrument, 2)
@@ -301,7 +301,7 @@ def test_waiting_alerts_take_no_more_than_their_share_of_the_spool(
 ) -> None:
     monkeypatch.setattr("agents.box.intake.intake.PINNED_SHARE", 0.0)
 
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         alerts: list[InstrumentReport] = [Alert(n, 0, "L0100", "lamp", "error") for n in range(1, 65)]
         assert (await post(connection, alerts)).status == 200
@@ -314,14 +314,14 @@ def test_waiting_alerts_take_no_more_than_their_share_of_the_spool(
 
 
 def test_connections_of_a_port_are_bounded_and_the_alarm_is_recorded(pki: Hierarchy) -> None:
-    async def scenario(box: Box, _on: EmulDisk) -> None:
+    async def scenario(box: Box, _disk: EmulDisk) -> None:
         limit = port_limits(1).connections_max
-        held = [await asyncio.open_connection("127.0.0.1", box.tcp_ports[1]) for _ in range(3 * limit)]
-        ended = [asyncio.ensure_future(reader.read()) for reader, _ in held]
+        connections = [await asyncio.open_connection("127.0.0.1", box.tcp_ports[1]) for _ in range(3 * limit)]
+        ended = [asyncio.ensure_future(reader.read()) for reader, _ in connections]
         await eventually(lambda: sum(end.done() for end in ended) == 2 * limit)
         assert (await post(await connect(box, pki.other_instrument, 2), quality(1))).status == 200
         assert (await post(await connect(box, pki.instrument, 1), quality(1))).status == 200
-        for _, writer in held:
+        for _, writer in connections:
             writer.close()
         await asyncio.gather(*ended, return_exceptions=True)
 
@@ -338,14 +338,14 @@ def test_connections_of_a_port_are_bounded_and_the_alarm_is_recorded(pki: Hierar
 
 
 def test_reports_are_not_acknowledged_on_a_failing_disk_and_are_stored_when_repeated(pki: Hierarchy) -> None:
-    async def scenario(box: Box, on: EmulDisk) -> None:
+    async def scenario(box: Box, spool_disk: EmulDisk) -> None:
         connection = await connect(box, pki.instrument)
         assert (await post(connection, quality(1))).status == 200
-        on.backend.fail_next_write(20)
+        spool_disk.backend.fail_next_write(20)
         response = await post(connection, quality(2))
         assert response.status == 503
         assert int(response.headers["retry-after"]) > 0
-        on.backend.let_writes_succeed()
+        spool_disk.backend.let_writes_succeed()
         assert (await post(connection, quality(2))).status == 200
         assert await counts(box) == (2, 0)
 

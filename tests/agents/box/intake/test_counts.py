@@ -21,8 +21,7 @@ def source(**counts: int) -> Source:
     profile = SimpleNamespace(speaks="hl7")
     common = {"serial": "MODU-1", "port": 2, "is_connected": True, "last_byte_s": 3.0, "accepted": 7}
     common |= {"role": "pass-through", "message_at": 1.5}
-    made = SimpleNamespace(**common, **values, allowed=SimpleNamespace(profile=profile))
-    return cast(Source, made)
+    return cast(Source, SimpleNamespace(**common, **values, allowed=SimpleNamespace(profile=profile)))
 
 
 def test_new_counts_are_recorded_periodically_with_their_difference() -> None:

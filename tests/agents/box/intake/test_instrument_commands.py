@@ -1,4 +1,4 @@
-"""Commands to an HL7 instrument: from the data center through the running box, and the result back, once each."""
+"""Commands to an HL7 instrument: the running box sends each once, and returns its result to the data center once."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ async def receive(line: Streams) -> bytes:
 
 
 async def nothing_for(line: Streams, seconds: float) -> bool:
+    """Return whether no byte arrives within this time."""
     try:
         async with asyncio.timeout(seconds):
             return not await line[0].read(1)
@@ -98,8 +99,8 @@ def test_a_silent_instrument_is_asked_three_times_and_the_result_is_unknown(pki:
     async def scenario(world: AdaptedWorld) -> None:
         world.queue(INVENTORY)
         line = await world.connect()
-        asked = [await receive(line) for _ in range(3)]
-        assert asked == asked[:1] * 3
+        sent = [await receive(line) for _ in range(3)]
+        assert sent == sent[:1] * 3
         assert await nothing_for(line, 600)
         assert world.results == [(SERIAL, 7, "unknown")]
 
@@ -173,7 +174,7 @@ def test_a_restart_of_the_box_neither_repeats_a_command_nor_its_result(
     in_a_world(pki, scenario)
 
 
-def test_results_wait_for_a_full_spool(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_wait_until_the_disk_is_writable(pki: Hierarchy) -> None:
     async def scenario(world: AdaptedWorld) -> None:
         world.queue(INVENTORY)
         line = await world.connect()
@@ -190,7 +191,7 @@ def test_results_wait_for_a_full_spool(pki: Hierarchy, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("verb", ["help-file", "test-menu"])
-def test_a_command_that_the_standard_does_not_have_is_refused(pki: Hierarchy, verb: Verb) -> None:
+def test_a_command_that_the_standard_lacks_is_refused(pki: Hierarchy, verb: Verb) -> None:
     async def scenario(world: AdaptedWorld) -> None:
         world.queue(Command(9, SERIAL, verb))
         assert await nothing_for(await world.connect(), 60)

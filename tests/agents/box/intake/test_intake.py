@@ -1,4 +1,4 @@
-"""The intake of instruments that speak their own standard: numbers, repetitions, limits and interruptions."""
+"""The intake of instruments without an agent: report numbers, repetitions, limits and interruptions."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ ALARM = Finding(Alert, ("P0201", "pipettor", "error"), NOW_MS - 5000)
 class Port:
     """An intake with one instrument, on an emulated disk."""
 
-    def __init__(self, on: EmulDisk | None = None) -> None:
-        self.disk = on or EmulDisk(64 * MIB, Random(1))
+    def __init__(self, disk: EmulDisk | None = None) -> None:
+        self.disk = disk or EmulDisk(64 * MIB, Random(1))
         clock = EmulClock(lambda: NOW_MS * 1_000_000)
         self.state = BoxState()
         spool = Spool.open(
@@ -65,7 +65,9 @@ class Port:
         return await self.intake.accept(self.source, Extract(list(findings), counts or Counter()))
 
     async def reports(self) -> list[InstrumentReport]:
-        records = [one for kind in Priority for one in await self.buffer.read(kind, 1 << 16, 1 << 24)]
+        records = [
+            record for priority in Priority for record in await self.buffer.read(priority, 1 << 16, 1 << 24)
+        ]
         bodies = [decode(Entry, payload).body for _, payload in sorted(records)]
         return [body for body in bodies if isinstance(body, Report)]
 
@@ -113,7 +115,7 @@ def test_equal_reports_of_one_message_are_all_stored_and_all_recognized() -> Non
     run(scenario)
 
 
-def test_what_was_left_out_of_a_repeated_message_is_counted_once() -> None:
+def test_content_left_out_of_a_repeated_message_is_counted_once() -> None:
     async def scenario(port: Port) -> None:
         for _ in range(3):
             await port.accept(RUNNING, counts=Counter({Reason.TEST_UNKNOWN: 2}))
@@ -160,7 +162,7 @@ def test_a_flood_is_answered_busy_and_accepted_later() -> None:
         assert await port.accept(*results(next(flood))) is Outcome.STORED
 
     def results(turn: int) -> list[Finding]:
-        """Return the largest message."""
+        """Return the findings of a message of maximum size."""
         return [Finding(Quality, ("glu", 1, n), NOW_MS + turn) for n in range(ADAPTED_DIGESTS_MAX)]
 
     run(scenario)
@@ -195,14 +197,14 @@ CLOCK_OFF = [Finding(Quality, ("glu", 2, 250), ms) for ms in (1000, 2000)]
 
 
 async def after_a_power_cut(port: Port) -> Port:
-    await asyncio.sleep(1)  # what was not waited for is written
+    await asyncio.sleep(1)  # for the writes that nobody awaits
     return Port(port.disk.backend.cut_power())
 
 
 def test_a_control_without_a_time_that_was_not_answered_is_recognized_after_a_power_cut() -> None:
     async def scenario(port: Port) -> None:
         await port.accept(CONTROL, OTHER)
-        for _ in range(3):  # and the answer fails again and again
+        for _ in range(3):  # the answer fails each time
             port = await after_a_power_cut(port)
             assert await port.accept(CONTROL, OTHER) is Outcome.STORED
             assert port.source.counts == {Reason.MESSAGE_REPEATED: 1}
@@ -228,7 +230,7 @@ def test_an_equal_control_after_an_answered_one_is_stored() -> None:
 
 
 @pytest.mark.parametrize(
-    "others",
+    "messages",
     [
         [(OTHER,), (CONTROL,)],
         [(), (CONTROL,)],
@@ -237,14 +239,14 @@ def test_an_equal_control_after_an_answered_one_is_stored() -> None:
     ],
 )
 def test_only_the_first_message_after_the_start_can_repeat_an_unanswered_one(
-    others: list[tuple[Finding, ...]],
+    messages: list[tuple[Finding, ...]],
 ) -> None:
     async def scenario(port: Port) -> None:
         await port.accept(CONTROL)
         port = await after_a_power_cut(port)
-        for findings in others:
+        for findings in messages:
             assert await port.accept(*findings) is Outcome.STORED
-        assert len(await port.reports()) == 1 + sum(map(len, others))
+        assert len(await port.reports()) == 1 + sum(map(len, messages))
 
     run(scenario)
 
@@ -260,7 +262,7 @@ def test_a_control_before_another_message_was_answered() -> None:
     run(scenario)
 
 
-def test_what_a_repetition_has_more_than_the_disk_is_stored() -> None:
+def test_findings_that_only_the_repetition_contains_are_stored() -> None:
     async def scenario(port: Port) -> None:
         await port.accept(CONTROL)
         port = await after_a_power_cut(port)

@@ -1,4 +1,4 @@
-"""A pass-through between an instrument and the laboratory's host: bytes, failures of the box, and what is stored."""
+"""A pass-through between an instrument and the laboratory's host: bytes, failures of the box, and stored reports."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_all_bytes_before_the_end_of_a_connection_pass(pki: Hierarchy) -> None:
     in_a_world(pki, scenario)
 
 
-def test_what_the_host_accepts_is_stored_and_what_it_rejects_is_not(pki: Hierarchy) -> None:
+def test_a_message_is_stored_if_the_host_accepts_it(pki: Hierarchy) -> None:
     async def scenario(world: AdaptedWorld) -> None:
         host = Host(world)
         line = await world.connect()
@@ -145,7 +145,7 @@ def test_the_end_of_either_connection_ends_the_other(pki: Hierarchy) -> None:
     in_a_world(pki, scenario)
 
 
-def test_an_instrument_sees_that_the_host_cannot_be_reached(pki: Hierarchy) -> None:
+def test_the_connection_of_an_instrument_ends_if_the_host_is_unreachable(pki: Hierarchy) -> None:
     async def scenario(world: AdaptedWorld) -> None:
         world.on(world.lis, asyncio.sleep(0))
         for _ in range(3):
@@ -161,7 +161,7 @@ def test_an_instrument_sees_that_the_host_cannot_be_reached(pki: Hierarchy) -> N
 
 
 class BrokenObserver(Hl7Observer):
-    """Fails at each message that contains BROKEN."""
+    """Fails at data of the instrument that contains BROKEN."""
 
     def from_instrument(self, data: bytes, now: float) -> list[Action]:
         if b"BROKEN" in data:
@@ -169,7 +169,7 @@ class BrokenObserver(Hl7Observer):
         return super().from_instrument(data, now)
 
 
-def test_a_failing_parser_stops_no_byte_and_continues(
+def test_a_failing_parser_does_not_stop_the_bytes_and_continues(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roles, "make_observer", lambda _profile, site: BrokenObserver(site))
@@ -191,7 +191,9 @@ def test_a_failing_parser_stops_no_byte_and_continues(
     in_a_world(pki, scenario)
 
 
-def test_a_parser_that_cannot_start_stops_no_byte(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parser_that_cannot_start_does_not_stop_the_bytes(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario(world: AdaptedWorld) -> None:
         Host(world)
         monkeypatch.setattr(roles, "make_observer", lambda *_: 1 / 0)
@@ -204,8 +206,8 @@ def test_a_parser_that_cannot_start_stops_no_byte(pki: Hierarchy, monkeypatch: p
     in_a_world(pki, scenario)
 
 
-@pytest.mark.parametrize("trouble", ["read-only", "full", "slow", "hangs"])
-def test_a_failing_disk_delays_no_answer(pki: Hierarchy, trouble: str) -> None:
+@pytest.mark.parametrize("failure", ["read-only", "full", "slow", "hangs"])
+def test_a_failing_disk_delays_no_answer(pki: Hierarchy, failure: str) -> None:
     async def scenario(world: AdaptedWorld) -> None:
         host, disk = Host(world), world.disk.backend
         line = await world.connect()
@@ -216,7 +218,7 @@ def test_a_failing_disk_delays_no_answer(pki: Hierarchy, trouble: str) -> None:
             "full": lambda: disk.set_capacity(disk.used_bytes),
             "slow": lambda: disk.set_latency(20 * 10**9, 0.0),
             "hangs": lambda: disk.set_latency(3600 * 10**9, 0.0),
-        }[trouble]()
+        }[failure]()
         for number in range(1, 200):
             assert await ask(line, status(number, "OP")) == accept(status(number))
         assert host.received[0].count(b"MSH") == 200
@@ -242,7 +244,7 @@ def test_findings_wait_until_the_disk_is_writable_again(pki: Hierarchy) -> None:
     in_a_world(pki, scenario)
 
 
-def test_what_is_not_stored_after_the_end_of_its_connection_is_counted(pki: Hierarchy) -> None:
+def test_findings_not_stored_after_the_end_of_their_connection_are_counted(pki: Hierarchy) -> None:
     async def scenario(world: AdaptedWorld) -> None:
         Host(world)
         line = await world.connect()
@@ -327,6 +329,6 @@ def test_a_command_to_an_observed_instrument_is_refused_and_not_sent(pki: Hierar
         assert world.results == [(SERIAL, 3, "refused")]
         assert host.received == [status(1)]
         line[1].close()
-        assert await line[0].read() == b""  # nothing but the answer has arrived
+        assert await line[0].read() == b""  # no command has arrived after the answer
 
     in_a_world(pki, scenario)

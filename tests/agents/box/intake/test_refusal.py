@@ -23,7 +23,7 @@ ALERT, AUDIT, ROUTINE = Priority
 
 
 class Bench:
-    """A buffer whose disk becomes read-only, with LED and messages."""
+    """A spool on a disk that can become read-only, with the alarm LED and the messages of the supervision."""
 
     def __init__(self) -> None:
         self.disk = EmulDisk(1 << 30, Random(1))
@@ -50,7 +50,7 @@ async def refused(buffer: Buffer, payload: bytes = b"refused") -> str:
     return ""
 
 
-def test_restarted_on_a_read_only_disk_it_delivers_and_recovers_when_the_disk_does() -> None:
+def test_a_box_restarted_on_a_read_only_disk_delivers_and_recovers_with_the_disk() -> None:
     bench = Bench()
 
     async def before() -> None:
@@ -93,7 +93,7 @@ def test_restarted_on_a_read_only_disk_it_delivers_and_recovers_when_the_disk_do
     SimLoop().run_until_complete(scenario())
 
 
-def test_it_recovers_a_second_time_while_running() -> None:
+def test_a_running_box_recovers_repeatedly() -> None:
     bench = Bench()
 
     async def scenario() -> None:
@@ -129,8 +129,8 @@ def test_a_spool_full_of_alerts_gets_no_audit_records() -> None:
         await asyncio.sleep(1000 * RETRY_SECONDS)
         assert bench.light() is Light.FAST
         assert (await buffer.status()).records[AUDIT] == 0
-        found = await buffer.read(ALERT, 999, 1 << 20)
-        await buffer.ack(ALERT, found[-1][0])
+        alerts = await buffer.read(ALERT, 999, 1 << 20)
+        await buffer.ack(ALERT, alerts[-1][0])
         await buffer.append(ALERT, b"there is room again")
         await asyncio.sleep(RETRY_SECONDS + 1)
         assert bench.light() is Light.OFF

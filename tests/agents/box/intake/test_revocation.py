@@ -1,4 +1,4 @@
-"""A revoked instrument is refused at its next request, and new lists need no restart."""
+"""A revoked instrument is refused at its next request, and a new revocation list is used without a restart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wire.tls.context import Identity, server_context
 
 
 class Site:
-    """A box whose instruments' CA issues revocation lists."""
+    """A box, two instruments, and their CA, which issues revocation lists."""
 
     def __init__(self, folder: Path, pki: Hierarchy) -> None:
         self.pki, self.crl, self.center = pki, folder / "vendor.crl", StandIn()

@@ -1,4 +1,4 @@
-"""The page behind a real httpd."""
+"""The box's local page behind a real httpd."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedPage
 
 @pytest.fixture
 def served(page_server: ServedPage) -> Iterator[ServedPage]:
-    """The page, without the sessions of another test."""
+    """The page, whose sessions are ended after the test."""
     yield page_server
     page_server.end_all()

@@ -1,4 +1,4 @@
-"""The local page of a whole box on loopback: what a person at the instrument does opens and ends sessions."""
+"""The local page of a complete box on loopback: a person at the instrument opens and ends sessions."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def cause_at(box: Box) -> Cause | None:
     return box.sessions.at_port(PORT)[-1].cause
 
 
-def test_the_person_permits_a_session_of_a_whole_box_and_ends_it(pki: Hierarchy, tmp_path: Path) -> None:
+def test_the_person_permits_a_session_of_a_complete_box_and_ends_it(pki: Hierarchy, tmp_path: Path) -> None:
     async def act(box: Box, center: SessionCenter, person: Person) -> None:
         text = await person.look()
         assert BOX_SERIAL in text and "CHEM-1" in text and "HEMA-1" in text
@@ -132,7 +132,7 @@ def test_the_person_permits_a_session_of_a_whole_box_and_ends_it(pki: Hierarchy,
     run(pki, tmp_path, act)
 
 
-def test_the_person_refuses_a_session_of_a_whole_box(pki: Hierarchy, tmp_path: Path) -> None:
+def test_the_person_refuses_a_session_of_a_complete_box(pki: Hierarchy, tmp_path: Path) -> None:
     async def act(box: Box, center: SessionCenter, person: Person) -> None:
         session = await offered(box, center)
         await person.refuse(session)
@@ -142,7 +142,7 @@ def test_the_person_refuses_a_session_of_a_whole_box(pki: Hierarchy, tmp_path: P
     run(pki, tmp_path, act)
 
 
-def test_a_switch_that_is_held_ends_the_session(pki: Hierarchy, tmp_path: Path) -> None:
+def test_holding_the_switch_ends_the_session(pki: Hierarchy, tmp_path: Path) -> None:
     async def act(box: Box, center: SessionCenter, person: Person) -> None:
         session = await opened(box, center, person)
         person.hold_switch()

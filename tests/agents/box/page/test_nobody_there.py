@@ -1,10 +1,10 @@
-"""Nothing but a person's act permits a session, whatever is configured and whatever else happens, in any order.
+"""Only an act of a person permits a session, for any configuration and any order of other events.
 
-Products permit sessions when a time has passed, when nobody is signed in, by a role or a setting, or when the
-question was closed. Here random configurations and random orders of everything that is not a person's act must permit
-nothing: offers of the data center, also repeated and forged; certificates that nobody has requested; pages that are
-opened, reloaded and closed; forms with wrong codes, of other ports, origins and sessions; requests through another
-port; time; clocks that are set; failing disks and firewalls.
+Products for remote access permit sessions after a timeout, when nobody is signed in, because of a role or a setting,
+or when the prompt was closed. Here random configurations and random orders of all other events must permit nothing:
+offers of the data center, also repeated and forged; certificates that were not requested; pages that are opened,
+reloaded and closed; forms with wrong codes or of other ports, origins and sessions; requests through another port;
+time; clock changes; failing disks and firewalls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LIFETIME = 1800
 
 
 class World:
-    """A box whose page is shown to nobody who would act."""
+    """A box, and browsers that show its page where no person acts."""
 
     def __init__(self, box: SessionBox) -> None:
         self.box, self.page = box, page_of(box)
@@ -50,7 +50,7 @@ Act = Callable[[World, int], Awaitable[object]]
 
 async def offer(world: World, number: int) -> None:
     """Send an offer of any kind that staff can request."""
-    made = world.box.next_offer(
+    new_offer = world.box.next_offer(
         id=number.to_bytes(16, "big"),
         mode=list(SessionMode)[number % 2],
         service=list(SessionService)[number // 2 % 2],
@@ -58,8 +58,8 @@ async def offer(world: World, number: int) -> None:
         port=(PORT, OTHER_PORT)[number % 2],
         instrument=("CH-4711", "CH-4712")[number // 3 % 2],
     )
-    world.offers.append(made)
-    world.codes.append(await world.box.offer(made))
+    world.offers.append(new_offer)
+    world.codes.append(await world.box.offer(new_offer))
 
 
 async def repeat_offer(world: World, number: int) -> None:
@@ -68,11 +68,11 @@ async def repeat_offer(world: World, number: int) -> None:
 
 
 async def forged_offer(world: World, number: int) -> None:
-    made = replace(world.box.next_offer(), id=number.to_bytes(16, "big"))
-    await world.box.sessions.receive(OfferMessage(sign_offer(made, STRANGER)))
+    forged = replace(world.box.next_offer(), id=number.to_bytes(16, "big"))
+    await world.box.sessions.receive(OfferMessage(sign_offer(forged, STRANGER)))
 
 
-async def unasked_certificate(world: World, number: int) -> None:
+async def unrequested_certificate(world: World, number: int) -> None:
     await world.box.sessions.receive(CertificateMessage(world.last(), b"x" * number, b""))
 
 
@@ -83,21 +83,21 @@ async def other_messages(world: World, number: int) -> None:
 
 
 async def look(world: World, number: int) -> None:
-    """Keep a page open, whoever sits there."""
+    """Request what a browser requests while it shows the page."""
     client = world.client(number)
     for target in ("/", f"/offer/{world.last().hex()}", "/events", "/page.js"):
         await client.ask("GET", target)
 
 
 async def keep_open(world: World, number: int) -> None:
-    """Request events as a page, and leave before the response."""
-    asking = asyncio.ensure_future(world.client(number).ask("GET", "/events", last_event_id="x"))
+    """Request events as the page does, and disconnect after `number` seconds."""
+    request = asyncio.ensure_future(world.client(number).ask("GET", "/events", last_event_id="x"))
     await asyncio.sleep(number)
-    asking.cancel()
+    request.cancel()
 
 
 async def wrong_code(world: World, number: int) -> None:
-    """Guesses that are not the code."""
+    """Send wrong codes."""
     client, target = world.client(number), f"/offer/{world.last().hex()}"
     form = forms_of((await client.ask("GET", target)).body.decode()).get("code")
     if form is None or not world.codes:
@@ -108,7 +108,7 @@ async def wrong_code(world: World, number: int) -> None:
 
 
 async def foreign_form(world: World, number: int) -> None:
-    """Send the right code in a form that this page did not make, or that another origin has sent."""
+    """Send the right code with an invalid token, from another origin, and through the other port."""
     client, target = world.client(number), f"/offer/{world.last().hex()}"
     form = forms_of((await client.ask("GET", target)).body.decode()).get("code")
     fields = {"token": f"{number:064}", "code": world.codes[-1] if world.codes else ""}
@@ -122,7 +122,7 @@ async def foreign_form(world: World, number: int) -> None:
 
 
 async def events_by_others(world: World, number: int) -> None:
-    """Cause an authorization by something other than a person."""
+    """Raise the authorization event by an actor that is not a person."""
     for port in (PORT, OTHER_PORT):
         for session in world.box.sessions.at_port(port):
             actor = (Actor.CLOCK, Actor.DATA_CENTER, Actor.BOX, Actor.LINE)[number % 4]
@@ -150,7 +150,7 @@ ACTS: list[Act] = [
     offer,
     repeat_offer,
     forged_offer,
-    unasked_certificate,
+    unrequested_certificate,
     other_messages,
     look,
     keep_open,
@@ -184,7 +184,7 @@ def test_without_an_act_of_a_person_nothing_is_permitted(
 
 
 def _assert_nothing_permitted(box: SessionBox) -> None:
-    states = [each.state for port in (PORT, OTHER_PORT) for each in box.sessions.at_port(port)]
+    states = [session.state for port in (PORT, OTHER_PORT) for session in box.sessions.at_port(port)]
     assert all(state in ALLOWED for state in states), states
     assert not any(isinstance(message, GrantMessage) for message in box.sent)
     assert not box.tunnels
@@ -193,7 +193,7 @@ def _assert_nothing_permitted(box: SessionBox) -> None:
 
 
 def test_the_same_offers_are_permitted_by_a_person() -> None:
-    """The world of the property above can permit a session: its guards are what forbids it."""
+    """The world of the test above can permit a session, so that only the missing act prevents it there."""
 
     async def act(box: SessionBox) -> None:
         world = World(box)

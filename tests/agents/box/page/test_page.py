@@ -1,4 +1,4 @@
-"""The local page: what a person can do with it, and what nobody else can."""
+"""The local page: acts of a person at the instrument, and refusal of everything else."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_person_refuses_an_offer() -> None:
     run(act)
 
 
-def test_the_page_shows_what_ports_with_a_standard_have_received() -> None:
+def test_the_page_shows_the_counts_of_ports_with_a_standard() -> None:
     async def act(box: SessionBox) -> None:
         text = await PageClient(page_of(box)).get()
         (row,) = re.findall(r"<tr>(?:(?!</tr>).)*CELL-7.*?</tr>", text)
@@ -92,10 +92,10 @@ def test_the_page_shows_what_ports_with_a_standard_have_received() -> None:
     run(act)
 
 
-def test_each_reason_has_words() -> None:
-    page = PagePort(1, (), True, PageStandard("hl7", True, None, 0, {one.value: 1 for one in Reason}))
+def test_each_reason_has_a_text() -> None:
+    page = PagePort(1, (), True, PageStandard("hl7", True, None, 0, {reason.value: 1 for reason in Reason}))
     text = port_row(page, catalogue("en"), lambda _: Markup(""))
-    assert not [one.value for one in Reason if f"{one.value}: 1" in text]
+    assert not [reason.value for reason in Reason if f"{reason.value}: 1" in text]
 
 
 def test_wrong_codes_are_counted_and_the_last_one_ends_the_offer() -> None:
@@ -113,7 +113,7 @@ def test_wrong_codes_are_counted_and_the_last_one_ends_the_offer() -> None:
     run(act)
 
 
-def test_a_code_that_is_no_number_is_a_wrong_one() -> None:
+def test_a_code_that_is_not_a_number_is_wrong() -> None:
     async def act(box: SessionBox) -> None:
         await box.offer()
         client = PageClient(page_of(box))
@@ -124,7 +124,7 @@ def test_a_code_that_is_no_number_is_a_wrong_one() -> None:
 
 
 @pytest.mark.parametrize("port", ["", "0", "1", "9", "x", "²", "2, 3"])
-def test_a_request_that_httpd_has_given_no_port_of_the_box_is_refused(port: str) -> None:
+def test_a_request_without_a_valid_port_from_httpd_is_refused(port: str) -> None:
     async def act(box: SessionBox) -> None:
         await box.offer()
         client = PageClient(page_of(box))
@@ -199,8 +199,8 @@ def test_unknown_addresses_and_methods_are_refused() -> None:
     run(act)
 
 
-def test_while_the_desktop_is_shared_the_page_can_only_end() -> None:
-    """Staff who operate the instrument's desktop could permit a second session there, with the code that they see."""
+def test_while_the_desktop_is_shared_the_page_can_only_end_sessions() -> None:
+    """Staff who operate the instrument's desktop could otherwise permit a second session with the code they know."""
 
     async def act(box: SessionBox) -> None:
         client = PageClient(page_of(box))
@@ -212,7 +212,7 @@ def test_while_the_desktop_is_shared_the_page_can_only_end() -> None:
         tries = 1000
         for _ in range(tries):
             assert "desktop of this port is shared" in await client.send(form, code=code)
-        states = {each.id: each.state for each in box.sessions.at_port(PORT)}
+        states = {session.id: session.state for session in box.sessions.at_port(PORT)}
         assert states == {second.id: SessionState.OFFERED, OFFER.id: SessionState.OPEN}
         assert sum("shared" in reason for reason in box.audit.refusals) == tries
         assert list(forms_of(await client.get())) == ["end"]
@@ -221,7 +221,7 @@ def test_while_the_desktop_is_shared_the_page_can_only_end() -> None:
 
 
 def test_a_code_without_the_press_of_the_switch_permits_nothing() -> None:
-    """RustDesk has taken "password and click" for "password or click"."""
+    """RustDesk accepted a password or a click where both were configured."""
 
     async def act(box: SessionBox) -> None:
         code = await box.offer()
@@ -249,7 +249,7 @@ def test_a_press_of_the_switch_without_the_code_permits_nothing() -> None:
 
 
 def test_an_offer_that_nobody_answers_expires_although_its_page_is_open() -> None:
-    """MeshCentral and RustDesk have options that accept when nobody answers."""
+    """MeshCentral and RustDesk have options that accept a session when nobody answers."""
 
     async def act(box: SessionBox) -> None:
         await box.offer()
@@ -265,7 +265,7 @@ def test_an_offer_that_nobody_answers_expires_although_its_page_is_open() -> Non
     run(act)
 
 
-def test_a_page_that_is_open_holds_the_session_and_one_that_is_gone_ends_it() -> None:
+def test_an_open_page_keeps_the_session_and_a_closed_one_ends_it() -> None:
     async def act(box: SessionBox) -> None:
         await box.open()
         client = PageClient(page_of(box))
@@ -299,29 +299,29 @@ def test_an_event_comes_with_each_change_and_nothing_without_one() -> None:
         client, loop = PageClient(page_of(box)), asyncio.get_running_loop()
         first, shown = _event((await client.ask("GET", "/events")).body)
         assert "no remote session" in shown
-        at = loop.time()
+        start = loop.time()
         assert _event((await client.ask("GET", "/events", last_event_id=first)).body) == ("", "")
-        assert loop.time() - at == pytest.approx(HOLD_SECONDS)
+        assert loop.time() - start == pytest.approx(HOLD_SECONDS)
         held = asyncio.ensure_future(client.ask("GET", "/events", last_event_id=first))
         await asyncio.sleep(3)
         assert not held.done()
-        at = loop.time()
+        start = loop.time()
         await box.offer()
         second, shown = _event((await held).body)
-        assert loop.time() - at < 0.1
+        assert loop.time() - start < 0.1
         assert second != first and OFFER.staff in shown
         await box.sessions.end(OFFER.id, PORT)
         await asyncio.sleep(1)
         await box.open(box.next_offer(id=bytes(16)))
         known, _ = _event((await client.ask("GET", "/events", last_event_id=second)).body)
-        at = loop.time()
+        start = loop.time()
         await client.ask("GET", "/events", last_event_id=known)
-        assert loop.time() - at == pytest.approx(LIVE_HOLD_SECONDS)
+        assert loop.time() - start == pytest.approx(LIVE_HOLD_SECONDS)
 
     run(act)
 
 
-def test_answers_that_are_held_have_a_limit() -> None:
+def test_the_number_of_held_requests_is_limited() -> None:
     async def act(box: SessionBox) -> None:
         client = PageClient(page_of(box))
         known, _ = _event((await client.ask("GET", "/events")).body)
@@ -329,16 +329,16 @@ def test_answers_that_are_held_have_a_limit() -> None:
             asyncio.ensure_future(client.ask("GET", "/events", last_event_id=known)) for _ in range(HELD_MAX)
         ]
         await asyncio.sleep(0.1)
-        assert not any(each.done() for each in held)
+        assert not any(request.done() for request in held)
         held.append(asyncio.ensure_future(client.ask("GET", "/events", last_event_id=known)))
         await asyncio.sleep(0.1)
-        assert [each.done() for each in held] == [True] + [False] * HELD_MAX
+        assert [request.done() for request in held] == [True] + [False] * HELD_MAX
         await asyncio.gather(*held)
 
     run(act)
 
 
-def test_what_staff_write_is_text_and_no_markup() -> None:
+def test_texts_of_staff_are_escaped() -> None:
     async def act(box: SessionBox) -> None:
         offer = replace(OFFER, staff='<img src=x onerror="x">', role="&amp;'\"")
         await box.offer(offer)
@@ -377,17 +377,17 @@ def test_a_press_of_the_switch_permits_the_one_offer_that_a_page_shows() -> None
         await PageClient(page, OTHER_PORT).get()
         await page.switch_pressed("chassis")
         assert box.session.state is SessionState.OFFERED  # only at another port
-        assert len([each for each in box.audit.refusals if "no page showed" in each]) == 2
+        assert sum("no page showed" in reason for reason in box.audit.refusals) == 2
         await PageClient(page).get(f"/offer/{ID}")
         await page.switch_pressed("chassis")
-        assert [(each.way, each.what) for each in box.grant().consent.evidence] == [
+        assert [(proof.way, proof.what) for proof in box.grant().consent.evidence] == [
             (PresenceWay.SWITCH, "chassis")
         ]
 
     run(act, PresenceWay.SWITCH)
 
 
-def test_a_press_of_the_switch_permits_nothing_if_it_could_mean_two_offers() -> None:
+def test_a_press_of_the_switch_permits_nothing_if_two_offers_wait() -> None:
     async def act(box: SessionBox) -> None:
         page = page_of(box)
         await box.offer()
@@ -395,9 +395,8 @@ def test_a_press_of_the_switch_permits_nothing_if_it_could_mean_two_offers() -> 
         for port in (PORT, OTHER_PORT):
             await PageClient(page, port).get()
         await page.switch_pressed("chassis")
-        assert {each.state for each in box.sessions.at_port(PORT) + box.sessions.at_port(OTHER_PORT)} == {
-            SessionState.OFFERED
-        }
+        sessions = box.sessions.at_port(PORT) + box.sessions.at_port(OTHER_PORT)
+        assert {session.state for session in sessions} == {SessionState.OFFERED}
         assert box.audit.refusals == ["the switch was pressed while 2 offers waited"] * 2
 
     run(act, PresenceWay.SWITCH)
@@ -416,11 +415,11 @@ def test_a_page_that_was_shown_long_ago_is_no_longer_shown() -> None:
 
 
 def test_the_page_works_while_the_box_refuses_all_sessions() -> None:
-    """Its log cannot be written: there is no offer, and the page says what the box does."""
+    """The session log cannot be written and the disk does not respond: the page shows no request."""
 
     async def act(box: SessionBox) -> None:
         async def status() -> PageStatus | None:
-            await asyncio.sleep(99)  # its disk does not respond
+            await asyncio.sleep(99)  # the disk does not respond
             raise AssertionError
 
         page = LocalPage(OFFER.box, frozenset({PORT}), lambda: None, status)
@@ -433,8 +432,8 @@ def test_the_page_works_while_the_box_refuses_all_sessions() -> None:
     run(act)
 
 
-def test_after_the_page_was_gone_only_the_switch_gives_control_back() -> None:
-    """The page at a shared screen can be opened by staff, and so its return is no confirmation."""
+def test_after_the_page_was_closed_only_the_switch_returns_control() -> None:
+    """Staff can open the page on a shared screen, so an open page does not prove that a person is there."""
 
     async def act(box: SessionBox) -> None:
         page = page_of(box)
@@ -442,7 +441,7 @@ def test_after_the_page_was_gone_only_the_switch_gives_control_back() -> None:
         await box.open()
         await asyncio.sleep(PAGE_LOST_SECONDS + 1)
         await page.switch_pressed("chassis")
-        assert box.session.view_only  # its page is still gone
+        assert box.session.view_only  # no page is open yet
         assert "press the switch" in await client.get()
         assert box.session.view_only
         await page.switch_pressed("chassis")
@@ -460,17 +459,17 @@ def test_a_page_whose_browser_or_server_is_killed_ends_its_session_within_a_minu
         client, loop = PageClient(page_of(box)), asyncio.get_running_loop()
         held = asyncio.ensure_future(client.ask("GET", "/events", last_event_id="x"))
         held.cancel()
-        at = loop.time()
+        start = loop.time()
         while box.session.state is SessionState.OPEN:
             await asyncio.sleep(0.1)
-        assert PAGE_LOST_SECONDS < loop.time() - at <= PAGE_OVERDUE_SECONDS + 0.1
+        assert PAGE_LOST_SECONDS < loop.time() - start <= PAGE_OVERDUE_SECONDS + 0.1
         assert box.session.cause is Cause.PERSON_ABSENT
         assert not box.path.elements()
 
     run(act)
 
 
-def test_a_cable_that_is_pulled_ends_the_session() -> None:
+def test_the_loss_of_the_tunnel_ends_the_session() -> None:
     async def act(box: SessionBox) -> None:
         await box.open()
         client = PageClient(page_of(box))

@@ -20,7 +20,7 @@ pytestmark = [
 ]
 NUMBERS = count(1)
 SHOTS = os.environ.get("RAP_SCREENSHOTS", "")
-"""A folder for images of the pages, to look at."""
+"""A folder for screenshots of the pages. Empty: none are taken."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def path(served: ServedPage) -> str:
 
 
 def permit(browser: BrowserPage, code: str) -> None:
-    """Enter a code, and press the button, as a person does."""
+    """Enter a code, and click the button."""
     browser.evaluate(f"document.querySelector('#code').value = '{code}'")
     browser.evaluate("document.querySelector('button.permit').click()")
 
@@ -68,9 +68,7 @@ def test_the_page_follows_a_session_without_being_reloaded(served: ServedPage, b
     assert browser.problems == []
 
 
-def test_the_page_of_an_offer_is_left_when_the_offer_is_over(
-    served: ServedPage, browser: BrowserPage
-) -> None:
+def test_the_page_of_an_offer_is_left_when_the_offer_ends(served: ServedPage, browser: BrowserPage) -> None:
     offer(served)
     browser.open(served.address() + path(served))
     browser.evaluate("document.querySelector('#code').value = '12'")
@@ -79,7 +77,7 @@ def test_the_page_of_an_offer_is_left_when_the_offer_is_over(
 
 
 def test_a_button_that_is_pressed_is_not_replaced(served: ServedPage, browser: BrowserPage) -> None:
-    """The click would be lost: it needs the same button when it is released."""
+    """A click needs the same element at press and release, and would be lost otherwise."""
     code = offer(served)
     browser.open(served.address() + path(served))
     permit(browser, code)
@@ -88,7 +86,9 @@ def test_a_button_that_is_pressed_is_not_replaced(served: ServedPage, browser: B
         "window.end = document.querySelector('.end'),"
         "end.dispatchEvent(new MouseEvent('mousedown', {bubbles: true})), 0"
     )
-    browser.evaluate("window.shown = '', new EventSource('/events').onmessage = one => shown = one.data, 0")
+    browser.evaluate(
+        "window.shown = '', new EventSource('/events').onmessage = event => shown = event.data, 0"
+    )
     served.reach(SessionState.OPEN)
     browser.wait_for("shown.includes('A remote session is running')")
     assert browser.evaluate("end.isConnected")
@@ -131,7 +131,7 @@ def test_axe_finds_no_violation(served: ServedPage, browser: BrowserPage, state:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_narrow_window_needs_no_scrolling_to_the_side(
+def test_a_narrow_window_needs_no_horizontal_scrolling(
     served: ServedPage, browser: BrowserPage, state: str
 ) -> None:
     browser.resize(400, 800)

@@ -1,4 +1,4 @@
-"""httpd serves the page with the certificate that the box uses, and with the flashed one if its key is in a TPM."""
+"""httpd serves the page with the box's current certificate, or with the flashed one if its key is in a TPM."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def connect(served: ServedPage) -> http.client.HTTPSConnection:
 
 
 def shown(served: ServedPage) -> str:
-    """Return the certificate of the page (PEM)."""
+    """Return the certificate that httpd presents (PEM)."""
     connection = connect(served)
     assert isinstance(connection.sock, ssl.SSLSocket)
     certificate = connection.sock.getpeercert(binary_form=True)
@@ -72,8 +72,8 @@ def shown(served: ServedPage) -> str:
     return ssl.DER_cert_to_PEM_cert(certificate)
 
 
-def first_of(files: BoxCertificates) -> str:
-    """Return the box's own certificate of its files (PEM)."""
+def certificate_of(files: BoxCertificates) -> str:
+    """Return the content of the certificate file (PEM)."""
     return files.certificate.read_text()
 
 
@@ -93,7 +93,7 @@ def test_a_new_certificate_is_used_without_ending_requests(
     waiting.request("GET", "/events", headers={"Last-Event-ID": identifier})
     publish_certificate(served.certificate, renewed, flashed)
     reload(served)
-    poll_until(lambda: shown(served) == first_of(renewed))
+    poll_until(lambda: shown(served) == certificate_of(renewed))
     other = connect(served)
     other.request("GET", "/")
     assert other.getresponse().status == 200
@@ -104,14 +104,14 @@ def test_a_new_certificate_is_used_without_ending_requests(
 
 
 @needs_httpd
-def test_httpd_asks_dns_for_no_name_of_the_box(tmp_path: Path) -> None:
-    """At its start and at each reload it would wait for an answer, port by port."""
+def test_httpd_sends_no_dns_query_for_the_name_of_the_box(tmp_path: Path) -> None:
+    """Otherwise each start and reload would wait for a DNS answer for each port."""
     (folder := tmp_path / "httpd").mkdir()
-    address = IPv4Interface("192.0.2.1/24")  # without a name (RFC 5737)
+    address = IPv4Interface("192.0.2.1/24")  # has no name in DNS (RFC 5737)
     configuration, _ = configure(folder, make_pki(tmp_path / "pki"), {PORT: address}, tcp_port=PAGE)
     assert HTTPD
-    done = subprocess.run([HTTPD, "-t", "-f", configuration], capture_output=True, text=True, check=True)
-    assert "resolve" not in done.stderr and "Syntax OK" in done.stderr
+    result = subprocess.run([HTTPD, "-t", "-f", configuration], capture_output=True, text=True, check=True)
+    assert "resolve" not in result.stderr and "Syntax OK" in result.stderr
 
 
 def test_key_and_certificate_are_one_file_for_root_alone(
@@ -129,7 +129,7 @@ def test_key_and_certificate_are_one_file_for_root_alone(
 
 
 def test_a_key_in_a_tpm_is_not_published(tmp_path: Path, flashed: BoxCertificates) -> None:
-    """httpd cannot sign with it."""
+    """httpd cannot sign with a TPM key."""
     (key := tmp_path / "tpm.key").write_bytes(HEADER + b"\nAA==\n-----END TSS2 PRIVATE KEY-----\n")
     used = msgspec.structs.replace(flashed, key=key)
     publish_certificate(tmp_path / "identity.pem", used, flashed)

@@ -1,4 +1,4 @@
-"""The local page through the box's httpd: who is let in, what is limited, and curl as a browser without scripts."""
+"""The local page through the box's httpd: access, limits, and curl as a browser without scripts."""
 
 from __future__ import annotations
 
@@ -41,9 +41,12 @@ def ask(
 ) -> tuple[int, dict[str, str], bytes]:
     """Send one request to the page of an instrument port; return status, headers by lower-case name, and body."""
     host = str(ADDRESSES[port].ip)
-    place = (host, served.http_ports[port])
     connection = http.client.HTTPSConnection(
-        *place, context=client_tls(), timeout=WAIT_SECONDS_MAX, source_address=(source or host, 0)
+        host,
+        served.http_ports[port],
+        context=client_tls(),
+        timeout=WAIT_SECONDS_MAX,
+        source_address=(source or host, 0),
     )
     try:
         connection.request(method, target, body, headers or {})
@@ -60,7 +63,7 @@ def get(served: ServedPage, target: str, port: int = PORT) -> str:
 
 
 def send(served: ServedPage, form: Form, **values: str) -> str:
-    """Send a form; the address of the page that is then shown."""
+    """Send a form; return the target of the redirection."""
     body = urlencode(form.fields | values).encode()
     status, headers, _ = ask(served, "POST", form.action, body)
     assert status == 303
@@ -84,7 +87,7 @@ def test_a_session_is_permitted_and_ended_through_httpd(served: ServedPage) -> N
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_curl_permits_and_ends_a_session(served: ServedPage) -> None:
-    def curl(path: str, *words: str) -> str:
+    def curl(path: str, *arguments: str) -> str:
         options = [
             "--silent",
             "--show-error",
@@ -95,14 +98,14 @@ def test_curl_permits_and_ends_a_session(served: ServedPage) -> None:
             "60",
         ]
         source = ["--interface", str(ADDRESSES[PORT].ip)]
-        done = subprocess.run(
-            ["curl", *options, *source, *words, served.address() + path],
+        result = subprocess.run(
+            ["curl", *options, *source, *arguments, served.address() + path],
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     code = served.offer(b"b" * 16)
     form = forms_of(curl(f"/offer/{served.box.session.id.hex()}"))["code"]
@@ -124,7 +127,7 @@ def test_a_port_that_a_client_forges_is_overwritten(served: ServedPage) -> None:
 
 
 def test_another_subnet_and_another_name_are_refused(served: ServedPage) -> None:
-    """A machine at one port may reach the box's address of another one; a name may be made to lead to the box."""
+    """A machine at one port may reach the box's address of another port, and DNS rebinding may use any host name."""
     assert ask(served, "GET", "/", source=str(ADDRESSES[OTHER_PORT].ip))[0] == 403
     for host in ("rap.example", "evil.example:8443", str(ADDRESSES[OTHER_PORT].ip)):
         assert ask(served, "GET", "/", headers={"Host": host})[0] == 403
@@ -172,12 +175,12 @@ def test_a_client_that_sends_slowly_is_disconnected_and_others_are_served(served
     assert "Remote sessions" in get(served, "/")
     for secure in slow:
         secure.settimeout(WAIT_SECONDS_MAX)
-        assert b" 200 " not in secure.recv(100)  # the end, or 408, after RequestReadTimeout
+        assert b" 200 " not in secure.recv(100)  # end of file, or status 408, after RequestReadTimeout
         secure.close()
 
 
 def test_an_event_passes_httpd_as_soon_as_it_happens(served: ServedPage) -> None:
-    """httpd neither buffers nor delays it: the answer comes before the box would have let it go."""
+    """httpd neither buffers nor delays the event: the response arrives before the box's hold time ends."""
     _, headers, body = ask(served, "GET", "/events")
     assert headers["content-type"] == "text/event-stream"
     identifier = next(line for line in body.decode().splitlines() if line.startswith("id: "))[4:]

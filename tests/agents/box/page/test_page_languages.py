@@ -16,26 +16,26 @@ from tests.support.agents.page_client import PageClient, page_of
 from tests.support.agents.session_box import SessionBox, run
 from tests.support.wire.grants import OFFER
 
-OTHERS = [each for each in languages() if each != ENGLISH]
+TRANSLATIONS = [language for language in languages() if language != ENGLISH]
 
 
 def _texts() -> set[str]:
     """Return all texts of the page that can be translated, as its code marks them."""
-    found: set[str] = set()
+    texts: set[str] = set()
     for file in FOLDER.parent.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
                 text = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
                 assert isinstance(text, str), f"{file.name}:{node.lineno}: write the text itself"
-                found.add(text)
-    return found
+                texts.add(text)
+    return texts
 
 
 def _names(text: str) -> set[str | None]:
     return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
 
 
-@pytest.mark.parametrize("language", OTHERS)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 def test_a_catalogue_has_each_text_and_no_other(language: str) -> None:
     texts = read_po((FOLDER / f"{language}.po").read_text("utf-8"))
     assert texts.keys() == _texts()
@@ -45,11 +45,11 @@ def test_a_catalogue_has_each_text_and_no_other(language: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("msgfmt") is None, reason="needs gettext")
-@pytest.mark.parametrize("language", OTHERS)
+@pytest.mark.parametrize("language", TRANSLATIONS)
 def test_gettext_accepts_a_catalogue(language: str, tmp_path: Path) -> None:
     file = FOLDER / f"{language}.po"
-    done = subprocess.run(["msgfmt", "-c", "-o", tmp_path / "mo", file], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(["msgfmt", "-c", "-o", tmp_path / "mo", file], capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_page_is_in_one_language() -> None:
             text = await client.get(target)
             assert '<html lang="de">' in text
             shown = set(re.findall(r">([^<>]+)<", text))
-            english = {each for each in shown if catalogue("de").gettext(each) != each}
+            english = {text for text in shown if catalogue("de").gettext(text) != text}
             assert not english
 
     run(act)

@@ -1,4 +1,4 @@
-"""The page on its UNIX socket: who can connect, and the limits of what is sent."""
+"""The page on its UNIX socket: permissions, and limits of requests and connections."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def _chunked(size: int) -> bytes:
     ],
     ids=["body", "long body", "chunked body", "long chunked body", "long header", "long address", "no HTTP"],
 )
-def test_the_application_limits_what_is_sent(tmp_path: Path, request_bytes: bytes, status: bytes) -> None:
+def test_the_application_limits_bodies_headers_and_addresses(
+    tmp_path: Path, request_bytes: bytes, status: bytes
+) -> None:
     async def inside() -> None:
         async with serve_page(tmp_path / "page.sock", _echo, lambda: 0.0):
             assert status in await _ask(tmp_path / "page.sock", request_bytes)
@@ -55,7 +57,7 @@ def test_the_application_limits_what_is_sent(tmp_path: Path, request_bytes: byte
     asyncio.run(inside())
 
 
-def test_only_the_group_can_connect_and_the_socket_goes_with_the_program(tmp_path: Path) -> None:
+def test_only_owner_and_group_can_connect_and_the_socket_is_removed_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "page.sock"
 
     async def inside() -> None:

@@ -1,4 +1,4 @@
-"""Security keys: Chromium with a virtual one through httpd, and assertions that must not permit anything."""
+"""Security keys: Chromium with a virtual key through httpd, and assertions that must be refused."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def assertion(
     flags: int = USER_PRESENT,
     **client_data: object,
 ) -> Assertion:
-    """Return the assertion that a key and a browser make."""
-    said = {
+    """Return the assertion of a security key and a browser."""
+    collected = {
         "type": "webauthn.get",
         "challenge": encoded(challenge),
         "origin": f"https://{NAME}:8443",
         "crossOrigin": False,
     }
-    client = json.dumps(said | client_data).encode()
+    client = json.dumps(collected | client_data).encode()
     data = sha256(name.encode()).digest() + bytes([flags]) + bytes(4)
     signature = key.sign(data + sha256(client).digest(), ec.ECDSA(SHA256()))
     return Assertion(ID, encoded(client), encoded(data), encoded(signature))
@@ -65,7 +65,7 @@ def test_a_key_that_was_touched_for_the_challenge_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [
         (replace(assertion(), id="other"), "not enrolled"),
         (assertion(bytes(32)), "another offer"),
@@ -90,8 +90,8 @@ def test_a_key_that_was_touched_for_the_challenge_is_accepted() -> None:
         (replace(assertion(), signature=""), "signature is wrong"),
     ],
 )
-def test_every_other_assertion_is_refused(wrong: Assertion, says: str) -> None:
-    with pytest.raises(SecurityKeyError, match=says):
+def test_every_other_assertion_is_refused(wrong: Assertion, message: str) -> None:
+    with pytest.raises(SecurityKeyError, match=message):
         KEYS.verify(wrong, CHALLENGE)
 
 
@@ -106,7 +106,7 @@ def test_each_flipped_bit_of_an_assertion_is_refused() -> None:
                 KEYS.verify(replace(right, **{field: encoded(bytes(flipped))}), CHALLENGE)
 
 
-def test_a_key_of_another_curve_is_no_security_key() -> None:
+def test_a_key_of_another_curve_is_refused() -> None:
     with pytest.raises(ValueError, match="P-256"):
         SecurityKeys(NAME, {ID: der(ec.generate_private_key(ec.SECP384R1()))})
 
@@ -122,18 +122,18 @@ def test_a_key_permits_the_offer_whose_challenge_it_signed_and_no_other() -> Non
         form = await client.offer_form("security-key", second.id)
         challenge = challenge_of(box.session.signed.hash)
         assert challenge != first
-        for made, note in ((assertion(first), "wrong"), (assertion(challenge), "")):
-            values = {name: getattr(made, name) for name in Assertion.__slots__}
+        for signed, note in ((assertion(first), "wrong"), (assertion(challenge), "")):
+            values = {name: getattr(signed, name) for name in Assertion.__slots__}
             answer = await client.ask("POST", form.action, urlencode(form.fields | values).encode())
             assert answer.headers["location"].endswith(f"?note={note or 'permitted'}")
         assert box.audit.refusals == ["a security key: it was used for another offer"]
-        assert [each.what for each in box.grant().consent.evidence] == [f"key {ID}"]
+        assert [proof.what for proof in box.grant().consent.evidence] == [f"key {ID}"]
 
     run(act, PresenceWay.SECURITY_KEY)
 
 
 def test_the_challenge_does_not_reveal_the_code() -> None:
-    """Whoever sees the page could otherwise compute the code that staff must tell."""
+    """Otherwise anybody who sees the page could compute the code that staff must give by telephone."""
 
     async def act(box: SessionBox) -> None:
         client = PageClient(page_of(box, KEYS))
@@ -193,7 +193,7 @@ def test_a_person_enrols_a_key_in_chromium_and_permits_a_session_with_it(
         browser.evaluate("document.querySelector('.form-security-key button').click()")
         served.reach(SessionState.OPEN)
         browser.wait_for("document.querySelector('.live')")
-        evidence = [(each.way, each.what) for each in served.box.grant().consent.evidence]
+        evidence = [(proof.way, proof.what) for proof in served.box.grant().consent.evidence]
         assert evidence == [
             (PresenceWay.CODE, f"port {PORT}"),
             (PresenceWay.SECURITY_KEY, f"key {entry['id'][:16]}"),

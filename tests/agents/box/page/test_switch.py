@@ -15,7 +15,7 @@ Events = list[str]
 def run(
     act: Callable[[EmulIndicatorsBackend, Events], Awaitable[None]], *, starts_open: bool = False
 ) -> Events:
-    """Call `act` while the switches are watched; return what happened."""
+    """Call `act` while the switches are watched; return the reported presses."""
     events: Events = []
 
     async def pressed(name: str) -> None:
@@ -54,7 +54,7 @@ def test_a_short_press_is_one_press() -> None:
     assert run(act) == ["pressed chassis", "pressed front"]
 
 
-def test_a_long_press_ends_while_it_is_held_and_its_release_is_no_press() -> None:
+def test_a_long_press_is_reported_while_it_is_held_and_its_release_is_not_a_press() -> None:
     async def act(box: EmulIndicatorsBackend, events: Events) -> None:
         box.open_cover("chassis")
         await asyncio.sleep(LONG_SECONDS + 0.1)
@@ -64,11 +64,11 @@ def test_a_long_press_ends_while_it_is_held_and_its_release_is_no_press() -> Non
     assert run(act) == ["held"]
 
 
-def test_a_position_at_the_start_is_no_press() -> None:
+def test_the_position_at_the_start_is_not_a_press() -> None:
     async def act(box: EmulIndicatorsBackend, events: Events) -> None:
         await asyncio.sleep(2 * LONG_SECONDS)
         assert not events
-        box.close_cover("chassis")  # a cover that was open is closed, and stays so
+        box.close_cover("chassis")  # the change to a closed cover counts as a long press
         await asyncio.sleep(2 * LONG_SECONDS)
 
     assert run(act, starts_open=True) == ["held"]

@@ -1,4 +1,4 @@
-"""Sessions at the box: only a person at the instrument opens one, and anything ends it."""
+"""Sessions at the box: only a person at the instrument opens one, and many events end it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_person_opens_a_session_by_the_code_and_ends_it() -> None:
         assert await box.sessions.enter_code(OFFER.id, PORT, code)
         grant = box.grant()
         assert grant.offer == OFFER
-        assert [(each.way, each.what) for each in grant.consent.evidence] == [
+        assert [(proof.way, proof.what) for proof in grant.consent.evidence] == [
             (PresenceWay.CODE, f"port {PORT}")
         ]
         assert not box.opened
@@ -59,7 +59,7 @@ def test_the_person_opens_a_session_by_the_code_and_ends_it() -> None:
 
 
 def test_an_offer_without_an_answer_expires_and_opens_nothing() -> None:
-    """Products that accept when nobody answers open a session to an empty laboratory."""
+    """Some products accept an offer that nobody answers, and so open a session to an empty laboratory."""
 
     async def act(box: SessionBox) -> None:
         await box.offer()
@@ -71,7 +71,7 @@ def test_an_offer_without_an_answer_expires_and_opens_nothing() -> None:
     run(act)
 
 
-def test_the_last_try_of_a_wrong_code_ends_the_offer() -> None:
+def test_the_last_permitted_wrong_code_ends_the_offer() -> None:
     async def act(box: SessionBox) -> None:
         code = await box.offer()
         for _ in range(TRIES - 1):
@@ -99,7 +99,7 @@ def test_a_code_at_another_port_changes_nothing() -> None:
 
 @pytest.mark.parametrize("first", ["code", "switch"])
 def test_where_code_and_switch_are_required_one_of_them_is_not_enough(first: str) -> None:
-    """A product accepts either of two ways where both are configured."""
+    """A product was found to accept either of two proofs where both were configured."""
 
     async def act(box: SessionBox) -> None:
         code = await box.offer()
@@ -111,7 +111,7 @@ def test_where_code_and_switch_are_required_one_of_them_is_not_enough(first: str
         assert box.session.state is SessionState.OFFERED
         ((_, second),) = acts.items()
         assert await second()
-        assert {each.way for each in box.grant().consent.evidence} == {PresenceWay.CODE, PresenceWay.SWITCH}
+        assert {proof.way for proof in box.grant().consent.evidence} == {PresenceWay.CODE, PresenceWay.SWITCH}
 
     run(act, PresenceWay.CODE, PresenceWay.SWITCH)
 
@@ -212,7 +212,7 @@ def test_too_many_offers_are_refused() -> None:
 
 
 def test_a_session_that_has_ended_needs_a_new_consent() -> None:
-    """A product lets staff reconnect after the end."""
+    """Some products let staff reconnect after the end of a session."""
 
     async def act(box: SessionBox) -> None:
         await box.open()
@@ -241,8 +241,8 @@ ENDS: dict[str, tuple[Callable[[SessionBox], Awaitable[None]], Cause]] = {
 def test_each_end_stops_the_packets_at_once(end: str) -> None:
     async def act(box: SessionBox) -> None:
         await box.open()
-        what, cause = ENDS[end]
-        await what(box)
+        end_session, cause = ENDS[end]
+        await end_session(box)
         assert not box.path.elements()
         await asyncio.sleep(1)
         assert (box.session.state, box.session.cause) == (SessionState.ENDED, cause)
@@ -262,7 +262,7 @@ def test_a_lost_line_ends_the_session_and_the_next_one_opens() -> None:
     run(act)
 
 
-def test_a_page_that_is_gone_takes_the_control_and_then_the_session() -> None:
+def test_a_closed_page_makes_the_session_view_only_and_then_ends_it() -> None:
     async def act(box: SessionBox) -> None:
         await box.open()
         for _ in range(10):
@@ -279,7 +279,7 @@ def test_a_page_that_is_gone_takes_the_control_and_then_the_session() -> None:
     run(act)
 
 
-def test_nothing_of_a_raw_service_passes_while_the_page_is_gone() -> None:
+def test_no_data_of_a_tcp_service_pass_while_the_page_is_closed() -> None:
     async def act(box: SessionBox) -> None:
         await box.open(box.next_offer(service=SessionService.TCP))
         box.session.page_seen()
@@ -294,7 +294,7 @@ def test_nothing_of_a_raw_service_passes_while_the_page_is_gone() -> None:
     run(act)
 
 
-def test_a_page_that_was_never_there_ends_the_session() -> None:
+def test_a_session_whose_page_was_never_open_ends() -> None:
     async def act(box: SessionBox) -> None:
         await box.open()
         await asyncio.sleep(PAGE_OVERDUE_SECONDS)
@@ -303,7 +303,7 @@ def test_a_page_that_was_never_there_ends_the_session() -> None:
     run(act)
 
 
-def test_an_end_while_the_tunnel_opens_leaves_none() -> None:
+def test_an_end_while_the_tunnel_opens_leaves_no_tunnel() -> None:
     async def act(box: SessionBox) -> None:
         await box.authorize()
         await box.sessions.receive(await box.certificate())
@@ -346,7 +346,7 @@ def test_a_second_session_of_a_box_does_not_open(instrument: str) -> None:
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_a_full_disk_at_any_record_lets_nothing_open(number: int) -> None:
+def test_a_full_disk_at_any_record_prevents_the_session(number: int) -> None:
     async def act(box: SessionBox) -> None:
         box.audit.fails_at = number
         code = await box.offer()
@@ -360,7 +360,7 @@ def test_a_full_disk_at_any_record_lets_nothing_open(number: int) -> None:
     run(act)
 
 
-def test_a_firewall_that_is_not_in_force_lets_nothing_open() -> None:
+def test_a_firewall_that_is_not_in_force_prevents_the_session() -> None:
     async def act(box: SessionBox) -> None:
         await box.authorize()
         box.path.in_force = lambda: False
@@ -395,7 +395,7 @@ def replace_session(message: CertificateMessage, session: bytes) -> CertificateM
     return CertificateMessage(session, message.certificate, message.tls_crypt)
 
 
-def test_the_key_of_a_session_is_its_own() -> None:
+def test_each_session_has_its_own_key() -> None:
     async def act(box: SessionBox) -> None:
         await box.authorize()
         first = box.grant().consent.session_key

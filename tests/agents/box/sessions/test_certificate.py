@@ -34,7 +34,7 @@ TLS_CRYPT = (
 )
 MESSAGE = Issued(CERTIFICATE, "", TLS_CRYPT).message(OFFER.id)
 BYTES_MAX = 1100
-"""Each 16 bytes are a millisecond of the line, while the person waits."""
+"""16 bytes take about a millisecond of a slow line, while the person waits."""
 
 
 def damaged(der: bytes) -> Iterator[bytes]:
@@ -47,12 +47,12 @@ def damaged(der: bytes) -> Iterator[bytes]:
 
 
 def signed_parts(der: bytes) -> tuple[bytes, bytes]:
-    """Return the signed part and the signature; the count of unused bits before a signature is in neither."""
+    """Return the signed part and the signature, without the count of unused bits that DER has between them."""
     certificate = x509.load_der_x509_certificate(der)
     return certificate.tbs_certificate_bytes, certificate.signature
 
 
-def test_the_certificate_of_the_session_is_accepted_and_the_box_makes_that_of_the_authority() -> None:
+def test_the_certificate_of_the_session_is_accepted_and_the_authoritys_is_derived() -> None:
     credentials = check_certificate(MESSAGE, OFFERED, SESSION_KEY)
     authority = x509.load_pem_x509_certificate(credentials.authority.encode())
     assert authority.public_key() == AUTHORITY.public_key()
@@ -68,10 +68,10 @@ def test_a_certificate_by_another_authority_than_that_of_the_offer_is_refused() 
 
 
 def test_a_damaged_certificate_is_refused_with_a_reason() -> None:
-    whole = signed_parts(MESSAGE.certificate)
+    undamaged = signed_parts(MESSAGE.certificate)
     for der in damaged(MESSAGE.certificate):
         try:
             check_certificate(CertificateMessage(OFFER.id, der, b""), OFFERED, SESSION_KEY)
         except CertificateError:
             continue
-        assert signed_parts(der) == whole
+        assert signed_parts(der) == undamaged

@@ -1,4 +1,4 @@
-"""A person permits and ends remote sessions on the instrument itself, by its agent."""
+"""A person permits and ends remote sessions on the instrument itself, through its agent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from wire.tls.context import Identity, client_context
 
 
 class Display:
-    """A display that a person looks at."""
+    """The instrument's display, which a person can switch off."""
 
     def __init__(self) -> None:
         self.sessions: Sequence[ShownSession] = ()
@@ -50,22 +50,22 @@ class Display:
 
     @property
     def displayed(self) -> Sequence[bytes]:
-        return [one.session for one in self.sessions] if self.is_on else []
+        return [shown.session for shown in self.sessions] if self.is_on else []
 
     def states(self) -> list[str]:
-        return [one.state for one in self.sessions]
+        return [shown.state for shown in self.sessions]
 
 
 @asynccontextmanager
 async def panel(box: Box, identity: Identity, port: int = 1) -> AsyncIterator[tuple[SessionPanel, Display]]:
     """Run the agent of an instrument with a display until the end of the block."""
     display = Display()
-    made = SessionPanel(
+    agent = SessionPanel(
         Endpoint("127.0.0.1", box.tcp_ports[port]), client_context(identity), Random(1), display
     )
-    task = asyncio.create_task(made.run())
+    task = asyncio.create_task(agent.run())
     try:
-        yield made, display
+        yield agent, display
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -104,7 +104,7 @@ def test_the_person_permits_and_ends_a_session_on_the_instrument(pki: Hierarchy,
             agent.enter_code(session.id, session.code)
             await center.reached(session, SessionState.OPEN)
             assert session.grant is not None
-            assert [one.what for one in session.grant.consent.evidence] == ["instrument CHEM-1"]
+            assert [proof.what for proof in session.grant.consent.evidence] == ["instrument CHEM-1"]
             await eventually(lambda: display.states() == ["open"])
             assert display.sessions[0].is_shared
             agent.end(session.id)
@@ -146,15 +146,15 @@ def test_another_instrument_sees_and_does_nothing(pki: Hierarchy, tmp_path: Path
     run(pki, tmp_path, act)
 
 
-async def ask(box: SessionBox, asked: PanelAsk | bytes, instrument: str = OFFER.instrument) -> int:
+async def ask(box: SessionBox, query: PanelAsk | bytes, instrument: str = OFFER.instrument) -> int:
     panels = InstrumentPanels(lambda: box.sessions)
-    body = asked if isinstance(asked, bytes) else encode(asked)
+    body = query if isinstance(query, bytes) else encode(query)
     peer = Peer(instrument, "10.77.2.5", lambda: None)
     return (await panels.handle(Request("POST", PATH, {}, body, peer), instrument, PORT)).status
 
 
-def test_a_code_on_the_instrument_counts_for_nothing_while_its_desktop_is_shared() -> None:
-    """Staff who operate the desktop can operate the instrument's display too."""
+def test_a_code_entered_on_the_instrument_is_refused_while_its_desktop_is_shared() -> None:
+    """Staff who operate the desktop could also operate the instrument's display."""
 
     async def act(box: SessionBox) -> None:
         await box.open()
@@ -169,7 +169,7 @@ def test_a_code_on_the_instrument_counts_for_nothing_while_its_desktop_is_shared
 
 
 @pytest.mark.parametrize(("is_displayed", "view_only"), [(True, False), (False, True)])
-def test_a_display_that_is_off_leaves_staff_the_view_alone(is_displayed: bool, view_only: bool) -> None:
+def test_a_display_that_is_off_makes_the_session_view_only(is_displayed: bool, view_only: bool) -> None:
     async def act(box: SessionBox) -> None:
         await box.open()
         for _ in range(5):
@@ -182,7 +182,7 @@ def test_a_display_that_is_off_leaves_staff_the_view_alone(is_displayed: bool, v
 
 
 @pytest.mark.parametrize("is_displayed", [True, False])
-def test_a_press_of_the_switch_permits_what_the_display_of_the_instrument_shows(is_displayed: bool) -> None:
+def test_a_press_of_the_switch_permits_the_offer_that_the_instrument_displays(is_displayed: bool) -> None:
     async def act(box: SessionBox) -> None:
         await box.offer()
         await ask(box, PanelAsk([OFFER.id] if is_displayed else [], ""))
@@ -211,10 +211,10 @@ def test_no_request_and_no_time_permits_a_session_without_its_code(
 ) -> None:
     async def act(box: SessionBox) -> None:
         code = await box.offer()
-        for asked, seconds in requests:
-            if isinstance(asked, PanelAsk) and asked.action == EnterCode(OFFER.id, code):
+        for query, seconds in requests:
+            if isinstance(query, PanelAsk) and query.action == EnterCode(OFFER.id, code):
                 continue
-            await ask(box, asked)
+            await ask(box, query)
             await asyncio.sleep(seconds)
         await asyncio.sleep(OFFER.expires - OFFER.issued + 5)
         assert box.session.state is SessionState.ENDED

@@ -1,4 +1,4 @@
-"""A whole box on loopback runs sessions: the connection for their messages, the desktop, the log, and their end."""
+"""Sessions of a complete box on loopback: the connection for their messages, the desktop, the log, and their end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from wire.session.table import Cause, SessionState
 
 Act = Callable[[Box, SessionCenter], Awaitable[None]]
 FOLLOWED = (Cause.PEER_ENDED, Cause.LINE_LOST)
-"""Why the data center ends a session that the box has ended: whichever it notices first."""
+"""The possible causes at the data center of a session that the box has ended: whichever is noticed first."""
 
 
 def run(pki: Hierarchy, folder: Path, act: Act, tunnels: LoopbackTunnels | None = None) -> None:
@@ -78,11 +78,11 @@ async def connected(session: DeskSession) -> TcpChannel:
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
     transports: list[asyncio.Transport] = []
-    made = protocol.connection_made
+    original = protocol.connection_made
 
     def connection_made(transport: asyncio.Transport) -> None:
         transports.append(transport)
-        made(transport)
+        original(transport)
 
     protocol.connection_made = connection_made  # type: ignore[method-assign, assignment]
     await session.connect(protocol)
@@ -140,9 +140,7 @@ def test_a_session_ends_when_the_instruments_desktop_ends(pki: Hierarchy, tmp_pa
         run(pki, tmp_path, act, LoopbackTunnels(server.port))
 
 
-def test_an_instrument_without_a_desktop_that_answers_ends_the_session(
-    pki: Hierarchy, tmp_path: Path
-) -> None:
+def test_the_session_of_an_instrument_without_a_desktop_server_ends(pki: Hierarchy, tmp_path: Path) -> None:
     async def act(box: Box, center: SessionCenter) -> None:
         session = await opened(box, center)
         await connected(session)
@@ -168,7 +166,7 @@ def test_an_instrument_without_a_desktop_that_answers_ends_the_session(
         "unmasked service",
     ],
 )
-def test_an_offer_for_what_the_box_does_not_have_is_refused(
+def test_an_offer_that_does_not_match_the_configuration_is_refused(
     pki: Hierarchy, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     async def act(box: Box, center: SessionCenter) -> None:
@@ -180,7 +178,7 @@ def test_an_offer_for_what_the_box_does_not_have_is_refused(
     run(pki, tmp_path, act)
 
 
-def test_the_end_of_the_program_ends_sessions_and_says_so(
+def test_the_end_of_the_program_ends_sessions_and_reports_it(
     pki: Hierarchy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agents.box.sessions.running.END_SECONDS_MAX", WAIT_SECONDS_MAX)
@@ -200,10 +198,10 @@ def test_the_end_of_the_program_ends_sessions_and_says_so(
 
 
 @pytest.mark.parametrize("through", [SessionState.OFFERED, SessionState.OPEN, SessionState.ENDING])
-def test_a_box_that_starts_again_ends_what_its_log_shows_as_live(
+def test_a_restarted_box_ends_the_sessions_that_its_log_shows_as_live(
     pki: Hierarchy, tmp_path: Path, through: SessionState
 ) -> None:
-    """The log of a box that was killed is the one of a whole session, cut after its first record of a state."""
+    """The log of a complete session, cut after its first record of a state, stands for the log of a killed box."""
     tunnels = LoopbackTunnels(9)
 
     async def first(box: Box, center: SessionCenter) -> None:
@@ -224,13 +222,13 @@ def test_a_box_that_starts_again_ends_what_its_log_shows_as_live(
                 await eventually(lambda: box.sessions is not None and not box.sessions.is_live)
         records = [line.record for line in parse_audit(file.read_bytes()).lines]
         last = [(record.event, record.state) for record in records if record.kind == "transition"][-2:]
-        how = "person ends" if through is SessionState.ENDING else "restarted"
-        assert last == [(how, "ending"), ("closed", "ended")]
+        event = "person ends" if through is SessionState.ENDING else "restarted"
+        assert last == [(event, "ending"), ("closed", "ended")]
 
     asyncio.run(again())
 
 
-def test_a_box_without_sessions_in_its_configuration_asks_for_none(pki: Hierarchy) -> None:
+def test_a_box_without_sessions_in_its_configuration_has_none(pki: Hierarchy) -> None:
     async def inside() -> None:
         async with running_box(box_config(pki, 9), disk()) as box:
             assert box.sessions is None

@@ -1,4 +1,4 @@
-"""The raw TCP service of a session: bytes both ways, several connections, and nothing after the end."""
+"""The raw TCP service of a session: bytes in both directions, several connections, and nothing after the end."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 HOST = "127.0.0.1"
 ENDED = (ConnectionResetError, asyncio.IncompleteReadError)
 RATE = 1e9
-"""Bytes a second: the pace of a slow line is that of the desktop's tests."""
+"""Bytes a second, so that the rate limit has no effect; slow lines are tested with the desktop stream."""
 
 
 @dataclass
 class Network:
-    """Loopback, with a service that answers each byte by its successor."""
+    """Loopback, with a service that answers each byte with its value plus one."""
 
     stream: SharedStream = field(init=False)
     instrument_port: int = 0
@@ -91,15 +91,15 @@ def test_bytes_pass_both_ways_and_the_end_of_a_connection_is_passed_on() -> None
     run(act)
 
 
-def test_a_connection_too_many_is_closed_and_does_not_reach_the_instrument() -> None:
+def test_a_connection_over_the_limit_is_closed_and_does_not_reach_the_instrument() -> None:
     async def act(network: Network) -> None:
-        kept = [await network.connected() for _ in range(CONNECTIONS_MAX)]
+        connections = [await network.connected() for _ in range(CONNECTIONS_MAX)]
         await eventually(lambda: network.open == CONNECTIONS_MAX)
         reader, _ = await network.connected()
         with pytest.raises(ENDED):
             await reader.readexactly(1)
         assert network.open == CONNECTIONS_MAX
-        for _, writer in kept:
+        for _, writer in connections:
             writer.close()
 
     run(act)

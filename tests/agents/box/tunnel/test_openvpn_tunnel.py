@@ -1,4 +1,4 @@
-"""A real tunnel of OpenVPN opens with what was made for its session, reaches one port of one instrument, and ends."""
+"""A real OpenVPN tunnel opens with its session's credentials, reaches one port of one instrument, and ends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Act = Callable[[TunnelEnds, BoxNetwork], Awaitable[None]]
 
 
 async def serve_desktop(network: BoxNetwork) -> None:
-    """Let the instrument greet on its desktop port, and on another one."""
+    """Send a greeting to each connection to the instrument's desktop port and to another port."""
     for port in (DESKTOP, OTHER):
         own = network.instrument.socket(socket.AF_INET, socket.SOCK_STREAM)
         own.bind((str(INSTRUMENT), port))
@@ -56,7 +56,7 @@ async def serve_desktop(network: BoxNetwork) -> None:
 
 
 def use(folder: Path, act: Act, kind: ProxyKind | None = None) -> None:
-    """Call `act` with both ends of a tunnel that is not open; there is a path for it through the firewall."""
+    """Call `act` with both ends of a closed tunnel, for which the firewall has an open path."""
 
     async def inside(network: BoxNetwork) -> None:
         async with asyncio.timeout(WAIT_SECONDS_MAX):
@@ -82,7 +82,7 @@ async def greeting(ends: TunnelEnds) -> bytes:
 
 
 class OpenVpnBench:
-    """A `TunnelBench` of real programs."""
+    """A `TunnelBench` that runs the real OpenVPN."""
 
     def __init__(self, network: BoxNetwork, door: Door, address: Endpoint, folder: Path) -> None:
         self._network, self._folder = network, folder
@@ -119,7 +119,7 @@ class OpenVpnBench:
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_name)
-def test_a_tunnel_by_openvpn_behaves_as_the_emulated_one(tmp_path: Path, case: TunnelCase) -> None:
+def test_an_openvpn_tunnel_behaves_like_the_emulated_one(tmp_path: Path, case: TunnelCase) -> None:
     async def inside(network: BoxNetwork) -> None:
         door = Door()
         listener = await asyncio.get_running_loop().create_server(door.accept, "127.0.0.1", 0)
@@ -166,7 +166,7 @@ def test_an_open_tunnel_reaches_no_other_port_and_no_other_address(tmp_path: Pat
     use(tmp_path, act)
 
 
-def test_the_data_center_finds_out_whether_its_end_is_fenced(tmp_path: Path) -> None:
+def test_the_data_center_detects_whether_its_end_is_fenced(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
         assert await ends.server.is_fenced()
         await ends.open()
@@ -179,7 +179,7 @@ def test_the_data_center_finds_out_whether_its_end_is_fenced(tmp_path: Path) -> 
     use(tmp_path, act)
 
 
-def test_the_end_of_either_program_ends_both(tmp_path: Path) -> None:
+def test_the_end_of_the_boxs_openvpn_ends_both(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
         await ends.open()
         os.kill(ends.tunnel.pid, signal.SIGKILL)
@@ -198,7 +198,7 @@ def test_the_end_of_the_server_ends_the_tunnel(tmp_path: Path) -> None:
     use(tmp_path, act)
 
 
-def test_an_endpoint_that_cannot_be_started_says_so(tmp_path: Path) -> None:
+def test_an_endpoint_that_cannot_be_started_raises_an_error(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
         folder = tmp_path / "absent"
         endpoint = OpenVpnEndpoint(OFFER.id, ENDPOINT, STAFF, INSTRUMENT, DESKTOP, ends.door, folder)
@@ -210,7 +210,7 @@ def test_an_endpoint_that_cannot_be_started_says_so(tmp_path: Path) -> None:
     use(tmp_path, act)
 
 
-def test_a_loaded_program_whose_certificate_does_not_come_ends_with_the_tunnel(tmp_path: Path) -> None:
+def test_a_prepared_program_that_receives_no_certificate_ends_with_the_tunnel(tmp_path: Path) -> None:
     def loaded() -> list[str]:
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         return [child for child in children if Path(f"/proc/{child}/comm").read_text() == "openvpn\n"]
@@ -229,7 +229,7 @@ def test_a_loaded_program_whose_certificate_does_not_come_ends_with_the_tunnel(t
         assert device_packets() == before
 
     use(tmp_path, act)
-    assert not list(tmp_path.glob("openvpn-*")), "the socket of management remains"
+    assert not list(tmp_path.glob("openvpn-*")), "the management socket remains"
 
 
 def test_openvpn_does_not_outlive_the_program_that_started_it(tmp_path: Path) -> None:

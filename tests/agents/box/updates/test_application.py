@@ -1,4 +1,4 @@
-"""Releases that change the application alone: tried, committed or left without a restart of the machine."""
+"""Releases that change only the application: tried, committed or abandoned without a restart of the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.agents.update_box import (
 from wire.release.messages import UpdateOrder
 
 METADATA_BYTES = 8 * 1024
-"""More than the metadata and the orders of an update have."""
+"""Upper bound for the metadata and the orders of an update."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,9 @@ def steps(center: UpdateCenter) -> list[str]:
     return [step for _, step, _ in center.steps]
 
 
-def test_it_is_committed_without_a_restart_of_the_machine(box: UpdateBox, center: UpdateCenter) -> None:
+def test_a_release_is_committed_without_a_restart_of_the_machine(
+    box: UpdateBox, center: UpdateCenter
+) -> None:
     box.run()
     assert steps(center) == ["accepted", "fetched", "applied", "restarting", "committed"]
     assert (box.started, box.switched) == ([1], [2])
@@ -53,7 +55,7 @@ def test_it_is_committed_without_a_restart_of_the_machine(box: UpdateBox, center
     assert box.boot() == "b"
 
 
-def test_it_waits_for_the_end_of_a_session(box: UpdateBox, center: UpdateCenter) -> None:
+def test_a_release_waits_for_the_end_of_a_session(box: UpdateBox, center: UpdateCenter) -> None:
     box.may_restart = lambda: False
     box.run(until=lambda: box.phase is UpdatePhase.READY)
     with pytest.raises(AssertionError, match="nothing settled"):
@@ -64,7 +66,7 @@ def test_it_waits_for_the_end_of_a_session(box: UpdateBox, center: UpdateCenter)
     assert center.outcomes == [(2, "committed", "")]
 
 
-def test_an_unhealthy_one_is_left_without_a_restart_of_the_machine_and_refused_from_then_on(
+def test_an_unhealthy_release_is_abandoned_without_a_restart_of_the_machine_and_refused_later(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
     box.health = lambda release: "ports-not-served" if release == 2 else ""
@@ -77,14 +79,14 @@ def test_an_unhealthy_one_is_left_without_a_restart_of_the_machine_and_refused_f
     assert all(request.startswith("POST") for request in center.requests[before:])
 
 
-def test_one_that_does_not_start_is_left_by_the_machine(box: UpdateBox, center: UpdateCenter) -> None:
+def test_a_release_that_does_not_start_is_abandoned(box: UpdateBox, center: UpdateCenter) -> None:
     box.dead = {2}
     box.run()
     assert center.outcomes == [(2, "returned", "not-committed")]
     assert (box.started, box.switched) == ([1], [2])
 
 
-def test_one_that_crashes_is_given_up(box: UpdateBox, center: UpdateCenter) -> None:
+def test_a_release_that_crashes_is_abandoned(box: UpdateBox, center: UpdateCenter) -> None:
     def crash(release: int) -> str:
         box.is_killed = release == 2
         return ""
@@ -95,7 +97,7 @@ def test_one_that_crashes_is_given_up(box: UpdateBox, center: UpdateCenter) -> N
     assert box.started == [1] and box.state.committed == "a"
 
 
-def test_power_cuts_in_the_trial_start_the_release_before_and_end_it_after_three(
+def test_a_power_cut_in_the_trial_starts_the_previous_release_and_three_end_the_trial(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
     for _ in range(SWITCHES_MAX):
@@ -147,7 +149,7 @@ def test_the_next_release_restarts_the_machine_before_it_is_written(
     assert (box.release_in("a"), box.release_in("b"), box.state.committed) == (3, 2, "a")
 
 
-def test_a_trial_whose_memory_is_lost_is_judged(box: UpdateBox, center: UpdateCenter) -> None:
+def test_a_trial_whose_stored_state_is_lost_is_committed(box: UpdateBox, center: UpdateCenter) -> None:
     box.run(until=lambda: box.application == "b")
     for name in COPIES:
         box.disk.commit(name, 0, bytes(COPY_BYTES))
@@ -158,11 +160,11 @@ def test_a_trial_whose_memory_is_lost_is_judged(box: UpdateBox, center: UpdateCe
 
 @pytest.mark.slow("an update for each call of the program after the download")
 def test_a_program_that_is_killed_at_any_step_of_the_switch_continues(center: UpdateCenter) -> None:
-    whole = UpdateBox(center)
-    whole.run(until=lambda: whole.phase is UpdatePhase.SWITCHING)
-    before = whole.calls
-    whole.run()
-    for call in range(before - 5, whole.calls + 1):
+    uninterrupted = UpdateBox(center)
+    uninterrupted.run(until=lambda: uninterrupted.phase is UpdatePhase.SWITCHING)
+    before = uninterrupted.calls
+    uninterrupted.run()
+    for call in range(before - 5, uninterrupted.calls + 1):
         center.steps.clear()
         box = UpdateBox(center)
         box.kill_at = call
@@ -181,8 +183,8 @@ def test_a_cut_at_every_operation_of_the_switch_starts_the_old_or_the_new_releas
         order = UpdateOrder(7, 2, "application")
         return UpdateCenter(releases.root, releases.metadata, releases.targets, order)
 
-    whole = ordered()
-    operations = operations_of(UpdateBox(whole))[device]
+    uninterrupted = ordered()
+    operations = operations_of(UpdateBox(uninterrupted))[device]
     probe = UpdateBox(ordered())
     before = operations_of(probe, lambda: probe.phase is UpdatePhase.SWITCHING)[device]
     assert before < operations, "the switch does not use this device"
@@ -192,8 +194,8 @@ def test_a_cut_at_every_operation_of_the_switch_starts_the_old_or_the_new_releas
         box.boot_state.backend.tear_within_sectors(32)
         box.cut_power_at(device, operation, moment)
         box.run()
-        where = f"{moment} operation {operation}"
-        assert center.outcomes == [(2, "committed", "")], where
-        assert (box.release_in("a"), box.release_in("b"), box.state.committed) == (1, 2, "b"), where
-        assert len(box.started) <= 2 and set(box.switched) <= {2}, where
-        assert center.bytes_sent <= whole.bytes_sent + RANGE_BYTES + METADATA_BYTES, where
+        cut = f"{moment} operation {operation}"
+        assert center.outcomes == [(2, "committed", "")], cut
+        assert (box.release_in("a"), box.release_in("b"), box.state.committed) == (1, 2, "b"), cut
+        assert len(box.started) <= 2 and set(box.switched) <= {2}, cut
+        assert center.bytes_sent <= uninterrupted.bytes_sent + RANGE_BYTES + METADATA_BYTES, cut

@@ -1,4 +1,4 @@
-"""Orders that a box must refuse: nothing is touched, the reason is reported, and the next good order is followed."""
+"""Orders that a box must refuse: no slot is changed, the reason is reported, and the next valid order is followed."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def oversized(center: UpdateCenter, folder: Path) -> None:
 
 
 def endless(center: UpdateCenter, folder: Path) -> None:
-    """Each range of the snapshot is full, however many are requested."""
+    """Every requested range of the snapshot is full, so that the file never ends."""
     center.change = lambda request, response: (
         Response(200, b" " * 2048) if "snapshot.json" in request.target else response
     )
 
 
 def foreign(center: UpdateCenter, folder: Path) -> None:
-    """Somebody else has signed everything."""
+    """All metadata are signed with other keys."""
     (other := folder / "other").mkdir()
     center.metadata = update_center(other, (1, 2)).metadata
 
 
 def mixed(center: UpdateCenter, folder: Path) -> None:
-    """The targets are of another time than the snapshot."""
+    """The targets are older than the snapshot."""
     before = center.metadata["targets.json"]
     center.rotate_roots(0, NOW)
     center.metadata["targets.json"] = before
@@ -68,7 +68,7 @@ CASES = (tampered, truncated, oversized, endless, foreign, mixed, missing, signe
 
 
 @pytest.mark.parametrize("spoil", CASES, ids=lambda case: case.__name__)
-def test_bad_metadata_is_refused_before_anything_is_touched(
+def test_bad_metadata_is_refused_before_any_slot_is_changed(
     center: UpdateCenter, tmp_path: Path, spoil: Callable[[UpdateCenter, Path], None]
 ) -> None:
     spoil(center, tmp_path)
@@ -86,7 +86,7 @@ def test_bad_metadata_is_refused_before_anything_is_touched(
 
 def test_metadata_is_not_replaced_by_older_one(center: UpdateCenter, tmp_path: Path) -> None:
     old = dict(center.metadata)
-    center.rotate_roots(0, NOW)  # signs everything again
+    center.rotate_roots(0, NOW)  # signs all metadata again
     box = UpdateBox(center)
     box.run()
     assert center.outcomes == [(2, "committed", "")]
@@ -111,8 +111,8 @@ def test_a_dead_clock_does_not_prevent_an_update(center: UpdateCenter) -> None:
     assert center.outcomes == [(2, "committed", "")]
 
 
-def changed(center: UpdateCenter, change: Callable[[bytes], bytes]) -> None:
-    """Change every range of a target on its way."""
+def change_ranges(center: UpdateCenter, change: Callable[[bytes], bytes]) -> None:
+    """Apply `change` to the body of each range of a target."""
     center.change = lambda request, response: (
         Response(200, change(response.body)) if "/files/" in request.target else response
     )
@@ -126,7 +126,7 @@ def changed(center: UpdateCenter, change: Callable[[bytes], bytes]) -> None:
 def test_a_delta_with_another_hash_is_not_applied(
     center: UpdateCenter, change: Callable[[bytes], bytes]
 ) -> None:
-    changed(center, change)
+    change_ranges(center, change)
     box = UpdateBox(center)
     before = box.content("b")
     box.run()
@@ -135,7 +135,7 @@ def test_a_delta_with_another_hash_is_not_applied(
 
 
 def test_ranges_that_are_too_long_are_not_accepted(center: UpdateCenter) -> None:
-    changed(center, lambda body: body + b"more")
+    change_ranges(center, lambda body: body + b"more")
     box = UpdateBox(center)
     with pytest.raises(AssertionError, match="nothing settled"):
         box.run(seconds=3600)
@@ -203,4 +203,4 @@ def test_an_order_for_the_running_release_changes_nothing(center: UpdateCenter) 
     box.run()
     starts, center.order = len(box.started), UpdateOrder(8, 2)
     box.run(until=lambda: len([step for _, step, _ in center.steps if step == "committed"]) == 2)
-    assert len(box.started) == starts + 1  # by the test itself
+    assert len(box.started) == starts + 1  # by this test

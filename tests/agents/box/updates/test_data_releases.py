@@ -1,4 +1,4 @@
-"""Data releases on the box: in force without a restart, from the next report on, or the release before stays."""
+"""Data releases on the box: in force for the next report without a restart, or the previous release remains."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROFILE = f"profiles/{MODEL}.toml"
 HELP = {"help/errors-en.txt": b"How to clear an error. " * 300}
 OUTCOMES = ("committed", "returned", "refused", "failed")
 METADATA_BYTES = 12 * 1024
-"""More than the metadata and the orders of an update have."""
+"""Upper bound for the metadata and the orders of an update."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> UpdateCenter:
 
 
 def ordered(releases: UpdateCenter, order: UpdateOrder | None = None) -> UpdateCenter:
-    """Return a data center with an order that has heard nothing yet."""
+    """Return a data center with an order, which has received no state of the box."""
     return UpdateCenter(
         releases.root,
         dict(releases.metadata),
@@ -77,13 +77,13 @@ def version(box: UpdateBox) -> int:
 
 
 def refusal(box: UpdateBox, assay: str) -> str:
-    """Compare a report about an assay with the profile in force."""
+    """Return why the profile in force refuses a report about an assay; empty if it does not."""
     assert box.released is not None
     return box.released.profiles.allowed[INSTRUMENT].refusal(Quality(1, 0, assay, 1, 0))
 
 
 def follow(box: UpdateBox, order: UpdateOrder) -> tuple[int, str, str]:
-    """Let the box follow another order to its end; return the outcome."""
+    """Run the box until another order has ended; return the last reported step."""
     before = len(box.center.steps)
     box.center.order = order
     box.run(
@@ -104,7 +104,7 @@ def test_a_new_profile_is_in_force_without_a_restart(box: UpdateBox, center: Upd
     assert version(box) == FIRST and box.recorded[-1] == FIRST
     assert box.state.number == 1, "the slot state was written"
     box.run(until=lambda: True)
-    assert box.loaded[-1] == FIRST, "the next start has it as well"
+    assert box.loaded[-1] == FIRST, "the profile is in force after the next start"
 
 
 def test_the_machine_and_the_program_start_once(box: UpdateBox) -> None:
@@ -124,7 +124,7 @@ def test_files_that_an_earlier_release_has_are_not_fetched_again(
     assert version(box) == SECOND
 
 
-def test_a_report_that_the_new_profile_alone_refuses_ends_the_trial_and_is_accepted(
+def test_a_report_that_only_the_new_profile_refuses_ends_the_trial_and_is_accepted(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
     center.release_data(7, {PROFILE: profile_text(FIRST, without="glu")})
@@ -132,7 +132,7 @@ def test_a_report_that_the_new_profile_alone_refuses_ends_the_trial_and_is_accep
     refusals = []
 
     def report() -> bool:
-        """Return an instrument reports each second."""
+        """Check a report of the instrument while the new profile is in force; return whether the update has ended."""
         if version(box) == FIRST:
             refusals.append(refusal(box, "glu"))
         return box.is_settled()
@@ -144,7 +144,7 @@ def test_a_report_that_the_new_profile_alone_refuses_ends_the_trial_and_is_accep
     assert any("data release 7 is left: not in the profile" in message for message in box.messages)
 
 
-def test_a_release_that_is_unhealthy_is_left_and_never_fetched_again(
+def test_an_unhealthy_release_is_abandoned_and_never_fetched_again(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
     box.health = lambda _: "ports-not-served" if box.phase is UpdatePhase.DATA_TRIAL else ""
@@ -156,7 +156,7 @@ def test_a_release_that_is_unhealthy_is_left_and_never_fetched_again(
     assert all(request.startswith("POST") for request in center.requests[requests:])
 
 
-def test_a_release_with_which_the_program_crashes_is_left(box: UpdateBox, center: UpdateCenter) -> None:
+def test_a_release_with_which_the_program_crashes_is_abandoned(box: UpdateBox, center: UpdateCenter) -> None:
     starts = 0
 
     def crash() -> bool:
@@ -175,11 +175,11 @@ def test_a_release_with_which_the_program_crashes_is_left(box: UpdateBox, center
     ("order", "outcome"),
     [
         (UpdateOrder(7, 9, "data"), (9, "refused", "not-released")),
-        (UpdateOrder(7, 2, "data"), (2, "refused", "not-released")),  # a slot
+        (UpdateOrder(7, 2, "data"), (2, "refused", "not-released")),  # a release of the slots
         (UpdateOrder(7, 5, "system"), (5, "refused", "not-released")),
     ],
 )
-def test_an_order_for_what_is_no_data_release_is_refused(
+def test_an_order_without_a_matching_data_release_is_refused(
     box: UpdateBox, order: UpdateOrder, outcome: tuple[int, str, str]
 ) -> None:
     assert follow(box, order) == outcome
@@ -201,10 +201,10 @@ def sign_data(center: UpdateCenter, number: int, files: dict[str, bytes]) -> Non
     contents = {f"data/bad-{number}": render_manifest(files)}
     contents |= {f"data/files/{sha256(data).hexdigest()}": data for data in files.values()}
     added: dict[str, tuple[Path, dict[str, object]]] = {}
-    for at, (name, data) in enumerate(contents.items()):
-        (file := base / f"bad-{number}-{at}").write_bytes(data)
-        about = {"kind": "data", "number": number, "bytes": 1000} if at == 0 else {}
-        added[name] = file, about
+    for index, (name, data) in enumerate(contents.items()):
+        (file := base / f"bad-{number}-{index}").write_bytes(data)
+        custom = {"kind": "data", "number": number, "bytes": 1000} if index == 0 else {}
+        added[name] = file, custom
         center.targets[sha256(data).hexdigest()] = data
     repository.add_all(added, keys, NOW)
     center.load()
@@ -255,7 +255,7 @@ def test_a_truncated_manifest_is_refused(box: UpdateBox, center: UpdateCenter) -
     assert version(box) == SHIPPED
 
 
-def test_without_room_the_release_fails_before_its_files_are_fetched(
+def test_without_disk_space_the_release_fails_before_its_files_are_fetched(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
     box.run(until=lambda: box.phase is UpdatePhase.METADATA)
@@ -277,7 +277,7 @@ def test_an_order_that_is_withdrawn_while_files_are_fetched_changes_nothing(
     assert center.outcomes == [(5, "failed", "withdrawn")] and version(box) == SHIPPED
 
 
-def test_files_that_are_damaged_on_the_disk_are_fetched_again_and_the_release_before_serves_meanwhile(
+def test_files_damaged_on_the_disk_are_fetched_again_while_the_previous_release_is_in_force(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
     box.run()
@@ -286,7 +286,7 @@ def test_files_that_are_damaged_on_the_disk_are_fetched_again_and_the_release_be
     box.disk.backend.flip_bits(f"transfer-{digest[:40]}.file", 1024)
     box.switch_on()
     box.run(until=lambda: version(box) == SECOND)
-    assert box.loaded[-1] == FIRST, "the release before is in force at the start"
+    assert box.loaded[-1] == FIRST, "the previous release is in force at the start"
     assert any("data release 6 cannot be used" in problem for problem in box.problems)
     box.switch_on()
     box.run(until=lambda: True)
@@ -309,9 +309,9 @@ def test_a_line_that_is_down_200_times_does_not_end_the_download(
 def test_a_cut_at_every_operation_leaves_the_old_or_the_new_profile(
     releases: UpdateCenter, moment: Moment
 ) -> None:
-    """From release 5 to 6: whatever is torn, each start has one of the two, and the release is committed."""
+    """Each start after the cut uses the profile of release 5 or 6, and release 6 is committed in the end."""
 
-    def begun(center: UpdateCenter, seed: int) -> UpdateBox:
+    def box_with_release_5(center: UpdateCenter, seed: int) -> UpdateBox:
         box = UpdateBox(center, seed)
         box.run()
         center.steps.clear()
@@ -319,32 +319,32 @@ def test_a_cut_at_every_operation_leaves_the_old_or_the_new_profile(
         center.order = UpdateOrder(8, 6, "data")
         return box
 
-    whole = ordered(releases)
-    box = begun(whole, 0)
+    uninterrupted = ordered(releases)
+    box = box_with_release_5(uninterrupted, 0)
     operations = operations_of(box, until=lambda: version(box) == SECOND and box.is_settled())[0]
     assert operations > 20
     for operation in range(1, operations + 1):
         center = ordered(releases)
-        box = begun(center, operation)
+        box = box_with_release_5(center, operation)
         loaded = len(box.loaded)
         box.cut_power_at(0, operation, moment)
         box.run(until=lambda: version(box) == SECOND and box.is_settled())  # noqa: B023
-        where = f"{moment} operation {operation}"
-        assert center.outcomes == [(6, "committed", "")], where
-        assert set(box.loaded[loaded:]) <= {FIRST, SECOND}, where
-        assert set(box.started) == {1} and box.state.number == 1, where
-        assert center.bytes_sent <= whole.bytes_sent + RANGE_BYTES + METADATA_BYTES, where
+        cut = f"{moment} operation {operation}"
+        assert center.outcomes == [(6, "committed", "")], cut
+        assert set(box.loaded[loaded:]) <= {FIRST, SECOND}, cut
+        assert set(box.started) == {1} and box.state.number == 1, cut
+        assert center.bytes_sent <= uninterrupted.bytes_sent + RANGE_BYTES + METADATA_BYTES, cut
         box.switch_on()
         box.run(until=lambda: True)
-        assert box.loaded[-1] == SECOND, where
+        assert box.loaded[-1] == SECOND, cut
 
 
 @pytest.mark.slow("a data release for each call of the program")
 def test_a_program_that_is_killed_at_any_step_continues(releases: UpdateCenter) -> None:
-    whole = UpdateBox(ordered(releases))
-    whole.run()
-    assert whole.calls > 30
-    for call in range(1, whole.calls + 1):
+    uninterrupted = UpdateBox(ordered(releases))
+    uninterrupted.run()
+    assert uninterrupted.calls > 30
+    for call in range(1, uninterrupted.calls + 1):
         center = ordered(releases)
         box = UpdateBox(center)
         box.kill_at = call
@@ -360,7 +360,7 @@ def test_a_program_that_starts_in_the_trial_begins_with_the_new_profile(box: Upd
     assert box.loaded == [SHIPPED, FIRST] and box.center.outcomes == [(5, "committed", "")]
 
 
-def test_files_of_commands_do_not_take_the_room_of_data_releases(box: UpdateBox) -> None:
+def test_files_of_commands_do_not_displace_data_releases(box: UpdateBox) -> None:
     box.run()
     assert follow(box, UpdateOrder(8, 6, "data")) == (6, "committed", "")
     assert box.updater is not None
@@ -373,7 +373,7 @@ def test_files_of_commands_do_not_take_the_room_of_data_releases(box: UpdateBox)
     assert box.loaded[-1] == SECOND and not box.problems
 
 
-def test_the_times_to_send_are_those_of_the_release_and_of_the_configuration_after_a_return(
+def test_send_intervals_follow_the_release_in_force_and_the_configuration(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
     center.release_data(20, {"settings/sending.toml": b"heartbeat_s = 60.0\n"})

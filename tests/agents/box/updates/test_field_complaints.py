@@ -1,6 +1,6 @@
-"""Failures of other updaters that were reported in the field, each as a test of this one.
+"""Failures of other update programs that were reported from the field, each as a test of the box's updater.
 
-The name of a test begins with the project and the number of the report.
+The name of a test begins with the project and the issue number.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def test_rauc_1517_a_line_that_is_down_200_times_does_not_end_the_download(
 
 
 def test_hawkbit_updater_223_the_whole_slot_is_never_fetched_instead(center: UpdateCenter) -> None:
-    box = UpdateBox(center, running=4)  # no delta is made for it
+    box = UpdateBox(center, running=4)  # there is no delta from release 4
     box.run()
     assert center.outcomes == [(2, "refused", "no-delta")]
     assert not delta_requests(center)
 
 
-def test_hawkbit_updater_158_a_missing_file_is_asked_for_ever_less_often_and_told_once(
+def test_hawkbit_updater_158_a_missing_file_is_requested_less_and_less_often_and_reported_once(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
     center.change = lambda request, response: Response(404) if "/files/" in request.target else response
@@ -126,7 +126,7 @@ def test_rauc_1907_the_box_starts_and_updates_with_any_sector_of_its_state_destr
     assert box.release_in(box.boot()) == (2 if center.outcomes == [(2, "committed", "")] else 1)
 
 
-def test_rauc_459_a_slot_that_reads_back_otherwise_is_not_activated(
+def test_rauc_459_a_slot_that_reads_back_differently_is_not_activated(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
     box.at_start = lambda: box.slots["b"].backend.drop_next_write(1000)
@@ -163,10 +163,10 @@ def test_ostree_3392_a_crash_after_the_commit_starts_the_new_release(
 
 @pytest.mark.slow("an update for each call of the program")
 def test_sysupdate_41288_a_program_that_is_killed_at_any_step_continues(center: UpdateCenter) -> None:
-    whole = UpdateBox(center)
-    whole.run()
-    assert whole.calls > 50
-    for call in range(1, whole.calls + 1):
+    uninterrupted = UpdateBox(center)
+    uninterrupted.run()
+    assert uninterrupted.calls > 50
+    for call in range(1, uninterrupted.calls + 1):
         center.steps.clear()
         box = UpdateBox(center)
         box.kill_at = call
@@ -232,7 +232,9 @@ def test_ostree_1648_a_full_disk_refuses_the_order_before_the_download(
 def test_mender_convert_231_a_running_slot_that_was_written_is_repaired_by_ranges(
     box: UpdateBox, center: UpdateCenter
 ) -> None:
-    box.run(until=lambda: box.phase is UpdatePhase.METADATA)  # what should be there is known
+    box.run(
+        until=lambda: box.phase is UpdatePhase.METADATA
+    )  # the metadata with the expected content is known
     box.slots["a"].backend.flip_bits(3 * 4096)
     damaged, box.damaged = box.content("a"), {"a": 1}
     box.run()

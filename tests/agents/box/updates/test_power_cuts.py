@@ -1,6 +1,7 @@
-"""Power cuts before, inside and after every operation of an update, on each of the box's devices, and kills.
+"""Power cuts before, inside and after every operation of an update, on each of the box's devices.
 
-After each the boot loader must start a complete release, and the update must end committed, at the cost of one range.
+After each cut the boot loader must start a complete release, and the update must be committed in the end. At most
+one range is fetched twice.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from wire.release.messages import UpdateOrder
 
 DEVICES = ("disk", "slot a", "slot b", "boot state")
 METADATA_BYTES = 8 * 1024
-"""More than the metadata and the orders of an update have."""
+"""Upper bound for the metadata and the orders of an update."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def releases(folder: Path) -> UpdateCenter:
 
 
 def ordered(releases: UpdateCenter) -> UpdateCenter:
-    """Return a data center that has ordered the update, and has heard nothing yet."""
+    """Return a data center that has ordered the update, and has received no state of the box."""
     return UpdateCenter(releases.root, releases.metadata, releases.targets, UpdateOrder(7, 2))
 
 
@@ -46,8 +47,8 @@ def ordered(releases: UpdateCenter) -> UpdateCenter:
 @pytest.mark.parametrize("moment", get_args(Moment))
 @pytest.mark.parametrize("device", range(len(DEVICES)), ids=DEVICES)
 def test_a_cut_at_every_operation(releases: UpdateCenter, device: int, moment: Moment) -> None:
-    whole = ordered(releases)
-    operations = operations_of(UpdateBox(whole))[device]
+    uninterrupted = ordered(releases)
+    operations = operations_of(UpdateBox(uninterrupted))[device]
     assert operations > 0 or DEVICES[device] == "slot a", "the update does not use this device"
     for operation in range(1, operations + 1):
         center = ordered(releases)
@@ -55,16 +56,16 @@ def test_a_cut_at_every_operation(releases: UpdateCenter, device: int, moment: M
         box.boot_state.backend.tear_within_sectors(32)
         box.cut_power_at(device, operation, moment)
         box.run()
-        where = f"{moment} operation {operation} of {DEVICES[device]}"
-        assert center.outcomes == [(2, "committed", "")], where
-        assert box.state.committed == "b" and box.state.trial is None, where
-        assert (box.release_in("a"), box.release_in("b")) == (1, 2), where
-        assert center.bytes_sent <= whole.bytes_sent + RANGE_BYTES + METADATA_BYTES, where
+        cut = f"{moment} operation {operation} of {DEVICES[device]}"
+        assert center.outcomes == [(2, "committed", "")], cut
+        assert box.state.committed == "b" and box.state.trial is None, cut
+        assert (box.release_in("a"), box.release_in("b")) == (1, 2), cut
+        assert center.bytes_sent <= uninterrupted.bytes_sent + RANGE_BYTES + METADATA_BYTES, cut
 
 
 @pytest.mark.parametrize("moment", get_args(Moment))
-def test_slots_are_written_while_they_cannot_be_started(releases: UpdateCenter, moment: Moment) -> None:
-    """At every cut, slot b has nothing of its first block, without which it cannot be started, or all of the rest."""
+def test_a_slot_cannot_be_started_while_it_is_written(releases: UpdateCenter, moment: Moment) -> None:
+    """After every cut, slot b has either no first block, without which it cannot be started, or all other blocks."""
     operations = operations_of(UpdateBox(ordered(releases)))[2]
     for operation in range(1, operations + 1):
         box = UpdateBox(ordered(releases), operation)

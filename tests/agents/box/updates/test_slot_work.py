@@ -1,4 +1,4 @@
-"""The content of a slot: a file system is smaller than its partition, and the rest is not part of a release."""
+"""The content of a slot: the rest of the partition behind a smaller file system is not part of a release."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTITION_BYTES = 12 * MIB
 
 
 def _partition(content: bytes) -> EmulPartition:
-    """Return a partition whose former content follows `content`."""
+    """Return a partition that begins with `content`; random bytes follow, as of former content."""
     rest = Random(1).randbytes(PARTITION_BYTES - len(content))
     return EmulPartition(PARTITION_BYTES, Random(0), content + rest)
 
@@ -30,19 +30,19 @@ def _file_system(folder: Path, *options: str) -> bytes:
 
 
 @pytest.mark.parametrize("options", [("-b", "1024"), ("-b", "4096"), ("-b", "4096", "-O", "64bit")])
-def test_a_slot_is_as_long_as_its_file_system(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_a_slot_has_the_length_of_its_file_system(tmp_path: Path, options: tuple[str, ...]) -> None:
     content = _file_system(tmp_path, *options)
     slot = _partition(content)
     assert slot_bytes(slot) == len(content) == 8 * MIB
-    *_, found = hash_slot(slot, slot_bytes(slot))
-    assert found == sha256(content).hexdigest()
+    *_, digest = hash_slot(slot, slot_bytes(slot))
+    assert digest == sha256(content).hexdigest()
 
 
-def test_a_slot_without_a_file_system_is_as_long_as_its_partition() -> None:
+def test_a_slot_without_a_file_system_has_the_length_of_its_partition() -> None:
     assert slot_bytes(_partition(b"")) == PARTITION_BYTES
 
 
-def test_a_file_system_longer_than_its_partition_is_not_believed(tmp_path: Path) -> None:
+def test_a_file_system_size_larger_than_the_partition_is_ignored(tmp_path: Path) -> None:
     content = bytearray(_file_system(tmp_path, "-b", "4096"))
     content[1024 + 4 : 1024 + 8] = (2**31).to_bytes(4, "little")
     assert slot_bytes(_partition(bytes(content))) == PARTITION_BYTES

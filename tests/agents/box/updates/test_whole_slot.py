@@ -1,4 +1,4 @@
-"""Whole slots, which are fetched only if the order permits it, and parts of them: a cut costs one range."""
+"""Whole slots, fetched only if the order permits it, and repair of parts: a power cut costs at most one range."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from wire.release.messages import UpdateOrder
 
 MIB = SLOT_BLOCK_BYTES
 LINE_BYTES = 256 * 1024
-"""A range of the line of these tests."""
+"""Bytes of one range that the simulated line delivers."""
 
 
 @pytest.fixture(scope="module")
@@ -87,45 +87,49 @@ def test_blocks_that_arrive_damaged_leave_the_running_slot(center: UpdateCenter)
 @pytest.mark.slow("an update for each operation of the disk")
 @pytest.mark.parametrize("moment", get_args(Moment))
 def test_a_cut_while_a_running_slot_is_repaired_costs_one_range(center: UpdateCenter, moment: Moment) -> None:
-    """The disk has the ranges that were fetched, so none of them is requested again."""
+    """The disk keeps the ranges that were fetched, so none of them is requested again."""
 
     def damaged(seed: int) -> UpdateBox:
         box = UpdateBox(ordered(center, UpdateOrder(7, 2)), seed)
-        box.run(until=lambda: box.phase is UpdatePhase.METADATA)  # what should be there is known
+        box.run(
+            until=lambda: box.phase is UpdatePhase.METADATA
+        )  # the metadata with the expected content is known
         box.slots["a"].backend.flip_bits(3 * BLOCK_BYTES)
         box.damaged = {"a": 1}
         box.center.bytes_sent = box.center.delta_bytes_sent = 0
         return box
 
-    whole = damaged(0)
-    operations = operations_of(whole)[0]
-    assert whole.center.delta_bytes_sent > len(slot_content(1)) * 3 // 4, "nothing was repaired"
+    uninterrupted = damaged(0)
+    operations = operations_of(uninterrupted)[0]
+    assert uninterrupted.center.delta_bytes_sent > len(slot_content(1)) * 3 // 4, "nothing was repaired"
     for operation in range(1, operations + 1):
         box = damaged(operation)
         box.cut_power_at(0, operation, moment)
         box.run()
-        where = f"{moment} operation {operation}"
-        assert box.center.outcomes == [(2, "committed", "")], where
-        assert box.content("b") == slot_content(2), where
-        assert box.center.delta_bytes_sent <= whole.center.delta_bytes_sent + RANGE_BYTES, where
+        cut = f"{moment} operation {operation}"
+        assert box.center.outcomes == [(2, "committed", "")], cut
+        assert box.content("b") == slot_content(2), cut
+        assert box.center.delta_bytes_sent <= uninterrupted.center.delta_bytes_sent + RANGE_BYTES, cut
 
 
 @pytest.mark.slow("an update for each call of the program")
 def test_a_kill_at_any_step_of_a_whole_slot_continues(center: UpdateCenter) -> None:
     order = UpdateOrder(7, 2, may_fetch_slot=True)
-    whole = UpdateBox(ordered(center, order), running=4)
-    whole.run()
-    for call in range(1, whole.calls + 1):
+    uninterrupted = UpdateBox(ordered(center, order), running=4)
+    uninterrupted.run()
+    for call in range(1, uninterrupted.calls + 1):
         box = UpdateBox(ordered(center, order), running=4)
         box.kill_at = call
         box.run()
         assert box.center.outcomes == [(2, "committed", "")], f"killed at call {call}"
-        assert box.center.delta_bytes_sent <= whole.center.delta_bytes_sent + RANGE_BYTES, f"call {call}"
+        assert box.center.delta_bytes_sent <= uninterrupted.center.delta_bytes_sent + RANGE_BYTES, (
+            f"call {call}"
+        )
 
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, bytes]:
-    """Return a slot of four blocks, of which one is zeros and one short, its blocks and its compressed file."""
+    """Return a slot of four blocks (the second zero, the last short), its block list and its compressed file."""
     random, folder = Random(9), tmp_path_factory.mktemp("slot")
     slot = random.randbytes(MIB) + bytes(MIB) + random.randbytes(MIB + MIB // 2)
     (image := folder / "slot").write_bytes(slot)
@@ -134,7 +138,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, by
 
 @dataclass
 class Machine:
-    """A disk and two slots of 4 MiB, and a line that counts."""
+    """A disk, two slots of 4 MiB, and a line that counts the fetched bytes."""
 
     released: tuple[bytes, bytes, bytes]
     seed: int = 0
@@ -163,7 +167,7 @@ class Machine:
         self.target = EmulPartition(4 * MIB, devices, Random(7).randbytes(4 * MIB))
 
     def write(self) -> None:
-        """Fetch and write the slot, until the power is lost."""
+        """Fetch and write the slot. Raises: `DiskError` when the power is lost."""
 
         async def fetch(digest: str, offset: int, length: int) -> bytes:
             body = self.targets[digest][offset : offset + min(length, LINE_BYTES)]
@@ -177,7 +181,7 @@ class Machine:
         async def run() -> None:
             whole = WholeSlot(SlotWorker(None), TargetParts(self.disk, call, fetch))
             await whole.fill(self.plan, self.source, self.target)
-            assert not any(self.target.read(0, BLOCK_BYTES)), "it could be started"
+            assert not any(self.target.read(0, BLOCK_BYTES)), "the incomplete slot could be started"
             await whole.finish(self.plan, self.source, self.target)
 
         asyncio.run(run())
@@ -202,7 +206,7 @@ def test_only_blocks_that_neither_slot_has_are_fetched(released: tuple[bytes, by
     machine.target.flush()
     machine.write()
     assert machine.content == machine.wanted
-    assert machine.sent < 1.1 * MIB, "of four blocks, one is zeros, one is in each slot"
+    assert machine.sent < 1.1 * MIB, "of four blocks, one is zero, and each slot has one"
 
 
 @pytest.mark.slow("a slot for each operation of its devices")
@@ -211,10 +215,10 @@ def test_only_blocks_that_neither_slot_has_are_fetched(released: tuple[bytes, by
 def test_a_cut_at_every_write_of_a_whole_slot_costs_one_range(
     released: tuple[bytes, bytes, bytes], device: str, moment: Moment
 ) -> None:
-    far, first = 1_000_000, Machine(released)
-    getattr(first, device).backend.cut_power_at(far)
+    never, first = 1_000_000, Machine(released)
+    getattr(first, device).backend.cut_power_at(never)
     first.write()
-    operations = far - getattr(first, device).backend.operations_until_cut
+    operations = never - getattr(first, device).backend.operations_until_cut
     assert operations >= 8
     for operation in range(1, operations + 1):
         machine = Machine(released, operation)
@@ -223,12 +227,12 @@ def test_a_cut_at_every_write_of_a_whole_slot_costs_one_range(
         with suppress(DiskError):  # after its last operation, the disk is not needed any more
             machine.write()
         machine.cut()
-        where = f"{moment} operation {operation}"
+        cut = f"{moment} operation {operation}"
         rests = (before[BLOCK_BYTES:], machine.wanted[BLOCK_BYTES:])
-        assert not machine.is_startable() or machine.content[BLOCK_BYTES:] in rests, where
+        assert not machine.is_startable() or machine.content[BLOCK_BYTES:] in rests, cut
         machine.write()
-        assert machine.content == machine.wanted, where
-        assert machine.sent <= first.sent + LINE_BYTES, where
+        assert machine.content == machine.wanted, cut
+        assert machine.sent <= first.sent + LINE_BYTES, cut
 
 
 def test_without_room_for_a_block_the_slot_is_not_written(released: tuple[bytes, bytes, bytes]) -> None:

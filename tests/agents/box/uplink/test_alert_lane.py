@@ -1,4 +1,4 @@
-"""Alerts do not wait for routine batches that the data center processes slowly; in virtual time."""
+"""Alerts do not wait for routine batches that the data center processes slowly; in simulated time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The link estimator and the batch scheduler, with each limit tested separately."""
+"""The link estimator and the send scheduler, with each limit tested separately."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_pipelined_batch_is_measured_from_the_previous_response() -> None:
     for _ in range(2):
         estimator.sent(10, 1000)
     estimator.answered(1000, 1.0, 1.6)
-    estimator.answered(1000, 1.0, 2.1)  # half a second after the one before it
+    estimator.answered(1000, 1.0, 2.1)  # half a second after the previous response
     assert estimator.bytes_per_second == pytest.approx((1000 + OVERHEAD_BYTES) / 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Self-contained batches behind an HTTP intermediary that spreads requests over connections, in virtual time."""
+"""Self-contained batches behind an HTTP intermediary that spreads requests over connections, in simulated time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wire.compression import BodyKind
 
 def episodes(world: Spread) -> list[float]:
     """Return the times at which the data center began to refuse; refusals within a minute count as one."""
-    begun: list[float] = []
+    starts: list[float] = []
     for seen in world.refusals():
-        if not begun or seen.at - begun[-1] > 60:
-            begun.append(seen.at)
-    return begun
+        if not starts or seen.at - starts[-1] > 60:
+            starts.append(seen.at)
+    return starts
 
 
 class TenHours(Spread):
@@ -39,8 +39,8 @@ def test_batches_are_self_contained_for_four_hours_and_then_streaming_is_tried_a
     first, second = episodes(world)
     assert first < 60
     assert {seen.status for seen in world.refusals()} == {refusal}
-    for begun in (first, second):
-        within = [seen for seen in world.seen if begun + 5 < seen.at < begun + SELF_CONTAINED_SECONDS]
+    for start in (first, second):
+        within = [seen for seen in world.seen if start + 5 < seen.at < start + SELF_CONTAINED_SECONDS]
         assert len(within) > 20
         assert {seen.kind for seen in within} == {BodyKind.SELF_CONTAINED}
     between = [seen for seen in world.seen if first + SELF_CONTAINED_SECONDS <= seen.at < second]
@@ -52,7 +52,7 @@ def test_batches_are_self_contained_for_four_hours_and_then_streaming_is_tried_a
 
 
 class Restarted(Spread):
-    """The box program starts again twice within the four hours."""
+    """The box program restarts twice within the four hours."""
 
     async def live(self) -> None:
         self.starts = [0.0]

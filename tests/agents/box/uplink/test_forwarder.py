@@ -1,4 +1,4 @@
-"""The forwarder with a misbehaving data center: no losses, no duplicates, alerts first."""
+"""The forwarder with a misbehaving data center: records are neither lost nor duplicated, and alerts come first."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from wire.tls.context import client_context
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Back-off in milliseconds, and no limit of connections."""
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Limit back-off delays to 2 ms, and lift the limit of connection attempts."""
     monkeypatch.setattr(agents.box.uplink.forwarder, "DIALS_BURST", 1_000_000)
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)
@@ -53,7 +53,7 @@ def with_a_forwarder(pki: Hierarchy, scenario: Scenario, **options: Any) -> None
     asyncio.run(run())
 
 
-def test_a_backlog_arrives_whole_and_in_order_with_aes_128(pki: Hierarchy) -> None:
+def test_a_backlog_arrives_completely_and_in_order_with_aes_128(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
         await drained(bench)
         assert center.reports == [("CHEM-1", 1, n) for n in range(1, 5001)]
@@ -79,7 +79,7 @@ def nonsense(_answer: Response) -> Response:
     return Response(200, b"<html>Welcome to the hotel's network</html>")
 
 
-def boast(_answer: Response) -> Response:
+def acknowledge_unsent(_answer: Response) -> Response:
     return Response(200, encode(BatchReply(10_000)))
 
 
@@ -91,14 +91,14 @@ def silence(_answer: Response) -> None:
     return None
 
 
-@pytest.mark.parametrize("misbehave", [server_error, refused, nonsense, boast, silence])
+@pytest.mark.parametrize("misbehaviour", [server_error, refused, nonsense, acknowledge_unsent, silence])
 def test_an_invalid_reply_is_not_an_acknowledgement(
-    pki: Hierarchy, misbehave: Misbehave, monkeypatch: pytest.MonkeyPatch
+    pki: Hierarchy, misbehaviour: Misbehave, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agents.box.uplink.stream, "REPLY_SECONDS", 0.02)
 
     async def scenario(center: StandIn, bench: Bench) -> None:
-        center.misbehaviours.extend([misbehave, misbehave])
+        center.misbehaviours.extend([misbehaviour, misbehaviour])
         await bench.routine(500)
         await drained(bench)
         assert sorted(center.reports) == [("CHEM-1", 1, n) for n in range(1, 501)]
@@ -178,7 +178,7 @@ def test_reconnecting_resumes_the_tls_session_and_an_idle_close_is_not_an_outage
 
 
 async def resumed_alert(center: StandIn, bench: Bench) -> None:
-    """Deliver an alert on a first connection, close it, and raise another alert, whose connection may resume."""
+    """Deliver an alert on one connection, close it, and deliver another alert, whose connection may resume."""
     await bench.alert(1)
     await center.until(lambda: center.alerts == [1] and "uplink-restored" in center.audits)
     await drained(bench)
@@ -204,11 +204,11 @@ def test_a_tls_session_that_the_data_center_drops_is_not_offered_again(pki: Hier
 
 
 PRE_SHARED_KEY = b"\x00\x29\x00"
-"""First bytes of the extension in which a ClientHello offers a session (RFC 8446, 4.2.11): type, short length."""
+"""Type and first length byte of the extension with which a ClientHello offers a TLS session (RFC 8446, 4.2.11)."""
 
 
-class Picky:
-    """A relay in front of the data center that resets a connection whose first bytes offer a session."""
+class ResumptionResettingRelay:
+    """A relay in front of the data center that resets a connection whose ClientHello offers a TLS session."""
 
     def __init__(self, port: int) -> None:
         self.port, self.reset = port, 0
@@ -219,9 +219,9 @@ class Picky:
             self.reset += 1
             writer.transport.abort()
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
-        far_writer.write(hello)
-        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        upstream_writer.write(hello)
+        await asyncio.gather(carry(reader, upstream_writer), carry(upstream_reader, writer))
 
 
 async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -234,7 +234,7 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def test_a_tls_session_whose_handshake_fails_is_not_offered_again(pki: Hierarchy) -> None:
     async def run() -> None:
         async with stand_in(pki.datacenter) as center:
-            relay = Picky(center.server.port)
+            relay = ResumptionResettingRelay(center.server.port)
             server = await asyncio.start_server(relay.accept, "127.0.0.1", 0)
             async with server, forwarding(pki, server.sockets[0].getsockname()[1]) as bench:
                 await resumed_alert(center, bench)
@@ -262,7 +262,7 @@ def test_an_alert_overtakes_a_backlog(pki: Hierarchy) -> None:
     with_a_forwarder(pki, scenario, backlog=9000)
 
 
-def in_virtual_time(pki: Hierarchy, scenario: Callable[[World], Awaitable[None]]) -> None:
+def in_simulated_time(pki: Hierarchy, scenario: Callable[[World], Awaitable[None]]) -> None:
     class Scenario(World):
         async def live(self) -> None:
             await scenario(self)
@@ -289,10 +289,10 @@ def test_few_routine_records_wait_for_a_fuller_batch_or_an_alert(pki: Hierarchy)
         await append_routine(world, range(101, 165))
         await eventually(lambda: len(world.center.reports) == 128)
 
-    in_virtual_time(pki, scenario)
+    in_simulated_time(pki, scenario)
 
 
-def test_lingering_ends(pki: Hierarchy) -> None:
+def test_a_routine_record_is_sent_when_its_linger_time_ends(pki: Hierarchy) -> None:
     async def scenario(center: StandIn, bench: Bench) -> None:
         await bench.routine(1)
         await center.until(lambda: len(center.reports) == 1)
@@ -311,7 +311,7 @@ def test_a_heartbeat_after_silence_fetches_commands(pki: Hierarchy) -> None:
     with_a_forwarder(pki, scenario, heartbeat_s=0.01)
 
 
-def test_without_a_carrier_nothing_is_dialed_and_its_return_triggers_a_dial(pki: Hierarchy) -> None:
+def test_without_a_carrier_no_connection_is_attempted_and_its_return_triggers_one(pki: Hierarchy) -> None:
     async def scenario(world: World) -> None:
         await append_routine(world, range(1, 100))
         await eventually(lambda: len(world.center.reports) == 99)
@@ -323,7 +323,7 @@ def test_without_a_carrier_nothing_is_dialed_and_its_return_triggers_a_dial(pki:
         world.uplink.backend.plug()
         await eventually(lambda: world.forwarder.traffic.connections == 2)
 
-    in_virtual_time(pki, scenario)
+    in_simulated_time(pki, scenario)
 
 
 def test_a_connection_is_aborted_after_a_long_loss_of_carrier(pki: Hierarchy) -> None:
@@ -336,7 +336,7 @@ def test_a_connection_is_aborted_after_a_long_loss_of_carrier(pki: Hierarchy) ->
             await asyncio.sleep(10)
             assert world.forwarder.traffic.connections == connections
 
-    in_virtual_time(pki, scenario)
+    in_simulated_time(pki, scenario)
 
 
 def test_the_return_of_the_carrier_aborts_a_hanging_dial(
@@ -345,12 +345,14 @@ def test_the_return_of_the_carrier_aborts_a_hanging_dial(
     async def scenario() -> None:
         accepted = 0
 
-        async def never_shakes_hands(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        async def accept_without_handshake(
+            reader: asyncio.StreamReader, _writer: asyncio.StreamWriter
+        ) -> None:
             nonlocal accepted
             accepted += 1
             await reader.read()
 
-        server = await asyncio.start_server(never_shakes_hands, "127.0.0.1", 0)
+        server = await asyncio.start_server(accept_without_handshake, "127.0.0.1", 0)
         async with server, forwarding(pki, server.sockets[0].getsockname()[1]) as bench:
             await eventually(lambda: accepted == 1)
             monkeypatch.setattr(agents.box.uplink.forwarder, "CARRIER_LOSS_SECONDS_MAX", -1.0)
@@ -376,7 +378,7 @@ def test_a_proxy_that_refuses_the_credentials_is_recorded_with_a_rate_limit(pki:
             await eventually(lambda: refusals > 30)
             entries = await bench.buffer.read(Priority.AUDIT, 1000, 100_000)
             bodies = [decode(Entry, entry).body for _, entry in entries]
-            noted = [(it.event, it.value) for it in bodies if isinstance(it, Audit)]
+            noted = [(body.event, body.value) for body in bodies if isinstance(body, Audit)]
             assert noted.count(("proxy-refused-auth", 0)) == 10
             assert bench.audit.suppressed >= 20
 
@@ -424,7 +426,7 @@ def test_the_diagnosis_of_certificates_examines_each_failed_connection(pki: Hier
     asyncio.run(scenario())
 
 
-def test_a_discarded_record_says_nothing_about_certificates(pki: Hierarchy) -> None:
+def test_a_discarded_record_is_not_reported_as_a_certificate_problem(pki: Hierarchy) -> None:
     trust: Any = RecordingTrust()
 
     async def scenario(center: StandIn, bench: Bench) -> None:
@@ -472,7 +474,7 @@ def test_an_idle_close_is_an_outage_only_soon_after_the_connection_began(
         await asyncio.sleep(60)
         assert world.center.audits.count("uplink-lost") == lost
 
-    in_virtual_time(pki, scenario)
+    in_simulated_time(pki, scenario)
 
 
 def test_a_rejected_record_is_discarded_by_number_and_does_not_block_others(

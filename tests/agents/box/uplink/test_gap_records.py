@@ -19,10 +19,10 @@ class DamagedReport(World):
         await self.buffer.append(Priority.ROUTINE, messages.encode(entry))
 
     def damage_last_report(self) -> None:
-        held = {
+        offsets = {
             name: self.disk.read(name, 0, self.disk.size(name)).rfind(b"CHEM-1") for name in self.disk.names()
         }
-        name, offset = max(held.items(), key=lambda item: item[1])
+        name, offset = max(offsets.items(), key=lambda item: item[1])
         self.disk.backend.flip_bits(name, offset, bits=512)
 
     async def fill(self) -> None:

@@ -1,4 +1,4 @@
-"""A slow data center behind an intermediary that times out with 504, in virtual time.
+"""A slow data center behind an intermediary that times out with status 504, in simulated time.
 
 The data center processes one batch at a time, including those that have timed out at the intermediary.
 """

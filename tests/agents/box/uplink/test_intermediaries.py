@@ -1,4 +1,4 @@
-"""The forwarder behind HTTP intermediaries that change framing or coding, or refuse requests: nothing is lost."""
+"""The forwarder behind HTTP intermediaries that change framing or coding, or refuse requests: no record is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from wire.http.connection import Peer, Request, Response
 from wire.tls.context import server_context
 
 Style = Callable[[Response, int], tuple[bytes, bool]]
-"""The response on the n-th connection as the intermediary sends it, and whether it then closes the connection."""
+"""Takes a response and the number of its connection (from 0); returns the bytes that the intermediary sends, and
+whether it then closes the connection.
+"""
 NOW: int = 1_700_000_000
 PAGE = b"<html>" + b"<p>The upstream server is unavailable.</p>" * 5000
 
@@ -65,7 +67,9 @@ def not_gzipped(response: Response, _connection: int) -> tuple[bytes, bool]:
 
 @asynccontextmanager
 async def intermediary(pki: Hierarchy, style: Style) -> AsyncIterator[tuple[StandIn, int, list[int]]]:
-    """Run a TLS front end of a data center; yield the data center, the port, and the requests on each connection."""
+    """Run a TLS front end of a data center; yield the data center, its port, and the count of requests on each
+    connection.
+    """
     center, requests = StandIn(), []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,7 +96,7 @@ async def intermediary(pki: Hierarchy, style: Style) -> AsyncIterator[tuple[Stan
 
 
 def deliver(pki: Hierarchy, style: Style) -> tuple[StandIn, list[int]]:
-    """Deliver three alerts and a backlog, one alert after the other."""
+    """Deliver a backlog, and then three alerts, one after the other."""
 
     async def run() -> tuple[StandIn, list[int]]:
         async with (
@@ -111,19 +115,19 @@ def deliver(pki: Hierarchy, style: Style) -> tuple[StandIn, list[int]]:
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Requested delays; the back-off itself lasts milliseconds, and connections are not limited."""
+    """Return the requested delays. The back-off itself takes 1 ms, and connection attempts are not limited."""
     monkeypatch.setattr(agents.box.uplink.forwarder, "DIALS_BURST", 1_000_000)
-    asked: list[float] = []
+    delays: list[float] = []
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MIN", 0.0)
     monkeypatch.setattr(wire.dial.backoff, "DELAY_SECONDS_MAX", 0.002)
     failed = Backoff.failed
 
     def note(self: Backoff, retry_after_s: float = 0.0) -> float:
-        asked.append(failed(self, retry_after_s))
+        delays.append(failed(self, retry_after_s))
         return 0.001
 
     monkeypatch.setattr(Backoff, "failed", note)
-    return asked
+    return delays
 
 
 @pytest.mark.parametrize("style", [chunked, gzipped, gzipped_silently, not_gzipped])
@@ -143,7 +147,7 @@ def test_an_intermediary_that_closes_after_each_response_is_not_an_outage(
     center, requests = deliver(pki, style)
     assert sorted(center.reports) == [("CHEM-1", 1, n) for n in range(1, 1004)]
     assert len(requests) > 3 and max(requests) == 1, "each connection served one request"
-    # the first time there may be a second request on its way, for which the kernel resets the connection
+    # on the first connection a second request may be in flight, for which the kernel resets the connection
     assert len(waits) <= 1 and center.audits.count("uplink-lost") <= 1
 
 

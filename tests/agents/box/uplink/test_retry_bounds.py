@@ -1,4 +1,4 @@
-"""The number of retries per minute is bounded, regardless of why a connection ends or a batch is refused."""
+"""The number of retries per minute is limited, regardless of why a connection ends or a batch is refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ Handler = Callable[["Refusing", Request], Awaitable[Response]]
 
 
 class Refusing(World):
-    """`answer` is the data center's response to any batch; `accept`, if given, is the peer's whole protocol."""
+    """A box whose data center responds to each batch with `answer`; `accept` replaces the peer's whole protocol.
+    `meanwhile` runs beside the box.
+    """
 
     def __init__(self, pki: Hierarchy) -> None:
         super().__init__(pki, LINE)
@@ -177,15 +179,15 @@ def set_up(world: Refusing, **attributes: Any) -> None:
         setattr(world, name, value)
 
 
-FUTILE: Final[dict[str, dict[str, Any]]] = {
+WITHOUT_SUCCESS: Final[dict[str, dict[str, Any]]] = {
     **{str(status): {"answer": always(status)} for status in (400, 403, 409, 421, 425, 429, 500, 503, 504)},
     "Retry-After: 0": {"answer": always(503, retry_after="0")},
     "redirect": {"answer": always(307, location="/v1/batches")},
     "407 from the data center": {"answer": always(407)},
     "interim responses alone": {"answer": always(103)},
     "nothing is readable": {"answer": nothing_is_readable},
-    "lost instead of an answer": {"answer": hang_up},
-    "reset at once": {"accept": Resets},
+    "connection lost instead of a response": {"answer": hang_up},
+    "reset immediately": {"accept": Resets},
     "reset at the first bytes": {"accept": ResetsHello},
     "proxy resets": {"accept": Resets, "proxy": PROXY},
     "407 from the proxy": {
@@ -208,7 +210,7 @@ FUTILE: Final[dict[str, dict[str, Any]]] = {
         "proxy": PROXY,
     },
 }
-"""Failures without any success; the intervals grow."""
+"""Failures without any success: the intervals between attempts grow."""
 WITH_PROGRESS: Final[dict[str, dict[str, Any]]] = {
     "answer, then close": {"answer": answer_and_close},
     "resumed sessions are dropped": {"answer": resumed_are_dropped},
@@ -217,7 +219,7 @@ WITH_PROGRESS: Final[dict[str, dict[str, Any]]] = {
     "flapping carrier, reset": {"meanwhile": flap, "accept": Resets},
     "unstable clock": {"is_clock_unstable": True, "accept": Resets},
 }
-"""Each failure is a reason for an immediate retry."""
+"""Failures after each of which the box retries immediately."""
 
 
 def run(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Any]) -> Refusing:
@@ -234,18 +236,18 @@ def run(pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, A
 
 
 def per_minute_max(times: list[float]) -> int:
-    return max((sum(start <= at < start + 60 for at in times) for start in times), default=0)
+    return max((sum(start <= time < start + 60 for time in times) for start in times), default=0)
 
 
-@pytest.mark.parametrize("kind", FUTILE)
+@pytest.mark.parametrize("kind", WITHOUT_SUCCESS)
 @pytest.mark.slow("minutes of the box, with thousands of connections")
 def test_without_success_the_intervals_grow(
     pki: Hierarchy, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    world = run(pki, monkeypatch, FUTILE[kind])
+    world = run(pki, monkeypatch, WITHOUT_SUCCESS[kind])
     assert 2 <= per_minute_max(world.dialed) <= PER_MINUTE_MAX
     assert per_minute_max(world.requested) <= PER_MINUTE_MAX * 2
-    late = [at for at in world.dialed if at > PERIOD_SECONDS / 2]
+    late = [time for time in world.dialed if time > PERIOD_SECONDS / 2]
     assert late, "the box stopped trying"
     assert len(late) / (PERIOD_SECONDS / 2 / 60) <= PATIENT_PER_MINUTE_MAX
 

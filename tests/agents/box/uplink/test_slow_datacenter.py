@@ -1,4 +1,4 @@
-"""A data center with slow responses, in virtual time: a backlog is delivered with few repetitions."""
+"""A data center with slow responses, in simulated time: a backlog is delivered with few repetitions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bytes_without_delay(pki: Hierarchy) -> int:
         lambda: cycle([5.0, 5.0, 60.0, 0.0, 25.0]),
         lambda: chain(repeat(0.0, 8), repeat(45.0, 10), repeat(0.0, 30), repeat(45.0)),
     ],
-    ids=["5s", "at the limit", "25s", "60s", "180s", "varying", "slow, well, and slow again"],
+    ids=["5s", "at the limit", "25s", "60s", "180s", "varying", "slow, fast, and slow again"],
 )
 def test_a_backlog_is_delivered_with_few_repetitions(
     pki: Hierarchy, delays: Callable[[], Iterable[float]]
@@ -50,7 +50,7 @@ def test_a_backlog_is_delivered_with_few_repetitions(
 
 
 class WithAlerts(Slow):
-    """Alerts during a backlog; each must be the next one after the batches in flight."""
+    """Alerts during a backlog. Each must be sent directly after the batches in flight."""
 
     async def live(self) -> None:
         self.alert_seconds: list[float] = []
@@ -69,12 +69,12 @@ class WithAlerts(Slow):
 def test_an_alert_waits_for_one_batch_and_not_for_the_backlog(pki: Hierarchy) -> None:
     world = WithAlerts(pki, repeat(25.0), backlog=20_000)
     world.run()
-    # at its arrival: the batch in flight may take 25 s more; the time of the alert itself does not count
+    # until its arrival at the data center: the batch in flight may take another 25 s
     assert max(world.alert_seconds) < 30
 
 
 class Recovering(Slow):
-    """First slow, then fast, then dead: one connection never gets a response."""
+    """A data center that is first slow, then fast, and then never responds on one connection."""
 
     async def live(self) -> None:
         await self.drained()
@@ -98,7 +98,7 @@ def test_after_recovery_a_lost_response_is_detected_as_fast_as_before(pki: Hiera
 
 
 class CutOff(Slow):
-    """An intermediary closes connections that were idle for `idle_s`."""
+    """An intermediary closes connections that were idle for `idle_s` seconds."""
 
     idle_s = 30.0
 
@@ -126,7 +126,7 @@ def test_a_connection_with_a_slow_response_is_not_idle(pki: Hierarchy) -> None:
 
 
 class ConnectionsCutAfterAMinute(Slow):
-    """Each record takes two seconds, and connections whose response takes more than a minute are closed."""
+    """The data center takes two seconds for each record; connections without a response for a minute are closed."""
 
     async def work(self) -> None:
         cut = self.loop.call_later(60, self.center.hang_up)

@@ -1,4 +1,4 @@
-"""A huge backlog over a slow uplink, in virtual time: the link is busy, and an alert still comes through."""
+"""A large backlog over a slow uplink, in simulated time: the link is busy, and alerts are still delivered fast."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKLOG = 12_000
 
 
 class Backlogged(World):
-    """An alert each 1.3 seconds while the backlog is sent."""
+    """Raises an alert 1.3 seconds after the delivery of the previous one while the backlog is sent."""
 
     def __init__(self, pki: Hierarchy, uplink: LinkQuality) -> None:
         super().__init__(pki, uplink)
@@ -50,7 +50,9 @@ class Backlogged(World):
         self.latencies.append(self.loop.time() - raised_at)
 
     def busy(self, start_s: float, end_s: float) -> float:
-        """Return the share of that time in which the uplink was sending, counting transmissions that begin in it."""
+        """Return the fraction of this interval in which the uplink was sending; a transmission counts if it begins
+        in the interval.
+        """
         durations = [duration for start, duration in self.sent if start_s * 1e9 <= start < end_s * 1e9]
         return sum(durations) / ((end_s - start_s) * 1e9)
 

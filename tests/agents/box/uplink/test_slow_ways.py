@@ -1,4 +1,4 @@
-"""Proxies, data centers, boxes and name services that take up to minutes for a handshake, in virtual time."""
+"""Proxies, data centers, boxes and name services that take up to 3 minutes for a response, in simulated time."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ LINE: Final = LinkQuality(1_000_000, 20_000_000)
 SECONDS: Final = (5, 25, 45, 60, 120, 180)
 RECONNECTS: Final = 5
 SLACK_SECONDS: Final = 30
-"""Back-off after the first failures, and round trips."""
+"""Allowance for back-off after the first failures, and for round trips."""
 
 
 class SlowHttp(HttpConnectProxy):
-    """Answers each request after some seconds."""
+    """Answers each request after `seconds`."""
 
     def __init__(self, behavior: Behavior, seconds: float) -> None:
         super().__init__(behavior, AcceptAllVerifier())
@@ -59,7 +59,7 @@ class SlowSocks(Socks5Proxy):
 
 
 class SlowServer(ProxyTunnel):
-    """A data center whose TLS handshake takes some seconds: nothing reaches it earlier."""
+    """A data center whose TLS handshake begins after `seconds`: it receives no bytes earlier."""
 
     def __init__(self, behavior: Behavior, seconds: float) -> None:
         super().__init__(behavior)
@@ -73,8 +73,8 @@ class SlowServer(ProxyTunnel):
         return b""
 
 
-class SlowWay(World):
-    """A proxy `between` box and data center, on its own host."""
+class SlowPath(World):
+    """A slow proxy or server of the class `between` on a host between box and data center."""
 
     def __init__(
         self, pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
@@ -82,8 +82,8 @@ class SlowWay(World):
         super().__init__(pki, LINE)
         self.between, self.behavior, self.seconds = between, Behavior(), seconds
         self.middle = SimHost(self.network, "middle")
-        for one, other in ((self.box, self.middle), (self.middle, self.datacenter)):
-            self.network.connect(one, other, Link(self.loop.env, f"{one.name}-way", LINE, Random(4)))
+        for near, far in ((self.box, self.middle), (self.middle, self.datacenter)):
+            self.network.connect(near, far, Link(self.loop.env, f"{near.name}-way", LINE, Random(4)))
         self.accepted = 0
         if between is SlowServer:
             self.far_end = Endpoint("localhost", 443, "middle")
@@ -131,16 +131,16 @@ def time_needed(usual: float, seconds: float) -> float:
 def test_a_slow_handshake_is_awaited_and_its_duration_remembered(
     pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
 ) -> None:
-    world = SlowWay(pki, between, seconds)
+    world = SlowPath(pki, between, seconds)
     world.run()
     usual = HANDSHAKE_SECONDS_MAX if between is SlowServer else PROXY_SECONDS_MAX
     assert world.first_at <= time_needed(usual, seconds + 1) + SLACK_SECONDS
-    assert world.accepted - world.accepted_first == RECONNECTS, "none of them was in vain"
+    assert world.accepted - world.accepted_first == RECONNECTS, "no connection attempt failed"
 
 
 @pytest.mark.parametrize("seconds", [9, 60])
 def test_a_slow_name_service_delays_and_does_not_prevent_connecting(pki: Hierarchy, seconds: int) -> None:
-    class SlowNames(SlowWay):
+    class SlowNames(SlowPath):
         async def live(self) -> None:
             end = self.network.names.delay(seconds * 1_000_000_000)
             alert = asyncio.ensure_future(self.alert(1))
@@ -157,7 +157,7 @@ def test_a_slow_name_service_delays_and_does_not_prevent_connecting(pki: Hierarc
 
 
 class AgentWorld(World):
-    """An agent on the host "box", and a box on the host "localhost" that takes `post_seconds` for a post."""
+    """An agent on the host "box", and a box on the host "localhost" that responds to a post after `post_seconds`."""
 
     post_seconds: float = 0
     posts: int = 0
@@ -195,10 +195,10 @@ def test_an_instrument_waits_for_a_slow_box(pki: Hierarchy, seconds: float) -> N
 
 @pytest.mark.parametrize("seconds", SECONDS)
 def test_an_instrument_waits_for_the_handshake_of_a_slow_box(pki: Hierarchy, seconds: float) -> None:
-    class AgentOnSlowWay(AgentWorld, SlowWay):
+    class AgentOnSlowPath(AgentWorld, SlowPath):
         pass
 
-    world = AgentOnSlowWay(pki, SlowServer, seconds)
+    world = AgentOnSlowPath(pki, SlowServer, seconds)
     world.run()
     assert world.loop.time() <= time_needed(HANDSHAKE_SECONDS_MAX, seconds + 1) + SLACK_SECONDS
 
@@ -208,7 +208,7 @@ def test_an_instrument_waits_for_the_handshake_of_a_slow_box(pki: Hierarchy, sec
 def test_the_time_request_adapts_its_time_out(
     pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel], seconds: float
 ) -> None:
-    class Asking(SlowWay):
+    class Asking(SlowPath):
         async def forward(self) -> None:
             adaptive_timeout, tries = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX), 0
             while True:
@@ -233,7 +233,7 @@ def test_the_time_request_adapts_its_time_out(
 
 
 def test_a_slow_response_to_the_time_request_is_awaited(pki: Hierarchy) -> None:
-    class Asking(SlowWay):
+    class Asking(SlowPath):
         async def forward(self) -> None:
             adaptive_timeout = AdaptiveTimeout(DIAL_TIMEOUT_FACTOR_MAX)
             for last in (False, True):
@@ -251,11 +251,11 @@ def test_a_slow_response_to_the_time_request_is_awaited(pki: Hierarchy) -> None:
 
     world.center.handle = slow_answer  # type: ignore[method-assign]
     world.run()
-    assert world.asked_until >= 160, "60 s in vain, and then 100"
+    assert world.asked_until >= 160, "a timeout of 60 s, and then 100 s"
 
 
 def test_after_fast_handshakes_a_dead_proxy_is_detected_as_fast_as_before(pki: Hierarchy) -> None:
-    class Recovering(SlowWay):
+    class Recovering(SlowPath):
         async def live(self) -> None:
             await self.alert(1)
             self.seconds = 0.0

@@ -47,8 +47,8 @@ PROXIES: dict[str, Callable[[Behavior], asyncio.Protocol]] = {
 }
 
 
-class Witness:
-    """A diagnosis, and all its outputs."""
+class DiagnosedClient:
+    """A diagnosis of untrusted certificates, and all its outputs."""
 
     def __init__(self, far_end: Endpoint, proxy: Proxy | None = None) -> None:
         self.far_end, self.proxy = far_end, proxy
@@ -86,7 +86,7 @@ class Witness:
 
 @dataclass
 class Server:
-    """A server in the data center's place, and the data it receives."""
+    """A server in place of the data center, and the data it has received."""
 
     port: int
     received: bytes = b""
@@ -117,20 +117,20 @@ async def answering(identity: Identity, *, wants_certificate: bool = False) -> A
         yield server
 
 
-def diagnosed(pki: Hierarchy, identity: Identity, host: str = "127.0.0.1") -> Witness:
-    async def run() -> Witness:
+def diagnosed(pki: Hierarchy, identity: Identity, host: str = "127.0.0.1") -> DiagnosedClient:
+    async def run() -> DiagnosedClient:
         async with answering(identity, wants_certificate=True) as server:
-            witness = Witness(Endpoint(host, server.port, "127.0.0.1"))
-            await witness.try_once(pki.box)
+            client = DiagnosedClient(Endpoint(host, server.port, "127.0.0.1"))
+            await client.try_once(pki.box)
             assert (server.received, server.client_certificates) == (b"", 0)
-            return witness
+            return client
 
     return asyncio.run(run())
 
 
 def issued_by(authority: Authority, folder: Path, **options: Any) -> Identity:
-    given: dict[str, Any] = {"hosts": LOOPBACK, "trusts": authority} | options
-    return authority.issue(folder, "INGEST", **given)
+    arguments: dict[str, Any] = {"hosts": LOOPBACK, "trusts": authority} | options
+    return authority.issue(folder, "INGEST", **arguments)
 
 
 @pytest.fixture
@@ -140,16 +140,16 @@ def public(pki: Hierarchy) -> Authority:
 
 
 def test_an_inspecting_proxy_is_named(pki: Hierarchy, tmp_path: Path) -> None:
-    witness = diagnosed(pki, issued_by(Authority.make("Clinic Inspection CA"), tmp_path))
-    problem = witness.diagnosis.problem
+    client = diagnosed(pki, issued_by(Authority.make("Clinic Inspection CA"), tmp_path))
+    problem = client.diagnosis.problem
     assert problem is not None
     assert problem.kind is DistrustReason.OTHER_ISSUER and problem.issuer == '"Clinic Inspection CA"'
     assert (
         'the certificate was issued by "Clinic Inspection CA" and not by the vendor\'s CA' in problem.message
     )
-    assert [event for event, _ in witness.notes] == ["far-end-inspected"]
-    assert witness.lights == [Light.FAST]
-    assert problem.message in witness.messages[0]
+    assert [event for event, _ in client.notes] == ["far-end-inspected"]
+    assert client.lights == [Light.FAST]
+    assert problem.message in client.messages[0]
 
 
 def test_a_certificate_of_the_trusted_ca_for_another_name_is_not_an_inspection(pki: Hierarchy) -> None:
@@ -161,14 +161,14 @@ def test_a_certificate_of_the_trusted_ca_for_another_name_is_not_an_inspection(p
 
 
 @pytest.mark.parametrize(
-    ("days", "kind", "words"),
+    ("days", "kind", "message"),
     [
         (-1, DistrustReason.EXPIRED, "expired on 20"),
         (+1, DistrustReason.NOT_YET_VALID, "is not valid before 20"),
     ],
 )
 def test_an_expired_certificate_of_the_trusted_ca_is_not_an_inspection(
-    pki: Hierarchy, tmp_path: Path, days: int, kind: DistrustReason, words: str
+    pki: Hierarchy, tmp_path: Path, days: int, kind: DistrustReason, message: str
 ) -> None:
     public = Authority.make("OWN")
     now = datetime.now(UTC)
@@ -180,7 +180,7 @@ def test_an_expired_certificate_of_the_trusted_ca_is_not_an_inspection(
         **{**vars(pki), "box": Identity(pki.box.certificate, pki.box.key, identity.authorities)}
     )
     problem = diagnosed(trusting, identity).diagnosis.problem
-    assert problem is not None and problem.kind is kind and words in problem.message
+    assert problem is not None and problem.kind is kind and message in problem.message
     assert problem.issuer == '"OWN"'
 
 
@@ -214,10 +214,10 @@ def test_a_hostile_name_is_sanitized(pki: Hierarchy, tmp_path: Path) -> None:
         x509.NameAttribute(NameOID.COMMON_NAME, HOSTILE),
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, "y" * 64),
     ]
-    witness = diagnosed(pki, self_signed(tmp_path, x509.Name(attributes)))
-    problem = witness.diagnosis.problem
+    client = diagnosed(pki, self_signed(tmp_path, x509.Name(attributes)))
+    problem = client.diagnosis.problem
     assert problem is not None
-    for text in (problem.message, problem.issuer, *witness.messages):
+    for text in (problem.message, problem.issuer, *client.messages):
         assert text.isprintable() and len(text) < 400
     assert problem.issuer.count('"') == 2 and len(problem.issuer) <= NAME_CHARACTERS_MAX + 3
 
@@ -236,7 +236,7 @@ def test_an_unreadable_certificate_leaves_the_message_of_openssl(certificate: by
 
 
 @asynccontextmanager
-async def plainly(answer: bytes, *, repeat: bool = False) -> AsyncIterator[Server]:
+async def plain_server(answer: bytes, *, repeat: bool = False) -> AsyncIterator[Server]:
     """Run a server without TLS."""
     server = Server(0)
 
@@ -268,24 +268,24 @@ async def plainly(answer: bytes, *, repeat: bool = False) -> AsyncIterator[Serve
 def test_a_captive_portal_that_answers_in_plain_http_is_named(
     pki: Hierarchy, answer: bytes, kind: DistrustReason | None
 ) -> None:
-    async def run() -> Witness:
-        async with plainly(answer) as server:
-            witness = Witness(Endpoint("127.0.0.1", server.port))
-            await witness.try_once(pki.box)
-            return witness
+    async def run() -> DiagnosedClient:
+        async with plain_server(answer) as server:
+            client = DiagnosedClient(Endpoint("127.0.0.1", server.port))
+            await client.try_once(pki.box)
+            return client
 
-    witness = asyncio.run(run())
-    problem = witness.diagnosis.problem
+    client = asyncio.run(run())
+    problem = client.diagnosis.problem
     assert (problem and problem.kind) == kind
-    assert [event for event, _ in witness.notes] == (["far-end-plain-http"] if kind else [])
+    assert [event for event, _ in client.notes] == (["far-end-plain-http"] if kind else [])
 
 
 def test_an_endless_response_ends_the_probe(pki: Hierarchy) -> None:
-    """An endless response: TLS records of 16 KiB of handshake data, again and again."""
+    """The response repeats a TLS record with 16 KiB of handshake data."""
     record = b"\x16\x03\x03\x3f\xff" + b"\x0b\xff\xff\xff" + b"\x00" * (0x3FFF - 4)
 
     async def run() -> tuple[ProbeResult, int]:
-        async with plainly(record, repeat=True) as server:
+        async with plain_server(record, repeat=True) as server:
             presented = await probe(Endpoint("127.0.0.1", server.port), None)
             return presented, server.connections
 
@@ -295,56 +295,56 @@ def test_an_endless_response_ends_the_probe(pki: Hierarchy) -> None:
 
 @pytest.mark.parametrize("kind", PROXIES)
 def test_the_problem_is_named_through_a_proxy_too(pki: Hierarchy, tmp_path: Path, kind: str) -> None:
-    async def run() -> Witness:
+    async def run() -> DiagnosedClient:
         behavior, loop = Behavior(), asyncio.get_running_loop()
         site = await loop.create_server(lambda: PROXIES[kind](behavior), "127.0.0.1", 0)
         async with site, answering(issued_by(Authority.make("Clinic CA"), tmp_path)) as server:
             proxy = Proxy(kind, "127.0.0.1", site.sockets[0].getsockname()[1], "u", "p")  # type: ignore[arg-type]
-            witness = Witness(Endpoint("127.0.0.1", server.port), proxy)
-            await witness.try_once(pki.box)
-            assert behavior.requests == 2, "the box's own, and the probe's"
-            return witness
+            client = DiagnosedClient(Endpoint("127.0.0.1", server.port), proxy)
+            await client.try_once(pki.box)
+            assert behavior.requests == 2, "one of the connection, one of the probe"
+            return client
 
-    witness = asyncio.run(run())
-    assert witness.diagnosis.problem is not None
-    assert witness.diagnosis.problem.issuer == '"Clinic CA"'
+    client = asyncio.run(run())
+    assert client.diagnosis.problem is not None
+    assert client.diagnosis.problem.issuer == '"Clinic CA"'
 
 
 def test_probes_are_rare_and_end_with_a_trusted_certificate(pki: Hierarchy, tmp_path: Path) -> None:
     async def run() -> None:
         inspected = issued_by(Authority.make("Clinic CA"), tmp_path)
         async with answering(inspected) as wrong, answering(pki.datacenter) as right:
-            witness = Witness(Endpoint("127.0.0.1", wrong.port))
+            client = DiagnosedClient(Endpoint("127.0.0.1", wrong.port))
             for _ in range(3):
-                await witness.try_once(pki.box)
-            assert witness.probes == 1 and len(witness.notes) == 1, "it is already known"
-            await witness.diagnosis.examine(ConnectionRefusedError())
-            assert witness.diagnosis.problem is not None, "this says nothing about certificates"
-            witness.far_end = Endpoint("127.0.0.1", right.port)
-            await witness.try_once(pki.box)
-            assert witness.diagnosis.problem is None
-            assert witness.lights == [Light.FAST, Light.OFF]
-            assert [event for event, _ in witness.notes] == ["far-end-inspected", "far-end-trusted"]
-            witness.far_end = Endpoint("127.0.0.1", wrong.port)
+                await client.try_once(pki.box)
+            assert client.probes == 1 and len(client.notes) == 1, "the problem is already known"
+            await client.diagnosis.examine(ConnectionRefusedError())
+            assert client.diagnosis.problem is not None, "a refused connection does not clear the problem"
+            client.far_end = Endpoint("127.0.0.1", right.port)
+            await client.try_once(pki.box)
+            assert client.diagnosis.problem is None
+            assert client.lights == [Light.FAST, Light.OFF]
+            assert [event for event, _ in client.notes] == ["far-end-inspected", "far-end-trusted"]
+            client.far_end = Endpoint("127.0.0.1", wrong.port)
             for _ in range(5):
-                witness.diagnosis.trusted()
-                await witness.try_once(pki.box)
-            assert witness.probes == PROBES_BURST
-            assert witness.diagnosis.problem is not None, "without a probe it is named less precisely"
-            assert witness.diagnosis.problem.kind is DistrustReason.OTHER_ISSUER
+                client.diagnosis.trusted()
+                await client.try_once(pki.box)
+            assert client.probes == PROBES_BURST
+            assert client.diagnosis.problem is not None, "without a probe the problem is named less precisely"
+            assert client.diagnosis.problem.kind is DistrustReason.OTHER_ISSUER
 
     asyncio.run(run())
 
 
 def test_a_failed_probe_leaves_the_message_of_openssl(pki: Hierarchy, tmp_path: Path) -> None:
-    async def run() -> Witness:
+    async def run() -> DiagnosedClient:
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
-            witness = Witness(Endpoint("127.0.0.1", closed.getsockname()[1]))
+            client = DiagnosedClient(Endpoint("127.0.0.1", closed.getsockname()[1]))
             error = ssl.SSLCertVerificationError("no")
             error.verify_code, error.verify_message = 19, "self-signed certificate in certificate chain"
-            await witness.diagnosis.examine(error)
-            return witness
+            await client.diagnosis.examine(error)
+            return client
 
     problem = asyncio.run(run()).diagnosis.problem
     assert problem is not None and problem.kind is DistrustReason.OTHER_ISSUER

@@ -1,4 +1,4 @@
-"""Connections, batches and responses of the uplink, each at its time, are those of `tests/fixtures/uplink`."""
+"""Connections, batches and responses of the uplink, with their times, equal the traces in `tests/fixtures/uplink`."""
 
 from __future__ import annotations
 
