@@ -1,4 +1,4 @@
-"""Settings for all tests: repeatable examples, skipped tests, markers, signals, garbage, the state of the process.
+"""Settings for all tests: repeatable examples, skips, markers, signals, garbage collection, process state.
 
 Property tests use the same examples in every run, without time limits, which a busy machine would exceed;
 `HYPOTHESIS_PROFILE=explore` uses other examples. With `NO_SKIPS=1`, as in continuous integration, a skipped test
@@ -41,7 +41,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Hierarchy:
 
 @pytest.fixture
 def _only_emulated_machine() -> Iterator[None]:
-    """Wait until no other test has an emulated machine: two at once take minutes longer to start a box."""
+    """Wait until no other test has an emulated machine: two at a time take minutes longer to start a box."""
     with (Path(tempfile.gettempdir()) / "rap-emulated-machine.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -59,10 +59,11 @@ def _unchanged_process() -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return the workers of `--numprocesses auto`; the hook is called before a plugin of `pytest_configure`
-    exists.
+    """Return the number of workers for `--numprocesses auto`.
+
+    The hook is here, because it is called before `pytest_configure` registers plugins.
     """
-    return WORKERS_PER_CORE * len(os.sched_getaffinity(0)) + 1  # one has the emulated machine
+    return WORKERS_PER_CORE * len(os.sched_getaffinity(0)) + 1  # one for the tests with an emulated machine
 
 
 def pytest_configure(config: pytest.Config) -> None:

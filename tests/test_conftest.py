@@ -1,4 +1,4 @@
-"""The settings in `conftest.py` have their effect, shown by separate runs of pytest."""
+"""The settings in `conftest.py` take effect, partly shown by separate runs of pytest."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ignore_signals() -> None:
 
 
 def test_programs_handle_signals_that_the_test_run_ignores() -> None:
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", START_A_PROGRAM],
         cwd=ROOT,
         preexec_fn=ignore_signals,
@@ -48,7 +48,7 @@ def test_programs_handle_signals_that_the_test_run_ignores() -> None:
         text=True,
         check=True,
     )
-    assert ran.stdout == DEFAULT_HANDLERS
+    assert result.stdout == DEFAULT_HANDLERS
 
 
 @pytest.mark.parametrize("command", [["unshare", "--net", "true"], ["/usr/sbin/ip", "netns", "add", "x"]])
@@ -113,14 +113,18 @@ def test_every_folder_with_tests_is_collected(pytestconfig: pytest.Config) -> No
     skipped = pytestconfig.getini("norecursedirs")
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")}
     assert len(folders) > 50
-    assert not [each for each in folders for name in each.parts for glob in skipped if fnmatch(name, glob)]
+    assert not [
+        folder for folder in folders for name in folder.parts for glob in skipped if fnmatch(name, glob)
+    ]
 
 
 @pytest.mark.slow("starts a separate test run")
 def test_a_parallel_run_has_two_workers_for_each_core_and_one_for_the_emulated_machine() -> None:
-    words = [sys.executable, "-m", "pytest", "--numprocesses", "auto", "-v", "tests/settings/test_board.py"]
-    ran = subprocess.run(words, cwd=ROOT, env=child_environment(), check=True, capture_output=True, text=True)
-    assert f"{2 * len(os.sched_getaffinity(0)) + 1} workers" in ran.stdout
+    command = [sys.executable, "-m", "pytest", "--numprocesses", "auto", "-v", "tests/settings/test_board.py"]
+    result = subprocess.run(
+        command, cwd=ROOT, env=child_environment(), check=True, capture_output=True, text=True
+    )
+    assert f"{2 * len(os.sched_getaffinity(0)) + 1} workers" in result.stdout
 
 
 def test_files_with_slow_tests_start_first_alternately_with_those_of_the_kernel_world(
@@ -150,8 +154,8 @@ def test_files_with_slow_tests_start_first_alternately_with_those_of_the_kernel_
 
 
 def test_the_files_that_need_an_emulated_machine_or_its_image_are_listed() -> None:
-    words = re.compile(r"_only_emulated_machine|signed_image\(\)")
-    files = [path for path in (ROOT / "tests").rglob("test_*.py") if words.search(path.read_text("utf-8"))]
+    uses = re.compile(r"_only_emulated_machine|signed_image\(\)")
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if uses.search(path.read_text("utf-8"))]
     assert {str(path.relative_to(ROOT)) for path in files} - {"tests/test_conftest.py"} == {*EMULATED}
 
 
@@ -178,10 +182,11 @@ def test_one_worker_runs_the_files_with_emulated_machines_and_gets_no_other_file
         from tests.support.slow_tests import SlowTests
         def pytest_configure(config): config.pluginmanager.register(SlowTests())
     """)
-    pytester.makeini("[pytest]\nnorecursedirs = .*")  # as here: pytest skips folders named "build" otherwise
+    # as in this repository: by default, pytest skips folders named "build"
+    pytester.makeini("[pytest]\nnorecursedirs = .*")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    words = "-p xdist --numprocesses 2 --dist loadfile --no-loadscope-reorder --import-mode=importlib"
-    run = pytester.runpytest_subprocess(*words.split())
+    options = "-p xdist --numprocesses 2 --dist loadfile --no-loadscope-reorder --import-mode=importlib"
+    run = pytester.runpytest_subprocess(*options.split())
     run.assert_outcomes(passed=len(EMULATED) + 2 * len(others))
     assert len([*pytester.path.glob("gw*")]) == 1
 

@@ -35,7 +35,7 @@ STEP = re.compile(r"^\$ (?P<command>.*)\n(?P<output>(?:^(?!\$ ).*\n)*)", re.MULT
 
 
 TO_A_FLASHED_DISK = ("kickstart", "build-an-image", "flash")
-"""How-tos each of which uses the files of those before it."""
+"""How-tos, each of which uses the files of the previous ones."""
 
 
 def console_pages() -> list[Path]:
@@ -63,7 +63,7 @@ def work_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", console_pages(), ids=lambda page: str(page.relative_to(ROOT)))
-@pytest.mark.slow("runs what a reader runs, also the lab of a day")
+@pytest.mark.slow("runs all commands of the documents, such as a lab of a day")
 def test_the_commands_of_a_page_print_what_it_shows(page: Path, work_folder: Path) -> None:
     follow(page, work_folder)
 
@@ -74,7 +74,8 @@ def test_the_how_tos_in_sequence_produce_a_flashed_disk(work_folder: Path) -> No
     need_tools()
     MOCK_REPO.mkdir(parents=True, exist_ok=True)
     (work_folder / "build").mkdir()
-    (work_folder / "build/mock-repo").symlink_to(MOCK_REPO)  # what apt fetched is kept between runs
+    # packages that apt has fetched are kept between runs
+    (work_folder / "build/mock-repo").symlink_to(MOCK_REPO)
     try:
         for name in TO_A_FLASHED_DISK:
             follow(ROOT / f"docs/how-to/{name}.md", work_folder)
@@ -86,7 +87,7 @@ def test_the_how_tos_in_sequence_produce_a_flashed_disk(work_folder: Path) -> No
 
 
 def follow(page: Path, work_folder: Path) -> None:
-    """Make the files of a page and run its commands, in order."""
+    """Write the files of a page and run its commands, in order."""
     for block in BLOCK.finditer(page.read_text("utf-8")):
         if block["file"]:
             (work_folder / block["file"]).write_text(block["text"])
@@ -100,7 +101,7 @@ def check(command: str, expected: str, work_folder: Path) -> None:
     environment = child_environment(PATH=path, PYTHONPATH=str(ROOT), COLUMNS="100")
     if not entry_points(group="pytest11", name="rap-lab"):  # a checkout that is not installed
         environment["PYTEST_PLUGINS"] = "sim.pytest_plugin"
-    ran = subprocess.run(
+    result = subprocess.run(
         command,
         shell=True,
         check=False,
@@ -113,9 +114,9 @@ def check(command: str, expected: str, work_folder: Path) -> None:
         stderr=subprocess.STDOUT,
     )
     status = re.search(r"# exit status (\d+)", command)
-    assert ran.returncode == int(status[1] if status else 0), f"$ {command}\n{ran.stdout}"
-    # a console is padded with spaces where it is not a terminal
-    printed = "\n".join(line.rstrip() for line in ran.stdout.splitlines()).strip()
+    assert result.returncode == int(status[1] if status else 0), f"$ {command}\n{result.stdout}"
+    # lines are padded with spaces if the output is not a terminal
+    printed = "\n".join(line.rstrip() for line in result.stdout.splitlines()).strip()
     pattern = ".*".join(map(re.escape, expected.split("…")))
     assert not expected or re.fullmatch(pattern, printed, re.DOTALL), f"$ {command}\n{printed}"
 
@@ -142,16 +143,16 @@ def test_the_package_diagram_matches_the_imports() -> None:
     )
 
 
-def words(parser: Parser, prefix: str = "") -> Iterator[str]:
+def commands_and_options(parser: Parser, prefix: str = "") -> Iterator[str]:
     """Yield the commands below a parser, and the options that its help lists."""
     for options in re.findall(r"^  (-.*?)(?:  |$)", parser.format_help(), re.MULTILINE):
         yield from set(re.findall(r"(?<!\S)--?[a-z-]+", options)) - {"-h", "--help"}
     for name, child in parser.commands.items():
         yield f"{prefix}{name}"
-        yield from words(child, f"{prefix}{name} ")
+        yield from commands_and_options(child, f"{prefix}{name} ")
 
 
 def test_the_reference_of_the_command_line_is_complete() -> None:
     page = (ROOT / "docs/reference/cli.md").read_text("utf-8")
-    missing = {word for word in words(make_parser()) if word not in page}
+    missing = {name for name in commands_and_options(make_parser()) if name not in page}
     assert not missing

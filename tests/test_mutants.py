@@ -1,4 +1,4 @@
-"""Mutation testing of a small source tree."""
+"""Mutation testing: of a small source tree, and the list of mutated modules in `tests/mutants.toml`."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def changes(code: str) -> set[tuple[str, str, str]]:
 
 
 def test_decorated_functions_and_code_outside_functions_are_mutated() -> None:
-    found = changes(CODE)
-    assert ("Room.full", "return len(self) >= ROOM_MAX", "return len(self) > ROOM_MAX") in found
-    assert ("", "OPEN = True", "OPEN = False") in found
+    mutated = changes(CODE)
+    assert ("Room.full", "return len(self) >= ROOM_MAX", "return len(self) > ROOM_MAX") in mutated
+    assert ("", "OPEN = True", "OPEN = False") in mutated
 
 
 def test_a_call_that_is_a_statement_is_removed() -> None:
@@ -114,38 +114,38 @@ def run(folder: Path, test: str, extra: str = "") -> subprocess.CompletedProcess
 
 
 def test_a_good_test_kills_every_mutant(tmp_path: Path) -> None:
-    done = run(tmp_path, "def test_sum():\n    assert add_all([2, 3]) == 5")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "100.0%" in done.stdout
+    result = run(tmp_path, "def test_sum():\n    assert add_all([2, 3]) == 5")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "100.0%" in result.stdout
     assert not (tmp_path / "mutant-output.txt").exists()
 
 
 def test_mutants_that_survive_are_printed_and_fail_the_run(tmp_path: Path) -> None:
-    done = run(tmp_path, "def test_sum():\n    assert add_all([0]) == 0")
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "survived: sums.py:4 add_all\n    - total += number\n    + total -= number" in done.stdout
-    assert "below 90%" in done.stdout
+    result = run(tmp_path, "def test_sum():\n    assert add_all([0]) == 0")
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "survived: sums.py:4 add_all\n    - total += number\n    + total -= number" in result.stdout
+    assert "below 90%" in result.stdout
 
 
 def test_an_equivalent_mutant_does_not_count(tmp_path: Path) -> None:
-    done = run(
+    result = run(
         tmp_path,
         "def test_sum():\n    assert add_all([2]) == 2",
         '[[equivalent]]\nfile = "sums.py"\nscope = "add_all"\nwas = "total += number"\n'
         'becomes = "total = number"\nreason = "the test gives one number"\n',
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].split() == ["sums", "4", "3", "0", "0", "1", "100.0%"]
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.splitlines()[-1].split() == ["sums", "4", "3", "0", "0", "1", "100.0%"]
 
 
 def test_tests_that_fail_without_a_mutant_are_an_error(tmp_path: Path) -> None:
-    done = run(tmp_path, "def test_sum():\n    assert add_all([2]) == 3")
-    assert done.returncode == 3
-    assert "the tests of sums fail without a mutant" in done.stderr
+    result = run(tmp_path, "def test_sum():\n    assert add_all([2]) == 3")
+    assert result.returncode == 3
+    assert "the tests of sums fail without a mutant" in result.stderr
 
 
 def compute(seconds: float) -> int:
-    """Use the processor for this long, whatever else the machine does."""
+    """Use this much processor time, whatever else runs on the machine."""
     end = time.process_time() + seconds
     while time.process_time() < end:
         pass
@@ -171,7 +171,7 @@ def busy_processor() -> Iterator[int]:
             other.kill()
 
 
-def test_a_process_that_waits_for_ever_is_ended(tmp_path: Path) -> None:
+def test_a_process_that_waits_forever_is_ended(tmp_path: Path) -> None:
     output = tmp_path / "output.txt"
     assert forked(lambda: int(Event().wait()), output, Limits(10, idle_seconds=0.2)) is None
     assert forked(lambda: 5, output, Limits(10)) == 5
@@ -221,15 +221,15 @@ def test_a_forked_process_leaves_no_descriptor_open(tmp_path: Path) -> None:
 
 
 def test_a_listed_mutant_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    done = run(
+    result = run(
         tmp_path,
         "def test_sum():\n    assert add_all([2]) == 2",
         '[[gap]]\nfile = "sums.py"\nscope = "add_all"\nwas = "total -= 1"\nbecomes = "x"\n'
         'reason = "it does not exist"\n',
     )
-    assert done.returncode == 3
-    assert "no longer exist" in done.stderr
-    assert "total -= 1" in done.stderr
+    assert result.returncode == 3
+    assert "no longer exist" in result.stderr
+    assert "total -= 1" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_listed_mutant_that_does_not_exist_is_an_error(tmp_path: Path) -> None
         '__all__ = ["Room"]\n',
     ],
 )
-def test_changes_without_a_meaning_are_not_made(code: str) -> None:
+def test_meaningless_mutants_are_not_created(code: str) -> None:
     becomes = {after for _, _, after in changes(code)}
     assert not [after for after in becomes if "strict=False" in after or "strict=None" in after]
     assert "is_open = None" not in becomes
@@ -255,8 +255,8 @@ VERDICT = ("causes", "checks", "evidence", "findings", "gaps", "ledger", "outcom
 
 def python_files(*patterns: str) -> set[str]:
     """Return the modules of this project that match a glob pattern or are below a folder, without empty packages."""
-    found = {file for pattern in patterns for file in ROOT.glob(pattern)}
-    files = {f for each in found for f in (each.rglob("*.py") if each.is_dir() else [each])}
+    paths = {path for pattern in patterns for path in ROOT.glob(pattern)}
+    files = {file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])}
     return {str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py"}
 
 
@@ -267,9 +267,9 @@ def modules() -> dict[str, Module]:
 
 @pytest.fixture(scope="module")
 def tests(modules: dict[str, Module]) -> set[str]:
-    """All tests that need no namespaces, of the listed files and of the folders beside them."""
+    """All tests that need no namespaces in the folders of the listed files."""
     folders = {str(Path(file).parent) for module in modules.values() for file in module.tests}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-m", "not kernel", *sorted(folders)],
         cwd=ROOT,
         env=child_environment(),
@@ -277,8 +277,8 @@ def tests(modules: dict[str, Module]) -> set[str]:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-3000:]
-    return set(done.stdout.splitlines())
+    assert result.returncode == 0, result.stdout[-3000:]
+    return set(result.stdout.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -290,11 +290,11 @@ def tests(modules: dict[str, Module]) -> set[str]:
         ("link", ["sim/net/link.py", "sim/net/tcp"]),
         ("flash", ["imaging/flash"]),
         ("ruleset", ["netfw/ruleset"]),
-        ("checker", [f"sim/verdict/{each}.py" for each in VERDICT]),
+        ("checker", [f"sim/verdict/{name}.py" for name in VERDICT]),
         ("rules", ["imaging/kickstart/rules"]),
     ],
 )
-def test_every_source_of_what_must_not_fail_is_mutated(
+def test_every_source_of_critical_parts_is_mutated(
     modules: dict[str, Module], name: str, patterns: list[str]
 ) -> None:
     expected = python_files(*patterns)
@@ -348,7 +348,7 @@ def test_all_tests_are_tried_with_a_mutant_of_a_function_whose_result_is_cached(
         assert [len(covered.tests_of(mutant)) for mutant in mutants] == [expected] * len(mutants) != []
 
 
-def test_tests_that_execute_what_few_others_do_come_first() -> None:
+def test_tests_of_lines_that_few_tests_execute_come_first() -> None:
     all_of_them = [f"t.py::{name}" for name in ("usual", "other", "slow", "returns_1")]
     lines = {
         "1": all_of_them,

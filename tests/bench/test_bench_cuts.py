@@ -12,14 +12,14 @@ REQUESTS = 500
 
 
 def test_no_power_cut_of_a_start_is_tried_twice() -> None:
-    """Also when no superblock is written in the second half of the start."""
-    made = SimpleNamespace(
+    """This includes a start that writes no superblock in its second half."""
+    recorded = SimpleNamespace(
         flushes=list(range(4, REQUESTS, 5)),
         unflushed_superblocks=[
             ["a superblock"] if index < REQUESTS // 2 else [] for index in range(REQUESTS)
         ],
     )
-    cuts = list(cuts_of(cast(RecordedStart, made)))
+    cuts = list(cuts_of(cast(RecordedStart, recorded)))
     assert len(set(cuts)) == len(cuts) == CUTS_OF_A_LIFE
     torn = [cut.index for cut in cuts if cut.half is not None]
-    assert all(made.unflushed_superblocks[index] for index in torn)
+    assert all(recorded.unflushed_superblocks[index] for index in torn)

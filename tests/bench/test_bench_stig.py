@@ -13,15 +13,16 @@ def document(*rules: str) -> dict[str, Any]:
 
 
 def test_a_contradiction_of_profiles_is_counted_and_named() -> None:
-    found = {one["name"]: one for one in compare("cis", document("configure_crypto_policy"))}
-    named = "cis: of these, contradicting the STIG's cryptographic policy FIPS: configure_crypto_policy"
-    assert found["cis: high-severity rules that fail"]["measured"] == 1
-    assert found[named]["measured"] == 1
-    assert found["cis: high-severity rules that fail otherwise"]["holds"]
+    figures = {figure["name"]: figure for figure in compare("cis", document("configure_crypto_policy"))}
+    contradicting = (
+        "cis: of these, contradicting the STIG's cryptographic policy FIPS: configure_crypto_policy"
+    )
+    assert figures["cis: high-severity rules that fail"]["measured"] == 1
+    assert figures[contradicting]["measured"] == 1
+    assert figures["cis: high-severity rules that fail otherwise"]["holds"]
 
 
 def test_any_other_failing_high_rule_misses_the_target() -> None:
-    found = {
-        one["name"]: one for one in compare("cis", document("configure_crypto_policy", "no_empty_passwords"))
-    }
-    assert not found["cis: high-severity rules that fail otherwise"]["holds"]
+    rules = document("configure_crypto_policy", "no_empty_passwords")
+    figures = {figure["name"]: figure for figure in compare("cis", rules)}
+    assert not figures["cis: high-severity rules that fail otherwise"]["holds"]

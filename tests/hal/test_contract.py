@@ -28,7 +28,7 @@ SIZE = 64 * 1024
 
 
 class EmulDiskBench:
-    """The end is a power cut."""
+    """`reopen` cuts the power."""
 
     def __init__(self, seed: int) -> None:
         self.disk: EmulDisk = EmulDisk(1 << 20, Random(seed))
@@ -41,7 +41,7 @@ class EmulDiskBench:
 
 
 class LinuxDiskBench:
-    """The end is that of the process: a new descriptor reads the files. `directory` must be small for `fill`."""
+    """`reopen` stands for a restart of the process: new descriptors read the files. `fill` needs a small disk."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -68,11 +68,11 @@ def test_linux_disk(
     check: Callable[[DiskBench], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "space" in check.__name__:
-        monkeypatch.setattr(LinuxDiskBench, "fill", lambda self: _refuse_room(self, monkeypatch))
+        monkeypatch.setattr(LinuxDiskBench, "fill", lambda self: _refuse_space(self, monkeypatch))
     check(LinuxDiskBench(tmp_path / "disk"))
 
 
-def _refuse_room(bench: LinuxDiskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def _refuse_space(bench: LinuxDiskBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Emulate a full disk without a small file system: fail `fallocate` until a file is removed."""
     real_fallocate, real_unlink = os.posix_fallocate, os.unlink
 
@@ -205,11 +205,11 @@ def has_direct_descriptor(file: Path) -> bool:
     own = [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.readlink() == file]
     texts = [Path(f"/proc/self/fdinfo/{fd.name}").read_text() for fd in own]
     flags = [int(line.split()[1], 8) for text in texts for line in text.splitlines() if "flags:" in line]
-    return any(each & os.O_DIRECT for each in flags)
+    return any(flag & os.O_DIRECT for flag in flags)
 
 
 def test_linux_disk_reads_direct_and_cached_writes(tmp_path: Path) -> None:
-    """Direct and cached writes, in random order and overlapping, read back correctly."""
+    """Overlapping direct and cached writes in random order read back correctly."""
     disk, expected, random = LinuxDisk(tmp_path), bytearray(SIZE), Random(1)
     disk.create("a", SIZE)
     for turn in range(300):
@@ -259,7 +259,7 @@ def test_linux_disk_closes_all_descriptors(tmp_path: Path) -> None:
     disk.rename("a", "b")
     disk.remove("c")
     disk.commit("b", 512, bytes(512))
-    assert _descriptors() == before + 3, "a directory, and a file twice"
+    assert _descriptors() == before + 3, "the directory, and one file with and without direct I/O"
     disk.close()
     assert _descriptors() == before
 

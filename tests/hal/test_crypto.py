@@ -59,13 +59,13 @@ def test_the_flag_of_the_kernel_must_be_1(tmp_path: Path, content: str | None, r
     assert reason in LinuxCryptographicModule(flag).self_test().failed[FipsCheck.KERNEL]
 
 
-def test_a_hash_that_is_built_into_python_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python falls back to its own SHA-256 if OpenSSL refuses when it starts."""
+def test_a_hash_built_into_python_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its start, Python falls back to its own SHA-256 if OpenSSL does not provide it."""
     monkeypatch.setattr(hashlib, "sha256", __import__("_sha256").sha256)
     assert "built-in sha256" in LinuxCryptographicModule().self_test().failed[FipsCheck.PYTHON]
 
 
-def test_a_wrong_answer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_hash_value_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashlib, "sha384", hashlib.sha512)
     assert LinuxCryptographicModule().self_test().failed[FipsCheck.ANSWERS] == "wrong results of SHA-2"
 

@@ -1,4 +1,4 @@
-"""Faults of the emulated disk behave like those of a real one."""
+"""Faults of the emulated disk behave like those of a real disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make(seed: int = 1, **latency: int) -> EmulDisk:
 
 
 def sectors(disk: EmulDisk) -> set[bytes]:
-    return {disk.read("a", at, 512)[:1] for at in range(0, SIZE, 512)}
+    return {disk.read("a", offset, 512)[:1] for offset in range(0, SIZE, 512)}
 
 
 def is_unavailable(disk: EmulDisk) -> bool:
@@ -52,16 +52,16 @@ def test_the_same_seed_gives_the_same_torn_writes() -> None:
 def test_power_is_cut_at_the_nth_operation(operation: int) -> None:
     disk = make()
     disk.backend.cut_power_at(operation)
-    done = 0
+    completed = 0
     with pytest.raises(DiskError) as caught:
         for data in (b"1", b"2"):
             disk.write("a", 0, data * SIZE)
-            done += 1
+            completed += 1
             disk.flush("a")
-            done += 1
-    assert caught.value.kind is DiskErrorKind.UNAVAILABLE and done == operation - 1
-    found = sectors(disk.backend.reboot())
-    assert found <= {1: {b"o", b"1"}, 2: {b"o", b"1"}, 3: {b"1", b"2"}}[operation]
+            completed += 1
+    assert caught.value.kind is DiskErrorKind.UNAVAILABLE and completed == operation - 1
+    content = sectors(disk.backend.reboot())
+    assert content <= {1: {b"o", b"1"}, 2: {b"o", b"1"}, 3: {b"1", b"2"}}[operation]
 
 
 def test_create_and_rename_are_atomic_in_a_power_cut() -> None:
@@ -144,7 +144,7 @@ def test_a_failed_read_leaves_the_data() -> None:
     assert disk.read("a", 0, SIZE) == b"o" * SIZE
 
 
-def test_rot_flips_bits_in_sectors_with_data() -> None:
+def test_bits_are_flipped_in_sectors_with_data() -> None:
     disk = EmulDisk(1 << 20, Random(5))
     disk.create("a", SIZE)
     disk.write("a", 1024, b"x" * 512)

@@ -1,4 +1,4 @@
-"""Both Ethernet ports pass the conformance suite: the emulated one, and a real one on a veth pair."""
+"""Both Ethernet ports pass the conformance suite: the emulated one, and the Linux one on a veth pair."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class EmulEthernetBench:
         self.add_address = backend.addresses.append
 
 
-def ip(*words: object) -> None:
-    subprocess.run(["ip", *map(str, words)], check=True, stderr=subprocess.DEVNULL)
+def ip(*arguments: object) -> None:
+    subprocess.run(["ip", *map(str, arguments)], check=True, stderr=subprocess.DEVNULL)
 
 
 def wait_until_operational(interface: str) -> None:
@@ -52,12 +52,12 @@ class VethBench:
         self.port = LinuxEthernetPort("uplink", "rap0")
         self.restore_device()
         self.port.set_up(True)
-        for end in ("rap0", "far0"):  # until then the kernel silently drops sent frames
+        for end in ("rap0", "far0"):  # before that, the kernel silently drops sent frames
             wait_until_operational(end)
 
     def restore_device(self) -> None:
         ip("link", "add", "rap0", "type", "veth", "peer", "name", "far0")
-        for end in ("rap0", "far0"):  # the kernel's own neighbour discovery would be counted
+        for end in ("rap0", "far0"):  # frames of the kernel's neighbour discovery would be counted
             Path(f"/proc/sys/net/ipv6/conf/{end}/addr_gen_mode").write_text("1")
         self.plug()
 
@@ -144,13 +144,13 @@ def test_kernel_errors_are_mapped_to_kinds(monkeypatch: pytest.MonkeyPatch) -> N
 
 def flood(interface: str) -> None:
     """Cause more link events (1.4 KB each) than a socket buffer of 208 KiB can hold."""
-    orders = "".join(f"link set {interface} mtu {mtu}\n" for mtu in range(1000, 1400))
-    subprocess.run(["ip", "-batch", "-"], input=orders.encode(), check=True)
+    commands = "".join(f"link set {interface} mtu {mtu}\n" for mtu in range(1000, 1400))
+    subprocess.run(["ip", "-batch", "-"], input=commands.encode(), check=True)
 
 
 @pytest.mark.kernel
 def test_a_change_is_detected_although_its_event_was_lost(veth: VethBench) -> None:
-    """The event of the cable itself is lost in a buffer overrun; the change is detected nevertheless."""
+    """The event of the unplugged cable is lost in a buffer overrun; the change is detected nevertheless."""
     errors: list[object] = []
 
     async def watch() -> None:

@@ -18,10 +18,10 @@ def imports(*modules: str) -> subprocess.CompletedProcess[str]:
 def test_traits_emulations_and_conformance_suite_need_no_driver_library() -> None:
     names = ("disk", "clock", "ethernet", "serial", "watchdog", "indicators")
     emulated = [f"hal.emul.{name}" for name in names]
-    done = imports("settings.board", "hal.contract", *emulated)
-    assert done.returncode == 0, done.stderr
+    result = imports("settings.board", "hal.contract", *emulated)
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_compiled_module_is_needed_only_when_used() -> None:
-    done = imports("hal.linux.disk", "hal.linux.clock", "hal.linux.watchdog", "hal.linux.indicators")
-    assert done.returncode == 0, done.stderr
+    result = imports("hal.linux.disk", "hal.linux.clock", "hal.linux.watchdog", "hal.linux.indicators")
+    assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""Both indicators pass the conformance suite: emulated, and Linux with a fake sysfs and a FUSE input device."""
+"""Both indicators pass the conformance suite: emulated ones, and Linux with a fake sysfs and a FUSE input device."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class InputDevice(Device):
     vanished: bool
     _fields_ = (
         ("switches", ctypes.c_uint64),
-        ("event_count", ctypes.c_int),  # events so far, and how many of them each opening has read
+        ("event_count", ctypes.c_int),  # events so far, and how many of them each file handle has read
         ("read_by", ctypes.c_int * 64),
         ("vanished", ctypes.c_bool),
     )

@@ -1,4 +1,4 @@
-"""The service that reads the audit log, and its client: this log alone, for reading alone."""
+"""The service that reads the audit log, and its client: they give read access to this log and no other file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.audit_log_service import audit_log_service
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A log of two files, and files that are not of the log."""
+    """A folder with a log of two files, and files that do not belong to the log."""
     folder = tmp_path / "audit"
     folder.mkdir(mode=0o700)
     (folder / "audit.log").write_bytes(b"new\n")
@@ -49,7 +49,7 @@ def test_files_of_the_log_are_listed_and_read(log: LinuxLogFolder, folder: Path)
 @pytest.mark.parametrize(
     "name", ["audit.log.9", "audit.log.9999999", "other.log", "../audit.log.2", "audit.log.3"]
 )
-def test_nothing_else_is_read(log: LinuxLogFolder, name: str) -> None:
+def test_other_files_are_not_read(log: LinuxLogFolder, name: str) -> None:
     with pytest.raises(DiskError) as caught:
         log.read(name, 0, 3)
     expected = DiskErrorKind.MISSING if name == "audit.log.9" else DiskErrorKind.IO
@@ -57,7 +57,7 @@ def test_nothing_else_is_read(log: LinuxLogFolder, name: str) -> None:
     assert log.names(), "the service continues"
 
 
-def test_a_file_that_became_shorter_is_missing_for_this_time(log: LinuxLogFolder) -> None:
+def test_a_file_shorter_than_the_requested_range_is_missing(log: LinuxLogFolder) -> None:
     with pytest.raises(DiskError, match="truncated or replaced") as caught:
         log.read("audit.log", 0, 5)
     assert caught.value.kind is DiskErrorKind.MISSING
@@ -76,7 +76,7 @@ def test_the_service_refuses_other_requests(request_: bytes, log: LinuxLogFolder
     assert log.read("audit.log", 0, 4) == b"new\n"
 
 
-def test_a_service_that_was_restarted_is_used_again(folder: Path) -> None:
+def test_the_client_reconnects_to_a_restarted_service(folder: Path) -> None:
     path = folder.parent / "socket"
     log = LinuxLogFolder(path)
     with pytest.raises(DiskError, match="no response from the service") as caught:

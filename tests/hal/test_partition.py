@@ -1,4 +1,4 @@
-"""Both partitions and both machines pass the conformance suite; faults and power cuts of the emulated partition."""
+"""Both partitions and both machines pass the conformance suite. Faults and power cuts of the emulated partition."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OLD, NEW = b"o" * SECTOR_BYTES, b"n" * SECTOR_BYTES
 
 
 class EmulPartitionBench:
-    """The end is a power cut."""
+    """`reopen` cuts the power."""
 
     def __init__(self, seed: int) -> None:
         self.partition = EmulPartition(SIZE, Random(seed))
@@ -39,7 +39,7 @@ class EmulPartitionBench:
 
 
 class LinuxPartitionBench:
-    """The end is that of the process: new descriptors read the device."""
+    """`reopen` stands for a restart of the process: new descriptors read the device."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -94,11 +94,13 @@ def test_linux_partition_without_direct_reads(
 def loop_device(file: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("needs root for a loop device")
-    made = subprocess.run(["losetup", "--find", "--show", file], capture_output=True, text=True, check=False)
-    if made.returncode:
-        pytest.skip("needs the right to make loop devices")
-    yield Path(made.stdout.strip())
-    subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
+    result = subprocess.run(
+        ["losetup", "--find", "--show", file], capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        pytest.skip("needs permission to create loop devices")
+    yield Path(result.stdout.strip())
+    subprocess.run(["losetup", "--detach", result.stdout.strip()], check=True)
 
 
 def test_linux_partition_on_a_block_device(loop_device: Path) -> None:
@@ -138,7 +140,7 @@ def kind(call: Callable[[], object]) -> DiskErrorKind | None:
 
 
 def after_cut(moment: Moment, seed: int) -> bytes:
-    """Return the content after a write of two sectors during which the power is cut at this moment."""
+    """Return the content after a write of two sectors with a power cut at this moment of it."""
     partition = EmulPartition(2 * SECTOR_BYTES, Random(seed), OLD * 2)
     partition.backend.cut_power_at(1, moment)
     assert kind(lambda: partition.write(0, NEW * 2)) is DiskErrorKind.UNAVAILABLE
@@ -148,22 +150,22 @@ def after_cut(moment: Moment, seed: int) -> bytes:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_power_cuts_before_inside_and_after_a_write(seed: int) -> None:
-    found = {moment: after_cut(moment, seed) for moment in MOMENTS}
-    assert found["before"] == OLD * 2 and found["after"] == NEW * 2
-    assert found["inside"] in (OLD * 2, NEW + OLD, OLD + NEW, NEW * 2)
+    content = {moment: after_cut(moment, seed) for moment in MOMENTS}
+    assert content["before"] == OLD * 2 and content["after"] == NEW * 2
+    assert content["inside"] in (OLD * 2, NEW + OLD, OLD + NEW, NEW * 2)
 
 
 def test_power_cuts_before_and_after_a_flush() -> None:
     cases: tuple[tuple[Moment, set[bytes]], ...] = (("before", {OLD, NEW}), ("after", {NEW}))
     for moment, expected in cases:
-        found = set()
+        contents = set()
         for seed in range(16):
             partition = EmulPartition(SECTOR_BYTES, Random(seed), OLD)
             partition.write(0, NEW)
             partition.backend.cut_power_at(1, moment)
             assert kind(partition.flush) is DiskErrorKind.UNAVAILABLE
-            found.add(partition.backend.cut_power().read(0, SECTOR_BYTES))
-        assert found == expected
+            contents.add(partition.backend.cut_power().read(0, SECTOR_BYTES))
+        assert contents == expected
 
 
 def test_a_device_without_atomic_sectors_tears_inside_them() -> None:
@@ -172,11 +174,11 @@ def test_a_device_without_atomic_sectors_tears_inside_them() -> None:
     partition.backend.cut_power_at(1)
     assert kind(lambda: partition.write(0, NEW)) is DiskErrorKind.UNAVAILABLE
     torn = partition.backend.cut_power().read(0, SECTOR_BYTES)
-    pieces = [torn[at : at + 32] for at in range(0, SECTOR_BYTES, 32)]
+    pieces = [torn[offset : offset + 32] for offset in range(0, SECTOR_BYTES, 32)]
     assert set(pieces) == {OLD[:32], NEW[:32]}
 
 
-def test_a_lying_partition_reports_writes_that_it_drops() -> None:
+def test_a_partition_can_report_writes_that_it_drops() -> None:
     partition = EmulPartition(SECTOR_BYTES, Random(1), OLD)
     partition.backend.drop_next_write()
     partition.write(0, NEW)
@@ -194,7 +196,7 @@ def test_faults_of_an_emulated_partition() -> None:
     faults.fail_next_read()
     assert kind(lambda: partition.read(0, 1)) is DiskErrorKind.IO
     faults.flip_bits(512)
-    assert sum((one ^ two).bit_count() for one, two in zip(partition.read(512, 512), OLD, strict=True)) == 1
+    assert sum((new ^ old).bit_count() for new, old in zip(partition.read(512, 512), OLD, strict=True)) == 1
     faults.make_unreadable(1024)
     assert kind(lambda: partition.read(1000, 100)) is DiskErrorKind.IO
     partition.write(1024, NEW)
@@ -225,7 +227,7 @@ class EmulMachineBench:
 
 
 class LinuxMachineBench:
-    """The root file system's device has a description in a folder that has the form of /sys."""
+    """A machine whose root file system's device is described in a folder with the structure of /sys."""
 
     def __init__(self, folder: Path) -> None:
         self._root, self._sysfs, self._run = folder / "root", folder / "sys", folder / "run"
@@ -290,6 +292,6 @@ def test_linux_machine_names_the_slot_whose_programs_were_left(tmp_path: Path) -
         assert bench.started("a").left_application() == expected
 
 
-def test_linux_machine_names_what_its_root_file_system_is_on(tmp_path: Path) -> None:
+def test_linux_machine_names_the_partition_of_its_root_file_system(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="is on other; the slots are root-a and root-b"):
         LinuxMachineBench(tmp_path).started(None).running_slot()

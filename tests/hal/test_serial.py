@@ -48,7 +48,7 @@ class EmulSerialBench:
 
 
 class PtyBench:
-    """The port is a pseudo-terminal, the partner its master side; it supports neither parity nor two stop bits."""
+    """The port is a pseudo-terminal, which supports neither parity nor two stop bits; the partner is its master."""
 
     impossible = SerialSettings(parity=Parity.EVEN)
 
@@ -73,7 +73,7 @@ class PtyBench:
         return bytes(data)
 
     async def inject_error(self, kind: SerialErrorKind) -> None:
-        """A pseudo-terminal has no line errors: write the kernel's marks for them unescaped."""
+        """Write the kernel's marks of line errors unescaped, because a pseudo-terminal has no line errors."""
         attributes = termios.tcgetattr(self._slave)
         attributes[0] &= ~termios.PARMRK
         termios.tcsetattr(self._slave, termios.TCSANOW, attributes)

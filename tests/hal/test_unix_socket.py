@@ -1,4 +1,4 @@
-"""Listening Unix sockets: one program per path, the right mode from the beginning, no foreign file removed."""
+"""Listening Unix sockets: one program per path, the requested mode, and no other file is removed."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ SETOPTIONS, KEEPALIVE, SETTIMEOUT, GETBOOTSTATUS = 0x80045704, 0x80045705, 0xC00
 CARDRESET = 0x20
 
 
-class Later:
-    """A timer on the test's own clock."""
+class SimulatedTimer:
+    """A timer of the test's simulated clock."""
 
     def __init__(self, left: float, callback: Callable[[], None]) -> None:
         self.left, self._callback = left, callback
@@ -44,13 +44,13 @@ class EmulWatchdogBench:
     impossible_seconds = TIMEOUT_SECONDS_MAX + 1
 
     def __init__(self) -> None:
-        self._timers: list[Later] = []
+        self._timers: list[SimulatedTimer] = []
         self._resets = 0
         self.watchdog = EmulWatchdog(self._call_later, self._reset)
         self.reboot = self.watchdog.backend.reboot
 
-    def _call_later(self, seconds: float, callback: Callable[[], None]) -> Later:
-        self._timers.append(Later(seconds, callback))
+    def _call_later(self, seconds: float, callback: Callable[[], None]) -> SimulatedTimer:
+        self._timers.append(SimulatedTimer(seconds, callback))
         return self._timers[-1]
 
     def _reset(self) -> None:
@@ -158,7 +158,7 @@ class DeviceBench:
         return LinuxWatchdog(self._path)
 
     def kill_program(self) -> None:
-        for fd in Path("/proc/self/fd").iterdir():  # as the kernel does for a process that ended
+        for fd in Path("/proc/self/fd").iterdir():  # as the kernel does when the process ends
             if fd.is_symlink() and fd.readlink().name == Path(self._path).name:
                 os.close(int(fd.name))
 
@@ -222,7 +222,7 @@ def test_a_missing_watchdog_is_reported() -> None:
 
 
 def test_without_the_compiled_module_the_device_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error states what to install, and the device was not opened, which would have started it."""
+    """The error states what to install. The device is not opened, because opening starts the watchdog."""
 
     def missing() -> None:
         raise ImportError

@@ -35,13 +35,13 @@ def here() -> Iterator[Namespace]:
 
 
 def rap(here: Namespace, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(here.words(*RAP, *arguments), check=False, capture_output=True, text=True)
+    return subprocess.run(here.wrap(*RAP, *arguments), check=False, capture_output=True, text=True)
 
 
 def start(here: Namespace, *arguments: str) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        here.words(*RAP, *arguments), stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1
+        here.wrap(*RAP, *arguments), stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1
     )
 
 
@@ -192,7 +192,7 @@ def test_a_watch_ignores_another_policy_until_its_own_is_in_force(here: Namespac
 @pytest.mark.parametrize("verb", ["apply", "check", "prove", "watch"])
 def test_missing_privileges_are_reported_with_their_remedy(here: Namespace, verb: str) -> None:
     weak = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
-    command = here.words(*weak, *RAP, verb, CLINIC)
+    command = here.wrap(*weak, *RAP, verb, CLINIC)
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX)
     assert ended.returncode == 3, ended.stderr
     assert "run it as root" in ended.stderr

@@ -21,9 +21,9 @@ from wire.messages import REPLY_BYTES_MAX, Alert, Reports, encode
 from wire.tls.context import Identity, client_context
 
 INSTRUMENTS = ("CHEM-0001",)
-"""Well above the timeouts of the program, which `tests.support.dead_disk` shortens, also on a busy machine."""
+
 DISK_HANGS = re.compile(r"the disk (has not responded for 0\.5 s|does not respond)")
-"""The first message is printed when closing the spool times out, the other one when the process is ended.
+"""The first message is printed when closing the spool times out, the second when the process is ended.
 
 On a busy machine the process may end before it has printed the first one.
 """
@@ -98,12 +98,12 @@ def test_the_box_ends_with_peers_that_never_respond(config: Path, tmp_path: Path
     async def scenario() -> None:
         box = await start_box(config, tmp_path / "dead", "commit")
         port = await served_port(box)
-        mute = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
-        asking = socket.socket(socket.AF_UNIX)
-        asking.connect(str(config.parent / "box.sock"))
+        silent_peers = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+        status_client = socket.socket(socket.AF_UNIX)
+        status_client.connect(str(config.parent / "box.sock"))
         assert await ended(box) == (0, "")
-        for one in (*mute, asking):
-            one.close()
+        for client in (*silent_peers, status_client):
+            client.close()
 
     asyncio.run(scenario())
 
@@ -111,11 +111,11 @@ def test_the_box_ends_with_peers_that_never_respond(config: Path, tmp_path: Path
 def test_a_second_signal_does_not_interrupt_the_shutdown(config: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         box = await start_box(config, tmp_path / "dead", "commit")
-        mute = socket.create_connection(("127.0.0.1", await served_port(box)))
+        silent_peer = socket.create_connection(("127.0.0.1", await served_port(box)))
         for _ in range(5):
             box.send_signal(signal.SIGTERM)
         assert await ended(box) == (0, "")
-        mute.close()
+        silent_peer.close()
 
     asyncio.run(scenario())
 

@@ -1,7 +1,7 @@
-"""From flashing to certificates, with the programs of box and data center as processes on loopback.
+"""From flashing to certificates: the programs of box and data center run as processes on loopback.
 
-Disks are flashed by the flasher's own code; provisioning writes the box's settings from them. What only a box has is
-replaced in these settings: addresses, the firewall, and the paths of the system.
+Disks are written by the flasher's own code; provisioning derives the box's settings from them. In these settings, the
+addresses, the firewall and the system paths are replaced, because only a real box has them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ DISK_BYTES = IMAGE_BYTES + 3 * MIB
 SECONDS_MAX = 240
 """A guard against hanging."""
 BEHIND_MS = 20 * 3_600_000
-"""The clock of the certificates is this far behind: two thirds of the life of those for one day are over at once."""
+"""The data center's clock is behind by this time, so that two thirds of the validity of a certificate for one day
+have passed when it is issued.
+"""
 DATACENTER = f"""
 import sys, time
 from datacenter.main import run_datacenter
@@ -104,7 +106,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def flash(folder: Path, name: str, datacenter_port: int) -> Path:
-    """Flash a disk, and start it as provisioning does; return the settings of its box, whose record is NAME.json."""
+    """Flash a disk, provision the box from it, and return the path of its settings; NAME.json is the flash record."""
     site = write_site(
         folder,
         FLASHED_SITE.replace('[proxy]\nkind = "http"\nhost = "192.0.2.3"\nport = 3128\n', "[enrolment]\n"),
@@ -116,9 +118,10 @@ def flash(folder: Path, name: str, datacenter_port: int) -> Path:
         job.give_identity(BOX, site, folder, False)
         record = job.run(False, lambda _phase, _bytes: None)
     save(record, folder / f"{name}.json")
-    place = next(part for part in record.parts if part.label == LABEL)
+    identity_part = next(part for part in record.parts if part.label == LABEL)
     root, partition = system_tree(folder / name), folder / f"{name}.partition"
-    partition.write_bytes(disk.content[place.offset : place.offset + place.length])
+    end = identity_part.offset + identity_part.length
+    partition.write_bytes(disk.content[identity_part.offset : end])
     provision(root / "none.toml", root, partition, at_start=True)
     config = load_config(root / "etc/rap/box.toml")
     state = root / "var/lib/rap"
@@ -126,7 +129,7 @@ def flash(folder: Path, name: str, datacenter_port: int) -> Path:
     identity = config.identity
     files = {key: state / "identity" / getattr(identity, key).name for key in identity.__struct_fields__}
     instrument = PortInstrument("CHEM-0001", "chemistry-analyzer")
-    here = replace(
+    on_loopback = replace(
         config,
         board=str(folder / "board.toml"),
         datacenter=Endpoint(NAME, datacenter_port, "127.0.0.1"),
@@ -138,7 +141,7 @@ def flash(folder: Path, name: str, datacenter_port: int) -> Path:
         clock=Clock(),
         status=None,
     )
-    (file := root / "box.toml").write_text(dumps(here))
+    (file := root / "box.toml").write_text(dumps(on_loopback))
     return file
 
 
@@ -167,12 +170,12 @@ async def is_denied(box: Path, port: int) -> bool:
 
 
 async def is_allowed(box: Path, port: int) -> bool:
-    """Return the opposite of `is_denied`."""
+    """Return whether the data center accepts requests with the flashed certificate of a box."""
     return not await is_denied(box, port)
 
 
 async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait for what a program does; the scenario has a limit."""
+    """Wait until a condition holds; only the scenario has a time limit."""
     await eventually(holds, None, every_s=0.1)
 
 
@@ -199,16 +202,16 @@ def test_a_flashed_box_enrols_renews_is_denied_and_is_flashed_again(folder: Path
         query = select(certificates.c.cause).where(certificates.c.box == BOX)
         return [row.cause for row in store.read(query.order_by(certificates.c.issued_at_ms))]
 
-    def is_used(*of: str) -> bool:
-        return causes() == [*of] and events(store)["certificate-renewed"] == len(of)
+    def are_used(*expected: str) -> bool:
+        return causes() == [*expected] and events(store)["certificate-renewed"] == len(expected)
 
     def waiting() -> list[tuple[str, str]]:
         query = select(enrolments.c.key, enrolments.c.reason).where(enrolments.c.state == "waiting")
         return [(row.key, row.reason) for row in store.read(query)]
 
-    async def staff(name: str, *words: object) -> None:
+    async def staff(name: str, *arguments: object) -> None:
         options = ("--config", folder / "dc.toml", "--as", name)
-        status, output = await rap("dc", "enrolment", *words, *options)
+        status, output = await rap("dc", "enrolment", *arguments, *options)
         assert status == 0, output
 
     async def scenario() -> None:
@@ -216,11 +219,11 @@ def test_a_flashed_box_enrols_renews_is_denied_and_is_flashed_again(folder: Path
             box = flash(folder, "first", port)
             await staff("installer", "register", folder / "first.json", "--site", "berlin")
             process, _ = await site.start("box", "run", "--config", box)
-            await until(lambda: is_used("first"))
+            await until(lambda: are_used("first"))
             await stop(process)
 
             process, instruments = await site.start("box", "run", "--config", box)
-            await until(lambda: is_used("first", "renewal"))
+            await until(lambda: are_used("first", "renewal"))
 
             await staff("chief", "deny", BOX, "stolen")
             await until(lambda: is_denied(box, port))
@@ -241,7 +244,7 @@ def test_a_flashed_box_enrols_renews_is_denied_and_is_flashed_again(folder: Path
             await stop(process)
             await staff("chief", "approve", BOX, key)
             await site.start("box", "run", "--config", again)
-            await until(lambda: is_used("first", "renewal", "approved"))
+            await until(lambda: are_used("first", "renewal", "approved"))
 
     async def guarded() -> None:
         async with asyncio.timeout(SECONDS_MAX):

@@ -1,4 +1,4 @@
-"""The box program and its neighbours with OpenSSL's real FIPS provider: what works, and what stays closed."""
+"""The box program, OpenVPN and httpd with OpenSSL's real FIPS provider, and a box that stays closed without it."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class ProcessModule:
 
     def self_test(self) -> SelfTest:
         command = [*self._within, sys.executable, "-c", SELF_TEST]
-        made = subprocess.run(command, capture_output=True, check=True).stdout
-        return msgspec.json.decode(made, type=SelfTest)
+        output = subprocess.run(command, capture_output=True, check=True).stdout
+        return msgspec.json.decode(output, type=SelfTest)
 
 
 class LinuxBench:
@@ -88,17 +88,17 @@ def box_config(site: Path, spool: Path, datacenter: int) -> Path:
 
 
 async def status_of(site: Path) -> StatusReport:
-    found: list[StatusReport] = []
+    reports: list[StatusReport] = []
 
     async def answers() -> bool:
         try:
-            found.append(await asyncio.to_thread(read_status, site / "box.sock"))
+            reports.append(await asyncio.to_thread(read_status, site / "box.sock"))
         except NotRunning:
             return False
         return True
 
     await eventually(answers, every_s=0.05)
-    return found[0]
+    return reports[0]
 
 
 async def ended(box: Process) -> tuple[int | None, str]:
@@ -143,7 +143,7 @@ def test_a_box_in_fips_mode_receives_stores_and_delivers(site: Path, packages: P
 
 
 @pytest.mark.parametrize(
-    ("how", "failed"),
+    ("defect", "failed"),
     [
         ("missing", FipsCheck.PROVIDER),
         ("damaged", FipsCheck.PROVIDER),
@@ -153,12 +153,12 @@ def test_a_box_in_fips_mode_receives_stores_and_delivers(site: Path, packages: P
     ],
 )
 def test_a_box_that_is_not_in_fips_mode_stays_up_and_closed(
-    how: str, failed: FipsCheck, site: Path, packages: Path, tmp_path: Path
+    defect: str, failed: FipsCheck, site: Path, packages: Path, tmp_path: Path
 ) -> None:
-    is_openssl = how in ("missing", "damaged", "not the default")
-    configuration = fips.damaged(tmp_path, how) if is_openssl else fips.CONFIGURATION
-    used = None if how == "wheel" else packages
-    within = fips.in_fips_mode(used, configuration, "0" if how == "kernel" else "1")
+    is_openssl = defect in ("missing", "damaged", "not the default")
+    configuration = fips.damaged(tmp_path, defect) if is_openssl else fips.CONFIGURATION
+    used_packages = None if defect == "wheel" else packages
+    within = fips.in_fips_mode(used_packages, configuration, "0" if defect == "kernel" else "1")
 
     async def scenario() -> None:
         async with stand_in(identity(site, "dc")) as center:
@@ -178,16 +178,16 @@ def test_a_box_that_is_not_in_fips_mode_stays_up_and_closed(
     asyncio.run(scenario())
 
 
-def test_the_check_of_a_configuration_says_what_would_be_closed(
+def test_the_check_of_a_configuration_fails_without_fips_mode(
     site: Path, packages: Path, tmp_path: Path
 ) -> None:
     config = box_config(site, tmp_path / "spool", 9)
     command = [sys.executable, "-m", "rap", "box", "run", "--check", "--config", config]
     for kernel, status, text in (("1", 0, f"{config}: OK\n"), ("0", 3, "")):
         within = fips.in_fips_mode(packages, kernel=kernel)
-        done = subprocess.run([*within, *map(str, command)], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout) == (status, text), done.stderr
-    assert "fips is required and not in force" in done.stderr
+        result = subprocess.run([*within, *map(str, command)], capture_output=True, text=True, check=False)
+        assert (result.returncode, result.stdout) == (status, text), result.stderr
+    assert "fips is required and not in force" in result.stderr
 
 
 def test_openvpn_offers_only_ciphers_of_the_provider(tmp_path: Path) -> None:
@@ -199,10 +199,11 @@ def test_openvpn_offers_only_ciphers_of_the_provider(tmp_path: Path) -> None:
     assert "AES-256-GCM" not in without
 
 
-def test_httpd_refuses_what_is_not_approved(
+def test_httpd_refuses_cipher_suites_that_are_not_approved(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENSSL_CONF", str(fips.CONFIGURATION))  # this process has loaded OpenSSL already
+    # for httpd; this process has loaded OpenSSL already
+    monkeypatch.setenv("OPENSSL_CONF", str(fips.CONFIGURATION))
     conf, ports = httpd.configure(tmp_path, site, {1: IPv4Interface("127.0.0.1/8")})
     with httpd.running(conf, ("127.0.0.1", ports[1])):
 

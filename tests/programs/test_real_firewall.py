@@ -134,7 +134,7 @@ class FirewalledBox:
         return {cause: count.packets for cause, count in Firewall(self.nft).counts().items()}
 
     def handles(self) -> list[str]:
-        """Return the handles of all rules; a rule that was made again has a new one."""
+        """Return the handles of all rules; a rule that was created again has a new handle."""
         listed = self.box.command("nft", "-a", "list", "table", "inet", "rap", capture_output=True).stdout
         return re.findall(r"# handle \d+", listed)
 
@@ -177,7 +177,7 @@ class FirewalledBox:
         return client
 
     async def _refused_for(self, cause: str, address: str) -> bool:
-        """Try to reach the address until that is refused for this cause; return whether there was no answer."""
+        """Try to connect until the firewall counts a refusal for this cause; return whether nothing answered."""
         before = self.refused()[cause]
         with closing(self.attempt(address)) as client:
             await eventually(lambda: self.refused()[cause] > before)
@@ -231,8 +231,8 @@ def site(folder: Path) -> Iterator[FirewalledBox]:
 async def running(
     namespace: Namespace, *arguments: object, through: tuple[str, ...] = ()
 ) -> AsyncIterator[Process]:
-    """Run `rap` in the namespace, started by the words `through`, and kill it at the end of the context."""
-    process = await start(*arguments, within=(*namespace.words(), *through))
+    """Run `rap` in the namespace, prefixed with the command `through`, and kill it at the end of the context."""
+    process = await start(*arguments, within=(*namespace.wrap(), *through))
     try:
         yield process
     finally:
@@ -241,21 +241,21 @@ async def running(
         await process.communicate()
 
 
-async def wait_for_line(process: Process, words: str) -> str:
-    """Return the next line on standard error that contains these words."""
+async def wait_for_line(process: Process, text: str) -> str:
+    """Return the next line on standard error that contains this text."""
     assert process.stderr is not None
     async with asyncio.timeout(WAIT_SECONDS_MAX):
         while line := (await process.stderr.readline()).decode():
-            if words in line:
+            if text in line:
                 return line
-    raise AssertionError(f"the program ended without printing {words!r}")
+    raise AssertionError(f"the program ended without printing {text!r}")
 
 
 @contextmanager
 def table_of_another_program(namespace: Namespace) -> Iterator[None]:
     """Let another program own the firewall's table, so that the kernel refuses changes to it."""
-    words = namespace.words("nft", "--interactive")
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+    command = namespace.wrap("nft", "--interactive")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdin and owner.stdout
         owner.stdin.write("add table inet rap { flags owner; }\nlist tables\n")
         owner.stdin.flush()
@@ -266,11 +266,11 @@ def table_of_another_program(namespace: Namespace) -> Iterator[None]:
 
 
 def memory_mb(process: Process) -> float:
-    """Return the peak resident memory."""
+    """Return the peak resident memory in units of 1,024 KiB."""
     status = Path(f"/proc/{process.pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) / 1024
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert peak is not None
+    return int(peak[1]) / 1024
 
 
 @pytest.mark.slow("real programs are started and restarted")

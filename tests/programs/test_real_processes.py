@@ -1,4 +1,4 @@
-"""The installed programs as real processes with sockets and a disk, also when they are killed."""
+"""The programs as real processes with sockets and a disk, also when they are killed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class StablePort:
-    """A TCP port that forwards to a program and stays the same when that is restarted.
+    """A TCP port that forwards to a program, and stays the same when the program is restarted.
 
     `suites` are the TLS cipher suites in the ServerHello messages of the program.
     """
@@ -116,15 +116,15 @@ def test_killed_programs_lose_and_duplicate_no_report(folder: Path) -> None:
                 program.send_signal(signal.SIGTERM)
                 _, message = await program.communicate()
                 assert (program.returncode, own_lines(message.decode())) == (0, last)
-            status, why = await rap("box", "status", "--config", config)
+            status, reason = await rap("box", "status", "--config", config)
             assert status == 1
-            assert "no box program is listening" in why
+            assert "no box program is listening" in reason
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "message"),
+    ("valid", "invalid", "message"),
     [
         ("port = 443", "port = 70000", "9: datacenter.port: 70000: must be a whole number <= 65535"),
         ("bytes_max", "bytes", "24: spool.bytes: unknown key; did you mean bytes_max?"),
@@ -136,7 +136,7 @@ def test_killed_programs_lose_and_duplicate_no_report(folder: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_configuration_is_reported_with_line_key_and_remedy(
-    folder: Path, right: str, wrong: str, message: str
+    folder: Path, valid: str, invalid: str, message: str
 ) -> None:
     async def scenario() -> None:
         command = ("box", "run", "--config", file)
@@ -146,8 +146,8 @@ def test_a_wrong_configuration_is_reported_with_line_key_and_remedy(
 
     file = write_box_config(folder, INSTRUMENTS, 443)
     text = file.read_text()
-    assert right in text
-    file.write_text(text.replace(right, wrong))
+    assert valid in text
+    file.write_text(text.replace(valid, invalid))
     asyncio.run(scenario())
 
 

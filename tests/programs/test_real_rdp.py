@@ -1,6 +1,7 @@
-"""A session with an instrument whose desktop is Remote Desktop (RDP), with FreeRDP's server and client as programs.
+"""A session with an instrument whose desktop service is Remote Desktop (RDP), with FreeRDP's server and client.
 
-Staff do what the session's page says: they start `rap session connect`, and connect their client to its port.
+Staff follow the instructions of the session's page: they start `rap session connect`, and connect their client to
+its port.
 """
 
 from __future__ import annotations
@@ -42,20 +43,20 @@ pytestmark = [
 MODEL = "immunoassay-analyzer"
 RDP_PORT = 3389
 COLOUR_DIFFERENCE_MAX = 16
-"""RDP has fewer colours than the screens."""
+"""Per colour channel: RDP has fewer colours than the screens."""
 OPENED = "document.querySelector('pre code')"
 
 
 @contextmanager
 def program(
-    namespace: Namespace, log: Path, *words: str, display: int | None = None
+    namespace: Namespace, log: Path, *command: str, display: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program in a namespace until the block ends."""
     environment = os.environ | {"HOME": str(log.parent), "PYTHONPATH": str(ROOT)}
     if display is not None:
         environment["DISPLAY"] = f":{display}"
     with log.open("wb") as output:
-        process = subprocess.Popen(namespace.words(*words), stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(namespace.wrap(*command), stdout=output, stderr=output, env=environment)
     try:
         yield process
     finally:
@@ -65,25 +66,25 @@ def program(
 
 def token(site: SessionSite) -> Path:
     """Return a file with the API token of the staff member."""
-    words = ("dc", "token", "create", "--staff", STAFF_MEMBER, "--purpose", "service", "--days", "1")
+    create = ("dc", "token", "create", "--staff", STAFF_MEMBER, "--purpose", "service", "--days", "1")
     actions = ("--action", "read", "--action", "change")
-    made = subprocess.run(
-        (sys.executable, "-m", "rap", *words, *actions, "--config", site.folder / "dc.toml"),
+    result = subprocess.run(
+        (sys.executable, "-m", "rap", *create, *actions, "--config", site.folder / "dc.toml"),
         capture_output=True,
         text=True,
         check=True,
         cwd=ROOT,
     )
     file = site.folder / "token.txt"
-    file.write_text(made.stdout.splitlines()[-1])
+    file.write_text(result.stdout.splitlines()[-1])
     return file
 
 
 def shows(namespace: Namespace, display: int, screen: Image.Image) -> bool:
-    """Return whether a display in a namespace shows a screen, except for small differences of colours."""
+    """Return whether a display in a namespace shows a screen, apart from small differences of colours."""
     shown = namespace.run(lambda: ImageGrab.grab(xdisplay=f":{display}"))
     difference = ImageChops.difference(shown.convert("RGB"), screen)
-    bands: Any = difference.getextrema()  # (low, high) of each
+    bands: Any = difference.getextrema()  # (low, high) of each colour channel
     return all(high <= COLOUR_DIFFERENCE_MAX for _, high in bands)
 
 
@@ -93,8 +94,8 @@ def test_staff_use_remote_desktop_from_the_code_of_the_person_to_the_end_button(
     first, second = next(steps).screen, next(steps).screen
     with (
         people(tmp_path, MODEL, RDP_PORT) as here,
-        vnc_server(tmp_path, prefix=here.site.instrument.words()) as windows,
-        vnc_server(tmp_path / "staff", prefix=here.site.center.words()) as desk,
+        vnc_server(tmp_path, prefix=here.site.instrument.wrap()) as windows,
+        vnc_server(tmp_path / "staff", prefix=here.site.center.wrap()) as desk,
         here.site.instrument.run(lambda: FullWindow(windows.display)) as screen,
         program(
             here.site.instrument,
@@ -125,7 +126,7 @@ def test_staff_use_remote_desktop_from_the_code_of_the_person_to_the_end_button(
                 poll_until(lambda: shows(site.center, desk.display, first), every_s=0.2)
                 press = (KEYBOARD, "key", "--delay", "200", "Return")
                 subprocess.run(
-                    site.center.words(*press), env=os.environ | {"DISPLAY": f":{desk.display}"}, check=True
+                    site.center.wrap(*press), env=os.environ | {"DISPLAY": f":{desk.display}"}, check=True
                 )
                 assert screen.next_event().is_press
                 screen.show(second)

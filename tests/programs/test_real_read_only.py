@@ -42,8 +42,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", spool], check=True)
 
 
-def remount(folder: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", folder / "spool"], check=True)
+def remount(folder: Path, mode: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{mode}", folder / "spool"], check=True)
 
 
 async def status_of_box(folder: Path) -> str:

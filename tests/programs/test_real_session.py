@@ -1,4 +1,4 @@
-"""A remote session as its people see it, from the request to the recording, with all programs as users start them.
+"""A remote session as its users see it, from the request to the recording, with all programs as users start them.
 
 Two browsers, `rap dc serve` and `rap box run` with OpenVPN and nftables, httpd in front of the page, and TigerVNC,
 whose screen has patient data in the areas that the shipped profile masks.
@@ -33,14 +33,14 @@ VNC_PORT = 5900
 
 
 def of_patient(screen: Image.Image, name: str) -> Image.Image:
-    """Return the screen while the sample of a patient is shown."""
+    """Return the screen with the name of a patient, as shown during the measurement of the patient's sample."""
     shown = screen.copy()
     ImageDraw.Draw(shown).text((410, 16), f"{name}  *1958-03-14", fill="yellow", font_size=18)
     return shown
 
 
 def masked(screen: Image.Image) -> Image.Image:
-    """Return the screen with the areas masked that the profile does not let out of the box."""
+    """Return the screen with the areas masked that must not leave the box according to the profile."""
     desktop = load_profile(MODEL).desktop
     assert isinstance(desktop, DesktopScreen)
     shown = screen.copy()
@@ -59,7 +59,7 @@ def test_staff_operate_a_desktop_from_the_code_of_the_person_to_the_end_button(t
     with (
         people(tmp_path, MODEL, VNC_PORT) as here,
         vnc_server(
-            tmp_path, "-rfbport", str(VNC_PORT), prefix=here.site.instrument.words(), host=INSTRUMENT
+            tmp_path, "-rfbport", str(VNC_PORT), prefix=here.site.instrument.wrap(), host=INSTRUMENT
         ) as server,
         here.site.instrument.run(lambda: FullWindow(server.display)) as screen,
     ):
@@ -91,7 +91,7 @@ def test_staff_operate_a_desktop_from_the_code_of_the_person_to_the_end_button(t
 
 
 def play(here: People, session: str, last: Image.Image) -> None:
-    """Staff play the recording, to its last picture."""
+    """Play the recording as staff do, up to its last picture."""
     here.staff.wait_for("document.querySelector(\"a[href$='/recording']\")")
     here.staff.open(f"{here.site.staff_url}/sessions/{session}/recording")
     here.staff.wait_for("document.body.textContent.includes('verified')")

@@ -1,4 +1,4 @@
-"""An EST client that others have written, strongSwan's, gets certificates from the data center and through a box."""
+"""strongSwan's independent EST client gets certificates from the data center and through a box."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def enrol(
     key = make_key()
     request = folder / "request.der"
     request.write_bytes(make_request(name, key).public_bytes(Encoding.DER))
-    trusted = [word for file in authorities for word in ("--cacert", str(file))]
+    trusted = [argument for file in authorities for argument in ("--cacert", str(file))]
     own = ["--cert", str(identity.certificate), "--key", str(identity.key)]
     url = ["--url", f"https://localhost:{port}", "--in", str(request), "--outform", "pem"]
     pipe = asyncio.subprocess.PIPE

@@ -24,8 +24,8 @@ def directory(tmp_path: Path) -> str:
     return str(tmp_path / "staff.toml")
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
-    status = main(words)
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    status = main(arguments)
     captured = capsys.readouterr()
     return status, captured.out + captured.err
 
@@ -33,18 +33,18 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 def test_explain_prints_the_decision_and_its_reason(
     directory: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = [*EXPLAIN, *WHERE, "--directory", directory, "--at"]
-    assert run(capsys, *given, "2026-09-30T23:59:59Z") == (
+    arguments = [*EXPLAIN, *WHERE, "--directory", directory, "--at"]
+    assert run(capsys, *arguments, "2026-09-30T23:59:59Z") == (
         0,
         "permitted: permitted by policy control-desktop\n",
     )
-    status, text = run(capsys, *given, "2026-10-01T00:00:00Z")
+    status, text = run(capsys, *arguments, "2026-10-01T00:00:00Z")
     assert status == 1
     assert text.endswith("no valid training for hematology-analyzer, expired 2026-10-01\n")
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (
             ["access", "explain", "engineer", "open-sesion", "Instrument:H"],
@@ -63,9 +63,9 @@ def test_explain_prints_the_decision_and_its_reason(
     ],
 )
 def test_wrong_input_is_refused_with_the_correction(
-    directory: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+    directory: str, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    status, text = run(capsys, *words, "--directory", directory)
+    status, text = run(capsys, *arguments, "--directory", directory)
     assert status == 2
     assert message in text
 

@@ -1,4 +1,4 @@
-"""`rap dc alert`, `maintenance` and `visit` decide by the configured policies; each decision is recorded."""
+"""`rap dc alert`, `maintenance` and `visit` follow the configured access policies; each decision is recorded."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def test_the_parts_of_open_alerts_are_listed(
     assert json.loads(capsys.readouterr().out)["totals"][0]["quantity"] == 1
 
 
-def test_what_may_not_be_seen_is_not_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_instruments_and_sites_without_access_are_not_revealed(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for place in ("n", SERIAL, "nowhere"):
         assert main(["dc", "visit", place, "--as", "abroad", "--config", str(config)]) == 2
         assert f"there is no instrument and no site {place}" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`rap dc base` and `rap dc retention`: two regions together, and what is deleted or would be."""
+"""`rap dc base` merges two regions; `rap dc retention` shows what it would delete, and deletes it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TODAY = time.time_ns() // 1_000_000 // DAY_MS
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
-    """A data center with six instruments, each with the readings 1 to 99, and a chunk of an old day."""
+    """A data center with six instruments, each with the readings 1 to 99, and chunks of two earlier days."""
     file, _ = configure(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
     file.write_text(file.read_text() + "[store.retention]\nreadings_days = 400\n")
-    whole = added([Histogram.of_instrument(np.arange(1, 100))] * 6)
+    histogram = added([Histogram.of_instrument(np.arange(1, 100))] * 6)
     key = {"model": "m", "reading": "r", "place": "everywhere", "day": TODAY - 1, "instruments": 6}
     store = Store(f"sqlite:///{tmp_path / 'store.db'}")
     with store.transaction() as connection:
-        connection.execute(insert(base_days).values(**key, body=encode_histogram(whole)))
+        connection.execute(insert(base_days).values(**key, body=encode_histogram(histogram)))
         for day in (TODAY - 500, TODAY - 300):
             old = {"box": "RAP-0001", "instrument": "X", "day": day, "statuses": 1, "body": b""}
             connection.execute(insert(chunks).values(old))
@@ -59,9 +59,9 @@ def test_a_dry_run_shows_what_is_then_deleted(
 ) -> None:
     def days() -> list[int]:
         store = Store(f"sqlite:///{tmp_path / 'store.db'}")
-        found = [day for (day,) in store.read(select(chunks.c.day))]
+        stored = [day for (day,) in store.read(select(chunks.c.day))]
         store.close()
-        return found
+        return stored
 
     assert main(["dc", "retention", "--config", config, "--dry-run"]) == 0
     text = capsys.readouterr().out

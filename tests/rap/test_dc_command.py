@@ -1,4 +1,4 @@
-"""`rap dc command` decides by the policies of the configuration, and names what is wrong in it."""
+"""`rap dc command` follows the configured access policies, and reports mistakes in the configuration."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def test_the_policies_of_the_configuration_decide(
     assert main([*SEND, str(config)]) == 2
     assert (
         capsys.readouterr().err == f"rap: there is no instrument {SERIAL} at box {BOX}\n"
-    )  # nor its existence
+    )  # the message does not reveal that it exists
 
 
-def test_a_part_of_the_list_ends_before_a_command(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_before_a_number_are_listed(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(3):
         assert main([*SEND, str(config)]) == 0
     capsys.readouterr()

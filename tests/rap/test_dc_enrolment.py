@@ -1,4 +1,4 @@
-"""`rap dc enrolment register`: flash records and serial numbers, and what is refused."""
+"""`rap dc enrolment register` with flash records, serial numbers and wrong input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = "0123456789abcdef" * 4
 
 def record(file: Path, box: str = "RAP-0007", key: str = KEY) -> str:
     """Write a flash record; return its path."""
-    made = FlashRecord(
+    flash_record = FlashRecord(
         written_at="2026-03-01T08:00:00+00:00",
         image="box.raw",
         about={},
@@ -35,7 +35,7 @@ def record(file: Path, box: str = "RAP-0007", key: str = KEY) -> str:
         spans=[],
         sha256=summary([]),
     )
-    save(made, file)
+    save(flash_record, file)
     return str(file)
 
 
@@ -49,9 +49,9 @@ def options(tmp_path: Path) -> list[str]:
 def test_flash_records_and_serial_numbers_are_registered(
     tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    named = record(tmp_path / "flash-rap-0007.json")
-    older = record(tmp_path / "flash-rap-0008.json", "RAP-0008", "")
-    assert main(["dc", "enrolment", "register", named, older, "RAP-0009", *options]) == 0
+    with_key = record(tmp_path / "flash-rap-0007.json")
+    without_key = record(tmp_path / "flash-rap-0008.json", "RAP-0008", "")
+    assert main(["dc", "enrolment", "register", with_key, without_key, "RAP-0009", *options]) == 0
     assert capsys.readouterr().out == (
         "RAP-0007  key 0123456789abcdef  registered at n\n"
         "RAP-0008  any key  registered at n\n"
@@ -59,8 +59,14 @@ def test_flash_records_and_serial_numbers_are_registered(
     )
     assert main(["dc", "enrolment", "list", *options[:4], "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["requests"]
-    shown = [(one["box"], one["key"], one["reason"], one["state"], one["decided_by"]) for one in listed]
-    assert shown[0] == ("RAP-0007", KEY, "flashed", "approved", "installer")
+    first = listed[0]
+    assert (first["box"], first["key"], first["reason"], first["state"], first["decided_by"]) == (
+        "RAP-0007",
+        KEY,
+        "flashed",
+        "approved",
+        "installer",
+    )
 
 
 def test_wrong_input_is_explained_and_registers_nothing(
@@ -68,13 +74,13 @@ def test_wrong_input_is_explained_and_registers_nothing(
 ) -> None:
     good = record(tmp_path / "good.json")
     blank = record(tmp_path / "blank.json", "")
-    for words, text in (
+    for arguments, text in (
         ([good, "rap-0009"], "is not a serial number; give one such as RAP-0001, or a flash record"),
         ([good, blank], "this disk has no identity; write it with `rap flash write --box`"),
         ([good, str(tmp_path / "none.json")], "cannot be read"),
         ([good, *options[:-1], "nowhere"], "there is no site 'nowhere'"),
     ):
-        assert main(["dc", "enrolment", "register", *options, *words]) == 2
+        assert main(["dc", "enrolment", "register", *options, *arguments]) == 2
         assert text in capsys.readouterr().err
     assert main(["dc", "enrolment", "list", *options[:4]]) == 0
     assert capsys.readouterr().out == "no requests, certificates or denied boxes\n"

@@ -1,4 +1,4 @@
-"""`rap dc papers`: papers and evidence are filed, compared and saved by who may, and wrong files are refused."""
+"""`rap dc papers`: permitted staff file, compare and save papers and evidence; wrong files are refused."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def test_papers_are_filed_compared_and_saved(
     assert shown["agrees"] is False and shown["deviations"][0]["fact"] == "ssh.password-login"
     folder = tmp_path / "filed"
     assert main(["dc", "papers", "save", BOX, "-o", str(folder), *options]) == 0
-    with zipfile.ZipFile(BytesIO(papers_zip())) as made:
-        assert {one.name for one in folder.iterdir()} == {*made.namelist(), "evidence.json"}
-        assert all((folder / name).read_bytes() == made.read(name) for name in made.namelist())
+    with zipfile.ZipFile(BytesIO(papers_zip())) as archive:
+        assert {path.name for path in folder.iterdir()} == {*archive.namelist(), "evidence.json"}
+        assert all((folder / name).read_bytes() == archive.read(name) for name in archive.namelist())
     assert main(["dc", "papers", "save", BOX, "-o", str(folder), *options]) == 2
     assert "give a new folder" in capsys.readouterr().err
 
@@ -57,13 +57,13 @@ def test_wrong_files_and_persons_are_refused(
 ) -> None:
     papers, other = str(tmp_path / "papers.zip"), tmp_path / "other.json"
     other.write_text("{}")
-    for words, text in (
+    for arguments, text in (
         (["file", BOX, str(other)], "send papers.zip of a folder of `rap trust papers`"),
         (["file", BOX, str(tmp_path / "none.zip")], "No such file"),
         (["file", "RAP-9999", papers], "there is no box RAP-9999"),
         (["save", BOX, "-o", str(tmp_path / "filed")], "has no papers"),
     ):
-        assert main(["dc", "papers", *words, *options]) == 2
+        assert main(["dc", "papers", *arguments, *options]) == 2
         assert text in capsys.readouterr().err
     viewer = [*options[:2], "--as", "viewer"]
     assert main(["dc", "papers", "file", BOX, papers, *viewer]) == 2

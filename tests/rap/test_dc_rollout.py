@@ -1,4 +1,4 @@
-"""`rap dc rollout`: a plan is proposed by one person and started by another, and what follows is shown."""
+"""`rap dc rollout`: one person proposes a plan, another approves it, and its progress is shown."""
 
 from __future__ import annotations
 
@@ -92,9 +92,10 @@ def test_profiles_are_released_and_proposed_without_a_restart(
     (folder / "files/profiles").mkdir(parents=True)
     shutil.copy(DIRECTORY / "chemistry-analyzer.toml", folder / "files/profiles")
     keys = ["--targets-key", str(folder / "targets.pem"), "--online-key", str(folder / "online.pem")]
-    words = ["--release", "profiles-1", "--number", "13", *keys]
+    arguments = ["--release", "profiles-1", "--number", "13", *keys]
     assert (
-        main(["image", "release", "add-data", str(folder / "releases"), str(folder / "files"), *words]) == 0
+        main(["image", "release", "add-data", str(folder / "releases"), str(folder / "files"), *arguments])
+        == 0
     )
     assert "data/profiles-1" in capsys.readouterr().out
     (folder / "plan.toml").write_text(PLAN.replace("12", "13"))

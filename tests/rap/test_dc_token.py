@@ -1,4 +1,4 @@
-"""`rap dc token`: tokens are made, listed without secrets, and revoked; each is recorded in the audit log."""
+"""`rap dc token`: tokens are created, listed without secrets, and revoked; each change is in the audit log."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def config(tmp_path: Path) -> str:
     return str(file)
 
 
-def test_a_token_is_made_listed_and_revoked(
+def test_a_token_is_created_listed_and_revoked(
     config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["--staff", "engineer", "--purpose", "monitoring", "--days", "30", "--config", config]
-    assert main(["dc", "token", "create", *given]) == 0
+    arguments = ["--staff", "engineer", "--purpose", "monitoring", "--days", "30", "--config", config]
+    assert main(["dc", "token", "create", *arguments]) == 0
     text, secret = capsys.readouterr().out.splitlines()
     name = text.split()[1]
     assert main(["dc", "token", "list", "--config", config]) == 0
@@ -43,7 +43,7 @@ def test_a_token_is_made_listed_and_revoked(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"),
+    ("invalid", "message"),
     [
         (["--staff", "nobody"], "not an active member"),
         (["--purpose", "servce"], "did you mean service?"),
@@ -52,8 +52,8 @@ def test_a_token_is_made_listed_and_revoked(
     ],
 )
 def test_wrong_input_is_refused(
-    config: str, wrong: list[str], right: str, capsys: pytest.CaptureFixture[str]
+    config: str, invalid: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["--staff", "engineer", "--purpose", "service", "--days", "1", "--config", config, *wrong]
-    assert main(["dc", "token", "create", *given]) == 2
-    assert right in capsys.readouterr().err
+    arguments = ["--staff", "engineer", "--purpose", "service", "--days", "1", "--config", config, *invalid]
+    assert main(["dc", "token", "create", *arguments]) == 2
+    assert message in capsys.readouterr().err

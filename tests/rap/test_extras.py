@@ -1,4 +1,4 @@
-"""A box has only the base dependencies: its commands run with them, and the others name the extra they need."""
+"""A box has only the base dependencies: its commands run with them, and other commands name the extra they need."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ INCLUDED = {"sim": ("datacenter",), "dev": tuple(EXTRAS)}
 POLICY = str(FIXTURES / "policies/clinic.toml")
 
 
-def base_only(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.support.base_only", *words]
+def base_only(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.support.base_only", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_the_blocker_blocks_every_extra_and_no_base_dependency() -> None:
+def test_every_extra_and_no_base_dependency_is_blocked() -> None:
     blocked = Blocker().blocked
     assert {"simpy", "z3", "sqlalchemy", "jinja2", "rich", "pytest"} <= blocked
     assert not {"msgspec", "cryptography", "cffi", "pycparser", "httptools", "nftables", "spnego"} & blocked
@@ -36,15 +36,15 @@ def test_the_blocker_blocks_every_extra_and_no_base_dependency() -> None:
 def test_the_commands_of_a_box_run_with_base_dependencies(tmp_path: Path) -> None:
     asyncio.run(prepare(tmp_path, ["CHEM-0001"]))
     config = write_box_config(tmp_path, ["CHEM-0001"], 443)
-    for words in (
+    for arguments in (
         ["--help"],
         ["box", "run", "--check", "--config", str(config)],
         ["fw", "render", POLICY],
         ["pki", "init", str(tmp_path / "hierarchy")],
         ["pki", "issue", str(tmp_path / "hierarchy"), "RAP-0001", "--for", "box"],
     ):
-        ran = base_only(*words)
-        assert ran.returncode == OK, (words, ran.stderr)
+        result = base_only(*arguments)
+        assert result.returncode == OK, (arguments, result.stderr)
 
 
 @pytest.mark.parametrize("program", ["agents.box.main", "agents.provision.main", "netfw.service.main"])
@@ -54,7 +54,7 @@ def test_the_programs_of_a_box_load_with_base_dependencies(program: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "extra"),
+    ("arguments", "extra"),
     [
         (["lab", "check", str(next(LABS.glob("01*.toml")))], "sim"),
         (["lab", "run", str(next(LABS.glob("02*.toml")))], "sim"),
@@ -66,11 +66,11 @@ def test_the_programs_of_a_box_load_with_base_dependencies(program: str) -> None
         (["fw", "prove", POLICY], "proof"),
     ],
 )
-def test_a_command_whose_extra_is_missing_names_the_package(words: list[str], extra: str) -> None:
-    ran = base_only(*words)
-    assert ran.returncode == MACHINE_LACKS, ran.stderr
-    assert ran.stderr.startswith("rap: this command needs ")
-    assert ran.stderr.endswith(f", which is not installed: install rap-box[{extra}]\n")
+def test_a_command_whose_extra_is_missing_names_the_package(arguments: list[str], extra: str) -> None:
+    result = base_only(*arguments)
+    assert result.returncode == MACHINE_LACKS, result.stderr
+    assert result.stderr.startswith("rap: this command needs ")
+    assert result.stderr.endswith(f", which is not installed: install rap-box[{extra}]\n")
 
 
 def test_a_missing_module_that_belongs_to_no_extra_is_a_bug() -> None:
@@ -79,7 +79,7 @@ def test_a_missing_module_that_belongs_to_no_extra_is_a_bug() -> None:
 
 
 @pytest.mark.parametrize("extra", INCLUDED)
-def test_an_extra_repeats_those_that_it_includes(extra: str) -> None:
+def test_an_extra_lists_the_packages_of_the_extras_it_includes(extra: str) -> None:
     for included in INCLUDED[extra]:
         assert set(OPTIONAL[included]) <= set(OPTIONAL[extra])
 
@@ -89,7 +89,7 @@ def test_every_package_of_an_extra_is_known_to_the_command(extra: str) -> None:
     provided = packages_distributions()
     own = {module for module in EXTRAS[extra] if module not in provided or "rap-box" in provided[module]}
     known = {name.lower().replace("_", "-") for module in EXTRAS[extra] - own for name in provided[module]}
-    included = {name for one in INCLUDED.get(extra, ()) for name in names(OPTIONAL[one])}
+    included = {name for other in INCLUDED.get(extra, ()) for name in names(OPTIONAL[other])}
     assert known == names(OPTIONAL[extra]) - included
     for module in own:
         import_module(module)

@@ -1,4 +1,4 @@
-"""`rap profile check` reports all problems of all files: of the profile, its dialect and its signature."""
+"""`rap profile check` reports all problems of all files: in the profile, its dialect and its signature."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_all_problems_of_all_profiles_are_reported(
     missing = tmp_path / "missing.toml"
     files = [str(file) for file in (wrong, missing, unsigned)]
     assert main(["profile", "check", *files, "--key", str(key)]) == 1
-    begins = [
+    beginnings = [
         f"{wrong}:1: colour: unknown key",
         f"{wrong}:2: model: the file must be named other.toml, or the model {MODEL}",
         f"{wrong}: has no signature",
@@ -36,4 +36,4 @@ def test_all_problems_of_all_profiles_are_reported(
         f"{unsigned}: has no signature",
     ]
     lines = capsys.readouterr().out.splitlines()
-    assert [line[: len(begin)] for line, begin in zip(lines, begins, strict=True)] == begins
+    assert [line[: len(beginning)] for line, beginning in zip(lines, beginnings, strict=True)] == beginnings

@@ -130,15 +130,15 @@ def test_help_imports_no_heavy_module() -> None:
     program = (
         "import sys; from rap.__main__ import make_parser; make_parser().format_help(); print(*sys.modules)"
     )
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ}
     )
     heavy = {"msgspec", "simpy", "asyncio", "cryptography", "sqlalchemy", "rich", "plotly", "sim", "agents"}
-    assert not heavy & set(ran.stdout.split())
+    assert not heavy & set(result.stdout.split())
 
 
 @pytest.mark.parametrize(
-    ("words", "lab"),
+    ("arguments", "lab"),
     [
         ("down ward", "ward"),
         ("down --lab ward", "ward"),
@@ -150,10 +150,10 @@ def test_help_imports_no_heavy_module() -> None:
         ("link --lab ward uplink down", "ward"),
     ],
 )
-def test_every_verb_of_a_running_lab_takes_its_name_in_the_same_form(words: str, lab: str | None) -> None:
-    assert make_parser().parse_args(["lab", *words.split()]).lab == lab
+def test_every_verb_of_a_running_lab_takes_its_name_in_the_same_form(arguments: str, lab: str | None) -> None:
+    assert make_parser().parse_args(["lab", *arguments.split()]).lab == lab
 
 
-def test_a_lab_is_named_once() -> None:
+def test_the_name_of_a_lab_is_given_once() -> None:
     with pytest.raises(WrongInput, match="not allowed with argument NAME"):
         make_parser().parse_args(["lab", "down", "ward", "--lab", "lab"])

@@ -50,9 +50,9 @@ def test_a_finding_names_line_fault_and_correction(
     kickstart.write_text(text)
     line = text.splitlines().index("selinux --permissive") + 1
     assert main(["image", "ks", "--check", str(kickstart)]) == FAILED
-    place, repair = capsys.readouterr().out.splitlines()
-    assert place == f"{kickstart}:{line}: selinux-off: SELinux is not in enforcing mode [warning]"
-    assert repair == "    write `selinux --enforcing`"
+    finding_line, correction = capsys.readouterr().out.splitlines()
+    assert finding_line == f"{kickstart}:{line}: selinux-off: SELinux is not in enforcing mode [warning]"
+    assert correction == "    write `selinux --enforcing`"
     assert main(["image", "ks", "--check", str(kickstart), "--json"]) == FAILED
     document = json.loads(capsys.readouterr().out)
     assert document["verdict"] == "fail"
@@ -64,7 +64,7 @@ def test_a_finding_names_line_fault_and_correction(
     assert "RHEL-09-431010" in finding["source"]
 
 
-def test_errors_alone_decide_the_exit_status_on_request(
+def test_with_errors_only_warnings_are_neither_shown_nor_counted(
     kickstart: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = kickstart.read_text().replace("selinux --enforcing", "selinux --permissive")

@@ -14,7 +14,7 @@ from wire.session.table import TABLE
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> list[str]:
+def arguments(tmp_path: Path) -> list[str]:
     """The arguments of `rap session verify` for the files of one session."""
     for name, content in Audits().add().files().items():
         (tmp_path / f"{name}.audit").write_bytes(content)
@@ -26,23 +26,25 @@ def words(tmp_path: Path) -> list[str]:
     return ["session", "verify", files[0], files[1], "--datacenter-key", files[2], "--box-key", files[3]]
 
 
-def test_a_proven_session_has_status_0(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 0
+def test_a_proven_session_has_status_0(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
     assert capsys.readouterr().out.splitlines() == [
         "000102030405060708090a0b0c0d0e0f: m.curie, instrument CH-4711: 600.0 s of tunnel, ended by the person",
         "1 sessions, 600.0 s of tunnel: every second had a valid grant",
     ]
 
 
-def test_a_manipulation_is_named_with_status_1(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    path = Path(words[3])
+def test_a_manipulation_is_named_with_status_1(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(arguments[3])
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2] + lines[3:]))
-    assert main(words) == 1
+    assert main(arguments) == 1
     printed = capsys.readouterr().out
     assert "box: record 2 is missing" in printed
     assert "NOT proven" in printed
-    assert main([*words, "--json"]) == 1
+    assert main([*arguments, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["proven"] is False
 
 
@@ -50,16 +52,18 @@ def test_a_manipulation_is_named_with_status_1(words: list[str], capsys: pytest.
     ("position", "problem"), [(3, "is not the first line of an audit file"), (7, "is not a public key")]
 )
 def test_wrong_files_have_status_2(
-    words: list[str], position: int, problem: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], position: int, problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path(words[position]).write_text("nothing\n")
-    assert main(words) == 2
+    Path(arguments[position]).write_text("nothing\n")
+    assert main(arguments) == 2
     assert problem in capsys.readouterr().err
 
 
-def test_keys_of_strangers_prove_nothing(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    words[5], words[7] = words[7], words[5]
-    assert main(words) == 1
+def test_files_with_exchanged_keys_are_not_proven(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments[5], arguments[7] = arguments[7], arguments[5]
+    assert main(arguments) == 1
     assert "which is not trusted" in capsys.readouterr().out
 
 
@@ -77,6 +81,6 @@ def test_a_missing_guard_is_explored_with_status_1(capsys: pytest.CaptureFixture
     ]
 
 
-def test_a_wrong_guard_is_refused_with_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_guard_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["session", "explore", "--without", "luck"]) == 2
     assert "luck is not a guard; use one of audit_written," in capsys.readouterr().err

@@ -19,7 +19,7 @@ NO_SCORE = "; has no score: run `rap trigger test --write`"
 
 
 def files(folder: Path, **limits: str) -> list[str]:
-    """Return trigger files with these conditions instead of < 70."""
+    """Write a trigger file for each of these limits instead of "< 70"; return their paths."""
     names = []
     for name, limit in limits.items():
         (file := folder / f"{name}.toml").write_text(LAMP.replace("< 70", limit))
@@ -27,7 +27,7 @@ def files(folder: Path, **limits: str) -> list[str]:
     return names
 
 
-def test_valid_triggers_are_listed_with_what_they_imply(
+def test_valid_triggers_are_listed_with_the_triggers_they_imply(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weak, weaker = files(tmp_path, weak="< 70", weaker="< 60")
@@ -80,7 +80,7 @@ def test_all_mistakes_of_all_files_are_reported_at_once(
     (good,) = files(tmp_path, good="< 70")
     assert main(["trigger", "check", str(wrong), str(other), str(silence), good]) == 1
     lines = capsys.readouterr().out.splitlines()
-    begins = [
+    beginnings = [
         f"{scores}:2: demanded.recal: unknown key; did you mean recall?",
         f"{wrong}:9: sevrity: unknown key; did you mean severity?",
         f'{wrong}:2: severity: "urgent": must be one of info, warning, error, critical',
@@ -101,4 +101,4 @@ def test_all_mistakes_of_all_files_are_reported_at_once(
         f"{silence}:3: silence: must be a number with the unit",
         f"{good}: chemistry-analyzer, warning: valid",
     ]
-    assert [line[: len(begin)] for line, begin in zip(lines, begins, strict=True)] == begins
+    assert [line[: len(beginning)] for line, beginning in zip(lines, beginnings, strict=True)] == beginnings

@@ -1,4 +1,4 @@
-"""`rap trigger test` prints scores, and exits with status 1 if they miss what is demanded."""
+"""`rap trigger test` prints scores, and exits with status 1 if they miss the demanded ones."""
 
 from __future__ import annotations
 

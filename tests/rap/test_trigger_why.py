@@ -24,8 +24,8 @@ def alert(tmp_path: Path) -> tuple[str, str, str]:
     store.authorize([BOX], 0)
     reports = [status(number, water=30 if number > 5 else 10) for number in range(1, 40)]
     numbers = numbered(profile(), *reports)
-    for part in (numbers[:4], numbers[4:]):
-        store.ingest(BOX, batch(part), STORED_MS)
+    for numbers_of_batch in (numbers[:4], numbers[4:]):
+        store.ingest(BOX, batch(numbers_of_batch), STORED_MS)
     evaluator(store).advance(BOX, STORED_MS)
     (name,) = store.read(select(alerts.c.id))
     store.close()
@@ -75,9 +75,9 @@ def test_without_the_oldest_reports_the_span_before_the_alert_is_evaluated(
         connection.execute(delete(records).where(records.c.sequence == 4))
     store.close()
     assert main(["trigger", "why", name, "--config", file]) == 0
-    said = capsys.readouterr()
-    assert "3 reports on which the alert can rest were deleted: run 1, numbers 1 to 3" in said.err
-    assert said.out.splitlines()[-1].endswith("the values were not compared")
+    captured = capsys.readouterr()
+    assert "3 reports on which the alert can rest were deleted: run 1, numbers 1 to 3" in captured.err
+    assert captured.out.splitlines()[-1].endswith("the values were not compared")
 
 
 def test_without_the_oldest_reports_an_alert_can_only_be_confirmed(

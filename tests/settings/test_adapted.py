@@ -1,4 +1,4 @@
-"""Settings of an adapted port, whose instrument uses a standard protocol instead of the agent."""
+"""Settings of an adapted port, whose instrument uses a standard protocol instead of the vendor's agent."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_settings_written_back_are_equal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("replaced", "by", "message"),
+    ("valid", "invalid", "message"),
     [
         ('["2.30", "0.10"]', '["2.30", "0"]', "site.toml:6: controls.CN271"),
         ('["2.30", "0.10"]', "[2.30, 0.10]", "decimal strings"),
@@ -45,7 +45,7 @@ def test_settings_written_back_are_equal() -> None:
         ('"R0101"', '"R1"', "write it like T0100"),
     ],
 )
-def test_the_error_for_an_invalid_setting_explains_it(replaced: str, by: str, message: str) -> None:
+def test_the_error_for_an_invalid_setting_explains_it(valid: str, invalid: str, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        loads(PORT.replace(replaced, by), FILE, AdaptedPort)
+        loads(PORT.replace(valid, invalid), FILE, AdaptedPort)
     assert message in str(caught.value)

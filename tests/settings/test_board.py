@@ -1,4 +1,4 @@
-"""Board files can be loaded, and errors in them are reported clearly."""
+"""Board files: the shipped ones, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from settings.board import board_names, load_board
 from settings.problems import SettingsError
 
-RIGHT = 'name = "x"\nuplink = "e0"\n[instrument_ports]\n1 = "e1"\n'
+VALID = 'name = "x"\nuplink = "e0"\n[instrument_ports]\n1 = "e1"\n'
 
 
 def test_all_shipped_boards_load() -> None:
@@ -46,10 +46,10 @@ def test_a_board_loads_from_a_path(tmp_path: Path) -> None:
         ('name = "x"\nuplink = "e0"\n[instrument_ports]\n2 = "e1"', "without gaps"),
         ('name = "x"\nuplink = "e 0"\n[instrument_ports]\n1 = "e1"', "uplink"),
         ('name = "x"\nuplink = "e0"\n[instrument_ports]\nfirst = "e1"', "instrument_ports"),
-        (f'{RIGHT}[leds]\nstatus = "../../etc"', "leds"),
-        (f'{RIGHT}[switches]\nchassis = {{ device = "event0" }}', "switches"),
-        (f'{RIGHT}[switches]\nchassis = {{ device = "/dev/input/event0", code = 64 }}', "code"),
-        (f'{RIGHT}[serial_ports]\nfirst = "/dev/ttyS0"', "serial_ports"),
+        (f'{VALID}[leds]\nstatus = "../../etc"', "leds"),
+        (f'{VALID}[switches]\nchassis = {{ device = "event0" }}', "switches"),
+        (f'{VALID}[switches]\nchassis = {{ device = "/dev/input/event0", code = 64 }}', "code"),
+        (f'{VALID}[serial_ports]\nfirst = "/dev/ttyS0"', "serial_ports"),
         ("name = ", "bad.toml"),
     ],
 )

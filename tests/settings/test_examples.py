@@ -33,7 +33,7 @@ LINE_OF_TOML = re.compile(r'\[|"?[\w.]+"? = ')
 
 def example(module: ModuleType) -> str:
     lines = inspect.cleandoc(module.__doc__ or "").splitlines()
-    return "\n".join(line for line in (each.strip() for each in lines) if LINE_OF_TOML.match(line))
+    return "\n".join(stripped for line in lines if LINE_OF_TOML.match(stripped := line.strip()))
 
 
 def keys_of(kind: types.Type, prefix: str = "") -> Iterator[str]:
@@ -45,9 +45,9 @@ def keys_of(kind: types.Type, prefix: str = "") -> Iterator[str]:
                     continue
                 yield f"{prefix}{field.encode_name}"
                 yield from keys_of(field.type, f"{prefix}{field.encode_name}.")
-        case types.UnionType(types=each):
-            for one in each:
-                yield from keys_of(one, prefix)
+        case types.UnionType(types=members):
+            for member in members:
+                yield from keys_of(member, prefix)
         case types.ListType(item_type=item):
             yield from keys_of(item, prefix)
 
@@ -59,7 +59,7 @@ def keys_in(table: Any, prefix: str = "") -> Iterator[str]:
             yield from keys_in(inner, f"{prefix}{key}.")
 
 
-@pytest.mark.parametrize(("module", "table"), FILES, ids=lambda each: each.__name__)
+@pytest.mark.parametrize(("module", "table"), FILES, ids=lambda parameter: parameter.__name__)
 def test_the_example_is_a_valid_file_with_every_key(module: ModuleType, table: type[Struct]) -> None:
     text = example(module)
     loads(text, Path("example.toml"), table)

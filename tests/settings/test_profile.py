@@ -1,4 +1,4 @@
-"""Instrument profiles: the shipped ones, and mistakes in others."""
+"""Instrument profiles: the shipped ones, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from settings.problems import SettingsError
 from settings.profile import load_profile, parse_profile, profile_names
 
-GOOD = """\
+VALID = """\
 model = "test-analyzer"
 version = 3
 summary = "an analyzer for tests"
@@ -42,7 +42,7 @@ def problems_of(text: str, file: str = "test-analyzer.toml") -> str:
 
 
 def test_a_profile_is_read() -> None:
-    profile = parse_profile(GOOD, Path("test-analyzer.toml"))
+    profile = parse_profile(VALID, Path("test-analyzer.toml"))
     assert (profile.version, profile.speaks, profile.dialect) == (3, "hl7", {"first-frame": 0})
     assert profile.errors["T0100"].component == "bath"
 
@@ -53,7 +53,7 @@ def test_each_shipped_profile_is_valid(model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "message"),
+    ("valid", "invalid", "message"),
     [
         ("bath-temp-mc", "bath-temp-pa", "test-analyzer.toml:10: channels.bath-temp-pa.unit"),
         ("bath-temp-mc", "Bath", 'channels.Bath: "Bath": write it like reaction-temp-mc'),
@@ -81,15 +81,17 @@ def test_each_shipped_profile_is_valid(model: str) -> None:
         ("summary", "sumary", "did you mean summary?"),
     ],
 )
-def test_the_error_for_an_invalid_profile_names_the_correction(right: str, wrong: str, message: str) -> None:
-    assert right in GOOD
-    assert message in problems_of(GOOD.replace(right, wrong))
+def test_the_error_for_an_invalid_profile_names_the_correction(
+    valid: str, invalid: str, message: str
+) -> None:
+    assert valid in VALID
+    assert message in problems_of(VALID.replace(valid, invalid))
 
 
-def test_the_file_has_the_name_of_the_model() -> None:
-    assert "must be named test-analyzer.toml" in problems_of(GOOD, "other.toml")
+def test_the_file_must_have_the_name_of_the_model() -> None:
+    assert "must be named test-analyzer.toml" in problems_of(VALID, "other.toml")
 
 
-def test_an_unknown_model_is_answered_with_the_known_ones() -> None:
+def test_the_error_for_an_unknown_model_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError, match="hematology-analyzer"):
         load_profile("chemistry-analyser")

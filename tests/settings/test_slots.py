@@ -1,4 +1,6 @@
-"""The slot state: every write of an update may be cut anywhere, and each copy destroyed; a right slot is started."""
+"""The slot state: after a power cut at any byte of an update's writes, and with any copy destroyed, a permitted slot
+is started.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ COMMITTED_A = SlotState(8, "a")
 STATES = st.builds(
     SlotState, st.integers(0, slots.NUMBER_MAX), st.sampled_from("ab"), st.sampled_from(["a", "b", None])
 )
-RUBBISH = st.one_of(st.binary(max_size=8), st.binary(min_size=RECORD_BYTES, max_size=RECORD_BYTES))
+INVALID = st.one_of(st.binary(max_size=8), st.binary(min_size=RECORD_BYTES, max_size=RECORD_BYTES))
 
 
 @given(STATES)
@@ -28,7 +30,7 @@ def test_an_encoded_state_is_decoded(state: SlotState) -> None:
 
 
 @given(STATES, STATES)
-def test_the_newer_of_two_whole_copies_counts_and_the_older_is_replaced(
+def test_the_newer_of_two_valid_copies_counts_and_the_older_is_replaced(
     one: SlotState, two: SlotState
 ) -> None:
     copies = [slots.encode(one), slots.encode(two)]
@@ -38,15 +40,15 @@ def test_the_newer_of_two_whole_copies_counts_and_the_older_is_replaced(
         assert copies[slots.copy_to_write(copies)] != slots.encode(newer)
 
 
-@given(STATES, RUBBISH)
-def test_a_damaged_copy_is_ignored_and_replaced(state: SlotState, rubbish: bytes) -> None:
-    for index, copies in enumerate([[rubbish, slots.encode(state)], [slots.encode(state), rubbish]]):
+@given(STATES, INVALID)
+def test_a_damaged_copy_is_ignored_and_replaced(state: SlotState, invalid: bytes) -> None:
+    for index, copies in enumerate([[invalid, slots.encode(state)], [slots.encode(state), invalid]]):
         assert slots.decode(copies) == state
         assert slots.copy_to_write(copies) == index
 
 
-@given(RUBBISH, RUBBISH)
-def test_without_a_whole_copy_the_state_is_that_of_a_new_box(one: bytes, two: bytes) -> None:
+@given(INVALID, INVALID)
+def test_without_a_valid_copy_the_state_is_that_of_a_new_box(one: bytes, two: bytes) -> None:
     assert slots.decode([one, two]) == slots.UNKNOWN
     assert slots.choose([one, two], [one, two]) == Choice("a")
 
@@ -70,7 +72,7 @@ def test_an_update_starts_an_allowed_slot_wherever_it_is_cut(number: int, tries:
 
 
 @pytest.mark.parametrize("healthy", [True, False])
-def test_a_complete_update_starts_the_right_slot(healthy: bool) -> None:
+def test_a_complete_update_starts_the_committed_slot(healthy: bool) -> None:
     steps = boot_states.update(boot_states.new(COMMITTED_A), 2, healthy=healthy)
     after = [step.conditions[-1] for step in steps]
     assert [condition.choice.slot for condition in after] == [*"aa", *"bbb", "b" if healthy else "a"]
@@ -162,6 +164,6 @@ def test_the_records_are_far_apart_and_inside_the_partition() -> None:
 
 
 @pytest.mark.parametrize("change", [slots.commit, slots.give_up])
-def test_without_a_trial_nothing_is_committed_or_given_up(change: Callable[[SlotState], SlotState]) -> None:
+def test_without_a_trial_no_slot_is_committed_or_given_up(change: Callable[[SlotState], SlotState]) -> None:
     with pytest.raises(AssertionError, match="no trial has begun"):
         change(COMMITTED_A)

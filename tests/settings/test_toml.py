@@ -77,7 +77,7 @@ def test_all_problems_are_reported_with_line_and_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "message"),
+    ("valid", "invalid", "message"),
     [
         ("number = 7", "", "site.toml:1: number: is missing; expected a whole number"),
         ("number = 7", "number = 13", "site.toml: there is no number 13"),
@@ -90,18 +90,18 @@ def test_all_problems_are_reported_with_line_and_key() -> None:
         ("[names]", "[names", "site.toml: is not TOML"),
     ],
 )
-def test_a_message_states_what_would_be_right(right: str, wrong: str, message: str) -> None:
-    found = problems(TEXT.replace(right, wrong, 1))
-    assert any(line.startswith(message) for line in found), found
+def test_a_message_states_the_correction(valid: str, invalid: str, message: str) -> None:
+    lines = problems(TEXT.replace(valid, invalid, 1))
+    assert any(line.startswith(message) for line in lines), lines
 
 
 def test_a_table_instead_of_an_array_of_tables_is_reported() -> None:
     text = TEXT.replace("[[reader]]  # the first\n", "[reader]\n").split("[[reader]]")[0]
-    found = problems(text)
-    assert any(line.startswith("site.toml:3: reader: must be an array of tables") for line in found), found
+    lines = problems(text)
+    assert any(line.startswith("site.toml:3: reader: must be an array of tables") for line in lines), lines
 
 
-def test_a_secret_is_never_repeated() -> None:
+def test_a_secret_is_never_in_a_message() -> None:
     [line] = problems(TEXT.replace('host = "b', 'login = "open\\u0007sesame"\nhost = "b'))
     assert "reader[1].login" in line
     assert "sesame" not in line
@@ -172,11 +172,11 @@ def test_any_password_reads_back_unchanged(proxy: Proxy) -> None:
 
 
 def test_collected_problems_are_raised_together() -> None:
-    found = Problems(FILE, TEXT)
-    found.raise_if_any()
-    found.add(("reader", 1, "host"), "is unknown")
+    collected = Problems(FILE, TEXT)
+    collected.raise_if_any()
+    collected.add(("reader", 1, "host"), "is unknown")
     with pytest.raises(SettingsError, match=r"site\.toml:11: reader\[1\]\.host: is unknown"):
-        found.raise_if_any()
+        collected.raise_if_any()
 
 
 def test_an_endpoint_needs_no_address() -> None:
@@ -185,7 +185,7 @@ def test_an_endpoint_needs_no_address() -> None:
 
 
 def check_house(house: House, problems: Problems) -> None:
-    """Check the numbers of readers and names in two parts, and the names of hosts in a third one."""
+    """Check the number of readers, their hosts and the file name of the key, each in a part of its own."""
     with problems.part():
         if len(house.reader) > house.number:
             problems.add(("number",), "is less than the number of readers")
@@ -200,7 +200,7 @@ def check_house(house: House, problems: Problems) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "keys"),
+    ("valid", "invalid", "keys"),
     [
         ("", "", ["reader[1].host"]),
         ("number = 7", "number = 0", ["number", "reader[1].host"]),
@@ -212,13 +212,15 @@ def check_house(house: House, problems: Problems) -> None:
         ("443", '0]\n"b..c" = [443', ['names."a.example.com"[0]', 'names."b..c"']),
     ],
 )
-def test_values_are_compared_although_others_cannot_be_read(right: str, wrong: str, keys: list[str]) -> None:
+def test_values_are_compared_although_others_cannot_be_read(
+    valid: str, invalid: str, keys: list[str]
+) -> None:
     with pytest.raises(SettingsError) as caught:
-        loads(TEXT.replace(right, wrong, 1), FILE, House, check_house)
+        loads(TEXT.replace(valid, invalid, 1), FILE, House, check_house)
     assert [problem.key for problem in caught.value.problems] == keys
 
 
-def test_a_check_without_parts_reports_what_it_finds_first() -> None:
+def test_a_check_without_parts_ends_at_its_first_unreadable_value() -> None:
     def check(house: House, problems: Problems) -> None:
         if not house.names:
             problems.add(("names",), "is empty")

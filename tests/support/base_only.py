@@ -1,4 +1,4 @@
-"""`rap` with base dependencies only: `python -m tests.support.base_only WORD …` blocks all other packages."""
+"""`rap` with base dependencies only: `python -m tests.support.base_only ARGUMENT …` blocks all other packages."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 def names(requirements: Sequence[str]) -> set[str]:
-    """Return the distributions that these requirements need on this machine, without those of their extras."""
-    read = [Requirement(one) for one in requirements]
-    return {_canonical(one.name) for one in read if one.marker is None or one.marker.evaluate({"extra": ""})}
+    """Return the names of the required distributions whose environment markers apply here, without extras."""
+    parsed = [Requirement(text) for text in requirements]
+    return {
+        _canonical(requirement.name)
+        for requirement in parsed
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    }
 
 
 def base_distributions() -> set[str]:
     """Return the base dependencies and their dependencies."""
-    found, new = set[str](), names(PROJECT["dependencies"])
+    distributions, new = set[str](), names(PROJECT["dependencies"])
     while new:
-        found |= new
-        new = names([needed for name in new for needed in requires(name) or ()]) - found
-    return found
+        distributions |= new
+        new = names([needed for name in new for needed in requires(name) or ()]) - distributions
+    return distributions
 
 
 def _canonical(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Certificates for tests of TLS, made once a session, since making RSA keys is slow."""
+"""Certificates for tests of TLS, created once a session, because generating keys is slow."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Certificates:
     box: Identity
     expired_box: Identity
     stranger: Identity
-    """An identity of another vendor, which trusts this data center."""
+    """An identity issued by another vendor's CA, which trusts this data center."""
     expired_server: Identity
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """Make all identities in `folder`, with one key."""
+    """Issue all identities in `folder`, with one key."""
     key, hosts, past = make_key(), ("localhost", "127.0.0.1"), Validity.days(-1)
     vendor, other = Authority.make("vendor"), Authority.make("other vendor")
     public = Authority.make("public root").subordinate("public intermediate")
 
-    def box(where: str, authority: Authority, validity: Validity | None = None) -> Identity:
-        return authority.issue(folder / where, "RAP-0001", trusts=public, key=key, validity=validity)
+    def box(name: str, authority: Authority, validity: Validity | None = None) -> Identity:
+        return authority.issue(folder / name, "RAP-0001", trusts=public, key=key, validity=validity)
 
-    def server(where: str, validity: Validity | None = None) -> Identity:
-        return public.issue(folder / where, "dc", hosts=hosts, trusts=vendor, key=key, validity=validity)
+    def server(name: str, validity: Validity | None = None) -> Identity:
+        return public.issue(folder / name, "dc", hosts=hosts, trusts=vendor, key=key, validity=validity)
 
     return Certificates(
         server("dc"),

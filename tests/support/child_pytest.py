@@ -6,5 +6,5 @@ import os
 
 
 def child_environment(**added: str) -> dict[str, str]:
-    """Return this process's environment with `added`, without `PYTEST_ADDOPTS`, which is for this run alone."""
+    """Return this process's environment with `added`, without `PYTEST_ADDOPTS`, which applies only to this run."""
     return {name: text for name, text in os.environ.items() if name != "PYTEST_ADDOPTS"} | added

@@ -1,4 +1,4 @@
-"""The commands of `rap`, as words."""
+"""The commands of `rap`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from rap.parser import Parser
 
 
 def commands() -> frozenset[str]:
-    """Return all commands, without the word `rap`."""
+    """Return all commands without `rap`, such as "lab" and "lab run"."""
     return frozenset(_below(make_parser(), ""))
 
 
 def _below(parser: Parser, prefix: str) -> set[str]:
-    found: set[str] = set()
+    commands_below: set[str] = set()
     for name, child in parser.commands.items():
-        found |= {f"{prefix}{name}"} | _below(child, f"{prefix}{name} ")
-    return found
+        commands_below |= {f"{prefix}{name}"} | _below(child, f"{prefix}{name} ")
+    return commands_below

@@ -21,7 +21,7 @@ agents.box.main.THREADS_SECONDS_MAX = 0.5  # type: ignore[misc]
 
 
 def hanging(call: Callable[..., Any], dead: Path) -> Callable[..., Any]:
-    """Return a function that does not return once the file `dead` exists, and until then is `call`."""
+    """Return a function that calls `call`, but never returns once the file `dead` exists."""
 
     def until_dead(*arguments: Any) -> Any:
         if dead.exists():

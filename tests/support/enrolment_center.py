@@ -52,16 +52,16 @@ class EnrolmentCenter:
         self.store.authorize([BOX], 0)
         self.denied = DeniedBoxes(self.store)
         self.ahead_s = 0.0
-        """How far its clock is ahead of the machine's."""
+        """How many seconds the data center's clock is ahead of the machine's clock."""
         self.lost_answers = 0
-        """The number of next EST answers that are lost with their connection."""
+        """How many of the next EST responses are lost with their connection."""
         self.requests: list[str] = []
         self.authority = VendorAuthority(self.vendor.certificate, self.vendor.key, (), (self.vendor.root,))
         self.datacenter_roots: tuple[x509.Certificate, ...] = ()
         self.server: Server | None = None
 
     def now_s(self) -> float:
-        """Return its wall clock."""
+        """Return the time of the data center's clock, in seconds since 1970."""
         return time.time() + self.ahead_s
 
     def files(self, identity: Identity | None = None) -> BoxCertificates:
@@ -76,13 +76,13 @@ class EnrolmentCenter:
 
     @property
     def port(self) -> int:
-        """Its TCP port."""
+        """The TCP port on which the data center listens."""
         assert self.server is not None
         return self.server.port
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[EnrolmentCenter]:
-        """Serve until the end of the block."""
+        """Serve within the context."""
         registration = RegistrationAuthority(self.store, self.authority, lambda: round(self.now_s() * 1000))
         with ThreadPoolExecutor(1) as executor:
             queue = StoreQueue(executor, self.store.ingest_all)
@@ -117,7 +117,7 @@ class EnrolmentCenter:
             connection.execute(insert(denied_instruments).values(box=BOX, instrument=instrument, **denial))
 
     def server_tls(self) -> ServerContext:
-        """Return the context for boxes."""
+        """Return the TLS context for connections of boxes."""
         return server_context(self.server_identity, checks_dates=False)
 
     async def connect(self, identity: Identity | ClientContext) -> ClientConnection:
@@ -128,7 +128,7 @@ class EnrolmentCenter:
     async def send_batch(
         self, identity: Identity | ClientContext, connection: ClientConnection | None = None
     ) -> int:
-        """Send a batch on a connection, by default a new one, which is then ended; return the status."""
+        """Send a batch on a connection (by default a new one), and abort the connection; return the HTTP status."""
         connection = connection or await self.connect(identity)
         response = await connection.request("POST", PATH, Compressor().compress(encoded(alert(1))))
         connection.abort()
@@ -136,7 +136,7 @@ class EnrolmentCenter:
 
 
 class Notes:
-    """Collects the events of an enrolment."""
+    """Collects the audit events of an enrolment."""
 
     def __init__(self) -> None:
         self.events: list[AuditEvent] = []

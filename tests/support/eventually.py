@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a bound."""
+"""Waiting for a condition, with a time limit."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ async def eventually(
     *,
     every_s: float = POLL_SECONDS,
 ) -> None:
-    """Let the event loop run until `holds()` is true, which is checked every `every_s`.
+    """Let the event loop run until `holds()` is true, which is checked every `every_s` seconds.
 
-    Its type permits lambdas that bind the variables of a loop as defaults, which need no arguments.
-    Raises: TimeoutError after `seconds_max`. Without it, the caller must limit the time.
+    The type of `holds` permits lambdas that bind loop variables as default arguments.
+    Raises: TimeoutError after `seconds_max` seconds; with None, the caller must limit the time.
     """
     async with asyncio.timeout(seconds_max):
         while True:
@@ -35,7 +35,7 @@ async def eventually(
 def poll_until(
     holds: Callable[..., bool], seconds_max: float = WAIT_SECONDS_MAX, *, every_s: float = POLL_SECONDS
 ) -> None:
-    """Block until `holds()` is true, which is checked every `every_s`. Raises: TimeoutError after `seconds_max`."""
+    """Block until `holds()` is true, checked every `every_s` seconds. Raises: TimeoutError after `seconds_max`."""
     ends_at = time.monotonic() + seconds_max
     while not holds():
         if time.monotonic() > ends_at:

@@ -25,33 +25,37 @@ echo "$1" > /proc/sys/crypto/fips_enabled
 shift
 exec "$@"
 """
-"""Runs a command where the kernel seems to be in FIPS mode ("1") or not ("0"); other settings are not there."""
+"""Shell script that runs a command with an emulated kernel setting of FIPS mode ("1" or "0") as the only one in
+/proc/sys.
+"""
 
 
 def distributions_cryptography(folder: Path) -> Path:
-    """Make links to the distribution's package, which uses the system's OpenSSL, for PYTHONPATH."""
+    """Create a folder for PYTHONPATH with links to the distribution's package, which uses the system's OpenSSL."""
     for name in ("cryptography", _BACKEND):
         (folder / name).symlink_to(DISTRIBUTION / name)
     return folder
 
 
 def in_fips_mode(packages: Path | None, configuration: Path = CONFIGURATION, kernel: str = "1") -> list[str]:
-    """Return the command to run a program with; without `packages` it uses cryptography's wheel."""
-    path = ":".join(str(each) for each in (packages, ROOT) if each)
+    """Return the prefix of a command that runs in FIPS mode; without `packages`, it uses cryptography's wheel."""
+    path = ":".join(str(folder) for folder in (packages, ROOT) if folder)
     environment = ["env", f"OPENSSL_CONF={configuration}", f"PYTHONPATH={path}"]
     return [*environment, "unshare", "--mount", "--propagation", "private", "sh", "-ec", KERNEL, "sh", kernel]
 
 
-def run(words: Sequence[str | Path], configuration: Path = CONFIGURATION) -> subprocess.CompletedProcess[str]:
+def run(
+    program: Sequence[str | Path], configuration: Path = CONFIGURATION
+) -> subprocess.CompletedProcess[str]:
     """Run a program of the system with OpenSSL's FIPS provider."""
-    command = ["env", f"OPENSSL_CONF={configuration}", *map(str, words)]
+    command = ["env", f"OPENSSL_CONF={configuration}", *map(str, program)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def damaged(folder: Path, how: str) -> Path:
+def damaged(folder: Path, defect: str) -> Path:
     """Return a configuration of a provider that is "missing", "damaged" or "not the default"."""
     text = CONFIGURATION.read_text()
-    if how == "not the default":
+    if defect == "not the default":
         text = text.replace("default_properties = fips=yes\n", "").replace(
             "[algorithms]\n", "[algorithms]\n[default_sect]\nactivate = 1\n"
         )
@@ -60,10 +64,10 @@ def damaged(folder: Path, how: str) -> Path:
         text = text.replace("config_diagnostics = 1\n", "").replace(
             f"module = {PROVIDER}/fips.so", f"module = {folder}/fips.so"
         )
-    if how == "damaged":
+    if defect == "damaged":
         code = bytearray((PROVIDER / "fips.so").read_bytes())
-        place = code.index(b"OpenSSL FIPS Provider\0")
-        code[place] ^= 1
+        offset = code.index(b"OpenSSL FIPS Provider\0")
+        code[offset] ^= 1
         (folder / "fips.so").write_bytes(code)
     (folder / "openssl.cnf").write_text(text)
     return folder / "openssl.cnf"

@@ -1,9 +1,9 @@
 """A FUSE file system with one device file, implemented directly on /dev/fuse, for tests of real ioctl calls.
 
-A test kernel has no watchdog and no chassis switch. For a process that opens this file and calls `ioctl` on it there
-is no difference: the kernel forwards the call to this server (<linux/fuse.h>; "restricted" ioctl, with size and
+A test machine has no watchdog and no chassis switch. To a process that opens this file and calls `ioctl`, the file
+behaves like a device: the kernel forwards the call to this server (<linux/fuse.h>; "restricted" ioctl, with size and
 direction of the argument encoded in the request number). The file system has no mount point: it is reached through a
-file descriptor and /proc/self/fd, and disappears when that is closed or the process dies.
+file descriptor in /proc/self/fd, and disappears when the descriptor is closed or the process dies.
 
 The server is a separate process: a thread would be killed together with the caller that waits for its reply, and
 the kernel waits for that reply. Test and server share the device's state in shared memory.
@@ -53,7 +53,7 @@ _libc = _ffi.dlopen(None)
 class Device(ctypes.Structure):
     """The device's behaviour and state; tests read and change the fields. An OSError is returned to the caller.
 
-    `handle` numbers the openings of the file: 1, 2, 3, …
+    Each opening of the file has another `handle`: 1, 2, 3, …
     """
 
     def open(self, handle: int) -> None: ...
@@ -61,7 +61,7 @@ class Device(ctypes.Structure):
     def close(self) -> None: ...
 
     def ioctl(self, request: int, argument: bytes) -> bytes:
-        """`argument` is the data passed in, as long as the request number says; so is the result."""
+        """Handle an ioctl; `argument` and the result have the length that is encoded in the request number."""
         raise OSError(errno.ENOTTY, "")
 
     def write(self, data: bytes) -> None:
@@ -91,7 +91,7 @@ def device_file(kind: type[AnyDevice]) -> Iterator[tuple[AnyDevice, str]]:
         server = get_context("fork").Process(target=_serve, args=(channel, mount, device), daemon=True)
         server.start()
     finally:
-        # the server then holds the only copy: when it dies, the kernel fails all pending calls
+        # the server has the only copy from here on: when it dies, the kernel fails all pending calls
         os.close(channel)
     try:
         yield device, f"/proc/self/fd/{mount}/{FILE}"
@@ -103,17 +103,17 @@ def device_file(kind: type[AnyDevice]) -> Iterator[tuple[AnyDevice, str]]:
 
 
 def _open_on(mount: int) -> list[int]:
-    """Return the descriptors of this process on the file system, except that of its root."""
+    """Return this process's descriptors on the file system, except for the one of its root."""
     left = []
-    for number in (int(each.name) for each in Path("/proc/self/fd").iterdir()):
-        with suppress(OSError):  # the descriptor of the folder itself
+    for number in (int(link.name) for link in Path("/proc/self/fd").iterdir()):
+        with suppress(OSError):  # the descriptor that lists /proc/self/fd is closed
             if number != mount and os.fstat(number).st_dev == os.fstat(mount).st_dev:
                 left.append(number)
     return left
 
 
 def _serve(channel: int, mount: int, device: Device) -> None:
-    os.close(mount)  # the test holds the only copy: when the test dies, the kernel ends the connection
+    os.close(mount)  # the test has the only copy: when the test dies, the kernel ends the connection
     _Server(channel, device).run()
 
 
@@ -140,7 +140,7 @@ def _number(number: int) -> object:
 def _call(number: int, *arguments: object) -> int:
     result = int(_libc.syscall(number, *arguments))
     if result < 0:
-        pytest.skip(f"needs the right to mount FUSE: {os.strerror(_ffi.errno)}")
+        pytest.skip(f"needs permission to mount FUSE: {os.strerror(_ffi.errno)}")
     return result
 
 

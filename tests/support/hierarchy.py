@@ -1,4 +1,4 @@
-"""Certificates for tests, made once a session. All leaves share one key, since making keys is slow."""
+"""Certificates for tests, issued once a session. All end entities share one key, because generating keys is slow."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LOOPBACK = ("127.0.0.1", "localhost")
 @dataclass(frozen=True)
 class Hierarchy:
     box: Identity
-    """The box's identity for the data center; `box_server` is that for instruments."""
+    """The box's identity towards the data center; `box_server` is its identity towards instruments."""
     box_server: Identity
     datacenter: Identity
     instrument: Identity
-    """CHEM-1. Except for HEMA-1, all following ones are invalid and must be refused."""
+    """CHEM-1. Of the following identities, only HEMA-1 (`other_instrument`) is valid; the others must be refused."""
     other_instrument: Identity
     stranger: Identity
     expired: Identity
@@ -26,7 +26,7 @@ class Hierarchy:
 
     @classmethod
     def make(cls, folder: Path, key: PrivateKey | None = None) -> Hierarchy:
-        """Make all certificates in a folder, also those of the CAs with `key` if it is given."""
+        """Issue all certificates in a folder. With `key`, the CAs and all end entities use this key."""
         vendor, public, strange = (
             Authority.make("VENDOR", key),
             Authority.make("PUBLIC", key),

@@ -1,4 +1,4 @@
-"""The box's httpd with its own configuration, changed only in its folders, accounts and addresses."""
+"""The box's httpd with its own configuration, in which only paths, accounts, addresses and a timeout are changed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REASON = "needs root and Apache httpd: make setup-image"
 
 
 def make_pki(folder: Path) -> Path:
-    """Make the certificate of a box."""
+    """Create the PKI with the certificate of a box in a folder; return the folder."""
     assert main(["pki", "init", str(folder)]) == 0
     assert main(["pki", "issue", str(folder), "RAP-0001", "--for", "box"]) == 0
     return folder
@@ -44,15 +44,15 @@ def configure(
 ) -> tuple[Path, dict[int, int]]:
     """Write the configuration into the empty folder `folder`; return it, and the TCP port of each instrument port.
 
-    `ports` has the box's address on each instrument port; `name` is that of the page in browsers. Without
-    `tcp_port`, free ports are used.
+    `ports` maps each instrument port to the box's address; `name` is the page's host name in browsers. Without
+    `tcp_port`, free TCP ports are used.
     """
     for part in ("conf", "run"):
         (folder / part).mkdir()
     shutil.copytree(pki, folder / "pki")
     (folder / "modules").symlink_to(next(path for path in MODULES if Path(path).is_dir()))
     text = (RECIPE / "root/etc/httpd/conf/rap.conf").read_text()
-    here = {
+    replacements = {
         'ServerRoot "/etc/httpd"': f'ServerRoot "{folder}"',
         "/var/lib/rap/identity/box": f"{folder}/pki/rap-0001",
         "/run/httpd": f"{folder}/run",
@@ -62,9 +62,9 @@ def configure(
         "User apache": f"User {USER}",
         "Group apache": f"Group {USER}",
     }
-    for there, place in here.items():
-        assert there in text
-        text = text.replace(there, place)
+    for original, replacement in replacements.items():
+        assert original in text
+        text = text.replace(original, replacement)
     (folder / "conf/rap.conf").write_text(text)
     tcp_ports = {number: tcp_port or _free_port(str(address.ip)) for number, address in ports.items()}
     hosts = [virtual_host(number, address, name, tcp_ports[number]) for number, address in ports.items()]
@@ -73,27 +73,27 @@ def configure(
 
 
 def _free_port(address: str) -> int:
-    with socket.socket() as found:
-        found.bind((address, 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
-def running(conf: Path, place: tuple[str, int], network: Namespace | None = None) -> Iterator[int]:
-    """Run httpd with this configuration during the context, from when it listens at `place`; its process id.
+def running(conf: Path, address: tuple[str, int], network: Namespace | None = None) -> Iterator[int]:
+    """Run httpd with this configuration within the context; yield its process id when it listens at `address`.
 
-    `network` is the namespace in which it runs, if it is another one.
+    `network` is the namespace in which it runs, if it is not that of this process.
     """
     assert HTTPD
     command = (HTTPD, "-D", "FOREGROUND", "-f", str(conf))
-    words = network.words(*command) if network else command
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
+    program = network.wrap(*command) if network else command
+    with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
 
         def listens() -> bool:
             assert server.poll() is None, server.communicate()[1]
             stream = socket.AF_INET, socket.SOCK_STREAM
             with network.socket(*stream) if network else socket.socket(*stream) as probe:
-                return probe.connect_ex(place) == 0
+                return probe.connect_ex(address) == 0
 
         try:
             poll_until(listens)
@@ -103,7 +103,7 @@ def running(conf: Path, place: tuple[str, int], network: Namespace | None = None
 
 
 def client_tls(newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-    """Return the context of a client that offers everything up to a version of TLS, and verifies nothing."""
+    """Return a client context that offers all cipher suites, and versions up to `newest`, and verifies nothing."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")

@@ -1,6 +1,6 @@
 """Refuses network namespaces to tests without the marker `kernel`, so that `-m "not kernel"` runs unprivileged.
 
-Namespaces are made by unshare(2) in `tests.support.namespaces` and `sim.worlds.kernel`, by unshare(1) and by
+Namespaces are created by unshare(2) in `tests.support.namespaces` and `sim.worlds.kernel`, by unshare(1) and by
 ip-netns(8).
 """
 
@@ -20,13 +20,13 @@ NEEDS_MARKER = "this test makes a network namespace, so it needs the marker `ker
 
 
 class KernelMarkerGuard:
-    """A pytest plugin; `install` hooks into the functions that make namespaces."""
+    """A pytest plugin; `install` hooks into the functions that create namespaces."""
 
     def __init__(self) -> None:
         self._is_refused = False
 
     def install(self) -> None:
-        """Check all later calls of this process that make a network namespace."""
+        """Check all later calls of this process that create a network namespace."""
         sys.addaudithook(self._on_audit_event)
         for module in (syscalls, namespaces):
             self._guard(module)
@@ -58,10 +58,10 @@ class KernelMarkerGuard:
 
 
 def _makes_network(command: Any) -> bool:
-    words = [os.fsdecode(word) for word in command] if isinstance(command, (list, tuple)) else []
-    if not words:
+    argv = [os.fsdecode(argument) for argument in command] if isinstance(command, (list, tuple)) else []
+    if not argv:
         return False
-    program = Path(words[0]).name
-    return (program == "unshare" and any(word in ("--net", "-n") for word in words)) or (
-        program == "ip" and words[1:3] == ["netns", "add"]
+    program = Path(argv[0]).name
+    return (program == "unshare" and any(option in ("--net", "-n") for option in argv)) or (
+        program == "ip" and argv[1:3] == ["netns", "add"]
     )

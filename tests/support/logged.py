@@ -1,4 +1,4 @@
-"""The messages of one logger: asyncio's, of an earlier test's tasks, arrive when these are collected."""
+"""The messages of one logger. asyncio may log messages about an earlier test's tasks when these are collected."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def logged(caplog: pytest.LogCaptureFixture, logger: str) -> list[str]:
-    """Return the messages of a logger and of those below it."""
+    """Return the captured messages of a logger and of its descendants."""
     return [
         record.getMessage()
         for record in caplog.records

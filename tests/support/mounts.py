@@ -1,8 +1,8 @@
 """A mount namespace for each process that runs tests.
 
-A lab, an image build or a scan of another worker makes its mount namespace as a copy, and keeps the copied mounts
-after the test has unmounted its own. The kernel then still writes to a file system on a loop device whose file the
-test has already given to something else.
+A lab, an image build or a scan of another worker creates its mount namespace as a copy, and keeps the copied mounts
+after the test has unmounted its own. The kernel would then still write to a file system on a loop device, whose
+backing file the test already uses for another purpose.
 """
 
 from __future__ import annotations

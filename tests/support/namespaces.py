@@ -1,7 +1,7 @@
 """Network namespaces for tests.
 
-`with namespace() as here:` makes a namespace without a name, which a file descriptor keeps; its sockets can be used
-in every thread. `with own_network():` moves the calling thread into a new namespace.
+`with namespace() as box:` creates a namespace without a name, which a file descriptor keeps open; its sockets can be
+used in every thread. `with own_network():` moves the calling thread into a new namespace.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ class Namespace:
 
         return in_thread(inside)
 
-    def words(self, *words: str) -> tuple[str, ...]:
-        """Return the command that runs these words in this namespace."""
-        return ("nsenter", f"--net={self.path}", *words)
+    def wrap(self, *command: str) -> tuple[str, ...]:
+        """Return the command that runs `command` in this namespace."""
+        return ("nsenter", f"--net={self.path}", *command)
 
-    def command(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command in this namespace."""
-        return subprocess.run(self.words(*words), check=True, text=True, **more)
+    def command(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command in this namespace; `options` are those of `subprocess.run`."""
+        return subprocess.run(self.wrap(*command), check=True, text=True, **options)
 
     def ip(self, *commands: str) -> None:
         """Run these commands of ip(8) in this namespace, and wait until IPv6 addresses that they add are reachable.
@@ -92,22 +92,24 @@ class Namespace:
         ended (addrconf_dad_completed() in net/ipv6/addrconf.c).
         """
         self.command("ip", "-batch", "-", input="".join(f"{command}\n" for command in commands))
-        words = [command.split() for command in commands]
+        split = [command.split() for command in commands]
         added = {
-            str(IPv6Interface(word[2]).ip) for word in words if word[:2] == ["addr", "add"] and ":" in word[2]
+            str(IPv6Interface(parts[2]).ip)
+            for parts in split
+            if parts[:2] == ["addr", "add"] and ":" in parts[2]
         }
         if added:
             poll_until(lambda: added.isdisjoint(self._without_local_route()))
 
     def _without_local_route(self) -> set[str]:
-        """Return the IPv6 addresses that have no local route, of the interfaces that have carrier."""
+        """Return the IPv6 addresses without a local route on interfaces with carrier."""
 
-        def read(*words: str) -> list[dict[str, Any]]:
-            listing = self.command("ip", "-6", "-json", *words, capture_output=True).stdout
+        def read(*arguments: str) -> list[dict[str, Any]]:
+            listing = self.command("ip", "-6", "-json", *arguments, capture_output=True).stdout
             return list(json.loads(listing or "[]"))
 
-        interfaces = [each for each in read("addr", "show", "up") if "LOWER_UP" in each["flags"]]
-        addresses = {address["local"] for each in interfaces for address in each["addr_info"]}
+        interfaces = [link for link in read("addr", "show", "up") if "LOWER_UP" in link["flags"]]
+        addresses = {address["local"] for link in interfaces for address in link["addr_info"]}
         return addresses - {route["dst"] for route in read("route", "show", "table", "local")}
 
     def enter(self) -> None:
@@ -129,7 +131,7 @@ class Namespace:
 
 
 class NamespaceThread:
-    """An event loop in a thread that is in a namespace."""
+    """An event loop in a thread that has entered a namespace."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace, self.loop = namespace, asyncio.new_event_loop()
@@ -142,11 +144,11 @@ class NamespaceThread:
         self.loop.run_forever()
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine there."""
+        """Start a coroutine in the event loop of the thread."""
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there, and return its result."""
+        """Run a coroutine in the event loop of the thread, and return its result."""
         return self.start(work).result(WAIT_SECONDS_MAX)
 
     def stop(self) -> None:
@@ -158,33 +160,33 @@ class NamespaceThread:
 
 @contextmanager
 def namespace() -> Iterator[Namespace]:
-    """Make a namespace with its loopback interface up; it is removed at the end of the context."""
+    """Create a namespace with its loopback interface up; it is removed at the end of the context."""
 
     def make() -> int:
         unshare(CLONE_NEWNET)
         return os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
-    made = Namespace(in_thread(make))
+    created = Namespace(in_thread(make))
     try:
-        made.ip("link set lo up")
-        yield made
+        created.ip("link set lo up")
+        yield created
     finally:
-        os.close(made.fd)
+        os.close(created.fd)
 
 
 @contextmanager
 def namespaces(count: int) -> Iterator[list[Namespace]]:
-    """Make several namespaces."""
+    """Create several namespaces."""
     with ExitStack() as stack:
         yield [stack.enter_context(namespace()) for _ in range(count)]
 
 
-def cable(one: Namespace, name: str, other: Namespace, name_there: str) -> None:
+def cable(one: Namespace, name: str, other: Namespace, other_name: str) -> None:
     """Connect two namespaces by a veth pair, both ends up, without duplicate address detection."""
-    one.ip(f"link add {name} type veth peer name {name_there} netns {other.path}")
-    for each, end in ((one, name), (other, name_there)):
-        each.write(f"ipv6/conf/{end}/accept_dad", 0)
-        each.ip(f"link set {end} up")
+    one.ip(f"link add {name} type veth peer name {other_name} netns {other.path}")
+    for network, interface in ((one, name), (other, other_name)):
+        network.write(f"ipv6/conf/{interface}/accept_dad", 0)
+        network.ip(f"link set {interface} up")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Folders that take long to make, shared by the workers of a test run."""
+"""Folders that take long to create, shared by the workers of a test run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return the folder of this name that the session's workers share; the first of them makes it."""
+    """Return the folder of this name that the session's workers share; the first worker creates it."""
     worker = factory.getbasetemp()
     shared = worker.parent if worker.name.startswith("popen-") else worker
     with (shared / f"{name}.lock").open("w") as lock:

@@ -29,7 +29,7 @@ def process_state() -> ProcessState:
 
 
 def restore(state: ProcessState) -> None:
-    """Bring this process back to a state."""
+    """Restore a state of this process."""
     for name in set(os.environ) - set(state.environment) - {"PYTEST_CURRENT_TEST"}:
         del os.environ[name]
     os.environ.update(state.environment)
@@ -40,7 +40,7 @@ def restore(state: ProcessState) -> None:
 
 
 def differences(before: ProcessState, after: ProcessState) -> list[str]:
-    """Return the parts that differ, with what was removed and what was added."""
+    """Return the parts of the state that differ, with their removed and added items."""
     parts = zip(ProcessState._fields, map(_items, before), map(_items, after), strict=True)
     return [
         f"{name}: {[item for item in old if item not in new]} became {[item for item in new if item not in old]}"

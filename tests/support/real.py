@@ -71,21 +71,21 @@ model = "chemistry-analyzer"
 
 
 async def start(*arguments: object, within: Sequence[str] = ()) -> Process:
-    """Run `rap` with these arguments in a new process; `within` is a command to run it with."""
+    """Run `rap` with these arguments in a new process; `within` is a command that precedes it, such as `env`."""
     command = (*within, sys.executable, "-m", "rap", *map(str, arguments))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return await asyncio.create_subprocess_exec(*command, env=environment, stdout=PIPE, stderr=PIPE)
 
 
 async def rap(*arguments: object) -> tuple[int | None, str]:
-    """Run `rap` to its end; returns its exit status and standard error."""
+    """Run `rap` to its end; return its exit status and standard error."""
     process = await start(*arguments)
     _, output = await process.communicate()
     return process.returncode, output.decode()
 
 
 def own_lines(output: str) -> str:
-    """Return the lines of a program except warnings about a full disk, which depend on the machine."""
+    """Return the output of a program without warnings about a full disk, which depend on the machine."""
     return "".join(line for line in output.splitlines(keepends=True) if "warning: file-system: " not in line)
 
 
@@ -109,7 +109,7 @@ def write_box_config(folder: Path, instruments: Sequence[str], datacenter_port: 
 
 
 class Site:
-    """The processes and agents started from a folder that `prepare` made; all end with the context."""
+    """The processes and agents that use a folder written by `prepare`; all end with the context."""
 
     def __init__(self, folder: Path, instruments: Sequence[str]) -> None:
         self._folder, self._instruments = folder, instruments
@@ -131,16 +131,16 @@ class Site:
             await process.communicate()
 
     async def start_datacenter(self) -> tuple[Process, int]:
-        """Returns the process and the TCP port for boxes."""
+        """Start the data center; return the process and the TCP port for boxes."""
         return await self.start("dc", "serve", "--config", self._folder / "dc.toml")
 
     async def start_box(self, datacenter_port: int) -> tuple[Process, int]:
-        """Returns the process and the TCP port for instruments."""
+        """Start the box; return the process and the TCP port for instruments."""
         file = write_box_config(self._folder, self._instruments, datacenter_port)
         return await self.start("box", "run", "--config", file)
 
     async def start(self, *arguments: object) -> tuple[Process, int]:
-        """Run `rap` with these arguments; returns the process and the TCP port that it prints first."""
+        """Run `rap` with these arguments; return the process and the TCP port that it prints first."""
         process = await start(*arguments)
         self._processes.append(process)
         assert process.stderr is not None
@@ -166,7 +166,7 @@ class Site:
             self._running.append(asyncio.ensure_future(agent.run()))
 
     async def wait_until_stored(self, reports: int) -> list[queries.StoredRecord]:
-        """Wait for that many records of instruments in the database, and return them. The caller limits the time."""
+        """Wait for this many records of instruments in the database, and return them. The caller limits the time."""
         store = Store(f"sqlite:///{self._folder}/reports.db")
         try:
             await eventually(lambda: _reports(store) >= reports, None, every_s=STORED_POLL_SECONDS)

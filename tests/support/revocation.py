@@ -1,4 +1,4 @@
-"""A server that checks its clients' certificates, with the files that it reads, for tests of revocation."""
+"""A server that checks its clients' certificates against a revocation list, for tests of revocation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wire.tls.revocation import RevocationList
 
 @dataclass(kw_only=True)
 class CheckingServer:
-    """The server's identity and the revocation list in `folder`; `refused` collects the clients that it refused."""
+    """The server's identity, and its revocation list in `folder`; `refused` collects the refused clients."""
 
     folder: Path
     server: Identity
@@ -27,7 +27,7 @@ class CheckingServer:
         return self.folder / "vendor.crl"
 
     def publish(self, *parts: bytes) -> None:
-        """Replace the revocation list by these, at once."""
+        """Replace the revocation list atomically by these parts."""
         draft = self.folder / "draft"
         draft.write_bytes(b"".join(parts))
         draft.replace(self.crl)
@@ -38,7 +38,7 @@ class CheckingServer:
     def run(
         self, client: Callable[[int], Awaitable[object]], revocations: RevocationList | None = None
     ) -> None:
-        """Run a client, which is given the port, against a server that checks."""
+        """Run a client, which is called with the server's TCP port, against a server that checks certificates."""
 
         async def answer(request: Request) -> Response:
             return Response(200, request.peer.name.encode())

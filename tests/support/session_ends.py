@@ -1,4 +1,4 @@
-"""Both ends of sessions in virtual time, with real audit files, and a line between them that takes a moment."""
+"""Both ends of sessions in simulated time, with real audit files, and a line with a delay between them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from wire.session.verify import AuditVerdict, verify_audits
 
 DELAY_SECONDS = 0.2
 BOX_CLOCK_SECONDS = 77.0
-"""The time by which the box's monotonic clock is ahead."""
+"""How many seconds the box's monotonic clock is ahead of the data center's."""
 WANTED = Wanted(
     OFFER.staff,
     OFFER.role,
@@ -41,7 +41,7 @@ WANTED = Wanted(
 
 
 class EmulatedRecording:
-    """A recording that can be written, or not."""
+    """A recording in memory, which may be unwritable."""
 
     def __init__(self, *, is_writable: bool) -> None:
         self.is_writable = is_writable
@@ -51,7 +51,7 @@ class EmulatedRecording:
 
 
 class SessionEnds:
-    """A data center and a box."""
+    """A data center and a box that exchange the messages of sessions."""
 
     def __init__(self, folder: Path, network: SessionNetwork) -> None:
         self.loop = asyncio.get_running_loop()
@@ -63,7 +63,7 @@ class SessionEnds:
         self._tasks: set[asyncio.Task[None]] = set()
         self.to_box: list[ToBox] = []
         self.from_box: list[FromBox] = []
-        """All messages that were sent."""
+        """All messages sent by the box; `to_box` has those of the data center."""
         self.logs: dict[End, SessionLog] = {}
         self.audits = self._open_audits()
         self.desk = SessionDesk(
@@ -179,7 +179,7 @@ class SessionEnds:
 
 
 def run(folder: Path, act: Callable[[SessionEnds], Awaitable[None]]) -> AuditVerdict:
-    """Call `act` with both ends, in virtual time; return the audit files' verdict after everything has ended."""
+    """Call `act` with both ends in simulated time; return the verdict on the audit files after all sessions ended."""
 
     loop = SimLoop()
     network = SessionNetwork(loop, int(DELAY_SECONDS * 1e9))

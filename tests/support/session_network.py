@@ -26,7 +26,7 @@ GREETING = b"RFB 003.008\n"
 
 
 class Desktop(asyncio.Protocol):
-    """The desktop of an instrument, which greets, and keeps what it receives."""
+    """The desktop of an instrument, which sends a greeting, and keeps the bytes that it receives."""
 
     def __init__(self, desktops: list[Desktop]) -> None:
         self._desktops = desktops
@@ -47,8 +47,9 @@ class Desktop(asyncio.Protocol):
 
 
 class SessionNetwork:
-    """The hosts, and what was made of tunnels. Code of the box runs by `on_box`, that of the data center by
-    `on_datacenter`."""
+    """The hosts, and the tunnels, endpoints and desktop connections that were created. `on_box` runs code of the box,
+    `on_datacenter` code of the data center.
+    """
 
     def __init__(self, loop: SimLoop, delay_ns: int = 10_000_000, proxy: Proxy | None = None) -> None:
         self._loop, self._proxy = loop, proxy
@@ -66,10 +67,10 @@ class SessionNetwork:
         self.endpoints: list[EmulEndpoint] = []
         self.desktops: list[Desktop] = []
         self.clock_error_s = 0.0
-        """The error of the box's wall clock."""
+        """How many seconds the box's wall clock is ahead."""
 
     async def start(self) -> None:
-        """Let the door and the instrument's desktop listen."""
+        """Start listening at the door and at the instrument's desktop."""
         await self._on(self.datacenter, self._loop.create_server(self.door.accept, DOOR.host, DOOR.port))
         greet = self._loop.create_server(lambda: Desktop(self.desktops), "instrument", DESKTOP)
         await self._on(self.instrument, greet)
@@ -83,20 +84,20 @@ class SessionNetwork:
         return self._on(self.datacenter, work)
 
     def wall_ns(self) -> int:
-        """Return the true time."""
+        """Return the true time in nanoseconds since 1970."""
         return int((ISSUED + self._loop.time()) * 1e9)
 
     def box_wall_ns(self) -> int:
-        """Return the wall clock of the box."""
+        """Return the time of the box's wall clock in nanoseconds since 1970."""
         return self.wall_ns() + int(self.clock_error_s * 1e9)
 
     def make_tunnel(self) -> EmulTunnel:
-        """Make the box's end of a tunnel."""
+        """Create the box's end of a tunnel."""
         self.tunnels.append(EmulTunnel(self.path, self._connect, self.box_wall_ns, self._proxy))
         return self.tunnels[-1]
 
     def make_endpoint(self, offer: Offer, key: EllipticCurvePrivateKey) -> EmulEndpoint:
-        """Make the data center's end of a tunnel."""
+        """Create the data center's end of a tunnel."""
         self.endpoints.append(EmulEndpoint(offer.id, key, self.door, self.wall_ns))
         return self.endpoints[-1]
 

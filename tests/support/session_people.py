@@ -18,12 +18,12 @@ from tests.support.session_site import BOX, CHEM, STAFF_MEMBER, SessionSite, ses
 ENDED = "document.querySelector('.state')?.textContent === 'ended'"
 
 ENDED_HERE = "document.querySelector('table.history')?.textContent.includes('ended here')"
-"""In the list of sessions that are over: while one is live, the page says that it "can only be ended here"."""
+"""Searched for in the list of ended sessions, because a live session's page contains "can only be ended here"."""
 
 
 @dataclass
 class People:
-    """Staff in the data center's network, and the person in the instrument's."""
+    """A staff member in the network of the data center, and the person in the network of the instrument."""
 
     site: SessionSite
     staff: BrowserPage
@@ -60,13 +60,13 @@ class People:
         click(self.person, "button.permit")
 
     def end(self) -> None:
-        """End the session as the person at the instrument; return when the page says so."""
+        """End the session as the person at the instrument; return when the page shows its end."""
         self.person.wait_for("document.querySelector('.live .end')")
         click(self.person, ".live .end")
         self.person.wait_for(ENDED_HERE)
 
     def see(self, screen: Image.Image) -> None:
-        """Wait until staff see the screen exactly."""
+        """Wait until the staff's browser shows exactly this screen."""
         expected = canvas_hash(to_picture(screen))
         poll_until(lambda: bool(self.staff.evaluate(SHOWN) == expected), every_s=0.2)
 
@@ -79,11 +79,11 @@ def click(page: BrowserPage, selector: str) -> None:
 def people(folder: Path, model: str, desktop_port: int) -> Iterator[People]:
     """Yield the people of a running site with an instrument of this model."""
     with ExitStack() as stack:
-        place = folder / ("a-path-that-is-too-long-for-a-socket" * 3)
-        place.mkdir()
-        site = stack.enter_context(session_site(place, model, desktop_port))
-        staff = stack.enter_context(open_browser(folder / "staff", prefix=site.center.words()))
+        site_folder = folder / ("a-path-that-is-too-long-for-a-socket" * 3)
+        site_folder.mkdir()
+        site = stack.enter_context(session_site(site_folder, model, desktop_port))
+        staff = stack.enter_context(open_browser(folder / "staff", prefix=site.center.wrap()))
         person = stack.enter_context(
-            open_browser(folder / "person", "--ignore-certificate-errors", prefix=site.instrument.words())
+            open_browser(folder / "person", "--ignore-certificate-errors", prefix=site.instrument.wrap())
         )
         yield People(site, staff, person)

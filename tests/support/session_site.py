@@ -2,8 +2,8 @@
 
     data center, staff ──uplink── box, httpd ──port 1── instrument with a desktop, person
 
-`rap dc serve` and `rap box run` read the files that their guides describe, with certificates of `rap pki`. Everything
-uses TCP port 443. The browsers of staff and of the person are those of tests.
+`rap dc serve` and `rap box run` read the files that their guides describe, with certificates of `rap pki`. All
+connections of the box use TCP port 443. Tests start the browsers of staff and of the person.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ scope = ["everywhere"]
 
 @dataclass
 class SessionSite:
-    """The running site. Both programs end with it, or by `stop`."""
+    """The running site. Both programs end with its context, or by `stop`."""
 
     folder: Path
     box: Namespace
@@ -162,36 +162,36 @@ class SessionSite:
         return self.box.run(read)
 
     def openvpn_processes(self) -> int:
-        """Return the number of OpenVPN's processes that the programs have started."""
+        """Return the number of OpenVPN processes that the programs have started."""
         pids = [program.pid for program in self.programs.values()]
-        found = subprocess.run(
+        listing = subprocess.run(
             ("ps", "-o", "comm=", "--ppid", ",".join(map(str, pids))),
             capture_output=True,
             text=True,
             check=False,
         )
-        return found.stdout.split().count("openvpn")
+        return listing.stdout.split().count("openvpn")
 
 
-def rap(*words: object) -> int:
-    """Run a command in this process; return its exit status."""
-    return main([str(word) for word in words])
+def rap(*arguments: object) -> int:
+    """Run `rap` with these arguments in this process; return its exit status."""
+    return main([str(argument) for argument in arguments])
 
 
 @contextmanager
 def session_site(folder: Path, model: str, desktop_port: int) -> Iterator[SessionSite]:
-    """Start a site in an empty folder. Staff can see the instrument, and the page answers, on entry."""
+    """Start a site in an empty folder. On entry, staff can see the instrument, and the page responds."""
     with ExitStack() as stack:
         box, center, instrument = (stack.enter_context(namespace()) for _ in range(3))
         _connect(box, center, instrument)
         page = Path(stack.enter_context(TemporaryDirectory(prefix="rap-page-")))
         shutil.chown(page, group=USER)
-        page.chmod(0o2750)  # as tmpfiles.d makes /run/rap-page on a box
+        page.chmod(0o2750)  # like /run/rap-page on a box, which tmpfiles.d creates
         _write_files(folder, model, desktop_port, page / "socket")
         site = SessionSite(folder, box, center, instrument)
         stack.callback(_kill, site)
-        for name, place, verb in (("dc", center, "serve"), ("box", box, "run")):
-            site.programs[name] = _start(folder, place, name, verb)
+        for name, network, verb in (("dc", center, "serve"), ("box", box, "run")):
+            site.programs[name] = _start(folder, network, name, verb)
         (folder / "httpd").mkdir()
         configuration, _ = configure(
             folder / "httpd", folder / "pki", {1: PORT}, page / "socket", tcp_port=PAGE
@@ -242,20 +242,30 @@ def _write_files(folder: Path, model: str, desktop_port: int, page: Path) -> Non
         (folder / name).write_text(text)
 
 
-def _start(folder: Path, place: Namespace, name: str, verb: str) -> subprocess.Popen[bytes]:
+def _start(folder: Path, network: Namespace, name: str, verb: str) -> subprocess.Popen[bytes]:
     file = folder / f"{name}.toml"
-    words = place.words(sys.executable, "-m", "rap", name, verb, "--config", str(file))
+    command = network.wrap(sys.executable, "-m", "rap", name, verb, "--config", str(file))
     with (folder / f"{name}.log").open("wb") as log:
-        return subprocess.Popen(words, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 def _answers(site: SessionSite) -> bool:
-    """Return whether both programs answer: the staff's pages, and through httpd the person's page."""
+    """Return whether both programs respond: the staff's pages, and the person's page through httpd."""
     for name, program in site.programs.items():
         assert program.poll() is None, (site.folder / f"{name}.log").read_text()[-2000:]
-    for place, url in ((site.center, f"{site.staff_url}/sign-in"), (site.instrument, site.person_url)):
-        words = ("curl", "--silent", "--fail", "--insecure", "--max-time", "5", "--output", "/dev/null", url)
-        if subprocess.run(place.words(*words), check=False).returncode:
+    for network, url in ((site.center, f"{site.staff_url}/sign-in"), (site.instrument, site.person_url)):
+        command = (
+            "curl",
+            "--silent",
+            "--fail",
+            "--insecure",
+            "--max-time",
+            "5",
+            "--output",
+            "/dev/null",
+            url,
+        )
+        if subprocess.run(network.wrap(*command), check=False).returncode:
             return False
     return True
 
@@ -288,7 +298,7 @@ def _kill(site: SessionSite) -> None:
 
 
 def verify_records(site: SessionSite) -> None:
-    """Assert that the audit files and the recording of a stopped site pass as users verify them."""
+    """Check that the audit files and the recording of a stopped site pass the verification commands of `rap`."""
     center, box = site.audits
     keys = ("--datacenter-key", site.folder / "offer-key.pub")
     assert rap("session", "verify", center, box, *keys, "--box-key", site.folder / "box.pub") == 0

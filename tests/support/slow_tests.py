@@ -44,7 +44,7 @@ _KERNEL, _SLOW, _OTHER = range(3)
 
 
 class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives each worker whole files, and the files in `EMULATED` to one worker."""
+    """Assigns each file to one worker, and all files in `EMULATED` to the same worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
@@ -57,7 +57,7 @@ class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no 
 
 
 class SlowTests:
-    """A pytest plugin."""
+    """A pytest plugin for the order and priority of tests, and for the list of slow ones."""
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> FileScheduling | None:
@@ -66,8 +66,8 @@ class SlowTests:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Let each worker begin the collection at another file.
 
-        The first one that imports a file rewrites its assertions, which takes half of the time of the collection,
-        and the others read its byte code. The order of the tests does not depend on that of the collection.
+        The first worker that imports a file rewrites its assertions, which takes half of the collection time; the
+        others read the cached byte code. The order of the tests does not depend on the order of the collection.
         """
         config = session.config
         workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -117,7 +117,7 @@ class SlowTests:
 
 
 def slow_lines(reports: Iterable[pytest.TestReport]) -> list[str]:
-    """Return a line for each test of more than `SECONDS_MAX` with its setup, the slowest first, with its reason."""
+    """Return a line with duration and reason for each test of more than `SECONDS_MAX` (with setup), slowest first."""
     seconds: dict[str, float] = defaultdict(float)
     reasons: dict[str, object] = {}
     for report in reports:

@@ -23,7 +23,7 @@ REASON: Final = "needs swtpm and OpenSSL's provider tpm2: make setup-image"
 
 @contextmanager
 def software_tpm(folder: Path) -> Iterator[None]:
-    """Run a TPM with its state in `folder`, which the programs of this process use, until the end of the block."""
+    """Run a TPM with its state in `folder` within the context; this process and its children use it."""
     state = folder / "tpm"
     command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}"]
     server = ["--server", f"type=unixio,path={state}", "--ctrl", f"type=unixio,path={state}.ctrl"]

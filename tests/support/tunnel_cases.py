@@ -1,4 +1,4 @@
-"""Requirements of every session tunnel, by OpenVPN or emulated: the cases `CASES`, each on a new bench."""
+"""Requirements for every session tunnel, OpenVPN's or emulated: the cases `CASES`, each on a new bench."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ GREETING: Final = b"RFB 003.008\n"
 
 
 class TunnelBench(Protocol):
-    """A box with an instrument, whose desktop greets, and a data center. There is no path through the firewall."""
+    """A data center, and a box with an instrument whose desktop sends a greeting. At first there is no path."""
 
     door: Door
     address: Endpoint
-    """Of the door."""
+    """The address of the door."""
     nowhere: Endpoint
     """An address at which nothing listens."""
 
@@ -34,23 +34,23 @@ class TunnelBench(Protocol):
         ...
 
     def make_endpoint(self, authority: EllipticCurvePrivateKey) -> TunnelEndpoint:
-        """Make the data center's end of the session OFFER."""
+        """Create the data center's end of the tunnel for the session OFFER."""
         ...
 
     def make_tunnel(self) -> Tunnel:
-        """Make the box's end."""
+        """Create the box's end of a tunnel."""
         ...
 
     async def open_path(self) -> None:
-        """Let the firewall pass the packets of the session."""
+        """Open the path for the packets of the session through the firewall."""
         ...
 
     async def close_path(self) -> None:
-        """Let it pass none."""
+        """Close the path."""
         ...
 
     def packets(self) -> int:
-        """Count the packets that have left the tunnel at the box, or entered it."""
+        """Count the packets that have left or entered the tunnel at the box."""
         ...
 
     async def until_sent(self) -> None:
@@ -59,7 +59,7 @@ class TunnelBench(Protocol):
 
 
 class Received(asyncio.Protocol):
-    """Return the first bytes that arrive on a connection; none if it ends before."""
+    """Keeps the first bytes that arrive on a connection, empty if it ends before, in `first`."""
 
     def __init__(self) -> None:
         self.first: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -73,7 +73,7 @@ class Received(asyncio.Protocol):
 
 
 class _Ends:
-    """Both ends on a bench, with the credentials that were issued."""
+    """Both ends of a tunnel on a bench, with the issued credentials."""
 
     def __init__(self, bench: TunnelBench, endpoint: TunnelEndpoint, key: SessionKey, issued: Issued) -> None:
         self.bench, self.endpoint, self.key = bench, endpoint, key
@@ -91,12 +91,12 @@ class _Ends:
         return await received.first
 
     async def refusal(self, *, key: SessionKey | None = None, **changes: str) -> str:
-        """Try to open the tunnel with other credentials or another key; return the error."""
+        """Try to open the tunnel with changed credentials or another key; return the error message."""
         credentials = replace(self.credentials, **changes)
         with pytest.raises(TunnelError) as raised:
             await self.tunnel.open(self.bench.address, credentials, key or self.key)
         assert self.bench.packets() == 0
-        with pytest.raises(TunnelError):  # the key has signed, or is forgotten
+        with pytest.raises(TunnelError):  # the key has been used, or is forgotten
             (key or self.key).sign(bytes(32))
         return str(raised.value)
 
@@ -108,9 +108,7 @@ async def _ends(bench: TunnelBench, valid: timedelta = timedelta(hours=1)) -> _E
 
 
 async def _of_a_stranger(ends: _Ends) -> Issued:
-    """Return credentials for the same session and the same key of the box, by another authority, whose end has
-    ended.
-    """
+    """Return credentials for the same session and key of the box from another authority, whose end was stopped."""
     endpoint = ends.bench.make_endpoint(STRANGER)
     issued = await endpoint.start(ends.key.public_key, ends.bench.now() + timedelta(hours=1))
     await endpoint.stop()
@@ -134,7 +132,7 @@ async def _passes_nothing_without_the_path(bench: TunnelBench) -> None:
     await bench.until_sent()
     assert not waiting.done()
     await bench.open_path()
-    assert await waiting == GREETING  # as TCP repeats its first packet
+    assert await waiting == GREETING  # because TCP repeats its first packet
 
 
 async def _passes_nothing_after_the_path(bench: TunnelBench) -> None:
@@ -153,21 +151,21 @@ async def _passes_nothing_after_the_path(bench: TunnelBench) -> None:
 
 async def _key_that_is_not_expected(bench: TunnelBench) -> None:
     ends = await _ends(bench)
-    others = await _of_a_stranger(ends)
-    assert "lost" in await ends.refusal(tls_crypt=others.tls_crypt)
+    foreign = await _of_a_stranger(ends)
+    assert "lost" in await ends.refusal(tls_crypt=foreign.tls_crypt)
     assert bench.door.refused == 1
 
 
 async def _certificate_of_another_authority(bench: TunnelBench) -> None:
     ends = await _ends(bench)
-    others = await _of_a_stranger(ends)
-    await ends.refusal(certificate=others.certificate)
+    foreign = await _of_a_stranger(ends)
+    await ends.refusal(certificate=foreign.certificate)
 
 
 async def _server_of_another_authority(bench: TunnelBench) -> None:
     ends = await _ends(bench)
-    others = await _of_a_stranger(ends)
-    await ends.refusal(authority=others.authority)
+    foreign = await _of_a_stranger(ends)
+    await ends.refusal(authority=foreign.authority)
 
 
 async def _another_key(bench: TunnelBench) -> None:

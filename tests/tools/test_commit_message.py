@@ -18,7 +18,7 @@ from tools.commit_message import problems
         "# only\nnetfw: a comment comes first",
     ],
 )
-def test_a_message_of_the_right_form_is_accepted(message: str) -> None:
+def test_a_message_in_the_required_form_is_accepted(message: str) -> None:
     assert list(problems(message)) == []
 
 
@@ -35,5 +35,5 @@ def test_a_message_of_the_right_form_is_accepted(message: str) -> None:
     ],
 )
 def test_a_message_of_another_form_is_refused(message: str, problem: str) -> None:
-    found = list(problems(message))
-    assert len(found) == 1 and problem in found[0]
+    errors = list(problems(message))
+    assert len(errors) == 1 and problem in errors[0]

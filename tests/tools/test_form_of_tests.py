@@ -1,4 +1,4 @@
-"""The check of the tests' form: private names, real sleeps, imports of test modules, and its exceptions."""
+"""The check of the form of tests finds private names, real sleeps and imports of test modules; exceptions of it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_real_sleeps_are_found(text: str) -> None:
         "import asyncio\nfrom tests.support.agents.uplinked import World\nasync def f():\n  await asyncio.sleep(9)",
     ],
 )
-def test_sleeps_on_the_simulated_loop_and_turns_of_a_loop_are_accepted(text: str) -> None:
+def test_sleeps_on_the_simulated_loop_and_of_zero_seconds_are_accepted(text: str) -> None:
     assert kinds(text) == []
 
 

@@ -1,4 +1,4 @@
-"""Names in documents and docstrings that refer to nothing are found."""
+"""Names in documents and docstrings that do not exist in the repository are reported."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def repository(tmp_path: Path) -> Repository:
         "uplink.rate",
     ],
 )
-def test_a_name_of_this_repository_or_of_nothing_in_it_is_accepted(repository: Repository, name: str) -> None:
+def test_a_name_that_exists_or_does_not_look_like_one_of_the_repository_is_accepted(
+    repository: Repository, name: str
+) -> None:
     assert list(unknown_names(Path("docs/page.md"), f"See `{name}`.", repository)) == []
 
 
@@ -80,9 +82,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_a_name_that_refers_to_nothing_is_a_finding_in_documents_and_docstrings(
-    repository: Repository, name: str
-) -> None:
+def test_an_unknown_name_is_a_finding_in_documents_and_docstrings(repository: Repository, name: str) -> None:
     finding = f"`{name}` does not exist in this repository"
     assert list(unknown_names(Path("a.md"), f"See `{name}`.", repository)) == [f"a.md: {finding}"]
     code = f'def f():\n    """See `{name}`."""\n    return "`sim/message.py`"\n'

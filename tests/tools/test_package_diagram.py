@@ -1,4 +1,4 @@
-"""The package diagram has an arrow for each import that does not follow from others."""
+"""The package diagram has an arrow for each import that is not implied by others."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tools.package_diagram import BEGIN, END, PACKAGES, CyclicImports, imports_b
 EMPTY = f"before\n{BEGIN}old\n{END}after\n"
 
 
-def imports(**found: str) -> dict[str, set[str]]:
-    return {name: set(found.get(name.replace(".", "_"), "").split()) for name in PACKAGES}
+def imports(**packages: str) -> dict[str, set[str]]:
+    return {name: set(packages.get(name.replace(".", "_"), "").split()) for name in PACKAGES}
 
 
 def arrows(page: str) -> list[str]:
@@ -49,5 +49,5 @@ def test_imports_of_modules_names_and_functions_are_found(tmp_path: Path) -> Non
         (tmp_path / name).write_text(code)
     for command in (["init", "-q"], ["add", "-A"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    found = {name: sorted(names) for name, names in imports_between_packages(tmp_path).items() if names}
-    assert found == {"sim": ["agents.box", "hal.linux", "wire"], "hal": ["settings"]}
+    between = {name: sorted(names) for name, names in imports_between_packages(tmp_path).items() if names}
+    assert between == {"sim": ["agents.box", "hal.linux", "wire"], "hal": ["settings"]}

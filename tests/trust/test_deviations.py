@@ -1,4 +1,4 @@
-"""Every planted deviation of a machine from its papers is found, with the statement and both values."""
+"""Every planted deviation of a machine from its papers is detected, with the statement and both values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AUTHORITY = Authority.make("another").certificate.public_bytes(Encoding.PEM).dec
 
 
 class Plant(Table, frozen=True):
-    """A change of a file."""
+    """A change of a file, and the fact that it affects."""
 
     name: str
     fact: str
@@ -41,12 +41,12 @@ class Plant(Table, frozen=True):
     old: str = ""
 
     def apply(self, tree: Path) -> None:
-        place = tree / self.file
-        place.parent.mkdir(parents=True, exist_ok=True)
-        before = place.read_text() if place.exists() else ""
+        path = tree / self.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text() if path.exists() else ""
         assert self.old in before
         new = self.new.replace("AUTHORITY", AUTHORITY)
-        place.write_text(before.replace(self.old, new, 1) if self.old else before + new)
+        path.write_text(before.replace(self.old, new, 1) if self.old else before + new)
 
 
 class Plants(Table, frozen=True):
@@ -78,33 +78,41 @@ def test_a_changed_file_is_found(plant: Plant, papers: Papers, tree: Path) -> No
     plant.apply(tree)
     result = compare(papers, Files(tree, runs=False))
     assert not result.agrees
-    (deviation,) = [one for one in result.deviations if one.fact == plant.fact]
+    (deviation,) = [deviation for deviation in result.deviations if deviation.fact == plant.fact]
     assert deviation.machine is not None
-    assert set(deviation.machine) ^ set(deviation.papers), "the lines show no difference"
+    assert set(deviation.machine) ^ set(deviation.papers), "the deviation shows no difference"
 
 
 def test_an_enabled_service_is_found(papers: Papers, tree: Path) -> None:
     (tree / "etc/systemd/system/multi-user.target.wants/telnet.service").symlink_to(
         "/usr/lib/systemd/system/telnet.service"
     )
-    assert {one.fact for one in compare(papers, Files(tree, runs=False)).deviations} == {"services.enabled"}
+    assert {deviation.fact for deviation in compare(papers, Files(tree, runs=False)).deviations} == {
+        "services.enabled"
+    }
 
 
 def test_an_unmasked_service_is_found(papers: Papers, tree: Path) -> None:
     (tree / "etc/systemd/system/debug-shell.service").unlink()
-    assert {one.fact for one in compare(papers, Files(tree, runs=False)).deviations} == {"services.masked"}
+    assert {deviation.fact for deviation in compare(papers, Files(tree, runs=False)).deviations} == {
+        "services.masked"
+    }
 
 
 def test_a_file_that_disappeared_is_found(papers: Papers, tree: Path) -> None:
     (tree / "etc/rap/firewall.toml").unlink()
-    deviations = {one.fact: one for one in compare(papers, Files(tree, runs=False)).deviations}
+    deviations = {
+        deviation.fact: deviation for deviation in compare(papers, Files(tree, runs=False)).deviations
+    }
     assert deviations["firewall.rules"].machine is None
     assert "not shown" in "\n".join(deviations["firewall.rules"].lines())
 
 
 def test_a_deviation_names_the_statement_and_both_values(papers: Papers, tree: Path) -> None:
-    next(one for one in PLANTS if one.fact == "policy.outbound").apply(tree)
-    deviations = {one.fact: one for one in compare(papers, Files(tree, runs=False)).deviations}
+    next(plant for plant in PLANTS if plant.fact == "policy.outbound").apply(tree)
+    deviations = {
+        deviation.fact: deviation for deviation in compare(papers, Files(tree, runs=False)).deviations
+    }
     lines = "\n".join(deviations["policy.outbound"].lines())
     assert "PORT-1" in lines
     assert "198.51.100.1" in lines
@@ -117,7 +125,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), re
 
 @dataclass
 class RunningBox:
-    """A namespace with the image's firewall and its sockets."""
+    """A network namespace with the image's firewall and listening sockets."""
 
     space: Namespace
     tree: Path
@@ -134,14 +142,14 @@ class RunningBox:
 
     def listen(self, address: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        one = self.sockets.enter_context(self.space.socket(family, kind))
+        own = self.sockets.enter_context(self.space.socket(family, kind))
         level, free_bind = (socket.IPPROTO_IPV6, 78) if family == socket.AF_INET6 else (socket.SOL_IP, 15)
-        one.setsockopt(level, free_bind, 1)
+        own.setsockopt(level, free_bind, 1)
         if family == socket.AF_INET6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind((address, port))
+            own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        own.bind((address, port))
         if kind == socket.SOCK_STREAM:
-            one.listen()
+            own.listen()
 
 
 @pytest.fixture
@@ -168,11 +176,9 @@ def running(tree: Path) -> Iterator[RunningBox]:
 
 @needs_root
 @pytest.mark.kernel
-def test_the_kernel_of_a_box_agrees_with_papers_that_were_made_from_its_image(
-    papers: Papers, running: RunningBox
-) -> None:
+def test_the_kernel_of_a_box_agrees_with_the_papers_of_its_image(papers: Papers, running: RunningBox) -> None:
     result = running.compare(papers)
-    of_kernel = {one.fact for one in result.deviations} & {
+    of_kernel = {deviation.fact for deviation in result.deviations} & {
         "firewall.rules",
         "firewall.other-tables",
         "sockets.listening",
@@ -200,14 +206,14 @@ KERNEL_PLANTS: list[tuple[str, str, Callable[[RunningBox], None]]] = [
 
 @needs_root
 @pytest.mark.kernel
-@pytest.mark.parametrize(("fact", "plant"), [pytest.param(*one[1:], id=one[0]) for one in KERNEL_PLANTS])
+@pytest.mark.parametrize(("fact", "plant"), [pytest.param(*rest, id=name) for name, *rest in KERNEL_PLANTS])
 def test_a_change_of_the_kernel_is_found(
     fact: str, plant: Callable[[RunningBox], None], running: RunningBox
 ) -> None:
-    made = running.papers()
-    assert running.compare(made).agrees
+    own_papers = running.papers()
+    assert running.compare(own_papers).agrees
     plant(running)
-    assert fact in {one.fact for one in running.compare(made).deviations}
+    assert fact in {deviation.fact for deviation in running.compare(own_papers).deviations}
 
 
 @needs_root
@@ -216,9 +222,9 @@ def test_a_package_that_was_installed_is_found(tree: Path, tmp_path: Path) -> No
         pytest.skip("needs rpm and rpmbuild: make setup-image")
     database = tree / "var/lib/rpm"
     database.mkdir(parents=True)
-    words = ["rpm", "--root", str(tree), "--dbpath", "/var/lib/rpm"]
-    subprocess.run([*words, "--initdb"], check=True)
-    made = make_papers("clinic", Files(tree, runs=False), "tree")
+    rpm = ["rpm", "--root", str(tree), "--dbpath", "/var/lib/rpm"]
+    subprocess.run([*rpm, "--initdb"], check=True)
+    own_papers = make_papers("clinic", Files(tree, runs=False), "tree")
     spec = tmp_path / "more.spec"
     spec.write_text(
         "Name: more\nVersion: 1\nRelease: 1\nSummary: more\nLicense: MIT\n%description\nmore\n%files\n"
@@ -227,5 +233,7 @@ def test_a_package_that_was_installed_is_found(tree: Path, tmp_path: Path) -> No
     (package,) = (tmp_path / "rpm").rglob("more-*.rpm")
     inside = tree / "more.rpm"
     shutil.copy(package, inside)
-    subprocess.run([*words, "-i", "--justdb", "--nodeps", "--noscripts", str(inside)], check=True)
-    assert [one.fact for one in compare(made, Files(tree, runs=False)).deviations] == ["packages.installed"]
+    subprocess.run([*rpm, "-i", "--justdb", "--nodeps", "--noscripts", str(inside)], check=True)
+    assert [deviation.fact for deviation in compare(own_papers, Files(tree, runs=False)).deviations] == [
+        "packages.installed"
+    ]

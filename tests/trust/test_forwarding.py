@@ -1,4 +1,4 @@
-"""Papers of an image hold for its box, whose firewall lets the kernel forward packets of remote sessions."""
+"""Papers of an image hold for its box, although the firewall enables forwarding of packets of remote sessions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from trust.machine import Files
 
 
 def settings(root: Path, forwards: str = "") -> tuple[str, ...]:
-    """Return the settings of an image, or of its box whose kernel forwards packets or not ("1", "0")."""
+    """Return the kernel settings of an image, or of its box with this value of `ip_forward` ("1", "0")."""
     own = {"proc/sys/net/ipv4/ip_forward": f"{forwards}\n"} if forwards else {}
     return next(
-        one.values for one in facts(Files(root, runs=False, own=own)) if one.key == "system.kernel-settings"
+        fact.values
+        for fact in facts(Files(root, runs=False, own=own))
+        if fact.key == "system.kernel-settings"
     )
 
 
 @pytest.mark.parametrize("has_sessions", [True, False])
-def test_forwarding_of_a_box_with_sessions_is_the_firewalls(tmp_path: Path, has_sessions: bool) -> None:
+def test_forwarding_of_a_box_with_sessions_is_set_by_the_firewall(tmp_path: Path, has_sessions: bool) -> None:
     (folder := tmp_path / "etc/rap").mkdir(parents=True)
     policy = FIREWALL.format(desktop=5900)
     (folder / "firewall.toml").write_text(policy if has_sessions else policy.partition("[tunnel]")[0])

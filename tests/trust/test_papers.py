@@ -1,4 +1,4 @@
-"""Papers: no answer without evidence, and no change of a file of papers that goes unnoticed."""
+"""Papers: no answer without evidence, and every change of papers is detected."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def papers() -> Papers:
 
 
 def test_without_evidence_no_statement_has_an_answer() -> None:
-    made = make_papers("clinic", Recorded([]), "evidence")
-    assert made.facts == []
-    assert {one.answer for one in made.answers} == {"not shown"}
+    papers = make_papers("clinic", Recorded([]), "evidence")
+    assert papers.facts == []
+    assert {statement.answer for statement in papers.answers} == {"not shown"}
 
 
 def test_a_fact_without_evidence_answers_nothing() -> None:
@@ -42,8 +42,8 @@ def test_a_fact_without_evidence_answers_nothing() -> None:
 
 
 def test_answers_about_the_image(papers: Papers) -> None:
-    answers = {one.id: one.answer for one in papers.answers}
-    chosen = (
+    answers = {statement.id: statement.answer for statement in papers.answers}
+    of_image = (
         "PORT-1",
         "PORT-6",
         "ISA-2.1.1",
@@ -54,31 +54,32 @@ def test_answers_about_the_image(papers: Papers) -> None:
         "FIPS-2",
         "OUT-5",
     )
-    assert {one: answers[one] for one in chosen} == dict.fromkeys(chosen, "yes")
+    assert {name: answers[name] for name in of_image} == dict.fromkeys(of_image, "yes")
     running_only = ("FIPS-3", "FIPS-4", "FIPS-10", "PROOF-1", "HARD-1")
-    assert {one: answers[one] for one in running_only} == dict.fromkeys(running_only, "not shown")
+    assert {name: answers[name] for name in running_only} == dict.fromkeys(running_only, "not shown")
     assert answers["HARD-8"] == "no"
     assert answers["FIPS-9"] == "not shown"
 
 
 def test_ids_of_statements_are_unique() -> None:
-    ids = [one.id for paper in documents() for section in paper.section for one in section.statement]
+    ids = [
+        statement.id for paper in documents() for section in paper.section for statement in section.statement
+    ]
     assert len(ids) == len(set(ids))
 
 
 def test_every_fact_has_evidence_with_its_hash(papers: Papers) -> None:
-    known = {one.id: one for one in papers.evidence}
-    for one in papers.facts:
-        assert one.evidence
-        assert all(known[ident].intact for ident in one.evidence)
+    evidence = {piece.id: piece for piece in papers.evidence}
+    for fact in papers.facts:
+        assert fact.evidence
+        assert all(evidence[ident].intact for ident in fact.evidence)
 
 
 def test_papers_agree_with_the_machine_that_they_were_made_from(papers: Papers, tmp_path: Path) -> None:
     assert compare(papers, Recorded(recorded_evidence())).agrees
     tree = compare(papers, Files(recorded_tree(tmp_path), runs=False))
-    assert {one.fact.partition(".")[0] for one in tree.deviations} == {
-        "packages"
-    }  # it has no database of packages
+    topics = {deviation.fact.partition(".")[0] for deviation in tree.deviations}
+    assert topics == {"packages"}, "the tree has no package database"
 
 
 def _changed(papers: Papers, **more: object) -> Papers:
@@ -97,15 +98,16 @@ def test_a_changed_value_is_found_even_if_the_machine_has_it_too(papers: Papers,
     sshd = tree / "etc/ssh/sshd_config.d/00-rap.conf"
     sshd.write_text(sshd.read_text().replace("PasswordAuthentication no", "PasswordAuthentication yes"))
     facts = [
-        msgspec.structs.replace(one, values=("yes",)) if one.key == "ssh.password-login" else one
-        for one in papers.facts
+        msgspec.structs.replace(fact, values=("yes",)) if fact.key == "ssh.password-login" else fact
+        for fact in papers.facts
     ]
     altered = compare(_changed(papers, facts=facts), Files(tree, runs=False)).altered
-    assert any("fact ssh.password-login: does not follow" in one for one in altered)
+    assert any("fact ssh.password-login: does not follow" in message for message in altered)
 
 
 def test_a_changed_answer_is_found(papers: Papers) -> None:
-    answers = [msgspec.structs.replace(one, answer="n/a") for one in papers.answers[:1]] + papers.answers[1:]
+    first, *others = papers.answers
+    answers = [msgspec.structs.replace(first, answer="n/a"), *others]
     (altered,) = compare(_changed(papers, answers=answers), Recorded(recorded_evidence())).altered
     assert papers.answers[0].id in altered
 
@@ -163,12 +165,12 @@ def test_evidence_in_a_file_gives_the_same_facts(tmp_path: Path) -> None:
     out = tmp_path / "papers"
     assert main(["trust", "papers", "--site", str(site), "--evidence", str(file), "-o", str(out)]) == OK
     facts = all_facts(Files(tree, runs=False))
-    made = decode_papers((out / "papers.json").read_bytes()).by_key()
-    of_box = {key: one.values for key, one in made.items() if not key.startswith("proof.")}
-    assert of_box == {key: one.values for key, one in facts.items()}
+    by_key = decode_papers((out / "papers.json").read_bytes()).by_key()
+    of_box = {key: fact.values for key, fact in by_key.items() if not key.startswith("proof.")}
+    assert of_box == {key: fact.values for key, fact in facts.items()}
 
 
-def test_a_condition_that_is_no_regular_expression_is_refused(papers: Papers) -> None:
+def test_a_condition_that_is_not_a_regular_expression_is_refused(papers: Papers) -> None:
     wrong = encode_papers(papers).replace(b'"matches": []', b'"matches": ["("]', 1)
     with pytest.raises(PapersError, match="is not a regular expression"):
         decode_papers(wrong)

@@ -96,7 +96,7 @@ def test_without_fips_mode_no_port_is_served_and_nothing_is_sent(pki: Hierarchy)
 
 
 def _listening() -> list[int]:
-    """Return the TCP ports spool_disk which this process listens."""
+    """Return the TCP ports on which this process listens."""
     own = {str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
     rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
     return [

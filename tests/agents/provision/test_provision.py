@@ -99,7 +99,7 @@ SESSIONS = f"""
 [sessions]
 endpoint = "tunnels.example.com:8443"
 keys = ["{OFFERED_BY}"]
-destinations = ["code"]
+ways = ["code"]
 """
 
 
@@ -193,7 +193,7 @@ def test_with_sessions_the_firewall_opens_the_local_page_and_httpd_accepts_its_n
     key = f'page_name = "rap.example"\n[[sessions.security_key]]\nid = "mT3vVqGXkp0"\npublic_key = "{OFFERED_BY}"\n'
     (root.parent / "site.toml").write_text(
         with_sessions(PROVISIONED_SITE).replace(
-            'destinations = ["code"]\n', f'destinations = ["code", "security-key"]\n{key}'
+            'ways = ["code"]\n', f'ways = ["code", "security-key"]\n{key}'
         )
     )
     provision(root.parent / "site.toml", root)

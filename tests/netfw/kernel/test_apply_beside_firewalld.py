@@ -42,7 +42,7 @@ def running(here: Namespace, *command: str, bus: str) -> Iterator[None]:
     """Run a daemon until the end of the context."""
     environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus}
     quiet = subprocess.DEVNULL
-    daemon = subprocess.Popen(here.words(*command), env=environment, stdout=quiet, stderr=quiet)
+    daemon = subprocess.Popen(here.wrap(*command), env=environment, stdout=quiet, stderr=quiet)
     try:
         yield
     finally:
@@ -62,7 +62,7 @@ def test_firewalld_does_not_change_the_firewall(tmp_path: Path) -> None:
 
         def run_command(arguments: str) -> int:
             environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus}
-            command = here.words("firewall-cmd", *arguments.split())
+            command = here.wrap("firewall-cmd", *arguments.split())
             return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
         def tables() -> str:

@@ -100,7 +100,7 @@ def dhcp_server(host: Namespace, interface: str, first: str, last: str, folder: 
         *(f"--dhcp-leasefile={folder}/{interface}.leases", f"--pid-file={folder}/{interface}.pid"),
         "--dhcp-authoritative",
     ]
-    with subprocess.Popen(host.words(*command), stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(host.wrap(*command), stderr=subprocess.DEVNULL) as server:
         poll_until((folder / f"{interface}.pid").exists)
         try:
             yield
@@ -123,7 +123,7 @@ esac
     script.chmod(0o755)
     command = ["udhcpc", "-f", "-i", "enp1s0", "-s", str(script), "-t", "20", "-T", "1", "-B"]
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(network.box.words(*command), stdout=quiet, stderr=quiet) as client:
+    with subprocess.Popen(network.box.wrap(*command), stdout=quiet, stderr=quiet) as client:
         try:
             yield client
         finally:

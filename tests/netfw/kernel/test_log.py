@@ -191,7 +191,7 @@ def test_a_second_reader_is_refused(here: Namespace) -> None:
     first = start(here, "--json")
     try:
         ended = subprocess.run(
-            here.words(*LOG), check=False, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX
+            here.wrap(*LOG), check=False, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX
         )
         assert ended.returncode == 1
         assert "another program reads the firewall's log (NFLOG group 77)" in ended.stderr
@@ -203,7 +203,7 @@ def test_a_second_reader_is_refused(here: Namespace) -> None:
 @pytest.mark.kernel
 def test_missing_privileges_are_reported(here: Namespace) -> None:
     weak = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
-    ended = subprocess.run(here.words(*weak, *LOG), check=False, capture_output=True, text=True)
+    ended = subprocess.run(here.wrap(*weak, *LOG), check=False, capture_output=True, text=True)
     assert ended.returncode == 3
     assert "run it as root" in ended.stderr
 
@@ -251,7 +251,7 @@ LOG = (sys.executable, "-m", "rap", "fw", "log")
 def start(here: Namespace, *options: str) -> subprocess.Popen[str]:
     """Start the command; return its process when it reads the log."""
     pipe = subprocess.PIPE
-    reading = subprocess.Popen(here.words(*LOG, *options), stdout=pipe, stderr=pipe, text=True)
+    reading = subprocess.Popen(here.wrap(*LOG, *options), stdout=pipe, stderr=pipe, text=True)
     assert reading.stderr is not None
     assert reading.stderr.readline() == "rap: printing refused packets (NFLOG group 77)\n"
     return reading

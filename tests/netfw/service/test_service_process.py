@@ -81,7 +81,7 @@ def is_open(box: Namespace, interface: str) -> bool:
 
 def rules(box: Namespace) -> list[str]:
     listed = subprocess.run(
-        box.words("nft", "-a", "list", "table", "inet", "rap"), capture_output=True, text=True, check=False
+        box.wrap("nft", "-a", "list", "table", "inet", "rap"), capture_output=True, text=True, check=False
     )
     return re.findall(r"# handle \d+", listed.stdout)
 

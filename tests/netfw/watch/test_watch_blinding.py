@@ -90,7 +90,7 @@ def test_the_kernel_supports_most_constructs(firewalled: tuple[Namespace, Firewa
     here, _ = firewalled
     accepted = [
         subprocess.run(
-            here.words("nft", "--check", "-f", "-"), input=text, text=True, capture_output=True, check=False
+            here.wrap("nft", "--check", "-f", "-"), input=text, text=True, capture_output=True, check=False
         ).returncode
         == 0
         for text in CONSTRUCTS.values()
@@ -231,7 +231,7 @@ def test_a_table_that_another_process_owns_is_reported(firewalled: tuple[Namespa
     def take_over(here: Namespace) -> None:
         owner.append(
             subprocess.Popen(
-                here.words("nft", "-i"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+                here.wrap("nft", "-i"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
             )
         )
         assert owner[0].stdin is not None
@@ -252,7 +252,7 @@ def test_a_foreign_table_with_an_owner_does_not_prevent_reading_ours(
 ) -> None:
     here, _ = firewalled
     with subprocess.Popen(
-        here.words("nft", "-i"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        here.wrap("nft", "-i"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as owner:
         assert owner.stdin is not None
         owner.stdin.write("add table inet firewalld { flags owner; }\nlist tables\n")

@@ -1,4 +1,4 @@
-"""A box with an instrument that speaks its own standard, the laboratory's host and a data center, in virtual time."""
+"""A box with an instrument without an agent, the laboratory's host and a data center, in simulated time."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class AdaptedWorld:
         for number, other in enumerate((self.center_host, self.analyzer, self.lis)):
             link = Link(self.loop.env, other.name, LinkQuality(10_000_000, 1_000_000), Random(number))
             network.connect(self.box_host, other, link)
-        begun_ns = int(datetime.now(UTC).timestamp()) * 10**9  # certificates are valid today
-        self.clock = EmulClock(lambda: begun_ns + self.loop.env.now)
+        start_ns = int(datetime.now(UTC).timestamp()) * 10**9  # certificates are valid today
+        self.clock = EmulClock(lambda: start_ns + self.loop.env.now)
         self.center = StandIn()
         self.disk: EmulDisk = disk()
         self.serial_ports: dict[int, SerialPort] = {}
@@ -68,7 +68,7 @@ class AdaptedWorld:
         self.start_box()
         try:
             self.loop.run_until_complete(self.on(self.analyzer, scenario()))
-            assert self.loop.failures == [], [repr(each) for each in self.loop.failures]
+            assert self.loop.failures == [], [repr(failure) for failure in self.loop.failures]
         finally:
             for host in (self.box_host, self.center_host, self.analyzer, self.lis):
                 host.power_off()
@@ -107,7 +107,7 @@ class AdaptedWorld:
                 await asyncio.sleep(1)
 
     def listen(self, serve_one: Callable[..., Awaitable[None]], tcp_port: int) -> None:
-        """Listen as the laboratory's host, which expects resets."""
+        """Listen as the laboratory's host; a connection error ends only its connection."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with suppress(ConnectionError):
@@ -125,7 +125,7 @@ class AdaptedWorld:
 
     @property
     def results(self) -> list[tuple[str, int, str]]:
-        """Instrument, command and outcome of the results that the data center has."""
+        """Instrument, command number and outcome of each result that the data center has stored."""
         return [
             (entry.instrument, entry.body.command, entry.body.outcome)
             for entry in self.center.stored.values()

@@ -11,7 +11,9 @@ from netfw.service.supervisor import NotEnforced
 
 
 class FakeBackend:
-    """A backend with ports 1 and 2. It fails with `problem`; `log` lists its calls, each with `seen()`."""
+    """A backend with ports 1 and 2, which fails with `problem` unless that is empty. `log` lists its calls, each with
+    the result of `seen()` at that time, or the session.
+    """
 
     def __init__(self, seen: Callable[[], Any]) -> None:
         self.ports = (1, 2)
@@ -21,7 +23,7 @@ class FakeBackend:
         self.packets: dict[str, int] = {}
         self.log: list[tuple[str, Any]] = []
         self._seen = seen
-        self._heard: Callable[[Alarm | Repair], None] | None = None
+        self._on_event: Callable[[Alarm | Repair], None] | None = None
 
     def is_in_force(self) -> bool:
         return self.in_force
@@ -43,7 +45,7 @@ class FakeBackend:
         sessions: Callable[[], Mapping[Session, int]],
     ) -> Callable[[], None]:
         self._check()
-        self._heard = on_event
+        self._on_event = on_event
         return self._stop
 
     def permits(self, session: Session) -> bool:
@@ -68,17 +70,17 @@ class FakeBackend:
 
     @property
     def is_watching(self) -> bool:
-        return self._heard is not None
+        return self._on_event is not None
 
     def changed_by_others(self) -> None:
-        """The change is repaired if there is no problem."""
-        assert self._heard is not None
-        self._heard(Alarm(4711, "nft"))
+        """Report a change by another program, and its repair, which succeeds if there is no problem."""
+        assert self._on_event is not None
+        self._on_event(Alarm(4711, "nft"))
         self.in_force = not self.problem
-        self._heard(Repair(("a rule is missing",), self.in_force, self.problem))
+        self._on_event(Repair(("a rule is missing",), self.in_force, self.problem))
 
     def _stop(self) -> None:
-        self._heard = None
+        self._on_event = None
 
     def _check(self) -> None:
         if self.problem:

@@ -29,7 +29,7 @@ from wire.tls.context import Identity, client_context
 
 CLOCK = EmulClock(time_ns)
 MAKE_KEY: Callable[[], PrivateKey] = make_key
-"""Makes the keys of the boxes that enrol."""
+"""Creates the keys of boxes that enrol."""
 
 
 def disk() -> EmulDisk:
@@ -67,13 +67,13 @@ def box_config(pki: Hierarchy, datacenter: int, **sending: Any) -> BoxConfig:
 @asynccontextmanager
 async def running_box(
     config: BoxConfig,
-    on: EmulDisk,
+    spool_disk: EmulDisk,
     sessions: SessionHardware | None = None,
     audit_log: LogFolder | None = None,
 ) -> AsyncIterator[Box]:
-    """Run a box that serves its ports, until the context's end."""
+    """Run a box within the context; it serves its ports when the context begins."""
     uplink = EmulEthernetPort("uplink")
-    hardware = Hardware(on, CLOCK, uplink, sessions=sessions, audit_log=audit_log, make_key=MAKE_KEY)
+    hardware = Hardware(spool_disk, CLOCK, uplink, sessions=sessions, audit_log=audit_log, make_key=MAKE_KEY)
     box = Box(config, hardware, Random(2))
     task = asyncio.ensure_future(box.run())
     try:
@@ -92,7 +92,7 @@ async def connect(box: Box, identity: Identity, port: int = 1) -> ClientConnecti
 
 
 class Executing:
-    """An instrument whose commands are executed by a function; the person there always consents."""
+    """An instrument whose commands a function executes, and where the person always consents."""
 
     def __init__(self, execute: Callable[[Command, bytes], Awaitable[Outcome | bytes]]) -> None:
         self._execute = execute
@@ -106,7 +106,7 @@ class Executing:
 
 @asynccontextmanager
 async def running_agent(box: Box | int, identity: Identity, **options: Any) -> AsyncIterator[InstrumentAgent]:
-    """Run an instrument's agent at port 1 of `box` (or at a TCP port), until the context's end."""
+    """Run an instrument's agent at port 1 of `box` (or at a TCP port) within the context."""
     tcp_port = box if isinstance(box, int) else box.tcp_ports[1]
     agent = InstrumentAgent(
         Endpoint("127.0.0.1", tcp_port),

@@ -23,7 +23,7 @@ from wire.tls.context import client_context
 
 
 class Bench:
-    """A buffer and its forwarder."""
+    """A buffer and its forwarder, and what the forwarder has passed on from the data center's replies."""
 
     def __init__(
         self,

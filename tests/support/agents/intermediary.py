@@ -1,4 +1,4 @@
-"""A data center behind HTTP intermediaries, in virtual time."""
+"""A data center behind HTTP intermediaries, in simulated time."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class Spread(World):
     async def handle(self, request: Request) -> Response:
         state = self.states[len(self.seen) % self.connections]
         kind = body_kind(request.body)
-        passed = replace(request, peer=replace(request.peer, state=state))
-        response = Response(409) if self.refuses_all else await self.ingest(passed)
+        forwarded = replace(request, peer=replace(request.peer, state=state))
+        response = Response(409) if self.refuses_all else await self.ingest(forwarded)
         if response.status == 409:
             response.status = self.refusal
         self.seen.append(Seen(self.loop.time(), kind, response.status))
         if response.close:
-            state.clear()  # the connection behind the intermediary ends, and its next request opens another
+            state.clear()  # the intermediary's connection ends; its next request opens another one
         return replace(response, close=False)
 
     async def report(self) -> None:
@@ -77,7 +77,7 @@ class Spread(World):
         await self.buffer.append_all([Priority.ROUTINE] * len(entries), entries)
 
     async def report_for(self, hours: float) -> None:
-        """Make reports every ten minutes."""
+        """Append reports every ten minutes for this number of hours."""
         ends_at = self.loop.time() + hours * HOUR
         while self.loop.time() < ends_at:
             await self.report()
@@ -124,10 +124,10 @@ class ShortGatewayTimeout(Spread):
         self.timeouts = 0
 
     async def handle(self, request: Request) -> Response:
-        passed = asyncio.ensure_future(self.ingest_slowly(request))
-        done, _ = await asyncio.wait({passed}, timeout=self.timeout_s)
+        ingesting = asyncio.ensure_future(self.ingest_slowly(request))
+        done, _ = await asyncio.wait({ingesting}, timeout=self.timeout_s)
         if done:
-            return passed.result()
+            return ingesting.result()
         self.timeouts += 1
         return Response(504, close=True)
 
@@ -161,6 +161,6 @@ class ShortGatewayTimeout(Spread):
 
 
 def best_seconds(timeout_s: float, least_s: float) -> float:
-    """Return the time for the slow records in batches that are just answered in time."""
+    """Return the time for the slow records in the largest batches whose responses arrive before the timeout."""
     records = min(RECORDS_PER_BATCH_MAX, (timeout_s - least_s) / SHARE_SECONDS)
     return SLOW_RECORDS * (least_s / records + SHARE_SECONDS)

@@ -48,21 +48,21 @@ class Form:
 class _Forms(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[Form] = []
+        self.forms: list[Form] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         if tag == "form":
-            self.found.append(Form(values["action"] or ""))
+            self.forms.append(Form(values["action"] or ""))
         elif tag == "input":
-            self.found[-1].fields[values["name"] or ""] = values.get("value") or ""
+            self.forms[-1].fields[values["name"] or ""] = values.get("value") or ""
 
 
 def forms_of(text: str) -> dict[str, Form]:
     """Return the forms of a page, by the last part of their addresses."""
     parser = _Forms()
     parser.feed(text)
-    return {form.action.rpartition("/")[2]: form for form in parser.found}
+    return {form.action.rpartition("/")[2]: form for form in parser.forms}
 
 
 async def _status() -> PageStatus | None:
@@ -70,7 +70,7 @@ async def _status() -> PageStatus | None:
 
 
 class PageClient:
-    """A browser at one port, without httpd between."""
+    """A browser at one port, without httpd in between."""
 
     def __init__(self, page: LocalPage, port: int = PORT, language: str = "en") -> None:
         self._page, self._peer = page, Peer("", "", lambda: None)

@@ -15,7 +15,7 @@ FILES: Final = 4
 
 
 class Read(NamedTuple):
-    """Lines that were written, and what happened to them."""
+    """The number of lines written, of lines lost, and of pieces stored twice."""
 
     written: int
     lost: int
@@ -23,28 +23,28 @@ class Read(NamedTuple):
 
 
 def drain(reader: LogReader) -> tuple[list[LogPiece], list[LogProblem]]:
-    """Read and store everything there is."""
+    """Read and store until nothing is left; return the pieces and the problems."""
     stored: list[LogPiece] = []
-    found: list[LogProblem] = []
+    all_problems: list[LogProblem] = []
     while True:
         new, problems = reader.read(4096)
         for piece in new:
             reader.cursor.accept(*piece)
         stored += new
-        found += problems
+        all_problems += problems
         if not new and not problems:
-            return stored, found
+            return stored, all_problems
 
 
-def store(cursor: LogCursor, found: list[LogPiece]) -> list[LogPiece]:
-    """Store pieces: the cursor follows from them."""
-    for piece in found:
+def store(cursor: LogCursor, pieces: list[LogPiece]) -> list[LogPiece]:
+    """Advance the cursor over stored pieces; return the pieces."""
+    for piece in pieces:
         cursor.accept(*piece)
-    return found
+    return pieces
 
 
 def read_with_kills(seed: int) -> Read:
-    """Kill the reader KILLS times: between two groups that the spool stores, or while a line is written."""
+    """Kill the reader KILLS times: between two groups that the spool stores, or while auditd writes a line."""
     random, log, stored = Random(seed), RotatedLog(), list[LogPiece]()
     cursor = LogCursor()
     for _ in range(KILLS):

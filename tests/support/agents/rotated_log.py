@@ -15,7 +15,7 @@ class RotatedLog:
 
     @property
     def written(self) -> bytes:
-        """Everything that was ever written."""
+        """All bytes that were ever written, including those of removed files."""
         return b"".join(self._lines)
 
     def names(self) -> list[str]:

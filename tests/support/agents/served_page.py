@@ -39,11 +39,11 @@ T = TypeVar("T")
 NAME = "rap.example"
 """The name of the page in browsers."""
 ADDRESSES = {PORT: IPv4Interface("127.0.0.1/32"), OTHER_PORT: IPv4Interface("127.0.0.3/32")}
-"""Addresses of the box. A client must use the same one, which is its subnet."""
+"""Addresses of the box by port. A client must use the same address, because the subnet contains no other."""
 
 
 class InstantTunnel:
-    """A tunnel that opens at once, and carries nothing."""
+    """A tunnel that opens immediately, and carries no packets."""
 
     def __init__(self) -> None:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -94,14 +94,14 @@ class ServedPage:
         self.httpd, self.configuration = 0, Path()
         """The process id of httpd, and its configuration."""
         self.certificate = Path()
-        """The path to which the box writes the certificate that it uses."""
+        """The path of the certificate that the box publishes for httpd."""
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the box's event loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_SECONDS_MAX)
 
     async def handle(self, request: Request) -> Response:
-        """Answer a request by the current page."""
+        """Answer a request with the current page."""
         return await self.page.handle(request)
 
     def enrol(self, keys: dict[str, bytes]) -> None:
@@ -117,7 +117,7 @@ class ServedPage:
         return self.run(offer())
 
     def reach(self, state: SessionState) -> None:
-        """Wait until the last session has a state; the data center issues what it has to."""
+        """Wait until the last session has a state; for OPEN, deliver the certificate from the data center first."""
 
         async def reach() -> None:
             session = self.box.session
@@ -141,7 +141,7 @@ class ServedPage:
 def serving_box(path: Path, *ways: PresenceWay) -> Iterator[ServedPage]:
     """Serve the page of a box at `path` until the end of the block."""
     ready = threading.Event()
-    found: list[tuple[ServedPage, Callable[[], object]]] = []
+    started: list[tuple[ServedPage, Callable[[], object]]] = []
 
     async def serve() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -149,7 +149,7 @@ def serving_box(path: Path, *ways: PresenceWay) -> Iterator[ServedPage]:
         served = ServedPage(loop, box)
         async with serve_page(path, served.handle, lambda: 0.0):
             path.chmod(0o666)  # noqa: ASYNC240 - on the box, its folder has the group of httpd
-            found.append((served, lambda: loop.call_soon_threadsafe(stop.set)))
+            started.append((served, lambda: loop.call_soon_threadsafe(stop.set)))
             ready.set()
             await stop.wait()
         await box.sessions.end_all()
@@ -158,16 +158,16 @@ def serving_box(path: Path, *ways: PresenceWay) -> Iterator[ServedPage]:
     thread.start()
     assert ready.wait(WAIT_SECONDS_MAX)
     try:
-        yield found[0][0]
+        yield started[0][0]
     finally:
-        found[0][1]()
+        started[0][1]()
         thread.join()
 
 
 @contextmanager
 def served_page(folder: Path, pki: Path, *ways: PresenceWay) -> Iterator[ServedPage]:
     """Serve the page of a box through httpd, whose files are in the empty folder `folder`."""
-    with TemporaryDirectory(prefix="rap-page-") as name:  # which the server's user can enter
+    with TemporaryDirectory(prefix="rap-page-") as name:  # a folder that httpd's user can enter
         Path(name).chmod(0o755)
         socket = Path(name) / "socket"
         with serving_box(socket, *ways) as served:

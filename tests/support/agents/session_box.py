@@ -1,4 +1,4 @@
-"""A box whose sessions act on emulated surroundings, in virtual time, and a data center that answers them."""
+"""A box with sessions on emulated surroundings in simulated time, and the messages of its data center."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ PORT = OFFER.port
 
 @dataclass
 class EmulatedAudit:
-    """Records in memory; `fails_at` is the number of the record, from 0, from which on nothing can be written."""
+    """An audit log in memory. From record number `fails_at` on, counted from 0, no record can be written."""
 
     records: list[Transition] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     fails_at: int | None = None
     before: set[bytes] = field(default_factory=set)
-    """Sessions before the program started."""
+    """Identifiers of sessions that were recorded before the program started."""
 
     def knows(self, session: bytes) -> bool:
         return session in self.before or any(record.session == session for record in self.records)
@@ -56,7 +56,7 @@ class EmulatedAudit:
 
 
 class SessionBox:
-    """The box, what it has sent, and the tunnels that it has made."""
+    """A box, the messages it has sent, and its tunnels."""
 
     def __init__(self, network: SessionNetwork, ways: tuple[PresenceWay, ...] = (PresenceWay.CODE,)) -> None:
         self.loop = asyncio.get_running_loop()
@@ -92,7 +92,7 @@ class SessionBox:
 
     @property
     def opened(self) -> list[EmulTunnel]:
-        """The tunnels that were opened, not those that a grant has only prepared."""
+        """The tunnels that were opened, without those that were only prepared by a grant."""
         return [tunnel for tunnel in self.tunnels if tunnel.was_opened]
 
     @property
@@ -101,7 +101,7 @@ class SessionBox:
         return any(not tunnel.ended.done() for tunnel in self.tunnels) and bool(self.path.elements())
 
     def next_offer(self, offer: Offer = OFFER, **changes: object) -> Offer:
-        """Return a new offer."""
+        """Return an offer that was issued now and expires in half an hour."""
         now = int(ISSUED + self.loop.time())
         return replace(offer, **{"issued": now, "expires": now + 1800, **changes})  # type: ignore[arg-type]
 
@@ -113,8 +113,8 @@ class SessionBox:
 
     def grant(self) -> Grant:
         """Return the last grant that the box has sent."""
-        message = next(each for each in reversed(self.sent) if isinstance(each, GrantMessage))
-        return read_grant(message.grant, DATACENTER_KEYS, BOX_KEYS)
+        last = next(message for message in reversed(self.sent) if isinstance(message, GrantMessage))
+        return read_grant(last.grant, DATACENTER_KEYS, BOX_KEYS)
 
     async def certificate(
         self,
@@ -122,7 +122,7 @@ class SessionBox:
         issuer: ec.EllipticCurvePrivateKey | None = None,
         longer_s: int = 0,
     ) -> CertificateMessage:
-        """Return the data center's answer to the last grant; `longer_s` is how much longer it is valid."""
+        """Return the data center's answer to the last grant, valid `longer_s` seconds longer than its offer."""
         grant = self.grant()
         until = datetime.fromtimestamp(grant.offer.expires + longer_s, UTC)
         key = grant.consent.session_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -150,7 +150,7 @@ class SessionBox:
 
 
 def run(act: Callable[[SessionBox], Awaitable[None]], *ways: PresenceWay) -> None:
-    """Call `act` with a box, in virtual time."""
+    """Call `act` with a box, in simulated time."""
 
     loop = SimLoop()
     network = SessionNetwork(loop)

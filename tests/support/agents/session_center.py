@@ -1,4 +1,4 @@
-"""A data center on loopback with a desk for remote sessions, and the way from it to a box's desktop.
+"""A data center on loopback with a desk for remote sessions, and the connections from it to a box's desktop.
 
 Tunnels are emulated, and end at the box's own listener for the desktop, on loopback.
 """
@@ -55,7 +55,7 @@ MakeEndpoint: TypeAlias = Callable[[Offer, ec.EllipticCurvePrivateKey], TunnelEn
 
 
 class LoopbackTunnels:
-    """Tunnels over loopback, and the connections in them: to whatever listens for the desktop at the box."""
+    """Emulated tunnels over loopback, and the connections in them to the box's listener for the desktop."""
 
     def __init__(self, vnc_port: int) -> None:
         self.path = EmulPath()
@@ -65,7 +65,7 @@ class LoopbackTunnels:
         self._vnc_port = vnc_port
 
     def make_endpoint(self, offer: Offer, key: ec.EllipticCurvePrivateKey) -> EmulEndpoint:
-        """Make an endpoint in the way of the data center."""
+        """Create the data center's end of a tunnel."""
         return EmulEndpoint(offer.id, key, self.door, time_ns)
 
     def hardware(self, folder: Path) -> SessionHardware:
@@ -98,7 +98,7 @@ class LoopbackTunnels:
 
 
 class SessionCenter(StandIn):
-    """A data center that also has sessions."""
+    """A stand-in for a data center that also manages sessions."""
 
     def __init__(self, folder: Path, make_endpoint: MakeEndpoint, box_audit: Path | None = None) -> None:
         """`box_audit` is the box's audit file, if it is not in `folder`."""
@@ -168,7 +168,7 @@ async def session_center(
 async def serving(
     center: SessionCenter, pki: Hierarchy, host: str = HOST, port: int = 0
 ) -> AsyncIterator[SessionCenter]:
-    """Let a data center serve boxes; at the end it ends all sessions."""
+    """Serve boxes within the context, and end all sessions at its end."""
     center.server = await serve(
         center.handle,
         host,
@@ -197,6 +197,6 @@ def with_sessions(config: BoxConfig, folder: Path, tunnels: LoopbackTunnels) -> 
     )
     first, *others = config.port
     (instrument,) = first.instrument
-    ours = PortInstrument(instrument.serial, instrument.model, address="10.77.1.5")
-    port = msgspec.structs.replace(first, instrument=[ours])
+    with_address = PortInstrument(instrument.serial, instrument.model, address="10.77.1.5")
+    port = msgspec.structs.replace(first, instrument=[with_address])
     return msgspec.structs.replace(config, port=[port, *others], sessions=sessions)

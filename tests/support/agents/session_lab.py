@@ -168,11 +168,11 @@ class Person:
         self.end_form(session)()
 
     def code_form(self, session: bytes, code: str) -> Callable[[], object]:
-        """Fill in the form of an offer; return what sends it."""
+        """Fill in the form of an offer; return the function that sends it."""
         return self._form(session, "code", f"/offer/{session.hex()}", f"code={code}")
 
     def end_form(self, session: bytes) -> Callable[[], object]:
-        """Open the page with the button that ends a session; return what presses it."""
+        """Open the page with the button that ends a session; return the function that presses it."""
         return self._form(session, "end", "/", "")
 
     def _form(self, session: bytes, action: str, page: str, fields: str) -> Callable[[], object]:
@@ -198,7 +198,7 @@ class Person:
 
 
 class KeptEndpoint(OpenVpnEndpoint):
-    """An end of a tunnel that keeps what it has issued."""
+    """The data center's end of a tunnel, which keeps the credentials that it has issued."""
 
     issued: Issued
 
@@ -218,7 +218,7 @@ class Desktop:
 
 @dataclass
 class SessionLab:
-    """Everything, running."""
+    """The namespaces and running programs of a lab for sessions."""
 
     folder: Path
     box: Namespace
@@ -243,7 +243,7 @@ class SessionLab:
         poll_until(lambda: session.state is state)
 
     def connect(self, session: DeskSession) -> Desktop:
-        """Connect to the desktop; return when its first picture is there."""
+        """Connect to the desktop; return when its first picture has arrived."""
         desktop = self.begin(session)
         self.wait_for_picture(desktop)
         return desktop
@@ -253,15 +253,15 @@ class SessionLab:
         return self.thread.call(_connected(session))
 
     def wait_for_picture(self, desktop: Desktop) -> None:
-        """Return when the first picture is there."""
+        """Wait until the first picture has arrived."""
         poll_until(lambda: desktop.receiver.updates > 0 or desktop.ended.done())
         assert not desktop.ended.done(), desktop.ended.exception()
 
     def counters(self) -> dict[str, tuple[int, int]]:
         """Count packets and bytes at the data center, by the names in COUNTERS."""
         listing = self.center_network.command("nft", "-j", "list", "counters", capture_output=True).stdout
-        found = [each["counter"] for each in json.loads(listing)["nftables"] if "counter" in each]
-        return {each["name"]: (each["packets"], each["bytes"]) for each in found}
+        counters = [item["counter"] for item in json.loads(listing)["nftables"] if "counter" in item]
+        return {counter["name"]: (counter["packets"], counter["bytes"]) for counter in counters}
 
     def device_packets(self) -> int:
         """Count the packets that the box's TUN device has received and sent."""
@@ -274,7 +274,7 @@ class SessionLab:
         return self.box.run(read)
 
     def openvpn_of_box(self) -> int:
-        """Return the process of the box's OpenVPN."""
+        """Return the process id of the box's OpenVPN."""
         for path in Path(f"/proc/{self.program.pid}/task/{self.program.pid}").glob("children"):
             for child in path.read_text().split():
                 if Path(f"/proc/{child}/comm").read_text().strip() == "openvpn":
@@ -317,7 +317,7 @@ def session_lab(
     size: tuple[int, int] = SIZE,
     plug: Any = cable,
 ) -> Iterator[SessionLab]:
-    """Start everything; the box program serves its page on return. `plug` connects the uplink, as `cable` does."""
+    """Start all programs; the box program serves its page on entry. `plug` connects the uplink, as `cable` does."""
     with ExitStack() as stack:
         box, center_network, instrument = (stack.enter_context(namespace()) for _ in range(3))
         plug(box, "uplink0", center_network, "wan")
@@ -337,7 +337,7 @@ def session_lab(
                 folder,
                 *("-rfbport", str(DESKTOP_PORT)),
                 size=size,
-                prefix=instrument.words(),
+                prefix=instrument.wrap(),
                 host=INSTRUMENT,
             )
         )
@@ -346,7 +346,7 @@ def session_lab(
         thread = NamespaceThread(center_network)
         stack.callback(thread.stop)
         door, endpoints = Door(), list[KeptEndpoint]()
-        # the paths of sockets have at most 107 bytes
+        # socket paths have at most 107 bytes
         tunnels = Path(stack.enter_context(TemporaryDirectory(prefix="tunnels-")))
 
         def make_endpoint(offer: Offer, key: ec.EllipticCurvePrivateKey) -> KeptEndpoint:
@@ -391,7 +391,7 @@ def _center(
     async def serve() -> None:
         center = SessionCenter(folder, make_endpoint, folder / "spool" / "sessions.audit")
         listener = await asyncio.get_running_loop().create_server(door.accept, CENTER, DOOR_PORT)
-        # on all addresses: proxies reach the name of its certificate, localhost
+        # on all addresses, because proxies connect to the name in its certificate, localhost
         async with serving(center, pki, "0.0.0.0", INGEST_PORT):
             ready.set_result(center)
             await stop.wait()
@@ -429,9 +429,9 @@ def _box_program(
         DATACENTER.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
     (folder / "session.key").write_bytes(BOX.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    words = box.words(sys.executable, "-m", "rap", "box", "run", "--config", str(folder / "box.toml"))
+    command = box.wrap(sys.executable, "-m", "rap", "box", "run", "--config", str(folder / "box.toml"))
     with (folder / "box.log").open("wb") as log:
-        program = subprocess.Popen(words, stdout=log, stderr=log)
+        program = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         yield program
     finally:
@@ -440,18 +440,18 @@ def _box_program(
 
 
 @contextmanager
-def _proxy(kind: ProxyKind, folder: Path, place: Namespace) -> Iterator[None]:
-    """A real proxy at the data center's address: squid for HTTP, dante for SOCKS5."""
+def _proxy(kind: ProxyKind, folder: Path, network: Namespace) -> Iterator[None]:
+    """Run a real proxy at the data center's address: squid for HTTP, dante for SOCKS5."""
     text = (SQUID if kind == "http" else DANTE).format(port=PROXY_PORTS[kind], folder=folder)
     configuration = folder / f"{kind}.conf"
     configuration.write_text(text.replace("127.0.0.1", CENTER))
-    words = ("squid", "-N", "-f") if kind == "http" else ("danted", "-f")
+    command = ("squid", "-N", "-f") if kind == "http" else ("danted", "-f")
     process = subprocess.Popen(
-        place.words(*words, str(configuration)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        network.wrap(*command, str(configuration)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
 
     def answers() -> bool:
-        with place.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+        with network.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
             return client.connect_ex((CENTER, PROXY_PORTS[kind])) == 0
 
     try:

@@ -1,4 +1,4 @@
-"""A data center with slow responses, in virtual time."""
+"""A data center with slow responses, in simulated time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINE = LinkQuality(128_000, 40_000_000, 10_000_000)
 
 
 class Slow(World):
-    """A data center that delays its response to each batch by `delays`, in seconds, in the order of arrival."""
+    """A data center that delays its responses to batches by the values of `delays` (seconds), in order of arrival."""
 
     def __init__(self, pki: Hierarchy, delays: Iterable[float], backlog: int = BACKLOG) -> None:
         super().__init__(pki, LINE)

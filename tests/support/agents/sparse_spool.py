@@ -18,7 +18,7 @@ HOLE_BYTES: Final = 4096
 
 
 class SparseDisk(LinuxDisk):
-    """A disk for making large spools quickly: files are sparse, zeros remain holes, and nothing is flushed."""
+    """A disk for creating large spools quickly: files are sparse, zeros remain holes, and flushes are omitted."""
 
     @staticmethod
     def _fill_with_zeros(fd: int, size: int) -> None:
@@ -28,7 +28,7 @@ class SparseDisk(LinuxDisk):
         os.rename(name, new_name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
 
     def commit(self, name: str, offset: int, data: bytes) -> None:
-        """See `Disk.commit`, without durability. Holes are left only in files that were never written before."""
+        """See `Disk.commit`, without durability. Blocks of zeros are not written, so do not overwrite files."""
         fd = self._fds[name]
         zeros = bytes(HOLE_BYTES)
         start = 0
@@ -60,7 +60,7 @@ def make_sparse_spool(
 
 
 class CountingDisk(LinuxDisk):
-    """A disk that counts the bytes read from it."""
+    """A disk that counts its reads and the bytes read."""
 
     reads = bytes_read = 0
 

@@ -22,7 +22,7 @@ LIMITS = SpoolLimits(
     gap_ranges_max=16,
     lost_ranges_max=16,
 )
-BY_SUMMARIES = replace(LIMITS, verify_bytes_max=0)  # opened as a large spool is
+BY_SUMMARIES = replace(LIMITS, verify_bytes_max=0)  # opened from summaries, like a large spool
 
 
 def encode_gap(gap: SpoolGap) -> bytes:
@@ -40,13 +40,13 @@ class Harness:
         self.limits = limits
         self.random = Random(seed)
         self.disk = EmulDisk(capacity_bytes, self.random)
-        self.promised: dict[int, tuple[Priority, bytes]] = {}  # acknowledged to the source
+        self.promised: dict[int, tuple[Priority, bytes]] = {}  # acknowledged to the source, by number
         self.given: dict[int, bytes] = {}  # every payload ever read, by number
         self.acked = dict.fromkeys(Priority, 0)
         self.explained: set[int] = set()
         self.discarded: set[int] = set()
         self.rotten = False
-        self.found = (0, 0)  # at the last opening: the newest segment's generation, and where it ended
+        self.found = (0, 0)  # at the last opening: the newest segment's generation and end offset
         self.made = 0
         self.spool = self.open()
 
@@ -63,7 +63,7 @@ class Harness:
         for gap in self.spool.recovery.gaps:
             self.explain(gap)
         for record in self.spool.recovery.records():
-            if record.certain:  # from here on its source will not send it again
+            if record.certain:  # its source will not send it again
                 self.promised.setdefault(record.seq, (record.priority, record.payload))
         return self.spool
 
@@ -96,22 +96,22 @@ class Harness:
         return True
 
     def read(self, priority: Priority, records: int = 1000, after: int = 0) -> list[tuple[int, bytes]]:
-        found = self.spool.read(priority, records, 1 << 30, after)
-        assert [seq for seq, _ in found] == sorted({seq for seq, _ in found})
-        for seq, payload in found:
+        numbered = self.spool.read(priority, records, 1 << 30, after)
+        assert [seq for seq, _ in numbered] == sorted({seq for seq, _ in numbered})
+        for seq, payload in numbered:
             assert self.given.setdefault(seq, payload) == payload, f"{seq} has two payloads"
             if seq in self.promised:
                 assert self.promised[seq] == (priority, payload)
             gap = decode_gap(payload)
             if gap is not None:
                 self.explain(gap)
-        return found
+        return numbered
 
     def read_all(self, priority: Priority, batch: int = 1000) -> list[tuple[int, bytes]]:
-        found: list[tuple[int, bytes]] = []
-        while more := self.read(priority, batch, found[-1][0] if found else 0):
-            found += more
-        return found
+        records: list[tuple[int, bytes]] = []
+        while more := self.read(priority, batch, records[-1][0] if records else 0):
+            records += more
+        return records
 
     def ack(self, priority: Priority, through: int) -> None:
         self.spool.ack(priority, through)
@@ -135,8 +135,8 @@ class Harness:
         if segments and self.disk.backend.has_power:
             self.rotten, newest = True, segments[-1]
             start = offset if newest.generation == generation else 0
-            for at in range(start, newest.end, SECTOR_BYTES):
-                self.disk.backend.flip_bits(newest.name, at, bits=256)
+            for sector in range(start, newest.end, SECTOR_BYTES):
+                self.disk.backend.flip_bits(newest.name, sector, bits=256)
 
     def check(self) -> None:
         """Check that every acknowledged record is present, delivered or reported as lost."""
@@ -146,17 +146,20 @@ class Harness:
         for p in Priority:
             present[p] |= dict(self.read_all(p))
         for seq, (priority, payload) in self.promised.items():
-            found = present[priority].get(seq)
-            if found is None:
-                unreported = self.spool.status().gaps_pending > 0  # known, and the disk refuses the report
+            stored = present[priority].get(seq)
+            if stored is None:
+                # the loss is known, but the disk refuses the gap record
+                unreported = self.spool.status().gaps_pending > 0
                 is_accounted_for = seq <= self.acked[priority] or seq in self.explained or unreported
                 assert is_accounted_for, f"{priority.name} {seq} is missing and was not reported"
             else:
-                assert found == payload
+                assert stored == payload
         if not self.rotten:
-            status, there = self.spool.status(), {p: self.read_all(p) for p in Priority}
-            assert status.records == {p: len(found) for p, found in there.items()}
-            assert status.bytes == {p: sum(len(data) for _, data in found) for p, found in there.items()}
+            status, waiting = self.spool.status(), {p: self.read_all(p) for p in Priority}
+            assert status.records == {p: len(records) for p, records in waiting.items()}
+            assert status.bytes == {
+                p: sum(len(data) for _, data in records) for p, records in waiting.items()
+            }
 
     def check_totals(self) -> None:
         """Check that the incremental totals equal the sums over all segments."""

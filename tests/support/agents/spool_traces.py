@@ -31,22 +31,22 @@ SMALL: Final = replace(LIMITS, spool_bytes_max=3 * 16 * 1024, gap_ranges_max=2, 
 
 @dataclass(frozen=True)
 class Walk:
-    """The parameters of one trace."""
+    """The parameters of one trace, whose golden file begins with `about`."""
 
     about: str
     seed: int
     limits: SpoolLimits = LIMITS
     steps: int = 120
     alerts: float = 0.3
-    """Share of alerts and audit records."""
+    """Fraction of records that are alerts or audit records."""
     trouble: float = 0.2
-    """Share of operations that are failures, crashes and power cuts."""
+    """Fraction of operations that are failures, crashes or power cuts."""
     damage: float = 0.0
-    """Share of operations that damage the disk."""
+    """Fraction of operations that damage the disk."""
     delivery: float = 0.35
-    """Share of operations that read and acknowledge."""
+    """Fraction of operations that read and acknowledge."""
     resident: int = 12
-    """Places of alerts and audit records in memory."""
+    """Maximum number of positions of alerts and audit records in memory."""
 
 
 WALKS: Final = {
@@ -83,7 +83,7 @@ class Walker:
 
     # -- opening
 
-    def open(self, how: str) -> None:
+    def open(self, event: str) -> None:
         """Open the spool and record the result."""
         limits = self.walk.limits
         try:
@@ -91,20 +91,20 @@ class Walker:
                 self.disk, limits, random=self.epochs, encode_gap=encode_gap, snapshot=self._snapshot
             )
         except SpoolError as error:
-            self.lines.append(f"{how}: {error.kind}")
+            self.lines.append(f"{event}: {error.kind}")
             self.disk = self.disk.backend.reboot()
             self.open("opened again")
             return
-        found = self.spool.recovery
-        closed = "closed" if found.was_closed else "not closed"
-        records = list(found.records())
+        recovery = self.spool.recovery
+        closed = "closed" if recovery.was_closed else "not closed"
+        records = list(recovery.records())
         uncertain = [record.seq for record in records if not record.certain]
-        since = f"{len(records)} records since snapshot {found.snapshot!r}"
+        since = f"{len(records)} records since snapshot {recovery.snapshot!r}"
         if records:
             payloads = crc32c(b"".join(record.payload for record in records))
             since += f" ({records[0].seq}-{records[-1].seq}, {payloads:08x})"
         self.lines.append(
-            f"{how}: {closed}, {found.waiting_records} waiting, {since}{self._gaps(found.gaps)}"
+            f"{event}: {closed}, {recovery.waiting_records} waiting, {since}{self._gaps(recovery.gaps)}"
         )
         if uncertain:
             self.lines.append(f"  uncertain: {uncertain}")
@@ -112,11 +112,11 @@ class Walker:
     def _snapshot(self) -> bytes:
         return b"%d" % self.made
 
-    def reboot(self, how: str) -> None:
+    def reboot(self, event: str) -> None:
         """Cut the power and open the spool."""
         backend = self.disk.backend
         self.disk = backend.cut_power() if backend.has_power else backend.reboot()
-        self.open(how)
+        self.open(event)
 
     # -- operations
 
@@ -143,17 +143,17 @@ class Walker:
     def deliver(self) -> None:
         random = self.random
         priority = random.choice(list(Priority))
-        after, found = 0, []
+        after, records = 0, []
         for _ in range(random.randrange(1, 4)):
-            some = self.spool.read(
+            batch = self.spool.read(
                 priority, random.randrange(1, 30), random.choice((100, 1000, 10_000)), after
             )
-            found += some
-            after = some[-1][0] if some else after
-        seqs = [seq for seq, _ in found]
-        payloads = crc32c(b"".join(payload for _, payload in found))
-        what = f"{len(seqs)}: {seqs[0]}-{seqs[-1]} {payloads:08x}" if seqs else "none"
-        self.lines.append(f"read {priority.name.lower()}: {what}")
+            records += batch
+            after = batch[-1][0] if batch else after
+        seqs = [seq for seq, _ in records]
+        payloads = crc32c(b"".join(payload for _, payload in records))
+        summary = f"{len(seqs)}: {seqs[0]}-{seqs[-1]} {payloads:08x}" if seqs else "none"
+        self.lines.append(f"read {priority.name.lower()}: {summary}")
         if seqs and random.random() < 0.7:
             through = random.choice((seqs[-1], seqs[-1], random.choice(seqs)))
             self.spool.ack(priority, through)
@@ -202,14 +202,15 @@ class Walker:
         if not names:
             return
         name = random.choice(names)
-        at = random.randrange(self.disk.size(name)) // 512 * 512
+        start = random.randrange(self.disk.size(name)) // 512 * 512
         kind = random.choice(("bit", "bit", "sectors", "unreadable", "reopen"))
         if kind == "unreadable":
-            self.disk.backend.make_unreadable(name, at)
+            self.disk.backend.make_unreadable(name, start)
         elif kind != "reopen":
-            for offset in range(at, min(at + (512 if kind == "bit" else 3 * 512), self.disk.size(name)), 512):
+            end = min(start + (512 if kind == "bit" else 3 * 512), self.disk.size(name))
+            for offset in range(start, end, 512):
                 self.disk.backend.flip_bits(name, offset, bits=1 if kind == "bit" else 256)
-        self.lines.append(f"damage: {kind} {name} {at}")
+        self.lines.append(f"damage: {kind} {name} {start}")
         if kind == "reopen" or random.random() < 0.5:
             self.open("killed")
 
@@ -250,9 +251,9 @@ class Walker:
         checksum = 0
         for name in sorted(self.disk.names()):
             checksum = crc32c(name.encode(), checksum)
-            for at in range(0, self.disk.size(name), 512):
+            for offset in range(0, self.disk.size(name), 512):
                 try:
-                    checksum = crc32c(self.disk.read(name, at, 512), checksum)
+                    checksum = crc32c(self.disk.read(name, offset, 512), checksum)
                 except DiskError:
                     checksum = crc32c(b"unreadable", checksum)
         return checksum
@@ -279,7 +280,7 @@ def golden(name: str) -> str:
 
 
 def main() -> None:
-    """Write all."""
+    """Write the golden files of all walks."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in WALKS:
         (FOLDER / f"{name}.txt").write_text(golden(name), "utf-8")

@@ -34,7 +34,9 @@ Misbehave = Callable[[Response], Response | None]
 
 
 class StandIn:
-    """`stored` is keyed by (epoch, sequence), in the order of arrival; each batch consumes one of `misbehaviours`."""
+    """A data center. `stored` has the records by (epoch, sequence), in order of arrival; each response uses up one of
+    `misbehaviours`.
+    """
 
     def __init__(self) -> None:
         self.stored: dict[tuple[int, int], Entry] = {}
@@ -51,7 +53,7 @@ class StandIn:
 
     @property
     def reports(self) -> list[tuple[str, int, int]]:
-        """Instrument, run and number of each report of instruments."""
+        """Instrument, run and number of each stored report of an instrument."""
         return [
             (entry.instrument, entry.run, entry.body.number)
             for entry in self.stored.values()
@@ -132,7 +134,7 @@ class StandIn:
 
 @asynccontextmanager
 async def stand_in(identity: Identity) -> AsyncIterator[StandIn]:
-    """Run a data center on a loopback port until the end of the context."""
+    """Run a data center on a loopback port within the context."""
     center = StandIn()
     center.server = await serve(
         center.handle,

@@ -1,6 +1,6 @@
 """A box with a TUN device and an instrument, and the data center's end of a tunnel, in the network of a test.
 
-The calling thread is in the network of the box, in which the data center's door listens too.
+The calling thread is in the network of the box, where the data center's door listens as well.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ STAFF = IPv4Interface("10.99.0.2/29")
 INSTRUMENT = IPv4Address("10.77.1.5")
 DESKTOP = 5900
 OTHER = 5901
-"""Another port of the instrument, on which it listens too."""
+"""Another TCP port on which the instrument listens."""
 SESSION = "S-0001"
 PATH_SECONDS = 3600
 UNPRIVILEGED = ("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--")
-"""Starts a program without capabilities, even as root."""
+"""Command that starts a program without capabilities, even as root."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def running_proxy(kind: ProxyKind, folder: Path) -> Iterator[Proxy]:
     port = {"http": 3128, "socks5": 1080}[kind]
     configuration = folder / f"{kind}.conf"
     configuration.write_text((SQUID if kind == "http" else DANTE).format(port=port, folder=folder))
-    words = ("squid", "-N", "-f") if kind == "http" else ("danted", "-f")
-    process = Popen((*words, str(configuration)), stdout=DEVNULL, stderr=DEVNULL)
+    command = ("squid", "-N", "-f") if kind == "http" else ("danted", "-f")
+    process = Popen((*command, str(configuration)), stdout=DEVNULL, stderr=DEVNULL)
     try:
         poll_until(lambda: answers(port))
         yield Proxy(kind, "127.0.0.1", port)
@@ -142,7 +142,7 @@ socks pass {{ from: 0/0 to: 0/0 protocol: tcp }}
 
 @dataclass
 class TunnelEnds:
-    """Both ends of a tunnel that is not open yet."""
+    """Both ends of a tunnel, which is not open at first."""
 
     keys: TunnelKeys
     key: SessionKey
@@ -165,7 +165,7 @@ class TunnelEnds:
 
 @asynccontextmanager
 async def tunnel_ends(folder: Path, proxy: Proxy | None = None) -> AsyncIterator[TunnelEnds]:
-    """Start the data center's end; the box's end is ready to open."""
+    """Start the data center's end, and yield both ends; the box's end can then be opened."""
     loop = asyncio.get_running_loop()
     key = SessionKey()
     until = datetime.now(UTC) + timedelta(hours=1)

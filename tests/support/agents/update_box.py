@@ -1,4 +1,4 @@
-"""A box that is updated in virtual time: emulated disk and partitions, and a boot loader that decides as GRUB does.
+"""A box that is updated in simulated time: emulated disk and partitions, and a boot loader that decides as GRUB does.
 
 The data center answers from memory, with metadata that the reference implementation of TUF has signed.
 """
@@ -51,11 +51,11 @@ from wire.release.messages import NO_ORDER, TARGET_BYTES_MAX, UpdateOrder, parse
 
 SLOT_BYTES: Final = 8 * BLOCK_BYTES
 RANGE_BYTES: Final = 2048
-"""The ranges that the emulated line carries."""
+"""Maximum bytes of a range that the box requests."""
 DISK_BYTES: Final = 1024 * 1024
 STARTS_MAX: Final = 100
 LINE_SECONDS: Final = 1.0
-"""The time of a request on the emulated line."""
+"""Duration of a request on the emulated line."""
 INSTRUMENT: Final = "CHEM-0001"
 MODEL: Final = "chemistry-analyzer"
 PATH: Final = Path("file")
@@ -71,7 +71,7 @@ T = TypeVar("T")
 
 
 def profile_text(version: int, *, without: str = "", also: str = "") -> bytes:
-    """Return the profile of MODEL in another version, without an assay or with another one."""
+    """Return the profile of MODEL in another version, without one assay, or with an additional one."""
     text = (DIRECTORY / f"{MODEL}.toml").read_text()
     text = re.sub(r"^version = .*$", f"version = {version}", text, flags=re.M)
     if without:
@@ -82,7 +82,7 @@ def profile_text(version: int, *, without: str = "", also: str = "") -> bytes:
 
 
 def slot_content(release: int) -> bytes:
-    """Return the whole slot of a release: most of it is that of the release before."""
+    """Return the content of a release's slot, most of which is equal in all releases."""
     common, own = Random(0), Random(release)
     blocks = [common.randbytes(BLOCK_BYTES) for _ in range(SLOT_BYTES // BLOCK_BYTES - 4)]
     return own.randbytes(BLOCK_BYTES) + b"".join(blocks) + own.randbytes(2 * BLOCK_BYTES) + bytes(BLOCK_BYTES)
@@ -90,7 +90,7 @@ def slot_content(release: int) -> bytes:
 
 @dataclass
 class UpdateCenter:
-    """The data that the data center has for boxes, and the reports that it has received."""
+    """A data center that serves releases and orders, and the update steps that boxes have reported to it."""
 
     root: bytes
     metadata: dict[str, bytes]
@@ -98,14 +98,14 @@ class UpdateCenter:
     """By SHA-256."""
     order: UpdateOrder = NO_ORDER
     steps: list[tuple[int, str, str]] = field(default_factory=list)
-    """The steps that boxes have recorded: release, step, reason."""
+    """The steps that boxes have reported: release, step, reason."""
     bytes_sent: int = 0
     delta_bytes_sent: int = 0
     requests: list[str] = field(default_factory=list)
     change: Callable[[TransferRequest, Response], Response] = lambda _request, response: response
-    """Changes responses, as a fault does."""
+    """Changes each response, to inject faults."""
     signed: tuple[Path, ReleaseRepository, RoleKeyFiles] | None = None
-    """The folder of the keys, the folder of the releases, and the keys that sign often."""
+    """The folder of the root keys, the repository of the releases, and the keys that sign each release."""
 
     def answer(self, request: TransferRequest) -> Response:
         self.requests.append(f"{request.method} {request.target}")
@@ -129,7 +129,7 @@ class UpdateCenter:
         return Response(HTTPStatus.OK, data[part.offset : part.offset + part.length])
 
     def rotate_roots(self, count: int, now: datetime) -> None:
-        """Sign `count` new roots, and everything else again, at `now`."""
+        """Sign `count` new roots, and all other metadata again, at `now`."""
         assert self.signed is not None
         folder, repository, keys = self.signed
         for _ in range(count):
@@ -168,9 +168,9 @@ class UpdateCenter:
 
     @property
     def outcomes(self) -> list[tuple[int, str, str]]:
-        """The outcomes of orders, without the steps towards them; a repeated one is listed once."""
-        last = [step for step in self.steps if step[1] in ("committed", "returned", "refused", "failed")]
-        return [step for at, step in enumerate(last) if step not in last[:at]]
+        """The outcomes of orders, without the steps before them; a repeated outcome is listed once."""
+        ends = [step for step in self.steps if step[1] in ("committed", "returned", "refused", "failed")]
+        return [step for index, step in enumerate(ends) if step not in ends[:index]]
 
 
 def update_center(
@@ -181,7 +181,8 @@ def update_center(
 ) -> UpdateCenter:
     """Return a data center with signed deltas between these releases, and their slots.
 
-    `change_delta` changes a delta before it is signed; `custom` is added to what is signed (`application=True`).
+    `change_delta` changes a delta before it is signed; `custom` is added to the signed properties of deltas (such as
+    `application=True`).
     """
     repository, keys = released(folder, ())
     targets = {}
@@ -191,21 +192,21 @@ def update_center(
         (blocks := folder / f"{number}.blocks").write_bytes(
             pack_slot(image, packed := folder / f"{number}.zst")
         )
-        about = {"number": number, "target": sha256(slot_content(number)).hexdigest(), "bytes": SLOT_BYTES}
+        slot = {"number": number, "target": sha256(slot_content(number)).hexdigest(), "bytes": SLOT_BYTES}
         for file in (packed, blocks):
-            files[f"slots/{file.name}"] = file, about
+            files[f"slots/{file.name}"] = file, slot
             targets[sha256(file.read_bytes()).hexdigest()] = file.read_bytes()
     for source, target in pairs:
         delta = change_delta(block_delta(slot_content(source), slot_content(target)))
         (file := folder / f"{source}-{target}").write_bytes(delta)
-        facts = {
+        properties = {
             "release": f"1.{target}.0",
             "number": target,
             "source": sha256(slot_content(source)).hexdigest(),
             "target": sha256(slot_content(target)).hexdigest(),
             "bytes": SLOT_BYTES,
         }
-        files[f"deltas/{source}-{target}"] = file, facts | custom
+        files[f"deltas/{source}-{target}"] = file, properties | custom
         targets[sha256(delta).hexdigest()] = delta
     repository.add_all(files, keys, NOW)
     root = (repository.metadata / "1.root.json").read_bytes()
@@ -250,7 +251,7 @@ class UpdateBox:
         self.now_s = NOW.timestamp()
         self.floor_s = 0.0
         self.health: Callable[[int], str] = lambda _release: ""
-        """Whether the program of a release is healthy."""
+        """Returns the problem of the program of a release; empty if it is healthy."""
         self.dead: set[int] = set()
         """Releases that never reach their program; a watchdog resets the machine."""
         self.may_restart: Callable[[], bool] = lambda: True
@@ -263,26 +264,26 @@ class UpdateBox:
         self.left: Slot | None = None
         """The slot whose programs the machine has left by itself."""
         self.switched: list[int] = []
-        """The release of each switch."""
+        """The release of each switch without a restart of the machine."""
         self.can_switch = True
         """Whether requests to switch are followed."""
         self.messages: list[str] = []
         self.updater: Updater | None = None
         self.is_line_lost: Callable[[], bool] = lambda: False
-        """Whether the connection is lost before the next answer."""
+        """Returns whether the connection is lost before the next response."""
         self.damaged: dict[Slot, int] = {}
-        """The releases of slots that are damaged, and start nevertheless."""
+        """The releases of slots that are damaged but still start."""
         self.released: ReleasedData | None = None
         """The parts of data releases that the program uses."""
         self.loaded: list[int] = []
-        """The version of the profile with which each program has started."""
+        """The version of the profile at each start of the program."""
         self.problems: list[str] = []
         """Why data releases were not in force at a start."""
         self.recorded: list[int] = []
         """The versions of the profile that were recorded as in force."""
         self._is_switched = False
         self.calls, self.kill_at, self.is_killed = 0, 0, False
-        """The number of blocking calls of the program, that after which it is killed, and whether it was."""
+        """The number of blocking calls of the program, that after which it is killed, and whether it was killed."""
 
     @property
     def phase(self) -> UpdatePhase:
@@ -291,7 +292,9 @@ class UpdateBox:
         return self.updater.status.phase
 
     def lose_line_while_fetching(self, times: int) -> list[int]:
-        """Lose the connection at 29 of 30 answers of a download; return how many of `times` are left, as one item."""
+        """Lose the connection at 29 of 30 responses of a download. Return a list with one item: how many of `times`
+        are left.
+        """
         left = [times]
 
         def is_line_lost() -> bool:
@@ -310,16 +313,16 @@ class UpdateBox:
     def cut_power_at(self, device: int, operation: int, moment: Moment) -> None:
         """Cut the power of the whole box at an operation of one device, by its index in `devices`."""
         self.devices[device].backend.cut_power_at(operation, moment)
-        for each in self.devices:
-            each.backend.on_power_lost = self.lose_power
+        for other in self.devices:
+            other.backend.on_power_lost = self.lose_power
 
     def lose_power(self) -> None:
-        for each in self.devices:
-            each.backend.lose_power()
+        for device in self.devices:
+            device.backend.lose_power()
 
     @property
     def has_power(self) -> bool:
-        return all(each.backend.has_power for each in self.devices)
+        return all(device.backend.has_power for device in self.devices)
 
     def switch_on(self) -> None:
         """Switch the power off, if it is on, and on again."""
@@ -332,7 +335,7 @@ class UpdateBox:
         return self.slots[slot].read(0, SLOT_BYTES)
 
     def release_in(self, slot: Slot) -> int | None:
-        """Return the release that a slot has completely; None if it has none."""
+        """Return the release that a slot contains completely; None if it contains none."""
         content = self.content(slot)
         return next((number for number in range(1, 6) if slot_content(number) == content), None)
 
@@ -341,7 +344,7 @@ class UpdateBox:
         return slots.decode([self._read(offset) for offset in slots.COPY_OFFSETS])
 
     def boot(self) -> Slot:
-        """Choose the slot as the boot loader does. Fails if it starts what is no complete release."""
+        """Choose the slot as the boot loader does, and check that it contains a complete release."""
         while True:
             copies = [self._read(offset) for offset in slots.COPY_OFFSETS]
             tries = [self._read(offset) for offset in slots.TRIES_OFFSETS]
@@ -409,7 +412,7 @@ class UpdateBox:
     async def _program(self, loop: SimLoop, slot: Slot, ends_s: float, is_over: Callable[[], bool]) -> bool:
         restarting = asyncio.Event()
         files = BoxFiles(self.disk)
-        begun_s, release = self.now_s, self.release_in(self.application or slot) or self.damaged[slot]
+        start_s, release = self.now_s, self.release_in(self.application or slot) or self.damaged[slot]
 
         def switch(wanted: Slot) -> None:
             if self.can_switch:
@@ -437,7 +440,7 @@ class UpdateBox:
         await released.profiles.record_changes(record_profile, BoxState())
         self.loaded.append(released.profiles.allowed[INSTRUMENT].profile.version)
         around = UpdateSurroundings(
-            now_s=lambda: begun_s + loop.time(),
+            now_s=lambda: start_s + loop.time(),
             time_floor_s=lambda: self.floor_s,
             health=lambda: self.health(release),
             may_restart=self._may_restart,
@@ -455,7 +458,7 @@ class UpdateBox:
         self.at_start()
         tasks = [asyncio.ensure_future(self._supervise(updater)), asyncio.ensure_future(self._line(updater))]
         try:
-            while begun_s + loop.time() < ends_s:
+            while start_s + loop.time() < ends_s:
                 if is_over():
                     return True
                 if restarting.is_set() or self.is_killed or self._is_switched or not self.has_power:
@@ -488,7 +491,7 @@ class UpdateBox:
         return self.may_restart()
 
     async def _supervise(self, updater: Updater) -> None:
-        """Run the updater again after errors, as the box does."""
+        """Restart the updater after errors, as the box does."""
         while self.has_power:
             try:
                 await updater.run()
@@ -497,7 +500,7 @@ class UpdateBox:
                 await asyncio.sleep(5)
 
     async def _line(self, updater: Updater) -> None:
-        """Carry the requests one after the other."""
+        """Answer the box's requests one after the other."""
         changed = asyncio.Event()
         updater.requests.changed = changed.set
         while True:
@@ -511,9 +514,9 @@ class UpdateBox:
 
 
 def operations_of(box: UpdateBox, until: Callable[[], bool] | None = None) -> list[int]:
-    """Run an update without an interruption; return the number of operations of each device."""
-    far = 1_000_000
+    """Run an update without interruption; return the number of operations of each device."""
+    never = 1_000_000
     for device in box.devices:
-        device.backend.cut_power_at(far)
+        device.backend.cut_power_at(never)
     box.run(until=until)
-    return [far - device.backend.operations_until_cut for device in box.devices]
+    return [never - device.backend.operations_until_cut for device in box.devices]

@@ -1,4 +1,4 @@
-"""A box's uplink in virtual time with a log of its connections, batches and responses, and responses to batches."""
+"""A box's uplink in simulated time with a log of its connections, batches and responses, and responses to batches."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ class Journal(World):
         self.store_batch = self.center.handle
         self.center.handle = self.handle  # type: ignore[method-assign]
 
-    def note(self, what: str) -> None:
-        self.lines.append(f"{self.loop.time() + 1e-6:9.1f}  {what}")
+    def note(self, text: str) -> None:
+        self.lines.append(f"{self.loop.time() + 1e-6:9.1f}  {text}")
 
     def requests(self) -> RequestQueue:
         return self.ranges
 
     async def range(self) -> None:
-        """Fetch a range of a file, of the length that the box requests."""
+        """Fetch a range of a file, of the length that the forwarder permits."""
         response = await self.ranges.ask(
             lambda bytes_max: TransferRequest("GET", f"/range/{bytes_max}", b"", bytes_max)
         )
         self.note(f"the box has {len(response.body)} bytes")
 
     async def upload(self) -> None:
-        """Upload a range of a file, of the greatest length that the box may send."""
+        """Upload a range of a file, of the maximum length that the forwarder permits."""
         await self.ranges.ask(lambda bytes_max: TransferRequest("PUT", "/upload", bytes(bytes_max), 0))
 
     async def handle(self, request: Request) -> Response:
@@ -102,7 +102,9 @@ class Journal(World):
         entries = self.center.batches[before]
         count = Counter(KINDS[type(entry.body)] for entry in entries)
         events = [f"{e.body.event} {e.body.value}" for e in entries if isinstance(e.body, Audit)]
-        return ", ".join([f"{n} {kind}" for kind, n in count.items()]) + "".join(f" [{it}]" for it in events)
+        return ", ".join([f"{n} {kind}" for kind, n in count.items()]) + "".join(
+            f" [{event}]" for event in events
+        )
 
     async def fill(self) -> None:
         await self.routine(self.backlog)
@@ -114,8 +116,8 @@ class Journal(World):
             self.number += 1
             entries.append(encode(Entry("CHEM-1", 1, Quality(self.number, 0, "glu", 1, 0))))
         for start in range(0, records, 1000):
-            some = entries[start : start + 1000]
-            await self.buffer.append_all([Priority.ROUTINE] * len(some), some)
+            part = entries[start : start + 1000]
+            await self.buffer.append_all([Priority.ROUTINE] * len(part), part)
 
     async def alert(self, records: int = 1) -> None:
         """Store alerts in the buffer."""
@@ -199,7 +201,7 @@ def status(number: int, seconds: float = 0.0, *, close: bool = False, **headers:
 
 
 async def never(world: Journal, request: Request) -> Response:
-    """Do not respond."""
+    """Store the batch and do not respond."""
     response = await world.store_batch(request)
     await asyncio.sleep(NEVER_SECONDS)
     return response

@@ -1,4 +1,4 @@
-"""Traces of the box's uplink in virtual time: each connection, batch, response and audit event, by the second.
+"""Traces of the box's uplink in simulated time: each connection, batch, response and audit event, to 0.1 s.
 
     python -m tests.support.agents.uplink_traces
 
@@ -513,7 +513,7 @@ async def connection_is_lost_during_a_range(world: Journal) -> None:
 
 
 def make_pki(folder: Path) -> Hierarchy:
-    """Make certificates for traces. Signatures of RSA keys have one length; the times of a trace depend on it."""
+    """Issue certificates with RSA keys: their signatures have a fixed length, on which the times of traces depend."""
     return Hierarchy.make(folder, make_rsa_key())
 
 

@@ -1,4 +1,4 @@
-"""A box's buffer and forwarder, an uplink and a data center in virtual time, without instruments."""
+"""A box's buffer and forwarder, an uplink and a data center in simulated time, without instruments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIVE_SECONDS_MAX: Final = 24 * 3600.0
 class World:
     """A box's uplink and a data center, which is "localhost" as in its certificate. Tests override `live`.
 
-    `live` may take `live_s_max` of virtual time; beyond that it fails with TimeoutError.
+    `live` may take `live_s_max` seconds of simulated time; then it fails with TimeoutError.
     """
 
     live_s_max = LIVE_SECONDS_MAX

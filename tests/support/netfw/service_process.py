@@ -33,7 +33,7 @@ def service(box: Namespace, folder: Path, *options: str) -> Iterator[subprocess.
     """Run the service with the policy and the socket in a folder; yield its process."""
     serve = command("serve", "--policy", f"{folder}/firewall.toml", "--socket", f"{folder}/socket", *options)
     with subprocess.Popen(
-        box.words(*serve), env=environment(), stderr=subprocess.PIPE, text=True, bufsize=1
+        box.wrap(*serve), env=environment(), stderr=subprocess.PIPE, text=True, bufsize=1
     ) as process:
         try:
             yield process

@@ -108,20 +108,22 @@ def write(folder: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(text + "\n")
 
 
-def test_every_planted_algorithm_is_found_at_its_place(tmp_path: Path) -> None:
+def test_every_planted_algorithm_is_found_at_its_line(tmp_path: Path) -> None:
     write(tmp_path, PLANTED)
-    found, _ = scan([tmp_path])
-    assert {Path(one.file).relative_to(tmp_path).as_posix() for one in found} == PLANTED.keys()
-    assert next(one.line for one in found if one.file.endswith("/md5.py")) == 2
+    findings, _ = scan([tmp_path])
+    assert {Path(finding.file).relative_to(tmp_path).as_posix() for finding in findings} == PLANTED.keys()
+    assert next(finding.line for finding in findings if finding.file.endswith("/md5.py")) == 2
 
 
 @pytest.mark.parametrize("name", OPENSSL)
 def test_every_planted_key_and_certificate_is_found(tmp_path: Path, name: str) -> None:
-    given = b""
-    for words in f"{OPENSSL[name]} -out {tmp_path / name}".split(" | "):
-        made = subprocess.run(["openssl", *words.split()], input=given, capture_output=True, check=False)
-        assert made.returncode == 0, made.stderr
-        given = made.stdout
+    output = b""
+    for arguments in f"{OPENSSL[name]} -out {tmp_path / name}".split(" | "):
+        result = subprocess.run(
+            ["openssl", *arguments.split()], input=output, capture_output=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        output = result.stdout
     (finding,) = scan([tmp_path / name])[0]
     assert finding.algorithm == "key or certificate"
     good = (
@@ -146,12 +148,14 @@ def test_approved_and_excluded_algorithms_and_comments_are_no_findings(tmp_path:
 def test_the_project_uses_approved_algorithms_and_each_exception_is_needed() -> None:
     """The scan covers all code of a box, the data center and image builders; exceptions state their reasons."""
     names = "agents datacenter firmware-image hal imaging kickstart netfw profiles rap settings trust wire"
-    found, unused = scan([ROOT / name for name in names.split()])
-    assert [str(one) for one in found] == []
+    findings, unused = scan([ROOT / name for name in names.split()])
+    assert [str(finding) for finding in findings] == []
     assert unused == []
 
 
-def test_the_command_says_where_and_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_file_line_and_algorithm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path, {"a.py": PLANTED["md5.py"]})
     assert main(["trust", "algorithms", str(tmp_path)]) == 1
     assert f"{tmp_path}/a.py:2: md5: hashlib.md5" in capsys.readouterr().out

@@ -117,8 +117,8 @@ def test_a_file_beyond_the_limit_or_the_disk_is_refused() -> None:
 def test_another_file_for_the_same_upload_replaces_it() -> None:
     files = open_files(new_disk())
     receive(files, UPLOAD)
-    replacement = FileKey(hashlib.sha256(b"replacement").hexdigest(), 5, 7, "CHEM-0001")
-    receive(files, replacement, b"replacement")
+    replacement = FileKey(hashlib.sha256(b"other").hexdigest(), 5, 7, "CHEM-0001")
+    receive(files, replacement, b"other")
     assert [file.key for file in files.uploads()] == [replacement]
 
 
