@@ -219,7 +219,7 @@ class BusyAnalyzer(threading.Thread):
 
 
 class EchoClock:
-    """Measures from a key to its echo."""
+    """Measures the time from a key to its echo."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

@@ -1,5 +1,6 @@
 """A simulated fleet in front of a real data center: sites, boxes and instruments, their past, and their live reports.
 
-`plan` says what the fleet has, `box` simulates one box with its instruments, `worker` is a process with some of the
-boxes, and `demo` starts the data center's program with them. The programs of the data center do not import it.
+`plan` lists the sites, boxes and instruments, `box` simulates one box with its instruments, `worker` is a
+process with some of the boxes, and `demo` starts the data center's program with them. The programs of the data center
+do not import it.
 """

@@ -195,9 +195,9 @@ class AstmTransmitter:
             self._sender.add(frames_of(message.data, self._style))
 
     def _refused(self, token: Token) -> None:
-        about = self._current.about if self._current else "nothing"
+        kind = self._current.kind if self._current else "nothing"
         reason = token.value if isinstance(token, Signal) else "a frame"
-        self._events.refused(self._current or HostMessage(b"", about=about), reason)
+        self._events.refused(self._current or HostMessage(b"", kind=kind), reason)
 
     def _occurs(self, option: str) -> bool:
         return option in self._dialect and self._random.random() < DISTURBANCE_PROBABILITY

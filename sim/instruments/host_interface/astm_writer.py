@@ -34,8 +34,8 @@ class AstmWriter:
         text = self._encode(self._message(records, now))
         if isinstance(content, PatientResults) and "host-queries" in self._dialect:
             text = self._encode(self._message([self._query(content)], now)) + text
-        about = "results" if isinstance(content, PatientResults) else content.kind.__name__
-        return HostMessage(text, about=about, log=log_line(content).encode(self._encoding))
+        kind = "results" if isinstance(content, PatientResults) else content.kind.__name__
+        return HostMessage(text, kind=kind, log=log_line(content).encode(self._encoding))
 
     def _message(self, records: list[str], now: str) -> list[str]:
         header = "H" if "bare-header" in self._dialect else f"H|\\^&|||SIM^1|||||||P|LIS2-A2|{now}"

@@ -42,7 +42,7 @@ class AuWriter:
             start = f"DQ{rack_and_cup}Q{self._number:04}{self._codes.control(level):<10}E"
             values = [(self._codes.tests[assay], self._codes.value(assay, level, deviation))]
         text = start + "".join(f"{test}{value:>7}  " for test, value in values)
-        return HostMessage(text.encode(), about=start[:2], log=log_line(content).encode())
+        return HostMessage(text.encode(), kind=start[:2], log=log_line(content).encode())
 
 
 class AuTransmitter:

@@ -46,7 +46,7 @@ class HostMessage:
     """The ID by which an acknowledgement refers to the message, if the standard has one."""
     reports: list[int] = field(default_factory=list)
     """The numbers of its reports in the ledger."""
-    about: str = ""
+    kind: str = ""
     """The kind of content, for messages to the user of the lab."""
     log: bytes = b""
     """The line of the instrument's log about the message."""

@@ -20,12 +20,12 @@ SHARE: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class DialectOption:
-    """A deviation from the standard. A dialect has at most one of the options with the same `about`."""
+    """A deviation from the standard. A dialect has at most one of the options with the same `aspect`."""
 
     name: str
     speaks: tuple[str, ...]
     text: str
-    about: str = ""
+    aspect: str = ""
     box: Mapping[str, Mapping[str, str | bool]] = field(default_factory=dict)
 
 
@@ -33,14 +33,14 @@ def _option(
     name: str,
     speaks: tuple[str, ...],
     text: str,
-    about: str = "",
+    aspect: str = "",
     *,
     hl7: Mapping[str, str | bool] | None = None,
     astm: Mapping[str, str | bool] | None = None,
     poct1a: Mapping[str, str | bool] | None = None,
 ) -> DialectOption:
     box = {HL7: hl7 or {}, ASTM: astm or {}, SERIAL: astm or {}, POCT: poct1a or {}}
-    return DialectOption(name, speaks, text, about or name, box)
+    return DialectOption(name, speaks, text, aspect or name, box)
 
 
 _LIST: Final = (
@@ -153,8 +153,8 @@ def contradiction(names: Iterable[str]) -> tuple[str, str] | None:
     if "gb-18030" in names and "delimiters" in names:
         return "gb-18030", "delimiters"  # the delimiters would be bytes of the character set
     for name in names:
-        about = OPTIONS[name].about
-        if about in seen:
-            return seen[about], name
-        seen[about] = name
+        aspect = OPTIONS[name].aspect
+        if aspect in seen:
+            return seen[aspect], name
+        seen[aspect] = name
     return None

@@ -47,7 +47,7 @@ class Hl7Writer:
         control_id = "1" if "constant-control-id" in self._dialect else f"M{self._count}"
         lines = [self._header(kind, control_id, self._clock.compact(at_s)), *segments]
         log = log_line(content).encode(self._encoding)
-        return HostMessage(frame(self._encode(lines)), control_id.encode(), about=kind, log=log)
+        return HostMessage(frame(self._encode(lines)), control_id.encode(), kind=kind, log=log)
 
     def answer(self, control_id: bytes, event: str, at_s: int) -> bytes:
         """Return the acknowledgement of a command."""

@@ -125,7 +125,7 @@ class MllpTransmitter:
 
     def _acknowledged(self, answer: Segment, now: float) -> list[TransmitterAction]:
         code, control_id = answer.first(1), answer.raw(2)
-        message = next((one for one in self._in_flight if one.control_id == control_id), None)
+        message = next((sent for sent in self._in_flight if sent.control_id == control_id), None)
         if message is None:
             self._repeated = None
             return []

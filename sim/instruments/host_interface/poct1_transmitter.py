@@ -116,7 +116,7 @@ class Poct1Transmitter:
         if sent is None or control_id.encode() != sent.control_id:
             return []
         self._sent, self._deadline = None, None
-        if sent.about == "HEL.R01":
+        if sent.kind == "HEL.R01":
             return self._summarize(now)
         acknowledged, self._summarized = self._summarized or sent, None
         if acknowledged in self._queue:
@@ -129,9 +129,9 @@ class Poct1Transmitter:
 
     def _summarize(self, now: float) -> list[TransmitterAction]:
         """Send the first queued status with the numbers of the other queued documents."""
-        observations = sum(message.about in _OBSERVATIONS for message in self._queue)
-        events = sum(message.about == _EVENTS for message in self._queue)
-        self._summarized = next((message for message in self._queue if message.about == "DST.R01"), None)
+        observations = sum(message.kind in _OBSERVATIONS for message in self._queue)
+        events = sum(message.kind == _EVENTS for message in self._queue)
+        self._summarized = next((message for message in self._queue if message.kind == "DST.R01"), None)
         summary = self._writer.summary(self._summarized, observations, events, self._now_s())
         return self._send(summary, now)
 
@@ -140,7 +140,7 @@ class Poct1Transmitter:
         if self._sent is not None:
             return []
         if self._topic:
-            message = next((one for one in self._queue if one.about in self._topic), None)
+            message = next((queued for queued in self._queue if queued.kind in self._topic), None)
             if message is not None:
                 return self._send(message, now)
             topic = "EVS" if self._topic == (_EVENTS,) else "OBS"

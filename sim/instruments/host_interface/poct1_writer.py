@@ -47,7 +47,7 @@ class Poct1Writer:
         )
         data = f"{declaration}<{kind}>{header}{body}</{kind}>\r\n".encode()
         framed = frame(data) if "mllp-framing" in self._dialect else data
-        return HostMessage(framed, str(self._count).encode(), about=kind)
+        return HostMessage(framed, str(self._count).encode(), kind=kind)
 
     def hello(self, at_s: int) -> HostMessage:
         """Return HEL.R01, the first document of a connection."""

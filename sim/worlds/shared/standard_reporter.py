@@ -88,7 +88,7 @@ class StandardReporter:
             self._reports.run.acknowledged(number, self._workplace.env.now)
 
     def _refused(self, message: HostMessage, answer: str) -> None:
-        self._reports.refusals.append((self._workplace.env.now, f"{message.about} was answered by {answer}"))
+        self._reports.refusals.append((self._workplace.env.now, f"{message.kind} was answered by {answer}"))
 
     def _commanded(self, verb: Verb) -> None:
         self._execute_command(Command(1, self._workplace.spec.serial, verb), b"")

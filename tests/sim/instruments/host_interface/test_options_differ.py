@@ -50,7 +50,7 @@ class _Conversation:
         self._profile = load_profile(model)
         self._site = site_settings(model, dialect, 1 if speaks in ("astm-serial", "au") else None)
         events = TransmitterEvents(
-            lambda _: None, lambda message, answer: pytest.fail(f"{message.about}: {answer}")
+            lambda _: None, lambda message, answer: pytest.fail(f"{message.kind}: {answer}")
         )
         self._instrument = HostInterface(model, dialect, self._wall_ns, events, Random(1))
         self._engine: Engine | None = None
