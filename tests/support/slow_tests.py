@@ -30,7 +30,6 @@ WORKERS_PER_CORE: Final = 2
 """Tests of the kernel world wait for half of their time."""
 EMULATED: Final = (
     "tests/imaging/build/test_build_boot.py",
-    "tests/sim/worlds/image/test_image_updates.py",
     "tests/sim/worlds/image/test_image_world.py",
     "tests/imaging/build/test_build_labels.py",
     "tests/imaging/build/test_build_slot.py",
