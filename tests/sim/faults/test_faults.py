@@ -24,7 +24,7 @@ def assert_passes(result: Result) -> None:
 
 @pytest.mark.parametrize("kind", REPORT_FAULTS)
 def test_no_report_is_lost_or_duplicated_by_a_fault(kind: str) -> None:
-    result = run_lab(lab_with_expectations(event(kind, 2, 8), duration="20min"))
+    result = run_lab(lab_with_expectations(event(kind, 2, 8), duration="20min", report_every="20s"))
     assert_passes(result)
     assert result.faults[0].kind == kind
     if kind != "disk-rot":
@@ -34,7 +34,8 @@ def test_no_report_is_lost_or_duplicated_by_a_fault(kind: str) -> None:
 @pytest.mark.parametrize("kind", REPORT_FAULTS)
 def test_no_report_is_lost_or_duplicated_by_a_fault_at_the_end_of_an_outage(kind: str) -> None:
     outage = '[[event]]\nat = "5min"\nfault = "link-down"\ntarget = "uplink"\nlasts = "10min"\n'
-    assert_passes(run_lab(lab_with_expectations(outage + event(kind, 14, 2), seed=2, duration="25min")))
+    lab = lab_with_expectations(outage + event(kind, 14, 2), seed=2, duration="25min", report_every="20s")
+    assert_passes(run_lab(lab))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -43,7 +44,7 @@ def test_no_report_is_lost_or_duplicated_by_many_faults_at_the_same_time(seed: i
     random = Random(seed)
     kinds = random.sample(REPORT_FAULTS, 8)
     events = "".join(event(kind, random.uniform(1, 30), random.uniform(0.5, 10)) for kind in kinds)
-    assert_passes(run_lab(lab_with_expectations(events, seed, duration="50min")))
+    assert_passes(run_lab(lab_with_expectations(events, seed, duration="50min", report_every="20s")))
 
 
 BACKLOG_BEHIND_AN_MTU_BLACK_HOLE = """
