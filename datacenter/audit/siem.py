@@ -49,6 +49,16 @@ OWN: Final = "datacenter"
 STRUCTURED_ID: Final = "rap@32473"
 """32473 is the enterprise number for examples (RFC 5612), because the vendor of this software has none."""
 _A, _C = box_audit.c, box_chains.c
+_RECORD: Final = [_A[name] for name in AuditRecord._fields]
+# made once: polls are frequent, and making a statement takes longer than executing it
+_WAITING: Final = select(_C.box, _C.epoch, _C.forwarded, _C.number).where(_C.forwarded < _C.number).limit(1)
+_OWN_SENT: Final = select(siem_cursors.c.number).where(siem_cursors.c.log == OWN).scalar_subquery()
+_OWN_WAITING: Final = (
+    select(audit)
+    .where(audit.c.number > func.coalesce(_OWN_SENT, 0))
+    .order_by(audit.c.number)
+    .limit(RECORDS_MAX)
+)
 _log: Final = logging.getLogger(__name__)
 
 
@@ -139,11 +149,9 @@ async def _shake_hands(
 
 def next_records(store: Store) -> list[AuditRecord]:
     """Return verified records of one chain that were not delivered yet. Raises: StoreError."""
-    columns = [_A[name] for name in AuditRecord._fields]
-    waiting = select(_C.box, _C.epoch, _C.forwarded, _C.number).where(_C.forwarded < _C.number).limit(1)
-    for box, epoch, forwarded, verified in store.read(waiting):
+    for box, epoch, forwarded, verified in store.read(_WAITING):
         of_chain = (_A.box == box, _A.epoch == epoch, _A.number > forwarded, _A.number <= verified)
-        query = select(*columns).where(*of_chain).order_by(_A.number).limit(RECORDS_MAX)
+        query = select(*_RECORD).where(*of_chain).order_by(_A.number).limit(RECORDS_MAX)
         return [AuditRecord(*row) for row in store.read(query)]
     return []
 
@@ -158,9 +166,7 @@ def mark_delivered(store: Store, records: Sequence[AuditRecord]) -> None:
 
 def next_own(store: Store) -> list[AuditRow]:
     """Return records of the data center's own log that were not delivered yet. Raises: StoreError."""
-    sent = select(siem_cursors.c.number).where(siem_cursors.c.log == OWN).scalar_subquery()
-    query = select(audit).where(audit.c.number > func.coalesce(sent, 0)).order_by(audit.c.number)
-    return [audit_row(row) for row in store.read(query.limit(RECORDS_MAX))]
+    return [audit_row(row) for row in store.read(_OWN_WAITING)]
 
 
 def mark_own_delivered(store: Store, rows: Sequence[AuditRow]) -> None:
