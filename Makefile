@@ -3,6 +3,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# byte code is kept: without it, each program compiles all that it imports, again at each start
+export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help setup setup-kernel setup-image setup-datacenter setup-sessions setup-fips lab test datacenter check format golden bench bench-kernel bench-image bench-datacenter bench-sessions bench-update mutants lock clean
 
 LAB ?= labs/01-clinic-128k.toml
