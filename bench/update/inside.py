@@ -4,9 +4,8 @@ Two images are built whose packages differ: a probe with files in /usr, /etc and
 second. A box is flashed with the first, a person changes a password on it, and staff roll the second one out to it
 by `rap dc rollout`. In the new slot rpm and AIDE must find no change, the changed password must be in force, and the
 labels must be those of SELinux's policy. A data release transfers a profile to the box and a help file to its
-instrument.
-Then a release is rolled out that starts and whose firewall cannot be put in force: the box must leave it after at
-most three starts, refuse it when it is ordered again, and be unchanged.
+instrument. Then a release is rolled out that starts and whose firewall cannot be put in force: the box must leave it
+after at most three starts, refuse it when it is ordered again, and be unchanged.
 
 rpm and AIDE are Debian's, on packages of the mock repository. It takes 45 minutes, 15 of them the wait for a release
 to become healthy.

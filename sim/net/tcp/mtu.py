@@ -54,7 +54,7 @@ class PathMtu:
         return (self.low + self._high) // 2
 
     def sent(self, start: int, size: int) -> None:
-        """Note that a probe was sent, of `size` bytes from the number `start`."""
+        """Record that a probe was sent, of `size` bytes from the number `start`."""
         self.start, self.end, self.size = start, start + size, size
 
     def succeeded(self) -> None:

@@ -116,7 +116,7 @@ class Receiver:
         return (duplicate, *self.blocks[: SACK_BLOCKS_MAX - 1])
 
     def note_answer(self, now: int) -> None:
-        """Note that data is sent. Soon after received data, it is taken for a response."""
+        """Record that data is sent. Soon after received data, it is taken for a response."""
         if now - self._last_ns < self._delay_ns:
             self._interactive = True
 

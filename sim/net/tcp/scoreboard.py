@@ -200,7 +200,7 @@ class Scoreboard:
         self.lost = 0
 
     def note_resent(self, segment: Sent, now: int) -> None:
-        """Note that a segment was retransmitted."""
+        """Record that a segment was retransmitted."""
         segment.sent_ns = now
         segment.ever_resent = True
         if not segment.resent:
@@ -258,5 +258,5 @@ class Scoreboard:
         self.dsack_seen = False
 
     def recovered(self) -> None:
-        """Note that a recovery has ended."""
+        """Record that a recovery has ended."""
         self._dsack_persists = max(0, self._dsack_persists - 1)

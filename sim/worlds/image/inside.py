@@ -61,11 +61,11 @@ class InsideFaults:
         await self._settle()
 
     def powered_on(self) -> None:
-        """Note that the machine is powered on and boots; its clock starts from the hardware clock."""
+        """Record that the machine is powered on and boots; its clock starts from the hardware clock."""
         self._runs, self._step_ns = False, 0
 
     def powered_off(self) -> None:
-        """Note that the machine is powered off."""
+        """Record that the machine is powered off."""
         self._runs = False
 
     async def check(self) -> None:

@@ -65,7 +65,7 @@ class BacklogMeter:
         self.connection(now_ns, up=connected)
 
     def connection(self, now_ns: int, *, up: bool) -> None:
-        """Note whether the box has a connection to the data center."""
+        """Record whether the box has a connection to the data center."""
         if up and self._connected_since is None:
             self._connected_since = now_ns
         elif not up and self._connected_since is not None:
