@@ -32,7 +32,7 @@ PACKAGES: Final = {
     "unshare": ("util-linux", "util-linux"),
     "xorriso": ("xorriso", "xorriso"),
 }
-"""The package that has each program: Debian's name, RHEL's name."""
+"""The package that contains each program: its name in Debian, and its name in RHEL."""
 
 
 class PrerequisiteMissing(Exception):
@@ -80,11 +80,11 @@ def run_program(
 
     `environment` replaces this process's own; `folder` is the working directory. Raises: ProgramFailed.
     """
-    words = [str(word) for word in command]
-    name = Path(words[0]).name if words[1:2] != ["-m"] else words[2]
+    argv = [str(argument) for argument in command]
+    name = Path(argv[0]).name if argv[1:2] != ["-m"] else argv[2]
     try:
         done = subprocess.run(
-            words, env=environment, cwd=folder, input=stdin, capture_output=True, text=True, check=False
+            argv, env=environment, cwd=folder, input=stdin, capture_output=True, text=True, check=False
         )
     except OSError as error:
         raise ProgramFailed(f"{name}: cannot be started: {error.strerror}") from None

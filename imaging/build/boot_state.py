@@ -1,4 +1,4 @@
-"""Creates the content of the partition `boot-state`: the records of a new box (`settings.slots`)."""
+"""Creates the content of the partition `boot-state`: the slot state and the tries of a new box (`settings.slots`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPTIONS: Final = f"-q -F -t ext2 -O none -b {_BLOCK_BYTES} -N 16 -m 0"
 def write_boot_state(image: Path, offset: int, id: str, epoch: int, log: LogCallback) -> None:
     """Write the records of a box that was never updated to the partition at `offset` of a disk image.
 
-    `id` is the UUID of the file system that contains GRUB's records, and `epoch` its time.
+    `id` is the UUID of the file system with the tries, which GRUB writes; `epoch` is its time in seconds since 1970.
     Raises: BuildFailed, PrerequisiteMissing.
     """
     times = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}

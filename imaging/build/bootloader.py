@@ -23,7 +23,7 @@ from settings import identity_archive, slots
 
 SECTOR: Final = 512
 CODE_BYTES: Final = 440
-"""The size of the boot code, before the disk signature and the protective partition table."""
+"""The size of the boot code, which precedes the disk signature and the protective partition table."""
 _KERNEL_SECTOR: Final = 0x5C
 _DRIVE_CHECK: Final = 0x66
 _BLOCKLIST: Final = 0x1F4
@@ -35,12 +35,12 @@ MODULES: Final = (
 MENU: Final = "boot/grub2/grub.cfg"
 USER: Final = "boot/grub2/user.cfg"
 ENTRIES: Final = "boot/loader/entries"
-"""The kernel with its arguments as a file for checks (Boot Loader Specification, type 1); GRUB does not read it.
+"""The folder of an entry for the kernel (Boot Loader Specification, type 1), for checks only: GRUB does not read it.
 
-A running box has a different file there, for the kernel with which it was started (dracut's module rap-etc).
+On a running box, dracut's module rap-etc replaces it by an entry for the running kernel.
 """
 _UNATTENDED: Final = "panic=10 rd.shell=0 rd.emergency=reboot"
-"""Kernel arguments by which the machine restarts if a start fails before systemd runs."""
+"""Kernel arguments that make the machine restart if a start fails before systemd runs."""
 _ENTRIES: Final = """
 menuentry "RAP box" --unrestricted {
   choose_slot
@@ -93,7 +93,7 @@ def _write_password(root: Path, hashed: str) -> None:
 
 
 def _version_key(version: str) -> list[tuple[int, str]]:
-    return [(int(number or 0), word) for number, word in re.findall(r"(\d+)|(\D+)", version)]
+    return [(int(number or 0), text) for number, text in re.findall(r"(\d+)|(\D+)", version)]
 
 
 def _slot_script(plan: BuildPlan, version: str) -> str:
@@ -186,8 +186,8 @@ def core_image(
         "--prefix",
         f"(hd0,gpt{boot_partition})/grub2",
     ]
-    wanted = [name for name in MODULES if (modules / f"{name}.mod").exists()]
-    run([*command, "--output", core, *wanted], {}, log)
+    available = [name for name in MODULES if (modules / f"{name}.mod").exists()]
+    run([*command, "--output", core, *available], {}, log)
     data = core.read_bytes()
     core.unlink()
     if len(data) > space_bytes:

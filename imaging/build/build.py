@@ -1,13 +1,13 @@
 """`rap image build`: the steps from a kickstart to a disk image and its accompanying files.
 
     packages    the packages of the %packages section, installed into a folder by dnf
-    system      a copy of it, configured by the commands and %post, without anything that differs between builds
+    system      a copy of that folder, configured by the commands and %post, without anything that differs by build
     disk        partitions, file systems and boot loader in one sparse file
     outputs     the image, block map, software bill of materials, build record, manifest and signature
 
-The results of the first three are kept in the work folder, by the hash of their inputs. Everything in the image is
-determined by the kickstart, the repositories and this program: UUIDs by the hash of the kickstart, times by those of
-the repositories.
+The results of the first three steps are kept in the work folder, by the hash of their inputs. The kickstart, the
+repositories and this program determine everything in the image: UUIDs are derived from the hash of the kickstart, and
+times from the metadata of the repositories.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from imaging.signing import (
 from settings import encrypted
 
 FORMAT: Final = "14"
-"""Incremented with every change of the builder that changes images, so that older results are not reused."""
+"""Incremented with every change of the builder that changes images, so that no older result is reused."""
 METADATA: Final = "repodata/repomd.xml"
 ENCRYPTION_FILES: Final = (
     "usr/lib/systemd/system/rap-volumes.service",
@@ -114,7 +114,7 @@ def build(request: BuildRequest, step: Callable[[str, bool], None], log: LogCall
         return _write_outputs(third / "disk.raw", second / "tree", request, plan, ids, epoch, key, log)
     except (FileExistsError, NotADirectoryError) as error:
         raise InvalidBuildRequest(
-            f"{error.filename}: is not a folder; --output and --work name folders"
+            f"{error.filename}: is not a folder; give folders with --output and --work"
         ) from None
     except OSError as error:
         raise PrerequisiteMissing(
@@ -190,18 +190,18 @@ def _write_outputs(
             name=name, files=files, about=about, file_systems=systems, partitions=parts
         )
         write_manifest(described_image, manifest, key)
-    made = (image, *others, *([manifest] if key else []))
-    return BuildResult(image, described.sha256, bmap.image_bytes, bmap.mapped_bytes, len(listed), made)
+    written = (image, *others, *([manifest] if key else []))
+    return BuildResult(image, described.sha256, bmap.image_bytes, bmap.mapped_bytes, len(listed), written)
 
 
 def abilities(tree: Path) -> dict[str, str]:
-    """Return the abilities of boxes with the system in `tree`, for a manifest's `about`."""
-    found = {}
+    """Return what boxes with the system in `tree` can do, as entries of a manifest's `about`."""
+    entries = {}
     if all((tree / path).exists() for path in ENCRYPTION_FILES):
-        found[encrypted.MANIFEST_KEY] = encrypted.AT_FIRST_START
+        entries[encrypted.MANIFEST_KEY] = encrypted.AT_FIRST_START
     if any(any(tree.glob(pattern)) for pattern in TPM_PROVIDERS):
-        found[TPM_KEYS_KEY] = TPM_KEYS
-    return found
+        entries[TPM_KEYS_KEY] = TPM_KEYS
+    return entries
 
 
 def _record(
@@ -212,7 +212,7 @@ def _record(
     image: Path,
     disk_bytes: int,
 ) -> str:
-    """Return the build record as JSON. Nothing in it depends on the machine that builds."""
+    """Return the build record as JSON; nothing in it depends on the building machine."""
     slot = find_slot(image)
     record = {
         "format": f"rap-image-build-{FORMAT}",
@@ -238,7 +238,7 @@ def _record(
 def _metadata(repository: str) -> bytes:
     """Read the index of a repository. Raises: InvalidBuildRequest."""
     try:
-        data = _fetched(f"{repository.rstrip('/')}/{METADATA}")
+        data = _fetch(f"{repository.rstrip('/')}/{METADATA}")
         ElementTree.fromstring(data)  # noqa: S314 - dnf reads the same file
     except (OSError, ElementTree.ParseError) as error:
         raise InvalidBuildRequest(
@@ -248,11 +248,11 @@ def _metadata(repository: str) -> bytes:
     return data
 
 
-def _fetched(address: str) -> bytes:
+def _fetch(address: str) -> bytes:
     if "://" not in address:
         return Path(address).read_bytes()
-    with urlopen(address, timeout=30) as answer:  # noqa: S310 - the user's own address
-        return bytes(answer.read())
+    with urlopen(address, timeout=30) as response:  # noqa: S310 - the user's own address
+        return bytes(response.read())
 
 
 def _epoch(metadata: Sequence[bytes]) -> int:
@@ -260,12 +260,12 @@ def _epoch(metadata: Sequence[bytes]) -> int:
 
     Raises: InvalidBuildRequest.
     """
-    if given := os.environ.get("SOURCE_DATE_EPOCH"):
-        if not given.isdecimal():
+    if value := os.environ.get("SOURCE_DATE_EPOCH"):
+        if not value.isdecimal():
             raise InvalidBuildRequest(
-                f"SOURCE_DATE_EPOCH={given}: is not a whole number of seconds since 1970; correct or unset it"
+                f"SOURCE_DATE_EPOCH={value}: is not a whole number of seconds since 1970; correct or unset it"
             )
-        return int(given)
+        return int(value)
     stamps = [0]
     for index in metadata:
         root = ElementTree.fromstring(index)  # noqa: S314 - dnf reads the same file

@@ -4,8 +4,8 @@
     def _timezone(command: Command, plan: Plan) -> None: ...
 
 The decorator names every option that the function supports; a command with another option is an error, and nothing is
-built. Commands that only control the installer are in `IGNORED_COMMANDS`, each with the reason. The functions change
-no disk: they add to the plan. Anaconda's implementation of the commands is in `pyanaconda/modules`.
+built. Commands that only control the installer are in `IGNORED_COMMANDS`, each with the reason. The functions only
+add to the plan; they change no disk. Anaconda's implementation of the commands is in `pyanaconda/modules`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ IGNORED_COMMANDS: Final = {
     "%traceback": "it handles errors of the installer",
     "%addon com_redhat_kdump": "kernel dumps are installed only if %packages names their package",
 }
-"""Commands and sections without an effect on the installed system, and why."""
+"""Commands and sections without an effect on the installed system, each with the reason."""
 
 IGNORED_OPTIONS: Final = {
     "text": ("--non-interactive",),
@@ -127,8 +127,8 @@ def _add_command(command: KickstartCommand, plan: BuildPlan) -> None:
             command.location, f"{command.name}: `rap image build` does not support this command; leave it out"
         )
     options = supported_options(command.name)
-    for word in command.words:
-        option = word.partition("=")[0]
+    for argument in command.arguments:
+        option = argument.partition("=")[0]
         if option.startswith("--") and option not in options:
             raise UnsupportedCommand(
                 command.location,
@@ -143,7 +143,9 @@ def _add_command(command: KickstartCommand, plan: BuildPlan) -> None:
 
 def _add_section(section: Section, plan: BuildPlan) -> None:
     name = (
-        f"{section.name} {section.words[0]}" if section.name == "%addon" and section.words else section.name
+        f"{section.name} {section.arguments[0]}"
+        if section.name == "%addon" and section.arguments
+        else section.name
     )
     if section.name == "%packages":
         check_section(section, plan.packages)
@@ -160,7 +162,7 @@ def _add_section(section: Section, plan: BuildPlan) -> None:
             section.location,
             "%post --nochroot: there is no installer environment to run it in; remove --nochroot",
         )
-    if name not in IGNORED_COMMANDS or (section.name == "%addon" and "--enable" in section.words):
+    if name not in IGNORED_COMMANDS or (section.name == "%addon" and "--enable" in section.arguments):
         raise UnsupportedCommand(
             section.location, f"{name}: `rap image build` does not support this section; leave it out"
         )
@@ -236,12 +238,12 @@ def _bootloader(command: KickstartCommand, plan: BuildPlan) -> None:
 
 @handles("repo", "--name", "--baseurl", "--mirrorlist", "--metalink", "--install", "--proxy", "--noverifyssl")
 def _repo(command: KickstartCommand, plan: BuildPlan) -> None:
-    """Add a repository to the installed system if --install is given; the builder uses those of its --repo."""
+    """Add a repository to the installed system if --install is given; the builder installs from its own --repo."""
     data = command.data
     if not data.install:
         plan.ignored["repo"] = _SOURCE
         return
-    given = {
+    settings = {
         "name": data.name,
         "enabled": "1",
         "baseurl": data.baseurl,
@@ -250,7 +252,7 @@ def _repo(command: KickstartCommand, plan: BuildPlan) -> None:
         "proxy": data.proxy,
         "sslverify": "0" if data.noverifyssl else "",
     }
-    lines = [f"[{data.name}]", *(f"{key}={value}" for key, value in given.items() if value)]
+    lines = [f"[{data.name}]", *(f"{key}={value}" for key, value in settings.items() if value)]
     plan.actions.append(Write(f"/etc/yum.repos.d/{data.name}.repo", "\n".join(lines) + "\n"))
 
 
@@ -274,7 +276,7 @@ def _keyboard(command: KickstartCommand, plan: BuildPlan) -> None:
 
 
 def _console_keymap(layout: str) -> str:
-    """Return the console's name of a layout: "cz-qwerty" for "cz (qwerty)", as kbd's X keymaps are named."""
+    """Return the console's name of an X layout, as kbd names its keymaps: "cz-qwerty" for "cz (qwerty)"."""
     return "-".join(re.findall(r"[\w.-]+", layout))
 
 
@@ -322,10 +324,7 @@ def _network(command: KickstartCommand, plan: BuildPlan) -> None:
 
 
 def _refuse_network(command: KickstartCommand) -> None:
-    """Reject ports that only the installer can choose, and addresses without an effect.
-
-    Raises: UnsupportedCommand.
-    """
+    """Raise UnsupportedCommand for a port that only the installer can choose, and for addresses without an effect."""
     data = command.data
     if data.bootProto in ("ibft", "query"):
         raise UnsupportedCommand(
@@ -335,9 +334,15 @@ def _refuse_network(command: KickstartCommand) -> None:
         raise UnsupportedCommand(
             command.location, f"network --device={data.device}: write the port's name, such as enp1s0"
         )
-    given = [word for word in command.words if word.startswith("--") and not word.startswith("--hostname")]
-    if given and not data.device:
-        raise UnsupportedCommand(command.location, f"network {given[0]}: needs --device with the port's name")
+    options = [
+        argument
+        for argument in command.arguments
+        if argument.startswith("--") and not argument.startswith("--hostname")
+    ]
+    if options and not data.device:
+        raise UnsupportedCommand(
+            command.location, f"network {options[0]}: needs --device with the port's name"
+        )
     unused = [
         name for name in ("ip", "netmask", "gateway") if getattr(data, name) and data.bootProto != "static"
     ]
@@ -429,7 +434,7 @@ def _rootpw(command: KickstartCommand, plan: BuildPlan) -> None:
 @handles("authselect", "--force")
 def _authselect(command: KickstartCommand, plan: BuildPlan) -> None:
     plan.implied.append("authselect")
-    plan.actions.append(SystemCommand(("authselect", *command.words)))
+    plan.actions.append(SystemCommand(("authselect", *command.arguments)))
 
 
 _handlers["authselect"] = (_authselect, frozenset({"--force", "--nobackup"}))
@@ -463,7 +468,7 @@ def _user(command: KickstartCommand, plan: BuildPlan) -> None:
                 command.location, f"user --groups={group}: write the name without a number"
             )
         plan.actions.append(SystemCommand(("groupadd", "--force", "--system", group)))
-    given = {
+    settings = {
         "--uid": data.uid,
         "--gid": data.gid,
         "--home-dir": data.homedir,
@@ -471,7 +476,10 @@ def _user(command: KickstartCommand, plan: BuildPlan) -> None:
         "--comment": data.gecos,
     }
     options = [
-        word for option, value in given.items() if value not in (None, "") for word in (option, str(value))
+        argument
+        for option, value in settings.items()
+        if value not in (None, "")
+        for argument in (option, str(value))
     ]
     groups = ("--groups", ",".join(data.groups)) if data.groups else ()
     plan.actions.append(SystemCommand(("useradd", "--create-home", *groups, *options, data.name)))

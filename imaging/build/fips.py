@@ -43,13 +43,14 @@ def check(boot: Path, version: str, listing: str) -> None:
             version,
             f"its package has no /usr/lib/modules/{version}/.vmlinuz.hmac; use a kernel with that file",
         )
-    wanted, _, named = checksum.read_text("ascii", "replace").partition(" ")
+    expected, _, named = checksum.read_text("ascii", "replace").partition(" ")
     kernel = boot / f"vmlinuz-{version}"
     if Path(named.strip(" *\n")).name != kernel.name:
         raise _wrong(version, f"the checksum in {checksum.name} is for the file {named.strip()}")
-    if not hmac.compare_digest(wanted, hmac.new(_KEY, kernel.read_bytes(), "sha512").hexdigest()):
+    if not hmac.compare_digest(expected, hmac.new(_KEY, kernel.read_bytes(), "sha512").hexdigest()):
         raise _wrong(version, f"it differs from the checksum in {checksum.name}; install its package again")
 
 
 def _wrong(version: str, why: str) -> BuildFailed:
+    """Return the error for a kernel that would not start; `why` ends with a remedy, for which removal is another."""
     return BuildFailed(f"fips=1: kernel {version} would not start in FIPS mode: {why}, or remove fips=1")

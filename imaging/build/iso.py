@@ -4,11 +4,10 @@ Only the menus of the disc are changed: GRUB's for UEFI, on the disc and inside 
 firmware reads, and the menu of ISOLINUX or GRUB for BIOS. `xorriso -boot_image any replay` keeps all boot methods of
 the disc: El Torito for both kinds of firmware, and the boot sector and partition table of a USB stick.
 
-The EFI system partition is a file of the disc in RHEL 9 (`images/efiboot.img`); on other discs it follows all files
-and has no name. In both cases the El Torito catalog gives its position, at which its menu is replaced in the finished
-disc.
+On discs of RHEL 9, the EFI system partition is a file (`images/efiboot.img`); on other discs it follows all files and
+has no name. In both cases the El Torito catalog has its position, where the menu is replaced in the finished disc.
 
-The only entry of each menu installs unattended, with `inst.ks=` on the label of the disc and `fips=1`.
+The only entry of each menu installs unattended, with `fips=1` and an `inst.ks=` that names the label of the disc.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def make_iso(
                 f"{source}: has none of the boot menus of a RHEL-compatible ISO ({', '.join(MENUS)})"
             )
         _check_source(source, kickstart, log)
-        maps = [word for inside, file in changed.items() for word in ("-map", file, f"/{inside}")]
+        maps = [argument for inside, file in changed.items() for argument in ("-map", file, f"/{inside}")]
         maps += ["-map", kickstart, f"/{KICKSTART}"]
         for repository in repositories:
             maps += ["-map", repository, f"/{REPOSITORY}"]
@@ -123,7 +122,7 @@ def sign_iso(iso: Path, source: Path, kickstart: Path, key: Ed25519PrivateKey) -
 def _arguments(label: str) -> str:
     """Return the kernel's arguments; spaces in the label are escaped as dracut requires.
 
-    As in lorax's own menus, they are not quoted in GRUB's menu: RHEL's GRUB passes \\x20 on unchanged.
+    They are not quoted in GRUB's menu, as in lorax's own menus: RHEL's GRUB passes \\x20 on unchanged.
     """
     disc = f"hd:LABEL={label.replace(' ', chr(92) + 'x20')}"
     return f"inst.stage2={disc} inst.ks={disc}:/{KICKSTART} fips=1"
@@ -131,14 +130,14 @@ def _arguments(label: str) -> str:
 
 def _label_of(source: Path, log: LogCallback) -> str:
     try:
-        found = _LABEL.search(run(["xorriso", "-indev", source, "-pvd_info"], {}, log))
+        match = _LABEL.search(run(["xorriso", "-indev", source, "-pvd_info"], {}, log))
     except BuildFailed:
-        found = None
-    if not found or not found[1]:
+        match = None
+    if not match or not match[1]:
         raise IsoError(
             f"{source}: is not an ISO with a label; give the boot ISO of a RHEL-compatible distribution"
         )
-    return found[1]
+    return match[1]
 
 
 def _menus(source: Path, folder: Path, arguments: str, log: LogCallback) -> Iterator[tuple[str, Path]]:

@@ -22,11 +22,11 @@ from imaging.build.types import BuildFailed, InvalidBuildRequest, UnsupportedCom
 from imaging.kickstart.document import Section
 
 _CACHE: Final = "/rap-dnf-cache"
-"""dnf's cache, beneath the folder that it installs into: the name of a folder of this machine would remain there."""
+"""dnf's cache, inside the installation root: otherwise the path of a folder of this machine would remain there."""
 IN_SLOT: Final = "usr/lib/sysimage/rpm"
-"""The folder of the package database in a slot, and on RHEL 10."""
+"""The folder of the package database in a slot, and in every system of RHEL 10."""
 IN_VAR: Final = "var/lib/rpm"
-"""Path of the package database in rpm of RHEL 9."""
+"""The folder in which rpm of RHEL 9 looks for the package database."""
 DATABASES: Final = (IN_SLOT, IN_VAR)
 _MAGIC: Final = bytes.fromhex("8eade80100000000")
 _TIMES: Final = (1008, 1128)
@@ -91,16 +91,16 @@ def install(
     if section.instLangs:
         (macros := root / "etc/rpm/macros.image-language").parent.mkdir(parents=True)
         macros.write_text(f"%_install_langs {section.instLangs}\n")
-    words = [
+    wanted = [
         *section.packageList,
         *dict.fromkeys(implied),
         *(f"@{group.name}" for group in section.groupList),
     ]
-    words += [] if section.nocore else ["@core"]
-    words += [f"@{section.environment}"] if section.environment else []
+    wanted += [] if section.nocore else ["@core"]
+    wanted += [f"@{section.environment}"] if section.environment else []
     environment = {"SOURCE_DATE_EPOCH": str(epoch), "HOME": str(_home(root))}
     try:
-        run_over(root, [*command, "install", *words], environment, log)
+        run_over(root, [*command, "install", *wanted], environment, log)
     except BuildFailed as error:
         raise _input_error(str(error), repositories) or error from None
     finally:
@@ -109,10 +109,7 @@ def install(
 
 
 def check_section(written: Section, section: Any) -> None:
-    """Reject options of %packages that dnf's command line cannot follow as Anaconda does.
-
-    Raises: UnsupportedCommand.
-    """
+    """Raise UnsupportedCommand for an entry or option of %packages that dnf's command line cannot express."""
     groups = [group for group in section.groupList if group.include != GROUP_DEFAULT]
     for wrong, problem in (
         (section.excludedGroupList, "-@GROUP: exclude its packages instead, one by one"),
@@ -133,15 +130,15 @@ def check_section(written: Section, section: Any) -> None:
 
 def _names_any_group(text: str, wrong: Any) -> bool:
     """Return whether a line names one of these groups."""
-    words = text.split()
+    entry = text.split()[:1]
     return (
-        bool(words) and isinstance(wrong, list) and words[0].lstrip("-@") in {group.name for group in wrong}
+        bool(entry) and isinstance(wrong, list) and entry[0].lstrip("-@") in {group.name for group in wrong}
     )
 
 
 def _options(section: Any) -> list[str]:
-    """Return dnf's options for the options of %packages."""
-    given = {
+    """Return the options of dnf that correspond to the options of %packages."""
+    settings = {
         "install_weak_deps=0": section.excludeWeakdeps,
         "tsflags=nodocs": section.excludeDocs,
         "multilib_policy=all": section.multiLib,
@@ -149,11 +146,11 @@ def _options(section: Any) -> list[str]:
         f"timeout={section.timeout}": section.timeout is not None,
         f"retries={section.retries}": section.retries is not None,
     }
-    return [f"--setopt={option}" for option, is_given in given.items() if is_given]
+    return [f"--setopt={option}" for option, is_set in settings.items() if is_set]
 
 
 def _input_error(output: str, repositories: Sequence[str]) -> InvalidBuildRequest | None:
-    """Return the error in the input that dnf reports, or None."""
+    """Return the error in the request that dnf's output reports, or None."""
     if missing := _NO_MATCH.search(output):
         return InvalidBuildRequest(
             f"no repository has {missing[1]}; add a repository that has it with --repo, or remove it from %packages"
@@ -228,7 +225,7 @@ def _timeless(header: bytes, epoch: int) -> bytes:
 
 
 def _home(root: Path) -> Path:
-    """Yield dnf's home directory: on Debian, rpm by default keeps its database in the home of the calling user."""
+    """Return a home directory for dnf: on Debian, rpm keeps its database in the calling user's home by default."""
     home = root.with_name("home")
     home.mkdir(exist_ok=True)
     (home / "dnf.conf").write_text("[main]\n")

@@ -1,12 +1,13 @@
 """Making the disk: a GPT with the kickstart's partitions, each with a file system and its part of the tree.
 
-Nothing is mounted and no device is attached: sfdisk writes the table into a sparse file, mke2fs and mkfs.vfat make
-and fill file systems at an offset in it. UUIDs, hash seeds and times are derived: the same tree gives the same bytes.
+Nothing is mounted and no device is attached: sfdisk writes the table into a sparse file, and mke2fs and mkfs.vfat
+make and fill the file systems. UUIDs, hash seeds and times are derived from the inputs: the same tree gives the same
+bytes.
 
-Two partitions are not in the kickstart: every image begins with two raw partitions, for the identity of the box,
-which `rap flash` stores, and for the slot state (`settings.slots`). A kickstart cannot describe them (`part` supports
+Every image begins with two partitions that are not in the kickstart: one for the identity of the box, which `rap
+flash` stores, and one for the slot state (`settings.slots`). A kickstart cannot describe them (`part` supports
 neither partitions without a file system nor GPT names), and does not need to, because an installed box is neither
-flashed nor updated by slots. They are the first, because the last partition may grow.
+flashed nor updated by slots. They come first, because the last partition may grow.
 
 The kernel, its initramfs and its arguments belong to the root slot, in /boot of its file system. The boot partition,
 which is mounted over that folder, has the boot loader's menu.
@@ -57,12 +58,12 @@ def place_partitions(plan: BuildPlan, disk_bytes: int) -> list[PlacedPartition]:
     """Return the position of each partition, aligned to 1 MiB. Growing partitions share the remaining space."""
     growing = [p for p in plan.partitions if p.grow]
     left = disk_bytes // MIB - plan.disk_bytes // MIB
-    offset, found = MIB, []
+    offset, placed = MIB, []
     for number, partition in enumerate(plan.disk_partitions, 1):
         length = (partition.size_mib + (left // len(growing) if partition.grow else 0)) * MIB
-        found.append(PlacedPartition(number, partition, offset, length))
+        placed.append(PlacedPartition(number, partition, offset, length))
         offset += length
-    return found
+    return placed
 
 
 def derived_uuid(seed: str, name: str) -> str:
@@ -86,13 +87,13 @@ def make_disk(
     image: Path, tree: Path, plan: BuildPlan, disk_bytes: int, seed: str, epoch: int, log: LogCallback
 ) -> list[PlacedPartition]:
     """Write the disk image of the system in `tree` to `image`. Raises: BuildFailed, PrerequisiteMissing."""
-    found = place_partitions(plan, disk_bytes)
+    all_placed = place_partitions(plan, disk_bytes)
     with image.open("xb") as file:
         file.truncate(disk_bytes)
-    _write_table(image, found, seed, log)
+    _write_table(image, all_placed, seed, log)
     ids = disk_ids(plan, seed).file_systems
     parts = split(tree, image.with_name("parts"), plan, log)
-    for placed in found:
+    for placed in all_placed:
         log(f"{placed.partition.name}, {placed.length // MIB:,} MiB")
         match placed.partition.format:
             case "efi":
@@ -106,16 +107,16 @@ def make_disk(
             case "boot-state":
                 write_boot_state(image, placed.offset, derived_uuid(seed, placed.partition.name), epoch, log)
             case "biosboot":
-                boot_number = next(p.number for p in found if p.partition.mount == "/boot")
+                boot_number = next(p.number for p in all_placed if p.partition.mount == "/boot")
                 core, boot = core_image(tree, boot_number, placed.length, image.parent, log)
                 with image.open("r+b") as disk:
                     install_bios(disk, core, boot, placed.offset // SECTOR)
     shutil.rmtree(image.with_name("parts"))
-    return found
+    return all_placed
 
 
 def split(tree: Path, folder: Path, plan: BuildPlan, log: LogCallback) -> dict[str, Path]:
-    """Split a tree by mount point, into folders of hard links with empty folders as mount points."""
+    """Split a tree by mount point into folders of hard links, in which mount points are empty folders."""
     folder.mkdir()
     run(["cp", "--archive", "--link", tree, folder / "0"], {}, log, folder=folder)
     parts = {"/": folder / "0"}
@@ -142,7 +143,7 @@ def split(tree: Path, folder: Path, plan: BuildPlan, log: LogCallback) -> dict[s
 
 
 def _keep_in_slot(boot: Path, inside: Path) -> None:
-    """Move the files of /boot, but not its folders, to the slot: kernel, initramfs and their boot configuration."""
+    """Move the files directly in /boot to the slot: kernel, initramfs and the script that starts them."""
     times = boot.stat()
     for path in sorted(boot.iterdir()):
         if not path.is_dir():
@@ -152,17 +153,17 @@ def _keep_in_slot(boot: Path, inside: Path) -> None:
 
 
 def _keep_packages_in_slot(var: Path, slot: Path) -> None:
-    """Move the package database, which describes the slot, to it; /etc/fstab mounts it where it was.
+    """Move the package database to the slot, which it describes; /etc/fstab mounts it at its former path.
 
-    The folder is in the slot already, with the SELinux label that the policy demands there, which its files get.
+    Its new folder exists in the slot, with the SELinux label that the policy requires; the files get this label.
     """
     database = var / Path(packages.IN_VAR).relative_to("var")
     if not (database / "rpmdb.sqlite").exists():
         return  # it is in the slot already, as on RHEL 10
-    kept = slot / packages.IN_SLOT
-    times = {path: path.stat().st_mtime for path in (database, database.parent, kept, kept.parent)}
+    folder = slot / packages.IN_SLOT
+    times = {path: path.stat().st_mtime for path in (database, database.parent, folder, folder.parent)}
     for path in sorted(database.iterdir()):
-        _copy_label(kept, path.rename(kept / path.name))
+        _copy_label(folder, path.rename(folder / path.name))
     for path, time in times.items():
         os.utime(path, (time, time))
 
@@ -173,9 +174,9 @@ def _copy_label(source: Path, target: Path) -> None:
         os.setxattr(target, _LABEL, os.getxattr(source, _LABEL))
 
 
-def _write_table(image: Path, found: Sequence[PlacedPartition], seed: str, log: LogCallback) -> None:
+def _write_table(image: Path, all_placed: Sequence[PlacedPartition], seed: str, log: LogCallback) -> None:
     lines = ["label: gpt", f"label-id: {derived_uuid(seed, 'disk')}", "unit: sectors"]
-    for placed in found:
+    for placed in all_placed:
         name = placed.partition.name
         kind = _TYPES[placed.partition.format]
         own = derived_uuid(seed, f"part {placed.number}")
@@ -198,8 +199,8 @@ UUID_INDEPENDENT: Final = {
     True: ["-O", "^metadata_csum,^uninit_bg", "-N", "2048"],
     False: ["-O", "metadata_csum_seed"],
 }
-"""Options of mke2fs with which flashing can change the UUID, by whether the file system is /boot. There, metadata
-checksums are off, because GRUB 2.06 cannot read a file system with metadata_csum_seed."""
+"""Options of mke2fs with which flashing can change the UUID, by whether the file system is /boot, which has no
+metadata checksums because GRUB 2.06 cannot read a file system with metadata_csum_seed."""
 SLOT_OPTIONS: Final = ["-O", "^has_journal,^metadata_csum_seed,metadata_csum"]
 """Options of mke2fs for the root slot, which is never written while it is mounted, and whose UUID is not changed."""
 
@@ -227,10 +228,10 @@ def _write_ext4(
 
 
 def _slot_bytes(part: Path) -> int:
-    """Return the size of a file system that is slightly larger than the files of a slot.
+    """Return the size in bytes of a file system that is slightly larger than the files of a slot.
 
-    An update writes and reads all of a slot, free space included. Sizes are rounded to steps, because the geometry
-    depends on the size.
+    An update writes and reads a whole slot, including its free space. The size is rounded up to a step, because the
+    geometry of the file system depends on it.
     """
     sizes = [path.lstat().st_size for path in part.rglob("*") if not path.is_symlink()]
     blocks = sum(-(-size // _BLOCK_BYTES) for size in sizes)
@@ -260,10 +261,10 @@ def _set_root(device: str, part: Path, environment: dict[str, str]) -> None:
 
 
 def set_times(image: Path, offset: int, length: int, environment: dict[str, str]) -> None:
-    """Set the other times of each inode of an ext4 file system in a disk image to the time of its content.
+    """Set the other times of each inode of an ext4 in a disk image to its modification time.
 
-    mke2fs copies the change times of the builder's disk. A single time for all inodes would change with each release:
-    all inodes would differ between two releases, and a delta would be larger.
+    mke2fs copies the change times from the builder's disk. With a single time for all inodes, which would change with
+    each release, all inodes would differ between two releases, and deltas would be larger.
     """
     with image.open("rb") as disk, mmap.mmap(disk.fileno(), offset + length, prot=mmap.PROT_READ) as whole:
         view = memoryview(whole)
@@ -283,21 +284,22 @@ def set_times(image: Path, offset: int, length: int, environment: dict[str, str]
 def _write_fat(
     image: Path, placed: PlacedPartition, part: Path, id: str, epoch: int, log: LogCallback
 ) -> None:
-    """Make a FAT file system in a separate file and copy it to the disk: mkfs.vfat formats whole files only."""
+    """Make a FAT file system in a separate file and copy it to the disk, because mkfs.vfat formats whole files
+    only."""
     times = {"SOURCE_DATE_EPOCH": str(epoch)}
-    alone = image.with_name("fat")
-    with alone.open("xb") as file:
+    fat = image.with_name("fat")
+    with fat.open("xb") as file:
         file.truncate(placed.length)
     label = ["-n", placed.partition.label] if placed.partition.label else []
-    command = ["mkfs.vfat", "--invariant", "-F", "32", "-s", "1", "-i", id.replace("-", ""), *label, alone]
+    command = ["mkfs.vfat", "--invariant", "-F", "32", "-s", "1", "-i", id.replace("-", ""), *label, fat]
     run(command, times, log, folder=image.parent)
-    _fill_fat(alone, part, times, log)
-    with alone.open("rb") as source, image.open("r+b") as disk:
-        for offset, length in mapped_extents(alone):
+    _fill_fat(fat, part, times, log)
+    with fat.open("rb") as source, image.open("r+b") as disk:
+        for offset, length in mapped_extents(fat):
             source.seek(offset)
             disk.seek(placed.offset + offset)
             disk.write(source.read(length))
-    alone.unlink()
+    fat.unlink()
 
 
 def _fill_fat(image: Path, part: Path, environment: dict[str, str], log: LogCallback) -> None:
@@ -306,8 +308,8 @@ def _fill_fat(image: Path, part: Path, environment: dict[str, str], log: LogCall
         folders.sort()
         to = "::/" + str(Path(inside).relative_to(part)).removeprefix(".")
         if folders:
-            made = [f"{to}/{name}" for name in folders]
-            run(["mmd", "-i", image, *made], environment, log, folder=image.parent)
+            created = [f"{to}/{name}" for name in folders]
+            run(["mmd", "-i", image, *created], environment, log, folder=image.parent)
         if files:
             copied = [Path(inside, name) for name in sorted(files)]
             run(["mcopy", "-m", "-i", image, *copied, to], environment, log, folder=image.parent)

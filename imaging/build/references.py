@@ -1,6 +1,6 @@
-"""Finds the UUIDs of file systems and partitions in the text of an image, so that flashing can replace them.
+"""Finds the UUIDs of file systems and partitions as text in an image, so that flashing can replace them.
 
-Text is searched in the raw image, not through the file systems, so that no copy is missed.
+The raw image is searched instead of its files, so that no copy is missed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imaging.signing import SignedFileSystem, SignedPartition
 
 CHUNK_BYTES: Final = 16 * 1024 * 1024
 FILES: Final = (MENU, f"{ENTRIES}/*.conf", "boot/efi/EFI/*/grub.cfg")
-"""The files of a system that name file systems or partitions by UUID."""
+"""The files of a system that refer to file systems or partitions by UUID."""
 FORMATS: Final[dict[str, Literal["ext4", "vfat"]]] = {"ext4": "ext4", "efi": "vfat"}
 
 
@@ -26,9 +26,9 @@ def identifiers(
 ) -> tuple[list[SignedFileSystem], list[SignedPartition]]:
     """Return the file systems and partitions of an image with all references to them.
 
-    The root slot is not among them: it has the same bytes on all disks.
+    The root slot is not among them, because it has the same bytes on all disks.
 
-    Raises: BuildFailed, if a reference in the files of the system was not found in one piece; OSError.
+    Raises: BuildFailed, if a reference is fragmented in the image; OSError.
     """
     text = b"".join(path.read_bytes() for pattern in FILES for path in sorted(tree.glob(pattern)))
     systems, parts = [], []
@@ -44,13 +44,14 @@ def identifiers(
 
 
 def _references(image: Path, text: bytes, name: str, own: str) -> list[int]:
-    found = list(_find(image, own.encode()))
-    if len(found) < text.count(own.encode()):
+    offsets = list(_find(image, own.encode()))
+    if len(offsets) < text.count(own.encode()):
         raise BuildFailed(f"{name}: a reference to its UUID {own} is fragmented in the image")
-    return found
+    return offsets
 
 
 def _find(image: Path, text: bytes) -> Iterator[int]:
+    """Yield the offsets of a text in an image; chunks overlap, so that a text across two of them is found."""
     with image.open("rb") as file:
         for offset, length in mapped_extents(image):
             end = offset + length

@@ -1,6 +1,6 @@
 """Build steps whose results are kept, so that an interrupted build is resumed.
 
-A result is a folder named after the step and the hash of its inputs. It is renamed to this name when it is complete;
+A result is a folder named after the step and the hash of its inputs. It gets this name when it is complete;
 incomplete and outdated results are deleted. If two builds need the same result at the same time, one creates it and
 the other waits.
 """

@@ -1,9 +1,9 @@
 """Running programs for a build in namespaces, which end with the builder.
 
-Every program runs in new namespaces: a mount namespace, so that its /proc and /dev are unmounted when it ends; a PID
-namespace, so that no process stays in the background; a UTS namespace, so that no host name gets into an image; and
-for programs of the image, a network namespace without interfaces. The first process is killed when its parent ends
-(PR_SET_PDEATHSIG), and the kernel then kills all others.
+Programs that work on a system run in new namespaces: a mount namespace, so that its /proc and /dev are unmounted when
+the program ends; a PID namespace, so that no process stays in the background; a UTS namespace, so that no host name
+gets into an image; an IPC namespace; and, for programs of the image, a network namespace without interfaces. Every
+program is killed when the builder ends (PR_SET_PDEATHSIG); the kernel then kills all others in its PID namespace.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ def run(
     """
     argv = ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
     lines: list[str] = []
-    with tempfile.TemporaryFile("w+") as given:  # a pipe could block both processes
-        given.write(stdin)
-        given.seek(0)
+    with tempfile.TemporaryFile("w+") as input_file:  # a pipe could block both processes
+        input_file.write(stdin)
+        input_file.seek(0)
         with subprocess.Popen(
             argv,
-            stdin=given,
+            stdin=input_file,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -151,7 +151,7 @@ def _mounted(root: Path) -> list[str]:
 
 def _explain(name: str, status: int, lines: list[str], folder: Path | None) -> None:
     output = "".join(lines[-LAST_LINES:]).strip()
-    full = any(sign in "".join(lines) for sign in _FULL)
-    if folder is not None and (full or shutil.disk_usage(folder).free < FREE_BYTES_MIN):
+    is_full = any(message in "".join(lines) for message in _FULL)
+    if folder is not None and (is_full or shutil.disk_usage(folder).free < FREE_BYTES_MIN):
         raise PrerequisiteMissing(f"{folder}: the disk is full; {FREE_SPACE_HINT}")
     raise BuildFailed(f"{name} failed with exit status {status}:\n{output}")

@@ -24,7 +24,7 @@ def render(name: str, image_sha256: str, packages: Sequence[InstalledPackage], t
     Without `image_sha256`, it describes a folder, and its namespace is derived from the packages.
     """
     entries = [_rpm(package) for package in packages] + [
-        _python(*found) for found in sorted(_distributions(tree))
+        _python(*distribution) for distribution in sorted(_distributions(tree))
     ]
     digest = image_sha256 or hashlib.sha256(json.dumps(entries).encode()).hexdigest()
     image = {

@@ -50,7 +50,7 @@ _REMOVED: Final = (
 )
 
 _UPDATED: Final = ("etc/.updated", "var/.updated")
-"""Files that are made newer than /usr, so that the first start does not repeat the work of package updates
+"""Files that tell the first start that the work after package updates was done, by being newer than /usr
 (systemd-update-done.service(8))."""
 
 
@@ -60,7 +60,7 @@ mkdir /run/tree
 mount --bind / /run/tree
 exec setfiles -F -r /run/tree "$1" /run/tree
 """
-"""Labels the tree through a bind mount, which also shows the mount points /proc, /dev, /sys and /run."""
+"""Labels the tree through a bind mount, in which /proc, /dev, /sys and /run are the tree's own folders."""
 
 
 def configure(root: Path, plan: BuildPlan, ids: DiskIds, epoch: int, log: LogCallback) -> None:
@@ -127,10 +127,10 @@ def _run_script(root: Path, script: Script, environment: dict[str, str], log: Lo
 
 
 def _kernels(root: Path, plan: BuildPlan, environment: dict[str, str], log: LogCallback) -> None:
-    """Put every kernel and an initramfs for any machine into /boot.
+    """Put every kernel, with an initramfs for any machine, into /boot.
 
-    The initramfs is not compressed: a compressed one differs from its first changed file on, and an update would have
-    to send most of it.
+    The initramfs is not compressed: a compressed one would differ from the first changed file on, so that an update
+    would have to send most of it.
     """
     options = ("--force", "--no-hostonly", "--reproducible", "--no-compress")
     in_fips_mode = fips.is_required(plan)
@@ -194,11 +194,11 @@ def _label(root: Path, log: LogCallback) -> None:
 
 
 _PACKAGES: Final = f"/{IN_SLOT} /{IN_VAR} none bind,ro,nodev,nosuid,noexec,nofail 0 0"
-"""The package database describes the slot and belongs to it; rpm of RHEL 9 looks for it on the state partition."""
+"""Mounts the package database, which belongs to the slot, where rpm of RHEL 9 looks for it: on the partition /var."""
 
 
 def _fstab(plan: BuildPlan, root: Path) -> str:
-    """Return /etc/fstab of a slot. Each start puts the UUIDs of the disk's file systems in place of the labels."""
+    """Return /etc/fstab of a slot. Each start replaces the labels by the UUIDs of the disk's file systems."""
     lines = ["# made from the kickstart; the UUIDs are those of the kernel argument rap.volumes"]
     for partition in plan.partitions:
         if partition.mount == "/":

@@ -19,7 +19,7 @@ class UnsupportedCommand(Exception):
 
 
 class InvalidBuildRequest(Exception):
-    """The request is invalid; the message says how to correct it."""
+    """The request is invalid; the message states how to correct it."""
 
 
 class BuildFailed(Exception):
@@ -39,7 +39,7 @@ class Partition:
 
     @property
     def name(self) -> str:
-        """Its name in the GPT."""
+        """The name of the partition in the GPT."""
         return self.label or self.mount
 
 
@@ -116,7 +116,7 @@ class BuildPlan:
     boot_timeout_s: int = 5
     boot_password_hash: str = ""
     disks: set[str] = field(default_factory=set, repr=False)
-    """The disk that the partitions name; there is at most one."""
+    """The disk that the partitions are on, if they name one; there is at most one."""
     ignored: dict[str, str] = field(default_factory=dict)
     """Commands and sections without an effect on an image, each with the reason."""
 

@@ -1,9 +1,10 @@
 """The folders of /var that a release needs, which its system creates at each start if they are missing.
 
 /var and the file systems beneath it belong to the box: an update replaces only the root slot. A package of a later
-release may need a folder there, such as the state of a service, which nothing else would create.
+release may need a new folder there, such as that for the state of a service, which nothing else would create.
 
-Source: tmpfiles.d(5). A colon before mode, user and group leaves folders alone that exist (systemd 251 or later).
+Source: tmpfiles.d(5). With a colon before mode, user and group, existing folders are not changed (systemd 251 or
+later).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 FILE: Final = "usr/lib/tmpfiles.d/zz-rap-var.conf"
-"""The last file in the order of names, so that the lines of packages have precedence."""
+"""The last file in alphabetical order, so that the lines of packages have precedence."""
 _CONFIGURATIONS: Final = ("usr/lib/tmpfiles.d", "etc/tmpfiles.d")
 _LOST: Final = "lost+found"
 _HEAD: Final = "# Folders of /var that packages of this release contain: an update does not change /var.\n"
@@ -37,9 +38,9 @@ def _configured(root: Path) -> Iterator[str]:
     for folder in _CONFIGURATIONS:
         for file in (root / folder).glob("*.conf"):
             for line in file.read_text("utf-8", "replace").splitlines():
-                words = line.split()
-                if len(words) > 1 and not words[0].startswith("#"):
-                    yield words[1].rstrip("/")
+                fields = line.split()
+                if len(fields) > 1 and not fields[0].startswith("#"):
+                    yield fields[1].rstrip("/")
 
 
 def _lines(root: Path) -> Iterator[tuple[str, str]]:
@@ -62,10 +63,10 @@ def _names(file: Path) -> dict[int, str]:
     """Return the names in passwd(5) or group(5) by number."""
     if not file.exists():
         return {}
-    fields = (line.split(":") for line in file.read_text("utf-8", "replace").splitlines())
-    return {int(words[2]): words[0] for words in fields if len(words) > 2 and words[2].isdigit()}
+    entries = (line.split(":") for line in file.read_text("utf-8", "replace").splitlines())
+    return {int(fields[2]): fields[0] for fields in entries if len(fields) > 2 and fields[2].isdigit()}
 
 
 def _quoted(path: str) -> str:
-    """Return a path as a word of tmpfiles.d, where a per cent sign begins a specifier."""
+    """Return a path quoted for tmpfiles.d, where a percent sign begins a specifier."""
     return shlex.quote(path).replace("%", "%%")

@@ -1,1 +1,1 @@
-"""Evaluation of built systems: the system with OpenSCAP's STIG profile, the web server by the Apache STIGs."""
+"""Evaluation of built systems: the system by OpenSCAP's STIG profile, and the web server by the Apache STIGs."""

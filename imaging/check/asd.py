@@ -1,7 +1,7 @@
 """The Application Security and Development STIG as a checklist: each rule with its verdict, and the evidence for it.
 
 `firmware-image/stig/asd/` has the rules and the checklist. Evidence is a test of this repository ("FILE::test"), a
-file, or a command ("rap …"): a test makes sure that all of it exists, and that no rule of category I is open.
+file, or a command ("rap …"). A test checks that all evidence exists, and that no rule of category I is open.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CATEGORIES: Final[dict[Literal["high", "medium", "low"], str]] = {"high": "I", "
 
 
 class AsdRule(Table, frozen=True):
-    """A rule as published."""
+    """A rule as DISA published it."""
 
     stig: str
     severity: Literal["high", "medium", "low"]
@@ -43,7 +43,7 @@ class AsdRules(Table, frozen=True):
 
 
 class MetGroup(Table, frozen=True):
-    """Rules that are met, how, and the evidence; with a condition, only where it holds."""
+    """Rules that are met, with an explanation and the evidence; with a `condition`, only where it holds."""
 
     text: Text
     rules: Annotated[list[str], Meta(min_length=1)]
@@ -80,20 +80,23 @@ class AsdFinding:
 
 
 def read_checklist(rules: Path = RULES, checklist: Path = CHECKLIST) -> list[AsdFinding]:
-    """Return each rule with its verdict. Raises: InvalidCheckInput, if a rule has none or several, or is unknown."""
+    """Return each rule with its verdict.
+
+    Raises: InvalidCheckInput, if a rule has no verdict or several, or is unknown.
+    """
     try:
         known, written = load(rules, AsdRules).rule, load(checklist, AsdChecklist)
     except SettingsError as error:
         raise InvalidCheckInput(str(error)) from None
-    found: dict[str, AsdFinding] = {}
+    assessed: dict[str, AsdFinding] = {}
     for ident, verdict, text, evidence, condition in _rows(written):
-        if ident not in known or ident in found:
-            problem = "is assessed twice" if ident in found else "is not a rule of the STIG"
+        if ident not in known or ident in assessed:
+            problem = "is assessed twice" if ident in assessed else "is not a rule of the STIG"
             raise InvalidCheckInput(f"{checklist}: {ident}: {problem}; remove it")
-        found[ident] = AsdFinding(ident, known[ident], verdict, text, evidence, condition)
-    if missing := sorted(known.keys() - found.keys()):
+        assessed[ident] = AsdFinding(ident, known[ident], verdict, text, evidence, condition)
+    if missing := sorted(known.keys() - assessed.keys()):
         raise InvalidCheckInput(f"{checklist}: {', '.join(missing)}: not assessed; add each to a group")
-    return [found[ident] for ident in known]
+    return [assessed[ident] for ident in known]
 
 
 def _rows(written: AsdChecklist) -> Iterator[tuple[str, AsdVerdict, str, tuple[str, ...], str]]:

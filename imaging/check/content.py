@@ -2,8 +2,8 @@
 
 A data stream contains a benchmark with profiles, such as "stig", "cis" or "MAC-1_Classified".
 
-Red Hat's content applies to Red Hat's own systems only. AlmaLinux, Rocky and CentOS Stream, which boxes run, are
-rebuilds of the same software; for these, a copy without the platform line is used.
+The content for RHEL applies only to Red Hat's own systems. Boxes may run a rebuild (AlmaLinux, Rocky Linux or CentOS
+Stream); for these, a copy of the content without the platform line is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from imaging.programs import PrerequisiteMissing
 
 FOLDER: Final = Path("/usr/share/xml/scap/ssg/content")
 PACKAGES: Final = ("ssg-nondebian", "scap-security-guide")
-"""The package with the content: its name in Debian, and its name in RHEL."""
+"""The names of the package with the content, in Debian and in RHEL."""
 REBUILDS: Final = frozenset({"almalinux", "centos", "rocky"})
 """Rebuilds of RHEL, by the field ID of os-release(5)."""
 _PLATFORM: Final = re.compile(rb'<(?:[\w.-]+:)?platform idref="cpe:/o:redhat:enterprise_linux:(\d+)[^"]*"/>')
@@ -37,12 +37,12 @@ def default_content(tree: Path) -> Path:
     Raises: InvalidCheckInput, PrerequisiteMissing.
     """
     release = tree / "etc/redhat-release"
-    found = _RELEASE.search(release.read_text("utf-8", "replace")) if release.exists() else None
-    if found is None:
+    match = _RELEASE.search(release.read_text("utf-8", "replace")) if release.exists() else None
+    if match is None:
         raise InvalidCheckInput(
             f"{tree}: is neither RHEL nor a rebuild of it (etc/redhat-release); give the content with --content"
         )
-    content = FOLDER / f"ssg-rhel{found[1]}-ds.xml"
+    content = FOLDER / f"ssg-rhel{match[1]}-ds.xml"
     if not content.exists():
         debian, rhel = PACKAGES
         raise PrerequisiteMissing(
@@ -75,7 +75,7 @@ class Benchmark:
 
     @staticmethod
     def rule_name(identifier: str, version: str) -> str:
-        """Return the name of a rule in reports and reasons: the STIG's own (RHEL-09-211010) in DISA's content."""
+        """Return the name of a rule for reports and reasons; in DISA's content that of the STIG (RHEL-09-211010)."""
         return (
             version if _DISA_RULE.match(identifier) and version else _RULE_PREFIX.sub("", identifier, count=1)
         )
@@ -103,7 +103,7 @@ def read_benchmark(content: Path) -> Benchmark:
 
 
 def content_for(content: Path, tree: Path) -> bytes:
-    """Read a data stream, and make it applicable to the system in `tree` if that is a rebuild of RHEL.
+    """Return a data stream, made applicable to the system in `tree` if that is a rebuild of RHEL.
 
     Raises: InvalidCheckInput.
     """
@@ -133,7 +133,7 @@ def system_name(tree: Path) -> str:
 
 
 def _os_release(tree: Path) -> dict[str, str]:
-    """Return the fields of os-release(5). Links are not followed: an absolute one would lead out of the tree."""
+    """Return the fields of os-release(5). Symbolic links are not followed: absolute ones lead out of the tree."""
     for path in (tree / "usr/lib/os-release", tree / "etc/os-release"):
         if path.is_file() and not path.is_symlink():
             lines = path.read_text("utf-8", "replace").splitlines()

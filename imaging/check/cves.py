@@ -1,11 +1,11 @@
 """Known vulnerabilities of the components of an SBOM, from OSV files, without a network.
 
-The folder has JSON files, or archives of them as OSV publishes them (all.zip).
+The folder contains JSON files, or archives of them as OSV publishes them (all.zip).
 
-A distribution corrects old versions (backports), so its versions are compared in its own order with the versions that
-it declares fixed; the upstream version number is not used. Ranges are evaluated as the OSV schema says
-(https://ossf.github.io/osv-schema/#evaluation). Undecidable findings are reported as such. A VEX document (OpenVEX)
-states which findings do not concern the product, and why.
+A distribution fixes vulnerabilities in old versions (backports), so its versions are compared, in its own order, with
+those that it declares fixed; the upstream version number is not used. Ranges are evaluated as the OSV schema
+specifies (https://ossf.github.io/osv-schema/#evaluation). Undecidable findings are reported as such. A VEX document
+(OpenVEX) states which findings do not affect the product, and why.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from imaging.repository.versions import Evr, compare
 
 CveVerdict: TypeAlias = Literal["affected", "undecided", "not affected"]
 ECOSYSTEMS: Final = {"rpm": ("Red Hat", "AlmaLinux", "Rocky Linux"), "deb": ("Debian",), "pypi": ("PyPI",)}
-"""The ecosystems of OSV for a type of package URL; those of distributions may have a release after a colon."""
+"""OSV's ecosystems for each type of package URL; those of distributions may be followed by a colon and a release."""
 
 Order: TypeAlias = Callable[[str, str], int]
 """Compares two versions: negative if the first is older."""
@@ -48,12 +48,12 @@ class Component:
     source: str = ""
     """The source package, if the package URL has it: entries of Debian and Rocky Linux are about source packages."""
     source_version: str = ""
-    """Its version, which differs for packages that were rebuilt."""
+    """The version of the source package, which differs from `version` for rebuilt packages."""
 
 
 @dataclass(frozen=True)
 class CveFinding:
-    """A vulnerability of a component; `reason` is the reason in the VEX document, or why no decision is possible."""
+    """A vulnerability of a component; `reason` is that of the VEX document, or states why no decision is possible."""
 
     vulnerability: str
     component: Component
@@ -74,16 +74,16 @@ def scan_components(
 ) -> list[CveFinding]:
     """Return the vulnerabilities of the components, from all JSON files below the folder.
 
-    With `release` ("AlmaLinux:9"), only entries of that ecosystem count for packages of a distribution.
+    With `release` ("AlmaLinux:9"), packages of a distribution are compared only with entries of that ecosystem.
     Raises: InvalidCheckInput.
     """
     by_name: dict[tuple[str, str], list[Component]] = {}
     for one in components:
         for name in {one.name, one.source or one.name}:
             by_name.setdefault((one.kind, name), []).append(one)
-    found = [finding for entry in _entries(folder) for finding in _findings(entry, by_name, release)]
+    findings = [finding for entry in _entries(folder) for finding in _findings(entry, by_name, release)]
     reasons = _statements(vex) if vex else {}
-    return [_with_vex(one, reasons) for one in dict.fromkeys(found)]
+    return [_with_vex(one, reasons) for one in dict.fromkeys(findings)]
 
 
 def _entries(folder: Path) -> Iterator[dict[str, Any]]:
@@ -141,7 +141,7 @@ def _findings(
 
 
 def _decide(kind: str, version: str, affected: dict[str, Any]) -> tuple[CveVerdict, str] | None:
-    """Return whether a version is affected, with the reason if that cannot be decided; None if it is not."""
+    """Return the verdict for a version, with the reason if it is undecided; None if the version is not affected."""
     if version in affected.get("versions", []):
         return "affected", ""
     ranges = [one for one in affected.get("ranges", []) if one.get("type") == "ECOSYSTEM"]
@@ -157,8 +157,8 @@ def is_in_range(version: str, events: Iterable[dict[str, str]], order: Order) ->
 
     "0" is before every version, and a limit of "*" after every one.
     """
-    given = [(kind, text) for event in events for kind, text in event.items()]
-    limits = [text for kind, text in given if kind == "limit"]
+    bounds = [(kind, text) for event in events for kind, text in event.items()]
+    limits = [text for kind, text in bounds if kind == "limit"]
     if limits and not any(text == "*" or order(version, text) < 0 for text in limits):
         return False
 
@@ -168,7 +168,7 @@ def is_in_range(version: str, events: Iterable[dict[str, str]], order: Order) ->
         return order(one[1], other[1])
 
     inside = False
-    for kind, text in sorted(given, key=cmp_to_key(compare)):
+    for kind, text in sorted(bounds, key=cmp_to_key(compare)):
         if kind == "introduced" and (text == "0" or order(version, text) >= 0):
             inside = True
         elif (kind == "fixed" and order(version, text) >= 0) or (
@@ -204,7 +204,7 @@ def _fixed(affected: dict[str, Any]) -> str:
 
 def _statements(vex: Path) -> dict[tuple[str, str], str]:
     """Return the reasons by vulnerability and package URL; "" stands for every package."""
-    found: dict[tuple[str, str], str] = {}
+    reasons: dict[tuple[str, str], str] = {}
     for one in _read(vex, "an OpenVEX document").get("statements", []):
         if one.get("status") in ("not_affected", "fixed"):
             reason = (
@@ -212,8 +212,9 @@ def _statements(vex: Path) -> dict[tuple[str, str], str]:
                 or one["status"]
             )
             products = [product.get("@id", "") for product in one.get("products", [])] or [""]
-            found |= {(one.get("vulnerability", {}).get("name", ""), product): reason for product in products}
-    return found
+            name = one.get("vulnerability", {}).get("name", "")
+            reasons |= {(name, product): reason for product in products}
+    return reasons
 
 
 def _with_vex(finding: CveFinding, reasons: dict[tuple[str, str], str]) -> CveFinding:

@@ -1,10 +1,11 @@
 """OpenSCAP on a system that is not running: `oscap` with OSCAP_PROBE_ROOT, as oscap-chroot uses it.
 
-The content checks two kinds of rules on the running system; here they are checked in the tree's files:
+The content checks two kinds of rules on the running system; here, the tree's files decide them:
 
-    sysctl      rules check the configured and the current value; a separate definition checks the former ("…_static")
-    services    the probe asks systemd by D-Bus; `systemctl --root` reads the same links as systemd. The service is in
-                the names of ComplianceAsCode's rules, and in the OVAL definitions of DISA's
+    sysctl      the rules check the configured and the current value; the definition "…_static" checks only the
+                configured one
+    services    the probe asks systemd over D-Bus; instead, `systemctl --root` reads the same links as systemd. The
+                service is part of the names of ComplianceAsCode's rules, and of the OVAL definitions of DISA's
 
 Rules that cannot be decided have the result "unknown"; see `imaging.check.reasons`.
 """
@@ -32,7 +33,7 @@ from imaging.programs import require_programs, require_root
 RULE: Final = "xccdf_org.ssgproject.content_rule_"
 PROFILE: Final = "stig"
 IDLE_SECONDS_MAX: Final = 60
-"""Time without use of the processor after which the scanner, which uses it continuously, counts as blocked."""
+"""The scanner, which uses the processor continuously, counts as blocked after this time without processor use."""
 TRIES: Final = 3
 DATABASES: Final = ("var/lib/rpm", "usr/lib/sysimage/rpm")
 _XCCDF: Final = "{http://checklists.nist.gov/xccdf/1.2}"
@@ -50,18 +51,18 @@ _WANTED: Final = {
     ("UnitFileState", "masked"): False,
     ("LoadState", "masked"): False,
 }
-"""Whether a unit must start, by the property and value of systemd that a rule requires."""
+"""Whether a unit must start, by the property of systemd and its value that a rule requires."""
 
 
 @dataclass(frozen=True)
 class ScanReports:
-    """The files for OpenSCAP's reports, if wanted: `report` in HTML, and `arf` in ARF (XML)."""
+    """The files for OpenSCAP's reports, each optional: `report` in HTML, and `arf` in ARF (XML)."""
 
     report: Path | None = None
     arf: Path | None = None
 
     def check(self) -> None:
-        """Check that the reports can be written, because oscap does not report it. Raises: InvalidCheckInput."""
+        """Check that the reports can be written; oscap does not report an error. Raises: InvalidCheckInput."""
         for option, file in (("--report", self.report), ("--arf", self.arf)):
             if file and (file.is_dir() or not file.absolute().parent.is_dir()):
                 raise InvalidCheckInput(f"{option} {file}: is not a file in an existing folder")
@@ -72,7 +73,7 @@ def scan(
 ) -> list[RuleResult]:
     """Evaluate every rule of a profile on the system in `tree`.
 
-    `profile` is the profile's id, or its end such as "cis" or "MAC-1_Classified". Rules of the content that the
+    `profile` is the profile's id, or its name such as "cis" or "MAC-1_Classified". Rules of the content that the
     profile does not select have the result `NOT_SELECTED`. Raises: InvalidCheckInput, PrerequisiteMissing.
     """
     require_programs(("oscap", "unshare", "systemctl"))
@@ -174,41 +175,44 @@ def _units(folder: Path) -> Iterator[tuple[str, Sequence[tuple[str, bool]]]]:
     """Yield each OVAL definition that tests only unit states: its units, each with whether it must start."""
     for file in folder.glob("*oval.xml.result.xml"):
         root = ElementTree.parse(file).getroot()  # noqa: S314 - oscap's own
-        asked = {
+        unit_tests = {
             str(test.get("id")): _unit_of(test, root)
             for test in root.iter(f"{_LINUX}systemdunitproperty_test")
         }
-        if not asked:
+        if not unit_tests:
             continue
-        all_of = {str(one.get("id")): one for one in root.iter(f"{_DEFINITIONS}definition")}
-        for name, definition in all_of.items():
-            if found := _only_units(definition, all_of, asked):
-                yield name, found
+        definitions = {str(one.get("id")): one for one in root.iter(f"{_DEFINITIONS}definition")}
+        for name, definition in definitions.items():
+            if units := _only_units(definition, definitions, unit_tests):
+                yield name, units
 
 
 def _only_units(
-    definition: Element, all_of: Mapping[str, Element], asked: Mapping[str, tuple[str, bool] | None]
+    definition: Element,
+    definitions: Mapping[str, Element],
+    unit_tests: Mapping[str, tuple[str, bool] | None],
 ) -> list[tuple[str, bool]]:
     """Return the units of a definition and of those that it extends; [] if it tests more, or has alternatives."""
     if any(one.get("operator", "AND") != "AND" for one in definition.iter(f"{_DEFINITIONS}criteria")):
         return []
-    found = [asked.get(str(one.get("test_ref"))) for one in definition.iter(f"{_DEFINITIONS}criterion")]
+    units = [unit_tests.get(str(one.get("test_ref"))) for one in definition.iter(f"{_DEFINITIONS}criterion")]
     for other in definition.iter(f"{_DEFINITIONS}extend_definition"):
-        found += _only_units(all_of[str(other.get("definition_ref"))], all_of, asked) or [None]
-    return [one for one in found if one] if all(found) else []
+        extended = definitions[str(other.get("definition_ref"))]
+        units += _only_units(extended, definitions, unit_tests) or [None]
+    return [one for one in units if one] if all(units) else []
 
 
 def _unit_of(test: Element, root: Element) -> tuple[str, bool] | None:
     """Return the unit of a test of systemd's properties, and whether it must start; None for other tests."""
     parts = {str(part.get("object_ref") or part.get("state_ref")) for part in test}
-    words = {
+    values = {
         child.tag.removeprefix(_LINUX): (child.text or "").strip()
         for part in root.iter()
         if part.get("id") in parts
         for child in part
     }
-    on = _WANTED.get((words.get("property", ""), words.get("value", "")))
-    return (words["unit"], on) if "unit" in words and on is not None else None
+    on = _WANTED.get((values.get("property", ""), values.get("value", "")))
+    return (values["unit"], on) if "unit" in values and on is not None else None
 
 
 def _state(tree: Path, unit: str) -> str:
@@ -229,5 +233,5 @@ def _definitions(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _text(element: Element, name: str) -> str:
-    found = element.find(f"{_XCCDF}{name}")
-    return " ".join("".join(found.itertext()).split()) if found is not None else ""
+    child = element.find(f"{_XCCDF}{name}")
+    return " ".join("".join(child.itertext()).split()) if child is not None else ""

@@ -1,12 +1,11 @@
-"""The verdicts from OpenSCAP's results and the written reasons in `firmware-image/stig/`.
+"""Verdicts, computed from OpenSCAP's results and the written reasons in `firmware-image/stig/`.
 
     exceptions.toml   rules that may fail on a box, with the reason: in every profile, or under [profile.NAME]
     left-out.toml     rules that cannot be decided offline (`offline`), for an image (`image`), or with packages of
                       the mock repository (`mock_repo`)
 
-Each benchmark has a separate folder with these two files, because names and checks of rules differ between
-publishers and versions; `reasons_folder` chooses. A reason for a rule that passes, or that does not exist, is
-reported as stale.
+Each benchmark has a folder with these two files, because names and checks of rules differ between publishers and
+versions; `reasons_folder` selects it. A reason for a rule that passes, or that does not exist, is reported as stale.
 """
 
 from __future__ import annotations
@@ -79,9 +78,9 @@ class Reasons:
     left_out: Mapping[str, str]
     own: Collection[str]
 
-    def evaluate(self, asked: Sequence[RuleResult]) -> Evaluation:
+    def evaluate(self, results: Sequence[RuleResult]) -> Evaluation:
         """Evaluate results by these reasons."""
-        return evaluate(asked, self.exceptions, self.left_out, self.own)
+        return evaluate(results, self.exceptions, self.left_out, self.own)
 
 
 def load_reasons(
@@ -127,7 +126,7 @@ def _read_exceptions(file: Path) -> tuple[dict[str, str], dict[str, dict[str, st
 
 
 def load_left_out(*, image: bool, mock_repo: bool, file: Path = LEFT_OUT) -> dict[str, str]:
-    """Return the reasons to leave out rules, by rule, for a folder, an image or mock packages.
+    """Return the reasons to leave out rules, by rule; `image` and `mock_repo` add those for images and mock packages.
 
     Raises: InvalidCheckInput.
     """
@@ -137,14 +136,14 @@ def load_left_out(*, image: bool, mock_repo: bool, file: Path = LEFT_OUT) -> dic
 
 
 def evaluate(
-    asked: Sequence[RuleResult],
+    results: Sequence[RuleResult],
     exceptions: Mapping[str, str],
     left_out: Mapping[str, str],
     own: Collection[str] = (),
 ) -> Evaluation:
     """Evaluate results by the written reasons; the rules in `own` have a reason for this profile only."""
-    evaluated = [_evaluate(one, exceptions, left_out) for one in asked if one.result != NOT_SELECTED]
-    others = {one.rule for one in asked if one.result == NOT_SELECTED}
+    evaluated = [_evaluate(one, exceptions, left_out) for one in results if one.result != NOT_SELECTED]
+    others = {one.rule for one in results if one.result == NOT_SELECTED}
     expected = {rule: reason for rule, reason in exceptions.items() if rule not in others or rule in own}
     expected_left_out = {rule: reason for rule, reason in left_out.items() if rule not in others}
     return Evaluation(evaluated, [*_stale(evaluated, expected), *_unknown(evaluated, expected_left_out)])

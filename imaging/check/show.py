@@ -1,4 +1,4 @@
-"""Printing an evaluation: a table by category, then each failed rule with its reason; and its JSON document."""
+"""An evaluation as text, with a table by category and each failed rule with its reason, and as a JSON document."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
 
 
 def _print(console: Console, text: str) -> None:
-    """Print text without rich's line breaks and highlighting."""
+    """Print text without rich's wrapping, markup and highlighting."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""The check of a system's files against a profile of the STIG."""
+"""Checking the files of a system against a profile, by default that of the STIG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def check_tree(
     mock_repo: bool = False,
     reports: ScanReports | None = None,
 ) -> Evaluation:
-    """Scan the tree of an image or a folder, and judge the results by the exceptions.
+    """Scan the files of a system, and evaluate the results with the written reasons.
+
+    `is_image` states whether `tree` has the content of an image; `exceptions` replaces the box's exceptions.toml.
 
     Raises: InvalidCheckInput, PrerequisiteMissing.
     """

@@ -34,26 +34,26 @@ class RecordedPartition(msgspec.Struct, frozen=True):
 
 
 class BuildRecord(msgspec.Struct, frozen=True):
-    """The part of a build record that is needed here."""
+    """The part of a build record that this module needs."""
 
     partitions: list[RecordedPartition]
 
 
 @contextmanager
-def opened_tree(given: Path) -> Iterator[Path]:
-    """Yield the given folder, or a temporary one with the content of the given image.
+def opened_tree(path: Path) -> Iterator[Path]:
+    """Yield the folder at `path`, or a temporary folder with the content of the image at `path`.
 
     Raises: InvalidCheckInput, PrerequisiteMissing.
     """
-    if given.is_dir():
-        yield given
-    elif given.is_file():
+    if path.is_dir():
+        yield path
+    elif path.is_file():
         with TemporaryDirectory(prefix="rap-tree-", dir="/var/tmp") as folder:
-            _extract(given, Path(folder))
+            _extract(path, Path(folder))
             yield Path(folder)
     else:
         raise InvalidCheckInput(
-            f"{given}: does not exist; give the folder of a system, or an image of `rap image build`"
+            f"{path}: does not exist; give the folder of a system, or an image of `rap image build`"
         )
 
 

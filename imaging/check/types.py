@@ -1,4 +1,4 @@
-"""Types of `rap image check`: the verdicts of an evaluation, and its error."""
+"""Types of `rap image check`: an evaluation with its verdicts, and the error for invalid input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SEVERITIES: Final = ("high", "medium", "low")
 
 
 class InvalidCheckInput(Exception):
-    """The input cannot be evaluated; the message says how to correct it."""
+    """The input cannot be evaluated; the message states how to correct it."""
 
 
 class RuleVerdict(StrEnum):

@@ -64,18 +64,18 @@ def statements_beside(sbom: Path) -> Path:
 def make_vex(file: Path, sbom: Path) -> str:
     """Return the VEX document as JSON text; it has the SBOM's time. Raises: InvalidCheckInput."""
     try:
-        given = load(file, VexFile)
+        statements_file = load(file, VexFile)
     except SettingsError as error:
         raise InvalidCheckInput(str(error)) from error
     components = read_components(sbom)
     created = json.loads(sbom.read_text("utf-8")).get("creationInfo", {}).get("created")
-    statements = [_statement(one, components, file) for one in given.statement]
-    content = {"author": given.author, "statements": statements}
+    statements = [_statement(one, components, file) for one in statements_file.statement]
+    content = {"author": statements_file.author, "statements": statements}
     digest = sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     document = {
         "@context": CONTEXT,
         "@id": f"https://openvex.dev/docs/public/vex-{digest}",
-        "author": given.author,
+        "author": statements_file.author,
         "timestamp": created or f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "version": 1,
         "statements": statements,
@@ -88,16 +88,16 @@ def _statement(one: VexStatement, components: list[Component], file: Path) -> di
     if (one.status == "not_affected") != (one.justification is not None):
         right = "needs a justification" if one.status == "not_affected" else "has no justification"
         raise InvalidCheckInput(f"{where}: a statement with the status {one.status} {right}")
-    found = sorted({each.url for each in components if one.package == each.name})
-    if one.package and not found:
+    products = sorted({each.url for each in components if one.package == each.name})
+    if one.package and not products:
         names = sorted({each.name for each in components})
         raise InvalidCheckInput(
             f"{where}: the SBOM has no package {one.package!r}; {nearest(one.package, names)}"
         )
-    made: dict[str, Any] = {"vulnerability": {"name": one.vulnerability}}
-    if found:
-        made["products"] = [{"@id": url} for url in found]
-    made["status"] = one.status
+    statement: dict[str, Any] = {"vulnerability": {"name": one.vulnerability}}
+    if products:
+        statement["products"] = [{"@id": url} for url in products]
+    statement["status"] = one.status
     if one.justification:
-        made["justification"] = one.justification
-    return made | {("action_statement" if one.status == "affected" else "impact_statement"): one.reason}
+        statement["justification"] = one.justification
+    return statement | {("action_statement" if one.status == "affected" else "impact_statement"): one.reason}

@@ -1,11 +1,11 @@
-"""A view of a tree for the scanner: changes do not reach the tree, and nothing outside is visible.
+"""A view of a tree for the scanner: the scanner does not change the tree, and sees nothing outside.
 
     links       absolute links, such as those in /etc/pam.d, would lead out of the tree, so that the scanner would
-                evaluate the machine that it runs on; in the view they are relative
-    mounts      rules about partitions read /proc/mounts, which here lists what the tree's fstab mounts
+                evaluate its own machine; in the view they are relative
+    mounts      rules about partitions read /proc/mounts, which here lists the mounts of the tree's fstab
     /dev/null   exists, because masked units are links to it
 
-The view is an overlay in a mount namespace of the scanner, which is removed with it.
+The view is an overlay in the scanner's mount namespace, and is removed together with it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Final
 from imaging.check.types import InvalidCheckInput
 
 PROCESSOR_SECONDS_MAX: Final = 3600
-"""A scan takes a quarter of a minute to two minutes, depending on the content."""
+"""A limit against endless scans; one takes 15 s to 2 min, depending on the content."""
 _WORK_SECONDS_MIN: Final = 0.05
-"""The processor time in a period below which a program counts as waiting: threads that wait may still poll."""
+"""A program that uses less processor time than this in a period counts as waiting; waiting threads may still poll."""
 
 _INSIDE: Final = """\
 set -e

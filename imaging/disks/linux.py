@@ -1,6 +1,6 @@
 """Gathers the facts about this machine's disks from sysfs, procfs, udev's database and the disks' content.
 
-Nothing is written, and no program such as lsblk is needed, which an installation environment may lack. Content that
+Nothing is written, and no program such as lsblk is used, which an installation environment may lack. Content that
 cannot be read is reported as `unreadable`, and `imaging.disks.refusals` then refuses the disk.
 """
 
@@ -29,12 +29,12 @@ _NOT_DISKS: Final = re.compile(r"(ram|fd|nbd|mtdblock|rbd|drbd|bcache|ublkb)\d")
 
 def gather() -> StationMachine:
     """Return the present state of this machine's disks."""
-    names = [path for path in sorted(Path("/sys/block").iterdir()) if _attribute(path / "hidden") != "1"]
-    numbers = {_attribute(path / "dev"): path.name for disk in names for path in (disk, *_partitions(disk))}
+    disks = [path for path in sorted(Path("/sys/block").iterdir()) if _attribute(path / "hidden") != "1"]
+    numbers = {_attribute(path / "dev"): path.name for disk in disks for path in (disk, *_partitions(disk))}
     devices = []
-    for disk in names:
-        whole = _device(disk, _kind(disk), _underlying(disk, numbers))
-        devices += [whole, *(_device(part, "partition", (disk.name,)) for part in _partitions(disk))]
+    for disk in disks:
+        devices.append(_device(disk, _kind(disk), _underlying(disk, numbers)))
+        devices += [_device(part, "partition", (disk.name,)) for part in _partitions(disk)]
     return StationMachine(devices, _mounts(), _swaps(), _pools())
 
 
@@ -107,13 +107,13 @@ def _bus(path: Path, kind: Kind) -> str:
 
 
 def _serial(path: Path) -> str:
-    for known in (
+    for serial in (
         _udev(path, "ID_SERIAL_SHORT"),
         _attribute(path / "device/serial"),
         _attribute(path / "serial"),
     ):
-        if known:
-            return known
+        if serial:
+            return serial
     try:  # SCSI vital product data, page 0x80: four bytes, then the serial
         return (path / "device/vpd_pg80").read_bytes()[4:].decode("ascii", "replace").strip(" \0")
     except OSError:
@@ -150,15 +150,15 @@ def _claimed(name: str) -> bool:
 
 def _mounts() -> list[Mount]:
     """Return the mounts in /proc/self/mountinfo (proc_pid_mountinfo(5))."""
-    found = []
+    mounts = []
     for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
         fields = line.split(" ")
         dash = fields.index("-", 6)
         source = fields[dash + 2]
         if source.startswith("/dev/"):
             source = f"/dev/{Path(source).resolve().name}"  # the kernel's name for /dev/mapper/…
-        found.append(Mount(fields[2], source, fields[4], fields[dash + 1]))
-    return [mount for mount in found if mount.source.startswith("/") or not mount.number.startswith("0:")]
+        mounts.append(Mount(fields[2], source, fields[4], fields[dash + 1]))
+    return [mount for mount in mounts if mount.source.startswith("/") or not mount.number.startswith("0:")]
 
 
 def _swaps() -> list[str]:

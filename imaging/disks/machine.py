@@ -33,11 +33,11 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     """Names of the underlying devices: the disk of a partition, the members of a RAID, the device with the file of a
     loop device."""
     holds: tuple[str, ...] = ()
-    """The formats found on it, as named by `imaging.disks.signatures`."""
+    """The formats that its content has, as named by `imaging.disks.signatures`."""
     unreadable: str = ""
     """Why its content could not be read, or ""."""
     claimed: bool = False
-    """Whether the kernel uses it, found by opening it exclusively."""
+    """Whether the kernel uses it: it cannot be opened exclusively."""
     file: str = ""
     """The backing file of a loop device."""
 
@@ -76,5 +76,5 @@ class StationMachine(Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 def size_text(size: int) -> str:
-    """Return a size in MB or GB, which are powers of ten, as printed on disks."""
+    """Return a size in decimal MB or GB, as printed on disks."""
     return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"

@@ -1,8 +1,8 @@
 """Decides which disks may be overwritten, and states why others may not.
 
 The decision depends only on a `StationMachine`, so that it can be tested with recorded machines. A disk may be
-overwritten only if nothing on it is in use, directly or through partitions, RAID, LVM, LUKS, loop devices and file
-systems on several disks; in doubt it is refused.
+overwritten only if nothing on it is in use, directly or through partitions, RAID, LVM, LUKS, loop devices or file
+systems on several disks. If there is any doubt, the disk is refused.
 """
 
 from __future__ import annotations
@@ -32,45 +32,45 @@ def refusals(machine: StationMachine, name: str, image_bytes: int = 0) -> list[s
         return ["is not a disk of this machine"]
     if device.kind not in ("disk", "loop"):
         return [f"is {KIND_DESCRIPTIONS[device.kind]}"]
-    found = [*_unfit(device, image_bytes), *_uses(machine, device), *_members(machine, device)]
-    return list(dict.fromkeys(found))
+    reasons = [*_unfit(device, image_bytes), *_uses(machine, device), *_members(machine, device)]
+    return list(dict.fromkeys(reasons))
 
 
 def _unfit(device: Device, image_bytes: int) -> list[str]:
-    found = []
+    reasons = []
     if not device.bytes:
-        found.append("has no capacity: no medium is inserted, or the loop device has no file")
+        reasons.append("has no capacity: no medium is inserted, or the loop device has no file")
     elif device.bytes < image_bytes:
-        found.append(f"is too small: it has {device.bytes:,} bytes, and the image needs {image_bytes:,}")
+        reasons.append(f"is too small: it has {device.bytes:,} bytes, and the image needs {image_bytes:,}")
     if device.read_only:
-        found.append("is read-only: check its write-protect switch")
+        reasons.append("is read-only: check its write-protect switch")
     if _BOOT_AREA.fullmatch(device.name):
-        found.append("is the boot area of an SD or eMMC, not the disk itself")
+        reasons.append("is the boot area of an SD or eMMC, not the disk itself")
     if device.block_bytes != SECTOR:
-        found.append(f"has sectors of {device.block_bytes} bytes; images are made for {SECTOR}")
-    return found
+        reasons.append(f"has sectors of {device.block_bytes} bytes; images are made for {SECTOR}")
+    return reasons
 
 
 def _uses(machine: StationMachine, disk: Device) -> list[str]:
     """Return the current uses of a disk and of everything on it."""
     points = _mount_points(machine)
-    found = []
+    uses = []
     for device in _stack(machine, disk.name):
         where = "" if device is disk else f" ({device.name})"
         if points[device.name]:
-            found.append(f"is mounted at {points[device.name][0]}{where}")
+            uses.append(f"is mounted at {points[device.name][0]}{where}")
         if device.name in machine.swaps:
-            found.append(f"is used for swap{where}")
-        found += [
+            uses.append(f"is used for swap{where}")
+        uses += [
             f"is part of a file system of several disks{where}"
             for members in machine.pools.values()
             if device.name in members and not points[device.name]
         ]
         if device is not disk and device.kind != "partition":
-            found.append(f"is used by {device.name}, {_description(device)}: remove that device first")
-    if disk.claimed and not found:
-        found.append("is used by the kernel: mounted in another namespace, such as in a container")
-    return found
+            uses.append(f"is used by {device.name}, {_description(device)}: remove that device first")
+    if disk.claimed and not uses:
+        uses.append("is used by the kernel: mounted in another namespace, such as in a container")
+    return uses
 
 
 def _description(device: Device) -> str:
@@ -78,18 +78,18 @@ def _description(device: Device) -> str:
 
 
 def _members(machine: StationMachine, disk: Device) -> list[str]:
-    """Return the RAID arrays, pools and similar that a disk belongs to, even if unused at present."""
-    found = []
+    """Return the RAID arrays, pools and the like that a disk belongs to, even if they are not in use at present."""
+    memberships = []
     for device in _slices(machine, disk):
         where = "" if device is disk else f" ({device.name})"
         if device.unreadable:
-            found.append(f"cannot be read{where}: {device.unreadable}")
-        found += [
-            f"is {MEMBERS[held]}{where}: if that is no longer needed, `wipefs --all /dev/{device.name}`"
-            for held in device.holds
-            if held in MEMBERS
+            memberships.append(f"cannot be read{where}: {device.unreadable}")
+        memberships += [
+            f"is {MEMBERS[name]}{where}: if that is no longer needed, `wipefs --all /dev/{device.name}`"
+            for name in device.holds
+            if name in MEMBERS
         ]
-    return found
+    return memberships
 
 
 def _mount_points(machine: StationMachine) -> dict[str, list[str]]:

@@ -1,7 +1,8 @@
 """Detects the content of a disk or partition by the signatures of known formats, as libblkid and wipefs do.
 
 The list contains the formats that are needed to show what would be lost, and to refuse disks that must not be
-overwritten: members of a RAID, of LVM or of a storage pool, and swap space, are not mounted but contain data.
+overwritten: members of a RAID, of LVM or of a storage pool, and swap space contain data although they are not
+mounted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
 Read: TypeAlias = Callable[[int, int], bytes]
-"""Reads bytes: takes offset and length, returns the content."""
+"""Returns bytes of a device; takes offset and length."""
 
 
 class _Magic(NamedTuple):
@@ -58,7 +59,7 @@ _MAGICS: Final = (
     _Magic("DRBD", -4096 + 60, b"\x83\x74\x02\x6b"),
     _Magic("bcache", 4096 + 24, bytes.fromhex("c68573f64e1a45ca8265f57f48ba6d81")),
     _Magic("Ceph", 0, b"bluestore block device"),
-    *(_Magic("swap", page - 10, word) for page in _SWAP_PAGES for word in (b"SWAPSPACE2", b"SWAP-SPACE")),
+    *(_Magic("swap", page - 10, magic) for page in _SWAP_PAGES for magic in (b"SWAPSPACE2", b"SWAP-SPACE")),
     *(_Magic("hibernation", page - 10, b"S1SUSPEND") for page in _SWAP_PAGES),
     _Magic("unfinished flash", 65536, b"RAP-FLASH-UNFINISHED\n"),
 )
@@ -72,9 +73,9 @@ def signatures(read: Read, size: int) -> list[str]:
 
     Raises: the exceptions of `read`.
     """
-    found = [magic.name for magic in _MAGICS if _has(read, size, magic)]
-    found += [name for name, holds in _TABLES.items() if holds(read, size)]
-    return sorted(set(found))
+    names = [magic.name for magic in _MAGICS if _has(read, size, magic)]
+    names += [name for name, is_present in _TABLES.items() if is_present(read, size)]
+    return sorted(set(names))
 
 
 def _has(read: Read, size: int, magic: _Magic) -> bool:

@@ -2,7 +2,7 @@
 
 A disk has two copies of the table. The first has its header in block 1, followed by the entries; the second is at the
 end of the disk, with its header in the last block. Block 0 is a protective MBR, without which firmware accepts
-neither copy. An image is smaller than most disks that it is written to: the second copy must move to the end of the
+neither copy. An image is smaller than most disks to which it is written: the second copy must move to the end of the
 disk, and both headers must contain its new position. The last partition grows to the end of the disk if its
 attributes allow it.
 """
@@ -56,14 +56,14 @@ def slices(head: bytes) -> list[Slice]:
     """Read the partitions, in the order of the table, from the first MiB of the disk. Raises: GptError."""
     fields = _read(head[SECTOR : 2 * SECTOR], head[2 * SECTOR :], 1)
     count, size = fields[11], fields[12]
-    found = []
+    partitions = []
     for index in range(count):
         at = 2 * SECTOR + index * size
         kind, own, first, last, _, label = _ENTRY.unpack_from(head, at)
         if any(kind):
             length = (last + 1 - first) * SECTOR
-            found.append(Slice(_text(label), first * SECTOR, length, str(UUID(bytes_le=own))))
-    return found
+            partitions.append(Slice(_text(label), first * SECTOR, length, str(UUID(bytes_le=own))))
+    return partitions
 
 
 def fit(
@@ -73,8 +73,8 @@ def fit(
 
     Returns the first MiB and the last `TAIL_BYTES` of the disk.
 
-    `draw` returns random bytes for the GUIDs of the disk and its partitions. The partitions in `encrypted` get a name
-    with the prefix that makes the box encrypt them (`settings.encrypted`).
+    `draw` returns random bytes for the GUIDs of the disk and its partitions. The names of the partitions in
+    `encrypted` get the prefix that makes the box encrypt them (`settings.encrypted`).
 
     Raises: GptError, if there is no table of 128 entries or no protective MBR, or if the partitions do not fit.
     """
@@ -97,20 +97,20 @@ def fit(
 
 def _entries(entries: bytes, usable: int, draw: Callable[[int], bytes], encrypted: Container[str]) -> bytes:
     """Return the entries with new GUIDs, the last one grown if allowed; `usable` is the last usable sector."""
-    made = bytearray(entries)
-    used = [at for at in range(0, len(made), _ENTRY.size) if any(made[at : at + 16])]
+    changed = bytearray(entries)
+    used = [at for at in range(0, len(changed), _ENTRY.size) if any(changed[at : at + 16])]
     for at in used:
-        made[at + 16 : at + 32] = _guid(draw)
-        *others, label = _ENTRY.unpack_from(made, at)
+        changed[at + 16 : at + 32] = _guid(draw)
+        *others, label = _ENTRY.unpack_from(changed, at)
         if (text := _text(label)) in encrypted:
-            _ENTRY.pack_into(made, at, *others, (PREFIX + text).encode("utf-16-le"))
+            _ENTRY.pack_into(changed, at, *others, (PREFIX + text).encode("utf-16-le"))
     if used:
-        at = max(used, key=lambda at: _ENTRY.unpack_from(made, at)[3])
-        kind, own, first, last, flags, label = _ENTRY.unpack_from(made, at)
+        at = max(used, key=lambda at: _ENTRY.unpack_from(changed, at)[3])
+        kind, own, first, last, flags, label = _ENTRY.unpack_from(changed, at)
         if flags >> GROW_BIT & 1:
             last = max(last, (usable + 1) // _ALIGNMENT * _ALIGNMENT - 1)
-            _ENTRY.pack_into(made, at, kind, own, first, last, flags, label)
-    return bytes(made)
+            _ENTRY.pack_into(changed, at, kind, own, first, last, flags, label)
+    return bytes(changed)
 
 
 def _text(label: bytes) -> str:

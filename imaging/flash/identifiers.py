@@ -61,17 +61,17 @@ def patches(image: Image, slices: Sequence[Slice], draw: Draw) -> tuple[Patch, .
 
     Raises: ImageError, if a file system differs from the manifest, or cannot get another UUID.
     """
-    found: list[Patch] = []
+    changes: list[Patch] = []
     drawn = {each.offset: each.id for each in slices}
     for part in image.manifest.partitions:
         if part.offset not in drawn:
             raise ImageError(f"{image.path}: has no partition at byte {part.offset}; build the image again")
-        found += _replace(image, part, drawn[part.offset])
+        changes += _replace(image, part, drawn[part.offset])
     for system in image.manifest.file_systems:
         text, own = (_ext4 if system.format == "ext4" else _fat)(image, system, draw)
-        found += own
-        found += _replace(image, system, text)
-    return tuple(sorted(found, key=lambda patch: patch.offset))
+        changes += own
+        changes += _replace(image, system, text)
+    return tuple(sorted(changes, key=lambda patch: patch.offset))
 
 
 def _replace(image: Image, signed: SignedFileSystem | SignedPartition, new: str) -> Iterator[Patch]:
@@ -83,13 +83,13 @@ def _replace(image: Image, signed: SignedFileSystem | SignedPartition, new: str)
         yield Patch(offset, new.encode())
 
 
-def apply(found: tuple[Patch, ...], offset: int, data: memoryview) -> bool:
+def apply(patches: tuple[Patch, ...], offset: int, data: memoryview) -> bool:
     """Apply the patches to `data`, the image's bytes at `offset`; return whether any applies.
 
     A patch may extend over several ranges.
     """
     applies = False
-    for patch in found:
+    for patch in patches:
         start, stop = max(patch.offset, offset), min(patch.end, offset + len(data))
         if start < stop:
             data[start - offset : stop - offset] = patch.data[start - patch.offset : stop - patch.offset]
@@ -119,7 +119,7 @@ def _ext4(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list
     if read_only & _GDT_CSUM or (read_only & _METADATA_CSUM and not incompatible & _CSUM_SEED):
         raise _wrong(image, system, "has checksums that depend on its UUID (no metadata_csum_seed)")
     new = random_uuid(draw)
-    found = []
+    changes = []
     for block in _superblocks(image, system, first):
         offset = system.offset + block
         copy = bytearray(image.bytes(offset, SUPERBLOCK_BYTES))
@@ -128,10 +128,10 @@ def _ext4(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list
         copy[0x68:0x78] = new.bytes
         if read_only & _METADATA_CSUM:
             struct.pack_into("<I", copy, 0x3FC, ~crc32c(bytes(copy[:0x3FC])) & 0xFFFFFFFF)
-        found.append(Patch(offset, bytes(copy)))
+        changes.append(Patch(offset, bytes(copy)))
     if compatible & _HAS_JOURNAL:
-        found.append(_journal(image, system, first, new, draw))
-    return str(new), found
+        changes.append(_journal(image, system, first, new, draw))
+    return str(new), changes
 
 
 def _superblocks(image: Image, system: SignedFileSystem, first: bytes) -> Iterator[int]:
@@ -152,7 +152,7 @@ def _superblocks(image: Image, system: SignedFileSystem, first: bytes) -> Iterat
 
 
 def _journal(image: Image, system: SignedFileSystem, first: bytes, new: uuid.UUID, draw: Draw) -> Patch:
-    """Return the patch with a new UUID, which seeds the journal's checksums, and a random first sequence number."""
+    """Return a patch of the journal: its new UUID, which seeds its checksums, and a random first sequence number."""
     copy_of_inode = struct.unpack_from("<15I", first, 0x10C)
     (scale,) = struct.unpack_from("<I", first, 0x18)
     header, block, start = copy_of_inode[0], copy_of_inode[3], copy_of_inode[5]
@@ -164,8 +164,8 @@ def _journal(image: Image, system: SignedFileSystem, first: bytes, new: uuid.UUI
     if magic != _JOURNAL_MAGIC or kind not in _JOURNAL_SUPERBLOCKS or begin or any(journal[0x24:0x30]):
         raise _wrong(image, system, "has a journal that is in use, or has unsupported features")
     journal[0x30:0x40] = new.bytes
-    # An odd number below 2**31: it is not 0, and it cannot overflow. An earlier journal used at most thousands of
-    # numbers, so that its sequence numbers are not met.
+    # An odd number below 2**31: it is not 0, and it cannot overflow. An earlier journal used at most some thousands
+    # of sequence numbers, so that none of them is likely to be met.
     struct.pack_into(">I", journal, 0x18, int.from_bytes(draw(4)) >> 1 | 1)
     return Patch(offset, bytes(journal))
 

@@ -2,7 +2,8 @@
 
 The key is generated on the station that writes the disk, and is stored only on that disk, next to its certificate
 request. At the first start, provisioning moves the files from the identity partition (`settings.identity_archive`) to
-encrypted storage, and overwrites the partition with zeros. If there is no certificate yet, it moves only the key.
+the box's own folder, and overwrites the partition with zeros. If there is no certificate yet, it removes only the key
+from the partition.
 """
 
 from __future__ import annotations

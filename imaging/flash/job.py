@@ -1,8 +1,8 @@
 """The steps of `rap flash` in order, independent of the terminal.
 
-The order is guaranteed: the signature and map of the image are verified, the disk is checked against the facts about
-the machine, and the kernel locks it before `Job.run` writes the first byte. Until then each problem raises
-`FlashRefused`, and nothing was changed. After that it raises `Interrupted`, and the disk does not start.
+The order is guaranteed: before `Job.run` writes the first byte, the signature and map of the image are verified, the
+disk is checked against the facts about the machine, and the kernel locks the disk. Until then every problem raises
+`FlashRefused`, and nothing was changed. Afterwards problems raise `Interrupted`, and the disk does not start.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class FlashRefused(Exception):
 
 
 class Interrupted(Exception):
-    """Writing began and was not completed. `__cause__` is an ImageError, DeviceError or ReadbackMismatch."""
+    """Writing began but was not completed. `__cause__` is an ImageError, DeviceError or ReadbackMismatch."""
 
 
 class Job:
-    """An image, and a locked disk that it may be written to."""
+    """An image, and a locked disk to which it may be written."""
 
     def __init__(self, image: Image, key: Ed25519PublicKey, disk: Device, target: FlashTarget) -> None:
         self._image, self._key, self._target = image, key, target
@@ -82,8 +82,8 @@ class Job:
             self.encrypted = self._to_be_encrypted(loaded, site)
             self._check_keys(loaded, site)
             settings = for_box(loaded).encode()
-            made = identity.make(box, settings, self._identity_on_target() if resume else None)
-            self._identity = identity.issue(made, pki) if pki else made
+            files = identity.make(box, settings, self._identity_on_target() if resume else None)
+            self._identity = identity.issue(files, pki) if pki else files
             self._plan = self._make_plan()
         except (SettingsError, identity_archive.IdentityError, OSError) as error:
             raise FlashRefused(str(error)) from error
@@ -140,7 +140,7 @@ class Job:
         return frozenset(part.label for part in site.partitions() if part.encrypted) & names
 
     def _check_keys(self, site: Site, file: Path) -> None:
-        """Raise FlashRefused if the site demands keys in a TPM, which the image cannot use."""
+        """Raise FlashRefused if the site requires keys in a TPM, and the image cannot use them."""
         about = self._image.manifest.about.get(signing.TPM_KEYS_KEY)
         if site.enrolment and site.enrolment.keys == "tpm" and about != signing.TPM_KEYS:
             raise FlashRefused(f"{file}: enrolment.keys: {NO_TPM_PROVIDER}")
@@ -172,7 +172,7 @@ class IdentityOnDisk:
 
     @property
     def box(self) -> str:
-        """The name of the box, such as "RAP-0001"."""
+        """The serial of the box, such as "RAP-0001"."""
         return self._files[identity_archive.SERIAL].decode().strip()
 
     def request(self) -> bytes:

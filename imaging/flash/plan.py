@@ -3,9 +3,9 @@
 A disk is written in four parts. Each part is durable and was read back before the next one begins:
 
 1. the ranges of the image's map, copied from the image except for the identifiers drawn for this disk; and pieces
-   that are not in the image: the box's identity, and zeros at the start of each empty partition and at the end of a
-   partition that grew. Without the zeros, the LUKS or RAID header of an earlier system would remain, and the first
-   start would use that partition;
+   that are not in the image: the box's identity, and zeros wherever the image has a hole at the start of a partition,
+   and at the end of a partition that grew. Without the zeros, the LUKS or RAID header of an earlier system would
+   remain, and the first start would use it;
 2. the tail, which is the copy of the partition table, at the end of *this* disk;
 3. the head, the first MiB, from its second sector on;
 4. the first sector of the head. No firmware starts a disk without it, and a single sector is written atomically.

@@ -1,9 +1,9 @@
 """Verifying that a disk returns the data written to it, twelve times as fast as with SHA-256.
 
-The data was compared with its signed SHA-256 in memory, just before it was written. After that, an AES-128-GMAC tag
+The data was compared with its signed SHA-256 in memory just before it was written; from then on, an AES-128-GMAC tag
 (NIST SP 800-38D: GCM without plaintext) is sufficient to detect changes. The key is generated for this run and never
-leaves the process, so that a faulty or malicious medium can return other bytes with the same tag only by chance: for
-a MiB, with a probability below 2**-111. A checksum would detect faults, but not deliberate tampering.
+leaves the process, so a faulty or malicious medium can return other bytes with the same tag only by chance: for a
+MiB, with a probability below 2**-111. A checksum would detect faults, but not deliberate tampering.
 
 The nonce is the offset of the range. Its reuse for the comparison is harmless, because no tag is ever disclosed.
 """

@@ -93,11 +93,11 @@ def summary(written: Sequence[WrittenRange | Span]) -> str:
 
 def parts(slices: Sequence[Slice], written: Sequence[WrittenRange]) -> list[FlashedPart]:
     """Return the partitions, each with the `summary` of the spans written in it."""
-    found = []
+    flashed = []
     for part in slices:
-        digest = summary([span for span in written if _holds(part, span)])
-        found.append(FlashedPart(label=part.label, offset=part.offset, length=part.length, sha256=digest))
-    return found
+        digest = summary([span for span in written if _contains(part, span)])
+        flashed.append(FlashedPart(label=part.label, offset=part.offset, length=part.length, sha256=digest))
+    return flashed
 
 
 def save(record: FlashRecord, file: Path) -> None:
@@ -127,11 +127,12 @@ def only(record: FlashRecord, labels: Sequence[str]) -> FlashRecord:
     if missing := set(labels) - {part.label for part in chosen}:
         known = ", ".join(part.label for part in record.parts)
         raise RecordError(f"there is no partition {sorted(missing)[0]!r} in the record; there are {known}")
-    spans = [span for span in record.spans if any(_holds(part, span) for part in chosen)]
+    spans = [span for span in record.spans if any(_contains(part, span) for part in chosen)]
     return msgspec.structs.replace(record, spans=spans)
 
 
-def _holds(part: Slice | FlashedPart, span: WrittenRange | Span) -> bool:
+def _contains(part: Slice | FlashedPart, span: WrittenRange | Span) -> bool:
+    """Return whether a span begins in a partition."""
     return part.offset <= span.offset < part.offset + part.length
 
 
@@ -145,18 +146,18 @@ def differences(
         target.read(span.offset, into)
         return hashlib.sha256(into).hexdigest() != span.sha256
 
-    found = []
+    changed = []
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        for span, wrong in zip(record.spans, pool.map(differs, record.spans), strict=True):
+        for span, is_changed in zip(record.spans, pool.map(differs, record.spans), strict=True):
             progress(span.length)
-            if wrong:
-                found.append(span)
-    return found
+            if is_changed:
+                changed.append(span)
+    return changed
 
 
 def location_of(record: FlashRecord, span: Span) -> str:
     """Return where a span is, for messages: the label of its partition, or "the partition table"."""
     for part in record.parts:
-        if _holds(part, span):
+        if _contains(part, span):
             return part.label or f"the partition at byte {part.offset}"
     return "the partition table"

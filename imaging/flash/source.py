@@ -1,8 +1,8 @@
 """Reading a signed image.
 
 An image is used only after the signature of its manifest was verified, and a range only after it was compared with
-its hash. The table of frames in a compressed image needs no signature: a wrong table yields a range with a wrong
-hash, and never more bytes than requested.
+its hash. The table of frames in a compressed image needs no signature: a wrong table can only give a range with a
+wrong hash, and never more bytes than requested.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from imaging.media.bmap import Bmap, BmapError, Range, parse
 from imaging.media.imagefile import Frame, ImageError, decompress, frames
 
 AHEAD_BYTES: Final = 16 * 1024 * 1024
-"""The requested read-ahead: the kernel does not detect sequential access by several threads."""
+"""The read-ahead to request, because the kernel does not detect sequential access by several threads."""
 
 
 class _Reader(Protocol):
@@ -32,7 +32,7 @@ class _Reader(Protocol):
 
 @dataclass(frozen=True)
 class Image:
-    """An opened image, whose manifest and map were verified."""
+    """An open image, whose manifest and map were verified."""
 
     path: Path
     manifest: signing.Manifest
@@ -51,14 +51,14 @@ class Image:
 
     def bytes(self, offset: int, length: int) -> bytes:
         """Read bytes of the image, with zeros for unmapped parts. Raises: ImageError."""
-        found = bytearray(length)
+        data = bytearray(length)
         for span in self.bmap.ranges:
             start, end = max(span.offset, offset), min(span.end, offset + length)
             if start < end:
                 into = buffer(span.length)
                 self.read(span, into)
-                found[start - offset : end - offset] = into[start - span.offset : end - span.offset]
-        return bytes(found)
+                data[start - offset : end - offset] = into[start - span.offset : end - span.offset]
+        return bytes(data)
 
 
 @contextmanager
@@ -99,10 +99,10 @@ def _raw(path: Path, fd: int, bmap: Bmap) -> _Reader:
 
 
 def _framed(path: Path, fd: int, bmap: Bmap) -> _Reader:
-    found = _frames_by_range(path, fd, bmap)
+    frames_by_offset = _frames_by_range(path, fd, bmap)
 
     def read(span: Range, into: memoryview) -> None:
-        frame = found[span.offset]
+        frame = frames_by_offset[span.offset]
         _read_ahead(fd, frame.file_offset, frame.file_bytes)
         try:
             decompress(os.pread(fd, frame.file_bytes, frame.file_offset), into)
@@ -118,12 +118,12 @@ def _read_ahead(fd: int, offset: int, length: int) -> None:
 
 def _frames_by_range(path: Path, fd: int, bmap: Bmap) -> dict[int, Frame]:
     try:
-        found = {frame.offset: frame for frame in frames(fd)}
+        by_offset = {frame.offset: frame for frame in frames(fd)}
     except (ImageError, OSError) as error:
         raise ImageError(f"{path}: {error}") from None
     for span in bmap.ranges:
-        if span.offset not in found or found[span.offset].length != span.length:
+        if span.offset not in by_offset or by_offset[span.offset].length != span.length:
             raise ImageError(
                 f"{path}: its frames do not match the ranges of its map, which belongs to another image"
             )
-    return found
+    return by_offset

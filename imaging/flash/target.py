@@ -24,7 +24,7 @@ _BLKGETSIZE64: Final = 0x80081272
 
 
 class DeviceError(Exception):
-    """The device failed or was removed; the message names it. Its content is unknown."""
+    """The device failed or was removed; the message names it. Its content is undefined."""
 
 
 class DeviceRefused(Exception):

@@ -1,10 +1,10 @@
 """Assembling a kickstart: the fragments in `kickstart/fragments/`, in the order of their names, with a site's values.
 
-A fragment is a Jinja2 template of whole kickstart lines; a new one needs no code. The same site and release give the
-same bytes on every machine: no random values, dates or names of the building machine are used.
+A fragment is a Jinja2 template of complete kickstart lines; a new one needs no code. The same site and release give
+the same bytes on every machine: no random values, dates or names of the building machine are used.
 
-Secrets are hashes, read from files that the site names, and must have a form that FIPS mode accepts. The passphrase
-of LUKS is never read here: the installer reads it from a file.
+Secrets are only hashes, read from files that the site file names, in a form that FIPS mode accepts. The passphrase of
+LUKS is not read here: the installer reads it from a file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CERTIFICATE: Final = re.compile(
 def assemble(site: Site, file: Path, release: str = "") -> str:
     """Assemble the kickstart of a site, for `release` or, if that is "", for the release in the site file.
 
-    `file` is the site file, for messages. Raises: SettingsError, also for files that the site names.
+    `file` is the site file, for messages. Raises: SettingsError, also for the files that the site file names.
     """
     values = values_of(site, file, release)
     return "\n".join(render(fragment, values) for fragment in fragments())
@@ -85,8 +85,8 @@ def values_of(site: Site, file: Path, release: str = "") -> dict[str, Any]:
 
 def box_repository(site: Site) -> str:
     """Return the address of the repository with the box's own package."""
-    given = site.install.box_repository
-    return f"file://{MEDIA}/rap-box" if given == "media" else given
+    address = site.install.box_repository
+    return f"file://{MEDIA}/rap-box" if address == "media" else address
 
 
 def _board_text(site: Site) -> str:
@@ -126,10 +126,10 @@ def _secret(file: Path, key: str, path: Path, form: re.Pattern[str]) -> str:
 
 
 def _certificate(file: Path, path: Path) -> str:
-    found = _CERTIFICATE.findall(_read(file, "audit.authority", path).replace("\r\n", "\n"))
-    if not found:
+    certificates = _CERTIFICATE.findall(_read(file, "audit.authority", path).replace("\r\n", "\n"))
+    if not certificates:
         raise SettingsError.at(file, "audit.authority", f"{path} contains no certificate (PEM)")
-    return "\n".join(found)
+    return "\n".join(certificates)
 
 
 def _read(file: Path, key: str, path: Path) -> str:

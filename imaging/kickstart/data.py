@@ -35,14 +35,14 @@ class Installer(Table, frozen=True):
 
 
 class Release(Table, frozen=True):
-    """A distribution's release. `version` is pykickstart's name of the syntax."""
+    """A release of a distribution. `version` is pykickstart's name of its kickstart syntax."""
 
     name: str
     title: str
     version: str
     authselect: str
     audit_program: list[str]
-    """The beginnings of the audit rules for one program: one rule for each architecture, or one for all."""
+    """How the audit rules for a program begin: one rule for each architecture, or one for all."""
     audit_chmod: str
     """The system calls that change a file's mode."""
     packages: list[str] = []
@@ -121,10 +121,10 @@ def _releases_file() -> ReleasesFile:
     table = parse(text, file)
     table["release"] = {name: _inherited(table["release"], name) for name in table["release"]}
     problems = Problems(file, text)
-    found = read_table(ReleasesFile, table, (), problems)
+    releases_file = read_table(ReleasesFile, table, (), problems)
     problems.raise_if_any()
-    assert found is not None
-    return found
+    assert releases_file is not None
+    return releases_file
 
 
 def _inherited(tables: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:

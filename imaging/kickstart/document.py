@@ -1,11 +1,11 @@
 """Parsing a kickstart into commands and sections with their lines, each parsed separately by pykickstart.
 
-pykickstart stops at the first error of some kinds, prints those of others, and loses the line numbers of most. Here
-the file is split into commands and sections first, and each is passed to the handler of the version; an error becomes
-a `ParseRefusal` with its line, and parsing continues.
+pykickstart stops at the first error of some kinds, only prints errors of other kinds, and loses the line numbers of
+most. Here the file is first split into commands and sections, and each is passed to the handler of the version; an
+error becomes a `ParseRefusal` with its line, and parsing continues.
 
-`%include` is followed. A file that does not exist yet may be made by a `%pre` script; where that script writes it as
-a here-document, its lines are parsed as commands as well, except for those with shell variables.
+`%include` is followed. A file that does not exist may be written by a `%pre` script; if that script writes it as a
+here-document, its lines are parsed as commands as well, except for those with shell variables.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ INCLUDES_MAX: Final = 16
 BYTE_ORDER_MARK: Final = "byte order mark"
 _BOM: Final = "\ufeff"
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
-"""The line ends of pykickstart; str.splitlines() also splits at form feeds and Unicode's separators."""
+"""The line endings of pykickstart; str.splitlines() also splits at form feeds and Unicode's separators."""
 HERE_QUOTED: Final = "the end of the here-document is in quotes"
 HERE_PLAIN: Final = "the end of the here-document is not in quotes"
 _WHOLE_VARIABLE: Final = re.compile(r"=[\"']?(\$\{?[A-Za-z_]\w*\}?)[\"']?(?=\s|$)")
@@ -59,7 +59,7 @@ class KickstartCommand:
 
     location: SourceLocation
     name: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     data: Any
 
     def option(self, name: str) -> Any:
@@ -69,11 +69,11 @@ class KickstartCommand:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section; `body` is without its first line and %end. `script` is pykickstart's object, for scripts."""
+    """A section; `body` has the lines before %end. `script` is pykickstart's object, for scripts."""
 
     location: SourceLocation
     name: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     body: tuple[str, ...]
     script: Any = None
 
@@ -97,7 +97,7 @@ class ParseRefusal:
 class Document:
     """A parsed kickstart.
 
-    `open_ended` states whether a %pre script generates commands that cannot be known before the installation.
+    `open_ended`: a %pre script generates commands that cannot be known before the installation.
     """
 
     path: Path
@@ -194,7 +194,7 @@ class _Reader:
     def read(self) -> Document:
         self._file(self._path, depth=0)
         for location, target in self._unresolved_includes:
-            self._made_by_script(location, target)
+            self._parse_generated(location, target)
         return Document(
             self._path,
             self._version,
@@ -289,17 +289,17 @@ class _Reader:
                 words[0] if words else "%include",
                 "it names no file, or includes are nested too deeply",
             )
-        elif (folder / target).is_file() and not self._is_made_by_script(target):
+        elif (folder / target).is_file() and not self._is_generated(target):
             self._file(folder / target, depth + 1)
         else:
             self._unresolved_includes.append((location, target))
 
-    def _is_made_by_script(self, target: str) -> bool:
-        """Return whether a script writes that file, which then exists only during the installation."""
+    def _is_generated(self, target: str) -> bool:
+        """Return whether a script writes the file, so that its content exists only during the installation."""
         lines = _text(self._path).splitlines()
         return any(target in line for line in lines if not line.lstrip().startswith("%include"))
 
-    def _made_by_script(self, location: SourceLocation, target: str) -> None:
+    def _parse_generated(self, location: SourceLocation, target: str) -> None:
         """Parse the commands of a file that a %pre script writes, as far as they are known."""
         writers = [
             s
@@ -310,16 +310,16 @@ class _Reader:
             self._document.missing_includes.append((location, target))
         for section in writers:
             changed = [line for line in section.body if target in line and not _HERE.search(line)]
-            found = [] if changed else list(here_document(section, target))
-            self._open_ended |= not found
+            lines = [] if changed else list(here_document(section, target))
+            self._open_ended |= not lines
             quoted = any(
                 target in line and (match := _HERE.search(line)) and match[1] for line in section.body
             )
-            for at, text in found:
-                self._expanded(at, text, quoted=bool(quoted))
+            for at, text in lines:
+                self._check_expansion(at, text, quoted=bool(quoted))
                 self._command(at, text, certain=False)
 
-    def _expanded(self, location: SourceLocation, text: str, *, quoted: bool) -> None:
+    def _check_expansion(self, location: SourceLocation, text: str, *, quoted: bool) -> None:
         """Refuse a variable that the shell does not replace, and a password hash in which it replaces variables."""
         if quoted and (match := _WHOLE_VARIABLE.search(text)):
             self._refuse(location, text.split()[0], f"{HERE_QUOTED}, so that {match[1]} remains unchanged")
@@ -345,7 +345,7 @@ class _Refusing:
 
     def __init__(self, reader: _Reader, location: SourceLocation, word: str) -> None:
         self._refuse = reader._refuse
-        self._spot = location
+        self._location = location
         self._word = word
         self._catching = warnings.catch_warnings(record=True)
         self._caught: list[warnings.WarningMessage] | None = None
@@ -357,12 +357,12 @@ class _Refusing:
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
         self._catching.__exit__(kind, error, traceback)
         if isinstance(error, KickstartError):
-            self._refuse(self._spot, self._word, str(error.message))
+            self._refuse(self._location, self._word, str(error.message))
         elif isinstance(error, PYKICKSTART_BUGS):
-            self._refuse(self._spot, self._word, f"pykickstart cannot read it ({error})")
+            self._refuse(self._location, self._word, f"pykickstart cannot read it ({error})")
         for warning in self._caught or ():
             if issubclass(warning.category, KickstartDeprecationWarning):
-                self._refuse(self._spot, self._word, str(warning.message), deprecated=True)
+                self._refuse(self._location, self._word, str(warning.message), deprecated=True)
         return isinstance(error, (KickstartError, *PYKICKSTART_BUGS))
 
 

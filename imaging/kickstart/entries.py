@@ -8,19 +8,19 @@ from imaging.kickstart.document import Section, SourceLocation
 from imaging.kickstart.rule import Case
 
 
-def entry_words(section: Section) -> Iterator[tuple[SourceLocation, str]]:
+def package_entries(section: Section) -> Iterator[tuple[SourceLocation, str]]:
     """Yield the entries of a %packages section, without comments and options of groups."""
     for location, text in section.lines():
-        word = text.partition("#")[0].strip()
-        if word:
-            yield location, word.split(" --")[0] if word.startswith(("@", "-@")) else word
+        entry = text.partition("#")[0].strip()
+        if entry:
+            yield location, entry.split(" --")[0] if entry.startswith(("@", "-@")) else entry
 
 
 def entry_location(case: Case, wanted: str) -> SourceLocation | None:
     """Return the location of an entry, or None."""
     for section in case.ks.sections_named("%packages"):
-        for location, word in entry_words(section):
-            if word == wanted:
+        for location, entry in package_entries(section):
+            if entry == wanted:
                 return location
     return None
 

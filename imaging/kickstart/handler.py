@@ -1,4 +1,4 @@
-"""Creates handlers of pykickstart, which hold the commands that its parser reads."""
+"""Creates handlers of pykickstart, into which its parser reads commands."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pykickstart.version import makeVersion
 
 
 def new_handler(version: str) -> Any:
-    """Return a handler without commands for a version of the syntax ("RHEL9"). Raises: KickstartVersionError."""
+    """Return an empty handler for a version of the syntax ("RHEL9"). Raises: KickstartVersionError."""
     return _template(version).copy()
 
 
 class _Template:
-    """A pickled handler: to unpickle one takes less than a tenth of the time of making or deep-copying one."""
+    """A pickled handler: unpickling takes less than a tenth of the time of creating or deep-copying a handler."""
 
     def __init__(self, handler: Any) -> None:
         content = io.BytesIO()
@@ -33,16 +33,16 @@ class _Template:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles local functions, such as one of argparse, by their index in `functions`."""
+    """Pickles local functions, such as one in argparse, by their index in `functions`."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self.functions: list[FunctionType] = []
 
-    def persistent_id(self, thing: Any) -> int | None:
-        if not isinstance(thing, FunctionType) or "<locals>" not in thing.__qualname__:
+    def persistent_id(self, value: Any) -> int | None:
+        if not isinstance(value, FunctionType) or "<locals>" not in value.__qualname__:
             return None
-        self.functions.append(thing)
+        self.functions.append(value)
         return len(self.functions) - 1
 
 

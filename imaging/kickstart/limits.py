@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 TIB: Final = 1024 * 1024
-"""In MiB, the unit of the kickstart."""
+"""A TiB in MiB, the unit of kickstarts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ FORMATS: Final = {
 }
 """The limits by the argument of `--fstype`. XFS: xfsprogs 5.19 and later refuse less than 300 MiB."""
 TOLERATED_MIB: Final = {("RHEL9", "xfs"): 16.0}
-"""Minimum size below `min_mib` that a version accepts, by the names of the version and of the file system. RHEL 9's
-xfsprogs 5.19.0-1 has the change "Tolerate tiny (<300MB) filesystems" (rhbz#2142910); blivet's `XFS._min_size` is
-16 MiB there."""
+"""Sizes below `min_mib` that a version still accepts, by the names of the version and the file system. RHEL 9's
+xfsprogs 5.19.0-1 has the change "Tolerate tiny (<300MB) filesystems" (rhbz#2142910); its blivet has an
+`XFS._min_size` of 16 MiB."""
 
 GENERAL_OPTIONS: Final = re.compile(
     r"defaults|(no)?(auto|dev|exec|suid|user|users|atime|diratime|relatime|strictatime|iversion|mand|lazytime"

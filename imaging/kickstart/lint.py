@@ -21,9 +21,9 @@ from settings.board import Board
 
 @dataclass(frozen=True, slots=True, order=True)
 class LintFinding:
-    """A fault, and the name of the rule that found it.
+    """A fault and the rule that reports it.
 
-    `severity` is "error" or "warning"; `source` is the rule's docstring.
+    `severity` is "error" or "warning"; `source` is the docstring of the rule.
     """
 
     file: str

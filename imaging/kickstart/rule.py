@@ -10,8 +10,8 @@ A rule is a function in a module of `rules/`; rules are discovered automatically
 `@rule` registers an error: Anaconda refuses or fails, or the system does not start or differs from the kickstart.
 `@risk` registers a warning: the system works, but is less secure than it should be or depends on the machine.
 
-A rule reports only what is certain: where a %pre script generates commands that cannot be known beforehand, it does
-not report anything as missing.
+A rule reports only certain faults: if a %pre script generates commands that cannot be known beforehand, it reports
+nothing as missing.
 """
 
 from __future__ import annotations

@@ -224,23 +224,23 @@ class Site(SiteForBox, frozen=True, kw_only=True):
 def load_site(file: Path) -> Site:
     """Read a site file; its paths and board become absolute. Raises: SettingsError with all problems."""
     text = read_text(file)
-    found = Problems(file, text)
-    site = read_partial(Site, parse(text, file), (), found)
-    board = read_board_of(site, found)
+    problems = Problems(file, text)
+    site = read_partial(Site, parse(text, file), (), problems)
+    board = read_board_of(site, problems)
     for key, check in _CHECKS.items():
-        with found.part():
+        with problems.part():
             if problem := check(site):
-                found.add(parse_key(key), problem)
+                problems.add(parse_key(key), problem)
     contradictions: dict[tuple[str, str], None] = {}
-    with found.part():
+    with problems.part():
         for contradiction in site_problems(site, board) if board else ():
             contradictions[contradiction] = None
-    with found.part():
+    with problems.part():
         for contradiction in hosts_without_addresses(site):
             contradictions[contradiction] = None
     for key, problem in contradictions:
-        found.add(parse_key(key), problem)
-    found.raise_if_any()
+        problems.add(parse_key(key), problem)
+    problems.raise_if_any()
     if site.board.endswith(".toml"):
         site = msgspec.structs.replace(site, board=str(file.parent / site.board))
     return site
@@ -255,9 +255,9 @@ def for_box(site: Site) -> str:
     """Return the box's settings as TOML, without secrets except the proxy's, and without paths of this machine."""
     shared = {info.name: getattr(site, info.name) for info in msgspec.structs.fields(SiteForBox)}
     audit = AuditServer(host=site.audit.host, port=site.audit.port, keys=site.audit.keys)
-    kept = as_table(SiteForBox(**shared | {"board": Path(site.board).name, "audit": audit}))
-    kept |= {"hostname": site.hostname, "timezone": site.timezone}
-    return dumps(kept | ({"luks": {"tpm": site.luks.tpm}} if site.luks else {}))
+    table = as_table(SiteForBox(**shared | {"board": Path(site.board).name, "audit": audit}))
+    table |= {"hostname": site.hostname, "timezone": site.timezone}
+    return dumps(table | ({"luks": {"tpm": site.luks.tpm}} if site.luks else {}))
 
 
 def _wrong_release(site: Site) -> str:

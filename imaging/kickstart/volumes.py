@@ -33,7 +33,7 @@ def mount_of(command: KickstartCommand) -> str:
 
 
 def complete(case: Case) -> bool:
-    """Return whether the kickstart defines the partitions itself, and all of them are known.
+    """Return whether the kickstart defines the partitions explicitly, and all of them are known.
 
     pykickstart refuses partitions together with `autopart` or `mount`.
     """
@@ -51,7 +51,7 @@ def disk_name(name: str) -> str:
 
 
 def reuses(data: Any) -> bool:
-    """Return whether a volume already exists, so that at most its content is new."""
+    """Return whether a volume exists before the installation, so that at most its content is new."""
     return bool(
         getattr(data, "onPart", "") or getattr(data, "preexist", False) or not getattr(data, "format", True)
     )

@@ -1,10 +1,10 @@
 """Disk image files: the mapped extents of a sparse image, and images compressed with zstd.
 
-A compressed image is usually one long stream, whose holes must be decompressed too. Here each mapped range is a
+A compressed image is usually one long stream, whose holes must be decompressed, too. Here each mapped range is a
 separate zstd frame, each hole is one or more frames of zeros, and the file ends with the table of zstd's seekable
 format (contrib/seekable_format in its sources: a skippable frame, 0x184D2A5E, with both lengths of each frame, and a
 footer with 0x8F92EAB1). `zstd -d` restores the raw image; a program that reads the table decompresses only the mapped
-ranges, several at a time. The same image and map always give the same bytes.
+ranges, several in parallel. The same image and map always give the same bytes.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def sha256_of(file: Path) -> str:
 
 
 def copy_mapped(source: Path, target: Path) -> None:
-    """Copy a sparse file with its holes; `cp` would turn written zeros into holes, too. Raises: OSError."""
+    """Copy a sparse file with exactly its holes; `cp` would also turn written zeros into holes. Raises: OSError."""
     with source.open("rb") as read, target.open("wb") as write:
         os.truncate(write.fileno(), os.fstat(read.fileno()).st_size)
         for offset, length in mapped_extents(source):
@@ -171,12 +171,12 @@ def frames(fd: int) -> list[Frame]:
     table_offset = size - _FOOTER.size - count * _ENTRY.size
     if descriptor or table_offset < 0:
         raise ImageError("has a table of frames that this program cannot read")
-    found = []
+    table = []
     file_offset = offset = 0
     for file_bytes, length in _ENTRY.iter_unpack(os.pread(fd, count * _ENTRY.size, table_offset)):
-        found.append(Frame(file_offset, file_bytes, offset, length))
+        table.append(Frame(file_offset, file_bytes, offset, length))
         file_offset, offset = file_offset + file_bytes, offset + length
-    return found
+    return table
 
 
 def decompress(frame: bytes, into: memoryview) -> None:

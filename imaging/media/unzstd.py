@@ -1,9 +1,9 @@
 """Decompressing a zstd frame into existing memory.
 
 Python's zstd modules allocate new bytes for their output. For a MiB this is new memory from the kernel, whose page
-faults take longer than zstd; with small pieces the threads wait for the interpreter lock at each piece. The system's
-libzstd, which every distribution has for its packages, fills the caller's memory in one call without holding the lock
-(ZSTD_decompressDCtx, zstd.h). Without libzstd, the frame is decompressed in pieces.
+faults take longer than the decompression; with small pieces, threads wait for the interpreter lock at each piece. The
+system's libzstd, which every distribution has for its packages, fills the caller's memory in one call without holding
+the lock (ZSTD_decompressDCtx, zstd.h). Without libzstd, the frame is decompressed in pieces.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ else:
 
 LIBRARY: Final = "libzstd.so.1"
 PIECE_BYTES: Final = 32 * 1024
-"""Size of the output pieces. Larger buffers would be newly mapped memory each time."""
+"""The size of the pieces of output. Larger buffers would be newly mapped memory each time."""
 _TOO_SMALL: Final = 70  # zstd_errors.h, ZSTD_error_dstSize_tooSmall
 _ffi: Final = FFI()
 _ffi.cdef("""
@@ -47,8 +47,8 @@ class LengthMismatch(Exception):
 
 def decompress_into(frame: bytes, into: memoryview) -> None:
     """Decompress a frame into `into`, which limits the size of the output. Raises: FrameError, LengthMismatch."""
-    made = _at_once(frame, into) if library() else by_pieces(frame, into)
-    if made != len(into):
+    written = _at_once(frame, into) if library() else _in_pieces(frame, into)
+    if written != len(into):
         raise LengthMismatch
 
 
@@ -66,17 +66,17 @@ def _at_once(frame: bytes, into: memoryview) -> int:
     if not hasattr(_of_thread, "context"):
         _of_thread.context = _ffi.gc(lib.ZSTD_createDCtx(), lib.ZSTD_freeDCtx)
     target = _ffi.from_buffer(into, require_writable=True)
-    made: int = lib.ZSTD_decompressDCtx(
+    written: int = lib.ZSTD_decompressDCtx(
         _of_thread.context, target, len(into), _ffi.from_buffer(frame), len(frame)
     )
-    if not lib.ZSTD_isError(made):
-        return made
-    if lib.ZSTD_getErrorCode(made) == _TOO_SMALL:
+    if not lib.ZSTD_isError(written):
+        return written
+    if lib.ZSTD_getErrorCode(written) == _TOO_SMALL:
         raise LengthMismatch
-    raise FrameError(_ffi.string(lib.ZSTD_getErrorName(made)).decode())
+    raise FrameError(_ffi.string(lib.ZSTD_getErrorName(written)).decode())
 
 
-def by_pieces(frame: bytes, into: memoryview) -> int:
+def _in_pieces(frame: bytes, into: memoryview) -> int:
     """Decompress a frame into `into` with Python's module, in pieces.
 
     Returns the number of bytes written. Raises: FrameError, LengthMismatch.

@@ -19,11 +19,11 @@ WRONG_INPUT: Final = 2
 MACHINE_LACKS: Final = 3
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Run the command with these arguments. Returns the exit status."""
-    if len(words) != 1 or words[0].startswith("-"):
+    if len(arguments) != 1 or arguments[0].startswith("-"):
         return _fail(WRONG_INPUT, USAGE)
-    folder = Path(words[0])
+    folder = Path(arguments[0])
     if folder.exists() and not _is_replaceable(folder):
         return _fail(WRONG_INPUT, f"{folder}: contains other files; give a new or empty folder")
     try:

@@ -17,7 +17,7 @@ from typing import IO, Final
 from imaging.programs import ProgramFailed, run_program
 
 MERGED: Final = ("bin", "sbin", "lib", "lib64")
-"""Folders that are links into /usr on current systems, but not in Debian's packages."""
+"""Folders that are links into /usr on current systems, but real folders in Debian's packages."""
 UNWANTED: Final = (
     "usr/share/doc",
     "usr/share/man",
@@ -86,9 +86,9 @@ def _merged(name: str) -> str:
 
 
 def fetch(names: Sequence[str], folder: Path, options: Sequence[str] = ()) -> list[Deb]:
-    """Download these packages and their dependencies into `folder`, unless it contains them.
+    """Download these packages and their dependencies into `folder`, unless it contains them; return all of them.
 
-    `options` are more options of apt, such as "Dir::Etc::preferences=FILE". Raises: ProgramFailed.
+    `options` are further options of apt, such as "Dir::Etc::preferences=FILE". Raises: ProgramFailed.
     """
     folder = folder.absolute()  # apt resolves relative paths from another folder
     (folder / "partial").mkdir(parents=True, exist_ok=True)
@@ -96,8 +96,8 @@ def fetch(names: Sequence[str], folder: Path, options: Sequence[str] = ()) -> li
     nothing.write_text("")
     folders = (f"Dir::State::status={nothing}", f"Dir::Cache::archives={folder}")
     every = (*folders, "Debug::NoLocking=1", "APT::Sandbox::User=root", *options)
-    words = [word for option in every for word in ("-o", option)]
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", "-qq", *words]
+    arguments = [argument for option in every for argument in ("-o", option)]
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", "-qq", *arguments]
     run_program([*command, "--download-only", *names])
     simulated = run_program([*command, "--simulate", *names])
     return [Deb(folder / file) for file in sorted(_files(simulated, folder))]

@@ -51,7 +51,7 @@ class Stub(Table, frozen=True):
 
 
 class MockPackages(Table, frozen=True):
-    """The content of `packages.toml`. Keys of `also`, `scripts` and `first` may be patterns."""
+    """The content of `packages.toml`. Keys of `also`, `scripts` and `first` are names or patterns of names."""
 
     debs: list[str]
     leave_out: list[str]
@@ -69,7 +69,9 @@ def contents() -> MockPackages:
 
 
 def make_repository(folder: Path, cache: Path, wanted: MockPackages | None = None) -> None:
-    """Make the repository in `folder`, replacing an old one; `cache` keeps downloaded packages.
+    """Make a repository in `folder`, replacing an old one; `cache` is the folder for downloaded packages.
+
+    `wanted` replaces the content of `packages.toml`.
 
     Raises: ProgramFailed.
     """

@@ -39,8 +39,8 @@ def draw(flows: Sequence[Flow]) -> Drawing:
         drawing.add(_text(x, height - 30, ZONES[zone], 12, bold=True))
     positions = _positions(parties, height)
     for name, (left, bottom) in positions.items():
-        whole = name == "Box"
-        size, base = (height - TOP - 30, 30.0) if whole else (float(BOX_HEIGHT), bottom)
+        is_box = name == "Box"  # it is as high as its column
+        size, base = (height - TOP - 30, 30.0) if is_box else (float(BOX_HEIGHT), bottom)
         drawing.add(_rectangle(left, base, BOX_WIDTH, size, "#ffffff"))
         drawing.add(_text(left + 8, base + size / 2 - 4, name[:38], 10))
     for flow in flows:
@@ -49,11 +49,11 @@ def draw(flows: Sequence[Flow]) -> Drawing:
 
 
 def _parties(flows: Sequence[Flow]) -> dict[str, Zone]:
-    found: dict[str, Zone] = {"Box": "box"}
+    zones: dict[str, Zone] = {"Box": "box"}
     for flow in flows:
-        found.setdefault(flow.source, flow.zones[0])
-        found.setdefault(flow.target, flow.zones[1])
-    return found
+        zones.setdefault(flow.source, flow.zones[0])
+        zones.setdefault(flow.target, flow.zones[1])
+    return zones
 
 
 def _positions(parties: dict[str, Zone], height: float) -> dict[str, tuple[float, float]]:

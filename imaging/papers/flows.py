@@ -38,7 +38,7 @@ ROLES: Final[dict[str, tuple[str, Zone, str, str]]] = {
 
 @dataclass(frozen=True)
 class Flow:
-    """A connection from `source` to `target`, which are names of parties; `services` as "tcp/443"."""
+    """A connection from the party `source` to the party `target`; `services` are ports such as "tcp/443"."""
 
     source: str
     target: str

@@ -1,4 +1,4 @@
-"""Documents about a machine that papers contain, generated if their inputs are available.
+"""Documents about a machine for its papers, generated if their inputs are available.
 
 The firewall proof needs the policy; it applies to the kernel's ruleset if that was recorded, otherwise to the ruleset
 rendered from the policy. The hardening scan needs the files of a system, OpenSCAP with its content, and root. The
@@ -53,18 +53,18 @@ def make_documents(
         "hardening": lambda: _hardening(tree, is_image=image is not None),
         "sbom": lambda: _sbom(tree, image),
     }
-    made = MadeDocuments({}, {})
+    documents = MadeDocuments({}, {})
     for kind in wanted:
         try:
-            made.texts[kind] = makers[kind]()
+            documents.texts[kind] = makers[kind]()
         except (_InputMissingError, InvalidCheckInput, PrerequisiteMissing, BuildFailed) as error:
-            made.why_not[kind] = str(error)
-    return made
+            documents.why_not[kind] = str(error)
+    return documents
 
 
 def _proof(machine: Machine) -> str:
-    found = policy_of(machine)
-    if found is None:
+    policy_and_file = policy_of(machine)
+    if policy_and_file is None:
         raise _InputMissingError(f"there is no valid policy {POLICY}")
     try:
         from netfw.proof.prove import proof_document, prove
@@ -72,7 +72,7 @@ def _proof(machine: Machine) -> str:
         from netfw.watch.surroundings import ASSUMPTIONS
     except ModuleNotFoundError as error:
         raise _InputMissingError(f"{error.name} is not installed: pip install 'rap-box[proof]'") from error
-    policy, _ = found
+    policy, _ = policy_and_file
     kernel = machine.command("nft", "-j", "list", "ruleset")
     if kernel is None:
         objects, elsewhere = [command["add"] for command in render(policy).commands()], RENDERED
@@ -86,14 +86,14 @@ def _proof(machine: Machine) -> str:
 
 
 def _of_table(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the objects of the box's table, and the table."""
-    found = []
-    for thing in objects:
-        ((kind, body),) = thing.items()
+    """Return the box's table and the objects in it."""
+    selected = []
+    for item in objects:
+        ((kind, body),) = item.items()
         name = body.get("name") if kind == "table" else body.get("table")
         if (body.get("family"), name) == (FAMILY, TABLE):
-            found.append(thing)
-    return found
+            selected.append(item)
+    return selected
 
 
 def _hardening(tree: Path | None, *, is_image: bool) -> str:

@@ -53,5 +53,5 @@ def make_papers(
 
 
 def _chosen(evidence: Iterable[Evidence], used: set[str]) -> list[Evidence]:
-    """Return the evidence of facts, and all listings of paths, without which facts could not be computed again."""
+    """Return the evidence that facts use, and all listings of paths, which recomputing the facts needs."""
     return sorted((one for one in evidence if one.id in used or one.kind == "paths"), key=lambda one: one.id)

@@ -29,9 +29,9 @@ from trust.papers import NOT_SHOWN, Document, Papers, Section, Statement
 
 MARGIN: Final = 48
 VALUES_MAX: Final = 260
-"""Maximum number of listed values; further ones are only in papers.json."""
+"""The maximum number of listed values; further values are only in papers.json."""
 VALUES_PER_ROW: Final = 24
-"""A row of the table is on one page."""
+"""The maximum number of values in a row of the table, which is never split across pages."""
 INK: Final = HexColor("#1d2733")
 LINE: Final = HexColor("#c9d0d8")
 COLOURS: Final = {"yes": "#1c6b3a", "no": "#a02a1c", "n/a": "#51606f", "not shown": "#8a5a00"}
@@ -51,7 +51,7 @@ SMALL: Final = ParagraphStyle("small", parent=BODY, fontSize=7.5, leading=9.5, s
 
 @dataclass(frozen=True)
 class Content:
-    """The references of a document: facts by key, and the numbers and texts of evidence by id."""
+    """The sources of a document: facts by key, and the numbers and texts of evidence by id."""
 
     facts: Mapping[str, Fact]
     numbers: dict[str, int]

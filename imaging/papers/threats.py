@@ -22,6 +22,7 @@ OWN_FLOWS: Final = {
     "staff": ("Staff", "Data center", "pages and API"),
     "siem": ("Data center", "SIEM", "audit records"),
 }
+"""Flows without a destination in the firewall's policy: source, target, content."""
 OWN_PARTIES: Final[dict[str, Zone]] = {
     "Box": "box",
     "Instruments": "instruments",
@@ -29,13 +30,13 @@ OWN_PARTIES: Final[dict[str, Zone]] = {
     "Staff": "outside",
     "SIEM": "outside",
 }
-"""Flows without a destination in the firewall's policy: source, target, content."""
+"""The parties of these flows that no role of a destination names, and their zones."""
 HEAD: Final = """\
 # Threat model
 
-STRIDE for each data flow of a box, and of the data center behind it. Those of the box are in the data-flow diagram
-of the [papers of a site](../how-to/papers.md); `make golden` writes this page from `imaging/papers/threats.toml`.
-What is not protected against is in [SECURITY.md](../../SECURITY.md).
+STRIDE for each data flow of a box and of the data center. The flows of a box are in the data-flow diagram of the
+[papers of a site](../how-to/papers.md); `make golden` writes this page from `imaging/papers/threats.toml`.
+[SECURITY.md](../../SECURITY.md) lists threats without protection.
 
 """
 

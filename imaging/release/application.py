@@ -1,7 +1,7 @@
 """Detects whether a release changes only the application of a slot, for which boxes need not restart.
 
-The box's programs import their modules from the slot on trial, and use everything else from the running slot until
-the machine restarts. The package database names the packages of a release, but no program of a box reads it.
+After such a release, the box's programs import their modules from the slot on trial, and use everything else from the
+running slot until the machine restarts. The package database differs, too, but no program of a box reads it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ APPLICATION: Final = "/usr/lib/rap/"
 FREE: Final = (APPLICATION, "/usr/lib/sysimage/rpm/")
 """Folders that a release of the application may change without a restart of the machine."""
 AT_START: Final = ("/usr/lib/rap/python/agents/provision/", "/usr/lib/rap/provision")
-"""Programs within these folders that run only when the machine starts. A change of them takes effect at the next
-start, so it requires one."""
+"""Parts of these folders that run only when the machine starts, so that a change requires a restart."""
 
 
 def changed_outside_application(source: Path, target: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Differences as bsdiff finds them: stretches of new data that resemble a stretch of the old data."""
+"""Matches as bsdiff finds them: stretches of new data that resemble a stretch of the old data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Final, NamedTuple
 from bsdiff4 import core
 
 STACK_BYTES: Final = 1024 * 1024 * 1024
-"""Address space for the recursion of bsdiff4's sorting, which overflows the usual 8 MiB for a kernel."""
+"""Address space for the recursion of bsdiff4's sorting, which exceeds the usual 8 MiB if the data is a kernel."""
 _SIGN: Final = 1 << 63
 _lock: Final = threading.Lock()
 
 
 class Match(NamedTuple):
-    """`length` bytes of new data that resemble those at `old` of the old data, or resemble nothing (None)."""
+    """`length` bytes of new data that resemble the old data at offset `old`, or nothing (None)."""
 
     length: int
     old: int | None
@@ -26,15 +26,15 @@ class Match(NamedTuple):
 def matches(old: bytes, new: bytes) -> list[Match]:
     """Return the matches that make up `new`, in order. Needs 17 times the memory of `old`; see `deep_stack`."""
     controls, _, _ = core.diff(old, new)
-    found, position = [], 0
+    result, position = [], 0
     for start in range(0, len(controls), 24):
         length, inserted, moving = map(_number, struct.unpack_from("<QQQ", controls, start))
         if length:
-            found.append(Match(length, position))
+            result.append(Match(length, position))
         if inserted:
-            found.append(Match(inserted, None))
+            result.append(Match(inserted, None))
         position += length + moving
-    return found
+    return result
 
 
 def _number(value: int) -> int:
@@ -44,7 +44,7 @@ def _number(value: int) -> int:
 
 @contextmanager
 def deep_stack() -> Iterator[None]:
-    """Start threads with a stack that is large enough for `matches` until the context ends."""
+    """Let new threads have a stack that is large enough for `matches`, until the context ends."""
     with _lock:
         before = threading.stack_size(STACK_BYTES)
         try:

@@ -1,4 +1,4 @@
-"""The files in an uncompressed initramfs: archives of cpio in its format "newc", one after the other.
+"""The files in an uncompressed initramfs, which is a sequence of cpio archives in the format "newc".
 
 Source: Documentation/driver-api/early-userspace/buffer-format.rst of Linux.
 """
@@ -18,7 +18,7 @@ _LAST: Final = "TRAILER!!!"
 
 
 class Member(NamedTuple):
-    """A file in an archive: its path, and where its content begins and ends."""
+    """A file in an archive: its path, and the offsets at which its content begins and ends."""
 
     name: str
     start: int

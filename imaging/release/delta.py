@@ -52,12 +52,12 @@ METADATA: Final = ""
 
 
 class DeltaInputError(Exception):
-    """No delta between the two files is possible; the message says why."""
+    """No delta between the two files is possible; the message states why."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """A file, or all metadata, of an image: its content in whole blocks, and where it is."""
+    """A file of an image, or all its metadata: the extents of its content in whole blocks."""
 
     path: str
     extents: tuple[Extent, ...]
@@ -66,7 +66,7 @@ class Body:
     """The length of the content without the bytes after its end in the last block."""
 
     def content(self) -> bytes:
-        """Return the content, with what follows the end of the file in its last block."""
+        """Return the content, including the bytes after the file's end in its last block."""
         return b"".join(self.image[one.offset : one.offset + one.length] for one in self.extents)
 
     @cached_property
@@ -80,7 +80,7 @@ class Body:
         return sha256(self.content()[: self.size]).digest()
 
     def part(self, path: str, ranges: Iterable[tuple[int, int]]) -> Body:
-        """Return a body of ranges of this one's content: begin and end of each."""
+        """Return a body that consists of ranges of this one's content; each range has a beginning and an end."""
         extents, length = [], 0
         for start, end in ranges:
             for offset, size in self.spans(start, end - start):
@@ -99,7 +99,7 @@ class Body:
         return re.sub(r"\d+", "0", self.path)
 
     def spans(self, start: int, length: int) -> Iterator[tuple[int, int]]:
-        """Yield offset in the image and length of each part of a range of the content."""
+        """Yield the offset in the image and the length of each part of a range of the content."""
         at = 0
         for one in self.extents:
             low, high = max(start, at), min(start + length, at + one.length)
@@ -109,7 +109,7 @@ class Body:
 
 
 def make_delta(source: Path, target: Path, *, jobs: int = 2) -> bytes:
-    """Return the delta from one slot to another one, each in a file or in a disk image of `rap image build`.
+    """Return the delta between two slots, each in a file of its own or in a disk image of `rap image build`.
 
     The same slots give the same bytes. Raises: DeltaInputError, SlotImageError, OSError.
     """
@@ -134,13 +134,13 @@ def slot_image(file: Path) -> memoryview:
 
 
 def _pieces(old: memoryview, new: memoryview, jobs: int) -> Iterator[Piece]:
-    """Yield the pieces of the target in their order."""
+    """Yield the pieces of the target in ascending order."""
     sources, _ = _bodies(old)
     targets, placed = _bodies(new)
     matcher = _Matcher(sources, targets)
     with bsdiff.deep_stack(), ThreadPoolExecutor(jobs) as pool:
-        for found in pool.map(matcher.pieces, targets):
-            placed += found
+        for pieces in pool.map(matcher.pieces, targets):
+            placed += pieces
     end = 0
     for offset, piece in sorted(placed, key=lambda one: one[0]):
         assert offset == end, f"pieces overlap at byte {offset}, or leave a gap"
@@ -199,7 +199,7 @@ def _begins(image: memoryview, offset: int, magic: bytes) -> bool:
 
 
 def _rest(image: memoryview, used: bytearray) -> Iterator[tuple[int, int, bool]]:
-    """Yield begin and end of each part that no file uses, and whether it is zero."""
+    """Yield the beginning and end of each part that no file uses, and whether it contains only zeros."""
     unit = used.find(0)
     while unit >= 0:
         next_used = used.find(1, unit)
@@ -254,7 +254,7 @@ class _Matcher:
         return _compared(source, target, 0, source.length, 0, target.length)
 
     def _repeated(self, target: Body) -> Body | None:
-        """Return a body of the target with the same content whose blocks are complete before this one begins."""
+        """Return a body of the target with the same content, all of whose blocks precede this one, or None."""
         first = self._first.get(target.exact_sha256)
         if first is None or first is target or not target.size:
             return None
@@ -269,16 +269,16 @@ class _Matcher:
 
 
 def _name(body: Body) -> str:
-    """Return the last part of a body's path without numbers, in a form that no path has."""
+    """Return the last part of a body's path without numbers, marked so that it differs from every path."""
     return "*/" + PurePosixPath(body.kind).name
 
 
 def _compared(
     source: Body, target: Body, old_start: int, old_end: int, new_start: int, new_end: int
 ) -> list[tuple[int, Piece]]:
-    """Compare parts of two bodies; very long parts in chunks, each with its surroundings in the source."""
+    """Compare parts of two bodies; very long parts in chunks, each with a larger part of the source."""
     old, new = source.content(), target.content()
-    found: list[tuple[int, Piece]] = []
+    pieces: list[tuple[int, Piece]] = []
     for start in range(new_start, new_end, _CHUNK_BYTES):
         end = min(start + _CHUNK_BYTES, new_end)
         shift = old_start - new_start
@@ -286,15 +286,15 @@ def _compared(
         high = min(old_end, end + shift + _AROUND_BYTES)
         at = start
         for length, old_at in bsdiff.matches(old[low:high], new[start:end]):
-            found += _placed(target, at, length, None if old_at is None else source, (old_at or 0) + low)
+            pieces += _placed(target, at, length, None if old_at is None else source, (old_at or 0) + low)
             at += length
-    return found
+    return pieces
 
 
 def _placed(
     target: Body, start: int, length: int, source: Body | None, at: int
 ) -> Iterator[tuple[int, Piece]]:
-    """Yield the pieces that produce a range of a body from the content at `at` of another body, or from nothing."""
+    """Yield the pieces that produce a range of a body from another body's content at `at`, or from nothing."""
     for offset, size in target.spans(start, length):
         if source is None:
             yield offset, New(size)
@@ -321,20 +321,20 @@ def _repacked(source: Body, target: Body) -> list[tuple[int, Piece]] | None:
     spans = [list(target.spans(block.start, block.end - block.start)) for block in blocks]
     if any(len(span) != 1 for span in spans):
         return None
-    found = _compared(source, target, 0, old.start, 0, new.start)
-    whole = bsdiff.matches(old.content, new.content)
+    pieces = _compared(source, target, 0, old.start, 0, new.start)
+    matches = bsdiff.matches(old.content, new.content)
     end = new.start
     for block, [(offset, length)] in zip(blocks, spans, strict=True):
-        found += _placed(target, end, block.start - end, None, 0)
-        steps = _steps(whole, block.content_start, block.content_end, old.content, new.content)
+        pieces += _placed(target, end, block.start - end, None, 0)
+        steps = _steps(matches, block.content_start, block.content_end, old.content, new.content)
         data = new.content[block.content_start : block.content_end]
         packed = Packed(
             length, ranges, old.codec, len(old.content), tuple(controls(steps)), data, block.codec
         )
-        found.append((offset, packed))
+        pieces.append((offset, packed))
         end = block.end
-    found += _placed(target, end, new.end - end, None, 0)
-    return found + _compared(source, target, old.end, source.length, new.end, target.length)
+    pieces += _placed(target, end, new.end - end, None, 0)
+    return pieces + _compared(source, target, old.end, source.length, new.end, target.length)
 
 
 def _repacked_whole(
@@ -344,7 +344,7 @@ def _repacked_whole(
     codec = repack.whole_codec(target.content(), new)
     if codec is None or new.end - new.start > SOURCE_BYTES_MAX:
         return None
-    found = _compared(source, target, 0, old.start, 0, new.start)
+    pieces = _compared(source, target, 0, old.start, 0, new.start)
     matches = bsdiff.matches(old.content, new.content)
     steps = tuple(controls(_steps(matches, 0, len(new.content), old.content, new.content)))
     done = 0
@@ -354,9 +354,9 @@ def _repacked_whole(
             part = PackedPart(
                 length, done, ranges, old.codec, len(old.content), steps, len(new.content), codec
             )
-            found.append((offset + at, part))
+            pieces.append((offset + at, part))
             done, steps = done + length, ()
-    return found + _compared(source, target, old.end, source.length, new.end, target.length)
+    return pieces + _compared(source, target, old.end, source.length, new.end, target.length)
 
 
 def _steps(

@@ -34,7 +34,7 @@ from wire.release.delta import (
 )
 
 _MARGIN_BYTES: Final = 2 * 1024 * 1024
-"""Maximum memory that the decoder of xz needs in addition to its dictionary."""
+"""The most memory that the decoder of xz needs in addition to its dictionary."""
 
 
 class Control(NamedTuple):
@@ -47,7 +47,7 @@ class Control(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedPart:
-    """`length` bytes at `offset` of the patched sources (`patched_bytes` long) as compressed by `codec`."""
+    """`length` bytes at `offset` of the patched sources, which have `patched_bytes`, after compression by `codec`."""
 
     length: int
     offset: int
@@ -144,8 +144,8 @@ class DeltaWriter:
 
     def _add_controls(self, controls: Iterable[Control]) -> int:
         count = 0
-        for whole in controls:
-            for differences, extra, moving in _pieces(whole):
+        for control in controls:
+            for differences, extra, moving in _pieces(control):
                 self.streams["controls"] += struct.pack("<IIi", len(differences), len(extra), moving)
                 self.streams["differences"] += differences
                 self.streams["extra"] += extra
@@ -167,7 +167,7 @@ class DeltaWriter:
 
 
 def _pieces(control: Control) -> Iterable[Control]:
-    """Split a control into controls within the limit."""
+    """Split a control into controls of at most `PIECE_BYTES`."""
     differences, extra, moving = control
     while len(differences) > PIECE_BYTES:
         yield Control(differences[:PIECE_BYTES], b"", 0)
@@ -185,7 +185,7 @@ def _compress(data: bytes, name: str) -> bytes:
 
 
 def block_delta(source: bytes, target: bytes) -> bytes:
-    """Return a delta between two small images by whole blocks: blocks that are not in the source are included.
+    """Return a delta between two small images in whole blocks; it contains the blocks that the source does not have.
 
     For tests and simulated slots.
     """

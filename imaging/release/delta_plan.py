@@ -1,6 +1,6 @@
 """From pieces of a target to the operations of a delta.
 
-A piece states the source of bytes of the target. Adjacent pieces with adjacent sources are joined; long pieces are
+A piece states where bytes of the target come from. Adjacent pieces with adjacent sources are joined; long pieces are
 copied; the others share patches of at most one window, whose sources are the ranges that its pieces need.
 """
 
@@ -22,7 +22,7 @@ _NEGATED: Final = bytes(-byte & 255 for byte in range(256))
 
 
 class FromSource(NamedTuple):
-    """`length` bytes that resemble those at `source` of the source."""
+    """`length` bytes that resemble the source at offset `source`."""
 
     length: int
     source: int
@@ -41,7 +41,7 @@ class Empty(NamedTuple):
 
 
 class Again(NamedTuple):
-    """`length` bytes that are at `target` of the target, before this piece."""
+    """`length` bytes that equal those at offset `target` of the target, before this piece."""
 
     length: int
     target: int
@@ -49,7 +49,7 @@ class Again(NamedTuple):
 
 @dataclass(frozen=True)
 class Packed:
-    """`length` bytes that `codec` produces from `data`, which `controls` produce from sources, decompressed."""
+    """`length` bytes that `codec` produces from `data`, which `controls` produce from the decompressed sources."""
 
     length: int
     sources: tuple[Range, ...]
@@ -75,7 +75,7 @@ class Planner:
         self._source = source
         self._target = target
         self._writer = writer
-        self._made = 0
+        self._done = 0
         self._window: list[tuple[int, FromSource | New]] = []
         self._window_bytes = 0
 
@@ -86,7 +86,7 @@ class Planner:
         self._flush()
 
     def _add(self, piece: Piece) -> None:
-        start, end = self._made, self._made + piece.length
+        start, end = self._done, self._done + piece.length
         data = self._target[start:end]
         match piece:
             case FromSource():
@@ -113,7 +113,7 @@ class Planner:
                 self._writer.part(piece, self._content(piece.sources), bytes(data))
             case New() | Empty():
                 self._add_to_window(New(piece.length), start)
-        self._made = end
+        self._done = end
 
     def _content(self, sources: Iterable[Range]) -> bytes:
         return b"".join(self._source[one.offset : one.offset + one.length] for one in sources)
@@ -189,17 +189,17 @@ class Planner:
 
 def controls(steps: Iterable[tuple[bytes, int | None]]) -> list[Control]:
     """Return the controls of a patch from its steps: extra bytes (None), or differences to a source offset."""
-    found: list[Control] = []
+    result: list[Control] = []
     changed, extra, position = b"", b"", 0
     for data, at in steps:
         if at is None:
             extra += data
             continue
         if changed or extra or at != position:
-            found.append(Control(changed, extra, at - position))
+            result.append(Control(changed, extra, at - position))
         changed, extra, position = data, b"", at + len(data)
-    found.append(Control(changed, extra, 0))
-    return found
+    result.append(Control(changed, extra, 0))
+    return result
 
 
 def joined(pieces: Iterable[Piece]) -> Iterable[Piece]:
@@ -246,10 +246,10 @@ def _stretches(old: memoryview, new: memoryview) -> Iterator[tuple[int, bool]]:
 
 def _ranges(pieces: Iterable[FromSource]) -> list[Range]:
     """Return the ranges of the source that pieces need, in ascending order."""
-    found: list[Range] = []
+    ranges: list[Range] = []
     for start, end in sorted((piece.source, piece.source + piece.length) for piece in pieces):
-        if found and start <= found[-1].offset + found[-1].length + _GAP_BYTES:
-            before = found.pop()
+        if ranges and start <= ranges[-1].offset + ranges[-1].length + _GAP_BYTES:
+            before = ranges.pop()
             start, end = before.offset, max(end, before.offset + before.length)
-        found.append(Range(start, end - start))
-    return found
+        ranges.append(Range(start, end - start))
+    return ranges

@@ -1,7 +1,7 @@
-"""Determines which bytes of an ext4 image belong to which file, from its folders and extents, without mounting it.
+"""Reads the files of an ext4 image, and which bytes belong to each, without mounting it.
 
-It follows the documentation of the kernel (Documentation/filesystems/ext4). Inodes without extents (short links, old
-files with block maps) are left out: the caller treats bytes outside of files as metadata.
+Source: the kernel's Documentation/filesystems/ext4. Inodes without extents (short links, old files with block maps)
+are left out of `Ext4.files`: the caller treats bytes outside of files as metadata.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _UNINITIALISED: Final = 32768
 
 
 class Ext4Error(Exception):
-    """The image has no readable ext4 file system; the message says why."""
+    """The image has no readable ext4 file system; the message states why."""
 
 
 class Extent(NamedTuple):
@@ -49,18 +49,18 @@ class File:
 
 @dataclass(frozen=True)
 class Entry:
-    """Anything that has a path, without its times and its position in the image."""
+    """A file, folder, link or device, without its times and its position in the image."""
 
     mode: int
-    """Its type and its permissions."""
+    """The type and the permissions."""
     owner: tuple[int, int]
-    """Numbers of user and group."""
+    """The UID and the GID."""
     size: int
     """The size in bytes; 0 for a folder."""
     attributes: bytes
-    """Its extended attributes, such as the label of SELinux, as they are stored."""
+    """The extended attributes, such as the SELinux label, as they are stored."""
     content: bytes
-    """SHA-256 of a file's content; the target of a short link; the numbers of a device."""
+    """The SHA-256 of the content; for a short link its target, for a device its numbers, for a folder nothing."""
 
 
 class Ext4:
@@ -79,7 +79,7 @@ class Ext4:
         self._descriptor_bytes = self._u16(_SUPERBLOCK + 0xFE) if wide else 32
         high = self._u32(_SUPERBLOCK + 0x150) if wide else 0
         self.length = (self._u32(_SUPERBLOCK + 0x4) | high << 32) * self.block_bytes
-        """The length of the file system in bytes, by its superblock."""
+        """The length of the file system in bytes, according to its superblock."""
 
     def modification_times(self) -> dict[int, int]:
         """Return the modification time of the root folder and of each inode of a file, in seconds since 1970."""
@@ -89,7 +89,7 @@ class Ext4:
         }
 
     def entries(self) -> dict[str, Entry]:
-        """Return everything that has a path, by path. Raises: Ext4Error."""
+        """Return all files, folders, links and devices by path. Raises: Ext4Error."""
         try:
             return {path: self._entry(inode) for path, inode in self._walk_all(_ROOT, "", frozenset())}
         except (struct.error, IndexError, UnicodeDecodeError) as error:
@@ -97,25 +97,25 @@ class Ext4:
 
     def files(self) -> list[File]:
         """Return the regular files, each under one of its names, in the order of their paths. Raises: Ext4Error."""
-        found: dict[int, File] = {}
+        files: dict[int, File] = {}
         try:
             for path, inode in sorted(self._walk(_ROOT, "", frozenset())):
-                if inode not in found:
+                if inode not in files:
                     at = self._inode(inode)
                     size = self._u32(at + 4) | self._u32(at + 0x6C) << 32
-                    found[inode] = File(path, size, tuple(self._extents(at)))
+                    files[inode] = File(path, size, tuple(self._extents(at)))
         except (struct.error, IndexError, UnicodeDecodeError) as error:
             raise Ext4Error(f"has a damaged ext4 file system: {error}") from None
-        return [file for file in found.values() if file.extents]
+        return [file for file in files.values() if file.extents]
 
     def _walk(self, folder: int, path: str, above: frozenset[int]) -> Iterator[tuple[str, int]]:
-        """Yield path and inode of each regular file below a folder."""
-        for found, inode in self._walk_all(folder, path, above):
+        """Yield the path and the inode of each regular file below a folder."""
+        for file, inode in self._walk_all(folder, path, above):
             if self._type(inode) == _FILE:
-                yield found, inode
+                yield file, inode
 
     def _walk_all(self, folder: int, path: str, above: frozenset[int]) -> Iterator[tuple[str, int]]:
-        """Yield path and inode of everything below a folder."""
+        """Yield the path and the inode of everything below a folder."""
         if folder in above:
             raise Ext4Error(f"has a folder that contains itself: {path}")
         for name, inode in self._entries(folder):
@@ -190,7 +190,7 @@ class Ext4:
                 continue
             block, length, high, low = struct.unpack_from("<IHHI", self._image, entry)
             start = (low | high << 32) * self.block_bytes
-            if length > _UNINITIALISED:  # allocated and not written: it has no content of the file
+            if length > _UNINITIALISED:  # allocated but not written: it has no content of the file
                 continue
             if start + length * self.block_bytes > len(self._image):
                 raise Ext4Error(f"has an extent beyond its end at byte {entry}")

@@ -1,4 +1,4 @@
-"""Compressed files whose content a delta describes: their content, and whether a box can reproduce them."""
+"""Compressed files that a delta describes by their content: their content, and whether a box can reproduce them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Packed:
     start: int
     end: int
     codec: str
-    """One of UNPACK."""
+    """A key of `UNPACK`."""
     content: bytes
 
 
@@ -118,29 +118,31 @@ def whole_codec(file: bytes, packed: Packed) -> str | None:
 
 
 def blocks(file: bytes, packed: Packed) -> list[Block] | None:
-    """Return the parts that a box can compress to the same bytes, or None if that is not possible."""
-    found = (
+    """Return the parts of the content, if a box can compress each to the same bytes; else None."""
+    parts = (
         _lz4_blocks(file, packed)
         if packed.codec == "lz4"
         else iter([(0, len(packed.content), packed.start, packed.end)])
     )
-    made = []
-    for content_start, content_end, start, end in found:
+    result = []
+    for content_start, content_end, start, end in parts:
         if max(content_end - content_start, end - start) > WINDOW_BYTES:
             return None
-        content, wanted = packed.content[content_start:content_end], file[start:end]
+        content, expected = packed.content[content_start:content_end], file[start:end]
         codec = next(
-            (name for name in PACK if name.startswith(packed.codec) and _makes(name, content, wanted)), None
+            (name for name in PACK if name.startswith(packed.codec) and _reproduces(name, content, expected)),
+            None,
         )
         if codec is None:
             return None
-        made.append(Block(content_start, content_end, start, end, codec))
-    return made
+        result.append(Block(content_start, content_end, start, end, codec))
+    return result
 
 
-def _makes(codec: str, content: bytes, wanted: bytes) -> bool:
+def _reproduces(codec: str, content: bytes, expected: bytes) -> bool:
+    """Return whether a codec compresses the content to the expected bytes."""
     try:
-        return PACK[codec](content) == wanted
+        return PACK[codec](content) == expected
     except CodecError:
         return False
 

@@ -2,10 +2,10 @@
 
     metadata/1.root.json, 2.root.json, …    signed by two of three keys, which are kept offline
     metadata/targets.json, snapshot.json    version and hash of everything below
-    metadata/timestamp.json                 signed every day by the data center, so that boxes notice withheld files
+    metadata/timestamp.json                 signed every day by the data center, so that boxes detect withheld files
     targets/                                the files of the releases
 
-The box checks it with `wire.release.metadata`.
+Boxes check the metadata with `wire.release.metadata`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ LIFETIMES: Final = {
     "snapshot": timedelta(days=3 * 365),
     "timestamp": timedelta(days=30),
 }
-"""A box that is switched on after years can still follow the chain from its old root to the newest one."""
+"""How long metadata of each role is valid: a box that was off for years can still follow the chain of roots."""
 _NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+~-]{0,63}")
 _NUMBER_MAX: Final = 2**31
 
 
 class ReleaseError(Exception):
-    """The releases cannot be changed as requested; the message says why."""
+    """The releases cannot be changed as requested; the message states why."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RoleKeyFiles:
 
 @dataclass(frozen=True)
 class NewRelease:
-    """A release: its name, its number, which grows, and the lowest number that its boxes accept from then on."""
+    """A release: its name, its number, which grows, and the lowest number that its boxes then accept (`floor`)."""
 
     name: str
     number: int
@@ -200,9 +200,9 @@ def _signer(key: Path) -> CryptoSigner:
 
 
 def _signers(keys: Sequence[Path]) -> list[CryptoSigner]:
-    """Return the signers of different keys."""
-    found = {signer.public_key.keyid: signer for signer in map(_signer, keys)}
-    return list(found.values())
+    """Return a signer for each different key."""
+    by_id = {signer.public_key.keyid: signer for signer in map(_signer, keys)}
+    return list(by_id.values())
 
 
 def _expiry(role: str, now: datetime) -> datetime:

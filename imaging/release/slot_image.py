@@ -1,6 +1,6 @@
-"""The root slot that a disk image contains: the source of a release, and the range that a box hashes.
+"""The root slot in a disk image, which releases are made from and whose hash a box computes.
 
-It is the file system in the partition of slot a, without the bytes after it in the partition.
+The slot is the file system in the partition of slot a, without the bytes after it in the partition.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 
 class SlotImageError(Exception):
-    """A disk image has no slot; the message says why."""
+    """A disk image has no slot; the message states why."""
 
 
 class SlotExtent(NamedTuple):
-    """Offset and length of a slot in a disk image, in bytes."""
+    """The offset and the length of a slot in a disk image, in bytes."""
 
     offset: int
     length: int
@@ -64,9 +64,9 @@ def find_slot(image: Path) -> SlotExtent | None:
 
 def extract_slot(image: Path, slot: SlotExtent, target: Path) -> None:
     """Copy a slot to a new file. Raises: OSError."""
-    with target.open("xb") as made:
+    with target.open("xb") as file:
         for chunk in _chunks(image, slot):
-            made.write(chunk)
+            file.write(chunk)
 
 
 def slot_sha256(image: Path, slot: SlotExtent) -> str:

@@ -1,4 +1,4 @@
-"""Releasing a root slot: the whole slot for repairs, its blocks, and deltas from earlier releases."""
+"""Releasing a root slot: the whole slot for repairs, the list of its blocks, and deltas from earlier releases."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def release_slot(
 
 
 def pack_slot(image: Path, packed: Path) -> bytes:
-    """Compress an image into `packed`, a frame for each block that is not zero. Returns the file of its blocks."""
+    """Compress an image into `packed`, a frame for each block that is not zero; return the list of its blocks."""
     size, spans, digests = image.stat().st_size, [], []
     with image.open("rb") as file:
         for offset in range(0, size, SLOT_BLOCK_BYTES):

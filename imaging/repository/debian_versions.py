@@ -1,7 +1,7 @@
 """Comparing versions as dpkg does (deb-version(7)): epoch, upstream version, revision.
 
-Within a part, text without digits and numbers alternate. In texts "~" is older than the end, letters are older than
-other characters.
+Within a part, texts without digits and numbers alternate. In a text, "~" is older than its end, and letters are older
+than other characters.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def compare_debian(left: str, right: str) -> int:
 
 def _split(version: str) -> tuple[int, str, str]:
     epoch, colon, rest = version.partition(":")
-    upstream, _, revision = (rest if colon else version).rpartition("-")
-    whole = rest if colon else version
+    without_epoch = rest if colon else version
+    upstream, _, revision = without_epoch.rpartition("-")
     return (
         int(epoch) if colon and epoch.isdecimal() else 0,
-        upstream or whole,
+        upstream or without_epoch,
         revision if upstream else "0",
     )
 

@@ -91,7 +91,7 @@ def locations(folder: Path) -> dict[str, Path]:
         raise RepositoryError(
             f"{folder}: is not a package repository: {index} does not exist; run `createrepo_c {folder}`"
         )
-    found: dict[str, Path] = {}
+    by_type: dict[str, Path] = {}
     kind = ""
 
     def start(tag: str, attributes: dict[str, str]) -> None:
@@ -99,12 +99,12 @@ def locations(folder: Path) -> dict[str, Path]:
         if tag == "data":
             kind = attributes.get("type", "")
         elif tag == "location" and kind:
-            found.setdefault(kind, folder / attributes.get("href", ""))
+            by_type.setdefault(kind, folder / attributes.get("href", ""))
 
     _parse(index, start)
-    if "primary" not in found:
+    if "primary" not in by_type:
         raise RepositoryError(f"{index}: names no primary metadata; run `createrepo_c {folder}`")
-    return found
+    return by_type
 
 
 def read_packages(path: Path) -> list[Package]:
@@ -136,7 +136,7 @@ def read_packages(path: Path) -> list[Package]:
 
 
 def read_files(path: Path, packages: dict[tuple[str, str, Evr], Package]) -> None:
-    """Add the files of a `filelists` file to the packages given. Raises: RepositoryError."""
+    """Set the files of these packages from a `filelists` file. Raises: RepositoryError."""
     files: list[str] = []
     name = arch = ""
 

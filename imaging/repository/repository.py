@@ -1,9 +1,9 @@
 """Package repositories, and resolving a `%packages` section with all its dependencies.
 
-`Repository.resolve` finds the problems that would stop an installation: unknown names, unmet requirements, and
-packages that are both excluded and required. It chooses providers as dnf does in simple cases (a package already
-chosen, then the shortest name, then the newest version), and does not search for another solution if that choice
-leads to a conflict. Each reported problem is real, but a section without one may still be impossible to install.
+`Repository.resolve` finds problems that would stop an installation: unknown names, unmet requirements, and packages
+that are both excluded and required. It chooses providers as dnf does in simple cases (a package already chosen, then
+the shortest name, then the newest version), and does not try another one if that choice leads to a conflict. Each
+reported problem is real, but a section without problems may still be impossible to install.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class Repository:
     @classmethod
     def load(cls, folder: Path) -> Repository:
         """Read the repository in `folder`. Raises: RepositoryError."""
-        found = locations(folder)
-        comps = found.get("group") or found.get("group_gz") or found.get("group_zst") or found.get("group_xz")
+        files = locations(folder)
+        comps = files.get("group") or files.get("group_gz") or files.get("group_zst") or files.get("group_xz")
         groups = read_groups(comps) if comps else []
-        lists = [found["filelists"]] if "filelists" in found else []
-        return cls(read_packages(found["primary"]), groups, lists)
+        lists = [files["filelists"]] if "filelists" in files else []
+        return cls(read_packages(files["primary"]), groups, lists)
 
     @classmethod
     def joined(cls, repositories: Sequence[Repository]) -> Repository:
@@ -115,40 +115,40 @@ class Repository:
 
     def providers(self, wanted: Dependency) -> list[Package]:
         """Return the packages that meet a requirement (not a boolean one), best first."""
-        found = {id(p): p for offer, p in self.offers.get(wanted.name, ()) if wanted.met_by(offer)}
-        if not found and wanted.name.startswith("/"):
-            found = {id(p): p for p in self.files.get(wanted.name, ())}
-        return sorted(found.values(), key=lambda p: (p.name != wanted.name, len(p.name), p.name))
+        by_identity = {id(p): p for offer, p in self.offers.get(wanted.name, ()) if wanted.met_by(offer)}
+        if not by_identity and wanted.name.startswith("/"):
+            by_identity = {id(p): p for p in self.files.get(wanted.name, ())}
+        return sorted(by_identity.values(), key=lambda p: (p.name != wanted.name, len(p.name), p.name))
 
-    def matching(self, word: str) -> list[str]:
+    def matching(self, entry: str) -> list[str]:
         """Return the names of the packages that an entry of %packages selects.
 
         An entry is a name, a glob, name.arch, a file or a capability.
         """
-        if word in self.by_name:
-            return [word]
-        if any(sign in word for sign in "*?["):
-            return fnmatch.filter(self.by_name, word)
-        name, _, arch = word.rpartition(".")
+        if entry in self.by_name:
+            return [entry]
+        if any(sign in entry for sign in "*?["):
+            return fnmatch.filter(self.by_name, entry)
+        name, _, arch = entry.rpartition(".")
         if any(package.arch == arch for package in self.by_name.get(name, ())):
             return [name]
-        return [package.name for package in self.providers(Dependency(word))[:1]]
+        return [package.name for package in self.providers(Dependency(entry))[:1]]
 
-    def members(self, word: str, *, environment: bool, optional: bool = False) -> list[str] | None:
+    def members(self, name: str, *, environment: bool, optional: bool = False) -> list[str] | None:
         """Return the packages of a group or environment, given by id or name; None if it does not exist."""
         table = self.environments if environment else self.groups
-        group = table.get(word) or next((g for g in table.values() if g.name.lower() == word.lower()), None)
+        group = table.get(name) or next((g for g in table.values() if g.name.lower() == name.lower()), None)
         if group is None:
             return None
         if not environment:
             return [*group.members, *(group.optional if optional else ())]
-        return [name for part in group.members for name in self.members(part, environment=False) or ()]
+        return [one for part in group.members for one in self.members(part, environment=False) or ()]
 
-    def nearest(self, word: str) -> str:
+    def nearest(self, entry: str) -> str:
         """Return the most similar name, as written in %packages, or ""."""
-        mark = "@^" if word.startswith("@^") else "@" if word.startswith("@") else ""
+        mark = "@^" if entry.startswith("@^") else "@" if entry.startswith("@") else ""
         tables: dict[str, Iterable[str]] = {"@^": self.environments, "@": self.groups, "": self.by_name}
-        close = get_close_matches(word.removeprefix(mark), tables[mark], n=1, cutoff=0.75)
+        close = get_close_matches(entry.removeprefix(mark), tables[mark], n=1, cutoff=0.75)
         return mark + close[0] if close else ""
 
     def resolve(self, section: Any) -> Resolution:
@@ -240,17 +240,20 @@ class _Resolver:
 def _operands(tokens: list[str]) -> list[Dependency]:
     """Return the operands of a boolean dependency."""
     operands: list[Dependency] = []
-    words: list[str] = []
+    operand: list[str] = []
     for token in (*tokens, "or"):
         if token not in _OPERATORS:
-            words.append(token)
+            operand.append(token)
             continue
         flag = (
-            {"=": "EQ", "<": "LT", "<=": "LE", ">": "GT", ">=": "GE"}.get(words[1], "") if words[1:] else ""
+            {"=": "EQ", "<": "LT", "<=": "LE", ">": "GT", ">=": "GE"}.get(operand[1], "")
+            if operand[1:]
+            else ""
         )
-        if words:
-            operands.append(Dependency(words[0], flag, _evr_of(words[2]) if words[2:] else Evr(0, "", "")))
-        words = []
+        if operand:
+            evr = _evr_of(operand[2]) if operand[2:] else Evr(0, "", "")
+            operands.append(Dependency(operand[0], flag, evr))
+        operand = []
     return operands
 
 

@@ -1,4 +1,4 @@
-"""Comparing versions as RPM does, and dependencies on versions.
+"""Comparing versions as rpm does, and dependencies on versions.
 
 The rules are those of `rpmvercmp` (rpm's rpmio/rpmvercmp.c): a version is divided into segments of digits and of
 letters; digits are newer than letters, "~" is older than the end, and "^" is newer than the end but older than any

@@ -76,12 +76,12 @@ def source_date_epoch() -> int:
 
     Raises: RpmError.
     """
-    if given := os.environ.get("SOURCE_DATE_EPOCH"):
-        if not given.isdecimal():
+    if value := os.environ.get("SOURCE_DATE_EPOCH"):
+        if not value.isdecimal():
             raise RpmError(
-                f"SOURCE_DATE_EPOCH={given}: is not a whole number of seconds since 1970; correct or unset it"
+                f"SOURCE_DATE_EPOCH={value}: is not a whole number of seconds since 1970; correct or unset it"
             )
-        return int(given)
+        return int(value)
     try:
         return int(run_program(["git", "-C", REPOSITORY, "log", "-1", "--format=%ct"]))
     except ProgramFailed:
@@ -89,7 +89,7 @@ def source_date_epoch() -> int:
 
 
 def file_list(tree: Path) -> str:
-    """Return the %files section: every file, and the folders that only this package has; see `make_tree`."""
+    """Return the %files section: every file, and the folders that no other package has; see `make_tree`."""
     state = state_folders(tree)
     own = (tree / PREFIX, tree / "usr/libexec/rap", tree / "etc/rap", tree / "usr/share/licenses/rap-box")
     lines = ["%defattr(-, root, root, -)"]
@@ -136,9 +136,9 @@ def _macros(
 def _rpmbuild(folder: Path, epoch: int) -> Path:
     """Run rpmbuild with `folder` as its home. Returns the package."""
     options = ["--quiet", "--target", "x86_64", "--buildroot", str(folder / "root")]
-    words = ["rpmbuild", "-bb", *options, RECIPE / "rpm/rap-box.spec"]
+    command = ["rpmbuild", "-bb", *options, RECIPE / "rpm/rap-box.spec"]
     environment = {**os.environ, "HOME": str(folder), "SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C.UTF-8"}
-    run_program(words, environment, folder=folder)
+    run_program(command, environment, folder=folder)
     return next((folder / "RPMS").glob("*.rpm"))
 
 
@@ -147,8 +147,8 @@ def _keep(built: Path, output: Path) -> BuiltRpm:
     try:
         output.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(built, part)
-        kept = part.replace(output / built.name)
+        package = part.replace(output / built.name)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise RpmError(f"--output {output}: cannot be written: {error.strerror}") from error
-    return BuiltRpm(kept, hashlib.sha256(kept.read_bytes()).hexdigest())
+    return BuiltRpm(package, hashlib.sha256(package.read_bytes()).hexdigest())

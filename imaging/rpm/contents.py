@@ -1,8 +1,8 @@
 """The contents of the box's package, from `firmware-image/rpm/contents.toml` and requirements.txt.
 
-requirements.txt locks all packages, also those for development. pip-compile adds to each entry the packages that
-require it ("# via cffi"), so that the packages for the box are found offline: those that the box's modules import,
-and their dependencies.
+requirements.txt locks all packages, including those for development. pip-compile adds to each entry the packages that
+require it ("# via cffi"), from which the packages for the box are determined offline: those that the box's modules
+import, and their dependencies.
 """
 
 from __future__ import annotations
@@ -95,11 +95,11 @@ def locked(contents: PackageContents, requirements: str) -> list[LockedPackage]:
     }
     if missing := contents.licenses.keys() - entries.keys():
         raise RpmError(f"requirements.txt: has no {', '.join(sorted(missing))}; run `make lock`")
-    wanted, elsewhere = set(contents.licenses), set(contents.distribution)
+    wanted, from_distribution = set(contents.licenses), set(contents.distribution)
     while (
         more := {name for name, one in entries.items() if wanted & set(_VIA.findall(one.text))}
         - wanted
-        - elsewhere
+        - from_distribution
     ):
         wanted |= more
     if unlicensed := wanted - contents.licenses.keys():

@@ -1,9 +1,8 @@
 """The source tree of the box's package: `firmware-image/root` as it is, and the private folder /usr/lib/rap.
 
-The tree depends only on the sources, on requirements.txt, and on the interpreter and compiler that are used: all
-files get the same time and the mode of their kind, and pip's records of an installation are removed. Byte code
-contains a hash of its source instead of the time (PEP 552), which is not checked, because the source does not
-change on a box.
+The tree depends only on the sources, on requirements.txt, and on the interpreter and the compiler: all files get the
+same time and the mode of their kind, and pip's records of its installation are removed. Byte code contains a hash of
+its source instead of a time (PEP 552), which is not checked, because the source does not change on a box.
 """
 
 from __future__ import annotations
@@ -79,15 +78,15 @@ def state_folders(root: Path) -> dict[str, tuple[str, str, str]]:
     The package contains these folders, too, because tmpfiles.d takes effect only when a system starts.
     """
     lines = (root / "usr/lib/tmpfiles.d/rap.conf").read_text("utf-8").splitlines()
-    words = [line.split() for line in lines if line.startswith("d ")]
-    return {path: (mode, user, group) for _, path, mode, user, group in words}
+    entries = [line.split() for line in lines if line.startswith("d ")]
+    return {path: (mode, user, group) for _, path, mode, user, group in entries}
 
 
 def compile_python(root: Path, target: PackageTarget) -> None:
     """Byte-compile the tree. Raises: PrerequisiteMissing, without the target's interpreter; RpmError."""
     mode = ("--invalidation-mode", "unchecked-hash", "-q", "-j", "1")
     paths = ("-s", str(root), "-p", "/", str(root / PREFIX))
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # sets of constants are written in their order
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # it determines the order of constants in a set
     run_program([interpreter(target.python), "-m", "compileall", *mode, *paths], environment)
 
 
@@ -95,13 +94,13 @@ def interpreter(version: str) -> str:
     """Return the interpreter of this version. Raises: PrerequisiteMissing."""
     if sysconfig.get_python_version() == version:
         return sys.executable
-    found = shutil.which(f"python{version}")
-    if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
+    program = shutil.which(f"python{version}")
+    if not program or subprocess.run([program, "-c", ""], capture_output=True, check=False).returncode:
         raise PrerequisiteMissing(
             f"byte-compiling for Python {version} requires that version: install python{version}, "
             "or leave the byte code out with --no-bytecode"
         )
-    return found
+    return program
 
 
 def set_times_and_modes(root: Path, epoch: int) -> None:
@@ -121,12 +120,12 @@ def _mode(path: Path, name: str) -> int:
 def _install(
     packages: Iterable[LockedPackage], python: Path, target: PackageTarget, wheels: Path | None
 ) -> None:
-    """Install the locked packages into the folder `python` by pip, without its records about this machine."""
+    """Install the locked packages into the folder `python` by pip, without pip's records about this machine."""
     python.mkdir(parents=True)
     requirements = python / "requirements.txt"
     requirements.write_text("".join(package.text for package in packages), "utf-8")
     source = ["--no-index", "-f", str(wheels)] if wheels else []
-    platform = [word for name in PLATFORMS for word in ("--platform", name)]
+    platform = [option for name in PLATFORMS for option in ("--platform", name)]
     what = [
         "--require-hashes",
         "--no-deps",
@@ -146,12 +145,12 @@ def _install(
 
 
 def _remove(patterns: Iterable[str], python: Path) -> None:
-    """Remove the files and folders of wheels that a box does not need. Raises: RpmError for a stale folder name."""
+    """Remove the files and folders of wheels that a box does not need. Raises: RpmError, if no wheel has a path."""
     for pattern in patterns:
-        found = list(python.glob(pattern))
-        if not found and "*" not in pattern:
+        paths = list(python.glob(pattern))
+        if not paths and "*" not in pattern:
             raise RpmError(f"contents.toml: without_wheel_files: no wheel has {pattern}; remove the entry")
-        for path in found:
+        for path in paths:
             if path.is_dir():
                 shutil.rmtree(path)
             else:

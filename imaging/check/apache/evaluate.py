@@ -18,6 +18,6 @@ def evaluate_server(server: ApacheServer) -> Evaluation:
 
 
 def _evaluate(one: ApacheRule, server: ApacheServer) -> RuleEvaluation:
-    found = tuple(map(str, one.check(server)))
-    verdict = RuleVerdict.FAIL if found else RuleVerdict.PASS
-    return RuleEvaluation(one.id, one.severity, one.title, verdict, findings=found)
+    findings = tuple(map(str, one.check(server)))
+    verdict = RuleVerdict.FAIL if findings else RuleVerdict.PASS
+    return RuleEvaluation(one.id, one.severity, one.title, verdict, findings=findings)

@@ -21,8 +21,10 @@ def has_value(server: ApacheServer, name: str, allowed: Iterable[str], recommend
             str(server.conf), f"has no {name} outside of sections", f"write {name} {recommended}"
         )
     for one in server.named(name.lower()):
-        if " ".join(one.words).lower() not in values:
-            yield ApacheFinding(one.location, f"{name} {' '.join(one.words)}", f"write {name} {recommended}")
+        if " ".join(one.arguments).lower() not in values:
+            yield ApacheFinding(
+                one.location, f"{name} {' '.join(one.arguments)}", f"write {name} {recommended}"
+            )
 
 
 def has_number(server: ApacheServer, name: str, low: int, high: int) -> Findings:
@@ -30,7 +32,7 @@ def has_number(server: ApacheServer, name: str, low: int, high: int) -> Findings
     if server.general(name.lower()) is None:
         yield ApacheFinding(str(server.conf), f"has no {name}", f"write {name} {high if low == 0 else low}")
     for one in server.named(name.lower()):
-        number = one.words[0] if one.words else ""
+        number = one.arguments[0] if one.arguments else ""
         if not number.isdecimal() or not low <= int(number) <= high:
             yield ApacheFinding(one.location, f"{name} {number}", f"write a number from {low} to {high}")
 
@@ -39,7 +41,9 @@ def has_none_of(server: ApacheServer, *names: str) -> Findings:
     """Check that none of these directives is used."""
     for one in server.named(*(name.lower() for name in names)):
         yield ApacheFinding(
-            one.location, f"{one.name} {' '.join(one.words)}", "the local page does not need it; remove it"
+            one.location,
+            f"{one.name} {' '.join(one.arguments)}",
+            "the local page does not need it; remove it",
         )
 
 
@@ -59,6 +63,6 @@ def is_not_loaded(server: ApacheServer, modules: Iterable[str]) -> Findings:
 def has_no_options(server: ApacheServer, *unwanted: str) -> Findings:
     """Check that no `Options` directive enables one of these. httpd's default is only FollowSymLinks."""
     for one in server.named("options"):
-        on = {word.lstrip("+").lower() for word in one.words if not word.startswith("-")}
+        on = {option.lstrip("+").lower() for option in one.arguments if not option.startswith("-")}
         for name in sorted(on & {*unwanted, "all"}):
             yield ApacheFinding(one.location, f"Options {name}", "write Options None")

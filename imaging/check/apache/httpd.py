@@ -1,8 +1,8 @@
 """Reading an httpd configuration with httpd itself instead of a parser.
 
-`httpd -t -D DUMP_CONFIG` (mod_info) prints every effective directive with file and line, after includes,
-<IfModule> and defines; the module is loaded for that call only. DUMP_MODULES and DUMP_RUN_CFG print the loaded
-modules and the account. Debian calls the program apache2.
+`httpd -t -D DUMP_CONFIG` (mod_info) prints every effective directive with its file and line, after processing
+includes, <IfModule> and defines; the module is loaded for that call only. DUMP_MODULES and DUMP_RUN_CFG print the
+loaded modules and the account. On Debian, the program is named apache2.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Directive:
     """A directive: name in lower case, arguments, location, and the enclosing sections, the outermost first."""
 
     name: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     file: Path
     line: int
     inside: tuple[str, ...] = ()
@@ -60,8 +60,8 @@ class ApacheServer:
 
     def general(self, name: str) -> Directive | None:
         """Return the effective directive outside of sections, or None."""
-        found = [one for one in self.named(name) if not one.inside]
-        return found[-1] if found else None
+        directives = [one for one in self.named(name) if not one.inside]
+        return directives[-1] if directives else None
 
 
 def read_server(conf: Path, program: str = "") -> ApacheServer:
@@ -102,9 +102,9 @@ def _find_httpd(program: str) -> str:
     raise PrerequisiteMissing(f"httpd: missing; {install_hint(['httpd'])}")
 
 
-def _run_httpd(httpd: str, conf: Path, *words: str) -> str:
+def _run_httpd(httpd: str, conf: Path, *options: str) -> str:
     try:
-        return run_program([httpd, "-t", "-f", conf, *words])
+        return run_program([httpd, "-t", "-f", conf, *options])
     except ProgramFailed as error:
         raise InvalidCheckInput(f"{conf}: httpd does not accept it: {error}") from None
 
@@ -123,11 +123,11 @@ def _directives(text: str) -> Iterator[Directive]:
             inside.append(stripped.strip("<>"))
         elif stripped:
             name, _, rest = stripped.partition(" ")
-            yield Directive(name.lower(), _words(rest), file, line, tuple(inside))
+            yield Directive(name.lower(), _split_arguments(rest), file, line, tuple(inside))
 
 
-def _words(text: str) -> tuple[str, ...]:
-    """Split arguments as httpd does: quotes group words, a backslash escapes only a quote."""
+def _split_arguments(text: str) -> tuple[str, ...]:
+    """Split the arguments of a directive as httpd does: quotes group words, and a backslash escapes only a quote."""
     lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters, lexer.escapedquotes = True, "", "\"'"
     try:

@@ -21,9 +21,11 @@ def address_and_port(server: ApacheServer) -> Findings:
     if not server.named("listen"):
         yield ApacheFinding(str(server.conf), "has no Listen", "write Listen ADDRESS:PORT")
     for one in server.named("listen"):
-        if not _is_specific(one.words[0]):
+        if not _is_specific(one.arguments[0]):
             yield ApacheFinding(
-                one.location, f"Listen {one.words[0]}", "write Listen ADDRESS:PORT, of one instrument subnet"
+                one.location,
+                f"Listen {one.arguments[0]}",
+                "write Listen ADDRESS:PORT, of one instrument subnet",
             )
     for section in {(one.inside[0], one.location) for one in server.directives if one.inside}:
         name, _, address = section[0].partition(" ")
@@ -31,8 +33,9 @@ def address_and_port(server: ApacheServer) -> Findings:
             yield ApacheFinding(section[1], f"<VirtualHost {address}>", "write <VirtualHost ADDRESS:PORT>")
 
 
-def _is_specific(words: str) -> bool:
-    address, _, port = words.split()[0].strip('"').rpartition(":")
+def _is_specific(addresses: str) -> bool:
+    """Return whether the first address of a list has a port and is not the unspecified address."""
+    address, _, port = addresses.split()[0].strip('"').rpartition(":")
     try:
         return port.isdecimal() and not ip_address(address.strip("[]")).is_unspecified
     except ValueError:
@@ -46,22 +49,24 @@ def root_denied(server: ApacheServer) -> Findings:
         one for one in server.directives if one.inside and one.inside[-1] in ("Directory /", 'Directory "/"')
     ]
     requires = [one for one in root if one.name == "require"]
-    if [one.words for one in requires] != [("all", "denied")]:
+    if [one.arguments for one in requires] != [("all", "denied")]:
         repair = "write one Require all denied in <Directory />"
         yield ApacheFinding(
             location_of(server, requires[0] if requires else None), "<Directory /> is not denied", repair
         )
     for one in root:
         if one.name in ("allow", "deny"):
-            yield ApacheFinding(one.location, f"{one.name} {' '.join(one.words)}", "write Require instead")
+            yield ApacheFinding(
+                one.location, f"{one.name} {' '.join(one.arguments)}", "write Require instead"
+            )
     if not any(one.name == "allowoverride" for one in root):
         yield ApacheFinding(
             str(server.conf), "<Directory /> has no AllowOverride", "write AllowOverride None there"
         )
     for one in server.named("allowoverride", "allowoverridelist"):
-        if [word.lower() for word in one.words] != ["none"]:
+        if [word.lower() for word in one.arguments] != ["none"]:
             yield ApacheFinding(
-                one.location, f"AllowOverride {' '.join(one.words)}", "write AllowOverride None"
+                one.location, f"AllowOverride {' '.join(one.arguments)}", "write AllowOverride None"
             )
 
 
@@ -119,7 +124,7 @@ def configuration_owned_by_root(server: ApacheServer) -> Findings:
 def private_key(server: ApacheServer) -> Findings:
     """Only root can read the private key."""
     for one in server.named("sslcertificatekeyfile"):
-        file = Path(one.words[0])
+        file = Path(one.arguments[0])
         if file.exists() and (file.stat().st_mode & 0o077 or file.stat().st_uid != 0):
             yield ApacheFinding(
                 one.location,

@@ -26,26 +26,28 @@ def tls_only(server: ApacheServer) -> Findings:
 @rule("AS24-U2-000030")
 def protocols(server: ApacheServer) -> Findings:
     """Only TLS 1.2 and 1.3 are enabled."""
-    found = server.named("sslprotocol")
     if server.general("sslprotocol") is None:
         yield ApacheFinding(
             str(server.conf), "has no SSLProtocol", "write SSLProtocol -all +TLSv1.2 +TLSv1.3"
         )
-    for one in found:
+    for one in server.named("sslprotocol"):
         if not _enabled(one) or not _enabled(one) <= PROTOCOLS:
-            problem = f"SSLProtocol {' '.join(one.words)}"
+            problem = f"SSLProtocol {' '.join(one.arguments)}"
             yield ApacheFinding(one.location, problem, "write SSLProtocol -all +TLSv1.2 +TLSv1.3")
 
 
 def _enabled(one: Directive) -> set[str]:
-    """Return the protocols that mod_ssl enables; a name without a sign replaces those before it."""
-    on: set[str] = set()
+    """Return the protocols that mod_ssl enables; a name without a sign replaces the names before it."""
+    enabled: set[str] = set()
     every = {"tlsv1", "tlsv1.1", *PROTOCOLS}
-    for word in one.words:
-        name = word.lstrip("+-").lower()
+    for argument in one.arguments:
+        name = argument.lstrip("+-").lower()
         named = every if name == "all" else {name}
-        on = on - named if word.startswith("-") else on | named if word.startswith("+") else named
-    return on
+        if argument.startswith("-"):
+            enabled -= named
+        else:
+            enabled = enabled | named if argument.startswith("+") else named
+    return enabled
 
 
 @rule("AS24-U1-000900")
@@ -58,7 +60,7 @@ def ciphers(server: ApacheServer) -> Findings:
             "name the suites, such as ECDHE-ECDSA-AES128-GCM-SHA256",
         )
     for one in server.named("sslciphersuite"):
-        for name in one.words[-1].split(":"):
+        for name in one.arguments[-1].split(":"):
             if not CIPHERS.fullmatch(name):
                 yield ApacheFinding(
                     one.location,
@@ -73,5 +75,5 @@ def compression_disabled(server: ApacheServer) -> Findings:
     """Responses are not compressed, which protects against attacks such as BREACH."""
     yield from is_not_loaded(server, ("deflate", "brotli"))
     for one in server.named("sslcompression"):
-        if [word.lower() for word in one.words] != ["off"]:
+        if [word.lower() for word in one.arguments] != ["off"]:
             yield ApacheFinding(one.location, "SSLCompression is on", "write SSLCompression Off")

@@ -19,9 +19,9 @@ def requests_logged(server: ApacheServer) -> Findings:
         if server.general(name.lower()) is None:
             yield ApacheFinding(str(server.conf), f"has no {name} outside of sections", f"write {name}")
     for one in server.named("customlog"):
-        if any(word.startswith(("env=", "expr=")) for word in one.words[2:]):
+        if any(word.startswith(("env=", "expr=")) for word in one.arguments[2:]):
             yield ApacheFinding(
-                one.location, f"CustomLog omits some requests ({one.words[-1]})", "log all requests"
+                one.location, f"CustomLog omits some requests ({one.arguments[-1]})", "log all requests"
             )
 
 
@@ -47,9 +47,12 @@ def log_entries_have_times(server: ApacheServer) -> Findings:
 def _formats(server: ApacheServer) -> list[tuple[Directive, str]]:
     """Return the format of each CustomLog; without a format or with an unknown one, the Common Log Format."""
     common = '%h %l %u %t "%r" %>s %b'
-    named = {one.words[1]: one.words[0] for one in server.named("logformat") if len(one.words) > 1}
+    named = {
+        one.arguments[1]: one.arguments[0] for one in server.named("logformat") if len(one.arguments) > 1
+    }
     used = [
-        (one, one.words[1] if len(one.words) > 1 else "") for one in server.named("customlog", "transferlog")
+        (one, one.arguments[1] if len(one.arguments) > 1 else "")
+        for one in server.named("customlog", "transferlog")
     ]
     return [(one, named.get(form, form if "%" in form else common)) for one, form in used]
 

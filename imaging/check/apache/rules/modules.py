@@ -37,8 +37,8 @@ def no_proxy(server: ApacheServer) -> Findings:
     if proxies:
         yield from has_value(server, "ProxyRequests", ("off",), "Off")
     for one in server.named("proxypass"):
-        if not any(word.startswith("unix:/") for word in one.words[:2]):
-            problem = f"ProxyPass {' '.join(one.words)}"
+        if not any(word.startswith("unix:/") for word in one.arguments[:2]):
+            problem = f"ProxyPass {' '.join(one.arguments)}"
             yield ApacheFinding(one.location, problem, "forward requests to a UNIX socket (unix:/…|http://…)")
 
 
@@ -46,12 +46,12 @@ def no_proxy(server: ApacheServer) -> Findings:
 def no_examples(server: ApacheServer) -> Findings:
     """No manual, status page, server information or example is served."""
     for one in server.named("sethandler"):
-        problem = f"SetHandler {' '.join(one.words)}"
+        problem = f"SetHandler {' '.join(one.arguments)}"
         yield ApacheFinding(one.location, problem, "the local page does not need it; remove it")
     for one in server.named("alias", "aliasmatch"):
-        if any("manual" in word or "icons" in word for word in one.words):
+        if any("manual" in word or "icons" in word for word in one.arguments):
             yield ApacheFinding(
-                one.location, f"{one.name} {' '.join(one.words)}", "remove the manual and its icons"
+                one.location, f"{one.name} {' '.join(one.arguments)}", "remove the manual and its icons"
             )
     yield from is_not_loaded(server, ("status", "info"))
 
@@ -74,9 +74,9 @@ def no_scripts(server: ApacheServer) -> Findings:
 def no_shell_types(server: ApacheServer) -> Findings:
     """No file type is assigned to a shell."""
     for one in server.named("addtype", "addhandler", "action"):
-        if SHELLS & {word.lower() for word in one.words}:
+        if SHELLS & {word.lower() for word in one.arguments}:
             yield ApacheFinding(
-                one.location, f"{one.name} {' '.join(one.words)}", "remove file types of shells"
+                one.location, f"{one.name} {' '.join(one.arguments)}", "remove file types of shells"
             )
 
 

@@ -18,9 +18,11 @@ ERRORS: Final = ("400", "401", "403", "404", "405", "500")
 @rule("AS24-U1-000470", "AS24-U1-000870", "AS24-U2-000470", "AS24-U2-000890")
 def cookies(server: ApacheServer) -> Findings:
     """Cookies have the attributes Secure and HttpOnly."""
-    edits = [one for one in server.named("header") if "edit" in one.words and "Set-Cookie" in one.words]
+    edits = [
+        one for one in server.named("header") if "edit" in one.arguments and "Set-Cookie" in one.arguments
+    ]
     if not any(
-        {"httponly", "secure"} <= set(re.findall(r"\w+", " ".join(one.words).lower())) for one in edits
+        {"httponly", "secure"} <= set(re.findall(r"\w+", " ".join(one.arguments).lower())) for one in edits
     ):
         repair = 'write Header always edit Set-Cookie ^(.*)$ "$1; HttpOnly; Secure"'
         yield ApacheFinding(
@@ -67,14 +69,17 @@ def timeout(server: ApacheServer) -> Findings:
 def slow_requests(server: ApacheServer) -> Findings:
     """Slow requests are ended."""
     yield from is_loaded(server, "reqtimeout")
-    found = server.named("requestreadtimeout")
+    directives = server.named("requestreadtimeout")
     if not any(
-        any(w.startswith("header=") for w in one.words) and any(w.startswith("body=") for w in one.words)
-        for one in found
+        any(w.startswith("header=") for w in one.arguments)
+        and any(w.startswith("body=") for w in one.arguments)
+        for one in directives
     ):
         repair = "write RequestReadTimeout header=10-20,MinRate=500 body=10,MinRate=500"
         yield ApacheFinding(
-            location_of(server, found[0] if found else None), "headers and bodies have no time limit", repair
+            location_of(server, directives[0] if directives else None),
+            "headers and bodies have no time limit",
+            repair,
         )
 
 
@@ -83,7 +88,7 @@ def no_disclosure(server: ApacheServer) -> Findings:
     """Responses do not disclose the server software, and error pages are the box's own."""
     yield from has_value(server, "ServerTokens", ("prod", "productonly"), "Prod")
     yield from has_value(server, "ServerSignature", ("off",), "Off")
-    pages = {one.words[0] for one in server.named("errordocument") if not one.inside}
+    pages = {one.arguments[0] for one in server.named("errordocument") if not one.inside}
     if missing := [code for code in ERRORS if code not in pages]:
         yield ApacheFinding(
             str(server.conf), f"has no ErrorDocument for {', '.join(missing)}", "write one for each"
@@ -95,5 +100,5 @@ def no_debugging(server: ApacheServer) -> Findings:
     """Debugging features are disabled (TRACE, debug logs)."""
     yield from has_value(server, "TraceEnable", ("off",), "Off")
     for one in server.named("loglevel"):
-        if any(re.search(r"(?:^|:)(?:debug|trace\d)$", word.lower()) for word in one.words):
-            yield ApacheFinding(one.location, f"LogLevel {' '.join(one.words)}", "write LogLevel info")
+        if any(re.search(r"(?:^|:)(?:debug|trace\d)$", word.lower()) for word in one.arguments):
+            yield ApacheFinding(one.location, f"LogLevel {' '.join(one.arguments)}", "write LogLevel info")

@@ -16,17 +16,17 @@ def ssh_key_form(case: Case) -> Faults:
     Source: RFC 4253, 6.6; sshd(8).
     """
     for command in case.ks.named("sshkey"):
-        words = str(command.data.key).split()
-        if len(words) < 2 or not _is_key(words[0], words[1]):
+        fields = str(command.data.key).split()
+        if len(fields) < 2 or not _is_key(fields[0], fields[1]):
             yield LintFault(
                 command.location,
                 "this is not an SSH public key",
                 'write it quoted and whole: "ecdsa-sha2-nistp256 AAAA… name"',
             )
-        elif words[0] not in FIPS_KEY_KINDS:
+        elif fields[0] not in FIPS_KEY_KINDS:
             yield LintFault(
                 command.location,
-                f"a key of kind {words[0]} is refused in FIPS mode",
+                f"a key of kind {fields[0]} is refused in FIPS mode",
                 f"use {', '.join(FIPS_KEY_KINDS)}",
             )
 

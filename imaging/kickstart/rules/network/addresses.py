@@ -243,7 +243,7 @@ def address_without_use(case: Case) -> Faults:
     for command in case.ks.named("network"):
         data = command.data
         unused = [option for option in ("ip", "netmask", "gateway") if command.option(option)]
-        if data.bootProto == "dhcp" and unused and "--bootproto=dhcp" in command.words:
+        if data.bootProto == "dhcp" and unused and "--bootproto=dhcp" in command.arguments:
             yield LintFault(
                 command.location,
                 f"--bootproto=dhcp with --{unused[0]}",
@@ -266,7 +266,7 @@ def ipv4_form(case: Case) -> Faults:
     for command in case.ks.named("network"):
         data = command.data
         given = [option for option in ("ip", "netmask", "gateway") if command.option(option)]
-        explicit = [word for word in command.words if word.startswith("--bootproto=")]
+        explicit = [argument for argument in command.arguments if argument.startswith("--bootproto=")]
         if data.noipv4 and given:
             yield LintFault(command.location, f"both --noipv4 and --{given[0]}", "leave one of them out")
         elif data.noipv4 and explicit and explicit[0] != "--bootproto=static":
@@ -278,10 +278,10 @@ def ipv4_form(case: Case) -> Faults:
 def ipv6_of(command: KickstartCommand) -> IPv6Interface | None:
     """Return the fixed IPv6 address of a command with its network, or None."""
     try:
-        found = ip_interface(str(command.data.ipv6 or ""))
+        interface = ip_interface(str(command.data.ipv6 or ""))
     except ValueError:
         return None
-    return found if isinstance(found, IPv6Interface) else None
+    return interface if isinstance(interface, IPv6Interface) else None
 
 
 def interface_of(command: KickstartCommand) -> IPv4Interface | None:
@@ -307,7 +307,7 @@ def _address(value: Any) -> Any:
 
 
 def _not_addresses(location: SourceLocation, option: str, value: Any) -> Faults:
-    """Report words that are not an address of the option's IP version; name servers are a list of both versions."""
+    """Report values that are no address of the option's IP version; name servers are a list with both versions."""
     example = "2001:db8::1" if option == "ipv6gateway" else "192.0.2.1"
     for word in str(value or "").split(",") if option == "nameserver" else [str(value or "")]:
         address = _address(word)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import Final
 
-from imaging.kickstart.entries import entry_location, entry_words
+from imaging.kickstart.entries import entry_location, package_entries
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 from imaging.kickstart.volumes import mount_of, volumes
 
@@ -72,13 +72,13 @@ def wanted_and_excluded(case: Case) -> Faults:
     """
     for section in case.ks.sections_named("%packages"):
         seen: dict[str, int] = {}
-        for location, word in entry_words(section):
-            opposite = word[1:] if word.startswith("-") else f"-{word}"
+        for location, entry in package_entries(section):
+            opposite = entry[1:] if entry.startswith("-") else f"-{entry}"
             if opposite in seen:
                 yield LintFault(
-                    location, f"{word} contradicts line {seen[opposite]}", "leave one of them out"
+                    location, f"{entry} contradicts line {seen[opposite]}", "leave one of them out"
                 )
-            seen[word] = location.line
+            seen[entry] = location.line
 
 
 @rule
@@ -125,11 +125,11 @@ def package_entry_form(case: Case) -> Faults:
     """
     for section in case.ks.sections_named("%packages"):
         environments: list[tuple[int, str]] = []
-        for location, word in entry_words(section):
-            if not word.startswith("@") and re.search(r"\s|,", word):
-                yield LintFault(location, f"{word!r} is not one package", "write one package on each line")
-            elif word.startswith("@^"):
-                environments.append((location.line, word))
+        for location, entry in package_entries(section):
+            if not entry.startswith("@") and re.search(r"\s|,", entry):
+                yield LintFault(location, f"{entry!r} is not one package", "write one package on each line")
+            elif entry.startswith("@^"):
+                environments.append((location.line, entry))
                 if len({each for _, each in environments}) > 1:
                     line, first = environments[0]
-                    yield LintFault(location, f"{word} replaces {first} of line {line}", "keep one of them")
+                    yield LintFault(location, f"{entry} replaces {first} of line {line}", "keep one of them")

@@ -226,9 +226,9 @@ def source_hidden(case: Case) -> Faults:
 
 @rule
 def disk_too_small(case: Case) -> Faults:
-    """The partitions must fit on the disk, with 2 MiB for the GPT and 1 MiB for the identity partition.
+    """The partitions must fit on the disk, beside the GPT and the partitions for the identity and the slot state.
 
-    Source: UEFI 2.10, chapter 5.
+    Source: UEFI 2.10, chapter 5; `imaging.build.types`, IMAGE_PARTITIONS.
     """
     if case.disk_bytes is None:
         return

@@ -14,9 +14,9 @@ def fips_missing(case: Case) -> Faults:
     command = case.ks.last("bootloader")
     if (command is None and case.ks.open_ended) or (command is not None and command.data.disabled):
         return
-    words = (command.data.appendLine or "").split() if command else []
-    if "fips=1" not in words:
-        given = next((word for word in words if word.startswith("fips=")), "no fips=1")
+    arguments = (command.data.appendLine or "").split() if command else []
+    if "fips=1" not in arguments:
+        given = next((argument for argument in arguments if argument.startswith("fips=")), "no fips=1")
         yield LintFault(
             command.location if command else case.ks.top,
             f"the kernel's command line has {given}",

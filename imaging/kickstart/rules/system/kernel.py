@@ -57,12 +57,12 @@ def kernel_arguments(case: Case) -> Faults:
     Source: kernel-parameters.txt: the last of several values applies; Anaconda writes root= itself.
     """
     command = case.ks.last("bootloader")
-    words = (command.data.appendLine or "").split() if command else []
+    arguments = (command.data.appendLine or "").split() if command else []
     selinux = case.ks.last("selinux")
-    for word in dict.fromkeys(words):
+    for word in dict.fromkeys(arguments):
         assert command is not None
         name, _, value = word.partition("=")
-        others = {each for each in words if each.partition("=")[0] == name and each != word}
+        others = {each for each in arguments if each.partition("=")[0] == name and each != word}
         if name in BY_ANACONDA:
             yield LintFault(
                 command.location, f"--append has {word}, which Anaconda writes itself", "leave it out"
@@ -70,7 +70,7 @@ def kernel_arguments(case: Case) -> Faults:
         elif (
             others
             and value in ("0", "1", "off", "on", "no", "yes")
-            and words.index(word) > min(map(words.index, others))
+            and arguments.index(word) > min(map(arguments.index, others))
         ):
             yield LintFault(
                 command.location,

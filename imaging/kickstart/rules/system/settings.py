@@ -127,7 +127,7 @@ def stated_twice(case: Case) -> Faults:
     ):
         seen: KickstartCommand | None = None
         for command in case.ks.named(*names):
-            if seen is not None and (command.name, command.words) != (seen.name, seen.words):
+            if seen is not None and (command.name, command.arguments) != (seen.name, seen.arguments):
                 yield LintFault(
                     command.location,
                     f"{command.name} replaces {seen.name} in line {seen.location.line}",

@@ -86,11 +86,11 @@ def target_path(case: Case) -> Faults:
                 yield LintFault(
                     location, f"{TARGET.findall(text)[0]} does not exist in this {section.name}", right
                 )
-            elif section.name == "%post" and not inside and (found := _TO_INSTALLER.search(text)):
+            elif section.name == "%post" and not inside and (match := _TO_INSTALLER.search(text)):
                 yield LintFault(
                     location,
-                    f"/{found[1]} in %post --nochroot is the installer's",
-                    f"write /mnt/sysroot/{found[1]}",
+                    f"/{match[1]} in %post --nochroot is the installer's",
+                    f"write /mnt/sysroot/{match[1]}",
                 )
 
 

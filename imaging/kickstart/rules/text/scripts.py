@@ -45,8 +45,8 @@ def script_syntax(case: Case) -> Faults:
     Source: bash(1), -n; the grammar of Python.
     """
     for section in case.ks.sections_named(*SCRIPTS):
-        found = _shell(section) if language(section) in SHELLS else _python(section)
-        for location, problem in found:
+        errors = _shell(section) if language(section) in SHELLS else _python(section)
+        for location, problem in errors:
             if not _OPEN.search(problem):
                 yield LintFault(location, f"{section.name} does not parse: {problem}", "correct the script")
 
@@ -58,7 +58,7 @@ def here_document_open(case: Case) -> Faults:
     Source: bash(1), Here Documents.
     """
     for section in case.ks.sections_named(*SCRIPTS):
-        for _spot, problem in _shell(section) if language(section) in SHELLS else ():
+        for _location, problem in _shell(section) if language(section) in SHELLS else ():
             if match := _OPEN.search(problem):
                 yield LintFault(
                     SourceLocation(section.location.line + int(match[1]), section.location.file),
@@ -121,7 +121,7 @@ def typographic_characters(case: Case) -> Faults:
     Source: Python's shlex, which splits the lines at ASCII blanks and quotes.
     """
     for command in case.ks.commands:
-        if match := _TYPOGRAPHIC.search(" ".join((command.name, *command.words))):
+        if match := _TYPOGRAPHIC.search(" ".join((command.name, *command.arguments))):
             yield LintFault(
                 command.location,
                 f"the line has the character U+{ord(match[0]):04X}",
@@ -160,11 +160,10 @@ def _bash(text: str) -> tuple[tuple[int, str], ...]:
     if not shutil.which("bash"):
         return ()
     run = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False)
-    found = [(int(match[1]), match[2]) for line in run.stderr.splitlines() if (match := _LINE.match(line))]
-    shown = [
-        (line, message) for line, message in found if not message.startswith("`")
-    ]  # a message that begins with "`" only repeats the line
-    return tuple((min(line, text.count("\n") + 1), message) for line, message in shown[:2])
+    messages = [(int(match[1]), match[2]) for line in run.stderr.splitlines() if (match := _LINE.match(line))]
+    # a message that begins with "`" only repeats the line
+    errors = [(line, message) for line, message in messages if not message.startswith("`")]
+    return tuple((min(line, text.count("\n") + 1), message) for line, message in errors[:2])
 
 
 def _python(section: Section) -> Iterator[tuple[SourceLocation, str]]:

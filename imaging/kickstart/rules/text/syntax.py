@@ -58,9 +58,9 @@ def option_twice(case: Case) -> Faults:
     """
     for command in case.ks.commands:
         values: dict[str, set[str]] = {}
-        for word, after in zip_longest(command.words, command.words[1:], fillvalue=""):
-            name, equals, value = word.partition("=")
-            if word.startswith("--") and name not in LISTS:
+        for argument, after in zip_longest(command.arguments, command.arguments[1:], fillvalue=""):
+            name, equals, value = argument.partition("=")
+            if argument.startswith("--") and name not in LISTS:
                 values.setdefault(name, set()).add(
                     value if equals else "" if after.startswith("--") else after
                 )
@@ -103,7 +103,7 @@ def unknown_addon(case: Case) -> Faults:
     Source: Anaconda, `kickstart/addon.py`.
     """
     for section in case.ks.sections_named("%addon"):
-        name = section.words[0] if section.words else ""
+        name = section.arguments[0] if section.arguments else ""
         if name not in case.installer.addons:
             known = ", ".join(case.installer.addons)
             yield LintFault(section.location, f"{case.ks.version} has no add-on {name!r}", f"it has {known}")
