@@ -215,7 +215,7 @@ async function showCharts(container) {
     const { left, width } = plot.select;
     if (width < 2) return;
     const [since, until] = [left, left + width].map((x) => Math.round(plot.posToVal(x, "x")));
-    queueMicrotask(() => reclamped(source.reclamped(/since_ms=.*/, `since_ms=${since}&until_ms=${until}`)));
+    queueMicrotask(() => replace(source.replace(/since_ms=.*/, `since_ms=${since}&until_ms=${until}`)));
   };
   const redraw = () => {
     const shared = { color: readColors(), labels, tzDate, zoom: data.reduced && zoom };
@@ -240,7 +240,7 @@ async function showCharts(container) {
     say();
     if (wanted !== source) state.textContent += " A part of the period is shown; double-click to see the whole period.";
   };
-  container.addEventListener("dblclick", () => reclamped(source));
+  container.addEventListener("dblclick", () => replace(source));
   say();
   // uPlot draws in microtasks, which are before this one
   queueMicrotask(() => (container.dataset.drawnMs = String(Math.round(performance.now() - started))));
