@@ -156,7 +156,7 @@ def test_the_mark_identifies_the_policy() -> None:
     assert render(with_other_roles).mark == marks[0], "the rules are the same"
 
 
-def test_the_first_rule_alone_has_the_mark_as_its_comment() -> None:
+def test_only_the_first_rule_has_the_mark_as_its_comment() -> None:
     ruleset = render(CLINIC)
     rules = [item["rule"] for item in ruleset.contents() if "rule" in item]
     assert [rule.get("comment") for rule in rules] == [ruleset.mark, *[None] * (len(rules) - 1)]

@@ -56,13 +56,13 @@ def problems(cases: Sequence[Conversation], observe: Observe, split: Split) -> d
 
 @pytest.mark.slow("real lines in real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
-def test_a_pass_through_over_tcp_changes_nothing_and_stores_what_the_host_accepts(split: Split) -> None:
+def test_a_pass_through_over_tcp_changes_nothing_and_stores_the_accepted_reports(split: Split) -> None:
     assert problems(CASES, ObservingBox.pass_through_by_tcp, split) == {}
 
 
 @pytest.mark.slow("real lines in real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
-def test_a_pass_through_of_serial_lines_changes_nothing_and_stores_what_the_host_accepts(
+def test_a_pass_through_of_serial_lines_changes_nothing_and_stores_the_accepted_reports(
     split: Split,
 ) -> None:
     assert problems(CASES, ObservingBox.pass_through_by_pty, split) == {}
@@ -70,7 +70,7 @@ def test_a_pass_through_of_serial_lines_changes_nothing_and_stores_what_the_host
 
 @pytest.mark.slow("real lines in real time: an AU record is answered after 0.5 s")
 @pytest.mark.parametrize("split", [whole, in_sevens])
-def test_a_listener_on_both_directions_stores_what_the_host_accepts(split: Split) -> None:
+def test_a_listener_on_both_directions_stores_the_accepted_reports(split: Split) -> None:
     assert problems(RS_232, ObservingBox.listen_to_both, split) == {}
 
 

@@ -55,7 +55,7 @@ def test_a_box_sends_its_backlog_after_an_outage() -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_a_box_reports_what_it_lost() -> None:
+def test_a_box_reports_its_lost_records() -> None:
     box = FleetBox(planned(Outage(2 * HOUR_NS, 5 * HOUR_NS, loses_records=True)), 3, START_MS)
     sent = list(box.until(6 * HOUR_NS))
     present = {number for one in sent for number in sequences(one.batch)}

@@ -73,7 +73,7 @@ def test_a_lab_with_dialects_is_unchanged_after_it_was_written_and_read() -> Non
         ),
     ],
 )
-def test_a_mistake_is_named_with_its_line_and_what_would_be_right(
+def test_a_mistake_is_reported_with_its_line_and_a_correction(
     line: int, keys: list[str], message: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:

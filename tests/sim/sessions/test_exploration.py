@@ -53,7 +53,7 @@ def test_a_table_that_never_opens_a_session_is_a_violation() -> None:
     assert explore(Scope(1, 0), table).violation == "Packets can never pass"
 
 
-def test_a_row_that_leaves_the_ended_state_is_found() -> None:
+def test_a_row_that_leaves_the_ended_state_is_detected() -> None:
     reopened = next(row for row in TABLE if row.event is Event.AUTHORIZE)
     table = (*TABLE, reopened._replace(ends=(End.BOX,), states=(SessionState.ENDED,), guards=()))
     assert "had ended" in explore(Scope(1, 0), table).violation

@@ -125,7 +125,7 @@ def gap(*ranges: tuple[int, int], at_ms: int = 30) -> Gap:
     return Gap(AT_MS + at_ms, "disk-full", 6, ranges)
 
 
-def test_gaps_are_found_in_the_database_on_the_disk_and_unreported_in_the_spool() -> None:
+def test_gaps_are_collected_from_the_database_the_disk_and_the_spool() -> None:
     store = store_with(
         (batch(alert(1), first=1, epoch=1), 10),
         (batch(gap((2, 3), (5, 5)), first=6, epoch=1, instrument="", run=0), 20),

@@ -22,7 +22,7 @@ SAME_BYTES = ("many-writes", "end-of-topic-acknowledged")
 
 
 @pytest.mark.slow("a conversation for each of a hundred options")
-def test_each_option_changes_what_is_sent() -> None:
+def test_each_option_changes_the_sent_bytes() -> None:
     for speaks, model in MODELS.items():
         default = transcript(speaks, model)
         same = [

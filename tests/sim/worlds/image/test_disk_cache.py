@@ -250,8 +250,8 @@ def test_the_client_gets_the_failures_of_requests_that_the_world_injects(
 ) -> None:
     async def use(client: Client, server: DiskServer) -> None:
         await client.negotiate()
-        place = {"start": 4 * SECTOR, "stop": 8 * SECTOR}
-        await server.control({"do": "fail", "requests": requests, "times": 1, **place})
+        failing_range = {"start": 4 * SECTOR, "stop": 8 * SECTOR}
+        await server.control({"do": "fail", "requests": requests, "times": 1, **failing_range})
         more = (0, NEW * 2) if kind == nbd.WRITE else (2 * SECTOR, b"")
         errors = [(await client.request(kind, first * SECTOR, *more))[0] for first in (2, 8, 3, 3)]
         assert errors == [0, 0, errno.EIO, 0]

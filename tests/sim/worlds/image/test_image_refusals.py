@@ -138,7 +138,7 @@ def test_a_step_of_the_clock_that_linux_does_not_support_is_refused(
     assert "event.by" in output and "before 1971" in output and "smaller" in output
 
 
-def test_the_error_without_qemu_says_what_to_install(
+def test_the_error_without_qemu_names_the_package(
     lab: Path,
     image: Path,
     capsys: pytest.CaptureFixture[str],
@@ -157,7 +157,7 @@ def test_the_error_without_qemu_says_what_to_install(
     assert "qemu-system-x86_64 is missing" in output and "make setup-image" in output
 
 
-def test_the_error_without_uefi_firmware_says_what_to_install(
+def test_the_error_without_uefi_firmware_names_the_package(
     lab: Path, image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qemu, "UEFI_FILES", ())
