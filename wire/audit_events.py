@@ -147,8 +147,8 @@ class AuditEvent(StrEnum):
     who changed them; the lines that were read are stored."""
 
     AUDIT_LOG_LOST = "audit-log-lost"
-    """Files of the operating system's audit log were removed, of which lines may not have been read. Value: files.
-    Action: Find out who removed them, or why they were rotated so fast."""
+    """Files of the operating system's audit log were removed; some of their lines may not have been read. Value:
+    files. Action: Find out who removed them, or why they were rotated so fast."""
 
     AUDIT_LOG_REMOVED = "audit-log-removed"
     """The oldest files of the operating system's audit log were removed, although the rotation keeps more. Value:
@@ -167,8 +167,8 @@ class AuditEvent(StrEnum):
     them. Value: records. Action: Find out who changed the box's disk; the data center has these records."""
 
     AUDIT_CHAIN_LOST = "audit-chain-lost"
-    """The chain of audit records begins anew with another spool. Value: the last countersigned record of the chain
-    before. Action: Nothing if the disk was replaced or erased; otherwise find out who did it."""
+    """The chain of audit records begins anew with another spool. Value: the last countersigned record of the
+    previous chain. Action: Nothing if the disk was replaced or erased; otherwise find out who did it."""
 
     AUDIT_CHAIN_REPLACED = "audit-chain-replaced"
     """The last audit record in the spool is not the one that the data center has countersigned. Value: its number.

@@ -7,8 +7,8 @@
     404  the data center signs no heads
     409  the stored records differ from the box's records, or end before the countersigned one
 
-The box keeps the newest countersigned head next to its spool, and the data center keeps it beside the records. Each
-end detects by it records that were removed or replaced at its own side. The box sends its head to the data center
+The box keeps the newest countersigned head next to its spool, and the data center keeps it beside the records. With
+it, each end detects records that were removed or replaced at its own side. The box sends its head to the data center
 with each query; therefore the data center also detects records that were removed there together with all references
 to them.
 """
@@ -68,33 +68,33 @@ def head_text(box: str, head: KnownHead) -> str:
 
 def parse_head_text(text: str) -> tuple[str, KnownHead]:
     """Return the box and the head of a text. Raises: ValueError with the correction."""
-    found = _TEXT.fullmatch(text)
-    if found is None:
+    match = _TEXT.fullmatch(text)
+    if match is None:
         raise ValueError(
             f"{text} is not a head; write it as BOX/CHAIN/NUMBER:HASH, as `rap box status` prints it"
         )
-    box, epoch, number, digest = found.groups()
+    box, epoch, number, digest = match.groups()
     return box, KnownHead(int(epoch), int(number), bytes.fromhex(digest))
 
 
 def countersign(box: str, head: KnownHead, at_ms: int, key: ec.EllipticCurvePrivateKey) -> CountersignedHead:
     """Sign a head with the data center's key of curve P-256."""
     unsigned = CountersignedHead(box, head, at_ms)
-    return CountersignedHead(box, head, at_ms, key.sign(_signed(unsigned), ec.ECDSA(SHA256())))
+    return CountersignedHead(box, head, at_ms, key.sign(_signed_bytes(unsigned), ec.ECDSA(SHA256())))
 
 
 def is_countersigned(head: CountersignedHead, box: str, keys: Iterable[ec.EllipticCurvePublicKey]) -> bool:
     """Return whether a head belongs to this box and is signed by one of the keys."""
-    return head.box == box and any(_verifies(head, key) for key in keys)
+    return head.box == box and any(_is_signed_by(head, key) for key in keys)
 
 
-def _verifies(head: CountersignedHead, key: ec.EllipticCurvePublicKey) -> bool:
+def _is_signed_by(head: CountersignedHead, key: ec.EllipticCurvePublicKey) -> bool:
     try:
-        key.verify(head.signature, _signed(head), ec.ECDSA(SHA256()))
+        key.verify(head.signature, _signed_bytes(head), ec.ECDSA(SHA256()))
     except InvalidSignature:
         return False
     return True
 
 
-def _signed(head: CountersignedHead) -> bytes:
+def _signed_bytes(head: CountersignedHead) -> bytes:
     return _DOMAIN + encode(CountersignedHead(head.box, head.head, head.at_ms))

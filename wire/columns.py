@@ -30,9 +30,9 @@ NAME_CHARACTERS_MAX: Final = 48
 """The longest name of an instrument or a channel. Each status of a group repeats the names, so that this bounds the
 size of an unpacked batch: 2.1 MB of names and numbers."""
 _OTHER: Final = 255
-"""Stands for a record that is not of a group."""
+"""The number in place of a group's, for a record that is in no group."""
 _FIXED: Final = 3
-"""The columns of each group before those of its channels: number, time, samples."""
+"""Number of columns of each group before those of its channels: number, time, samples."""
 _SAMPLES: Final = 2
 """The column of the count of samples: other counts change only with it, so it is the gate of the channels."""
 
@@ -76,12 +76,12 @@ class Packed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     steps: list[int]
     """The step of each record; empty if all are 1."""
     others: list[msgspec.Raw]
-    """The entries that are not of a group."""
+    """The entries that are in no group."""
     groups: Annotated[list[Group], Meta(max_length=GROUPS_MAX)]
-    """Groups of which these are the first statuses."""
+    """New groups, whose first statuses are in this batch."""
     changed: list[Changed]
     bits: bytes
-    """The columns: first the columns of the first group, then of the next group."""
+    """The encoded columns, those of the first group first."""
 
 
 _Key: TypeAlias = tuple[str, int, tuple[str, ...]]
@@ -116,10 +116,10 @@ class Packer:
 
     def _packed(self, epoch: int, after: int, records: list[Any], keys: list[_Key | None]) -> Packed:
         rows: dict[int, list[tuple[int, ...]]] = {}
-        fresh: list[Group] = []
+        new_groups: list[Group] = []
         members, states, others = bytearray(), bytearray(), []
         for (_, entry), key in zip(records, keys, strict=True):
-            index = self._group_index(key, entry, fresh)
+            index = self._group_index(key, entry, new_groups)
             members.append(index)
             if index == _OTHER:
                 others.append(msgspec.Raw(_encode(entry)))
@@ -128,7 +128,7 @@ class Packer:
             states.append(STATES.index(state))
             rows.setdefault(index, []).append((number, at_ms, samples, *readings.values()))
         steps = [step for step, _ in records]
-        changed, bits = self._coded(rows)
+        changed, bits = self._encode_columns(rows)
         return Packed(
             epoch,
             after,
@@ -136,12 +136,12 @@ class Packer:
             bytes(states),
             [] if steps == [1] * len(steps) else steps,
             others,
-            fresh,
+            new_groups,
             changed,
             bits,
         )
 
-    def _group_index(self, key: _Key | None, entry: Any, fresh: list[Group]) -> int:
+    def _group_index(self, key: _Key | None, entry: Any, new_groups: list[Group]) -> int:
         """Return the index of the entry's group, which is new for its first status; _OTHER if it has none."""
         if key is None:
             return _OTHER
@@ -153,10 +153,10 @@ class Packer:
             columns = [Column(value) for value in group.first]
             self._columns.append(columns)
             self._choosers.append([Chooser(column) for column in columns])
-            fresh.append(group)
+            new_groups.append(group)
         return index
 
-    def _coded(self, rows: dict[int, list[tuple[int, ...]]]) -> tuple[list[Changed], bytes]:
+    def _encode_columns(self, rows: dict[int, list[tuple[int, ...]]]) -> tuple[list[Changed], bytes]:
         changed, bits = [], []
         for group in sorted(rows):
             columns = list(zip(*rows[group], strict=True))
@@ -201,7 +201,7 @@ class Unpacker:
         bits = BitReader(packed.bits)
         rows = {}
         for index in sorted({*packed.members} - {_OTHER}):
-            rows[index] = zip(*self._decoded(index, packed.members.count(index), bits), strict=True)
+            rows[index] = zip(*self._decode_columns(index, packed.members.count(index), bits), strict=True)
         states, others = iter(packed.states), iter(packed.others)
         steps = packed.steps or [1] * len(packed.members)
         records: list[Any] = []
@@ -212,7 +212,7 @@ class Unpacker:
                 records.append((step, _entry(self._groups[index], next(rows[index]), STATES[next(states)])))
         return packed.epoch, packed.after, records
 
-    def _decoded(self, group: int, count: int, bits: BitReader) -> Iterator[list[int]]:
+    def _decode_columns(self, group: int, count: int, bits: BitReader) -> Iterator[list[int]]:
         gate: list[bool] = []
         for index, column in enumerate(self._columns[group]):
             latest = column.latest
@@ -230,7 +230,7 @@ class Unpacker:
 
 def _changes(latest: int, values: Sequence[int]) -> list[bool]:
     """Return whether each value differs from the previous one."""
-    return [value != before for value, before in zip(values, (latest, *values), strict=False)]
+    return [value != previous for value, previous in zip(values, (latest, *values), strict=False)]
 
 
 def _key(entry: Any) -> _Key | None:

@@ -98,7 +98,7 @@ class Compressor:
 
     def __init__(self) -> None:
         self._zstd: zstd.ZstdCompressor | None = None
-        self._room = 0
+        self._bytes_left = 0
         self._checksum: int | None = None  # of all blocks so far
         self._packer = Packer()
 
@@ -115,7 +115,7 @@ class Compressor:
         start = b""
         if self._zstd is None:
             start = bytes([form | (_SELF_CONTAINED if ends else 0)])
-            self._room = FRAME_BYTES_MAX
+            self._bytes_left = FRAME_BYTES_MAX
             self._zstd = zstd.ZstdCompressor(
                 options={
                     zstd.CompressionParameter.compression_level: LEVEL,
@@ -123,8 +123,8 @@ class Compressor:
                 },
                 zstd_dict=dictionary(form),
             )
-        self._room -= len(data)
-        ends = ends or self._room < 0
+        self._bytes_left -= len(data)
+        ends = ends or self._bytes_left < 0
         block = self._zstd.compress(data, mode=self._zstd.FLUSH_FRAME if ends else self._zstd.FLUSH_BLOCK)
         if ends:
             self._zstd = None
@@ -155,16 +155,16 @@ class Decompressor:
         kind = body_kind(body)
         if kind is BodyKind.SELF_CONTAINED:
             return _Frames().decompress(bytes([body[0] ^ _SELF_CONTAINED]) + body[1:], bytes_max)
-        block, before = body, 0
+        block, earlier_checksum = body, 0
         if kind is BodyKind.BEGINS:
             self._frames = _Frames()
         elif self._checksum is None or not body.startswith(_position(self._checksum)):
             raise UnknownStreamError("this connection has not received all blocks that the body refers to")
         else:
-            block, before = body[_POSITION_BYTES:], self._checksum
+            block, earlier_checksum = body[_POSITION_BYTES:], self._checksum
         self._checksum = None
         data = self._frames.decompress(block, bytes_max)
-        self._checksum = zlib.crc32(block, before)
+        self._checksum = zlib.crc32(block, earlier_checksum)
         return data
 
 

@@ -137,12 +137,14 @@ def waiting_response(retry_after_s: int) -> Response:
 def decode_certificates(body: bytes) -> tuple[x509.Certificate, ...]:
     """Return the certificates in the body of a response, at least one. Raises: EstError."""
     try:
-        found = tuple(pkcs7.load_der_pkcs7_certificates(_decoded(body)))
+        certificates = tuple(pkcs7.load_der_pkcs7_certificates(_decoded(body)))
     except CERTIFICATE_ERRORS as error:
         raise EstError(f"the response has no certificates (PKCS #7, DER in base64): {error}") from None
-    if not 0 < len(found) <= CERTIFICATES_MAX:
-        raise EstError(f"the response has {len(found)} certificates; it may have 1 to {CERTIFICATES_MAX}")
-    return found
+    if not 0 < len(certificates) <= CERTIFICATES_MAX:
+        raise EstError(
+            f"the response has {len(certificates)} certificates; it may have 1 to {CERTIFICATES_MAX}"
+        )
+    return certificates
 
 
 def read_answer(response: Response) -> EnrolmentAnswer:
@@ -152,8 +154,9 @@ def read_answer(response: Response) -> EnrolmentAnswer:
     retry_after_s = _retry_after_s(response.headers.get("retry-after", ""))
     if response.status == HTTPStatus.ACCEPTED:
         return Waiting(retry_after_s)
-    reason = response.body[:200].decode("ascii", "replace")
-    return Refused(response.status, "".join(c if c.isprintable() else " " for c in reason), retry_after_s)
+    body = response.body[:200].decode("ascii", "replace")
+    reason = "".join(character if character.isprintable() else " " for character in body)
+    return Refused(response.status, reason, retry_after_s)
 
 
 def etag_of(certificates: Iterable[x509.Certificate]) -> str:

@@ -81,15 +81,15 @@ class UploadRange(NamedTuple):
 
 def parse_range(target: str, bytes_max: int = FILE_BYTES_MAX) -> RangeRequest | None:
     """Return the requested range of a GET path; None for another path, or an offset above `bytes_max`."""
-    found = _GET.fullmatch(target)
-    if found is None or not 1 <= int(found[3]) <= RANGE_BYTES_MAX or int(found[2]) > bytes_max:
+    match = _GET.fullmatch(target)
+    if match is None or not 1 <= int(match[3]) <= RANGE_BYTES_MAX or int(match[2]) > bytes_max:
         return None
-    return RangeRequest(found[1], int(found[2]), int(found[3]))
+    return RangeRequest(match[1], int(match[2]), int(match[3]))
 
 
 def parse_upload(target: str) -> UploadRange | None:
     """Return the position of the range in a PUT request; None if the path does not name an upload."""
-    found = _PUT.fullmatch(target)
-    if found is None or not 1 <= int(found[3]) <= FILE_BYTES_MAX or int(found[4]) > int(found[3]):
+    match = _PUT.fullmatch(target)
+    if match is None or not 1 <= int(match[3]) <= FILE_BYTES_MAX or int(match[4]) > int(match[3]):
         return None
-    return UploadRange(int(found[1]), found[2], int(found[3]), int(found[4]))
+    return UploadRange(int(match[1]), match[2], int(match[3]), int(match[4]))

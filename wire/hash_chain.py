@@ -70,7 +70,7 @@ def chain_problems(
     `known` are heads that were saved elsewhere: an attacker who can write all records can compute a new chain, but
     not one with these hashes.
     """
-    wanted = {each.number: each.hash for each in known}
+    known_hashes = {each.number: each.hash for each in known}
     number, previous = start.number, start.hash
     for link in links:
         if link.number != number + 1:
@@ -79,10 +79,10 @@ def chain_problems(
             yield f"record {link.number} does not follow record {number}: one of them was replaced"
         if link.computed_hash() != link.hash:
             yield f"record {link.number} was changed: its hash does not match its content"
-        if link.hash != wanted.pop(link.number, link.hash):
+        if link.hash != known_hashes.pop(link.number, link.hash):
             yield f"record {link.number} is not the one that was noted: the log was replaced up to this record"
         number, previous = link.number, link.hash
-    last = max([head.number, *wanted])
+    last = max([head.number, *known_hashes])
     if last > number:
         yield _missing(number + 1, last)
     elif head != ChainHead(number, previous):

@@ -28,7 +28,7 @@ SCALE_BITS: Final = 8
 K_MAX: Final = 54
 """The largest Rice parameter: no number of a message has more bits."""
 LATEST, LINEAR = 0, -1
-"""The predictions other than moving averages: no change; the same change as before."""
+"""The predictions other than moving averages: no change; the same change as last time."""
 AVERAGES: Final = (1, 2, 3, 4, 5)
 """The moving averages: the weight of the latest value is 2 to the power of minus this."""
 SWITCH_BITS: Final = 64
@@ -81,11 +81,11 @@ class BitReader:
     def codes(self, count: int, k: int) -> list[int]:
         """Return the next `count` numbers, coded with the parameter `k`. Raises: RiceError at the end."""
         bits, at = self._bits, self._at
-        found = []
+        numbers = []
         try:
             for _ in range(count):
                 end = bits.index("1", at)
-                found.append(end - at)
+                numbers.append(end - at)
                 at = end + 1
         except ValueError:
             raise RiceError("the bits end early") from None
@@ -93,9 +93,9 @@ class BitReader:
             low, at = bits[at : at + count * k], at + count * k
             if at > len(bits):
                 raise RiceError("the bits end early")
-            found = [q << k | int(low[i * k : i * k + k], 2) for i, q in enumerate(found)]
+            numbers = [high << k | int(low[i * k : i * k + k], 2) for i, high in enumerate(numbers)]
         self._at = at
-        return found
+        return numbers
 
 
 def bits_to_bytes(bits: str) -> bytes:
@@ -131,7 +131,7 @@ class Column:
         """Return the next values as bits, with the parameters in force; `gate`: rows in which the gate changes."""
         if self.parameters.gated:
             values = list(compress(values, gate))
-        return _coded(self._differences(values), self.parameters) if values else ""
+        return _encoded(self._differences(values), self.parameters) if values else ""
 
     def decode(self, bits: BitReader, count: int, gate: Sequence[bool] = ()) -> list[int]:
         """Return the next `count` values. Raises: RiceError."""
@@ -167,50 +167,52 @@ class Column:
         latest, step = self.latest, self.step
         self.latest = values[-1]
         if prediction == LATEST:
-            before = [latest, *values]
-            return [(value - last) // unit for value, last in zip(values, before, strict=False)]
+            previous_values = [latest, *values]
+            return [
+                (value - previous) // unit for value, previous in zip(values, previous_values, strict=False)
+            ]
         if prediction == LINEAR:
-            found = []
+            differences = []
             for value in values:
                 change = value - latest
-                found.append((change - step) // unit)
+                differences.append((change - step) // unit)
                 latest, step = value, change
             self.step = step
-            return found
+            return differences
         return self._differences_from_average(values, prediction, unit)
 
     def _differences_from_average(self, values: Sequence[int], weight: int, unit: int) -> list[int]:
-        average, found = self.average, []
+        average, differences = self.average, []
         half, scale = unit << SCALE_BITS - 1, unit << SCALE_BITS
         for value in values:
-            found.append(value // unit - (average + half) // scale)
+            differences.append(value // unit - (average + half) // scale)
             average += ((value << SCALE_BITS) - average) >> weight
         self.average = average
-        return found
+        return differences
 
     def _values(self, differences: Sequence[int]) -> list[int]:
         """Return the values with these differences from their predictions; the state advances."""
         prediction, unit = self.parameters.prediction, self.parameters.unit
-        latest, step, found = self.latest, self.step, []
+        latest, step, values = self.latest, self.step, []
         if prediction == LATEST:
             for difference in differences:
                 latest += difference * unit
-                found.append(latest)
+                values.append(latest)
         elif prediction == LINEAR:
             for difference in differences:
                 step += difference * unit
                 latest += step
-                found.append(latest)
+                values.append(latest)
             self.step = step
         else:
             average, half, scale = self.average, unit << SCALE_BITS - 1, unit << SCALE_BITS
             for difference in differences:
                 latest = ((average + half) // scale + difference) * unit
                 average += ((latest << SCALE_BITS) - average) >> prediction
-                found.append(latest)
+                values.append(latest)
             self.average = average
         self.latest = latest
-        return found
+        return values
 
 
 class Chooser:
@@ -220,7 +222,7 @@ class Chooser:
         self._column = column
         self._batches = 0
         self._saving_bits = 0
-        self._common = 0
+        self._common_divisor = 0
         self._seen: set[int] = set()
 
     def choose(self, values: Sequence[int], gate: Sequence[bool] = ()) -> Parameters:
@@ -228,12 +230,12 @@ class Chooser:
         in_force = self._column.parameters
         unit = self._unit(values)
         can_be_gated = self._can_be_gated(values, gate)
-        found, bits = self._best(values, unit, gate if can_be_gated else ())
+        best, bits = self._best(values, unit, gate if can_be_gated else ())
         if unit != in_force.unit or (in_force.gated and not can_be_gated):
-            return self._switch(found)
+            return self._switch(best)
         self._saving_bits -= self._saving_bits >> FORGET_SHIFT
         self._saving_bits += max(0, self._size(in_force, values, gate) - bits)
-        return self._switch(found) if self._saving_bits > SWITCH_BITS else in_force
+        return self._switch(best) if self._saving_bits > SWITCH_BITS else in_force
 
     def _switch(self, parameters: Parameters) -> Parameters:
         self._saving_bits = 0
@@ -276,24 +278,25 @@ class Chooser:
 
     def _can_be_gated(self, values: Sequence[int], gate: Sequence[bool]) -> bool:
         """Return whether the values change only where the gate does."""
-        before = (self._column.latest, *values)
+        previous_values = (self._column.latest, *values)
         return any(gate) and all(
-            changes or value == last for value, last, changes in zip(values, before, gate, strict=False)
+            changes or value == previous
+            for value, previous, changes in zip(values, previous_values, gate, strict=False)
         )
 
     def _unit(self, values: Sequence[int]) -> int:
         """Return the unit for the values: that in force if it fits, or a larger one after enough different values."""
         in_force = self._column.parameters.unit
-        found = gcd(*values)
-        self._common = gcd(self._common, found)
+        divisor = gcd(*values)
+        self._common_divisor = gcd(self._common_divisor, divisor)
         if len(self._seen) < VALUES_FOR_UNIT:
             self._seen.update(values)
-        if found % in_force == 0 and len(self._seen) < VALUES_FOR_UNIT:
+        if divisor % in_force == 0 and len(self._seen) < VALUES_FOR_UNIT:
             return in_force
-        return next((unit for unit in UNITS if self._common % unit == 0), 1)
+        return next((unit for unit in UNITS if self._common_divisor % unit == 0), 1)
 
 
-def _coded(differences: Sequence[int], parameters: Parameters) -> str:
+def _encoded(differences: Sequence[int], parameters: Parameters) -> str:
     if not any(differences):
         return "0"
     if parameters.runs_k < 0:
@@ -303,7 +306,7 @@ def _coded(differences: Sequence[int], parameters: Parameters) -> str:
 
 
 def _coded_bits(differences: Sequence[int], parameters: Parameters) -> int:
-    """Return the length of `_coded`, without producing it: a wrong parameter could make it long."""
+    """Return the length of `_encoded`, without producing it: a wrong parameter could make it long."""
     if not any(differences):
         return 1
     if parameters.runs_k < 0:
@@ -350,7 +353,7 @@ def _best_k(numbers: Sequence[int]) -> tuple[int, int]:
     near = max(sum(numbers) // len(numbers), 1).bit_length() - 1
     return min(
         ((k, _bits_of(numbers, k)) for k in range(max(0, near - 1), min(K_MAX, near + 1) + 1)),
-        key=lambda found: found[1],
+        key=itemgetter(1),
     )
 
 

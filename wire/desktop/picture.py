@@ -98,9 +98,9 @@ class Picture:
 
     def copy(self) -> Picture:
         """Return a copy."""
-        found = Picture(self.width, self.height)
-        found.data[:] = self.data
-        return found
+        copy = Picture(self.width, self.height)
+        copy.data[:] = self.data
+        return copy
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Picture):

@@ -137,11 +137,11 @@ class PixelFormat(NamedTuple):
         """Convert pixels of a `Picture` into this format."""
         if self == NATIVE:
             return data
-        found = bytearray(len(data))
-        found[self.blue :: 4], found[self.green :: 4], found[self.red :: 4] = (
+        converted = bytearray(len(data))
+        converted[self.blue :: 4], converted[self.green :: 4], converted[self.red :: 4] = (
             data[index::4] for index in range(3)
         )
-        return bytes(found)
+        return bytes(converted)
 
 
 NATIVE: Final = PixelFormat(red=2, green=1, blue=0)
@@ -158,10 +158,10 @@ def receive_in_parts(length: int) -> Conversation[bytes]:
     return b"".join(parts)
 
 
-def skip(length: int, what: str) -> Conversation[None]:
+def skip(length: int, description: str) -> Conversation[None]:
     """Receive `length` bytes and discard them. Raises: RfbError if there are more than `TEXT_BYTES_MAX`."""
     if length > TEXT_BYTES_MAX:
-        raise RfbError(f"{what} of {length} bytes; at most {TEXT_BYTES_MAX} are accepted")
+        raise RfbError(f"{description} of {length} bytes; at most {TEXT_BYTES_MAX} are accepted")
     while length:
         length -= len((yield min(length, RECEIVE_BYTES_MAX)))
 

@@ -7,8 +7,8 @@ The stream is lossless: after each update the decoder's picture equals the encod
 
 Pixels are numbers in a palette that begins empty, grows with each update and is never cleared; once it is full, tiles
 with a colour that is not in it have colours instead of numbers. The pixels of a tile are in columns, from the top
-down: the same letter in the same line of text has then the same bytes, wherever it is in the line. All
-fields of one kind are together, and of numbers first all low bytes, because that compresses better.
+down: then a letter has the same bytes wherever it is in a line of text. All fields of one kind are together, and
+all low bytes of numbers precede the high ones, because that compresses better.
 
 docs/reference/desktop-stream.md describes every byte. Integers are big-endian.
 """
@@ -25,11 +25,6 @@ from typing import Final, NamedTuple, TypeAlias
 
 from wire.desktop.picture import PIXELS_MAX, Area
 from wire.desktop.rfb import CursorShape, InputEvent, KeyEvent, PointerEvent, RfbError
-
-if sys.version_info >= (3, 14):
-    pass
-else:
-    pass
 
 MAGIC: Final = b"RAPD"
 VERSION: Final = 1
@@ -169,13 +164,13 @@ class _Reader:
     """Takes parts of a decompressed update."""
 
     def __init__(self, data: bytes) -> None:
-        self._data, self._place = data, 0
+        self._data, self._position = data, 0
 
     def take(self, length: int) -> bytes:
-        part = self._data[self._place : self._place + length]
+        part = self._data[self._position : self._position + length]
         if len(part) < length:
             raise StreamError("an update ends too early")
-        self._place += length
+        self._position += length
         return part
 
     def planes(self, length: int, count: int) -> list[bytes]:
@@ -185,8 +180,8 @@ class _Reader:
         return form.unpack(self.take(form.size))
 
     def end(self) -> None:
-        if self._place < len(self._data):
-            raise StreamError(f"{len(self._data) - self._place} bytes follow an update")
+        if self._position < len(self._data):
+            raise StreamError(f"{len(self._data) - self._position} bytes follow an update")
 
 
 def parse_update(data: bytes) -> Update:

@@ -86,9 +86,9 @@ async def reach(endpoint: Endpoint, proxy: Proxy | None, protocol: asyncio.Proto
 def _set_user_timeout(transport: asyncio.Transport) -> None:
     """Set TCP_USER_TIMEOUT: the kernel ends the connection if sent data remains unacknowledged."""
     option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux only
-    line = transport.get_extra_info("socket")
-    if option is not None and line is not None and line.family != socket.AF_UNIX:
-        line.setsockopt(socket.IPPROTO_TCP, option, UNACKNOWLEDGED_MS_MAX)
+    sock = transport.get_extra_info("socket")
+    if option is not None and sock is not None and sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, option, UNACKNOWLEDGED_MS_MAX)
 
 
 @dataclass(frozen=True, slots=True)

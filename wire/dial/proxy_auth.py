@@ -32,7 +32,7 @@ class Challenge:
 
 def parse_challenges(values: list[str]) -> list[Challenge]:
     """Parse the values of `Proxy-Authenticate` fields; unrecognized parts are skipped."""
-    found = []
+    challenges = []
     for value in values:
         at = 0
         while match := _SCHEME.match(value, at):
@@ -44,10 +44,10 @@ def parse_challenges(values: list[str]) -> list[Challenge]:
             while parameter := _PARAMETER.match(value, at):
                 parameters[parameter[1].lower()] = _unquoted(parameter[2])
                 at = parameter.end()
-            found.append(
+            challenges.append(
                 Challenge(match[1].lower(), parameters, token[1] if token and not parameters else "")
             )
-    return found
+    return challenges
 
 
 class Scheme(Protocol):
@@ -83,14 +83,18 @@ class Digest:
 
     def answer(self, challenge: Challenge) -> str | None:
         """See `Scheme.answer`."""
-        given = challenge.parameters
-        if self._answered and given.get("stale", "").lower() != "true":
+        parameters = challenge.parameters
+        if self._answered and parameters.get("stale", "").lower() != "true":
             return None
         self._answered = True
-        return self._response(given)
+        return self._response(parameters)
 
-    def _response(self, given: dict[str, str]) -> str:
-        algorithm, nonce, realm = given.get("algorithm", "MD5"), given["nonce"], given.get("realm", "")
+    def _response(self, parameters: dict[str, str]) -> str:
+        algorithm, nonce, realm = (
+            parameters.get("algorithm", "MD5"),
+            parameters["nonce"],
+            parameters.get("realm", ""),
+        )
         hashed = _hasher(algorithm)
         client_nonce, count = secrets.token_hex(16), "00000001"
         secret = hashed(f"{self._user}:{realm}:{self._password}")
@@ -98,15 +102,15 @@ class Digest:
             secret = hashed(f"{secret}:{nonce}:{client_nonce}")
         request = hashed(f"CONNECT:{self._uri}")
         fields = {"realm": realm, "nonce": nonce, "uri": self._uri}
-        plain = [f"algorithm={algorithm}"] if "algorithm" in given else []
-        if "qop" in given:
+        plain = [f"algorithm={algorithm}"] if "algorithm" in parameters else []
+        if "qop" in parameters:
             plain += ["qop=auth", f"nc={count}"]
             fields["cnonce"] = client_nonce
             fields["response"] = hashed(f"{secret}:{nonce}:{count}:{client_nonce}:auth:{request}")
         else:
             fields["response"] = hashed(f"{secret}:{nonce}:{request}")
-        if "opaque" in given:
-            fields["opaque"] = given["opaque"]
+        if "opaque" in parameters:
+            fields["opaque"] = parameters["opaque"]
         quoted = [_user_field(self._user), *(f'{name}="{_escaped(value)}"' for name, value in fields.items())]
         return "Digest " + ", ".join(quoted + plain)
 
@@ -138,7 +142,11 @@ class Spnego:
 
 def choose(challenges: list[Challenge]) -> Challenge | None:
     """Return the strongest challenge that can be answered; None if there is none."""
-    usable = [c for c in challenges if c.scheme in STRENGTH and (c.scheme != "digest" or _is_usable(c))]
+    usable = [
+        challenge
+        for challenge in challenges
+        if challenge.scheme in STRENGTH and (challenge.scheme != "digest" or _is_usable(challenge))
+    ]
     return min(usable, key=_strength, default=None)
 
 
@@ -149,10 +157,12 @@ def _strength(challenge: Challenge) -> tuple[int, int]:
 
 
 def _is_usable(challenge: Challenge) -> bool:
-    given = challenge.parameters
-    name = given.get("algorithm", "MD5").upper().removesuffix("-SESS")
-    offered = [option.strip().lower() for option in given.get("qop", "auth").split(",")]
-    return "nonce" in given and "auth" in offered and ALGORITHMS.get(name) in hashlib.algorithms_available
+    parameters = challenge.parameters
+    name = parameters.get("algorithm", "MD5").upper().removesuffix("-SESS")
+    offered = [option.strip().lower() for option in parameters.get("qop", "auth").split(",")]
+    return (
+        "nonce" in parameters and "auth" in offered and ALGORITHMS.get(name) in hashlib.algorithms_available
+    )
 
 
 def _hasher(algorithm: str) -> Callable[[str], str]:

@@ -79,7 +79,7 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """One complete response; `headers` by lower-case name, without length and date."""
+    """One complete response; `headers` by lower-case name. A server adds length and date itself."""
 
     status: int
     body: bytes = b""
@@ -346,16 +346,16 @@ class ServerConnection(_Parsing):
         self._deadline = None
         if self._request_begun_at is None or self._transport is None:
             return
-        left = self._request_begun_at + self._request_s - self._loop.time()
-        if left > 0:
-            self._deadline = self._loop.call_later(left, self._check_request)
+        remaining_s = self._request_begun_at + self._request_s - self._loop.time()
+        if remaining_s > 0:
+            self._deadline = self._loop.call_later(remaining_s, self._check_request)
         else:
             self._transport.abort()
 
     def _check_idle(self) -> None:
-        left = self.last_request + IDLE_SECONDS_MAX - self._loop.time()
-        if left > 0:
-            self._idle = self._loop.call_later(left, self._check_idle)
+        remaining_s = self.last_request + IDLE_SECONDS_MAX - self._loop.time()
+        if remaining_s > 0:
+            self._idle = self._loop.call_later(remaining_s, self._check_idle)
         elif self._transport is not None:
             self._transport.abort()
 

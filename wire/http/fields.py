@@ -11,7 +11,9 @@ from typing import Final
 
 _GZIP_MAGIC: Final = b"\x1f\x8b\x08"
 _GZIP_ONLY: Final = 16 + zlib.MAX_WBITS
-_STATUS_LINES: Final[dict[int, str]] = {s: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+_STATUS_LINES: Final[dict[int, str]] = {
+    status: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
+}
 
 
 def status_line(status: int) -> str:
@@ -26,8 +28,8 @@ def add_field(headers: dict[str, str], name: str, value: str) -> None:
 
 def date_text(second: int) -> str:
     """Format seconds since 1970 as an HTTP date (RFC 9110, 5.6.7)."""
-    day, left = divmod(second, 86400)
-    return f"{_day(day)} {left // 3600:02}:{left // 60 % 60:02}:{left % 60:02} GMT"
+    day, in_day = divmod(second, 86400)
+    return f"{_day(day)} {in_day // 3600:02}:{in_day // 60 % 60:02}:{in_day % 60:02} GMT"
 
 
 @lru_cache(maxsize=4)

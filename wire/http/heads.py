@@ -92,31 +92,31 @@ class _Collector:
 
 @lru_cache(maxsize=REMEMBERED_MAX)
 def _request(head: bytes) -> Head | None:
-    found = _Collector()
-    parser = httptools.HttpRequestParser(found)
+    collector = _Collector()
+    parser = httptools.HttpRequestParser(collector)
     try:
         parser.feed_data(head)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
-    body_bytes = found.body_bytes()
+    body_bytes = collector.body_bytes()
     if body_bytes is None:
         return None
-    method, target = parser.get_method().decode("latin-1"), found.target.decode("latin-1")
-    return Head(method, target, 0, found.headers, body_bytes)
+    method, target = parser.get_method().decode("latin-1"), collector.target.decode("latin-1")
+    return Head(method, target, 0, collector.headers, body_bytes)
 
 
 @lru_cache(maxsize=REMEMBERED_MAX)
 def _response(head: bytes) -> Head | None:
-    found = _Collector()
-    parser = httptools.HttpResponseParser(found)
+    collector = _Collector()
+    parser = httptools.HttpResponseParser(collector)
     try:
         parser.feed_data(head)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
-    status, body_bytes = parser.get_status_code(), found.body_bytes()
+    status, body_bytes = parser.get_status_code(), collector.body_bytes()
     has_body = status >= HTTPStatus.OK and status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
-    if body_bytes is None or not has_body or "date" in found.headers:
+    if body_bytes is None or not has_body or "date" in collector.headers:
         return None
-    if "connection" in found.headers or parser.get_http_version() != "1.1":
+    if "connection" in collector.headers or parser.get_http_version() != "1.1":
         return None  # the body may be delimited by the end of the connection
-    return Head("", "", status, found.headers, body_bytes)
+    return Head("", "", status, collector.headers, body_bytes)

@@ -44,19 +44,19 @@ class PkiError(Exception):
 
 def init(folder: Path) -> list[Path]:
     """Create the authorities in `folder`; return their certificates. Raises: PkiError, OSError."""
-    names = [f"{stem}{end}" for stem in (VENDOR, ROOT, INTERMEDIATE) for end in (".crt", ".key")]
+    names = [f"{stem}{suffix}" for stem in (VENDOR, ROOT, INTERMEDIATE) for suffix in (".crt", ".key")]
     _refuse_existing([folder / name for name in (*names, f"{SIGNING}.key", f"{SIGNING}.pub")])
     folder.mkdir(parents=True, exist_ok=True)
     private, public = new_key_pair()
     _save_private(folder / f"{SIGNING}.key", private)
     (folder / f"{SIGNING}.pub").write_bytes(public)
     root = Authority.make("RAP test data center root")
-    made = {
+    authorities_by_stem = {
         VENDOR: Authority.make("RAP test vendor"),
         ROOT: root,
         INTERMEDIATE: root.subordinate("RAP test data center"),
     }
-    return [_save(folder, stem, authority) for stem, authority in made.items()]
+    return [_save(folder, stem, authority) for stem, authority in authorities_by_stem.items()]
 
 
 def issue(folder: Path, name: str, purpose: Purpose, hosts: tuple[str, ...] = ()) -> Identity:
@@ -80,7 +80,7 @@ def issue_for(
     """
     certificate, key, authorities = _files(folder, name)
     _refuse_existing((certificate, key, authorities))
-    public_key = _requested(request, name)
+    public_key = _requested_key(request, name)
     signer, trusted = _authorities(folder, purpose)
     certificate.write_bytes(signer.certify(name, public_key, hosts=hosts))
     authorities.write_bytes(_pem(trusted))
@@ -93,7 +93,7 @@ def revoke(folder: Path, names: Iterable[str], days: int = CRL_DAYS) -> Path:
     Without names the list is only renewed. Raises: PkiError, OSError.
     """
     vendor, crl = _load(folder, VENDOR), folder / f"{VENDOR}.crl"
-    serials = dict.fromkeys(_revoked_already(crl))
+    serials = dict.fromkeys(_revoked_serials(crl))
     for name in names:
         serials[_serial_number(_files(folder, name)[0], vendor)] = None
     draft = crl.with_suffix(".crl.new")
@@ -102,7 +102,7 @@ def revoke(folder: Path, names: Iterable[str], days: int = CRL_DAYS) -> Path:
     return crl
 
 
-def _revoked_already(crl: Path) -> list[int]:
+def _revoked_serials(crl: Path) -> list[int]:
     try:
         return [entry.serial_number for entry in x509.load_pem_x509_crl(crl.read_bytes())]
     except FileNotFoundError:
@@ -153,7 +153,7 @@ def _authorities(folder: Path, purpose: Purpose) -> tuple[Authority, Authority]:
     return replace(intermediate, root=root.certificate, chain=(intermediate.certificate,)), vendor
 
 
-def _requested(request: Path, name: str) -> PublicKey:
+def _requested_key(request: Path, name: str) -> PublicKey:
     """Return the key of a request, which must be for this name and signed with that key. Raises: PkiError."""
     try:
         return requested_key(x509.load_pem_x509_csr(request.read_bytes()), name)

@@ -67,7 +67,7 @@ class Authority:
     root: x509.Certificate
     chain: tuple[x509.Certificate, ...] = ()
     now: datetime.datetime | None = None
-    """Issue time of its certificates; None: the present time of this machine."""
+    """Issue time of its certificates; None: the current time of this machine."""
     _serial: int = field(default=_SERIAL_BASE, repr=False)
 
     @classmethod
@@ -183,7 +183,7 @@ def sign_certificate(
 ) -> x509.Certificate:
     """Sign a certificate with the key of `issuer`; None: make a self-signed certificate.
 
-    `hosts` are the DNS names or addresses it may serve; None: the name in lower case.
+    `hosts` are the DNS names or addresses it may serve; empty: the name in lower case.
     """
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (

@@ -40,7 +40,9 @@ def requested_key(request: x509.CertificateSigningRequest, name: str) -> PublicK
     try:
         is_signed = request.is_signature_valid
         key = request.public_key()
-        names = [str(one.value) for one in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        names = [
+            str(attribute.value) for attribute in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        ]
     except CERTIFICATE_ERRORS as error:
         raise RequestError(f"is not a usable certificate request: {error}") from None
     if not is_signed:

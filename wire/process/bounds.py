@@ -60,28 +60,28 @@ class Bounds:
     def __init__(self, report: Callable[[Level], object]) -> None:
         """`report` is called when an alarm is raised (`is_near` is true) and when it is cleared (false)."""
         self._report = report
-        self._found: dict[Bound, tuple[Measured, bool] | None] = {}
+        self._states: dict[Bound, tuple[Measured, bool] | None] = {}
         """The last measurement of each bound, and whether its alarm is raised."""
 
     def add(self, *bounds: Bound) -> None:
         """Monitor these bounds too."""
-        self._found.update(dict.fromkeys(bounds))
+        self._states.update(dict.fromkeys(bounds))
 
     def remove(self, bound: Bound) -> None:
         """Stop monitoring a bound, and clear its alarm."""
-        found = self._found.pop(bound, None)
-        if found is not None and found[1]:
-            self._report(_level(bound, (0.0, found[0][1]), is_near=False))
+        state = self._states.pop(bound, None)
+        if state is not None and state[1]:
+            self._report(_level(bound, (0.0, state[0][1]), is_near=False))
 
     def check(self) -> None:
         """Measure all bounds, and report raised and cleared alarms."""
-        for bound, before in list(self._found.items()):
+        for bound, previous in list(self._states.items()):
             measured = bound.measure()
             if measured is None:
                 continue
-            was_near = before is not None and before[1]
+            was_near = previous is not None and previous[1]
             is_near = _share(*measured) >= (bound.clear_share if was_near else bound.alarm_share)
-            self._found[bound] = measured, is_near
+            self._states[bound] = measured, is_near
             if is_near != was_near:
                 self._report(_level(bound, measured, is_near=is_near))
 
@@ -89,15 +89,15 @@ class Bounds:
     def levels(self) -> tuple[Level, ...]:
         """Return the last measurements, except of unknown quantities."""
         return tuple(
-            _level(bound, found[0], is_near=found[1])
-            for bound, found in self._found.items()
-            if found is not None
+            _level(bound, state[0], is_near=state[1])
+            for bound, state in self._states.items()
+            if state is not None
         )
 
     @property
     def has_alarm(self) -> bool:
         """Whether any alarm is raised."""
-        return any(found is not None and found[1] for found in self._found.values())
+        return any(state is not None and state[1] for state in self._states.values())
 
 
 def _level(bound: Bound, measured: Measured, *, is_near: bool) -> Level:

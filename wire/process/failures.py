@@ -52,5 +52,5 @@ def _kind(context: dict[str, Any]) -> _Kind:
     traceback = getattr(error, "__traceback__", None)
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    where = f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}" if traceback else ""
-    return str(context.get("message")), type(error).__name__, where
+    location = f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}" if traceback else ""
+    return str(context.get("message")), type(error).__name__, location

@@ -20,7 +20,7 @@ class TokenBucket:
 
     def take(self, tokens: int, now: float) -> float:
         """Take tokens and return 0, or take none and return the seconds until enough are available."""
-        self._tokens = self._left(now)
+        self._tokens = self._available(now)
         self._at = now
         if self._tokens >= tokens - _ROUNDING:
             self._tokens -= tokens
@@ -29,9 +29,9 @@ class TokenBucket:
 
     def used(self, now: float) -> float:
         """Return the number of missing tokens, at most `burst`."""
-        return self.burst - self._left(now)
+        return self.burst - self._available(now)
 
-    def _left(self, now: float) -> float:
+    def _available(self, now: float) -> float:
         return min(self.burst, self._tokens + (now - self._at) * self.per_second)
 
     def return_tokens(self, tokens: int) -> None:

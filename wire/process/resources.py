@@ -24,11 +24,11 @@ def memory_limit(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
     """Return the memory limit in bytes: the smallest MemoryMax of the unit and its parents, or all memory."""
     limits = [os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES]
     folder = cgroups / _control_group(proc)
-    for each in (folder, *folder.parents):
-        if not each.is_relative_to(cgroups):
+    for ancestor in (folder, *folder.parents):
+        if not ancestor.is_relative_to(cgroups):
             break
         try:
-            limits.append(int((each / "memory.max").read_text()))
+            limits.append(int((ancestor / "memory.max").read_text()))
         except (OSError, ValueError):  # the root has no such file, and "max" means no limit
             continue
     return min(limits)
@@ -61,6 +61,6 @@ def _resident_bytes() -> int:
 
 def used_and_total(folder: Path) -> tuple[int, int]:
     """Return bytes in use in the file system of `folder`, and all that its user may use. Raises: OSError."""
-    found = os.statvfs(folder)
-    used = (found.f_blocks - found.f_bfree) * found.f_frsize
-    return used, used + found.f_bavail * found.f_frsize
+    status = os.statvfs(folder)
+    used = (status.f_blocks - status.f_bfree) * status.f_frsize
+    return used, used + status.f_bavail * status.f_frsize

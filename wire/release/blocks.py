@@ -1,8 +1,7 @@
 """The blocks of a released slot, which a box compares with its own slots, and downloads to repair one.
 
 `slots/<release>.blocks` has an entry for each MiB of the slot: its SHA-256, and the position of its zstd frame in
-`slots/<release>.zst`.
-A block of zeros has no frame.
+`slots/<release>.zst`. A block of zeros has no frame.
 """
 
 from __future__ import annotations

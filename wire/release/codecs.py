@@ -85,32 +85,32 @@ def _library(name: str, package: str) -> Any:
 def _unpack_lz4(packed: bytes, length: int) -> bytes | bytearray:
     if packed[:4] != LZ4_MAGIC:
         raise CodecError("is not in the legacy format of LZ4")
-    made, done, start = bytearray(length), 0, 4
-    view, source = _ffi().from_buffer(made, require_writable=True), _ffi().from_buffer(packed)
+    unpacked, unpacked_bytes, start = bytearray(length), 0, 4
+    view, source = _ffi().from_buffer(unpacked, require_writable=True), _ffi().from_buffer(packed)
     while start < len(packed):
         block_bytes = int.from_bytes(packed[start : start + 4], "little")
         start += 4
         if start + block_bytes > len(packed):
             raise CodecError("is truncated")
-        got = _lz4().LZ4_decompress_safe(
-            source + start, view + done, block_bytes, min(LZ4_BLOCK_BYTES, length - done)
+        result = _lz4().LZ4_decompress_safe(
+            source + start, view + unpacked_bytes, block_bytes, min(LZ4_BLOCK_BYTES, length - unpacked_bytes)
         )
-        if got < 0:
+        if result < 0:
             raise CodecError("has a damaged block, or a longer one than expected")
-        start, done = start + block_bytes, done + got
-    if done != length:
-        raise CodecError(f"has {done} bytes after decompression instead of {length}")
-    return made
+        start, unpacked_bytes = start + block_bytes, unpacked_bytes + result
+    if unpacked_bytes != length:
+        raise CodecError(f"has {unpacked_bytes} bytes after decompression instead of {length}")
+    return unpacked
 
 
 def _pack_lz4_block(data: bytes | bytearray, level: int) -> bytes:
     bound = _lz4().LZ4_compressBound(len(data))
-    made = bytearray(bound)
-    view = _ffi().from_buffer(made, require_writable=True)
-    got = _lz4().LZ4_compress_HC(_ffi().from_buffer(data), view, len(data), bound, level)
-    if got <= 0:
+    packed = bytearray(bound)
+    view = _ffi().from_buffer(packed, require_writable=True)
+    packed_bytes = _lz4().LZ4_compress_HC(_ffi().from_buffer(data), view, len(data), bound, level)
+    if packed_bytes <= 0:
         raise CodecError("liblz4 failed")
-    return bytes(memoryview(made)[:got])
+    return bytes(memoryview(packed)[:packed_bytes])
 
 
 def _unpack_xz(packed: bytes, length: int) -> bytes:
@@ -143,7 +143,7 @@ def _unpack_stream(
 
 
 def _unpack_gzip(packed: bytes, length: int) -> bytearray:
-    decoder, made, done, at = zlib.decompressobj(_GZIP_BITS), bytearray(length), 0, 0
+    decoder, unpacked, unpacked_bytes, at = zlib.decompressobj(_GZIP_BITS), bytearray(length), 0, 0
     while not decoder.eof:
         if not (chunk := decoder.unconsumed_tail):
             chunk = packed[at : at + _CHUNK_BYTES]
@@ -152,22 +152,22 @@ def _unpack_gzip(packed: bytes, length: int) -> bytearray:
             piece = decoder.decompress(chunk, _CHUNK_BYTES)
         except zlib.error as error:
             raise CodecError(str(error)) from None
-        if done + len(piece) > length or not chunk:
+        if unpacked_bytes + len(piece) > length or not chunk:
             break
-        made[done : done + len(piece)] = piece
-        done += len(piece)
-    if done != length or not decoder.eof or decoder.unused_data or at < len(packed):
+        unpacked[unpacked_bytes : unpacked_bytes + len(piece)] = piece
+        unpacked_bytes += len(piece)
+    if unpacked_bytes != length or not decoder.eof or decoder.unused_data or at < len(packed):
         raise CodecError(f"has another length than {length} bytes after decompression")
-    return made
+    return unpacked
 
 
 def _pack_gzip(pieces: Iterable[bytes | bytearray], level: int) -> bytes:
     """Return the joined pieces, compressed by `gzip` as scripts/Makefile.lib in the sources of Linux calls it."""
-    with os.fdopen(os.memfd_create("gzip"), "rb") as made:
+    with os.fdopen(os.memfd_create("gzip"), "rb") as packed_file:
         try:
-            words = ["gzip", "-n", f"-{level}", "-c"]
+            command = ["gzip", "-n", f"-{level}", "-c"]
             process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=made.fileno(), stderr=subprocess.DEVNULL
+                command, stdin=subprocess.PIPE, stdout=packed_file.fileno(), stderr=subprocess.DEVNULL
             )
         except OSError as error:
             raise CodecError(f"the program gzip cannot be started: {error.strerror}; install gzip") from None
@@ -181,8 +181,8 @@ def _pack_gzip(pieces: Iterable[bytes | bytearray], level: int) -> bytes:
                 process.kill()
         if process.returncode:
             raise CodecError("the program gzip failed")
-        made.seek(0)
-        return made.read()
+        packed_file.seek(0)
+        return packed_file.read()
 
 
 def _pack_xz(data: bytes | bytearray, check: int, filters: list[dict[str, int]] | None) -> bytes:
@@ -199,13 +199,13 @@ def _pack_zstd(data: bytes | bytearray, level: int) -> bytes:
     try:
         for parameter, value in ((_ZSTD_LEVEL, level), (_ZSTD_CHECKSUM, 1)):
             library.ZSTD_CCtx_setParameter(context, parameter, value)
-        view = _ffi().from_buffer(made := bytearray(bound), require_writable=True)
-        got = library.ZSTD_compress2(context, view, bound, _ffi().from_buffer(data), len(data))
+        view = _ffi().from_buffer(packed := bytearray(bound), require_writable=True)
+        packed_bytes = library.ZSTD_compress2(context, view, bound, _ffi().from_buffer(data), len(data))
     finally:
         library.ZSTD_freeCCtx(context)
-    if library.ZSTD_isError(got):
+    if library.ZSTD_isError(packed_bytes):
         raise CodecError("libzstd failed")
-    return bytes(memoryview(made)[:got])
+    return bytes(memoryview(packed)[:packed_bytes])
 
 
 UNPACK: Final[Mapping[str, Callable[[bytes, int], bytes | bytearray]]] = {

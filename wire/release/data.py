@@ -10,7 +10,7 @@ with the release has the same files.
     help/<model>/<name>       a file for all instruments of a model; the data center sends it to them by command when
                               the box has the release (`datacenter.releases.help_files`)
     help/<name>               a file that staff send to instruments by command; the box has it before the command
-    arrives
+                              arrives
 """
 
 from __future__ import annotations

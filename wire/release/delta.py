@@ -226,7 +226,7 @@ class Delta:
         self._extra = streams["extra"]
         self._unpacked: tuple[bytes, bytes | bytearray] = b"", b""
         """The digest of the source that was decompressed last, and its content."""
-        self._whole = b""
+        self._compressed_parts = b""
         """The compressed data of the latest parts."""
 
     @classmethod
@@ -251,31 +251,31 @@ class Delta:
             )
 
     def apply(self, read_source: Read, write_target: Write, read_target: Read) -> Iterator[int]:
-        """Write the target from its beginning; yield the number of bytes made after each operation.
+        """Write the target from its beginning; yield the number of bytes produced after each operation.
 
         `write_target` gets whole blocks of 4 KiB in ascending order without gaps. `read_target` reads the written
         bytes. A delta is applied once; to begin again, open it again.
         Raises: SourceChanged, DeltaError, and the exceptions of the functions. The target is then incomplete, but
         each written block is correct, unless the delta is inconsistent.
         """
-        whole, rest, written, made = sha256(), b"", 0, 0
+        target_hash, rest, written, produced = sha256(), b"", 0, 0
         for operation in self.operations:
             data = self._result(operation, read_source, read_target)
             if not isinstance(operation, Zeros) and digest(data) != operation.digest:
                 raise DeltaError(
-                    f"its operation at byte {made} of the target produces other bytes than it should"
+                    f"its operation at byte {produced} of the target produces other bytes than it should"
                 )
-            whole.update(data)
-            made += len(data)
-            if made == self.header.target_bytes:
-                self._check_end(whole.digest())
+            target_hash.update(data)
+            produced += len(data)
+            if produced == self.header.target_bytes:
+                self._check_end(target_hash.digest())
             ready = rest + data if rest else data
             length = len(ready) // BLOCK_BYTES * BLOCK_BYTES
             if length:
                 write_target(written, ready if length == len(ready) else ready[:length])
             rest, written = ready[length:], written + length
             del data, ready
-            yield made
+            yield produced
 
     def _check_end(self, target_sha256: bytes) -> None:
         if target_sha256 != self.header.target_sha256:
@@ -305,9 +305,9 @@ class Delta:
                 return _pack(operation, self._patched(operation.controls, unpacked, operation.patched_bytes))
             case Part():
                 if operation.offset == 0:
-                    self._whole = b""  # frees its memory first
-                    self._whole = self._compressed(operation, read_source)
-                return self._whole[operation.offset : operation.offset + operation.length]
+                    self._compressed_parts = b""  # frees its memory first
+                    self._compressed_parts = self._compressed(operation, read_source)
+                return self._compressed_parts[operation.offset : operation.offset + operation.length]
 
     def _compressed(self, operation: Part, read_source: Read) -> bytes:
         """Return the compressed data of the parts that begin with this one; it is patched in pieces."""
@@ -333,16 +333,16 @@ class Delta:
 
     def _patched(self, count: int, old: bytes | bytearray, length: int) -> bytearray:
         """Return the result of `length` bytes. Raises: DeltaError."""
-        result, made = bytearray(length), 0
+        result, position = bytearray(length), 0
         for piece in self._pieces(count, old, length):
-            result[made : made + len(piece)] = piece
-            made += len(piece)
+            result[position : position + len(piece)] = piece
+            position += len(piece)
         return result
 
     def _pieces(self, count: int, old: bytes | bytearray, length: int) -> Iterator[bytearray]:
         """Yield the result of `length` bytes in pieces. Raises: DeltaError."""
         controls = self._controls.take(count * _CONTROL.size)
-        position = made = 0
+        position = produced = 0
         source = memoryview(old)
         for start, end in _batches(controls):
             added, inserted, sources = array("I"), array("I"), []
@@ -356,8 +356,8 @@ class Delta:
                 if position < 0:
                     raise DeltaError("a patch reads before its source")
             differences, extra = sum(added), sum(inserted)
-            made += differences + extra
-            if made > length:
+            produced += differences + extra
+            if produced > length:
                 raise DeltaError(f"a patch produces more than the {length} bytes of its operation")
             changed = memoryview(add(b"".join(sources), self._differences.take(differences)))
             insertions = memoryview(self._extra.take(extra))
@@ -369,8 +369,8 @@ class Delta:
                     piece += insertions[insertion : insertion + inserting]
                     insertion += inserting
             yield piece
-        if made != length:
-            raise DeltaError(f"a patch produces {made} bytes instead of the {length} of its operation")
+        if produced != length:
+            raise DeltaError(f"a patch produces {produced} bytes instead of the {length} of its operation")
 
 
 def _batches(controls: bytes) -> Iterator[tuple[int, int]]:
@@ -397,16 +397,16 @@ def add(old: bytes, differences: bytes) -> bytes:
     """
     if differences == _ZEROS[: len(differences)]:
         return old
-    made = []
+    sums = []
     for start in range(0, len(old), _ADDED_BYTES):
         left, right = old[start : start + _ADDED_BYTES], differences[start : start + _ADDED_BYTES]
         if right == _ZEROS[: len(right)]:
-            made.append(left)
+            sums.append(left)
             continue
         a, b = int.from_bytes(left, "little"), int.from_bytes(right, "little")
         total = ((a & _EVEN) + (b & _EVEN)) & _EVEN | ((a & _ODD) + (b & _ODD)) & _ODD
-        made.append((total & ((1 << 8 * len(left)) - 1)).to_bytes(len(left), "little"))
-    return b"".join(made)
+        sums.append((total & ((1 << 8 * len(left)) - 1)).to_bytes(len(left), "little"))
+    return b"".join(sums)
 
 
 class StreamReader:
@@ -416,25 +416,25 @@ class StreamReader:
         self.name = name
         self._read = read
         self._next, self._end = start, start + stream.packed_bytes
-        self._left = stream.bytes
+        self._remaining = stream.bytes
         self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memory_bytes)
 
     def take(self, length: int) -> bytes:
         """Return the next `length` bytes. Raises: DeltaError."""
-        if length > self._left:
+        if length > self._remaining:
             raise DeltaError(f"its {self.name} end too early")
-        self._left -= length
-        found = []
+        self._remaining -= length
+        pieces = []
         while length:
             piece = self._decompress(length)
             length -= len(piece)
-            found.append(piece)
-        return found[0] if len(found) == 1 else b"".join(found)
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def check_end(self) -> None:
         """Check that everything was taken, and that no data follows. Raises: DeltaError."""
-        if self._left:
-            raise DeltaError(f"its {self.name} have {self._left} bytes more than its operations use")
+        if self._remaining:
+            raise DeltaError(f"its {self.name} have {self._remaining} bytes more than its operations use")
         while not self._decoder.eof:
             if self._decompress(1):
                 raise DeltaError(f"its {self.name} are longer than its header states")
@@ -491,41 +491,41 @@ def _read_operations(reader: StreamReader, header: Header) -> list[Operation]:
         )
     except msgspec.MsgspecError as error:
         raise DeltaError(f"has a wrong operation: {error}") from None
-    made, before = 0, None
+    produced, previous = 0, None
     for operation in operations:
-        _check(operation, made, header.source_bytes)
+        _check(operation, produced, header.source_bytes)
         if isinstance(operation, Part):
-            _check_order(before, operation, made)
-            before = operation
-        made += operation.length
-    if made != header.target_bytes:
-        raise DeltaError(f"has operations for {made} bytes of a target of {header.target_bytes}")
+            _check_order(previous, operation, produced)
+            previous = operation
+        produced += operation.length
+    if produced != header.target_bytes:
+        raise DeltaError(f"has operations for {produced} bytes of a target of {header.target_bytes}")
     return operations
 
 
-def _check_order(before: Part | None, part: Part, made: int) -> None:
-    """Check that a part is the first one of its data, or follows `before`. Raises: DeltaError."""
+def _check_order(previous: Part | None, part: Part, produced: int) -> None:
+    """Check that a part is the first one of its data, or follows `previous`. Raises: DeltaError."""
     if part.offset == 0:
         return
-    if part.controls or before is None or before.offset + before.length != part.offset:
-        raise DeltaError(f"has an operation at byte {made} of the target that is not the next part")
+    if part.controls or previous is None or previous.offset + previous.length != part.offset:
+        raise DeltaError(f"has an operation at byte {produced} of the target that is not the next part")
 
 
-def _check(operation: Operation, made: int, source_bytes: int) -> None:
-    """Check the ranges of an operation that begins after `made` bytes. Raises: DeltaError."""
+def _check(operation: Operation, produced: int, source_bytes: int) -> None:
+    """Check the ranges of an operation that begins after `produced` bytes. Raises: DeltaError."""
     ranges: Sequence[Range] = ()
     match operation:
         case Copy():
             ranges = (Range(operation.offset, operation.length),)
-        case Repeat() if operation.offset + operation.length > made // BLOCK_BYTES * BLOCK_BYTES:
+        case Repeat() if operation.offset + operation.length > produced // BLOCK_BYTES * BLOCK_BYTES:
             raise DeltaError(f"repeats bytes at {operation.offset} of the target before they are made")
         case Patch() | Repack() | Part():
             ranges = operation.sources
-    if any(one.offset + one.length > source_bytes for one in ranges):
-        raise DeltaError(f"has an operation at byte {made} of the target that reads beyond the source")
-    if sum(one.length for one in ranges) > SOURCE_BYTES_MAX:
+    if any(each.offset + each.length > source_bytes for each in ranges):
+        raise DeltaError(f"has an operation at byte {produced} of the target that reads beyond the source")
+    if sum(each.length for each in ranges) > SOURCE_BYTES_MAX:
         raise DeltaError(
-            f"has an operation at byte {made} of the target with more than {SOURCE_BYTES_MAX} bytes of source"
+            f"has an operation at byte {produced} of the target with more than {SOURCE_BYTES_MAX} bytes of source"
         )
     if isinstance(operation, Repack | Part):
         known = PACK if isinstance(operation, Repack) else PACK_WHOLE
@@ -536,7 +536,7 @@ def _check(operation: Operation, made: int, source_bytes: int) -> None:
 
 
 def _joined(operation: Patch | Repack | Part, read_source: Read) -> bytes:
-    data = b"".join(read_source(one.offset, one.length) for one in operation.sources)
+    data = b"".join(read_source(each.offset, each.length) for each in operation.sources)
     if digest(data) != operation.source_digest:
         raise _changed(operation.sources)
     return data
@@ -544,8 +544,8 @@ def _joined(operation: Patch | Repack | Part, read_source: Read) -> bytes:
 
 def _changed(ranges: Sequence[Range]) -> SourceChanged:
     return SourceChanged(
-        f"the source has other bytes than the delta was made for, between {min(one.offset for one in ranges)} and "
-        f"{max(one.offset + one.length for one in ranges)}"
+        f"the source has other bytes than the delta was made for, between {min(each.offset for each in ranges)} and "
+        f"{max(each.offset + each.length for each in ranges)}"
     )
 
 

@@ -107,7 +107,7 @@ class MetadataRange(NamedTuple):
 
 def parse_metadata_range(target: str) -> MetadataRange | None:
     """Return the range of a GET path; None if the path does not name a metadata file."""
-    found = _GET.fullmatch(target)
-    if found is None or not 1 <= int(found[3]) <= RANGE_BYTES_MAX or int(found[2]) > METADATA_BYTES_MAX:
+    match = _GET.fullmatch(target)
+    if match is None or not 1 <= int(match[3]) <= RANGE_BYTES_MAX or int(match[2]) > METADATA_BYTES_MAX:
         return None
-    return MetadataRange(found[1], int(found[2]), int(found[3]))
+    return MetadataRange(match[1], int(match[2]), int(match[3]))

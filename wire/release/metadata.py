@@ -157,9 +157,9 @@ class TrustedMetadata:
         root = self._read_root(data, self._root)
         if root.version != self._root.version + 1:
             raise MetadataError(f"root: is version {root.version}; the next one is {self._root.version + 1}")
-        before, self._root = self._root.roles, root
+        previous, self._root = self._root.roles, root
         self._snapshot = self._targets = None
-        if (before.timestamp, before.snapshot) != (root.roles.timestamp, root.roles.snapshot):
+        if (previous.timestamp, previous.snapshot) != (root.roles.timestamp, root.roles.snapshot):
             # stolen keys may have signed very high versions
             self._timestamp, self._known = None, {}
 
@@ -173,10 +173,10 @@ class TrustedMetadata:
         snapshot = _named(part, part.meta, "snapshot.json")
         if self._timestamp is not None:
             _check_not_older(part, self._timestamp)
-            before = _named(part, self._timestamp.meta, "snapshot.json")
-            if snapshot.version < before.version:
+            previous = _named(part, self._timestamp.meta, "snapshot.json")
+            if snapshot.version < previous.version:
                 raise MetadataError(
-                    f"timestamp: names snapshot {snapshot.version}; {before.version} is already known"
+                    f"timestamp: names snapshot {snapshot.version}; {previous.version} is already known"
                 )
         if not is_stored:
             self._check_expiry(part)
@@ -185,7 +185,7 @@ class TrustedMetadata:
         self._timestamp = part
 
     def update_snapshot(self, data: bytes, *, is_stored: bool = False) -> None:
-        """Trust the snapshot that the timestamp names; `is_stored` as above. Raises: MetadataError."""
+        """Trust the snapshot that the timestamp names; `is_stored` as for the timestamp. Raises: MetadataError."""
         if self._timestamp is None:
             raise MetadataError("snapshot: its timestamp is needed first")
         named = _named(self._timestamp, self._timestamp.meta, "snapshot.json")
@@ -193,19 +193,19 @@ class TrustedMetadata:
         part = self._read(data, SNAPSHOT_BYTES_MAX, _Snapshot, self._root.roles.snapshot)
         if part.version != named.version:
             raise MetadataError(f"snapshot: is version {part.version}; the timestamp names {named.version}")
-        for name, before in self._known.items():
+        for name, previous in self._known.items():
             if name not in part.meta:
                 raise MetadataError(f"snapshot: no longer contains {name}")
-            if part.meta[name].version < before.version:
+            if part.meta[name].version < previous.version:
                 raise MetadataError(
-                    f"snapshot: names {name} {part.meta[name].version}; {before.version} is already known"
+                    f"snapshot: names {name} {part.meta[name].version}; {previous.version} is already known"
                 )
         if not is_stored:
             self._check_expiry(part)
         self._snapshot, self._targets, self._known = part, None, part.meta
 
     def update_targets(self, data: bytes, *, is_stored: bool = False) -> None:
-        """Trust the targets that the snapshot names; `is_stored` as above. Raises: MetadataError."""
+        """Trust the targets that the snapshot names; `is_stored` as for the timestamp. Raises: MetadataError."""
         if self._snapshot is None:
             raise MetadataError("targets: their snapshot is needed first")
         named = _named(self._snapshot, self._snapshot.meta, "targets.json")
@@ -230,10 +230,10 @@ class TrustedMetadata:
         self._check_expiry(self._targets)
         return self._targets.targets
 
-    def _read_root(self, data: bytes, before: _Root | None) -> _Root:
+    def _read_root(self, data: bytes, previous: _Root | None) -> _Root:
         envelope = _opened("root", data, ROOT_BYTES_MAX)
         root = _converted(envelope, _Root, "root")
-        for trusted in (before, root):
+        for trusted in (previous, root):
             if trusted is not None:
                 _verify("root", envelope, trusted.roles.root, trusted.keys)
         return root
@@ -266,10 +266,10 @@ def _opened(name: str, data: bytes, bytes_max: int) -> _Envelope:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    parsed = dict(pairs)
+    if len(parsed) != len(pairs):
         raise ValueError("a key is repeated")
-    return found
+    return parsed
 
 
 def _converted(envelope: _Envelope, kind: type[P], name: str) -> P:
@@ -328,6 +328,6 @@ def _check_file(name: str, data: bytes, named: _File) -> None:
         raise MetadataError(f"{name}: has another SHA-256 than the signed one")
 
 
-def _check_not_older(part: _Part, before: _Part) -> None:
-    if part.version < before.version:
-        raise MetadataError(f"{part.type}: is version {part.version}; {before.version} is already known")
+def _check_not_older(part: _Part, previous: _Part) -> None:
+    if part.version < previous.version:
+        raise MetadataError(f"{part.type}: is version {part.version}; {previous.version} is already known")

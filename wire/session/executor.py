@@ -89,8 +89,8 @@ class SessionExecutor:
     async def peer_ended(self, cause: str, actor: Actor) -> None:
         """Handle the other end's message that it has ended the session, with its reason."""
         with suppress(ValueError):  # a word of a later version
-            if (said := Cause(cause)) not in _SECOND_HAND:
-                self._peer_cause = said
+            if (peer_cause := Cause(cause)) not in _SECOND_HAND:
+                self._peer_cause = peer_cause
         await self.event(Event.PEER_ENDED, actor)
 
     async def event(self, event: Event, actor: Actor, **facts: Any) -> None:
@@ -99,7 +99,7 @@ class SessionExecutor:
             await self._step(event, actor, **facts)
 
     def later(self, event: Event, actor: Actor) -> None:
-        """Handle an event after the present one."""
+        """Handle an event after the current one."""
         self._start(self.event(event, actor))
 
     # facts and actions of the ends
@@ -131,21 +131,21 @@ class SessionExecutor:
             if rows(self.end, self.state, event):
                 self._audit.refused(self.id, row.reason)
         elif _AUDITED in row.guards:
-            await self._towards(row, actor, facts)
+            await self._record_then_execute(row, actor, facts)
         else:
             await self._execute(row)
             await self._audit.record(self._transition(row, actor))
 
-    async def _towards(self, row: Row, actor: Actor, facts: dict[str, Any]) -> None:
+    async def _record_then_execute(self, row: Row, actor: Actor, facts: dict[str, Any]) -> None:
         """Record a row towards a session, then execute it if it still applies."""
         is_written = await self._audit.record(self._transition(row, actor))
-        again = step(self.end, self.state, row.event, actor, self._facts(audit_written=is_written, **facts))
-        if isinstance(again, Row):
-            await self._execute(again)
+        second = step(self.end, self.state, row.event, actor, self._facts(audit_written=is_written, **facts))
+        if isinstance(second, Row):
+            await self._execute(second)
         elif not is_written:
             await self._step(Event.AUDIT_FAILS, _OWN[self.end])
         else:
-            self._audit.refused(self.id, again.reason)
+            self._audit.refused(self.id, second.reason)
             self.state = row.next  # as the log states, although no action was executed
             await self._step(Event.DEADLINE, Actor.CLOCK)
             if self.state is row.next:
@@ -162,9 +162,9 @@ class SessionExecutor:
             await self._act(action)
         self._changed(row)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run work concurrently with the events of the session."""
-        task = asyncio.get_running_loop().create_task(work)
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine concurrently with the events of the session."""
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -175,9 +175,9 @@ _OWN: Final = {End.BOX: Actor.BOX, End.DATA_CENTER: Actor.DATA_CENTER}
 
 def forget_old(sessions: MutableMapping[bytes, S]) -> None:
     """Remove the oldest sessions that are over, and keep HISTORY_MAX of these."""
-    over = [id for id, session in sessions.items() if session.is_over]
-    for old in over[: max(0, len(over) - HISTORY_MAX)]:
-        del sessions[old]
+    ended = [id for id, session in sessions.items() if session.is_over]
+    for id in ended[: max(0, len(ended) - HISTORY_MAX)]:
+        del sessions[id]
 
 
 class Deadline:

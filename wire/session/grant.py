@@ -108,7 +108,7 @@ class Evidence:
     """One way in which the person has proved the presence."""
 
     way: PresenceWay
-    what: str
+    observation: str
     """The observation, such as the port of the page or the number of the switch; never a name or the code."""
     at: int
     """Seconds since 1970, by the clock of the box."""
@@ -187,7 +187,7 @@ def countersign_offer(
     """Return the grant: the offer, countersigned by the box. Raises: GrantError if a value is not permitted."""
     header: Cbor = {
         _HASH: signed.hash,
-        _EVIDENCE: [[str(each.way), each.what, each.at] for each in evidence],
+        _EVIDENCE: [[str(each.way), each.observation, each.at] for each in evidence],
         _KEY: _cose_key(session_key),
     }
     _consent({_CONSENT: header})
@@ -213,21 +213,21 @@ def _offer(payload: bytes) -> Offer:
     except CborError as error:
         raise GrantError(f"the claims are not deterministic CBOR: {error}") from None
     known = {_ISS, _SUB, _AUD, _EXP, _IAT, _CTI, _CNF, _ROLE, _INSTRUMENT, _PORT, _SERVICE, _TCP_PORT, _MODE}
-    found = _map(claims, known, "the claims of an offer")
-    confirmation = _map(found[_CNF], {_COSE_KEY}, "the claim cnf")
+    fields = _map(claims, known, "the claims of an offer")
+    confirmation = _map(fields[_CNF], {_COSE_KEY}, "the claim cnf")
     offer = Offer(
-        id=_bytes(found[_CTI], ID_BYTES, "the session's id (cti)"),
-        issuer=_text(found[_ISS], "the issuer"),
-        staff=_text(found[_SUB], "the staff member (sub)"),
-        role=_text(found[_ROLE], "the role"),
-        box=_text(found[_AUD], "the box (aud)"),
-        instrument=_text(found[_INSTRUMENT], "the instrument"),
-        port=_number(found[_PORT], 1, 255, "the instrument port"),
-        service=_word(found[_SERVICE], SessionService, "the service"),
-        tcp_port=_number(found[_TCP_PORT], 1, 65535, "the TCP port"),
-        mode=_word(found[_MODE], SessionMode, "the mode"),
-        issued=_number(found[_IAT], 0, _TIME_MAX, "the time of issue (iat)"),
-        expires=_number(found[_EXP], 0, _TIME_MAX, "the expiry (exp)"),
+        id=_bytes(fields[_CTI], ID_BYTES, "the session's id (cti)"),
+        issuer=_text(fields[_ISS], "the issuer"),
+        staff=_text(fields[_SUB], "the staff member (sub)"),
+        role=_text(fields[_ROLE], "the role"),
+        box=_text(fields[_AUD], "the box (aud)"),
+        instrument=_text(fields[_INSTRUMENT], "the instrument"),
+        port=_number(fields[_PORT], 1, 255, "the instrument port"),
+        service=_word(fields[_SERVICE], SessionService, "the service"),
+        tcp_port=_number(fields[_TCP_PORT], 1, 65535, "the TCP port"),
+        mode=_word(fields[_MODE], SessionMode, "the mode"),
+        issued=_number(fields[_IAT], 0, _TIME_MAX, "the time of issue (iat)"),
+        expires=_number(fields[_EXP], 0, _TIME_MAX, "the expiry (exp)"),
         endpoint_key=_public_key(confirmation[_COSE_KEY]),
     )
     if not 0 < offer.expires - offer.issued <= LIFETIME_SECONDS_MAX:
@@ -251,10 +251,10 @@ def _consent(headers: Headers) -> Consent:
 def _evidence(value: Cbor) -> Evidence:
     if not isinstance(value, list) or len(value) != 3:
         raise GrantError("evidence must be [way, observation, time]")
-    way, what, at = value
+    way, observation, at = value
     return Evidence(
         _word(way, PresenceWay, "the way of evidence"),
-        _text(what, "the evidence"),
+        _text(observation, "the evidence"),
         _number(at, 0, _TIME_MAX, "the time of evidence"),
     )
 
@@ -265,10 +265,10 @@ def _cose_key(key: EllipticCurvePublicKey) -> dict[int | str, Cbor]:
 
 
 def _public_key(value: Cbor) -> EllipticCurvePublicKey:
-    found = _map(value, {_KTY, _CRV, _X, _Y}, "a public key")
-    if found[_KTY] != 2 or found[_CRV] != 1:
+    fields = _map(value, {_KTY, _CRV, _X, _Y}, "a public key")
+    if fields[_KTY] != 2 or fields[_CRV] != 1:
         raise GrantError("a public key must be of curve P-256")
-    x, y = (int.from_bytes(_bytes(found[name], 32, "a coordinate"), "big") for name in (_X, _Y))
+    x, y = (int.from_bytes(_bytes(fields[name], 32, "a coordinate"), "big") for name in (_X, _Y))
     try:
         return EllipticCurvePublicNumbers(x, y, SECP256R1()).public_key()
     except ValueError:

@@ -46,7 +46,7 @@ class SessionLog:
         self.owner = owner
         self._used: set[str] = set()
         self.unended: list[Unended] = []
-        """The records of earlier runs of the program, oldest first."""
+        """The sessions of earlier runs of the program that have not ended, oldest first."""
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self.head = self._load(path)
@@ -120,13 +120,13 @@ class SessionLog:
 
 
 def _unended(transitions: Iterable[SessionRecord]) -> list[Unended]:
-    found: dict[str, Unended] = {}
+    unended: dict[str, Unended] = {}
     for record in transitions:
         state = SessionState(record.state)
         if state is SessionState.ENDED:
-            found.pop(record.session, None)
-        elif record.session in found:
-            found[record.session] = found[record.session]._replace(state=state)
+            unended.pop(record.session, None)
+        elif record.session in unended:
+            unended[record.session] = unended[record.session]._replace(state=state)
         else:
-            found[record.session] = Unended(bytes.fromhex(record.message), state)
-    return list(found.values())
+            unended[record.session] = Unended(bytes.fromhex(record.message), state)
+    return list(unended.values())

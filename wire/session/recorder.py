@@ -18,9 +18,9 @@ from wire.session.table import SessionState
 
 _MS: Final = 1_000_000
 _SIGNED_AT: Final = (SessionState.OPEN, SessionState.ENDED)
-_OWED: Final = (SessionState.ENDING, SessionState.ENDED)
+_TAKES_EFFECT_UNRECORDED: Final = (SessionState.ENDING, SessionState.ENDED)
 """States that are entered even if the transition could not be recorded."""
-OWED_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 10.0
 """Pause before another attempt to write the record of an end."""
 
 
@@ -46,7 +46,7 @@ class SessionRecorder:
         self._wall_ns, self._monotonic_ns = wall_ns, monotonic_ns
         self._send_head, self._executor = send_head, executor
         self._lock = asyncio.Lock()
-        self._owed: deque[tuple[SessionRecord, Transition]] = deque()
+        self._outstanding: deque[tuple[SessionRecord, Transition]] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._recording = 0
         self._is_idle = asyncio.Event()
@@ -87,13 +87,13 @@ class SessionRecorder:
                 deadline_ms=transition.deadline_ns // _MS,
                 message=transition.message.hex(),
             )
-            is_durable = await self._write_owed() and await self._write(record)
+            is_durable = await self._write_outstanding() and await self._write(record)
         if is_durable:
             await self._sign(transition)
-        elif transition.state in _OWED:
-            self._owed.append((record, transition))
-            if len(self._owed) == 1:
-                self._start(self._pay())
+        elif transition.state in _TAKES_EFFECT_UNRECORDED:
+            self._outstanding.append((record, transition))
+            if len(self._outstanding) == 1:
+                self._start(self._retry_outstanding())
         return is_durable
 
     def refused(self, session: bytes, reason: str) -> None:
@@ -104,12 +104,12 @@ class SessionRecorder:
         """Record the signed head that the other end has sent."""
         self._start(self._append("peer head", message=head.hex()))
 
-    def _record(self, kind: Kind, **more: Any) -> SessionRecord:
+    def _record(self, kind: Kind, **fields: Any) -> SessionRecord:
         at_ms, monotonic_ms = self._wall_ns() // _MS, self._monotonic_ns() // _MS
-        return SessionRecord(at_ms=at_ms, monotonic_ms=monotonic_ms, run=self._run, kind=kind, **more)
+        return SessionRecord(at_ms=at_ms, monotonic_ms=monotonic_ms, run=self._run, kind=kind, **fields)
 
-    def _start(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _start(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -121,25 +121,25 @@ class SessionRecorder:
         if await self._append("head", message=head.hex()):
             self._send_head(transition.session, head)
 
-    async def _pay(self) -> None:
+    async def _retry_outstanding(self) -> None:
         """Write the outstanding records of ends until there are none."""
-        while self._owed:
-            await asyncio.sleep(OWED_SECONDS)
+        while self._outstanding:
+            await asyncio.sleep(RETRY_SECONDS)
             async with self._lock:
-                await self._write_owed()
+                await self._write_outstanding()
 
-    async def _append(self, kind: Kind, **more: Any) -> bool:
-        """Write a record with the present time: the times of a file do not decrease."""
+    async def _append(self, kind: Kind, **fields: Any) -> bool:
+        """Write a record with the current time: the times of a file do not decrease."""
         async with self._lock:
-            return await self._write_owed() and await self._write(self._record(kind, **more))
+            return await self._write_outstanding() and await self._write(self._record(kind, **fields))
 
-    async def _write_owed(self) -> bool:
+    async def _write_outstanding(self) -> bool:
         """Write the outstanding records in order; return whether none is left."""
-        while self._owed:
-            record, transition = self._owed[0]
+        while self._outstanding:
+            record, transition = self._outstanding[0]
             if not await self._write(record):
                 return False
-            self._owed.popleft()
+            self._outstanding.popleft()
             self._start(self._sign(transition))
         return True
 

@@ -132,20 +132,20 @@ class Replay:
                 f"record {trace.lines[0].number}: the deadline is {after} ms after the record; "
                 f"the offer is valid for {lifetime} ms"
             )
-        for before, line in pairwise(trace.lines):
+        for previous, line in pairwise(trace.lines):
             record = line.record
             if (
-                record.run != before.record.run
+                record.run != previous.record.run
                 and record.event != "restarted"
-                and before.record.state != S.ENDING
+                and previous.record.state != S.ENDING
             ):
                 yield f"record {line.number}: continues in another run of the program without `restarted`"
-        for before, line in pairwise(trace.lines):
+        for previous, line in pairwise(trace.lines):
             record = line.record
             if record.run != first.run or record.state not in _TIMELY[self._end]:
                 continue
             late = record.monotonic_ms - trace.deadline_ms
-            advances = record.state != S.ENDING and record.state != before.record.state
+            advances = record.state != S.ENDING and record.state != previous.record.state
             if late > TOLERANCE_MS or (late >= 0 and advances):
                 yield f"record {line.number}: {record.state} {late} ms after the deadline"
 

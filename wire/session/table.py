@@ -194,8 +194,8 @@ class Row(NamedTuple):
     @property
     def name(self) -> str:
         """The row's event, its ends unless both, and the next state, as traces and mutations name it."""
-        where = "" if self.ends == BOTH else f" at the {self.ends[0]}"
-        return f"{self.event}{where} → {self.next}"
+        end = "" if self.ends == BOTH else f" at the {self.ends[0]}"
+        return f"{self.event}{end} → {self.next}"
 
 
 def _end(

@@ -122,9 +122,9 @@ def _file_problems(audit: AuditFile, end: End, other: AuditFile, keys: Keys) -> 
     last = ChainHead(audit.lines[-1].number, audit.lines[-1].hash) if audit.lines else start
     for problem in chain_problems(audit.lines, last, known, start):
         yield f"{end}: {problem}"
-    for before, line in pairwise(audit.lines):
-        earlier_ms = before.record.monotonic_ms - line.record.monotonic_ms
-        if line.record.run == before.record.run and earlier_ms > 0:
+    for previous, line in pairwise(audit.lines):
+        earlier_ms = previous.record.monotonic_ms - line.record.monotonic_ms
+        if line.record.run == previous.record.run and earlier_ms > 0:
             yield f"{end}: record {line.number} is {earlier_ms} ms earlier than the previous one"
 
 
@@ -182,20 +182,25 @@ def _evidence_times(both: _Both) -> Iterator[str]:
 
 
 def _causality(both: _Both) -> Iterator[str]:
-    """The difference of the ends' monotonic clocks is bounded by every message; the bounds must leave a value."""
+    """Yield an error if the times of messages contradict each other.
+
+    Each message bounds the difference of the ends' monotonic clocks; a value must satisfy all bounds.
+    """
     if not (both.datacenter and both.box):
         return
-    most = [
+    upper_bounds = [
         (received - sent, f"{at} at the box")
         for sent, received, at in _moments(both.datacenter, both.box, _DC_TO_BOX)
     ]
-    least = [
+    lower_bounds = [
         (sent - received, f"{at} at the data center")
         for sent, received, at in _moments(both.box, both.datacenter, _BOX_TO_DC)
     ]
-    if most and least and max(least)[0] - min(most)[0] > ROUNDING_MS:
-        gap, before, after = max(least)[0] - min(most)[0], min(most)[1], max(least)[1]
-        yield f"the ends contradict each other by {gap} ms: {before}, or {after}, came before its cause"
+    if not (upper_bounds and lower_bounds):
+        return
+    (upper_ms, at_box), (lower_ms, at_dc) = min(upper_bounds), max(lower_bounds)
+    if (gap_ms := lower_ms - upper_ms) > ROUNDING_MS:
+        yield f"the ends contradict each other by {gap_ms} ms: {at_box}, or {at_dc}, came before its cause"
 
 
 def _moments(
@@ -214,7 +219,7 @@ def _moments(
 
 
 def _overlaps(replay: Replay) -> Iterator[str]:
-    """Two sessions of one box must not have a tunnel at one end at the same time."""
+    """Yield an error for two sessions of one box that had a tunnel at one end at the same time."""
     spans: dict[str, list[tuple[int, int, str]]] = {}
     for trace in replay.traces.values():
         opening, ended = trace.at(S.OPENING), trace.at(S.ENDED)
@@ -224,15 +229,15 @@ def _overlaps(replay: Replay) -> Iterator[str]:
             spans.setdefault(offer.box, []).append((opening.number, last, trace.session))
     for of_box in spans.values():
         of_box.sort()
-        for (_, last, one), (first, _, two) in pairwise(of_box):
+        for (_, last, earlier), (first, _, later) in pairwise(of_box):
             if first < last:
-                yield f"the sessions {one} and {two} had a tunnel of the same box at the same time"
+                yield f"the sessions {earlier} and {later} had a tunnel of the same box at the same time"
 
 
 _SECOND_HAND: Final = frozenset({"ended by the peer", "line lost", "restarted"})
 
 
 def _causes(both: _Both) -> tuple[str, ...]:
-    found = [line.record.cause for trace in both.traces() if (line := trace.at(S.ENDING))]
-    first_hand = [cause for cause in found if cause not in _SECOND_HAND]
-    return tuple(dict.fromkeys(first_hand or found))
+    causes = [line.record.cause for trace in both.traces() if (line := trace.at(S.ENDING))]
+    first_hand = [cause for cause in causes if cause not in _SECOND_HAND]
+    return tuple(dict.fromkeys(first_hand or causes))

@@ -74,7 +74,7 @@ class AstmMessage:
         self._port, self._dialect = port, dialect
         self._delimiters = delimiters_of(header)
         self._has_header = bool(header)
-        self._control_place = _position(dialect.control_id)
+        self._control_position = _position(dialect.control_id)
         self._markers = _markers(dialect.control_markers)
         self._latest: dict[str, Record] = {}
         """The latest H, P and O record."""
@@ -124,11 +124,11 @@ class AstmMessage:
 
     def _is_marked(self) -> bool:
         """Return whether the order is marked as quality control, or is unmarked in a message that is marked."""
-        found = {"H": False, "P": False, "O": False}
+        marked = {"H": False, "P": False, "O": False}
         for position, value in self._markers:
-            found[position.record] |= self._at(position).upper() == value
+            marked[position.record] |= self._at(position).upper() == value
         contradicted = any(position.record == "O" and self._at(position) for position, _ in self._markers)
-        return found["O"] or (not contradicted and (found["H"] or found["P"]))
+        return marked["O"] or (not contradicted and (marked["H"] or marked["P"]))
 
     def _has_patient(self) -> bool:
         """Return whether the patient record has more than a number, the control's id and the sex U (unknown)."""
@@ -136,14 +136,14 @@ class AstmMessage:
         if patient is None:
             return False
         allowed = {1, 2}
-        if self._control_place.record == "P":
-            allowed.add(self._control_place.field)
+        if self._control_position.record == "P":
+            allowed.add(self._control_position.field)
         if patient.text(_SEX).upper() == _SEX_UNKNOWN:
             allowed.add(_SEX)
         return not patient.whole or bool(patient.fields_with_content() - allowed)
 
     def _control(self) -> Control | None:
-        return self._port.controls.get(self._at(self._control_place))
+        return self._port.controls.get(self._at(self._control_position))
 
     def _at(self, position: _Position) -> str:
         record = self._latest.get(position.record)

@@ -73,20 +73,20 @@ class AuRecordReader:
     def pull(self) -> AuRecord | Reason | None:
         """Return the next record, a reason for a count, or None if more bytes are needed."""
         while self._at < len(self._data):
-            found = _BYTE.search(self._data, self._at)
-            end = found.start() if found else len(self._data)
+            match = _BYTE.search(self._data, self._at)
+            end = match.start() if match else len(self._data)
             part, self._at = self._data[self._at : end], end
             if self._is_litter(part):
                 return Reason.LITTER
-            if found is None:
+            if match is None:
                 break
-            self._at = found.end()
+            self._at = match.end()
             record, self._record = self._record, None
-            if found[0] == STX:
+            if match[0] == STX:
                 self._record, self._in_litter = bytearray(), False
             too_long, self._too_long = self._too_long, False
             if record is not None:
-                return Reason.FRAME_REFUSED if found[0] == STX else AuRecord(bytes(record), too_long)
+                return Reason.FRAME_REFUSED if match[0] == STX else AuRecord(bytes(record), too_long)
         self._data, self._at = b"", 0
         return None
 
@@ -188,18 +188,18 @@ class AuEngine:
 
     def _process(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        while self._undecided is None and (found := self._reader.pull()) is not None:
-            actions += [Count(found)] if isinstance(found, Reason) else self._read(found, now)
+        while self._undecided is None and (record := self._reader.pull()) is not None:
+            actions += [Count(record)] if isinstance(record, Reason) else self._read(record, now)
         self._until = now + RECEIVER_S
         return actions
 
     def _read(self, record: AuRecord, now: float) -> list[Action]:
-        found = self._records.read(record)
-        if isinstance(found, Extract):
+        content = self._records.read(record)
+        if isinstance(content, Extract):
             self._undecided, self._undecided_since = record, now
-            return [Deliver(found, STORE_AFTER_S)]
-        answer = self._answer(NAK if found is Reason.FRAME_REFUSED else ACK)
-        return answer if found is None else [Count(found), *answer]
+            return [Deliver(content, STORE_AFTER_S)]
+        answer = self._answer(NAK if content is Reason.FRAME_REFUSED else ACK)
+        return answer if content is None else [Count(content), *answer]
 
     def _answer(self, byte: bytes) -> list[Action]:
         """Answer a record, unless the next one has arrived: the analyzer has given up waiting for this answer."""
@@ -214,10 +214,10 @@ class AuObserver:
     """
 
     def __init__(self, port: AdaptedPort, *, host_observed: bool = True) -> None:
-        self._records, self._host_heard = AuRecords(port), host_observed
+        self._records, self._host_observed = AuRecords(port), host_observed
         self._instrument, self._host = AuRecordReader(), b""
         self._unanswered: AuRecord | None = None
-        self._before: AuRecord | None = None
+        self._previous: AuRecord | None = None
         """The previous record, whose answer may still be delayed in another serial port until `_late_until`."""
         self._late_until = 0.0
         self._early, self._now = EarlyAnswer(), 0.0
@@ -240,9 +240,9 @@ class AuObserver:
 
     def closed(self, now: float) -> list[Action]:  # noqa: ARG002 - no time limit
         """Count an unfinished record, and one that the host has not answered."""
-        lost = [self._give_up(self._before), self._give_up(self._unanswered)]
+        lost = [self._give_up(self._previous), self._give_up(self._unanswered)]
         unfinished: list[Action] = [Count(Reason.MESSAGE_UNFINISHED)] if self._instrument.reset() else []
-        self._before = self._unanswered = None
+        self._previous = self._unanswered = None
         return [*lost[0], *lost[1], *unfinished]
 
     def _process(self) -> list[Action]:
@@ -251,8 +251,8 @@ class AuObserver:
         while not (actions and isinstance(actions[-1], Deliver)):
             if self._unanswered is not None and (known := self._known_answer()) is not None:
                 actions += self._answered(accepted=known)
-            elif (found := self._instrument.pull()) is not None:
-                actions += [Count(found)] if isinstance(found, Reason) else self._wait_for_answer(found)
+            elif (record := self._instrument.pull()) is not None:
+                actions += [Count(record)] if isinstance(record, Reason) else self._wait_for_answer(record)
             elif (answer := self._next_answer()) is not None:
                 actions += self._answered(accepted=answer == ACK)
             else:
@@ -261,7 +261,7 @@ class AuObserver:
 
     def _known_answer(self) -> bool | None:
         """Return the answer that the host has given before, or is assumed to give if it is not observed."""
-        return self._early.take(self._now) if self._host_heard else True
+        return self._early.take(self._now) if self._host_observed else True
 
     def _wait_for_answer(self, record: AuRecord) -> list[Action]:
         """Keep a record until the host answers it, and its predecessor if the answer may be late.
@@ -271,8 +271,8 @@ class AuObserver:
         if self._unanswered in (None, record):
             self._unanswered = record
             return []
-        given_up = self._give_up(self._before)
-        self._before, self._unanswered = self._unanswered, record
+        given_up = self._give_up(self._previous)
+        self._previous, self._unanswered = self._unanswered, record
         self._late_until = self._now + SKEW_S
         return given_up
 
@@ -283,25 +283,27 @@ class AuObserver:
 
     def _next_answer(self) -> bytes | None:
         """Return the next ACK or NAK of the host; its records are skipped."""
-        while found := _HOST_BYTE.search(self._host):
-            if found[0] == STX:
-                end = self._host.find(ETX, found.end())
+        while match := _HOST_BYTE.search(self._host):
+            if match[0] == STX:
+                end = self._host.find(ETX, match.end())
                 if end < 0:
-                    self._host = self._host[found.start() : found.end()]
+                    self._host = self._host[match.start() : match.end()]
                     return None
                 self._host = self._host[end + 1 :]
             else:
-                self._host = self._host[found.end() :]
-                return found[0]
+                self._host = self._host[match.end() :]
+                return match[0]
         self._host = b""
         return None
 
     def _answered(self, *, accepted: bool) -> list[Action]:
-        if self._before is not None and self._now <= self._late_until:  # no host answers a record so quickly
-            before, self._before = self._before, None
-            return self._settle(before, accepted)
-        given_up = self._give_up(self._before)
-        record, self._before, self._unanswered = self._unanswered, None, None
+        if (
+            self._previous is not None and self._now <= self._late_until
+        ):  # no host answers a record so quickly
+            previous, self._previous = self._previous, None
+            return self._settle(previous, accepted)
+        given_up = self._give_up(self._previous)
+        record, self._previous, self._unanswered = self._unanswered, None, None
         return given_up + self._settle(record, accepted)
 
     def _settle(self, record: AuRecord | None, accepted: bool) -> list[Action]:
@@ -310,11 +312,11 @@ class AuObserver:
             return []
         if not accepted:
             return [Count(Reason.FRAME_REFUSED)]
-        found = self._records.read(record)
-        if isinstance(found, Extract):
+        content = self._records.read(record)
+        if isinstance(content, Extract):
             self._records.accept(record)
-            return [Deliver(found)]
-        return [] if found is None else [Count(found)]
+            return [Deliver(content)]
+        return [] if content is None else [Count(content)]
 
 
 def _column(text: str, span: list[int]) -> str:

@@ -226,8 +226,8 @@ class Er7Message:
         if self._only_cr:
             end = self._data.find(b"\r", start, self._end)
         else:
-            found = self.delimiters.boundary.search(self._data, start, self._end)
-            end = found.start() if found else -1
+            match = self.delimiters.boundary.search(self._data, start, self._end)
+            end = match.start() if match else -1
         if end < 0:
             end = self._end
         self._position = end + 1

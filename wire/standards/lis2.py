@@ -31,9 +31,9 @@ class Delimiters:
 
 def delimiters_of(header: bytes) -> Delimiters:
     r"""Return the delimiters that a header declares, as in `H|\^&`; the usual ones if it declares none."""
-    given = [header[position : position + 1] for position in range(1, 5)]
-    valid = all(len(each) == 1 and 0x20 < each[0] < 0x7F and not each.isalnum() for each in given)
-    return Delimiters(*given) if valid and len(set(given)) == 4 else Delimiters()
+    declared = [header[position : position + 1] for position in range(1, 5)]
+    valid = all(len(each) == 1 and 0x20 < each[0] < 0x7F and not each.isalnum() for each in declared)
+    return Delimiters(*declared) if valid and len(set(declared)) == 4 else Delimiters()
 
 
 class Record:
@@ -101,8 +101,8 @@ def _unescape(part: bytes, delimiters: Delimiters) -> bytes:
         b"E": delimiters.escape,
     }
 
-    def replace(found: re.Match[bytes]) -> bytes:
-        body = found[1]
+    def replace(match: re.Match[bytes]) -> bytes:
+        body = match[1]
         if re.fullmatch(rb"X([0-9A-Fa-f]{2})+", body):
             return bytes.fromhex(body[1:].decode("ascii"))
         return known.get(body, b"")
@@ -130,9 +130,9 @@ class RecordReader:
                 yield record, True
                 return
         start = 0
-        for found in _RECORD_END.finditer(text):
-            self._keep(text[start : found.start()])
-            start = found.end()
+        for match in _RECORD_END.finditer(text):
+            self._keep(text[start : match.start()])
+            start = match.end()
             yield from self._end()
         self._keep(text[start:])
         if last:

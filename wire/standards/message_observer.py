@@ -72,10 +72,10 @@ class MessageObserver(ABC, Generic[Message]):
 
     def _proceed(self) -> list[Action]:
         actions: list[Action] = []
-        while (found := self._instrument.next()) is not None:
-            actions += [Count(found)] if isinstance(found, Reason) else self._read_instrument(found)
-        while not self._undecided and (found := self._host.next()) is not None:
-            if not isinstance(found, Reason) and (extract := self._accepted(found)) is not None:
+        while (message := self._instrument.next()) is not None:
+            actions += [Count(message)] if isinstance(message, Reason) else self._read_instrument(message)
+        while not self._undecided and (answer := self._host.next()) is not None:
+            if not isinstance(answer, Reason) and (extract := self._accepted(answer)) is not None:
                 self._undecided = True
                 actions.append(Deliver(extract))
         return actions

@@ -40,19 +40,19 @@ def parse_time_ms(text: str, zone: str) -> int | None:
 
     `zone` applies to times without an offset. A date without a time is invalid.
     """
-    found = _TIME.match(text.strip(" "))
-    if not found:
+    match = _TIME.match(text.strip(" "))
+    if not match:
         return None
-    year, month, day, hour, minute, second, fraction, sign, hours, minutes = found.groups()
+    year, month, day, hour, minute, second, fraction, sign, hours, minutes = match.groups()
     zone_info = zone_of(zone)
     try:
         if sign:
             offset = timedelta(hours=int(hours), minutes=int(minutes))
             zone_info = timezone(-offset if sign == "-" else offset)
-        when = datetime(
+        time = datetime(
             int(year), int(month), int(day), int(hour), int(minute), int(second or 0), tzinfo=zone_info
         )
-        since_1970 = when - datetime(1970, 1, 1, tzinfo=UTC)
+        since_1970 = time - datetime(1970, 1, 1, tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
     ms = (since_1970 // timedelta(seconds=1)) * 1000 + int((fraction or "0").ljust(3, "0")[:3])

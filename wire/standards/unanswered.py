@@ -11,8 +11,6 @@ from wire.standards.extract import Extract, Reason
 
 UNANSWERED_MAX: Final = 16
 """Messages of the instrument that wait for the host's acknowledgement; beyond that the oldest is not stored."""
-
-
 SKEW_S: Final = 0.1
 """The maximum difference between the delays of the two directions: a listener receives them by two serial ports, such
 as USB adapters."""
@@ -60,11 +58,11 @@ class Unanswered:
 
     def take(self, control_id: bytes) -> Extract | None:
         """Remove the oldest message with this control id, and return its findings."""
-        found = next((kept for kept in self._messages if kept.control_id == control_id), None)
-        if found is None:
+        message = next((each for each in self._messages if each.control_id == control_id), None)
+        if message is None:
             return None
-        self._messages.remove(found)
-        return found.extract
+        self._messages.remove(message)
+        return message.extract
 
     def clear(self) -> list[Action]:
         """Discard and count all messages."""

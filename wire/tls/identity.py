@@ -36,7 +36,7 @@ class Severity(Enum):
     """The effect of a problem."""
 
     UNUSABLE = "unusable"  # TLS cannot be set up with these files
-    REFUSED = "refused"  # the other end will refuse the certificate at present
+    REFUSED = "refused"  # the other end refuses the certificate now
     SOON = "soon"  # the other end will refuse it soon
 
 
@@ -77,8 +77,8 @@ class FileVersions:
 
         With `at_once`, they may have changed since the last call.
         """
-        before, self._seen = self._seen, self._versions()
-        if self._seen == self._settled or (before != self._seen and not at_once):
+        previous, self._seen = self._seen, self._versions()
+        if self._seen == self._settled or (previous != self._seen and not at_once):
             return False
         self._settled = self._seen
         return True
@@ -121,8 +121,8 @@ def inspect_identity(
         if issuers and authorities[issuers] and not _leads_to(leaf, chain[1:], authorities[issuers]):
             message = f"was not issued by a CA in {issuers}; append all intermediate CA certificates to it"
             problems.append(IdentityProblem(Severity.REFUSED, certificate, message))
-    for file, found in authorities.items():
-        _check_authorities(found, file, now, problems)
+    for file, certificates in authorities.items():
+        _check_authorities(certificates, file, now, problems)
     order = list(Severity)
     problems.sort(key=lambda problem: order.index(problem.severity))
     return Inspection(tuple(problems), not_after(chain[0]).timestamp() if chain else None)
@@ -180,9 +180,9 @@ def _check_leaf(
     purposes: Iterable[x509.ObjectIdentifier],
     problems: list[IdentityProblem],
 ) -> None:
-    stated = _extension(leaf, x509.ExtendedKeyUsage) or ()
+    included = _extension(leaf, x509.ExtendedKeyUsage) or ()
     for purpose in purposes:
-        if purpose not in stated:
+        if purpose not in included:
             name = _PURPOSE_NAMES[purpose]
             message = f"lacks the extended key usage {name}; have it issued with that"
             problems.append(IdentityProblem(Severity.REFUSED, file, message))
@@ -213,28 +213,28 @@ def _check_dates(
 
 
 def _check_authorities(
-    found: list[x509.Certificate], file: Path, now: datetime, problems: list[IdentityProblem]
+    certificates: list[x509.Certificate], file: Path, now: datetime, problems: list[IdentityProblem]
 ) -> None:
-    if not found:
+    if not certificates:
         return
-    for certificate in found:
+    for certificate in certificates:
         if not _is_authority(certificate):
             name = certificate.subject.rfc4514_string()
             message = f"has a certificate that is not a CA's, of {name}; give the CA's own certificate"
             problems.append(IdentityProblem(Severity.REFUSED, file, message))
     # during a CA's rollover the file has its old and new certificate: the one that is valid longest is checked
-    _check_dates(max(found, key=not_after), file, now, problems)
+    _check_dates(max(certificates, key=not_after), file, now, problems)
 
 
 def _leads_to(
-    leaf: x509.Certificate, between: list[x509.Certificate], authorities: list[x509.Certificate]
+    leaf: x509.Certificate, intermediates: list[x509.Certificate], authorities: list[x509.Certificate]
 ) -> bool:
     """Return whether signatures lead from the leaf to one of the authorities."""
     current = leaf
     for _ in range(CHAIN_MAX):
         if any(_issued(current, authority) for authority in authorities):
             return True
-        issuer = next((one for one in between if _issued(current, one)), None)
+        issuer = next((each for each in intermediates if _issued(current, each)), None)
         if issuer is None or issuer is current:
             return False
         current = issuer

@@ -76,15 +76,15 @@ class PeerCertificate:
 
     def _is_trusted(self, revocations: RevocationList | None = None) -> bool:
         """Return whether a chain without a revoked certificate leads to a trusted root."""
-        to_do, seen = [self._certificate], set[x509.Certificate]()
-        while to_do:
-            certificate = to_do.pop()
-            if certificate in seen or (revocations is not None and key_of(certificate) in revocations):
+        unvisited, visited = [self._certificate], set[x509.Certificate]()
+        while unvisited:
+            certificate = unvisited.pop()
+            if certificate in visited or (revocations is not None and key_of(certificate) in revocations):
                 continue
-            seen.add(certificate)
+            visited.add(certificate)
             if certificate.subject == certificate.issuer and certificate in self._authorities:
                 return True
-            to_do += self._issuers[certificate]
+            unvisited += self._issuers[certificate]
         return False
 
 
@@ -116,7 +116,7 @@ class ClientCheck:
     def begin(self, connection: ssl.SSLObject, name: str) -> Callable[[], bool]:
         """Return a function that returns whether the client of this connection must be refused now."""
         der = connection.getpeercert(binary_form=True)
-        assert der is not None, "the server's context demands a certificate"
+        assert der is not None, "the server's context requires a certificate"
         certificate = PeerCertificate(der, _sent_chain(connection) if self._revocations else ())
 
         def is_refused() -> bool:
@@ -131,7 +131,7 @@ class ClientCheck:
 def check_server(connection: ssl.SSLObject) -> None:
     """Raise ssl.SSLCertVerificationError if the server's certificate is not valid for servers."""
     der = connection.getpeercert(binary_form=True)
-    assert der is not None, "a client's context demands a certificate"
+    assert der is not None, "a client's context requires a certificate"
     if problem := PeerCertificate(der).problem(ExtendedKeyUsageOID.SERVER_AUTH, None):
         error = ssl.SSLCertVerificationError(f"the server's certificate is refused: {problem.value}")
         # the ssl module sets these attributes only on its own errors
@@ -149,7 +149,7 @@ def _readable(chain: Iterable[bytes]) -> Iterator[x509.Certificate]:
 def validity(connection: ssl.SSLObject) -> tuple[float, float]:
     """Return start and end of the peer certificate's validity, in seconds since 1970."""
     der = connection.getpeercert(binary_form=True)
-    assert der is not None, "a client's context demands a certificate"
+    assert der is not None, "a client's context requires a certificate"
     return _validity(x509.load_der_x509_certificate(der))
 
 

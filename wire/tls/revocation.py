@@ -99,12 +99,12 @@ class RevocationList:
             return False
         self._seen = seen
         authorities, lists, file_bytes = _read(self._path, self._authorities)
-        for signer, before in self._lists.items():
+        for signer, current in self._lists.items():
             if signer not in lists:
-                raise CrlError(f"{self._path}: lacks the list of {before.issuer}, which is in force; add it")
-            if lists[signer].issued_s < before.issued_s:
+                raise CrlError(f"{self._path}: lacks the list of {current.issuer}, which is in force; add it")
+            if lists[signer].issued_s < current.issued_s:
                 raise CrlError(
-                    f"{self._path}: the list of {before.issuer} is older than the list in force; install the newest"
+                    f"{self._path}: the list of {current.issuer} is older than the list in force; install the newest"
                 )
         self.authorities, self._lists, self._file_bytes = authorities, lists, file_bytes
         self.reading += 1
@@ -170,9 +170,9 @@ def _read(path: Path, authorities: Path) -> tuple[tuple[x509.Certificate, ...], 
     signers = _with_issued(trusted, _certificates_beside(path, text))
     lists: _Lists = {}
     for block in blocks:
-        signer, found = _verify(path, _load(path, block), signers)
-        if signer not in lists or lists[signer].issued_s < found.issued_s:
-            lists[signer] = found
+        signer, crl = _verify(path, _load(path, block), signers)
+        if signer not in lists or lists[signer].issued_s < crl.issued_s:
+            lists[signer] = crl
     return tuple(signers), lists, len(text)
 
 
@@ -192,12 +192,12 @@ def _with_issued(
     trusted: list[x509.Certificate], candidates: list[x509.Certificate]
 ) -> list[x509.Certificate]:
     """Return the trusted CAs, and those candidates that are CAs subordinate to them."""
-    found = list(trusted)
-    for signer in found:  # the list grows during the loop
-        found += [
-            each for each in candidates if each not in found and _is_ca(each) and issued_by(each, signer)
+    signers = list(trusted)
+    for signer in signers:  # the list grows during the loop
+        signers += [
+            each for each in candidates if each not in signers and _is_ca(each) and issued_by(each, signer)
         ]
-    return found
+    return signers
 
 
 def _load(path: Path, block: bytes) -> x509.CertificateRevocationList:

@@ -55,10 +55,10 @@ class SessionReader:
     def __init__(self) -> None:
         self.leaks_copies: bool | None = None
         self._copies: set[int] = set()
-        """Addresses of sessions created during the present read and not freed since."""
+        """Addresses of sessions created during the current read and not freed since."""
         self._reading_thread = 0
         # referenced here because OpenSSL stores their addresses
-        self._callbacks = ExCallback(self._note_made), ExCallback(self._note_freed)
+        self._callbacks = ExCallback(self._note_created), ExCallback(self._note_freed)
         library = openssl()
         library.SSL_SESSION_free.argtypes = [ctypes.c_void_p]
         library.SSL_SESSION_free.restype = None
@@ -66,8 +66,8 @@ class SessionReader:
             *(ctypes.c_int, ctypes.c_long, ctypes.c_void_p),
             *(ExCallback, ctypes.c_void_p, ExCallback),
         ]
-        made, freed = self._callbacks
-        self._index = library.CRYPTO_get_ex_new_index(EX_INDEX_SSL_SESSION, 0, None, made, None, freed)
+        created, freed = self._callbacks
+        self._index = library.CRYPTO_get_ex_new_index(EX_INDEX_SSL_SESSION, 0, None, created, None, freed)
         # runs before the interpreter's end; also keeps the callbacks referenced until then
         atexit.register(self.close)
 
@@ -78,7 +78,7 @@ class SessionReader:
     def read(self, connection: ssl.SSLObject) -> ssl.SSLSession | None:
         """See `session_of`."""
         if self.leaks_copies is None:
-            self._find_out(connection)
+            self._detect_leak(connection)
         if not self.leaks_copies:
             return connection.session
         with self._observed():
@@ -86,7 +86,7 @@ class SessionReader:
         self._free_copies()
         return session
 
-    def _find_out(self, connection: ssl.SSLObject) -> None:
+    def _detect_leak(self, connection: ssl.SSLObject) -> None:
         """Read a session and drop it; a copy that OpenSSL has not freed then was leaked by the interpreter."""
         with self._observed():
             session = connection.session
@@ -110,7 +110,7 @@ class SessionReader:
             openssl().SSL_SESSION_free(copy)
         self._copies.clear()
 
-    def _note_made(self, session: int, *_: Any) -> None:
+    def _note_created(self, session: int, *_: Any) -> None:
         if self._reading_thread == threading.get_ident():
             self._copies.add(session)
 

@@ -140,17 +140,17 @@ class _Signer:
         self, _type: int, digest: int, size: int, signature: int, length: Any, *_precomputed: object
     ) -> int:
         try:
-            made = self._key.sign_hash(ctypes.string_at(digest, size))
+            signed = self._key.sign_hash(ctypes.string_at(digest, size))
         except TpmError:
             return 0  # the handshake fails
-        ctypes.memmove(signature, made, len(made))
-        length[0] = len(made)
+        ctypes.memmove(signature, signed, len(signed))
+        length[0] = len(signed)
         return 1
 
 
 @cache
 def _signer(key: TpmKey) -> _Signer:
-    """Return the method of a key; it is kept, since OpenSSL has its address as long as connections exist."""
+    """Return the method of a key; it is kept, since OpenSSL has its address while connections exist."""
     return _Signer(key)
 
 
@@ -179,13 +179,13 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def _run(words: Sequence[str], given: bytes, descriptors: Sequence[int] = ()) -> bytes:
-    """Run `openssl` with the TPM's provider; return its output. Raises: TpmError."""
-    command = ("openssl", words[0], *_PROVIDERS, *words[1:])
+def _run(arguments: Sequence[str], stdin: bytes, descriptors: Sequence[int] = ()) -> bytes:
+    """Run `openssl` with the TPM's provider and this standard input; return its output. Raises: TpmError."""
+    command = ("openssl", arguments[0], *_PROVIDERS, *arguments[1:])
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
-            input=given,
+            input=stdin,
             capture_output=True,
             check=True,
             timeout=COMMAND_SECONDS_MAX,
@@ -196,4 +196,4 @@ def _run(words: Sequence[str], given: bytes, descriptors: Sequence[int] = ()) ->
         raise TpmError(f"the TPM cannot be used: {lines[-1] if lines else 'openssl failed'}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise TpmError(f"the TPM cannot be used: {error}") from None
-    return done.stdout
+    return process.stdout

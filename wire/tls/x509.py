@@ -22,10 +22,10 @@ _BLOCK: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE
 
 def load_certificates(pem: bytes) -> list[x509.Certificate]:
     """Load the certificates in PEM, at least one. Raises: ValueError."""
-    found = [x509.load_pem_x509_certificate(block + b"\n") for block in _BLOCK.findall(pem)]
-    if not found or len(found) != pem.count(b"-----BEGIN CERTIFICATE"):
-        raise ValueError("is cut off" if found else "has no certificate in PEM")
-    return found
+    certificates = [x509.load_pem_x509_certificate(block + b"\n") for block in _BLOCK.findall(pem)]
+    if not certificates or len(certificates) != pem.count(b"-----BEGIN CERTIFICATE"):
+        raise ValueError("is cut off" if certificates else "has no certificate in PEM")
+    return certificates
 
 
 def not_before(certificate: x509.Certificate) -> datetime:
@@ -49,7 +49,7 @@ def next_update(crl: x509.CertificateRevocationList) -> datetime | None:
 
 
 def check_issuer(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
-    """Check that the key of `issuer`, RSA or ECDSA, has signed the certificate, and its name is there.
+    """Check that the certificate names `issuer` and is signed by its key, RSA or ECDSA.
 
     Raises: InvalidSignature; ValueError for another name; UnsupportedAlgorithm; TypeError for another key.
     """
@@ -58,33 +58,33 @@ def check_issuer(certificate: x509.Certificate, issuer: x509.Certificate) -> Non
         check(issuer)
         return
     if certificate.issuer != issuer.subject:
-        raise ValueError("the name of the issuer is another")
-    used, key = certificate.signature_hash_algorithm, issuer.public_key()
-    if used is None:
+        raise ValueError("the certificate names another issuer")
+    algorithm, key = certificate.signature_hash_algorithm, issuer.public_key()
+    if algorithm is None:
         raise UnsupportedAlgorithm("the signature has no hash")
     if isinstance(key, rsa.RSAPublicKey):
-        key.verify(certificate.signature, certificate.tbs_certificate_bytes, PKCS1v15(), used)
+        key.verify(certificate.signature, certificate.tbs_certificate_bytes, PKCS1v15(), algorithm)
     elif isinstance(key, ec.EllipticCurvePublicKey):
-        key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(used))
+        key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(algorithm))
     else:
         raise TypeError("the issuer's key is neither RSA nor ECDSA")
 
 
-def is_same_key(one: object, other: object) -> bool:
+def is_same_key(key: object, other: object) -> bool:
     """Return whether two public keys, RSA or EC, are equal; before version 40 they have no `==`."""
     kinds = (rsa.RSAPublicKey, ec.EllipticCurvePublicKey)
     return (
-        isinstance(one, kinds)
+        isinstance(key, kinds)
         and isinstance(other, kinds)
-        and one.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        and key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         == other.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     )
 
 
 def _utc(value: x509.Certificate | x509.CertificateRevocationList, name: str) -> datetime:
-    moment = _utc_or_none(value, name)
-    assert moment is not None, "only the next update of a list may be missing"
-    return moment
+    time = _utc_or_none(value, name)
+    assert time is not None, "only the next update of a list may be missing"
+    return time
 
 
 def _utc_or_none(value: x509.Certificate | x509.CertificateRevocationList, name: str) -> datetime | None:

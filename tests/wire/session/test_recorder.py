@@ -14,7 +14,7 @@ from tests.support.wire.grants import BOX, OFFER
 from wire.session.audit import AuditOwner, SessionRecord, parse_audit
 from wire.session.executor import Transition
 from wire.session.log import SessionLog
-from wire.session.recorder import OWED_SECONDS, SessionRecorder
+from wire.session.recorder import RETRY_SECONDS, SessionRecorder
 from wire.session.table import Actor, Cause, End, Event, SessionState
 
 AUTHORIZED = Transition(OFFER.id, Event.AUTHORIZE, Actor.PERSON, SessionState.AUTHORIZED)
@@ -55,7 +55,7 @@ def test_an_end_is_recorded_when_the_disk_permits_it_with_the_time_of_the_end(tm
         await asyncio.sleep(1)
         assert not await recorder.record(ENDED)
         log.is_full = False
-        await asyncio.sleep(2 * OWED_SECONDS)
+        await asyncio.sleep(2 * RETRY_SECONDS)
 
     ending, ended, head = run(tmp_path, act)
     assert (ending.event, ending.monotonic_ms) == (Event.PERSON_ENDS, 0)
@@ -87,7 +87,7 @@ def test_a_transition_towards_a_session_that_could_not_be_recorded_never_is(tmp_
         log.is_full = True
         assert not await recorder.record(AUTHORIZED)
         log.is_full = False
-        await asyncio.sleep(3 * OWED_SECONDS)
+        await asyncio.sleep(3 * RETRY_SECONDS)
 
     assert run(tmp_path, act) == []
 

@@ -40,9 +40,11 @@ def conversation(proxy: Proxy, host: str, port: int) -> Conversation:
             )
         yield from _skip_body(reply)
         offered = [
-            c for c in parse_challenges(reply.challenges) if c.scheme != "basic" or _may_be_basic(proxy)
+            offer
+            for offer in parse_challenges(reply.challenges)
+            if offer.scheme != "basic" or _may_be_basic(proxy)
         ]
-        challenge = choose([c for c in offered if c.scheme == chosen] or offered)
+        challenge = choose([offer for offer in offered if offer.scheme == chosen] or offered)
         if not proxy.user or challenge is None or (challenge.token and not reply.keep_alive):
             break  # a token belongs to the authentication of this connection
         if scheme is None:
@@ -56,7 +58,7 @@ def conversation(proxy: Proxy, host: str, port: int) -> Conversation:
 
 
 def _may_be_basic(proxy: Proxy) -> bool:
-    """Return whether Basic may be tried: not if it was already refused."""
+    """Return whether Basic may be tried now; if it was sent first, it has been refused."""
     return proxy.basic == "offered"
 
 
@@ -106,9 +108,13 @@ def _connect_request(
 def _reply(status: int, is_http11: bool, head: bytes) -> _Reply:
     lines = [line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:]]
     fields = [(name.strip().lower(), value.strip()) for name, _, value in lines]
-    connection = " ".join(v.lower() for n, v in fields if n in ("connection", "proxy-connection"))
-    chunked = any(n == "transfer-encoding" and "chunked" in v.lower() for n, v in fields)
-    lengths = [v for n, v in fields if n == "content-length" and v.isascii() and v.isdigit()]
+    connection = " ".join(
+        value.lower() for name, value in fields if name in ("connection", "proxy-connection")
+    )
+    chunked = any(name == "transfer-encoding" and "chunked" in value.lower() for name, value in fields)
+    lengths = [
+        value for name, value in fields if name == "content-length" and value.isascii() and value.isdigit()
+    ]
     keep_alive = (is_http11 or "keep-alive" in connection) and "close" not in connection
     length = None if chunked else int(lengths[0][:9]) if lengths else 0
     challenges = [value for name, value in fields if name == "proxy-authenticate"]

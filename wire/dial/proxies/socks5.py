@@ -65,6 +65,6 @@ def _address(host: str) -> bytes:
     return bytes([_IPV4 if address.version == 4 else _IPV6]) + address.packed
 
 
-def _length_prefixed(word: str) -> bytes:
-    data = word.encode()
+def _length_prefixed(text: str) -> bytes:
+    data = text.encode()
     return bytes([len(data)]) + data

@@ -64,8 +64,8 @@ class Commands:
         kind, *rest = segments
         time, equipment = stamp.decode(), self._equipment
         header = f"MSH|^~\\&|RAP||{equipment}||{time}||{kind}|{own_id.decode()}|P|2.5.1||||||UNICODE UTF-8"
-        equipment = f"EQU|{equipment}|{time}"
-        message = "".join(f"{segment}\r" for segment in (header, equipment, *rest))
+        equipment_segment = f"EQU|{equipment}|{time}"
+        message = "".join(f"{segment}\r" for segment in (header, equipment_segment, *rest))
         pending = _Pending(number, frame(message.encode()), now + ANSWER_S)
         self._pending[own_id] = pending
         return [Send(pending.frame)]

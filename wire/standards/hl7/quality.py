@@ -123,8 +123,8 @@ class QualityReader:
     def _control_of(self, order: _Order) -> Control | None:
         """Return the control that the identifiers name; None if it is unknown or ambiguous."""
         ids = [*order.ids, *(text for texts in self._ids.values() for text in texts)]
-        found = [control for text in ids if (control := self._site.controls.get(text))]
-        return found[0] if found and all(control is found[0] for control in found) else None
+        controls = [control for text in ids if (control := self._site.controls.get(text))]
+        return controls[0] if controls and all(control is controls[0] for control in controls) else None
 
     def _add_result(self, control: Control, order: _Order, result: Segment) -> None:
         code, numeric = result.first(3), result.first(2) in (b"NM", b"SN")

@@ -87,8 +87,8 @@ class Hl7Receiver:
 
     def _proceed(self) -> list[Action]:
         actions: list[Action] = []
-        while self._undecided is None and (found := self._reader.next()) is not None:
-            actions += [Count(found)] if isinstance(found, Reason) else self._read(found)
+        while self._undecided is None and (block := self._reader.next()) is not None:
+            actions += [Count(block)] if isinstance(block, Reason) else self._read(block)
         return actions
 
     def _read(self, block: Block) -> list[Action]:

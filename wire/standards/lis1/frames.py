@@ -122,49 +122,49 @@ class FrameReader:
         self._cr_seen = False
 
     def _between(self) -> Token | None:
-        found = _NOT_LINE_END.search(self._data, self._at)
-        if found is None:
+        match = _NOT_LINE_END.search(self._data, self._at)
+        if match is None:
             self._at = len(self._data)
             return None
-        if not _SIGNAL.match(found[0]):
-            return self._litter(found.start())
-        self._at = found.end()
+        if not _SIGNAL.match(match[0]):
+            return self._litter(match.start())
+        self._at = match.end()
         self._in_litter = False
-        if found[0] == STX:
-            if self._is_usual and (whole := _WHOLE.match(self._data, found.start())):
+        if match[0] == STX:
+            if self._is_usual and (whole := _WHOLE.match(self._data, match.start())):
                 return self._whole(whole)
             self._step = self._in_text
             return None
-        return _SIGNALS[found[0]]
+        return _SIGNALS[match[0]]
 
-    def _whole(self, found: re.Match[bytes]) -> Frame:
+    def _whole(self, match: re.Match[bytes]) -> Frame:
         """Return a completely received frame; takes half the time of parsing it step by step."""
-        content, end, sent = found.groups()
-        self._at = found.end()
+        content, end, sent = match.groups()
+        self._at = match.end()
         number = content[0] - ord("0")
         intact = sent.upper() == checksum(content, end) and 0 <= number <= 7
         return Frame(number, content[1:], end == ETX, intact)
 
     def _litter(self, start: int) -> Token | None:
-        found = _SIGNAL.search(self._data, start)
-        self._at = found.start() if found else len(self._data)
+        match = _SIGNAL.search(self._data, start)
+        self._at = match.start() if match else len(self._data)
         begins, self._in_litter = not self._in_litter, True
         return Signal.LITTER if begins else None
 
     def _in_text(self) -> Token | None:
-        found = _END_OF_TEXT.search(self._data, self._at)
-        end = found.start() if found else len(self._data)
+        match = _END_OF_TEXT.search(self._data, self._at)
+        end = match.start() if match else len(self._data)
         room = TEXT_BYTES_MAX + 1 - len(self._content)
         self._too_long |= end - self._at > room
         self._content += self._data[self._at : min(end, self._at + room)]
         self._at = end
-        if found is None:
+        if match is None:
             return None
-        if found[0] not in (ETX, ETB):
+        if match[0] not in (ETX, ETB):
             self._forget()
             return Signal.CUT
-        self._at = found.end()
-        self._last = found[0] == ETX
+        self._at = match.end()
+        self._last = match[0] == ETX
         self._step = self._in_end if self._dialect.checksum == "absent" else self._in_checksum
         return None
 
@@ -241,11 +241,11 @@ def frames_of(message: bytes, style: FrameStyle) -> Iterator[bytes]:
 def _encode_frame(number: int, text: bytes, last: bool, style: FrameStyle) -> bytes:
     end = ETX if last else ETB
     content = b"%d" % number + text
-    right = checksum(content, end)
+    correct = checksum(content, end)
     sent = {
-        "upper": right,
-        "lower": right.lower(),
-        "wrong": b"%02X" % (int(right, 16) ^ 1),
+        "upper": correct,
+        "lower": correct.lower(),
+        "wrong": b"%02X" % (int(correct, 16) ^ 1),
         "absent": b"",
     }[style.checksum]
     return STX + content + end + sent + style.end

@@ -40,7 +40,7 @@ class Lis1Observer:
 
     def __init__(self, messages: MessageReader, dialect: AstmDialect, *, host_observed: bool = True) -> None:
         self._messages = messages
-        self._host_heard = host_observed
+        self._host_observed = host_observed
         self._instrument, self._host = FrameReader(dialect), FrameReader(dialect)
         self._order = FrameOrder(dialect)
         self._session = Session.NEUTRAL
@@ -91,7 +91,7 @@ class Lis1Observer:
 
     def _known_answer(self, token: Frame | Signal) -> bool | None:
         """Return the answer that the host has given before, or is assumed to give if it is not observed."""
-        if self._host_heard:
+        if self._host_observed:
             return self._early.take(self._now)
         return not isinstance(token, Frame) or token.intact
 
@@ -120,8 +120,8 @@ class Lis1Observer:
         if self._unanswered and self._unanswered[-1] == token:
             return []
         self._unanswered.append(token)
-        kept = sum(len(each.text) for each in self._unanswered if isinstance(each, Frame))
-        if kept <= FRAME_BYTES_MAX and len(self._unanswered) <= UNANSWERED_MAX:
+        text_bytes = sum(len(each.text) for each in self._unanswered if isinstance(each, Frame))
+        if text_bytes <= FRAME_BYTES_MAX and len(self._unanswered) <= UNANSWERED_MAX:
             return []
         return [Count(Reason.FRAME_REFUSED), *self._end(Session.NEUTRAL, complete=False)]
 

@@ -62,8 +62,8 @@ class FrameOrder:
 
     def continues(self, frame: Frame) -> bool:
         """Return whether the frame is intact and has the next number."""
-        due = (0, 1) if self._last is None else ((self._last[0] + 1) % 8,)
-        return frame.intact and (self._any or frame.number in due)
+        expected = (0, 1) if self._last is None else ((self._last[0] + 1) % 8,)
+        return frame.intact and (self._any or frame.number in expected)
 
 
 class Receiver:
@@ -105,21 +105,21 @@ class Receiver:
             return [Count(Reason.LITTER)]
         self._has_frame, self._spare_until = True, float("-inf")
         refused: list[Action] = [Count(Reason.FRAME_REFUSED)]
-        before = refused if self._cut else []
+        cut = refused if self._cut else []
         self._cut = False
         if self._undecided is not None and frame.intact and frame.identity == self._undecided[0]:
             self._undecided = *self._undecided[:2], now
-            return [*before, Deliver(self._undecided[1])]
+            return [*cut, Deliver(self._undecided[1])]
         if frame.intact and self._order.repeats(frame):
-            return [*before, Count(Reason.FRAME_REPEATED), *self._answer(ACK, now)]
+            return [*cut, Count(Reason.FRAME_REPEATED), *self._answer(ACK, now)]
         if self._undecided is not None or not self._order.continues(frame):
-            return [*before, *refused, *self._answer(NAK, now)]
+            return [*cut, *refused, *self._answer(NAK, now)]
         extract = self._messages.take(frame.text, frame.last)
         if extract is not None:
             self._undecided = frame.identity, extract, now
-            return [*before, Deliver(extract)]
+            return [*cut, Deliver(extract)]
         self._order.accept(frame.identity)
-        return [*before, *self._answer(ACK, now)]
+        return [*cut, *self._answer(ACK, now)]
 
     def end(self, complete: bool) -> list[Action]:
         """Process the end of the session, which is `complete` if EOT ended it."""

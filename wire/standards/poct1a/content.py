@@ -210,13 +210,13 @@ class Poct1Extractor:
         if message.kind != b"OBS.R02" or service.role not in _CONTROL_ROLES or service.patient:
             extract.counts[Reason.PATIENT_RESULTS_DROPPED] += 1
             return
-        found = [control for text in service.ids if (control := self._codes.controls.get(text))]
-        if not found or any(control is not found[0] for control in found):
+        controls = [control for text in service.ids if (control := self._codes.controls.get(text))]
+        if not controls or any(control is not controls[0] for control in controls):
             extract.counts[Reason.CONTROL_UNKNOWN] += 1
             return
         at_ms = self._time_ms(service.time, message.value(b"HDR.creation_dttm"))
         for observation in service.observations:
-            self._add_observation(extract, found[0], observation, at_ms)
+            self._add_observation(extract, controls[0], observation, at_ms)
 
     def _add_observation(
         self, extract: Extract, control: Control, observation: Observation, at_ms: int | None
@@ -255,9 +255,9 @@ class Poct1Extractor:
 
 def compact_time(text: bytes) -> bytes:
     """Convert an ISO 8601 time to the form of HL7, YYYYMMDDHHMMSS[.S…][±HHMM]; return empty if it is invalid."""
-    found = _ISO_TIME.match(text)
-    if not found:
+    match = _ISO_TIME.match(text)
+    if not match:
         return b""
-    *parts, seconds, fraction, utc, hours, minutes = (part or b"" for part in found.groups())
+    *parts, seconds, fraction, utc, hours, minutes = (part or b"" for part in match.groups())
     offset = b"+0000" if utc else hours + minutes
     return b"".join((*parts, seconds or b"00", fraction, offset))

@@ -104,11 +104,11 @@ class DocumentReader:
         """Begin again if another document begins in this part of the buffer."""
         declaration = _DECLARATION.search(self._buffer, max(start, self._first), end)
         hello = _HELLO.search(self._buffer, max(start, self._body), end) if self._end_tag else None
-        found = [restart.start() for restart in (declaration, hello) if restart]
-        if found:
-            del self._buffer[: min(found)]
+        starts = [match.start() for match in (declaration, hello) if match]
+        if starts:
+            del self._buffer[: min(starts)]
             self._begin()
-        return bool(found)
+        return bool(starts)
 
     def _find_root(self) -> bool:
         root = _ROOT.search(self._buffer, 0, _PROLOG_BYTES_MAX)

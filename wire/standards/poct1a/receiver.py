@@ -91,8 +91,8 @@ class Poct1Receiver:
 
     def _proceed(self) -> list[Action]:
         actions: list[Action] = []
-        while self._undecided is None and (found := self._reader.next()) is not None:
-            actions += [Count(found)] if isinstance(found, Reason) else self._read(found)
+        while self._undecided is None and (document := self._reader.next()) is not None:
+            actions += [Count(document)] if isinstance(document, Reason) else self._read(document)
         return actions
 
     def _read(self, document: Document) -> list[Action]:
@@ -128,8 +128,8 @@ class Poct1Receiver:
             self._requests.clear()
             return [acknowledgement]
         if kind == b"EOT.R01":
-            before: list[Action] = [acknowledgement] if self._dialect.acknowledge_end_of_topic else []
-            return before + self._next_request()
+            answer: list[Action] = [acknowledgement] if self._dialect.acknowledge_end_of_topic else []
+            return answer + self._next_request()
         if kind == b"END.R01":
             return [acknowledgement, Close()]
         if kind == b"KPA.R01":

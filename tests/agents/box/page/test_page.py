@@ -380,7 +380,7 @@ def test_a_press_of_the_switch_permits_the_one_offer_that_a_page_shows() -> None
         assert sum("no page showed" in reason for reason in box.audit.refusals) == 2
         await PageClient(page).get(f"/offer/{ID}")
         await page.switch_pressed("chassis")
-        assert [(proof.way, proof.what) for proof in box.grant().consent.evidence] == [
+        assert [(proof.way, proof.observation) for proof in box.grant().consent.evidence] == [
             (PresenceWay.SWITCH, "chassis")
         ]
 

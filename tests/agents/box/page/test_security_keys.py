@@ -127,7 +127,7 @@ def test_a_key_permits_the_offer_whose_challenge_it_signed_and_no_other() -> Non
             answer = await client.ask("POST", form.action, urlencode(form.fields | values).encode())
             assert answer.headers["location"].endswith(f"?note={note or 'permitted'}")
         assert box.audit.refusals == ["a security key: it was used for another offer"]
-        assert [proof.what for proof in box.grant().consent.evidence] == [f"key {ID}"]
+        assert [proof.observation for proof in box.grant().consent.evidence] == [f"key {ID}"]
 
     run(act, PresenceWay.SECURITY_KEY)
 
@@ -193,7 +193,7 @@ def test_a_person_enrols_a_key_in_chromium_and_permits_a_session_with_it(
         browser.evaluate("document.querySelector('.form-security-key button').click()")
         served.reach(SessionState.OPEN)
         browser.wait_for("document.querySelector('.live')")
-        evidence = [(proof.way, proof.what) for proof in served.box.grant().consent.evidence]
+        evidence = [(proof.way, proof.observation) for proof in served.box.grant().consent.evidence]
         assert evidence == [
             (PresenceWay.CODE, f"port {PORT}"),
             (PresenceWay.SECURITY_KEY, f"key {entry['id'][:16]}"),

@@ -31,7 +31,7 @@ def test_the_person_opens_a_session_by_the_code_and_ends_it() -> None:
         assert await box.sessions.enter_code(OFFER.id, PORT, code)
         grant = box.grant()
         assert grant.offer == OFFER
-        assert [(proof.way, proof.what) for proof in grant.consent.evidence] == [
+        assert [(proof.way, proof.observation) for proof in grant.consent.evidence] == [
             (PresenceWay.CODE, f"port {PORT}")
         ]
         assert not box.opened

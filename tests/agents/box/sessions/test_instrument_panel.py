@@ -104,7 +104,7 @@ def test_the_person_permits_and_ends_a_session_on_the_instrument(pki: Hierarchy,
             agent.enter_code(session.id, session.code)
             await center.reached(session, SessionState.OPEN)
             assert session.grant is not None
-            assert [proof.what for proof in session.grant.consent.evidence] == ["instrument CHEM-1"]
+            assert [proof.observation for proof in session.grant.consent.evidence] == ["instrument CHEM-1"]
             await eventually(lambda: display.states() == ["open"])
             assert display.sessions[0].is_shared
             agent.end(session.id)
