@@ -64,8 +64,8 @@ class EvidenceFile(Table, frozen=True):
 
 def capture(kind: EvidenceKind, source: str, text: str, at: str) -> Evidence:
     """Return the evidence for a text, without its secrets."""
-    kept = without_secrets(text)
-    return Evidence(kind=kind, source=source, at=at, sha256=sha256_of(kept), text=kept)
+    redacted = without_secrets(text)
+    return Evidence(kind=kind, source=source, at=at, sha256=sha256_of(redacted), text=redacted)
 
 
 def without_secrets(text: str) -> str:
@@ -82,7 +82,7 @@ def sha256_of(text: str) -> str:
 
 def encode_evidence(evidence: Iterable[Evidence]) -> bytes:
     """Return the file of `rap trust evidence`."""
-    file = EvidenceFile(evidence=sorted(evidence, key=lambda one: one.id))
+    file = EvidenceFile(evidence=sorted(evidence, key=lambda each: each.id))
     return msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n"
 
 
@@ -92,7 +92,7 @@ def decode_evidence(data: bytes) -> list[Evidence]:
         evidence = msgspec.json.decode(data, type=EvidenceFile).evidence
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EvidenceError(f"is not a file of `rap trust evidence`: {error}") from None
-    for one in evidence:
-        if not one.intact:
-            raise EvidenceError(f"{one.id}: the text was changed after it was captured; capture it again")
+    for each in evidence:
+        if not each.intact:
+            raise EvidenceError(f"{each.id}: the text was changed after it was captured; capture it again")
     return evidence

@@ -29,7 +29,7 @@ Source: TypeAlias = Callable[[Machine], Iterator[Fact]]
 def fact(key: str, values: str | Iterable[str], *evidence: Evidence | None) -> Fact:
     """Return a fact; its values in the given order."""
     lines = (values,) if isinstance(values, str) else tuple(values)
-    return Fact(key=key, values=lines, evidence=tuple(one.id for one in evidence if one))
+    return Fact(key=key, values=lines, evidence=tuple(each.id for each in evidence if each))
 
 
 def links(listed: Evidence | None) -> list[tuple[str, str]]:

@@ -89,8 +89,8 @@ class Files:
         return self._once(f"command:{shown}", lambda: self._run(filled, shown))
 
     def _once(self, ident: str, make: Callable[[], Evidence | None]) -> Evidence | None:
-        if ident not in self.evidence and (made := make()):
-            self.evidence[ident] = made
+        if ident not in self.evidence and (evidence := make()):
+            self.evidence[ident] = evidence
         return self.evidence.get(ident)
 
     def _read(self, path: str) -> Evidence | None:
@@ -99,9 +99,9 @@ class Files:
             of_kernel = path.startswith(_OF_THE_KERNEL)
             if of_kernel and not self._runs:
                 return None
-            place = Path(path) if of_kernel else resolve(self._root, path)
+            location = Path(path) if of_kernel else resolve(self._root, path)
             try:
-                with place.open("rb") as file:
+                with location.open("rb") as file:
                     text = file.read(KERNEL_BYTES_MAX if of_kernel else FILE_BYTES_MAX).decode(
                         "utf-8", "replace"
                     )
@@ -112,14 +112,14 @@ class Files:
     def _matching(self, pattern: str) -> Iterable[str]:
         folder = resolve(self._root, str(PurePosixPath(pattern).parent))
         name = PurePosixPath(pattern).name
-        found = {} if "*" in str(folder) else {f"/{path}": "" for path in self._own_matching(pattern)}
+        targets = {} if "*" in str(folder) else {f"/{path}": "" for path in self._own_matching(pattern)}
         if "*" in str(folder):
             matches = sorted(self._root.glob(pattern.lstrip("/")))
-            found |= {f"/{path.relative_to(self._root)}": _target(path) for path in matches}
+            targets |= {f"/{path.relative_to(self._root)}": _target(path) for path in matches}
         elif folder.is_dir():
             parent = str(PurePosixPath(pattern).parent).rstrip("/")
-            found |= {f"{parent}/{path.name}": _target(path) for path in folder.glob(name)}
-        return [f"{path}{target}\n" for path, target in sorted(found.items())]
+            targets |= {f"{parent}/{path.name}": _target(path) for path in folder.glob(name)}
+        return [f"{path}{target}\n" for path, target in sorted(targets.items())]
 
     def _own_matching(self, pattern: str) -> Iterable[str]:
         return [path for path in self._own if PurePosixPath(f"/{path}").match(pattern)]
@@ -129,7 +129,7 @@ class Files:
         if program is None:
             return None
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 [program, *words[1:]],
                 capture_output=True,
                 text=True,
@@ -142,8 +142,8 @@ class Files:
         except (OSError, subprocess.TimeoutExpired):
             return None
         return (
-            capture("command", shown or " ".join(words), done.stdout, _now())
-            if done.returncode == 0
+            capture("command", shown or " ".join(words), process.stdout, _now())
+            if process.returncode == 0
             else None
         )
 
@@ -152,7 +152,7 @@ class Recorded:
     """The machine as described by a file of `rap trust evidence`."""
 
     def __init__(self, evidence: Iterable[Evidence], documents: Mapping[str, str] | None = None) -> None:
-        self.evidence = {one.id: one for one in evidence} | documents_of(documents)
+        self.evidence = {each.id: each for each in evidence} | documents_of(documents)
 
     def file(self, path: str) -> Evidence | None:
         """Return the recorded content of a file."""
@@ -177,30 +177,30 @@ class Recorded:
 
 def resolve(root: Path, path: str) -> Path:
     """Return the location of `path` below `root`; absolute links are followed within the tree."""
-    place = PurePosixPath("/")
+    location = PurePosixPath("/")
     parts = list(PurePosixPath(path).parts[1:])
     for _ in range(LINKS_MAX):
         for index, part in enumerate(parts):
-            here = root / (place / part).relative_to("/")
+            candidate = root / (location / part).relative_to("/")
             if part == "..":
-                place = place.parent
-            elif here.is_symlink():
-                target = PurePosixPath(here.readlink())
-                place = PurePosixPath("/") if target.is_absolute() else place
+                location = location.parent
+            elif candidate.is_symlink():
+                target = PurePosixPath(candidate.readlink())
+                location = PurePosixPath("/") if target.is_absolute() else location
                 rest = target.parts[1:] if target.is_absolute() else target.parts
                 parts = [*rest, *parts[index + 1 :]]
                 break
             else:
-                place /= part
+                location /= part
         else:
-            return root / place.relative_to("/")
-    return root / place.relative_to("/")
+            return root / location.relative_to("/")
+    return root / location.relative_to("/")
 
 
-def documents_of(given: Mapping[str, str] | None) -> dict[str, Evidence]:
-    """Return documents, by their kind, as evidence by id."""
-    made = [capture("document", kind, text, _now()) for kind, text in (given or {}).items()]
-    return {one.id: one for one in made}
+def documents_of(texts: Mapping[str, str] | None) -> dict[str, Evidence]:
+    """Return documents, given by their kind, as evidence by id."""
+    documents = [capture("document", kind, text, _now()) for kind, text in (texts or {}).items()]
+    return {document.id: document for document in documents}
 
 
 def _target(path: Path) -> str:

@@ -42,7 +42,9 @@ class Condition(Table, frozen=True):
             (self.equals is None or tuple(self.equals) == values)
             and all(any(re.search(each, value) for value in values) for each in self.matches)
             and not any(re.search(each, value) for each in self.lacks for value in values)
-            and (not self.only or all(any(re.fullmatch(o, v) for o in self.only) for v in values))
+            and (
+                not self.only or all(any(re.fullmatch(each, value) for each in self.only) for value in values)
+            )
         )
 
 
@@ -65,10 +67,10 @@ class Statement(Table, frozen=True):
 
     def answer(self, facts: Mapping[str, Fact]) -> Answer:
         """Return the answer by these facts."""
-        found = facts.get(self.fact)
-        if found is None or not found.evidence:
+        fact = facts.get(self.fact)
+        if fact is None or not fact.evidence:
             return NOT_SHOWN
-        return self.then if self.condition.holds(found.values) else self.otherwise
+        return self.then if self.condition.holds(fact.values) else self.otherwise
 
 
 class Section(Table, frozen=True):
@@ -113,12 +115,15 @@ class Papers(Table, frozen=True):
 
     def by_key(self) -> dict[str, Fact]:
         """Return the facts by key."""
-        return {one.key: one for one in self.facts}
+        return {fact.key: fact for fact in self.facts}
 
     def statements(self) -> list[Statement]:
         """Return the statements of all documents."""
         return [
-            one for document in self.documents for section in document.section for one in section.statement
+            statement
+            for document in self.documents
+            for section in document.section
+            for statement in section.statement
         ]
 
 

@@ -29,7 +29,7 @@ class Deviation:
     def lines(self) -> Iterator[str]:
         """Yield the deviation as readable lines: the fact, the statements, and the values that differ."""
         yield self.fact
-        yield from (f"  {one}" for one in self.statements)
+        yield from (f"  {statement}" for statement in self.statements)
         if self.machine is None:
             yield f"  papers:  {'; '.join(self.papers) or '(none)'}"
             yield "  machine: not shown; run the command as root, on the box itself"
@@ -57,7 +57,7 @@ class Comparison:
 
     def lines(self) -> Iterator[str]:
         """Yield the comparison as readable lines: the alterations, each deviation, and the counts."""
-        yield from (f"ALTERED  {one}" for one in self.altered)
+        yield from (f"ALTERED  {change}" for change in self.altered)
         for deviation in self.deviations:
             yield "DIFFERS  " + "\n".join(deviation.lines())
         same = self.compared - len(self.deviations)
@@ -66,23 +66,25 @@ class Comparison:
 
 def compare(papers: Papers, machine: Machine) -> Comparison:
     """Compare papers with a machine."""
-    stated, found = papers.by_key(), all_facts(machine)
+    stated, shown = papers.by_key(), all_facts(machine)
     from_machine = {
-        key: one
-        for key, one in stated.items()
-        if not all(ident.startswith("document:") for ident in one.evidence)
+        key: fact
+        for key, fact in stated.items()
+        if not all(ident.startswith("document:") for ident in fact.evidence)
     }
     deviations = [
-        Deviation(key, one.values, found[key].values if key in found else None, _about(papers, key))
-        for key, one in from_machine.items()
-        if key not in found or found[key].values != one.values
+        Deviation(key, fact.values, shown[key].values if key in shown else None, _about(papers, key))
+        for key, fact in from_machine.items()
+        if key not in shown or shown[key].values != fact.values
     ]
-    beyond = tuple(key for key in found if key not in stated)
+    beyond = tuple(key for key in shown if key not in stated)
     return Comparison(len(from_machine), tuple(deviations), tuple(_altered(papers)), beyond)
 
 
 def _about(papers: Papers, key: str) -> tuple[str, ...]:
-    return tuple(f"{one.id}: {one.text}" for one in papers.statements() if one.fact == key)
+    return tuple(
+        f"{statement.id}: {statement.text}" for statement in papers.statements() if statement.fact == key
+    )
 
 
 def _altered(papers: Papers) -> Iterator[str]:
@@ -90,10 +92,10 @@ def _altered(papers: Papers) -> Iterator[str]:
         if not evidence.intact:
             yield f"evidence {evidence.id}: the text does not have the recorded SHA-256"
     stated, computed = papers.by_key(), all_facts(Recorded(papers.evidence))
-    for key, one in stated.items():
-        if _values(computed.get(key)) != one.values:
+    for key, fact in stated.items():
+        if _values(computed.get(key)) != fact.values:
             yield f"fact {key}: does not follow from the evidence"
-    answers = {one.id: one.answer for one in papers.answers}
+    answers = {answered.id: answered.answer for answered in papers.answers}
     for statement in papers.statements():
         if answers.pop(statement.id, None) != statement.answer(stated):
             yield f"statement {statement.id}: the answer does not follow from the facts"

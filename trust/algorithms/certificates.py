@@ -26,8 +26,6 @@ SIGNATURE_HASHES: Final = frozenset(
 DH_BITS_MIN: Final = 2048
 _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _SSH: Final = re.compile(rb"^(?:ssh-|ecdsa-|sk-)\S+ AAAA\S+", re.MULTILINE)
-
-
 _LEGACY: Final = b"Proc-Type: 4,ENCRYPTED"
 _ENCRYPTIONS: Final = {
     "2a864886f70d010503": "MD5 and DES (PBES1)",
@@ -50,10 +48,10 @@ def scan_keys(file: str, data: bytes) -> Iterator[Finding]:
         line = data.count(b"\n", 0, block.start()) + 1
         for problem in _block_problems(block[1].decode(), block[0] + b"\n"):
             yield Finding(file, line, "key or certificate", problem)
-    for found in _SSH.finditer(data):
-        line = data.count(b"\n", 0, found.start()) + 1
+    for key in _SSH.finditer(data):
+        line = data.count(b"\n", 0, key.start()) + 1
         try:
-            problem = _key_problem(load_ssh_public_key(found[0]))
+            problem = _key_problem(load_ssh_public_key(key[0]))
         except (ValueError, UnsupportedAlgorithm) as error:
             problem = f"cannot be read: {error}"
         if problem:
@@ -131,11 +129,11 @@ _Signed: TypeAlias = x509.Certificate | x509.CertificateSigningRequest | x509.Ce
 
 def _signature_problems(signed: _Signed) -> Iterator[str]:
     try:
-        used = signed.signature_hash_algorithm
-        if used is None:
+        algorithm = signed.signature_hash_algorithm
+        if algorithm is None:
             yield f"is signed by {signed.signature_algorithm_oid.dotted_string} without a hash, as in EdDSA"
-        elif used.name not in SIGNATURE_HASHES:
-            yield f"is signed with {used.name}"
+        elif algorithm.name not in SIGNATURE_HASHES:
+            yield f"is signed with {algorithm.name}"
     except UnsupportedAlgorithm:
         yield f"is signed by the unknown algorithm {signed.signature_algorithm_oid.dotted_string}"
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 
 class Finding(NamedTuple):
-    """An algorithm in line `line` of `file`; line 0 is the whole file."""
+    """An algorithm in line `line` of `file`; line 0 stands for the whole file."""
 
     file: str
     line: int
@@ -15,8 +15,8 @@ class Finding(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.algorithm}: {self.text}"
+        location = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{location}: {self.algorithm}: {self.text}"
 
 
 _NAMES: Final = {
@@ -50,8 +50,8 @@ def algorithms_in(text: str) -> list[tuple[str, str]]:
         word for word in _WORDS.findall(text) if word[0] not in "!-" or (word[0] == "-" and "openssl" in text)
     )
     return [
-        (name, found[0])
+        (name, match[0])
         for word in words
         for name, pattern in _PATTERNS.items()
-        for found in pattern.finditer(word)
+        for match in pattern.finditer(word)
     ]

@@ -82,8 +82,8 @@ def scan_python(file: str, text: str) -> Iterator[Finding]:
     modules = _modules(tree)
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        for algorithm, what in _findings(node, modules, id(node) in called):
-            yield Finding(file, getattr(node, "lineno", 0), algorithm, what)
+        for algorithm, problem in _findings(node, modules, id(node) in called):
+            yield Finding(file, getattr(node, "lineno", 0), algorithm, problem)
 
 
 def _modules(tree: ast.Module) -> dict[str, str]:
@@ -111,29 +111,31 @@ def _findings(node: ast.AST, modules: Mapping[str, str], is_called: bool) -> Ite
             yield "old TLS", name
         case ast.Attribute(value=ast.Name(module), attr=name):
             yield from _referenced(modules.get(module, module), name, is_called)
-        case ast.Assign(targets=targets, value=value) if _is_guessable(value):
-            yield from (_guessed(name) for target in targets if (name := _secret_name(target)))
-        case ast.AnnAssign(target=target, value=value) if value and _is_guessable(value):
-            yield from (_guessed(name) for name in [_secret_name(target)] if name)
-        case ast.keyword(arg=str(name), value=value) if _SECRET.search(name) and _is_guessable(value):
-            yield _guessed(name)
+        case ast.Assign(targets=targets, value=value) if _is_predictable(value):
+            yield from (_predictable(name) for target in targets if (name := _secret_name(target)))
+        case ast.AnnAssign(target=target, value=value) if value and _is_predictable(value):
+            yield from (_predictable(name) for name in [_secret_name(target)] if name)
+        case ast.keyword(arg=str(name), value=value) if _SECRET.search(name) and _is_predictable(value):
+            yield _predictable(name)
         case ast.FunctionDef(name=name, body=body) if _SECRET.search(name):
-            returned = [one.value for part in body for one in ast.walk(part) if isinstance(one, ast.Return)]
-            if any(value is not None and _is_guessable(value) for value in returned):
-                yield _guessed(name)
+            returned = [
+                inner.value for part in body for inner in ast.walk(part) if isinstance(inner, ast.Return)
+            ]
+            if any(value is not None and _is_predictable(value) for value in returned):
+                yield _predictable(name)
         case (
             ast.List(elts=[ast.Constant(str(program)), *rest])
             | ast.Tuple(elts=[ast.Constant(str(program)), *rest])
         ) if program.rpartition("/")[2] in _PROGRAMS:
             words = [
-                one.value for one in rest if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                word.value for word in rest if isinstance(word, ast.Constant) and isinstance(word.value, str)
             ]
             for algorithm, name in algorithms_in(" ".join([program, *words])):
                 yield algorithm, f"{program}: {name}"
 
 
 def _called(call: ast.Call, modules: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    values = {one.arg: one.value for one in call.keywords}
+    values = {keyword.arg: keyword.value for keyword in call.keywords}
     match call.func:
         case ast.Attribute(value=ast.Name(module), attr=name):
             yield from _called_of_module(modules.get(module, module), name, call.args, values)
@@ -152,9 +154,9 @@ def _called_of_module(
     match module, name:
         case "hashlib", _ if name in _HASHES and is_for_security:
             yield name, f"hashlib.{name}, which Python has built in, also in FIPS mode"
-        case "hashlib", _ if (place := _NAMED_BY_TEXT.get(name)) is not None and is_for_security:
-            word = {"new": "name", "pbkdf2_hmac": "hash_name", "file_digest": "digest"}[name]
-            for argument in [*arguments[place : place + 1], *filter(None, [values.get(word)])]:
+        case "hashlib", _ if (position := _NAMED_BY_TEXT.get(name)) is not None and is_for_security:
+            keyword = {"new": "name", "pbkdf2_hmac": "hash_name", "file_digest": "digest"}[name]
+            for argument in [*arguments[position : position + 1], *filter(None, [values.get(keyword)])]:
                 yield from _named(f"hashlib.{name}", argument)
         case "hashlib", "scrypt":
             yield "password hash", "hashlib.scrypt"
@@ -198,22 +200,22 @@ def _secret_name(target: ast.expr) -> str:
     return name if _SECRET.search(name) else ""
 
 
-def _guessed(name: str) -> tuple[str, str]:
+def _predictable(name: str) -> tuple[str, str]:
     return (
         "random",
         f"{name} from the module random, whose numbers are predictable; use secrets or os.urandom",
     )
 
 
-def _is_guessable(value: ast.expr) -> bool:
+def _is_predictable(value: ast.expr) -> bool:
     """Return whether a value is from the module random."""
     return any(
-        isinstance(one, ast.Call)
-        and isinstance(one.func, ast.Attribute)
-        and isinstance(one.func.value, ast.Name)
-        and one.func.value.id == "random"
-        and one.func.attr in _GENERATORS
-        for one in ast.walk(value)
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "random"
+        and node.func.attr in _GENERATORS
+        for node in ast.walk(value)
     )
 
 

@@ -73,7 +73,7 @@ def scan(paths: Iterable[Path], exceptions: Path = SHIPPED) -> tuple[list[Findin
     Raises: SettingsError for a wrong file of exceptions; OSError for a path that does not exist.
     """
     rows = load(exceptions, Exceptions).exception
-    found: list[Finding] = []
+    findings: list[Finding] = []
     used: set[ExceptionRow] = set()
     for path in paths:
         for file in _files(path):
@@ -82,15 +82,15 @@ def scan(paths: Iterable[Path], exceptions: Path = SHIPPED) -> tuple[list[Findin
             for finding in _scan_file(file):
                 row = next((each for each in rows if _applies(each, finding)), None)
                 if row is None:
-                    found.append(finding)
+                    findings.append(finding)
                 else:
                     used.add(row)
-    return found, [row for row in rows if row not in used]
+    return findings, [row for row in rows if row not in used]
 
 
 def _applies(row: ExceptionRow, finding: Finding) -> bool:
-    is_there = finding.file == row.file or finding.file.endswith(f"/{row.file}")
-    return is_there and finding.algorithm == row.algorithm
+    is_in_file = finding.file == row.file or finding.file.endswith(f"/{row.file}")
+    return is_in_file and finding.algorithm == row.algorithm
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -17,10 +17,10 @@ def sources() -> list[Source]:
 
 def all_facts(machine: Machine) -> dict[str, Fact]:
     """Return all facts for which there is evidence, by key."""
-    found: dict[str, Fact] = {}
+    facts: dict[str, Fact] = {}
     for source in sources():
-        for one in source(machine):
-            assert one.key not in found, f"{one.key} is computed twice"
-            if one.evidence:
-                found[one.key] = one
-    return found
+        for fact in source(machine):
+            assert fact.key not in facts, f"{fact.key} is computed twice"
+            if fact.evidence:
+                facts[fact.key] = fact
+    return facts

@@ -45,19 +45,21 @@ def _sudo(machine: Machine) -> Iterator[Fact]:
 
 
 def _keys(machine: Machine, homes: dict[str, str]) -> Iterator[Fact]:
-    found, files = list[str](), []
+    keys, files = list[str](), []
     for name, home in sorted(homes.items()):
-        for place in (f"{home}/.ssh/authorized_keys", f"{home}/.ssh/authorized_keys2"):
-            if file := machine.file(place):
+        for path in (f"{home}/.ssh/authorized_keys", f"{home}/.ssh/authorized_keys2"):
+            if file := machine.file(path):
                 files.append(file)
-                found += [
-                    f"{name} {print_of}" for line in settings_lines(file.text) if (print_of := _print(line))
+                keys += [
+                    f"{name} {fingerprint}"
+                    for line in settings_lines(file.text)
+                    if (fingerprint := _fingerprint(line))
                 ]
     if files:
-        yield fact("accounts.ssh-keys", sorted(found), *files)
+        yield fact("accounts.ssh-keys", sorted(keys), *files)
 
 
-def _print(line: str) -> str:
+def _fingerprint(line: str) -> str:
     """Return a key's type and fingerprint as `ssh-keygen -l` prints them; "" if the line has no key."""
     words = line.split()
     for kind, data in pairwise(words):

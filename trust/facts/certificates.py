@@ -26,14 +26,15 @@ ANCHORS: Final = "/etc/pki/ca-trust/source/anchors/*"
 def facts(machine: Machine) -> Iterator[Fact]:
     """Yield authorities by their SHA-256, and the subject and key of the box's certificate."""
     for key, path in AUTHORITIES.items():
-        if (file := machine.file(path)) and (found := _certificates(file)):
-            yield fact(key, [_authority(one) for one in found], file)
-    if (own := machine.file(BOX)) and (found := _certificates(own)):
-        yield fact("certificates.box", [f"{found[0].subject.rfc4514_string()}, {_key(found[0])}"], own)
-        yield fact("certificates.box-issuer", [found[0].issuer.rfc4514_string()], own)
+        if (file := machine.file(path)) and (certificates := _certificates(file)):
+            yield fact(key, [_authority(each) for each in certificates], file)
+    if (own := machine.file(BOX)) and (certificates := _certificates(own)):
+        box = certificates[0]
+        yield fact("certificates.box", [f"{box.subject.rfc4514_string()}, {_key(box)}"], own)
+        yield fact("certificates.box-issuer", [box.issuer.rfc4514_string()], own)
     listed = machine.paths(ANCHORS)
     files = [file for path in names(listed) if (file := machine.file(path))]
-    anchors = [_authority(one) for file in files for one in _certificates(file)]
+    anchors = [_authority(each) for file in files for each in _certificates(file)]
     yield fact("certificates.system-anchors", sorted(anchors), listed, *files)
 
 

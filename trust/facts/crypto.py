@@ -27,9 +27,9 @@ def facts(machine: Machine) -> Iterator[Fact]:
     if tested := machine.command(
         "rap", "trust", "fips", "--json"
     ):  # it fails where FIPS mode is not in force
-        found = json.loads(tested.text)
-        if not found["failed"]:
-            yield fact("crypto.self-test", [found["module"]], tested)
+        result = json.loads(tested.text)
+        if not result["failed"]:
+            yield fact("crypto.self-test", [result["module"]], tested)
     if settings := machine.file("/usr/lib/rap/python/wire/tls/openssl.cnf"):
         yield fact(
             "crypto.box-tls", [line for line in settings_lines(settings.text) if "=" in line], settings

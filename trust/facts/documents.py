@@ -32,9 +32,9 @@ def _content(document: Evidence) -> Any:
 
 
 def _proof(content: dict[str, Any], document: Evidence) -> list[Fact]:
-    rows = [f"{'proved' if one['holds'] else 'REFUTED'}: {one['says']}" for one in content["theorems"]]
+    theorems = [f"{'proved' if row['holds'] else 'REFUTED'}: {row['says']}" for row in content["theorems"]]
     return [
-        fact("proof.theorems", rows, document),
+        fact("proof.theorems", theorems, document),
         fact("proof.assumptions", content["assumed"], document),
         fact("proof.not-covered", content["not_covered"], document),
     ]
@@ -45,7 +45,7 @@ def _hardening(content: dict[str, Any], document: Evidence) -> list[Fact]:
         f"{severity}: " + ", ".join(f"{number} {verdict}" for verdict, number in by_verdict.items())
         for severity, by_verdict in content["counts"].items()
     ]
-    fails = [f"{one['severity']} {one['rule']}: {one['reason'] or 'NO REASON'}" for one in content["fails"]]
+    fails = [f"{row['severity']} {row['rule']}: {row['reason'] or 'NO REASON'}" for row in content["fails"]]
     return [
         fact(
             "hardening.verdict",
@@ -59,9 +59,9 @@ def _hardening(content: dict[str, Any], document: Evidence) -> list[Fact]:
 
 def _sbom(content: dict[str, Any], document: Evidence) -> list[Fact]:
     components = [
-        one for one in content["packages"] if one.get("primaryPackagePurpose") != "OPERATING-SYSTEM"
+        row for row in content["packages"] if row.get("primaryPackagePurpose") != "OPERATING-SYSTEM"
     ]
-    without = [one["name"] for one in components if not one.get("versionInfo")]
+    without = [row["name"] for row in components if not row.get("versionInfo")]
     return [
         fact("sbom.format", content["spdxVersion"], document),
         fact("sbom.components", str(len(components)), document),

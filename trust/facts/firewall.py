@@ -21,19 +21,19 @@ VOLATILE: Final = frozenset({CONNECTIONS, LOGGED})
 
 def facts(machine: Machine) -> Iterator[Fact]:
     """Yield the ruleset, the other tables, and the connections that the policy permits."""
-    found = policy_of(machine)
+    policy_evidence = policy_of(machine)
     kernel = machine.command("nft", "-j", "list", "ruleset")
     if kernel is not None:
         yield from _of_kernel(kernel)
-    elif found:
-        policy, evidence = found
+    elif policy_evidence:
+        policy, evidence = policy_evidence
         yield fact("firewall.rules", listing.lines(listing.of_ruleset(render(policy)), VOLATILE), *evidence)
         enabled = machine.paths("/etc/systemd/system/*.wants/*")
         filters = any(path.endswith("/firewalld.service") for path in names(enabled))
         others = ["inet firewalld"] if filters else []
         yield fact("firewall.other-tables", others, enabled)
-    if found:
-        policy, evidence = found
+    if policy_evidence:
+        policy, evidence = policy_evidence
         yield fact("policy.outbound", _outbound(policy), *evidence)
         yield fact("policy.inbound", _inbound(policy), *evidence)
         yield fact("policy.uplink", (policy.uplink,), *evidence)
@@ -42,12 +42,12 @@ def facts(machine: Machine) -> Iterator[Fact]:
 def _of_kernel(kernel: Evidence) -> Iterator[Fact]:
     objects: list[dict[str, Any]] = json.loads(kernel.text).get("nftables", [])
     tables, own = [], []
-    for thing in objects:
-        ((kind, body),) = thing.items()
+    for entry in objects:
+        ((kind, body),) = entry.items()
         if kind == "table" and (body["family"], body["name"]) != (FAMILY, TABLE):
             tables.append(f"{body['family']} {body['name']}")
         elif kind == "table" or (body.get("family"), body.get("table")) == (FAMILY, TABLE):
-            own.append(thing)
+            own.append(entry)
     yield fact("firewall.rules", listing.lines(listing.of_objects(own), VOLATILE), kernel)
     yield fact("firewall.other-tables", sorted(tables), kernel)
 
@@ -56,7 +56,7 @@ def _outbound(policy: Policy) -> list[str]:
     """Return "role protocol/port address" for each destination; IKE and ESP for gateways."""
     rows = []
     for entry in policy.authorized:
-        services = [str(one) for one in entry.services] or ["udp/500", "udp/4500", "esp"]
+        services = [str(service) for service in entry.services] or ["udp/500", "udp/4500", "esp"]
         rows += [f"{entry.role} {service} {network}" for network in entry.networks for service in services]
     if policy.uses_dhcp:
         rows.append("dhcp udp/67 any")

@@ -32,8 +32,8 @@ def facts(machine: Machine) -> Iterator[Fact]:
             yield fact("messages.log-lines", list(_log_lines(settings.text)), messages, settings)
     events = _same(machine, "wire/audit_events.py", Path(wire.audit_events.__file__))
     if events:
-        events_named = sorted(str(event) for event in wire.audit_events.AuditEvent)
-        yield fact("messages.audit-events", events_named, events)
+        words = sorted(str(event) for event in wire.audit_events.AuditEvent)
+        yield fact("messages.audit-events", words, events)
     yield from _profiles(machine)
 
 
@@ -65,7 +65,7 @@ def _same(machine: Machine, path: str, own: Path) -> Evidence | None:
 def _fields(kind: type[msgspec.Struct]) -> Iterator[str]:
     described = msgspec.inspect.type_info(kind)
     assert isinstance(described, msgspec.inspect.StructType)
-    yield from (f"{described.tag}: {one.name}: {_form(one.type)}" for one in described.fields)
+    yield from (f"{described.tag}: {field.name}: {_form(field.type)}" for field in described.fields)
 
 
 def _form(kind: msgspec.inspect.Type) -> str:

@@ -43,7 +43,7 @@ def _connections(machine: Machine) -> Iterator[Fact]:
         name = profile["connection"].get("interface-name", "any interface")
         ipv4 = dict(profile["ipv4"]) if profile.has_section("ipv4") else {}
         addresses.append(f"{name} {ipv4.get('method', 'auto')} {ipv4.get('address1', '')}".rstrip())
-        servers += [one for one in ipv4.get("dns", "").split(";") if one]
+        servers += [server for server in ipv4.get("dns", "").split(";") if server]
     if len(read) > 1:
         yield fact("network.addresses", sorted(addresses), *read)
         yield fact("network.name-servers", servers, *read)
@@ -72,7 +72,7 @@ def _box_settings(machine: Machine) -> Iterator[Fact]:
         box = tomllib.loads(file.text)
     except tomllib.TOMLDecodeError:
         return
-    yield fact("box.data-center", _where(box.get("datacenter")), file)
+    yield fact("box.data-center", _location(box.get("datacenter")), file)
     proxy = box.get("proxy")
     yield fact("box.proxy", [f"{proxy['kind']} {proxy['host']}:{proxy['port']}"] if proxy else [], file)
     yield fact("box.instruments", sorted(_instruments(box)), file)
@@ -82,7 +82,7 @@ def _box_settings(machine: Machine) -> Iterator[Fact]:
     yield fact("box.identity-files", [f"{key} {value}" for key, value in sorted(identity.items())], file)
 
 
-def _where(center: Any) -> list[str]:
+def _location(center: Any) -> list[str]:
     if not isinstance(center, dict):
         return []
     address = f" ({center['address']})" if center.get("address") else ""
@@ -91,11 +91,10 @@ def _where(center: Any) -> list[str]:
 
 def _instruments(box: dict[str, Any]) -> Iterator[str]:
     for port in box.get("port", []):
-        for one in port.get("instrument", []):
-            speaks = (
-                f" speaks {one['adapted'].get('standard', 'its own standard')}" if one.get("adapted") else ""
-            )
-            yield f"port {port['number']} {one['serial']} {one['model']}{speaks}"
+        for instrument in port.get("instrument", []):
+            adapted = instrument.get("adapted")
+            speaks = f" speaks {adapted.get('standard', 'its own standard')}" if adapted else ""
+            yield f"port {port['number']} {instrument['serial']} {instrument['model']}{speaks}"
 
 
 def _sessions(sessions: dict[str, Any]) -> list[str]:

@@ -19,11 +19,11 @@ FORMAT: Final = "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}.%{ARCH}\\n"
 def facts(machine: Machine) -> Iterator[Fact]:
     """Yield the system's name and its packages, in the form "name epoch:version-release.arch"."""
     if system := machine.file("/usr/lib/os-release") or machine.file("/etc/os-release"):
-        found = [line for line in system.text.splitlines() if line.startswith("PRETTY_NAME=")]
-        yield fact("system.name", [line.partition("=")[2].strip('"') for line in found], system)
-    for place in DATABASES:
-        if names(machine.paths(f"{place}/rpmdb.sqlite")):
-            listed = machine.on_tree("rpm", "--root", "{root}", "--dbpath", place, "-qa", "--qf", FORMAT)
+        lines = [line for line in system.text.splitlines() if line.startswith("PRETTY_NAME=")]
+        yield fact("system.name", [line.partition("=")[2].strip('"') for line in lines], system)
+    for folder in DATABASES:
+        if names(machine.paths(f"{folder}/rpmdb.sqlite")):
+            listed = machine.on_tree("rpm", "--root", "{root}", "--dbpath", folder, "-qa", "--qf", FORMAT)
             if listed is not None:
                 installed = sorted(set(names(listed)))
                 modules = [line for line in installed if line.startswith(CRYPTOGRAPHIC)]

@@ -15,26 +15,24 @@ from trust.machine import Machine
 
 
 def facts(machine: Machine) -> Iterator[Fact]:
-    """Yield the fact with the ways; without values, there is none.
-
-    Without the box's settings and messages there is no fact.
-    """
+    """Yield the fact whose values are the ways; without the box's settings and messages there is no fact."""
     messages, settings = known_messages(machine), machine.file("/etc/rap/box.toml")
     if messages is None or settings is None:
         return
     ways = [f"free text in a report: {field}" for field in report_fields() if not _is_bounded(field)]
     box, used = tomllib.loads(settings.text), [messages, settings]
     for port in box.get("port", []):
-        for one in port.get("instrument", []):
-            profile = machine.file(f"{INSTALLED}/profiles/{one['model']}.toml")
+        for instrument in port.get("instrument", []):
+            serial = instrument["serial"]
+            profile = machine.file(f"{INSTALLED}/profiles/{instrument['model']}.toml")
             if profile is None:
-                ways.append(f"unknown: {one['serial']} has no profile")
+                ways.append(f"unknown: {serial} has no profile")
                 continue
             used.append(profile)
             if "data-upload" in tomllib.loads(profile.text).get("verbs", []):
-                ways.append(f"data files that are requested from {one['serial']}")
-            if box.get("sessions") and one.get("address"):
-                ways.append(f"the picture of the screen of {one['serial']} in a remote session")
+                ways.append(f"data files that are requested from {serial}")
+            if box.get("sessions") and instrument.get("address"):
+                ways.append(f"the picture of the screen of {serial} in a remote session")
     yield fact("personal.ways", ways, *used)
 
 

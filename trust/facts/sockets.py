@@ -9,7 +9,7 @@ from trust.fact import Fact, fact, names
 from trust.machine import Machine
 from trust.policy_evidence import policy_of
 
-WANTED = "/etc/systemd/system/*.wants/*"
+ENABLED = "/etc/systemd/system/*.wants/*"
 
 
 def facts(machine: Machine) -> Iterator[Fact]:
@@ -18,22 +18,22 @@ def facts(machine: Machine) -> Iterator[Fact]:
     if kernel is not None:
         yield fact("sockets.listening", sorted(set(_of_kernel(kernel.text))), kernel)
         return
-    found = policy_of(machine)
-    if found is None:
+    policy_evidence = policy_of(machine)
+    if policy_evidence is None:
         return
-    policy, evidence = found
-    wanted = machine.paths(WANTED)
+    policy, evidence = policy_evidence
+    enabled = machine.paths(ENABLED)
     sockets = {
         f"{service.protocol} {own.ip}:{service.port}"
         for port in policy.ports
         for service in port.services
         for own in port.addresses
     }
-    if any(path.endswith("/sshd.service") for path in names(wanted)):
+    if any(path.endswith("/sshd.service") for path in names(enabled)):
         sockets |= {"tcp 0.0.0.0:22", "tcp [::]:22"}
     if policy.vpn:
         sockets |= {f"udp 0.0.0.0:{port}" for port in (500, 4500)}
-    yield fact("sockets.listening", sorted(sockets), *evidence, wanted)
+    yield fact("sockets.listening", sorted(sockets), *evidence, enabled)
 
 
 def _of_kernel(text: str) -> Iterator[str]:

@@ -42,7 +42,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
     effective = machine.command("sshd", "-T")
     files = _files(machine)
     evidence = [effective] if effective else files
-    found: dict[str, list[str]] = {}
+    settings: dict[str, list[str]] = {}
     for file in evidence:
         for line in settings_lines(file.text):
             keyword, _, value = line.replace("=", " ", 1).partition(" ")
@@ -50,12 +50,12 @@ def facts(machine: Machine) -> Iterator[Fact]:
                 break
             word = keyword.lower()
             if word == "allowusers":
-                found.setdefault(word, []).extend(value.split())
+                settings.setdefault(word, []).extend(value.split())
             elif word in KEYWORDS:
-                found.setdefault(word, [value.strip().strip('"')])
+                settings.setdefault(word, [value.strip().strip('"')])
     for word, key in KEYWORDS.items():
-        if word in found:
-            values = found[word] if word == "allowusers" else [_normal(word, found[word][0])]
+        if word in settings:
+            values = settings[word] if word == "allowusers" else [_normal(word, settings[word][0])]
             yield fact(key, values, *evidence)
 
 

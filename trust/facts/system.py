@@ -65,20 +65,20 @@ def _sysctl(machine: Machine) -> Iterator[Fact]:
     if file is None:
         return
     values, evidence = [], [file]
-    found = policy_of(machine)
-    has_tunnel = found is not None and found[0].tunnel is not None
-    if found is not None:
-        evidence += found[1]
+    policy_evidence = policy_of(machine)
+    has_tunnel = policy_evidence is not None and policy_evidence[0].tunnel is not None
+    if policy_evidence is not None:
+        evidence += policy_evidence[1]
     runs = machine.file("/proc/sys/kernel/ostype")
     for line in settings_lines(file.text):
-        name, _, wanted = (part.strip() for part in line.lstrip("-").partition("="))
+        name, _, value = (part.strip() for part in line.lstrip("-").partition("="))
         current = machine.file("/proc/sys/" + name.replace(".", "/"))
         if has_tunnel and name.endswith(FORWARDING):
-            wanted = BY_THE_FIREWALL
+            value = BY_THE_FIREWALL
         elif current:
             evidence.append(current)
-            wanted = " ".join(current.text.split())
+            value = " ".join(current.text.split())
         elif runs:
-            wanted = "(the kernel has no such setting)"
-        values.append(f"{name} = {wanted}")
+            value = "(the kernel has no such setting)"
+        values.append(f"{name} = {value}")
     yield fact("system.kernel-settings", sorted(values), *evidence, runs)

@@ -28,14 +28,14 @@ def facts(machine: Machine) -> Iterator[Fact]:
     """Yield the settings; a directive that is repeated has several values."""
     main = machine.file(MAIN)
     if main is not None:
-        found: dict[str, list[str]] = {}
+        directives: dict[str, list[str]] = {}
         for line in settings_lines(main.text):
             name, _, value = line.partition(" ")
-            found.setdefault(name.lower(), []).append(value)
+            directives.setdefault(name.lower(), []).append(value)
         for directive, key in SINGLE.items():
-            yield fact(key, found.get(directive, []), main)
+            yield fact(key, directives.get(directive, []), main)
     if listen := machine.file(LISTEN):
-        places = [line for line in settings_lines(listen.text) if line.startswith("Listen ")]
-        yield fact("web.listens", [line.removeprefix("Listen ") for line in places], listen)
+        lines = [line for line in settings_lines(listen.text) if line.startswith("Listen ")]
+        yield fact("web.listens", [line.removeprefix("Listen ") for line in lines], listen)
         permitted = re.findall(r"Require ip (\S+)", listen.text)
         yield fact("web.clients", permitted, listen)
