@@ -91,7 +91,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The server refuses the request, or cannot process it at present."""
+    """The server refuses the request, or cannot process it now."""
 
     status: int
     reason: str

@@ -356,7 +356,9 @@ class BoxConfig(Table, frozen=True):
 
     def adapted(self) -> frozenset[str]:
         """Return the instruments that speak their own standard."""
-        return frozenset(one.serial for port in self.port for one in port.instrument if one.adapted)
+        return frozenset(
+            instrument.serial for port in self.port for instrument in port.instrument if instrument.adapted
+        )
 
     def models(self) -> dict[str, str]:
         """Return the model of each enrolled instrument."""
@@ -403,7 +405,7 @@ def _check_ports(config: BoxConfig, problems: Problems) -> None:
                     if problem and config.profiles is None:
                         problems.add(("port", index, "instrument", position, "model"), problem)
         with problems.part():
-            if other := next((one for one in config.port[:index] if port.overlaps(one)), None):
+            if other := next((each for each in config.port[:index] if port.overlaps(each)), None):
                 message = (
                     f"{port.listen} with tcp_port {port.tcp_port} is already used by port {other.number}"
                 )

@@ -74,11 +74,11 @@ async def page_status(config: BoxConfig, box: BoxProgram, now_s: float) -> PageS
     if status is None:
         return None
     standards = {port.port: _standard(port, now_s) for port in status.ports}
-    served = {*box.tcp_ports, *(number for number, one in standards.items() if one.is_connected)}
+    served = {*box.tcp_ports, *(number for number, standard in standards.items() if standard.is_connected)}
     ports = [
         PagePort(
             port.number,
-            tuple(one.serial for one in port.instrument),
+            tuple(instrument.serial for instrument in port.instrument),
             port.number in served,
             standards.get(port.number),
         )

@@ -232,8 +232,8 @@ def _serial_ports(checked: CheckedConfig) -> dict[int, SerialPort]:
     numbers = [
         number
         for port in checked.config.port
-        for one in port.instrument
-        for number in serial_ports_of(one.adapted)
+        for instrument in port.instrument
+        for number in serial_ports_of(instrument.adapted)
     ]
     if not numbers:
         return {}

@@ -144,11 +144,11 @@ async def ethernet_reports_speed(bench: EthernetBench) -> None:
 async def ethernet_lists_addresses(bench: EthernetBench) -> None:
     """`addresses` returns all addresses with their prefixes, IPv4 first."""
     assert bench.port.addresses() == ()
-    given = [ip_interface(text) for text in ("fd00:7::1/64", "192.0.2.1/24", "198.51.100.9/30")]
-    for address in given:
+    added = [ip_interface(text) for text in ("fd00:7::1/64", "192.0.2.1/24", "198.51.100.9/30")]
+    for address in added:
         bench.add_address(address)
     shown = bench.port.addresses()
-    assert sorted(shown, key=str) == sorted(given, key=str)
+    assert sorted(shown, key=str) == sorted(added, key=str)
     assert [address.version for address in shown] == [4, 4, 6]
 
 

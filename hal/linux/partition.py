@@ -82,11 +82,11 @@ class LinuxPartition:
         """See `Partition.write`."""
         assert offset % SECTOR_BYTES == 0 == len(data) % SECTOR_BYTES, (offset, len(data))
         assert 0 <= offset <= offset + len(data) <= self._size, (offset, len(data))
-        left = memoryview(data)
+        unwritten = memoryview(data)
         try:
-            while left:
-                written = os.pwrite(self._fd, left, offset)
-                left, offset = left[written:], offset + written
+            while unwritten:
+                written = os.pwrite(self._fd, unwritten, offset)
+                unwritten, offset = unwritten[written:], offset + written
         except OSError as error:
             raise self._error(error) from error
 

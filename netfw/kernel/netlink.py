@@ -63,11 +63,11 @@ class NetlinkMessage(NamedTuple):
 
     def beginning(self, *first: int) -> bytes:
         """Return the start of a message with these first attributes: both headers, and the attributes."""
-        given = self.attributes()
+        values = self.attributes()
         return (
             self.header
             + self.payload[: _FAMILY.size]
-            + b"".join(attribute(kind, given[kind]) for kind in first if kind in given)
+            + b"".join(attribute(kind, values[kind]) for kind in first if kind in values)
         )
 
 

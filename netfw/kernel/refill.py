@@ -84,8 +84,8 @@ def update_elements(
 
 def _key(element: bytes) -> bytes:
     """Return the key of an element, which may also have a comment or a timeout."""
-    given = attributes(element[_HEADER_BYTES:])
-    return attributes(given[_KEY])[_VALUE]
+    fields = attributes(element[_HEADER_BYTES:])
+    return attributes(fields[_KEY])[_VALUE]
 
 
 def holds_exactly(wanted: Set, elements: Collection[bytes]) -> bool:

@@ -119,12 +119,12 @@ def load_policy_with_board(file: Path) -> tuple[Policy, Board]:
     """Read the policy in `file`, and the board that it names. Raises: SettingsError with all problems."""
     text = read_text(file)
     problems = Problems(file, text)
-    given = read_partial(PolicyFile, parse(text, file), (), problems)
-    board = read_board_of(given, problems)
+    content = read_partial(PolicyFile, parse(text, file), (), problems)
+    board = read_board_of(content, problems)
     if board is None:
         problems.raise_if_any()
     assert board is not None
-    return _Converter(problems, board).policy(given), board
+    return _Converter(problems, board).policy(content), board
 
 
 def files_of_policy(file: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """Encodes the changes of a picture as the stream of `wire.desktop.stream`, in short messages.
 
-The encoder knows the decoder's picture (`sent`). Each message covers as many differences between it and the present
+The encoder knows the decoder's picture (`sent`). Each message covers as many differences between it and the current
 picture as fit into the requested size, small changes first. The echo of a key therefore does not wait for a large
 picture, a pixel that changes several times between two messages is sent once, and the decoder's picture always
 converges to the current one.

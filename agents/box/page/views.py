@@ -216,20 +216,20 @@ class View:
 
     def _ways(self, session: BoxSession) -> Markup:
         _ = self.texts.gettext
-        given = {each.way for each in session.evidence}
-        ways = [element("li", self._way(session, way, is_given=way in given)) for way in self.ways]
+        proved = {each.way for each in session.evidence}
+        ways = [element("li", self._way(session, way, is_proved=way in proved)) for way in self.ways]
         needed = _("The session is permitted when you have done all of this:")
         return join(element("p", needed) if len(ways) > 1 else None, element("ol", *ways))
 
-    def _way(self, session: BoxSession, way: PresenceWay, *, is_given: bool) -> Markup:
+    def _way(self, session: BoxSession, way: PresenceWay, *, is_proved: bool) -> Markup:
         _ = self.texts.gettext
-        if is_given:
-            given = {
+        if is_proved:
+            texts = {
                 PresenceWay.CODE: _("The code is right."),
                 PresenceWay.SWITCH: _("The switch was pressed."),
                 PresenceWay.SECURITY_KEY: _("The security key was used."),
             }
-            return element("p", given[way], class_="done")
+            return element("p", texts[way], class_="done")
         if way is PresenceWay.SWITCH:
             return element("p", _("Press the switch on the box while this page is open."))
         if way is PresenceWay.SECURITY_KEY:

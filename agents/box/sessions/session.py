@@ -234,8 +234,8 @@ class BoxSession(SessionExecutor):
             await (self._surroundings.path.close(self.offer) if self.view_only else self._open_path())
 
     async def _open_path(self) -> None:
-        left = (self.deadline_ns - self._surroundings.monotonic_ns()) // _SECOND_NS
-        if not await self._surroundings.path.open(self.offer, max(1, left)):
+        remaining_s = (self.deadline_ns - self._surroundings.monotonic_ns()) // _SECOND_NS
+        if not await self._surroundings.path.open(self.offer, max(1, remaining_s)):
             self.later(Event.FENCE_LOST, Actor.BOX)
 
     def _desktop_ended(self, reason: str) -> None:

@@ -72,8 +72,8 @@ class BoxSessions:
             await session.peer_ended(message.cause, Actor.DATA_CENTER)
             self._surroundings.changed()
 
-    async def enter_code(self, session: bytes, port: int, code: str, where: str = "") -> bool:
-        """Check the code that the person at a port entered, in a browser or `where`.
+    async def enter_code(self, session: bytes, port: int, code: str, location: str = "") -> bool:
+        """Check the code that the person at a port entered, in a browser or at `location`.
 
         Return whether it permits the session. For a session of another port, or one that is not offered, this does
         not show whether the code is right.
@@ -84,7 +84,7 @@ class BoxSessions:
         if not hmac.compare_digest(code.encode(), code_of(offered.signed.hash).encode()):
             await offered.event(Event.WRONG_CODE, Actor.PERSON)
             return False
-        return await self._prove(offered, PresenceWay.CODE, where or f"port {port}", port)
+        return await self._prove(offered, PresenceWay.CODE, location or f"port {port}", port)
 
     async def press_switch(self, session: bytes, port: int, switch: str) -> bool:
         """Record that a person pressed a switch of the box while this offer was shown; return as `enter_code`."""
@@ -195,8 +195,8 @@ class BoxSessions:
             self._sessions[session.id] = session
             self._surroundings.changed()
 
-    async def _prove(self, session: BoxSession, way: PresenceWay, where: str, port: int) -> bool:
-        evidence = Evidence(way, where, self._surroundings.wall_ns() // 1_000_000_000)
+    async def _prove(self, session: BoxSession, way: PresenceWay, observation: str, port: int) -> bool:
+        evidence = Evidence(way, observation, self._surroundings.wall_ns() // 1_000_000_000)
         return await session.prove(evidence, session.signed.hash, screen_shared=self.is_shared(port))
 
     def _offer_at(self, session: bytes, port: int) -> BoxSession | None:
