@@ -1,4 +1,4 @@
-"""The list of audit events is complete: each name that the code composes is in it and has an explanation."""
+"""The enum of audit events is complete: it contains each event that the code composes, with an explanation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SOURCES = [
 ]
 
 
-def first_words(*functions: str) -> Iterator[str]:
+def first_arguments(*functions: str) -> Iterator[str]:
     """Yield the literal first argument of each call of these functions in modules that run on a box."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -42,7 +42,7 @@ def first_words(*functions: str) -> Iterator[str]:
                     yield first.value
 
 
-def composed() -> Iterator[str]:
+def composed_events() -> Iterator[str]:
     yield from (f"proxy-{kind}" for kind in ProxyErrorKind)
     yield from (f"far-end-{kind}" for kind in (*DistrustReason, StreamEnd.REFUSED, StreamEnd("nonsense")))
     yield from (f"spool-{kind}" for kind in SpoolErrorKind)
@@ -51,12 +51,12 @@ def composed() -> Iterator[str]:
     yield from Reason
     yield from (f"backlog-{priority.name.lower()}" for priority in Priority)
     yield from (f"fips-failed-{check}" for check in FipsCheck)
-    yield from (f"part-failed-{part}" for part in first_words("_supervise"))
-    yield from (f"{bound}-{side}-limit" for bound in first_words("Bound") for side in ("near", "below"))
+    yield from (f"part-failed-{part}" for part in first_arguments("_supervise"))
+    yield from (f"{bound}-{side}-limit" for bound in first_arguments("Bound") for side in ("near", "below"))
 
 
 def test_every_event_that_a_box_composes_is_in_the_enum() -> None:
-    events = set(composed())
+    events = set(composed_events())
     assert {"part-failed-forwarder", "crl-age-near-limit", "proxy-timeout", "refused-crowded"} <= events
     assert events <= set(AuditEvent)
 
@@ -64,17 +64,17 @@ def test_every_event_that_a_box_composes_is_in_the_enum() -> None:
 def test_every_event_is_recorded_by_some_code() -> None:
     text = "".join(path.read_text("utf-8") for path in SOURCES if path.name != "audit_events.py")
     named = {AuditEvent[name] for name in re.findall(r"AuditEvent\.([A-Z_]+)", text)}
-    assert set(AuditEvent) == named | set(composed())
+    assert set(AuditEvent) == named | set(composed_events())
 
 
 def test_no_event_is_recorded_by_a_string_literal() -> None:
-    assert not set(first_words("note", "_note", "record"))
+    assert not set(first_arguments("note", "_note", "record"))
 
 
 @pytest.mark.parametrize("event", AuditEvent)
 def test_each_event_is_documented_and_keeps_its_wire_value(event: AuditEvent) -> None:
-    what, _, action = describe(event)
-    assert what.endswith(".") and action.endswith(".")
+    description, _, action = describe(event)
+    assert description.endswith(".") and action.endswith(".")
     sent = encode(Entry("", 0, Audit(1, event, 0, 7)))
     assert sent == encode(Entry("", 0, Audit(1, str(event.value), 0, 7)))
     assert decode(Entry, sent).body == Audit(1, str(event.value), 0, 7)

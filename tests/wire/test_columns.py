@@ -1,4 +1,4 @@
-"""Batches in columns come back equal, whatever they contain, and wrong bytes are refused."""
+"""Any batch is the same after packing in columns and unpacking, and invalid bytes are refused."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ CHANNELS = ("tests-n", "vacuum-pa", "bath-temp-mc", "waste-pct")
 
 
 def batches(*reports: Sequence[InstrumentReport], serial: str = "X-1") -> list[bytes]:
-    found, sequence = [], 1
-    for some in reports:
-        records = [(sequence + place, encode(Entry(serial, 1, report))) for place, report in enumerate(some)]
-        found.append(encode_batch(3, records))
-        sequence += len(some)
-    return found
+    encoded, sequence = [], 1
+    for group in reports:
+        entries = [encode(Entry(serial, 1, report)) for report in group]
+        encoded.append(encode_batch(3, list(enumerate(entries, sequence))))
+        sequence += len(group)
+    return encoded
 
 
-def come_back(data: list[bytes]) -> list[bytes]:
-    """Check that all batches of a stream come back equal; returns them packed."""
+def pack_checked(data: list[bytes]) -> list[bytes]:
+    """Return the packed batches of a stream, after checking that unpacking yields the same batches."""
     packer, unpacker = Packer(), Unpacker()
-    packed = [packer.pack(one) for one in data]
-    assert [unpacker.unpack(one) for one in packed] == data
+    packed = [packer.pack(batch) for batch in data]
+    assert [unpacker.unpack(batch) for batch in packed] == data
     return packed
 
 
@@ -53,11 +53,11 @@ def status(number: int, **readings: int) -> Status:
 
 
 @pytest.mark.parametrize("model", ["chemistry-analyzer", "hematology-analyzer", "immunoassay-analyzer"])
-def test_the_reports_of_an_instrument_come_back_equal_in_a_tenth_of_the_bytes(model: str) -> None:
+def test_an_instruments_packed_reports_have_less_than_a_tenth_of_the_bytes(model: str) -> None:
     reports = list(History(model, "X-1", 4).until(DAY_NS))
     data = batches(*(reports[first : first + 64] for first in range(0, len(reports), 64)))
-    packed = come_back(data)
-    assert all(one.startswith(COLUMNS) for one in packed)
+    packed = pack_checked(data)
+    assert all(batch.startswith(COLUMNS) for batch in packed)
     assert sum(map(len, packed)) < sum(map(len, data)) / 10
 
 
@@ -75,8 +75,8 @@ others = st.just(Alert(5, 7, "T0100", "bath", "error", -3))
 
 @settings(max_examples=150)
 @given(st.lists(st.lists(statuses | others, min_size=1, max_size=12), min_size=1, max_size=6))
-def test_any_reports_come_back_equal(reports: list[list[InstrumentReport]]) -> None:
-    come_back(batches(*reports))
+def test_any_reports_are_the_same_after_unpacking(reports: list[list[InstrumentReport]]) -> None:
+    pack_checked(batches(*reports))
 
 
 @settings(max_examples=150)
@@ -86,39 +86,39 @@ def test_any_reports_come_back_equal(reports: list[list[InstrumentReport]]) -> N
     st.integers(0, 54),
     st.integers(-1, 54),
 )
-def test_a_column_comes_back_equal_with_any_parameters(
+def test_a_column_is_the_same_after_decoding_with_any_parameters(
     batches_of_values: list[list[int]], prediction: int, k: int, runs_k: int
 ) -> None:
     parameters = Parameters(prediction, k if k > 40 else 40, runs_k)
     sender, receiver = Column(0), Column(0)
     for column in (sender, receiver):
         column.change(parameters)
-    for some in batches_of_values:
-        bits = BitReader(bits_to_bytes(sender.encode(some)))
-        assert receiver.decode(bits, len(some)) == some
+    for batch in batches_of_values:
+        bits = BitReader(bits_to_bytes(sender.encode(batch)))
+        assert receiver.decode(bits, len(batch)) == batch
 
 
-def test_a_reading_that_is_no_multiple_of_the_resolution_so_far_comes_back() -> None:
+def test_a_reading_that_is_not_a_multiple_of_the_previous_resolution_is_unpacked() -> None:
     coarse = [status(n, vacuum_pa=80_000 + n % 7 * 10) for n in range(1, 65)]
     fine = [status(n, vacuum_pa=80_000 + n % 7 * 10 + n % 3) for n in range(65, 129)]
-    packed = come_back(batches(coarse, fine, fine))
+    packed = pack_checked(batches(coarse, fine, fine))
     assert len(packed) == 3
 
 
-def test_a_count_that_changes_without_samples_comes_back_after_batches_in_which_it_did_not() -> None:
+def test_a_count_that_begins_to_change_without_samples_is_unpacked() -> None:
     gated = [
         Status(n, n * 60_000, "running", n // 4, {"tests-n": n // 4 * 7, "vacuum-pa": 1})
         for n in range(1, 400)
     ]
     broken = [Status(n, n * 60_000, "running", 99, {"tests-n": n, "vacuum-pa": 1}) for n in range(400, 464)]
-    come_back(batches(gated[:200], gated[200:], broken, broken))
+    pack_checked(batches(gated[:200], gated[200:], broken, broken))
 
 
-def test_channels_in_another_order_and_instruments_beyond_the_limit_come_back() -> None:
+def test_channels_in_another_order_and_instruments_beyond_the_limit_are_unpacked() -> None:
     packer, unpacker = Packer(), Unpacker()
-    for turn in range(GROUPS_MAX + 20):
+    for number in range(GROUPS_MAX + 20):
         for names in (("a", "b"), ("b", "a")):
-            (data,) = batches([Status(1, 5, "idle", 0, dict.fromkeys(names, turn))], serial=f"X-{turn}")
+            (data,) = batches([Status(1, 5, "idle", 0, dict.fromkeys(names, number))], serial=f"X-{number}")
             assert unpacker.unpack(packer.pack(data)) == data
 
 
@@ -137,13 +137,13 @@ def test_channels_in_another_order_and_instruments_beyond_the_limit_come_back() 
         + b"\xcc\x01",
     ],
 )
-def test_bytes_that_are_no_batch_of_statuses_are_kept_verbatim(data: bytes) -> None:
+def test_bytes_that_are_not_a_batch_of_statuses_are_kept_verbatim(data: bytes) -> None:
     assert Packer().pack(data) == VERBATIM + data
     assert Unpacker().unpack(VERBATIM + data) == data
 
 
 def test_long_names_are_kept_verbatim_and_refused_in_columns() -> None:
-    """Each status of a group repeats them, so that a short packed batch would become a very long one."""
+    """Each status of a group repeats its names: a short packed batch could become a very long batch."""
     (usual,) = batches([status(1, vacuum_pa=8)], serial="X" * NAME_CHARACTERS_MAX)
     packed = Packer().pack(usual)
     assert packed.startswith(COLUMNS)
@@ -151,7 +151,7 @@ def test_long_names_are_kept_verbatim_and_refused_in_columns() -> None:
         batches([status(1, vacuum_pa=8)], serial="X" * (NAME_CHARACTERS_MAX + 1)),
         batches([status(1, **{"v" * (NAME_CHARACTERS_MAX + 1): 8})]),
     ):
-        assert come_back(long)[0].startswith(VERBATIM)
+        assert pack_checked(long)[0].startswith(VERBATIM)
     content = msgspec.msgpack.decode(packed[1:])
     (group,) = content[6]
     for field, value in ((0, "X" * 100_000), (2, ["v" * 100_000])):
@@ -167,7 +167,7 @@ def test_a_batch_with_more_records_than_allowed_is_kept_verbatim() -> None:
 
 def test_a_truncated_or_altered_packed_batch_is_refused_or_yields_another_batch() -> None:
     data = batches([status(n, vacuum_pa=n * n % 97, waste_pct=n) for n in range(1, 65)])
-    (packed,) = come_back(data)
+    (packed,) = pack_checked(data)
     for length in range(1, len(packed)):
         with pytest.raises(ColumnsError):
             Unpacker().unpack(packed[:length])
@@ -184,7 +184,7 @@ def test_a_truncated_or_altered_packed_batch_is_refused_or_yields_another_batch(
 
 def test_a_batch_of_another_stream_is_refused() -> None:
     data = batches([status(1, a=1)], [status(2, a=1)])
-    _, second = come_back(data)
+    _, second = pack_checked(data)
     with pytest.raises(ColumnsError, match="refers to data that it does not contain"):
         Unpacker().unpack(second)
 
@@ -196,8 +196,8 @@ def test_noise_takes_little_more_than_its_entropy() -> None:
         [Status(n, n, "idle", 0, {"vacuum-pa": readings[n]}) for n in range(first, first + 64)]
         for first in range(1, 6_300, 64)
     ]
-    packed = come_back(batches(*reports))
-    bits = sum(len(msgspec.msgpack.decode(one[1:])[-1]) for one in packed[5:]) * 8
+    packed = pack_checked(batches(*reports))
+    bits = sum(len(msgspec.msgpack.decode(batch[1:])[-1]) for batch in packed[5:]) * 8
     entropy = 4.05  # of a normal distribution of 4 steps: 2.05 + log2(4)
     assert bits / (64 * len(packed[5:])) < 1.12 * entropy
     assert all(after[1:] != before[1:] for before, after in pairwise(packed))

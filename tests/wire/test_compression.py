@@ -1,4 +1,4 @@
-"""One stream for each connection, its bounds, and the dictionary it starts with."""
+"""Compression: one stream for each connection, its limits, and its initial dictionary."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LIMIT = 1 << 20
 
 def blocks(*data: bytes) -> list[bytes]:
     sender = Compressor()
-    return [sender.compress(one) for one in data]
+    return [sender.compress(block) for block in data]
 
 
 def test_each_block_can_be_decompressed_when_it_arrives() -> None:
@@ -92,7 +92,7 @@ def test_a_block_without_its_predecessor_is_refused_and_the_stream_continues() -
         receiver.decompress(third, LIMIT)
 
 
-def test_a_stream_ends_with_a_block_that_cannot_be_read() -> None:
+def test_a_stream_ends_at_a_block_that_cannot_be_decompressed() -> None:
     first, second = blocks(b"first" * 100, b"second" * 100)
     receiver = Decompressor()
     receiver.decompress(first, LIMIT)
@@ -122,7 +122,7 @@ def test_data_after_the_end_of_a_frame_is_refused() -> None:
         Decompressor().decompress(block + b"more", LIMIT)
 
 
-def test_a_single_alert_is_small_whatever_was_sent_before_it() -> None:
+def test_a_single_alert_is_small_after_any_number_of_statuses() -> None:
     source = random.Random(3)
     sender = Compressor()
     sizes = []
@@ -153,7 +153,7 @@ def test_a_plain_stream_of_an_earlier_release_is_read() -> None:
     data = [b"first" * 10, random.Random(1).randbytes(300)]
     options: dict[int, int] = {zstd.CompressionParameter.window_log: WINDOW_LOG}
     sender = zstd.ZstdCompressor(options=options, zstd_dict=dictionary(PLAIN))
-    first, second = (sender.compress(one, mode=sender.FLUSH_BLOCK) for one in data)
+    first, second = (sender.compress(block, mode=sender.FLUSH_BLOCK) for block in data)
     first = bytes([PLAIN]) + first
     position = (zlib.crc32(first) | 1 << 31).to_bytes(4, "big")
     receiver = Decompressor()
@@ -163,7 +163,7 @@ def test_a_plain_stream_of_an_earlier_release_is_read() -> None:
 def test_the_dictionary_is_small_and_contains_every_word_of_a_report() -> None:
     content = (resources.files("wire") / "dictionaries" / "v1.zdict").read_bytes()
     assert len(content) <= 16 * 1024
-    later = {"withdrawn"}  # a rare outcome, which was added after this dictionary was made
+    later = {"withdrawn"}  # a rare outcome, which was added after this dictionary was trained
     words = {*STATES, *get_args(Severity), *get_args(Outcome)} - later
     for model in ("chemistry-analyzer", "immunoassay-analyzer", "hematology-analyzer"):
         profile = load_profile(model)
@@ -185,7 +185,7 @@ def test_a_connection_refuses_a_block_whose_stream_it_does_not_have() -> None:
     """An intermediary puts the requests of two senders on one connection, and leaves out one of them."""
     first, second, receiver = Compressor(), Compressor(), Decompressor()
     random_bytes = [b"one " * 20, b"two " * 20, b"three " * 20]
-    blocks = [first.compress(one) for one in random_bytes]
+    blocks = [first.compress(data) for data in random_bytes]
     second.compress(b"another " * 20)
     others = second.compress(random_bytes[1])
     assert receiver.decompress(blocks[0], 1000) == random_bytes[0]

@@ -1,4 +1,4 @@
-"""The messages of EST: openssl reads what is sent, and reads nothing else; anything else is refused."""
+"""The messages of EST: openssl can read them, its own can be read, and invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LEAF = x509.load_pem_x509_certificate(AUTHORITY.certify("RAP-0001", KEY.public_k
 
 
 def openssl(*arguments: str, content: bytes) -> str:
-    ran = subprocess.run(["openssl", *arguments], input=content, capture_output=True, check=True)
-    return ran.stdout.decode()
+    completed = subprocess.run(["openssl", *arguments], input=content, capture_output=True, check=True)
+    return completed.stdout.decode()
 
 
 def test_openssl_reads_the_certificates_of_an_answer() -> None:
@@ -46,7 +46,7 @@ def test_openssl_verifies_a_request_and_the_issued_certificate(tmp_path: Path) -
 
 
 @pytest.mark.filterwarnings("ignore:PKCS#7 certificates could not be parsed as DER")
-def test_answers_made_by_openssl_are_read(tmp_path: Path) -> None:
+def test_answers_encoded_by_openssl_are_read(tmp_path: Path) -> None:
     (tmp_path / "leaf.crt").write_bytes(LEAF.public_bytes(Encoding.PEM))
     (tmp_path / "ca.crt").write_bytes(AUTHORITY.certificate.public_bytes(Encoding.PEM))
     files = ("-certfile", str(tmp_path / "leaf.crt"), "-certfile", str(tmp_path / "ca.crt"))
@@ -58,8 +58,8 @@ def test_answers_made_by_openssl_are_read(tmp_path: Path) -> None:
 
 def test_openssl_reads_the_attributes() -> None:
     text = openssl("asn1parse", "-inform", "DER", content=b64decode(est.attributes_response().body))
-    words = [line.rsplit(":", 1)[1] for line in text.splitlines() if "OBJECT" in line]
-    assert words == ["id-ecPublicKey", "prime256v1", "ecdsa-with-SHA256"]
+    names = [line.rsplit(":", 1)[1] for line in text.splitlines() if "OBJECT" in line]
+    assert names == ["id-ecPublicKey", "prime256v1", "ecdsa-with-SHA256"]
 
 
 def test_a_request_is_read_back() -> None:
@@ -113,7 +113,7 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
     ("retry_after", "seconds"),
     [("", 0.0), ("90", 90.0), ("99999999", est.RETRY_SECONDS_MAX), ("Wed, 21 Oct 2026 07:28:00 GMT", 3600.0)],
 )
-def test_waiting_answers_say_when_to_repeat(retry_after: str, seconds: float) -> None:
+def test_a_waiting_answer_has_the_time_until_the_next_request(retry_after: str, seconds: float) -> None:
     headers = {"retry-after": retry_after} if retry_after else {}
     assert est.read_answer(Response(202, b"", headers)) == est.Waiting(seconds)
 
@@ -126,5 +126,5 @@ def test_a_refusal_has_its_status_and_reason_without_control_characters() -> Non
 
 def test_the_entity_tag_depends_on_the_set_alone() -> None:
     other = Authority.make("other").certificate
-    one, two = est.etag_of([LEAF, other]), est.etag_of([other, LEAF])
-    assert one == two != est.etag_of([LEAF])
+    tag, reordered = est.etag_of([LEAF, other]), est.etag_of([other, LEAF])
+    assert tag == reordered != est.etag_of([LEAF])

@@ -136,13 +136,13 @@ def test_a_gap_with_the_most_ranges_fits_an_entry() -> None:
 def test_a_message_at_the_size_limit_is_accepted_and_a_longer_one_is_not(
     make: Callable[[int], Message], limit: int
 ) -> None:
-    def taken(size: int) -> Message:
+    def round_trip(size: int) -> Message:
         message = make(size)
         return decode(type(message), encode(message))
 
-    assert taken(limit) == make(limit)
+    assert round_trip(limit) == make(limit)
     with pytest.raises(MessageError):
-        taken(limit + 1)
+        round_trip(limit + 1)
 
 
 def test_the_largest_reply_is_within_its_limit() -> None:
@@ -150,13 +150,13 @@ def test_the_largest_reply_is_within_its_limit() -> None:
     assert len(encode(BatchReply(INT_MAX, [command] * COMMANDS_PER_REPLY_MAX))) <= REPLY_BYTES_MAX
 
 
-def test_a_reply_says_that_messages_of_sessions_wait_only_if_they_do() -> None:
-    assert encode(BatchReply(7)) == msgspec.msgpack.encode((7, [], [])), "as earlier versions know it"
+def test_a_reply_mentions_session_messages_only_if_some_are_waiting() -> None:
+    assert encode(BatchReply(7)) == msgspec.msgpack.encode((7, [], [])), "as earlier versions expect it"
     assert decode(BatchReply, encode(BatchReply(7))) == BatchReply(7)
     assert decode(BatchReply, encode(BatchReply(7, sessions=True))) == BatchReply(7, sessions=True)
 
 
-def test_a_reply_says_that_an_order_changed_only_if_it_did() -> None:
+def test_a_reply_mentions_an_update_order_only_if_it_changed() -> None:
     assert encode(BatchReply(7, sessions=True)) == msgspec.msgpack.encode((7, [], [], True))
     for reply in (BatchReply(7, updates=True), BatchReply(7, sessions=True, updates=True)):
         assert decode(BatchReply, encode(reply)) == reply
@@ -206,9 +206,9 @@ def test_an_invalid_batch_names_its_first_invalid_record() -> None:
 
 
 @given(st.binary(max_size=200), st.booleans())
-def test_a_body_that_is_no_batch_names_no_record(data: bytes, cut: bool) -> None:
-    whole = encode_batch(3, [(5, b"\xc0")])
-    assert find_undecodable_record(whole[: len(data) % len(whole)] if cut else whole + data + b"\0") is None
+def test_a_body_that_is_not_a_batch_names_no_record(data: bytes, cut: bool) -> None:
+    batch = encode_batch(3, [(5, b"\xc0")])
+    assert find_undecodable_record(batch[: len(data) % len(batch)] if cut else batch + data + b"\0") is None
 
 
 @given(st.binary(max_size=200))

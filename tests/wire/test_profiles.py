@@ -1,4 +1,4 @@
-"""Reports are compared with the profile of their instrument."""
+"""Comparison of reports with the profile of their instrument."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CHEMISTRY = AllowList(load_profile("chemistry-analyzer"))
         CommandResult(1, 0, 1, "done"),
     ],
 )
-def test_words_of_the_profile_are_allowed(report: InstrumentReport) -> None:
+def test_names_in_the_profile_are_allowed(report: InstrumentReport) -> None:
     assert CHEMISTRY.refusal(report) == ""
 
 
 @pytest.mark.parametrize(
-    ("report", "word"),
+    ("report", "name"),
     [
         (Status(1, 0, "idle", 0, {"lamp-h": 1, "sheath-pressure-pa": 3}), "sheath-pressure-pa"),
         (Inventory(1, 0, {"glu": 3, "miller": 1}), "miller"),
@@ -37,6 +37,8 @@ def test_words_of_the_profile_are_allowed(report: InstrumentReport) -> None:
         (Alert(1, 0, "L0100", "laser", "warning"), "L0100 of component laser"),
     ],
 )
-def test_a_word_outside_the_profile_is_named(report: InstrumentReport, word: str) -> None:
-    assert word in CHEMISTRY.refusal(report)
+def test_the_refusal_contains_the_name_that_is_not_in_the_profile(
+    report: InstrumentReport, name: str
+) -> None:
+    assert name in CHEMISTRY.refusal(report)
     assert f"version {CHEMISTRY.profile.version}" in CHEMISTRY.refusal(report)

@@ -1,7 +1,7 @@
-"""The files of a built image that facts are computed from.
+"""The files of a built image from which facts are computed.
 
-`tests/fixtures/trust/image-evidence.json.gz` is what `rap trust evidence --tree` found in the image that
-tests/imaging/check builds.
+`tests/fixtures/trust/image-evidence.json.gz` is the evidence that `rap trust evidence --tree` collected from the
+image that tests/imaging/check builds.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ def recorded_evidence() -> list[Evidence]:
         capture("file", f"{INSTALLED}/{name}", (ROOT / name).read_text("utf-8"), recorded[0].at)
         for name in files
     ]
-    return list({one.id: one for one in (*recorded, listed, *current)}.values())
+    return list({item.id: item for item in (*recorded, listed, *current)}.values())
 
 
 def recorded_tree(folder: Path) -> Path:
-    """Write the image's files and links below the folder, and return it."""
+    """Write the image's files and links into the folder, and return it."""
     evidence = recorded_evidence()
-    for one in evidence:
-        if one.kind == "file":
-            place = folder / one.source.lstrip("/")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(one.text, "utf-8")
+    for item in evidence:
+        if item.kind == "file":
+            file = folder / item.source.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(item.text, "utf-8")
     listed = (
-        line.partition(" -> ") for one in evidence if one.kind == "paths" for line in one.text.splitlines()
+        line.partition(" -> ") for item in evidence if item.kind == "paths" for line in item.text.splitlines()
     )
     for path, arrow, target in listed:
-        place = folder / path.lstrip("/")
-        if arrow and not place.is_symlink():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(target)
+        link = folder / path.lstrip("/")
+        if arrow and not link.is_symlink():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target)
     return folder

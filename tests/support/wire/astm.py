@@ -27,8 +27,8 @@ def session(*records: str, style: FrameStyle = E1381, encoding: str = "utf-8") -
 
 
 def astm_played(*records: str, encoding: str = "utf-8", **config: Any) -> Played:
-    """Return the result of a port with the usual settings and `config` for a message with these records, but
-    without L.
+    """Return the result of a port for a message with these records and a terminator record; the port's
+    settings are CONFIG, changed by `config`.
     """
     data = session(*records, "L|1|N", encoding=encoding)
     return play(astm_engine(port_of({**CONFIG, **config})), [data])

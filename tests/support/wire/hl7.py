@@ -1,4 +1,4 @@
-"""HL7 engines at a fixed time, and what their acknowledgements say."""
+"""HL7 engines at a fixed time, and the content of their acknowledgements."""
 
 from __future__ import annotations
 

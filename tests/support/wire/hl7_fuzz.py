@@ -1,4 +1,4 @@
-"""Random streams for HL7 engines: pieces of valid messages, delimiters, other bytes, floods; from a seed."""
+"""Random streams for HL7 engines, from a seed: parts of valid messages, delimiters, other bytes, and floods."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FLOODS = [b"\x0b", b"\x1c", b"\x0bMS", b"\r", b"|", b"\\", b"x", b"EQU|", b"\xff
 
 @dataclass
 class Fuzzed:
-    """The result of a run. `peak_bytes` is the most memory beside the piece just read, if memory is traced."""
+    """The result of a run. `peak_bytes` is the peak memory without the piece just read, if memory is traced."""
 
     bytes: int = 0
     messages: int = 0
@@ -63,7 +63,7 @@ def fuzz(seed: int, total: int) -> Fuzzed:
 
 
 def feed(engine: Hl7Receiver, piece: bytes, choice: random.Random) -> int:
-    """Feed one piece, deciding at random; returns how many messages were delivered."""
+    """Feed one piece, deciding at random; return the number of delivered messages."""
     delivered, actions = 0, engine.receive(piece, 0.0)
     while actions:
         assert all(isinstance(action, Send | Count | Deliver) for action in actions)

@@ -1,4 +1,4 @@
-"""HTTP connections on a transport that records what is written to it."""
+"""HTTP connections on a transport that records the bytes written to it."""
 
 from __future__ import annotations
 

@@ -73,7 +73,9 @@ def port_of(config: dict[str, Any]) -> AdaptedPort:
 def instrument_cases(*standards: str) -> tuple[InstrumentCase, ...]:
     """Return the cases of some standards."""
     return tuple(
-        map(_case, (one for one in read_conversations(FOLDER / "index.toml") if one.standard in standards))
+        _case(conversation)
+        for conversation in read_conversations(FOLDER / "index.toml")
+        if conversation.standard in standards
     )
 
 
@@ -93,7 +95,7 @@ def _case(conversation: Conversation) -> InstrumentCase:
 def play(
     engine: Engine, pieces: Iterable[bytes], outcome: Callable[[int], Outcome] = lambda _: Outcome.STORED
 ) -> Played:
-    """Feed an engine at once with pieces of bytes; `outcome` gives that of the n-th delivery, from 0."""
+    """Feed pieces of bytes to an engine; `outcome` returns the outcome of the n-th delivery, counted from 0."""
     played, deliveries = Played(), 0
     for piece in pieces:
         actions: Sequence[Action] = engine.receive(piece, 0.0)
@@ -105,7 +107,7 @@ def play(
 
 
 def note(played: Played, actions: Sequence[Action]) -> bool:
-    """Record actions; returns whether a delivery must be decided. `Deliver` must be the last of a list."""
+    """Record actions; return whether a delivery must be decided. `Deliver` must be the last of a list."""
     for position, action in enumerate(actions):
         if isinstance(action, Send):
             played.sent.append(action.data)

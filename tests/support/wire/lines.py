@@ -1,4 +1,4 @@
-"""A line between two LIS1 ends in virtual time, and a reader that keeps messages as they are."""
+"""A line between two LIS1 ends in simulated time, and a reader that keeps messages unchanged."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def counted(actions: Sequence[Action]) -> list[Reason]:
 
 
 def stored(endpoint: Lis1Endpoint, actions: list[Action], now: float) -> list[Action]:
-    """Return the actions, and those that follow when everything delivered is stored."""
+    """Return the actions, and those that follow if each delivery is stored."""
     actions = list(actions)
     while actions and isinstance(actions[-1], Deliver):
         actions += endpoint.decided(Outcome.STORED, now)
@@ -65,7 +65,7 @@ class Line:
     """Outcomes of the first deliveries at the host; everything else is stored."""
 
     def carry(self, actions: list[Action], sender: str) -> None:
-        """Carry bytes to and fro until both ends wait."""
+        """Transmit bytes in both directions until both ends wait."""
         flows = [(sender, actions)]
         while flows:
             name, actions = flows.pop(0)
@@ -83,7 +83,7 @@ class Line:
                     flows.append((name, self._end(name).decided(outcome, self.now)))
 
     def run(self, until: float) -> None:
-        """Let time limits end, in order."""
+        """Let the time limits until this time expire, in order."""
         while due := [(end.deadline, name) for name, end in self._ends() if end.deadline is not None]:
             deadline, name = min(due)
             if deadline > until:

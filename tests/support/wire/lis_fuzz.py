@@ -1,4 +1,4 @@
-"""Random streams for engines of ASTM and Beckman AU: pieces of valid conversations, control characters, floods."""
+"""Random streams for engines of ASTM and Beckman AU: parts of valid conversations, control characters, floods."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def fuzz(standard: str, seed: int, total: int) -> LisFuzzed:
 
 
 def feed(engine: Engine, piece: bytes, decide: Callable[[], Outcome]) -> int:
-    """Feed one piece, in parts as the box reads it; returns how many messages were delivered."""
+    """Feed one piece, in parts as the box reads it; return the number of delivered messages."""
     delivered = 0
     for start in range(0, len(piece), READ_BYTES_MAX):
         actions = engine.receive(piece[start : start + READ_BYTES_MAX], 0.0)

@@ -1,4 +1,4 @@
-"""Audit files of both ends of sessions, as the ends write them, and with changes that a test plants."""
+"""Audit files of both ends of sessions, as the ends write them, or with changes by a test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from wire.session.verify import AuditVerdict, verify_audits
 
 DC_NAME, BOX_NAME = OFFER.issuer, OFFER.box
 STARTS_MS: Final = {"dc": 5_000_000, "box": 40_000}
-"""The monotonic clocks of both ends when the first offer is issued: they have nothing in common."""
+"""The monotonic clocks of both ends when the first offer is issued: they are unrelated."""
 OWNERS: Final = {"dc": AuditOwner(End.DATA_CENTER, DC_NAME), "box": AuditOwner(End.BOX, BOX_NAME)}
 KEYS: Final = {"dc": DATACENTER, "box": BOX}
 
@@ -60,8 +60,8 @@ class Audits:
         """Add a session; `skew_ms` is how far the wall clock of the box is ahead."""
         shift = offer.issued - ISSUED
         evidence = tuple(
-            Evidence(way, what, offer.issued + at + skew_ms // 1000)
-            for way, what, at in (
+            Evidence(way, source, offer.issued + seconds + skew_ms // 1000)
+            for way, source, seconds in (
                 (PresenceWay.CODE, "page at port 2", 58),
                 (PresenceWay.SWITCH, "switch 1", 60),
             )
@@ -101,17 +101,17 @@ class Audits:
     def change(self, end: str, state: str, **changes: object) -> Audits:
         """Change the first record of a state at an end, before it is chained: the end itself writes falsely."""
         records = self.records[end]
-        at = next(number for number, each in enumerate(records) if each.state == state)
-        records[at] = msgspec.structs.replace(records[at], **changes)
+        index = next(number for number, record in enumerate(records) if record.state == state)
+        records[index] = msgspec.structs.replace(records[index], **changes)
         return self
 
     def remove(self, end: str, *states: str) -> Audits:
         """Remove the records of some states at an end, before they are chained."""
-        self.records[end] = [each for each in self.records[end] if each.state not in states]
+        self.records[end] = [record for record in self.records[end] if record.state not in states]
         return self
 
     def interleave(self) -> Audits:
-        """Bring the records of several sessions into the order of time."""
+        """Sort the records of several sessions by time."""
         for records in self.records.values():
             records.sort(key=lambda record: record.monotonic_ms)
         return self
@@ -140,7 +140,7 @@ class Audits:
                     del waiting[name][0]
                     progress = True
             assert progress
-        return {name: b"".join(each) for name, each in lines.items()}
+        return {name: b"".join(written) for name, written in lines.items()}
 
 
 def verdict(files: dict[str, bytes]) -> AuditVerdict:
@@ -149,7 +149,7 @@ def verdict(files: dict[str, bytes]) -> AuditVerdict:
     return verify_audits(dc, box, DATACENTER_KEYS, BOX_KEYS)
 
 
-def found(files: dict[str, bytes]) -> list[str]:
+def problems_of(files: dict[str, bytes]) -> list[str]:
     """Return every problem of two files."""
     result = verdict(files)
     return [*result.problems, *(problem for session in result.sessions for problem in session.problems)]

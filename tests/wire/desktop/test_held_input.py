@@ -32,7 +32,7 @@ def test_a_key_too_many_is_dropped() -> None:
     for key in range(KEYS_MAX):
         held.event(KeyEvent(key, True))
     assert held.event(KeyEvent(99, True)) == []
-    assert held.event(KeyEvent(3, True)) == [KeyEvent(3, True)], "a repetition"
+    assert held.event(KeyEvent(3, True)) == [KeyEvent(3, True)], "the key is already pressed"
 
 
 EVENT = st.one_of(

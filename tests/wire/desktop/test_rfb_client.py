@@ -48,11 +48,11 @@ NO_SECURITY = VERSION + b"\x02\x02\x01" + bytes(4)
 
 
 def test_handshake_without_authentication() -> None:
-    found, sent = converse(handshake(), NO_SECURITY + init())
-    assert found == ServerInit(640, 480, "analyzer")
+    result, sent = converse(handshake(), NO_SECURITY + init())
+    assert result == ServerInit(640, 480, "analyzer")
     assert sent.startswith(VERSION + b"\x01\x01\x00\x00\x00\x00" + NATIVE.encode())
     encodings = struct.unpack(">5i", sent[-20:])
-    assert set(encodings) == {0, 1, -239, -223, -308}, "no JPEG, no clipboard, nothing that loses colours"
+    assert set(encodings) == {0, 1, -239, -223, -308}, "no JPEG, no clipboard and no lossy encoding"
 
 
 def test_handshake_answers_the_challenge_with_the_password() -> None:
@@ -81,8 +81,8 @@ def test_handshake_errors_say_what_is_supported(received: bytes, message: str) -
 
 
 def test_control_characters_of_a_name_are_dropped() -> None:
-    found, _ = converse(handshake(), NO_SECURITY + init(b"a\x1b[2Jb\n\xff"))
-    assert found.name == "a[2Jb\ufffd"
+    result, _ = converse(handshake(), NO_SECURITY + init(b"a\x1b[2Jb\n\xff"))
+    assert result.name == "a[2Jb\ufffd"
 
 
 def test_pixels_and_copies_change_the_picture() -> None:
@@ -159,13 +159,13 @@ def test_clipboard_of_the_server_is_dropped(length: bytes) -> None:
         ),
     ],
 )
-def test_what_was_not_agreed_on_is_an_error(received: bytes, message: str) -> None:
+def test_a_message_that_was_not_agreed_on_is_an_error(received: bytes, message: str) -> None:
     with pytest.raises(RfbError, match=message):
         converse_first(ServerMessages(Picture(4, 2)).message(), received)
 
 
 @given(st.binary(max_size=4000))
-def test_any_bytes_are_a_message_an_error_or_unfinished(received: bytes) -> None:
+def test_any_bytes_are_a_message_an_error_or_an_incomplete_message(received: bytes) -> None:
     messages = ServerMessages(Picture(8, 8))
     try:
         while received:
@@ -184,7 +184,7 @@ HOSTILE_RECTANGLE = st.builds(
 
 
 @given(st.lists(HOSTILE_RECTANGLE, max_size=6), st.binary(max_size=3000))
-def test_any_rectangles_are_applied_or_an_error(rectangles: list[bytes], rest: bytes) -> None:
+def test_any_rectangles_are_applied_or_refused(rectangles: list[bytes], rest: bytes) -> None:
     messages = ServerMessages(Picture(8, 8))
     with contextlib.suppress(RfbError, EndOfBytesError):
         converse_first(messages.message(), update(*rectangles) + rest)
@@ -192,7 +192,7 @@ def test_any_rectangles_are_applied_or_an_error(rectangles: list[bytes], rest: b
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_in_a_handshake_are_an_error_or_unfinished(received: bytes) -> None:
+def test_any_bytes_in_a_handshake_are_an_error_or_an_incomplete_message(received: bytes) -> None:
     for start in (b"", VERSION, NO_SECURITY):
         with contextlib.suppress(RfbError, EndOfBytesError):
             converse_first(handshake(b"secret"), start + received)

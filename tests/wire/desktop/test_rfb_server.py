@@ -33,8 +33,8 @@ from wire.desktop.rfb_server import (
 
 def test_both_sides_understand_each_other() -> None:
     _, served = converse(viewer_handshake(640, 480, "Sörensen"), VERSION + b"\x01\x01")
-    found, sent = converse(handshake(), served)
-    assert found == (640, 480, "Sörensen")
+    server_init, sent = converse(handshake(), served)
+    assert server_init == (640, 480, "Sörensen")
     rest = sent[len(VERSION) + 2 :]
     first = converse_first(viewer_message(), rest)
     second, _ = converse(viewer_message(), first.rest)
@@ -49,7 +49,7 @@ def test_both_sides_understand_each_other() -> None:
         (VERSION + b"\x02", "security type 2, which is not"),
     ],
 )
-def test_a_handshake_without_what_is_supported_is_an_error(received: bytes, message: str) -> None:
+def test_an_unsupported_version_or_security_type_is_an_error(received: bytes, message: str) -> None:
     with pytest.raises(RfbError, match=message):
         converse(viewer_handshake(640, 480, ""), received)
 
@@ -81,7 +81,7 @@ def test_a_long_list_of_encodings_is_an_error() -> None:
 
 
 @given(st.binary(max_size=2000))
-def test_any_bytes_are_messages_an_error_or_unfinished(received: bytes) -> None:
+def test_any_bytes_are_messages_an_error_or_an_incomplete_message(received: bytes) -> None:
     try:
         while received:
             received = converse_first(viewer_message(), received).rest

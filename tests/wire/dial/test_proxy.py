@@ -1,4 +1,4 @@
-"""Conversations with proxies, first message by message, then through sockets to a TLS server."""
+"""Handshakes with proxies, first message by message, then through sockets to a TLS server."""
 
 from __future__ import annotations
 
@@ -123,12 +123,12 @@ Greet = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bool]]
 
 @contextlib.asynccontextmanager
 async def proxy_server(greet: Greet, target: int) -> AsyncIterator[int]:
-    """Run a proxy that connects to `target` if `greet` returns true; returns its port."""
+    """Run a proxy that connects to `target` if `greet` returns true; yield its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if await greet(reader, writer):
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
-            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", target)
+            await asyncio.gather(pump(reader, target_writer), pump(target_reader, writer))
         writer.close()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -206,13 +206,13 @@ def test_a_proxy_that_closes_or_sends_nothing_is_an_error(
     async def hangs_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> bool:
         return False
 
-    async def says_nothing(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> bool:
+    async def sends_nothing(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> bool:
         await reader.read()
         return False
 
     async def scenario() -> None:
         monkeypatch.setattr(wire.dial.dialer, "PROXY_SECONDS_MAX", 0.01)
-        for greet, kind in ((hangs_up, ProxyErrorKind.LOST), (says_nothing, ProxyErrorKind.TIMEOUT)):
+        for greet, kind in ((hangs_up, ProxyErrorKind.LOST), (sends_nothing, ProxyErrorKind.TIMEOUT)):
             async with proxy_server(greet, 9) as port:
                 proxy = Proxy("http", "127.0.0.1", port)
                 with pytest.raises(ProxyError) as caught:

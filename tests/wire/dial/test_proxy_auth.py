@@ -49,9 +49,9 @@ def test_interim_responses_are_not_refusals(count: int, piece: int) -> None:
     responses = (
         b"HTTP/1.1 100 Continue\r\n\r\n" * (count - 1) + b"HTTP/1.1 102 Processing\r\nX: y\r\n\r\n" + OK
     )
-    for at in range(0, len(responses), piece):
+    for start in range(0, len(responses), piece):
         assert not handshake_under_test.done
-        handshake_under_test.receive(responses[at : at + piece])
+        handshake_under_test.receive(responses[start : start + piece])
     assert handshake_under_test.done
 
 
@@ -123,14 +123,14 @@ def test_digest_responses_equal_the_examples_of_rfc_7616(monkeypatch: pytest.Mon
         monkeypatch.setattr("secrets.token_hex", lambda _bytes: "cn")
         answer = Digest("Mufasa", "Circle Of Life", "ingest.lab:443").answer(challenge)
         assert answer is not None
-        (given,) = parse_challenges([answer])
+        (response,) = parse_challenges([answer])
 
         def digest(text: str, algorithm: str = hashed) -> str:
             return hashlib.new(algorithm, text.encode()).hexdigest()
 
         secret, request = digest("Mufasa:http-auth:Circle Of Life"), digest("CONNECT:ingest.lab:443")
-        assert given.parameters["response"] == digest(f"{secret}:n1:00000001:cn:auth:{request}")
-        assert given.parameters["opaque"] == "o/p==" and given.parameters["username"] == "Mufasa"
+        assert response.parameters["response"] == digest(f"{secret}:n1:00000001:cn:auth:{request}")
+        assert response.parameters["opaque"] == "o/p==" and response.parameters["username"] == "Mufasa"
 
 
 def test_a_challenge_is_answered_on_the_same_connection_and_its_body_is_read() -> None:
@@ -266,9 +266,11 @@ def test_the_box_reconnects_to_a_proxy_that_closes(pki: Hierarchy, responses: st
                     writer.write(responses.encode())
                     writer.close()
                     return
-                there, back = await asyncio.open_connection("127.0.0.1", center.server.port)
+                upstream_reader, upstream_writer = await asyncio.open_connection(
+                    "127.0.0.1", center.server.port
+                )
                 writer.write(OK)
-                await asyncio.gather(carry(reader, back), carry(there, writer))
+                await asyncio.gather(forward(reader, upstream_writer), forward(upstream_reader, writer))
 
             async with await asyncio.start_server(serve, "127.0.0.1", 0) as site:
                 proxy = Proxy("http", "127.0.0.1", site.sockets[0].getsockname()[1], **USER, basic="never")
@@ -280,7 +282,7 @@ def test_the_box_reconnects_to_a_proxy_that_closes(pki: Hierarchy, responses: st
     assert len(requests) == 2
 
 
-async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+async def forward(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
     while data := await source.read(10_000):
         target.write(data)
     target.close()

@@ -1,4 +1,4 @@
-"""Authentication at a real squid, by the helpers that come with it."""
+"""Authentication at a real squid, with the helper programs that come with it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from wire.tls.context import client_context
 
 HELPERS = next((f for f in (Path("/usr/lib/squid"), Path("/usr/lib64/squid")) if f.is_dir()), None)
 USER, PASSWORD = "rap-box", "clinic: proxy"
-SPNEGO_PASSWORD = "clinic proxy"  # the file of passwords has no room for a colon
+SPNEGO_PASSWORD = "clinic proxy"  # the password file cannot contain a colon in a password
 SQUID = """\
 http_port 127.0.0.1:{port}
 visible_hostname proxy
@@ -102,7 +102,7 @@ async def listening(process: asyncio.subprocess.Process, port: int) -> None:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not below pytest's own folder, which is for its owner alone; squid's helpers run as another user."""
+    """A folder outside pytest's, which only its owner may enter: squid's helpers run as another user."""
     if shutil.which("squid") is None or HELPERS is None:
         pytest.skip("needs squid: make setup-kernel")
     user = pwd.getpwnam("proxy" if str(HELPERS) == "/usr/lib/squid" else "squid")

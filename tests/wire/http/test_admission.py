@@ -1,4 +1,4 @@
-"""The bounds of a listener, in virtual time and under TLS: silent, slow and too many connections."""
+"""The limits of a listener, in simulated time and with TLS: silent, slow and too many connections."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ class Site:
 
     def run(self, client: Callable[[Site], Awaitable[None]]) -> None:
         self.loop, network = SimLoop(), Network()
-        there, here = SimHost(network, "localhost"), SimHost(network, "client")
+        server_host, client_host = SimHost(network, "localhost"), SimHost(network, "client")
         link = Link(self.loop.env, "lan", LinkQuality(rate_bits=100_000_000, delay_ns=100_000), Random(1))
-        network.connect(there, here, link)
+        network.connect(server_host, client_host, link)
 
         async def program() -> None:
             await client(self)
 
-        self.loop.run_until_complete(there.power_on().run(self.loop, self._serve(self._server)))
-        self.loop.run_until_complete(here.power_on().run(self.loop, program()))
+        self.loop.run_until_complete(server_host.power_on().run(self.loop, self._serve(self._server)))
+        self.loop.run_until_complete(client_host.power_on().run(self.loop, program()))
         assert self.loop.failures == []
 
     async def _serve(self, identity: Identity) -> None:
@@ -101,7 +101,7 @@ class Silent(asyncio.Protocol):
 
 
 class Recorder(asyncio.Protocol):
-    """Records what arrives."""
+    """Records the received bytes."""
 
     data = b""
 
@@ -132,7 +132,7 @@ async def works(connection: ClientConnection) -> bool:
 
 def test_a_client_with_a_foreign_certificate_is_reported(site: Site) -> None:
     async def client(site: Site) -> None:
-        with suppress(OSError):  # with TLS 1.3 the client learns it after its handshake
+        with suppress(OSError):  # with TLS 1.3 the refusal reaches the client after its handshake
             await (await site.connect(is_foreign=True)).lost
         assert await works(await site.connect())
         ((_, reason),) = site.unsecured
@@ -147,7 +147,7 @@ def test_silent_connections_are_limited_and_evicted_for_a_new_one(site: Site) ->
         assert await works(used)
         silent = [await site.silent() for _ in range(50)]
         await asyncio.sleep(SOON_S)
-        assert [one.is_open for one in silent] == [False] * 46 + [True] * 4
+        assert [connection.is_open for connection in silent] == [False] * 46 + [True] * 4
         assert await works(await site.connect())
         assert await works(used)
         assert site.crowded[0] == (4, False)
@@ -264,20 +264,20 @@ def test_a_server_closes_in_bounded_time_although_its_clients_hang(site: Site) -
         silent, busy, idle = await site.silent(), await site.connect(), await site.connect()
         assert await works(idle)
         answer = busy.request("GET", "/slow")
-        mute = await site.connect()
-        assert mute.transport is not None
-        mute.transport.pause_reading()
+        not_reading = await site.connect()
+        assert not_reading.transport is not None
+        not_reading.transport.pause_reading()
         await asyncio.sleep(SOON_S)
-        begun_at = asyncio.get_running_loop().time()
+        start = asyncio.get_running_loop().time()
         await site.server.close()
-        assert asyncio.get_running_loop().time() - begun_at <= CLOSE_SECONDS + 0.1
+        assert asyncio.get_running_loop().time() - start <= CLOSE_SECONDS + 0.1
         assert site.server.connections == 0
         with pytest.raises(HttpError):
             await answer
-        mute.transport.resume_reading()
+        not_reading.transport.resume_reading()
         await asyncio.sleep(SOON_S)
         assert not silent.is_open
-        assert busy.lost.done() and idle.lost.done() and mute.lost.done()
+        assert busy.lost.done() and idle.lost.done() and not_reading.lost.done()
         with pytest.raises(OSError):
             await site.silent()
 

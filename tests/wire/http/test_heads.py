@@ -63,10 +63,10 @@ RESPONSES = [
 
 def served(chunks: list[bytes]) -> tuple[list[Request], bytes]:
     """Return the requests that a server received, and its responses."""
-    seen: list[Request] = []
+    requests: list[Request] = []
 
     async def handler(request: Request) -> Response:
-        seen.append(request)
+        requests.append(request)
         return await echo(request)
 
     async def run() -> bytes:
@@ -79,9 +79,9 @@ def served(chunks: list[bytes]) -> tuple[list[Request], bytes]:
         return line.sent
 
     sent = asyncio.run(run())
-    for request in seen:
-        request.peer = None  # type: ignore[assignment]  # another one on each connection
-    return seen, sent
+    for request in requests:
+        request.peer = None  # type: ignore[assignment]  # it differs between connections
+    return requests, sent
 
 
 def received(chunks: list[bytes]) -> tuple[list[object], str, int, int]:
@@ -108,7 +108,7 @@ def received(chunks: list[bytes]) -> tuple[list[object], str, int, int]:
 def test_complete_requests_are_parsed_as_by_the_full_parser(message: bytes) -> None:
     in_parts = served([message[:1], message[1:]])
     assert served([message]) == in_parts
-    assert served([message]) == in_parts, "the second time"
+    assert served([message]) == in_parts, "from the cache"
 
 
 @pytest.mark.parametrize("cut", [0, 1])
@@ -121,12 +121,12 @@ def test_no_header_field_hides_another_of_its_name(cut: int) -> None:
 @pytest.mark.parametrize("message", RESPONSES)
 def test_complete_responses_are_parsed_as_by_the_full_parser(message: bytes) -> None:
     in_parts = received([message[:1], message[1:]])
-    whole = received([message])
-    assert whole == received([message]), "the second time"
-    if HttpError not in in_parts[0]:  # of what is not HTTP, how much was read does not matter
-        assert whole == in_parts
+    at_once = received([message])
+    assert at_once == received([message]), "from the cache"
+    if HttpError not in in_parts[0]:  # of data that is not HTTP, the number of bytes read does not matter
+        assert at_once == in_parts
     else:
-        assert whole[0] == in_parts[0]
+        assert at_once[0] == in_parts[0]
 
 
 @pytest.mark.parametrize("number", range(len(REQUESTS)))
@@ -163,21 +163,23 @@ def test_a_response_that_may_close_its_connection_is_left_to_the_full_parser(ver
 @pytest.mark.parametrize("excess", [0, 1])
 def test_heads_up_to_the_limit_are_cached(excess: int) -> None:
     end = b"\r\nContent-Length: 0\r\n\r\n"
-    for start, taken in ((b"POST / HTTP/1.1\r\nX: ", whole_request), (OK + DATE + b"X: ", whole_response)):
+    for start, parse in ((b"POST / HTTP/1.1\r\nX: ", whole_request), (OK + DATE + b"X: ", whole_response)):
         filler = b"x" * (heads.REMEMBERED_BYTES_MAX - len(start) - len(end) + excess)
-        assert (taken(start + filler + end) is None) == bool(excess)
+        assert (parse(start + filler + end) is None) == bool(excess)
 
 
 def test_a_partial_message_is_finished_before_a_complete_one_is_parsed() -> None:
     first, second = REQUESTS[0][:-1], b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
-    seen, _ = served([first, second])
-    assert [request.body for request in seen] == [b"abP"], "the body's last byte is the next chunk's first"
+    requests, _ = served([first, second])
+    assert [request.body for request in requests] == [b"abP"], (
+        "the body's last byte is the next chunk's first"
+    )
 
 
 def test_headers_changed_by_a_handler_do_not_change_the_cache() -> None:
-    seen, _ = served([REQUESTS[0], REQUESTS[0]])
-    seen[0].headers["host"] = "another"
-    assert seen[1].headers["host"] == "box"
+    requests, _ = served([REQUESTS[0], REQUESTS[0]])
+    requests[0].headers["host"] = "another"
+    assert requests[1].headers["host"] == "box"
     assert served([REQUESTS[0]])[0][0].headers["host"] == "box"
 
 
@@ -185,9 +187,9 @@ def test_the_cache_of_heads_is_bounded() -> None:
     request = b"GET /%d HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 
     def head(number: int) -> Head:
-        found = whole_request(request % number)
-        assert found is not None
-        return found[0]
+        parsed = whole_request(request % number)
+        assert parsed is not None
+        return parsed[0]
 
     first = head(0)
     assert [head(number) for number in range(1, heads.REMEMBERED_MAX)]

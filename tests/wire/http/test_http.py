@@ -1,4 +1,4 @@
-"""Bounds and order of HTTP messages, on a transport that only records what is written."""
+"""Limits and order of HTTP messages, on a transport that only records the written bytes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_the_date_header_has_the_format_of_rfc_9110(second: int) -> None:
 
 def test_requests_split_at_any_byte_are_parsed() -> None:
     request = post(b"abc") + post(b"defg", "/other")
-    whole = answered(request)
-    assert answered(*(request[i : i + 1] for i in range(len(request)))).sent == whole.sent
+    expected = answered(request)
+    assert answered(*(request[i : i + 1] for i in range(len(request)))).sent == expected.sent
 
 
 def test_pipelined_requests_are_answered_in_order() -> None:

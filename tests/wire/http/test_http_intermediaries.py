@@ -81,7 +81,7 @@ def test_the_framing_overhead_of_a_chunked_body_is_bounded(padding: bytes) -> No
     (first, _), _ = received(CHUNKED + padding, *[more] * (bound // len(more) + 1))
     assert isinstance(first, HttpError) and not isinstance(first, HttpFinished)
     assert "invalid HTTP/1.1 response" in str(first), (
-        "it ended because of the bound, and not with the connection"
+        "the response ended because of the bound, and not with the connection"
     )
 
 
@@ -138,7 +138,9 @@ def test_a_response_without_a_body_completes_before_the_connection_closes() -> N
     (first, second), _ = received(NEXT + b"HTTP/1.1 304 Not Modified\r\n\r\n")
     assert [r.status for r in (first, second) if isinstance(r, Response)] == [204, 304]
     (first, second), _ = received(NEXT, eof=True)
-    assert isinstance(first, Response) and isinstance(second, HttpError), "it is the answer to one request"
+    assert isinstance(first, Response) and isinstance(second, HttpError), (
+        "the response completes one request only"
+    )
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
@@ -200,9 +202,9 @@ def test_a_body_without_content_coding_is_unchanged_whatever_the_header_says() -
 
 
 def test_a_body_that_cannot_be_decompressed_within_the_limit_is_unchanged() -> None:
-    whole = gzip.compress(b"x" * 1000)
-    assert uncompressed(whole, 1000) == b"x" * 1000
-    for body in (whole[:-1], whole[:12], b"\x1f\x8b\x08" + b"y" * 30, b"\x1f\x8b", b""):
+    compressed = gzip.compress(b"x" * 1000)
+    assert uncompressed(compressed, 1000) == b"x" * 1000
+    for body in (compressed[:-1], compressed[:12], b"\x1f\x8b\x08" + b"y" * 30, b"\x1f\x8b", b""):
         assert uncompressed(body, 1000) == body
     bomb = gzip.compress(bytes(10_000_000))
     tracemalloc.start()
@@ -210,7 +212,7 @@ def test_a_body_that_cannot_be_decompressed_within_the_limit_is_unchanged() -> N
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 1_000_000, "the oversized body was decompressed before it was refused"
-    assert uncompressed(whole, 999) == whole
+    assert uncompressed(compressed, 999) == compressed
 
 
 @pytest.mark.parametrize("size", [1, BODY_MAX])

@@ -1,4 +1,4 @@
-"""The lines of OpenVPN's management interface become events, whatever the pieces in which they arrive."""
+"""Parsing of the lines of OpenVPN's management interface, split into packets at any byte."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from wire.openvpn.management import (
     signature,
 )
 
-SAID = (
+OUTPUT = (
     b">INFO:OpenVPN Management Interface Version 5 -- type 'help' for more info\r\n"
     b">HOLD:Waiting for hold release:0\r\n"
     b"SUCCESS: hold release succeeded\r\n"
@@ -57,17 +57,17 @@ EVENTS: list[Event] = [
 ]
 
 
-@given(st.lists(st.integers(0, len(SAID)), max_size=8))
+@given(st.lists(st.integers(0, len(OUTPUT)), max_size=8))
 def test_lines_become_events_in_pieces_of_any_size(cuts: list[int]) -> None:
     reader, events = ManagementReader(), list[Event]()
-    ends = sorted({0, *cuts, len(SAID)})
+    ends = sorted({0, *cuts, len(OUTPUT)})
     for first, end in pairwise(ends):
-        events += reader.feed(SAID[first:end])
+        events += reader.feed(OUTPUT[first:end])
     assert events == EVENTS
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("received", "message"),
     [
         (b"x" * (LINE_BYTES_MAX + 1), "a line is longer than 16384 bytes"),
         (b"x" * (LINE_BYTES_MAX + 1) + b"\n", "a line is longer than 16384 bytes"),
@@ -80,16 +80,16 @@ def test_lines_become_events_in_pieces_of_any_size(cuts: list[int]) -> None:
         ),
     ],
 )
-def test_what_the_interface_does_not_permit_is_an_error(said: bytes, why: str) -> None:
+def test_output_that_violates_the_protocol_is_an_error(received: bytes, message: str) -> None:
     with pytest.raises(ManagementError) as raised:
-        ManagementReader().feed(said)
-    assert str(raised.value) == why
+        ManagementReader().feed(received)
+    assert str(raised.value) == message
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_events_or_an_error(said: bytes) -> None:
+def test_any_bytes_are_events_or_an_error(received: bytes) -> None:
     try:
-        ManagementReader().feed(said)
+        ManagementReader().feed(received)
     except ManagementError as error:
         assert str(error)
 

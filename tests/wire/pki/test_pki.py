@@ -1,4 +1,4 @@
-"""The test hierarchy: chains that verify, fixed sizes, and keys that only their owner reads."""
+"""The test hierarchy: chains that verify, equal sizes, and keys that only their owner can read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_certificate_is_for_host_names_or_addresses(certificates: Certificates
     certificate = x509.load_pem_x509_certificate(certificates.server.certificate.read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["localhost"]
-    assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
 
 
 def test_certificates_of_equal_names_with_rsa_keys_have_equal_sizes(tmp_path: Path, key: PrivateKey) -> None:
@@ -62,6 +62,6 @@ def test_no_two_certificates_have_the_same_serial_number(tmp_path: Path, key: Pr
 
 def test_a_certificate_with_negative_validity_has_expired() -> None:
     now = datetime.datetime.now(datetime.UTC)
-    over, running = Validity.days(-1), Validity.days(1)
-    assert over.start < over.end < now
-    assert running.start < now < running.end
+    expired, current = Validity.days(-1), Validity.days(1)
+    assert expired.start < expired.end < now
+    assert current.start < now < current.end

@@ -1,4 +1,4 @@
-"""A certificate hierarchy in a folder: its certificates are trusted exactly where they should be."""
+"""A certificate hierarchy in a folder: issuing, signing requests, revocation and trust."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shake(client: Identity, server: Identity, host: str) -> str:
-    """Shake hands in memory; returns the suite."""
+def cipher_after_handshake(client: Identity, server: Identity, host: str) -> str:
+    """Complete a TLS handshake in memory; return the cipher suite."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    near = ssl.SSLContext.wrap_bio(client_context(client), to_client, to_server, server_hostname=host)
-    far = server_context(server).wrap_bio(to_server, to_client, server_side=True)
-    ends = {near, far}
+    client_end = ssl.SSLContext.wrap_bio(client_context(client), to_client, to_server, server_hostname=host)
+    server_end = server_context(server).wrap_bio(to_server, to_client, server_side=True)
+    ends = {client_end, server_end}
     while ends:
         for end in list(ends):
             try:
@@ -38,7 +38,7 @@ def shake(client: Identity, server: Identity, host: str) -> str:
                 ends.discard(end)
             except ssl.SSLWantReadError:
                 pass
-    suite = near.cipher()
+    suite = client_end.cipher()
     assert suite is not None
     return suite[0]
 
@@ -46,9 +46,9 @@ def shake(client: Identity, server: Identity, host: str) -> str:
 def test_a_box_and_a_data_center_trust_each_other(folder: Path) -> None:
     box = pki_directory.issue(folder, "RAP-0001", "box")
     datacenter = pki_directory.issue(folder, "DC", "datacenter", ("reports.test",))
-    assert shake(box, datacenter, "reports.test") == "TLS_AES_128_GCM_SHA256"
+    assert cipher_after_handshake(box, datacenter, "reports.test") == "TLS_AES_128_GCM_SHA256"
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        shake(box, datacenter, "other.test")
+        cipher_after_handshake(box, datacenter, "other.test")
 
 
 def test_certificates_of_another_hierarchy_are_not_trusted(folder: Path, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_certificates_of_another_hierarchy_are_not_trusted(folder: Path, tmp_pat
     stranger = pki_directory.issue(tmp_path, "RAP-0002", "box")
     datacenter = pki_directory.issue(folder, "DC-2", "datacenter", ("reports.test",))
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake(stranger, datacenter, "reports.test")
+        cipher_after_handshake(stranger, datacenter, "reports.test")
 
 
 def request(file: Path, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, name: str = "RAP-0003") -> Path:
@@ -80,12 +80,14 @@ def test_a_signing_request_gets_a_certificate_for_its_key(
     folder: Path, tmp_path: Path, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 ) -> None:
     name = f"RAP-{type(key).__name__[:4].upper()}"
-    made = pki_directory.issue_for(folder, name, "box", request(tmp_path / "it.csr", key, name))
-    assert [path.name for path in made] == [f"{name.lower()}.crt", f"{name.lower()}.ca.crt"]
+    files = pki_directory.issue_for(folder, name, "box", request(tmp_path / "request.csr", key, name))
+    assert [path.name for path in files] == [f"{name.lower()}.crt", f"{name.lower()}.ca.crt"]
     assert not (folder / f"{name.lower()}.key").exists()
-    certificate = x509.load_pem_x509_certificate(made[0].read_bytes())
+    certificate = x509.load_pem_x509_certificate(files[0].read_bytes())
     extensions = certificate.extensions
-    assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca, "what it asked for"
+    assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca, (
+        "although the request asks for it"
+    )
     names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == [name.lower()]
     (tmp_path / "key").write_bytes(
@@ -94,17 +96,19 @@ def test_a_signing_request_gets_a_certificate_for_its_key(
         )
     )
     datacenter = pki_directory.issue(folder, f"DC-{name[4:]}", "datacenter", ("reports.test",))
-    box = Identity(made[0], tmp_path / "key", made[1])
-    assert shake(box, datacenter, "reports.test") == "TLS_AES_128_GCM_SHA256"
+    box = Identity(files[0], tmp_path / "key", files[1])
+    assert cipher_after_handshake(box, datacenter, "reports.test") == "TLS_AES_128_GCM_SHA256"
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        shake(replace(datacenter, authorities=folder / "vendor-ca.crt"), box, "reports.test")
+        cipher_after_handshake(replace(datacenter, authorities=folder / "vendor-ca.crt"), box, "reports.test")
 
 
 def tampered(file: Path) -> Path:
-    """Return the request with another's signature."""
+    """Return the request with the signature of another request."""
     other = request(file.with_name("other.csr"), rsa_key())
-    mine, others = (x509.load_pem_x509_csr(path.read_bytes()) for path in (request(file, rsa_key()), other))
-    changed = mine.public_bytes(serialization.Encoding.DER).replace(mine.signature, others.signature)
+    original, foreign = (
+        x509.load_pem_x509_csr(path.read_bytes()) for path in (request(file, rsa_key()), other)
+    )
+    changed = original.public_bytes(serialization.Encoding.DER).replace(original.signature, foreign.signature)
     file.write_bytes(x509.load_der_x509_csr(changed).public_bytes(serialization.Encoding.PEM))
     return file
 
@@ -125,7 +129,7 @@ def test_an_invalid_signing_request_is_reported_and_writes_nothing(
 ) -> None:
     before = sorted(folder.iterdir())
     with pytest.raises(pki_directory.PkiError, match=message):
-        pki_directory.issue_for(folder, "RAP-0003", "box", make(tmp_path / "it.csr"))
+        pki_directory.issue_for(folder, "RAP-0003", "box", make(tmp_path / "request.csr"))
     assert sorted(folder.iterdir()) == before
 
 
@@ -133,7 +137,7 @@ def test_existing_files_are_not_overwritten(folder: Path, tmp_path: Path) -> Non
     pki_directory.issue(folder, "RAP-0009", "box")
     with pytest.raises(pki_directory.PkiError, match=r"rap-0009\.crt exists"):
         pki_directory.issue_for(
-            folder, "RAP-0009", "box", request(tmp_path / "it.csr", rsa_key(), "RAP-0009")
+            folder, "RAP-0009", "box", request(tmp_path / "request.csr", rsa_key(), "RAP-0009")
         )
 
 
@@ -147,8 +151,11 @@ def test_revocations_accumulate_and_the_list_is_signed_by_the_vendor(folder: Pat
         for stem in ("vendor-ca", "rap-0101", "rap-0102")
     ]
     revocations = RevocationList(crl, folder / "vendor-ca.crt")
-    found = [(it.issuer.public_bytes(), it.serial_number) in revocations for it in certificates]
-    assert found == [False, True, True]
+    revoked = [
+        (certificate.issuer.public_bytes(), certificate.serial_number) in revocations
+        for certificate in certificates
+    ]
+    assert revoked == [False, True, True]
 
 
 def test_a_certificate_that_cannot_be_revoked_is_named(folder: Path) -> None:

@@ -37,26 +37,26 @@ def test_a_new_signature_replaces_the_earlier_one(key: Path) -> None:
     assert sign(signed, key).count(b"signature") == 1
 
 
-def test_any_changed_byte_is_noticed(key: Path) -> None:
+def test_any_changed_byte_is_detected(key: Path) -> None:
     signed = sign(TEXT, key)
-    for place in range(len(signed) - 1):
+    for offset in range(len(signed) - 1):
         changed = bytearray(signed)
-        changed[place] ^= 1
+        changed[offset] ^= 1
         with pytest.raises(SignatureError):
             verify(bytes(changed), public_of(key))
 
 
 def test_another_spelling_of_the_signature_is_refused(key: Path) -> None:
     signed = sign(TEXT, key)
-    while not signed.endswith(b"=\n"):  # then the last letter has bits that mean nothing
+    while not signed.endswith(b"=\n"):  # only then the last letter has unused bits
         signed = sign(TEXT, key)
     body, encoded = signed.rstrip(b"\n").rsplit(b" ", 1)
     letters = encoded.rstrip(b"=")
     others = [letters[:-1] + bytes([letter]) for letter in LETTERS if letter != letters[-1]]
     padding = encoded[len(letters) :]
-    same = [other for other in others if b64decode(other + padding) == b64decode(encoded)]
-    assert same
-    for other in same:
+    equivalent = [other for other in others if b64decode(other + padding) == b64decode(encoded)]
+    assert equivalent
+    for other in equivalent:
         with pytest.raises(SignatureError):
             verify(body + b" " + other + padding + b"\n", public_of(key))
 
@@ -73,7 +73,7 @@ def test_another_key_is_refused(key: Path, tmp_path: Path) -> None:
         verify(sign(TEXT, key), load_public_key(tmp_path / "other.pub"))
 
 
-def test_a_file_that_is_no_key_is_named(key: Path) -> None:
+def test_a_file_that_is_not_a_key_is_an_error_that_names_the_expected_key(key: Path) -> None:
     with pytest.raises(SignatureError, match="private key of curve P-256"):
         sign(TEXT, key.with_suffix(".pub"))
     with pytest.raises(SignatureError, match="public key of curve P-256"):

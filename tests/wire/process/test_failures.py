@@ -15,8 +15,8 @@ from wire.process.failures import KINDS_MAX, REPORTS_BURST, REPORTS_PER_SECOND, 
 TIMES = 1000
 
 
-class Reported(SimLoop):
-    """An event loop that keeps what would be logged."""
+class ReportingLoop(SimLoop):
+    """An event loop that collects the failures that it would log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,21 +42,21 @@ def test_a_repeated_failure_is_logged_a_few_times_then_every_ten_minutes_with_a_
         await asyncio.sleep(1 / REPORTS_PER_SECOND)
         loop.call_exception_handler({"message": "handler failed", "exception": failure(TIMES)})
 
-    loop = Reported()
+    loop = ReportingLoop()
     loop.run_until_complete(main())
     assert len(loop.reported) == REPORTS_BURST + 1
     assert f"({TIMES - REPORTS_BURST} more since" in loop.reported[-1]["message"]
     assert loop.reported[-1]["exception"].args == (f"request {TIMES}",)
 
 
-def test_another_failure_is_logged_meanwhile() -> None:
+def test_another_failure_is_logged_in_the_meantime() -> None:
     async def main() -> None:
         for number in range(TIMES):
             loop.call_exception_handler({"message": "handler failed", "exception": failure(number)})
         loop.call_exception_handler({"message": "handler failed", "exception": KeyError("other")})
         loop.call_exception_handler({"message": "part failed"})
 
-    loop = Reported()
+    loop = ReportingLoop()
     loop.run_until_complete(main())
     assert len(loop.reported) == REPORTS_BURST + 2
 
@@ -66,7 +66,7 @@ def test_failures_that_all_differ_are_rate_limited_too() -> None:
         for number in range(TIMES):
             loop.call_exception_handler({"message": f"message {number}"})
 
-    loop = Reported()
+    loop = ReportingLoop()
     loop.run_until_complete(main())
     assert len(loop.reported) == KINDS_MAX + REPORTS_BURST
 
@@ -88,6 +88,6 @@ def test_a_request_that_repeatedly_triggers_a_bug_is_rate_limited_in_the_log(dep
             await settle()
             assert line.statuses() == [500]
 
-    loop = Reported()
+    loop = ReportingLoop()
     loop.run_until_complete(main())
     assert len(loop.reported) == REPORTS_BURST

@@ -1,4 +1,4 @@
-"""The system's limits of a process: descriptors, memory and control groups."""
+"""A process's limits of file descriptors and memory, and those of its control groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DESCRIPTORS, MEMORY = range(2)
 
 @pytest.fixture
 def open_files_limited() -> Iterator[int]:
-    """The soft limit of open files is twice the present number."""
+    """Set the soft limit of open files to twice their current number (at least 100); yield it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     measured = process_bounds()[DESCRIPTORS].measure()
     assert measured is not None
@@ -69,7 +69,7 @@ def test_memory_is_that_of_the_process() -> None:
 
 
 def control_group(root: Path, limits: dict[str, str], member: str) -> tuple[Path, Path]:
-    """Return a `/proc/self` and a `/sys/fs/cgroup`, with `memory.max` of some groups."""
+    """Write the files of `/proc/self` and `/sys/fs/cgroup`, with `memory.max` of some groups; return both."""
     proc, groups = root / "proc", root / "cgroup"
     proc.mkdir()
     (proc / "cgroup").write_text(member)

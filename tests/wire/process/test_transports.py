@@ -1,4 +1,4 @@
-"""Connections whose peer is dead, and those that are aborted after, or while, their last data leaves."""
+"""Connections whose peer is dead, and connections that are aborted while or after their last data is sent."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class _Writer(asyncio.Protocol):
 async def _close_with_unsent_data(*, is_hasty: bool = False) -> _Writer:
     """Return a protocol whose connection was lost while or after its peer received the data."""
     loop = asyncio.get_running_loop()
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    _, writer = await loop.create_connection(lambda: _Writer(is_hasty=is_hasty), sock=ours)
-    with theirs:
+    local, peer = socket.socketpair()
+    peer.setblocking(False)
+    _, writer = await loop.create_connection(lambda: _Writer(is_hasty=is_hasty), sock=local)
+    with peer:
         while not writer.lost.done():
-            await loop.sock_recv(theirs, 1 << 16)
+            await loop.sock_recv(peer, 1 << 16)
     return writer
 
 
@@ -60,13 +60,15 @@ def test_the_kernel_probes_a_silent_peer_and_ends_the_connection_of_a_dead_one()
             for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
         }
         assert writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        for each in (writer, client, server):
-            each.close()
+        for closable in (writer, client, server):
+            closable.close()
         return options
 
-    found = asyncio.run(main())
-    assert found["TCP_KEEPIDLE"] + found["TCP_KEEPCNT"] * found["TCP_KEEPINTVL"] == DEAD_PEER_SECONDS_MAX
-    assert found["TCP_USER_TIMEOUT"] == DEAD_PEER_SECONDS_MAX * 1000
+    options = asyncio.run(main())
+    assert (
+        options["TCP_KEEPIDLE"] + options["TCP_KEEPCNT"] * options["TCP_KEEPINTVL"] == DEAD_PEER_SECONDS_MAX
+    )
+    assert options["TCP_USER_TIMEOUT"] == DEAD_PEER_SECONDS_MAX * 1000
     assert DEAD_PEER_SECONDS_MAX <= 90
 
 

@@ -1,4 +1,4 @@
-"""Deltas: whatever is wrong with one, it is refused, and no wrong byte is written."""
+"""Deltas: an invalid or damaged delta is refused, and no wrong byte is written."""
 
 from __future__ import annotations
 
@@ -54,26 +54,26 @@ class Slot:
         self.data[offset : offset + len(data)] = data
 
 
-def opened(delta: bytes) -> Delta:
+def open_delta(delta: bytes) -> Delta:
     return Delta.open(Slot(delta).read, len(delta))
 
 
 def applied(delta: bytes, source: bytes) -> bytes:
-    one = opened(delta)
-    one.check_source(sha256(source).digest(), len(source))
-    target = Slot(bytes(one.header.target_bytes))
-    made = list(one.apply(Slot(source).read, target.write, target.read))
-    assert made[-1] == one.header.target_bytes
+    opened = open_delta(delta)
+    opened.check_source(sha256(source).digest(), len(source))
+    target = Slot(bytes(opened.header.target_bytes))
+    progress = list(opened.apply(Slot(source).read, target.write, target.read))
+    assert progress[-1] == opened.header.target_bytes
     return bytes(target.data)
 
 
 def written_before_refusal(delta: bytes, source: bytes, target_bytes: int) -> bytes:
-    """Return the bytes written when the delta was refused; fails if it was not."""
+    """Return the bytes written before the delta was refused; fail if it was not refused."""
     target = Slot(b"")
     with pytest.raises(DeltaError):
-        one = opened(delta)
-        one.check_source(sha256(source).digest(), len(source))
-        for _ in one.apply(Slot(source).read, target.write, target.read):
+        opened = open_delta(delta)
+        opened.check_source(sha256(source).digest(), len(source))
+        for _ in opened.apply(Slot(source).read, target.write, target.read):
             assert len(target.data) <= target_bytes
     return bytes(target.data)
 
@@ -83,7 +83,7 @@ def finished(writer: DeltaWriter, source: bytes, target: bytes) -> bytes:
 
 
 def all_operations() -> tuple[bytes, bytes]:
-    """Return a delta with each kind of operation but Repack, and its target."""
+    """Return a delta with each kind of operation except Repack and Part, and its target."""
     changed = bytearray(SOURCE[4096:12288])
     changed[5] ^= 255
     changed[8000] ^= 1
@@ -103,7 +103,7 @@ def all_operations() -> tuple[bytes, bytes]:
     return finished(writer, SOURCE, target), target
 
 
-def test_each_operation_makes_its_part_of_the_target() -> None:
+def test_each_operation_produces_its_part_of_the_target() -> None:
     delta, target = all_operations()
     assert applied(delta, SOURCE) == target
 
@@ -111,7 +111,7 @@ def test_each_operation_makes_its_part_of_the_target() -> None:
 def test_the_target_is_written_in_whole_blocks_and_in_order() -> None:
     delta, target = all_operations()
     slot = Slot(bytes(len(target)))
-    list(opened(delta).apply(Slot(SOURCE).read, slot.write, slot.read))
+    list(open_delta(delta).apply(Slot(SOURCE).read, slot.write, slot.read))
     end = 0
     for offset, length in slot.writes:
         assert offset == end and length % BLOCK_BYTES == 0
@@ -127,14 +127,14 @@ def test_compressed_data_is_patched_unpacked(codec: str, pack: str) -> None:
         (lambda data: b"\x02\x21\x4c\x18" + struct.pack("<I", len(data)) + data) if codec == "lz4" else bytes
     )
     source = frame(PACK[pack](old))
-    made = PACK[pack](new)
+    packed = PACK[pack](new)
     writer = DeltaWriter()
     controls = [Control(bytes(1000), b"new", 0), Control(bytes(len(old) - 1000), b"", 0)]
     writer.repack([Range(0, len(source))], source, len(old), codec, controls, new, pack)
-    pad = -len(made) % BLOCK_BYTES
+    pad = -len(packed) % BLOCK_BYTES
     writer.zeros(pad)
     assert UNPACK[codec](source, len(old)) == old
-    assert applied(finished(writer, source, made + bytes(pad)), source) == made + bytes(pad)
+    assert applied(finished(writer, source, packed + bytes(pad)), source) == packed + bytes(pad)
 
 
 @given(st.binary(max_size=70000), st.integers(0, 2**32))
@@ -154,14 +154,14 @@ def test_any_two_images_have_a_delta_by_blocks(order: list[int], seed: int) -> N
     assert applied(block_delta(SOURCE, target), SOURCE) == target
 
 
-def test_a_long_target_is_made_in_windows() -> None:
+def test_a_long_target_is_written_in_windows() -> None:
     source = RANDOM.randbytes(1 << 20) * 20
     target = source[12345:] + bytes(12345)
     writer = DeltaWriter()
     writer.copy(12345, source[12345:])
     writer.zeros(12345)
     delta = finished(writer, source, target)
-    assert max(operation.length for operation in opened(delta).operations) == WINDOW_BYTES
+    assert max(operation.length for operation in open_delta(delta).operations) == WINDOW_BYTES
     assert applied(delta, source) == target
 
 
@@ -176,7 +176,7 @@ def test_a_delta_with_bytes_after_it_is_refused_before_a_write() -> None:
     assert written_before_refusal(delta + b"\0", SOURCE, len(target)) == b""
 
 
-def test_a_flipped_bit_never_makes_a_wrong_byte() -> None:
+def test_a_delta_with_a_flipped_bit_never_writes_a_wrong_byte() -> None:
     delta, target = all_operations()
     for position in range(min(len(delta), 1200)):
         damaged = bytearray(delta)
@@ -184,14 +184,14 @@ def test_a_flipped_bit_never_makes_a_wrong_byte() -> None:
         assert target.startswith(written_before_refusal(bytes(damaged), SOURCE, len(target)))
 
 
-def test_a_flipped_bit_of_the_source_never_makes_a_wrong_byte() -> None:
+def test_a_source_with_a_flipped_bit_never_leads_to_a_wrong_byte() -> None:
     delta, target = all_operations()
     for position in (4096, 8191, 12287, 20000, 24095):
         source = Slot(SOURCE)
         source.data[position] ^= 4
         slot = Slot(b"")
         with pytest.raises(SourceChanged):
-            list(opened(delta).apply(source.read, slot.write, slot.read))
+            list(open_delta(delta).apply(source.read, slot.write, slot.read))
         assert target.startswith(bytes(slot.data))
 
 
@@ -199,7 +199,7 @@ def test_a_flipped_bit_of_the_source_never_makes_a_wrong_byte() -> None:
 def test_another_source_is_refused_before_a_write(source: bytes) -> None:
     delta, _ = all_operations()
     with pytest.raises(SourceChanged, match="was made for a source"):
-        opened(delta).check_source(sha256(source).digest(), len(source))
+        open_delta(delta).check_source(sha256(source).digest(), len(source))
 
 
 def rewritten(delta: bytes, change: Callable[[dict[str, object]], None]) -> bytes:
@@ -227,17 +227,17 @@ def rewritten(delta: bytes, change: Callable[[dict[str, object]], None]) -> byte
 def test_a_header_beyond_a_limit_is_refused(change: dict[str, object], reason: str) -> None:
     delta, _ = all_operations()
     with pytest.raises(DeltaError, match=reason):
-        opened(rewritten(delta, lambda header: header.update(change)))
+        open_delta(rewritten(delta, lambda header: header.update(change)))
 
 
-def test_a_delta_whose_whole_target_is_another_one_is_refused() -> None:
+def test_a_delta_whose_target_has_another_hash_is_refused() -> None:
     delta, target = all_operations()
     other = rewritten(delta, lambda header: header.update(target_sha256=bytes(32)))
     assert target.startswith(written_before_refusal(other, SOURCE, len(target)))
 
 
 class Forged(DeltaWriter):
-    """Writes operations that no maker makes."""
+    """Writes operations that a correct builder never writes."""
 
     def add(self, *operations: Operation) -> Forged:
         self.operations.extend(operations)
@@ -260,7 +260,7 @@ class Forged(DeltaWriter):
 def test_an_operation_beyond_a_limit_is_refused_before_a_write(operation: Operation, reason: str) -> None:
     delta = finished(Forged().add(operation), SOURCE, bytes(4096))
     with pytest.raises(DeltaError, match=reason):
-        opened(delta)
+        open_delta(delta)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,9 @@ def test_a_patch_outside_its_source_or_target_is_refused(controls: list[Control]
     writer.patch([Range(0, 4096)], SOURCE[:4096], controls, bytes(4096))
     slot = Slot(b"")
     with pytest.raises(DeltaError, match=reason):
-        list(opened(finished(writer, SOURCE, bytes(4096))).apply(Slot(SOURCE).read, slot.write, slot.read))
+        list(
+            open_delta(finished(writer, SOURCE, bytes(4096))).apply(Slot(SOURCE).read, slot.write, slot.read)
+        )
     assert slot.writes == []
 
 
@@ -304,7 +306,7 @@ def test_streams_longer_than_their_operations_are_refused() -> None:
     writer.literal(bytes(4096))
     writer.add(Zeros(4096))
     delta = finished(writer, SOURCE, bytes(3 * 4096))
-    header = opened(delta).header
+    header = open_delta(delta).header
     assert header.extra == Stream(header.extra.packed_bytes, 8192)
     shorter = Forged()
     shorter.literal(bytes(4096))
@@ -314,4 +316,4 @@ def test_streams_longer_than_their_operations_are_refused() -> None:
 
 def test_the_same_calls_give_the_same_delta() -> None:
     assert block_delta(SOURCE, SOURCE[4096:]) == block_delta(SOURCE, SOURCE[4096:])
-    assert isinstance(opened(block_delta(SOURCE, SOURCE[4096:])).header, Header)
+    assert isinstance(open_delta(block_delta(SOURCE, SOURCE[4096:])).header, Header)

@@ -1,4 +1,4 @@
-"""Parts of what is compressed as a whole: kernels with gzip."""
+"""Parts of data that is compressed as one stream, such as kernels with gzip."""
 
 from __future__ import annotations
 
@@ -36,24 +36,26 @@ def part(
 def delta(*parts: PackedPart) -> bytes:
     """Return a delta with these parts, and zeros at the end."""
     writer = DeltaWriter()
-    for each in parts:
-        writer.part(each, SOURCE, TARGET[each.offset : each.offset + each.length])
-    writer.zeros(len(PADDED) - sum(each.length for each in parts))
+    for packed in parts:
+        writer.part(packed, SOURCE, TARGET[packed.offset : packed.offset + packed.length])
+    writer.zeros(len(PADDED) - sum(packed.length for packed in parts))
     return writer.finish(sha256(SOURCE).digest(), len(SOURCE), sha256(PADDED).digest(), len(PADDED))
 
 
 def applied(data: bytes) -> bytes:
-    made = bytearray()
-    one = Delta.open(lambda at, length: data[at : at + length], len(data))
+    target = bytearray()
+    opened = Delta.open(lambda offset, length: data[offset : offset + length], len(data))
     list(
-        one.apply(
-            lambda at, length: SOURCE[at : at + length], lambda _, new: made.extend(new), lambda *_: b""
+        opened.apply(
+            lambda offset, length: SOURCE[offset : offset + length],
+            lambda _, new: target.extend(new),
+            lambda *_: b"",
         )
     )
-    return bytes(made)
+    return bytes(target)
 
 
-def test_what_is_compressed_as_a_whole_is_taken_in_parts() -> None:
+def test_data_compressed_as_one_stream_is_patched_in_parts() -> None:
     first = part(0, 30_000, *CONTROLS)
     assert applied(delta(first, part(30_000, len(TARGET) - 30_000))) == PADDED
 

@@ -1,4 +1,4 @@
-"""Orders, states, and the paths of metadata files, at each limit and beyond it."""
+"""Update orders, update states and the paths of metadata files, at each limit and beyond it."""
 
 from __future__ import annotations
 

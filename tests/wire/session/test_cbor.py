@@ -24,13 +24,13 @@ def depth(value: object) -> int:
 
 
 @given(VALUES)
-def test_another_library_reads_what_is_encoded(value: Cbor) -> None:
+def test_another_library_decodes_each_encoded_value(value: Cbor) -> None:
     assert cbor2.loads(encode(value)) == value
     assert decode(encode(value)) == value
 
 
 @given(st.binary(max_size=40))
-def test_what_is_decoded_has_one_encoding(data: bytes) -> None:
+def test_a_decoded_value_has_one_encoding(data: bytes) -> None:
     try:
         value = decode(data)
     except CborError:

@@ -17,7 +17,7 @@ OPENED = Facts(
 
 
 class SlowAudit:
-    """An audit log during whose writes something happens."""
+    """An audit log that calls `during` in each write."""
 
     def __init__(self) -> None:
         self.transitions: list[Transition] = []
@@ -52,13 +52,13 @@ class AuthorizedSession(SessionExecutor):
         super().__init__(b"session", audit)
         self.state = S.AUTHORIZED
         self.known = OPENED
-        self.done: list[Action | str] = []
+        self.executed: list[Action | str] = []
 
     def _facts(self, **known: Any) -> Facts:
         return self.known._replace(**known)
 
     async def _act(self, action: Action) -> None:
-        self.done.append(action)
+        self.executed.append(action)
 
 
 def receive_certificate(audit: SlowAudit) -> AuthorizedSession:
@@ -72,25 +72,25 @@ def receive_certificate(audit: SlowAudit) -> AuthorizedSession:
 
 def test_a_row_is_executed_after_its_record() -> None:
     audit = SlowAudit()
-    audit.during = lambda session: session.done.append("recorded")
+    audit.during = lambda session: session.executed.append("recorded")
     session = receive_certificate(audit)
     assert session.state is S.OPENING
-    assert session.done == ["recorded", Action.START_ENDPOINT]
+    assert session.executed == ["recorded", Action.START_ENDPOINT]
 
 
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [({"now_ns": 10}, Cause.EXPIRED), ({"path_fenced": False}, Cause.AUDIT_FAILED)],
 )
-def test_what_no_longer_applies_when_it_is_recorded_ends_as_the_log_says(
+def test_a_change_during_the_record_ends_the_session_with_a_recorded_cause(
     changes: dict[str, Any], cause: Cause
 ) -> None:
     audit = SlowAudit()
     audit.during = lambda session: setattr(session, "known", session.known._replace(**changes))
     session = receive_certificate(audit)
-    assert Action.START_ENDPOINT not in session.done
+    assert Action.START_ENDPOINT not in session.executed
     assert session.cause is cause
-    assert [each.state for each in audit.transitions] == [S.OPENING, S.ENDING]
+    assert [transition.state for transition in audit.transitions] == [S.OPENING, S.ENDING]
 
 
 def test_a_full_log_starts_nothing_and_ends_the_session() -> None:
@@ -99,4 +99,4 @@ def test_a_full_log_starts_nothing_and_ends_the_session() -> None:
     audit.is_full = True
     session = receive_certificate(audit)
     assert (session.state, session.cause) == (S.ENDING, Cause.AUDIT_FAILED)
-    assert Action.START_ENDPOINT not in session.done
+    assert Action.START_ENDPOINT not in session.executed

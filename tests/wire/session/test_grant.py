@@ -42,7 +42,7 @@ from wire.session.grant import (
 )
 
 RECORDED = json.loads((ROOT / "tests/fixtures/session/grant.json").read_text())
-"""An offer and its grant as they were first made: later versions must read them."""
+"""An offer and its grant as the first version encoded them: later versions must read them."""
 GRANT = bytes.fromhex(RECORDED["grant"])
 SIGNED_OFFER = bytes.fromhex(RECORDED["offer"])
 
@@ -94,8 +94,8 @@ def test_an_offer_of_another_implementation_is_read() -> None:
     private = DATACENTER.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     key = cwt.COSEKey.from_pem(private, kid=key_id(DATACENTER.public_key()), alg="ES256")
     protected = {1: -7, 4: key_id(DATACENTER.public_key())}
-    made = cwt.COSE.new().encode(encode(claims_of(SIGNED_OFFER)), key, protected, {})
-    assert read_offer(made, DATACENTER_KEYS, "RAP-0001").offer == OFFER
+    foreign = cwt.COSE.new().encode(encode(claims_of(SIGNED_OFFER)), key, protected, {})
+    assert read_offer(foreign, DATACENTER_KEYS, "RAP-0001").offer == OFFER
 
 
 def test_the_countersignature_is_that_of_rfc_9338() -> None:
@@ -120,10 +120,10 @@ def test_the_countersignature_is_that_of_rfc_9338() -> None:
 
 
 def test_every_changed_bit_is_refused() -> None:
-    for at in range(len(GRANT)):
+    for offset in range(len(GRANT)):
         for bit in range(8):
             changed = bytearray(GRANT)
-            changed[at] ^= 1 << bit
+            changed[offset] ^= 1 << bit
             with pytest.raises(GrantError):
                 read(bytes(changed))
 
@@ -145,10 +145,10 @@ def test_random_bytes_are_refused(data: bytes) -> None:
 
 def test_parts_of_two_grants_do_not_make_one() -> None:
     other = grant_of(replace(OFFER, id=b"x" * 16))
-    one, two = elements_of(GRANT), elements_of(other)
-    for at in range(4):
-        mixed = [*one[:at], two[at], *one[at + 1 :]]
-        if mixed != one:
+    elements, others = elements_of(GRANT), elements_of(other)
+    for index in range(4):
+        mixed = [*elements[:index], others[index], *elements[index + 1 :]]
+        if mixed != elements:
             with pytest.raises(GrantError):
                 read(b"\xd2" + encode(mixed))
 
@@ -178,7 +178,7 @@ def test_evidence_for_another_offer_is_refused() -> None:
         (SIGNED_OFFER, "must have a countersignature"),
     ],
 )
-def test_what_is_no_grant_is_refused_with_the_reason(message: bytes, reason: str) -> None:
+def test_a_message_that_is_not_a_grant_is_refused_with_the_reason(message: bytes, reason: str) -> None:
     with pytest.raises(GrantError) as caught:
         read(message)
     assert reason in str(caught.value)
@@ -216,7 +216,7 @@ def test_other_headers_are_refused(headers: dict[Any, Any], unprotected: dict[An
     assert reason in str(caught.value)
 
 
-def test_strangers_sign_nothing() -> None:
+def test_signatures_of_untrusted_keys_are_refused() -> None:
     with pytest.raises(GrantError, match="which is not trusted"):
         read_offer(sign_offer(OFFER, STRANGER), DATACENTER_KEYS, "RAP-0001")
     signed = read_offer(SIGNED_OFFER, DATACENTER_KEYS, "RAP-0001")
@@ -252,7 +252,7 @@ def test_an_offer_for_another_box_is_refused() -> None:
         ({"expires": ISSUED + LIFETIME_SECONDS_MAX + 1}, "an offer is valid for 1 to"),
     ],
 )
-def test_wrong_values_are_neither_signed_nor_read(changes: dict[str, Any], reason: str) -> None:
+def test_invalid_values_are_not_signed(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(GrantError) as caught:
         sign_offer(replace(OFFER, **changes), DATACENTER)
     assert reason in str(caught.value)
@@ -270,7 +270,7 @@ def test_wrong_values_are_neither_signed_nor_read(changes: dict[str, Any], reaso
         (4, "soon", "the expiry (exp) must be an integer"),
     ],
 )
-def test_wrong_claims_are_refused_although_signed(claim: int, value: object, reason: str) -> None:
+def test_invalid_claims_are_refused_although_signed(claim: int, value: object, reason: str) -> None:
     claims = {**claims_of(SIGNED_OFFER), claim: value}
     with pytest.raises(GrantError) as caught:
         read_offer(sign(encode(claims), DATACENTER), DATACENTER_KEYS, "RAP-0001")

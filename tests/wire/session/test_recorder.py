@@ -1,4 +1,4 @@
-"""The recorder of sessions: what could not be written of an end is written later, and nothing else is."""
+"""The recorder of sessions: records of an end that could not be written are written later, and no others."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class FullLog(SessionLog):
 
 
 def run(folder: Path, act: Callable[[SessionRecorder, FullLog], Awaitable[None]]) -> list[SessionRecord]:
-    """Call `act` in virtual time; return the records of the file, and the number of heads that were sent."""
+    """Call `act` in simulated time; return the records of the file."""
     loop, file = SimLoop(), folder / "audit"
 
-    async def inside() -> None:
+    async def main() -> None:
         log = FullLog(file, AuditOwner(End.BOX, OFFER.box))
         with log:
             clock = lambda: int(loop.time() * 1e9)  # noqa: E731
             await act(SessionRecorder(log, BOX, "1", clock, clock, lambda _session, _head: None), log)
 
-    loop.run_until_complete(inside())
+    loop.run_until_complete(main())
     assert not loop.failures
     return [line.record for line in parse_audit(file.read_bytes()).lines]
 
@@ -63,7 +63,7 @@ def test_an_end_is_recorded_when_the_disk_permits_it_with_the_time_of_the_end(tm
     assert head.kind == "head"
 
 
-def test_a_later_record_follows_the_end_that_is_owed(tmp_path: Path) -> None:
+def test_a_later_record_follows_the_pending_record_of_an_end(tmp_path: Path) -> None:
     async def act(recorder: SessionRecorder, log: FullLog) -> None:
         log.is_full = True
         await recorder.record(ENDING)
@@ -73,7 +73,7 @@ def test_a_later_record_follows_the_end_that_is_owed(tmp_path: Path) -> None:
     assert [record.state for record in run(tmp_path, act) if record.state] == ["ending", "ended"]
 
 
-def test_while_an_end_is_owed_nothing_else_is_recorded(tmp_path: Path) -> None:
+def test_while_the_record_of_an_end_is_pending_no_other_record_is_written(tmp_path: Path) -> None:
     async def act(recorder: SessionRecorder, log: FullLog) -> None:
         log.is_full = True
         await recorder.record(ENDING)
@@ -82,7 +82,9 @@ def test_while_an_end_is_owed_nothing_else_is_recorded(tmp_path: Path) -> None:
     assert run(tmp_path, act) == []
 
 
-def test_a_transition_towards_a_session_that_could_not_be_recorded_never_is(tmp_path: Path) -> None:
+def test_a_transition_towards_a_session_that_could_not_be_recorded_is_not_written_later(
+    tmp_path: Path,
+) -> None:
     async def act(recorder: SessionRecorder, log: FullLog) -> None:
         log.is_full = True
         assert not await recorder.record(AUTHORIZED)
@@ -96,7 +98,7 @@ def test_the_times_of_a_file_do_not_decrease(tmp_path: Path) -> None:
     """A refusal is written later than a transition that was recorded after it in the same step of the loop."""
     ticks = itertools.count()
 
-    async def inside() -> None:
+    async def main() -> None:
         with SessionLog(tmp_path / "audit", AuditOwner(End.BOX, OFFER.box)) as log:
             clock = lambda: 20_000_000 * next(ticks)  # noqa: E731
             recorder = SessionRecorder(log, BOX, "1", clock, clock, lambda _session, _head: None)
@@ -104,7 +106,7 @@ def test_the_times_of_a_file_do_not_decrease(tmp_path: Path) -> None:
             await recorder.record(AUTHORIZED)
             await asyncio.sleep(1)
 
-    SimLoop().run_until_complete(inside())
+    SimLoop().run_until_complete(main())
     records = [line.record for line in parse_audit((tmp_path / "audit").read_bytes()).lines]
     assert [record.kind for record in records] == ["transition", "refusal"]
     assert records[0].monotonic_ms < records[1].monotonic_ms

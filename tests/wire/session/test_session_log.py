@@ -30,7 +30,7 @@ def test_a_grant_is_used_once_also_after_a_restart(path: Path) -> None:
         assert not log.is_used(bytes(16))
 
 
-def test_what_an_earlier_run_has_left_is_known(path: Path) -> None:
+def test_sessions_that_an_earlier_run_has_not_ended_are_listed(path: Path) -> None:
     other, third = (number.to_bytes(16, "big").hex() for number in (2, 3))
     steps = [
         (other, "offered", "0a"),
@@ -88,7 +88,7 @@ def test_an_interruption_at_each_byte_loses_only_the_record_that_was_being_writt
             assert log.head.number == 1
             log.append(RECORD)
         assert path.read_bytes() == content
-    for size in range(path.read_bytes().index(b"\n") + 1):  # the file itself was being made
+    for size in range(path.read_bytes().index(b"\n") + 1):  # the file itself was being created
         path.write_bytes(content[:size])
         with SessionLog(path, OWNER) as log:
             assert log.head.number == 0
@@ -111,8 +111,8 @@ def test_a_full_disk_refuses_the_record_and_keeps_the_file(
         assert log.head.number == 2
 
 
-def test_a_file_at_its_size_limit_refuses_what_is_cut_short(path: Path) -> None:
-    """A real write that the kernel cuts short: the limit of the process on the size of files."""
+def test_a_record_that_a_file_at_its_size_limit_cuts_short_is_removed(path: Path) -> None:
+    """The kernel cuts a write short because of the process's limit on the size of files."""
     with SessionLog(path, OWNER) as log:
         log.append(RECORD)
         content = path.read_bytes()

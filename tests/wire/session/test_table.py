@@ -54,7 +54,7 @@ def test_a_session_opens_if_every_guard_holds(end: End) -> None:
 
 @pytest.mark.parametrize("end", End)
 def test_without_facts_nothing_leads_towards_a_session(end: End) -> None:
-    """A fact that was not collected refuses."""
+    """A guard whose fact was not collected fails."""
     for state, event, actor in product(S, Event, Actor):
         row = step(end, state, event, actor, Facts())
         assert isinstance(row, Refusal) or row.next in (S.ENDING, S.ENDED) or Action.VIEW_ONLY in row.actions
@@ -67,8 +67,8 @@ def test_ended_has_no_transition(end: End) -> None:
 
 
 def test_only_a_person_permits_a_session() -> None:
-    at_the_box = [row for row in TABLE if row.next is S.AUTHORIZED and End.BOX in row.ends]
-    assert [(row.event, row.actors) for row in at_the_box] == [(Event.AUTHORIZE, (Actor.PERSON,))]
+    rows = [row for row in TABLE if row.next is S.AUTHORIZED and End.BOX in row.ends]
+    assert [(row.event, row.actors) for row in rows] == [(Event.AUTHORIZE, (Actor.PERSON,))]
     for actor in set(Actor) - {Actor.PERSON}:
         assert isinstance(step(End.BOX, S.OFFERED, Event.AUTHORIZE, actor, FULL), Refusal)
 
@@ -91,7 +91,7 @@ def test_a_refusal_names_the_actor_who_cannot_cause_the_event() -> None:
 
 
 @pytest.mark.parametrize(("counted", "state"), [(0, S.OFFERED), (4, S.OFFERED), (5, S.ENDING)])
-def test_a_limited_number_of_wrong_codes_is_tried(counted: int, state: SessionState) -> None:
+def test_the_number_of_wrong_codes_is_limited(counted: int, state: SessionState) -> None:
     facts = FULL._replace(wrong_codes=counted, wrong_codes_max=5)
     row = step(End.BOX, S.OFFERED, Event.WRONG_CODE, Actor.PERSON, facts)
     assert isinstance(row, Row)
@@ -118,7 +118,7 @@ def test_every_guard_is_used() -> None:
     assert {name for row in TABLE for name in row.guards} == set(GUARDS)
 
 
-def test_every_row_to_an_end_stops_everything_and_has_a_cause() -> None:
+def test_every_row_to_ending_has_all_stopping_actions_and_a_cause() -> None:
     for row in TABLE:
         if row.next is S.ENDING:
             assert {Action.CLOSE_PATH, Action.STOP_ENDPOINT, Action.TELL_PEER} == set(row.actions)

@@ -14,8 +14,8 @@ from tests.support.wire.session_audits import (
     STEPS,
     Audits,
     Step,
-    found,
     later,
+    problems_of,
     rechained,
     verdict,
 )
@@ -29,10 +29,12 @@ EACH_LINE = [(name, number) for name, lines in LINES.items() for number in range
 SESSION = OFFER.id.hex()
 
 
-def test_what_both_ends_write_is_proven() -> None:
+def test_consistent_files_of_both_ends_are_proven() -> None:
     result = verdict(FILES)
     assert result.is_proven
-    assert [(each.session, each.staff, each.tunnel_ms, each.causes) for each in result.sessions] == [
+    assert [
+        (session.session, session.staff, session.tunnel_ms, session.causes) for session in result.sessions
+    ] == [
         (SESSION, "m.curie", 600_000, ("ended by the person",)),
         ("07" * 16, "m.curie", 600_000, ("ended by the person",)),
     ]
@@ -48,7 +50,7 @@ def with_lines(name: str, lines: list[bytes]) -> dict[str, bytes]:
 @pytest.mark.parametrize(("name", "number"), EACH_LINE)
 def test_a_cut_record_is_found(name: str, number: int) -> None:
     lines = LINES[name]
-    problems = found(with_lines(name, lines[:number] + lines[number + 1 :]))
+    problems = problems_of(with_lines(name, lines[:number] + lines[number + 1 :]))
     last = number == len(lines) - 1
     assert any(f"record {number} is missing" in problem for problem in problems) or (last and problems == [])
 
@@ -58,23 +60,23 @@ def test_a_cut_tail_is_found_by_the_heads_at_the_other_end(name: str) -> None:
     """The last two records of each file concern the last heads themselves, and no session."""
     lines = LINES[name]
     for kept in range(1, len(lines) - 2):
-        problems = found(with_lines(name, lines[:kept]))
+        problems = problems_of(with_lines(name, lines[:kept]))
         assert any("missing" in problem for problem in problems), f"cut after {kept}"
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [each for each in EACH_LINE if each[1] < len(LINES[each[0]]) - 1]
+    ("name", "number"), [(name, number) for name, number in EACH_LINE if number < len(LINES[name]) - 1]
 )
 def test_swapped_records_are_found(name: str, number: int) -> None:
     lines = list(LINES[name])
     lines[number], lines[number + 1] = lines[number + 1], lines[number]
-    assert any("out of order" in problem for problem in found(with_lines(name, lines)))
+    assert any("out of order" in problem for problem in problems_of(with_lines(name, lines)))
 
 
 @pytest.mark.parametrize(("name", "number"), EACH_LINE)
 def test_a_repeated_record_is_found(name: str, number: int) -> None:
     lines = LINES[name]
-    problems = found(with_lines(name, lines[:number] + lines[number : number + 1] + lines[number:]))
+    problems = problems_of(with_lines(name, lines[:number] + lines[number : number + 1] + lines[number:]))
     assert any("out of order" in problem for problem in problems)
 
 
@@ -85,7 +87,7 @@ def test_a_changed_bit_is_found(data: st.DataObject) -> None:
     content = bytearray(FILES[name])
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     try:
-        problems = found({**FILES, name: bytes(content)})
+        problems = problems_of({**FILES, name: bytes(content)})
     except AuditFileError:
         return
     assert problems
@@ -112,19 +114,20 @@ def test_exchanged_files_are_named() -> None:
 
 def test_another_owner_is_found() -> None:
     lines = [LINES["box"][0].replace(b"RAP-0001", b"RAP-0002"), *LINES["box"][1:]]
-    assert any("record 1 does not follow" in problem for problem in found(with_lines("box", lines)))
+    assert any("record 1 does not follow" in problem for problem in problems_of(with_lines("box", lines)))
 
 
-# changes by somebody who computes the hashes again, without a key
+# changes by somebody who can compute the hashes again but has no key
 
 
 def delete_last_session(records: list[SessionRecord]) -> None:
-    records[:] = [each for each in records if each.session != "07" * 16]
+    records[:] = [record for record in records if record.session != "07" * 16]
 
 
 def shorten(records: list[SessionRecord]) -> None:
-    at = next(number for number, each in enumerate(records) if each.state == "ending")
-    records[at] = msgspec.structs.replace(records[at], monotonic_ms=records[at - 1].monotonic_ms + 1)
+    index = next(number for number, record in enumerate(records) if record.state == "ending")
+    previous = records[index - 1]
+    records[index] = msgspec.structs.replace(records[index], monotonic_ms=previous.monotonic_ms + 1)
 
 
 def insert(records: list[SessionRecord]) -> None:
@@ -136,37 +139,37 @@ def insert(records: list[SessionRecord]) -> None:
 def test_a_recomputed_chain_does_not_have_the_signed_heads(
     name: str, change: Callable[[list[SessionRecord]], None]
 ) -> None:
-    problems = found({**FILES, name: rechained(FILES[name], change)})
+    problems = problems_of({**FILES, name: rechained(FILES[name], change)})
     assert any("is not the one that was noted" in problem or "missing" in problem for problem in problems)
 
 
 def test_heads_without_a_signature_of_the_end_are_found() -> None:
     def forge(records: list[SessionRecord]) -> None:
-        at = next(number for number, each in enumerate(records) if each.kind == "head")
-        records[at] = msgspec.structs.replace(records[at], message="00")
+        index = next(number for number, record in enumerate(records) if record.kind == "head")
+        records[index] = msgspec.structs.replace(records[index], message="00")
 
     assert any(
-        "the head is not a COSE_Sign1" in each
-        for each in found({**FILES, "dc": rechained(FILES["dc"], forge)})
+        "the head is not a COSE_Sign1" in problem
+        for problem in problems_of({**FILES, "dc": rechained(FILES["dc"], forge)})
     )
 
 
-# what an end itself writes falsely, with its own key
+# false records that an end itself writes and signs with its own key
 
 
 def shifted(end: str, event: str, seconds: int) -> tuple[Step, ...]:
     return tuple(
-        (each[0], each[1] + seconds, *each[2:]) if each[0] == end and each[2] == event else each
-        for each in STEPS
+        (step[0], step[1] + seconds, *step[2:]) if step[0] == end and step[2] == event else step
+        for step in STEPS
     )
 
 
 def without(*left_out: tuple[str, str]) -> tuple[Step, ...]:
-    return tuple(each for each in STEPS if (each[0], each[4]) not in left_out)
+    return tuple(step for step in STEPS if (step[0], step[4]) not in left_out)
 
 
-AT_THE_DEADLINE = tuple((each[0], 1800 if each[1] >= 64 else each[1], *each[2:]) for each in STEPS)
-LATE = tuple((each[0], each[1] + 1200 if each[1] > 600 else each[1], *each[2:]) for each in STEPS)
+AT_THE_DEADLINE = tuple((step[0], 1800 if step[1] >= 64 else step[1], *step[2:]) for step in STEPS)
+LATE = tuple((step[0], step[1] + 1200 if step[1] > 600 else step[1], *step[2:]) for step in STEPS)
 
 
 @pytest.mark.parametrize(
@@ -222,11 +225,11 @@ LATE = tuple((each[0], each[1] + 1200 if each[1] > 600 else each[1], *each[2:]) 
             "continues in another run of the program without `restarted`",
         ),
         (
-            Audits().add(steps=[each for each in STEPS if each[0] == "dc"]),
+            Audits().add(steps=[step for step in STEPS if step[0] == "dc"]),
             "open at the data center, but the box has no record of opening",
         ),
         (
-            Audits().add(steps=[each for each in STEPS if each[0] == "box"]),
+            Audits().add(steps=[step for step in STEPS if step[0] == "box"]),
             "opening at the box, but the data center has no record of opening",
         ),
         (
@@ -257,13 +260,13 @@ LATE = tuple((each[0], each[1] + 1200 if each[1] > 600 else each[1], *each[2:]) 
     ],
 )
 def test_a_false_record_of_an_end_is_found(audits: Audits, problem: str) -> None:
-    problems = found(audits.files())
-    assert any(problem in each for each in problems), problems
+    problems = problems_of(audits.files())
+    assert any(problem in reported for reported in problems), problems
 
 
 def test_a_grant_of_another_session_is_found() -> None:
     other = granted(sign_offer(replace(OFFER, id=b"x" * 16), DATACENTER))
-    problems = found(Audits().add().change("box", "authorized", message=other.hex()).files())
+    problems = problems_of(Audits().add().change("box", "authorized", message=other.hex()).files())
     assert f"box: the grant is that of session {(b'x' * 16).hex()}" in problems
     assert "the ends have recorded different grants" in problems
 
@@ -274,17 +277,17 @@ def test_a_consent_of_another_time_is_found() -> None:
     audits = Audits().add()
     for end in ("dc", "box"):
         audits.change(end, "authorized", message=granted(offer, old).hex())
-    assert "box: the evidence `code` is not from the time between offer and authorization" in found(
+    assert "box: the evidence `code` is not from the time between offer and authorization" in problems_of(
         audits.files()
     )
 
 
-# differences that are no manipulation
+# differences that are not manipulations
 
 
 @pytest.mark.parametrize("skew_ms", [-86_400_000, -1000, 1000, 86_400_000])
-def test_wrong_wall_clocks_of_the_box_are_no_problem(skew_ms: int) -> None:
-    assert found(Audits().add(skew_ms=skew_ms).files()) == []
+def test_a_wrong_wall_clock_of_the_box_is_not_a_problem(skew_ms: int) -> None:
+    assert problems_of(Audits().add(skew_ms=skew_ms).files()) == []
 
 
 def test_a_session_that_nobody_permitted_had_no_tunnel() -> None:
@@ -297,14 +300,13 @@ def test_a_session_that_nobody_permitted_had_no_tunnel() -> None:
     )
     result = verdict(Audits().add(steps=steps).files())
     assert result.is_proven
-    assert [(each.tunnel_ms, each.causes) for each in result.sessions] == [(0, ("expired",))]
+    assert [(session.tunnel_ms, session.causes) for session in result.sessions] == [(0, ("expired",))]
 
 
 def test_a_restart_of_the_box_ends_the_tunnel() -> None:
-    steps = [each if each[0] == "dc" or each[4] not in ("ending", "ended") else None for each in STEPS]
     audits = Audits().add(
         steps=[
-            *filter(None, steps),
+            *without(("box", "ending"), ("box", "ended")),
             ("box", 700, "restarted", "box", "ending", "restarted"),
             ("box", 700, "closed", "box", "ended", ""),
         ]
@@ -313,15 +315,15 @@ def test_a_restart_of_the_box_ends_the_tunnel() -> None:
     audits.change("dc", "ending", event="line lost", actor="line", cause="line lost")
     result = verdict(audits.files())
     assert result.is_proven, result
-    assert [(each.tunnel_ms, each.causes) for each in result.sessions] == [
+    assert [(session.tunnel_ms, session.causes) for session in result.sessions] == [
         (601_000, ("line lost", "restarted"))
     ]
 
 
 def test_sessions_of_other_boxes_are_not_required() -> None:
     audits = Audits().add()
-    only_dc = [each for each in STEPS if each[0] == "dc"]
+    only_dc = [step for step in STEPS if step[0] == "dc"]
     audits.add(replace(later(OFFER, 1000, 9), box="RAP-0002"), steps=only_dc)
     result = verdict(audits.files())
-    assert [each.session for each in result.sessions] == [SESSION]
+    assert [session.session for session in result.sessions] == [SESSION]
     assert result.is_proven

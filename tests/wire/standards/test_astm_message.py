@@ -1,4 +1,4 @@
-"""Which results of an ASTM message are quality control, what they become, and what is only counted."""
+"""Results of an ASTM message: which are quality control, which findings they become, and which are only counted."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ def test_a_patient_record_without_content_is_none(patient: str | None) -> None:
         (HEADER, "O|1|NORM2|Q|^^^798|Q|Q|Q|Q|Q|Q||Q|Q|Q|Q"),
     ],
 )
-def test_an_order_without_the_mark_or_with_another_is_that_of_a_patient(header: str, order: str) -> None:
+def test_an_order_without_the_marker_or_with_another_is_that_of_a_patient(header: str, order: str) -> None:
     played = astm_played(header, "P|1", order, RESULT, RESULT, "C|1|I|27|I")
     assert (played.findings, played.counts) == ([], DROPPED)
 
@@ -76,7 +76,7 @@ def test_the_id_of_a_control_is_compared_without_blanks(identifier: str) -> None
     assert astm_played(HEADER, "P|1", CONTROL.replace("NORM2", identifier), RESULT).findings == [GLU]
 
 
-def test_the_mark_of_the_header_is_enough() -> None:
+def test_the_marker_in_the_header_is_sufficient() -> None:
     header = HEADER.replace("|P|1|", "|Q|1|")
     assert astm_played(header, "P|1", "O|1|NORM2||^^^798", RESULT).findings == [GLU]
 
@@ -99,8 +99,8 @@ def test_each_order_of_a_message_is_checked_separately() -> None:
     [("5.18", 2250), (" 5,18 ", 2250), ("5.18^", 2250), ("^5.18", 2250), ("+4.92", -1000)],
 )
 def test_a_value_is_a_decimal_number(value: str, deviation: int) -> None:
-    (found,) = astm_played(HEADER, CONTROL, RESULT.replace("5.18", value)).findings
-    assert found.fields == ("glu", 2, deviation)
+    (finding,) = astm_played(HEADER, CONTROL, RESULT.replace("5.18", value)).findings
+    assert finding.fields == ("glu", 2, deviation)
 
 
 @pytest.mark.parametrize(
@@ -147,23 +147,23 @@ def test_a_test_is_known_by_its_code(test: str, counts: dict[Reason, int]) -> No
     assert len(played.findings) == (not counts and test != "^^^IGN")
 
 
-def test_rows_of_the_same_test_with_another_meaning_are_not_mixed_up() -> None:
-    final, light = (RESULT.replace("798", f"798^GLU^UNDILUTED^{kind}") for kind in "FP")
-    played = astm_played(HEADER, CONTROL, final, light, light.replace("5.18", "13410"))
+def test_result_records_of_one_test_with_other_components_are_distinguished() -> None:
+    final, raw = (RESULT.replace("798", f"798^GLU^UNDILUTED^{kind}") for kind in "FP")
+    played = astm_played(HEADER, CONTROL, final, raw, raw.replace("5.18", "13410"))
     assert (played.findings, played.counts) == ([GLU], {Reason.TEST_UNKNOWN: 2})
     replicates = (RESULT.replace("798", f"798^{number}") for number in "12")
     assert astm_played(HEADER, CONTROL, *replicates).findings == [GLU, GLU]
 
 
-def test_a_site_may_enter_a_test_code_with_what_follows_it() -> None:
-    light = RESULT.replace("798", "798^GLU^P")
+def test_a_site_may_enter_a_test_code_with_the_components_after_it() -> None:
+    raw = RESULT.replace("798", "798^GLU^P")
     assert (
-        astm_played(HEADER, CONTROL, light, RESULT, tests={"798^GLU^P": "k", "798": "glu"}).findings[1] == GLU
+        astm_played(HEADER, CONTROL, raw, RESULT, tests={"798^GLU^P": "k", "798": "glu"}).findings[1] == GLU
     )
 
 
 @pytest.mark.parametrize(
-    ("order_time", "result", "at"),
+    ("order_time", "result", "time"),
     [
         ("20310304093011", RESULT, "095900"),
         ("20310304093011", "R|1|^^^798|5.18", "093011"),
@@ -173,21 +173,21 @@ def test_a_site_may_enter_a_test_code_with_what_follows_it() -> None:
     ],
 )
 def test_the_time_is_that_of_the_result_else_of_the_order_else_of_the_message(
-    order_time: str, result: str, at: str
+    order_time: str, result: str, time: str
 ) -> None:
-    (found,) = astm_played(HEADER, CONTROL + "|" * 11 + order_time, result).findings
-    (expected,) = astm_played(HEADER, CONTROL, f"R|1|^^^798|5.18|||||||||20310304{at}").findings
-    assert found == expected
+    (finding,) = astm_played(HEADER, CONTROL + "|" * 11 + order_time, result).findings
+    (expected,) = astm_played(HEADER, CONTROL, f"R|1|^^^798|5.18|||||||||20310304{time}").findings
+    assert finding == expected
 
 
 def test_without_any_time_a_report_has_none() -> None:
-    (found,) = astm_played(r"H|\^&", CONTROL, "R|1|^^^798|5.18").findings
-    assert found.at_ms is None
+    (finding,) = astm_played(r"H|\^&", CONTROL, "R|1|^^^798|5.18").findings
+    assert finding.at_ms is None
     assert astm_played(HEADER, CONTROL, RESULT, time="reception").findings[0].at_ms is None
 
 
 ALERT = Finding(Alert, ("E0001", "software", "error"), 1930381200000)
-"""With the time of the message: a repetition of it is then recognized."""
+"""It has the time of the message, so that a repetition can be recognized."""
 
 
 def test_an_alarm_of_a_control_or_of_the_message_is_an_alert_after_the_results() -> None:
@@ -261,7 +261,7 @@ def test_a_message_has_at_most_256_findings(number: int, counts: dict[Reason, in
     assert (len(played.findings), played.counts) == (0 if counts else 256, counts)
 
 
-def test_a_record_that_is_too_long_yields_no_value_that_is_cut() -> None:
+def test_a_record_that_is_too_long_yields_no_truncated_value() -> None:
     played = astm_played(HEADER, CONTROL, f"R|1|^^^798|5.18{'0' * 9000}", RESULT + "|" + "x" * 9000, RESULT)
     assert (played.findings, played.counts) == ([GLU], {Reason.VALUE_UNREADABLE: 2})
 
@@ -272,7 +272,7 @@ def test_forms_of_the_terminator(ends: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("terminator", "findings"), [("required", []), ("absent", [GLU, GLU])])
-def test_a_message_without_terminator_ends_at_the_next_or_at_eot_if_the_site_says_so(
+def test_a_message_without_terminator_ends_at_the_next_header_or_eot_if_configured(
     terminator: str, findings: list[Finding]
 ) -> None:
     port = port_of({**CONFIG, "dialect": {"terminator": terminator}})
@@ -324,9 +324,9 @@ def test_the_header_declares_the_delimiters(delimiters: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["H", "H|", "H|\\", "H||||", "H|\\^", "H|||||host", "H|ABC|||", "H|^^^|"])
-def test_a_header_without_valid_delimiters_has_the_usual_ones(header: str) -> None:
-    (found,) = astm_played(header, CONTROL, RESULT).findings
-    assert found.fields == GLU.fields
+def test_a_header_without_valid_delimiters_has_the_default_ones(header: str) -> None:
+    (finding,) = astm_played(header, CONTROL, RESULT).findings
+    assert finding.fields == GLU.fields
 
 
 def test_escapes_in_codes_are_replaced() -> None:
@@ -343,6 +343,6 @@ def test_escapes_in_codes_are_replaced() -> None:
         ({"xon-xoff": "yes"}, r"Expected `bool`, got `str` \(option `xon-xoff`\)"),
     ],
 )
-def test_a_wrong_option_is_refused_with_what_would_be_right(dialect: dict[str, Any], problem: str) -> None:
+def test_an_invalid_option_is_refused_with_the_expected_values(dialect: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         astm_engine(port_of({**CONFIG, "dialect": dialect}))

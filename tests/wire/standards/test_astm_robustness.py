@@ -1,4 +1,4 @@
-"""Anything on the line: no exception, bounded memory, and time linear in the bytes."""
+"""Arbitrary bytes on the line: no exception, bounded memory, and a number of calls linear in the bytes."""
 
 import sys
 import tracemalloc
@@ -22,10 +22,15 @@ def mutated(data: bytes, random: Random) -> bytes:
     """Return the data with some bytes changed, left out, repeated or inserted."""
     result = bytearray(data)
     for _ in range(random.randint(1, 8)):
-        at = random.randrange(len(result) + 1)
+        start = random.randrange(len(result) + 1)
         length = random.choice((0, 1, 1, 2, 40))
-        result[at : at + length] = random.choice(
-            (b"", bytes(random.choices(CONTROLS, k=3)), random.randbytes(2), bytes(result[at : at + 80]))
+        result[start : start + length] = random.choice(
+            (
+                b"",
+                bytes(random.choices(CONTROLS, k=3)),
+                random.randbytes(2),
+                bytes(result[start : start + 80]),
+            )
         )
     return bytes(result)
 
@@ -55,8 +60,8 @@ def test_random_control_characters_raise_nothing() -> None:
             engine.expired(engine.deadline)
 
 
-def worst(kind: str) -> bytes:
-    """Return the frames that need most memory."""
+def largest_frames(kind: str) -> bytes:
+    """Return frames of a kind that needs much memory."""
     records = {
         "findings": [HEADER, CONTROL, *[RESULT] * 2000],
         "long record": [HEADER, "R|1|^^^798|" + "9" * 200_000],
@@ -70,7 +75,7 @@ def worst(kind: str) -> bytes:
 @pytest.mark.parametrize("kind", ["findings", "long record", "alarms", "fields", "messages"])
 @pytest.mark.parametrize("busy", [True, False])
 def test_an_engine_keeps_at_most_256_kib(kind: str, busy: bool) -> None:
-    data, engine = worst(kind), astm_engine(port_of(CONFIG))
+    data, engine = largest_frames(kind), astm_engine(port_of(CONFIG))
     outcomes = [Outcome.BUSY, Outcome.STORED] if busy else [Outcome.STORED]
     pieces = [data[start : start + 4096] for start in range(0, len(data), 4096)]
     tracemalloc.start()
@@ -95,7 +100,7 @@ UNITS = {
 }
 
 
-def calls(engine: Engine, data: bytes) -> int:
+def count_calls(engine: Engine, data: bytes) -> int:
     """Return the number of functions that an engine calls, built-in ones included."""
     number = 0
 
@@ -113,8 +118,9 @@ def calls(engine: Engine, data: bytes) -> int:
 
 @pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
 def test_the_work_is_proportional_to_the_bytes(unit: bytes) -> None:
-    once = ENQ + b"\x02" * (unit == b"x") + unit * (6000 // len(unit))
+    single = ENQ + b"\x02" * (unit == b"x") + unit * (6000 // len(unit))
     first, double = (
-        calls(astm_engine(port_of(CONFIG)), data) for data in (once, once + unit * (6000 // len(unit)))
+        count_calls(astm_engine(port_of(CONFIG)), data)
+        for data in (single, single + unit * (6000 // len(unit)))
     )
     assert double <= 2.1 * first + 100

@@ -1,4 +1,4 @@
-"""Records of AU analyzers: answers in time, and readings that fit the columns or are refused."""
+"""Records of AU analyzers: delays of answers, and records that do not fit the configured columns."""
 
 import msgspec
 import pytest
@@ -87,7 +87,7 @@ def test_only_the_invalid_reading_of_a_record_is_left_out(
         (b"RB", {}),
     ],
 )
-def test_everything_but_a_known_control_is_acknowledged_and_counted(
+def test_records_other_than_those_of_known_controls_are_acknowledged_and_not_read(
     record: bytes, counts: dict[Reason, int]
 ) -> None:
     played = au_played(record)
@@ -111,7 +111,7 @@ def test_a_record_has_at_most_4096_bytes(length: int, reply: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, [2, 1], [0], [0, 0]])
-def test_columns_are_needed(kind: list[int] | None) -> None:
+def test_columns_must_be_configured_and_valid(kind: list[int] | None) -> None:
     assert CASE.port.columns is not None
     columns = None if kind is None else msgspec.structs.replace(CASE.port.columns, type=kind)
     with pytest.raises(ValueError, match="columns"):

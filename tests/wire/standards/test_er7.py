@@ -10,7 +10,7 @@ HEADER = b"MSH|^~\\&|A|B|C"
 
 
 def segments(data: bytes, *, masked: bool = False) -> list[tuple[bytes, bytes]]:
-    """Name and first field of each segment after the header."""
+    """Return the name and first field of each segment after the header."""
     return [(segment.name, segment.raw(1)) for segment in Er7Message(data, masked=masked).segments()]
 
 
@@ -107,7 +107,7 @@ def test_escapes_are_replaced_and_incomplete_ones_stay(field: bytes, text: bytes
         (b" ", b"", True),
     ],
 )
-def test_the_first_component_and_whether_anything_is_valued(
+def test_the_first_component_and_whether_a_field_has_content(
     field: bytes, first: bytes, content: bool
 ) -> None:
     assert (delimiters().first(field), delimiters().has_content(field)) == (first, content)
@@ -118,7 +118,7 @@ def test_a_text_is_recognized_in_every_usual_character_set(charset: str) -> None
     assert "Qualität".encode(charset) in byte_forms("Qualität")
 
 
-def test_delimiters_inside_characters_of_gb18030_do_not_divide() -> None:
+def test_delimiter_bytes_inside_characters_of_gb18030_are_data() -> None:
     name = "".join(
         chr(code) for code in range(0x4E00, 0x9FA5) if chr(code).encode("gb18030")[1:2] in b"|^~\\"
     )

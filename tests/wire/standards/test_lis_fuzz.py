@@ -1,4 +1,4 @@
-"""Random streams and floods through the engines of ASTM and Beckman AU: no exception, and at most 256 KiB a port."""
+"""Random streams and floods through the engines of ASTM and Beckman AU: no exception, at most 256 KiB per port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Framed messages in a stream of bytes."""
+"""Framing of HL7 messages in a stream of bytes (MLLP)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ SMALL = 8192
 
 
 def read(*pieces: bytes, limit: int = MESSAGE_BYTES_MAX) -> list[bytes | Reason]:
-    """Return the messages that a reader finds in pieces; an oversized one is `!` and its kept beginning."""
+    """Return the messages that a reader finds in pieces; an oversized one as `!` and its kept beginning."""
     reader = BlockReader(limit)
-    found: list[bytes | Reason] = []
+    expected: list[bytes | Reason] = []
     for piece in pieces:
         reader.feed(piece)
         while (item := reader.next()) is not None:
             if isinstance(item, Block):
-                found.append(b"!" * item.oversized + bytes(item.data[: item.length]))
+                expected.append(b"!" * item.oversized + bytes(item.data[: item.length]))
             else:
-                found.append(item)
-    return found
+                expected.append(item)
+    return expected
 
 
 @pytest.mark.parametrize(
-    ("stream", "found"),
+    ("stream", "expected"),
     [
         (b"\x0bA\x1c\r\x0bB\x1c\r", [b"A", b"B"]),
         (b"\x0bA\x1c\r\n\x0bB\x1c\r\n", [b"A", b"B"]),
@@ -45,10 +45,12 @@ def read(*pieces: bytes, limit: int = MESSAGE_BYTES_MAX) -> list[bytes | Reason]
         (b"", []),
     ],
 )
-def test_messages_are_found_however_the_bytes_are_split(stream: bytes, found: list[bytes | Reason]) -> None:
+def test_messages_are_found_wherever_the_bytes_are_split(
+    stream: bytes, expected: list[bytes | Reason]
+) -> None:
     for split in range(len(stream) + 1):
-        assert read(stream[:split], stream[split:]) == found
-    assert read(*(bytes([byte]) for byte in stream)) == found
+        assert read(stream[:split], stream[split:]) == expected
+    assert read(*(bytes([byte]) for byte in stream)) == expected
 
 
 @pytest.mark.parametrize("excess", [-1, 0, 1, 2, 3, 20_000])
@@ -64,8 +66,8 @@ def test_a_message_over_the_limit_is_cut_and_the_next_one_is_read(excess: int, p
 @pytest.mark.parametrize("excess", [1, 2, 3, 4, 5, 6, 5000])
 def test_a_new_message_inside_one_over_the_limit_is_read(excess: int) -> None:
     stream = b"\x0b" + b"M" * (SMALL + excess) + b"\x0bMSH\x1c\r"
-    right = [Reason.MESSAGE_UNFINISHED, b"MSH"]
-    assert read(stream, limit=SMALL) == read(*(bytes([byte]) for byte in stream), limit=SMALL) == right
+    expected = [Reason.MESSAGE_UNFINISHED, b"MSH"]
+    assert read(stream, limit=SMALL) == read(*(bytes([byte]) for byte in stream), limit=SMALL) == expected
 
 
 @pytest.mark.parametrize("filler", [b"\x1c", b"\x0b", b"\x0bMS", b"\x1c\x0b", b"x"])
@@ -79,7 +81,7 @@ def test_no_stream_makes_the_reader_keep_more_than_its_bound(filler: bytes) -> N
             reader.feed(piece)
             while reader.next() is not None:
                 pass
-        assert tracemalloc.get_traced_memory()[1] < 256 * 1024 + 65_536  # the driver's own piece
+        assert tracemalloc.get_traced_memory()[1] < 256 * 1024 + 65_536  # the test's own chunk
     finally:
         tracemalloc.stop()
 

@@ -1,4 +1,4 @@
-"""Observers of AU and POCT1-A connections, and of lines without the host, or with its bytes early or late."""
+"""Observers of AU and POCT1-A connections, of lines without the host's bytes, and of lines with delayed bytes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_an_au_record_without_an_answer_is_counted_and_not_read() -> None:
     assert line.close() == {Reason.MESSAGE_UNFINISHED: 1, Reason.PATIENT_RESULTS_DROPPED: 1}
 
 
-def test_orders_of_an_au_host_are_no_answers() -> None:
+def test_orders_of_an_au_host_are_not_answers() -> None:
     line = au()
     line.instrument(DQ)
     for byte in b"\x02S \x15 0001\x03":
@@ -110,8 +110,8 @@ def test_an_au_host_that_is_not_observed_accepts_what_fits_the_columns() -> None
     for record in (BEGIN, DQ[:9] + DQ[10:], DQ, DQ, PATIENT, DE):
         line.instrument(record)
     assert len(line.findings) == 2
-    right = {Reason.FRAME_REFUSED: 1, Reason.FRAME_REPEATED: 1, Reason.PATIENT_RESULTS_DROPPED: 1}
-    assert line.close() == right
+    expected = {Reason.FRAME_REFUSED: 1, Reason.FRAME_REPEATED: 1, Reason.PATIENT_RESULTS_DROPPED: 1}
+    assert line.close() == expected
 
 
 def messages(*frames: bytes) -> list[bytes]:
@@ -145,7 +145,7 @@ def test_the_two_taps_of_a_listener_may_have_different_delays(early: bool) -> No
     line, skew = astm(**TWO_LINES), SKEW_S / 4
     for _ in range(2):
         pieces = messages(*FRAMES)
-        for place, piece in enumerate(pieces):
+        for index, piece in enumerate(pieces):
             if piece == EOT:
                 line.instrument(piece)
             elif early:
@@ -153,7 +153,7 @@ def test_the_two_taps_of_a_listener_may_have_different_delays(early: bool) -> No
                 line.instrument(piece, skew)
             else:
                 line.instrument(piece)
-                if place:
+                if index:
                     line.host(ACK, skew)
         if not early:
             line.instrument(b"", skew)
@@ -212,7 +212,9 @@ def test_a_poct1_conversation_of_others_yields_counts_only() -> None:
 
 @pytest.mark.parametrize("make", [poct1, au])
 @pytest.mark.parametrize("outcome", [Outcome.BUSY, Outcome.REFUSED])
-def test_what_an_observer_cannot_store_is_counted(make: Callable[[], ObservedLine], outcome: Outcome) -> None:
+def test_a_finding_that_an_observer_cannot_store_is_counted(
+    make: Callable[[], ObservedLine], outcome: Outcome
+) -> None:
     line = make()
     line.outcome = outcome
     line.instrument(DQ if make is au else poct1_status("1"))

@@ -1,4 +1,4 @@
-"""Values and times of all standards."""
+"""Parsing of values and times, for all standards."""
 
 from decimal import Decimal
 

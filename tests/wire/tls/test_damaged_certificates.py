@@ -1,4 +1,4 @@
-"""A certificate with any content is refused with a reason, and raises no other error."""
+"""Damaged certificates: each is refused with a reason, and raises no other error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def leaf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def damaged(der: bytes) -> Iterator[bytes]:
-    """Yield the certificate with one bit changed, for many of its bits."""
+    """Yield copies of the certificate, each with one bit changed."""
     random = Random(3)
     for _ in range(500):
         data = bytearray(der)
@@ -39,7 +39,7 @@ def damaged(der: bytes) -> Iterator[bytes]:
 
 
 def readable(der: bytes) -> Iterator[bytes]:
-    """Yield the certificates that can be read at all; a list of more than one kind of error cannot."""
+    """Yield those damaged certificates that can be parsed."""
     for data in damaged(der):
         with suppress(*CERTIFICATE_ERRORS):
             x509.load_der_x509_certificate(data)
@@ -62,12 +62,14 @@ def test_damaged_certificates_of_a_chain_are_left_out(leaf: bytes) -> None:
         PeerCertificate(leaf, [data])
 
 
-def test_a_damaged_certificate_has_no_purpose_or_its_own(leaf: bytes) -> None:
-    found = {PeerCertificate(data).problem(ExtendedKeyUsageOID.CLIENT_AUTH, None) for data in readable(leaf)}
-    assert None in found and len(found) > 1
+def test_the_purpose_of_a_damaged_certificate_can_be_checked(leaf: bytes) -> None:
+    problems = {
+        PeerCertificate(data).problem(ExtendedKeyUsageOID.CLIENT_AUTH, None) for data in readable(leaf)
+    }
+    assert None in problems and len(problems) > 1
 
 
-def test_the_name_of_any_certificate_can_be_shown(leaf: bytes) -> None:
+def test_the_name_of_any_certificate_can_be_displayed(leaf: bytes) -> None:
     for data in readable(leaf):
         assert name_of(x509.load_der_x509_certificate(data), of_issuer=False)
 

@@ -15,8 +15,8 @@ def test_each_content_of_a_key_file_is_compared(pki: Hierarchy, tmp_path: Path) 
 
     def problems() -> list[str]:
         now_s = Path(pki.box.certificate).stat().st_mtime
-        found = inspect_identity(Path(pki.box.certificate), file, None, [], [], now_s).problems
-        return [problem.message.partition(" ")[0] for problem in found]
+        inspection = inspect_identity(Path(pki.box.certificate), file, None, [], [], now_s)
+        return [problem.message.partition(" ")[0] for problem in inspection.problems]
 
     for _ in range(2):
         for key, expected in ((own, []), (other, ["is"])):

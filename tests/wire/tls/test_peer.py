@@ -42,20 +42,23 @@ class Site(CheckingServer):
         return self.ca.issue(self.folder, name, trusts=self.ca, key=self.key, usages=usages)
 
     def revoke(self, *identities: Identity, days: int = 30) -> None:
-        serials = [load_pem_x509_certificate(it.certificate.read_bytes()).serial_number for it in identities]
+        serials = [
+            load_pem_x509_certificate(identity.certificate.read_bytes()).serial_number
+            for identity in identities
+        ]
         self.publish(self.ca.revoke(serials, days))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return Site.make(tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture
-def site(made: Site) -> Site:
-    made.revoke()
-    made.refused.clear()
-    return made
+def site(shared_site: Site) -> Site:
+    shared_site.revoke()
+    shared_site.refused.clear()
+    return shared_site
 
 
 async def connect(port: int, tls: ClientContext) -> ClientConnection:
@@ -73,7 +76,7 @@ def test_a_client_whose_certificate_is_not_for_clients_is_refused(
             await (await connect(port, client_context(box))).request("GET", "/")
 
     site.run(client)
-    # OpenSSL itself refuses a stated purpose that is another
+    # OpenSSL itself refuses a certificate that states another purpose
     assert site.refused == ([] if usages else [(PeerProblem.PURPOSE, "RAP-0")])
 
 

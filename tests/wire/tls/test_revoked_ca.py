@@ -27,7 +27,7 @@ DAY = 86_400
 
 
 def pem(*authorities: Authority) -> bytes:
-    return b"".join(each.certificate.public_bytes(Encoding.PEM) for each in authorities)
+    return b"".join(authority.certificate.public_bytes(Encoding.PEM) for authority in authorities)
 
 
 def serial(authority: Authority) -> int:
@@ -77,7 +77,9 @@ def test_only_clients_of_the_revoked_ca_are_refused(site: Site) -> None:
     site.publish(site.root.revoke([serial(site.first)]))
 
     async def client(port: int) -> None:
-        answered = {name: await is_answered(port, client_context(it)) for name, it in site.clients.items()}
+        answered = {
+            name: await is_answered(port, client_context(identity)) for name, identity in site.clients.items()
+        }
         assert answered == {"RAP-0": True, "RAP-1": False, "RAP-2": True}
 
     site.run(client, site.revocations())
@@ -89,13 +91,13 @@ def test_an_open_connection_is_refused_at_its_next_request_after_its_ca_is_revok
     revocations = site.revocations()
 
     async def client(port: int) -> None:
-        one = await connect(port, client_context(site.clients["RAP-1"]))
+        refused = await connect(port, client_context(site.clients["RAP-1"]))
         other = await connect(port, client_context(site.clients["RAP-2"]))
-        assert (await one.request("GET", "/")).status == (await other.request("GET", "/")).status == 200
+        assert (await refused.request("GET", "/")).status == (await other.request("GET", "/")).status == 200
         site.publish(site.root.revoke([serial(site.first)]))
         assert revocations.refresh()
-        assert (await one.request("GET", "/")).status == 403
-        await one.lost
+        assert (await refused.request("GET", "/")).status == 403
+        await refused.lost
         assert (await other.request("GET", "/")).status == 200
 
     site.run(client, revocations)
@@ -106,7 +108,7 @@ def test_a_session_is_not_resumed_after_its_ca_was_revoked(site: Site) -> None:
     revocations = site.revocations()
 
     async def client(port: int) -> None:
-        contexts = {name: client_context(it) for name, it in site.clients.items()}
+        contexts = {name: client_context(identity) for name, identity in site.clients.items()}
         for tls in contexts.values():
             connection = await connect(port, tls)
             assert (await connection.request("GET", "/")).status == 200
@@ -138,7 +140,9 @@ def test_the_list_of_an_intermediate_ca_revokes_certificates_that_it_issued(
     site.publish(*parts)
 
     async def client(port: int) -> None:
-        answered = {name: await is_answered(port, client_context(it)) for name, it in site.clients.items()}
+        answered = {
+            name: await is_answered(port, client_context(identity)) for name, identity in site.clients.items()
+        }
         assert answered == {"RAP-0": True, "RAP-1": False, "RAP-2": True}
 
     site.run(client, site.revocations())
@@ -194,19 +198,19 @@ def test_a_list_missing_from_a_newer_file_stays_in_force(site: Site) -> None:
 
 
 def test_an_older_list_is_not_used_although_the_file_has_a_newer_one_of_another_ca(site: Site) -> None:
-    old = at(site.root, 1_700_000_000).revoke([])
-    new = at(site.root, 1_710_000_000).revoke([serial(site.first)])
-    site.publish(pem(site.first), new, at(site.first, 1_700_000_000).revoke([]))
+    old = as_of(site.root, 1_700_000_000).revoke([])
+    new = as_of(site.root, 1_710_000_000).revoke([serial(site.first)])
+    site.publish(pem(site.first), new, as_of(site.first, 1_700_000_000).revoke([]))
     revocations = site.revocations()
-    site.publish(pem(site.first), old, at(site.first, 1_720_000_000).revoke([]))
+    site.publish(pem(site.first), old, as_of(site.first, 1_720_000_000).revoke([]))
     with pytest.raises(CrlError, match="list of CN=vendor root is older than the list in force"):
         revocations.refresh()
-    site.publish(pem(site.first), old, new, at(site.first, 1_720_000_000).revoke([]))
+    site.publish(pem(site.first), old, new, as_of(site.first, 1_720_000_000).revoke([]))
     assert not revocations.refresh(), "the newer of two lists of one CA is not used"
 
 
-def at(authority: Authority, second: int) -> Authority:
-    """Return the authority at this time."""
+def as_of(authority: Authority, second: int) -> Authority:
+    """Return the authority with this time as its current time."""
     return Authority(
         authority.name,
         authority.key,
@@ -250,7 +254,10 @@ def test_a_delta_list_is_refused(site: Site) -> None:
 
 
 def der(certificates: bytes) -> list[bytes]:
-    return [each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(certificates)]
+    return [
+        certificate.public_bytes(Encoding.DER)
+        for certificate in x509.load_pem_x509_certificates(certificates)
+    ]
 
 
 def test_a_ca_with_a_certificate_that_is_not_revoked_remains_trusted(site: Site) -> None:
@@ -282,9 +289,9 @@ def test_verification_of_very_long_chains_is_bounded(site: Site, monkeypatch: py
     certificate = PeerCertificate(leaf, der(pem(*forged_cas)))
     revocations, verified = site.revocations(), []
 
-    def counted(each: x509.Certificate, issuer: x509.Certificate) -> bool:
-        verified.append(each)
-        return issued_by(each, issuer)
+    def counted(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+        verified.append(certificate)
+        return issued_by(certificate, issuer)
 
     monkeypatch.setattr(peer, "issued_by", counted)
     assert certificate.problem(USAGES[0], revocations) is PeerProblem.CHAIN
@@ -295,12 +302,12 @@ def test_verification_of_very_long_chains_is_bounded(site: Site, monkeypatch: py
 def test_a_list_at_80_percent_of_its_validity_raises_an_alarm_until_it_is_replaced(
     site: Site, days: float, alarms: list[bool]
 ) -> None:
-    begun = 1_700_000_000
-    now = [begun + days * DAY]
+    start = 1_700_000_000
+    now = [start + days * DAY]
     site.publish(
         pem(site.first),
-        at(site.root, begun - 100 * DAY).revoke([], 1000),
-        at(site.first, begun).revoke([], 30),
+        as_of(site.root, start - 100 * DAY).revoke([], 1000),
+        as_of(site.first, start).revoke([], 30),
     )
     revocations, reported = site.revocations(), list[Level]()
     bounds = Bounds(reported.append)
@@ -309,8 +316,8 @@ def test_a_list_at_80_percent_of_its_validity_raises_an_alarm_until_it_is_replac
     assert [level.is_near for level in reported] == alarms
     site.publish(
         pem(site.first),
-        at(site.root, begun).revoke([], 1000),
-        at(site.first, begun + 24 * DAY).revoke([], 30),
+        as_of(site.root, start).revoke([], 1000),
+        as_of(site.first, start + 24 * DAY).revoke([], 30),
     )
     revocations.refresh()
     bounds.check()

@@ -29,8 +29,8 @@ from wire.tls.context import (
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The properties of one exchange."""
+class Exchange:
+    """The properties of one request and its response."""
 
     peer: str
     """The name under which the server knew the client."""
@@ -51,7 +51,7 @@ async def exchange(
     tls: ssl.SSLContext,
     host: str = "localhost",
     end: Callable[[ClientConnection], None] = ClientConnection.close,
-) -> Seen:
+) -> Exchange:
     loop = asyncio.get_running_loop()
     transport, client = await loop.create_connection(
         lambda: ClientConnection(host, 1000), "127.0.0.1", port, ssl=tls, server_hostname=host
@@ -61,17 +61,17 @@ async def exchange(
         if isinstance(tls, ClientContext):
             tls.remember(transport, loop.time())
         connection = transport.get_extra_info("ssl_object")
-        return Seen(
+        return Exchange(
             response.body.decode(), connection.cipher()[0], connection.version(), connection.session_reused
         )
     finally:
         end(client)
 
 
-def meet(server: Identity, *clients: ssl.SSLContext, host: str = "localhost") -> list[Seen]:
-    """Return the result for each client in turn of one server."""
+def exchange_with(server: Identity, *clients: ssl.SSLContext, host: str = "localhost") -> list[Exchange]:
+    """Let each client send a request to one server, one after the other; return the results."""
 
-    async def run() -> list[Seen]:
+    async def run() -> list[Exchange]:
         listening = await listen(server)
         try:
             return [await exchange(listening.port, client, host) for client in clients]
@@ -94,10 +94,10 @@ def test_aes_128_is_negotiated_whichever_side_limits_the_version(
 ) -> None:
     client = client_context(certificates.box)
     client.maximum_version = version
-    if server_first:  # a client that would rather have AES-256
+    if server_first:  # a client that prefers AES-256
         client.set_ciphers(":".join(reversed(SUITES_TLS12)))
-    (seen,) = meet(certificates.server, client)
-    assert (seen.peer, seen.suite) == ("RAP-0001", suite)
+    (exchanged,) = exchange_with(certificates.server, client)
+    assert (exchanged.peer, exchanged.suite) == ("RAP-0001", suite)
 
 
 def test_only_approved_cipher_suites_are_offered(certificates: Certificates) -> None:
@@ -111,16 +111,17 @@ GROUPS, SIGNATURES = 0x000A, 0x000D  # types of extensions: RFC 8446, 4.2
 
 def offered(hello: bytes, extension: int) -> list[int]:
     """Return the 16-bit values in the list of an extension of a ClientHello record."""
-    at = 5 + 4 + 2 + 32  # headers of the record and the message, version, random
-    at += 1 + hello[at]  # session identifier
-    at += 2 + int.from_bytes(hello[at : at + 2], "big")  # suites
-    at += 1 + hello[at] + 2  # compression methods, length of the extensions
-    while at < len(hello):
-        kind, length = (int.from_bytes(hello[at + n : at + n + 2], "big") for n in (0, 2))
-        body = hello[at + 4 : at + 4 + length]
+    offset = 5 + 4 + 2 + 32  # headers of the record and the message, version, random
+    offset += 1 + hello[offset]  # session identifier
+    offset += 2 + int.from_bytes(hello[offset : offset + 2], "big")  # suites
+    offset += 1 + hello[offset] + 2  # compression methods, length of the extensions
+    while offset < len(hello):
+        header = hello[offset : offset + 4]
+        kind, length = int.from_bytes(header[:2], "big"), int.from_bytes(header[2:], "big")
+        body = hello[offset + 4 : offset + 4 + length]
         if kind == extension:
             return [int.from_bytes(body[n : n + 2], "big") for n in range(2, len(body), 2)]
-        at += 4 + length
+        offset += 4 + length
     raise AssertionError(f"no extension {extension}")
 
 
@@ -162,8 +163,8 @@ def test_a_server_refuses_a_client_that_offers_no_approved_group(
 
     async def run() -> str:
         server = await listen(certificates.server)
-        arguments = [str(it) for it in (box.authorities, box.certificate, box.key, server.port)]
-        # another process: in this one OpenSSL follows the program's configuration
+        arguments = [str(argument) for argument in (box.authorities, box.certificate, box.key, server.port)]
+        # another process: in this one OpenSSL has the test's configuration
         client = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", CLIENT_OF_ONE_GROUP, *arguments),
             env={**os.environ, "OPENSSL_CONF": str(configuration)},
@@ -199,8 +200,8 @@ def test_a_resumed_session_still_has_the_peers_certificate(
 ) -> None:
     client = client_context(certificates.box)
     client.maximum_version = version
-    seen = meet(certificates.server, client, client, client)
-    assert [(one.resumed, one.peer) for one in seen] == [
+    exchanged = exchange_with(certificates.server, client, client, client)
+    assert [(exchange.resumed, exchange.peer) for exchange in exchanged] == [
         (False, "RAP-0001"),
         (True, "RAP-0001"),
         (True, "RAP-0001"),
@@ -216,11 +217,11 @@ def test_a_session_is_resumed_after_a_connection_without_close_notify(
         client.maximum_version = version
         resumed = []
         for _ in range(3):
-            seen = await exchange(server.port, client, end=ClientConnection.abort)
+            exchanged = await exchange(server.port, client, end=ClientConnection.abort)
             await eventually(lambda: not server.connections)
             await asyncio.sleep(0)
-            gc.collect()  # frees the server's end of the connection, which OpenSSL takes for an abortion
-            resumed.append(seen.resumed)
+            gc.collect()  # frees the server's end of the connection; OpenSSL treats it as aborted
+            resumed.append(exchanged.resumed)
         await server.close()
         return resumed
 
@@ -232,51 +233,51 @@ def test_a_forgotten_session_is_not_resumed(certificates: Certificates) -> None:
         server, client = await listen(certificates.server), client_context(certificates.box)
         await exchange(server.port, client)
         client.forget()
-        seen = await exchange(server.port, client)
+        exchanged = await exchange(server.port, client)
         await server.close()
-        return seen.resumed
+        return exchanged.resumed
 
     assert not asyncio.run(run())
 
 
 def test_an_unknown_session_leads_to_a_full_handshake(certificates: Certificates) -> None:
     client = client_context(certificates.box)
-    meet(certificates.server, client)
-    (seen,) = meet(certificates.server, client)
-    assert (seen.resumed, seen.peer) == (False, "RAP-0001")
+    exchange_with(certificates.server, client)
+    (exchanged,) = exchange_with(certificates.server, client)
+    assert (exchanged.resumed, exchanged.peer) == (False, "RAP-0001")
 
 
-@pytest.mark.parametrize("who", ["expired_box", "stranger"])
+@pytest.mark.parametrize("identity", ["expired_box", "stranger"])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_client_that_is_not_trusted_gets_no_response(
-    certificates: Certificates, who: str, version: ssl.TLSVersion
+    certificates: Certificates, identity: str, version: ssl.TLSVersion
 ) -> None:
-    client = client_context(getattr(certificates, who))
+    client = client_context(getattr(certificates, identity))
     client.maximum_version = version
     with pytest.raises((ssl.SSLError, HttpError, ConnectionError)):
-        meet(certificates.server, client)
+        exchange_with(certificates.server, client)
 
 
 def test_a_client_without_a_certificate_gets_no_response(certificates: Certificates) -> None:
     without_certificate = ssl.create_default_context(cafile=str(certificates.box.authorities))
     with pytest.raises((ssl.SSLError, HttpError, ConnectionError)):
-        meet(certificates.server, without_certificate)
+        exchange_with(certificates.server, without_certificate)
 
 
 def test_a_client_refuses_a_server_with_an_expired_certificate(certificates: Certificates) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
-        meet(certificates.expired_server, client_context(certificates.box))
+        exchange_with(certificates.expired_server, client_context(certificates.box))
 
 
 def test_a_client_refuses_a_server_of_another_authority(certificates: Certificates) -> None:
-    # a box has a good certificate, but of an authority that no box takes for the data center's
+    # the certificate is valid, but its authority is not trusted for the data center
     with pytest.raises(ssl.SSLCertVerificationError):
-        meet(certificates.stranger, client_context(certificates.box), host="rap-0001")
+        exchange_with(certificates.stranger, client_context(certificates.box), host="rap-0001")
 
 
 def test_a_client_refuses_a_server_with_another_name(certificates: Certificates) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        meet(certificates.server, client_context(certificates.box), host="elsewhere.example")
+        exchange_with(certificates.server, client_context(certificates.box), host="elsewhere.example")
 
 
 def test_an_obsolete_tls_version_is_refused(certificates: Certificates) -> None:
@@ -287,7 +288,7 @@ def test_an_obsolete_tls_version_is_refused(certificates: Certificates) -> None:
     with pytest.warns(DeprecationWarning):
         client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        meet(certificates.server, client)
+        exchange_with(certificates.server, client)
 
 
 def test_a_context_of_unusable_files_is_an_error(certificates: Certificates) -> None:

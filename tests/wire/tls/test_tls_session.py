@@ -1,4 +1,4 @@
-"""Reading a session keeps no more of OpenSSL's memory than the object that is returned."""
+"""Reading a session leaks none of OpenSSL's memory: only the returned object keeps some."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class SessionCount:
     def __init__(self) -> None:
         SessionReader()  # declares the functions' arguments
         self.sessions = 0
-        made, freed = self._callbacks = ExCallback(self._made), ExCallback(self._freed)
-        self._index = openssl().CRYPTO_get_ex_new_index(EX_INDEX_SSL_SESSION, 0, None, made, None, freed)
+        new, free = self._callbacks = ExCallback(self._created), ExCallback(self._freed)
+        self._index = openssl().CRYPTO_get_ex_new_index(EX_INDEX_SSL_SESSION, 0, None, new, None, free)
 
     def end(self) -> None:
         openssl().CRYPTO_free_ex_index(EX_INDEX_SSL_SESSION, self._index)
 
-    def _made(self, *_: Any) -> None:
+    def _created(self, *_: Any) -> None:
         self.sessions += 1
 
     def _freed(self, *_: Any) -> None:
@@ -47,7 +47,7 @@ def count() -> Iterator[SessionCount]:
 def connected(certificates: Certificates) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """Return a client and a server in memory, after their handshake."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = ssl.SSLContext.wrap_bio  # without the event loop's time, which `ClientContext` asks for
+    tls = ssl.SSLContext.wrap_bio  # `ClientContext.wrap_bio` needs a running event loop
     client = tls(client_context(certificates.box), to_client, to_server, server_hostname="localhost")
     server = tls(server_context(certificates.server), to_server, to_client, server_side=True)
     for end in (client, server, client, server):
@@ -90,7 +90,7 @@ def new_session() -> int:
 
 
 class LosesCopies:
-    """A connection as in some versions of CPython, which do not return the copy."""
+    """A connection as in those versions of CPython that do not return the copy and never free it."""
 
     @property
     def session(self) -> object:
@@ -99,7 +99,7 @@ class LosesCopies:
 
 
 class ReturnsCopies:
-    """A connection as other versions have it: the copy is freed with the object that is returned."""
+    """A connection as in other versions: the copy is freed with the object that is returned."""
 
     class Session:
         def __init__(self) -> None:
@@ -114,7 +114,7 @@ class ReturnsCopies:
 
 
 class MakesNoCopies:
-    """A connection as versions before 3.10 have it."""
+    """A connection as in versions before 3.10."""
 
     session = object()
 

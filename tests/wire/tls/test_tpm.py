@@ -56,12 +56,12 @@ def identities(folder: Path, key: TpmKey) -> tuple[Identity, Identity]:
 
 def handshake(client: Identity, server: Identity, version: ssl.TLSVersion) -> tuple[bytes, str]:
     """Return the client's certificate (DER) as the server sees it, and the version."""
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = client_context(client)
     context.maximum_version = version
     ends = [
-        context.wrap_bio(back, there, server_hostname="localhost"),
-        server_context(server).wrap_bio(there, back, server_side=True),
+        context.wrap_bio(to_client, to_server, server_hostname="localhost"),
+        server_context(server).wrap_bio(to_server, to_client, server_side=True),
     ]
     for _ in range(4):
         for end in ends:
@@ -84,21 +84,21 @@ def test_a_request_and_a_signature_are_verified_by_the_public_key() -> None:
 def test_tls_authenticates_client_and_server_with_the_key(tmp_path: Path, version: ssl.TLSVersion) -> None:
     own, other = identities(tmp_path, TpmKey.make())
     expected = x509.load_pem_x509_certificate(own.certificate.read_bytes())
-    seen, name = handshake(own, other, version)
-    assert x509.load_der_x509_certificate(seen) == expected and name == version.name.replace("v1_", "v1.")
+    received, name = handshake(own, other, version)
+    assert x509.load_der_x509_certificate(received) == expected and name == version.name.replace("v1_", "v1.")
     assert handshake(other, own, version)[0]
 
 
 @pytest.mark.usefixtures("tpm")
 def test_the_files_are_inspected_and_the_key_signs_for_sessions(tmp_path: Path) -> None:
     own, other = identities(tmp_path, TpmKey.make())
-    found = inspect_identity(
+    matching = inspect_identity(
         own.certificate, own.key, own.authorities, [own.authorities], (SERVER, CLIENT), 2e9
     )
-    assert not [one for one in found.problems if one.file == own.key]
+    assert not [problem for problem in matching.problems if problem.file == own.key]
     assert load_private_key(own.key).sign(b"grant", ec.ECDSA(SHA256()))
     swapped = inspect_identity(other.certificate, own.key, own.authorities, [own.authorities], (CLIENT,), 2e9)
-    assert any("is not the key of" in one.message for one in swapped.problems)
+    assert any("is not the key of" in problem.message for problem in swapped.problems)
 
 
 def test_a_certificate_for_another_key_is_refused(tmp_path: Path, tpm: None) -> None:
@@ -110,17 +110,17 @@ def test_a_certificate_for_another_key_is_refused(tmp_path: Path, tpm: None) -> 
 def test_a_key_is_useless_without_its_tpm(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    on = EmulDisk(1 << 20, Random(1))
+    storage = EmulDisk(1 << 20, Random(1))
     with software_tpm(tmp_path / "one"):
         key = TpmKey.make()
-        IdentityRecords(on).save_next(IdentityRecord(key.pem))
+        IdentityRecords(storage).save_next(IdentityRecord(key.pem))
     with software_tpm(tmp_path / "two"):
         with pytest.raises(TpmError, match="the TPM cannot be used"):
             load_key(key.pem)
-        assert IdentityRecords(on).load(NEXT) is None, "the box enrols again with the flashed identity"
+        assert IdentityRecords(storage).load(NEXT) is None, "the box enrols again with the flashed identity"
 
 
-def test_a_site_that_demands_a_tpm_gets_no_key_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_tpm_a_site_that_requires_one_has_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TPM2OPENSSL_TCTI", "swtpm:path=/nonexistent")
     messages: list[str] = []
     with pytest.raises(TpmError):
@@ -135,7 +135,7 @@ def test_a_site_that_demands_a_tpm_gets_no_key_without_one(monkeypatch: pytest.M
 def test_a_box_enrols_with_a_key_in_its_tpm_and_sends_reports_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    center, on = EnrolmentCenter(tmp_path), disk()
+    center, storage = EnrolmentCenter(tmp_path), disk()
     monkeypatch.setattr("tests.support.agents.boxes.MAKE_KEY", TpmKey.make)
 
     async def act() -> None:
@@ -147,11 +147,11 @@ def test_a_box_enrols_with_a_key_in_its_tpm_and_sends_reports_with_it(
                 port=[],
                 enrolment=Enrolment("tpm"),
             )
-            async with running_box(config, on):
-                await eventually(lambda: IdentityRecords(on).load(USED) is not None)
-            record = IdentityRecords(on).load(USED)
+            async with running_box(config, storage):
+                await eventually(lambda: IdentityRecords(storage).load(USED) is not None)
+            record = IdentityRecords(storage).load(USED)
             assert record is not None and isinstance(record.private_key(), TpmKey)
-            async with running_box(config, on) as box:
+            async with running_box(config, storage) as box:
                 await eventually(lambda: box.is_connected)
             assert center.requests.count("/.well-known/est/simpleenroll") == 1, "it is kept over a restart"
 
@@ -168,19 +168,19 @@ def test_in_fips_mode_tls_uses_the_fips_provider_and_the_key_in_the_tpm(tmp_path
         from pathlib import Path
         from tests.wire.tls.test_tpm import handshake
         from wire.tls.context import Identity
-        own, other = (Identity(*map(Path, words.split(":"))) for words in sys.argv[1:])
+        own, other = (Identity(*map(Path, argument.split(":"))) for argument in sys.argv[1:])
         print(handshake(own, other, ssl.TLSVersion.TLSv1_3)[1])
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers("CHACHA20")
         except ssl.SSLError:
             print("approved only")
     """
-    words = [f"{one.certificate}:{one.key}:{one.authorities}" for one in (own, other)]
-    done = subprocess.run(
-        ["env", f"OPENSSL_CONF={CONFIGURATION}", sys.executable, "-c", program, *words],
+    arguments = [f"{identity.certificate}:{identity.key}:{identity.authorities}" for identity in (own, other)]
+    completed = subprocess.run(
+        ["env", f"OPENSSL_CONF={CONFIGURATION}", sys.executable, "-c", program, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stdout.split("\n")[:2] == ["TLSv1.3", "approved only"], done.stderr
+    assert completed.stdout.split("\n")[:2] == ["TLSv1.3", "approved only"], completed.stderr

@@ -1,4 +1,4 @@
-"""Certificates are read alike by the newest version of cryptography and by the oldest one of a distribution."""
+"""Certificates are read identically with the newest cryptography and with the oldest one of a distribution."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ import cryptography
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from wire.tls.x509 import check_issuer, is_same_key, load_certificates, not_after, not_before
-leaf, issuer = (load_certificates(Path(each).read_bytes())[0] for each in sys.argv[1:3])
+leaf, issuer = (load_certificates(Path(file).read_bytes())[0] for file in sys.argv[1:3])
 key = load_pem_private_key(Path(sys.argv[3]).read_bytes(), None)
 print(cryptography.__version__.split(".")[0])
 print(not_before(leaf).isoformat(), not_after(leaf).isoformat())
 check_issuer(leaf, issuer)
-for one, other in ((leaf, leaf), (issuer, leaf)):
+for certificate, other in ((leaf, leaf), (issuer, leaf)):
     try:
-        check_issuer(one, other)
+        check_issuer(certificate, other)
     except (InvalidSignature, ValueError, TypeError) as error:
         print("refused")
 print(is_same_key(key.public_key(), leaf.public_key()), is_same_key(key.public_key(), issuer.public_key()))
@@ -40,8 +40,8 @@ print(is_same_key(key.public_key(), leaf.public_key()), is_same_key(key.public_k
 
 def test_a_file_that_is_cut_off_or_empty_is_refused(pki: Hierarchy) -> None:
     pem = pki.box.certificate.read_bytes()
-    assert [each.subject for each in load_certificates(pem)] == [
-        each.subject for each in x509.load_pem_x509_certificates(pem)
+    assert [certificate.subject for certificate in load_certificates(pem)] == [
+        certificate.subject for certificate in x509.load_pem_x509_certificates(pem)
     ]
     for wrong in (b"", b"nothing", pem[:-30]):
         with pytest.raises(ValueError, match=r"no certificate|cut off"):
@@ -69,15 +69,15 @@ def test_another_issuer_is_refused(pki: Hierarchy) -> None:
 
 
 @pytest.mark.skipif(not fips.CAN_RUN, reason=fips.REASON)
-def test_the_distributions_version_reads_the_same(pki: Hierarchy, tmp_path: Path) -> None:
+def test_the_distributions_version_reads_the_same_values(pki: Hierarchy, tmp_path: Path) -> None:
     packages = fips.distributions_cryptography(tmp_path)
     files = [pki.box.certificate, pki.instrument.authorities, pki.box.key]
     environment = {"PYTHONPATH": f"{packages}:{ROOT}"}
     command = [sys.executable, "-W", "ignore", "-c", OLD, *map(str, files)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    completed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
     leaf, _ = _pair(pki)
-    version, *read = done.stdout.splitlines()
+    version, *read = completed.stdout.splitlines()
     assert int(version) < 45, "this test is for versions without the functions of later ones"
     assert read == [
         f"{not_before(leaf).isoformat()} {not_after(leaf).isoformat()}",

@@ -1,4 +1,4 @@
-"""Recorded HL7 conversations: whole, at every split point, byte by byte, and with other bytes of patients."""
+"""Recorded HL7 conversations: in one piece, split at every byte, byte by byte, and with other patient data."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ VARIANTS = 300
 
 
 @each_case
-def test_reports_counts_and_acknowledgements_are_right(case: InstrumentCase) -> None:
+def test_reports_counts_and_acknowledgements_are_those_of_the_case(case: InstrumentCase) -> None:
     played = play(receiver(case.port), case.pieces)
     assert played.as_reports() == case.reports
     assert played.audit() == case.audit
-    right = [re.fullmatch(r'ack (\S+) (?:"(.*)"|(\S+)) (\S+)', step) for step in case.script]
-    assert acknowledgements(played) == [(ack[1], ack[2] or ack[3], ack[4]) for ack in right if ack]
+    expected = [re.fullmatch(r'ack (\S+) (?:"(.*)"|(\S+)) (\S+)', step) for step in case.script]
+    assert acknowledgements(played) == [(ack[1], ack[2] or ack[3], ack[4]) for ack in expected if ack]
 
 
 @each_case
 def test_the_result_does_not_depend_on_how_the_bytes_are_split(case: InstrumentCase) -> None:
-    whole = play(receiver(case.port), [case.data])
+    expected = play(receiver(case.port), [case.data])
     for split in range(1, len(case.data)):
-        assert play(receiver(case.port), [case.data[:split], case.data[split:]]) == whole
-    assert play(receiver(case.port), [bytes([byte]) for byte in case.data]) == whole
+        assert play(receiver(case.port), [case.data[:split], case.data[split:]]) == expected
+    assert play(receiver(case.port), [bytes([byte]) for byte in case.data]) == expected
 
 
 @pytest.mark.parametrize("case", WITH_PATIENTS, ids=lambda case: case.name)
@@ -50,7 +50,7 @@ def test_no_byte_of_a_patient_changes_reports_counts_or_replies(case: Instrument
     assert not differing(case)
 
 
-# Planted leaks: each reader makes something that leaves the box depend on a patient, an operator or a note.
+# Planted leaks: with each reader, data that leaves the box depends on a patient, an operator or a note.
 
 
 def note_length(message: Er7Message, _: Hl7Site) -> Extract:
@@ -91,6 +91,6 @@ def test_a_planted_leak_is_found(
 
 
 def differing(case: InstrumentCase) -> int:
-    """Return the number of variants of the patients' bytes that change reports, counts or replies."""
-    whole = play(receiver(case.port), [case.data])
-    return sum(play(receiver(case.port), [variant]) != whole for variant in variants(case, VARIANTS))
+    """Return the number of variants of the patient data that change reports, counts or replies."""
+    expected = play(receiver(case.port), [case.data])
+    return sum(play(receiver(case.port), [variant]) != expected for variant in variants(case, VARIANTS))

@@ -1,4 +1,4 @@
-"""Commands to an instrument: their form, repetition, and which answer belongs to which."""
+"""Commands to an instrument: their form, their repetition, and the matching of answers to commands."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_answer_ends_only_the_command_that_it_names() -> None:
     assert box.receive(answer(first, "AE"), 3.0) == [CommandEnded(1, "failed")]
 
 
-def test_an_unanswered_command_is_sent_three_times_with_one_id_and_then_unknown() -> None:
+def test_an_unanswered_command_is_sent_three_times_with_one_id_and_ends_as_unknown() -> None:
     box = engine()
     command = send(box, 7)
     repeated: list[Action] = []
@@ -112,7 +112,7 @@ def test_unanswered_commands_end_with_the_connection() -> None:
     assert box.closed(5.0) == [CommandEnded(1, "unknown")]
 
 
-def test_silence_ends_the_command_and_the_connection_if_the_site_wants_it() -> None:
+def test_silence_ends_the_command_and_the_connection_if_configured() -> None:
     box = engine(dialect={"silence-s": 90})
     send(box, 1, now=10.0)
     actions = [action for now in (40.0, 70.0, 100.0) for action in box.expired(now)]
@@ -120,7 +120,7 @@ def test_silence_ends_the_command_and_the_connection_if_the_site_wants_it() -> N
 
 
 @pytest.mark.parametrize("verb", ["help-file", "test-menu", "assay-configuration", "EX", ""])
-def test_commands_that_the_standard_does_not_have_are_refused_unsent(verb: str) -> None:
+def test_commands_that_the_standard_does_not_define_are_refused_and_not_sent(verb: str) -> None:
     assert engine().command(3, verb, 0.0) == [CommandEnded(3, "refused")]
     assert receiver().command(3, "send-inventory", 0.0) == [CommandEnded(3, "refused")]  # no test codes
 
@@ -134,7 +134,7 @@ def test_other_answers_are_counted(msa: str) -> None:
     assert box.receive(answer(command), 2.0) == [CommandEnded(1, "done")]
 
 
-def test_a_command_can_be_sent_and_answered_beside_undecided_findings() -> None:
+def test_a_command_can_be_sent_and_answered_while_findings_are_undecided() -> None:
     box = engine()
     status = block(MSH.format(kind="ESU^U01", id="1"), "EQU|1||ID")
     (delivered,) = box.receive(status, 0.0)

@@ -1,4 +1,4 @@
-"""Field reports by users of other implementations, where no other test of the engine covers them."""
+"""Problems that users of other implementations reported, where no other test of the engine covers them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CASES = {case.name: case for case in instrument_cases("hl7-mllp")}
     ["", "UNICODE UTF-8", "UNICODE", "8859/1", "ASCII", "GB 18030-2000", "no such", "UNICODE UTF-16"],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "gb18030"])
-def test_a_report_is_the_same_whatever_the_header_says_of_its_characters(charset: str, encoding: str) -> None:
+def test_a_report_does_not_depend_on_the_declared_character_set(charset: str, encoding: str) -> None:
     """apache/camel #10880, ruby-hl7 #31, hl7apy #14."""
     alarms = {"Störung": {"code": "E0001", "component": "software", "severity": "error"}}
     header = MSH.format(kind="EAN^U09", id="1") + f"||||||{charset}"
@@ -35,7 +35,7 @@ def test_a_message_sent_a_thousand_times_is_answered_each_time_with_the_same_rep
 
 
 @pytest.mark.parametrize("text", ["\\X000d\\", "\\X0A", "\\", "\\\\\\", "\\X\\", "\\.br\\", "\\S\\3\\"])
-def test_escapes_in_a_note_shift_nothing(text: str) -> None:
+def test_escapes_in_a_note_do_not_shift_fields(text: str) -> None:
     """HL7-dotnetcore #53, python-hl7 #59."""
     alarms = {"P-CLOT": {"code": "E0001", "component": "software", "severity": "error"}}
     rows = [f"NTE|1||{text}", f"NDS|1|20310304121459{text}|S|P-CLOT^{text}"]

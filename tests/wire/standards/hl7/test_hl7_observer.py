@@ -1,4 +1,4 @@
-"""Listening to both directions: what is delivered, and when."""
+"""Observation of both directions: which messages are delivered, and when."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_message_is_delivered_when_the_host_has_accepted_it(code: str) -> None
 
 
 @pytest.mark.parametrize("code", ["AE", "AR", "CE", "CR"])
-def test_what_the_host_rejects_is_not_delivered(code: str) -> None:
+def test_a_message_that_the_host_rejects_is_not_delivered(code: str) -> None:
     listener = observer()
     listener.from_instrument(status_message("5"), 0.0)
     assert listener.from_host(host("5", code) + host("5"), 0.0) == []
@@ -94,7 +94,7 @@ def test_unanswered_messages_are_bounded_and_counted() -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.BUSY, Outcome.REFUSED])
-def test_what_cannot_be_stored_is_counted(outcome: Outcome) -> None:
+def test_a_message_that_cannot_be_stored_is_counted(outcome: Outcome) -> None:
     listener = observer()
     listener.from_instrument(status_message("1"), 0.0)
     listener.from_host(host("1"), 0.0)

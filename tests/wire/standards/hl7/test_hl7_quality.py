@@ -29,20 +29,20 @@ def played(*segments: str | bytes, **config: Any) -> Played:
     return play(receiver(**CONFIG, **config), [block(*segments)])
 
 
-def specimen(mark: str = "Q", control: str = "QC-1") -> str:
-    return f"SPM|1|{control}||SER|||||||{mark}"
+def specimen(marker: str = "Q", control: str = "QC-1") -> str:
+    return f"SPM|1|{control}||SER|||||||{marker}"
 
 
-def deviations(found: Played) -> list[tuple[str, int, int]]:
-    return [(report["assay"], report["level"], report["deviation_msd"]) for report in found.as_reports()]
+def deviations(result: Played) -> list[tuple[str, int, int]]:
+    return [(report["assay"], report["level"], report["deviation_msd"]) for report in result.as_reports()]
 
 
 def test_a_marked_specimen_of_an_entered_control_is_quality_control() -> None:
-    found = played(header(), specimen(), "OBR||||GLU", RESULT)
-    assert found.as_reports() == [
+    result = played(header(), specimen(), "OBR||||GLU", RESULT)
+    assert result.as_reports() == [
         {"kind": "quality", "assay": "glu", "level": 1, "deviation_msd": 1000, "at": 1_930_388_400_000}
     ]
-    assert not found.audit()
+    assert not result.audit()
 
 
 @pytest.mark.parametrize(
@@ -73,16 +73,16 @@ def test_the_site_can_name_the_field_that_identifies_a_control() -> None:
     assert played(*segments).audit() == {"control-unknown": 1}  # ambiguous
 
 
-@pytest.mark.parametrize("mark", ["", "P", "q", "QQ", "Q~P", "C", '""', "P^Q"])
-def test_without_the_instruments_mark_an_entered_id_is_a_patient(mark: str) -> None:
-    found = played(header(), specimen(mark), "OBR||QC-1||GLU", RESULT)
-    assert not found.findings and found.audit() == PATIENT
+@pytest.mark.parametrize("marker", ["", "P", "q", "QQ", "Q~P", "C", '""', "P^Q"])
+def test_a_result_with_a_controls_id_and_no_marker_is_a_patients(marker: str) -> None:
+    result = played(header(), specimen(marker), "OBR||QC-1||GLU", RESULT)
+    assert not result.findings and result.audit() == PATIENT
 
 
-@pytest.mark.parametrize("mark", ["P", "B", "C"])
-def test_two_marks_that_contradict_each_other_mean_a_patient(mark: str) -> None:
-    found = played(header(processing="Q"), specimen(mark), "OBR||||GLU", RESULT)
-    assert not found.findings and found.audit() == PATIENT
+@pytest.mark.parametrize("marker", ["P", "B", "C"])
+def test_a_result_with_contradicting_markers_is_a_patients(marker: str) -> None:
+    result = played(header(processing="Q"), specimen(marker), "OBR||||GLU", RESULT)
+    assert not result.findings and result.audit() == PATIENT
 
 
 @pytest.mark.parametrize(
@@ -99,15 +99,15 @@ def test_two_marks_that_contradict_each_other_mean_a_patient(mark: str) -> None:
         "NK1|1|Any^Name",
     ],
 )
-def test_anything_of_a_person_means_a_patient(person: str) -> None:
-    found = played(header(processing="Q"), person, specimen(), "OBR||||GLU", RESULT)
-    assert not found.findings and found.audit() == PATIENT
+def test_a_result_with_any_data_of_a_person_is_a_patients(person: str) -> None:
+    result = played(header(processing="Q"), person, specimen(), "OBR||||GLU", RESULT)
+    assert not result.findings and result.audit() == PATIENT
 
 
 @pytest.mark.parametrize(
     "pid", ["PID|1||QC-1", "PID|1||QC-1|||||||", 'PID|1||QC-1||""', "PID|1||QC-1||^^||20311231"]
 )
-def test_a_lot_and_its_expiry_are_no_person(pid: str) -> None:
+def test_a_lot_and_its_expiry_are_not_data_of_a_person(pid: str) -> None:
     assert len(played(header(processing="Q"), pid, "OBR||||GLU", RESULT).findings) == 1
 
 
@@ -119,36 +119,38 @@ def test_an_id_that_only_resembles_a_control_is_never_quality_control() -> None:
 
 
 def test_each_group_of_a_message_is_checked_separately() -> None:
-    found = played(
+    result = played(
         header("ORU^R01", "Q"),
         *("PID|1||QC-1", "OBR|1|||GLU", RESULT),
         *("PID|2||QC-2||Any^Name", "OBR|2|||GLU", RESULT, "OBR|3|||GLU", RESULT),
         *("PID|3||QC-2", "OBR|4|||GLU", "OBX|1|NM|GLU||9.1"),
     )
-    assert deviations(found) == [("glu", 1, 1000), ("glu", 2, 1000)]
-    assert found.audit() == {"patient-results-dropped": 2}
+    assert deviations(result) == [("glu", 1, 1000), ("glu", 2, 1000)]
+    assert result.audit() == {"patient-results-dropped": 2}
 
 
-def test_the_mark_and_the_id_of_a_specimen_end_with_its_group() -> None:
+def test_the_marker_and_the_id_of_a_specimen_apply_to_its_group_only() -> None:
     marked = header(), specimen(), "OBR|1|||GLU", RESULT
     assert played(*marked, "PID|2||QC-2", "OBR|2|||GLU", RESULT).audit() == PATIENT
-    found = played(header(processing="Q"), *marked[1:], "PID|2||QC-2", "OBR|2|||GLU", RESULT)
-    assert deviations(found) == [("glu", 1, 1000), ("glu", 2, -39_000)]
+    result = played(header(processing="Q"), *marked[1:], "PID|2||QC-2", "OBR|2|||GLU", RESULT)
+    assert deviations(result) == [("glu", 1, 1000), ("glu", 2, -39_000)]
 
 
 def test_a_specimen_after_the_results_belongs_to_them_in_an_oru() -> None:
-    found = played(header("ORU^R01"), "OBR|1|||GLU", RESULT, specimen(), "OBR|2|||GLU", RESULT, specimen("P"))
-    assert deviations(found) == [("glu", 1, 1000)]
-    assert found.audit() == PATIENT
+    result = played(
+        header("ORU^R01"), "OBR|1|||GLU", RESULT, specimen(), "OBR|2|||GLU", RESULT, specimen("P")
+    )
+    assert deviations(result) == [("glu", 1, 1000)]
+    assert result.audit() == PATIENT
 
 
 def test_a_specimen_before_the_orders_belongs_to_all_of_them_in_an_oul() -> None:
-    found = played(
+    result = played(
         *(header(), specimen(), "OBR|1|||GLU", RESULT, "OBR|2|||K", "OBX|1|NM|K||3.9"),
         *(specimen("P", "5500417"), "OBR|3|||GLU", RESULT, specimen(control="QC-2"), "OBR|4|||GLU", RESULT),
     )
-    assert deviations(found) == [("glu", 1, 1000), ("k", 1, -1000), ("glu", 2, -39_000)]
-    assert found.audit() == PATIENT
+    assert deviations(result) == [("glu", 1, 1000), ("k", 1, -1000), ("glu", 2, -39_000)]
+    assert result.audit() == PATIENT
 
 
 @pytest.mark.parametrize(
@@ -175,8 +177,8 @@ def test_a_specimen_before_the_orders_belongs_to_all_of_them_in_an_oul() -> None
     ],
 )
 def test_a_result_without_a_usable_value_yields_no_report(result: str, audit: dict[str, int]) -> None:
-    found = played(header(), specimen(), "OBR||||GLU", result)
-    assert not found.findings and found.audit() == audit
+    outcome = played(header(), specimen(), "OBR||||GLU", result)
+    assert not outcome.findings and outcome.audit() == audit
 
 
 @pytest.mark.parametrize(
@@ -186,9 +188,9 @@ def test_a_value_is_a_decimal_number(value: str) -> None:
     assert deviations(played(header(), specimen(), "OBR||||GLU", f"OBX|1|{value}")) == [("glu", 1, 1000)]
 
 
-def test_an_ignored_service_leaves_no_trace_even_of_a_patient() -> None:
-    found = played(header(), specimen(), "OBR||||MEAN", RESULT, specimen("P"), "OBR||||MEAN", RESULT)
-    assert not found.findings and not found.audit()
+def test_an_ignored_service_is_not_counted_even_for_a_patient() -> None:
+    result = played(header(), specimen(), "OBR||||MEAN", RESULT, specimen("P"), "OBR||||MEAN", RESULT)
+    assert not result.findings and not result.audit()
 
 
 @pytest.mark.parametrize(

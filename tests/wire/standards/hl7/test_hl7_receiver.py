@@ -39,7 +39,7 @@ def test_nothing_is_acknowledged_before_it_is_durable() -> None:
     assert isinstance(acknowledgement, Send) and b"MSA|AA|2\r" in acknowledgement.data
 
 
-def test_an_acknowledgement_repeats_what_instruments_compare() -> None:
+def test_an_acknowledgement_repeats_the_fields_that_instruments_compare() -> None:
     msh, msa, last = segments_of(
         block(
             "MSH|^~\\&|App|Fac|Host|HostFac|20310304123000||ESU^U01^ESU_U01| 47-11 |T|2.4|||||| 8859/1 ",
@@ -96,7 +96,7 @@ def test_original_and_enhanced_mode(
     assert original == [("AA", "1", "U01")]
 
 
-def test_what_cannot_be_stored_now_is_answered_as_an_error_and_counted() -> None:
+def test_a_message_that_cannot_be_stored_now_is_answered_with_an_error_and_counted() -> None:
     played = play(receiver(), [status_message()], always(Outcome.BUSY))
     assert acknowledgements(played) == [("AE", "1", "U01")]
     assert b"\rERR|||207^Application internal error^HL70357|E\r" in played.sent[0]
@@ -105,7 +105,7 @@ def test_what_cannot_be_stored_now_is_answered_as_an_error_and_counted() -> None
     assert not silent.sent and silent.audit() == {"not-stored": 1}
 
 
-def test_words_outside_the_profile_are_refused_and_counted() -> None:
+def test_values_outside_the_profile_are_refused_and_counted() -> None:
     played = play(receiver(), [status_message()], always(Outcome.REFUSED))
     assert acknowledgements(played) == [("AE", "1", "U01")]
     assert played.audit() == {"message-refused": 1}
@@ -162,7 +162,7 @@ def test_a_response_is_never_acknowledged(kind: str) -> None:
         block("FHS|^~\\&|batch"),
     ],
 )
-def test_what_is_not_hl7_is_refused_with_an_answer_and_the_connection_continues(bad: bytes) -> None:
+def test_a_message_that_is_not_hl7_is_refused_with_an_answer_and_the_connection_continues(bad: bytes) -> None:
     played = play(receiver(), [bad, status_message("2")])
     assert acknowledgements(played) == [("AR", "-", ""), ("AA", "2", "U01")]
     assert played.audit() == {"message-refused": 1} and len(played.findings) == 1
@@ -183,15 +183,15 @@ def test_a_carriage_return_inside_a_field_is_refused_with_an_answer_and_the_conn
     assert acknowledgements(played) == [("AE", "3", "U09"), ("AA", "4", "U01")]
 
 
-def test_a_message_without_its_end_is_no_message_but_is_counted() -> None:
-    whole = status_message()
-    for length in range(1, len(whole)):
-        played = play(receiver(), [whole[:length]])
+def test_a_message_without_its_end_is_not_read_but_counted() -> None:
+    message = status_message()
+    for length in range(1, len(message)):
+        played = play(receiver(), [message[:length]])
         assert not played.findings and not played.sent
         assert played.audit() == {"message-unfinished": 1}
 
 
-def test_a_silent_connection_is_closed_only_if_the_site_wants_it() -> None:
+def test_a_silent_connection_is_closed_only_if_configured() -> None:
     assert receiver().deadline is None
     engine = receiver(dialect={"silence-s": 90})
     assert engine.deadline == 90.0
@@ -216,7 +216,7 @@ def test_an_instrument_that_sends_no_carriage_return_after_the_end_block_is_answ
     assert not play(receiver(), [message]).sent
 
 
-def test_delimiters_inside_characters_of_gb18030_shift_nothing_with_the_option() -> None:
+def test_delimiter_bytes_inside_characters_of_gb18030_are_data_with_the_option() -> None:
     name = "".join(chr(c) for c in range(0x4E00, 0x9FA5) if chr(c).encode("gb18030")[1:2] in b"|^~\\")[:40]
     alarms = {name: {"code": "E0001", "component": "software", "severity": "error"}}
     header = MSH.format(kind="EAN^U09", id=name).replace("I400", name)
@@ -239,7 +239,7 @@ def test_delimiters_inside_characters_of_gb18030_shift_nothing_with_the_option()
     )
 
 
-def test_a_decision_that_nobody_waits_for_is_an_error() -> None:
+def test_a_decision_without_an_undecided_message_is_an_error() -> None:
     with pytest.raises(ValueError, match="undecided"):
         receiver().decided(Outcome.STORED, 0.0)
 

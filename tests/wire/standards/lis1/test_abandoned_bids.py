@@ -1,7 +1,7 @@
 """Bids and frames that their sender has abandoned when they arrive, as TCP delivers them after an outage.
 
 The sender takes an answer to one of them for the answer to its next ENQ. If the next ENQ is answered as well, the
-sender is ahead by one answer, and takes the acknowledgement of the last frame but one for that of the last.
+sender has one answer too many, and takes the acknowledgement of the last frame but one for that of the last.
 """
 
 import pytest
@@ -54,12 +54,12 @@ def test_after_an_outage_the_last_frame_is_sent_until_it_is_stored(
     host: Lis1Endpoint, messages: MessageKeeper, cut: int
 ) -> None:
     instrument = Lis1Endpoint(MessageKeeper(), AstmDialect(), instrument=True)
-    held = sent(instrument.send(FRAMES, 0))
-    while len(held) < len(BIDS) and (deadline := instrument.deadline) is not None:
-        held += sent(instrument.expired(deadline))
-    assert held == BIDS
+    delayed = sent(instrument.send(FRAMES, 0))
+    while len(delayed) < len(BIDS) and (deadline := instrument.deadline) is not None:
+        delayed += sent(instrument.expired(deadline))
+    assert delayed == BIDS
     line = Line(instrument, host, now=80.0, outcomes=[Outcome.BUSY, Outcome.BUSY])
-    answers = host.receive(held[:cut], 80) + host.receive(held[cut:], 80.3)
+    answers = host.receive(delayed[:cut], 80) + host.receive(delayed[cut:], 80.3)
     line.carry(answers, "host")
     assert line.counts == [Reason.NOT_STORED] * 2
     assert [data for _, data in line.sent_by("host") if data != ACK] == [NAK, NAK]

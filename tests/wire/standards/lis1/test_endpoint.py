@@ -45,7 +45,7 @@ def test_the_end_of_a_message_is_acknowledged_only_when_it_is_stored(host: Lis1E
 def test_a_message_that_cannot_be_stored_is_refused_until_it_can(line: Line, messages: MessageKeeper) -> None:
     line.outcomes = [Outcome.BUSY] * 5
     line.carry(line.instrument.send(FRAMES, 0), "instrument")
-    assert line.counts == [Reason.NOT_STORED] * 5  # and no repetition
+    assert line.counts == [Reason.NOT_STORED] * 5  # repetitions are not counted
     assert [data for _, data in line.sent_by("host")] == [ACK] * 4 + [NAK] * 5 + [ACK]
     assert messages.messages == [MESSAGE]
     assert line.instrument.waiting == 0
@@ -69,7 +69,7 @@ def test_another_frame_than_the_undecided_one_is_refused(host: Lis1Endpoint) -> 
     assert sent(stored(host, host.receive(FRAMES[-1], 2), 2)) == ACK
 
 
-def test_a_message_that_is_refused_for_ever_is_acknowledged_and_counted(host: Lis1Endpoint) -> None:
+def test_a_message_that_is_refused_permanently_is_acknowledged_and_counted(host: Lis1Endpoint) -> None:
     host.receive(b"".join([ENQ, *FRAMES]), 0)
     actions = host.decided(Outcome.REFUSED, 0)
     assert (sent(actions), counted(actions)) == (ACK, [Reason.MESSAGE_REFUSED])
@@ -99,7 +99,7 @@ def test_the_first_frame_is_numbered_1_or_0(host: Lis1Endpoint, first: int, repl
     assert sent(host.receive(next(frames_of(MESSAGE, FrameStyle(first=first))), 0)) == reply
 
 
-def test_constant_numbers_are_accepted_only_if_the_site_says_so(messages: MessageKeeper) -> None:
+def test_constant_numbers_are_accepted_only_if_configured(messages: MessageKeeper) -> None:
     session = b"".join([ENQ, *frames_of(MESSAGE, FrameStyle(counted=False)), EOT])
     strict, liberal = (
         Lis1Endpoint(messages, AstmDialect(frame_numbers=numbers)) for numbers in ("counted", "any")

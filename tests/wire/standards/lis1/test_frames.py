@@ -1,4 +1,4 @@
-"""Frames: their bytes, checksums, numbers, and what lies between them."""
+"""Frames: their bytes, checksums and numbers, and other bytes between them."""
 
 import tracemalloc
 
@@ -21,30 +21,30 @@ MESSAGE = b"H|\\^&\rP|1\rL|1|N\r"
 
 def tokens(data: bytes, chunk: int | None = None, **options: object) -> list[Token]:
     reader = FrameReader(AstmDialect(**options))  # type: ignore[arg-type]
-    found: list[Token] = []
+    result: list[Token] = []
     for start in range(0, len(data), chunk or len(data)):
         reader.push(data[start : start + (chunk or len(data))])
         while (token := reader.pull()) is not None:
-            found.append(token)
+            result.append(token)
     if (frame := reader.finish()) is not None:
-        found.append(frame)
-    return found
+        result.append(frame)
+    return result
 
 
 @pytest.mark.parametrize("text_bytes_max", [1, 2, 5, 240])
 @pytest.mark.parametrize("record_per_frame", [True, False])
 def test_frames_contain_the_message_in_order(text_bytes_max: int, record_per_frame: bool) -> None:
     style = FrameStyle(text_bytes_max, record_per_frame=record_per_frame)
-    found = tokens(b"".join(frames_of(MESSAGE, style)), chunk=3)
-    frames = [each for each in found if isinstance(each, Frame)]
-    assert len(frames) == len(found)
+    result = tokens(b"".join(frames_of(MESSAGE, style)), chunk=3)
+    frames = [token for token in result if isinstance(token, Frame)]
+    assert len(frames) == len(result)
     assert b"".join(frame.text for frame in frames) == MESSAGE
     assert all(frame.intact for frame in frames)
     assert [frame.number for frame in frames] == [number % 8 for number in range(1, len(frames) + 1)]
     ends = (
         [frame.text.endswith(b"\r") for frame in frames]
         if record_per_frame
-        else [frames[-1] is each for each in frames]
+        else [frame is frames[-1] for frame in frames]
     )
     assert [frame.last for frame in frames] == ends
 
@@ -80,14 +80,14 @@ def test_forms_of_checksum_and_end(checksum: str, end: bytes, options: dict[str,
 
 @pytest.mark.parametrize("style", [FrameStyle(checksum="wrong"), FrameStyle(checksum="absent")])
 def test_a_frame_with_a_wrong_or_missing_checksum_is_not_intact(style: FrameStyle) -> None:
-    found = tokens(b"".join(frames_of(MESSAGE, style)))
-    assert [isinstance(each, Frame) and not each.intact for each in found] == [True] * 3
+    result = tokens(b"".join(frames_of(MESSAGE, style)))
+    assert [isinstance(token, Frame) and not token.intact for token in result] == [True] * 3
 
 
 @pytest.mark.parametrize(
     "bad", [b"\x021A\x03+5\r\n", b"\x021A\x03 5\r\n", b"\x02\x0303\r\n", b"\x029A\x037D\r\n"]
 )
-def test_a_frame_of_wrong_form_is_not_intact(bad: bytes) -> None:
+def test_a_malformed_frame_is_not_intact(bad: bytes) -> None:
     (frame,) = tokens(bad)
     assert isinstance(frame, Frame)
     assert not frame.intact
@@ -112,7 +112,7 @@ def test_frames_without_numbers_begin_with_their_text() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 1000])
-def test_a_stretch_of_other_bytes_is_one_token(chunk: int) -> None:
+def test_consecutive_other_bytes_are_one_token(chunk: int) -> None:
     assert tokens(b"\r\n\r\n\x05log text\r\nmore\x00\x03\x06\r\n??\x04", chunk) == [
         Signal.ENQ,
         Signal.LITTER,
@@ -124,18 +124,18 @@ def test_a_stretch_of_other_bytes_is_one_token(chunk: int) -> None:
 
 @pytest.mark.parametrize("by", [b"\x02", b"\x04", b"\x05"])
 def test_a_frame_that_a_new_one_interrupts_is_cut(by: bytes) -> None:
-    found = tokens(b"\x021H|" + by + b"1L|1\r\x03A5\r\n")
-    assert found[0] is Signal.CUT
-    assert len(found) > 1
+    result = tokens(b"\x021H|" + by + b"1L|1\r\x03A5\r\n")
+    assert result[0] is Signal.CUT
+    assert len(result) > 1
 
 
 @pytest.mark.parametrize(("excess", "intact"), [(0, True), (1, False)])
 def test_the_longest_frame_has_64000_bytes(excess: int, intact: bool) -> None:
     (frame,) = frames_of(b"M" * (TEXT_BYTES_MAX + excess), FrameStyle(text_bytes_max=10**6))
     assert len(frame) == FRAME_BYTES_MAX + excess
-    (found,) = tokens(frame, 4096)
-    assert isinstance(found, Frame)
-    assert found.intact == intact
+    (token,) = tokens(frame, 4096)
+    assert isinstance(token, Frame)
+    assert token.intact == intact
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Listening between an instrument and the laboratory's host."""
+"""Observation of the line between an instrument and the laboratory's host."""
 
 import pytest
 
@@ -130,7 +130,7 @@ def test_a_new_enquiry_ends_a_session_without_its_end() -> None:
     assert (tap.kept.messages, tap.finish()) == ([MESSAGE], [UNFINISHED])
 
 
-def test_what_the_host_sends_is_not_read() -> None:
+def test_messages_of_the_host_are_not_read() -> None:
     tap = Tap()
     orders = [b"", ENQ, ACK, *[turn for frame in FRAMES for turn in (frame, ACK)], EOT]
     tap.receive(*orders)
@@ -146,7 +146,7 @@ def test_after_contention_the_instrument_bids_again() -> None:
     assert tap.kept.messages == [MESSAGE] * 2
 
 
-def test_what_is_not_stored_is_counted() -> None:
+def test_a_message_that_is_not_stored_is_counted() -> None:
     tap = Tap(Outcome.BUSY, Outcome.REFUSED)
     tap.receive(*turns(*frames_of(MESSAGE * 3, FrameStyle())))
     assert tap.finish() == [Reason.NOT_STORED, Reason.MESSAGE_REFUSED]

@@ -1,4 +1,4 @@
-"""Conversations with point-of-care instruments: a recorded one, quality control, patients, and bad input."""
+"""Conversations with point-of-care instruments: a documented one, quality control, patients, and invalid input."""
 
 from __future__ import annotations
 
@@ -81,24 +81,24 @@ def event(*elements: tuple[str, str]) -> bytes:
     return message("EVS.R01", f"<EVT>{body}</EVT>", "7")
 
 
-def said(played: Played) -> list[str]:
-    """Return the kind and the relevant word of each message of the box."""
-    return [_said(sent) for sent in played.sent]
+def replies(played: Played) -> list[str]:
+    """Return the kind and the values of each message that the box sent, without its header."""
+    return [_describe(sent) for sent in played.sent]
 
 
-def _said(sent: bytes) -> str:
+def _describe(sent: bytes) -> str:
     root = ElementTree.fromstring(sent.strip(b"\x0b\x1c\r"))
-    words = [element.get("V", "") for element in root[1].iter() if element is not root[1]]
-    return " ".join([root.tag, *words])
+    values = [element.get("V", "") for element in root[1].iter() if element is not root[1]]
+    return " ".join([root.tag, *values])
 
 
-def test_the_conversation_of_a_dca_vantage_is_held() -> None:
+def test_the_conversation_of_a_dca_vantage_is_followed() -> None:
     eot = message("EOT.R01", '<EOT><EOT.eot_control_id V="3"/><EOT.topic_cd V="OBS"/></EOT>', "4")
     ack = message("ACK.R01", '<ACK><ACK.type_cd V="AA"/><ACK.ack_control_id V="5"/></ACK>', "5")
     played = play(
         receiver(), [hello("START_CONTINUOUS", "FORCE_LOW"), status("1", condition="B"), patient(), eot, ack]
     )
-    assert said(played) == [
+    assert replies(played) == [
         "ACK.R01 AA 1",
         "ACK.R01 AA 2",
         "REQ.R01 ROBS",
@@ -113,18 +113,18 @@ def test_events_are_requested_after_observations_and_the_end_without_continuous_
     eot = message("EOT.R01")
     pieces = [hello(), status("2", "1"), eot, event(("number", "131228")), eot]
     played = play(receiver(), pieces)
-    assert said(played)[1:] == [
+    assert replies(played)[1:] == [
         *("ACK.R01 AA 2", "REQ.R01 ROBS", "REQ.R01 RDEV", "ACK.R01 AA 7", "END.R01 NRM")
     ]
     played = play(receiver(dialect={"acknowledge-end-of-topic": True}), pieces)
-    assert said(played)[2:5] == ["REQ.R01 ROBS", "ACK.R01 AA 10", "REQ.R01 RDEV"]
+    assert replies(played)[2:5] == ["REQ.R01 ROBS", "ACK.R01 AA 10", "REQ.R01 RDEV"]
 
 
 def test_a_refused_directive_is_not_repeated_and_a_status_in_continuous_mode_requests_nothing() -> None:
     engine = receiver()
     play(engine, [hello("START_CONTINUOUS"), status()])
-    assert said(play(engine, [status("1")])) == ["ACK.R01 AA 2"]
-    assert said(play(engine, [message("ESC.R01"), status()])) == ["ACK.R01 AA 2", "END.R01 NRM"]
+    assert replies(play(engine, [status("1")])) == ["ACK.R01 AA 2"]
+    assert replies(play(engine, [message("ESC.R01"), status()])) == ["ACK.R01 AA 2", "END.R01 NRM"]
 
 
 @pytest.mark.parametrize(("condition", "state"), [("R", "idle"), ("B", "running"), ("L", "stopped")])
@@ -139,7 +139,7 @@ def test_a_control_that_the_site_has_entered_is_quality_control(role: str) -> No
     assert played.as_reports() == [
         {"kind": "quality", "assay": "wbc", "level": 2, "deviation_msd": 1000, "at": 1_930_374_001_000}
     ]
-    assert said(played) == ["ACK.R01 AA 5"]
+    assert replies(played) == ["ACK.R01 AA 5"]
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ def test_a_control_that_the_site_has_entered_is_quality_control(role: str) -> No
         (control(value="high"), "value-unreadable"),
     ],
 )
-def test_what_is_not_surely_quality_control_is_only_counted(sent: bytes, audit: str) -> None:
+def test_results_that_are_not_certainly_quality_control_are_only_counted(sent: bytes, audit: str) -> None:
     played = play(receiver(), [sent])
     assert not played.findings and played.audit() == {audit: 1}
-    assert said(played)[0].startswith("ACK.R01 AA")
+    assert replies(played)[0].startswith("ACK.R01 AA")
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "latin-1", "gb18030"])
@@ -197,9 +197,11 @@ def test_an_event_is_an_alarm_by_its_number_or_severity(
         (message("KPA.R01", f'<x V="{"x" * DOCUMENT_BYTES_MAX}"/>'), "ACK.R01 AE "),
     ],
 )
-def test_bad_documents_are_refused_with_an_answer_and_the_connection_continues(bad: bytes, code: str) -> None:
+def test_invalid_documents_are_refused_with_an_answer_and_the_connection_continues(
+    bad: bytes, code: str
+) -> None:
     played = play(receiver(), [bad, status()])
-    assert said(played)[:2] == [code, "ACK.R01 AA 2"]
+    assert replies(played)[:2] == [code, "ACK.R01 AA 2"]
     assert played.audit() == {"message-refused": 1} and len(played.findings) == 1
 
 
@@ -212,14 +214,14 @@ def test_an_unfinished_document_is_counted_when_the_next_begins() -> None:
     for length in range(30, len(status()) - 1):
         played = play(receiver(), [status()[:length] + hello()])
         assert played.audit() == {"message-unfinished": 1}
-        assert said(played) == ["ACK.R01 AA 1"]
+        assert replies(played) == ["ACK.R01 AA 1"]
 
 
 def test_a_control_id_with_markup_characters_is_repeated_escaped() -> None:
     control_id = "&amp;&lt;&gt;&quot;'&#10;&#13;&#9;"
     (sent,) = play(receiver(), [message("KPA.R01", control_id=control_id)]).sent
-    found = ElementTree.fromstring(sent).find(".//ACK.ack_control_id")
-    assert found is not None and found.get("V") == "&<>\"'\n\r\t"
+    element = ElementTree.fromstring(sent).find(".//ACK.ack_control_id")
+    assert element is not None and element.get("V") == "&<>\"'\n\r\t"
 
 
 def test_the_control_id_is_repeated_byte_by_byte() -> None:
@@ -242,20 +244,20 @@ STREAM = b"".join(
 
 
 def test_the_result_does_not_depend_on_how_the_bytes_are_split() -> None:
-    whole = play(receiver(), [STREAM])
-    assert len(whole.findings) == 3 and len(whole.sent) == 6
+    expected = play(receiver(), [STREAM])
+    assert len(expected.findings) == 3 and len(expected.sent) == 6
     for split in range(1, len(STREAM), 3):
-        assert play(receiver(), [STREAM[:split], STREAM[split:]]) == whole
-    assert play(receiver(), [bytes([byte]) for byte in STREAM]) == whole
+        assert play(receiver(), [STREAM[:split], STREAM[split:]]) == expected
+    assert play(receiver(), [bytes([byte]) for byte in STREAM]) == expected
 
 
 def test_no_byte_of_a_patient_or_operator_changes_reports_counts_or_replies() -> None:
-    whole = play(receiver(), [STREAM])
+    expected = play(receiver(), [STREAM])
     choice = random.Random(1)
     allowed = bytes(byte for byte in range(0x20, 0x100) if byte not in b"|^~\\&@<>\"'")
     ranges = [
-        found.span(1)
-        for found in re.finditer(rb'(?:patient_id|operator_id|text|device_id) V="([^"]*)"', STREAM)
+        match.span(1)
+        for match in re.finditer(rb'(?:patient_id|operator_id|text|device_id) V="([^"]*)"', STREAM)
     ]
     assert len(ranges) == 4
     for _ in range(300):
@@ -264,7 +266,7 @@ def test_no_byte_of_a_patient_or_operator_changes_reports_counts_or_replies() ->
             length = choice.choice((end - first, 0, 300))
             variant += STREAM[position:first] + bytes(choice.choices(allowed, k=length))
             position = end
-        assert play(receiver(), [variant + STREAM[position:]]) == whole
+        assert play(receiver(), [variant + STREAM[position:]]) == expected
 
 
 def test_any_bytes_are_processed_without_an_exception() -> None:
@@ -298,7 +300,7 @@ def test_no_stream_makes_a_port_use_more_than_its_bound(stream: bytes) -> None:
         before = tracemalloc.get_traced_memory()[0]
         for start in range(0, len(stream), 65_536):
             engine.receive(stream[start : start + 65_536], 0.0)
-        assert tracemalloc.get_traced_memory()[1] - before < 256 * 1024 + 65_536  # the driver's own piece
+        assert tracemalloc.get_traced_memory()[1] - before < 256 * 1024 + 65_536  # the test's own chunk
     finally:
         tracemalloc.stop()
 
@@ -315,10 +317,10 @@ def test_nothing_is_acknowledged_before_it_is_durable() -> None:
 def test_other_messages_are_acknowledged_and_counted() -> None:
     assert play(receiver(), [message("REQ.R01")]).audit() == {"query-ignored": 1}
     assert play(receiver(), [message("XYZ.R01")]).audit() == {"message-ignored": 1}
-    assert said(play(receiver(), [message("KPA.R01")])) == ["ACK.R01 AA 10"]
+    assert replies(play(receiver(), [message("KPA.R01")])) == ["ACK.R01 AA 10"]
 
 
-def test_the_instruments_end_closes_the_connection_and_silence_if_the_site_wants_it() -> None:
+def test_the_instruments_end_closes_the_connection_and_silence_does_if_configured() -> None:
     assert receiver().receive(message("END.R01"), 0.0)[-1] == Close()
     assert receiver().deadline is None
     engine = receiver(dialect={"silence-s": 90})
