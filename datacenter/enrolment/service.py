@@ -77,7 +77,7 @@ class EnrolmentService:
                 return Response(
                     HTTPStatus.METHOD_NOT_ALLOWED, b"GET for certificates and attributes, POST to enrol"
                 )
-        return Response(HTTPStatus.NOT_FOUND, b"unknown path of EST")
+        return Response(HTTPStatus.NOT_FOUND, b"unknown EST path")
 
     async def _enrol(
         self, request: Request, box: str, current: x509.Certificate | None, decide: Decide
