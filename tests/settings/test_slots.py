@@ -123,9 +123,9 @@ def test_a_slot_on_trial_is_started_at_most_three_times_if_copies_of_the_tries_a
 def test_after_a_trial_the_state_is_repeated_so_that_damage_cannot_begin_it_again(
     end: Callable[[SlotState], SlotState],
 ) -> None:
-    begun = boot_states.update(boot_states.new(COMMITTED_A), 0, healthy=True)[2].conditions[-1]
-    assert slots.state_to_repeat(begun.copies) is None
-    ended = boot_states.last(begun.write_state(end(begun.state)))
+    started = boot_states.update(boot_states.new(COMMITTED_A), 0, healthy=True)[2].conditions[-1]
+    assert slots.state_to_repeat(started.copies) is None
+    ended = boot_states.last(started.write_state(end(started.state)))
     again = slots.state_to_repeat(ended.copies)
     assert again is not None
     settled = boot_states.last(ended.write_state(again))

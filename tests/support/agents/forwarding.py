@@ -62,16 +62,16 @@ class Bench:
             clock=CLOCK,
             trust=trust,
         )
-        self.made = 0
+        self.created = 0
 
     def _commanded(self, commands: list[Command]) -> None:
         self.commands += commands
 
     async def routine(self, count: int) -> None:
         entries = [
-            encode(Entry("CHEM-1", 1, Quality(self.made + n, 0, "glu", 1, n))) for n in range(1, count + 1)
+            encode(Entry("CHEM-1", 1, Quality(self.created + n, 0, "glu", 1, n))) for n in range(1, count + 1)
         ]
-        self.made += count
+        self.created += count
         for first in range(0, count, 1000):
             part = entries[first : first + 1000]
             await self.buffer.append_all([Priority.ROUTINE] * len(part), part)

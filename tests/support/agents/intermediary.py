@@ -54,7 +54,7 @@ class Spread(World):
         self.states: list[dict[str, object]] = [{}, {}]
         self.refusal = 409
         self.seen: list[Seen] = []
-        self.made = 0
+        self.created = 0
         self.refuses_all = False
         self.center.handle = self.handle  # type: ignore[method-assign]
 
@@ -71,8 +71,8 @@ class Spread(World):
         return replace(response, close=False)
 
     async def report(self) -> None:
-        bodies = [QualityReport(self.made + n, 0, "glu", 1, n) for n in range(1, REPORTS_EACH + 1)]
-        self.made += REPORTS_EACH
+        bodies = [QualityReport(self.created + n, 0, "glu", 1, n) for n in range(1, REPORTS_EACH + 1)]
+        self.created += REPORTS_EACH
         entries = [encode(Entry("CHEM-1", 1, body)) for body in bodies]
         await self.buffer.append_all([Priority.ROUTINE] * len(entries), entries)
 
@@ -88,7 +88,7 @@ class Spread(World):
             await asyncio.sleep(1)
 
     def check_stored_once(self) -> None:
-        assert queries.counts(self.store)[BOX, "CHEM-1"] == self.made > 0
+        assert queries.counts(self.store)[BOX, "CHEM-1"] == self.created > 0
         assert duplicates(self.store) == []
 
     def refusals(self) -> list[Seen]:
@@ -151,7 +151,7 @@ class ShortGatewayTimeout(Spread):
         raise AssertionError("this body continues no known stream")
 
     async def fill(self) -> None:
-        while self.made < SLOW_RECORDS + self.quick:
+        while self.created < SLOW_RECORDS + self.quick:
             await self.report()
 
     async def live(self) -> None:

@@ -47,7 +47,7 @@ class Harness:
         self.discarded: set[int] = set()
         self.rotten = False
         self.found = (0, 0)  # at the last opening: the newest segment's generation and end offset
-        self.made = 0
+        self.created = 0
         self.spool = self.open()
 
     def open(self) -> InspectedSpool:
@@ -79,8 +79,8 @@ class Harness:
 
     def payload(self, size: int) -> bytes:
         """Return a payload that is unique in a run."""
-        self.made += 1
-        return (b"%d:" % self.made).ljust(size, b"x")
+        self.created += 1
+        return (b"%d:" % self.created).ljust(size, b"x")
 
     def append(self, priorities: list[Priority], sizes: list[int]) -> bool:
         payloads = [self.payload(size) for size in sizes]

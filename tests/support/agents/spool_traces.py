@@ -78,7 +78,7 @@ class Walker:
         self.disk = EmulDisk(1 << 30, Random(walk.seed + 100))
         self.epochs = Random(walk.seed + 200)
         self.lines: list[str] = []
-        self.made = 0
+        self.created = 0
         self.open("opened")
 
     # -- opening
@@ -110,7 +110,7 @@ class Walker:
             self.lines.append(f"  uncertain: {uncertain}")
 
     def _snapshot(self) -> bytes:
-        return b"%d" % self.made
+        return b"%d" % self.created
 
     def reboot(self, event: str) -> None:
         """Cut the power and open the spool."""
@@ -134,8 +134,8 @@ class Walker:
             sizes[sizes.index(max(sizes))] = 60
         payloads = []
         for size in sizes:
-            self.made += 1
-            payloads.append((b"%d:" % self.made).ljust(size, b"x")[:size] if size else b"")
+            self.created += 1
+            payloads.append((b"%d:" % self.created).ljust(size, b"x")[:size] if size else b"")
         letters = "".join(priority.name[1] for priority in priorities).lower()
         numbers = self.spool.append(priorities, payloads)
         self.lines.append(f"append {letters} {sum(sizes)} bytes: {numbers.start}-{numbers.stop - 1}")

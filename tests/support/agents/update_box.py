@@ -228,9 +228,9 @@ class _KillableLoop(SimLoop):
         if self._box.is_killed:
             return self.create_future()
         self._box.calls += 1
-        done = super().run_in_executor(executor, func, *args)
+        future = super().run_in_executor(executor, func, *args)
         if self._box.calls != self._box.kill_at:
-            return done
+            return future
         self._box.is_killed = True
         return self.create_future()
 

@@ -1,4 +1,4 @@
-"""No pixel of a masked area leaves the box, whatever the instrument does with its screen."""
+"""No pixel of a masked area leaves the box, also if the instrument changes its screen."""
 
 from __future__ import annotations
 

@@ -35,7 +35,10 @@ class Site:
         self.revoke()
 
     def revoke(self, *identities: Identity, days: int = 30) -> None:
-        serials = [load_pem_x509_certificate(it.certificate.read_bytes()).serial_number for it in identities]
+        serials = [
+            load_pem_x509_certificate(identity.certificate.read_bytes()).serial_number
+            for identity in identities
+        ]
         draft = self.crl.with_suffix(".new")
         draft.write_bytes(self.vendor.revoke(serials, days))
         draft.replace(self.crl)

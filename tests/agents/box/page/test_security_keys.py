@@ -96,14 +96,14 @@ def test_every_other_assertion_is_refused(wrong: Assertion, message: str) -> Non
 
 
 def test_each_flipped_bit_of_an_assertion_is_refused() -> None:
-    right = assertion()
+    valid = assertion()
     for field in ("client_data", "authenticator_data", "signature"):
-        data = urlsafe_b64decode(getattr(right, field) + "===")
+        data = urlsafe_b64decode(getattr(valid, field) + "===")
         for bit in range(8 * len(data)):
             flipped = bytearray(data)
             flipped[bit // 8] ^= 1 << bit % 8
             with pytest.raises(SecurityKeyError):
-                KEYS.verify(replace(right, **{field: encoded(bytes(flipped))}), CHALLENGE)
+                KEYS.verify(replace(valid, **{field: encoded(bytes(flipped))}), CHALLENGE)
 
 
 def test_a_key_of_another_curve_is_refused() -> None:

@@ -143,17 +143,17 @@ def test_a_shared_desktop_authorizes_nothing_and_ends_everything() -> None:
 def test_a_session_needs_the_certificate_of_its_own_offer() -> None:
     async def act(box: SessionBox) -> None:
         await box.authorize()
-        right = await box.certificate()
+        valid = await box.certificate()
         for foreign in (
             await box.certificate(STRANGER),
             await box.certificate(issuer=STRANGER),
             await box.certificate(longer_s=1),
-            CertificateMessage(OFFER.id, b"no certificate", right.tls_crypt),
+            CertificateMessage(OFFER.id, b"no certificate", valid.tls_crypt),
         ):
             await box.sessions.receive(foreign)
             assert box.session.state is SessionState.AUTHORIZED
         assert not box.opened
-        await box.sessions.receive(right)
+        await box.sessions.receive(valid)
         assert box.session.state is SessionState.OPENING
 
     run(act)
