@@ -114,6 +114,6 @@ def _sbom(tree: Path | None, image: Path | None) -> str:
     if image and (beside := image.with_name(f"{image.stem}.spdx.json")).is_file():
         return beside.read_text("utf-8")
     if not any((tree / path / "rpmdb.sqlite").exists() for path in DATABASES):
-        raise _InputMissingError(f"{tree}: has no database of packages")
+        raise _InputMissingError(f"{tree}: has no package database")
     name = image.stem if image else tree.name
     return render_sbom(name, "", installed(tree, lambda _: None), tree, int(time.time()))

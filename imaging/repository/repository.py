@@ -168,8 +168,8 @@ class _Resolver:
         self._met: set[Dependency] = set()
 
     def run(self) -> Resolution:
-        for word in self._section.excludedList:
-            self._excluded.update(self._repository.matching(word))
+        for entry in self._section.excludedList:
+            self._excluded.update(self._repository.matching(entry))
         for group in self._section.excludedGroupList:
             self._excluded.update(self._repository.members(group.name, environment=False) or ())
         for name in self._wanted():
@@ -181,10 +181,10 @@ class _Resolver:
 
     def _wanted(self) -> Iterator[str]:
         """Yield the names of the packages requested; unknown names are added to the result."""
-        for word in self._section.packageList:
-            names = self._repository.matching(word)
+        for entry in self._section.packageList:
+            names = self._repository.matching(entry)
             if not names:
-                self._result.unknown.append(word)
+                self._result.unknown.append(entry)
             yield from names
         groups = [(f"@{g.name}", g.name, False, g.include == 2) for g in self._section.groupList]
         if self._section.environment:
@@ -192,10 +192,10 @@ class _Resolver:
             groups.append((f"@^{name}", name, True, False))
         if not self._section.nocore and "core" in self._repository.groups:
             groups.append(("@core", "core", False, False))
-        for word, name, environment, optional in groups:
+        for entry, name, environment, optional in groups:
             members = self._repository.members(name, environment=environment, optional=optional)
             if members is None:
-                self._result.unknown.append(word)
+                self._result.unknown.append(entry)
             yield from (m for m in members or () if m in self._repository.by_name and m not in self._excluded)
 
     def _choose(self, package: Package) -> None:

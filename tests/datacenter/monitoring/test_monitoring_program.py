@@ -34,7 +34,7 @@ run_datacenter(sys.argv[1], ready=lambda ports: print(*ports, flush=True))
 
 @contextmanager
 def running(file: Path) -> Iterator[list[int]]:
-    """Run the program; gives the TCP ports for boxes, staff and monitoring."""
+    """Run the program, and yield the TCP ports for boxes, staff and monitoring."""
     command = [sys.executable, "-c", PROGRAM, str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
         assert program.stdout is not None

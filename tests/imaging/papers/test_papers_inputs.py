@@ -57,7 +57,7 @@ def test_a_tree_without_inputs_has_no_documents(tmp_path: Path) -> None:
     documents = make_documents(Files(tmp_path, runs=False), tmp_path)
     assert not documents.texts and set(documents.why_not) == set(KINDS)
     assert "no valid policy" in documents.why_not["proof"]
-    assert "no database of packages" in documents.why_not["sbom"]
+    assert "no package database" in documents.why_not["sbom"]
 
 
 @pytest.mark.skipif(not shutil.which("rpm"), reason="needs rpm")

@@ -165,8 +165,8 @@ def name_server_unusable(case: Case) -> Faults:
     """
     for command in case.ks.named("network"):
         own = (interface_of(command), ipv6_of(command))
-        for word in str(command.data.nameserver or "").split(","):
-            address = _address(word.strip())
+        for server in str(command.data.nameserver or "").split(","):
+            address = _address(server.strip())
             broadcast = [each.network.broadcast_address for each in own if each is not None]
             if address is None or address.is_loopback:
                 continue
@@ -309,10 +309,10 @@ def _address(value: Any) -> Any:
 def _not_addresses(location: SourceLocation, option: str, value: Any) -> Faults:
     """Report values that are no address of the option's IP version; name servers are a list with both versions."""
     example = "2001:db8::1" if option == "ipv6gateway" else "192.0.2.1"
-    for word in str(value or "").split(",") if option == "nameserver" else [str(value or "")]:
-        address = _address(word)
+    for text in str(value or "").split(",") if option == "nameserver" else [str(value or "")]:
+        address = _address(text)
         other = (
             address is not None and option != "nameserver" and address.version != ip_address(example).version
         )
-        if word not in ("", "None") and (address is None or other):
-            yield LintFault(location, f"--{option}={word} is not an address", f"write it like {example}")
+        if text not in ("", "None") and (address is None or other):
+            yield LintFault(location, f"--{option}={text} is not an address", f"write it like {example}")

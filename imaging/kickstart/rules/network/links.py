@@ -119,16 +119,16 @@ def bond_options(case: Case) -> Faults:
     """
     for command in case.ks.named("network"):
         text = str(command.data.bondopts or "")
-        for word in [word for word in re.split(r"[;,](?=[a-z_]+=)|;", text) if word]:
-            name, sign, value = word.partition("=")
+        for option in [option for option in re.split(r"[;,](?=[a-z_]+=)|;", text) if option]:
+            name, sign, value = option.partition("=")
             if not sign or name not in BOND_OPTIONS or (name == "mode" and value not in BOND_MODES):
                 yield LintFault(
                     command.location,
-                    f"{word!r} is not a bonding option",
+                    f"{option!r} is not a bonding option",
                     "write it like mode=active-backup,miimon=100",
                 )
         yield from _bond_values(
-            command, dict(word.partition("=")[::2] for word in re.split("[;,]", text) if word)
+            command, dict(option.partition("=")[::2] for option in re.split("[;,]", text) if option)
         )
         if text and not command.data.bondslaves:
             yield LintFault(command.location, "--bondopts without --bondslaves", "name the members")
@@ -175,14 +175,14 @@ def bridge_options(case: Case) -> Faults:
     """
     for command in case.ks.named("network"):
         text = str(command.data.bridgeopts or "")
-        for word in [word for word in text.split(",") if word]:
-            name, _, value = word.partition("=")
+        for option in [option for option in text.split(",") if option]:
+            name, _, value = option.partition("=")
             limits = BRIDGE_OPTIONS.get(name)
             right = value in ("yes", "no") if limits is None else value.isdecimal() and int(value) in limits
             if name not in BRIDGE_OPTIONS or not right:
                 yield LintFault(
                     command.location,
-                    f"{word!r} is not an option of a bridge",
+                    f"{option!r} is not an option of a bridge",
                     "write it like priority=32768,stp=yes",
                 )
 

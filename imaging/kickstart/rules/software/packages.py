@@ -89,15 +89,15 @@ def essential_excluded(case: Case) -> Faults:
     """
     if case.ks.packages is None:
         return
-    for word in case.ks.packages.excludedList:
+    for pattern in case.ks.packages.excludedList:
         for name, command in ESSENTIAL.items():
             needed = NEEDS[command](case) if command else not _container(case)
-            if fnmatch(name, word) and needed and not _other_kernel(case, name):
+            if fnmatch(name, pattern) and needed and not _other_kernel(case, name):
                 why = f", which `{command}` needs" if command else ""
-                location = entry_location(case, f"-{word}") or case.ks.top
+                location = entry_location(case, f"-{pattern}") or case.ks.top
                 yield LintFault(
                     location,
-                    f"-{word} excludes {name}{why}",
+                    f"-{pattern} excludes {name}{why}",
                     "remove the exclusion",
                     risky=command == "timesource",
                 )
@@ -112,7 +112,9 @@ def _container(case: Case) -> bool:
 def _other_kernel(case: Case, name: str) -> bool:
     """Return whether `name` is a kernel, and another one is installed, such as kernel-64k or kernel-rt."""
     others = [
-        word for word in case.ks.packages.packageList if word.startswith("kernel") and word not in ESSENTIAL
+        other
+        for other in case.ks.packages.packageList
+        if other.startswith("kernel") and other not in ESSENTIAL
     ]
     return name.startswith("kernel") and bool(others)
 

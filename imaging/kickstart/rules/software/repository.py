@@ -23,12 +23,12 @@ def unknown_package(case: Case) -> Faults:
     """
     if case.resolution is None or case.repository is None:
         return
-    for word in case.resolution.unknown:
-        close = case.repository.nearest(word)
-        kind = "environment" if word.startswith("@^") else "group" if word.startswith("@") else "package"
+    for entry in case.resolution.unknown:
+        close = case.repository.nearest(entry)
+        kind = "environment" if entry.startswith("@^") else "group" if entry.startswith("@") else "package"
         right = f"perhaps {close}" if close else "leave it out, or give the repository that has it"
-        location = entry_location(case, word) or case.ks.top
-        yield LintFault(location, f"the repository has no {kind} {word}", right)
+        location = entry_location(case, entry) or case.ks.top
+        yield LintFault(location, f"the repository has no {kind} {entry}", right)
 
 
 @risk
@@ -39,10 +39,10 @@ def misspelled_exclusion(case: Case) -> Faults:
     """
     if case.repository is None or case.ks.packages is None:
         return
-    for word in case.ks.packages.excludedList:
-        if not case.repository.matching(word) and (close := case.repository.nearest(word)):
-            location = entry_location(case, f"-{word}") or case.ks.top
-            yield LintFault(location, f"-{word} excludes nothing", f"perhaps -{close}; or leave it out")
+    for pattern in case.ks.packages.excludedList:
+        if not case.repository.matching(pattern) and (close := case.repository.nearest(pattern)):
+            location = entry_location(case, f"-{pattern}") or case.ks.top
+            yield LintFault(location, f"-{pattern} excludes nothing", f"perhaps -{close}; or leave it out")
 
 
 @rule

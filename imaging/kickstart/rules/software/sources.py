@@ -125,15 +125,15 @@ def repository_filters(case: Case) -> Faults:
     for command in case.ks.named("repo"):
         data = command.data
         included, excluded = list(data.includepkgs or ()), list(data.excludepkgs or ())
-        for word in excluded:
-            if essential := next((name for name in NEEDED_ALWAYS if fnmatch(name, word)), ""):
+        for pattern in excluded:
+            if essential := next((name for name in NEEDED_ALWAYS if fnmatch(name, pattern)), ""):
                 yield LintFault(
-                    command.location, f"--excludepkgs={word} excludes {essential}", "leave it out"
+                    command.location, f"--excludepkgs={pattern} excludes {essential}", "leave it out"
                 )
-            elif word in included:
+            elif pattern in included:
                 yield LintFault(
                     command.location,
-                    f"{word} is both included and excluded",
+                    f"{pattern} is both included and excluded",
                     "remove it from one of the lists",
                 )
 

@@ -45,9 +45,11 @@ def swap_with_mount_options(case: Case) -> Faults:
     Source: fstab(5), swapon(8).
     """
     for command in volumes(case):
-        given = [word.split("=")[0] for word in (command.data.fsopts or "").split(",") if word]
+        given = [option.split("=")[0] for option in (command.data.fsopts or "").split(",") if option]
         wrong = [
-            word for word in given if word not in ("defaults", "discard", "pri", "nofail", "noauto", "sw")
+            option
+            for option in given
+            if option not in ("defaults", "discard", "pri", "nofail", "noauto", "sw")
         ]
         if mount_of(command).startswith("swap") and wrong:
             yield LintFault(
@@ -63,7 +65,7 @@ def mount_options(case: Case) -> Faults:
     """
     for command in volumes(case):
         given = (command.data.fsopts or "").split(",")
-        missing = [word for word in MOUNT_OPTIONS.get(mount_of(command), ()) if word not in given]
+        missing = [option for option in MOUNT_OPTIONS.get(mount_of(command), ()) if option not in given]
         if missing:
             yield LintFault(
                 command.location,
@@ -112,13 +114,13 @@ def mount_option_unknown(case: Case) -> Faults:
     """
     for command in volumes(case):
         limits = FORMATS.get(command.data.fstype)
-        for word in _options(command) if mount_of(command) != "swap" else ():
-            name = word.partition("=")[0]
-            known = GENERAL_OPTIONS.fullmatch(word) or GENERAL_OPTIONS.fullmatch(name)
+        for option in _options(command) if mount_of(command) != "swap" else ():
+            name = option.partition("=")[0]
+            known = GENERAL_OPTIONS.fullmatch(option) or GENERAL_OPTIONS.fullmatch(name)
             if limits is not None and not known and not re.fullmatch(limits.options, name):
                 yield LintFault(
                     command.location,
-                    f"{command.data.fstype} has no mount option {word!r}",
+                    f"{command.data.fstype} has no mount option {option!r}",
                     "correct it, or leave it out",
                 )
 
@@ -132,16 +134,16 @@ def mount_prevents_start(case: Case) -> Faults:
     for command in volumes(case):
         mount, given = mount_of(command), _options(command)
         wrong = [
-            *(word for word in ("noexec",) if mount in EXECUTES),
-            *(word for word in ("nosuid",) if mount in SETUID),
-            *(word for word in ("noauto", "ro") if mount in NEEDED_AT_START),
+            *(option for option in ("noexec",) if mount in EXECUTES),
+            *(option for option in ("nosuid",) if mount in SETUID),
+            *(option for option in ("noauto", "ro") if mount in NEEDED_AT_START),
         ]
-        for word in [word for word in wrong if word in given]:
+        for option in [option for option in wrong if option in given]:
             yield LintFault(
                 command.location,
-                f"{mount} is mounted {word}",
-                f"leave {word} out of --fsoptions",
-                risky=word in ("nosuid", "ro") or mount == "/boot",
+                f"{mount} is mounted {option}",
+                f"leave {option} out of --fsoptions",
+                risky=option in ("nosuid", "ro") or mount == "/boot",
             )
 
 
@@ -158,13 +160,13 @@ def mount_option_value(case: Case) -> Faults:
                 f"--fsoptions={command.data.fsopts!r} has a blank, which ends the field of fstab",
                 "separate the options with commas alone",
             )
-        for word in _options(command):
-            name, sign, value = word.partition("=")
+        for option in _options(command):
+            name, sign, value = option.partition("=")
             form = VALUES.get(name)
             if form and sign and not re.fullmatch(form, value):
                 yield LintFault(
                     command.location,
-                    f"{word}: {value!r} is not a value of {name}",
+                    f"{option}: {value!r} is not a value of {name}",
                     "write a value that mount(8) lists",
                 )
 
@@ -177,26 +179,30 @@ def mount_options_contradict(case: Case) -> Faults:
     """
     for command in volumes(case):
         given = _options(command)
-        for word in given:
-            opposite = {"rw": "ro", "sync": "async"}.get(word, f"no{word}")
+        for option in given:
+            opposite = {"rw": "ro", "sync": "async"}.get(option, f"no{option}")
             if opposite in given:
                 yield LintFault(
                     command.location,
-                    f"{mount_of(command)} is mounted {word} and {opposite}",
+                    f"{mount_of(command)} is mounted {option} and {opposite}",
                     "keep one of them",
                 )
-        valued = [word for word in given if "=" in word and not word.startswith(("x-", "X-"))]
-        for word in valued:
+        valued = [option for option in given if "=" in option and not option.startswith(("x-", "X-"))]
+        for option in valued:
             other = next(
-                (each for each in valued if each != word and each.split("=")[0] == word.split("=")[0]), ""
+                (each for each in valued if each != option and each.split("=")[0] == option.split("=")[0]), ""
             )
-            if other and valued.index(other) < valued.index(word):
+            if other and valued.index(other) < valued.index(option):
                 yield LintFault(
-                    command.location, f"{mount_of(command)} is mounted {other} and {word}", "keep one of them"
+                    command.location,
+                    f"{mount_of(command)} is mounted {other} and {option}",
+                    "keep one of them",
                 )
 
 
 def _options(command: KickstartCommand) -> list[str]:
     return [
-        word.strip() for word in re.findall(r'(?:[^,"]|"[^"]*")+', command.data.fsopts or "") if word.strip()
+        option.strip()
+        for option in re.findall(r'(?:[^,"]|"[^"]*")+', command.data.fsopts or "")
+        if option.strip()
     ]

@@ -59,29 +59,29 @@ def kernel_arguments(case: Case) -> Faults:
     command = case.ks.last("bootloader")
     arguments = (command.data.appendLine or "").split() if command else []
     selinux = case.ks.last("selinux")
-    for word in dict.fromkeys(arguments):
+    for argument in dict.fromkeys(arguments):
         assert command is not None
-        name, _, value = word.partition("=")
-        others = {each for each in arguments if each.partition("=")[0] == name and each != word}
+        name, _, value = argument.partition("=")
+        others = {each for each in arguments if each.partition("=")[0] == name and each != argument}
         if name in BY_ANACONDA:
             yield LintFault(
-                command.location, f"--append has {word}, which Anaconda writes itself", "leave it out"
+                command.location, f"--append has {argument}, which Anaconda writes itself", "leave it out"
             )
         elif (
             others
             and value in ("0", "1", "off", "on", "no", "yes")
-            and arguments.index(word) > min(map(arguments.index, others))
+            and arguments.index(argument) > min(map(arguments.index, others))
         ):
             yield LintFault(
                 command.location,
-                f"--append has both {word} and {', '.join(sorted(others))}",
+                f"--append has both {argument} and {', '.join(sorted(others))}",
                 "keep one of them",
             )
-        elif word in ("selinux=0", "enforcing=0") and selinux is not None and selinux.data.selinux == 1:
+        elif argument in ("selinux=0", "enforcing=0") and selinux is not None and selinux.data.selinux == 1:
             yield LintFault(
                 command.location,
-                f"--append has {word}, and line {selinux.location.line} has --enforcing",
-                f"leave out {word}",
+                f"--append has {argument}, and line {selinux.location.line} has --enforcing",
+                f"leave out {argument}",
             )
 
 
@@ -91,9 +91,9 @@ def protection_off_at_start(case: Case) -> Faults:
 
     Source: the STIG rules in the finding; kernel-parameters.txt.
     """
-    for location, word in _arguments(case):
-        if word in WEAKEN:
-            yield LintFault(location, f"--append has {word} ({WEAKEN[word]})", "leave it out")
+    for location, argument in _arguments(case):
+        if argument in WEAKEN:
+            yield LintFault(location, f"--append has {argument} ({WEAKEN[argument]})", "leave it out")
 
 
 @rule
@@ -102,9 +102,11 @@ def start_is_attended(case: Case) -> Faults:
 
     Source: systemd(1), dracut.cmdline(7), kernel-command-line(7).
     """
-    for location, word in _arguments(case):
-        if NOT_UNATTENDED.fullmatch(word):
-            yield LintFault(location, f"--append has {word}: the system starts only a shell", "leave it out")
+    for location, argument in _arguments(case):
+        if NOT_UNATTENDED.fullmatch(argument):
+            yield LintFault(
+                location, f"--append has {argument}: the system starts only a shell", "leave it out"
+            )
 
 
 @rule
@@ -113,15 +115,17 @@ def argument_form(case: Case) -> Faults:
 
     Source: kernel-parameters.txt: console=, crashkernel=.
     """
-    for location, word in _arguments(case):
-        name, _, value = word.partition("=")
+    for location, argument in _arguments(case):
+        name, _, value = argument.partition("=")
         if name == "console" and not CONSOLE.fullmatch(value):
             yield LintFault(
-                location, f"{word} is not a console", "write it like console=ttyS0,115200n8", risky=True
+                location, f"{argument} is not a console", "write it like console=ttyS0,115200n8", risky=True
             )
         if name == "crashkernel" and (not CRASHKERNEL.fullmatch(value) or _downwards(value) or _tiny(value)):
             yield LintFault(
-                location, f"{word} is not a size of memory", "write it like crashkernel=1G-4G:192M,4G-:256M"
+                location,
+                f"{argument} is not a size of memory",
+                "write it like crashkernel=1G-4G:192M,4G-:256M",
             )
 
 
@@ -132,19 +136,19 @@ def kernel_names_devices(case: Case) -> Faults:
     Source: systemd.net-naming-scheme(7); Anaconda binds a connection to the name of its device.
     """
     named = [c for c in case.ks.named("network") if PREDICTABLE.fullmatch(c.data.device or "")]
-    for location, word in _arguments(case):
-        for command in [c for c in named if word == "net.ifnames=0" and c.data.bindto != "mac"][:1]:
+    for location, argument in _arguments(case):
+        for command in [c for c in named if argument == "net.ifnames=0" and c.data.bindto != "mac"][:1]:
             yield LintFault(
                 location,
-                f"--append has {word}, and line {command.location.line} configures {command.data.device}",
-                f"leave out {word}, or write --device=eth0 or --bindto=mac",
+                f"--append has {argument}, and line {command.location.line} configures {command.data.device}",
+                f"leave out {argument}, or write --device=eth0 or --bindto=mac",
             )
 
 
 def _arguments(case: Case) -> Iterator[tuple[SourceLocation, str]]:
     for command in case.ks.named("bootloader"):
-        for word in (command.data.appendLine or "").split():
-            yield command.location, word
+        for argument in (command.data.appendLine or "").split():
+            yield command.location, argument
 
 
 def _downwards(value: str) -> bool:

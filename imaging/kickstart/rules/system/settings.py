@@ -99,7 +99,7 @@ def unknown_feature(case: Case) -> Faults:
     """
     for command in case.ks.named("authselect"):
         verb, profile, *features = [*command.data.authselect.split(), "", ""][:2] + [
-            word for word in command.data.authselect.split()[2:] if not word.startswith("-")
+            feature for feature in command.data.authselect.split()[2:] if not feature.startswith("-")
         ]
         for name in features if verb == "select" and profile in case.installer.authselect else ():
             known = name in FEATURES or name.startswith("with-custom-")
