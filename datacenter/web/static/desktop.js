@@ -33,7 +33,7 @@ addEventListener("beforeunload", (event) => {
 screen.addEventListener("keydown", (event) => {
   if (event.ctrlKey && event.altKey && event.shiftKey) {
     rfb.blur();
-    document.getElementById("end").focus();
+    document.getElementById("end")?.focus(); // a person who only watches has no such button
     event.stopImmediatePropagation();
     event.preventDefault();
   }
