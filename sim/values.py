@@ -43,7 +43,7 @@ class Quantity(Form):
         return f"{self.noun}, {self.least} to {self.most}"
 
     def read(self, given: object) -> float:
-        """Parse a string; returns the base unit of the quantity. Raises: ValueError."""
+        """Parse a string; returns the value in the quantity's base unit. Raises: ValueError."""
         try:
             value = self.parse(given)
         except units.UnitError as error:

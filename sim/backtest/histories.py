@@ -1,8 +1,7 @@
 """Simulated histories of instruments, kept in files, because an instrument-year takes seconds to simulate.
 
 A file has the statuses in chunks of the data center's format, the other reports, and the ground truth about the
-parts. Its
-name contains a digest of the simulator's source text, so that a change of the simulator makes new files.
+parts. Its name contains a digest of the simulator's source text, so that a change of the simulator makes new files.
 """
 
 from __future__ import annotations

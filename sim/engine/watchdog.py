@@ -25,11 +25,11 @@ from sim.engine.stalls import Stalled, stalled
 from sim.units import format_duration
 
 SECONDS_MAX: Final = 120.0
-"""The real time for which lab time may not advance. Reading a full disk at the end, the longest legitimate pause,
+"""The maximum real time without an advance of lab time. Reading a full disk at the end, the longest legitimate pause,
 takes seconds.
 """
 CHECKS: Final = 8
-"""Number of checks of lab time in that time."""
+"""The number of checks of lab time in SECONDS_MAX."""
 
 
 class _Interrupt(KeyboardInterrupt):

@@ -73,11 +73,11 @@ class MachineBoxPart(BoxPart, Protocol):
         ...
 
     def fail_reads(self, times: int) -> None:
-        """Make `times` more reads of the disk with the reports fail; the count is lost with the power."""
+        """Make `times` more reads of the disk with the reports fail; a power cut resets the count."""
         ...
 
     def fail_writes(self, times: int) -> None:
-        """Make `times` more writes to the disk with the reports fail; the count is lost with the power."""
+        """Make `times` more writes to the disk with the reports fail; a power cut resets the count."""
         ...
 
     async def jump_clock(self, ns: int) -> None:
@@ -245,7 +245,7 @@ class IntrudersPart(Protocol):
 
 
 class World(Protocol):
-    """The part of a running lab that faults act on."""
+    """The parts of a running lab that faults act on."""
 
     def link(self, target: str) -> LinkPart:
         """Return the link of that name: `uplink` or `instrument:<port>`."""

@@ -63,7 +63,7 @@ class PlannedInstrument(NamedTuple):
 
 
 class PlannedBox(NamedTuple):
-    """A box at a site. `outages` are in the order of time, and do not overlap."""
+    """A box at a site. `outages` are ordered by time, and do not overlap."""
 
     serial: str
     place: Place

@@ -16,7 +16,7 @@ CONNECT_SECONDS_MAX: Final = 5.0
 
 
 class HostileConnection(asyncio.Protocol):
-    """A connection that discards received data. `is_open` is true from connection to loss of the connection."""
+    """A connection that discards received data. `is_open` is true from its establishment to its loss."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None

@@ -1,9 +1,9 @@
 """A simulated analyzer: a process that reports periodically, and state that is updated only at each report.
 
-It has three interfaces: reports are submitted through `emit`; the methods for operators are an operator's actions at
-the instrument; the methods for faults are effects of a lab's faults. All random numbers come from one stream, with
-a branch for each part, so that the arrival of samples, for example, depends neither on the report interval nor on the
-actions of the operator.
+It submits reports through `emit`. Its methods are the actions of operators and of the vendor's service at the
+instrument, the commands of the data center, and the effects of a lab's faults. All random numbers come from one
+stream, with a branch for each part, so that the arrival of samples, for example, depends neither on the report
+interval nor on the actions of the operator.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ class LabBox(Table, frozen=True):
     """Whether the box requests certificates from the data center, beginning with its flashed certificate, or with one
     that expired two years ago. Default: no certificate requests."""
     fips: FipsDemand = "not-required"
-    """Whether the box serves nothing unless its cryptography is in FIPS mode. In the kernel world, the machine's
-    cryptography is tested."""
+    """`"required"`: the box serves nothing unless its cryptography is in FIPS mode. In the kernel world, the
+    machine's cryptography is tested."""
 
 
 class LabProxy(Table, frozen=True):
@@ -269,7 +269,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Lab(msgspec.Struct, frozen=True):
-    """A valid lab file. `events` are in the order of time."""
+    """A valid lab file. `events` are ordered by time."""
 
     path: Path
     about: About
@@ -550,8 +550,8 @@ def _check_orders(file: LabFile, problems: Problems) -> None:
     targets = ["box", *(f"instrument:{instrument.port}" for instrument in file.instrument)]
     for n, order in enumerate(file.command):
         if order.at >= file.lab.duration:
-            left = format_duration(file.lab.duration)
-            problems.add(("command", n, "at"), f"must be before the lab ends, at {left}")
+            end = format_duration(file.lab.duration)
+            problems.add(("command", n, "at"), f"must be before the lab ends, at {end}")
         if order.target not in targets:
             problems.add(
                 ("command", n, "target"), f"{format_value(order.target)}: {nearest(order.target, targets)}"

@@ -25,19 +25,19 @@ class LabSession(Table, frozen=True):
     """The instrument: `instrument:` and its port. Its profile must have a VNC desktop (`desktop_port`)."""
     lasts: Annotated[int, values.duration("1min", "4h")] = 30 * MINUTE_NS
     """The time after the request at which it ends, whatever its state."""
-    staff: Annotated[str, TextForm("letters, digits, dots and hyphens, at most 32", r"[a-z0-9.-]{1,32}")] = (
-        "m.curie"
-    )
+    staff: Annotated[
+        str, TextForm("lower-case letters, digits, dots and hyphens, at most 32", r"[a-z0-9.-]{1,32}")
+    ] = "m.curie"
     """The staff member who requests it."""
-    role: Annotated[str, TextForm("letters and hyphens, at most 32", r"[a-z-]{1,32}")] = "service"
+    role: Annotated[str, TextForm("lower-case letters and hyphens, at most 32", r"[a-z-]{1,32}")] = "service"
     """The staff member's role."""
     mode: Literal["control", "view"] = "control"
     """Whether the staff member may operate the desktop, or only view it."""
     person: Literal["authorizes", "refuses", "ignores", "walks-away"] = "authorizes"
-    """The person's reaction to the offer. `walks-away`: the person permits the session, and leaves the page when it
-    is open."""
+    """The person's reaction to the offer. `walks-away`: the person permits the session, and leaves the page while the
+    session is open."""
     acts_at: Literal["page", "display"] = "page"
-    """The person acts on the box's page in a browser, or on the instrument's own display, by its agent."""
+    """The person acts on the box's page in a browser, or on the instrument's own display, through its agent."""
     answers_after: Annotated[int, values.duration("0s", "1h")] = 30 * SECOND_NS
     """The time from the offer to the person's answer."""
     wrong_codes: Annotated[int, CountForm(0, 9)] = 0

@@ -54,12 +54,12 @@ class _Instrument(Protocol):
 
 
 def standard_of_model(model: str) -> Speaks:
-    """Return the standard of a model according to its profile; the vendor's agent if it has none."""
+    """Return the standard of a model according to its profile; "agent" for a model without a profile."""
     return load_profile(model).speaks if model in profile_names() else "agent"
 
 
 def serial_ports(instruments: Sequence[_Instrument], board: Board) -> dict[int, int]:
-    """Return the serial port of the board by the port of each instrument with a serial line, in their order."""
+    """Map the ports of instruments with a serial line, in their order, to the board's serial ports, lowest first."""
     ports = [one.port for one in instruments if standard_of_model(one.model) in SERIAL_STANDARDS]
     return dict(zip(ports, sorted(board.serial_ports), strict=False))
 
@@ -74,7 +74,7 @@ def check_standards(instruments: Sequence[_Instrument], board: Board | None, pro
             continue
         if standard != "agent" and instrument.report_every < SECOND_NS:
             problems.add(
-                (*key, "report_every"), f"must be at least 1s, since times of {standard} have seconds"
+                (*key, "report_every"), f"must be at least 1s, since {standard} sends times in whole seconds"
             )
         if instrument.dialect != RANDOM:
             _check_dialect(standard, tuple(instrument.dialect), (*key, "dialect"), problems)

@@ -20,7 +20,7 @@ _NS: Final = 1_000_000_000
 
 
 class Names:
-    """The name service. Numeric addresses are returned unchanged."""
+    """The name service. It returns names unchanged, since `Network` accepts them as addresses, or UNUSED_ADDRESS."""
 
     def __init__(self) -> None:
         self._silences = Layers[None](self._follow)

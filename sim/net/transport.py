@@ -74,7 +74,7 @@ class SimTransport(asyncio.Transport):
         self._lose(error)
 
     def on_acknowledged(self) -> None:
-        if self._paused_protocol and self._endpoint.unsent <= self._low_bytes:
+        if self._paused_protocol and self._endpoint.unacknowledged <= self._low_bytes:
             self._paused_protocol = False
             self._context.run(self._protocol.resume_writing)
 
@@ -144,12 +144,12 @@ class SimTransport(asyncio.Transport):
         self._take = receiver.received if isinstance(protocol, TlsProtocol) else receiver.data_received
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002
-        """Set the limit of unsent bytes; programs that want no buffering also limit the kernel's buffer."""
+        """Set the limit of unacknowledged bytes; programs that want no buffering also limit the kernel's buffer."""
         self._high_bytes = WRITE_HIGH_BYTES if high is None else max(high, NOT_SENT_BYTES)
         self._low_bytes = min(WRITE_LOW_BYTES, self._high_bytes)
 
     def get_write_buffer_size(self) -> int:
-        return max(0, self._endpoint.unsent - WRITE_HIGH_BYTES)
+        return max(0, self._endpoint.unacknowledged - WRITE_HIGH_BYTES)
 
 
 class _ListeningAddress:

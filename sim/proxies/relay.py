@@ -59,11 +59,11 @@ class ProxyTunnel(asyncio.Protocol):
         raise NotImplementedError
 
     def established(self) -> bytes:
-        """Return the reply that the tunnel is open."""
+        """Return the reply that says that the tunnel is open."""
         raise NotImplementedError
 
     def unreachable(self) -> bytes:
-        """Return the reply that the target cannot be reached."""
+        """Return the reply that says that the target cannot be reached."""
         raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

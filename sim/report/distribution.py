@@ -9,7 +9,7 @@ from sim.report.figure import Figure, Trace, axis, layout, stacked, swatch, titl
 from sim.verdict.quantities import count, duration, size
 from sim.verdict.result import Latency, Result
 
-CAUSES: Final = (
+LAYERS: Final = (
     ("payload", "payload"),
     ("http", "HTTP"),
     ("tls", "TLS"),
@@ -115,14 +115,14 @@ def _quantiles(row: Latency, axis_name: str) -> Trace:
     }
 
 
-def bytes_by_cause(result: Result) -> Figure | None:
+def bytes_by_layer(result: Result) -> Figure | None:
     """Return a stacked bar for each direction of the uplink; None if the world does not measure bytes by layer."""
     up, down = result.uplink.up, result.uplink.down
     if up is None or down is None:
         return None
     totals = [max(result.uplink.bytes_up, 1), max(result.uplink.bytes_down, 1)]
     data = []
-    for field, name in CAUSES:
+    for field, name in LAYERS:
         data.append(_segments(name, f"--{field}", [getattr(up, field), getattr(down, field)], totals))
     return {
         "data": data,

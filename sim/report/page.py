@@ -22,7 +22,7 @@ from sim.verdict import quantities
 from sim.verdict.result import Result
 
 SESSIONS_OPEN_MAX: Final = 3
-"""Further sessions are shown closed, unless something is wrong with them."""
+"""The number of sessions shown expanded; further ones are collapsed, unless something is wrong with them."""
 
 
 def render(result: Result) -> str:
@@ -31,7 +31,7 @@ def render(result: Result) -> str:
         result=result,
         figures=_figures(result),
         headline=_headline(result),
-        causes=_causes(result),
+        layers=_layers(result),
         sessions_open_max=SESSIONS_OPEN_MAX,
         plotly_js=Markup(get_plotlyjs()),  # noqa: S704 - the package's own file, not input
     )
@@ -42,7 +42,7 @@ def _figures(result: Result) -> dict[str, Figure]:
     figures = {
         "timeline": timeline.timeline(result),
         "latency": distribution.latency(result),
-        "bytes": distribution.bytes_by_cause(result),
+        "bytes": distribution.bytes_by_layer(result),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
@@ -57,12 +57,12 @@ def _headline(result: Result) -> str:
     return "The one expectation holds" if total == 1 else f"All {total} expectations hold"
 
 
-def _causes(result: Result) -> list[tuple[str, str, int, int]]:
+def _layers(result: Result) -> list[tuple[str, str, int, int]]:
     """Return the rows of the table of bytes: (field, name, bytes up, bytes down)."""
     up, down = result.uplink.up, result.uplink.down
     if up is None or down is None:
         return []
-    return [(field, name, getattr(up, field), getattr(down, field)) for field, name in distribution.CAUSES]
+    return [(field, name, getattr(up, field), getattr(down, field)) for field, name in distribution.LAYERS]
 
 
 @cache

@@ -66,7 +66,7 @@ class Next(NamedTuple):
 
 
 class Unstoppable(Exception):
-    """A world in which one of the parties cannot end a session; ends the exploration."""
+    """One of the parties cannot end a session of a world; the exploration ends with this violation."""
 
 
 class Successors:

@@ -42,7 +42,7 @@ class RepeatableKey(ec.EllipticCurvePrivateKey):
     def sign(
         self, data: bytes | bytearray | memoryview, signature_algorithm: ec.EllipticCurveSignatureAlgorithm
     ) -> bytes:
-        """Sign with a nonce by RFC 6979."""
+        """Sign with a deterministic nonce (RFC 6979)."""
         digest: HashAlgorithm | Prehashed = signature_algorithm.algorithm
         return self._key.sign(data, ec.ECDSA(digest, deterministic_signing=True))
 

@@ -36,7 +36,7 @@ TIME_MAX: Final = 3
 Pair = tuple[bool, bool]
 """A value of the data center, and of the box."""
 NEITHER: Final = (False, False)
-EITHER: Final = (True, True)
+BOTH: Final = (True, True)
 
 
 OCCUPYING: Final = (SessionState.OPENING, SessionState.OPEN, SessionState.ENDING)
@@ -80,11 +80,14 @@ class Setting(NamedTuple):
 
     time: int = 0
     is_line_up: bool = True
-    up: Pair = EITHER
+    up: Pair = BOTH
     """Whether the programs of both ends run."""
-    audits: Pair = EITHER
-    fences: Pair = EITHER
+    audits: Pair = BOTH
+    """Whether the audit logs of both ends can be written."""
+    fences: Pair = BOTH
+    """Whether the firewalls of both ends are in force."""
     recording: bool = True
+    """Whether recordings can be written."""
     is_clock_behind: bool = False
     """Whether the wall clock of the box was set back."""
 

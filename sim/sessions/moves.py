@@ -9,10 +9,10 @@ from itertools import product
 from typing import Any, Final, NamedTuple
 
 from sim.sessions.model import (
+    BOTH,
     BOX,
     CERTIFICATE,
     DC,
-    EITHER,
     END_OF_BOX,
     END_OF_DC,
     GRANT,
@@ -282,7 +282,7 @@ def _return_to_page(here: SessionAtEnd) -> Iterator[Move]:
 
 def _at_either(here: SessionAtEnd) -> Iterator[Move]:
     session, end = here.session, here.end
-    if here.setting.is_line_up and session.endpoints == EITHER:
+    if here.setting.is_line_up and session.endpoints == BOTH:
         yield from here.attempt(E.TUNNEL_UP, Actor.LINE)
     if session.endpoints[end]:
         yield from here.forge("premature", E.CLOSED, PROGRAMS[end])

@@ -1,4 +1,4 @@
-"""All weakened tables: one guard, one way to an end or one assumption is removed, or one actor more may permit.
+"""All weakened tables: one guard, one way to an end or one assumption is removed, or one more actor may authorize.
 
 Each must have a counterexample; otherwise the removed part is redundant, or a property is missing.
 """
@@ -25,7 +25,7 @@ class Mutant(NamedTuple):
 
 
 def mutants(table: Sequence[Row] = TABLE) -> Iterator[Mutant]:
-    """Yield every mutant that guards, actors and assumptions protect from."""
+    """Yield every mutant that lacks one guard or assumption, or in which one more actor may authorize a session."""
     for number, row in enumerate(table):
         for guard in row.guards:
             remaining = tuple(each for each in row.guards if each != guard)

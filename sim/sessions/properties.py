@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 from sim.sessions.model import (
+    BOTH,
     BOX,
     DC,
-    EITHER,
     END_OF_BOX,
     END_OF_DC,
     NEITHER,
@@ -174,7 +174,7 @@ def packets_without_grant(setting: Setting, session: ModelSession) -> bool:
 
 def can_pass(setting: Setting, session: ModelSession) -> bool:
     """Return whether packets can pass between the data center and the instrument."""
-    return session.paths == EITHER and session.endpoints == EITHER and setting.is_line_up
+    return session.paths == BOTH and session.endpoints == BOTH and setting.is_line_up
 
 
 def outlives(setting: Setting, session: ModelSession) -> bool:

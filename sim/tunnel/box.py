@@ -40,7 +40,7 @@ KEY_BYTES: Final = 256
 
 
 class EmulTunnel(asyncio.Protocol):
-    """A `Tunnel` whose packets pass through `path`, and then by `connect`."""
+    """A `Tunnel` whose packets pass through `path`, and then through connections made by `connect`."""
 
     def __init__(
         self, path: EmulPath, connect: Connect, wall_ns: Callable[[], int], proxy: Proxy | None = None

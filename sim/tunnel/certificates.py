@@ -34,7 +34,7 @@ def verify_peer(
         peer.verify_directly_issued_by(issuer)
         usages = peer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
-        raise HandshakeError("the certificate is not by the session's authority") from None
+        raise HandshakeError("the certificate was not issued by the session's authority") from None
     names = [each.value for each in peer.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if names != [name] or usage not in usages:
         raise HandshakeError(f"the certificate is not for {name}")
@@ -47,4 +47,4 @@ def verify_peer(
         assert isinstance(key, ec.EllipticCurvePublicKey)
         key.verify(signature, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
     except InvalidSignature:
-        raise HandshakeError("the signature is not by the key of the certificate") from None
+        raise HandshakeError("the signature was not made with the key of the certificate") from None

@@ -1,7 +1,7 @@
 """The releases that a lab's data center orders: a folder with slots' deltas and profiles, signed as real ones are.
 
-Signatures have random bytes of different lengths. So that a run depends only on its lab file and seed, each is
-repeated until it has the most frequent length.
+ECDSA signatures are random and vary in length. So that a run depends only on its lab file and seed, each is repeated
+until it has the most frequent length.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reports of adapted instruments: the box assigns their numbers, so the ledger finds them by content and time.
 
-If the box replaces the time of a report by its own, the report is found only by its content, the earliest first. A
-further record with the content of a report that was already found is a duplicate.
+If the box replaces the time of a report by its own, the report is found only by its content, the earliest of equal
+ones first. A further record with the content of a report that was already found is a duplicate.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The checks of a lab's expectations against the outcome of its run.
 
-They use only what is visible from outside: the ledger of the reports that instruments made and of their
+They use only data from outside the programs under test: the ledger of the reports that instruments made and of their
 acknowledgements, the data center's database, and the box's disk after a power cut at the end.
 
 Delivery is expected of every lab: reports are acknowledged and, once acknowledged, stored with unchanged content, in
@@ -182,7 +182,7 @@ def _unacknowledged(case: _Case) -> _Checked:
 
 
 def _unacknowledged_instrument(case: _Case, causes: Mapping[str, Causes]) -> str:
-    """Return an instrument without acknowledged reports, although no fault explains all of the time; "" if there
+    """Return an instrument without acknowledged reports although faults explain only a part of the time; "" if there
     is none.
     """
     least = case.acknowledged_within // 10
@@ -372,12 +372,12 @@ def _connections(case: _Case) -> _Checked | None:
     if not most:
         return _nothing(case, "connections", limit, "No instrument was seen to be connected.")
     explanation = (
-        "Connections with instruments that were open on the box at once, at most, sampled from time to time."
+        "The maximum number of connections with instruments open on the box at once, at the samples taken."
     )
     return _form("connections", limit, most, explanation, case.events)
 
 
-# -- remote sessions
+# -- remote sessions, updates, audit records
 
 
 def _sessions(case: _Case) -> _Checked | None:
@@ -439,7 +439,7 @@ def _tunnel_seconds(case: _Case) -> _Checked | None:
     )
     explanation = (
         f"Seconds in which packets of a remote session could pass without a valid grant, of {tunnel:.0f} s of "
-        "tunnel, by the proof from the audit files of both ends."
+        "tunnel, according to the audit files of both ends."
     )
     if problems:
         explanation += f" The first of {len(problems)} problems: {problems[0]}."
@@ -448,7 +448,7 @@ def _tunnel_seconds(case: _Case) -> _Checked | None:
     return msgspec.structs.replace(expectation, unit="s"), evidence
 
 
-# -- intruders
+# -- intruders and alerts
 
 
 def _intrusions(case: _Case) -> _Checked | None:

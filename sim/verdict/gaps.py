@@ -24,7 +24,7 @@ from sim.verdict.ledger import LedgerEntry
 from sim.verdict.result import GapFound
 
 UNUSED: Final = "unused"
-"""The reason of a gap whose numbers were never assigned to a record, so that it accounts for no report."""
+"""The reason of a gap whose numbers were never assigned to a record; it accounts for no report."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from typing import Final
 
 CHARSETS: Final = ("utf-8", "latin-1", "cp1252", "gb18030", "utf-16-le", "utf-16-be")
 KEY_BYTES: Final = 6
-"""The number of leading bytes by which an encoded text is looked up; shorter ones could occur by chance."""
+"""The number of leading bytes by which an encoded text is looked up; shorter texts, which could occur by chance, are
+not searched for."""
 FOUND_MAX: Final = 100
 _EMPTY: Final = re.compile(rb"\0{64,}")
 """Unwritten space of a disk."""

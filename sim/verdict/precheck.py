@@ -25,7 +25,5 @@ def unmeasurable_expectations(lab: Lab) -> list[str]:
         )
     cut = {e.target for e in lab.events if e.at == 0 and e.lasts is None and e.fault.effect == "blocks"}
     if not ports - cut or "box" in cut:
-        lines.append(
-            "event: no instrument can report from the beginning to the end, so there is nothing to check"
-        )
+        lines.append("event: no instrument can report at any time of the lab, so there is nothing to check")
     return lines

@@ -24,7 +24,7 @@ def duration(ns: int | float) -> str:
         return _short_duration(ns)
     seconds = round(ns / _SECOND)
     for i, (name, size) in enumerate(_LARGE_UNITS):
-        if seconds < (2 * _DAY_S if name == "d" else size):  # one day is written as "24 h"
+        if seconds < (2 * _DAY_S if name == "d" else size):  # less than two days are written in hours
             continue
         whole, rest = divmod(seconds, size)
         if rest == 0 or i + 1 == len(_LARGE_UNITS):

@@ -207,7 +207,7 @@ class Failure(ResultPart, frozen=True):
     """The first `FAILED_REPORTS_MAX` reports concerned."""
     reports_total: int = 0
     fault_before: FaultOccurrence | None = None
-    """The last fault before the first report concerned was made."""
+    """The last fault that began before the first report concerned was made; the first fault if none did."""
     gaps: tuple[GapFound, ...] = ()
 
 
@@ -217,7 +217,7 @@ class AuditNote(ResultPart, frozen=True):
     at_ns: int
     priority: Priority
     source: str
-    """The instrument's serial number, or the box's."""
+    """The instrument's serial number, or "box"."""
     text: str
 
 
@@ -264,9 +264,9 @@ class SessionResult(ResultPart, frozen=True):
     ended_ns: int | None
     """The time at which it had completely ended at both ends."""
     tunnel_seconds: float
-    """How long packets could pass at most, by the proof from both audit files."""
+    """The maximum time for which packets could pass, according to both audit files."""
     causes: tuple[str, ...]
-    """Why it ended, according to the end that ended it first if the other only followed."""
+    """Why it ended, as both ends recorded it; without the cause of an end that only followed the other."""
     expected_to_open: bool
     expected_end: str
     problems: tuple[str, ...] = ()
@@ -315,12 +315,12 @@ class Result(ResultPart, frozen=True):
     instruments: tuple[InstrumentResult, ...] = ()
     failures: tuple[Failure, ...] = ()
     notes: tuple[AuditNote, ...] = ()
-    """The first `NOTES_MAX` alerts and audit records, in the order of time."""
+    """The first `NOTES_MAX` alerts and audit records, ordered by time."""
     notes_total: int = 0
     alerts: tuple[RaisedAlert, ...] = ()
-    """The alerts of the data center's triggers, in the order of time; only if the lab expects alerts."""
+    """The alerts of the data center's triggers, ordered by time; only if the lab expects alerts."""
     sessions: tuple[SessionResult, ...] = ()
-    """The remote sessions that the lab's staff have requested, in the order of time."""
+    """The remote sessions that the lab's staff have requested, ordered by time."""
 
     @property
     def verdict(self) -> Verdict:

@@ -39,7 +39,7 @@ class SessionAudits:
     datacenter: bytes
     box: bytes
     sent: Sequence[LogLine]
-    """The lines of the box's file that the data center has stored as audit records, by their indexes."""
+    """The lines of the box's file that the data center has stored as audit records, sorted by their offsets."""
     datacenter_keys: Keys
     box_keys: Keys
     lab_ns: Callable[[End, SessionRecord], int]
@@ -56,7 +56,7 @@ class SessionAudits:
         return SessionFindings(results, (*verdict.problems, *self._changed_lines()))
 
     def _changed_lines(self) -> list[str]:
-        """Return the lines that differ between the data center and the box."""
+        """Describe the lines that differ between the data center and the box."""
         return [
             f"the data center's audit records of sessions differ from the box's file at byte {line.offset}"
             for line in self.sent
@@ -147,10 +147,10 @@ def _last_end(steps: Sequence[SessionStep]) -> int | None:
 
 
 def by_monotonic_clocks(start_ms: int) -> Callable[[End, SessionRecord], int]:
-    """Return the lab time of records of ends whose monotonic clocks showed `start_ms` at the start of the lab."""
+    """Return the `SessionAudits.lab_ns` of ends whose monotonic clocks showed `start_ms` at the start of the lab."""
     return lambda _end, record: (record.monotonic_ms - start_ms) * MILLISECOND_NS
 
 
 def by_wall_clocks(start_ms: int) -> Callable[[End, SessionRecord], int]:
-    """Return the lab time of records of machines whose wall clocks showed `start_ms` at the start of the lab."""
+    """Return the `SessionAudits.lab_ns` of ends whose wall clocks showed `start_ms` at the start of the lab."""
     return lambda _end, record: (record.at_ms - start_ms) * MILLISECOND_NS

@@ -17,7 +17,7 @@ from sim.lab.labfile import Event
 from sim.units import MILLISECOND_NS, MINUTE_NS
 
 FORWARDED_WITHIN_NS: Final = 15 * MINUTE_NS
-"""How long the SIEM must be up until it has a record; the forwarder tries again after 10 min at most."""
+"""The time without an outage within which a stored record must arrive; the forwarder retries after 10 min at most."""
 _OUTAGES: Final = ("siem-down", "datacenter-restarts")
 
 

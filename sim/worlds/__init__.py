@@ -2,8 +2,9 @@
 
 `virtual` simulates time, network and hardware; `kernel` runs the real programs on network namespaces. Both have the
 same modules (`world`, `box`, `analyzer`, `datacenter`, `proxy`, `firewall`, `site`, `run`), do not import each other,
-and build on `shared`. Hosts, links and names are those of `sim.net` and of `sim.worlds.kernel.namespaces`. `image` is
-the kernel world with the built image in QEMU as the box; it replaces the modules `box`, `site`, `world` and `run`.
+and build on `shared`. Hosts, links and names come from `sim.net` and from `sim.worlds.kernel.namespaces`,
+respectively. `image` is the kernel world with the built image in QEMU as the box; it replaces the modules `box`,
+`site`, `world` and `run`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def run_lab(
 ) -> Result:
     """Run a lab to its end and evaluate it; `seed` replaces that of the lab file.
 
-    Raises: Stalled, whose message says what the run waits for, if it cannot end. The kernel world: SettingsError,
-    MachineLacksError.
+    Raises: Stalled, whose message says what the run waits for, if it cannot end; in the kernel world also
+    SettingsError, MachineLacksError.
     """
     result = _RUNNERS[world](lab, seed, progress)
     # The objects of a lab form many reference cycles. Without this, two labs would be in memory at the same time

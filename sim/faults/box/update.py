@@ -9,9 +9,9 @@ from sim.faults import End, Fault, fault
 from sim.faults.world import MachineWorld
 
 ReleaseHealth: TypeAlias = Literal["healthy", "unhealthy", "unstartable"]
-"""Behaviour of a slot's release; see `UpdateOrdered`."""
+"""Behavior of a slot's release; see `UpdateOrdered`."""
 ApplicationRelease: TypeAlias = Literal["application", "unhealthy-application", "unstartable-application"]
-"""Behaviour of a release that changes only the application; see `UpdateOrdered`."""
+"""Behavior of a release that changes only the application; see `UpdateOrdered`."""
 ProfileRelease: TypeAlias = Literal["profiles", "narrow-profiles", "unusable-profiles"]
 """Content of a data release; see `UpdateOrdered`."""
 OrderedRelease: TypeAlias = Literal[
@@ -29,17 +29,18 @@ OrderedRelease: TypeAlias = Literal[
 
 @fault("update", targets=("box",), momentary=True)
 class UpdateOrdered(Fault[MachineWorld], frozen=True):
-    """The data center orders the box to install a new release, which the box fetches, tries, and commits or leaves.
+    """The data center orders the box to install a new release, which the box fetches, tries, and commits or rejects.
 
     In an `unhealthy` release the firewall policy cannot be enforced; an `unstartable` one never starts the box
     program, and a watchdog resets the machine. `lasts` is the time for which the restarts explain delays.
 
     An `application` release changes only the box's programs, which are restarted without a reboot of the machine. An
-    `unhealthy-application` or an `unstartable-application` is left in the same way.
+    `unhealthy-application` or an `unstartable-application` is rejected in the same way.
 
     `profiles` are new versions of the profiles of all models, with one more assay, which the box uses without a
-    restart. In `narrow-profiles` a channel is missing that instruments report, so that the box leaves them again; it
-    never uses `unusable-profiles`. In a lab file, `update = "healthy"` stands for `fault`, `target` and `release`.
+    restart. In `narrow-profiles` a channel is missing that instruments report, so that the box returns to the
+    previous ones; it never uses `unusable-profiles`. In a lab file, `update = "healthy"` stands for `fault`, `target`
+    and `release`.
     """
 
     release: OrderedRelease = "healthy"

@@ -8,7 +8,7 @@ from sim.faults.world import World
 
 @fault("box-denied", targets=("datacenter",))
 class BoxDenied(Fault[World], frozen=True):
-    """The box is on the deny-list of the data center, which answers none of its requests."""
+    """The box is on the deny-list of the data center, which refuses all of its requests."""
 
     async def start(self, world: World, target: str) -> End:
         return world.datacenter.deny_box()

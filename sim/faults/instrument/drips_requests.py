@@ -15,8 +15,8 @@ from sim.values import CountForm
 
 @fault("instrument-drips-requests", targets=("instrument",))
 class InstrumentDripsRequests(AttackFault, frozen=True):
-    """A program on the instrument sends one byte at intervals of `every` over each of up to `connections`: of a TLS \
-handshake, the head of a request, or its body."""
+    """A program on the instrument keeps up to `connections` open, and sends one byte over each at intervals of \
+`every`: of a TLS handshake, the head of a request, or its body."""
 
     connections: Annotated[int, CountForm(1, 1000)] = 50
 

@@ -15,8 +15,8 @@ from sim.values import CountForm
 
 @fault("instrument-ignores-answers", targets=("instrument",))
 class InstrumentIgnoresAnswers(AttackFault, frozen=True):
-    """A program on the instrument sends 8 requests at intervals of `every` over each of up to `connections`, and \
-reads no response."""
+    """A program on the instrument keeps up to `connections` open, sends 8 requests over each at intervals of \
+`every`, and reads no response."""
 
     connections: Annotated[int, CountForm(1, 1000)] = 50
 

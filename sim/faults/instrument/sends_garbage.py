@@ -15,7 +15,8 @@ from sim.values import duration
 
 @fault("instrument-sends-garbage", targets=("instrument",))
 class InstrumentSendsGarbage(AttackFault, frozen=True):
-    """A program on the instrument sends garbage at intervals of `every`: no TLS, no HTTP, no valid report."""
+    """A program on the instrument sends garbage at intervals of `every`: not TLS, not HTTP, not a report, or too \
+much."""
 
     every: Annotated[int, duration("1ms", "1d")] = 10 * SECOND_NS
 

@@ -12,7 +12,8 @@ from sim.values import duration
 
 @fault("intruder-instrument", targets=("instrument",))
 class IntruderInstrument(Fault[World], frozen=True):
-    """A program on the instrument tries to connect to other instruments, the uplink and the box every `every`."""
+    """A program on the instrument tries to connect to other instruments, the uplink and the box, with pauses of \
+`every`."""
 
     every: Annotated[int, duration("1s", "1d")] = 10 * SECOND_NS
 

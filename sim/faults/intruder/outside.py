@@ -12,7 +12,7 @@ from sim.values import duration
 
 @fault("intruder-outside", targets=("uplink",))
 class IntruderOutside(Fault[World], frozen=True):
-    """A program at the uplink's far end tries to connect to the box and its instruments every `every`."""
+    """A program at the uplink's far end tries to connect to the box and its instruments, with pauses of `every`."""
 
     every: Annotated[int, duration("1s", "1d")] = 10 * SECOND_NS
 

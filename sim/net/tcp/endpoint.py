@@ -87,9 +87,9 @@ class TcpEndpoint:
         self._receiver = Receiver(env, link.timers, rtt, self._acknowledge)
 
     @property
-    def unsent(self) -> int:
+    def unacknowledged(self) -> int:
         """Bytes written and not yet acknowledged."""
-        return self._sender.unsent
+        return self._sender.unacknowledged
 
     @property
     def last_acknowledgement(self) -> TcpSegment | None:

@@ -1,8 +1,8 @@
 """Packetization-layer path MTU discovery (RFC 4821), as Linux's tcp_mtu_probing = 1, for path MTU black holes.
 
-If nothing is acknowledged for the time of three timeouts, segments are shortened to a size that nearly any path
-takes. From then on the size is searched by bisection: longer segments are sent now and then as probes, whose data is
-retransmitted if they are lost.
+If nothing is acknowledged until three retransmissions have timed out, segments are shortened to a size that nearly
+any path takes. From then on the size is searched by bisection: longer segments are sent now and then as probes, whose
+data is retransmitted if they are lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sim.net.segment import MSS
 BASE_MSS: Final = 1024
 FLOOR_MSS: Final = 48
 BLACK_HOLE_NS: Final = 3_000_000_000
-"""The time of three timeouts, starting with the shortest: Linux's tcp_retries1."""
+"""The time until three retransmissions have timed out, at the shortest timeout: Linux's tcp_retries1 of 3."""
 _THRESHOLD_BYTES: Final = 8
 _INTERVAL_NS: Final = 600_000_000_000
 

@@ -1,4 +1,4 @@
-"""The receiving half of a connection: reassembly, the time of acknowledgements, and the announced window.
+"""The receiving half of a connection: reassembly, the timing of acknowledgements, and the announced window.
 
 As in net/ipv4/tcp_input.c and tcp_output.c: the first segments, those that make the window grow, and those with PSH
 are acknowledged at once, others every second one. Once this end sends responses (`_interactive`), acknowledgements

@@ -142,7 +142,7 @@ class LossRecovery:
         self._frto = False
 
     def control(self, event: AckEvent, delivered: int, losses: int, *, limited: bool) -> None:
-        """Set the window after `delivered` and `losses` segments; it grows only if it was `limited` by it."""
+        """Set the window after `delivered` and `losses` segments; it grows only if it `limited` the sender."""
         if self.state is RecoveryState.RECOVERY:
             self._reduce(delivered, advanced=event.advanced, lost=losses > 0)
         elif delivered and limited and (event.advanced or self._board.reordering > REORDERING):

@@ -107,7 +107,7 @@ class Sender:
         self._probe_resent = False
 
     @property
-    def unsent(self) -> int:
+    def unacknowledged(self) -> int:
         """Bytes written and not acknowledged."""
         return len(self._buffer)
 

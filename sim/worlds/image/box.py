@@ -55,7 +55,7 @@ STATE_PARTITION: Final = "rap"
 _SPOOL: Final = "spool"
 _CONSOLE_LINES: Final = 25
 _CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f]")
-"""Control sequences (ECMA-48), which boot menus use, and all other control characters except line feeds."""
+"""Control sequences (ECMA-48), which boot menus use, and all other control characters except tabs and line feeds."""
 _MONITOR_SECONDS_MAX: Final = 60.0
 _POLL_SECONDS: Final = 0.2
 _ESTABLISHED: Final = "01"
@@ -148,7 +148,8 @@ class ImageBox:
         return "\n".join(f"    {line}" for line in lines[-_CONSOLE_LINES:])
 
     async def wait_until_up(self, seconds_max: float) -> None:
-        """Wait until the box accepts connections of an instrument, or, with only serial lines, is connected itself.
+        """Wait until the box accepts connections from instruments, or, if all have serial lines, has connected to the
+        data center.
 
         Raises: ImageRefused, with the last lines of the serial console.
         """

@@ -59,7 +59,7 @@ def flash(
     *,
     is_expired: bool = False,
 ) -> None:
-    """Write the image with the site and the box's identity to the file `disk`; records go to `folder`.
+    """Write the image with the site and the box's identity to the open file `disk`; records go to `folder`.
 
     With `is_expired`, its certificate expired two years ago.
 

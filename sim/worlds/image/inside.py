@@ -27,7 +27,7 @@ ACTION_SECONDS_MAX: Final = 120.0
 _NS: Final = 1_000_000_000
 _EARLIEST_NS: Final = round(datetime(1971, 1, 1, tzinfo=UTC).timestamp()) * _NS
 _LATEST_NS: Final = round(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * _NS
-"""Linux sets its clock from 1970 plus its uptime to 2232 (TIME_SETTOD_SEC_MAX in include/linux/time64.h)."""
+"""Linux accepts clock settings from 1970 plus its uptime to 2232 (TIME_SETTOD_SEC_MAX in include/linux/time64.h)."""
 
 
 def clock_step_problem(ns: int) -> str:

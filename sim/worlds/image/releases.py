@@ -151,7 +151,7 @@ def _slot_of(disk: Path) -> SlotExtent:
         lengths = {part.label: part.length for part in gpt.slices(file.read(MIB))}
     length_b = lengths.get(slots.PARTITIONS["b"], 0)
     if slot is None or length_b < slot.length:
-        needed = f"at least the {slot.length:,} of slot a" if slot else "two root slots"
+        needed = f"at least the {slot.length:,} bytes of slot a" if slot else "two root slots"
         label = slots.PARTITIONS["b"]
         raise ImageRefused(
             f"the image cannot be updated: its partition {label} has {length_b:,} bytes; build it with {needed}"

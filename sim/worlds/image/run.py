@@ -19,7 +19,8 @@ from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.shared.progress import Progress
 
 START_SECONDS_MAX: Final = 420.0
-"""Time limit from power-on until the box accepts connections: 30 to 60 s without KVM, 150 s on a busy machine."""
+"""Time limit from power-on until the box accepts connections, which takes 30 to 60 s without KVM, and 150 s on a busy
+machine."""
 FLASH_SECONDS_MAX: Final = 300.0
 
 

@@ -3,7 +3,7 @@
     supervisor (pid 1 of the lab)
       ├── hosts: a network, mount and UTS namespace each      ── `host.spawn`, `host.inside`
       ├── links: carry frames between two hosts               ── `link.cut`, `link.set_quality`, …
-      └── /run, /tmp: a tmpfs each; everything else is read-only
+      └── /run, /tmp, /var/tmp, /dev/shm: a tmpfs each; everything else is read-only
 
 Everything that a lab creates belongs to a namespace, a process or an open file of the lab. The kernel removes it when
 the supervisor ends, even by SIGKILL, at any time. Nothing is registered in files, so nothing has to be cleaned up.

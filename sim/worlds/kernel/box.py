@@ -116,7 +116,7 @@ _PROGRAM: Final = "box program"
 _SERVICE: Final = "firewall service"
 _VPN: Final = "vpn"
 _LISTEN: Final = "0A"
-_WITHOUT_RIGHTS: Final = (
+_DROP_CAPABILITIES: Final = (
     "setpriv",
     "--bounding-set=-all,+net_bind_service",
     "--inh-caps=-all",
@@ -266,7 +266,7 @@ class KernelBox:
             self.disk.make_read_only()
         delay_s = BOOT_SECONDS if self._lives else 0.0
         program = [sys.executable, "-m", "rap", "box", "run", "--config", str(self._config)]
-        commands = {_SERVICE: self._firewall.command(), _PROGRAM: [*_WITHOUT_RIGHTS, *program]}
+        commands = {_SERVICE: self._firewall.command(), _PROGRAM: [*_DROP_CAPABILITIES, *program]}
         if self._lab.uplink.vpn:
             commands[_VPN] = vpn_ends(self._lab)[0].command(self._config.with_name(_VPN))
         self._keepers = [
@@ -281,7 +281,7 @@ class KernelBox:
         self._keepers = []
         for name in (_SERVICE, _VPN):
             if service := self._processes.pop(name, None):
-                service.kill_now()  # before the ports are closed, since the first one opens them
+                service.kill_now()  # before the ports are closed, since the firewall service opens them
         self._close_ports()  # before the program ends, so that the kernel's resets do not reach instruments
         self._kill_program()
         self.disk.cut_power()
@@ -323,7 +323,7 @@ class KernelBox:
 
     def _follow_read_only(self) -> None:
         if not self.is_on:
-            return  # the next boot follows
+            return  # the next boot applies it
         if not self._read_only:
             self._lose_power()
             self.boot()

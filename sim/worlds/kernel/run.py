@@ -40,7 +40,7 @@ _NS: Final = 1_000_000_000
 
 @dataclass(frozen=True)
 class RunParameters:
-    """The parameters of a run: the factory of its world, the time limit of its start, its writable folders."""
+    """The parameters of a run: the factory of its world, the time limit of its start, and its folders (`run`)."""
 
     make: Callable[[KernelLab], KernelWorld]
     start_seconds_max: float = START_SECONDS_MAX
@@ -87,12 +87,12 @@ async def _to_the_end(lab: Lab, parameters: RunParameters, namespaces: KernelLab
 
 
 def _total_seconds_max(lab: Lab, parameters: RunParameters) -> float:
-    """Return a time limit in seconds, later than all time limits of the lab itself."""
+    """Return a time limit in seconds, longer than all time limits of the lab itself together."""
     return parameters.start_seconds_max + lab.about.duration / _NS + CHECK_SECONDS_MAX + 3 * _GRACE_SECONDS
 
 
 def start_kernel_lab(lab: Lab, name: str, seed: int | None, *, events: bool = True) -> None:
-    """Start a lab under a name, which runs until `down`; its faults are injected unless `events` is false.
+    """Start a lab that runs under a name until `down`; its faults are injected unless `events` is false.
 
     Returns when all its programs run. Raises: SettingsError, MachineLacksError, LabExists, LabEnded; ValueError for
     an invalid name.

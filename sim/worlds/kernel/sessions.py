@@ -103,7 +103,7 @@ class KernelStaffPortal:
         return KernelStaffSession(self, session.staff, "", "")
 
     async def _with_code(self, staff: str, answer: dict[str, Any]) -> KernelStaffSession:
-        """Wait for the code, which the offer's signature gives."""
+        """Wait for the code, which exists once the offer is signed."""
         while not answer["code"] and not answer["cause"]:
             await asyncio.sleep(_POLL_SECONDS)
             answer = await self.ask(staff, "GET", f"/sessions/{answer['session']}") or answer

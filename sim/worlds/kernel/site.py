@@ -74,7 +74,7 @@ class KernelSite:
 
     @staticmethod
     def _without_ipv6(host: NamespaceHost) -> NamespaceHost:
-        host.sysctl("net.ipv6.conf.all.disable_ipv6", 1)  # its messages would use the uplink
+        host.sysctl("net.ipv6.conf.all.disable_ipv6", 1)  # IPv6's own messages would use the uplink
         return host
 
     def _join(

@@ -11,7 +11,7 @@ from sim.verdict.result import RaisedAlert
 
 
 def raised_alerts(store: Store, epoch_ms: int) -> list[RaisedAlert]:
-    """Return all alerts in the order in which they were raised; `epoch_ms` is the start of the lab.
+    """Return all alerts in the order in which they were raised; `epoch_ms` is the start of the lab in ms since 1970.
 
     Raises: StoreError.
     """

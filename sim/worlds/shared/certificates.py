@@ -63,10 +63,7 @@ class LabCertificates:
         return certificate, key
 
     def box(self, *, is_expired: bool = False) -> BoxCertificates:
-        """Return the box's certificates, as client of the data center and as server of the instruments.
-
-        With `is_expired` they expired two years ago.
-        """
+        """Return the box's certificate and the CAs that it trusts; with `is_expired`, it expired two years ago."""
         validity = Validity.days(-730, self._now) if is_expired else None
         client_identity = self._issue(BOX_SERIAL, trusts=self._public, validity=validity)
         server_identity = self._issue(f"{BOX_SERIAL}-LAN", trusts=self._vendor)

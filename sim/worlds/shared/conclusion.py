@@ -310,8 +310,8 @@ def _uplink(world: ConcludedWorld, traffic: Traffic) -> UplinkResult:
         bytes_up=up.bytes,
         bytes_down=down.bytes,
         seconds_busy=up.busy_ns / SECOND_NS,
-        up=_causes(up, traffic.body_bytes_sent, traffic.head_bytes_sent + traffic.proxy_bytes_sent),
-        down=_causes(
+        up=_by_layer(up, traffic.body_bytes_sent, traffic.head_bytes_sent + traffic.proxy_bytes_sent),
+        down=_by_layer(
             down, traffic.body_bytes_received, traffic.head_bytes_received + traffic.proxy_bytes_received
         ),
         rate_bps=spec.rate,
@@ -319,9 +319,9 @@ def _uplink(world: ConcludedWorld, traffic: Traffic) -> UplinkResult:
     )
 
 
-def _causes(pipe: Pipe, payload: int, http: int) -> Bytes:
-    """Return the bytes of a pipe by layer. TLS is the rest, at least 0: bytes discarded at a link cut may exceed
-    it.
+def _by_layer(pipe: Pipe, payload: int, http: int) -> Bytes:
+    """Return the bytes of a pipe by layer. TLS is the rest, at least 0: the box program's counts, `payload` and
+    `http`, include bytes that were discarded when the link was cut.
     """
     tcpip = pipe.header_bytes + pipe.resent_bytes
     payload = min(payload, pipe.bytes - tcpip)

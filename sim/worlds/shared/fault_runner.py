@@ -1,4 +1,4 @@
-"""Injection of a lab's faults and commands into its world; each occurrence of a fault begins and ends by itself."""
+"""Injection of a lab's faults and commands into its world; faults begin and end independently of each other."""
 
 from __future__ import annotations
 

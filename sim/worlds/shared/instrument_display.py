@@ -29,7 +29,7 @@ class InstrumentDisplay:
         self._looked_at = -LOOKED_SECONDS
 
     async def run(self) -> None:
-        """Ask the box, until cancelled."""
+        """Poll the box until cancelled."""
         try:
             await self._panel.run()
         finally:

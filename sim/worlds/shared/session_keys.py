@@ -119,7 +119,7 @@ def _write(key: EllipticCurvePrivateKey, public: Path, private: Path) -> None:
 
 
 def sent_lines(store: Store) -> list[LogLine]:
-    """Return the lines of remote sessions among the audit records of the lab's box, by their indexes.
+    """Return the lines of remote sessions among the audit records of the lab's box, sorted by their offsets.
 
     Raises: StoreError.
     """

@@ -17,7 +17,7 @@ from wire.session.presence import DIGITS
 from wire.session.table import SessionState
 
 LOOK_SECONDS: Final = 1.0
-"""How often people look at a page."""
+"""The interval at which people look at a page."""
 WRONG_CODE_SECONDS: Final = 5.0
 """The time that it takes to enter another code."""
 _NS: Final = 1_000_000_000
@@ -138,7 +138,7 @@ class SessionPeople:
             await self._attend(one, page)
 
     async def _attend(self, one: RequestedSession, page: PageOfPort) -> None:
-        """Keep the page open while the session lives, and end it, or go."""
+        """Keep the page open until the session has ended, and end it or walk away as the lab file says."""
         spec, opened_ns = one.spec, 0
         while (state := await page.state(one.id)) not in ("", SessionState.ENDED):
             await page.look()

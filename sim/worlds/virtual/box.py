@@ -86,7 +86,7 @@ SHUTDOWN_SECONDS: Final = 2.0
 RESET_SECONDS: Final = 60.0
 """The time from the start of a release that does not reach its programs to the reset by a watchdog."""
 LEAVE_SECONDS: Final = 120.0
-"""The time until the machine leaves programs of another slot that do not start."""
+"""The time until the machine returns from another slot's programs that do not start to those of its own slot."""
 AUDIT_BYTES_MIN: Final = 4096
 """Free disk space that a record of the sessions' audit file requires."""
 FIREWALL_LOOK_SECONDS: Final = 3600.0
@@ -94,7 +94,7 @@ FIREWALL_LOOK_SECONDS: Final = 3600.0
 
 
 class _Tear:
-    """A scheduled power loss in the middle of a disk operation; `left` is the number of operations before it."""
+    """A scheduled power loss in the middle of a disk operation, the `left`-th from now on."""
 
     def __init__(self, left: int, torn: asyncio.Future[End]) -> None:
         self.left, self.torn = left, torn
@@ -130,7 +130,7 @@ class VirtualBox:
         self.boots = 0
         """How often the machine has been started."""
         self.tunnels: list[EmulTunnel] = []
-        """The tunnels of all remote sessions, in the order of time."""
+        """The tunnels of all remote sessions, oldest first."""
         self.log: list[str] = []
         """The messages of the program for the operator."""
         self._box: BoxProgram | None = None
@@ -139,7 +139,7 @@ class VirtualBox:
         self._own_hold: End | None = None
         self._tears: list[_Tear] = []
         self._armed = 0
-        """The number of operations until the next tear at the time of `_arm`; 0 if the disk is not armed."""
+        """The number of operations, counted from `_arm`, until the next tear; 0 if the disk is not armed."""
         self._traffic = Traffic()
         self.host = SimHost(network, BOX_NAME, BOX, *(box_address(spec.port) for spec in lab.instruments))
         self.host.mtu_probing = True
@@ -249,15 +249,15 @@ class VirtualBox:
         return self._held_ns.add(holds_ns)
 
     def fail_flushes(self, times: int) -> None:
-        """Make `times` more flushes fail; the count is lost with the power."""
+        """Make `times` more flushes fail; a power cut resets the count."""
         self.disk.backend.fail_next_flush(times)
 
     def fail_reads(self, times: int) -> None:
-        """Make `times` more reads fail; the count is lost with the power."""
+        """Make `times` more reads fail; a power cut resets the count."""
         self.disk.backend.fail_next_read(times)
 
     def fail_writes(self, times: int) -> None:
-        """Make `times` more writes fail; the count is lost with the power."""
+        """Make `times` more writes fail; a power cut resets the count."""
         self.disk.backend.fail_next_write(times)
 
     def flip_bits(self, sectors: int, bits: int) -> None:

@@ -110,7 +110,7 @@ class VirtualSiem:
 
 
 class VirtualDataCenter:
-    """A data center with one address; `identities` are the certificates it can present, "good" among them."""
+    """A running data center; `identities` are the certificates it can present, "good" among them."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class VirtualDataCenter:
         self._delays_ns = Layers[int]()
         self._enrolled = ""
         self.received: list[bytes] | None = None
-        """The requests as received, with decompressed bodies, if it is a list."""
+        """The requests as received, with decompressed bodies; None: they are not kept."""
         self.stored = 0
         """The number of records stored so far; duplicates are not counted."""
 
@@ -235,7 +235,7 @@ class VirtualDataCenter:
         return self._session_troubles.untrained.add(None)
 
     def approve_enrolments(self) -> None:
-        """Approve all waiting requests for certificates."""
+        """Approve all pending certificate requests."""
         approve_waiting(self.store, self._now_ms())
 
     def deny_box(self) -> End:
@@ -378,7 +378,7 @@ class VirtualDataCenter:
 
 
 def _plain(request: Request) -> bytes:
-    """Return a request with its body decompressed, by the streams of its connection."""
+    """Return a request with its body decompressed by a second decompressor of its connection."""
     stream: Decompressor = request.peer.state.setdefault(_SECOND_STREAM, Decompressor())
     try:
         body = stream.decompress(request.body, BATCH_BYTES_MAX) if request.body else b""

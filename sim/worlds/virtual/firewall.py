@@ -111,7 +111,7 @@ class VirtualFirewall:
         self._in_force = True
 
     def set_forwarding(self, allowed: bool) -> None:
-        """See `FirewallBackend.set_forwarding`. A simulated box has no tunnel and forwards nothing."""
+        """See `FirewallBackend.set_forwarding`. A simulated box forwards nothing: its tunnels are not links."""
 
     def watch(
         self,

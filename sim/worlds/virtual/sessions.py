@@ -65,7 +65,7 @@ from wire.session.recorder import SessionRecorder
 from wire.session.table import Cause, End, SessionState
 
 CHECK_SECONDS: Final = 1.0
-"""Interval at which the data center decides open sessions again."""
+"""Interval at which the data center checks again whether open sessions are permitted."""
 DRAG_SECONDS: Final = 5.0
 """Interval of the movements of a staff member who drags."""
 SETTLED_SECONDS: Final = 3.0
@@ -336,7 +336,7 @@ class VirtualStaffSession:
     def __init__(
         self, sessions: VirtualSessionDesk, session: DeskSession | None, desktop: InstrumentDesktop
     ) -> None:
-        """`session` is None if the program was killed meanwhile."""
+        """`session` is None if the program was down, or was killed meanwhile."""
         self._sessions, self._desktop = sessions, desktop
         is_new = session is None or session.state is SessionState.NEW
         self.id = b"" if session is None or is_new else session.id
@@ -359,7 +359,7 @@ class VirtualStaffSession:
         await self._sessions.run(self._use(problems))
         await asyncio.sleep(SETTLED_SECONDS)
         return problems + [
-            f"after its end was still pressed: {pressed}" for pressed in self._desktop.left_pressed[count:]
+            f"still pressed after its end: {pressed}" for pressed in self._desktop.left_pressed[count:]
         ]
 
     async def _use(self, problems: list[str]) -> None:

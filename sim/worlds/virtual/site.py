@@ -29,7 +29,7 @@ class VirtualSite:
     def __init__(
         self, env: Environment, wall_ns: Callable[[], int], random: Callable[[str], Random], trace: Trace
     ) -> None:
-        """`wall_ns` is the time of day in nanoseconds since 1970; `random` returns the random stream of a name."""
+        """`wall_ns` is the wall clock in nanoseconds since 1970; `random` returns the random stream of a name."""
         self._env, self._random, self._trace = env, random, trace
         self.network = Network(wall_ns)
         self.names = self.network.names

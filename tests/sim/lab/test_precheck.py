@@ -51,7 +51,7 @@ def test_a_lab_without_a_connected_instrument_has_nothing_to_check() -> None:
     assert unmeasurable_expectations(parse_lab(SMALL_LAB + cut[0], Path("x.toml"))) == []
     without_power = '[[event]]\nat = "0s"\nfault = "power-cut"\ntarget = "box"\n'
     (message,) = unmeasurable_expectations(parse_lab(SMALL_LAB + without_power, Path("x.toml")))
-    assert "no instrument can report from the beginning to the end" in message
+    assert "no instrument can report at any time of the lab" in message
 
 
 def test_lab_check_fails_and_suggests_a_correction(

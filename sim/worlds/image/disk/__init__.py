@@ -1,5 +1,5 @@
 """The box's disk in the image world: a file with a volatile write cache.
 
 `cache` is the model, `nbd` the protocol to QEMU, `server` the process that serves the disk, `client` its controller.
-`recording` makes the disk after a power cut at any request of a recorded start.
+`recording` reconstructs the disk after a power cut at any request of a recorded start.
 """

@@ -98,7 +98,7 @@ class CachedDisk:
                 os.pwrite(self._fd, sector, offset + index * SECTOR)
 
     def cut_power(self, random: Random) -> tuple[int, int]:
-        """Empty the cache as a power cut does; return the numbers of sectors kept and lost. Failures end."""
+        """Empty the cache and end all failures, as a power cut does; return the numbers of sectors kept and lost."""
         self.failing_flushes = self.failing_reads.times = self.failing_writes.times = 0
         kept = {number for number in sorted(self._cache) if random.getrandbits(1)}
         lost = len(self._cache) - len(kept)

@@ -14,7 +14,7 @@ from sim.engine.layers import End, Layers
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
 
-FOLDER: Final = Path("/var/tmp")  # noqa: S108 - the files there have no name
+FOLDER: Final = Path("/var/tmp")  # noqa: S108 - for files without names and temporary folders
 """The folder of the disk's file, which is too large for the lab's folder in memory."""
 _ANSWER_SECONDS_MAX: Final = 120.0
 _START_SECONDS_MAX: Final = 120.0

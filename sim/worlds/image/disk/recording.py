@@ -1,8 +1,8 @@
-"""A recording of the disk's writes and flushes, from which the disk after a power cut at any of them is made.
+"""A recording of the disk's writes and flushes, to reconstruct the disk after a power cut at any of them.
 
 A machine that starts for a minute makes hundreds of flushes. With a recording of one start, a cut at each of them
-needs no separate start: the requests before it are repeated on a copy of the medium, and the write cache is lost as
-`CachedDisk.cut_power` does. dm-log-writes of the Linux kernel serves the same purpose for file systems.
+needs no separate start: the requests before it are repeated on a copy of the medium, and `CachedDisk.cut_power` loses
+the write cache. dm-log-writes of the Linux kernel serves the same purpose for file systems.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def recorded(file: Path) -> Iterator[RecordedRequest]:
 
 
 def cut_during(medium: Path, requests: Iterable[RecordedRequest], index: int, random: Random) -> None:
-    """Turn `medium`, as it was before the recording, into the one after a power cut during request number `index`.
+    """Turn `medium`, as it was before the recording, into the one after a power cut during the request `index`.
 
-    All requests before it have been executed. Of a WRITE, random sectors are on the medium; a FLUSH has no effect.
-    If `index` is the number of requests, all have been executed.
+    Requests are counted from 0, and all requests before it have been executed. Of a WRITE, random sectors are on the
+    medium; a FLUSH has no effect. If `index` is the number of requests, all have been executed.
     """
     fd = os.open(medium, os.O_RDWR | os.O_CLOEXEC)
     try:

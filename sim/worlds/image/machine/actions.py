@@ -129,7 +129,7 @@ async def execute(machine: Machine, folder: Path, action: str, seconds_max: floa
 
 
 async def _until_ready(machine: Machine, reader: asyncio.StreamReader) -> None:
-    """Add the port until the guest has the rule for it: the box may answer before that."""
+    """Add the port again until the guest has the rule for it: the box may accept connections before that."""
     port = {"driver": "virtserialport", "id": _PORT, "bus": f"{DEVICE}.0", "chardev": DEVICE, "name": _PORT}
     while True:
         try:

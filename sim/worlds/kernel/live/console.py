@@ -33,7 +33,7 @@ _SO_SNDBUFFORCE: Final = 32
 
 
 class Qualities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The properties of a link that can be changed, with the names of a lab file's [uplink]."""
+    """The properties of a link that can be changed, named as in a lab file's [uplink]."""
 
     rate: BitsPerSecond | None = None
     delay: Nanoseconds | None = None
@@ -57,7 +57,7 @@ class _Lasts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _ArgumentProblems(Problems):
-    """Problems in the arguments of a request, which have no file and line."""
+    """Problems in the arguments of a request, which have no file and no line."""
 
     def __init__(self) -> None:
         super().__init__(Path(), "")

@@ -26,7 +26,7 @@ _CLEAN, _CORRECTED = 0, 1
 
 @contextmanager
 def _writable_sysfs() -> Iterator[Path]:
-    """Mount sysfs at a folder of the lab: a lab sees the machine's files, and those in /sys, read-only."""
+    """Mount a writable sysfs at a folder of the lab, which otherwise sees the machine's files and /sys read-only."""
     folder = files.FOLDER / "sysfs"
     folder.mkdir()
     subprocess.run(["mount", "-t", "sysfs", "sysfs", folder], check=True)

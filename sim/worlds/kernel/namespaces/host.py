@@ -88,7 +88,7 @@ class NamespaceHost:
         return self._namespaces
 
     def inside(self) -> AbstractContextManager[None]:
-        """Put the calling thread into this host's network in a context; nothing may be awaited inside.
+        """Return a context manager that moves the calling thread into this host's network; await nothing inside.
 
         Sockets created inside stay in that network.
         """
@@ -135,8 +135,8 @@ class NamespaceHost:
     def spawn(self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> LabProcess:
         """Start a program in this host, with its output in a separate log file. Needs a running event loop.
 
-        `env` is added to the supervisor's environment. A program that cannot be started ends with exit status 127,
-        as in a shell, and the reason is in its log.
+        `env` is added to the supervisor's environment. A program that does not exist ends with exit status 127, as in
+        a shell, and the reason is in its log.
         """
         self._processes += 1
         log = files.FOLDER / "log" / f"{self.name}-{self._processes}-{Path(argv[0]).name}.log"

@@ -1,6 +1,6 @@
 """A link of the kernel world: the virtual world's link with Ethernet frames and in real time.
 
-The treatment of packets, the counters and the operations for faults are the code of `sim.net.link`.
+The treatment of packets, the counters and the operations for faults are those of `sim.net.link`.
 Packets that never leave a link (ARP, and IPv6 packets to link-local addresses) are delivered at once while the link
 is up: the virtual world has no such packets, and on a real line they would end at the next router.
 """

@@ -23,7 +23,7 @@ Request: TypeAlias = dict[str, Any]
 Handler: TypeAlias = Callable[[Request], Awaitable[object]]
 
 ANSWER_SECONDS_MAX: Final = 400.0
-"""The timeout of a request, longer than the longest one, the evaluation of the lab, may take."""
+"""The timeout of a request: longer than the evaluation of the lab, the longest request, may take."""
 _BYTES_MAX: Final = 65536
 _ENTER: Final = "enter-host"
 _FROM_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTTOU)
@@ -78,8 +78,8 @@ def call_in_host(name: str, host: str, argv: Sequence[str], env: Mapping[str, st
 def _terminal_lent() -> Iterator[None]:
     """Ignore the terminal's signals, as system(3) does, and take the terminal back on exit.
 
-    An interactive shell makes its own process group the foreground group. At its end it cannot restore the previous
-    one, which has no ID in the lab's PID namespace.
+    An interactive shell makes its own process group the foreground group. When it exits, it cannot restore the
+    previous one, which has no ID in the lab's PID namespace.
     """
     previous = {number: signal.signal(number, signal.SIG_IGN) for number in _FROM_TERMINAL}
     try:

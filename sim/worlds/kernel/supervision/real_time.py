@@ -114,5 +114,5 @@ class HostLoop(asyncio.SelectorEventLoop):
         except BaseException:
             connection.close()
             raise
-        # from here on, a transport closes it: closed earlier, its number would be used for another connection
+        # from here on, the transport closes it: closed here, its descriptor could be reused for another connection
         return await super().create_connection(factory, sock=connection, **more)

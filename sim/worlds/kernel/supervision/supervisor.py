@@ -1,4 +1,4 @@
-"""The supervisor: process 1 of a lab, which ends with it.
+"""The supervisor: process 1 of a lab, whose end is the end of the lab.
 
 `fork` after `unshare(CLONE_NEWPID)` creates a process that is pid 1 of a new PID namespace. When it ends for any
 reason, the kernel kills all processes of that namespace (pid_namespaces(7)), and with the last of them removes the
@@ -38,7 +38,7 @@ T = TypeVar("T")
 _Folders: TypeAlias = tuple[Sequence[Path], Sequence[Path]]
 """The folders of the machine that a lab can write to, and those that it can read in any case."""
 END_SECONDS_MAX: Final = 60.0
-"""How long the kernel may take to end a lab's processes. A healthy one takes milliseconds."""
+"""How long the kernel may take to end a lab's processes; normally it takes milliseconds."""
 
 
 def run(
@@ -52,7 +52,8 @@ def run(
     """Run `main` in a new lab; returns its return value, which must be picklable.
 
     The lab ends with `main`, and with the calling process, even if that is killed. Its file system is read-only
-    except for its own /run and /tmp and the folders `writable`; the folders `readable` are visible even below these.
+    except for its own /run, /tmp, /var/tmp and /dev/shm and the folders `writable`; the folders `readable` are
+    visible even below these.
     The call blocks the caller's thread, and its event loop.
 
     Raises: the exception of `main`; LabExists; LabEnded; ValueError for an invalid name; Stalled if there is no
@@ -229,7 +230,7 @@ def _leave_terminal() -> None:
 
 
 def _cause(supervisor: int) -> str:
-    """Return the cause of death of a lab that has ended by itself, for a message; empty if that is unknown."""
+    """Return the signal that ended a lab, for a message; empty if it is unknown."""
     if not select.select([supervisor], [], [], END_SECONDS_MAX)[0]:
         return ""
     ended = os.waitid(os.P_PIDFD, supervisor, os.WEXITED | os.WNOWAIT)
