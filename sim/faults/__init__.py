@@ -73,7 +73,7 @@ class Fault(msgspec.Struct, Generic[W], frozen=True, kw_only=True, forbid_unknow
     emulated: ClassVar[bool]
     """Whether only some worlds support the fault."""
     of_machine: ClassVar[bool]
-    """Whether each `MachineWorld` supports the fault."""
+    """Whether it needs a `MachineWorld`, each of which supports it."""
 
     @property
     def effect(self) -> Effect:
@@ -123,7 +123,7 @@ def is_portable(fault: AnyFault) -> TypeGuard[Fault[World]]:
 
 
 def needs_machine_only(fault: AnyFault) -> TypeGuard[Fault[MachineWorld]]:
-    """Return whether every `MachineWorld` supports the fault."""
+    """Return whether the fault needs a `MachineWorld`, each of which supports it."""
     return fault.of_machine
 
 

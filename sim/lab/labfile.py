@@ -197,7 +197,7 @@ class Expect(Table, frozen=True):
 or the box. Default: 5 min or a tenth of the lab's duration, whichever is less, but at least 30 s."""
     refused: Annotated[int, CountForm(0, 10**12)] = 0
     """Maximum number of valid messages that the box refuses; only in labs with instruments that speak a \
-standard of their own. A fault of the box or its disk explains refusals."""
+standard of their own. A fault of the instrument, the box or its disk explains refusals."""
     patient_texts: Annotated[int, CountForm(0, 10**12)] = 0
     """Maximum number of occurrences of a patient's data in the data that leaves the box: uplink, database, disk, \
 log, status. Only in labs with instruments that speak a standard of their own."""

@@ -1,5 +1,5 @@
 "use strict";
-// Draws the figures in the page's colors, again when those change; and copies commands.
+// Draws the figures in the page's colors, redraws them when the colors change, and copies commands.
 
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const touch = matchMedia("(pointer: coarse)").matches;

@@ -53,7 +53,7 @@ World: TypeAlias = tuple[int, ...]
 
 
 class Next(NamedTuple):
-    """The successors after a move of one session or of the setting, by the numbers of settings and session states."""
+    """The successors after a move of one session, or a change of the surroundings, by the numbers of their states."""
 
     text: str
     setting: int

@@ -76,7 +76,7 @@ class ModelSession(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """The state that all sessions share at one moment."""
+    """The surroundings of all sessions: the state that they share at one moment."""
 
     time: int = 0
     is_line_up: bool = True

@@ -241,7 +241,7 @@ def violation(setting: Setting, before: ModelSession, move: Move) -> str:
 def shifted_violation(
     before: Setting, session_before: ModelSession, shift: Shift, session: ModelSession
 ) -> str:
-    """Return the property that a move of the setting violates at one session, or ""."""
+    """Return the property that a change of the surroundings violates at one session, or ""."""
     setting = shift.setting
     if shift.is_tick and outlives(before, session_before):
         return sentence(outlives)

@@ -68,7 +68,7 @@ class Causes:
             slows = event.fault.effect == "slows" or start == end
             (slowed if slows else blocked).append((start, end + event.fault.recovery_ns))
         blocked = _merged(blocked)
-        explained = _merged([*blocked, *_moving(_merged(slowed), progress, blocked, stall_ns)])
+        explained = _merged([*blocked, *_with_progress(_merged(slowed), progress, blocked, stall_ns)])
         self._starts = [start for start, _ in explained]
         self._ends = [end for _, end in explained]
         self._totals = list(accumulate((end - start for start, end in explained), initial=0.0))
@@ -84,7 +84,7 @@ class Causes:
         return self._totals[index - 1] + min(now, self._ends[index - 1]) - self._starts[index - 1]
 
 
-def _moving(
+def _with_progress(
     slowed: list[Span], progress: Iterable[int], blocked: list[Span], stall_ns: float
 ) -> Iterable[Span]:
     """Yield the parts of slowed spans within `stall_ns` of the last progress or the end of a blocking fault."""

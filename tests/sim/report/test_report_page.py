@@ -109,7 +109,7 @@ def test_a_passing_run_shows_its_figures() -> None:
         "≤ 10 min 1 min 47 s ✓ holds",
         "CA-2041 chemistry-analyzer",
         "02:00:00 link-down uplink 3 h",
-        "08:00:00 power-cut box a moment",
+        "08:00:00 power-cut box –",
         passing().trace_sha256,
         "4 of 88",
     ):
