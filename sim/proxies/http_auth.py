@@ -19,7 +19,7 @@ Credentials = tuple[str, str]
 
 
 class AcceptAllVerifier:
-    """Accept every client, with or without credentials. The base of all schemes; one instance per connection."""
+    """Accepts every client, with or without credentials. The base of all schemes; one instance per connection."""
 
     challenge = f'Basic realm="{REALM}"'
     """The value of `Proxy-Authenticate` with which the proxy refuses a request."""
@@ -32,7 +32,7 @@ class AcceptAllVerifier:
 
 
 class BasicVerifier(AcceptAllVerifier):
-    """Verify the Basic scheme."""
+    """Verifies the Basic scheme."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._expected = "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
@@ -43,7 +43,7 @@ class BasicVerifier(AcceptAllVerifier):
 
 
 class DigestVerifier(AcceptAllVerifier):
-    """Verify the Digest scheme with SHA-256 and qop=auth (RFC 7616, 3.4)."""
+    """Verifies the Digest scheme with SHA-256 and qop=auth (RFC 7616, 3.4)."""
 
     challenge = f'Digest realm="{REALM}", nonce="{NONCE}", algorithm=SHA-256, qop="auth"'
 
@@ -61,7 +61,7 @@ class DigestVerifier(AcceptAllVerifier):
 
 
 class SpnegoVerifier(AcceptAllVerifier):
-    """NTLM or Negotiate. It authenticates a connection, which therefore stays open between the messages."""
+    """Verifies NTLM or Negotiate, which authenticate a connection: it stays open between the messages."""
 
     _NAMES: Final = {"ntlm": "NTLM", "negotiate": "Negotiate"}
 

@@ -43,7 +43,7 @@ class GuestDisk:
 
     @property
     def descriptor(self) -> int:
-        """The open file."""
+        """The descriptor of the open file."""
         return self._fd
 
     async def serve(self) -> None:
