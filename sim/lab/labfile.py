@@ -123,7 +123,7 @@ class LabInstrument(Table, frozen=True):
     """The person's answer to a command that needs consent according to the profile."""
     enrolment: Literal["none", "flashed", "expired"] = "none"
     """Whether it requests certificates through the box, beginning with its delivered certificate, or with one that
-    expired two years ago. The box and the instrument's agent must take part. Default: no certificate requests."""
+    expired two years ago. Requires `enrolment` in [box] and the vendor's agent. Default: no certificate requests."""
     serial: Annotated[str, TextForm('a serial number such as "CHEM-0001"', r"[A-Z0-9][A-Z0-9-]{0,23}|")] = ""
     """Its serial number. Default: the first letters of the model and the port, as in `CHEM-0001`."""
 
@@ -193,8 +193,8 @@ class Expect(Table, frozen=True):
     unacknowledged: Annotated[int, CountForm(0, 10**12)] = 0
     """Maximum number of reports that are not acknowledged within `acknowledged_within`."""
     acknowledged_within: Nanoseconds | None = None
-    """The time limit for the acknowledgement of a report, without the time explained by a fault of the instrument \
-or the box. Default: 5 min or a tenth of the lab's duration, whichever is less, but at least 30 s."""
+    """The time limit for the acknowledgement of a report, not counting the time explained by a fault of the \
+instrument or the box. Default: 5 min or a tenth of the lab's duration, whichever is less, but at least 30 s."""
     refused: Annotated[int, CountForm(0, 10**12)] = 0
     """Maximum number of valid messages that the box refuses; only in labs with instruments that speak a \
 standard of their own. A fault of the instrument, the box or its disk explains refusals."""
@@ -204,7 +204,7 @@ log, status. Only in labs with instruments that speak a standard of their own.""
     undelivered: Annotated[int, CountForm(0, 10**12)] = 0
     """Maximum number of acknowledged reports that are not stored within `delivered_within`."""
     delivered_within: Nanoseconds | None = None
-    """The time limit for storing an acknowledged report, without the time explained by a fault between box and \
+    """The time limit for storing an acknowledged report, not counting the time explained by a fault between box and \
 data center. Default: 10 min or a tenth of the lab's duration, whichever is less, but at least 30 s; plus
 `linger`."""
     commands: Annotated[int, CountForm(0, 10**12)] = 0

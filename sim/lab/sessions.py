@@ -47,7 +47,7 @@ class LabSession(Table, frozen=True):
     open_for: Annotated[int, values.duration("1s", "4h")] = 2 * MINUTE_NS
     """The time for which it is open, or for which the person stays."""
     opens: bool | None = None
-    """Whether it is expected to open. Default: if the person permits it."""
+    """Whether it is expected to open. Default: whether the person permits it."""
     ends: Annotated[str, TextForm("a cause of docs/reference/session.md", r"[a-z ]{0,32}")] = ""
     """The expected cause of its end, as the audit files of both ends show it. Default: the one that follows from the
     keys above."""

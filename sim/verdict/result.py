@@ -260,9 +260,9 @@ class SessionResult(ResultPart, frozen=True):
     """The action of the person at the instrument, as named in the lab file."""
     requested_ns: int
     opened_ns: int | None
-    """The time at which both ends had opened it; None if they have not."""
+    """The time at which both ends had opened it; None if an end has not."""
     ended_ns: int | None
-    """The time at which it had completely ended at both ends."""
+    """The time at which every end that knew it had ended it; None if an end has not."""
     tunnel_seconds: float
     """The maximum time for which packets could pass, according to both audit files."""
     causes: tuple[str, ...]
