@@ -3,8 +3,8 @@
 A command of a dangerous kind waits until a second person has approved exactly this command with exactly this file
 (`datacenter.access.four_eyes`). At that moment, the rights of both are checked again, and the command is queued.
 
-A sent or downloaded file has a separate record with its hash, before it is stored or read. A request with
-a key that the same person has used is a repetition, and returns the command of the first request.
+Before a file is stored or downloaded, a separate record with its hash is written. A request with a key that the same
+person has used before is a repetition, and returns the command of the first request.
 """
 
 from __future__ import annotations

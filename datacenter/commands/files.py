@@ -1,9 +1,9 @@
 """The files of commands in the data center: content by its SHA-256, in parts, in the database.
 
 They are kept in tables and not in a folder, so that a command and its file are stored in one transaction, every
-process of the data center sees them, and one backup contains both. A part is a range of at most 32 KiB, and no more
-than READ_PARTS of them are in memory. The parts of an upload of a box have a separate name until the content is
-complete and its hash verified, so that nobody can read a part of it, or change what another box uploads.
+process of the data center sees them, and one backup contains both. A part is a range of at most 32 KiB. No more than
+READ_PARTS of them are in memory, except when a complete upload is verified. The parts of an upload of a box have a
+separate name until then, so that nobody can read a part of it, or change what another box uploads.
 
 The total is limited: the oldest files that no open command needs are removed to make room for new files.
 """

@@ -38,7 +38,7 @@ NOTES: Final = {
 
 
 class DesktopObserver(Protocol):
-    """Is informed about updates."""
+    """An object that is informed about updates."""
 
     def updated(self, update: Update) -> None:
         """Handle a changed picture."""

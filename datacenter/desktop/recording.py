@@ -40,7 +40,7 @@ class RecordingError(Exception):
 
 
 class RecordingWriter:
-    """Writes a recording. Every error of the file is the caller's: a session without a recording must end."""
+    """Writes a recording. Errors of the file are raised to the caller: a session without a recording must end."""
 
     def __init__(self, file: BinaryIO) -> None:
         """Raises: OSError."""
@@ -89,7 +89,7 @@ class Recording:
     chain: bytes
 
     def replay(self, known: Mapping[bytes, WarmContent] | None = None) -> Iterator[tuple[int, Picture]]:
-        """Show the recording: the time in milliseconds and the picture after each message, which is changed in place.
+        """Yield the time in milliseconds and the picture after each message; the picture is changed in place.
 
         Raises: StreamError, also if the starting content is not among the `known`.
         """

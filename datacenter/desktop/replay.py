@@ -1,7 +1,7 @@
 """Replays a recording for one viewer, with the times of the recording, faster, or step by step.
 
 The viewer's keys control it: space pauses and continues, the arrow keys go 10 s back or forth, and the digits 1 to 9
-are the speed.
+set the speed.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class DesktopViewer:
         self._encoder = ViewerEncoder()
         self._dirty: list[Area] = []
         self._is_resized = False
-        self._has_cursor = True
+        self._is_cursor_due = True
         """Whether the pointer's shape is to be sent."""
         self._shown_note = ""
         self._is_asked = False
@@ -50,7 +50,7 @@ class DesktopViewer:
         if update.size is not None:
             self._is_resized = True
             self._dirty = [self._desktop.picture.area]
-        self._has_cursor |= update.cursor is not None
+        self._is_cursor_due |= update.cursor is not None
         self._dirty += [copy.target for copy in update.copies] + [tile.area for tile in update.tiles]
         self._combine()
         self._wake.set()
@@ -119,7 +119,7 @@ class DesktopViewer:
             await self._wake.wait()
             self._wake.clear()
             is_renamed = self._desktop.note != self._shown_note
-            if self._is_asked and (self._dirty or self._is_resized or self._has_cursor or is_renamed):
+            if self._is_asked and (self._dirty or self._is_resized or self._is_cursor_due or is_renamed):
                 self._is_asked = False
                 await self._write_in_parts(self._next_update())
 
@@ -137,8 +137,8 @@ class DesktopViewer:
         if self._desktop.note != self._shown_note:
             self._shown_note = self._desktop.note
             name = self._name + self._shown_note
-        cursor = self._desktop.cursor if self._has_cursor else None
-        self._dirty, self._has_cursor = [], False
+        cursor = self._desktop.cursor if self._is_cursor_due else None
+        self._dirty, self._is_cursor_due = [], False
         return self._encoder.update(
             picture,
             [area for area in areas if area.pixels],

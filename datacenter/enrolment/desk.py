@@ -209,7 +209,7 @@ class EnrolmentDesk:
         self._require_box(staff, box, now_ms)
         entry = Denial(box, now_ms, staff, reason, instrument)
         if instrument:
-            # boxes that have never forwarded a request may not support denied instruments
+            # a box that has never forwarded a request might not support a deny-list of instruments
             self._require_enrolled(box, instrument)
         with self.store.transaction() as connection:
             connection.execute(_denial(box, instrument))

@@ -122,7 +122,7 @@ class RegistrationAuthority:
     def enrol_instrument(
         self, box: str, current: x509.Certificate, request: x509.CertificateSigningRequest
     ) -> Outcome:
-        """Decide the request of an instrument, which is connected with its box with the certificate `current`.
+        """Decide the request of an instrument, which is connected to its box with the certificate `current`.
 
         Raises: as `enrol`.
         """

@@ -85,7 +85,8 @@ class EnrolmentService:
         if current is None:
             return Response(HTTPStatus.UNAUTHORIZED, b"the certificate of the device was not passed on")
         if len(request.body) > est.REQUEST_BYTES_MAX:
-            return Response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"a certificate request is shorter")
+            text = f"a certificate request has at most {est.REQUEST_BYTES_MAX} bytes"
+            return Response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text.encode())
         loop = asyncio.get_running_loop()
         try:
             wanted = est.decode_request(request.body)

@@ -57,7 +57,7 @@ class MaintenanceDesk:
         reason: str,
         now_ms: int,
     ) -> Window:
-        """Plan a window of the site, box or instrument of `names` from the first until the second time.
+        """Plan a window of the site, box or instrument of `names`; `times_ms` are its beginning and its end.
 
         `names` are a site, a box and an instrument; only the names that `kind` needs are used.
 
@@ -179,7 +179,7 @@ class MaintenanceDesk:
 
 
 def _target(kind: Kind, resource: Resource, severity: str) -> tuple[str, Resource] | None:
-    """Return the action that a window needs, and its resource; None if that does not exist."""
+    """Return the action that a window needs, and its resource; None for a box that is not assigned to a site."""
     if kind == "instrument":
         name = f"alerts of {resource.id}"
         place = {"site": resource.site, "country": resource.country, "region": resource.region}

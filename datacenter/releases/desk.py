@@ -121,7 +121,7 @@ class RolloutDesk:
         return self.access.peek(staff, "control-rollout", row.resource, context).permitted
 
     def count_boxes(self, plan: Plan) -> int:
-        """Return the number of boxes that the plan is for now."""
+        """Return the number of boxes to which the plan applies now."""
         query = select(func.count()).select_from(PLACED_BOXES).where(find_group(plan))
         return int(next(self.store.read(query))[0])
 

@@ -108,7 +108,7 @@ class ReleaseFolder:
         for name, target in targets.items():
             self._check(name, target)
         versions = MetadataVersions(
-            trusted.root_version, *(_version(metadata[f"{name}.json"]) for name in _SIGNED_OFTEN)
+            trusted.root_version, *(_version(metadata[f"{name}.json"]) for name in _BELOW_ROOT)
         )
         names = {target.sha256: name for name, target in targets.items()}
         return ReleaseSet(metadata, versions, targets, _releases(targets), names)
@@ -129,7 +129,7 @@ class ReleaseFolder:
         self._verified.add((name, target.sha256))
 
 
-_SIGNED_OFTEN: Final = ("timestamp", "snapshot", "targets")
+_BELOW_ROOT: Final = ("timestamp", "snapshot", "targets")
 
 
 def _version(metadata: bytes) -> int:

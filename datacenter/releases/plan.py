@@ -7,8 +7,8 @@ boxes = ["RAP-0001"]                # optional: only these boxes
 waves = [1, 10, 50, 100]            # optional: percent of the boxes, in total; the last is 100
 observe_hours = 24                  # optional: the time after the last box of a wave, before the next wave
 answer_hours = 72                   # optional: a box that has not reported the end by then has failed
-failures_percent = 5                # optional: more of a wave's boxes stop the rollout; 0: the first failure does
-failures_max = 20                   # optional: more failures in total stop the rollout
+failures_percent = 5                # optional: stop if more of a wave's boxes fail; 0: at the first failure
+failures_max = 20                   # optional: stop if more boxes fail in total
 may_fetch_slot = false              # optional: whether a box may fetch a whole slot if no delta fits
 not_before = 2026-12-01T06:00:00Z   # optional: no box gets an order earlier
 
@@ -123,7 +123,7 @@ class Plan(Table, frozen=True):
         return self.observe_hours * HOUR_MS
 
     def wave_sizes(self, boxes: int) -> list[int]:
-        """Return the number of boxes in each wave, from the total number of boxes; fractions are rounded up."""
+        """Return the number of boxes in each wave, from the total number; the cumulative numbers are rounded up."""
         ends = [-(-boxes * percent // 100) for percent in self.waves]
         return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 

@@ -1,7 +1,7 @@
 """Advances the running rollouts: orders boxes wave by wave, and stops rollouts that fail.
 
 Each rollout is one transaction with its records in the audit log; any process may advance it at any time. The
-database permits one order a box that has not ended. All times are by the data center's clock.
+database permits at most one open order for each box. All times are by the data center's clock.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _insert(connection: Connection, row: Any, serials: Sequence[str], wave: int,
 
 
 def _order(connection: Connection, row: Any, plan: Plan, wave: int, now_ms: int) -> None:
-    """Order the boxes up to a wave that are waiting, have no other order, and do not run the release."""
+    """Give orders to the boxes up to a wave that are waiting, have no other order, and do not run the release."""
     waiting = and_(
         _O.rollout == row.id, _O.wave <= wave, _O.ordered_at_ms.is_(None), _O.ended_at_ms.is_(None)
     )

@@ -19,7 +19,7 @@ from wire.session.table import Actor, Event, SessionState
 WAITING_MAX: Final = 64
 """Maximum number of messages for a box that does not request them; the oldest are dropped."""
 _SECOND_NS: Final = 1_000_000_000
-_NO_KEY: Final = generate_private_key(SECP256R1()).public_key()
+_NO_KEY: Final = generate_private_key(SECP256R1()).public_key()  # `DeskSession` replaces it in each offer
 
 
 class Wanted(NamedTuple):

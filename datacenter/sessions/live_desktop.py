@@ -24,7 +24,7 @@ from wire.session.table import Actor, Event
 
 FLUSH_SECONDS: Final = 1.0
 FIRST_VIEWER_SECONDS: Final = 60.0
-"""Time after which a session without a viewer ends."""
+"""Time from the opening of a session until it ends if nobody views the desktop."""
 VIEWER_SECONDS: Final = 3.0
 """Time after the requester's last viewer disconnects until the session ends; reloading the page takes less."""
 RATE_SECONDS: Final = 5

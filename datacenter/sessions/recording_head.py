@@ -21,7 +21,7 @@ _RECORDING: Final = "recording"
 
 @dataclass(frozen=True)
 class RecordingHead:
-    """The content that the data center has signed."""
+    """The content of a signed head."""
 
     session: bytes
     chain: bytes
@@ -37,7 +37,7 @@ def read_recording_head(message: bytes, keys: Keys) -> RecordingHead:
     try:
         value = decode(verify(message, keys).payload)
     except CborError as error:
-        raise GrantError(f"the head is not deterministic CBOR: {error}") from None
+        raise GrantError(f"is not deterministic CBOR: {error}") from None
     match value:
         case {1: "recording", 2: bytes(session), 3: bytes(chain), **others} if not others and (
             len(session),

@@ -41,7 +41,7 @@ class DeskSession(SessionExecutor):
     def __init__(
         self, offer: Offer, surroundings: Surroundings, others_with_tunnel: Callable[[DeskSession], int]
     ) -> None:
-        """`offer` has no key: the key of the tunnel's end is generated here.
+        """The key in `offer` is replaced by a key for the tunnel's end that is generated here.
 
         `others_with_tunnel` counts the other sessions of this box that have a tunnel. Raises: GrantError for a
         value that an offer must not have.

@@ -30,7 +30,7 @@ from wire.openvpn.program import PROGRAM, OpenVpnError
 CLOCK_DOUBT: Final = timedelta(days=1)
 """Certificates begin this much earlier, because the box's clock may be behind."""
 _SERIAL: Final = {None: 1, ExtendedKeyUsageOID.SERVER_AUTH: 2, ExtendedKeyUsageOID.CLIENT_AUTH: 3}
-"""An authority issues one certificate of each kind. Numbers and names are short, because a person waits for them."""
+"""An authority issues one certificate of each kind. Numbers and names are short: a person waits for the transfer."""
 _KEY_BYTES: Final = 256
 
 
@@ -75,7 +75,7 @@ def make_keys(
     until: datetime,
     tls_crypt: TlsCryptKeys,
 ) -> TunnelKeys:
-    """Make the keys of a session for the box's public key (SubjectPublicKeyInfo, DER), valid until then.
+    """Make the keys of a session for the box's public key (SubjectPublicKeyInfo, DER), valid until `until`.
 
     `authority` is the key that the offer of the session names. Raises: ValueError for a public key that is not one
     on P-256.

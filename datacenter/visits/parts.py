@@ -64,7 +64,7 @@ def probability_of(score: RecordedScore | None, fingerprint: str) -> float | Non
 def combine(reasons: Iterable[PartReason]) -> list[VisitPart]:
     """Return the list, with each part once per instrument: alerts first, the most probable first.
 
-    Reasons are treated as independent. If an alert names a part, that the part is also due soon has no effect.
+    Reasons are treated as independent. If an alert names a part, reasons without an alert have no effect.
     """
     by_part: dict[tuple[str, str, str, str], list[PartReason]] = {}
     for one in reasons:

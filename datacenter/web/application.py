@@ -191,7 +191,7 @@ def _endpoint(
                 return await _too_large(row, services, request, visible, error)
             except NotReceivedError as error:
                 return _not_received(row, request, error)
-            names = session.staff, entry, session.form_token
+            person = session.staff, entry, session.form_token
             present = partial(services.person, session)
             handle = partial(
                 _handle,
@@ -199,7 +199,7 @@ def _endpoint(
                 services,
                 request,
                 visible,
-                *names,
+                *person,
                 query,
                 file,
                 present,
@@ -236,9 +236,9 @@ def _api_endpoint(
                 return await _too_large(row, services, request, visible, error)
             except NotReceivedError as error:
                 return _not_received(row, request, error)
-            names = caller.staff, caller.entry, ""
+            person = caller.staff, caller.entry, ""
             present = partial(services.known_person, caller.staff)
-            handle = partial(_handle, row, services, request, visible, *names, query, file, present)
+            handle = partial(_handle, row, services, request, visible, *person, query, file, present)
             return await _answered(row, request, run, handle)
 
     return endpoint

@@ -19,14 +19,14 @@ from datacenter.web.rendering import scale_of
 from settings.profile import load_profile
 
 POINTS: Final = 600
-"""Points of a chart before the beginning of an alert."""
+"""The number of points of a chart before the beginning of an alert."""
 GAP_STEPS: Final = 3
 """Longest span without reports, in steps, that a line of the chart crosses."""
 LINES: Final = (("reading", "--muted"), ("value", "--series"), ("threshold", "--band"))
 
 
 class EvidenceData(Struct, frozen=True):
-    """Columns for charts, as `datacenter.fleet.readings.ChartData` has them; spans are also `evidence` and `held`."""
+    """Columns for charts, as in `datacenter.fleet.readings.ChartData`; a span can also be `evidence` or `held`."""
 
     since_ms: int
     until_ms: int
@@ -58,8 +58,8 @@ class EvidenceTable(NamedTuple):
 def load_evidence(store: Store, alert: str, count: int) -> Recomputation | None:
     """Recompute an alert of a condition; return None for an alert of silence.
 
-    Its span is evaluated first, which takes less time. Averages without a window differ a little then, so that only
-    all reports can show that an alert is not confirmed.
+    The reports in the span of its evidence are evaluated first, which takes less time. Averages without a window then
+    differ a little, so that an alert counts as not confirmed only after all reports were evaluated.
 
     Raises: StoreError; UnexplainedError.
     """

@@ -1,4 +1,4 @@
-"""Responses: security headers, pages, JSON with validators, CSV without formulas, and errors."""
+"""Responses: security headers, pages, redirections, JSON with validators, and CSV without formulas."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECURITY_HEADERS: Final = {
 """Headers of every response. Browsers store nothing except static files."""
 GZIP_BYTES_MIN: Final = 1024
 PART_BYTES: Final = 64 * 1024
-"""Size of the parts of a file that is generated while it is sent."""
+"""Minimum size of the parts of a file that is generated while it is sent, except the last."""
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A spreadsheet interprets a cell that begins with one of these as a formula (OWASP, CSV injection)."""
 

@@ -93,7 +93,7 @@ class WebServices:
     development: bool = False
     sign_on: SignOn | None = None
     known: TriggerKnowledge = NO_KNOWLEDGE
-    """The triggers in force with their scores, for the parts of a visit."""
+    """The triggers in force with their scores."""
     remote: RemoteSessions | None = None
     """The remote sessions; None if they are not configured."""
     releases: ReleaseFolder | None = None

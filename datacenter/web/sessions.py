@@ -83,7 +83,7 @@ class StaffSession:
 
 
 class EndedSession(NamedTuple):
-    """A session that has ended by its time."""
+    """A session that has expired."""
 
     staff: str
     ended_at_ms: int
@@ -127,7 +127,7 @@ class StaffSessions:
         return secret
 
     def expired(self, now_ms: int) -> list[EndedSession]:
-        """Return the sessions that have ended by their time; the beginning of another one deletes them."""
+        """Return the sessions that have expired; the beginning of another one deletes them."""
         query = select(_S.staff, _S.ends_at_ms).where(_S.ends_at_ms <= now_ms).order_by(_S.ends_at_ms)
         return [EndedSession(*row) for row in self._store.read(query)]
 

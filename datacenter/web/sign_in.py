@@ -28,9 +28,7 @@ from datacenter.web.sessions import (
 )
 
 PATH: Final = "/sign-in"
-_TIMED_OUT: Final = (
-    f"the session ended by its time: the person was idle, or {SESSION_MS // 3_600_000} hours had passed"
-)
+_TIMED_OUT: Final = f"the session expired: the person was idle, or {SESSION_MS // 3_600_000} hours had passed"
 _TOO_MANY: Final = f"the oldest session ends, because a person has at most {SESSIONS_OF_PERSON_MAX}"
 _SIGNED_OUT: Final = "You are signed out: the session has ended on the server."
 SIGN_ON_PATH: Final = "/sign-in/oidc"

@@ -114,7 +114,7 @@ class DesktopViewers:
     async def _admit(
         self, websocket: WebSocket, decide: Callable[[StaffSession, str], _Admitted | None]
     ) -> _Admitted | None:
-        """Return the connecting person, if a page of this server requested it and the person may see the desktop."""
+        """Return the connecting person and the session; None without the right, or for a page of another site."""
         services = self._services
         if urlsplit(websocket.headers.get("origin", "")).netloc != websocket.headers.get("host"):
             return None

@@ -145,9 +145,9 @@ def caller_problem(error: Exception) -> Response:
     """Return the response to a refused caller."""
     if isinstance(error, TooManyRequestsError):
         seconds = str(int(error.seconds) + 1)
-        text = f"at most {REQUESTS_PER_SECOND:g} requests a second; try again in {seconds} s"
+        text = f"a limit of requests is exceeded; try again in {seconds} s"
         return problem(429, "Too many requests", text, {"retry-after": seconds})
     if isinstance(error, UnsupportedBodyError):
-        title = "The body is too large" if error.status == 413 else "The body has another type"
+        title = "The body is too large" if error.status == 413 else "The content type is not supported"
         return problem(error.status, title, str(error))
     return problem(401, "Not authorized", str(error), {"www-authenticate": 'Bearer realm="rap"'})

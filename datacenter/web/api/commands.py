@@ -61,7 +61,7 @@ class NewCommand(Struct, frozen=True):
 
 
 class NewFileCommand(Struct, frozen=True):
-    """A command with the file of the body, under the sender's name for it."""
+    """A command whose file is the body of the request; `name` is the sender's name for the file."""
 
     verb: Verb
     name: Annotated[str, Meta(max_length=FILE_NAME_CHARACTERS_MAX)] = ""
@@ -158,7 +158,7 @@ def send_command(page: PageRequest) -> Response:
 
 
 def send_file(page: PageRequest) -> Response:
-    """Send a command with the file of the body, and return it."""
+    """Send a command with the file in the body, and return the command."""
     form: NewFileCommand = page.query
     assert page.file is not None, "the row takes a file"
     file = SentFile(page.file.content, form.name)
@@ -308,7 +308,7 @@ ROUTES: Final = (
         "view",
         "Instrument",
         send_file,
-        "send a command with the file of the body",
+        "send a command with the file in the body",
         NewFileCommand,
         "api",
         PURPOSE,

@@ -22,7 +22,7 @@ from datacenter.web.routes import PageRequest, WebRoute
 PERIOD_DAYS_MAX: Final = 31
 EXPORT_DAYS_MAX: Final = 366
 _I: Final = instruments.c
-LifeNumber = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
 
 
 class ListQuery(Struct, frozen=True):
@@ -140,10 +140,10 @@ class RunCompleteness(Struct, frozen=True):
     """The numbers of a run: each from 1 to `last` is stored, lost or missing."""
 
     run: int
-    last: LifeNumber
-    stored: LifeNumber
-    lost: LifeNumber
-    missing: LifeNumber
+    last: Count
+    stored: Count
+    lost: Count
+    missing: Count
 
 
 class ReadingList(Struct, frozen=True):

@@ -58,7 +58,7 @@ class NewRollout(Struct, frozen=True):
     failures_max: int | None = None
     may_fetch_slot: bool = False
     begins: Annotated[
-        str, Meta(max_length=5, description="time of the site from which boxes may restart")
+        str, Meta(max_length=5, description="time of day at the site from which boxes may restart")
     ] = ""
     ends: Annotated[
         str, Meta(max_length=5, description="time until which they may; both empty: any time")

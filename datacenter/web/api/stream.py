@@ -34,7 +34,7 @@ _REFUSED, _ENDED, _FAILED = 1008, 1000, 1011
 
 
 class RawStreams:
-    """Serves the connections of all raw TCP services."""
+    """Serves the WebSockets of raw TCP services and desktops."""
 
     def __init__(self, services: WebServices, callers: Callers) -> None:
         self._services, self._callers = services, callers
@@ -76,7 +76,7 @@ class RawStreams:
         return remote.stream(id), None if live is None or shown is None else (live, shown)
 
     def _refusal(self, caller: Caller, session: str) -> str:
-        """Return why the caller may not use the session; empty if it is the caller's. The decision is recorded."""
+        """Return why the caller may not use the session; empty if they may. The policies' decision is recorded."""
         services = self._services
         row = find_session_row(services.store, session)
         instrument = find_instrument(services.store, row.box, row.instrument) if row else None

@@ -167,7 +167,7 @@ def _component(row: AlertRow, profile: Profile | None) -> str:
 
 
 def _errors(page: PageRequest, row: AlertRow, profile: Profile | None) -> list[dict[str, Any]]:
-    """Return the error reports of the same component before the alert."""
+    """Return the error reports of the same component, from 90 days before the alert to AROUND_MS after it began."""
     rows: list[dict[str, Any]] = []
     since_ms = max(0, row.began_at_ms - 90 * 86_400_000)
     for one in list_errors(page.store, row.box, row.instrument, since_ms, row.began_at_ms + AROUND_MS):

@@ -18,7 +18,7 @@ from datacenter.web.rendering import format_reading, profile_of, scale_of
 from datacenter.web.routes import NotFoundError, PageRequest, WebRoute
 from settings.profile import Profile
 
-WANTED: Final = (5, 25, 50, 75, 95)
+PERCENTILES: Final = (5, 25, 50, 75, 95)
 DAYS: Final = {"30": "30 days", "90": "90 days", "365": "a year"}
 
 
@@ -70,7 +70,7 @@ def _show_reading(
     reading = page.query.reading
     channel = profile.channels[reading]
     of_days = visible_days(page.store, one, days, reading).get(reading, {})
-    percentiles = {day: of_day.histogram.percentiles(WANTED) for day, of_day in sorted(of_days.items())}
+    percentiles = {day: of_day.histogram.percentiles(PERCENTILES) for day, of_day in sorted(of_days.items())}
     factor, unit = scale_of(channel)
     rows = [
         (day * DAY_MS, of_days[day].instruments, [format_reading(value, channel) for value in of_day])
@@ -103,7 +103,7 @@ def _readings(
 
 def _row(days: dict[int, BaseDay], profile: Profile | None, reading: str) -> dict[str, Any]:
     channel = profile.channels.get(reading) if profile else None
-    percentiles = percentiles_of(days, WANTED)
+    percentiles = percentiles_of(days, PERCENTILES)
     normal = channel.normal if channel else None
     return {
         "name": reading,

@@ -33,7 +33,7 @@ from datacenter.web.routes import Handler, NoParameters, PageRequest, WebRoute
 PATH: Final = "/rollouts"
 PAGE_SIZE: Final = 50
 HEALTHS: Final = ("critical", "warning", "silent", "ok")
-"""The colours of the bar of a wave: failed, open, waiting, committed or present."""
+"""The colours of the bar of a wave: failed; open; waiting or withdrawn; committed or present."""
 ListKey = Annotated[int, Meta(ge=1, le=10**9)] | None
 Words = Annotated[str, Meta(max_length=2000)]
 CONTROLS: Final[tuple[tuple[RolloutEvent, str], ...]] = (
@@ -120,11 +120,10 @@ def rollout(page: PageRequest) -> Response:
     """Serve the page of a rollout."""
     row = find_rollout_row(page.store, int(page.names["rollout"]))
     assert row is not None, "the access check has found it"
-    context = page.now_ms
     with rollout_desk(page) as desk:
-        may_control = desk.may_control(page.staff, row, context)
+        may_control = desk.may_control(page.staff, row, page.now_ms)
         controls = [pair for pair in CONTROLS if may_control and row.state in TRANSITIONS[pair[0]]]
-        may_approve = row.state == "proposed" and desk.may_approve(page.staff, row, context)
+        may_approve = row.state == "proposed" and desk.may_approve(page.staff, row, page.now_ms)
         count = desk.count_boxes(row.plan)
     failures = list_failures(page.store, row.id)
     return show(

@@ -252,7 +252,7 @@ def note_session(page: PageRequest) -> Response:
 
 
 def allow_pictures(response: Response) -> None:
-    """Let scripts make pictures, as noVNC does of the pointer's shape."""
+    """Allow images with `data:` URLs, which noVNC generates for the pointer's shape."""
     policy = SECURITY_HEADERS["content-security-policy"]
     response.headers["content-security-policy"] = policy.replace("img-src 'self'", "img-src 'self' data:")
 
