@@ -5,7 +5,7 @@
 const HEIGHT = 150;
 const SHADES = { missing: "--gap-missing", silent: "--gap-silent", evidence: "--evidence", held: "--held" };
 
-// Each color once, because the request of a computed style after a change of the page computes it again.
+// Each color is read once: reading a style after a change of the page makes the browser compute all styles again.
 function readColors() {
   const style = getComputedStyle(document.documentElement);
   const known = new Map();
@@ -54,7 +54,7 @@ function drawLimit(plot, value, color) {
   plot.ctx.restore();
 }
 
-// The thresholds of triggers, with their names. One that moves is that of the latest report, and has a mark at the end.
+// The thresholds of triggers, with their names. Of a moving one, the value for the latest report is marked at the end.
 function drawThresholds(plot, thresholds, color) {
   const { left, top, width, height } = plot.bbox;
   const { ctx } = plot;
@@ -242,7 +242,7 @@ async function showCharts(container) {
   };
   container.addEventListener("dblclick", () => replace(source));
   say();
-  // uPlot draws in microtasks, which are before this one
+  // uPlot draws in microtasks that are queued before this one
   queueMicrotask(() => (container.dataset.drawnMs = String(Math.round(performance.now() - started))));
   new ResizeObserver(() => {
     for (const plot of plots) {

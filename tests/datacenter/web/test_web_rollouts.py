@@ -50,7 +50,7 @@ def test_a_rollout_is_proposed_approved_paused_and_withdrawn(rolling: WebClient)
         waves="50 100",
     )
     text = engineer.get(page).text
-    assert "A supervisor who has not proposed it must approve it" in text
+    assert "A supervisor other than the person who proposed it must approve it" in text
     assert "from 22:00 to 04:00 by the time of their site, on mon, fri" in text
     assert "Next times to restart" in text and "Europe/Berlin" in text
     assert "Approve and start" not in text
