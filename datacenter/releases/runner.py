@@ -42,7 +42,7 @@ def advance_rollouts(store: Store, releases: ReleaseSet, now_ms: int) -> None:
 def change_state(
     connection: Connection, number: int, event: RolloutEvent, reason: str, now_ms: int, **columns: Any
 ) -> RolloutState:
-    """Apply an event to a rollout, and take its orders back if it ends them; `columns` are set, too.
+    """Apply an event to a rollout, and cancel its open orders if the new state ends them; `columns` are set, too.
 
     Raises: RolloutEventError if its state does not permit it.
     """
