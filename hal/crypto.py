@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class FipsCheck(StrEnum):
-    """The checks of a self-test, in their order."""
+    """The checks of a self-test, in the order in which they run."""
 
     KERNEL = "kernel"
     """The kernel runs in FIPS mode."""
@@ -34,7 +34,7 @@ class SelfTest:
     module: str
     """Name and version of the FIPS provider; empty if none is loaded."""
     failed: Mapping[FipsCheck, str]
-    """Why each failed check has failed, for an operator; empty: FIPS mode is in force."""
+    """Why each of these checks failed, for an operator; empty: FIPS mode is in force."""
 
     @property
     def is_passed(self) -> bool:

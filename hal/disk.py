@@ -1,6 +1,6 @@
 """Disk: storage for data that must survive power cuts.
 
-A disk is a flat set of named, fixed-size files. That is enough for the buffer, and simple enough for an emulation to
+A disk is a flat set of named, fixed-size files. That is enough for the spool, and simple enough for an emulation to
 model exactly what a power cut leaves behind. Calls block, and the box makes them on one dedicated thread
 (`agents.box.buffer`), so an implementation is never entered concurrently.
 """

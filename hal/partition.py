@@ -29,7 +29,7 @@ class Partition(Protocol):
         ...
 
     def write(self, offset: int, data: bytes) -> None:
-        """Replace the bytes at `offset` by whole sectors, within the size.
+        """Replace whole sectors at `offset`, within the size.
 
         On return the bytes can be read back, but are **not** durable: after a power cut each sector may be old or
         new, independently of the others. Raises: IO, UNAVAILABLE.

@@ -17,7 +17,7 @@ Over TCP the instrument connects to the box, never the box to the instrument.
 
 The box answers the instrument as its host (`role = "receiver"`), or observes its connection to the laboratory's host.
 A pass-through relays between the instrument and the host: from the box's TCP port to `host`, or from the RS-232 line
-`serial` to `host_serial`. A listener is connected by a Y-cable or tap to an existing RS-232 line of another host, and
+`serial` to `host_serial`. A listener is connected by a Y-cable or tap to an existing RS-232 line between the two, and
 only receives: on `serial` what the instrument sends, on `host_serial` what the host sends.
 """
 
@@ -185,7 +185,7 @@ class LaboratoryHost(Table, frozen=True):
 
 
 class AdaptedPort(Table, frozen=True):
-    """The site's settings for one adapted instrument."""
+    """The site's settings for one instrument that speaks its own standard."""
 
     timezone: Annotated[str, ZoneForm()] = "UTC"
     """The zone of times without an offset."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Settings of a site that is reached through an IPsec VPN (IKEv2, RFC 7296) instead of by port 443 directly."""
+"""Settings of a site whose uplink is an IPsec VPN (IKEv2, RFC 7296) instead of direct connections to port 443."""
 
 from __future__ import annotations
 

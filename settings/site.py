@@ -54,7 +54,7 @@ class UplinkAddress(Table, frozen=True):
     nameservers: list[Ipv4] = []
 
     def __post_init__(self) -> None:
-        """Require a gateway and a prefix length with a fixed address."""
+        """Require a prefix length of a fixed address, and a gateway on its network."""
         if self.address and not self.gateway:
             raise ValueError("a fixed `address` needs a `gateway`")
         if self.address and "/" not in self.address:
@@ -233,7 +233,8 @@ def _session_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str
         if address not in own.network or address == own.ip:
             yield (
                 f"instrument[{index}].address",
-                f"{address} is not an address on port {instrument.port}: give one of {own.network} beside {own.ip}",
+                f"{address} is not an address on port {instrument.port}: give one of {own.network},"
+                f" other than {own.ip}",
             )
         if not profile_problem(instrument.model) and load_profile(instrument.model).desktop_port is None:
             yield (

@@ -146,7 +146,7 @@ class SecurityKey(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def check_security_keys(ways: Sequence[str], page_name: str | None, keys: Sequence[SecurityKey]) -> None:
-    """Raise ValueError if the way "security-key" lacks a key or the name for which browsers use keys."""
+    """Raise ValueError if `page_name` is an address, or if the way "security-key" lacks a key or that name."""
     if page_name is not None and address_of(page_name) is not None:
         raise ValueError(f"page_name: {page_name} is an address; browsers use security keys only for names")
     if "security-key" in ways and (page_name is None or not keys):

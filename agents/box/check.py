@@ -56,7 +56,7 @@ class CheckedConfig:
         spool = self.config.spool.directory
         existing = next(folder for folder in (spool, *spool.parents) if folder.exists())
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise SettingsError.at(file, "spool.directory", f"{existing} is not writable for this user")
+            raise SettingsError.at(file, "spool.directory", f"{existing} is not writable by this user")
 
 
 class DescriptorError(Exception):
@@ -82,7 +82,7 @@ def check_box(file: Path, closed: CheckedConfig | None = None) -> CheckedConfig:
 
 
 def check_closed(file: Path) -> CheckedConfig:
-    """Load the configuration in `file`, and check all but the certificates and what a serving box needs.
+    """Load the configuration in `file`, and check what a closed box needs: neither certificates nor firewall.
 
     Raises: SettingsError, DescriptorError.
     """

@@ -44,7 +44,7 @@ REPEAT_SECONDS: Final = 30.0
 EXECUTE_SECONDS_MAX: Final = 3600.0
 """Time limit of a box command; then it is cancelled and its result is "failed"."""
 RETRY_SPOOL_SECONDS: Final = 10.0
-"""Pause before a result that the spool refused is recorded again."""
+"""Pause before another attempt to record a result that the spool refused."""
 
 BoxCommand: TypeAlias = Callable[[Command], Awaitable[Outcome]]
 

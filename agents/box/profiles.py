@@ -81,7 +81,7 @@ def _read(file: Path, text: bytes) -> Profile:
 def allow_lists(
     config: BoxConfig, released: Iterable[Profile] = ()
 ) -> tuple[dict[str, AllowList], list[str]]:
-    """Return the allow-list of each instrument, and messages; an instrument without a profile may use no word."""
+    """Return the allow-list of each instrument (without a profile: one that permits no word), and messages."""
     models = config.models()
     profiles, problems = profiles_in_force(models.values(), config.profiles, released)
     problems += [

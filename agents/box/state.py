@@ -102,7 +102,7 @@ class BoxState:
         return cursor
 
     def followed(self, instrument: str) -> tuple[str, int, int] | None:
-        """Return model and version of the profile last recorded for an instrument, and its port."""
+        """Return the model and version of an instrument's last recorded profile, and its port; None without one."""
         saved = self._saved.profiles.get(instrument)
         return (*saved, self._saved.ports.get(instrument, 0)) if saved else None
 

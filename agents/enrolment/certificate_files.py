@@ -33,7 +33,7 @@ class BoxCertificates(Table, frozen=True):
         return Identity(self.certificate, self.key, self.datacenter_authority)
 
     def inspect(self, now_s: float) -> Inspection:
-        """Return the problems of the own certificate and of the trusted CAs at this time, in seconds since 1970."""
+        """Return the problems of the certificate, its key and the trusted CAs at this time, in seconds since 1970."""
         from wire.tls.identity import CLIENT, SERVER, inspect_identity
 
         trusted = [self.datacenter_authority]

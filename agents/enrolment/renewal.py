@@ -5,8 +5,8 @@
     issued   the box connects with the new certificate; once a batch was acknowledged, the old one is removed
 
 To save bytes, requests share the connection of the reports, and the connection on which the data center has
-accepted the new certificate becomes that of the reports. Only if the reports have no connection, or the certificate
-has expired, a separate one is opened for the requests; after an expiry it is opened before that of the reports.
+accepted the new certificate becomes that of the reports. A separate one is opened for the requests only if the
+reports have no connection, or the certificate has expired; after an expiry it is opened before that of the reports.
 
 Every state is on the disk (`agents.enrolment.records`), and a restart continues from it. If the new certificate has
 not worked within PROOF_SECONDS_MAX, the box returns to the old one, so that it always has one that works.

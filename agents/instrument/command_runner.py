@@ -75,7 +75,7 @@ class CommandRunner:
             self._report(command.id, outcome)
 
     def acknowledged(self, reports: list[InstrumentReport], withdrawn: list[int]) -> None:
-        """Note reports that the box has stored, and the commands that its receipt forbids to execute."""
+        """Note reports that the box has stored, and the commands that must not be executed, by its receipt."""
         for report in reports:
             if isinstance(report, CommandResult) and report.command in self._outcomes:
                 self._outcomes[report.command] = report.outcome

@@ -61,7 +61,7 @@ class InstrumentEnrolment:
         self._use: Callable[[ClientContext], object] = lambda _: None
 
     async def load(self) -> ClientContext:
-        """Return the context for connections with the box. Raises: DiskError UNAVAILABLE, OSError, ssl.SSLError."""
+        """Return the context for connections to the box. Raises: DiskError UNAVAILABLE, OSError, ssl.SSLError."""
         files = await self._renewal.load()
         self._tls = client_context(files.client_identity())
         return self._tls

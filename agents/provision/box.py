@@ -34,7 +34,7 @@ from settings.site import RemoteSessions, Reporting, SiteOnBox
 from settings.toml import dumps
 
 IDENTITY: Final = Path("/var/lib/rap/identity")
-"""On the state partition, which is encrypted if the site requires LUKS, and unchanged by system updates."""
+"""On the state partition, which is encrypted if the site requires LUKS, and which system updates do not change."""
 COLLECTOR_PORT: Final = 443
 """The TCP port on which the box receives reports."""
 FIREWALL_SOCKET: Final = Path("/run/rap-firewall/socket")
@@ -49,7 +49,7 @@ WRITTEN_BY: Final = "Written by /usr/lib/rap/provision from /etc/rap/site.toml; 
 
 
 def box_file(site: SiteOnBox, board: Board, releases_root: Path | None = None) -> str:
-    """Return the content of box.toml. Without `releases_root`, the path of RELEASES_ROOT, the box ignores updates."""
+    """Return the content of box.toml. Without `releases_root` (usually RELEASES_ROOT) the box ignores updates."""
     center = site.datacenter
     if site.proxy is None and not center.address:
         center = replace(center, address=site.addresses_of(center.host)[0])
@@ -128,7 +128,7 @@ def _sessions(sessions: RemoteSessions | None) -> SessionSettings | None:
 
 
 def keys_file(keys: Iterable[str]) -> str:
-    """Return the content of OFFER_KEYS and HEAD_KEYS: public keys of the data center, in PEM."""
+    """Return the content of OFFER_KEYS or HEAD_KEYS: public keys of the data center, in PEM."""
     return "".join(
         f"-----BEGIN PUBLIC KEY-----\n{wrapped}\n-----END PUBLIC KEY-----\n"
         for wrapped in ("\n".join(textwrap.wrap(key, 64)) for key in keys)

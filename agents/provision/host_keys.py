@@ -1,7 +1,7 @@
 """Keeps the SSH server's host keys of a box whose /etc is created anew at each start.
 
 They are generated at the first start, in the state partition, and copied to /etc at each start.
-`sshd-keygen@.service` generates a key only where none is.
+`sshd-keygen@.service` generates a key only if it is missing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def install_host_keys(kept: Path, folder: Path) -> None:
 
 
 def _generate(program: str, kind: str, key: Path) -> None:
-    """Generate a key, durably; the private one is the last file, so that it exists only with the public one."""
+    """Generate a key, durably; the private key is written last, so that it exists only with the public one."""
     new = key.with_name("new")
     public = new.with_name("new.pub")
     new.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 IKEv2 only, with algorithms that FIPS 140-3 approves: AES-256-GCM, HMAC-SHA-384 and P-384, or AES-128-GCM,
 HMAC-SHA-256 and P-256. Traffic inside the VPN uses a separate interface, on which the firewall permits what it
-otherwise permits on the uplink. Without the VPN no traffic passes.
+otherwise permits on the uplink. While the VPN is down, no such traffic passes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ UNIT: Final = "ipsec.service"
 IKE: Final = "aes_gcm256-sha2_384-dh20,aes_gcm128-sha2_256-dh19"
 ESP: Final = "aes_gcm256,aes_gcm128"
 DPD_SECONDS: Final = (15, 60)
-"""A gateway that does not respond is probed after the first time, and dialed again after the second one."""
+"""A gateway that is silent for the first period is probed; after the second, the connection is restarted."""
 _WRITTEN_BY: Final = "# Written by /usr/lib/rap/provision from /etc/rap/site.toml; edit that file.\n"
 
 

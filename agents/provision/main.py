@@ -86,7 +86,7 @@ GENERATED: Final = (
 )
 """Generated files; those that the site no longer needs are removed."""
 LINKS_CHANGED: Final = "links-changed"
-"""Condition of rap-interfaces.service, in the runtime directory of rap-provision.service."""
+"""A file in the runtime directory of rap-provision.service: condition of rap-interfaces.service."""
 MODES: Final = {f"{FOLDER}/site.toml": 0o600, f"{FOLDER}/box.toml": READABLE_BY_BOX}
 """These two files may contain the proxy's password. Files inherit the directory's group, the box's."""
 SECRET: Final = frozenset({".nmconnection", ".secrets"})

@@ -57,7 +57,7 @@ def connection_files(site: SiteOnBox, board: Board) -> dict[str, str]:
 
 
 def networkmanager_file(board: Board) -> str:
-    """Return a NetworkManager.conf(5): instrument ports have their address even without a carrier."""
+    """Return a NetworkManager.conf(5) by which instrument ports keep their addresses without a carrier."""
     ports = "".join(f"interface-name:{name};" for name in board.instrument_ports.values())
     unmanaged = "[keyfile]\nunmanaged-devices=interface-name:rap-tun*\n"  # rap-tunnel.service creates it
     return (

@@ -90,7 +90,7 @@ class DiskVolumes:
                 self._copy(volume).parent.rmdir()
 
     def seal(self, volume: str) -> bytes:
-        """Format the partition with a new key, which the TPM seals for a token of its header; return the key."""
+        """Format the partition with a new key, and store it in the header, sealed by the TPM; return the key."""
         device = self._devices[volume]
         key = secrets.token_hex(32).encode()
         self.format(volume, key)

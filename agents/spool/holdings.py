@@ -68,7 +68,7 @@ class Holdings:
         """Return the encoded cursors to store in the next group. Where nothing waits, the cursor is the last number.
 
         No cursor passes an unreported loss, because recovery does not examine numbers below the cursors.
-        `unreported` are the gaps, by their first numbers, that remain unreported after this group. `dropping` is a
+        `unreported` are the gaps that remain unreported after this group, sorted by first number. `dropping` is a
         segment whose routine records this group reports as dropped.
         """
         last = self._log.next_seq - 1

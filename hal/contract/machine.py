@@ -25,7 +25,7 @@ class MachineBench(Protocol):
         ...
 
     def refuse_restarts(self) -> None:
-        """Make requests of a restart, of the machine or of the programs, fail."""
+        """Make requests for a restart of the machine or of the programs fail."""
         ...
 
 

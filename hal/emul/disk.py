@@ -26,7 +26,8 @@ from hal.disk import DiskError, DiskErrorKind
 
 _T = TypeVar("_T")
 Moment: TypeAlias = Literal["before", "inside", "after"]
-"""When the power is cut: before an operation, which has no effect then; inside it; or when it is durable."""
+"""When the power is cut: before an operation, which then has no effect; inside it; or after it, when it is
+durable."""
 
 SECTOR_BYTES = 512
 _GROW_BYTES = 64 * 1024
@@ -222,7 +223,8 @@ class EmulDiskBackend:
     def flip_bits(
         self, name: str | None = None, offset: int | None = None, bits: int = 1
     ) -> tuple[str, int] | None:
-        """Flip `bits` bits (all, if there are fewer) of a nonzero sector: of `name`, at `offset`, or a random one.
+        """Flip `bits` bits (all, if there are fewer) of a sector: at `offset` of `name`, or without these a random
+        nonzero one.
 
         Returns the name and the sector's offset; None if there is no such sector.
         """

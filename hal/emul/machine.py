@@ -13,7 +13,7 @@ class EmulMachineBackend:
 
     def __init__(self) -> None:
         self.restart_fails = False
-        """Whether requests of a restart are refused."""
+        """Whether requests for a restart are refused."""
         self.is_restarting = False
         """Whether a restart was requested."""
         self.switch_fails = False

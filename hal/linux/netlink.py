@@ -35,7 +35,7 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _STATS: Final = struct.Struct("=8Q")
 _CODE: Final = struct.Struct("=i")
 _ANSWER_BYTES_MAX: Final = 1 << 17
-"""More than the kernel puts into one datagram (NLMSG_GOODSIZE is at most 32 KiB)."""
+"""More than the kernel puts into one datagram (at most 32 KiB: net/netlink/af_netlink.c)."""
 
 
 class InterfaceInfo(NamedTuple):

@@ -1,8 +1,8 @@
 """The kernel's watchdog device (Documentation/watchdog/watchdog-api.rst).
 
 Opening the device starts it. Closing it stops it only after a "V" was written, so that a crashed program does not
-stop it. Neither reports a driver that cannot be stopped (`nowayout`); WDIOC_SETOPTIONS does. Old drivers without
-WDIOC_SETOPTIONS are stopped by the "V" alone.
+stop it. Neither the write nor the close reports a driver that cannot be stopped (`nowayout`); WDIOC_SETOPTIONS does.
+Old drivers without WDIOC_SETOPTIONS are stopped by the "V" alone.
 """
 
 from __future__ import annotations

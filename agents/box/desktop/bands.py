@@ -1,6 +1,6 @@
 """Divides a picture into bands, and detects changes in them.
 
-Bands are as high as the rows of the table or the list that a screen shows, or a fraction of it: a letter is then at
+Bands are as high as the rows of the table or the list that a screen shows, or a fraction of that: a letter is then at
 the same height in each band, so that its columns have the same bytes each time.
 """
 

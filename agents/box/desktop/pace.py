@@ -14,7 +14,7 @@ SHORT_BYTES: Final = 520
 """A shorter write is accounted as this many bytes. They cover the headers of TCP and of the tunnel, and leave
 bandwidth for reports and alerts; otherwise these would build up a queue that delays the response to a key."""
 PAUSE_SECONDS_MAX: Final = 0.02
-"""Unused rate of at most this period is made up later: the sender pauses while it encodes the next message."""
+"""Up to this much unused time is made up later: the sender pauses while it encodes the next message."""
 
 
 class LinePace:

@@ -156,7 +156,7 @@ class BoxFiles:
             if is_old_upload or (not fits and not is_waiting):
                 self.remove(file)
         if self.used_bytes + key.size > self._bytes_max:
-            raise NoRoomError("the files that are needed fill the limit")
+            raise NoRoomError(f"the files in use leave less than {key.size} of {self._bytes_max} bytes")
 
     def write(self, file: BoxFile, offset: int, body: bytes) -> None:
         """Append a range, if it begins where the received part ends; durable on return.

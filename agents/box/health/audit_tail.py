@@ -25,7 +25,7 @@ T = TypeVar("T")
 POLL_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 60.0
 CHECK_SECONDS: Final = 3600.0
-"""Interval at which the order of the files and one of them are verified again."""
+"""Interval at which the order of the files, and the content of one file, are verified."""
 BURST_BYTES: Final = 256 * 1024
 GROUP_BYTES: Final = 16 * 1024
 _UNREADABLE: Final = {

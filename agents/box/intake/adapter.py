@@ -251,7 +251,7 @@ async def listen(
     tasks: set[asyncio.Task[None]] = set()
 
     def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # a separate task: until Python 3.12, asyncio reports the cancellation of a server's task as an error
+        # a separate task: before Python 3.12, asyncio reports the cancellation of a server's task as an error
         task = asyncio.ensure_future(connected(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)

@@ -25,7 +25,7 @@ WAITING_BYTES_MAX: Final = 64 * 1024
 FAIR_REPORTS_PER_SECOND: Final = 5.0
 """Five times the rate of a busy analyzer; at most 10 kbit/s for incompressible reports."""
 FAIR_BURST: Final = 64
-"""The reports of one request."""
+"""The maximum number of reports in one request."""
 PINNED_SHARE: Final = 0.5
 """Share of the spool, divided among the instruments, for alerts and command results."""
 _EXACT_BLOCKS: Final = 256

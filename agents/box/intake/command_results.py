@@ -16,7 +16,7 @@ COMMAND_POLL_SECONDS: Final = 5.0
 
 
 async def attend_commands(intake: Intake, source: Source, *, can_command: bool) -> None:
-    """Store results, each until it is durable. Runs until cancelled.
+    """Store results; each is retried until it is durable. Runs until cancelled.
 
     Unless `can_command`, every command is refused: the standard has none, or the box only observes the connection.
     A command that was sent before the program started, and not answered, has the result "unknown".

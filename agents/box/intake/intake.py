@@ -49,7 +49,7 @@ from wire.standards.engine import Outcome
 from wire.standards.extract import Extract, Finding, Reason
 
 CLOCK_OFF_MS_MAX: Final = 24 * 3600 * 1000
-"""A time of an instrument that differs more from the box's clock is replaced by the box's."""
+"""A time of an instrument that differs from the box's clock by more than this is replaced by the box's."""
 PRIORITIES: Final = {Alert: Priority.ALERT, CommandResult: Priority.AUDIT, CommandStep: Priority.AUDIT}
 """The priority of each kind of report; others are routine."""
 

@@ -22,9 +22,9 @@ from wire.standards.extract import Extract, Reason
 BEHIND_BYTES_MAX: Final = 128 * 1024
 """Maximum number of bytes of one connection that wait to be parsed."""
 RETRY_SECONDS: Final = 5.0
-"""Pause before storing refused findings again."""
+"""Pause before another attempt to store refused findings."""
 AFTER_END_SECONDS_MAX: Final = 60.0
-"""How long storing of findings is retried after the end of their connection."""
+"""How long the storing of findings is retried after the end of their connection."""
 
 MakeObserver = Callable[[], Observer]
 

@@ -53,7 +53,7 @@ def _reasons(texts: Catalogue) -> dict[str, str]:
     """Return texts for the omitted message parts, by `Reason`."""
     _ = texts.gettext
     return {
-        "patient-results-dropped": _("not sent, because they are or could be of patients"),
+        "patient-results-dropped": _("not sent, because they belong or may belong to patients"),
         "query-ignored": _("queries for orders, not answered"),
         "test-unknown": _("results of tests that are not set up"),
         "control-unknown": _("results of controls that are not set up"),
@@ -67,6 +67,6 @@ def _reasons(texts: Catalogue) -> dict[str, str]:
         "message-ignored": _("messages without use for the box"),
         "message-repeated": _("messages sent twice"),
         "not-stored": _("messages that could not be stored"),
-        "passed-unread": _("stretches that were passed on unread"),
+        "passed-unread": _("sections of traffic that were relayed unread"),
         "litter": _("bytes between messages"),
     }

@@ -99,7 +99,7 @@ class View:
             "more": _("That was right. A further proof is needed before the session is permitted."),
             "wrong": _("That was not right."),
             "refused": _("You have refused the session."),
-            "ended": _("The session is ended. Nothing passes any more."),
+            "ended": _("The session has ended. No more data is transmitted."),
             "over": _("This request has been answered or is over."),
             "shared": _("Not accepted: the desktop of this port is shared."),
         }
@@ -153,7 +153,7 @@ class View:
             SessionState.OPEN: _("A remote session is running"),
             SessionState.ENDING: _("A remote session is being ended"),
         }
-        view_only = _("Staff may only look at the moment, because this page was gone for a while.")
+        view_only = _("At present staff can only watch, because this page was not open for a while.")
         again = _("To let them operate the instrument again, press the switch on the box, if it has one.")
         end = None
         if session.state is not SessionState.ENDING:
@@ -387,12 +387,12 @@ class View:
         return {
             Cause.REFUSED: _("refused here"),
             Cause.WRONG_CODES: _("too many wrong codes"),
-            Cause.EXPIRED: _("time was over"),
+            Cause.EXPIRED: _("the time ran out"),
             Cause.ENDED_BY_PERSON: _("ended here"),
             Cause.ENDED_BY_STAFF: _("ended by staff"),
             Cause.WITHDRAWN: _("the approval was withdrawn"),
             Cause.TRAINING_EXPIRED: _("the training of the staff member expired"),
-            Cause.PERSON_ABSENT: _("this page was gone for too long"),
+            Cause.PERSON_ABSENT: _("this page was not open for too long"),
             Cause.LINE_LOST: _("the connection was lost"),
             Cause.VIEWER_LOST: _("staff closed the viewer"),
             Cause.RECORDING_FAILED: _("it could not be recorded"),

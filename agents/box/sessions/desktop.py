@@ -1,8 +1,8 @@
 """The desktop of one session: the box listens in the tunnel, and shows what the instrument's VNC server shows.
 
 The data center connects once, to the box's own address in the tunnel. The box connects to the instrument itself and
-carries the picture by `DesktopBridge`, so that only key and pointer events of the data center's connection reach the
-instrument.
+carries the picture through `DesktopBridge`, so that only key and pointer events of the data center's connection reach
+the instrument.
 """
 
 from __future__ import annotations

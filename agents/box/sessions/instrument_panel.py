@@ -34,7 +34,7 @@ from wire.session.panel import (
 from wire.session.table import SessionState
 
 _LEFT_GRAIN_S: Final = 60
-"""The time left is rounded up to this, so that it does not change, and end the wait for a change, every second."""
+"""The time left is rounded up to a multiple of this: a change every second would end each wait for a change."""
 
 
 class InstrumentPanels:

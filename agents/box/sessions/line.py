@@ -36,7 +36,7 @@ class SessionLine:
         random: Random,
     ) -> None:
         """`dial` connects to the data center, and raises OSError or ProxyError; `receive` handles a message;
-        `is_live` is whether a session is not over.
+        `is_live` returns whether any session is not over.
         """
         self._dial, self._receive, self._is_live = dial, receive, is_live
         self._backoff = Backoff(random)
@@ -100,7 +100,7 @@ class SessionLine:
             in_flight.popleft()
             response = answer.result()
             if response.status != HTTPStatus.OK:
-                raise HttpError(f"the data center answers {response.status}")
+                raise HttpError(f"the data center responded with status {response.status}")
             for _ in range(count):
                 self._waiting.popleft()
             sent -= count

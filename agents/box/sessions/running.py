@@ -135,7 +135,7 @@ class RunningSessions:
         log_unusable: Callable[[str], object],
         listeners: list[Callable[[], object]],
     ) -> None:
-        """`identity` are the files of the box's certificate; `dial` connects to the data center.
+        """`identity` has the files of the box's certificate; `dial` connects to the data center.
 
         `dial` raises OSError or ProxyError; `executor` runs disk operations; `instruments` is changed by
         `use_profile`.

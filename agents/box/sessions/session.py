@@ -26,7 +26,7 @@ PAGE_LOST_SECONDS: Final = 20.0
 PAGE_OVERDUE_SECONDS: Final = 60.0
 """Time without the person's page after which the session ends."""
 SHOWN_SECONDS: Final = 60.0
-"""How long a session counts as shown after the page's last request. With scripts, the page asks every 25 s."""
+"""How long a session counts as shown after the page's last request. With scripts, it asks at least every 25 s."""
 _SECOND_NS: Final = 1_000_000_000
 
 

@@ -87,7 +87,7 @@ class BoxSessions:
         return await self._prove(offered, PresenceWay.CODE, location or f"port {port}", port)
 
     async def press_switch(self, session: bytes, port: int, switch: str) -> bool:
-        """Record that a person pressed a switch of the box while this offer was shown; return as `enter_code`."""
+        """Record that a person pressed a switch of the box while this offer was shown; returns like `enter_code`."""
         offered = self._offer_at(session, port)
         if offered is None:
             return False
@@ -96,7 +96,7 @@ class BoxSessions:
     async def use_security_key(
         self, session: bytes, port: int, keys: SecurityKeys, assertion: Assertion
     ) -> bool:
-        """Verify the security key that the person at a port touched for this offer; return as `enter_code`."""
+        """Verify the security key that the person at a port touched for this offer; returns like `enter_code`."""
         offered = self._offer_at(session, port)
         if offered is None:
             return False

@@ -1,4 +1,4 @@
-"""The raw TCP service of one session, such as RDP: the box listens in the tunnel, and forwards bytes unread.
+"""The raw TCP service of one session, such as RDP: the box listens in the tunnel, and forwards bytes unparsed.
 
 The data center connects to the box's own address in the tunnel, and the box to the instrument. Therefore, no packet
 of the data center reaches the instrument's network, and the data center needs no addresses of instruments.

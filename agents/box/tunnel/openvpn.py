@@ -26,7 +26,7 @@ from wire.openvpn.program import OpenVpn, OpenVpnError
 from wire.openvpn.splice import Side
 
 OPEN_SECONDS_MAX: Final = 60.0
-"""Time from the request to a tunnel that passes packets; a proxy may respond after 20 s."""
+"""Time limit of `open`, until the tunnel passes packets; a proxy may take 20 s to respond."""
 _LOOPBACK: Final = "127.0.0.1"
 _OPTIONS: Final = """\
 client
@@ -47,7 +47,7 @@ class OpenVpnTunnel:
     def __init__(
         self, device: str, folder: Path, proxy: Proxy | None = None, prefix: Sequence[str] = ()
     ) -> None:
-        """`prefix` is the command that starts OpenVPN with other rights."""
+        """`prefix` is a command that runs OpenVPN with fewer privileges; empty: none."""
         self._device, self._folder, self._proxy, self._prefix = device, folder, proxy, prefix
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[str] = loop.create_future()

@@ -1,6 +1,6 @@
 """Reads and writes the boot loader's slot state in its raw partition (`settings.slots`). Calls block.
 
-Each write is durable, and was read back and compared, before the next one begins.
+Each write is flushed, read back and compared before the next one begins.
 """
 
 from __future__ import annotations

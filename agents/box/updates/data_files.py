@@ -77,7 +77,10 @@ class DataFiles:
         return manifest
 
     def keys(self, data_set: DataSet) -> list[FileKey]:
-        """Return the files of a release, without its manifest, which is on the disk. Raises: as `manifest`."""
+        """Return the keys of a release's files, except its manifest; none if that is not on the disk.
+
+        Raises: as `manifest`.
+        """
         manifest = self.manifest(data_set)
         return [] if manifest is None else list(self._files_of(manifest))
 

@@ -149,7 +149,7 @@ class DataUpdate:
         reason = ""
         while loop.time() - begun_at < TRIAL_SECONDS_MAX:
             if refused := self._surroundings.data.refused_by_trial():
-                self._report_problem(f"data release {new.release} is left: {refused}")
+                self._report_problem(f"data release {new.release} is reverted: {refused}")
                 return PhaseOutcome(E.UNHEALTHY, "words-refused")
             reason = self._surroundings.health()
             if reason:
@@ -178,7 +178,7 @@ class DataUpdate:
         await self._surroundings.call(lambda: self.files.sweep(needed))
 
     async def restore(self) -> None:
-        """Fetch files of the committed release again that are damaged on the disk. Raises: DiskError, SpoolError."""
+        """Fetch again the committed release's files that are damaged on the disk. Raises: DiskError, SpoolError."""
         memory, problem = self._memory(), ""
         data = memory.data
         if data is None or self.files.in_force in (data, memory.data_new):

@@ -87,7 +87,7 @@ class ReleaseMetadata:
             trusted.update_root(root)
             await self._store("root", root)
         stored = {name: await self._stored(name) for name in ("timestamp", "snapshot", "targets")}
-        with suppress(MetadataError):  # signed with keys that were replaced since
+        with suppress(MetadataError):  # signed with keys that have since been replaced
             trusted.update_timestamp(stored["timestamp"], is_stored=True)
             trusted.update_snapshot(stored["snapshot"], is_stored=True)
             trusted.update_targets(stored["targets"], is_stored=True)
@@ -154,7 +154,7 @@ def plan_update(
     `slot_sha256` is the hash of the running slot, None if it cannot be read; `intended_sha256` is what it should be,
     "" if unknown. A damaged slot can be the source if its blocks are released.
 
-    Raises: OrderRefused, also if no delta fits and the order does not permit to fetch the whole slot.
+    Raises: OrderRefused, also if no delta fits and the order does not permit fetching the whole slot.
     """
     blocks = _blocks_of(targets, intended_sha256) if slot_sha256 != intended_sha256 else None
     source_sha256 = intended_sha256 if blocks else slot_sha256

@@ -1,4 +1,4 @@
-"""Parts of released files on the box's disk, such as the blocks of a slot: each range is durable before the next one.
+"""Parts of released files on the box's disk, such as the blocks of a slot, fetched in durable ranges.
 
 A part is a file with one sector that contains the received length, followed by the content. The file of a part is
 kept until the update ends, so that a program that starts again continues with the next range.

@@ -19,7 +19,7 @@ class NotAvailableError(Exception):
     """The data center did not respond as expected; `status` is the HTTP status of its response."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(f"the data center answers {status}")
+        super().__init__(f"the data center responded with status {status}")
         self.status = status
 
 
@@ -35,7 +35,7 @@ class UpdateRequests(SingleRequest):
     async def metadata(self, file: str, bytes_max: int) -> bytes | None:
         """Return a metadata file; None if there is none. Raises: NotAvailableError.
 
-        A file that is longer than `bytes_max` may be truncated, but never to less than one byte more.
+        A file that is longer than `bytes_max` may be truncated, but to no less than `bytes_max` + 1 bytes.
         """
         content = b""
         try:

@@ -55,11 +55,11 @@ class UpdatePhase(StrEnum):
     COMMITTED = "committed"
     """The new release is healthy and committed."""
     RETURNED = "returned"
-    """The previous release runs again."""
+    """The previous release is in use again."""
     REFUSED = "refused"
     """The order was refused before anything was fetched."""
     FAILED = "failed"
-    """The update ended before a trial."""
+    """The update ended before the new release was in use."""
 
 
 class UpdateEvent(StrEnum):

@@ -324,7 +324,7 @@ class Updater:
         return PhaseOutcome(E.TIME_TO_SWITCH if is_application else E.TIME_TO_RESTART)
 
     async def _until_time(self) -> None:
-        """Wait until the order permits to interrupt the box's programs, and nothing at the box forbids it."""
+        """Wait until the order permits interrupting the box's programs, and nothing at the box forbids it."""
         has_asked, loop = False, asyncio.get_running_loop()
         while True:
             # an order that was withdrawn while the program did not run must not be followed

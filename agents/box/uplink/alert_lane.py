@@ -24,8 +24,8 @@ from wire.http.connection import ClientConnection
 
 LANE_IDLE_SECONDS: Final = 60.0
 LANE_REST_SECONDS: Final = 600.0
-"""How long the lane stays closed after a 5xx response, which an intermediary sends if it has waited too long. If the
-data center processes one batch at a time, two connections can make both too slow for the intermediary."""
+"""Minimum time that the lane stays closed after a 5xx response, which an intermediary sends if it waited too long.
+If the data center processes one batch at a time, two connections can make both too slow for the intermediary."""
 
 
 class AlertLane:

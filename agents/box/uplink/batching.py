@@ -41,7 +41,7 @@ RANGE_BYTES_FIRST: Final = 4096
 BATCH_ENTRIES_BYTES_MAX: Final = BATCH_BODY_BYTES_MAX - 12 * RECORDS_PER_BATCH_MAX
 """Bytes of a batch's entries before compression; an incompressible body still respects its limit."""
 RECORDS_MIN: Final = 16
-"""Minimum number of records of a batch: smaller batches would consist mostly of the HTTP header."""
+"""Lowest limit of the records of a batch: smaller batches would consist mostly of the HTTP header."""
 RECORDS_FIRST: Final = 64
 """Records per batch before anything has been measured."""
 ROUTINE_IN_FLIGHT_MIN: Final = 2
@@ -52,11 +52,11 @@ URGENT_IN_FLIGHT_MAX: Final = 2
 ROUTINE_WORTH_A_BATCH: Final = 64
 """Routine records that are sent without delay; fewer wait for more, as a batch costs ten times a record."""
 DECAY: Final = 0.5
-"""Weight of the past at each batch; one slow batch brings the estimate to within a factor of two."""
+"""Weight of the past at each batch; one slow batch brings the estimate to within a factor of two of the new rate."""
 SLOW_SECONDS: Final = 3.0
 """Longer than any round-trip time; slower responses are attributed to the data center."""
 SLOWDOWN_RATIO: Final = 1.5
-"""Batches shrink if one of twice the records takes more than this factor longer."""
+"""Batches shrink if a batch of twice the records takes more than this many times as long."""
 ANSWERS_BEFORE_LARGER: Final = 8
 """Full batches answered before a batch of the size that was cut off is sent again."""
 REPLY_TIMEOUT_FACTOR_MAX: Final = 30.0
@@ -257,7 +257,7 @@ class SendScheduler:
         return False, self._routine_is_due(now)
 
     def has_backlog(self, now: float) -> bool:
-        """Return whether records are due, also if they must wait for the responses to others."""
+        """Return whether records are due, even if they must wait for the responses to others."""
         return (self.urgent and not self.urgent_is_bypassed) or self._routine_is_due(now)
 
     def due_at(self) -> float:

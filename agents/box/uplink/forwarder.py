@@ -90,7 +90,7 @@ class Forwarder:
         on_established: Callable[[ClientContext], object] = lambda _: None,
     ) -> None:
         """`on_sessions` is called when messages of remote sessions wait at the data center, `on_updates` when the
-        order of the box has changed there; `on_denied` is called with the deny-list of each response.
+        box's update order has changed there; `on_denied` is called with the deny-list of each response.
 
         `on_established` is called with the TLS context of each connection on which a batch was acknowledged.
         """

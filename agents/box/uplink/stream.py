@@ -99,7 +99,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A batch in flight."""
+    """A batch, or a request for a range of a file, in flight."""
 
     answer: asyncio.Future[Response]
     parts: dict[Priority, list[Record]]
@@ -109,7 +109,7 @@ class _Sent:
     """`records` if the batch was full, else 0."""
     at: float
     file: TransferRequest | None = None
-    """The range of a file, if it is not a batch."""
+    """The request for a range of a file; None for a batch."""
     is_beside_file: bool = False
     """Whether the range of a file was in flight, so that the batch's response does not measure the link."""
 
@@ -429,7 +429,7 @@ class Stream:
         self._estimator.range_answered(sent.bytes_both_ways, now - self._begun_at(sent))
         self._estimator.one_in_flight = self._connection.is_finished
         self._answered_at = now
-        assert self._files is not None, "it made the request"
+        assert self._files is not None, "`files` made the request"
         await self._files.answered(request, response)
 
 

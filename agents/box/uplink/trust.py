@@ -5,7 +5,7 @@ data center's name. OpenSSL reports only that verification failed, so the certif
 (`wire.dial.probe`) and the problem is shown in the status, the audit log, the alarm LED and on standard error, until
 a verification succeeds.
 
-The audit log holds only words and numbers, so that it does not contain the issuer's name.
+The audit log holds only fixed words and numbers, and therefore not the issuer's name.
 """
 
 from __future__ import annotations

@@ -47,10 +47,10 @@ class GroupKind(IntEnum):
     DATA = 1  # records with consecutive numbers; aux: the numbers that this group reports as lost
     CARRIED = 2  # alerts and audit records copied from an older segment; aux: runs; first_seq: its generation
     MANIFEST = 3  # no records; repeats aux and first_seq of the CARRIED group before it
-    # no records, first of its segment; aux: see `checkpoint.py`; first_seq: first number in the log
+    # no records, first group of its segment; aux: see `checkpoint.py`; first_seq: first number in the log
     CHECKPOINT = 4
     CLOSED = 5  # no records: clean-close marker
-    SUMMARY = 6  # no records, last sector of a segment; aux: see `summary.py`; first_seq: of the successor
+    SUMMARY = 6  # no records, last sector of a segment; aux: see `summary.py`; first_seq: the successor's
 
 
 _KINDS = {int(kind): kind for kind in GroupKind}  # ten times faster than GroupKind(number)
@@ -109,7 +109,7 @@ class Records(NamedTuple):
 
 
 class GroupHeading(NamedTuple):
-    """Position of a group: its segment's `prefix`, its first number, the packed cursors."""
+    """The part of a header that depends on earlier groups: segment `prefix`, first number, packed cursors."""
 
     prefix: bytes
     first_seq: int
@@ -121,7 +121,7 @@ NO_HEADING = GroupHeading(bytes(PREFIX.size), 0, bytes(CURSORS.size))
 
 
 class PreparedGroup(NamedTuple):
-    """An encoded group, valid at the position `heading`. Immutable, so that any thread may create it."""
+    """An encoded group, valid only under `heading`. Immutable, so that any thread may create it."""
 
     heading: GroupHeading
     records: Records

@@ -319,7 +319,7 @@ class SegmentLog:
                 self.remove_segment(oldest)
 
     def _may_exceed_limit(self) -> bool:
-        """Return whether files of another size take the space of the reserve, which is needed to drop them."""
+        """Return whether files of another size take the space of the reserve, which dropping records needs."""
         return not self.free_soon() and any(not self.has_standard_size(segment) for segment in self.segments)
 
     def _abandon(self, segment: SpoolSegment) -> None:

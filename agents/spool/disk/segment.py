@@ -1,4 +1,4 @@
-"""A segment: one preallocated file of the log, its name, and finding groups in it.
+"""A segment: one preallocated file of the log, its name, and the search for groups in it.
 
 The name is `EPOCH-GENERATION-BASE-SKIPPED.BEGIN.seg`, in hexadecimal, or `…-SKIPPED-RESUMED.seg`. Renaming is atomic
 and durable, and file systems protect directories better than file contents, so the most important data is in the

@@ -146,13 +146,13 @@ class PinnedIndex:
         """Return the indexed numbers from `first` to `last`."""
         return sorted(
             seq
-            for segment_index in self._meeting(first, last)
+            for segment_index in self._overlapping(first, last)
             for seq in self._positions(segment_index).between(first, last)
         )
 
     def find(self, seq: int) -> RecordPosition | None:
         """Return the position of the record with this number."""
-        for segment_index in self._meeting(seq, seq):
+        for segment_index in self._overlapping(seq, seq):
             for position in self._positions(segment_index).after(seq - 1, 1):
                 if position.seq == seq:
                     return position
@@ -240,7 +240,7 @@ class PinnedIndex:
         segment_index.first_seq = seq
         insort(self._order, (seq, generation))
 
-    def _meeting(self, first: int, last: int) -> Iterator[SegmentIndex]:
+    def _overlapping(self, first: int, last: int) -> Iterator[SegmentIndex]:
         for segment_index in list(self._segment_indexes.values()):
             if segment_index.first_seq <= last and first <= segment_index.last_seq:
                 yield segment_index

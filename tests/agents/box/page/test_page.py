@@ -83,7 +83,7 @@ def test_the_page_shows_the_counts_of_ports_with_a_standard() -> None:
             "ASTM (RS-232): connected",
             "last message 2031-03-04 11:30 UTC",
             "reports stored: 12",
-            "not sent, because they are or could be of patients: 7",
+            "not sent, because they belong or may belong to patients: 7",
             "damaged frames, repeated by the instrument: 2",
         ]
         (silent,) = re.findall(r"<tr>(?:(?!</tr>).)*GAS-8.*?</tr>", text)
@@ -259,7 +259,7 @@ def test_an_offer_that_nobody_answers_expires_although_its_page_is_open() -> Non
             await client.get(f"/offer/{ID}")
             await asyncio.sleep(20)
         await asyncio.sleep(1)
-        assert "time was over" in await client.get()
+        assert "the time ran out" in await client.get()
         assert not box.tunnels
 
     run(act)
@@ -277,7 +277,7 @@ def test_an_open_page_keeps_the_session_and_a_closed_one_ends_it() -> None:
         assert not box.session.view_only
         await asyncio.sleep(PAGE_LOST_SECONDS + 1)
         assert box.session.view_only
-        assert "Staff may only look" in await client.get()
+        assert "staff can only watch" in await client.get()
         await asyncio.sleep(PAGE_OVERDUE_SECONDS + 1)
         assert box.session.cause is Cause.PERSON_ABSENT
         assert "gone for too long" in await client.get()

@@ -141,7 +141,7 @@ def test_a_report_that_only_the_new_profile_refuses_ends_the_trial_and_is_accept
     assert center.outcomes == [(7, "returned", "words-refused")]
     assert refusals and not any(refusals), "the instrument drops a report that is refused"
     assert version(box) == SHIPPED and not refusal(box, "glu")
-    assert any("data release 7 is left: not in the profile" in message for message in box.messages)
+    assert any("data release 7 is reverted: not in the profile" in message for message in box.messages)
 
 
 def test_an_unhealthy_release_is_abandoned_and_never_fetched_again(
