@@ -1,7 +1,7 @@
 """The archive that carries a box's identity to the box: certificate, key and site file in a raw disk partition.
 
-A box that starts before its certificate was issued moves only its key to its storage: with the certificate request,
-which remains in the partition, the flashing station can still add the certificate.
+A box that starts before its certificate was issued moves only its key to its own storage. The certificate request
+remains in the partition, so that the flashing station can still add the certificate.
 
 The partition has no file system: the first boot needs no file system driver, and a power cut cannot corrupt file
 system metadata. It starts with one sector of text,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Tables of settings files of which some values could not be read, for checks of the others.
+"""Settings tables of which some values could not be read, for checks of the others.
 
 A check that compares values also runs if some of them could not be read. Instead of the table, it gets a
 `PartialTable` with the values that could be read. Reading another value raises `UnreadError`, which ends that part of

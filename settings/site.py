@@ -2,8 +2,8 @@
 """The site file: the settings of one laboratory's box. The image builder, the flasher and the box share this reader.
 
 `SiteForBox` is what the box needs; `imaging.kickstart.site.Site` adds what an installer needs, and its module has an
-example of a file with all keys. The firewall allows only the addresses of names in `[addresses]`. Host names are not
-resolved by DNS: during %post there may be no network, on the box the firewall must be in force before the network
+example of a file with all keys. For a host name, the firewall allows only the addresses in `[addresses]`. Names are
+not resolved by DNS: during %post there may be no network, on the box the firewall must be in force before the network
 is up, and a name server must not decide where the box may connect to. Therefore the file lists the addresses, and
 the box keeps them in /etc/hosts.
 """

@@ -16,7 +16,7 @@ from wire.process.files import write_file
 KEPT: Final = Path("/var/lib/rap/ssh")
 FOLDER: Final = "etc/ssh"
 KINDS: Final = ("ecdsa", "rsa")
-"""The kinds that sshd's configuration permits (FIPS 186-5)."""
+"""The kinds that sshd's configuration permits. Not all FIPS 140-3 modules provide Ed25519."""
 _PRIVATE, _PUBLIC = 0o600, 0o644
 
 

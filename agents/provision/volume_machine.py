@@ -27,7 +27,7 @@ REPAIR: Final = Path("/usr/libexec/rap/repair-superblock")
 MARK: Final = "rap-encrypted"
 """The label in a LUKS header whose volume has all its files."""
 HEADER_ENTRY: Final = "rap-tpm2"
-"""The type of the token in the header of the key's volume (LUKS 2 on-disk format, 3.2)."""
+"""The type of the token in the header of the key's volume (LUKS2 On-Disk Format, Tokens)."""
 PIN: Final = ("tpm2", '{"pcr_bank":"sha256","pcr_ids":"7"}')
 FORMAT: Final = "--batch-mode --type luks2 --cipher aes-xts-plain64 --key-size 512 --key-file -"
 SHORT_DERIVATION: Final = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000"

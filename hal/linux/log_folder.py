@@ -1,4 +1,4 @@
-"""The files of logs, for reading.
+"""Read access to log files.
 
 Only root can read the files of the system's audit log. A service with that right (rap-audit.socket) reads them,
 so that this program needs no privilege for it.

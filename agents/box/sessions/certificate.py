@@ -31,7 +31,7 @@ def check_certificate(message: CertificateMessage, offer: Offer, session_key: by
     """Check a certificate for `session_key` (SubjectPublicKeyInfo, DER); return the credentials for the tunnel.
 
     The authority's key must be the one in the offer, so that an attacker who has only taken over the connection
-    cannot present another tunnel. Raises: CertificateError.
+    cannot present the certificate of another tunnel. Raises: CertificateError.
     """
     try:
         certificate = x509.load_der_x509_certificate(message.certificate)

@@ -51,7 +51,7 @@ class UpdateSurroundings:
     now_s: Callable[[], float]
     """The time, in seconds since 1970."""
     time_floor_s: Callable[[], float]
-    """A lower bound of the time, for a clock that is behind: the latest of build and last confirmed time."""
+    """A lower bound of the time, for a clock that is behind, in seconds since 1970."""
     health: Callable[[], str]
     """Why the program is not healthy, as a word; empty if it is. This does not depend on the data center."""
     may_restart: Callable[[], bool]

@@ -1,9 +1,9 @@
 """Diagnoses why the data center's certificate is not trusted, for the site's IT department.
 
 The most frequent reason in hospitals is a proxy that inspects TLS: it presents a certificate from another CA for the
-data center's name. OpenSSL reports only that verification failed, so the certificate is fetched again
-(`wire.dial.probe`) and the problem is shown in the status, the audit log, the alarm LED and on standard error, until
-a verification succeeds.
+data center's name. The error of a failed handshake does not contain the certificate, so it is fetched again
+(`wire.dial.probe`). The problem is shown in the status, in the audit log, by the alarm LED and on standard error,
+until a verification succeeds.
 
 The audit log holds only fixed words and numbers, and therefore not the issuer's name.
 """

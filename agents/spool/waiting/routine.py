@@ -44,7 +44,7 @@ def count_group(group: Group, low: int, high: int, ledger: GapLedger) -> tuple[i
 
 
 class RoutineCounter:
-    """Keeps each segment's count of live routine records as the cursor moves."""
+    """Updates each segment's count of waiting routine records as the cursor moves."""
 
     def __init__(self, log: SegmentLog, ledger: GapLedger) -> None:
         self._log, self._ledger = log, ledger
