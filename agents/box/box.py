@@ -144,7 +144,7 @@ class Box:
             if running.collector.denied is not None:
                 await running.collector.denied.load()
             await self._released.begin(running.audit, self._state, self._log_message)
-            await self._live(running)
+            await self._run_parts(running)
         finally:
             if self._renewal is not None:
                 self._renewal.close()
@@ -155,7 +155,7 @@ class Box:
             await buffer.close()
             self.activity = "closed"
 
-    async def _live(self, running: RunningParts) -> None:
+    async def _run_parts(self, running: RunningParts) -> None:
         config, watchdog = self._config, self._hardware.watchdog
         work = partial(self._work, running)
         async with asyncio.TaskGroup() as tasks:
@@ -374,8 +374,8 @@ class Box:
         if guard is not None and sessions is not None:
             guard.paths_lost = sessions.fence_lost
         ports = {port.number for port in self._config.port}
-        judge = partial(program_health, guard, buffer, lambda: self._served >= ports)
-        updater = self._make_updater(buffer, audit, transfers, judge, intake)
+        check_health = partial(program_health, guard, buffer, lambda: self._served >= ports)
+        updater = self._make_updater(buffer, audit, transfers, check_health, intake)
         audit_work = make_audit_work(self._config, self._hardware, self._state, audit, buffer)
         renewal = self._renewal
         queues_of_requests: list[RequestQueue] = [transfers, *(audit_work.requests if audit_work else ())]
@@ -440,7 +440,7 @@ class Box:
         buffer: Buffer,
         audit: AuditLog,
         transfers: FileTransfers,
-        judge: Callable[[], str],
+        check_health: Callable[[], str],
         intake: Intake,
     ) -> Updater | None:
         hardware, settings = self._hardware, self._config.updates
@@ -450,7 +450,7 @@ class Box:
         surroundings = UpdateSurroundings(
             now_s=lambda: hardware.clock.now_ns() / 1e9,
             time_floor_s=lambda: max(earliest_s, self._state.confirmed_s),
-            health=judge,
+            health=check_health,
             may_restart=lambda: (
                 not (self.sessions and self.sessions.is_live) and not intake.forbids_restart()
             ),

@@ -77,7 +77,7 @@ class ClosedBox:
             audit.note(await start_event(spool, buffer))
             for check in self._fips.failed:
                 audit.note(AuditEvent(f"fips-failed-{check}"), unlimited=True)
-            await self._live(buffer, audit)
+            await self._run_parts(buffer, audit)
         finally:
             self.activity = "closing the spool"
             self._buffer = None
@@ -85,7 +85,7 @@ class ClosedBox:
             await buffer.close()
             self.activity = "closed"
 
-    async def _live(self, buffer: Buffer, audit: AuditLog) -> None:
+    async def _run_parts(self, buffer: Buffer, audit: AuditLog) -> None:
         config, hardware = self._config, self._hardware
         self._bounds = bounds = box_bounds(audit, self._alarm.used_by("bounds"))
         bounds.add(*hardware.bounds)

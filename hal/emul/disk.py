@@ -311,13 +311,13 @@ class EmulDisk:
         """See `Disk.create`."""
         assert _NAME.fullmatch(name) and size >= 0, (name, size)
         self._refuse_if_read_only(name)
-        last = self._begin()
+        is_cut = self._begin()
         replaced = self._files[name].size if name in self._files else 0
         if self._media.used_bytes() - replaced + size > self._media.capacity_bytes:
             raise DiskError(DiskErrorKind.FULL, f"no room for {size} bytes")
-        if not last or self._takes_effect():
+        if not is_cut or self._takes_effect():
             self._files[name] = _File(size)
-        self._end(last)
+        self._end(is_cut)
         self.bytes_written += size
         self._take(self.flush_ns + int(size * self.written_byte_ns))
 
@@ -339,7 +339,7 @@ class EmulDisk:
         """See `Disk.write`."""
         if self._media.is_read_only:
             self._refuse_if_read_only(name)
-        last = self._begin() if self._guarded else False
+        is_cut = self._begin() if self._guarded else False
         if self._failing_writes:
             self._failing_writes -= 1
             raise DiskError(DiskErrorKind.IO, f"{name}: write failed")
@@ -356,15 +356,15 @@ class EmulDisk:
         if file.unreadable:
             file.unreadable.difference_update(range(offset // SECTOR_BYTES, -(-end // SECTOR_BYTES)))
         self.bytes_written += len(data)
-        if last:
-            self._end(last, file)
+        if is_cut:
+            self._end(is_cut, file)
 
     def flush(self, name: str) -> None:
         """See `Disk.flush`."""
-        last = self._begin() if self._guarded else False
+        is_cut = self._begin() if self._guarded else False
         file = self._files.get(name) or self._file(name)
-        if last:
-            self._end(last, file)
+        if is_cut:
+            self._end(is_cut, file)
         if self._failing_flushes:
             self._fail_flush(name, file)
         undo = file.undo
@@ -396,21 +396,21 @@ class EmulDisk:
         """See `Disk.rename`."""
         assert _NAME.fullmatch(new_name), new_name
         self._refuse_if_read_only(name)
-        last = self._begin()
+        is_cut = self._begin()
         self._file(name)
-        if not last or self._takes_effect():
+        if not is_cut or self._takes_effect():
             self._files[new_name] = self._files.pop(name)
-        self._end(last)
+        self._end(is_cut)
         self._take(self.flush_ns)
 
     def remove(self, name: str) -> None:
         """See `Disk.remove`."""
         self._refuse_if_read_only(name)
-        last = self._begin()
+        is_cut = self._begin()
         self._file(name)
-        if not last or self._takes_effect():
+        if not is_cut or self._takes_effect():
             del self._files[name]
-        self._end(last)
+        self._end(is_cut)
         self._take(self.flush_ns)
 
     # -- power ------------------------------------------------------------------------------------------
@@ -434,19 +434,19 @@ class EmulDisk:
     def _begin(self) -> bool:
         """Count one device operation; return True if the power is cut during it."""
         self._alive()
-        last = self._countdown == 1
+        is_cut = self._countdown == 1
         self._countdown -= self._countdown > 0
         self._guarded = bool(self._countdown or self._failing_flushes or self._failing_writes)
-        if last and self._moment == "before":
-            self._end(last)
-        return last
+        if is_cut and self._moment == "before":
+            self._end(is_cut)
+        return is_cut
 
     def _takes_effect(self) -> bool:
         """Return whether the operation in which the power is cut has an effect."""
         return self._moment == "after" or bool(self._random.getrandbits(1))
 
-    def _end(self, last: bool, file: _File | None = None) -> None:
-        if last:
+    def _end(self, is_cut: bool, file: _File | None = None) -> None:
+        if is_cut:
             if file is not None and self._moment == "after":
                 file.undo.clear()
             self._cut()

@@ -441,8 +441,8 @@ def _parse_reply(sent: _Sent, epoch: int, now_s: float) -> BatchReply:
     try:
         response = sent.answer.result()
         if response.status != 200:
-            wanted, rejected = retry_after(response.headers, now_s), _rejected_record(sent, epoch, response)
-            raise StreamError(StreamEnd.REFUSED, response.status, wanted, rejected)
+            delay_s, rejected = retry_after(response.headers, now_s), _rejected_record(sent, epoch, response)
+            raise StreamError(StreamEnd.REFUSED, response.status, delay_s, rejected)
         reply = decode(BatchReply, response.body)
     except HttpFinished as error:
         raise StreamError(StreamEnd.FINISHED) from error

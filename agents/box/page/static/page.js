@@ -37,9 +37,9 @@
 
   // Security keys (Web Authentication): values are base64url in the page, and bytes for the browser.
   function bytes(text) {
-    var plain = atob(text.replace(/-/g, "+").replace(/_/g, "/")), found = new Uint8Array(plain.length);
-    for (var i = 0; i < plain.length; i++) found[i] = plain.charCodeAt(i);
-    return found;
+    var plain = atob(text.replace(/-/g, "+").replace(/_/g, "/")), decoded = new Uint8Array(plain.length);
+    for (var i = 0; i < plain.length; i++) decoded[i] = plain.charCodeAt(i);
+    return decoded;
   }
 
   function base64(buffer) {
@@ -72,11 +72,11 @@
         challenge: bytes(form.getAttribute("data-challenge")), rpId: form.getAttribute("data-name"),
         allowCredentials: allowed, userVerification: "discouraged", timeout: 60000
       } });
-    }, function (found) {
-      form.elements.id.value = base64url(found.rawId);
-      form.elements.client_data.value = base64url(found.response.clientDataJSON);
-      form.elements.authenticator_data.value = base64url(found.response.authenticatorData);
-      form.elements.signature.value = base64url(found.response.signature);
+    }, function (assertion) {
+      form.elements.id.value = base64url(assertion.rawId);
+      form.elements.client_data.value = base64url(assertion.response.clientDataJSON);
+      form.elements.authenticator_data.value = base64url(assertion.response.authenticatorData);
+      form.elements.signature.value = base64url(assertion.response.signature);
       form.submit();
     });
   }
@@ -89,9 +89,9 @@
         pubKeyCredParams: [{ type: "public-key", alg: -7 }], attestation: "none",
         authenticatorSelection: { userVerification: "discouraged" }, timeout: 60000
       } });
-    }, function (made) {
-      document.getElementById("entry").textContent = "[[sessions.security_key]]\nid = \"" + base64url(made.rawId) +
-        "\"\npublic_key = \"" + base64(made.response.getPublicKey()) + "\"\n";
+    }, function (credential) {
+      document.getElementById("entry").textContent = "[[sessions.security_key]]\nid = \"" + base64url(credential.rawId) +
+        "\"\npublic_key = \"" + base64(credential.response.getPublicKey()) + "\"\n";
     });
   }
 
