@@ -89,9 +89,9 @@
         pubKeyCredParams: [{ type: "public-key", alg: -7 }], attestation: "none",
         authenticatorSelection: { userVerification: "discouraged" }, timeout: 60000
       } });
-    }, function (credential) {
-      document.getElementById("entry").textContent = "[[sessions.security_key]]\nid = \"" + base64url(credential.rawId) +
-        "\"\npublic_key = \"" + base64(credential.response.getPublicKey()) + "\"\n";
+    }, function (key) {
+      document.getElementById("entry").textContent = "[[sessions.security_key]]\nid = \"" + base64url(key.rawId) +
+        "\"\npublic_key = \"" + base64(key.response.getPublicKey()) + "\"\n";
     });
   }
 
