@@ -288,7 +288,7 @@ def _role_problems(profile: Profile, site: AdaptedPort) -> Iterator[tuple[str, s
                 ' add host = { address = "192.0.2.20", tcp_port = 5000 }',
             )
         if not serial and host_serial:
-            yield "host_serial", "the instrument is connected by TCP; give the host as `host`"
+            yield "host_serial", "the instrument is connected over TCP; give the host as `host`"
 
 
 def _listener_problems(profile: Profile, site: AdaptedPort) -> Iterator[tuple[str, str]]:
@@ -301,7 +301,7 @@ def _listener_problems(profile: Profile, site: AdaptedPort) -> Iterator[tuple[st
     elif profile.speaks in ("hl7", "poct1a"):
         yield (
             "role",
-            f"a listener is for ASTM and AU; an instrument that speaks {profile.speaks} is connected by TCP:"
+            f"a listener is for ASTM and AU; an instrument that speaks {profile.speaks} is connected over TCP:"
             ' use role = "pass-through" with the `host`',
         )
 

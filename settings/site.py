@@ -95,7 +95,7 @@ class RemoteSessions(Table, frozen=True):
     endpoint: HostAndPort
     """The address at which the data center accepts tunnels."""
     keys: Annotated[list[SigningKey], Meta(min_length=1, max_length=8)]
-    """The data center's public keys, which sign what it offers: PEM without its first and last line."""
+    """The data center's public keys, which sign its offers: PEM without its first and last line."""
     ways: PresenceWays
     line_kbit_s: Annotated[int, Meta(ge=16, le=10_000_000)] = 128
     """The rate of the uplink in kbit/s."""

@@ -73,7 +73,7 @@ key = "vendor-signing.pub"             # of the vendor, who signs them
 
 [sessions]                             # without the table the box refuses remote sessions
 endpoint = "ingest.example.com:443"    # where tunnels arrive at the data center
-keys = "session-offers.pem"            # public keys of the data center, which signs what it offers
+keys = "session-offers.pem"            # public keys of the data center, which signs its offers
 key = "session.key"                    # countersigns what a person permits; without it, the key of [identity]
 ways = ["code"]                        # what a person there must give to permit one: "code", "switch", "security-key"
 page = "/run/rap-page/socket"          # the local page's socket, to which httpd forwards requests

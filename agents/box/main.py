@@ -228,7 +228,7 @@ def _connection(firewall: FirewallPolicy) -> Connect:
 
 
 def _serial_ports(checked: CheckedConfig) -> dict[int, SerialPort]:
-    """Return the serial ports that instruments use. pyserial is imported only for these."""
+    """Return the serial ports that instruments use. pyserial is imported only if there are any."""
     numbers = [
         number
         for port in checked.config.port

@@ -83,7 +83,7 @@ class CommandRunner:
                 permit.set_result(report.command not in withdrawn)
 
     async def run(self) -> None:
-        """Execute commands until cancelled. One waits for its file or for consent without delaying others."""
+        """Execute commands until cancelled. A command that waits for its file or for consent delays no other."""
         tasks: set[asyncio.Task[None]] = set()
         try:
             while True:

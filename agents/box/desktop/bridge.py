@@ -236,7 +236,7 @@ class DesktopBridge:
                 continue
             count = (returned.updates - self._sent + len(self._in_flight)) % 2**32
             if count > len(self._in_flight):
-                raise StreamError("an acknowledgement of what was not sent")
+                raise StreamError("an acknowledgement of a message that was not sent")
             for _ in range(count):
                 self._in_flight.popleft()
             self._acknowledged.set()

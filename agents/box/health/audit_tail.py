@@ -90,7 +90,7 @@ class LogTail:
             self._reader.cursor.is_incomplete = False
 
     async def _check(self) -> None:
-        """Every CHECK_SECONDS, check the order of the files and verify one: first the newest, then the older ones."""
+        """Every CHECK_SECONDS, check the order of the files and verify one of them, the newest first."""
         now = self._loop.time()
         if now < self._checked_at + CHECK_SECONDS:
             return

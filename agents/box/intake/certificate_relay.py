@@ -51,7 +51,7 @@ class CertificateRelay:
         return request.target.startswith(est.PREFIX)
 
     def refusal(self, request: Request) -> Response | None:
-        """Return the response to a request that needs a valid certificate; None if the instrument has one."""
+        """Return the refusal of a request that needs a valid certificate; None if the instrument has a valid one."""
         state = request.peer.state
         if _VALIDITY not in state:
             tls = request.peer.tls

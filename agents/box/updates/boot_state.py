@@ -67,7 +67,7 @@ class BootStatePartition:
         self._partition.write(offset, record)
         self._partition.flush()
         if self._partition.read(offset, RECORD_BYTES) != record:
-            raise DiskError(DiskErrorKind.IO, f"the slot state at {offset} is not what was written")
+            raise DiskError(DiskErrorKind.IO, f"the slot state at {offset} was not read back as written")
 
     def _copies(self, offsets: tuple[int, ...]) -> list[bytes]:
         return [self._copy(offset) for offset in offsets]

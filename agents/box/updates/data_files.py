@@ -91,11 +91,11 @@ class DataFiles:
         """
         manifest = self.manifest(data_set)
         if manifest is None:
-            raise DataError("its manifest is not on the disk as it was verified")
+            raise DataError("its manifest is missing or damaged on the disk")
         read = []
         for file in manifest.files:
             if (data := read_verified(self._files, FileKey(file.sha256, file.bytes))) is None:
-                raise DataError(f"{file.path} is not on the disk as it was verified")
+                raise DataError(f"{file.path} is missing or damaged on the disk")
             if is_read(file.path):
                 read.append((file.path, data))
         return read_content(read)

@@ -136,7 +136,7 @@ def test_the_box_refuses_a_policy_that_does_not_permit_the_laboratorys_host(tmp_
         (TIMEZONE, PASS.replace("192.0.2.20", "lis.example.com"), "write it like 192.0.2.1"),
         (TIMEZONE, PASS.replace("192.0.2.20", "0.0.0.0"), "of a single host"),
         (TIMEZONE, PASS.replace("5000", "0"), "tcp_port"),
-        (TIMEZONE, PASS + "host_serial = { port = 2 }", "is connected by TCP; give the host as `host`"),
+        (TIMEZONE, PASS + "host_serial = { port = 2 }", "is connected over TCP; give the host as `host`"),
         (TIMEZONE, 'role = "repeater"', "must be one of"),
         (TIMEZONE, 'role = "listener"\nserial = { port = 2 }', "a listener is for ASTM and AU"),
         (TIMEZONE, ONE_LINE, "serial port 1 is used by another instrument"),

@@ -212,7 +212,7 @@ def test_the_server_is_asked_for_plain_pixels_and_gets_no_clipboard() -> None:
     ("sent", "message"),
     [
         (b"X", "the data center: a message of the unknown type 88"),
-        (b"A\0\0\0\x09", "the data center: an acknowledgement of what was not sent"),
+        (b"A\0\0\0\x09", "the data center: an acknowledgement of a message that was not sent"),
     ],
 )
 def test_a_data_center_that_violates_the_protocol_ends_the_desktop(sent: bytes, message: str) -> None:
