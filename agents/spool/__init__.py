@@ -9,7 +9,7 @@ foreign     detecting segments in the format of a newer program
 holdings    cursors, and counts of the waiting records
 disk/       the on-disk format
   group       the unit of one write and one flush
-  segment     one preallocated file: its name, finding groups in it
+  segment     one preallocated file: its name, the search for groups in it
   log         the segments in order; the only module that writes to the disk
   summary     the contents of a sealed segment, in its last sector
   checkpoint  the aux bytes of a group

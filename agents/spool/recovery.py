@@ -71,7 +71,7 @@ class RecoveredSpool:
         # readable records from this number on may never have been acknowledged; 0: none
         self.uncertain_from = 0
         self.snapshot_generation = 0
-        # the first number that a segment must hold, by the newest checkpoint; 0: not known
+        # the first number that the log must hold, by the newest checkpoint; 0: not known
         self.log_begin = 0
         self._state = state
         self._newest = newest  # groups that opening read, by generation; kept for the first call of `records`

@@ -51,7 +51,7 @@ class LogPiece(NamedTuple):
 class LogProblemKind(StrEnum):
     """A problem with a log."""
 
-    CUT = "cut"  # a file is shorter than its part that was read
+    CUT = "cut"  # a file is shorter than the part of it that was read
     CHANGED = "changed"  # the part of a file that was read has changed
     LOST = "lost"  # a file was removed, perhaps with unread lines, or although an older one exists
     REMOVED = (
@@ -104,7 +104,7 @@ class LogReader:
             return []
 
     def verify(self, file: bytes) -> LogProblem | None:
-        """Compare a file, if it exists, with its part that was read. Raises: DiskError IO, UNAVAILABLE."""
+        """Compare a file, if it exists, with the part of it that was read. Raises: DiskError IO, UNAVAILABLE."""
         try:
             for name, identity in self._files():
                 if identity == file:

@@ -15,7 +15,7 @@ STRIP_PIXELS: Final = 64
 SAMPLE_STRIPS: Final = 3
 """Approximate number of changed strips in which the scrolling distance is determined."""
 RUN_ROWS_MIN: Final = 24
-"""Minimum number of moved rows for a copy."""
+"""Minimum number of changed rows in a moved range that is copied."""
 MOVED_SHARE_MIN: Final = 0.5
 """Minimum share of the changed rows that must have moved by the same distance. Below it, equal rows are
 coincidental."""

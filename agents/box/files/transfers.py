@@ -76,7 +76,7 @@ class FileTransfers:
         return await self._buffer.call(call)
 
     def needed(self) -> set[str]:
-        """Return the stems of the files that waiting commands need."""
+        """Return the stems of the files that waiting commands need, and of those in `also_needed`."""
         waiting = self._dispatcher.waiting()
         uploads = (FileKey("", 0, command.id) for command in waiting if command.verb in UP_VERBS)
         return {key.stem for key in (*uploads, *(key for _, key in self._wanted()))} | self.also_needed()

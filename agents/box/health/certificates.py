@@ -61,7 +61,7 @@ class OwnCertificate:
         return self._files.inspect(self._clock.now_ns() / 1e9)
 
     def refresh(self, *, at_once: bool = False) -> AuditEvent | None:
-        """Use files that have changed, unless they may still be being written.
+        """Use files that have changed, unless they may be incomplete.
 
         Returns the audit event, or None if nothing has changed. With `at_once`, a single check suffices.
         """

@@ -1,4 +1,4 @@
-"""Records in the audit log how often content of instruments' messages was left out, and why."""
+"""Writes to the audit log how often content of instruments' messages was left out, and why."""
 
 from __future__ import annotations
 

@@ -341,7 +341,7 @@ class Intake:
         return finding.kind(number, self._time_of(finding, now_ms), *finding.fields)
 
     def _time_of(self, finding: Finding, now_ms: int) -> int:
-        """Return the instrument's time, or the box's if it has none, or one that is off by more than a day."""
+        """Return the instrument's time; the box's if the finding has none, or one that is off by more than a day."""
         at_ms = finding.at_ms
         if at_ms is None or abs(at_ms - now_ms) > CLOCK_OFF_MS_MAX:
             at_ms = now_ms

@@ -1,4 +1,4 @@
-"""The roles other than the laboratory's host: a transparent pass-through between instrument and host, and a listener.
+"""The roles in which the box is not the instrument's host: a transparent pass-through to the host, and a listener.
 
 A pass-through never answers and never delays data: each read is written to the other side at once, independently of
 the observation (`agents.box.intake.observation`). Its only buffer is one read in each direction, so that flow control

@@ -1,4 +1,4 @@
-"""The page's content as HTML without scripts: the overview of a port, and the page of one offer.
+"""The page's content as HTML that works without scripts: the overview of a port, and the page of one offer.
 
 All texts are here, marked with `_()` for the catalogues in `languages/`.
 """

@@ -22,7 +22,7 @@ from wire.session.presence import TRIES
 from wire.session.table import WITH_TUNNEL, Action, Actor, End, Event, Row, SessionState
 
 PAGE_LOST_SECONDS: Final = 20.0
-"""Time without the person's page after which the session is view-only."""
+"""Time without the person's page after which the session becomes view-only."""
 PAGE_OVERDUE_SECONDS: Final = 60.0
 """Time without the person's page after which the session ends."""
 SHOWN_SECONDS: Final = 60.0

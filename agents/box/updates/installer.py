@@ -1,4 +1,4 @@
-"""Writes the release of a plan to the inactive slot, by a delta or as a whole, and reads it back.
+"""Writes the release of a plan to the inactive slot, from a delta or as a whole, and reads it back.
 
 Each method is the work of one phase of the table, and returns the event that ends it.
 """

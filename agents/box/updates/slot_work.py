@@ -1,4 +1,4 @@
-"""The work on whole slots: hash one, or write one by a delta. Each function is a generator that pauses often.
+"""The work on whole slots: hashing one, or writing one from a delta. Each function is a generator that pauses often.
 
 A slot that is being written cannot be started: its first block, without which no file system is recognized, is
 cleared before everything else and written after everything else is durable.
@@ -51,7 +51,7 @@ def hash_slot(slot: Partition, length: int) -> Iterator[str]:
 
 
 def write_slot(read_delta: Read, delta_bytes: int, read_source: Read, slot: Partition) -> Iterator[int]:
-    """Write a slot by a delta; yield the bytes written so far at each pause. The slot is durable at the end.
+    """Write a slot from a delta; yield the bytes written so far at each pause. The slot is durable at the end.
 
     Raises: DeltaError, before the first write if the delta cannot be for this slot; DiskError.
     """
@@ -89,7 +89,7 @@ class SlotWorker:
     """Does the work on partitions, on one thread, in short pieces."""
 
     def __init__(self, executor: Executor | None) -> None:
-        """`executor` None is the event loop's default executor."""
+        """`executor`: None for the event loop's default executor."""
         self._executor = executor
 
     async def call(self, call: Callable[[], T]) -> T:

@@ -104,7 +104,7 @@ class UpdateEvent(StrEnum):
     NOT_BEGUN = "not begun"
     """The program starts, and the slot state has no trial although one should have begun."""
     NOT_RESTARTED = "not restarted"
-    """The program starts, but the machine has not restarted since the trial has begun."""
+    """The program starts, but the machine has not restarted since the trial began."""
     STARTED_NEW = "started new"
     """The machine, or its programs, have started from the slot on trial."""
     STARTED_OLD = "started old"

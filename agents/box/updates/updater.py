@@ -131,7 +131,7 @@ class Updater:
 
     @property
     def status(self) -> UpdateStatus:
-        """The status."""
+        """The state of updates, for the box's status."""
         memory, data = self._memory, self._data.release_in_force
         ordered = 0 if memory.phase is P.IDLE else memory.order.release
         return UpdateStatus(self._running, memory.running, memory.phase, ordered, self._problem, data)

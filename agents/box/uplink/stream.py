@@ -283,7 +283,7 @@ class Stream:
         return max(self._sent_at, self._answered_at, self._keep_alive_sent_at) + KEEP_ALIVE_SECONDS
 
     def _bypass_at(self) -> float:
-        """Return the time at which an alert waits too long behind the first batch in flight; inf if none waits."""
+        """Return the time from which an alert waits too long behind the first batch in flight; inf if none waits."""
         if self._bypass is None or not self._in_flight or not self._alert_waits:
             return inf
         return max(self._begun_at(self._in_flight[0]) + SLOW_SECONDS, self._bypass.opens_at())
