@@ -1,6 +1,6 @@
 """The box: assembles and runs the spool, a collector at each instrument port, the forwarder and the monitoring.
 
-It starts unattended after any crash: its only persistent state is in the spool.
+It starts unattended after any crash: its persistent state is in the spool and in files beside it.
 """
 
 from __future__ import annotations

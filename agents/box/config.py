@@ -261,7 +261,7 @@ class SessionSettings(Table, frozen=True):
     """The security keys of persons who may permit sessions."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a way that is listed twice, and for a `staff` that cannot be the data center's."""
+        """Raise ValueError for a way listed twice, unusable security keys, or an impossible `staff`."""
         if repeated := _repeated(self.ways):
             raise ValueError(f"ways: list each way once; repeated: {', '.join(repeated)}")
         check_security_keys(self.ways, self.page_name, self.security_key)

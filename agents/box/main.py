@@ -1,8 +1,8 @@
 """The box program on real hardware: the composition root.
 
-It has two threads, one for the event loop and one for the disk. SIGTERM and SIGINT stop it cleanly, and within
-END_SECONDS_MAX even if the disk hangs. After any other end, the next start recovers the spool, and the firewall
-service keeps the policy in force meanwhile.
+The event loop has one thread, and the disk another; updates, reading logs and name lookups use further threads.
+SIGTERM and SIGINT stop the program cleanly, and within END_SECONDS_MAX even if the disk hangs. After any other
+end, the next start recovers the spool, and the firewall service keeps the policy in force meanwhile.
 """
 
 from __future__ import annotations
