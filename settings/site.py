@@ -239,7 +239,7 @@ def _session_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str
         if not profile_problem(instrument.model) and load_profile(instrument.model).desktop_port is None:
             yield (
                 f"instrument[{index}].address",
-                f"is for remote sessions, and the profile of {instrument.model} has no `desktop_port`; remove it",
+                f"is for remote sessions, but the profile of {instrument.model} has no `desktop_port`; remove it",
             )
 
 

@@ -301,7 +301,7 @@ def _check_session_instruments(file: Path, config: BoxConfig, policy: Policy) ->
                 continue
             key = f"port[{index}].instrument[{position}].address"
             if profile.desktop_port is None:
-                message = f"is for remote sessions, and the profile of {profile.model} has no `desktop_port`"
+                message = f"is for remote sessions, but the profile of {profile.model} has no `desktop_port`"
                 raise SettingsError.at(file, key, message)
             if not allowed.may_have(address):
                 networks = ", ".join(str(own.network) for own in allowed.addresses)

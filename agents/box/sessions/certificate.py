@@ -40,7 +40,7 @@ def check_certificate(message: CertificateMessage, offer: Offer, session_key: by
     except CERTIFICATE_ERRORS as error:
         raise CertificateError(f"not a certificate in DER: {error}") from None
     if key != session_key:
-        raise CertificateError("the certificate is for another key than the session's")
+        raise CertificateError("the certificate is not for the session's key")
     if end_s > offer.expires:
         raise CertificateError("the certificate is valid longer than the grant")
     try:

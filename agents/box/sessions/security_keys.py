@@ -84,7 +84,7 @@ class SecurityKeys:
         if not isinstance(origin, str) or origin.partition("://")[0] != "https" or _host(origin) != self.name:
             raise SecurityKeyError("it was used on another page")
         if fields.get("crossOrigin"):
-            raise SecurityKeyError("it was used in a page within another one")
+            raise SecurityKeyError("it was used in a page embedded within another site")
 
 
 def encoded(data: bytes) -> str:

@@ -64,7 +64,7 @@ class BoxSessions:
         session = self._sessions.get(message.session)
         if session is None:
             self._surroundings.audit.refused(
-                message.session, "a message about a session that is not known here"
+                message.session, "a message about a session that this box does not know"
             )
         elif isinstance(message, CertificateMessage):
             await session.certified(message)
@@ -180,13 +180,13 @@ class BoxSessions:
             return
         if not self._surroundings.permits(signed.offer):
             self._surroundings.audit.refused(
-                signed.offer.id, "an offer for an instrument or port that is not here"
+                signed.offer.id, "an offer for an instrument or port that this box does not have"
             )
             self._surroundings.send(EndMessage(signed.offer.id, "not here"))
             return
         forget_old(self._sessions)
         if sum(not session.is_over for session in self._sessions.values()) >= SESSIONS_MAX:
-            self._surroundings.audit.refused(signed.offer.id, f"{SESSIONS_MAX} sessions are not over")
+            self._surroundings.audit.refused(signed.offer.id, f"{SESSIONS_MAX} sessions have not ended yet")
             return
         session = BoxSession(signed, self._surroundings, self._others_with_tunnel)
         is_new = not self._surroundings.audit.knows(session.id)
