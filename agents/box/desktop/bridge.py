@@ -111,12 +111,12 @@ class DesktopBridge:
         Raises: DesktopEndedError when one of the connections ends, or sends invalid data.
         """
         try:
-            await _ends_desktop("the VNC server", self._begin())
+            await _run_part("the VNC server", self._begin())
             async with asyncio.TaskGroup() as tasks:
                 for part in (self._receive_pictures(), self._probe(), self._send_inputs()):
-                    tasks.create_task(_ends_desktop("the VNC server", part))
+                    tasks.create_task(_run_part("the VNC server", part))
                 for part in (self._send(), self._receive_returned()):
-                    tasks.create_task(_ends_desktop("the data center", part))
+                    tasks.create_task(_run_part("the data center", part))
         except ExceptionGroup as errors:
             # `except*` wraps what is raised in it into a group again (Python 3.11.2)
             ended, others = errors.split(DesktopEndedError)
@@ -272,7 +272,7 @@ class DesktopBridge:
         await self._server.write(self._inputs.popleft().encode())
 
 
-async def _ends_desktop(peer: str, part: Coroutine[None, None, None]) -> None:
+async def _run_part(peer: str, part: Coroutine[None, None, None]) -> None:
     """Run a part; an error that the peer causes becomes a `DesktopEndedError`."""
     try:
         await part

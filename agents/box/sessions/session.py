@@ -198,7 +198,7 @@ class BoxSession(SessionExecutor):
             case Action.START_ENDPOINT:
                 self._start(self._open())
             case Action.OPEN_PATH:
-                await self._let_pass()
+                await self._start_sharing()
             case Action.VIEW_ONLY | Action.CONTROL:
                 self.view_only = action is Action.VIEW_ONLY
                 await self._restrict()
@@ -214,7 +214,7 @@ class BoxSession(SessionExecutor):
             case _:  # SHOW_OFFER: the page shows the session's state; the other actions are the data center's
                 pass
 
-    async def _let_pass(self) -> None:
+    async def _start_sharing(self) -> None:
         """Open the path, with the desktop behind it; without either the session ends."""
         surroundings = self._surroundings
         self._desktop = surroundings.share(self.offer, self._desktop_ended)

@@ -86,7 +86,7 @@ class Updater:
         self._hardware, self._surroundings = hardware, surroundings
         self._downloads = Downloads(self.requests, files, surroundings, self._report_problem)
         self._store = MemoryStore(disk)
-        self._work_on = SlotWorker(hardware.executor)
+        self._worker = SlotWorker(hardware.executor)
         self._boot = BootStatePartition(hardware.boot_state)
         self._metadata = ReleaseMetadata(disk, root, surroundings.call, self.requests.metadata)
         self._memory = Memory()
@@ -99,13 +99,13 @@ class Updater:
         self._parts = TargetParts(disk, surroundings.call, self._downloads.part)
         memory, slots = (lambda: self._memory), hardware.slots
         self._install = SlotInstaller(
-            slots, self._work_on, self._boot, self._downloads, self._parts, memory, self._report_problem
+            slots, self._worker, self._boot, self._downloads, self._parts, memory, self._report_problem
         )
         self._application = ApplicationSwitch(hardware.machine, memory, self._change, self._report_problem)
         self._latest: UpdateOrder | None = None
         self._order_changed = asyncio.Event()
-        self._ask = asyncio.Event()
-        self._ask.set()
+        self._order_wanted = asyncio.Event()
+        self._order_wanted.set()
         self._problem = ""
         self._changing = asyncio.Lock()
         self._begun_at = asyncio.get_running_loop().time()
@@ -143,7 +143,7 @@ class Updater:
 
     def wake(self) -> None:
         """Request the order, which has changed at the data center."""
-        self._ask.set()
+        self._order_wanted.set()
 
     async def run(self) -> None:
         """Follow orders until cancelled. Raises: DiskError, SpoolError; then run it again.
@@ -169,7 +169,7 @@ class Updater:
         self._data.keep(memory)
         if memory.phase in AFTER_RESTART and memory.target_slot is not None:
             target = memory.target_slot
-            started = await self._work_on.call(lambda: self._boot.after_start(running, target))
+            started = await self._worker.call(lambda: self._boot.after_start(running, target))
             if (event := after_start(memory.phase, started)) is not None:
                 await self._take(PhaseOutcome(event, memory.cause or "" if event is E.STARTED_OLD else ""))
         elif memory.phase in IN_APPLICATION:
@@ -177,7 +177,7 @@ class Updater:
                 cause = memory.cause if event is E.STARTED_OLD else ""
                 await self._take(PhaseOutcome(event, cause, forget_starts))
         elif memory.phase not in AFTER_RESTART:
-            state = await self._work_on.call(self._boot.read)
+            state = await self._worker.call(self._boot.read)
             # the memory may have been lost in a trial
             if state.trial == running:
                 memory.phase, memory.target_slot, memory.order = P.TRIAL, running, UpdateOrder(0)
@@ -185,7 +185,7 @@ class Updater:
                 memory.phase, memory.target_slot = P.APPLICATION_TRIAL, running
                 memory.order = UpdateOrder(0)
             elif state.trial is not None:
-                await self._work_on.call(lambda: self._boot.settle(running))
+                await self._worker.call(lambda: self._boot.settle(running))
         if memory.phase in BEFORE_TRIAL and memory.target_slot == running:
             # the slot that was to be written has been started, because the other one cannot be read
             await self._take(PhaseOutcome(E.FAILED, "slot-changed"))
@@ -244,9 +244,9 @@ class Updater:
     async def _plan(self) -> PhaseOutcome:
         """Return the plan for the order. Raises: OrderRefused, DiskError."""
         running = self._slot(self._running)
-        length = self._memory.slot_bytes or await self._work_on.length(running)
+        length = self._memory.slot_bytes or await self._worker.length(running)
         targets = await self._targets()
-        slot_sha256 = await self._work_on.hash_if_readable(running, length)
+        slot_sha256 = await self._worker.hash_if_readable(running, length)
         plan = plan_update(targets, self._memory.order, slot_sha256, self._memory.slot_sha256)
         target_slot = other(self._running or "a")
         target = self._slot(target_slot)
@@ -259,7 +259,7 @@ class Updater:
             memory.slot_sha256, memory.slot_bytes = plan.source_sha256, length
             memory.plan, memory.target_slot = plan, target_slot
 
-        if await self._work_on.hash_if_readable(target, plan.target_bytes) == plan.target_sha256:
+        if await self._worker.hash_if_readable(target, plan.target_bytes) == plan.target_sha256:
             return PhaseOutcome(E.IS_THERE_ALREADY, change=change)
         if plan.is_whole:
             self._report_problem("no delta fits; the whole slot is fetched")
@@ -338,7 +338,7 @@ class Updater:
                 return
             if times and now_s >= max(end for _, end in times) and not has_asked:
                 has_asked = True
-                self._ask.set()
+                self._order_wanted.set()
             await asyncio.sleep(RESTART_CHECK_SECONDS)
 
     async def _begin_trial(self) -> PhaseOutcome:
@@ -346,14 +346,14 @@ class Updater:
         running, target = self._running, memory.target_slot
         assert running is not None and target is not None, "only `_plan` leads here"
         if memory.restarts >= RESTARTS_MAX:
-            await self._work_on.call(lambda: self._boot.settle(running))
+            await self._worker.call(lambda: self._boot.settle(running))
             return PhaseOutcome(E.FAILED, "not-restarted")
         await self._change(lambda memory: setattr(memory, "restarts", memory.restarts + 1))
         try:
-            await self._work_on.call(lambda: self._boot.begin_trial(target))
+            await self._worker.call(lambda: self._boot.begin_trial(target))
         except DiskError as error:
             outcome = self._install.disk_failed(error)
-            await self._work_on.call(lambda: self._boot.settle(running))
+            await self._worker.call(lambda: self._boot.settle(running))
             return outcome
         await self._restart()
         return PhaseOutcome(E.NOT_RESTARTED)
@@ -370,7 +370,7 @@ class Updater:
                 healthy_since = loop.time()
             elif loop.time() - healthy_since >= HEALTHY_SECONDS:
                 try:
-                    await self._work_on.call(lambda: self._boot.settle(running))
+                    await self._worker.call(lambda: self._boot.settle(running))
                     return PhaseOutcome(E.HEALTHY)
                 except DiskError as error:
                     reason = self._install.disk_failed(error).reason
@@ -382,7 +382,7 @@ class Updater:
         running = self._running
         assert running is not None, "`run` ends without slots"
         while True:
-            await self._work_on.call(lambda: self._boot.settle(other(running)))
+            await self._worker.call(lambda: self._boot.settle(other(running)))
             await self._restart()
 
     async def _restart(self) -> None:
@@ -398,7 +398,7 @@ class Updater:
         running = self._running
         assert running is not None, "`run` ends without slots"
         if self._memory.phase in (P.RETURNED, P.FAILED):
-            await self._work_on.call(lambda: self._boot.settle(running))
+            await self._worker.call(lambda: self._boot.settle(running))
         if (key := self._delta()) is not None:
             await self._downloads.remove(key)
         await self._parts.clear()
@@ -469,14 +469,14 @@ class Updater:
     async def _follow_orders(self) -> None:
         """Fetch the order at the start and whenever it has changed."""
         running = self._slot(self._running)
-        length = self._memory.slot_bytes or await self._work_on.length(running)
+        length = self._memory.slot_bytes or await self._worker.length(running)
         if not self._memory.slot_sha256 and (
-            slot_sha256 := await self._work_on.hash_if_readable(running, length)
+            slot_sha256 := await self._worker.hash_if_readable(running, length)
         ):
             await self._change(lambda memory: setattr(memory, "slot_sha256", slot_sha256))
         while True:
-            await self._ask.wait()
-            self._ask.clear()
+            await self._order_wanted.wait()
+            self._order_wanted.clear()
             try:
                 self._latest = await self._downloads.until_available(
                     lambda: self.requests.order(self._state())

@@ -351,7 +351,7 @@ class Forwarder:
         if connection is not None:
             _add(self._traffic, connection)
         if isinstance(error, StreamError):
-            self._falls_back(error)
+            self._fall_back(error)
         if self._stream is not None:
             self._stream.bypass_ended(unsent=unsent)
 
@@ -377,7 +377,7 @@ class Forwarder:
         answered, self._has_answered = self._has_answered, False
         now = self._loop.time()
         if isinstance(error, StreamError):
-            if self._falls_back(error):
+            if self._fall_back(error):
                 return 0.0
             if error.kind is StreamEnd.FINISHED and answered:
                 return 0.0  # an intermediary that serves one request per connection
@@ -396,7 +396,7 @@ class Forwarder:
             self._audit.note(*cause)
         return self._backoff.failed(error.retry_after_s if isinstance(error, StreamError) else 0.0)
 
-    def _falls_back(self, error: StreamError) -> bool:
+    def _fall_back(self, error: StreamError) -> bool:
         """Send self-contained batches if the error requires it; return whether that is new."""
         now = self._loop.time()
         if error.status not in UNKNOWN_STREAM or now < self._self_contained_until:
