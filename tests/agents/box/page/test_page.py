@@ -52,7 +52,7 @@ def test_the_person_permits_watches_and_ends_a_session() -> None:
         running = await client.get()
         assert "A remote session is running" in running
         assert "30 min" in running
-        assert "is ended" in await client.send(forms_of(running)["end"])
+        assert "has ended" in await client.send(forms_of(running)["end"])
         assert not box.path.elements()
         await asyncio.sleep(1)
         history = await client.get()
@@ -280,7 +280,7 @@ def test_an_open_page_keeps_the_session_and_a_closed_one_ends_it() -> None:
         assert "staff can only watch" in await client.get()
         await asyncio.sleep(PAGE_OVERDUE_SECONDS + 1)
         assert box.session.cause is Cause.PERSON_ABSENT
-        assert "gone for too long" in await client.get()
+        assert "not open for too long" in await client.get()
         next_offer = box.next_offer(id=bytes(16))
         await box.open(next_offer)
 

@@ -113,7 +113,7 @@ def test_curl_permits_and_ends_a_session(served: ServedPage) -> None:
     assert "You have permitted the session" in text
     served.reach(SessionState.OPEN)
     form = forms_of(curl("/"))["end"]
-    assert "The session is ended" in curl(form.action, "--data", urlencode(form.fields))
+    assert "The session has ended" in curl(form.action, "--data", urlencode(form.fields))
     served.reach(SessionState.ENDED)
 
 
