@@ -95,23 +95,23 @@ def build(request: BuildRequest, step: Callable[[str, bool], None], log: LogCall
     seed = hashlib.sha256(text).hexdigest()
     ids = partitions.disk_ids(plan, seed)
     try:
-        steps = Steps(request.work, step)
-        inputs = hashlib.sha256(b"".join(metadata)).hexdigest()
-        first = steps.step(
-            "packages",
-            f"{FORMAT} {inputs} {plan.packages} {plan.implied}",
-            lambda to: _packages(to, plan, request, epoch, log),
-        )
-        second = steps.step(
-            "system", f"{seed} {epoch}", lambda to: _system(first / "tree", to, plan, ids, epoch, log)
-        )
-        third = steps.step(
-            "disk",
-            f"{disk_bytes}",
-            lambda to: _disk(second / "tree", to, plan, disk_bytes, seed, epoch, log),
-        )
-        step("outputs", False)
-        return _write_outputs(third / "disk.raw", second / "tree", request, plan, ids, epoch, key, log)
+        with Steps(request.work, step) as steps:
+            inputs = hashlib.sha256(b"".join(metadata)).hexdigest()
+            first = steps.step(
+                "packages",
+                f"{FORMAT} {inputs} {plan.packages} {plan.implied}",
+                lambda to: _packages(to, plan, request, epoch, log),
+            )
+            second = steps.step(
+                "system", f"{seed} {epoch}", lambda to: _system(first / "tree", to, plan, ids, epoch, log)
+            )
+            third = steps.step(
+                "disk",
+                f"{disk_bytes}",
+                lambda to: _disk(second / "tree", to, plan, disk_bytes, seed, epoch, log),
+            )
+            step("outputs", False)
+            return _write_outputs(third / "disk.raw", second / "tree", request, plan, ids, epoch, key, log)
     except (FileExistsError, NotADirectoryError) as error:
         raise InvalidBuildRequest(
             f"{error.filename}: is not a folder; give folders with --output and --work"

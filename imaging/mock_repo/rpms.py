@@ -99,13 +99,12 @@ def make_stubs(folder: Path, stubs: Mapping[str, Stub]) -> None:
 
 def cached_repository(folder: Path) -> Path:
     """Return the repository below `folder`, rebuilt only if `packages.toml` has changed. Raises: ProgramFailed."""
-    steps = Steps(folder, lambda _name, _kept: None)
-    return (
-        steps.step(
-            "repository", DATA.read_text("utf-8"), lambda to: make_repository(to / "repo", folder / "debs")
+    inputs = DATA.read_text("utf-8")
+    with Steps(folder, lambda _name, _kept: None) as steps:
+        return (
+            steps.step("repository", inputs, lambda to: make_repository(to / "repo", folder / "debs"))
+            / "repo"
         )
-        / "repo"
-    )
 
 
 def build(spec: Path, root: Path, folder: Path) -> None:

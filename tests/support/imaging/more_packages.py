@@ -47,7 +47,7 @@ def add_debs(
         if also:
             also[1](work)
 
-    steps = Steps(MOCK_REPO, lambda _name, _kept: None)
-    for package in steps.step(step, inputs, make).rglob("*.rpm"):
-        if not package.name.startswith("filesystem-"):
-            shutil.copy(package, folder)
+    with Steps(MOCK_REPO, lambda _name, _kept: None) as steps:
+        for package in steps.step(step, inputs, make).rglob("*.rpm"):
+            if not package.name.startswith("filesystem-"):
+                shutil.copy(package, folder)
