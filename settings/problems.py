@@ -60,7 +60,7 @@ class Problems:
 
     @staticmethod
     def part() -> AbstractContextManager[None]:
-        """Return the context of a part of a check; a value that could not be read ends only this part."""
+        """Return a context manager for one part of a check: a value that could not be read ends only this part."""
         return suppress(UnreadError)
 
     def raise_if_any(self) -> None:

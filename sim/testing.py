@@ -114,7 +114,7 @@ class LabUnderTest:
         self.world.loop.run_for(duration_ns(duration))
 
     def wait_until(self, holds: Callable[[], object], within: str = "1h") -> None:
-        """Run the lab until `holds()` is true. Raises: AssertionError if it is not within that lab time."""
+        """Run the lab until `holds()` is true. Raises: AssertionError if that takes longer than `within`."""
         until = self.world.env.now + duration_ns(within)
         while not holds():
             if self.world.env.now >= until:
@@ -170,7 +170,10 @@ class LabUnderTest:
         )
 
     def expect_nothing_lost(self) -> None:
-        """End the lab. Raises: AssertionError if an acknowledged report is lost or stored twice."""
+        """End the lab.
+
+        Raises: AssertionError if an acknowledged report is lost or stored twice, or if the box program had an error.
+        """
         reports = self.result().reports
         assert reports.lost == 0, f"{reports.lost} reports are lost: {self.result().failures}"
         assert reports.duplicates == 0, f"{reports.duplicates} reports are stored twice"

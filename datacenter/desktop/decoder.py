@@ -81,5 +81,5 @@ class PictureDecoder:
 
 
 def to_rows(pixels: array[int], area: Area) -> bytes:
-    """Return the bytes of pixels in rows, from pixels column by column."""
+    """Convert pixels from column order to row order; return them as bytes."""
     return b"".join(pixels[row :: area.height].tobytes() for row in range(area.height))

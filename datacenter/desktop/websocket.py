@@ -33,7 +33,7 @@ class WebSocketChannel:
         while len(self._received) < length:
             try:
                 message = await self._websocket.receive()
-            except (RuntimeError, WebSocketDisconnect):  # closed before
+            except (RuntimeError, WebSocketDisconnect):  # already closed
                 raise EOFError from None
             if message["type"] == "websocket.disconnect":
                 raise EOFError
@@ -68,11 +68,11 @@ async def serve_viewer(websocket: WebSocket, desktop: ShownDesktop, name: str, *
     except (EOFError, OSError):
         pass
     finally:
-        await close_connected(websocket, code, reason)
+        await close_if_connected(websocket, code, reason)
 
 
-async def close_connected(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close a WebSocket that is connected, with a reason that is shortened if necessary."""
+async def close_if_connected(websocket: WebSocket, code: int, reason: str) -> None:
+    """Close a WebSocket if it is still connected; the reason is shortened if necessary."""
     if websocket.application_state == websocket.client_state == WebSocketState.CONNECTED:
         with suppress(RuntimeError, WebSocketDisconnect):
             await websocket.close(code, reason.encode()[:_REASON_BYTES_MAX].decode("utf-8", "ignore"))

@@ -15,7 +15,7 @@ from wire.messages import BoxReport, decode
 
 EVENTS_MAX: Final = 50
 LATE_MS: Final = 5 * 60_000
-"""A report that arrives more than this after it was made was in the backlog of the box."""
+"""If a report arrives later than this after it was made, it was in the backlog of the box."""
 _R: Final = records.c
 _EVENT_KINDS: Final = {str(kind.__struct_config__.tag): kind for kind in get_args(BoxReport)}
 
@@ -42,7 +42,7 @@ class BoxState(NamedTuple):
     contact_ms: int | None
     """The time at which its latest record was stored."""
     reported_ms: int | None
-    """The time of that record by the reporter's clock."""
+    """The time in that record, by the clock of the box or instrument that made it."""
     epoch: int | None
     sequence: int | None
     evaluated_sequence: int | None
@@ -92,7 +92,7 @@ def read_box(store: Store, box: str) -> BoxState:
 
 
 def _latest_record(store: Store, box: str) -> tuple[int | None, int | None, int | None, int | None]:
-    """Return time of storage, time, epoch and sequence of the last record of the epoch that was stored last.
+    """Return storage time, time, epoch and sequence number of the last record of the most recent epoch.
 
     The numbers of epochs are random; their order has no meaning.
     """

@@ -1,8 +1,8 @@
 """Proves with z3 whether a trigger can ever fire, and whether one trigger implies another.
 
 Each term is an unknown integer within its bounds, which follow from the possible values of its input. Percentiles of
-one reading are in their order. Terms of one input are otherwise independent. Therefore the results "cannot fire" and
-"is implied" are proven; their opposites are not.
+the same input are constrained to ascend; otherwise terms are treated as independent, even terms of the same input.
+Therefore the results "cannot fire" and "is implied" are proven; their opposites are not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def can_fire(trigger: Trigger) -> bool:
 
 
 def implies(first: Trigger, second: Trigger) -> bool:
-    """Return whether `second` is certain to be active when `first` begins; both must be of one model."""
+    """Return whether `second` is certain to be active when `first` begins; False if their models differ."""
     if first.table.model != second.table.model or first.lasts_ms < second.lasts_ms:
         return False
     solver = _solver(first, second)

@@ -1,8 +1,8 @@
 """Sign-on by an OpenID Connect provider: authorization code with PKCE, state and nonce.
 
 The state is bound to the browser by a separate cookie (`Pending`), which is SameSite=Lax because the provider's page
-leads here. The session's cookie is SameSite=Strict; therefore the page that ends the sign-on loads its target itself.
-Each outcome is recorded before it takes effect.
+leads here. The session's cookie is SameSite=Strict, and a redirect would not send it; therefore the sign-on ends with
+a page that loads the next one. Each outcome is recorded before it takes effect.
 """
 
 from __future__ import annotations
@@ -102,13 +102,13 @@ def sign_on_routes(services: WebServices) -> list[BaseRoute]:
         if wait := limits.take(request, services.now_ms()):
             headers = {"retry-after": str(int(wait) + 1)}
             return Response("too many refused sign-ons; try again later\n", 429, headers, "text/plain")
-        _log.warning("a sign-on is refused: %s", error)
+        _log.warning("a sign-on was refused: %s", error)
         await record_sign_in(services, error.staff, "refused", str(error))
         if error.status == 503:
             return sign_in_page(
                 services, "/", 503, "The sign-on service does not answer. Try again in a minute."
             )
-        return sign_in_page(services, "/", error.status, f"The sign-on is refused. {_AGAIN}")
+        return sign_in_page(services, "/", error.status, f"The sign-on was refused. {_AGAIN}")
 
     return [Route(SIGN_ON_PATH, begin, methods=["GET"]), Route(CALLBACK, callback, methods=["GET"])]
 
@@ -123,7 +123,7 @@ def _pending(services: WebServices, request: Request) -> Pending:
 
 
 async def _signed_on(services: WebServices, sign_on: SignOn, request: Request, pending: Pending) -> SignedOn:
-    """Return the provider's claims of a person who may sign in. Raises: _Refused."""
+    """Return the provider's claims about the person, who may sign in. Raises: _Refused."""
     query = request.query_params
     if query.get("iss", sign_on.settings.issuer) != sign_on.settings.issuer:
         raise _Refused("the response is from another issuer")

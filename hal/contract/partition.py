@@ -11,7 +11,7 @@ SIZE = 64 * 1024
 
 
 class PartitionBench(Protocol):
-    """A partition of `SIZE` zero bytes, with control of its abrupt end."""
+    """A zero-filled partition of `SIZE` bytes, to which access can be ended abruptly."""
 
     @property
     def partition(self) -> Partition:
@@ -41,7 +41,7 @@ def partition_reads_what_was_written(bench: PartitionBench) -> None:
 
 
 def partition_reads_any_range(bench: PartitionBench) -> None:
-    """Ranges to read may begin and end anywhere, also at the end, and may be empty."""
+    """Ranges to read may begin and end at any byte, including the end of the partition, and may be empty."""
     bench.partition.write(0, (content := _content(0, SIZE // SECTOR_BYTES)))
     for offset, length in ((0, 1), (511, 2), (4095, 4098), (SIZE - 1, 1), (1, SIZE - 1), (SIZE, 0), (77, 0)):
         assert bench.partition.read(offset, length) == content[offset : offset + length]

@@ -30,7 +30,7 @@ OWN_PARTIES: Final[dict[str, Zone]] = {
     "Staff": "outside",
     "SIEM": "outside",
 }
-"""The parties of these flows that no role of a destination names, and their zones."""
+"""The zones of the parties of these flows that are not in `ROLES`."""
 HEAD: Final = """\
 # Threat model
 
@@ -86,9 +86,9 @@ def page() -> str:
 
 def _diagram() -> str:
     lines = ["```mermaid", "flowchart LR"]
-    parties_of = {name: where for name, where, _, _ in ROLES.values()} | OWN_PARTIES
+    zone_of = {name: where for name, where, _, _ in ROLES.values()} | OWN_PARTIES
     for zone, title in ZONES.items():
-        parties = [name for name, where in parties_of.items() if where == zone]
+        parties = [name for name, where in zone_of.items() if where == zone]
         lines.append(f'    subgraph {zone}["{title}"]')
         lines += [f'        {_node(name)}["{name}"]' for name in parties]
         lines.append("    end")

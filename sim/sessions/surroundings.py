@@ -1,4 +1,6 @@
-"""Moves that affect all sessions at once: time, crashes and restarts of programs, the line, failures of an end."""
+"""Moves that affect all sessions at once: time, crashes and restarts of programs, failures of the line, the data
+center or the box.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ Effect: TypeAlias = Callable[[ModelSession], ModelSession]
 
 
 class Shift(NamedTuple):
-    """A move of the setting, and its effect on every session."""
+    """A change of the surroundings (`Setting`), and its effect on every session."""
 
     text: str
     setting: Setting
@@ -21,11 +23,11 @@ class Shift(NamedTuple):
     """Whether it happens eventually."""
     is_tick: bool = False
     cost: int = 0
-    """The disturbances that it uses up."""
+    """How many of the permitted disturbances it is."""
 
 
 def shifts(setting: Setting, moves: Moves, assumptions: Assumptions, can_disturb: bool) -> Iterator[Shift]:
-    """Yield every move of a setting, with disturbances if any may still occur."""
+    """Yield every change of the surroundings, with disturbances if any may still occur."""
     if setting.time < TIME_MAX:
         yield _tick(setting, assumptions)
     for end in (DC, BOX):

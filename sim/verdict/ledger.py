@@ -1,7 +1,7 @@
 """The ledger of a lab's reports: when each was made, acknowledged and stored, its sequence number and its digest.
 
-The ledger is filled from outside the programs, which never read it. A report takes 41 bytes, so that a lab of half a
-million reports fits into memory. The digest has 64 bits; it is taken when the instrument makes the report, and
+The simulator fills the ledger; the programs under test never read it. A report takes 41 bytes, so that a lab of half
+a million reports fits into memory. The digest has 64 bits; it is taken when the instrument makes the report, and
 compared with the content found at the end.
 """
 
@@ -118,7 +118,7 @@ class Run:
         kinds = map(KINDS.__getitem__, self._kind)
         names = (repeat(self.serial), repeat(self.run), count(1), kinds)
         times = (self._made, self._acknowledged, self._stored, self._sequence)
-        fields = zip(*names, *times, strict=False)  # the first two never end
+        fields = zip(*names, *times, strict=False)  # the first three never end
         return map(partial(tuple.__new__, LedgerEntry), fields)  # a faster `LedgerEntry._make`
 
 
@@ -140,7 +140,7 @@ class ReportLedger:
         return self.runs[serial, run]
 
     def begin_adapted(self, serial: str) -> AdaptedReports:
-        """Start the reports of an instrument that speaks its own standard: one run for the whole lab."""
+        """Add an instrument that speaks its own standard; all its reports in the lab belong to one run."""
         adapted = self.adapted[serial] = AdaptedReports(self.begin(serial, 1))
         return adapted
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from agents.box.page.certificate import FILE
+from agents.box.page.certificate import FILE as PAGE_CERTIFICATE
 from agents.provision.page import virtual_host
 from imaging.check.apache.httpd import MODULES
 from imaging.rpm.contents import RECIPE
@@ -42,7 +42,7 @@ def configure(
     name: str | None = None,
     tcp_port: int = 0,
 ) -> tuple[Path, dict[int, int]]:
-    """Write the configuration into the empty folder `folder`; return it, and the TCP port of each instrument port.
+    """Write the configuration into the empty `folder`; return its path, and the TCP port of each instrument port.
 
     `ports` maps each instrument port to the box's address; `name` is the page's host name in browsers. Without
     `tcp_port`, free TCP ports are used.
@@ -57,7 +57,7 @@ def configure(
         "/var/lib/rap/identity/box": f"{folder}/pki/rap-0001",
         "/run/httpd": f"{folder}/run",
         str(PAGE_SOCKET): str(page_socket),
-        str(PAGE_SOCKET.with_name(FILE)): str(page_socket.with_name(FILE)),
+        str(PAGE_SOCKET.with_name(PAGE_CERTIFICATE)): str(page_socket.with_name(PAGE_CERTIFICATE)),
         "RequestReadTimeout header=10-20": "RequestReadTimeout header=2-4",  # so that tests wait less
         "User apache": f"User {USER}",
         "Group apache": f"Group {USER}",

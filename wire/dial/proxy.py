@@ -1,8 +1,8 @@
-"""The handshake with a proxy, which runs the conversation of the proxy's kind (`wire.dial.proxies`), and its errors.
+"""The handshake with a proxy, and its errors. It runs the conversation of the kind of proxy (`wire.dial.proxies`).
 
-A conversation is written without I/O as a generator: each `yield` gives the bytes to send and the part to wait for,
-which is either a number of bytes or a terminating delimiter, and receives that part. RECONNECT waits for a new
-connection to the proxy. Host names are passed to the proxy unresolved, so that it and not the box resolves them.
+A conversation is a generator without I/O: each `yield` gives the bytes to send and how much to wait for (a number of
+bytes, or a delimiter), and returns the part received. RECONNECT waits for a new connection to the proxy. Host names
+are passed to the proxy unresolved, so that it and not the box resolves them.
 
 No data may follow the proxy's final reply: in TLS, which comes next, the client speaks first.
 """
@@ -26,7 +26,7 @@ class ProxyErrorKind(StrEnum):
 
     REFUSED_AUTH = "refused-auth"  # the proxy requires a user and password, or refused them
     REFUSED = "refused"  # the proxy does not connect to this destination (policy, unreachable)
-    PROTOCOL_ERROR = "garbage"  # the reply does not conform to the protocol
+    PROTOCOL_ERROR = "garbage"  # the reply does not conform to the protocol; the value is in audit records
     TIMEOUT = "timeout"  # no reply in time
     LOST = "lost"  # the proxy closed the connection
 
@@ -42,7 +42,7 @@ class ProxyError(Exception):
 class Handshake:
     """Runs a conversation on received data. Send `to_send` first; the handshake is complete when `done`.
 
-    If `must_reconnect`, the proxy closes this connection: open another, and call `reconnect` for its `to_send`.
+    If `must_reconnect`, the proxy closes this connection: open another, call `reconnect`, and send `to_send` on it.
     """
 
     def __init__(self, conversation: Conversation) -> None:
@@ -63,7 +63,10 @@ class Handshake:
         self.to_send, self._wanted = self._conversation.send(b"")
 
     def receive(self, data: bytes) -> bytes:
-        """Process received data; return the reply. Raises: ProxyError REFUSED_AUTH, REFUSED, PROTOCOL_ERROR."""
+        """Process received data; return the bytes to send next.
+
+        Raises: ProxyError REFUSED_AUTH, REFUSED, PROTOCOL_ERROR.
+        """
         self._received += data
         self._bytes += len(data)
         replies = []

@@ -21,14 +21,14 @@ from wire.messages import LOG_LINE_BYTES_MAX
 
 PIECE_BYTES_MAX: Final = LOG_LINE_BYTES_MAX
 LogSource: TypeAlias = Literal["system", "sessions"]
-"""The log from which a `LogLine` is."""
+"""The log that a `LogLine` comes from."""
 SYSTEM: Final[LogSource] = "system"
 """The operating system's audit log."""
 SESSIONS: Final[LogSource] = "sessions"
-"""The audit file of remote sessions, which also has what people permitted and ended on the local page."""
+"""The audit file of remote sessions, also of those that people permitted and ended on the local page."""
 FILE_ID_BYTES: Final = 16
 FILES_MAX: Final = 128
-"""Files whose marks are kept; the oldest is forgotten."""
+"""The number of files whose marks are kept; when there are more, the oldest is forgotten."""
 START: Final = bytes(32)
 
 
@@ -40,7 +40,7 @@ class LogMark(msgspec.Struct, array_like=True):
     digest: bytes = START
 
     def accept(self, offset: int, piece: bytes) -> None:
-        """Move the mark over a piece. If it begins before the mark, the file was truncated: a new chain begins."""
+        """Move the mark over a piece. If it does not begin at the mark, as after a truncation, a new chain begins."""
         if offset != self.offset:
             self.start, self.digest = offset, START
         self.offset = offset + len(piece)

@@ -1,4 +1,4 @@
-"""Encoding of a group's aux bytes: checkpoints, lost ranges, runs of carried records."""
+"""Encoding of a group's aux bytes: checkpoints, lost ranges, runs of records carried from an older segment."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from datacenter.access.control import CallerDecider
 from datacenter.access.request import RequestContext
 from datacenter.desktop.receiver import ShownDesktop
 from datacenter.desktop.viewer import DesktopViewer
-from datacenter.desktop.websocket import WebSocketChannel, close_connected, handshake_of
+from datacenter.desktop.websocket import WebSocketChannel, close_if_connected, handshake_of
 from datacenter.fleet.visible import find_instrument
 from datacenter.sessions.listing import find_session_row
 from datacenter.sessions.live_desktop import LiveDesktop
@@ -55,7 +55,7 @@ class RawStreams:
             code, reason = await self._carry(websocket, stream)
         elif desktop is not None:
             code, reason = await _view(websocket, caller.staff, *desktop)
-        await close_connected(websocket, code, reason)
+        await close_if_connected(websocket, code, reason)
 
     async def _carry(self, websocket: WebSocket, stream: LiveStream) -> tuple[int, str]:
         try:

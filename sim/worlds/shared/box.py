@@ -23,7 +23,7 @@ DISK_BYTES_BESIDE_SPOOL: Final = 64 * 1024 * 1024
 
 
 def reporting(lab: Lab) -> Reporting:
-    """Return the settings of buffering and sending, as a site file has them."""
+    """Return the lab's settings of buffering and sending, in the form of those of a site file."""
     return Reporting(linger_s=lab.box.linger / SECOND_NS, spool_bytes_max=lab.box.spool_bytes_max)
 
 

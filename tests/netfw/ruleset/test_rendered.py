@@ -137,7 +137,7 @@ def test_no_address_of_the_box_or_of_staff_may_come_from_outside() -> None:
     assert {"fd00:77:1::/64", "fd00:99::/48", "fe80::/10", "ff00::/8"} <= set(elements(ruleset, "inside6"))
 
 
-def test_sets_that_rules_or_timeouts_change_are_volatile() -> None:
+def test_sets_changed_by_rules_or_timeouts_are_volatile() -> None:
     assert render(CLINIC).volatile == {"connections", "logged", "sessions4", "sessions6"}
 
 

@@ -1,4 +1,4 @@
-"""A back-test computes percentiles of the installed base from all tested instruments, and compares with them."""
+"""A back-test computes percentiles of the installed base from all tested instruments, and compares each with them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_there_is_no_base_with_fewer_instruments_than_the_minimum(folder: Path) 
         assert simulated_base(set(), MODEL, SEEDS, DAYS, folder, executor) == {}
 
 
-def test_a_back_test_compares_with_the_base(folder: Path) -> None:
+def test_a_back_test_compares_readings_with_the_base(folder: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
         results = list(run_tests([TRIGGER], SEEDS, DAYS, folder, executor))
     begun = np.array([alarm.at_ms for result in results for alarm in result.alarms])

@@ -26,7 +26,7 @@ class UnflushedSuperblock(NamedTuple):
     new: bytes
 
     def tear(self, disk: Path, half: int) -> None:
-        """Write a superblock whose first (0) or second (1) sector is of the new one and the other of the old one."""
+        """Write a torn superblock: its sector `half` (0 or 1) is that of `new`, the other one that of `old`."""
         first, second = (self.old, self.new) if half else (self.new, self.old)
         with disk.open("r+b") as file:
             os.pwrite(file.fileno(), first[:SECTOR] + second[SECTOR:], self.offset)

@@ -34,7 +34,7 @@ NAMES = (
 )
 CASES = [case for case in conversations.CASES if case.name in NAMES]
 BEGINNINGS = {"astm-tcp": b"\x05", "astm-serial": b"\x05", "poct1a": rb"<\?xml[^>]*><HEL"}
-"""The pattern of the first bytes of an instrument's message, by standard; in the others each step begins one."""
+"""The pattern of the first bytes of an instrument's message; in other standards each sent piece begins a message."""
 
 
 def messages(case: Conversation, data: bytes) -> list[list[Step]]:

@@ -11,7 +11,7 @@ from imaging.kickstart.limits import ACCOUNT_NAME, ON_ROOT, RESERVED_USERS
 from imaging.kickstart.rule import Case, Faults, LintFault, risk, rule
 
 ID_MAX: Final = 2**32 - 2
-"""The largest number of an account. The largest uid_t, (uid_t) -1, means "no user": chown(2)."""
+"""The largest number of an account. The largest uid_t, (uid_t) -1, means "do not change": chown(2)."""
 EXISTING_GROUPS: Final = (
     *(
         "root",
@@ -44,7 +44,7 @@ EXISTING_GROUPS: Final = (
         "input",
     ),
 )
-"""The groups of every system: the package setup, `/etc/group`, and systemd's `sysusers.d/basic.conf`."""
+"""The groups of every system: `/etc/group` of the package `setup`, and systemd's `sysusers.d/basic.conf`."""
 FIRST_UID: Final = 1000
 SYSTEM_FOLDERS: Final = frozenset(
     map(PurePosixPath, ("/", *ON_ROOT, "/boot", "/home", "/opt", "/srv", "/tmp", "/usr", "/var"))  # noqa: S108
@@ -71,7 +71,7 @@ def defined_twice(case: Case) -> Faults:
 
 @rule
 def account_name_form(case: Case) -> Faults:
-    """The name of a user or group must be accepted by useradd, and must not exist on every system already.
+    """The name of a user or group must be accepted by useradd, and must not be one that every system already has.
 
     Source: Anaconda, `core/users.py`, check_username and is_valid_name; useradd(8).
     """
@@ -81,8 +81,8 @@ def account_name_form(case: Case) -> Faults:
             if not ACCOUNT_NAME.fullmatch(bare) or bare.isdigit() or bare in (".", ".."):
                 yield LintFault(
                     command.location,
-                    f"{name!r} is not a name of an account",
-                    "use letters, digits and . _ -, at most 32",
+                    f"{name!r} is not a valid account name",
+                    "use at most 32 letters, digits, and . _ -",
                 )
         if command.name == "group" and command.data.name in EXISTING_GROUPS:
             yield LintFault(
@@ -153,7 +153,7 @@ def account_path_form(case: Case) -> Faults:
             if given and (not given.startswith("/") or ":" in given or " " in given):
                 yield LintFault(
                     command.location,
-                    f"--{option}={given} is not an absolute path",
+                    f"--{option}={given} is not an absolute path without colons and spaces",
                     f"write it like {example}",
                 )
         if (home := PurePosixPath(data.homedir or "")) in SYSTEM_FOLDERS:

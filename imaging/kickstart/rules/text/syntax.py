@@ -52,7 +52,7 @@ def syntax(case: Case) -> Faults:
 
 @risk
 def option_twice(case: Case) -> Faults:
-    """If an option is given twice in a line, the last one applies, except for options that add to a list.
+    """If an option is given twice on one line, the last one applies, except for options that add to a list.
 
     Source: Python's argparse, which pykickstart uses: the action "store".
     """
@@ -65,15 +65,16 @@ def option_twice(case: Case) -> Faults:
                     value if equals else "" if after.startswith("--") else after
                 )
         for name in [name for name, given in values.items() if len(given) > 1]:
-            right = "write one of the values"
             yield LintFault(
-                command.location, f"{name} is given {len(values[name])} times with different values", right
+                command.location,
+                f"{name} is given {len(values[name])} different values",
+                "write one of the values",
             )
 
 
 @risk
 def deprecated(case: Case) -> Faults:
-    """A deprecated command or option has no effect now or in the next release.
+    """A deprecated command or option has no effect already, or will have none in the next release.
 
     Source: pykickstart's warnings.
     """
@@ -121,4 +122,4 @@ def _repair(refusal: ParseRefusal, version: str) -> str:
         return REPLACED[refusal.word]
     if refusal.word.startswith("%"):
         return "the sections are %pre, %pre-install, %packages, %post, %addon, %onerror, %traceback, %certificate"
-    return f"write `{refusal.word}` as in pykickstart's documentation of {version}"
+    return f"write `{refusal.word}` as described in pykickstart's documentation of {version}"

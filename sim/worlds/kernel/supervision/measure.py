@@ -28,7 +28,7 @@ class LabSeconds:
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """One transfer by TCP over a link."""
+    """One TCP transfer over a link."""
 
     seconds: float
     line_seconds: float
@@ -36,13 +36,14 @@ class Bulk:
     packets: int
     processor_seconds: float
     overrun: int
+    """Packets that the kernel dropped between the ends of the link."""
 
 
 def lab_seconds() -> LabSeconds:
     """Create and end the network of a whole lab: box, instruments, router, proxy, data center."""
     started = time.monotonic()
-    is_up = run("measure-lab", _whole_network)
-    return LabSeconds(is_up - started, time.monotonic() - is_up)
+    up_at = run("measure-lab", _whole_network)
+    return LabSeconds(up_at - started, time.monotonic() - up_at)
 
 
 async def _whole_network(lab: KernelLab) -> float:
@@ -65,7 +66,7 @@ async def _whole_network(lab: KernelLab) -> float:
 
 
 def bulk(quality: LinkQuality, size: int) -> Bulk:
-    """Send `size` bytes by TCP over a link of that quality."""
+    """Send `size` bytes over TCP and a link of that quality."""
 
     async def main(lab: KernelLab) -> Bulk:
         one, other = lab.host("one"), lab.host("other")

@@ -1,4 +1,4 @@
-"""Labs with instruments that speak their own standard pass, and fail if a fault is planted in the box."""
+"""A lab with instruments that speak their own standard passes, and fails if a fault is planted in the box."""
 
 from __future__ import annotations
 
