@@ -1,8 +1,8 @@
 """The bounded quantities of the data center's program; a quantity that approaches its limit is logged.
 
-The listener has limits of connections and of TLS sessions stored for resumption, the store's queue a limit of waiting
-records, the process limits of descriptors and memory, and the file system of an SQLite database a limit of bytes. The
-revocation list has a limit of bytes, and a time by which it should be replaced.
+The listener limits its connections and the TLS sessions stored for resumption, the store's queue its waiting records,
+the system the descriptors and the memory of the process, and the file system the size of an SQLite database. The
+revocation list has a maximum size, and a time by which it should be replaced.
 """
 
 from __future__ import annotations

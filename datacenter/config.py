@@ -39,7 +39,7 @@ box_audit_days = 3650               # audit records of boxes, from the beginning
 base_days = 730                     # the installed base: at least 100
 
 [base]                              # optional: the installed base
-export_instruments_min = 5          # optional: `rap dc base export` leaves out bins of fewer instruments
+export_instruments_min = 5          # optional: `rap dc base export` leaves out bins with fewer instruments
 
 [access]                            # optional: who may do what
 policies = "policies"               # folder of Cedar files, relative to this file, instead of those of this version
@@ -91,9 +91,9 @@ folder = "releases"                 # as `rap image release` writes it, relative
 certificate = "vendor-ca.crt"       # of the CA that signs them; [tls] `authorities` has its root, in a roll-over both
 key = "vendor-ca.key"               # its private key, PEM; or [enrolment.module]
 days = 90                           # optional: the validity of certificates
-datacenter_roots = "roots.crt"      # optional: roots that boxes trust too for the data center's own certificate
+datacenter_roots = "roots.crt"      # optional: further roots that boxes trust for the data center's own certificate
 
-[enrolment.module]                  # optional: a hardware security module that has the key of the CA, by PKCS #11
+[enrolment.module]                  # optional: a hardware security module that has the key of the CA (PKCS #11)
 library = "/usr/lib/softhsm/libsofthsm2.so"
 token = "rap"                       # the label of the token
 label = "vendor-ca"                 # of the key pair, on curve P-256
@@ -208,13 +208,13 @@ class Database(Table, frozen=True):
     retention: Retention = Retention()
 
     def __post_init__(self) -> None:
-        """Raise ValueError for shards with the same name or database, or of SQLite."""
+        """Raise ValueError if shards share a name, if databases share a URL, or if shards are used with SQLite."""
         names, urls = [one.name for one in self.shards], [self.url, *(one.url for one in self.shards)]
         if len(set(names)) < len(names):
             raise ValueError("two shards have the same name; give each a different name")
         if len(set(urls)) < len(urls):
             raise ValueError(
-                "two of the main database and the shards have the same URL; give each a different URL"
+                "two databases (of the main database and the shards) have the same URL; give each a different URL"
             )
         if self.shards and not all(url.startswith("postgresql") for url in urls):
             raise ValueError(
@@ -231,7 +231,7 @@ class Base(Table, frozen=True):
     """The installed base."""
 
     export_instruments_min: Annotated[int, Meta(ge=2, le=1000)] = 5
-    """Minimum number of instruments in a bin that may leave the region: a bin of one would reveal single values."""
+    """Minimum number of instruments in a bin that may leave the region: a bin with one would reveal its values."""
 
 
 class Evaluation(Table, frozen=True):
@@ -291,7 +291,7 @@ class RemoteSessions(Table, frozen=True):
         if interface.ip not in hosts[1:-2]:
             raise ValueError(
                 f"staff: {self.staff} must have a network of /16 to /29, and must not be its first or its last two"
-                " addresses: give one such as 10.99.0.2/29"
+                " host addresses: give one such as 10.99.0.2/29"
             )
 
     def known_keys(self) -> dict[str, EllipticCurvePublicKey]:
@@ -317,7 +317,7 @@ class Releases(Table, frozen=True):
 
 
 class SecurityModule(Table, frozen=True):
-    """A key pair in a hardware security module that is used by PKCS #11."""
+    """A key pair in a hardware security module, which is accessed through PKCS #11."""
 
     library: Path
     token: str

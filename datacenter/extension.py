@@ -1,4 +1,4 @@
-"""The extension modules in C, which are optional: they were built where a C compiler was installed."""
+"""The extension modules in C, which are optional: they are built only if the installation has a C compiler."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Final
 from wire.http.connection import Request
 
 BOX_HEADER: Final = "rap-box"
-"""The header in which a front end passes the box's serial number. It must overwrite that header of boxes."""
+"""The header in which a front end passes the box's serial number. It must replace this header in boxes' requests."""
 CERTIFICATE_HEADER: Final = "rap-box-certificate"
 """The header in which a front end passes the box's certificate: DER in base64."""
 

@@ -97,11 +97,11 @@ def make_ingest(
     heads: HeadService | None = None,
     denied: DeniedBoxes | None = None,
 ) -> Handler:
-    """Return the handler that stores batches through `queue`, and answers requests for files by `files`.
+    """Return the handler that stores batches through `queue`, and answers requests for files with `files`.
 
     `sessions` exchanges the messages of remote sessions, `releases` serves releases and orders, `enrolment` issues
-    certificates, `heads` countersigns the heads of audit chains; None: there are none. Responses list the instruments
-    of `denied`.
+    certificates, `heads` countersigns the heads of audit chains; None: this service is not offered. Responses list
+    the denied instruments of the box, from `denied`.
 
     `now_ms` is the data center's wall clock. The name in the peer's certificate is the box's serial number, so the
     server must require client certificates. `front_ends` are the certificate names of front ends that terminate the
@@ -123,7 +123,7 @@ def make_ingest(
         if heads is not None and request.target == HEAD_PATH:
             return await heads.answer(request, box_of(request, front_ends))
         if request.target != PATH:
-            return _refusal(HTTPStatus.NOT_FOUND, f"unknown path; the only one is {PATH}")
+            return _refusal(HTTPStatus.NOT_FOUND, f"unknown path; batches are sent to {PATH}")
         if request.method != "POST":
             return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
         stream: Decompressor = request.peer.state.setdefault(_STREAM, Decompressor())
@@ -148,7 +148,7 @@ def make_ingest(
             return _refusal(HTTPStatus.FORBIDDEN, f"{box!r} is not an authorized box", close=True)
         except QueueFullError:
             wait = {"retry-after": str(RETRY_AFTER_SECONDS)}
-            return Response(HTTPStatus.SERVICE_UNAVAILABLE, b"too much waits for the database", wait)
+            return Response(HTTPStatus.SERVICE_UNAVAILABLE, b"too many records wait for the database", wait)
         except StoreError:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the database failed; nothing was stored")
         if sessions is not None and sessions.has_messages(box):

@@ -24,7 +24,7 @@ _WITH_URLS: Final = ("httpx", "httpcore")
 
 
 def start_log(kind: LogFormat, level: LogLevel) -> None:
-    """Write the log of this process, unless the program around it already does."""
+    """Start the log of this process, unless logging is already configured."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if kind == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper())
@@ -33,7 +33,7 @@ def start_log(kind: LogFormat, level: LogLevel) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, perhaps `exception`."""
+    """One JSON object per line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `exception` (if any)."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""

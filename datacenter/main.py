@@ -1,6 +1,6 @@
-"""The data center's program: runs the listener and the database thread, and stops cleanly at SIGTERM.
+"""The data center's program: runs the listeners and the database threads, and stops cleanly at SIGTERM.
 
-All database calls run on a separate thread, so that signals are handled even if a call does not return; the process
+All database calls run on separate threads, so that signals are handled even if a call does not return; the process
 then ends END_SECONDS_MAX after the signal.
 """
 
@@ -114,7 +114,7 @@ def run_datacenter(
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called once boxes can connect. `now_ms` is the program's clock.
 
-    If the database does not respond at the end, the process ends with exit status 3 and the reason.
+    If the database does not respond during the shutdown, the process prints the reason and exits with status 3.
 
     Raises: SettingsError; StoreError; OSError or ssl.SSLError for an unusable address or PEM file.
     """
@@ -160,7 +160,7 @@ def migrate_database(config_path: str | Path, *, only_check: bool) -> Migration:
 
 
 def check_datacenter(config_path: str | Path) -> list[str]:
-    """Check the configuration and the certificate; return warnings. Raises: SettingsError."""
+    """Check the configuration and the files that it names; return warnings. Raises: SettingsError."""
     config = load_config(Path(config_path))
     read_triggers(config.evaluation.triggers)
     if config.fleet is not None:
@@ -395,7 +395,7 @@ async def _expire_commands(store: Store, executor: ThreadPoolExecutor, now_ms: C
         try:
             await asyncio.get_running_loop().run_in_executor(executor, store.expire_commands, now_ms())
         except StoreError as error:
-            _log.error("expired commands are not ended: %s", error)
+            _log.error("the expired commands could not be ended: %s", error)
         await asyncio.sleep(EXPIRE_SECONDS)
 
 

@@ -17,7 +17,7 @@ REFUSALS_BURST: Final = 5
 REFUSALS_PER_SECOND: Final = 1 / 600
 """Limit of the log records about one refused client."""
 REFUSED_NAMES_MAX: Final = 10_000
-"""Refused clients with a separate limit; all others share one."""
+"""Maximum number of separate limits, each for one client and problem; further clients share one for each problem."""
 NAME_LENGTH_MAX: Final = 64
 """Maximum length of a client's name in the log. A front end forwards any name."""
 _NOT_AUTHORIZED: Final = "it is not authorized, is on the deny-list, or has an expired certificate (403)"

@@ -36,7 +36,7 @@ from datacenter.store.schema import (
 from datacenter.store.store import Store
 
 PIECE: Final = 1000
-"""Rows that are deleted in one transaction."""
+"""Maximum number of rows that are deleted in one transaction."""
 _UNSETTLED: Final = ("waiting", "sending")
 """States of deliveries (`datacenter.notices.outbox`)."""
 

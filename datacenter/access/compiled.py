@@ -1,7 +1,8 @@
 """Decisions by policies that are compiled to Python: one function for each action and resource type.
 
-The function returns the position of the policy that decides, policies that forbid first; -1 if none applies. Literals
-of policies are passed to it as values of its namespace, never as text, so that no name can become code.
+The function returns the position of the policy that decides, in a list with the `forbid` policies first; -1 if none
+applies. Literals of policies are passed to it as values of its namespace, never as text, so that no name can become
+code.
 """
 
 from __future__ import annotations

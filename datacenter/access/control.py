@@ -1,7 +1,7 @@
 """The interface of access control: decides requests of staff, selects lists, and records each decision.
 
 Whatever is unknown is refused: staff who are not in the directory, API tokens of other people, actions that do
-not exist. If a decision cannot be recorded, the error is raised instead of the permission.
+not exist. If a decision cannot be recorded, the error is raised, and nothing is permitted.
 """
 
 from __future__ import annotations

@@ -79,11 +79,11 @@ class LocationForm(Form):
         if not isinstance(given, str):
             raise ValueError(f"must be {self.rule}")
         level, _, name = given.partition("/")
-        country = level != "country" or (
+        is_valid_country = level != "country" or (
             len(name) == 2 and name.isascii() and name.isalpha() and name.isupper()
         )
         known = level in LEVELS and bool(name) and name.isprintable() and name == name.strip()
-        if given != EVERYWHERE and not (known and country):
+        if given != EVERYWHERE and not (known and is_valid_country):
             raise ValueError(f"is not a location: it must be {self.rule}")
         return given
 
@@ -157,7 +157,7 @@ class StaffDirectory:
         return self.staff.get(name)
 
     def token(self, secret: str) -> TokenEntry | None:
-        """Return the API token with a secret; None if there is none. The policies check its expiry."""
+        """Return the API token with this secret; None if there is none. The policies check its expiry."""
         return self._by_hash.get(hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest())
 
 

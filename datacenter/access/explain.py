@@ -65,7 +65,7 @@ def explain_default(request: AccessRequest, applicable: Applicable) -> str:
         return f"no policy permits {what}: {who} has no role"
     lacking = [list(_facts(condition, False, request)) for _, condition in applicable.permits]
     if not lacking:
-        return f"no policy permits anybody {what} of a resource of type {request.resource.kind}"
+        return f"no policy permits the action {what} on a resource of type {request.resource.kind} to anybody"
     return _sentence(
         f"no policy permits {who} to {ACTIONS[what].text} {_name(request)}", min(lacking, key=len)
     )
@@ -130,7 +130,8 @@ def _fact(atom: Condition, value: bool, request: AccessRequest) -> str:
             location = ", ".join(request.resource.locations[:-1]) or "not at a single location"
             return f"{_name(request)} ({location}) is {'in' if value else 'outside of'} {_shown(groups, request)}"
         case Present(reference):
-            return f"there is {'a' if value else 'no'} {reference.names[-1]}"
+            name = reference.names[-1]
+            return f"there is {('an' if name[0] in 'aeiou' else 'a') if value else 'no'} {name}"
         case Contains(collection, item):
             inside = "contains" if value else "does not contain"
             return f"{_shown(collection, request)} {inside} {_shown(item, request)}"

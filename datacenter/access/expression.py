@@ -1,9 +1,9 @@
 """The conditions of policies as a typed tree, which all uses of a policy share.
 
-The tree has the part of Cedar that can be decided, translated to SQL and proven. Values are integers, strings and
+The tree covers the part of Cedar that can be decided, translated to SQL and proven. Values are integers, strings and
 names of entities; a name is a string together with its entity type. Conditions of checked policies never fail: the
-reference engine proves by the schema that attributes exist where they are used, and there is no arithmetic that could
-overflow.
+reference engine proves from the schema that attributes exist where they are used, and there is no arithmetic that
+could overflow.
 """
 
 from __future__ import annotations

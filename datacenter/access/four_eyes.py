@@ -83,7 +83,7 @@ def approve(access: AccessDecider, change: PendingChange, by: str, context: Requ
 def decide_change(
     access: AccessDecider, change: PendingChange, approval: ChangeApproval | None, now_ms: int
 ) -> Decision:
-    """Decide whether the requester may carry out a change now; recorded. `approval` is needed for dangerous changes.
+    """Decide whether the requester may carry out a change now, and record it. Dangerous changes need `approval`.
 
     Raises: NotApproved if the approval does not apply, or its author has lost the right to approve.
     """

@@ -66,7 +66,7 @@ class _Proof:
         return TheoremResult(self._theorem, False, counterexample, self._words(counterexample))
 
     def _search(self, pair: Pair) -> AccessRequest | None:
-        """Return a permitted request of a pair that meets the theorem's condition, or loses its permission."""
+        """Return a permitted request that meets the theorem's condition, or needs the attribute of `without`."""
         condition = specialize(self._theorem.condition, *pair)
         if condition == FALSE:
             return None

@@ -13,8 +13,8 @@ from settings.problems import SettingsError
 from wire.tls.identity import FileVersions
 
 REFRESH_SECONDS: Final = 0.25
-"""Interval of checks for changed files; they are read once they have not changed for one interval. A right that was
-withdrawn ends a session within a second."""
+"""Interval of checks for changed files; they are read once they have not changed for one interval. Therefore a
+session ends within a second after a right that it needs was withdrawn."""
 _log: Final = logging.getLogger(__name__)
 
 

@@ -118,12 +118,12 @@ class SymbolicRequest:
         return z3.Int(str(reference))
 
     def permitted(self, applicable: Applicable) -> Any:
-        """Return the formula that the request is permitted."""
+        """Return the formula which states that the request is permitted."""
         permits = [self.formula(condition) for _, condition in applicable.permits]
         return z3.And(z3.Or(permits), z3.Not(self.forbidden(applicable)))
 
     def forbidden(self, applicable: Applicable) -> Any:
-        """Return the formula that a policy forbids the request."""
+        """Return the formula which states that a policy forbids the request."""
         return z3.Or([self.formula(condition) for _, condition in applicable.forbids])
 
     def formula(self, condition: Condition) -> Any:

@@ -71,7 +71,7 @@ def where_permitted(
 
 
 def _all(parts: Iterable[Clause]) -> Clause:
-    """Return the conjunction; parts after one that is false are not evaluated, as they may rely on it."""
+    """Return the conjunction; parts after a false one are not evaluated, because they may rely on its being true."""
     unknown: list[ColumnElement[bool]] = []
     for part in parts:
         if part is False:
@@ -82,7 +82,7 @@ def _all(parts: Iterable[Clause]) -> Clause:
 
 
 def _any(parts: Iterable[Clause]) -> Clause:
-    """Return the disjunction; parts after one that is true are not evaluated, as they may rely on it."""
+    """Return the disjunction; parts after a true one are not evaluated, because they may rely on its being false."""
     unknown: list[ColumnElement[bool]] = []
     for part in parts:
         if part is True:
@@ -176,7 +176,7 @@ def _model_column(operand: Operand) -> Operand | None:
 
 
 def _equals(column: ColumnElement[Any], values: Iterable[str]) -> Clause:
-    """Return that a column has one of the values; NULL counts as the empty string."""
+    """Return the clause that a column has one of the values; NULL counts as the empty string."""
     wanted = sorted(set(values))
     if not wanted:
         return False

@@ -1,4 +1,4 @@
-"""API tokens in the database: made for a member of the staff, a purpose and a time; only the hash is stored.
+"""API tokens in the database: each is for a member of the staff, a purpose and a limited time; its hash is stored.
 
 A token never has more rights than its owner: decisions are made for the owner, with the limits of the token. A secret
 has 256 random bits, so that a plain SHA-256 is enough.
@@ -89,7 +89,7 @@ def revoked_among(store: Store, tokens: Collection[str]) -> set[str]:
 
 
 def revoke_token(store: Store, token: str, now_ms: int) -> StoredToken | None:
-    """Revoke a token permanently, and return it; None if no unrevoked token has this identity. Raises: StoreError."""
+    """Revoke a token permanently, unless it was revoked before; return it, or None if unknown. Raises: StoreError."""
     valid = and_(_T.id == token, _T.revoked_at_ms.is_(None))
     with store.transaction() as connection:
         connection.execute(update(api_tokens).where(valid).values(revoked_at_ms=now_ms))

@@ -1,7 +1,7 @@
 """Records the effects of a changed staff directory or of changed policies: which rights and which policies differ.
 
 The files are changed outside of this program by anyone with write access: the records state what took effect and
-when, but no person.
+when, but not who changed it.
 """
 
 from __future__ import annotations

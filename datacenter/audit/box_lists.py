@@ -1,6 +1,6 @@
-"""Lists of audit records of boxes and of their chains, for pages: parts by keys, the latest records first.
+"""Lists of audit records of boxes and of their chains, read page by page after a key, the latest records first.
 
-Chains have the state of their verification when records arrived. `datacenter.audit.boxes` verifies stored records.
+The state of a chain is that of its verification as records arrived. `datacenter.audit.boxes` verifies stored records.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def list_records(
 
 
 class ChainProblem(NamedTuple):
-    """Findings at the arrival of a chain's records."""
+    """A problem that was found when records of a chain arrived."""
 
     number: int
     """The number of the record."""

@@ -26,14 +26,14 @@ class AuditSearch(NamedTuple):
 
     box: str = ""
     text: str = ""
-    """Anywhere in the text, in any case."""
+    """Searched for anywhere in the text of a record, ignoring case."""
     since_ms: int = 0
     """The earliest time by the box's clock; `until_ms` is the end of the period, exclusive."""
     until_ms: int = 2**53
     kind: str = ""
     """The tag of the message, such as `line` or `audit`."""
     is_doubtful: bool = False
-    """Only records of a wrong clock, as `is_clock_doubtful`."""
+    """Only records for which `is_clock_doubtful` is true."""
 
     @property
     def clauses(self) -> list[ColumnElement[bool]]:
@@ -73,7 +73,7 @@ DOUBTFUL: Final = or_(_A.at_ms > _A.stored_at_ms + CLOCK_DOUBT_MS, _A.at_ms < EA
 
 
 def is_clock_doubtful(record: AuditRecord) -> bool:
-    """Return whether the time of a record is impossible."""
+    """Return whether the time of a record is implausible."""
     return is_time_doubtful(record.at_ms, record.stored_at_ms)
 
 
@@ -83,7 +83,7 @@ def is_time_doubtful(at_ms: int, stored_at_ms: int) -> bool:
 
 
 def search_line(record: AuditRecord) -> str:
-    """Return a record as a readable line; `?` marks an impossible time."""
+    """Return a record as a readable line; `?` marks an implausible time."""
     doubt = "?" if is_clock_doubtful(record) else ""
     return f"{iso_time(record.at_ms)}{doubt} {record.box} {record.number} {record.text}"
 
@@ -139,8 +139,8 @@ def box_chain_problems(
 ) -> Iterator[str]:
     """Verify the chains of one box or of all boxes; yield the problems found now or at arrival. Raises: StoreError.
 
-    With `key`, the public key of the data center for heads, their signatures are verified, too. `known` are boxes and
-    heads that boxes have shown.
+    With `key`, the public key with which the data center's signatures of heads are verified, these are verified, too.
+    `known` are heads that boxes have shown, each with its box.
     """
     for name, head in known:
         if not _was_removed(store.of(name), name, head) and not _has_record(store.of(name), name, head):
@@ -230,7 +230,7 @@ def _problems(
         if record.number > number + 1:
             yield f"{box}: chain {epoch}: records {number + 1} to {record.number - 1} are missing"
         elif record.number == number:
-            yield f"{where} is there twice, with two contents"
+            yield f"{where} is stored twice, with different contents"
         try:
             expected = make_record(
                 box, epoch, record.sequence, record.stored_at_ms, decode(Entry, record.entry)
@@ -247,7 +247,7 @@ def _problems(
     if number < last:
         yield f"{box}: chain {epoch}: records {number + 1} to {last} are missing"
     elif number > last:
-        yield f"{box}: chain {epoch}: the head was changed: record {number} is behind the last one, {last}"
+        yield f"{box}: chain {epoch}: the head was changed: record {number} comes after the last one, {last}"
     if head and number >= head and hash_at_head != head_hash:
         yield f"{box}: chain {epoch}: the head was changed: its hash is not that of record {head}"
 

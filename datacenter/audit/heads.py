@@ -1,4 +1,4 @@
-"""Countersigns the heads of boxes' audit chains (`wire.audit_head`), and detects missing records after them."""
+"""Countersigns the heads of boxes' audit chains (`wire.audit_head`); later, they prove that records are missing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _A, _C, _P = box_audit.c, box_chains.c, box_audit_problems.c
 
 
 class HeadRefused(NamedTuple):
-    """The data center lacks records that the box has."""
+    """The records of the box and those of the data center contradict each other."""
 
     problem: str
 

@@ -20,7 +20,7 @@ def remove_old_records(part: Store, before_ms: int, limit: int) -> int:
     Raises: StoreError.
     """
     of_chain = and_(_A.box == _C.box, _A.epoch == _C.epoch)
-    is_kept = or_(_A.stored_at_ms >= before_ms, _A.number >= _last_removable())
+    is_kept = or_(_A.stored_at_ms >= before_ms, _A.number >= _first_needed())
     first_kept = select(func.min(_A.number)).where(of_chain, is_kept).scalar_subquery()
     first = select(func.min(_A.number)).where(of_chain).scalar_subquery()
     query = select(_C.box, _C.epoch, first, first_kept).where(first < first_kept).limit(1)
@@ -29,8 +29,8 @@ def remove_old_records(part: Store, before_ms: int, limit: int) -> int:
         return 0 if row is None else _remove(connection, *row, limit)
 
 
-def _last_removable() -> Case[int]:
-    """SQL expression: the number of the head, or of the first record that the SIEM has not received."""
+def _first_needed() -> Case[int]:
+    """Return the number of the head, or of the first record that the SIEM has not received, as an SQL expression."""
     waits = and_(_C.forwarded > 0, _C.forwarded < _C.number)
     return case((waits, _C.forwarded + 1), else_=_C.number)
 

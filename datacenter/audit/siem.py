@@ -30,14 +30,14 @@ from datacenter.store.schema import audit, box_audit, box_chains, siem_cursors
 from datacenter.store.store import Store
 
 RECORDS_MAX: Final = 500
-"""Messages on one connection."""
+"""Maximum number of messages on one connection."""
 POLL_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 30.0
 RETRY_SECONDS_MAX: Final = 600.0
-"""The pause doubles while the SIEM is unreachable."""
+"""Maximum pause; the pause doubles while the SIEM is unreachable."""
 CONNECT_SECONDS_MAX: Final = 30.0
 CLOSE_SECONDS_MAX: Final = 600.0
-"""Time limit of a slow receiver for the messages of one connection."""
+"""Time limit for the receiver to read the messages of one connection."""
 READ_BYTES: Final = 16 * 1024
 WRITE_BYTES: Final = 64 * 1024
 FACILITY: Final = 13 * 8

@@ -28,5 +28,5 @@ async def count_periodically(store: Store, executor: Executor | None, now_ms: Ca
             while counted:
                 counted = await call_in_background(executor, count_changed, store, now_ms())
         except StoreError as error:
-            _log.error("the installed base is not counted: %s", error)
+            _log.error("the installed base could not be counted: %s", error)
         await asyncio.sleep(COUNT_SECONDS)

@@ -29,7 +29,7 @@ from datacenter.store.schema import base_days, base_instruments, boxes, changed_
 from datacenter.store.store import Store
 
 BATCH: Final = 20
-"""Instrument-days that are counted in one transaction: about 0.1 s."""
+"""Maximum number of instrument-days that are counted in one transaction, which takes about 0.1 s."""
 _ADVISORY_LOCK: Final = 0x5241_5044_4202
 """Key of the PostgreSQL advisory lock that lets only one process count."""
 _TAKE_MARK: Final = text(
@@ -53,7 +53,7 @@ _SAVE_DAY: Final = text(
 
 
 class _Key(NamedTuple):
-    """A row of `base_days`."""
+    """The key of a row of `base_days`."""
 
     model: str
     reading: str

@@ -1,7 +1,7 @@
 """The part of the installed base that may leave a region, and the sum of several regions.
 
-A bin leaves its region only if at least k instruments had readings in it on one day. The number of other readings is
-stated; percentiles of the sum are therefore known exactly, or within bounds.
+A bin leaves its region only if at least `instruments_min` instruments had readings in it on one day. The number of
+other readings is stated; percentiles of the sum are therefore known exactly, or within bounds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RegionalBase(Struct, frozen=True):
 
 
 class Bounds(NamedTuple):
-    """The lowest and the highest possible value of a percentile; None if withheld readings could be beyond any."""
+    """The lowest and the highest possible value of a percentile; None if withheld readings leave it unbounded."""
 
     low: int | None
     high: int | None

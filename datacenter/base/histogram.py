@@ -1,7 +1,7 @@
 """Exact histograms of readings: how often each value occurred, and with how many instruments.
 
 Readings are integers: a histogram loses only their order, and histograms can be added and subtracted.
-Values from 2^17 on are rounded down to 17 significant bits, which bounds the number of bins.
+Values of magnitude 2^17 and above are rounded down to 17 significant bits, which bounds the number of bins.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ else:
 Integers: TypeAlias = npt.NDArray[np.int64]
 SIGNIFICANT_BITS: Final = 17
 VALUE_MAX: Final = 2**31 - 1
-"""Greater readings count as this one."""
+"""Maximum magnitude: readings beyond it count as this one, with their sign."""
 SPAN_MAX: Final = 2**18
 """Maximum range of values for which sums use an array with an element for each value (4 MiB)."""
 LEVEL: Final = 3

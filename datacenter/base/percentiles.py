@@ -28,7 +28,7 @@ class BaseDay(NamedTuple):
 def read_days(
     connection: Connection, model: str, reading: str, places: Sequence[str], since_day: int, until_day: int
 ) -> dict[int, BaseDay]:
-    """Return the days from `since_day` until before `until_day`: the sums of locations that have no box in common.
+    """Return the days from `since_day` to `until_day`, exclusive: the sums of locations that have no box in common.
 
     A location is one of `datacenter.access.vocabulary`: everywhere, a region or a country.
     Raises: SQLAlchemyError.

@@ -47,7 +47,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     starts: dict[str, tuple[int, int]] = {}
     """Run and number of the first report that each term of `condition` and `until` was computed from."""
     base_day: int | None = None
-    """The day whose snapshot of the installed base the terms have, if the trigger compares with it."""
+    """The day whose snapshot of the installed base the terms use, if the trigger compares with it."""
 
 
 class Begun(NamedTuple):
@@ -147,7 +147,7 @@ def end_alert(
 
 
 class SilenceEvidence(msgspec.Struct, frozen=True):
-    """The reason for an alert of silence: the latest report or contact; the members belong to one site."""
+    """The reason for an alert of silence: the latest report or contact; for a site also its boxes and instruments."""
 
     last_seen_ms: int
     at_ms: int
@@ -167,7 +167,7 @@ def begin_silence(
     last_seen_ms: int,
     members: Sequence[str] = (),
 ) -> Begun:
-    """Store an alert of silence after the report `key`, and the notice of it. It is stored once."""
+    """Store an alert of silence after the report `key`, and the notice of it, unless it is already stored."""
     condition = f"silence of {trigger.table.of} {trigger.table.silence}"
     evidence = SilenceEvidence(last_seen_ms, began_ms, trigger.fingerprint, condition, list(members))
     begun = Begun(alert_id(key, trigger.name), trigger.name, key[1], began_ms)
@@ -186,7 +186,7 @@ def _store(
     now_ms: int,
     values: Mapping[str, str | int],
 ) -> None:
-    """Store an alert, and the notice of it. It is silenced if it begins in a maintenance window."""
+    """Store an alert, and the notice of it; if its trigger says so, it is silenced in a maintenance window."""
     box, instrument, run, number = key
     window = None
     if trigger.table.silent_in_maintenance:

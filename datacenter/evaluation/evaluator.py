@@ -1,4 +1,4 @@
-"""Evaluates the records of boxes: the state of each instrument, and its alerts, in one transaction a box.
+"""Evaluates the records of boxes, one box at a time: the state of each instrument, and its alerts.
 
 `advance` evaluates the records that have become complete since the last call, so that it may be called at any time,
 by any process, after each batch or from time to time. The position and all effects are one transaction: after a
@@ -33,9 +33,9 @@ from settings.ranges import RangeSet
 from wire.messages import BoxReport, InstrumentReport, ProfileInForce, Status, decode
 
 CLOCK_ERROR_MS_MAX: Final = 86_400_000
-"""A report cannot be made after it was stored. A later time indicates a wrong clock."""
+"""How much later than its storage the time of a report may be; a still later time indicates a wrong clock."""
 SEQUENCES_MAX: Final = 8 * BLOCK_SPAN
-"""Sequence numbers that are evaluated in one transaction, which bounds the memory after an outage."""
+"""Maximum number of records of an epoch in one transaction, which bounds the memory after an outage."""
 
 _decode_report: Final = msgspec.msgpack.Decoder(InstrumentReport).decode
 _decode_own: Final = msgspec.msgpack.Decoder(BoxReport).decode
@@ -60,7 +60,7 @@ _NEWEST: Final = select(func.max(_R.stored_at_ms)).where(_BEYOND)
 _PENDING: Final = select(_R.sequence, _R.record_count, _R.body, _R.stored_at_ms, _R.instrument, _R.run).where(
     _BEYOND, _R.sequence <= bindparam("last")
 )
-"""Built once, because SQLAlchemy takes longer to build such statements than the database to execute them."""
+"""Built once, because SQLAlchemy takes longer to build such statements than the database takes to execute them."""
 
 
 class Pending(NamedTuple):
@@ -107,7 +107,7 @@ class Evaluator:
         return sorted(box for part in self._store.parts for (box,) in part.read(boxes))
 
     def advance(self, box: str, now_ms: int) -> Advance:
-        """Evaluate the complete records of one box. Raises: StoreError."""
+        """Evaluate the records of one box as far as they are complete. Raises: StoreError."""
         total = Advance()
         part = self._store.of(box)
         while True:
@@ -308,7 +308,7 @@ def _move(connection: Connection, box: str, epoch: int, sequence: int, now_ms: i
 
 
 def _models(pending: Iterable[Pending]) -> dict[str, ProfileInForce]:
-    """Return the profiles that instruments follow from these records of the box itself on."""
+    """Return by instrument the latest profile that these records of the box itself put in force."""
     profiles = {}
     for one in pending:
         if one.body[1:9] == b"\xa7profile":

@@ -33,7 +33,7 @@ NO_KNOWLEDGE: Final = TriggerKnowledge(TriggerSet([]), ScoreFile())
 
 
 def read_knowledge(folder: Path | None) -> TriggerKnowledge:
-    """Read the triggers of a folder and their scores; None is neither. Raises: SettingsError."""
+    """Read the triggers of a folder and their scores; without a folder there are none. Raises: SettingsError."""
     if folder is None:
         return NO_KNOWLEDGE
     triggers, scores = read_triggers(folder), read_scores(folder)

@@ -32,7 +32,10 @@ def units_of(boxes: Sequence[Unit], instruments: Sequence[Unit]) -> list[Unit]:
 
 
 def outage_began_ms(boxes: Sequence[Unit], instruments: Sequence[Unit]) -> int | None:
-    """Return when the last unit of a site fell silent; None if one is not, or if the site is a single instrument."""
+    """Return when the last unit of a site fell silent; None if a unit is not silent, or if only one is watched.
+
+    A silent box and its instruments count as several.
+    """
     units = units_of(boxes, instruments)
     is_several = len(units) > 1 or any(not unit.instrument for unit in units)
     if not is_several or len(boxes) + len(instruments) < 2:
@@ -42,7 +45,7 @@ def outage_began_ms(boxes: Sequence[Unit], instruments: Sequence[Unit]) -> int |
 
 
 def is_alone(unit: Unit, units: Sequence[Unit], within_ms: int, lasts_ms: int, now_ms: int) -> bool:
-    """Return whether a silence begins no outage of the site; `lasts_ms` is the longest time of a trigger."""
+    """Return whether a silence cannot be the first of an outage; `lasts_ms` is the longest of any silence trigger."""
     others = [other for other in units if other != unit]
     return (
         not others

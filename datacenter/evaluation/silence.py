@@ -1,4 +1,4 @@
-"""Begins and ends the alerts of silence, of all boxes in one transaction, at intervals because no record triggers it.
+"""Begins and ends the alerts of silence of all boxes, in one transaction, periodically: no record triggers this.
 
 The silence of an instrument follows from records (`datacenter.evaluation.silence_state`), that of a box from the data
 center's clock. Time in which no data center was running does not count for a box, because the box could not send. The
@@ -192,7 +192,7 @@ def _up_since_ms(connection: Connection, now_ms: int) -> int:
 
 
 def _sites(connection: Connection, triggers: TriggerSet, now_ms: int, up_ms: int) -> dict[str, _Site]:
-    """Return the boxes, the instruments with a silence trigger, and their rows, by site or box without a site."""
+    """Return the boxes, the instruments with a silence trigger, and their rows, by site; without one, by box."""
     sites: dict[str, _Site] = defaultdict(lambda: _Site([], [], {}))
     of_box = triggers.silence("", "box")
     query = (

@@ -56,7 +56,7 @@ class Ending:
 
 @dataclass
 class BoxSilence:
-    """A box and its instruments. `box_ms` is the time of the latest record, `contact_ms` when one was stored."""
+    """A box and its instruments. `box_ms` is the time of the latest record, `contact_ms` that of its storage."""
 
     box: str
     box_ms: int = 0
@@ -99,7 +99,7 @@ class BoxSilence:
             state.silent_ms = silent_ms
 
     def _advance(self, at_ms: int, stored_ms: int) -> int:
-        """Return the time of a record, and move the time of the box up to it."""
+        """Return the time of a record; if its clock is plausible, the time of the box advances to it."""
         self.contact_ms = max(self.contact_ms, stored_ms)
         if not self.box_ms <= at_ms <= stored_ms:
             return max(self.box_ms, stored_ms)

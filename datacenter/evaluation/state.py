@@ -53,7 +53,7 @@ def _key(name: str) -> int:
 
 
 def save_state(evaluator: LiveEvaluator) -> bytes:
-    """Return the state of an evaluator."""
+    """Encode the state of an evaluator."""
     keys, state = _keys(evaluator.program), evaluator.state
     is_changed = list(map(ne, state, evaluator.program.initial))
     changed = dict(zip(compress(keys.variables, is_changed), compress(state, is_changed), strict=True))

@@ -39,7 +39,7 @@ class TriggerSet:
 
 
 def read_triggers(folder: Path | None) -> TriggerSet:
-    """Read the trigger files of a folder; None is a set without triggers.
+    """Read the trigger files of a folder; without a folder the set is empty.
 
     Raises: SettingsError for the first file that is wrong, and for triggers without a score.
     """

@@ -42,7 +42,7 @@ def stream_completeness(store: Store, box: str, stream: str | None = None) -> li
 
 
 def coverage_tag(store: Store, box: str, stream: str) -> str:
-    """Return a text that changes whenever a report of the stream is stored. The time to compute it is constant."""
+    """Return a text that changes whenever a report of the stream is stored, without reading the reports."""
     key = and_(_C.box == box, _C.stream == stream)
     state = sha256()
     lives = select(_C.life, _C.stored, _C.lost).where(key).order_by(_C.life)

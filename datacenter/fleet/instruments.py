@@ -15,10 +15,10 @@ from datacenter.store.schema import alerts, boxes, instruments, sites
 from datacenter.store.store import Store
 
 Health: TypeAlias = Literal["critical", "error", "silent", "warning", "ok"]
-"""The severity of the worst open alert; else whether the instrument is silent. The worst comes first."""
+"""The severity of the worst open alert, or "silent", which ranks between error and warning. The worst comes first."""
 HEALTHS: Final[tuple[Health, ...]] = get_args(Health)
 SILENT_MS: Final = 15 * 60_000
-"""Time without a stored status after which an instrument counts as silent."""
+"""Time without a stored report after which an instrument counts as silent."""
 PAGE_SIZE: Final = 50
 
 _I: Final = instruments.c
@@ -28,7 +28,7 @@ _RANKS: Final = {"critical": 3, "error": 2, "warning": 1}
 class FleetFilter(Struct, frozen=True):
     """Selects instruments; an empty field selects all. `q` is part of a serial number, model, box or site.
 
-    `area` is "west,south,east,north" in degrees, around the coordinates of the sites.
+    `area` is "west,south,east,north" in degrees; the coordinates of the site must be in it.
     """
 
     q: str = ""

@@ -3,7 +3,7 @@
 No line may be drawn across a span without reports. There are two kinds:
 
 * `missing`: the instrument made reports whose numbers are not stored. They are lost, or still on the box.
-* `silent`: no number is missing; the instrument made no report, as when it is switched off.
+* `silent`: no number is missing; the instrument made no report, for example because it was switched off.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POINTS_MAX: Final = 3_000
 """Maximum number of points of a chart; more are reduced to the minimum and maximum of each interval. Few charts have
 more pixels."""
 MARGIN_MS: Final = 86_400_000
-"""Statuses before and after the period show whether a span without reports at its edge has missing numbers."""
+"""Statuses are read this long before and after the period, to classify spans without reports at its edges."""
 SILENCE_MS_MIN: Final = 5 * 60_000
 SILENCE_INTERVALS: Final = 3
 """A gap between statuses counts as silence if it exceeds this multiple of the usual interval."""
@@ -76,7 +76,7 @@ class Period:
 
 
 def load_period(store: Store, box: str, instrument: str, since_ms: int, until_ms: int, now_ms: int) -> Period:
-    """Return the statuses of an instrument from `since_ms` until before `until_ms`, by its clock.
+    """Return the statuses of an instrument from `since_ms` to `until_ms`, exclusive, by its clock.
 
     Raises: StoreError.
     """

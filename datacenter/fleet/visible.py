@@ -24,7 +24,7 @@ _PLACE: Final[Mapping[str, ColumnElement[Any]]] = {
     "region": sites.c.region,
 }
 COMMAND_DIGITS_MAX: Final = 9
-"""Digits of the number of a command or a rollout that every database accepts as an integer."""
+"""Maximum digits of the number of a command or a rollout: every database accepts such a number as an integer."""
 COLUMNS: Final[Mapping[str, Mapping[str, ColumnElement[Any]]]] = {
     "Site": {"id": sites.c.site, **_PLACE, "site": sites.c.site},
     "Box": {"id": boxes.c.serial, **_PLACE},
@@ -85,7 +85,7 @@ def placed(table: Table) -> Join:
 
 
 def matching(text: str, *columns: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Return the WHERE clause of a search: each word of the text is part of one of the columns, in any case."""
+    """Return the WHERE clause of a search: each word of the text is part of one of the columns, ignoring case."""
     return and_(
         true(),
         *(

@@ -94,7 +94,7 @@ def _add(connection: Connection, box: str, instrument: str, day: int, statuses: 
 
 
 def history(store: Store, box: str, instrument: str, since_ms: int, until_ms: int) -> Statuses:
-    """Return the statuses of an instrument from `since_ms` until before `until_ms`, by its clock.
+    """Return the statuses of an instrument from `since_ms` to `until_ms`, exclusive, by its clock.
 
     Raises: StoreError.
     """

@@ -28,7 +28,7 @@ async def archive_hourly(
     rows_days: int,
     retention: Retention = FOREVER,
 ) -> None:
-    """Move statuses to chunks `rows_days` after they were stored, and delete expired ones, until cancelled.
+    """Move statuses to chunks `rows_days` after they were stored, and delete expired data, until cancelled.
 
     A failure of the database is logged; the next hour continues. `executor` is as for `Follower`.
     """

@@ -90,7 +90,7 @@ def _of_reports(store: Store) -> tuple[int, int]:
 
 
 def _unevaluated(connection: Connection) -> int:
-    """Return the number of stored records that are not evaluated yet, by the index of each box's latest records."""
+    """Return the number of stored records that are not evaluated yet; the query reads only these records."""
     r, c, e = records.c, coverage.c, evaluated.c
     tables = coverage.outerjoin(evaluated, and_(e.box == c.box, e.epoch == c.life)).join(
         records,

@@ -15,10 +15,10 @@ from datacenter.store.store import Store
 
 
 def readiness(store: Store, url: str) -> Callable[[], str]:
-    """Return a function that returns why the store is not usable; empty if it is usable. Raises: StoreError.
+    """Return a function that returns why the store is not usable, "" if it is usable, or raises StoreError.
 
     An SQLite file that was removed or replaced still accepts writes of a process that has opened it, and they are
-    lost with it. Such a file is recognized by its identity.
+    lost with it. Such a file is recognized by its device and inode numbers.
     """
     file = database_file(url)
     opened = _identity(file) if file else None

@@ -3,11 +3,11 @@
 The states of a delivery:
 
     waiting    for its target, or for the next attempt
-    sending    an attempt was recorded, and its outcome was not
+    sending    an attempt was recorded, but not its outcome
     sent       the target accepted it
     failed     it was refused, or could not be sent for GIVE_UP_MS
     uncertain  a process ended during the attempt, or the attempt took too long; it is not repeated
-    needless   the alert was resolved before the notice of its beginning was sent
+    needless   a notice that the alert was resolved, whose beginning was not delivered to this target
 
 The last four are final.
 
@@ -46,9 +46,9 @@ from datacenter.store.schema import alerts, boxes, deliveries, notice_targets, n
 from datacenter.store.store import Store
 
 ROUTED_MAX: Final = 500
-"""Notices that are routed in one transaction."""
+"""Maximum number of notices that are routed in one transaction."""
 GROUP_MAX: Final = 50
-"""Notices in one message."""
+"""Maximum number of notices in one message."""
 LEASE_MS: Final = 120_000
 """Duration of the lease on a target, longer than any attempt; after it, another process takes over."""
 RETRY_MS_MIN: Final = 30_000

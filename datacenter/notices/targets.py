@@ -1,4 +1,4 @@
-"""The file of notice targets (TOML). It may contain passwords: only its owner may be able to read it.
+"""The file of notice targets (TOML). It may contain passwords: nobody but its owner may have access to it.
 
 [[target]]
 name = "on-call"

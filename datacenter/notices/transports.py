@@ -1,4 +1,4 @@
-"""Sends messages to targets: by Apprise, or to an Alertmanager. The outcome is never an exception."""
+"""Sends messages to targets: through Apprise, or to an Alertmanager. A failure is an outcome, not an exception."""
 
 from __future__ import annotations
 

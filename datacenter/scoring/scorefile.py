@@ -77,7 +77,7 @@ def require_scores(folder: Path, triggers: Iterable[Trigger]) -> None:
         Problem(
             f"triggers.{name}",
             ("is the score of an earlier text" if name in recorded.triggers else "is missing")
-            + "; a trigger goes live with its score only: "
+            + "; a trigger goes live only with its score: "
             f"run `rap trigger test {folder / name}.toml --write`, or remove the trigger",
         )
         for name in unscored(triggers, recorded)
@@ -95,7 +95,7 @@ def write_scores(
 
     The set's figures are kept if they were measured with the folder's current triggers.
 
-    Raises: SettingsError for an existing file that is wrong; OSError.
+    Raises: SettingsError for an existing file that is invalid; OSError.
     """
     before = read_scores(folder)
     present = {file.stem for file in trigger_files(folder)}

@@ -78,7 +78,7 @@ class Score(Struct, frozen=True, omit_defaults=True):
     lead_h: float | None = None
     """Median hours from the first alert to the failure; a missed failure counts as 0."""
     lead_share: float | None = None
-    """Median share of the time from the beginning of the degradation to the failure."""
+    """Median lead time as a share of the time from the beginning of the degradation to the failure."""
     false_per_year: float = 0.0
     """False alarms per instrument-year."""
     false_stable_per_year: float = 0.0

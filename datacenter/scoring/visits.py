@@ -1,4 +1,4 @@
-"""Scores the parts lists of visits with the truth about the parts.
+"""Scores the parts lists of visits against the truth about the parts.
 
 A visit takes place a day after an alert with parts, with the parts that alerts have named since the previous visit.
 """
@@ -24,9 +24,9 @@ class VisitScore(Struct, frozen=True):
     parts: int
     """The parts on all lists."""
     precision: float | None
-    """The share of them that were worn and would have failed."""
+    """The share of them that were worn and had failed or would have failed."""
     complete: float | None
-    """The share of the visits with every failing part of the components that had an alert."""
+    """The share of the visits whose list has every failing part of the components that had an alert."""
 
 
 def score_visits(triggers: Sequence[Trigger], instruments: Iterable[InstrumentResult]) -> VisitScore:

@@ -1,7 +1,7 @@
 """Database triggers that make the audit log append-only, unless they are dropped.
 
-They stop errors of programs and accidental statements. An administrator of the database can remove them; the hash
-chain of `datacenter.audit.chain` shows such a change.
+They prevent changes by program errors and accidental statements. An administrator of the database can remove them;
+the hash chain of `datacenter.audit.chain` reveals a change made afterwards.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TRIGGERS: Final = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
 
 
 def make_append_only(after: Table) -> None:
-    """Register the creation of the triggers after a table, which must be the last of `audit` and `audit_head`."""
+    """Register the creation of the triggers after the table `after`, which must be created last of the two tables."""
 
     def create(_: Table, connection: Connection, **_options: Any) -> None:
         for statement in TRIGGERS[connection.dialect.name]:

@@ -30,7 +30,7 @@ from wire.messages import (
 )
 
 REPEAT_MS_MIN: Final = 60_000
-"""Interval after which a command without a result is sent again, because the reply may have been lost."""
+"""First interval after which a command without a result is sent again, because the reply may have been lost."""
 _EVENTS: Final[dict[str, Event]] = {
     "delivered": "delivered",
     "executing": "executing",
@@ -90,7 +90,7 @@ class _Coverage:
                 self.lost[box, stream, life] = decode_ranges(lost)
 
     def take_new(self, arrived: _Arrived) -> list[tuple[int, Record]]:
-        """Return the records that are not stored yet, with their sequence numbers, and cover them.
+        """Return the records that are not stored yet, with their sequence numbers, and add them to the coverage.
 
         A record is new if neither its sequence nor the number that its instrument gave it is stored.
         """
@@ -118,13 +118,13 @@ class _Coverage:
         ]
 
     def has_room(self, keys: Iterable[Key]) -> bool:
-        """Return whether all of these epochs have few enough gaps for batches to be stored quickly."""
+        """Return whether all of these lives have few enough gaps for batches to be stored quickly."""
         return all(len(self.stored[key]) < RANGES_MAX for key in keys)
 
 
 @dataclass(frozen=True)
 class StoredBatches:
-    """The result of a transaction with batches, by their indices in the list."""
+    """The result of a transaction with batches, by their indices in `received`."""
 
     received: Sequence[Received]
     counts: dict[int, int]
@@ -178,8 +178,8 @@ def store_records(statements: Statements, cursor: Any, received: Sequence[Receiv
 def exchange_commands(statements: Statements, cursor: Any, accepted: Sequence[Received]) -> DueCommands:
     """Apply the reports of stored batches about commands and updates; return the commands that are due.
 
-    A repetition with the same batches has the same result; therefore this may be a later transaction than
-    `store_records`: a box whose batch was not acknowledged sends it again. Raises: errors of the driver, as
+    A repetition with the same batches has the same result; therefore this may be a later transaction than that of
+    `store_records`: a box whose batch was not acknowledged sends it again. Raises: errors of the driver, like
     `store_records`.
     """
     for event, reports in groupby(
@@ -236,7 +236,7 @@ def _update_reports(one: Received) -> Iterator[UpdateReport]:
 
 
 def _is_start(record: Record) -> bool:
-    """Return whether the record is a start of the box program, which does not remember undelivered commands."""
+    """Return whether the record reports a start of the box program, which forgets its undelivered commands."""
     body = record.entry.body
     return isinstance(body, Audit) and body.event in (AuditEvent.STARTED, AuditEvent.STARTED_AFTER_CRASH)
 

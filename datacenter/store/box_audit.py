@@ -1,11 +1,11 @@
 """Stores the audit records of boxes, and verifies the hash chain of each box as records arrive.
 
-A chain covers one epoch of a box's spool. Its head is the last record up to which the chain is verified. Records can
-arrive in another order than they were made, because a box uses two connections; records after a gap wait. After
+A chain covers one epoch of a box's spool. Its head is the last record up to which the chain is verified. Records may
+not arrive in the order in which they were made, because a box uses two connections; records after a gap wait. After
 HOLE_MS the gap counts as a problem, and the head moves past it.
 
 A box that lost its position in a log sends lines again, as new records. They are stored, because they belong to the
-chain, and marked as repeated, by the position of the line in its file.
+chain, and marked as repeated. Such a line is detected by its file, its position and its content.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from wire.messages import (
 )
 
 HOLE_MS: Final = 3_600_000
-"""Time by which missing records may arrive later than the records after them."""
+"""Time for which records after a gap wait for the missing ones."""
 START: Final = bytes(32)
 LINE_BYTES: Final = 16
 _CHECKED_AT_ONCE: Final = 2_000
@@ -184,7 +184,7 @@ def _replaced(database: Database, cursor: Any, rows: Sequence[AuditRecord]) -> I
 
 
 def _marked(database: Database, cursor: Any, rows: Sequence[AuditRecord]) -> Iterator[AuditRecord]:
-    """Yield the records; records of lines that are already stored are marked."""
+    """Yield the records; those of lines that are already stored are marked as repeated."""
     known: dict[bytes, int] = {}
     for row in rows:
         if row.line is None:

@@ -43,6 +43,6 @@ def after(state: State, event: Event) -> State:
 
 
 def quoted(states: object) -> str:
-    """Return states as a list for SQL, in their order."""
+    """Return states as a list for SQL, in the order of STATES."""
     assert isinstance(states, (dict, frozenset, tuple))
     return ", ".join(f"'{state}'" for state in STATES if state in states)

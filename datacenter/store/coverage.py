@@ -3,7 +3,7 @@
 A stream is numbered without repetition within a *life*: a box numbers its records within an epoch, an instrument its
 reports within a run. The table `coverage` has a row for each life of a stream, with the stored numbers as ranges,
 usually a single one. A batch is compared with the rows of its streams and changes them in the transaction that stores
-its records, therefore records need no unique key, and one row states the completeness of a stream.
+its records. Therefore records need no unique key, and one row states the completeness of a life.
 """
 
 from __future__ import annotations
@@ -67,5 +67,5 @@ def add_new(stored: RangeSet, numbers: list[int]) -> list[bool]:
 
 
 def _are_beyond(stored: RangeSet, numbers: list[int]) -> bool:
-    """Return whether all numbers are ascending and greater than any stored one, which is true of most batches."""
+    """Return whether the numbers ascend and exceed all stored ones, which is true of most batches."""
     return numbers[0] > stored.last() and all(map(lt, numbers, islice(numbers, 1, None)))

@@ -43,7 +43,7 @@ def enrolment_tables(metadata: MetaData) -> tuple[Table, Table, Table, Table]:
 
 
 def _denials(name: str, metadata: MetaData, *keys: str) -> Table:
-    """Define the table of the deny-list, with the person and the reason of each entry."""
+    """Define a table of the deny-list, with the person who made each entry and the reason."""
     return Table(
         name,
         metadata,

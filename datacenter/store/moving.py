@@ -1,8 +1,8 @@
 """Moves the reports of a box to another shard, while no program of the data center runs.
 
-The box's rows are copied and committed in the new shard, then the main database names that one, and then the old rows
-are deleted. After an interruption the same call completes the move: rows that were copied but not named are copied
-again; rows that were named are only deleted elsewhere.
+The box's rows are copied and committed in the new shard, then the main database assigns the box to that shard, and
+then the old rows are deleted. After an interruption the same call completes the move: if the box was not yet
+assigned, its rows are copied again; otherwise only the old rows are deleted.
 """
 
 from __future__ import annotations

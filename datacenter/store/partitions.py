@@ -42,7 +42,7 @@ class Partitions:
         self._days = {today}
 
     def forget(self) -> None:
-        """Check again whether partitions exist, after an error: today's partition is dropped if a clock was ahead."""
+        """Forget the known partitions, after an error: a process whose clock was ahead may have dropped today's."""
         self._days = set()
 
     def drop_empty(self, now_ms: int) -> int:
@@ -63,7 +63,7 @@ class Partitions:
                 return False
         try:
             with self._engine.begin() as connection:
-                # batches wait for the locks, too
+                # meanwhile, batches wait as well
                 connection.execute(text("SET LOCAL lock_timeout = '1s'"))
                 connection.execute(text("LOCK TABLE ONLY records IN ACCESS EXCLUSIVE MODE"))
                 connection.execute(text(f"LOCK TABLE records_{day} IN ACCESS EXCLUSIVE MODE"))
@@ -78,7 +78,7 @@ class Partitions:
 
 
 def create_partition(connection: Connection, day: int) -> None:
-    """Create the partition of a day since 1970, unless it exists."""
+    """Create the partition of a day (days since 1970), unless it exists."""
     first, end = day * DAY_MS, (day + 1) * DAY_MS
     connection.execute(
         text(

@@ -1,6 +1,6 @@
 """Queries for checkers and dashboards.
 
-Each function executes one query, and decodes blocks into records. Raises: StoreError.
+Each function executes one query in each database, and decodes blocks into records. Raises: StoreError.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class FollowedProfile(NamedTuple):
 
 
 class StoredCommand(NamedTuple):
-    """A command and its outcome, which is None while the command waits."""
+    """A command and its outcome, which is None until the box reports it."""
 
     id: int
     box: str
@@ -87,7 +87,7 @@ def records(store: Store) -> Iterator[StoredRecord]:
 
 
 def bodies(store: Store) -> Iterator[tuple[StoredRecord, bytes]]:
-    """Yield all records with their bodies, ordered by box, epoch and sequence. Holds an epoch of a box in memory."""
+    """Yield all records with their bodies, ordered by box, epoch and sequence. One epoch at a time is in memory."""
     columns = [_RECORDS[name] for name in Row._fields]
     query = select(*columns).order_by(*columns[:3])
     rows = merge(*(map(Row._make, part.read(query)) for part in store.parts), key=lambda row: row[:3])

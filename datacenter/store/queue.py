@@ -1,4 +1,4 @@
-"""The queue of batches for the store's thread: bounded, alerts first, without batches of clients that disconnected.
+"""The queue of batches for the store's thread: bounded, urgent batches first, without those of disconnected clients.
 
 While the store is busy with a transaction, further batches wait. These are stored together in the next transaction,
 because a commit waits for the disk, regardless of its number of batches.
@@ -31,7 +31,7 @@ RECORDS_MAX: Final = 65_536
 """Maximum number of records in all waiting batches: about 64 MiB."""
 ROUTINE_SHARE: Final = 0.9
 TOGETHER_RECORDS_MAX: Final = 4096
-"""Maximum number of records that are stored together, unless a single batch has more: about 0.1 s of the database."""
+"""Maximum number of records that are stored together, unless a single batch has more; this takes about 0.1 s."""
 
 
 class QueueFullError(Exception):
@@ -66,7 +66,7 @@ class IngestQueue(Protocol):
 class StoreQueue:
     """Calls `store_all` with one list of batches at a time on `executor`; None is the event loop's default executor.
 
-    `stored` is called with the boxes of which batches were stored, in the event loop.
+    `stored` is called with the boxes whose batches were stored, in the event loop.
 
     `store_all` returns for each batch its reply or an exception, as `datacenter.store.store.Store.ingest_all` does.
     """

@@ -1,7 +1,7 @@
 """Rows of the table `records`: a row is a record, or a *block* of statuses of one instrument.
 
 Nine of ten reports are statuses. The statuses of an instrument in a batch become one row: writing and reading it
-costs as much as a row of a single report. Each other record has a separate row, because they are searched by kind.
+costs as much as for a single report. Every other record has its own row, because records are searched by kind.
 
 The body of a row with `record_count` 1 is the record's body in MessagePack. The body of a block is a MessagePack
 array of the sequence numbers of the statuses, and of their bodies. The columns of a block's row have the sequence and
@@ -20,7 +20,7 @@ from wire.messages import BoxReport, InstrumentReport, LogLine, Record, Status
 Body: TypeAlias = InstrumentReport | BoxReport
 STATUS: Final = "status"
 BLOCK_SPAN: Final = 1024
-"""The sequence numbers of a block are between two multiples of this, so that a search for one is bounded."""
+"""A block does not cross a multiple of this in its sequence numbers, so that a search for one number is bounded."""
 _KINDS: Final[dict[type, str]] = {
     kind: str(kind.__struct_config__.tag) for kind in (*get_args(InstrumentReport), *get_args(BoxReport))
 }
@@ -65,7 +65,7 @@ def number_of(record: Record) -> int | None:
 
 
 def make_rows(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[int, Record]]) -> list[Row]:
-    """Return rows for records with their sequence numbers, in ascending sequence."""
+    """Return rows for records, which are given in ascending order of their sequence numbers; log lines have none."""
     rows: list[Row] = []
     statuses: dict[tuple[str, int, int], tuple[list[int], list[Status]]] = {}
     for sequence, record in records:

@@ -1,15 +1,15 @@
 """The database tables, with types that SQLite and PostgreSQL share.
 
-`coverage` has the numbers that are stored of each stream (`datacenter.store.coverage`), so that a record needs no
-unique key:
+`coverage` has the stored numbers of each stream (`datacenter.store.coverage`), so that no unique key on `records` is
+needed for either identity of a record:
 
 * (box, epoch, sequence), assigned by the box: a batch whose response was lost is sent again under the same identity.
 * (box, instrument, run, number), assigned by the instrument: a box whose high-water marks were damaged may accept a
   report twice, with two sequences. Records of the box itself have the number NULL.
 
 `records` has the rows of `datacenter.store.rows`. On PostgreSQL it is partitioned by the day on which a row was
-stored (`datacenter.store.partitions`). Times are in milliseconds since 1970: `since_ms` and `at_ms` by the reporter's
-clock, all others by the data center's.
+stored (`datacenter.store.partitions`). Times are in milliseconds since 1970: those of reports and of boxes' records
+(`since_ms`, `at_ms`), and what follows from them, by the reporter's clock, all others by the data center's.
 
 A change here needs a revision in `datacenter/store/migrations/versions/` that makes the same change to an existing
 database.
@@ -47,7 +47,7 @@ boxes = Table(
     Column("enrolled_at_ms", BigInteger, nullable=False),
     Column("dismissed_at_ms", BigInteger),  # if set, the box is no longer authorized; its records are kept
     Column("site", Text),  # of `sites`; unknown until the fleet's file names it
-    Column("shard", Text),  # of `datacenter.store.shards`: whose database has its reports; this one if NULL
+    Column("shard", Text),  # whose database has its reports (`datacenter.store.shards`); NULL: this database
 )
 
 sites = Table(
@@ -112,7 +112,7 @@ alerts = Table(
     Column("acknowledged_by", Text),
     Column("evidence", LargeBinary, nullable=False),  # in MessagePack
     Column("text", Text),  # of the trigger, as the next column; unknown for alerts of earlier versions
-    Column("parts", Text),  # one a line
+    Column("parts", Text),  # one per line
     Column("resolved_at_ms", BigInteger),  # when its end was stored
     Column("silenced_at_ms", BigInteger),
     Column("silenced_until_ms", BigInteger),  # no notice that it was raised is sent before
@@ -465,12 +465,14 @@ box_chains = Table(
     Column("hash", LargeBinary, nullable=False),
     Column("last", BigInteger, nullable=False),
     Column("waiting_since_ms", BigInteger),
-    Column("forwarded", BigInteger, nullable=False, server_default="0"),  # up to this record, to the SIEM
+    Column("forwarded", BigInteger, nullable=False, server_default="0"),  # the last record sent to the SIEM
     Column(
         "signed_number", BigInteger, nullable=False, server_default="0"
     ),  # of the newest countersigned head
     Column("signed", LargeBinary),  # that head, as the box has it (`wire.audit_head`)
-    Column("removed", BigInteger, nullable=False, server_default="0"),  # retention removed up to this record
+    Column(
+        "removed", BigInteger, nullable=False, server_default="0"
+    ),  # the last record that retention removed
     Column("removed_hash", LargeBinary),  # of that record
 )
 
@@ -500,7 +502,7 @@ siem_cursors = Table(
     "siem_cursors",
     metadata,
     Column("log", Text, primary_key=True),
-    Column("number", BigInteger, nullable=False),  # up to this record of the log, to the SIEM
+    Column("number", BigInteger, nullable=False),  # the last record of the log sent to the SIEM
 )
 
 box_keys = Table(

@@ -1,19 +1,20 @@
 """A store whose reports are distributed over several PostgreSQL servers, the shards.
 
-The reports of a box (`records`, `chunks`, `coverage`) are in the database of its shard. Everything else is in the
-main database, whose table `boxes` has the shard of each box. A new box gets the shard with the highest weight, a hash
-of both names (rendezvous hashing), and keeps it: if a shard is added, no report moves, and only new boxes are
-assigned to it. Boxes without a shard, which are older than the shards, have their reports in the main database.
+The reports and audit records of a box (`datacenter.store.moving.REPORTS`) are in the database of its shard.
+Everything else is in the main database, whose table `boxes` has the shard of each box. A new box gets the shard with
+the highest weight, a hash of both names (rendezvous hashing), and keeps it: if a shard is added, no report moves, and
+only new boxes are assigned to it. Boxes without a shard, which are older than the shards, have their reports in the
+main database.
 
 A batch is committed in its shard, then its reports about commands in the main database, and then it is acknowledged.
 After a failure between the two the box sends it again: no record is new, and the commands follow.
 
-Evaluation has its position in the main database, in the transaction of its effects, and copies it to the shard, where
-archive and retention compare with it. A copy may be behind, but never ahead.
+Evaluation stores its position in the main database, in the transaction of its effects, and copies it to the shard,
+where archive and retention compare with it. A copy may be behind, but never ahead.
 
 Which boxes may send is decided in the main database; a shard has a copy for its own boxes, made when it is opened,
 and for a single box when it first sends. A program may start while a shard is down: until it can be opened, each call
-of it raises StoreError.
+to it raises StoreError.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Shard(Store):
         return outcomes
 
     def _copy_boxes(self, wanted: Collection[str]) -> bool:
-        """Authorize boxes that were authorized in the main database since; return whether there are any."""
+        """Authorize boxes that were authorized in the main database meanwhile; return whether there are any."""
         try:
             copied = self._main.boxes_of(self.name) & set(wanted)
             with super().transaction() as connection:

@@ -1,8 +1,8 @@
 """The statements that store batches, for SQLite and for PostgreSQL.
 
-They run for all batches of all boxes, with the driver's cursor and in the transaction of the caller: SQLAlchemy takes
-three times as long for the same statements. On PostgreSQL, lists are passed as arrays: the text of a statement and
-its plan are always the same.
+They run for every batch, with the driver's cursor and in the transaction of the caller: SQLAlchemy takes three times
+as long for the same statements. On PostgreSQL, lists are passed as arrays: the text of a statement and its plan are
+always the same.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Statements(Database, Protocol):
     """The statements of a transaction that stores batches, for the driver's cursor."""
 
     def lock(self, cursor: Any, boxes: Collection[str]) -> set[str]:
-        """Return the boxes that may send; until its end, no other transaction stores batches of these boxes."""
+        """Return the boxes that may send; no other transaction stores their batches before this one ends."""
         ...
 
     def coverage(self, cursor: Any, keys: Sequence[Key]) -> list[CoverageRow]:

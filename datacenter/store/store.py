@@ -1,7 +1,8 @@
-"""The store: each report once, and the waiting commands. Queries are in `datacenter.store.queries`.
+"""The store, which has each report once, and the waiting commands. Queries are in `datacenter.store.queries`.
 
-Reports of a box (`records`, `chunks`, `coverage`) are read from the store that `Store.of` returns for it, which is
-the store itself unless there are shards (`datacenter.store.shards`); all other tables are in the store itself.
+Reports and audit records of a box (`datacenter.store.moving.REPORTS`) are read from the store that `Store.of` returns
+for it, which is the store itself unless there are shards (`datacenter.store.shards`); all other tables are in the
+store itself.
 
 `ingest` is one transaction: it checks that the box is authorized, stores the new records, closes the commands whose
 results are among them, and selects the commands to return. When it returns, the batch is committed; when it raises,
@@ -167,7 +168,7 @@ class Store:
 
     @contextmanager
     def within(self, outer: Store, connection: Connection) -> Iterator[Connection]:
-        """Run a transaction in the block of a transaction of the store `outer`, on `connection`.
+        """Run a transaction of this store within one of the store `outer`, whose connection is `connection`.
 
         It is the same transaction if `outer` is this store. Otherwise it is committed before the outer one.
         """

@@ -1,4 +1,4 @@
-"""The order of the steps that a box reports of an update.
+"""The order of the steps that a box reports for an update.
 
 Reports can arrive late, repeatedly and in any order. Therefore each step has a rank, and the highest one counts: the
 same reports give the same result in every order.
@@ -22,4 +22,4 @@ RANKS: Final[dict[UpdateWord, int]] = {
 }
 """The order of the steps. A return after a commit counts as a failure."""
 LAST_RANK_MIN: Final = 10
-"""Steps of this rank and above end the order."""
+"""Steps of this rank and above end the update order."""

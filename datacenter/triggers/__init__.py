@@ -11,9 +11,9 @@ integers and conditional expressions, so that one definition serves three evalua
 
     machine   compiles it to instructions that a C program executes: for a report (`live`), or for the reports of many
               instruments (`columns`), for back-tests
-    scalar    executes the text as it is, compiled to one function for each kind of report, where no C compiler was
+    scalar    compiles it to one Python function for each kind of report, for installations without a C compiler
     proof     lowers conditions to z3: whether a trigger can ever fire, and whether another implies it
 
 All compute with integers, so that their verdicts are equal. Reports are evaluated in the order of their
-(run, number), never of their arrival.
+(run, number), regardless of their order of arrival.
 """

@@ -45,7 +45,7 @@ LEVELS: Final = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Function:
-    """A function that makes a term of an input. `arguments` are those after the first, by name and kind."""
+    """A function that makes a term from an input. `arguments` are the kinds of the arguments after the first."""
 
     make: Callable[..., Term]
     arguments: tuple[str, ...]
@@ -73,7 +73,7 @@ _INPUTS: Final[dict[str, type[Input]]] = {
     "slope": CalibrationSlope,
     "offset": CalibrationOffset,
 }
-"""The calls that are inputs: of an assay; qc() also of one level."""
+"""The calls that stand for inputs: each takes an assay, and qc() optionally a level."""
 _CONSTANTS: Final = {"normal-low": 0, "normal-high": 1}
 """The limits of a channel's normal range."""
 
@@ -110,7 +110,7 @@ def call_input(call: Call, profile: Profile) -> Input | None:
 
 
 def call_term(call: Call, profile: Profile) -> Term:
-    """Return the term of a call of FUNCTIONS. Raises: ConditionError."""
+    """Return the term of a call of one of FUNCTIONS. Raises: ConditionError."""
     if (function := FUNCTIONS.get(call.name)) is None:
         known = [*FUNCTIONS, *_INPUTS, *_CONSTANTS]
         raise ConditionError(call.at, f"there is no function {call.name}; {nearest(call.name, known)}")

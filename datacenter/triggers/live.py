@@ -59,12 +59,12 @@ class LiveEvaluator:
             self.state = cast("MutableSequence[int]", rows)
 
     def start_terms(self, run: int, number: int) -> None:
-        """Record that the next report is that of (run, number), with which terms without a start begin."""
+        """Record that the next report is that of (run, number); terms without a start begin with it."""
         if None in self.starts:
             self.starts = [start or (run, number) for start in self.starts]
 
     def holds_since_ms(self, trigger: Trigger) -> int:
-        """Return the time since which a trigger's condition has held or the alert has lasted; else `now_ms`."""
+        """Return when a trigger's condition began to hold, until its alert ends; `now_ms` if it does not hold."""
         since = self.state[self.program.slots[self.program.triggers.index(trigger)].since]
         return since - 1 if since else self.now_ms
 
@@ -152,7 +152,7 @@ class LiveFunctions:
 def _loading(machine: Machine, profile: Profile) -> _Load:
     """Return the function that copies the inputs of a report; ABSENT stands for a missing input.
 
-    Readings are the last inputs. Almost always a status has all of them, and they are taken at once.
+    Readings are the last inputs. A status almost always has all of them; then they are read together.
     """
     if not machine.inputs:
         return lambda _registers, _report: None

@@ -1,7 +1,8 @@
 """Compiles a program to instructions for machine.c, which evaluates reports without Python.
 
 The instructions compute with rows of integers: the state of the program comes first, then time, inputs, constants and
-intermediate results. In `run_one` a row is the integer of one instrument, in `run_many` of LANES instruments.
+intermediate results. In `run_one` a row is one integer, of one instrument; in `run_many` it is LANES integers, one
+for each instrument.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class _Assembler:
         return Machine(tuple(inputs), first_input, address, code)
 
     def _assign(self, condition: int, assignments: Sequence[tuple[int, ast.expr]]) -> None:
-        """Execute assignments where a condition is true."""
+        """Emit assignments that are executed where a condition is true."""
         if not assignments:
             return
         guard = self._temporary()
@@ -160,7 +161,7 @@ class _Assembler:
         self._release()
 
     def _decide(self, index: int, values: Sequence[int]) -> None:
-        """Begin and end the alerts of a trigger. Almost always its condition is false, and was false."""
+        """Emit the beginning and end of a trigger's alerts; skipped if its condition is false and was false."""
         trigger, slots = self._program.triggers[index], self._program.slots[index]
         fires = self._expression(self._program.condition(trigger.fires), values)
         held = self._temporary()

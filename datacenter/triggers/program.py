@@ -1,4 +1,4 @@
-"""The triggers of one model as a program: the terms they share, numbered, and the text of each condition.
+"""The triggers of one model as a program: the terms they share, numbered, and each condition as an expression.
 
 Variables of all terms and triggers are in one list, the state of an instrument: `s[0]`, `s[1]` …
 """
@@ -21,7 +21,7 @@ class BoundStep(NamedTuple):
 
     term: Term
     guard: ast.expr | None
-    """None for a report with the term's input."""
+    """None: the step is taken for each report that has the term's input."""
     assignments: tuple[tuple[int, ast.expr], ...]
 
 
@@ -112,7 +112,7 @@ class Program:
         if len(named) == 1 and condition.relation in (">", ">="):
             return _parsed(_bound_of(*named[0], condition))
         if len(named) == 1 and condition.relation == "==" and named[0][1] == 1:
-            return _parsed(f"{named[0][0]} == {-condition.constant}")  # an unknown term is never so great
+            return _parsed(f"{named[0][0]} == {-condition.constant}")  # ABSENT is less than any constant
         known = [f"{name} != {ABSENT}" for name, _ in named]
         total = " + ".join(name if factor == 1 else f"{name} * {factor}" for name, factor in named)
         return _parsed(" and ".join([f"{total} {condition.relation} {-condition.constant}", *known]))

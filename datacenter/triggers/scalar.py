@@ -41,8 +41,8 @@ def compile_value(program: Program, term: Term) -> Callable[[Any], int]:
 def _source(program: Program, kind: type, profile: Profile) -> str:
     """Return the text of the function for reports of `kind`.
 
-    A trigger without a term whose input these reports have is evaluated only if time has moved one of its windows, or
-    its condition already holds: otherwise nothing can change.
+    Triggers without a term whose input these reports have are evaluated only if time has moved a window, or the
+    condition of one of them already holds: otherwise nothing can change.
     """
     own = [
         i
@@ -121,7 +121,7 @@ def _decision(program: Program, index: int, trigger: Trigger) -> list[str]:
 class _Scalar(ast.NodeTransformer):
     """Replaces slow expressions.
 
-    `v[3]` becomes the local variable `v3`, min and max become comparisons, divisions by powers of two shifts.
+    `v[3]` becomes the local variable `v3`, min and max become comparisons, divisions by powers of two become shifts.
     """
 
     def __init__(self) -> None:

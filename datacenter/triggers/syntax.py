@@ -156,7 +156,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 class _Parser:
-    """A parser by operator precedence."""
+    """An operator-precedence parser."""
 
     def __init__(self, text: str) -> None:
         self._tokens = list(_tokens(text))

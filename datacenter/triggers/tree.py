@@ -87,7 +87,7 @@ def mistakes(node: Node, profile: Profile) -> list[ConditionError]:
 
 
 def negated(node: Node, profile: Profile) -> Condition:
-    """Return the opposite of the condition, where every term is known. Raises: ConditionError."""
+    """Return the opposite of the condition, which is also false while a term is unknown. Raises: ConditionError."""
     return _condition(node, profile, negated=True)
 
 

@@ -186,7 +186,7 @@ def test_a_box_gets_the_ranges_of_its_files_if_the_data_center_has_an_archive(
         answer = await connection.request("GET", wanted.target, b"")
         assert (answer.status, answer.body) == (status, body)
 
-    meet((BOX, partial(client, status=404, body=b"unknown path; the only one is /v1/batches")))
+    meet((BOX, partial(client, status=404, body=b"unknown path; batches are sent to /v1/batches")))
     ranges = FileRanges(archive, None, lambda: AT_MS)
     meet((BOX, partial(client, status=200, body=b"nte")), files=ranges)
     store.close()
