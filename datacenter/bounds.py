@@ -1,8 +1,8 @@
 """The bounded quantities of the data center's program; a quantity that approaches its limit is logged.
 
-The listener limits its connections and the TLS sessions stored for resumption, the store's queue its waiting records,
-the system the descriptors and the memory of the process, and the file system the size of an SQLite database. The
-revocation list has a maximum size, and a time by which it should be replaced.
+The limits are those of the listener (connections, TLS sessions stored for resumption), of the store's queue
+(waiting records), of the process (descriptors, memory), of the file system of an SQLite database (bytes), and of the
+revocation list (bytes, and the time by which it should be replaced).
 """
 
 from __future__ import annotations

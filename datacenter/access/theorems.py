@@ -7,7 +7,7 @@ actions = ["open-session"]          # actions or groups; default: all
 never = "!principal.hasTag(resource.model)"       # Cedar: no request is permitted under this condition
 
 Instead of `never`, `possible` requires that a request is permitted under the condition, and `without` names an
-optional attribute of the context ("token", "approval") without which a permitted request is permitted, too.
+optional attribute of the context ("token", "approval") without which every permitted request is still permitted.
 """
 
 from __future__ import annotations

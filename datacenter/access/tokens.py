@@ -1,4 +1,4 @@
-"""API tokens in the database: each is for a member of the staff, a purpose and a limited time; its hash is stored.
+"""API tokens in the database, each for one person, one purpose and a limited time; only the hash is stored.
 
 A token never has more rights than its owner: decisions are made for the owner, with the limits of the token. A secret
 has 256 random bits, so that a plain SHA-256 is enough.

@@ -139,8 +139,8 @@ def box_chain_problems(
 ) -> Iterator[str]:
     """Verify the chains of one box or of all boxes; yield the problems found now or at arrival. Raises: StoreError.
 
-    With `key`, the public key with which the data center's signatures of heads are verified, these are verified, too.
-    `known` are heads that boxes have shown, each with its box.
+    With `key`, the data center's public key, its signatures of heads are verified, too. `known` are heads that boxes
+    have shown, each with its box.
     """
     for name, head in known:
         if not _was_removed(store.of(name), name, head) and not _has_record(store.of(name), name, head):

@@ -1,4 +1,4 @@
-"""Countersigns the heads of boxes' audit chains (`wire.audit_head`); later, they prove that records are missing."""
+"""Countersigns the heads of boxes' audit chains (`wire.audit_head`), and uses them to detect missing records."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class BoxSilence:
             state.silent_ms = silent_ms
 
     def _advance(self, at_ms: int, stored_ms: int) -> int:
-        """Return the time of a record; if its clock is plausible, the time of the box advances to it."""
+        """Return the time of a record; the time of the box advances to the reporter's time if that is plausible."""
         self.contact_ms = max(self.contact_ms, stored_ms)
         if not self.box_ms <= at_ms <= stored_ms:
             return max(self.box_ms, stored_ms)

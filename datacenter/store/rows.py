@@ -65,7 +65,7 @@ def number_of(record: Record) -> int | None:
 
 
 def make_rows(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[int, Record]]) -> list[Row]:
-    """Return rows for records, which are given in ascending order of their sequence numbers; log lines have none."""
+    """Return rows for records, given in ascending order of their sequence numbers; log lines get no row."""
     rows: list[Row] = []
     statuses: dict[tuple[str, int, int], tuple[list[int], list[Status]]] = {}
     for sequence, record in records:

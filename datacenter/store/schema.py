@@ -470,9 +470,7 @@ box_chains = Table(
         "signed_number", BigInteger, nullable=False, server_default="0"
     ),  # of the newest countersigned head
     Column("signed", LargeBinary),  # that head, as the box has it (`wire.audit_head`)
-    Column(
-        "removed", BigInteger, nullable=False, server_default="0"
-    ),  # the last record that retention removed
+    Column("removed", BigInteger, nullable=False, server_default="0"),  # last record removed by retention
     Column("removed_hash", LargeBinary),  # of that record
 )
 

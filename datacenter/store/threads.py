@@ -1,4 +1,4 @@
-"""The threads that write to the databases: one for each, because only one thread of a process may write to it."""
+"""The threads that write to the databases: one per database, because only one thread of a process may write to it."""
 
 from __future__ import annotations
 

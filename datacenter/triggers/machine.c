@@ -76,7 +76,7 @@ execute(const machine *m, int64_t *r, const int lanes, int64_t *rows, transition
         case NOT: EACH(!a[i]);
         case CHOOSE: EACH(a[i] ? b[i] : c[i]);
         case COPY: EACH(a[i]);
-        case GUARD: { /* continue where `a` is true, at `d` if it is nowhere */
+        case GUARD: { /* continue for the instruments for which `a` is true; at `d` if there is none */
             int64_t any = 0;
             for (int i = 0; i < lanes; i++)
                 any |= to[i] = a[i] & exists[i];
@@ -84,7 +84,7 @@ execute(const machine *m, int64_t *r, const int lanes, int64_t *rows, transition
                 index = one->d - 1;
             break;
         }
-        case HOLD: { /* continue where a condition `a` holds, or has held since `b` */
+        case HOLD: { /* continue for those whose condition `a` holds, or has held since `b`; at `d` if there is none */
             int64_t any = 0;
             for (int i = 0; i < lanes; i++)
                 any |= to[i] = (a[i] | (b[i] != 0)) & exists[i];
@@ -151,11 +151,11 @@ static int execute_many(const machine *m, int64_t *r, transition *found, int ste
     return execute(m, r, LANES, NULL, found, step);
 }
 
-/* Evaluates the reports from `step` to before `steps` of LANES instruments, of which each has `lengths` reports, with
- * their times in `at_ms`. `values` and `present` have for each input, and in it for each instrument, a column; NULL for
- * an instrument without that input, or whose reports all have it; `bases` likewise has the percentiles. Returns the
- * step before which it ended: it ends earlier if there might not be room in `found`, of which each step needs
- * `room_of_step`. */
+/* Evaluates the reports of LANES instruments from index `step` to `steps`, exclusive; each instrument has `lengths`
+ * reports, with their times in `at_ms`. `values` and `present` have for each input a column for each instrument:
+ * `values` is NULL if its reports lack the input, `present` is NULL if all have it. `bases` likewise has the
+ * percentiles. Returns the index of the first report that was not evaluated: less than `steps` if `found` might not
+ * have the room that the next step needs (`room_of_step`). */
 static int run_many(const machine *m, int64_t *r, int step, int steps, const int32_t *lengths,
                     const int64_t *const *at_ms, const int64_t *const *values, const uint8_t *const *present,
                     const int64_t *const *bases, transition *found, int room, int room_of_step, int *count)

@@ -161,7 +161,7 @@ class _Assembler:
         self._release()
 
     def _decide(self, index: int, values: Sequence[int]) -> None:
-        """Emit the beginning and end of a trigger's alerts; skipped if its condition is false and was false."""
+        """Emit code that begins and ends a trigger's alerts, skipped while the condition is and was false."""
         trigger, slots = self._program.triggers[index], self._program.slots[index]
         fires = self._expression(self._program.condition(trigger.fires), values)
         held = self._temporary()

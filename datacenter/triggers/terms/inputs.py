@@ -77,7 +77,7 @@ class InstrumentState(Input):
 
 @dataclass(frozen=True)
 class RemainingTests(Input):
-    """The tests left of an assay, in an inventory report."""
+    """The number of tests left for an assay, in an inventory report."""
 
     report: ClassVar = Inventory
 
@@ -103,7 +103,7 @@ class Deviation(Input):
 
 @dataclass(frozen=True)
 class CalibrationSlope(Input):
-    """The slope of a calibration against the nominal one, in parts per million."""
+    """The slope of a calibration relative to the nominal one, in parts per million."""
 
     report: ClassVar = Calibration
 

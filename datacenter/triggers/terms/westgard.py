@@ -50,7 +50,7 @@ class Rule(Term):
 
 
 def _run_of(limit: int, length: int) -> list[tuple[str, str]]:
-    """Return assignments that detect `length` measurements beyond `limit` on one side; negative below the mean."""
+    """Return assignments that detect `length` successive measurements beyond `limit` on one side of the mean."""
     above = f"max(length, 0) + 1 if x > {limit} else min(length, 0) - 1 if x < {-limit} else 0"
     return [("length", above), ("broken", f"1 if length >= {length} or length <= {-length} else 0")]
 
@@ -68,4 +68,4 @@ _ASSIGNMENTS: Final = {
 }
 RULES: Final = tuple(_ASSIGNMENTS)
 """1-3s: one control beyond 3 SD. 2-2s: two successive ones beyond 2 SD on one side. R-4s: two successive ones beyond
-2 SD on different sides. 4-1s: four successive ones beyond 1 SD on one side. 10-x: ten successive ones on one side."""
+2 SD on opposite sides. 4-1s: four successive ones beyond 1 SD on one side. 10-x: ten successive ones on one side."""
