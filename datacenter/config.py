@@ -87,7 +87,7 @@ recording_days = 90                 # optional: the days after which recordings 
 [releases]                          # optional: releases, which rollouts install on boxes
 folder = "releases"                 # as `rap image release` writes it, relative to this file
 
-[enrolment]                         # optional: boxes renew their certificates by EST
+[enrolment]                         # optional: boxes renew their certificates through EST
 certificate = "vendor-ca.crt"       # of the CA that signs them; [tls] `authorities` has its root, in a roll-over both
 key = "vendor-ca.key"               # its private key, PEM; or [enrolment.module]
 days = 90                           # optional: the validity of certificates

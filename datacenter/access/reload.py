@@ -74,7 +74,7 @@ def _versions(files: AccessFiles) -> FileVersions:
 
 
 async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event, at most for some seconds; return whether it is set."""
+    """Wait for an event, for at most `seconds`; return whether it is set."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
