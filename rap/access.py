@@ -47,8 +47,10 @@ def add_verbs(parser: Parser) -> None:
     )
     explain.add_argument("--purpose", default="service", help="default: service")
     explain.add_argument("--at", metavar="TIME", help="such as 2026-10-01T12:00:00Z; default: now")
-    explain.add_argument("--token", metavar="NAME", help="of an API token in the directory")
-    explain.add_argument("--approved-by", metavar="STAFF", help="the second person of a dangerous change")
+    explain.add_argument("--token", metavar="NAME", help="name of an API token in the directory")
+    explain.add_argument(
+        "--approved-by", metavar="STAFF", help="the second person, who approved a dangerous change"
+    )
     explain.set_command(_explain)
 
 

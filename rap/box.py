@@ -66,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check_fips(config: BoxConfig) -> None:
-    """Raise MachineLacks if FIPS mode is demanded and not in force in this process."""
+    """Raise MachineLacks if FIPS mode is required and not in force in this process."""
     from agents.box.program import demanded_self_test
     from hal.linux.crypto import LinuxCryptographicModule
 

@@ -67,7 +67,7 @@ def _add_demo(demo: Parser) -> None:
         metavar="X",
         type=float,
         default=20.0,
-        help="how many times faster than reality time passes (default: 20)",
+        help="speed of simulated time, as a multiple of real time (default: 20)",
     )
     demo.add_argument(
         "--port", metavar="P", type=int, default=8080, help="TCP port of the pages (default: 8080)"
@@ -113,9 +113,13 @@ def _add_audit(parser: Parser) -> None:
 def _add_search(parser: Parser, *, as_json: bool) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
     parser.add_argument("--box", metavar="SERIAL", default="", help="only records of this box")
-    parser.add_argument("--text", default="", help="records with this text, in any case")
+    parser.add_argument("--text", default="", help="only records with this text, in upper or lower case")
     parser.add_argument(
-        "--since", metavar="TIME", type=_time_ms, default=0, help="by the box's clock: 2027-01-31T12:00"
+        "--since",
+        metavar="TIME",
+        type=_time_ms,
+        default=0,
+        help="from this time by the box's clock, such as 2027-01-31T12:00",
     )
     parser.add_argument("--until", metavar="TIME", type=_time_ms, default=2**53, help="before this time")
     parser.set_command(partial(_search_audit, as_json=as_json))

@@ -30,7 +30,7 @@ def add_alert(parser: Parser) -> None:
     listing.add_argument(
         "--search", metavar="TEXT", default="", help="only of this instrument, model, trigger …"
     )
-    listing.add_argument("--page", metavar="N", type=int, default=1, help="the part of the list (default: 1)")
+    listing.add_argument("--page", metavar="N", type=int, default=1, help="the page of the list (default: 1)")
     for name, text, run in (
         ("show", "show an alert", _show),
         ("acknowledge", "acknowledge an open alert", _acknowledge),
@@ -41,7 +41,10 @@ def add_alert(parser: Parser) -> None:
         if name == "silence":
             verb.add_argument("reason", metavar="REASON", help="why, in one line")
             verb.add_argument(
-                "--hours", type=int, default=HOURS, help=f"for how long (default: {HOURS}); 0 ends it"
+                "--hours",
+                type=int,
+                default=HOURS,
+                help=f"for how long (default: {HOURS}); 0 ends the silence",
             )
 
 

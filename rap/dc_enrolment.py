@@ -40,7 +40,9 @@ def add_enrolment(parser: Parser) -> None:
         verb.add_argument("box", metavar="BOX", help="the serial number of the box")
         verb.add_argument("key", metavar="KEY", help="the beginning of the key's hash, as `list` shows it")
         if name == "approve":
-            verb.add_argument("--site", metavar="SITE", default="", help="of a box that is unknown so far")
+            verb.add_argument(
+                "--site", metavar="SITE", default="", help="the site of a box that is unknown so far"
+            )
     deny = add_staff_verb(parser, "deny", "put a box on the deny-list", _deny)
     deny.add_argument("box", metavar="BOX")
     deny.add_argument(

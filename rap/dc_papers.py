@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 def add_papers(parser: Parser) -> None:
     """Add the verbs of `rap dc papers`."""
     show = add_staff_verb(
-        parser, "show", "list the files of a box; exit status 1 if they differ from it", _show
+        parser, "show", "list the files of a box; exit status 1 if the box differs from them", _show
     )
     file = add_staff_verb(parser, "file", "file papers.zip, or the evidence of a box", _file)
     save = add_staff_verb(parser, "save", "write the files of a box to a folder", _save)
     for verb in (show, file, save):
         verb.add_argument("box", metavar="BOX", help="the serial number of the box")
     file.add_argument(
-        "file", metavar="FILE", type=Path, help="papers.zip of `rap trust papers`, or of `rap trust evidence`"
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="papers.zip of `rap trust papers`, or a file of `rap trust evidence`",
     )
     save.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="a new folder")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def add_shard(parser: Parser) -> None:
     """Add the verbs."""
-    shown = parser.add_command("list", "the number of boxes in each database")
+    shown = parser.add_command("list", "list the number of boxes in each database")
     shown.add_argument("--config", metavar="FILE", type=Path, required=True, help="TOML configuration")
     shown.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     shown.set_command(_list)

@@ -1,4 +1,4 @@
-"""Shared parts of the verbs of `rap dc` for staff: their options, and access control by the configuration."""
+"""Shared parts of the verbs of `rap dc` for staff: their options, and access control by the configured policies."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def database_errors(file: Path) -> Iterator[None]:
 def open_store(file: Path, application: str = "") -> Iterator[tuple[Config, Store]]:
     """Open the store of a configuration for the block, in which `database_errors` applies.
 
-    `application` names the connections in PostgreSQL's list of activity. Raises: WrongInput.
+    `application` is the connections' `application_name` in PostgreSQL (pg_stat_activity). Raises: WrongInput.
     """
     from datacenter.config import load_config
     from datacenter.store import shards

@@ -59,7 +59,7 @@ def add_verbs(parser: Parser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="the audit file of an end, which must have the same hash chain; repeat it for both ends",
+        help="the audit file of an end, which must contain the recording's hash chain; repeat it for both ends",
     )
     recording.set_command(_recording)
     connect = parser.add_command(

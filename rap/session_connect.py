@@ -27,10 +27,12 @@ def connect_session(arguments: argparse.Namespace) -> int:
     """Run the command; return the exit status. Raises: WrongInput, MachineLacks."""
     address = urlsplit(arguments.url)
     if address.scheme not in _SCHEMES or not address.netloc:
-        raise WrongInput(f"--url {arguments.url}: give the address of the pages, as https://rap.example.com")
+        raise WrongInput(
+            f"--url {arguments.url}: give the address of the pages, such as https://rap.example.com"
+        )
     host, _, port = arguments.listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise WrongInput(f"--listen {arguments.listen}: give an address and a port, as 127.0.0.1:3389")
+        raise WrongInput(f"--listen {arguments.listen}: give an address and a port, such as 127.0.0.1:3389")
     try:
         token = arguments.token_file.read_text().strip()
         tls = ssl.create_default_context(cafile=arguments.ca) if address.scheme == "https" else None

@@ -34,7 +34,7 @@ class Condition(Table, frozen=True):
     lacks: list[str] = []
     """Regular expressions that occur in no value."""
     only: list[str] = []
-    """Regular expressions of which each value matches one completely."""
+    """Regular expressions; each value must match one of them completely."""
 
     def holds(self, values: tuple[str, ...]) -> bool:
         """Return whether the values fulfil the condition."""

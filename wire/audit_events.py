@@ -31,7 +31,7 @@ class AuditEvent(StrEnum):
     connection. Action: Start the kernel with fips=1."""
 
     FIPS_FAILED_PROVIDER = "fips-failed-provider"
-    """The site requires FIPS mode, and OpenSSL has no FIPS provider that works; the box serves no instrument and
+    """The site requires FIPS mode, and OpenSSL has no working FIPS provider; the box serves no instrument and
     makes no connection. Action: Run `rap box status`; it shows the reason. Install OpenSSL again."""
 
     FIPS_FAILED_DEFAULT = "fips-failed-default"
@@ -390,8 +390,8 @@ class AuditEvent(StrEnum):
     system's journal."""
 
     CONTROL_ANSWERED = "control-answered"
-    """The acknowledgement of a control's result without a usable time of the instrument was sent. Without this
-    record, the box recognizes a repetition of the last such message after a power failure. Action: Nothing."""
+    """The box acknowledged a message with a control's result that has no usable time of the instrument. After a
+    restart, an equal message counts as a new one; without this record, it counts as a repetition. Action: Nothing."""
 
     LABORATORY_HOST_UNREACHABLE = "laboratory-host-unreachable"
     """The laboratory's host does not accept the connection of an instrument that the box relays; the instrument's
@@ -399,7 +399,7 @@ class AuditEvent(StrEnum):
 
     PASSED_UNREAD = "passed-unread"
     """Bytes between an instrument and the laboratory's host were relayed but not read, because the box was behind or
-    its engine failed: what they report is missing. Value: stretches of bytes. Action: Check the disk; report a failed
+    its engine failed; their content is missing. Value: number of gaps. Action: Check the disk; report a failed
     engine."""
 
     ENGINE_FAILED = "engine-failed"
@@ -457,7 +457,7 @@ class AuditEvent(StrEnum):
     the profile and the dialect options of the port."""
 
     MESSAGE_IGNORED = "message-ignored"
-    """A valid message of a kind without use for the box. Value: number of them. Action: Nothing."""
+    """A valid message of a kind that the box does not use. Value: number of them. Action: Nothing."""
 
     MESSAGE_REPEATED = "message-repeated"
     """An instrument sent a message again whose reports were stored before. Value: number of them. Action:
@@ -468,8 +468,8 @@ class AuditEvent(StrEnum):
     Action: See the other records of the spool."""
 
     LITTER = "litter"
-    """Bytes between messages were skipped. Value: number of them. Action: If it repeats, check the cable and
-    the dialect options."""
+    """Bytes between messages were skipped. Value: number of uninterrupted sequences of such bytes. Action: If it
+    repeats, check the cable and the dialect options."""
 
     REPORTS_TOO_MANY = "reports-too-many"
     """An instrument exceeded its report rate; it was asked to wait. Action: Check why the instrument sends so

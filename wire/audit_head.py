@@ -29,7 +29,7 @@ from wire.messages import Message, Number, Run, TimeMs, encode
 
 PATH: Final = "/v1/audit-head"
 HEAD_BYTES_MAX: Final = 256
-"""Size of a `CountersignedHead`; the signature has at most 72 bytes."""
+"""Maximum size of an encoded `CountersignedHead`; the signature has at most 72 bytes."""
 _DOMAIN: Final = b"rap countersigned head of an audit chain, version 1\0"
 """No other message that a key of the data center signs begins with these bytes."""
 _TEXT: Final = re.compile(r"([A-Z0-9][A-Z0-9-]{0,23})/([0-9]{1,10})/([1-9][0-9]{0,15}):([0-9a-f]{64})")

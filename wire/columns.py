@@ -7,7 +7,8 @@ form is only another encoding: `Unpacker` returns the bytes of the `Batch` that 
 and checked as usual. A batch that would not be restored exactly, or has no status, is stored verbatim.
 
 Both ends keep the groups and the state of their columns from batch to batch, like the compressed stream in which the
-packed batches are sent. A packed batch is a byte of the form, VERBATIM or COLUMNS, and the batch or a `Packed`.
+packed batches are sent. The first byte of a packed batch states its form: VERBATIM precedes the batch
+itself, COLUMNS a `Packed`.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ NAME_CHARACTERS_MAX: Final = 48
 """The longest name of an instrument or a channel. Each status of a group repeats the names, so that this bounds the
 size of an unpacked batch: 2.1 MB of names and numbers."""
 _OTHER: Final = 255
-"""The number in place of a group's, for a record that is in no group."""
+"""The group number of records that are in no group."""
 _FIXED: Final = 3
 """Number of columns of each group before those of its channels: number, time, samples."""
 _SAMPLES: Final = 2
-"""The column of the count of samples: other counts change only with it, so it is the gate of the channels."""
+"""The column of the number of samples: other counts change only with it, so it is the gate of the channels."""
 
 
 Name: TypeAlias = Annotated[str, Meta(max_length=NAME_CHARACTERS_MAX)]
@@ -142,7 +143,7 @@ class Packer:
         )
 
     def _group_index(self, key: _Key | None, entry: Any, new_groups: list[Group]) -> int:
-        """Return the index of the entry's group, which is new for its first status; _OTHER if it has none."""
+        """Return the index of the entry's group, which its first status creates; _OTHER if it has none."""
         if key is None:
             return _OTHER
         index = self._groups.get(key, _OTHER)
@@ -234,7 +235,7 @@ def _changes(latest: int, values: Sequence[int]) -> list[bool]:
 
 
 def _key(entry: Any) -> _Key | None:
-    """Return the key of an entry's group; None if it is not the status of an instrument."""
+    """Return the key of an entry's group; None if the entry cannot be in a group, such as an alert."""
     instrument, run, body = entry
     if type(instrument) is not str or len(body) != 6 or body[0] != "status" or body[3] not in STATES:
         return None

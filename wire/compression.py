@@ -15,10 +15,10 @@ The first bytes of a body identify its kind:
     1xxxxxxx   a later block: four bytes of position, which are the CRC-32 of all earlier blocks of the stream, with
                the first bit set
 
-The position identifies the earlier blocks, which the receiver must have processed, and not a stream. A receiver that
-cannot continue a stream (another server, a restart, a connection on which an intermediary mixes the requests of
-several senders) refuses the batch, and the sender starts a new stream with a new `Compressor`; each connection has
-one.
+The position identifies the earlier blocks, all of which the receiver must have processed; it does not identify a
+stream. A receiver that cannot continue a stream (another server, a restart, a connection on which an intermediary
+mixes the requests of several senders) refuses the batch, and the sender starts a new stream with a new `Compressor`;
+each connection has one.
 
 Memory on both sides is bounded by the window, and decompression by the caller's limit: at most two bytes more than
 the limit are produced, and 2.1 MB from columns.

@@ -5,7 +5,7 @@
     GET  /.well-known/est/csrattrs          what a request must have: a key of curve P-256, signed with SHA-256
     POST /.well-known/est/simpleenroll      a certificate for a device whose current one was not issued by EST
     POST /.well-known/est/simplereenroll    a new certificate for a device that has one
-    POST /.well-known/est/instruments/…     both, sent by a box for an instrument that is connected with it
+    POST /.well-known/est/instruments/…     both, sent by a box for an instrument that is connected to it
 
 A request is a certificate request (PKCS #10), a response is a message without signature that contains certificates
 (PKCS #7, "certs-only"), both DER in base64. Status 202 means that a person has to approve the request: the client

@@ -8,8 +8,7 @@ The same requests serve both hops. The receiver of a file requests ranges; the s
                                                   room for it
 
 An upload belongs to the command that requested it. Ranges arrive in order: a range at another offset changes nothing,
-and the response names the offset to continue from. An upload of SIZE 0 bytes, or a range of 0 bytes, queries the
-offset.
+and the response names the offset to continue from. A range of 0 bytes queries the offset.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def chain_problems(
     if last > number:
         yield _missing(number + 1, last)
     elif head != ChainHead(number, previous):
-        yield f"the head of the log is record {head.number}, but the last record is {number}: the head was changed"
+        yield f"the head of the log, record {head.number}, does not match the last record, {number}: the head was changed"
 
 
 def _missing(first: int, last: int) -> str:

@@ -169,10 +169,10 @@ class ProfileInForce(Message, frozen=True, tag="profile"):
 class UpdateStep(Message, frozen=True, tag="update"):
     """The progress of an update on the box; each step is reported once it is durable.
 
-    `accepted`: metadata, room and sources are checked. `fetched`: the delta is complete and verified. `applied`: the
-    other slot was read back, and is bit-exact. `restarting`: the next start is a trial of the new release.
-    `committed`: the new release runs, and has judged itself healthy; a release without a restart is in force.
-    `returned`: the trial did not succeed, and the release before it runs again. `refused`: nothing was touched.
+    `accepted`: metadata, free space and sources are checked. `fetched`: the delta is complete and verified.
+    `applied`: the other slot was read back, and is bit-exact. `restarting`: the next start is a trial of the new
+    release. `committed`: the new release runs, and has judged itself healthy; if it needs no restart, it is in force.
+    `returned`: the trial did not succeed, and the previous release runs again. `refused`: nothing was changed.
     `failed`: the update ended before a trial. `release` is the number of the ordered release.
     """
 
@@ -187,7 +187,7 @@ class LogLine(Message, frozen=True, tag="line"):
     """A line of a log of the box's operating system, with its newline, or a part of a long line.
 
     This is the only message with free text. Neither instruments nor the local page can send it, and it is kept
-    apart from their reports. `file` identifies the log's file, in which the content is at `offset`.
+    apart from their reports. `file` identifies the log's file, in which the content begins at byte `offset`.
     """
 
     at_ms: TimeMs
@@ -261,7 +261,7 @@ class Receipt(Message, frozen=True):
 
 
 class Record(Message, frozen=True):
-    """One entry of a batch; `step` is the difference of its sequence number to the previous record's."""
+    """One entry of a batch; `step` is its sequence number minus that of the previous record."""
 
     step: Number
     entry: Entry

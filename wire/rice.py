@@ -3,7 +3,7 @@
 A column is the sequence of one number in the reports of one instrument, such as a reading. Most columns are predicted
 exactly (a counter, a time at equal intervals) and take one bit per batch. The readings of a sensor are predicted by a
 moving average, and the differences, which are noise, take hardly more bits than their entropy: a Rice code with a
-parameter that fits is within a few percent of it for a normal distribution wider than a step.
+parameter that fits is within a few percent of it for a normal distribution wider than one unit.
 
 Both ends keep the same state of each column from batch to batch. `Parameters` define the coding of a column in a
 batch; the sender chooses them, and sends them only when they change.
@@ -113,7 +113,7 @@ class Column:
 
     latest: int
     step: int = 0
-    """The change to the latest value, of the prediction LINEAR."""
+    """The latest change of the value, for the prediction LINEAR."""
     average: int = 0
     """The moving average, scaled by SCALE_BITS, if that is the prediction."""
     parameters: Parameters = AT_FIRST

@@ -4,10 +4,10 @@
 A policy is applied in one transaction (`netfw.ruleset.transition`): afterwards either all of it is in force or the
 previous policy is. Open sessions that the new policy permits stay open, and counters continue.
 
-Whether the policy is in force is decided by the kernel's own bytes (`netfw.kernel.snapshot`). The first time, they
-must contain nothing unusual, and libnftables' listing must equal the policy's ruleset. From then on this snapshot is
-the reference, and equal bytes suffice. The listing is used to describe differences in words; if it cannot be read,
-the differing objects and rules are named without it.
+Whether the policy is in force is determined from the bytes of the kernel's dump (`netfw.kernel.snapshot`). The first
+time, they must contain nothing unusual, and libnftables' listing must equal the policy's ruleset. From then on this
+snapshot is the reference, and equal bytes suffice. The listing is used to describe differences in words; if it cannot
+be read, the differing objects and rules are named without it.
 
 Only the firewall's own table is changed or listed. Tables of other programs, such as firewalld's, are independent: a
 packet must pass both.
@@ -308,7 +308,7 @@ class Firewall:
         return self.nft.table()
 
     def restore(self, saved: list[Json] | None) -> None:
-        """Restore a snapshot, or remove the table if it is None. Sessions that ended since then remain closed."""
+        """Restore the table that `save` returned; remove it if None. Sessions that ended since then remain closed."""
         still_open = dict(timed_elements(self.nft.table() or []))
         objects = [with_sessions(each, still_open) for each in saved or []]
         self.nft.run([*removal(), *({"add": each} for each in objects)])

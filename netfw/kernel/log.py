@@ -1,8 +1,8 @@
 """Reads the log of refused packets from the kernel: NFLOG (linux/netfilter/nfnetlink_log.h).
 
-The ruleset's log rules pass the headers of some refused packets per second and cause to an NFLOG group; the counters
-count all packets. Only one program per network namespace can read a group. The kernel numbers its messages, so that a
-gap between two numbers shows how many the reader has missed.
+The ruleset's log rules pass the headers of a few refused packets per second and interface to an NFLOG group; the
+counters count all packets. Only one program per network namespace can read a group. The kernel numbers its messages,
+so that a gap between two numbers shows how many the reader has missed.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _ANSWER: Final[dict[str, Answer]] = {"ignore": "accept", "invalid": "invalid"}
 
 
 class TcpState(IntEnum):
-    """Columns of the transition table."""
+    """States, the columns of the transition table, and the results INVALID and IGNORE."""
 
     NONE = 0
     SYN_SENT = 1

@@ -69,7 +69,7 @@ class Counterexample:
         elif self.state == "related":  # quotes a packet of a connection in the other direction
             quoted = tcp_packet(self.destination, self.dport, self.source, self.sport, ACK)
             segment = ports[:2] + bytes(6) + quoted
-        else:  # after type and code, 24 bytes: a neighbour's address, or irrelevant data
+        else:  # 24 bytes: type and code, and at offset 8 a neighbour's address, or irrelevant data
             segment = ports[:2] + bytes(6) + self.destination.packed.rjust(16, b"\0")
         if checksum_at is None:
             return segment

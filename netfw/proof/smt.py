@@ -10,7 +10,7 @@ in foreign ones. A hook therefore accepts what all of our base chains there acce
 drop. Other effects of foreign tables, such as changing a packet after our chains, are detected by
 `netfw.watch.surroundings`.
 
-`limit` may match or not; the proof covers both. Whether an interface has more than a number of connections
+`limit` may match or not; the proof covers both. Whether an interface has more connections than a limit
 (`ct count`) is also unknown, but consistent: the answer is the same in all rules, and more than 256 implies more than
 100. `counter` and `log` have no effect. The elements of session sets change while the ruleset stays: such a set is an
 uninterpreted predicate, and the proof holds for any open sessions. Unsupported content is refused (Unproven), never

@@ -354,7 +354,7 @@ class Theorems:
         return z3.And(self._packet.is_in("established"), self._packet.direction == 1)
 
     def _asked(self, interface: str) -> z3.BoolRef:
-        """The packet is an answer of an authorized address, or from a gateway or DHCP server, on its interface."""
+        """The packet is an answer on the authorized interface, or from a gateway or DHCP server on the uplink."""
         policy, cases = self._policy, [z3.BoolVal(False)]
         if interface == policy.authorized_interface:
             cases.append(self._answer())

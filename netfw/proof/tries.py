@@ -118,7 +118,7 @@ class Memberships:
         return _model(solver)
 
     def _corrections(self, model: z3.ModelRef, named: _Named) -> Iterator[z3.BoolRef]:
-        """If the model is wrong about the value: the truth about all numbers up to the set's next boundaries."""
+        """If the model is wrong about the value, yield the truth about all numbers up to the next boundaries."""
         number = model.eval(named.value, model_completion=True).as_long()
         index = bisect(named.intervals, number, key=lambda interval: interval[0])
         inside = index > 0 and number <= named.intervals[index - 1][1]

@@ -70,7 +70,7 @@ class FirewallClient:
     async def close_path(self, path: Session) -> None:
         """Close the path of a session; the kernel has closed it on return.
 
-        If the connection is lost, the service closes it, which has not happened on return if the service has ended.
+        If the connection is lost, the service closes the path; a service that has ended does so at its next start.
         """
         self._paths.discard(path)
         await self._ask(ClosePath.of(path))
@@ -160,7 +160,7 @@ class FirewallClient:
             on_event(answer)
 
     def _handle_path_answer(self, answer: PathAnswer) -> None:
-        """Return the answer to the first waiting request. Raises: ProtocolError without one."""
+        """Pass the answer to the first waiting request. Raises: ProtocolError if none waits."""
         if not self._answers:
             raise ProtocolError("the firewall service has answered a request that was not made")
         waiting = self._answers.popleft()

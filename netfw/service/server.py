@@ -41,7 +41,7 @@ UNSENT_BYTES_MAX: Final = EVENT_BYTES_MAX
 UNDELIVERED_MAX: Final = 256
 """Maximum events kept while there is no observer."""
 PATH_REQUESTS_MAX: Final = 64
-"""Maximum requests for paths of a connection in PATH_REQUESTS_SECONDS; each takes the service a few milliseconds."""
+"""Maximum path requests of one connection in PATH_REQUESTS_SECONDS; each takes the service a few milliseconds."""
 PATH_REQUESTS_SECONDS: Final = 10.0
 
 Log = Callable[[str], object]

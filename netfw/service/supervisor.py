@@ -127,7 +127,7 @@ class Supervisor:
     async def follow(self, on_event: EventHandler) -> NoReturn:
         """Keep the policy in force until cancelled, and report each event to `on_event`.
 
-        A FirewallState is reported at each failure to enforce the policy, and at each inspection while it holds.
+        A FirewallState is reported at each failure to enforce the policy, and at each inspection of one in force.
         """
         self._on_event = on_event
         self._enforce()
@@ -177,7 +177,7 @@ class Supervisor:
         self.close_session(path)
 
     def _seconds_left(self) -> dict[Session, int]:
-        """Return the open sessions with whole seconds: 0 in the last one, in which a missing path is not reopened."""
+        """Return the open sessions with the whole seconds they have left; at 0, a missing path is not reopened."""
         now = asyncio.get_running_loop().time()
         return {session: max(0, int(ends - now)) for session, ends in self._sessions.items()}
 

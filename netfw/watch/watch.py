@@ -37,7 +37,8 @@ from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
 from netfw.ruleset.sessions import THE_BOX, Session, why_not_permitted
 
 REPAIRS_MAX: Final = 5
-"""Consecutive repairs; if another program changes the table more often, that is reported, and repaired later."""
+"""Maximum number of consecutive repairs; if another program changes the table more often, that is reported, and
+repaired later."""
 BUFFER_BYTES: Final = 16 * 1024 * 1024
 """A transaction with 10,000 elements is reported in 10,000 messages at once."""
 _SO_RCVBUFFORCE: Final = 33

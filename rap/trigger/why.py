@@ -147,9 +147,9 @@ def _show_silence(
     print(f"latest report {_time(result.last_seen_ms)}")
     print(f"began         {_time(record.began_at_ms)}")
     print(
-        "confirmed: no report is stored of the time between them"
+        "confirmed: no report from the time between them is stored"
         if result.is_confirmed
-        else f"not confirmed: {result.reports} reports are stored of the time between them"
+        else f"not confirmed: {result.reports} reports from the time between them are stored"
     )
     return outcome
 

@@ -34,7 +34,7 @@ _ENCRYPTIONS: Final = {
     "2a864886f70d0307": "3DES",
     "2b06010401da47040b": "scrypt",
 }
-"""Object identifiers in the header of an encrypted key, as DER bytes without the last byte, and their names."""
+"""Object identifiers in the header of an encrypted key (DER in hexadecimal); of PKCS #12's, the common beginning."""
 
 
 def has_keys(data: bytes) -> bool:

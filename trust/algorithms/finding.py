@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 
 class Finding(NamedTuple):
-    """An algorithm in line `line` of `file`; line 0 stands for the whole file."""
+    """An algorithm on line `line` of `file`; line 0 stands for the whole file."""
 
     file: str
     line: int

@@ -49,7 +49,7 @@ _NAMES: Final = {
 _FOLDERS: Final = {"pam.d"}
 """Folders whose files are configuration."""
 _CERTIFICATES: Final = {".crt", ".cer", ".der"}
-"""Files with a certificate, also in binary form (DER)."""
+"""Suffixes of files with a certificate, possibly in binary form (DER)."""
 
 
 class ExceptionRow(Table, frozen=True):
@@ -106,7 +106,7 @@ def _scan_file(path: Path) -> Iterator[Finding]:
     if path.is_symlink() or not path.is_file() or path.stat().st_size > FILE_BYTES_MAX:
         return
     data, file = path.read_bytes(), path.as_posix()
-    if path.suffix != ".py" and has_keys(data):  # code has templates
+    if path.suffix != ".py" and has_keys(data):  # Python code may contain templates of keys
         yield from scan_keys(file, data)
     elif path.suffix in _CERTIFICATES:
         yield from scan_binary(file, data)

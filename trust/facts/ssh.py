@@ -65,7 +65,7 @@ def _normal(word: str, value: str) -> str:
 
 
 def _files(machine: Machine) -> list[Evidence]:
-    """Return the files in the order in which sshd uses them; the lines after an Include come after its files."""
+    """Return the included files, then the main one: the order in which sshd uses them if `Include` comes first."""
     main = machine.file(MAIN)
     if main is None:
         return []

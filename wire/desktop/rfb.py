@@ -80,7 +80,7 @@ InputEvent: TypeAlias = KeyEvent | PointerEvent
 class CursorShape(NamedTuple):
     """The shape of the pointer: its pixels (four bytes each, as of a `Picture`), and a bit for each visible one.
 
-    A row of the mask begins with the highest bit of a byte. The pointer's position is at (x, y) in the shape.
+    A row of the mask begins with the highest bit of a byte. The hotspot, shown at the pointer's position, is (x, y).
     """
 
     width: int

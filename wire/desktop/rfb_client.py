@@ -118,9 +118,10 @@ def _shown(data: bytes) -> str:
 
 
 def vnc_response(password: bytes, challenge: bytes) -> bytes:
-    """Return the response of VNC authentication: the challenge, encrypted by DES with the bits of each byte reversed.
+    """Return the response of VNC authentication: the challenge, encrypted by DES with the password as key.
 
-    Source: RFC 6143, section 7.2.2, and its erratum 4951 about the bits. Only eight bytes of a password count.
+    The bits of each byte of the key are reversed, and only its first eight bytes count (RFC 6143, section 7.2.2, and
+    its erratum 4951).
     """
     from cryptography.hazmat.primitives.ciphers import Cipher, modes
 

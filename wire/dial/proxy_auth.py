@@ -54,7 +54,7 @@ class Scheme(Protocol):
     """An authentication in progress."""
 
     def answer(self, challenge: Challenge) -> str | None:
-        """Return the `Proxy-Authorization` value that answers `challenge`; None if there is no further one."""
+        """Return the `Proxy-Authorization` value that answers `challenge`; None if it has no further answer."""
         ...
 
 

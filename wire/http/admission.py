@@ -68,7 +68,7 @@ class Served(Protocol):
 
 
 Crowded = Callable[[int, bool], object]
-"""Called with the number of connections when it reaches 80 % of the limit, and with True beyond the limit."""
+"""Called with the number of connections and False at 80 % of the limit, with True for each one beyond the limit."""
 
 
 Unsecured = Callable[[str, str], object]

@@ -1,8 +1,8 @@
 """HTTP/1.1 client and server connections with pipelining, for communication between programs.
 
-llhttp (through httptools) parses; this module adds bounds and the order of responses. A general framework took
-fifteen times the processor time of the whole exchange, most of it for unused features. Deliberately unsupported:
-`Expect`, upgrades, sending of chunked bodies or compressed content.
+llhttp (through httptools) parses; this module adds bounds and the order of responses. A general framework
+took fifteen times as much processor time as the whole exchange takes now, most of it for unused features.
+Deliberately unsupported: `Expect`, upgrades, sending of chunked bodies or compressed content.
 Changes by intermediaries are accepted: chunked bodies, responses delimited by the end of the connection, HTTP/1.0,
 unrequested gzip, error pages longer than any expected reply.
 
@@ -427,7 +427,7 @@ class ClientConnection(_Parsing):
     """The client's end of one connection. Requests may be sent before earlier ones are answered.
 
     A response with a body longer than the limit is returned without its body, and ends the connection.
-    The byte counters are of plain text, for accounting.
+    The byte counters are for accounting; they count bytes before encryption.
     """
 
     def __init__(self, authority: str, body_bytes_max: int) -> None:

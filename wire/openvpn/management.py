@@ -153,27 +153,27 @@ def _signature_request(text: str) -> SignatureRequest:
 
 
 def release() -> bytes:
-    """Let the program continue."""
+    """Return the command by which the program continues."""
     return b"hold release\n"
 
 
 def certificate(pem: str) -> bytes:
-    """Give the program its certificate."""
+    """Return the command that gives the program its certificate."""
     return b"certificate\n" + pem.strip().encode("ascii") + b"\nEND\n"
 
 
 def signature(signed: bytes) -> bytes:
-    """Send the program the requested signature."""
+    """Return the command with the requested signature."""
     return b"pk-sig\n" + base64.b64encode(signed) + b"\nEND\n"
 
 
 def permit(request: ClientRequest, options: str = "") -> bytes:
-    """Permit a client, with its own options, one per line."""
+    """Return the command that permits a client, with its own options, one per line."""
     own = options.strip() + "\n" if options else ""
     return f"client-auth {request.client} {request.key}\n{own}END\n".encode("ascii")
 
 
 def deny(request: ClientRequest, reason: str) -> bytes:
-    """Refuse a client; `reason` goes to the log only."""
+    """Return the command that refuses a client; `reason` goes to the log only."""
     quoted = "".join(letter for letter in reason if letter.isalnum() or letter in " -.,")
     return f'client-deny {request.client} {request.key} "{quoted}"\n'.encode("ascii", "replace")

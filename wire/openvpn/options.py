@@ -1,7 +1,7 @@
 """Options of OpenVPN that are the same at both ends of a tunnel.
 
-TLS 1.3 and AES-GCM with P-256 and P-384: algorithms that FIPS 140-3 approves. Nothing is read from or written to a
-file except the folder of the management socket.
+TLS 1.3 and AES-GCM with P-256 and P-384: algorithms that FIPS 140-3 approves. No file is read or written,
+except the management socket.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class OpenVpn:
     """The program. `handle` gets each event of its management interface, and returns the commands that answer it."""
 
     def __init__(self, handle: Callable[[Event], bytes], folder: Path) -> None:
-        """`folder` gets a private folder with the management socket, which is removed when the program has ended."""
+        """A private folder for the management socket is made in `folder`, and removed when the program has ended."""
         self._handle, self._parent = handle, folder
         self._folder: TemporaryDirectory[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -50,7 +50,7 @@ class OpenVpn:
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The id of the process."""
         assert self._process is not None
         return self._process.pid
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 UNSENT_BYTES: Final = 4096
-"""TCP_NOTSENT_LOWAT: kernel buffers in addition to the packets in flight.
+"""TCP_NOTSENT_LOWAT: bytes that the kernel buffers in addition to those in flight.
 
 A longer queue would only delay later data.
 """

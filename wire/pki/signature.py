@@ -97,7 +97,7 @@ def verify(text: bytes, key: ec.EllipticCurvePublicKey) -> bytes:
         raise SignatureError("has no signature; its last line must begin with `# signature:`")
     try:
         decoded = b64decode(signature, validate=True)
-        if b64encode(decoded) != signature:  # the last letter has bits that mean nothing
+        if b64encode(decoded) != signature:  # the last base64 digit may have unused bits
             raise ValueError
         key.verify(decoded, body, ec.ECDSA(SHA256()))
     except (InvalidSignature, ValueError):

@@ -1,4 +1,4 @@
-"""Detection of dead peers, and two faults of asyncio's selector transports (CPython gh-156512), worked around.
+"""Detection of dead peers, and workarounds for two faults of asyncio's selector transports (CPython gh-156512).
 
 A transport that is closed while it has unsent data loses its connection once that data has been sent, but does not
 record this. `abort` then fails; and when the last write fails, the connection is lost a second time.

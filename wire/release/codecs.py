@@ -193,7 +193,7 @@ def _pack_xz(data: bytes | bytearray, check: int, filters: list[dict[str, int]] 
 
 
 def _pack_zstd(data: bytes | bytearray, level: int) -> bytes:
-    """Return a file compressed by the program zstd: the frame has the length of the content, and a checksum."""
+    """Compress as the program zstd does: the frame has the length of the content, and a checksum."""
     library, bound = _zstd(), _zstd().ZSTD_compressBound(len(data))
     context = library.ZSTD_createCCtx()
     try:

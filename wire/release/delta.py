@@ -10,7 +10,8 @@ A delta is a list of operations, each of which makes the next bytes of the targe
     Repack   a patch of decompressed data, compressed again
     Part     a part of a patch of decompressed data, compressed as a whole
 
-Operations, differences and extra bytes are separate streams, compressed with xz, so that equal things are adjacent:
+Operations, controls, differences and extra bytes are separate streams, compressed with xz, so that similar data is
+adjacent:
 
     prefix       _PREFIX: magic, and length and CRC-32 of the header
     header       Header in MessagePack
@@ -374,7 +375,7 @@ class Delta:
 
 
 def _batches(controls: bytes) -> Iterator[tuple[int, int]]:
-    """Yield ranges of `controls` that need PIECE_BYTES of differences, or of extra bytes, and at most twice that."""
+    """Yield ranges of `controls` that produce PIECE_BYTES (except for the last) to 3 * PIECE_BYTES - 1 bytes."""
     start = total = 0
     for number, (adding, inserting, _) in enumerate(_CONTROL.iter_unpack(controls), 1):
         if max(adding, inserting) > PIECE_BYTES:

@@ -6,7 +6,7 @@
 
 A box requests its order when its program starts, when the response to a batch has `updates`, and when the times of
 the order are over. Only a box that requests orders receives them; earlier versions need not know them. It reports the
-progress of an order with records (`wire.messages.UpdateStep`), which decide about the outcome.
+progress of an order with records (`wire.messages.UpdateStep`), which determine the outcome.
 
 A file that is fetched in ranges may be replaced during the transfer. Then its signature or hash is wrong, and the box
 fetches it again from the beginning.
@@ -31,8 +31,8 @@ TARGET_BYTES_MAX: Final = 2 * 1024**3
 RESTART_TIMES_MAX: Final = 32
 
 Kind: TypeAlias = Literal["system", "application", "data"]
-"""The kind of a release. It replaces a slot, with a restart of the machine; a slot of which only the box's programs
-differ, without one; or small files, without one.
+"""The kind of a release: "system" replaces a slot and restarts the machine; "application" replaces a slot in which
+only the box's programs differ, and "data" small files, both without a restart of the machine.
 
 It is `custom.kind` of its targets, "system" if that is missing.
 """

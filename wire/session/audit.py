@@ -39,7 +39,7 @@ class AuditOwner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SessionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One record. Times of a run are comparable; the monotonic clock starts again with each run."""
+    """One record. Monotonic times are comparable only within a run of the program."""
 
     at_ms: int
     """The wall clock, in milliseconds since 1970."""
@@ -57,7 +57,7 @@ class SessionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     cause: str = ""
     """The cause of the end, or the reason of a refusal."""
     deadline_ms: int = 0
-    """The session's deadline on the monotonic clock, in the record at which the end has computed it."""
+    """The session's deadline on the monotonic clock; only in the record of the transition that computed it."""
     message: str = ""
     """The offer, the grant or the signed head of this record; at the end of a desktop the hash chain of the
     stream that the box has sent (`ending`), or that the data center has recorded (`ended`). In hexadecimal digits."""

@@ -1,6 +1,6 @@
 """Deterministic CBOR (RFC 8949, section 4.2.1) of the types in grants: integers, bytes, text, arrays, maps.
 
-Each value has exactly one encoding, and the decoder accepts no other: no indefinite lengths, no longer heads than
+Each value has exactly one encoding, and the decoder accepts no other: no indefinite lengths, no heads longer than
 necessary, no duplicate or unordered keys, no bytes after the value. Tags, floats and simple values are refused.
 """
 

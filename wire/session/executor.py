@@ -34,7 +34,8 @@ class Transition(NamedTuple):
     """On the monotonic clock of this end, in the record of the first transition."""
     message: bytes = b""
     """The offer in the record of the first transition, the grant in the record of the transition to `authorized`, and
-    the hash chain of the desktop's stream in the record of the transition to `ending`."""
+    the hash chain of the desktop's stream at its end: at the box in the record of the transition to `ending`, at the
+    data center in that to `ended`."""
 
 
 class SessionAudit(Protocol):

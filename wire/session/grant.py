@@ -63,7 +63,7 @@ class PresenceWay(StrEnum):
     SWITCH = "switch"
     """The switch of the box was pressed."""
     SECURITY_KEY = "security key"
-    """A security key (FIDO2) signed the hash of the offer."""
+    """A security key (FIDO2) signed the challenge of the offer (`wire.session.presence`)."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Offer:
     def deadline_ns(self, wall_ns: int, monotonic_ns: int) -> int:
         """Return when the session ends at the latest, on the monotonic clock.
 
-        To be computed once, when the offer arrives: later settings of the wall clock change nothing. Even a wrong
+        To be computed once, when the offer arrives: setting the wall clock later changes nothing. Even a wrong
         clock cannot extend a session beyond the offer's lifetime.
         """
         remaining_ns = self.expires * _SECOND_NS - wall_ns

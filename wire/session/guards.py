@@ -1,7 +1,7 @@
 """The guards of the transitions: named predicates over a record of facts.
 
 The default of each fact is the refusing value: a fact that was not collected keeps a session closed. Times are
-of the monotonic clock of the program that collects the facts, which settings of the wall clock do not change.
+of the monotonic clock of the end that collects the facts, which is independent of the wall clock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Facts(NamedTuple):
     now_ns: int = 0
     """The monotonic clock of this end."""
     deadline_ns: int = 0
-    """The time at which the offer, and later the grant, ends on the monotonic clock of this end."""
+    """The time at which the offer, and later the grant, expires on the monotonic clock of this end."""
     audit_written: bool = False
     """The audit record of this transition is durable."""
     request_permitted: bool = False

@@ -70,7 +70,7 @@ class SessionLog:
         head = ChainHead(audit.lines[-1].number, audit.lines[-1].hash) if audit.lines else start
         for problem in chain_problems(audit.lines, head, start=start):
             raise AuditFileError(f"{path}: {problem}")
-        # beyond what `parse_audit` checks, the chain shows that this program has written them
+        # `parse_audit` does not check states and messages; the chain shows that they are as this program wrote them
         transitions = [line.record for line in audit.lines if line.record.kind == "transition"]
         self._used = {record.session for record in transitions}
         self.unended = _unended(transitions)

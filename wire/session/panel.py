@@ -75,7 +75,7 @@ class PanelAsk(Message, frozen=True):
 
 
 class PanelReply(Message, frozen=True):
-    """Box → instrument: the sessions with it, newest first."""
+    """Box → instrument: the sessions with the instrument, newest first."""
 
     version: Annotated[str, Meta(max_length=64)]
     sessions: Annotated[list[ShownSession], Meta(max_length=SHOWN_MAX)]

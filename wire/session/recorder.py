@@ -25,7 +25,7 @@ RETRY_SECONDS: Final = 10.0
 
 
 class SessionRecorder:
-    """The audit log of one end. Records are written one after the other, on `executor` (None: the loop's own).
+    """The audit log of one end. Records are written one after the other, on `executor` (None: the loop's default).
 
     An end that cannot be recorded takes effect nevertheless: its record is written as soon as the disk permits it,
     before any other, with the time of the end.

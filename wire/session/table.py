@@ -150,7 +150,7 @@ class Event(StrEnum):
 
 
 class Action(StrEnum):
-    """Actions of an end after a row was recorded, in the order of the row."""
+    """Actions of an end when it executes a row, in the order of the row."""
 
     SEND_OFFER = "sign and send the offer"
     SHOW_OFFER = "show the offer"

@@ -23,7 +23,7 @@ S = SessionState
 ROUNDING_MS: Final = 10
 """Times are rounded to milliseconds, and read a moment before or after the event."""
 CLOCK_MS: Final = 2000
-"""Maximum difference of a time stamp of the wall clock from the record that contains it."""
+"""Maximum difference between a wall-clock time in a message and the time of the record that contains it."""
 _DC_TO_BOX: Final = ((S.REQUESTED, S.OFFERED), (S.OPENING, S.OPENING), (S.OPENING, S.OPEN))
 _BOX_TO_DC: Final = ((S.OFFERED, S.OFFERED), (S.AUTHORIZED, S.AUTHORIZED), (S.OPENING, S.OPEN))
 """States at the sender, with the states that follow from them at the receiver."""

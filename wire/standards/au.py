@@ -123,7 +123,7 @@ class AuRecords:
         self._accepted = b""
 
     def read(self, record: AuRecord) -> Extract | Reason | None:
-        """Return the results of a record; FRAME_REFUSED if it must be repeated, None if it has no results."""
+        """Return a record's results, or a reason to count it (FRAME_REFUSED: it must be repeated), or None."""
         text = record.data.decode("latin-1")
         kind = _column(text, self._columns.type).strip(" ")
         if kind in _NO_RESULTS:

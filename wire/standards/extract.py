@@ -43,7 +43,8 @@ class Reason(StrEnum):
     """A message that could not be stored. The instrument was asked to repeat it; a message of an observed connection
     is lost, because the host has acknowledged it."""
     PASSED_UNREAD = "passed-unread"
-    """A stretch of bytes of an observed connection that was relayed and not read, because the box was behind."""
+    """A stretch of bytes of an observed connection that was relayed and not read, because the box was behind or its
+    engine failed."""
     LITTER = "litter"
     """Bytes between messages, counted once for each uninterrupted sequence."""
 

@@ -116,7 +116,10 @@ class RevocationList:
         return certificate in self._revoked
 
     def bounds(self, now_s: Callable[[], float]) -> tuple[Bound, Bound]:
-        """Return bounds for the file's size and the age of the list that expires first; `now_s` is the wall clock."""
+        """Return bounds for the file's size, and for the age of the list that has used the most of its validity.
+
+        `now_s` is the wall clock.
+        """
         return (
             Bound("crl-size", lambda: (self._file_bytes, CRL_BYTES_MAX)),
             Bound("crl-age", lambda: self._oldest(now_s())),

@@ -5,8 +5,8 @@ by the program `openssl` with the provider `tpm2` (tpm2-openssl), a process for 
 loaded into this process: OpenSSL would then compute hashes and verify peers in the TPM too, or sign without the
 private key; in FIPS mode it would not use the provider at all.
 
-For TLS, OpenSSL gets a key with a method of its own for signatures (EC_KEY_METHOD_new(3)). All else of TLS is done by
-the cryptographic module of this process, in FIPS mode by its FIPS provider. The TPM makes the signature; its
+For TLS, OpenSSL gets a key with a method of its own for signatures (EC_KEY_METHOD_new(3)). Everything else in TLS is
+done by the cryptographic module of this process, in FIPS mode by its FIPS provider. The TPM makes the signature; its
 validation is the manufacturer's responsibility.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 HEADER: Final = b"-----BEGIN TSS2 PRIVATE KEY-----"
 COMMAND_SECONDS_MAX: Final = 30.0
-"""A TPM needs up to some seconds to make a key, and some tenths of a second for a signature."""
+"""A TPM needs up to a few seconds to make a key, and a few tenths of a second for a signature."""
 # "-fips": in FIPS mode, OpenSSL offers only algorithms of the FIPS provider otherwise
 _PROVIDERS: Final = ("-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2,-fips")
 _SignCallback: Final = ctypes.CFUNCTYPE(
@@ -102,7 +102,7 @@ def use_tpm_key(context: ssl.SSLContext, certificate: Path, key: TpmKey) -> None
     """
     library = _library()
     certificate.read_bytes()  # OpenSSL's error would not name the file
-    # the first member of a PySSLContext behind the header of the object
+    # the first member of a PySSLContext, after the object header
     pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
     if library.SSL_CTX_get_options(pointer) & 0xFFFFFFFF != context.options & 0xFFFFFFFF:
         raise RuntimeError("this version of Python has another layout of ssl.SSLContext")

@@ -1,4 +1,4 @@
-"""The client's side of each proxy kind, without I/O; a kind in `settings.types` is named as its module."""
+"""The client's side of each proxy kind, without I/O; a kind in `settings.types` has the name of its module."""
 
 from __future__ import annotations
 

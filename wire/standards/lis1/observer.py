@@ -21,7 +21,7 @@ from wire.standards.lis1.receiver import FrameOrder, MessageReader, deliver
 from wire.standards.unanswered import SKEW_S, EarlyAnswer
 
 UNANSWERED_MAX: Final = 64
-"""Maximum of ENQ, frames and EOT that an instrument may send without waiting for answers."""
+"""Maximum number of ENQ, frames and EOT that an instrument may send without waiting for answers."""
 
 
 class Session(Enum):

@@ -20,8 +20,8 @@ from wire.standards.lis1.frames import ACK, NAK, REPLY_S, Frame, FrameIdentity
 SPARE_S: Final = 2.0
 """Time for which an answer to an abandoned transfer may count as the answer to the next ENQ.
 
-It is longer than data that TCP held back in an outage takes to arrive, and shorter than the pause of a sender that
-has received the answer and aborted.
+It is longer than the time in which data that TCP held back in an outage arrives, and shorter than the pause of a
+sender that has received the answer and aborted.
 """
 
 

@@ -29,7 +29,7 @@ _VALUES: Final = frozenset(
     )
 )
 DELIVERED: Final = (b"DST.R01", b"OBS.R01", b"OBS.R02", b"EVS.R01")
-"""The messages with findings."""
+"""The messages from which findings or counts are extracted."""
 _EVENT_VALUES: Final = frozenset((b"EVT.number", b"EVT.severity_cd", b"EVT.event_dttm"))
 _STATES: Final = {b"R": "idle", b"B": "running", b"L": "stopped"}
 """DST.condition_cd: ready, busy, locked."""
