@@ -213,7 +213,7 @@ class AuditEvent(StrEnum):
 
     CERTIFICATE_NOT_RENEWED = "certificate-not-renewed"
     """A new certificate is unusable or refused; the one used before stays in use. Action: Run `rap box run
-    --check` and replace the files; the box requests another certificate itself."""
+    --check` and replace the files; a certificate from the data center is requested again by the box."""
 
     CERTIFICATE_EXPIRES_SOON = "certificate-expires-soon"
     """The box's certificate expires soon. Value: days left. Action: Renew the certificate."""
@@ -348,7 +348,8 @@ class AuditEvent(StrEnum):
 
     TPM_NOT_USABLE = "tpm-not-usable"
     """The site requires that the key of the box's certificate is made in its TPM, which cannot be used; the box keeps
-    the certificate that it has. Action: Enable the TPM in the machine's firmware, or let the site permit files."""
+    the certificate that it has. Action: Enable the TPM in the machine's firmware, or permit key files in the site
+    file."""
 
     INSTRUMENT_CERTIFICATE_ISSUED = "instrument-certificate-issued"
     """The data center has issued a certificate to an instrument at this port. Action: Nothing."""

@@ -80,13 +80,16 @@ def chain_problems(
         if link.computed_hash() != link.hash:
             yield f"record {link.number} was changed: its hash does not match its content"
         if link.hash != known_hashes.pop(link.number, link.hash):
-            yield f"record {link.number} is not the one that was noted: the log was replaced up to this record"
+            yield f"record {link.number} is not the one whose hash was saved: the log was replaced up to this record"
         number, previous = link.number, link.hash
     last = max([head.number, *known_hashes])
     if last > number:
         yield _missing(number + 1, last)
     elif head != ChainHead(number, previous):
-        yield f"the head of the log, record {head.number}, does not match the last record, {number}: the head was changed"
+        yield (
+            f"the head of the log, record {head.number}, does not match the last record, {number}: "
+            "the head was changed"
+        )
 
 
 def _missing(first: int, last: int) -> str:

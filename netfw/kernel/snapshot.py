@@ -75,7 +75,7 @@ _KNOWN: Final = {
     "rule": {1, 2, 3, 4, 6, 7, 8, 9},
     "flowtable": set[int](),
 }
-"""Attributes that libnftables lists or that have no effect; comments only of rules."""
+"""Attributes that libnftables lists, or that have no effect; of comments, only those of rules."""
 _SET_DATA_TYPE: Final = 6
 _VERDICTS: Final = 0xFFFFFF00
 """The data type of a verdict map (NFT_DATA_VERDICT)."""

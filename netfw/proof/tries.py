@@ -6,10 +6,10 @@ text, because parsing ten thousand nodes takes a tenth of the time of API calls.
 
 A large set is first represented by a free proposition ("name"), the same for every test of the same set on the same
 field. If no packet refutes the theorem then, none does whatever the set contains, so the proof is sound without the
-set's content. A set that differs from another in a few numbers is that set's name, with or without these numbers. If
-the solver finds a packet, it is checked against the real sets; each wrong guess adds the truth about that part of the
-set, so that the final result is exact. Ten thousand addresses therefore cost almost nothing if the kernel's set is
-the policy's, or nearly so.
+set's content. A set that differs from another in a few numbers is represented by that set's name, plus or minus these
+numbers. If the solver finds a packet, it is checked against the real sets; each wrong guess adds the truth about that
+part of the set, so that the final result is exact. Ten thousand addresses therefore cost almost nothing if the
+kernel's set is the policy's, or nearly so.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def _prerouting(policy: Policy) -> Iterator[Rule]:
     # Before tracking, which would classify a redirect as RELATED to the connection that it quotes, from any sender.
     refused_icmp = where(concat(IIFNAME, PROTOCOL, SPORT), named(s.REFUSED_ICMP))
     yield refuse(names.LINK, where(PROTOCOL, any_of("icmp", "ipv6-icmp")), refused_icmp)
-    # Rules for all packets come first, refusals last: an open session's packets take one lookup here.
+    # Accepting rules come before other refusals: an open session's packets take one lookup here.
     for version in (4, 6):
         yield where(concat(IIFNAME, saddr(version)), named(s.SOURCES[version])), ACCEPT
     for version in (4, 6):

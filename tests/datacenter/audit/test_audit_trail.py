@@ -173,7 +173,7 @@ def test_a_chain_that_was_computed_anew_is_found_by_a_head_noted_before(
         connection.execute(update(audit_head).values(number=6, hash=rows[-1].hash))
     assert filled.problems() == []
     assert filled.problems([noted]) == [
-        "record 6 is not the one that was noted: the log was replaced up to this record"
+        "record 6 is not the one whose hash was saved: the log was replaced up to this record"
     ]
 
 
