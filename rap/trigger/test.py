@@ -216,7 +216,7 @@ def _years(text: str) -> float:
     except ValueError:
         years = 0
     if not 1 / DAYS <= years <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number of years from {1 / DAYS:.3f}")
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of years from {1 / DAYS:.3f} to 10,000")
     return years
 
 

@@ -140,7 +140,9 @@ def test_a_recomputed_chain_does_not_have_the_signed_heads(
     name: str, change: Callable[[list[SessionRecord]], None]
 ) -> None:
     problems = problems_of({**FILES, name: rechained(FILES[name], change)})
-    assert any("is not the one that was noted" in problem or "missing" in problem for problem in problems)
+    assert any(
+        "is not the one whose hash was saved" in problem or "missing" in problem for problem in problems
+    )
 
 
 def test_heads_without_a_signature_of_the_end_are_found() -> None:
