@@ -325,7 +325,7 @@ def _print_event(event: str, text: str, as_json: bool, **fields: Any) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    """Replace this process by the service."""
+    """Replace this process with the service."""
     from netfw.service.spawn import command, environment
 
     users = [option for name in arguments.user for option in ("--user", name)]

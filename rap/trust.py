@@ -144,7 +144,7 @@ def _papers(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _tree_of_image(arguments: argparse.Namespace) -> Iterator[Path | None]:
-    """If `--tree` names an image, replace it by a folder with the image's files; yield the image."""
+    """If `--tree` names an image, replace it with a folder that has the image's files; yield the image."""
     from imaging.check.tree import opened_tree
     from imaging.check.types import InvalidCheckInput
     from imaging.programs import PrerequisiteMissing

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Replace the firewall's table by one that drops every packet, in one transaction, regardless of its content.
+"""Replace the firewall's table with one that drops every packet, in one transaction, regardless of its content.
 
 libnftables reads sets, maps and objects before it changes a table, and fails if it does not support one of them. The
 kernel itself deletes a table without such knowledge.
@@ -33,7 +33,7 @@ _HOOKS: Final = {"prerouting": (0, -300), "input": (1, 0), "forward": (2, 0), "o
 
 
 def drop_everything(sock: socket.socket) -> None:
-    """Replace the table by one that drops everything. `sock` is a netfilter socket that is not used otherwise.
+    """Replace the table with one that drops everything. `sock` is a netfilter socket that is not used otherwise.
 
     Raises:
         FirewallError: the kernel refused (REFUSED), for example because another process owns the table.

@@ -154,7 +154,7 @@ class _Converter:
             for index, entry in enumerate(given.authorized):
                 with self._problems.part():
                     authorized.append(self._authorized(f"authorized[{index}]", entry))
-        if isinstance(given, PartialTable):  # contradictions are searched in complete policies only
+        if isinstance(given, PartialTable):  # only a complete policy is checked for contradictions
             self._problems.raise_if_any()
         policy = Policy(
             uplink=self._board.uplink,

@@ -101,7 +101,7 @@ def _in_place(
 def replacement(
     ruleset: Ruleset, counts: Mapping[str, tuple[int, int]], sessions: Sequence[OpenSession]
 ) -> Iterator[Json]:
-    """Yield the commands that replace any table by the ruleset. Counters continue from `counts` (packets, bytes)."""
+    """Yield commands that replace any table with the ruleset. Counters continue from `counts` (packets, bytes)."""
     yield from removal()
     for each in (*ruleset.declarations(), *ruleset.contents()):
         if "counter" in each:

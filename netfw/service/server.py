@@ -51,7 +51,7 @@ class SessionPaths(Protocol):
     """Opens and closes the paths of sessions: `netfw.service.supervisor`."""
 
     def open_session(self, session: Session, seconds: int) -> str:
-        """Open the path of a session for this time; return why that is refused, or "" with the path open."""
+        """Open the path of a session for this time; return why that was refused, or "" if the path is open."""
         ...
 
     def close_session(self, session: Session) -> None:

@@ -147,7 +147,7 @@ class Supervisor:
     # -- sessions
 
     def open_session(self, session: Session, seconds: int) -> str:
-        """Open the path of a session for this time; return why that is refused, or "" with the path open."""
+        """Open the path of a session for this time; return why that was refused, or "" if the path is open."""
         if self._problem:
             return f"the policy is not in force: {self._problem}"
         if session in self._sessions:

@@ -33,7 +33,7 @@ LEGACY_TABLES: Final = {
     "ip": ("/proc/thread-self/net/ip_tables_names", socket.AF_INET, socket.IPPROTO_IP, 64),
     "ip6": ("/proc/thread-self/net/ip6_tables_names", socket.AF_INET6, socket.IPPROTO_IPV6, 64),
 }
-"""Legacy iptables: where the kernel lists tables, and the socket option to query one (IPT_SOIPT_GETINFO)."""
+"""Legacy iptables: where the kernel lists tables, and the socket option to query one (IPT_SO_GET_INFO)."""
 _CONNTRACK: Final = Path("/proc/sys/net/netfilter")
 ENTRIES_OF_THE_BOX: Final = 1024
 """Tracked connections that the box itself may need."""

@@ -145,7 +145,7 @@ class ServerMessages:
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
-        """The desktop. A change of its size replaces the picture by a black one."""
+        """The desktop. A change of its size replaces the picture with a black one."""
 
     def message(self) -> Conversation[DesktopChange]:
         """Receive one message. Raises: RfbError; the picture may then have a part of the message."""

@@ -82,8 +82,8 @@ class SessionExecutor:
     def shown_cause(self) -> Cause | None:
         """The cause of the end, for people: the other end's reason if this end has only lost the connection.
 
-        Packets stop before a message arrives; an end by the other end is therefore often first detected as a lost
-        line.
+        Packets stop before a message arrives: if the other end ends a session, this end often detects a lost line
+        first.
         """
         return self._peer_cause if self.cause in _SECOND_HAND and self._peer_cause else self.cause
 

@@ -80,7 +80,7 @@ def offer_signed(facts: Facts) -> bool:
 
 
 def id_unused(facts: Facts) -> bool:
-    """No session with this id was ever recorded here: a grant is used once, also after a restart."""
+    """No session with this id was ever recorded here: a grant is used only once, even after a restart."""
     return facts.id_unused
 
 

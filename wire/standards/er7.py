@@ -37,7 +37,7 @@ class Er7Error(Exception):
 
 
 def mask(data: bytes) -> bytes:
-    """Replace delimiter bytes inside characters of GB 18030 by control characters."""
+    """Replace delimiter bytes inside characters of GB 18030 with control characters."""
     return _GB_PAIR.sub(lambda pair: pair[0].translate(_MASK), data)
 
 
