@@ -15,9 +15,9 @@ class FirewallErrorKind(StrEnum):
     DENIED = "denied"
     """This process lacks CAP_NET_ADMIN in this network namespace: run it as root."""
     REFUSED = "refused"
-    """The kernel refused the change; the previous ruleset is still in force."""
+    """The kernel refused the request; the previous ruleset is still in force."""
     UNFIT = "unfit"
-    """The request contradicts the policy."""
+    """The request is not valid, or contradicts the policy."""
 
 
 class FirewallError(Exception):

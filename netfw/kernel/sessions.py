@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """Remote sessions in the kernel: each is a set element with a timeout kept by the kernel.
 
-The chains look up both directions of every packet in the set. A path therefore closes when its element is
+The chains look up every packet in the set, in both directions. A path therefore closes when its element is
 deleted or times out, even if the box program has died by then. Deleting the element also ends the connections.
 """
 

@@ -12,9 +12,9 @@ drop. Other effects of foreign tables, such as changing a packet after our chain
 
 `limit` may match or not; the proof covers both. Whether an interface has more connections than a limit
 (`ct count`) is also unknown, but consistent: the answer is the same in all rules, and more than 256 implies more than
-100. `counter` and `log` have no effect. The elements of session sets change while the ruleset stays: such a set is an
-uninterpreted predicate, and the proof holds for any open sessions. Unsupported content is refused (Unproven), never
-skipped.
+100. `counter` and `log` have no effect. The elements of session sets change while the ruleset stays the same: such a
+set is an uninterpreted predicate, and the proof holds for any open sessions. Unsupported content is refused
+(Unproven), never skipped.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class SymbolicPacket:
         return z3.Or(self.icmp(4, 3, 4, 5, 11, 12), z3.And(self.icmp(6), z3.ULT(self.icmp_type(), 128)))
 
     def icmp(self, version: int, *types: int) -> z3.BoolRef:
-        """Return whether it is ICMP of that IP version, with one of these types if readable are any."""
+        """Return whether it is readable ICMP of that IP version, with one of these types if any are given."""
         types_match = [z3.Or([self.icmp_type() == kind for kind in types])] if types else []
         protocol = self.protocol(ICMP if version == 4 else ICMPV6)
         return z3.And(self.is_version(version), protocol, self.whole, *types_match)

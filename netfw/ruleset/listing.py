@@ -121,7 +121,7 @@ def _rule_differences(chain: str, policy: list[Json], kernel: list[Json]) -> Ite
 
 
 def _members(elements: Iterable[Json]) -> dict[str, Json]:
-    """Return elements by their canonical text; adjacent intervals are joined, as some kernels list them so."""
+    """Return elements by their canonical text; adjacent intervals are joined, because some kernels do so."""
     plain: list[tuple[int, int, int]] = []
     others: dict[str, Json] = {}
     for element in elements:

@@ -131,7 +131,7 @@ class Ruleset:
 
     @property
     def volatile(self) -> frozenset[str]:
-        """Names of the sets whose elements change while the ruleset stays."""
+        """Names of the sets whose elements change while the ruleset stays the same."""
         return frozenset(each.name for each in self.sets if each.counts or "timeout" in each.flags)
 
     def commands(self) -> list[Json]:

@@ -71,7 +71,7 @@ class KernelBackend:
     def watch(
         self, on_event: Callable[[Alarm | Repair], None], sessions: Callable[[], Mapping[Session, int]]
     ) -> Callable[[], None]:
-        """See `FirewallBackend.watch`. Requires the running event loop."""
+        """See `FirewallBackend.watch`. Requires a running event loop."""
 
         def on_event_with_policy(event: Alarm | Repair) -> None:
             self._policy = watch.policy

@@ -76,7 +76,7 @@ class FirewallClient:
         await self._ask(ClosePath.of(path))
 
     async def _ask(self, request: OpenPath | ClosePath) -> str:
-        """Return the problem in the service's answer; a connection without one in time is closed."""
+        """Return the problem in the service's answer; without an answer in time, the connection is closed."""
         writer = self._writer
         if writer is None:
             return "not connected to the firewall service"

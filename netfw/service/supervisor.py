@@ -127,7 +127,7 @@ class Supervisor:
     async def follow(self, on_event: EventHandler) -> NoReturn:
         """Keep the policy in force until cancelled, and report each event to `on_event`.
 
-        A FirewallState is reported at each failure to enforce the policy, and at each inspection of one in force.
+        A FirewallState is reported at each failed enforcement, and at each inspection while the policy is in force.
         """
         self._on_event = on_event
         self._enforce()
