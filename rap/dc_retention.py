@@ -1,4 +1,4 @@
-"""`rap dc retention`: deletes data after its retention time, or shows it."""
+"""`rap dc retention`: deletes data after its retention time, or shows what it would delete."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def byte_count(given: str) -> int:
 
 
 def refuse_options(arguments: argparse.Namespace, needed: str, options: Sequence[str]) -> None:
-    """Raise WrongInput if one of the options is given, although it requires `needed`."""
+    """Raise WrongInput if one of these options, which require `needed`, is given."""
     for option in options:
         if getattr(arguments, option):
             raise WrongInput(f"--{option.replace('_', '-')} requires {needed}")

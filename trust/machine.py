@@ -62,7 +62,7 @@ class Files:
     ) -> None:
         self._root, self._runs, self._own = root, runs, dict(own or {})
         self.evidence = documents_of(documents)
-        """The answers, by id."""
+        """The evidence returned so far, and the documents, by id."""
 
     def file(self, path: str) -> Evidence | None:
         """Return the content of a file, or None."""

@@ -30,7 +30,7 @@ K_MAX: Final = 54
 LATEST, LINEAR = 0, -1
 """The predictions other than moving averages: no change; the same change as last time."""
 AVERAGES: Final = (1, 2, 3, 4, 5)
-"""The moving averages: the weight of the latest value is 2 to the power of minus this."""
+"""The moving averages: with the number n, the weight of the latest value is 2**-n."""
 SWITCH_BITS: Final = 64
 """Parameters change when others would recently have saved more bits than this, about the cost of sending them."""
 FORGET_SHIFT: Final = 3
@@ -99,7 +99,7 @@ class BitReader:
 
 
 def bits_to_bytes(bits: str) -> bytes:
-    """Return the bits as bytes, filled up with zeros."""
+    """Return the bits as bytes, padded with zeros."""
     bits += "0" * (-len(bits) % 8)
     return int(bits or "0", 2).to_bytes(len(bits) // 8)
 

@@ -80,8 +80,8 @@ class Nft(Nftables):  # type: ignore[misc]  # the module has no types
         """Like `table`, but without the elements of its sets.
 
         The library leaves out the elements only when listing the whole ruleset, which takes 2 ms, and may fail on
-        tables of other programs. That is therefore done only if the table is the only one in its family (`alone`). When
-        listing one table the library fetches the elements and omits them: 60 ms with 10,000 elements.
+        tables of other programs. That is therefore done only if the table is the only one in its family (`alone`).
+        When listing one table the library fetches the elements and omits them: 60 ms with 10,000 elements.
         """
         before = self.set_terse_output(True)
         try:

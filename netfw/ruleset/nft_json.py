@@ -135,7 +135,7 @@ def log(cause: str, *, came_in: bool = True) -> Rule:
 
 
 def keep(operation: str, name: str, state: Statement) -> Statement:
-    """Match packets for which the state that the set keeps for their interface matches; first use creates the state."""
+    """Match packets for which the state that the set keeps of their interface matches; first use creates it."""
     return {"set": {"op": operation, "elem": IIFNAME, "set": named(name), "stmt": [state]}}
 
 

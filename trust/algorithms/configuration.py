@@ -1,4 +1,4 @@
-"""Algorithms in configuration files and shell scripts: names in lines that are not comments."""
+"""Algorithms in configuration files and shell scripts: names on lines that are not comments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways by which information about a person could leave the box, if an instrument has such information.
+"""The ways in which information about a person could leave the box, if an instrument has such information.
 
 Reports cannot carry it, unless a field holds free text; files requested from an instrument, and the picture of its
 screen, have the instrument's own content.

@@ -1,4 +1,4 @@
-"""Programs that start by themselves: units of systemd, jobs of cron, and the sources of packages."""
+"""Programs that start automatically (units of systemd, jobs of cron), and the sources of packages."""
 
 from __future__ import annotations
 

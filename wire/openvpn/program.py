@@ -203,7 +203,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
-    """Return the next line, its beginning if it is too long, or nothing at the end."""
+    """Return the next line, a note in place of one that is too long, or nothing at the end."""
     try:
         return await reader.readline()
     except ValueError:

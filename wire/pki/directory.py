@@ -5,7 +5,7 @@
     datacenter-ca          intermediate beneath it; signs data centers
 
 Each has a `.crt` and a `.key` that only its owner can read. The key pair `vendor-signing` (`.key` and `.pub`) signs
-profiles. No file is ever overwritten.
+profiles. No file is overwritten, except the revocation list `vendor-ca.crl`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Shared parts of server processes: bounds of descriptors, memory and rates, a timely end, durable files."""
+"""Shared parts of server processes: bounds on descriptors, memory and rates, forced exit, durable files."""

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 ALARM_SHARE: Final = 0.8
 STORAGE_ALARM_SHARE: Final = 0.75
-"""The threshold for storage of audit records, by APSC-DV-001090."""
+"""The threshold for storage of audit records, as APSC-DV-001090 requires."""
 CLEAR_SHARE: Final = 0.7
 CHECK_SECONDS: Final = 60.0
 """Interval of the checks, for quantities that do not trigger a check themselves."""

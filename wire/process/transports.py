@@ -25,7 +25,7 @@ _OPTIONS: Final = (
 
 
 def probe_peer(transport: asyncio.BaseTransport) -> None:
-    """Let the kernel end the connection if its peer is dead, however long a live peer is silent.
+    """Let the kernel end the connection if its peer is dead; a live peer may be silent for any length of time.
 
     Keep-alive probes (RFC 9293, section 3.8.4) detect it while nothing is sent, TCP_USER_TIMEOUT (RFC 5482) while
     sent data is not acknowledged. Programs at the other end do not see the probes.

@@ -25,7 +25,7 @@ class SlotBlock(NamedTuple):
     frame_offset: int
     """The offset of its frame in the compressed slot, in bytes."""
     frame_bytes: int
-    """The length of its frame; 0 if it has only zeros."""
+    """The length of its frame; 0 for a block of zeros."""
 
 
 def render(blocks: Iterable[SlotBlock]) -> bytes:

@@ -8,8 +8,8 @@
 Keys are ECDSA P-256 only, which FIPS 186-5 approves. No part of a file is used before its signatures are verified,
 and a refused file changes nothing. The caller stores each accepted file, and passes it again after a restart.
 
-Times of expiry are compared with `now_s`, which the caller determines more reliably than a failed clock: the latest
-of the clock, the build of the software, and the last signed time.
+Times of expiry are compared with `now_s`. So that a clock that is behind has little effect, the caller determines it
+as the latest of the clock, the build of the software, and the last signed time.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class TrustedMetadata:
         return self._root.version
 
     def update_root(self, data: bytes) -> None:
-        """Trust the next root, which is signed by the keys of both. Raises: MetadataError."""
+        """Trust the next root, which must be signed by the keys of both roots. Raises: MetadataError."""
         root = self._read_root(data, self._root)
         if root.version != self._root.version + 1:
             raise MetadataError(f"root: is version {root.version}; the next one is {self._root.version + 1}")

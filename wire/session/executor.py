@@ -182,7 +182,7 @@ def forget_old(sessions: MutableMapping[bytes, S]) -> None:
 
 
 class Deadline:
-    """Handles `deadline` of a session when its monotonic clock has reached it."""
+    """Passes the event `deadline` to a session when the monotonic clock has reached its deadline."""
 
     def __init__(self, session: SessionExecutor, at_ns: int, now_ns: int) -> None:
         self._session = session

@@ -39,15 +39,15 @@ class Facts(NamedTuple):
     screen_shared: bool = True
     """The evidence was given on the screen of an instrument whose desktop is shared: staff could have given it."""
     wrong_codes: int = 0
-    """Wrong codes that were entered for this offer before."""
+    """The number of wrong codes that were entered for this offer before."""
     wrong_codes_max: int = 0
-    """Wrong codes after which the next one ends the offer."""
+    """The number of wrong codes after which the next one ends the offer."""
     grant_verified: bool = False
     """Both signatures of the grant are valid, and the box's is over evidence for this offer."""
     certificate_matches: bool = False
     """The session's certificate was issued by the data center, for this session's key, and ends with the grant."""
     others_with_tunnel: int = 1
-    """Other sessions of this box that are opening, open or ending at this end."""
+    """The number of other sessions of this box that are opening, open or ending at this end."""
     path_fenced: bool = False
     """The firewall of this end is in force and restricts the tunnel to the instrument's one TCP port."""
     recording_writable: bool = False

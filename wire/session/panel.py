@@ -65,7 +65,7 @@ class ShownSession(Message, frozen=True):
 
 
 class PanelAsk(Message, frozen=True):
-    """Box ← instrument: the displayed sessions, as reported by the box, and the person's actions."""
+    """Box ← instrument: the sessions that it displays, and an action of the person."""
 
     displayed: Annotated[list[SessionId], Meta(max_length=SHOWN_MAX)]
     """The sessions that a person can see on the instrument; the box treats it as an open page for them."""

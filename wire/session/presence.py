@@ -12,7 +12,7 @@ from typing import Final
 
 DIGITS: Final = 6
 TRIES: Final = 5
-"""Wrong codes that end an offer: guessing succeeds with a probability of 5 in a million."""
+"""The number of wrong codes that ends an offer: guessing succeeds with a probability of 5 in a million."""
 _CONTEXT: Final = b"rap session code\0"
 _CHALLENGE_CONTEXT: Final = b"rap session challenge\0"
 

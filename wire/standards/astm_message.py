@@ -19,7 +19,7 @@ from wire.standards.lis2 import Record, delimiters_of
 from wire.standards.rules import deviation_msd, is_placeholder, parse_decimal, parse_time_ms
 
 FINDINGS_MAX: Final = 256
-"""Maximum findings of one message, and of all messages in one frame; a message that exceeds it is refused."""
+"""Maximum number of findings of a message, and of all messages in a frame; a message that exceeds it is refused."""
 _SEX: Final = 9
 _SEX_UNKNOWN: Final = "U"
 _NO_ALARM: Final = ("", "0")

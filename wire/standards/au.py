@@ -6,7 +6,7 @@ analyzer repeats it.
 
 | type | record | treatment |
 |---|---|---|
-| DB, DE | begin and end of results | acknowledged |
+| DB, DE | beginning and end of results | acknowledged |
 | DQ | a control's results | quality control, if the site has entered the sample number |
 | D and anything else | a patient's results, a rerun, a calibrator, a reagent blank | counted |
 | RB, R, RE | requests for orders | R is counted; no orders are sent |
@@ -123,7 +123,7 @@ class AuRecords:
         self._accepted = b""
 
     def read(self, record: AuRecord) -> Extract | Reason | None:
-        """Return a record's results, or a reason to count it (FRAME_REFUSED: it must be repeated), or None."""
+        """Return a record's results, or the reason to count it (FRAME_REFUSED: repeat it); None if it has neither."""
         text = record.data.decode("latin-1")
         kind = _column(text, self._columns.type).strip(" ")
         if kind in _NO_RESULTS:

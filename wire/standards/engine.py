@@ -72,7 +72,7 @@ class Outcome(Enum):
     STORED = "stored"
     """Durable, now or since an earlier delivery: acknowledge."""
     BUSY = "busy"
-    """Cannot be stored now: do not acknowledge, the instrument repeats the message."""
+    """Cannot be stored now: do not acknowledge; the instrument repeats the message."""
     REFUSED = "refused"
     """Will never be accepted, for example because of a word outside the profile: refuse as the standard specifies."""
 

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Final
 
 SEGMENT_BYTES_MAX: Final = 4096
-"""Longest segment that is read whole. A longer OBX, NTE or ZXX (an image, a curve) is skipped."""
+"""Longest segment that is read whole. A longer OBX, NTE or Zxx (an image, a curve) is skipped."""
 _NULL: Final = b'""'
 _SEGMENT: Final = re.compile(rb"[A-Z][A-Z0-9]{2}")
 _AROUND_SEGMENT: Final = b"\n\x1c\0"

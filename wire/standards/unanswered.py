@@ -12,8 +12,8 @@ from wire.standards.extract import Extract, Reason
 UNANSWERED_MAX: Final = 16
 """Messages of the instrument that wait for the host's acknowledgement; beyond that the oldest is not stored."""
 SKEW_S: Final = 0.1
-"""The maximum difference between the delays of the two directions: a listener receives them by two serial ports, such
-as USB adapters."""
+"""The maximum difference between the delays of the two directions: a listener receives them over two serial ports,
+such as USB adapters."""
 
 
 class EarlyAnswer:

@@ -51,7 +51,7 @@ def next_update(crl: x509.CertificateRevocationList) -> datetime | None:
 def check_issuer(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
     """Check that the certificate names `issuer` and is signed by its key, RSA or ECDSA.
 
-    Raises: InvalidSignature; ValueError for another name; UnsupportedAlgorithm; TypeError for another key.
+    Raises: InvalidSignature; ValueError for another name; UnsupportedAlgorithm; TypeError for another kind of key.
     """
     check = getattr(certificate, "verify_directly_issued_by", None)  # since version 40
     if check is not None:
