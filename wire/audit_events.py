@@ -254,7 +254,7 @@ class AuditEvent(StrEnum):
     """The data center acknowledges again. Value: seconds since `uplink-lost`. Action: Nothing."""
 
     BATCHES_SELF_CONTAINED = "batches-self-contained"
-    """An HTTP front end spreads requests over connections; for some hours each batch is compressed by itself.
+    """An HTTP front end spreads requests over connections; for some hours each batch is compressed separately.
     Action: Nothing; batches are larger meanwhile."""
 
     PROXY_REFUSED_AUTH = "proxy-refused-auth"

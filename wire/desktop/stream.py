@@ -6,8 +6,8 @@ one update (`Update`), which changes the decoder's picture: copies within the pi
 The stream is lossless: after each update the decoder's picture equals the encoder's picture at that update.
 
 Pixels are numbers in a palette that begins empty, grows with each update and is never cleared; once it is full, tiles
-with a colour that is not in it have colours instead of numbers. The pixels of a tile are in columns, from the top
-down: then a letter has the same bytes wherever it is in a line of text. All fields of one kind are together, and
+with a colour that is not in it have colours instead of numbers. A tile has its pixels column by column, from the
+top down: a letter then has the same bytes wherever it is on a line of text. All fields of one kind are together, and
 all low bytes of numbers precede the high ones, because that compresses better.
 
 docs/reference/desktop-stream.md describes every byte. Integers are big-endian.

@@ -1,8 +1,8 @@
 """A running OpenVPN program whose management interface is a private Unix socket.
 
-The options are passed on its standard input, so that keys are in no file. The program connects to the management
-socket; when that connection ends it exits immediately (`management-client`), even if this process is killed. A tunnel
-therefore never outlives the program that is responsible for it.
+The options are passed on its standard input, so that keys are in no file. OpenVPN connects to the management socket,
+and exits immediately when that connection ends (`management-client`), which it also does when this process is killed.
+A tunnel therefore never outlives the program that is responsible for it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Creates a test certificate hierarchy in a directory: the authorities, then certificates of devices.
 
     vendor-ca              root; signs boxes and instruments
-    datacenter-root        root of the data center's chain, as of a public CA
+    datacenter-root        root of the data center's chain, which is like a public CA's
     datacenter-ca          intermediate beneath it; signs data centers
 
 Each has a `.crt` and a `.key` that only its owner can read. The key pair `vendor-signing` (`.key` and `.pub`) signs

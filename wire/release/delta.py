@@ -46,7 +46,7 @@ SOURCE_BYTES_MAX: Final = 32 * 1024 * 1024
 UNPACKED_BYTES_MAX: Final = 80 * 1024 * 1024
 """The longest source of an operation after unpacking it: a kernel."""
 PIECE_BYTES: Final = 256 * 1024
-"""The longest difference and the longest extra bytes of a control."""
+"""Maximum number of differences, and of extra bytes, of a control."""
 RANGES_MAX: Final = 16384
 """The largest number of ranges of the source for an operation."""
 DIGEST_BYTES: Final = 16
@@ -60,7 +60,7 @@ DECODER_BYTES: Final = {
     "differences": 18 * 1024 * 1024,
     "extra": 18 * 1024 * 1024,
 }
-"""The memory of the decoder of each stream: its dictionary, and 2 MiB at most."""
+"""The memory limit of the decoder of each stream: its dictionary and 2 MiB."""
 MAGIC: Final = b"RAPDELTA"
 _PREFIX: Final = struct.Struct("<8sII")
 _CONTROL: Final = struct.Struct("<IIi")

@@ -31,8 +31,8 @@ class Send:
 class Deliver:
     """Store the findings of a message durably and report the outcome by `decided`.
 
-    `after_s` seconds after the bytes that caused it: an answer that may not be sent earlier then follows soon, which
-    makes a power failure between the two unlikely.
+    `after_s` delays this, in seconds from the bytes that caused it: an answer that may not be sent earlier then
+    follows soon after the storage, which makes a power failure between the two unlikely.
     """
 
     extract: Extract

@@ -1,4 +1,4 @@
-"""Creates the engine of a standard. Engines are imported on use: importing all takes a seventh of a box's start."""
+"""Creates the engine of a standard. Engines are imported on use: all of them take a seventh of a box's start time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exceptions of reading a certificate: the library cryptography raises errors without a common base class.
+"""Exceptions that reading a certificate can raise: those of the library cryptography have no common base class.
 
 A certificate of a peer, a data center or an intercepting proxy can have any content.
 """

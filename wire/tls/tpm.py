@@ -49,7 +49,7 @@ class TpmError(OSError):
 
 
 class TpmKey(ExternalKey):
-    """A P-256 key in the TPM; it can only sign. `pem` is its file, as `private_bytes` is not supported."""
+    """A P-256 key in the TPM; it can only sign. `pem` is its file, because `private_bytes` is not supported."""
 
     location = "the TPM"
 

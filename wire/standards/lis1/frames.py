@@ -54,7 +54,7 @@ FrameIdentity: TypeAlias = tuple[int, bool, bytes]
 
 
 class Signal(Enum):
-    """An event of a line other than a frame."""
+    """What a reader finds in the bytes of a line, other than complete frames."""
 
     ENQ = "enquiry"
     ACK = "acknowledgement"

@@ -1,6 +1,6 @@
 """The receiving side of a transfer, from ENQ to EOT (LIS1-A 8.2 to 8.4).
 
-LIS1-A describes a line without delays: a sender that has waited 15 s for an answer abandons its bid or transfer by
+LIS1-A describes a line without delays: a sender that has waited 15 s for an answer abandons its bid or transfer with
 EOT, and an answer cannot arrive later. TCP delivers data sent during an outage when the outage is over. The sender
 would then take the answer to an abandoned ENQ or frame for the answer to its next ENQ, and the answer to that ENQ for
 the answer to its next frame: it would be one answer ahead, and consider frames acknowledged that are not stored.
