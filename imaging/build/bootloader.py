@@ -4,7 +4,7 @@ BIOS: the first 440 bytes of the disk are GRUB's boot.img, which loads the first
 partition, which loads the rest; the sector numbers are written into both (GRUB's manual, "Images"; at 0x5c in boot.S,
 at 0x1f4 in diskboot.S). `grub-install` does the same on a running machine.
 
-UEFI: packages put the signed programs on the EFI system partition. A configuration of three lines next to each
+UEFI: packages put the signed programs on the EFI system partition. A short configuration next to each
 program finds /boot by the UUID of its file system, as Anaconda writes it.
 """
 
@@ -37,7 +37,7 @@ USER: Final = "boot/grub2/user.cfg"
 ENTRIES: Final = "boot/loader/entries"
 """The folder of an entry for the kernel (Boot Loader Specification, type 1), for checks only: GRUB does not read it.
 
-On a running box, dracut's module rap-etc replaces it by an entry for the running kernel.
+On a running box, dracut's module rap-etc replaces the entry by one for the running kernel.
 """
 _UNATTENDED: Final = "panic=10 rd.shell=0 rd.emergency=reboot"
 """Kernel arguments that make the machine restart if a start fails before systemd runs."""
@@ -147,7 +147,8 @@ def _menu(plan: BuildPlan, ids: DiskIds) -> str:
     volumes = [(p.mount, ids.file_systems[p.mount]) for p in plan.partitions if p.mount.startswith("/")]
     listed = ",".join(f"{mount}={own}" for mount, own in volumes if mount != "/")
     lines += [f'set volumes="{listed}"', f"set machine_id={ids.partitions[identity_archive.LABEL]}"]
-    # --unrestricted: a password is needed to choose a slot, to edit an entry or to use GRUB's command line
+    # the first entry is --unrestricted; a password is needed to choose a slot, to edit an entry or to use GRUB's
+    # command line
     return "\n".join(lines) + "\n" + FUNCTIONS + _ENTRIES
 
 

@@ -1,7 +1,7 @@
 """`rap image build`: the steps from a kickstart to a disk image and its accompanying files.
 
     packages    the packages of the %packages section, installed into a folder by dnf
-    system      a copy of that folder, configured by the commands and %post, without anything that differs by build
+    system      a copy of that folder, configured by the commands and %post, without anything that differs between builds
     disk        partitions, file systems and boot loader in one sparse file
     outputs     the image, block map, software bill of materials, build record, manifest and signature
 
@@ -56,12 +56,12 @@ ENCRYPTION_FILES: Final = (
 """The files with which a box can encrypt its partitions (`agents.provision.volume_machine`)."""
 
 TPM_PROVIDERS: Final = ("usr/lib64/ossl-modules/tpm2.so", "usr/lib/*/ossl-modules/tpm2.so")
-"""OpenSSL's provider for keys in a TPM (`wire.tls.tpm`), of the package tpm2-openssl."""
+"""OpenSSL's provider for keys in a TPM (`wire.tls.tpm`), from the package tpm2-openssl."""
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The result of a build: the image, its SHA-256, size and mapped bytes, and all files written."""
+    """The result of a build: the image, its SHA-256, size and mapped bytes, the number of packages, and all files."""
 
     image: Path
     sha256: str

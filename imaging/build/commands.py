@@ -1,7 +1,7 @@
 """The effect of each kickstart command on an image: one function per command, found by name.
 
     @handles("timezone", "--utc")
-    def _timezone(command: Command, plan: Plan) -> None: ...
+    def _timezone(command: KickstartCommand, plan: BuildPlan) -> None: ...
 
 The decorator names every option that the function supports; a command with another option is an error, and nothing is
 built. Commands that only control the installer are in `IGNORED_COMMANDS`, each with the reason. The functions only

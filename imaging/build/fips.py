@@ -46,11 +46,11 @@ def check(boot: Path, version: str, listing: str) -> None:
     expected, _, named = checksum.read_text("ascii", "replace").partition(" ")
     kernel = boot / f"vmlinuz-{version}"
     if Path(named.strip(" *\n")).name != kernel.name:
-        raise _wrong(version, f"the checksum in {checksum.name} is for the file {named.strip()}")
+        raise _wrong(version, f"{checksum.name} is for the file {named.strip()}; install its package again")
     if not hmac.compare_digest(expected, hmac.new(_KEY, kernel.read_bytes(), "sha512").hexdigest()):
         raise _wrong(version, f"it differs from the checksum in {checksum.name}; install its package again")
 
 
 def _wrong(version: str, why: str) -> BuildFailed:
-    """Return the error for a kernel that would not start; `why` ends with a remedy, for which removal is another."""
+    """Return the error for a kernel that would not start; `why` ends with a remedy, to which the message adds another."""
     return BuildFailed(f"fips=1: kernel {version} would not start in FIPS mode: {why}, or remove fips=1")

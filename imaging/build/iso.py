@@ -1,6 +1,6 @@
 """Making installer ISOs: a kickstart, the box's repository and boot entries are added to a RHEL-compatible boot ISO.
 
-Only the menus of the disc are changed: GRUB's for UEFI, on the disc and inside the EFI system partition that the
+Of the disc's own files, only the menus are changed: GRUB's for UEFI, on the disc and inside the EFI system partition that the
 firmware reads, and the menu of ISOLINUX or GRUB for BIOS. `xorriso -boot_image any replay` keeps all boot methods of
 the disc: El Torito for both kinds of firmware, and the boot sector and partition table of a USB stick.
 
@@ -165,7 +165,7 @@ def _replace_efi_menu(disc: Path, menu: Path, log: LogCallback) -> None:
 
 
 def grub(text: str, arguments: str) -> str:
-    """Reduce a GRUB menu to one entry, with kernel and initrd of the first; the commands before it are kept.
+    """Reduce a GRUB menu to one entry, with kernel and initrd of the first; commands outside of entries are kept.
 
     Raises: IsoError.
     """

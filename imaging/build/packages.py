@@ -1,7 +1,7 @@
 """Installing packages into an empty folder by `dnf --installroot`, with a reproducible package database.
 
 rpm stores the time and transaction of each installation. The headers are read from the database, these two numbers
-are replaced, and a new database is written in the order of the package names.
+are replaced, and a new database is written in the order of the headers' bytes.
 """
 
 from __future__ import annotations

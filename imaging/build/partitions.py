@@ -261,7 +261,7 @@ def _set_root(device: str, part: Path, environment: dict[str, str]) -> None:
 
 
 def set_times(image: Path, offset: int, length: int, environment: dict[str, str]) -> None:
-    """Set the other times of each inode of an ext4 in a disk image to its modification time.
+    """Set the other times of each inode of an ext4 file system in an image to its modification time.
 
     mke2fs copies the change times from the builder's disk. With a single time for all inodes, which would change with
     each release, all inodes would differ between two releases, and deltas would be larger.

@@ -12,7 +12,7 @@ from settings import identity_archive, slots
 
 
 class UnsupportedCommand(Exception):
-    """A kickstart line that needs the installer; the message has the location, the problem and the repair."""
+    """A kickstart line that the builder does not support; the message states where, the problem and a remedy."""
 
     def __init__(self, location: SourceLocation, problem: str) -> None:
         super().__init__(f"{location.file}:{location.line}: {problem}")
@@ -23,7 +23,7 @@ class InvalidBuildRequest(Exception):
 
 
 class BuildFailed(Exception):
-    """A step failed; the message has the last output of the program."""
+    """A step failed; the message states why, or has the last output of the program that failed."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ IMAGE_PARTITIONS: Final = (
 
 @dataclass(frozen=True)
 class DiskIds:
-    """The identifiers in an image, which flashing replaces."""
+    """The identifiers in an image, which flashing replaces, except the UUID of the root file system."""
 
     file_systems: dict[str, str]
-    """The UUID of each file system, by mount point; those of FAT have 32 bits."""
+    """The UUID of each file system, by mount point; for FAT, the serial of 32 bits."""
     partitions: dict[str, str]
     """The UUID of each partition, by its name in the GPT."""
 

@@ -1,1 +1,1 @@
-"""Evaluation of built systems: the system by OpenSCAP's STIG profile, and the web server by the Apache STIGs."""
+"""Evaluation of built systems against STIGs, by OpenSCAP and rules of its own, and their packages' known CVEs."""

@@ -123,7 +123,7 @@ def _run(tree: Path, folder: Path, wanted: ScanReports, profile: str) -> None:
 def _run_again(
     tree: Path, folder: Path, command: Sequence[str], environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run the scanner, again if it does not end: threads of OpenSCAP 1.3.7 can wait for each other.
+    """Run the scanner, again if it does not end: threads of OpenSCAP 1.3.7 can deadlock.
 
     Raises: InvalidCheckInput.
     """

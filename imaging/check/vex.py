@@ -7,7 +7,7 @@ author = "The manufacturer <security@example.com>"
 vulnerability = "CVE-2024-6387"
 package = "openssh-server"            # as the SBOM names it; without it, the statement is about the whole product
 status = "not_affected"               # or "affected", "fixed", "under_investigation"
-justification = "vulnerable_code_not_in_execute_path"   # of "not_affected": required
+justification = "vulnerable_code_not_in_execute_path"   # required for "not_affected"
 reason = "LoginGraceTime is 0 in the box's configuration"
 ```
 """
@@ -86,7 +86,7 @@ def make_vex(file: Path, sbom: Path) -> str:
 def _statement(one: VexStatement, components: list[Component], file: Path) -> dict[str, Any]:
     where = f"{file}: the statement about {one.vulnerability}"
     if (one.status == "not_affected") != (one.justification is not None):
-        right = "needs a justification" if one.status == "not_affected" else "has no justification"
+        right = "needs a justification" if one.status == "not_affected" else "must not have a justification"
         raise InvalidCheckInput(f"{where}: a statement with the status {one.status} {right}")
     products = sorted({each.url for each in components if one.package == each.name})
     if one.package and not products:

@@ -128,7 +128,7 @@ def _read(sector: bytes, entries: bytes, block: int) -> tuple[int, ...]:
     size, crc = fields[2], fields[3]
     blank = sector[:16] + bytes(4) + sector[20:size]
     if not _HEADER.size <= size <= SECTOR or zlib.crc32(blank) != crc or fields[5] != block:
-        raise GptError("has a damaged partition table: its header's checksum is wrong")
+        raise GptError("has a damaged partition table: its header is not valid")
     length = fields[11] * fields[12]
     if fields[12] != _ENTRY.size or length > len(entries) or zlib.crc32(entries[:length]) != fields[13]:
         raise GptError("has a damaged partition table: its entries' checksum is wrong")
@@ -142,7 +142,7 @@ def _header(fields: list[Any]) -> bytes:
 
 
 def _grow_protective(mbr: bytes, last: int) -> bytes:
-    """Extend the protective entry to the disk, or as far as 32 bits allow."""
+    """Extend the protective entry to the end of the disk, or as far as 32 bits allow."""
     grown = bytearray(mbr)
     for index in range(4):
         at = 446 + 16 * index

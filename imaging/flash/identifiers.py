@@ -165,7 +165,7 @@ def _journal(image: Image, system: SignedFileSystem, first: bytes, new: uuid.UUI
         raise _wrong(image, system, "has a journal that is in use, or has unsupported features")
     journal[0x30:0x40] = new.bytes
     # An odd number below 2**31: it is not 0, and it cannot overflow. An earlier journal used at most some thousands
-    # of sequence numbers, so that none of them is likely to be met.
+    # of sequence numbers, so a collision with one of them is unlikely.
     struct.pack_into(">I", journal, 0x18, int.from_bytes(draw(4)) >> 1 | 1)
     return Patch(offset, bytes(journal))
 

@@ -37,7 +37,9 @@ _SERIAL: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,23}")
 
 
 def make(serial: str, site: bytes, before: dict[str, bytes] | None = None) -> dict[str, bytes]:
-    """Make the files of an identity, by name. The files in `before` are kept if they have a key of the same box.
+    """Make the files of an identity, by name.
+
+    The files in `before`, except the site file, are kept if they have a key of the same box.
 
     `serial` is the serial of the box, and `site` the content of its site file.
     Raises: IdentityError.
@@ -77,7 +79,7 @@ def read_certificate(pem: bytes) -> x509.Certificate:
     """Return the first certificate of a chain. Raises: IdentityError."""
     try:
         certificate = x509.load_pem_x509_certificates(pem)[0]
-        certificate.public_key()  # whose kind may be unknown here
+        certificate.public_key()  # raises an error if the type of the key is not supported
         return certificate
     except (*CERTIFICATE_ERRORS, IndexError) as error:
         raise IdentityError(f"is not a certificate in PEM: {error}") from None
@@ -94,7 +96,7 @@ def issue(files: dict[str, bytes], folder: Path) -> dict[str, bytes]:
 
 
 def key_sha256(files: dict[str, bytes]) -> str:
-    """Return the hash of an identity's public key, by which the data center knows it."""
+    """Return the hash of an identity's public key, by which the data center identifies the box."""
     return key_hash(_public_key(files))
 
 

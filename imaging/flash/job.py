@@ -48,7 +48,7 @@ NO_TPM_PROVIDER: Final = (
 
 
 class FlashRefused(Exception):
-    """The request cannot be fulfilled; the message states why, and how to correct it. Nothing was changed."""
+    """The request cannot be fulfilled; the message states why, and how to correct it. No image was written."""
 
 
 class Interrupted(Exception):
@@ -68,7 +68,7 @@ class Job:
 
     @property
     def total_bytes(self) -> int:
-        """The number of bytes that `progress` is called with in each phase."""
+        """The total number of bytes that each phase reports to `progress`."""
         return self._plan.bulk_bytes
 
     def give_identity(self, box: str, site: Path, pki: Path | None, resume: bool) -> None:

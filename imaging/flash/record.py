@@ -30,7 +30,7 @@ class RecordError(Exception):
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of the tables of a record; unknown fields are errors."""
+    """Base class of the objects of a record; unknown fields are errors."""
 
 
 class FlashedDisk(_Table, frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ class FlashRecord(_Table, frozen=True, kw_only=True):
     box: str
     certificate_sha256: str
     key_sha256: str = ""
-    """The SHA-256 of the box's public key (SubjectPublicKeyInfo, DER), by which the data center identifies it; "" in
+    """The SHA-256 of the box's public key (SubjectPublicKeyInfo, DER), by which the data center identifies the box; "" in
     older records."""
     disk: FlashedDisk
     seconds: float

@@ -3,8 +3,8 @@
 Several ranges are in progress at a time, each on a separate thread that reads (and decompresses) it, compares it
 with the signed hash and writes it; the kernel and hashlib release the interpreter lock. Data is read back only
 after all of it was written and flushed: a USB stick with less capacity than it reports overwrites its start when its
-end is written, which reading back each range immediately would not detect. `imaging.flash.readback` compares the data
-with the data in memory.
+end is written, which reading back each range immediately would not detect. `imaging.flash.readback` does the
+comparison.
 
 The progress is not stored. With `resume`, each range on the disk is compared with its signed hash and kept if equal,
 which is correct after a power cut at any moment.

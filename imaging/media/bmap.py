@@ -50,7 +50,7 @@ class Bmap:
 
 
 def render(bmap: Bmap) -> bytes:
-    """Return the block map as a file; the same map gives the same bytes."""
+    """Return the content of the block map's file; the same map gives the same bytes."""
     blank = "0" * 64
     text = "\n".join(_lines(bmap, blank)) + "\n"
     return text.replace(blank, hashlib.sha256(text.encode()).hexdigest(), 1).encode()

@@ -95,13 +95,13 @@ def sha256_of(file: Path) -> str:
 
 
 def copy_mapped(source: Path, target: Path) -> None:
-    """Copy a sparse file with exactly its holes; `cp` would also turn written zeros into holes. Raises: OSError."""
+    """Copy a sparse file and keep exactly its holes; `cp` would also turn written zeros into holes. Raises: OSError."""
     with source.open("rb") as read, target.open("wb") as write:
         os.truncate(write.fileno(), os.fstat(read.fileno()).st_size)
         for offset, length in mapped_extents(source):
             at, end = offset, offset + length
             os.lseek(write.fileno(), at, os.SEEK_SET)
-            while at < end:  # copy_file_range(2) refuses files of two file systems
+            while at < end:  # copy_file_range(2) can refuse files on two file systems
                 at += os.sendfile(write.fileno(), read.fileno(), at, end - at)
 
 

@@ -1,1 +1,1 @@
-"""The papers for a hospital's IT, as JSON and PDF: statements that are answered by facts of a box."""
+"""The papers for a hospital's IT, as JSON and PDF: statements that are answered by facts about a box."""

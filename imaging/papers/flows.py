@@ -49,7 +49,7 @@ class Flow:
 
 
 def flows(facts: Mapping[str, Fact]) -> list[Flow]:
-    """Return the flows that the facts show; none without the firewall's policy."""
+    """Return the flows that the facts show; most of them need the firewall's policy."""
     return [*_inbound(facts), *_outbound(facts), *_sessions(facts)]
 
 

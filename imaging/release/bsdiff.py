@@ -44,7 +44,7 @@ def _number(value: int) -> int:
 
 @contextmanager
 def deep_stack() -> Iterator[None]:
-    """Let new threads have a stack that is large enough for `matches`, until the context ends."""
+    """Give new threads a stack that is large enough for `matches`, until the context ends."""
     with _lock:
         before = threading.stack_size(STACK_BYTES)
         try:

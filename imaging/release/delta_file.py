@@ -47,7 +47,7 @@ class Control(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedPart:
-    """`length` bytes at `offset` of the patched sources, which have `patched_bytes`, after compression by `codec`."""
+    """`length` bytes at `offset` of what `codec` produces from the patched sources, which have `patched_bytes`."""
 
     length: int
     offset: int
@@ -155,7 +155,7 @@ class DeltaWriter:
     def finish(
         self, source_sha256: bytes, source_bytes: int, target_sha256: bytes, target_bytes: int
     ) -> bytes:
-        """Return the delta as a file. The same calls give the same bytes."""
+        """Return the content of the delta file. The same calls give the same bytes."""
         self.streams["operations"] += msgspec.msgpack.encode(self.operations)
         packed = {name: _compress(bytes(data), name) for name, data in self.streams.items()}
         streams = {name: Stream(len(packed[name]), len(data)) for name, data in self.streams.items()}

@@ -1,7 +1,8 @@
-"""From pieces of a target to the operations of a delta.
+"""Converts pieces of a target into the operations of a delta.
 
-A piece states where bytes of the target come from. Adjacent pieces with adjacent sources are joined; long pieces are
-copied; the others share patches of at most one window, whose sources are the ranges that its pieces need.
+A piece states where bytes of the target come from. Adjacent pieces with adjacent sources are joined; long equal
+stretches are copied; the others share patches of at most one window, whose sources are the ranges that its pieces
+need.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     metadata/1.root.json, 2.root.json, …    signed by two of three keys, which are kept offline
     metadata/targets.json, snapshot.json    version and hash of everything below
-    metadata/timestamp.json                 signed every day by the data center, so that boxes detect withheld files
+    metadata/timestamp.json                 signed every day by the data center, so that boxes detect withheld releases
     targets/                                the files of the releases
 
 Boxes check the metadata with `wire.release.metadata`.
@@ -52,7 +52,10 @@ class RoleKeyFiles:
 
 @dataclass(frozen=True)
 class NewRelease:
-    """A release: its name, its number, which grows, and the lowest number that its boxes then accept (`floor`)."""
+    """A release: its name, its number, which is higher than all earlier ones, and `floor`.
+
+    `floor` is the lowest number that a box with this release accepts.
+    """
 
     name: str
     number: int
@@ -63,7 +66,7 @@ def check_release(release: NewRelease, released: dict[str, dict[str, Any]]) -> N
     """Check that the release can follow the released ones. Raises: ReleaseError."""
     if not _NAME.fullmatch(release.name):
         raise ReleaseError(
-            f"{release.name!r} is not a name of a release; use up to 64 letters, digits and . _ + ~ - such as 1.4.0"
+            f"{release.name!r} is not a valid release name; use up to 64 letters, digits and . _ + ~ - such as 1.4.0"
         )
     if not 0 <= release.floor <= release.number <= _NUMBER_MAX:
         raise ReleaseError(

@@ -200,7 +200,7 @@ def test_each_block_of_a_slot_can_be_decompressed_alone(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--release", "a/b", "--number", "9"], "'a/b' is not a name of a release"),
+        (["--release", "a/b", "--number", "9"], "'a/b' is not a valid release name"),
         (["--release", "b", "--number", "7"], "the number 7 is already used; the next one is 8"),
         (
             ["--release", "b", "--number", "8", "--floor", "9"],
