@@ -8,9 +8,9 @@ These files belong to an image `box.raw` or `box.raw.zst`:
 
 An installer's ISO has `box.iso.manifest.json` and its signature, but no map.
 
-Thus the signature covers every byte that is written to a disk: the manifest has the hash of the map, and the map has
-the hash of each range. It can be verified without this program: `openssl pkeyutl -verify -rawin -pubin -inkey KEY -in
-MANIFEST -sigfile SIG`.
+Thus the signature covers every byte of an image that is written to a disk: the manifest has the hash of the map, and
+the map has the hash of each range. It can be verified without this program: `openssl pkeyutl -verify -rawin -pubin
+-inkey KEY -in MANIFEST -sigfile SIG`.
 
 Keys are PEM files. The private key is unencrypted and readable by its owner only; keep it on a machine that is used
 for nothing else.
@@ -71,7 +71,7 @@ class SignedPartition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 TPM_KEYS_KEY: Final = "keys"
-"""The key of a manifest's `about` for where, besides in files, the box can make the keys of its certificates."""
+"""The key of a manifest's `about` that states where, besides in files, a box can keep its private keys."""
 TPM_KEYS: Final = "in the TPM"
 ARCHITECTURE_KEY: Final = "architecture"
 """The key of a manifest's `about` for the processor architecture of an image."""
@@ -95,7 +95,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 def stem(image: Path) -> Path:
-    """Return the path of an image without its suffix, with which its other files begin. Raises: SigningError."""
+    """Return the path of an image without its suffix, which all its files have in common. Raises: SigningError."""
     for end in IMAGE_ENDS:
         if image.name.endswith(end):
             return image.with_name(image.name.removesuffix(end))

@@ -52,7 +52,7 @@ def make_tree(
     packages: Iterable[LockedPackage],
     wheels: Path | None,
 ) -> None:
-    """Make the tree in the empty folder `root`. Raises: ProgramFailed, PrerequisiteMissing."""
+    """Make the tree in the empty folder `root`. Raises: ProgramFailed, PrerequisiteMissing, RpmError."""
     python = root / PREFIX / "python"
     shutil.copytree(RECIPE / "root", root, symlinks=True, dirs_exist_ok=True)
     for name in LAUNCHERS:
@@ -73,7 +73,7 @@ def make_tree(
 
 
 def state_folders(root: Path) -> dict[str, tuple[str, str, str]]:
-    """Return the mode, user and group of each folder of tmpfiles.d.
+    """Return the mode, user and group of each folder in the package's file for tmpfiles.d.
 
     The package contains these folders, too, because tmpfiles.d takes effect only when a system starts.
     """
@@ -83,7 +83,7 @@ def state_folders(root: Path) -> dict[str, tuple[str, str, str]]:
 
 
 def compile_python(root: Path, target: PackageTarget) -> None:
-    """Byte-compile the tree. Raises: PrerequisiteMissing, without the target's interpreter; RpmError."""
+    """Byte-compile the tree. Raises: PrerequisiteMissing, without the target's interpreter; ProgramFailed."""
     mode = ("--invalidation-mode", "unchecked-hash", "-q", "-j", "1")
     paths = ("-s", str(root), "-p", "/", str(root / PREFIX))
     environment = {**os.environ, "PYTHONHASHSEED": "0"}  # it determines the order of constants in a set

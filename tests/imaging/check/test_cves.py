@@ -281,7 +281,7 @@ def test_a_vex_document_is_made_from_statements_beside_the_sbom(
     [
         ('package = "openssh-server"', 'package = "openssh-serve"', "openssh-server"),
         ('justification = "vulnerable_code_not_in_execute_path"', "", "needs a justification"),
-        ('"not_affected"', '"fixed"', "has no justification"),
+        ('"not_affected"', '"fixed"', "must not have a justification"),
         ('"not_affected"', '"harmless"', "status"),
         ('reason = "LoginGraceTime is 0"', "", "reason"),
     ],

@@ -102,7 +102,7 @@ def address_unusable(case: Case) -> Faults:
 
 
 def _ends(network: IPv4Network) -> tuple[IPv4Address, ...]:
-    """Return the addresses of the network and of all its hosts; networks of at most two addresses have neither."""
+    """Return the network's own and its broadcast address; networks of at most two addresses have neither."""
     return (network.network_address, network.broadcast_address) if network.prefixlen < 31 else ()
 
 
