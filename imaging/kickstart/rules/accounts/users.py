@@ -63,7 +63,7 @@ def defined_twice(case: Case) -> Faults:
         if key in seen:
             yield LintFault(
                 command.location,
-                f"{command.name} {key[1]} is already defined in line {seen[key].line}",
+                f"{command.name} {key[1]} is already defined on line {seen[key].line}",
                 "rename one",
             )
         seen.setdefault(key, command.location)
@@ -122,7 +122,7 @@ def account_number_taken(case: Case) -> Faults:
         if key in seen:
             yield LintFault(
                 command.location,
-                f"{kind} {number} is already given in line {seen[key].line}",
+                f"{kind} {number} is already given on line {seen[key].line}",
                 "give another, or none",
             )
         seen.setdefault(key, command.location)
@@ -181,6 +181,6 @@ def home_twice(case: Case) -> Faults:
         home = command.data.homedir or f"/home/{command.data.name}"
         if home in seen and command.data.homedir:
             yield LintFault(
-                command.location, f"{home} is already a home in line {seen[home].line}", "give each its own"
+                command.location, f"{home} is already a home on line {seen[home].line}", "give each its own"
             )
         seen.setdefault(home, command.location)

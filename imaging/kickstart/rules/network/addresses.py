@@ -52,7 +52,7 @@ def address_twice(case: Case) -> Faults:
             if address in seen:
                 yield LintFault(
                     command.location,
-                    f"{address} is already defined in line {seen[address].line}",
+                    f"{address} is already defined on line {seen[address].line}",
                     "give each port its own",
                 )
             seen.setdefault(address, command.location)
@@ -133,7 +133,7 @@ def gateway_elsewhere(case: Case) -> Faults:
         elif interface is not None and str(gateway) in own:
             yield LintFault(
                 command.location,
-                f"--gateway={gateway} is this machine's own address in line {own[str(gateway)].line}",
+                f"--gateway={gateway} is this machine's own address on line {own[str(gateway)].line}",
                 "name the router",
             )
 
@@ -221,7 +221,7 @@ def networks_overlap(case: Case) -> Faults:
             if interface.network.overlaps(other.network) and command.data.device != before.data.device:
                 yield LintFault(
                     command.location,
-                    f"{interface.network} overlaps {other.network} of line {before.location.line}",
+                    f"{interface.network} overlaps {other.network} on line {before.location.line}",
                     "give each port a different network",
                 )
         seen.append((interface, command))

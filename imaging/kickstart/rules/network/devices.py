@@ -120,13 +120,13 @@ def device_twice(case: Case) -> Faults:
         key = f"{data.device} vlan {data.vlanid}" if data.vlanid else data.device
         if data.device and key in devices:
             yield LintFault(
-                command.location, f"{key} is already configured in line {devices[key].line}", "write one line"
+                command.location, f"{key} is already configured on line {devices[key].line}", "write one line"
             )
         devices.setdefault(key, command.location)
         if data.hostname and names and data.hostname not in names:
             (first, location), *_ = names.items()
             yield LintFault(
-                command.location, f"the host name is {first} in line {location.line}", "state one host name"
+                command.location, f"the host name is {first} on line {location.line}", "state one host name"
             )
         if data.hostname:
             names.setdefault(data.hostname, command.location)

@@ -98,7 +98,7 @@ def member_devices(case: Case) -> Faults:
             if name in owner or name == data.device:
                 yield LintFault(
                     command.location,
-                    f"{name} is already a member in line {owner.get(name, command.location).line}",
+                    f"{name} is already a member on line {owner.get(name, command.location).line}",
                     "name each member once, and not the bond or bridge itself",
                 )
             owner.setdefault(name, command.location)

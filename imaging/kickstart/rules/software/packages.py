@@ -134,4 +134,4 @@ def package_entry_form(case: Case) -> Faults:
                 environments.append((location.line, entry))
                 if len({each for _, each in environments}) > 1:
                     line, first = environments[0]
-                    yield LintFault(location, f"{entry} replaces {first} of line {line}", "keep one of them")
+                    yield LintFault(location, f"{entry} replaces {first} on line {line}", "keep one of them")

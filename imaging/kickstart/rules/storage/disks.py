@@ -34,7 +34,7 @@ def undefined_partition(case: Case) -> Faults:
         if command.data.preexist:
             yield LintFault(
                 command.location,
-                f"{command.name} --useexisting: clearpart in line {clear.location.line} leaves nothing on the disk",
+                f"{command.name} --useexisting: clearpart on line {clear.location.line} leaves nothing on the disk",
                 "leave --useexisting out, and give its size or members",
             )
     for command in volumes(case):

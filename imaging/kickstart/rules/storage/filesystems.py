@@ -113,7 +113,7 @@ def label_twice(case: Case) -> Faults:
         label = str(command.data.label or "")
         if label and label in seen:
             yield LintFault(
-                command.location, f"label {label!r} is already used in line {seen[label].line}", "rename one"
+                command.location, f"label {label!r} is already used on line {seen[label].line}", "rename one"
             )
         seen.setdefault(label, command.location)
 

@@ -119,7 +119,7 @@ def refuse_twice(
 ) -> Faults:
     """Report a name that occurs again, and remember it."""
     if name in seen:
-        yield LintFault(location, f"{name} {problem} in line {seen[name].line}", "use each name once")
+        yield LintFault(location, f"{name} {problem} on line {seen[name].line}", "use each name once")
     seen.setdefault(name, location)
 
 

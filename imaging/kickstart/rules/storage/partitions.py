@@ -48,7 +48,7 @@ def duplicate_mount_point(case: Case) -> Faults:
         if (mount.startswith("/") or mount == "biosboot") and mount in first:
             before = first[mount].location.line
             yield LintFault(
-                command.location, f"{mount} is already defined in line {before}", "leave one of them out"
+                command.location, f"{mount} is already defined on line {before}", "leave one of them out"
             )
         first.setdefault(mount, command)
 

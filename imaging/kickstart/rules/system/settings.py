@@ -83,7 +83,7 @@ def time_server_twice(case: Case) -> Faults:
         if name and name in seen:
             yield LintFault(
                 command.location,
-                f"{name} is already named in line {seen[name].location.line}",
+                f"{name} is already named on line {seen[name].location.line}",
                 "name another one",
             )
         seen.setdefault(name, command)
@@ -130,7 +130,7 @@ def stated_twice(case: Case) -> Faults:
             if seen is not None and (command.name, command.arguments) != (seen.name, seen.arguments):
                 yield LintFault(
                     command.location,
-                    f"{command.name} replaces {seen.name} in line {seen.location.line}",
+                    f"{command.name} replaces {seen.name} on line {seen.location.line}",
                     "keep one of them",
                 )
             seen = command

@@ -1,8 +1,8 @@
 #!/bin/bash
-# dracut's module that makes /etc of each start (rap-etc.sh).
+# dracut's module that makes /etc at each start (rap-etc.sh).
 
 check() {
-    return 255 # only if it is asked for
+    return 255 # included only if it is requested
 }
 
 depends() {
