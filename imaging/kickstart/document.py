@@ -38,8 +38,8 @@ BYTE_ORDER_MARK: Final = "byte order mark"
 _BOM: Final = "\ufeff"
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 """The line endings of pykickstart; str.splitlines() also splits at form feeds and Unicode's separators."""
-HERE_QUOTED: Final = "the end of the here-document is in quotes"
-HERE_PLAIN: Final = "the end of the here-document is not in quotes"
+HERE_QUOTED: Final = "the delimiter of the here-document is quoted"
+HERE_PLAIN: Final = "the delimiter of the here-document is not quoted"
 _WHOLE_VARIABLE: Final = re.compile(r"=[\"']?(\$\{?[A-Za-z_]\w*\}?)[\"']?(?=\s|$)")
 _HASH: Final = re.compile(r"(?<!\\)\$(?:1|5|6|7|y|gy|2[abxy])\$(?=[\w./=]{2,}\$)")
 _HERE: Final = re.compile(r"<<-?\s*(['\"\\]?)(\w+)['\"]?")

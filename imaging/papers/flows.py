@@ -16,7 +16,7 @@ ZONES: Final[dict[Zone, str]] = {
     "instruments": "Instrument ports",
     "box": "Box",
     "hospital": "Hospital network",
-    "outside": "Manufacturer, by the Internet",
+    "outside": "Manufacturer, over the Internet",
 }
 ROLES: Final[dict[str, tuple[str, Zone, str, str]]] = {
     "datacenter": ("Data center", "outside", "reports, alerts, commands, files", "TLS, both certificates"),

@@ -128,7 +128,7 @@ def boot_loader_password(case: Case) -> Faults:
     if not password:
         yield LintFault(
             command.location,
-            "the boot loader has no superuser's password",
+            "the boot loader has no superuser password",
             "add --iscrypted --password=grub.pbkdf2.…",
         )
     elif not command.data.isCrypted:

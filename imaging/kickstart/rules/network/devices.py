@@ -102,7 +102,7 @@ def device_name_form(case: Case) -> Faults:
             if name and not MAC.fullmatch(name) and not DEVICE.fullmatch(name):
                 yield LintFault(
                     command.location,
-                    f"{name!r} is not a network device",
+                    f"{name!r} is not a valid device name",
                     "use at most 15 characters without / : and spaces",
                 )
 

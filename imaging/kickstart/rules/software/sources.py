@@ -148,7 +148,7 @@ def repository_name_form(case: Case) -> Faults:
         if not REPOSITORY_NAME.fullmatch(command.data.name):
             yield LintFault(
                 command.location,
-                f"{command.data.name!r} is not a repository's name",
+                f"{command.data.name!r} is not a valid repository name",
                 "use letters, digits and _ . : -",
             )
 

@@ -68,7 +68,7 @@ def raid_name_form(case: Case) -> Faults:
         if name and "=" not in name and not ARRAY_NAME.fullmatch(name):
             yield LintFault(
                 command.location,
-                f"{name!r} is not a name for an array",
+                f"{name!r} is not a valid array name",
                 "write it like md0, home or /dev/md/home",
             )
 

@@ -52,7 +52,7 @@ def volume_name_form(case: Case) -> Faults:
         if name and (reserved or not VOLUME_NAME.fullmatch(name) or name in (".", "..")):
             yield LintFault(
                 command.location,
-                f"{name!r} is not a name for a {command.name}",
+                f"{name!r} is not a valid name for a {command.name}",
                 "use letters, digits, + _ . and -, at most 127, and no reserved name, such as snapshot* or sda",
             )
         mapped = f"{command.data.vgname}-{name}".replace("-", "--") if command.name == "logvol" else ""

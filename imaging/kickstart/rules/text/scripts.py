@@ -53,7 +53,7 @@ def script_syntax(case: Case) -> Faults:
 
 @rule
 def here_document_open(case: Case) -> Faults:
-    """A here-document without its last line contains the rest of the script.
+    """A here-document without its delimiter contains the rest of the script.
 
     Source: bash(1), Here Documents.
     """
