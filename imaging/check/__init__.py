@@ -1,1 +1,1 @@
-"""Evaluation of built systems against STIGs, by OpenSCAP and rules of its own, and their packages' known CVEs."""
+"""Checks of built systems: STIGs, with OpenSCAP and with rules for httpd and the application, and known CVEs."""

@@ -53,7 +53,10 @@ class Component:
 
 @dataclass(frozen=True)
 class CveFinding:
-    """A vulnerability of a component; `reason` is that of the VEX document, or states why no decision is possible."""
+    """A vulnerability of a component; `fixed` lists the versions that fix it.
+
+    `reason` is that of the VEX document, or states why no decision is possible.
+    """
 
     vulnerability: str
     component: Component

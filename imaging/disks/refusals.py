@@ -45,7 +45,7 @@ def _unfit(device: Device, image_bytes: int) -> list[str]:
     if device.read_only:
         reasons.append("is read-only: check its write-protect switch")
     if _BOOT_AREA.fullmatch(device.name):
-        reasons.append("is the boot area of an SD or eMMC, not the disk itself")
+        reasons.append("is the boot area of an SD card or eMMC, not the disk itself")
     if device.block_bytes != SECTOR:
         reasons.append(f"has sectors of {device.block_bytes} bytes; images are made for {SECTOR}")
     return reasons
@@ -69,7 +69,9 @@ def _uses(machine: StationMachine, disk: Device) -> list[str]:
         if device is not disk and device.kind != "partition":
             uses.append(f"is used by {device.name}, {_description(device)}: remove that device first")
     if disk.claimed and not uses:
-        uses.append("is used by the kernel: mounted in another namespace, such as in a container")
+        uses.append(
+            "is used by the kernel: perhaps it is mounted in another namespace, such as in a container"
+        )
     return uses
 
 

@@ -93,7 +93,9 @@ def _raw(path: Path, fd: int, bmap: Bmap) -> _Reader:
         except OSError as error:
             raise ImageError(f"{path}: byte {span.offset} cannot be read: {error.strerror}") from None
         if count != span.length:
-            raise ImageError(f"{path}: ends at byte {span.offset + count}: it was truncated while it was read")
+            raise ImageError(
+                f"{path}: ends at byte {span.offset + count}: it was truncated while it was read"
+            )
 
     return read
 

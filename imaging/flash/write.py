@@ -29,7 +29,7 @@ from imaging.flash.target import DeviceError, FlashTarget, aligned, buffer
 from imaging.media.bmap import CELL_BYTES, Range
 
 IN_FLIGHT: Final = 4
-"""Ranges in progress; more are not faster on SATA, NVMe or USB. Each uses a MiB of memory."""
+"""The number of ranges in progress; more are not faster on SATA, NVMe or USB. Each uses a MiB of memory."""
 MARK_OFFSET: Final = 64 * 1024
 MARK: Final = b"RAP-FLASH-UNFINISHED\n"
 """Marks a disk whose flash is not complete; `rap flash list` shows it."""

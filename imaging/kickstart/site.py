@@ -7,7 +7,7 @@ language = "en_US.UTF-8"
 keyboard = "us"
 hostname = "rap-box"
 time_servers = ["ntp1.example.com", "ntp2.example.com"]
-instrument_network = "10.77.0.0/16"    # port n has the n-th /24 of it
+instrument_network = "10.77.0.0/16"    # port n has the subnet 10.77.n.0/24
 fips = "required"                      # the box serves nothing unless its cryptography passes a self-test; see docs/design/fips.md
 
 [uplink]                               # without `address`: DHCP
@@ -33,7 +33,7 @@ basic = "first"                        # or "offered" or "never": when the passw
 gateway = "198.51.100.1"
 gateway_identity = "vpn.example.com"   # by default its address
 identity = "rap-0001.example.com"      # of the box, by default its address
-networks = ["203.0.113.0/24"]          # behind the gateway: all addresses of this file are there
+networks = ["203.0.113.0/24"]          # behind the gateway; they must contain all addresses of this file
 secret = "24-to-128-characters-in-ASCII"   # the pre-shared key
 
 [audit]                                # the server that stores the audit log; TLS (RFC 5425)
@@ -56,7 +56,7 @@ keys = "file"                          # "tpm": the box makes its keys in its TP
 [sessions]                             # only if staff may see and operate instruments that have an address
 endpoint = "ingest.example.com:443"    # where tunnels arrive at the data center
 keys = ["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEHvH0KXM3pk5k8mnrTTXRHjcG1lmWrpsxpGyfMHo6Lr9WtVFPJQ0dqMq9lwqTpCYXIvYjpG+3rqRkRUzYHcAwYA=="]
-ways = ["code"]                        # how a person there permits one, all of: "code", "switch", "security-key"
+ways = ["code"]                        # how a person there permits one; all ways in the list are required: "code", "switch", "security-key"
 line_kbit_s = 128                      # the rate of the uplink, for desktops
 page_name = "rap-box.example.com"      # only for security keys, for which browsers require a name
 

@@ -96,9 +96,12 @@ def member_devices(case: Case) -> Faults:
         data = command.data
         for name in [*device_names(data.bondslaves), *device_names(data.bridgeslaves)]:
             if name in owner or name == data.device:
+                is_itself = name == data.device
                 yield LintFault(
                     command.location,
-                    f"{name} is already a member on line {owner.get(name, command.location).line}",
+                    f"{name} is its own member"
+                    if is_itself
+                    else f"{name} is already a member on line {owner[name].line}",
                     "name each member once, and not the bond or bridge itself",
                 )
             owner.setdefault(name, command.location)
