@@ -1,7 +1,7 @@
 """`rap image build`: the steps from a kickstart to a disk image and its accompanying files.
 
     packages    the packages of the %packages section, installed into a folder by dnf
-    system      a copy of that folder, configured by the commands and %post, without anything that differs between builds
+    system      a copy of that folder, configured by the commands and %post; nothing in it differs between builds
     disk        partitions, file systems and boot loader in one sparse file
     outputs     the image, block map, software bill of materials, build record, manifest and signature
 

@@ -52,5 +52,5 @@ def check(boot: Path, version: str, listing: str) -> None:
 
 
 def _wrong(version: str, why: str) -> BuildFailed:
-    """Return the error for a kernel that would not start; `why` ends with a remedy, to which the message adds another."""
+    """Return the error for a kernel that would not start; `why` ends with a remedy, and another one is added."""
     return BuildFailed(f"fips=1: kernel {version} would not start in FIPS mode: {why}, or remove fips=1")

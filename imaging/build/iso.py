@@ -1,8 +1,8 @@
 """Making installer ISOs: a kickstart, the box's repository and boot entries are added to a RHEL-compatible boot ISO.
 
-Of the disc's own files, only the menus are changed: GRUB's for UEFI, on the disc and inside the EFI system partition that the
-firmware reads, and the menu of ISOLINUX or GRUB for BIOS. `xorriso -boot_image any replay` keeps all boot methods of
-the disc: El Torito for both kinds of firmware, and the boot sector and partition table of a USB stick.
+Of the disc's own files, only the menus are changed: GRUB's for UEFI, on the disc and inside the EFI system partition
+that the firmware reads, and the menu of ISOLINUX or GRUB for BIOS. `xorriso -boot_image any replay` keeps all boot
+methods of the disc: El Torito for both kinds of firmware, and the boot sector and partition table of a USB stick.
 
 On discs of RHEL 9, the EFI system partition is a file (`images/efiboot.img`); on other discs it follows all files and
 has no name. In both cases the El Torito catalog has its position, where the menu is replaced in the finished disc.

@@ -71,8 +71,8 @@ class FlashRecord(_Table, frozen=True, kw_only=True):
     box: str
     certificate_sha256: str
     key_sha256: str = ""
-    """The SHA-256 of the box's public key (SubjectPublicKeyInfo, DER), by which the data center identifies the box; "" in
-    older records."""
+    """The SHA-256 of the box's public key (SubjectPublicKeyInfo, DER), by which the data center identifies the box;
+    "" in older records."""
     disk: FlashedDisk
     seconds: float
     parts: list[FlashedPart]

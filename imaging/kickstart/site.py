@@ -56,7 +56,7 @@ keys = "file"                          # "tpm": the box makes its keys in its TP
 [sessions]                             # only if staff may see and operate instruments that have an address
 endpoint = "ingest.example.com:443"    # where tunnels arrive at the data center
 keys = ["MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEHvH0KXM3pk5k8mnrTTXRHjcG1lmWrpsxpGyfMHo6Lr9WtVFPJQ0dqMq9lwqTpCYXIvYjpG+3rqRkRUzYHcAwYA=="]
-ways = ["code"]                        # how a person there permits one; all ways in the list are required: "code", "switch", "security-key"
+ways = ["code"]                        # how a person there permits one; each listed way is required: "code", "switch", "security-key"
 line_kbit_s = 128                      # the rate of the uplink, for desktops
 page_name = "rap-box.example.com"      # only for security keys, for which browsers require a name
 

@@ -95,7 +95,7 @@ def sha256_of(file: Path) -> str:
 
 
 def copy_mapped(source: Path, target: Path) -> None:
-    """Copy a sparse file and keep exactly its holes; `cp` would also turn written zeros into holes. Raises: OSError."""
+    """Copy a sparse file with exactly the same holes; `cp` would also turn zeros into holes. Raises: OSError."""
     with source.open("rb") as read, target.open("wb") as write:
         os.truncate(write.fileno(), os.fstat(read.fileno()).st_size)
         for offset, length in mapped_extents(source):

@@ -5,8 +5,8 @@ A body of the target is derived from the body of the source with the same conten
 compressed, from the content of the compressed file that it replaces; else from the file with the same path, or the
 same path except for numbers (libraries, kernel modules).
 
-An uncompressed initramfs is divided into its files, so that a module that is also in /usr/lib/modules is transferred once,
-and compressed modules are patched decompressed.
+An uncompressed initramfs is divided into its files, so that a module that is also in /usr/lib/modules is transferred
+once, and compressed modules are patched decompressed.
 
 Parts of an image that are not ext4 are treated as metadata; therefore the result is exact for any two images.
 """

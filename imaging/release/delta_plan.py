@@ -1,8 +1,8 @@
 """Converts pieces of a target into the operations of a delta.
 
 A piece states where bytes of the target come from. Adjacent pieces with adjacent sources are joined; long equal
-stretches are copied; the others share patches of at most one window, whose sources are the ranges that its pieces
-need.
+stretches are copied; the others share patches of at most one window, each with the ranges of the source that its
+pieces need.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     metadata/1.root.json, 2.root.json, …    signed by two of three keys, which are kept offline
     metadata/targets.json, snapshot.json    version and hash of everything below
-    metadata/timestamp.json                 signed every day by the data center, so that boxes detect withheld releases
+    metadata/timestamp.json                 signed daily by the data center, so that boxes detect withheld releases
     targets/                                the files of the releases
 
 Boxes check the metadata with `wire.release.metadata`.

@@ -1,8 +1,8 @@
 """Building the box's package: a tree (`imaging.rpm.tree`), packed by rpmbuild with `firmware-image/rpm/rap-box.spec`.
 
 Two builds of the same commit give the same bytes. rpmbuild stores a host name and a time; here, the name is fixed,
-and the time is the time of the commit (SOURCE_DATE_EPOCH, as specified by reproducible-builds.org). rpmbuild's macros,
-database and folders are temporary, so that the RPM configuration of the machine has no effect and is not changed.
+and the time is the time of the commit (SOURCE_DATE_EPOCH, as specified by reproducible-builds.org). Macros, database
+and folders of rpmbuild are temporary, so that the RPM configuration of the machine has no effect and is not changed.
 """
 
 from __future__ import annotations
