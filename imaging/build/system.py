@@ -50,7 +50,7 @@ _REMOVED: Final = (
 )
 
 _UPDATED: Final = ("etc/.updated", "var/.updated")
-"""Files that tell the first start that the work after package updates was done, by being newer than /usr
+"""Files that are newer than /usr, so that the first start does not repeat the work that follows package updates
 (systemd-update-done.service(8))."""
 
 

@@ -44,7 +44,7 @@ class VexStatement(Table, frozen=True):
     vulnerability: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:-]+\Z", examples=["CVE-2024-6387"])]
     status: Literal["not_affected", "affected", "fixed", "under_investigation"]
     reason: Annotated[str, Meta(min_length=1)]
-    """For people; with the status `affected`, the action to take."""
+    """An explanation for readers; with the status `affected`, the action to take."""
     package: str = ""
     justification: Justification | None = None
 

@@ -27,9 +27,9 @@ _ENTRY: Final = struct.Struct("<16s16sQQQ72s")
 _MAGIC: Final = b"EFI PART"
 _PROTECTIVE: Final = 0xEE
 GROW_BIT: Final = 59
-"""The attribute of a partition that may grow (grow-file-system in the Discoverable Partitions Specification)."""
+"""The bit of the attribute that lets a partition grow (Discoverable Partitions Specification, grow-file-system)."""
 _ALIGNMENT: Final = 2048
-"""Partitions begin and end at multiples of 1 MiB."""
+"""In sectors: partitions begin and end at multiples of 1 MiB."""
 
 
 class GptError(Exception):

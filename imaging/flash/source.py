@@ -23,7 +23,7 @@ from imaging.media.bmap import Bmap, BmapError, Range, parse
 from imaging.media.imagefile import Frame, ImageError, decompress, frames
 
 AHEAD_BYTES: Final = 16 * 1024 * 1024
-"""The read-ahead to request, because the kernel does not detect sequential access by several threads."""
+"""How far ahead to request data, because the kernel does not detect sequential access by several threads."""
 
 
 class _Reader(Protocol):

@@ -194,7 +194,7 @@ def _parts(body: Body) -> Iterator[Body]:
 
 
 def _begins(image: memoryview, offset: int, magic: bytes) -> bool:
-    """Return whether these bytes are at an offset of an image."""
+    """Return whether the image has the bytes `magic` at the offset."""
     return image[offset : offset + len(magic)] == magic
 
 
@@ -254,7 +254,7 @@ class _Matcher:
         return _compared(source, target, 0, source.length, 0, target.length)
 
     def _repeated(self, target: Body) -> Body | None:
-        """Return a body of the target with the same content, all of whose blocks precede this one, or None."""
+        """Return a body of the target that has the same content and lies completely before this one, or None."""
         first = self._first.get(target.exact_sha256)
         if first is None or first is target or not target.size:
             return None
@@ -269,7 +269,7 @@ class _Matcher:
 
 
 def _name(body: Body) -> str:
-    """Return the last part of a body's path without numbers, marked so that it differs from every path."""
+    """Return the last part of a body's kind, marked so that it differs from every path."""
     return "*/" + PurePosixPath(body.kind).name
 
 

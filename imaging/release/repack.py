@@ -84,7 +84,7 @@ def _zstd(file: bytes) -> Packed | None:
 
 
 def _kernel(file: bytes) -> Packed | None:
-    """Read the header of Linux's boot protocol (Documentation/arch/x86/boot.rst)."""
+    """Return the compressed part of a bzImage, by the header of Linux's boot protocol (arch/x86/boot.rst)."""
     start = (file[0x1F1] + 1) * 512 + struct.unpack_from("<I", file, 0x248)[0]
     if file[start : start + len(GZIP_MAGIC)] == GZIP_MAGIC:
         return _gzip(file, start)

@@ -15,7 +15,7 @@ BY_KIND: Final = ("link", "bootif", "ibft")
 DEVICE: Final = re.compile(r"[^/\s:]{1,15}")
 """The names that the kernel's dev_valid_name() accepts (net/core/dev.c); IFNAMSIZ is 16, including the final NUL."""
 MTU: Final = range(68, 65536)
-"""The sizes of a datagram in bytes. RFC 791: every host must forward 68 bytes; the maximum is 65,535."""
+"""The sizes of a datagram in bytes. RFC 791: 68 must be forwarded without fragmentation; the maximum is 65,535."""
 MTU_IPV6: Final = 1280
 """Minimum MTU of a link with IPv6, in bytes (RFC 8200, 5)."""
 
