@@ -50,7 +50,7 @@ _REMOVED: Final = (
 )
 
 _UPDATED: Final = ("etc/.updated", "var/.updated")
-"""Files that are newer than /usr, so that the first start does not repeat the work that follows package updates
+"""Files that are not older than /usr, so that the first start does not repeat the work that follows package updates
 (systemd-update-done.service(8))."""
 
 
