@@ -80,7 +80,7 @@ def _description(device: Device) -> str:
 
 
 def _members(machine: StationMachine, disk: Device) -> list[str]:
-    """Return the RAID arrays, pools and the like that a disk belongs to, even if they are not in use at present."""
+    """Return a reason for each RAID array, pool or the like that a disk belongs to, even if it is not in use."""
     memberships = []
     for device in _slices(machine, disk):
         where = "" if device is disk else f" ({device.name})"

@@ -145,7 +145,7 @@ def _install(
 
 
 def _remove(patterns: Iterable[str], python: Path) -> None:
-    """Remove the files of wheels that a box does not need. Raises: RpmError, if a path without "*" matches nothing."""
+    """Remove files of wheels that a box does not need. Raises: RpmError, if a path without "*" matches nothing."""
     for pattern in patterns:
         paths = list(python.glob(pattern))
         if not paths and "*" not in pattern:
