@@ -154,7 +154,7 @@ class Job:
 
 
 class IdentityOnDisk:
-    """The identity on a flashed disk."""
+    """The identity on a flashed disk. Raises: FlashRefused, if it cannot be read."""
 
     def __init__(self, target: FlashTarget) -> None:
         try:

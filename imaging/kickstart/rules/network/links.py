@@ -192,7 +192,7 @@ def bridge_options(case: Case) -> Faults:
 
 @risk
 def vlan_device(case: Case) -> Faults:
-    """A VLAN is on a device, and its name should not have the number of another one.
+    """A VLAN is on a device, and its name should not contain the number of another VLAN.
 
     Source: RHEL's kickstart reference, `network --vlanid`; ip-link(8).
     """

@@ -59,7 +59,7 @@ def raid_chunk(case: Case) -> Faults:
 
 @rule
 def raid_name_form(case: Case) -> Faults:
-    """An array's name is one part of a path.
+    """An array's name is one component of a path.
 
     Source: mdadm(8), --name; md(4).
     """

@@ -107,7 +107,7 @@ def cache_volume(case: Case) -> Faults:
 
 @rule
 def snapshot_origin(case: Case) -> Faults:
-    """The origin of a snapshot after the installation is a thin volume that the kickstart defines.
+    """The origin of a snapshot that is taken after the installation is a thin volume that the kickstart defines.
 
     Source: RHEL's kickstart reference, `snapshot`; blivet, `LVMThinSnapshotDevice`.
     """
