@@ -80,7 +80,7 @@ def _fastest(call: Callable[[], None]) -> float:
 
 
 def counting(store: Store) -> tuple[float, float, float]:
-    """Return processor seconds to count a day of an instrument, and the bytes of it: counted, and in chunks."""
+    """Return processor seconds for a day's histogram of an instrument, and its bytes as histogram and as chunks."""
     store.authorize(["RAP-0001"], 0)
     reports = list(History(MODEL, "CHEM-0001", seed=1).until(HISTORY_DAYS * DAY_NS))
     entries = [Entry("", 0, ProfileInForce(0, "CHEM-0001", MODEL, 1))]

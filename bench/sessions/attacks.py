@@ -147,7 +147,7 @@ class Attacks:
         self.at_the_door(_RESET + self.wrapped_key)
 
     def changed_key(self) -> None:
-        """The same with a changed bit."""
+        """The key of a session that has ended, with a changed bit."""
         self.at_the_door(_RESET + self.with_changed_bit(self.wrapped_key))
 
     def openvpn_with_old_credentials(self) -> None:
@@ -277,7 +277,7 @@ class Attacks:
         self.injected = self.lab.device_packets() - self.packets
 
     def with_changed_bit(self, data: bytes) -> bytes:
-        """Return the data with one other bit."""
+        """Return the data with one bit flipped."""
         bit = self.random.randrange(8 * len(data))
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8

@@ -43,7 +43,7 @@ class Statuses:
 
     @classmethod
     def of(cls, reports: Sequence[tuple[int, Status]]) -> Statuses:
-        """Return the columns of statuses with their runs, in any order."""
+        """Return the columns of (run, status) pairs, which may be given in any order."""
         ordered = sorted(reports, key=lambda pair: (pair[0], pair[1].number))
         statuses = [status for _, status in ordered]
         names = dict.fromkeys(name for status in statuses for name in status.readings)

@@ -30,7 +30,7 @@ SKEW_SECONDS: Final = 60
 """Maximum difference between the clocks of the provider and of this machine."""
 METADATA_SECONDS: Final = 3600.0
 KEYS_SECONDS_MIN: Final = 30.0
-"""Minimum interval of look-ups of unknown keys, so that each token with an invented key name does not cause one."""
+"""Minimum interval of look-ups of unknown keys, so that tokens with invented key names do not each cause one."""
 TIMEOUT_SECONDS: Final = 10.0
 BYTES_MAX: Final = 256 * 1024
 SCOPES: Final = "openid profile email"
@@ -52,7 +52,7 @@ class TokenError(Exception):
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """The used members of the provider's metadata."""
+    """The members of the provider's metadata that are used here."""
 
     issuer: str
     authorization_endpoint: str
@@ -72,7 +72,7 @@ class _Keys(msgspec.Struct, frozen=True):
 
 
 class Provider:
-    """The provider of a configuration; `now_s` is the wall clock.
+    """The provider that the settings name; `now_s` is the wall clock.
 
     Raises: OSError for an unusable file with the secret or the CAs.
     """

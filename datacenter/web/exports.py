@@ -22,7 +22,7 @@ from settings.profile import Profile
 from wire.messages import STATES
 
 PART: Final = 10_000
-"""Minimum number of statuses of a part; a row group in Parquet."""
+"""Minimum number of statuses in each part but the last; in Parquet, a part is a row group."""
 FIXED: Final = ("run", "number", "at_ms", "state", "samples")
 Form: TypeAlias = Literal["csv", "parquet"]
 MEDIA: Final[dict[Form, str]] = {
@@ -58,16 +58,16 @@ class StatusExport:
         return StreamingResponse(parts, 200, headers, MEDIA[form])
 
     def parts(self) -> Iterator[Statuses]:
-        """Yield the statuses in the order of time. Raises: StoreError."""
+        """Yield the statuses in chronological order. Raises: StoreError."""
         waiting: list[Statuses] = []
         for day in range(self.since_ms // DAY_MS, (self.until_ms - 1) // DAY_MS + 1):
             since_ms, until_ms = max(self.since_ms, day * DAY_MS), min(self.until_ms, (day + 1) * DAY_MS)
             statuses = history(self.store, self.box, self.instrument, since_ms, until_ms)
             waiting.append(statuses)
             if sum(map(len, waiting)) >= PART:
-                yield _in_time(waiting)
+                yield _sorted_by_time(waiting)
                 waiting = []
-        yield _in_time(waiting)
+        yield _sorted_by_time(waiting)
 
     def csv_parts(self, names: Sequence[str]) -> Iterator[bytes]:
         """Yield the CSV file (RFC 4180) with these readings, in parts. Raises: StoreError."""
@@ -124,7 +124,7 @@ class _Sink(io.RawIOBase):
         return b"".join(parts)
 
 
-def _in_time(parts: Sequence[Statuses]) -> Statuses:
+def _sorted_by_time(parts: Sequence[Statuses]) -> Statuses:
     statuses = joined(parts)
     return statuses.chosen(np.argsort(statuses.at_ms, kind="stable"))
 

@@ -30,7 +30,7 @@ _KINDS = {
 
 
 class LinuxIndicators:
-    """`hal.indicators.Indicators` by the board's tables: LEDs by kernel name, switches by device and code."""
+    """Implements `hal.indicators.Indicators`: LEDs by the board's kernel names, switches by device and code."""
 
     def __init__(
         self,

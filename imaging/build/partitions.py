@@ -199,8 +199,8 @@ UUID_INDEPENDENT: Final = {
     True: ["-O", "^metadata_csum,^uninit_bg", "-N", "2048"],
     False: ["-O", "metadata_csum_seed"],
 }
-"""Options of mke2fs with which flashing can change the UUID, by whether the file system is /boot, which has no
-metadata checksums because GRUB 2.06 cannot read a file system with metadata_csum_seed."""
+"""Options of mke2fs that let flashing change the UUID; the key is whether the file system is /boot. GRUB 2.06 cannot
+read a file system with metadata_csum_seed, therefore /boot has no metadata checksums."""
 SLOT_OPTIONS: Final = ["-O", "^has_journal,^metadata_csum_seed,metadata_csum"]
 """Options of mke2fs for the root slot, which is never written while it is mounted, and whose UUID is not changed."""
 
@@ -230,8 +230,8 @@ def _write_ext4(
 def _slot_bytes(part: Path) -> int:
     """Return the size in bytes of a file system that is slightly larger than the files of a slot.
 
-    An update writes and reads a whole slot, including its free space. The size is rounded up to a step, because the
-    geometry of the file system depends on it.
+    An update writes and reads a whole slot, including its free space. The size is rounded up, so that a
+    small change of the files does not change the geometry of the file system, which depends on the size.
     """
     sizes = [path.lstat().st_size for path in part.rglob("*") if not path.is_symlink()]
     blocks = sum(-(-size // _BLOCK_BYTES) for size in sizes)

@@ -99,7 +99,7 @@ class BlockDevice:
         try:
             os.fsync(self._fd)
         except OSError as error:
-            raise self._failed("flushed", 0, str(error.strerror)) from None
+            raise DeviceError(f"{self._path}: cannot be flushed: {error.strerror}") from None
 
     def close(self) -> None:
         """Make the kernel read the partition table again, and close the device."""

@@ -52,7 +52,7 @@ def test_papers_are_filed_compared_and_saved(
     assert "give a new folder" in capsys.readouterr().err
 
 
-def test_wrong_files_and_persons_are_refused(
+def test_wrong_files_and_staff_without_permission_are_refused(
     tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     papers, other = str(tmp_path / "papers.zip"), tmp_path / "other.json"

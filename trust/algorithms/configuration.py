@@ -18,7 +18,7 @@ _SETTING: Final = re.compile(
 _STORED: Final = re.compile(r":[!*]*\$(1|2[abxy]?|7|y|gy|sm3)\$")
 """The hash of a password in /etc/shadow that is neither SHA-256 nor SHA-512 (crypt(5))."""
 _POLICY: Final = re.compile(r"(?:^|--set\s+)(LEGACY|DEFAULT|FUTURE|EMPTY)(?=[:\s]|$)")
-"""The system's policy of cryptography, if it is not FIPS."""
+"""The system-wide cryptographic policy, if it is not FIPS."""
 _WIREGUARD: Final = re.compile(r"^\[Peer\]\s*$|^\s*kind\s*=\s*wireguard", re.IGNORECASE)
 _NO_FIPS: Final = re.compile(r"(?<!\S)fips=0(?!\S)")
 WHEEL: Final = re.compile(r"(^|/)cryptography-[^/]+\.dist-info/WHEEL$")

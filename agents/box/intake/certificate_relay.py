@@ -1,8 +1,8 @@
 """Relays the certificate requests of instruments to the data center.
 
 An instrument enrols at its port by EST, as the box does at the data center (`wire.est`). The box is the registration
-authority: it vouches for the certificate with which the instrument has connected, and by relaying the request, for
-the instrument's entry at this port in the site file. The data center decides, and the vendor's CA signs.
+authority: by relaying a request, it vouches that the instrument has connected with this certificate and that the site
+file lists the instrument at this port. The data center decides, and the vendor's CA signs.
 
 TLS accepts certificates outside their validity period here, so that an instrument whose certificate has expired can
 request another. `refusal` makes sure that it can do nothing else.
@@ -27,7 +27,7 @@ from wire.process.ratelimit import TokenBucket
 from wire.tls.peer import validity
 
 ANSWER_SECONDS_MAX: Final = 20.0
-"""Time for the uplink to forward a request; after it, the instrument is asked to retry later."""
+"""The longest wait for the data center's answer; after it, the instrument is asked to retry later."""
 LATER_SECONDS: Final = 60
 REQUESTS_BURST: Final = 8
 REQUESTS_PER_SECOND: Final = 1 / 15

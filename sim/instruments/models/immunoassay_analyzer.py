@@ -20,7 +20,7 @@ from sim.instruments.model import (
 from sim.instruments.parts import pump_diaphragm, syringe
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 
-_LIGHT: Final = ("substrate", "wash")
+_EVERY_TEST: Final = ("substrate", "wash")
 _ASSAYS: Final = ("tsh", "ft4", "tni", "ferr", "vitb12", "vitd", "psa")
 
 MODEL: Final = InstrumentModel(
@@ -31,12 +31,12 @@ MODEL: Final = InstrumentModel(
     queue_max=150,
     counter="tests-n",
     panels=(
-        Panel(0.30, 1, ("tsh", *_LIGHT)),
-        Panel(0.15, 2, ("tsh", "ft4", *_LIGHT)),
-        Panel(0.25, 1, ("tni", *_LIGHT)),
-        Panel(0.12, 3, ("ferr", "vitb12", "vitd", *_LIGHT)),
-        Panel(0.10, 1, ("vitd", *_LIGHT)),
-        Panel(0.08, 1, ("psa", *_LIGHT)),
+        Panel(0.30, 1, ("tsh", *_EVERY_TEST)),
+        Panel(0.15, 2, ("tsh", "ft4", *_EVERY_TEST)),
+        Panel(0.25, 1, ("tni", *_EVERY_TEST)),
+        Panel(0.12, 3, ("ferr", "vitb12", "vitd", *_EVERY_TEST)),
+        Panel(0.10, 1, ("vitd", *_EVERY_TEST)),
+        Panel(0.08, 1, ("psa", *_EVERY_TEST)),
     ),
     reagents=(
         Reagent("tsh", 400, 40),

@@ -68,7 +68,7 @@ def test_a_clock_at_which_no_certificate_is_valid_is_corrected(clock_s: float) -
     assert bench.clock_s == NOW
 
 
-def test_failures_other_than_validity_periods_request_no_time() -> None:
+def test_errors_not_caused_by_a_validity_period_do_not_trigger_a_time_request() -> None:
     bench = Bench(0)
     assert not bench.recover(20)
     assert not asyncio.run(bench.sync.recover(ConnectionResetError()))
@@ -82,14 +82,14 @@ def test_an_expired_certificate_is_not_mistaken_for_a_wrong_clock() -> None:
 
 
 @pytest.mark.parametrize("late", [-TOLERANCE_SECONDS, 0, TOLERANCE_SECONDS])
-def test_a_right_clock_is_not_changed(late: float) -> None:
+def test_a_correct_clock_is_not_changed(late: float) -> None:
     bench = Bench(NOW + late)
     assert not bench.recover()
     bench.sync.confirm(formatdate(NOW, usegmt=True))
     assert bench.clock_s == NOW + late
 
 
-def test_the_time_of_a_stolen_expired_certificate_is_not_before_the_floor() -> None:
+def test_a_time_before_the_floor_is_refused_even_if_a_stolen_certificate_was_valid_then() -> None:
     stolen = (NOW - 400 * DAY, NOW - 200 * DAY)
     for floor in ({"floor_s": NOW - 150 * DAY}, {"floor_s": 0, "confirmed_s": NOW - 150 * DAY}):
         bench = Bench(0, NOW - 250 * DAY, valid=stolen, **floor)  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ def test_a_clock_behind_the_floor_is_set_to_it(clock_s: float, after_s: float) -
     assert bench.clock_s == after_s
 
 
-def test_a_clock_that_may_not_be_set_is_only_recorded() -> None:
+def test_the_error_of_a_clock_that_may_not_be_set_is_only_recorded() -> None:
     bench = Bench(0, may_set=False)
     bench.sync.start()
     assert not bench.recover()

@@ -49,7 +49,9 @@ def reported(spool: Spool) -> dict[GapReason, set[int]]:
 
 
 @pytest.mark.parametrize("priority", [ALERT, AUDIT])
-def test_an_alert_that_is_unreadable_when_its_segment_is_reclaimed_is_reported(priority: Priority) -> None:
+def test_a_kept_record_that_is_unreadable_when_its_segment_is_reclaimed_is_reported(
+    priority: Priority,
+) -> None:
     disk, spool = new_spool()
     payloads = [b"a" * 600, b"b" * 600, b"c" * 1200, b"d" * 600]
     spool.append([ROUTINE, priority, priority, ROUTINE], payloads)
@@ -102,7 +104,7 @@ def test_after_a_reclaim_each_number_is_delivered_or_reported() -> None:
     assert known == set(range(1, spool.status().next_seq))
 
 
-# -- formats of other programs
+# -- formats of other versions of this program
 
 NAME = segment_name(7, 3, 1)
 
@@ -120,7 +122,9 @@ NAME = segment_name(7, 3, 1)
         (bytes(512), False),
     ],
 )
-def test_a_segment_has_another_format_if_its_first_bytes_differ(content: bytes, is_foreign: bool) -> None:
+def test_a_segment_whose_magic_has_another_version_has_another_format(
+    content: bytes, is_foreign: bool
+) -> None:
     disk = EmulDisk(1 << 20, Random(1))
     disk.create(NAME, len(content))
     disk.commit(NAME, 0, content)

@@ -116,7 +116,7 @@ def test_the_host_must_be_an_address_or_a_configured_name(program: tuple[list[in
     assert statuses == [200, 200, 200, 200, 421]
 
 
-def test_other_requests_are_refused_with_what_would_be_right(program: tuple[list[int], Identity]) -> None:
+def test_the_refusal_of_another_request_names_the_valid_paths(program: tuple[list[int], Identity]) -> None:
     (_, _, monitoring), _ = program
     assert read(monitoring, "/metrics", method="POST").status == 405
     reply = read(monitoring, "/")

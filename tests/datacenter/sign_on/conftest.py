@@ -10,7 +10,7 @@ from tests.support.datacenter.web_fleet import fill_fleet
 
 @pytest.fixture(scope="session")
 def filled() -> Iterator[Store]:
-    """A store with the fleet, which tests share and do not change, apart from sessions of the pages."""
+    """A store filled with the fleet. The tests share it, and change nothing in it but web sessions."""
     store = Store("sqlite://")
     fill_fleet(store, with_reports=False)
     yield store

@@ -198,7 +198,7 @@ def test_the_kernel_cuts_established_connections_when_a_session_expires(lab: Box
 
 
 def assert_cut(lab: BoxLab, client: socket.socket, accepted: socket.socket) -> None:
-    """Check that packets of both directions are dropped and counted."""
+    """Check that packets in both directions are dropped and counted."""
     before = lab.refused()
     client.send(b"late")
     assert lab.causes(before) & {names.TUNNEL, names.INVALID}
@@ -211,7 +211,7 @@ def assert_cut(lab: BoxLab, client: socket.socket, accepted: socket.socket) -> N
             end.recv(64)
 
 
-def test_a_session_survives_a_change_to_a_policy_that_permits_it(lab: BoxLab) -> None:
+def test_a_session_survives_a_switch_to_another_policy_that_permits_it(lab: BoxLab) -> None:
     lab.sessions.open(session(), 60)
     with conversation(lab, 4) as (client, accepted):
         lab.apply(replace(lab.policy, authorized=(), rejects_outside=True))

@@ -39,7 +39,7 @@ def issued(lab: LabUnderTest) -> list[str]:
     "name",
     ["20-enrolment-day", "21-expired-box", "22-revoked-box", "24-dead-rtc", "26-instrument-certificates"],
 )
-def test_a_lab_of_enrolment_passes(name: str) -> None:
+def test_an_enrolment_lab_passes(name: str) -> None:
     result = run_lab(load_lab(LABS / f"{name}.toml"))
     assert result.verdict == "pass"
 

@@ -1,6 +1,6 @@
 """A box that observes a recorded conversation between its script and the laboratory's host, over TCP and ptys.
 
-The host is a box in the role receiver; the script of the conversation checks its answers.
+The host is a box in the role of receiver; the script of the conversation checks its answers.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Pty:
         return LinuxSerialPort(f"serial{number}", os.ttyname(self._slave))
 
     def wire(self, *others: Pty) -> None:
-        """Forward the bytes that the program sends to other ptys."""
+        """Forward to `others` the bytes that the program sends."""
         self.on_data(lambda data: [other.send(data) for other in others])
 
     def on_data(self, take: Callable[[bytes], object]) -> None:

@@ -93,7 +93,7 @@ class GuestDisk:
         self._set("is_read_only", is_read_only)
 
     def fail_flushes(self, times: int) -> None:
-        """Make `times` more flushes fail."""
+        """Make the next `times` flushes fail."""
         self._set("failing_flushes", times)
 
     def fail_requests(self, kind: Literal["reads", "writes"], times: int, affected: range) -> None:

@@ -67,7 +67,7 @@ _RULE: Final = (
 
 
 class ActionFailed(Exception):
-    """The guest's system has not executed an action; the message gives its reason, or what it may lack."""
+    """The guest's system has not executed an action; the message gives the reason, or what the guest may lack."""
 
 
 class Machine(Protocol):
@@ -129,7 +129,7 @@ async def execute(machine: Machine, folder: Path, action: str, seconds_max: floa
 
 
 async def _until_ready(machine: Machine, reader: asyncio.StreamReader) -> None:
-    """Add the port again until the guest has the rule for it: the box may accept connections before that."""
+    """Add the port repeatedly until the guest's udev rule reacts: the box may accept connections before it does."""
     port = {"driver": "virtserialport", "id": _PORT, "bus": f"{DEVICE}.0", "chardev": DEVICE, "name": _PORT}
     while True:
         try:
