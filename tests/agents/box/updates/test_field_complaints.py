@@ -67,7 +67,7 @@ def test_hawkbit_updater_158_a_missing_file_is_requested_less_and_less_often_and
     with pytest.raises(AssertionError, match="nothing settled"):
         box.run(seconds=6 * 3600)
     assert len(delta_requests(center)) < 15
-    assert box.messages == ["update: the data center answers 404"]
+    assert box.messages == ["update: the data center responded with status 404"]
     center.change = lambda _request, response: response
     box.run()
     assert center.outcomes == [(2, "committed", "")]
