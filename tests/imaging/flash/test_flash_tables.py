@@ -89,12 +89,15 @@ def test_partitions_are_read_in_the_order_of_the_table(front: bytes, change: Cha
         (lambda front: bytes(MIB), "no GUID partition table"),
         (lambda front: front[:1023], "no GUID partition table"),
         (lambda front: with_field(front, 0, "<Q", 0), "no GUID partition table"),
-        (lambda front: with_field(front, 12, "<I", 91), "header's checksum"),
-        (lambda front: with_field(front, 12, "<I", 513), "header's checksum"),
-        (lambda front: with_field(front, 24, "<Q", 2), "header's checksum"),  # a header of another block
-        (lambda front: with_field(front, 20, "<I", 1, checksums=False), "header's checksum"),
-        (lambda front: with_field(front, 91, "B", 7, checksums=False), "header's checksum"),
-        (lambda front: with_field(front, 16, "<I", 7, checksums=False), "header's checksum"),
+        (lambda front: with_field(front, 12, "<I", 91), "its header is not valid"),
+        (lambda front: with_field(front, 12, "<I", 513), "its header is not valid"),
+        (
+            lambda front: with_field(front, 24, "<Q", 2),
+            "its header is not valid",
+        ),  # a header of another block
+        (lambda front: with_field(front, 20, "<I", 1, checksums=False), "its header is not valid"),
+        (lambda front: with_field(front, 91, "B", 7, checksums=False), "its header is not valid"),
+        (lambda front: with_field(front, 16, "<I", 7, checksums=False), "its header is not valid"),
         (lambda front: with_field(front, 84, "<I", 256), "entries' checksum"),
         (lambda front: with_field(front, 80, "<I", (MIB - 1024) // 128 + 1), "entries' checksum"),
         (lambda front: front[:1024] + b"\1" + front[1025:], "entries' checksum"),

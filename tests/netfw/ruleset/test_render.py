@@ -31,7 +31,7 @@ from netfw.policy.policyfile import load_policy
 from netfw.ruleset import names
 from netfw.ruleset.render import RULES_MAX, render
 from netfw.ruleset.text import ruleset_text
-from tests.support.eventually import WAIT_SECONDS_MAX
+from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from tests.support.namespaces import Namespace, cable, namespace
 from tests.support.netfw.boxlab import (
     BOX_HARDWARE,
@@ -357,8 +357,12 @@ def test_an_interface_without_a_zone_is_closed(lab: BoxLab) -> None:
     with namespace() as unzoned:
         cable(lab.box, "enp4s0", unzoned, "eth0")
         before = lab.packets(names.UNUSED)
-        put(unzoned, "eth0", IP(src="192.0.2.77", dst=UPLINK[4]) / TCP(dport=HTTPS))
-        assert lab.packets(names.UNUSED) > before
+
+        def is_refused() -> bool:
+            put(unzoned, "eth0", IP(src="192.0.2.77", dst=UPLINK[4]) / TCP(dport=HTTPS))
+            return lab.packets(names.UNUSED) > before
+
+        poll_until(is_refused)  # packets are lost until the new link has a carrier at both ends
 
 
 @pytest.mark.kernel
