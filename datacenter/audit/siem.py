@@ -82,11 +82,9 @@ def own_message(row: AuditRow) -> bytes:
         '[timeQuality tzKnown="1" isSynced="1"]'
     )
     fields = [entry.actor, entry.outcome, entry.action, entry.kind, entry.resource, entry.place]
-    fields += [f"purpose={entry.purpose}"] * bool(entry.purpose) + [f"token={entry.token}"] * bool(
-        entry.token
-    )
-    fields += [f"policy={entry.policy}"] * bool(entry.policy) + [entry.reason]
-    text = " ".join(filter(None, fields))
+    options = {"purpose": entry.purpose, "token": entry.token, "policy": entry.policy}
+    fields += [f"{name}={value}" for name, value in options.items() if value]
+    text = " ".join(filter(None, [*fields, entry.reason]))
     return _framed(
         f"<{FACILITY + severity}>1 {iso_time(entry.at_ms)} {OWN} rap-audit - access {structured}", text
     )

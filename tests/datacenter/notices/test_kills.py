@@ -80,7 +80,7 @@ class KilledStore(Store):
 
 
 class Inline(Executor):
-    """Calls in the caller's thread, because a thread switch for each of 50,000 calls takes longer than the calls."""
+    """Calls in the caller's thread, because switching threads for each call would take longer than the call."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future = Future[Any]()
