@@ -154,14 +154,14 @@ from wire.tls.revocation import CrlError, RevocationList
 _MAKE_KEY: Final = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out"
 
 
-class Listen(Table, frozen=True):
+class ListenConfig(Table, frozen=True):
     """The listen address for boxes; port 0 is chosen by the system."""
 
     host: str = "0.0.0.0"  # noqa: S104 - boxes connect from outside
     port: Annotated[int, Meta(ge=0, le=65535)] = 443
 
 
-class Tls(Table, frozen=True):
+class TlsConfig(Table, frozen=True):
     """PEM files; see `wire.tls.context.Identity`."""
 
     certificate: Path
@@ -175,7 +175,7 @@ BaseDays: TypeAlias = Annotated[int, Meta(ge=100, le=36_500)]
 """Snapshots of the installed base cover up to 91 previous days."""
 
 
-class Retention(Table, frozen=True):
+class RetentionConfig(Table, frozen=True):
     """The days after which each kind is deleted; None keeps it. `datacenter.retention` defines the kinds."""
 
     readings_days: BaseDays | None = None
@@ -198,14 +198,14 @@ class ShardDatabase(Table, frozen=True):
     url: str
 
 
-class Database(Table, frozen=True):
+class DatabaseConfig(Table, frozen=True):
     """An SQLAlchemy URL of SQLite or PostgreSQL, and those of shards."""
 
     url: str
     shards: list[ShardDatabase] = []
     rows_days: Annotated[int, Meta(ge=1, le=365)] = 3
     """The days after which statuses move from rows to compressed chunks."""
-    retention: Retention = Retention()
+    retention: RetentionConfig = RetentionConfig()
 
     def __post_init__(self) -> None:
         """Raise ValueError if shards share a name, if databases share a URL, or if shards are used with SQLite."""
@@ -227,20 +227,20 @@ class Database(Table, frozen=True):
         return {one.name: one.url for one in self.shards}
 
 
-class Base(Table, frozen=True):
+class BaseConfig(Table, frozen=True):
     """The installed base."""
 
     export_instruments_min: Annotated[int, Meta(ge=2, le=1000)] = 5
     """Minimum number of instruments in a bin that may leave the region: a bin with one would reveal its values."""
 
 
-class Evaluation(Table, frozen=True):
+class EvaluationConfig(Table, frozen=True):
     """The triggers that evaluate reports."""
 
     triggers: Path | None = None
 
 
-class Access(Table, frozen=True):
+class AccessConfig(Table, frozen=True):
     """The policies, and which views the audit log records individually."""
 
     policies: Path | None = None
@@ -249,14 +249,14 @@ class Access(Table, frozen=True):
     oidc: Oidc | None = None
 
 
-class Notices(Table, frozen=True):
+class NoticesConfig(Table, frozen=True):
     """Notices of alerts."""
 
     targets: Path
     link: str = ""
 
 
-class Staff(Table, frozen=True):
+class StaffConfig(Table, frozen=True):
     """The listener for the staff's web pages; port 0 is chosen by the system."""
 
     directory: Path
@@ -267,7 +267,7 @@ class Staff(Table, frozen=True):
     idle_minutes: Annotated[int, Meta(ge=1, le=600)] = 10
 
 
-class RemoteSessions(Table, frozen=True):
+class RemoteSessionsConfig(Table, frozen=True):
     """Remote sessions, and the listener for their tunnels; port 0 is chosen by the system."""
 
     key: Path
@@ -310,7 +310,7 @@ class RemoteSessions(Table, frozen=True):
         return next(self.interface.network.hosts())
 
 
-class Releases(Table, frozen=True):
+class ReleasesConfig(Table, frozen=True):
     """The folder of signed releases, which is reread while the program runs."""
 
     folder: Path
@@ -326,7 +326,7 @@ class SecurityModule(Table, frozen=True):
     """File with the PIN."""
 
 
-class Enrolment(Table, frozen=True):
+class EnrolmentConfig(Table, frozen=True):
     """The CA that signs certificates of boxes, with its key in a file or in a security module."""
 
     certificate: Path
@@ -355,14 +355,14 @@ class Enrolment(Table, frozen=True):
         return load_module_key(module.library, module.token, module.label, module.pin)
 
 
-class Audit(Table, frozen=True):
+class AuditConfig(Table, frozen=True):
     """The countersigning of heads of boxes' audit chains; see `datacenter.audit.heads`."""
 
     key: Path
     """A private key of curve P-256, in PEM."""
 
 
-class Siem(Table, frozen=True):
+class SiemConfig(Table, frozen=True):
     """The SIEM that receives the audit records of boxes and of the data center; see `datacenter.audit.siem`."""
 
     host: Host
@@ -377,7 +377,7 @@ class Siem(Table, frozen=True):
         return Identity(self.certificate, self.key, self.authorities)
 
 
-class Monitoring(Table, frozen=True):
+class MonitoringConfig(Table, frozen=True):
     """The listener for metrics and health; port 0 is chosen by the system."""
 
     host: Host = "127.0.0.1"
@@ -386,7 +386,7 @@ class Monitoring(Table, frozen=True):
     """Accepted names in `Host`, besides IP addresses and localhost."""
 
 
-class Log(Table, frozen=True):
+class LogConfig(Table, frozen=True):
     """The log on standard error."""
 
     format: LogFormat = "text"
@@ -396,22 +396,22 @@ class Log(Table, frozen=True):
 class Config(Table, frozen=True):
     """The data center's configuration file."""
 
-    tls: Tls
-    store: Database
+    tls: TlsConfig
+    store: DatabaseConfig
     boxes: Annotated[list[Serial], Meta(min_length=1)]
-    listen: Listen = Listen()
-    evaluation: Evaluation = Evaluation()
-    base: Base = Base()
-    access: Access = Access()
-    staff: Staff | None = None
-    notices: Notices | None = None
-    sessions: RemoteSessions | None = None
-    releases: Releases | None = None
-    enrolment: Enrolment | None = None
-    audit: Audit | None = None
-    siem: Siem | None = None
-    monitoring: Monitoring | None = None
-    log: Log = Log()
+    listen: ListenConfig = ListenConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    base: BaseConfig = BaseConfig()
+    access: AccessConfig = AccessConfig()
+    staff: StaffConfig | None = None
+    notices: NoticesConfig | None = None
+    sessions: RemoteSessionsConfig | None = None
+    releases: ReleasesConfig | None = None
+    enrolment: EnrolmentConfig | None = None
+    audit: AuditConfig | None = None
+    siem: SiemConfig | None = None
+    monitoring: MonitoringConfig | None = None
+    log: LogConfig = LogConfig()
     fleet: Path | None = None
     """The sites with their boxes, read at the start."""
     front_ends: list[Serial] = []
@@ -438,7 +438,7 @@ def load_config(file: Path) -> Config:
 
 
 def _check_files(config: Config, problems: Problems) -> None:
-    pem_files = {"tls": Tls.__struct_fields__, "siem": ("certificate", "key", "authorities")}
+    pem_files = {"tls": TlsConfig.__struct_fields__, "siem": ("certificate", "key", "authorities")}
     for table, names in pem_files.items():
         for name in names:
             with problems.part():
@@ -482,14 +482,14 @@ def _check_files(config: Config, problems: Problems) -> None:
             _check_enrolment(config.enrolment, config.tls.authorities, problems)
 
 
-def _check_audit_key(audit: Audit, problems: Problems) -> None:
+def _check_audit_key(audit: AuditConfig, problems: Problems) -> None:
     try:
         load_private_key(audit.key)
     except (SignatureError, OSError) as error:
         problems.add(("audit", "key"), f"{error}; heads of audit chains are signed with such a key")
 
 
-def _check_enrolment(enrolment: Enrolment, authorities: Path, problems: Problems) -> None:
+def _check_enrolment(enrolment: EnrolmentConfig, authorities: Path, problems: Problems) -> None:
     try:
         enrolment.load_authority(authorities)
         enrolment.load_datacenter_roots()
@@ -497,7 +497,7 @@ def _check_enrolment(enrolment: Enrolment, authorities: Path, problems: Problems
         problems.add(("enrolment",), str(error))
 
 
-def _check_sessions(sessions: RemoteSessions, staff: Staff | None, problems: Problems) -> None:
+def _check_sessions(sessions: RemoteSessionsConfig, staff: StaffConfig | None, problems: Problems) -> None:
     if staff is None:
         problems.add(("sessions",), "needs [staff], by whose policies sessions are permitted")
     if not sessions.folder.is_dir():
@@ -533,7 +533,7 @@ def _check_oidc(oidc: Oidc, problems: Problems) -> None:
             problems.add(("access", "oidc", table), f"requires the claim `{table}s`; give it")
 
 
-def _check_staff(staff: Staff, oidc: Oidc | None, problems: Problems) -> None:
+def _check_staff(staff: StaffConfig, oidc: Oidc | None, problems: Problems) -> None:
     if not staff.directory.is_file():
         problems.add(
             ("staff", "directory"), f"the file {staff.directory} does not exist; give a staff directory"

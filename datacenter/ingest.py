@@ -67,7 +67,7 @@ RETRY_AFTER_SECONDS: Final = 10
 _URGENT: Final = (Alert, CommandResult, CommandStep, *get_args(BoxReport))
 
 
-class BoxSessions(Protocol):
+class BoxSessionExchange(Protocol):
     """Exchanges the messages of remote sessions with boxes, as `datacenter.sessions.remote.RemoteSessions` does."""
 
     def is_authorized(self, box: str) -> bool:
@@ -91,7 +91,7 @@ def make_ingest(
     queue: IngestQueue,
     front_ends: Collection[str] = (),
     files: FileRanges | None = None,
-    sessions: BoxSessions | None = None,
+    sessions: BoxSessionExchange | None = None,
     releases: ReleaseService | None = None,
     enrolment: EnrolmentService | None = None,
     heads: HeadService | None = None,
@@ -176,7 +176,9 @@ def _answer_release(
     return None
 
 
-async def _answer_session(request: Request, sessions: BoxSessions, front_ends: Collection[str]) -> Response:
+async def _answer_session(
+    request: Request, sessions: BoxSessionExchange, front_ends: Collection[str]
+) -> Response:
     box = box_of(request, front_ends)
     if not sessions.is_authorized(box):
         return _refusal(HTTPStatus.FORBIDDEN, f"{box!r} is not an authorized box", close=True)

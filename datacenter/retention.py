@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import Column, ColumnElement, Table, and_, delete, func, null, select, tuple_
 
 from datacenter.audit.retention import remove_old_records
-from datacenter.config import Retention
+from datacenter.config import RetentionConfig
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.schema import (
     alerts,
@@ -139,13 +139,13 @@ KINDS: Final[dict[str, tuple[_Part, ...]]] = {
 """The kinds that can be deleted, each with its rows in the order of deletion."""
 
 
-def kept_days(retention: Retention) -> dict[str, int]:
+def kept_days(retention: RetentionConfig) -> dict[str, int]:
     """Return the number of days for which each kind is kept, without the kinds that are kept forever."""
     given = msgspec.structs.asdict(retention)
     return {kind: days for kind in KINDS if (days := given[f"{kind}_days"]) is not None}
 
 
-def find_expired(store: Store, retention: Retention, now_ms: int) -> list[Expired]:
+def find_expired(store: Store, retention: RetentionConfig, now_ms: int) -> list[Expired]:
     """Return the rows of each kind with a limit that would be deleted; nothing is changed. Raises: StoreError."""
     expired = []
     for kind, days in kept_days(retention).items():

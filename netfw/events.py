@@ -34,7 +34,7 @@ class PortFault(Struct, frozen=True, tag="port-fault"):
     problem: str
 
 
-class Surroundings(Struct, frozen=True, tag="surroundings"):
+class OutsideInspection(Struct, frozen=True, tag="surroundings"):
     """The result of an inspection outside the table: kernel settings, tables of other programs, interfaces."""
 
     repaired: tuple[str, ...] = ()
@@ -60,16 +60,16 @@ class FirewallState(Struct, frozen=True, tag="state"):
     problem: str = ""
     """Why it is not in force; "" if it is."""
     not_covered: tuple[str, ...] = ()
-    """Conditions that limit the scope of the proof: see `Surroundings`."""
+    """Conditions that limit the scope of the proof: see `OutsideInspection`."""
     alarms: int = 0
     """How many times another program changed the firewall."""
     repairs: int = 0
     refused: dict[str, int] = {}
     """Refused packets by cause, as last counted."""
     limits: dict[str, tuple[int, int]] = {}
-    """See `Surroundings`."""
+    """See `OutsideInspection`."""
     is_known: bool = True
     """False if the service cannot be reached; `problem` then says why."""
 
 
-Event: TypeAlias = Alarm | Repair | PortFault | Surroundings | PathsLost | FirewallState
+Event: TypeAlias = Alarm | Repair | PortFault | OutsideInspection | PathsLost | FirewallState

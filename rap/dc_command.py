@@ -14,7 +14,7 @@ from rap.outcome import OK, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from datacenter.commands.desk import Actor, CommandDesk
+    from datacenter.commands.desk import CommandDesk, StaffActor
     from datacenter.commands.listing import CommandRow
 
 
@@ -43,16 +43,16 @@ def add_command(parser: Parser) -> None:
 
 
 @contextmanager
-def _desk(arguments: argparse.Namespace) -> Iterator[tuple[CommandDesk, Actor, int]]:
+def _desk(arguments: argparse.Namespace) -> Iterator[tuple[CommandDesk, StaffActor, int]]:
     """Open the data center's database for a member of the staff; errors become WrongInput."""
-    from datacenter.commands.desk import Actor, CommandDesk, CommandRefusedError
+    from datacenter.commands.desk import CommandDesk, CommandRefusedError, StaffActor
     from datacenter.commands.files import FileArchive, FileTooLargeError
 
     try:
         with staff_call(arguments) as call:
             call.store.expire_commands(call.now_ms)
             desk = CommandDesk(call.store, FileArchive(call.store), call.access)
-            yield desk, Actor(call.staff, call.purpose), call.now_ms
+            yield desk, StaffActor(call.staff, call.purpose), call.now_ms
     except (CommandRefusedError, FileTooLargeError) as error:
         raise WrongInput(str(error)) from error
     except OSError as error:

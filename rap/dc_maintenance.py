@@ -16,7 +16,7 @@ from rap.utc import utc_minute
 
 if TYPE_CHECKING:
     from datacenter.maintenance.desk import MaintenanceDesk
-    from datacenter.maintenance.windows import Kind, Window
+    from datacenter.maintenance.windows import Kind, MaintenanceWindow
 
 
 def add_maintenance(parser: Parser) -> None:
@@ -71,7 +71,7 @@ def _end(arguments: argparse.Namespace) -> int:
         return _print(arguments, [desk.end(call.staff, arguments.window, call.now_ms)], call.now_ms)
 
 
-def _print(arguments: argparse.Namespace, windows: list[Window], now_ms: int) -> int:
+def _print(arguments: argparse.Namespace, windows: list[MaintenanceWindow], now_ms: int) -> int:
     if arguments.json:
         print(
             json.dumps([window._asdict() | {"state": window.state(now_ms)} for window in windows], indent=2)

@@ -83,12 +83,12 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _propose(arguments: argparse.Namespace) -> int:
-    from datacenter.releases.plan import Plan
+    from datacenter.releases.plan import RolloutPlan
     from settings.problems import SettingsError
     from settings.toml import load
 
     try:
-        plan = load(arguments.plan, Plan)
+        plan = load(arguments.plan, RolloutPlan)
     except SettingsError as error:
         raise WrongInput(str(error)) from error
     with _desk(arguments) as (desk, call):

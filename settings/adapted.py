@@ -47,7 +47,7 @@ InstrumentText: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,64
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ControlTarget:
     """Mean and standard deviation of a control for one assay."""
 
     mean: Decimal
@@ -59,7 +59,7 @@ class Control:
     """A control material: its level, and its target values by assay."""
 
     level: int
-    targets: Mapping[str, Target]
+    targets: Mapping[str, ControlTarget]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class ControlForm(Form):
         return {"level": value.level, **texts}
 
 
-def _target(values: object) -> Target:
+def _target(values: object) -> ControlTarget:
     rule = 'must be ["mean", "standard deviation"] as decimal strings, like ["5.00", "0.08"]'
     if not (isinstance(values, list) and len(values) == 2):
         raise ValueError(rule)
@@ -106,7 +106,7 @@ def _target(values: object) -> Target:
     mean, sd = map(Decimal, values)
     if sd <= 0:
         raise ValueError(f"has the standard deviation {sd}; it must be above 0")
-    return Target(mean, sd)
+    return ControlTarget(mean, sd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def zone_of(text: str) -> tzinfo:
         raise ValueError(f"is not a time zone; {ZoneForm().rule}") from None
 
 
-class Alarm(Table, frozen=True):
+class AlarmMapping(Table, frozen=True):
     """The error code, component and severity in the profile for an alarm of the instrument."""
 
     code: Code
@@ -199,7 +199,7 @@ class AdaptedPort(Table, frozen=True):
     """Services (OBR-4) or test codes whose results are neither reported nor counted."""
     controls: dict[InstrumentText, Annotated[Control, ControlForm()]] = {}
     """Controls by the id that the instrument sends."""
-    alarms: dict[InstrumentText, Alarm] = {}
+    alarms: dict[InstrumentText, AlarmMapping] = {}
     """Alarms by the code that the instrument sends, or by FIELD:VALUE, as in `INV-2:NE`."""
     tcp_port: TcpPort | None = None
     """The TCP port on which the box listens for it; None: the usual port of its standard."""

@@ -89,7 +89,7 @@ class Enrolment(Table, frozen=True):
     enrol, and keeps the flashed certificate; with "tpm-or-file" it generates them in files."""
 
 
-class RemoteSessions(Table, frozen=True):
+class SiteSessions(Table, frozen=True):
     """Remote sessions of staff with the instruments that have an address."""
 
     endpoint: HostAndPort
@@ -146,7 +146,7 @@ class SiteForBox(Table, frozen=True):
     instrument: list[EnrolledInstrument] = []
     reporting: Reporting = Reporting()
     enrolment: Enrolment | None = None
-    sessions: RemoteSessions | None = None
+    sessions: SiteSessions | None = None
     fips: FipsDemand = "not-required"
     """Required: the box serves nothing unless the self-test of its cryptography passes."""
     addresses: dict[

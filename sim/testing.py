@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from settings.problems import Problems
 from settings.toml import nearest, read_table
 from sim.faults import Fault, fault_kinds
-from sim.lab.labfile import Event, Lab
+from sim.lab.labfile import Lab, ScheduledFault
 from sim.units import SECOND_NS, duration_ns, format_duration
 from sim.verdict.result import Result
 from sim.worlds.virtual.world import VirtualWorld
@@ -137,7 +137,7 @@ class LabUnderTest:
         if not isinstance(fault, Fault):
             raise ValueError("\n".join(f"{problem.key}: {problem.message}" for problem in problems.found))
         faults = self.world.faults
-        active = self._do(faults.inject(Event(self.world.env.now, fault, target, None)), kind)
+        active = self._do(faults.inject(ScheduledFault(self.world.env.now, fault, target, None)), kind)
         return lambda: self._do(faults.end(active), f"the end of {kind}")
 
     def _do(self, step: Coroutine[Any, Any, _T], description: str) -> _T:

@@ -18,7 +18,7 @@ from settings.toml import load
 from tests.support.child_pytest import child_environment
 from tools.mutants.modules import Coverage, Module, Modules
 from tools.mutants.source import mutants_of
-from tools.mutants.trial import Chosen, Limits, forked, run_tests
+from tools.mutants.trial import Chosen, ProcessLimits, forked, run_tests
 
 ROOT = Path(__file__).parents[1]
 
@@ -173,13 +173,13 @@ def busy_processor() -> Iterator[int]:
 
 def test_a_process_that_waits_forever_is_ended(tmp_path: Path) -> None:
     output = tmp_path / "output.txt"
-    assert forked(lambda: int(Event().wait()), output, Limits(10, idle_seconds=0.2)) is None
-    assert forked(lambda: 5, output, Limits(10)) == 5
+    assert forked(lambda: int(Event().wait()), output, ProcessLimits(10, idle_seconds=0.2)) is None
+    assert forked(lambda: 5, output, ProcessLimits(10)) == 5
 
 
 @pytest.mark.parametrize("work", [compute, compute_in_a_child])
 def test_a_process_is_ended_by_its_own_processor_time(tmp_path: Path, work: Callable[[float], int]) -> None:
-    assert forked(lambda: work(5), tmp_path / "output.txt", Limits(0.3, idle_seconds=0.5)) is None
+    assert forked(lambda: work(5), tmp_path / "output.txt", ProcessLimits(0.3, idle_seconds=0.5)) is None
 
 
 def test_a_process_that_waits_for_a_busy_processor_is_not_ended(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_process_that_waits_for_a_busy_processor_is_not_ended(tmp_path: Path) 
             os.nice(19)
             return compute(0.05)
 
-        limits = Limits(processor_seconds=1, idle_seconds=0.05)
+        limits = ProcessLimits(processor_seconds=1, idle_seconds=0.05)
         assert forked(at_low_priority, tmp_path / "output.txt", limits) == 3
 
 
@@ -208,7 +208,9 @@ def test_the_time_of_a_test_is_its_processor_time(tmp_path: Path) -> None:
         report.write_text(json.dumps(list(chosen.seconds.values())))
         return status
 
-    assert forked(work, tmp_path / "output.txt", Limits(30)) == 0, (tmp_path / "output.txt").read_text()
+    assert forked(work, tmp_path / "output.txt", ProcessLimits(30)) == 0, (
+        tmp_path / "output.txt"
+    ).read_text()
     waits, computes = json.loads(report.read_text())
     assert waits < computes
 
@@ -216,7 +218,7 @@ def test_the_time_of_a_test_is_its_processor_time(tmp_path: Path) -> None:
 def test_a_forked_process_leaves_no_descriptor_open(tmp_path: Path) -> None:
     output = tmp_path / "output.txt"
     open_files = len(list(Path("/proc/self/fd").iterdir()))
-    forked(lambda: 0, output, Limits(10))
+    forked(lambda: 0, output, ProcessLimits(10))
     assert len(list(Path("/proc/self/fd").iterdir())) == open_files
 
 

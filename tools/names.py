@@ -35,7 +35,7 @@ DOTTED: Final = re.compile(r"(\w+(?:\.\w+)+)(?:\(\))?")
 CLASS: Final = re.compile(r"([A-Z][a-z0-9]+[A-Z][a-z][A-Za-z0-9]*|[A-Z]\w*[a-z]\w*\.\w+)(?:\(\))?")
 
 
-class Repository:
+class NameTargets:
     """The targets of names: the files that git tracks, and the definitions in their Python code."""
 
     def __init__(self, root: Path, files: Sequence[str]) -> None:
@@ -105,7 +105,7 @@ class Repository:
         return attribute in known or any(self._has_attribute(base, attribute) for base in bases)
 
 
-def unknown_names(path: Path, text: str, repository: Repository) -> Iterator[str]:
+def unknown_names(path: Path, text: str, repository: NameTargets) -> Iterator[str]:
     """Yield a finding for each name in a document's or a module's docstrings that refers to nothing."""
     if path.suffix == ".md":
         texts = [_current(path, text)]
@@ -120,7 +120,7 @@ def unknown_names(path: Path, text: str, repository: Repository) -> Iterator[str
                 yield f"{path}: `{name}` does not exist in this repository"
 
 
-def _exists(name: str, repository: Repository) -> bool:
+def _exists(name: str, repository: NameTargets) -> bool:
     top = re.split(r"[/.]", name)[0]
     if name in FOREIGN or top in FOREIGN:
         return True

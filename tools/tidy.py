@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.form_of_tests import check_tests
-from tools.names import Repository, unknown_names
+from tools.names import NameTargets, unknown_names
 
 LINES_MAX: Final = 600
 """Maximum length of a file: longer ones probably contain two ideas and should be split."""
@@ -54,7 +54,7 @@ def main() -> int:
     findings = [finding for path in paths for finding in check_file(path)]
     findings += changelog(Path("CHANGELOG.md"))
     findings += check_tests(paths)
-    repository = Repository(Path.cwd(), list(map(str, paths)))
+    repository = NameTargets(Path.cwd(), list(map(str, paths)))
     for path in paths:
         if path.suffix in (".md", ".py"):
             findings += unknown_names(path, path.read_text("utf-8"), repository)

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from settings.types import Table
 from trust.evidence import Evidence
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 _COMMENT: Final = re.compile(r"^\s*([#;].*)?$")
 
@@ -22,7 +22,7 @@ class Fact(Table, frozen=True):
     """Ids of the evidence."""
 
 
-Source: TypeAlias = Callable[[Machine], Iterator[Fact]]
+Source: TypeAlias = Callable[[ExaminedBox], Iterator[Fact]]
 """Computes facts from a machine; yields only facts for which there is evidence."""
 
 

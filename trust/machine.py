@@ -24,7 +24,7 @@ _OF_THE_KERNEL: Final = ("/proc/", "/sys/")
 _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 
-class Machine(Protocol):
+class ExaminedBox(Protocol):
     """A box, or recorded evidence about one."""
 
     def file(self, path: str) -> Evidence | None:

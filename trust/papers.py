@@ -73,7 +73,7 @@ class Statement(Table, frozen=True):
         return self.then if self.condition.holds(fact.values) else self.otherwise
 
 
-class Section(Table, frozen=True):
+class PaperSection(Table, frozen=True):
     """A part of a document."""
 
     title: str
@@ -88,7 +88,7 @@ class Document(Table, frozen=True):
     title: str
     order: int = 100
     text: str = ""
-    section: list[Section] = []
+    section: list[PaperSection] = []
 
 
 class Answered(Table, frozen=True):

@@ -11,13 +11,13 @@ from netfw.policy.policyfile import PolicyFile, load_policy
 from settings.problems import SettingsError
 from settings.toml import loads
 from trust.evidence import Evidence
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 FOLDER: Final = "/etc/rap"
 POLICY: Final = f"{FOLDER}/firewall.toml"
 
 
-def policy_of(machine: Machine) -> tuple[Policy, list[Evidence]] | None:
+def policy_of(machine: ExaminedBox) -> tuple[Policy, list[Evidence]] | None:
     """Return the policy in /etc/rap with its evidence; None if there is no valid one."""
     file = machine.file(POLICY)
     if file is None:

@@ -12,7 +12,7 @@ from difflib import SequenceMatcher
 
 from trust.fact import Fact
 from trust.facts import all_facts
-from trust.machine import Machine, Recorded
+from trust.machine import ExaminedBox, Recorded
 from trust.papers import Papers
 
 
@@ -39,7 +39,7 @@ class Deviation:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PaperComparison:
     """The result of comparing papers with a machine."""
 
     compared: int
@@ -64,7 +64,7 @@ class Comparison:
         yield f"{same} of {self.compared} facts agree; {len(self.deviations)} differ"
 
 
-def compare(papers: Papers, machine: Machine) -> Comparison:
+def compare(papers: Papers, machine: ExaminedBox) -> PaperComparison:
     """Compare papers with a machine."""
     stated, shown = papers.by_key(), all_facts(machine)
     from_machine = {
@@ -78,7 +78,7 @@ def compare(papers: Papers, machine: Machine) -> Comparison:
         if key not in shown or shown[key].values != fact.values
     ]
     beyond = tuple(key for key in shown if key not in stated)
-    return Comparison(len(from_machine), tuple(deviations), tuple(_altered(papers)), beyond)
+    return PaperComparison(len(from_machine), tuple(deviations), tuple(_altered(papers)), beyond)
 
 
 def _about(papers: Papers, key: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ and checked as usual. A batch that would not be restored exactly, or has no stat
 
 Both ends keep the groups and the state of their columns from batch to batch, like the compressed stream in which the
 packed batches are sent. The first byte of a packed batch states its form: VERBATIM precedes the batch
-itself, COLUMNS a `Packed`.
+itself, COLUMNS a `PackedBatch`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ColumnsError(ValueError):
     """The bytes are not a packed batch of this stream."""
 
 
-class Group(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class StatusGroup(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The statuses of one run of one instrument that have the same channels in the same order.
 
     `first` has the values of its columns in its first status.
@@ -65,7 +65,7 @@ class Changed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     parameters: Parameters
 
 
-class Packed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class PackedBatch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A batch in columns."""
 
     epoch: int
@@ -78,7 +78,7 @@ class Packed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The step of each record; empty if all are 1."""
     others: list[msgspec.Raw]
     """The entries that are in no group."""
-    groups: Annotated[list[Group], Meta(max_length=GROUPS_MAX)]
+    groups: Annotated[list[StatusGroup], Meta(max_length=GROUPS_MAX)]
     """New groups, whose first statuses are in this batch."""
     changed: list[Changed]
     bits: bytes
@@ -86,7 +86,7 @@ class Packed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 _Key: TypeAlias = tuple[str, int, tuple[str, ...]]
-_decode_packed: Final = msgspec.msgpack.Decoder(Packed).decode
+_decode_packed: Final = msgspec.msgpack.Decoder(PackedBatch).decode
 _decode_any: Final = msgspec.msgpack.Decoder().decode
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -115,9 +115,9 @@ class Packer:
             return VERBATIM + batch
         return COLUMNS + _encode(self._packed(epoch, after, records, keys))
 
-    def _packed(self, epoch: int, after: int, records: list[Any], keys: list[_Key | None]) -> Packed:
+    def _packed(self, epoch: int, after: int, records: list[Any], keys: list[_Key | None]) -> PackedBatch:
         rows: dict[int, list[tuple[int, ...]]] = {}
-        new_groups: list[Group] = []
+        new_groups: list[StatusGroup] = []
         members, states, others = bytearray(), bytearray(), []
         for (_, entry), key in zip(records, keys, strict=True):
             index = self._group_index(key, entry, new_groups)
@@ -130,7 +130,7 @@ class Packer:
             rows.setdefault(index, []).append((number, at_ms, samples, *readings.values()))
         steps = [step for step, _ in records]
         changed, bits = self._encode_columns(rows)
-        return Packed(
+        return PackedBatch(
             epoch,
             after,
             bytes(members),
@@ -142,14 +142,14 @@ class Packer:
             bits,
         )
 
-    def _group_index(self, key: _Key | None, entry: Any, new_groups: list[Group]) -> int:
+    def _group_index(self, key: _Key | None, entry: Any, new_groups: list[StatusGroup]) -> int:
         """Return the index of the entry's group, which its first status creates; _OTHER if it has none."""
         if key is None:
             return _OTHER
         index = self._groups.get(key, _OTHER)
         if index == _OTHER and len(self._groups) < GROUPS_MAX:
             _, _, (_, number, at_ms, _, samples, readings) = entry
-            group = Group(*key, (number, at_ms, samples, *readings.values()))
+            group = StatusGroup(*key, (number, at_ms, samples, *readings.values()))
             index = self._groups[key] = len(self._groups)
             columns = [Column(value) for value in group.first]
             self._columns.append(columns)
@@ -177,7 +177,7 @@ class Unpacker:
     """The receiver's state of one stream; unusable after an error."""
 
     def __init__(self) -> None:
-        self._groups: list[Group] = []
+        self._groups: list[StatusGroup] = []
         self._columns: list[list[Column]] = []
 
     def unpack(self, packed: bytes) -> bytes:
@@ -194,7 +194,7 @@ class Unpacker:
         except (IndexError, StopIteration):
             raise ColumnsError("not a batch in columns: it refers to data that it does not contain") from None
 
-    def _batch(self, packed: Packed) -> tuple[int, int, list[Any]]:
+    def _batch(self, packed: PackedBatch) -> tuple[int, int, list[Any]]:
         for group in packed.groups:
             self._add(group)
         for change in packed.changed:
@@ -222,7 +222,7 @@ class Unpacker:
                 gate = _changes(latest, values)
             yield values
 
-    def _add(self, group: Group) -> None:
+    def _add(self, group: StatusGroup) -> None:
         if len(self._groups) == GROUPS_MAX or len(group.first) != len(group.channels) + _FIXED:
             raise ColumnsError("not a batch in columns: a group is invalid, or there are too many")
         self._groups.append(group)
@@ -248,7 +248,7 @@ def _key(entry: Any) -> _Key | None:
     return instrument, run, tuple(readings)
 
 
-def _entry(group: Group, row: tuple[int, ...], state: str) -> tuple[Any, ...]:
+def _entry(group: StatusGroup, row: tuple[int, ...], state: str) -> tuple[Any, ...]:
     number, at_ms, samples = row[:_FIXED]
     readings = dict(zip(group.channels, islice(row, _FIXED, None), strict=True))
     return group.instrument, group.run, ("status", number, at_ms, state, samples, readings)

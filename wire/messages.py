@@ -197,7 +197,7 @@ class LogLine(Message, frozen=True, tag="line"):
     content: Annotated[bytes, Meta(min_length=1, max_length=LOG_LINE_BYTES_MAX)]
 
 
-class Link(Message, frozen=True):
+class AuditLink(Message, frozen=True):
     """The position of an entry in the chain of a box's audit records: its number, and the hash of the previous entry.
 
     The hash of an entry is the SHA-256 of its encoding, which includes its own link.
@@ -217,7 +217,7 @@ class Entry(Message, frozen=True):
     instrument: Annotated[str, Meta(pattern=r"^([A-Z0-9][A-Z0-9-]{0,23})?\Z")]
     run: Run
     body: InstrumentReport | BoxReport
-    link: Link | None = None
+    link: AuditLink | None = None
     """The link of the box's own audit records; omitted if there is none."""
 
 

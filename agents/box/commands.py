@@ -49,7 +49,7 @@ RETRY_SPOOL_SECONDS: Final = 10.0
 BoxCommand: TypeAlias = Callable[[Command], Awaitable[Outcome]]
 
 
-class History(msgspec.Struct, array_like=True):
+class CommandHistory(msgspec.Struct, array_like=True):
     """Numbers of commands: started ones without a result, and finished ones, oldest first."""
 
     started: list[int] = []
@@ -74,8 +74,8 @@ class CommandQueue:
     result, so that a restarted agent receives them again.
     """
 
-    def __init__(self, history: History | None = None, *, has_agent: bool = False) -> None:
-        self.history = history or History()
+    def __init__(self, history: CommandHistory | None = None, *, has_agent: bool = False) -> None:
+        self.history = history or CommandHistory()
         self._has_agent = has_agent
         self._waiting: dict[int, tuple[Command, float]] = {}
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from agents.box.health.audit import AuditLog
 from hal.indicators import Light
-from netfw.events import Alarm, Event, FirewallState, PathsLost, PortFault, Repair, Surroundings
+from netfw.events import Alarm, Event, FirewallState, OutsideInspection, PathsLost, PortFault, Repair
 from netfw.ruleset.sessions import Session
 from wire.audit_events import AuditEvent
 
@@ -130,7 +130,7 @@ class FirewallGuard:
                 audit.note(AuditEvent.FIREWALL_CHANGED, pid)
             case Repair(differences, in_force=True):
                 audit.note(AuditEvent.FIREWALL_REPAIRED, len(differences))
-            case Surroundings(repaired):
+            case OutsideInspection(repaired):
                 audit.note(AuditEvent.FIREWALL_SETTINGS_REPAIRED, len(repaired))
             case PortFault(port, to_open):
                 audit.note(AuditEvent.PORT_NOT_OPENED if to_open else AuditEvent.PORT_NOT_CLOSED, port=port)

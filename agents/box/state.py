@@ -13,7 +13,7 @@ import msgspec
 
 from agents.box.audit.chain import AuditHead
 from agents.box.audit.log_cursor import SESSIONS, SYSTEM, LogCursor
-from agents.box.commands import History
+from agents.box.commands import CommandHistory
 from agents.box.intake.high_water_marks import (
     AdaptedMark,
     HighWaterMark,
@@ -44,7 +44,7 @@ _Marks = dict[str, list[HighWaterMark]]
 
 class _Snapshot(msgspec.Struct, array_like=True):
     marks: _Marks
-    histories: dict[str, History]
+    histories: dict[str, CommandHistory]
     confirmed_s: int = 0
     profiles: dict[str, tuple[str, int]] = {}
     adapted: dict[str, AdaptedMark] = {}
@@ -73,11 +73,11 @@ class BoxState:
             mark = self._saved.adapted[instrument] = AdaptedMark()
         return mark
 
-    def history(self, instrument: str) -> History:
+    def history(self, instrument: str) -> CommandHistory:
         """Return the command history of an instrument, or of the box for ""; not a copy."""
         history = self._saved.histories.get(instrument)
         if history is None:
-            history = self._saved.histories[instrument] = History()
+            history = self._saved.histories[instrument] = CommandHistory()
         return history
 
     @property

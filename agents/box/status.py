@@ -30,7 +30,7 @@ ANSWER_SECONDS: Final = 5.0
 """Timeout of a status query."""
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class WaitingRecords(msgspec.Struct, frozen=True):
     """Records that the data center has not acknowledged, by priority."""
 
     alert: int
@@ -42,7 +42,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     """The status document of a running box. Totals count from the start of the program."""
 
     connected: bool
-    backlog: Waiting
+    backlog: WaitingRecords
     accepted: int
     """Reports accepted from instruments."""
     repeated: int
@@ -100,7 +100,7 @@ def as_status(status: BoxStatus) -> StatusReport:
     alert, audit, routine = (status.spool.records[priority] for priority in Priority)
     return StatusReport(
         connected=status.is_connected,
-        backlog=Waiting(alert, audit, routine),
+        backlog=WaitingRecords(alert, audit, routine),
         accepted=status.reports_accepted,
         repeated=status.reports_repeated,
         spool_bytes=status.spool.disk_bytes,

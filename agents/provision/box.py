@@ -30,7 +30,7 @@ from settings.adapted import listening_port
 from settings.board import Board
 from settings.ipsec import INTERFACE
 from settings.profile import load_profile
-from settings.site import RemoteSessions, Reporting, SiteOnBox
+from settings.site import Reporting, SiteOnBox, SiteSessions
 from settings.toml import dumps
 
 IDENTITY: Final = Path("/var/lib/rap/identity")
@@ -114,7 +114,7 @@ def _instruments(site: SiteOnBox, port: int) -> list[PortInstrument]:
     ]
 
 
-def _sessions(sessions: RemoteSessions | None) -> SessionSettings | None:
+def _sessions(sessions: SiteSessions | None) -> SessionSettings | None:
     if sessions is None:
         return None
     return SessionSettings(

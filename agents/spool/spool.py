@@ -20,7 +20,7 @@ from agents.spool.survey import PINNED, SpoolState
 from agents.spool.types import Priority, SpoolError, SpoolErrorKind, SpoolGap, SpoolLimits, SpoolStatus
 from agents.spool.waiting.reclaim import read_record
 from agents.spool.waiting.routine import Record, RoutineReader
-from agents.spool.writer import Writer
+from agents.spool.writer import LogWriter
 from hal.disk import Disk, DiskError
 
 
@@ -37,7 +37,7 @@ class Spool:
         self.recovery = recovery
         self._log, self._ledger, self._limits = state.log, state.ledger, state.log.limits
         self._holdings = Holdings(state)
-        self._writer = Writer(state.log, state.ledger, self._holdings, encode_gap, snapshot)
+        self._writer = LogWriter(state.log, state.ledger, self._holdings, encode_gap, snapshot)
         self._reader = RoutineReader(state.log, state.ledger, self._holdings.mark_routine_lost)
 
     @classmethod

@@ -37,7 +37,7 @@ from hal.disk import DiskError
 _AUDIT = bytes((Priority.AUDIT,))
 
 
-class Writer:
+class LogWriter:
     """Appends to one log. For `encode_gap` and `snapshot` see `Spool.open`."""
 
     def __init__(

@@ -81,7 +81,7 @@ class Wire:
         return b""
 
 
-class Instrument:
+class BenchInstrument:
     """One of the eight instruments, with its messages."""
 
     def __init__(self, number: int, model: str) -> None:
@@ -214,7 +214,7 @@ async def measure(folder: Path) -> list[Figure]:
         config = write_config(folder, datacenter_port, [os.ttyname(slave) for _, slave in ptys])
         box, _ = await site.start("box", "run", "--config", config)
         masters = iter(ptys)
-        instruments, wires = [Instrument(*one) for one in enumerate(MODELS, 1)], list[Wire]()
+        instruments, wires = [BenchInstrument(*one) for one in enumerate(MODELS, 1)], list[Wire]()
         for number, model in enumerate(MODELS, 1):
             speaks = load_profile(model).speaks
             if speaks == "astm-serial":

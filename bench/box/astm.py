@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Final
 
 from bench.figures import Figure, figure, run
-from settings.adapted import AdaptedPort, Control, Target
+from settings.adapted import AdaptedPort, Control, ControlTarget
 from tests.support.wire.lis_fuzz import fuzz
 from wire.standards.astm import AstmMessages, astm_engine
 from wire.standards.astm_dialect import AstmDialect
@@ -31,7 +31,8 @@ MESSAGE: Final = (
     b"R|1|^^^798|5.18|mmol/l||N||F||||20310304095900\rL|1|N\r"
 )
 PORT: Final = AdaptedPort(
-    tests={"798": "glu"}, controls={"NORM2": Control(2, {"glu": Target(Decimal("5.00"), Decimal("0.08"))})}
+    tests={"798": "glu"},
+    controls={"NORM2": Control(2, {"glu": ControlTarget(Decimal("5.00"), Decimal("0.08"))})},
 )
 
 

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from bench.figures import Figure, figure, run
-from sim.conversations.casefile import Conversation, Step, read_conversations
+from sim.conversations.casefile import Conversation, ScriptStep, read_conversations
 from sim.conversations.suite import run_case
 from tests.support.paths import FIXTURES
 from tests.support.wire.lines import MessageKeeper, stored
@@ -91,7 +91,7 @@ class PeerScript:
     def _connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self._port), ANSWER_S)
 
-    def is_right(self, steps: list[Step]) -> bool:
+    def is_right(self, steps: list[ScriptStep]) -> bool:
         """Return whether every answer is as the script says."""
         try:
             return all(self._play(step) for step in steps)
@@ -100,7 +100,7 @@ class PeerScript:
         finally:
             self._connection.close()
 
-    def _play(self, step: Step) -> bool:
+    def _play(self, step: ScriptStep) -> bool:
         match step.kind:
             case "send":
                 first, end = map(int, step.arguments)

@@ -32,7 +32,7 @@ AWAY_AFTER, KILLED_AFTER = 1_000, 2_000
 FRAGMENT: Final = ROOT / "kickstart/fragments/65-audit.ks"
 
 
-class Server:
+class LogServer:
     """A site's log server, which stores the numbers of received lines."""
 
     def __init__(self, port: int) -> None:
@@ -122,7 +122,7 @@ class Rsyslog:
 
 def by_rsyslog(folder: Path) -> Counter[int]:
     """Return how often the server has received each line."""
-    server, rsyslog = Server(free_port()), None
+    server, rsyslog = LogServer(free_port()), None
     rsyslog = Rsyslog(folder, server.port)
     server.start()
     rsyslog.start()

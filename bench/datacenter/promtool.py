@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
-from datacenter.triggers.columns import Column, ColumnEvaluator, Columns
+from datacenter.triggers.columns import ColumnEvaluator, InputColumn, ReportColumns
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.terms.inputs import Reading
 from datacenter.triggers.triggerfile import Trigger
@@ -139,10 +139,10 @@ def column_seconds(readings: npt.NDArray[np.int64]) -> float:
     evaluator = ColumnEvaluator(make_triggers(), INSTRUMENTS)
     every, at_ms = np.ones(MINUTES, np.bool_), np.arange(MINUTES) * 60_000
     parts = [
-        Columns(
+        ReportColumns(
             at_ms,
             {
-                Reading(name): Column(readings[index, instrument], every)
+                Reading(name): InputColumn(readings[index, instrument], every)
                 for index, name in enumerate(CHANNELS)
             },
         )

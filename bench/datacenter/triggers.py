@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
-from datacenter.triggers.columns import Column, ColumnEvaluator, Columns
+from datacenter.triggers.columns import ColumnEvaluator, InputColumn, ReportColumns
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.terms.inputs import Input, InstrumentState, Reading
 from datacenter.triggers.triggerfile import Trigger
@@ -110,15 +110,15 @@ def column_seconds(triggers: Sequence[Trigger], reading_max: int) -> float:
     """Return the processor seconds per report to evaluate the same triggers for many instruments at once."""
     random = np.random.default_rng(1)
     every, at_ms = np.ones(STEPS, np.bool_), np.arange(STEPS) * 60_000
-    state = Column(np.ones(STEPS, np.int64), every)
+    state = InputColumn(np.ones(STEPS, np.int64), every)
     parts = []
     for _ in range(INSTRUMENTS):
         readings = random.integers(0, reading_max, (len(CHANNELS), STEPS))
-        inputs: dict[Input, Column] = {
-            Reading(channel): Column(values, every)
+        inputs: dict[Input, InputColumn] = {
+            Reading(channel): InputColumn(values, every)
             for channel, values in zip(CHANNELS, readings, strict=True)
         }
-        parts.append(Columns(at_ms, {InstrumentState(): state, **inputs}))
+        parts.append(ReportColumns(at_ms, {InstrumentState(): state, **inputs}))
     measured = []
     for _ in range(ROUNDS):
         evaluator = ColumnEvaluator(triggers, INSTRUMENTS)

@@ -48,7 +48,7 @@ _SESSION: Final = replace(DESKTOP_SESSION, desktop=_STREAMED)
 _SOMEWHERE: Final = Authorized("datacenter", (ip_network("203.0.113.5"),), (Service("tcp", 443),))
 
 
-class Arrivals(NamedTuple):
+class FlowRates(NamedTuple):
     """Datagrams sent per second, datagrams received per second, and the share of those sent that was received."""
 
     sent: float
@@ -63,7 +63,7 @@ def policy(addresses: int) -> Policy:
     return with_addresses(replace(ONE_PORT, ports=(both,), authorized=(_SOMEWHERE,)), addresses)
 
 
-def datagrams(turns: int, addresses: int) -> list[tuple[Arrivals, Arrivals]]:
+def datagrams(turns: int, addresses: int) -> list[tuple[FlowRates, FlowRates]]:
     """Return the arrivals with and without the ruleset, measured in turns.
 
     Moves the calling process into a new network namespace.
@@ -95,7 +95,7 @@ class Hosts:
         Firewall(self._nft).remove()
         return self
 
-    def arrivals(self, processors: list[int]) -> Arrivals:
+    def arrivals(self, processors: list[int]) -> FlowRates:
         """Send from the staff to the instrument, whose program runs on these processors."""
         near, far = (socket_in(host, socket.SOCK_DGRAM) for host in (self._staff, self._instrument))
         with near, far:
@@ -117,7 +117,7 @@ class Hosts:
             os.waitpid(reader, 0)
             with os.fdopen(result) as file:
                 arrived, reading = file.read().split()
-        return Arrivals(sent / seconds, int(arrived) / float(reading), int(arrived) / sent)
+        return FlowRates(sent / seconds, int(arrived) / float(reading), int(arrived) / sent)
 
 
 def _send(near: socket.socket) -> tuple[int, float]:

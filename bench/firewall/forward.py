@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from pyroute2 import IPRoute
 
 from bench.figures import Figure, figure, run
-from bench.firewall.flow import Arrivals, datagrams
+from bench.firewall.flow import FlowRates, datagrams
 from bench.firewall.namespace import PEER_MAC, enter_namespace
 from bench.firewall.sendmmsg import send_all
 from bench.firewall.testbed import POLICY, SESSION_SECONDS, Injector, Testbed, with_addresses, zones
@@ -107,7 +107,7 @@ def load_seconds() -> float:
     return seconds
 
 
-class Stream:
+class EstablishedFlow:
     """An established flow through the box, in a network namespace of this process."""
 
     def __init__(self) -> None:
@@ -184,7 +184,7 @@ class Stream:
 def forwarding() -> list[Turn]:
     """Measure the flow in turns, by the processor time of this process."""
     enter_namespace()
-    stream = Stream()
+    stream = EstablishedFlow()
     return [stream.turn() for _ in range(TURNS)]
 
 
@@ -214,7 +214,7 @@ def figures() -> list[Figure]:
     ]
 
 
-def _arriving(turns: Sequence[tuple[Arrivals, Arrivals]]) -> list[Figure]:
+def _arriving(turns: Sequence[tuple[FlowRates, FlowRates]]) -> list[Figure]:
     ratio = median(guarded.arrived / free.arrived for guarded, free in turns)
     return [
         figure("arriving from one sender: with ruleset against without", "ratio", ratio, ">= 0.90"),

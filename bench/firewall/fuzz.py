@@ -109,7 +109,7 @@ def without_limits(ruleset: list[Any]) -> list[Any]:
     return changed
 
 
-class Kind(NamedTuple):
+class PolicyVariant(NamedTuple):
     """The variant of policy and kernel settings that a seed selects; KINDS consecutive seeds select all variants."""
 
     rejects: bool
@@ -121,7 +121,7 @@ class Kind(NamedTuple):
     """Whether authorized addresses are reached through a VPN only."""
 
     @classmethod
-    def of(cls, seed: int) -> Kind:
+    def of(cls, seed: int) -> PolicyVariant:
         return cls(bool(seed & 1), bool(seed & 2), not seed & 4, bool(seed & 8), bool(seed & 16))
 
 
@@ -138,7 +138,7 @@ class Disagreement(NamedTuple):
         return "\n  ".join([*lines, *(f"{item.iif or 'out'}: {item.data.hex()}" for item in self.group)])
 
 
-class Outcome(NamedTuple):
+class FuzzOutcome(NamedTuple):
     """The result of a comparison. `counted`: the kernel's counters, by name."""
 
     packets: int
@@ -147,11 +147,11 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-class Comparison:
+class PacketComparison:
     """The same packets in the kernel and in the model. The process must be in a separate network namespace."""
 
     def __init__(self, seed: int) -> None:
-        kind = Kind.of(seed)
+        kind = PolicyVariant.of(seed)
         self.seed = seed
         self.policy = policy = _policy(kind)
         ruleset = without_limits(render(policy).commands())
@@ -267,7 +267,7 @@ def _joined(groups: list[PacketGroup]) -> PacketGroup:
     return tuple(item for group in groups for item in group)
 
 
-def _policy(kind: Kind) -> Policy:
+def _policy(kind: PolicyVariant) -> Policy:
     outside, routers = "reject" if kind.rejects else "drop", str(kind.routers).lower()
     vpn, gateway = ('vpn = "ipsec1"', GATEWAY) if kind.vpn else ("", "")
     text = POLICY.format(outside=outside, routers=routers, vpn=vpn, gateway=gateway)
@@ -277,9 +277,9 @@ def _policy(kind: Kind) -> Policy:
         return load_policy(file)
 
 
-def compare_here(packets: int, seed: int) -> Outcome:
+def compare_here(packets: int, seed: int) -> FuzzOutcome:
     enter_namespace()
-    comparison = Comparison(seed)
+    comparison = PacketComparison(seed)
     generator = PacketGenerator(comparison.policy, IDLE, comparison.sessions, seed).groups()
     began, sent = time.monotonic(), 0
     disagreements: list[Disagreement] = []
@@ -287,17 +287,17 @@ def compare_here(packets: int, seed: int) -> Outcome:
         batch = list(islice(generator, BATCH_GROUPS))
         disagreements += comparison.compare(batch)
         sent += sum(map(len, batch))
-    return Outcome(sent, disagreements, comparison.namespace.counters(), time.monotonic() - began)
+    return FuzzOutcome(sent, disagreements, comparison.namespace.counters(), time.monotonic() - began)
 
 
-def compare(packets: int, seed: int) -> Outcome:
+def compare(packets: int, seed: int) -> FuzzOutcome:
     """Inject at least this many packets, in a new process and network namespace. Needs root."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(compare_here, packets, seed).result()
 
 
-def compare_in_parallel(packets: int, seed: int) -> Outcome:
-    """Inject at least this many packets, with a process per processor and all variants (`Kind`). Needs root."""
+def compare_in_parallel(packets: int, seed: int) -> FuzzOutcome:
+    """Inject at least this many packets, in a process per processor and all variants (`PolicyVariant`). As root."""
     share = packets // KINDS + 1
     with ProcessPoolExecutor(processors(), mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         began = time.monotonic()
@@ -306,14 +306,14 @@ def compare_in_parallel(packets: int, seed: int) -> Outcome:
     for part in parts:
         counted.update(part.counted)
     disagreements = [disagreement for part in parts for disagreement in part.disagreements]
-    return Outcome(
+    return FuzzOutcome(
         sum(part.packets for part in parts), disagreements, dict(counted), time.monotonic() - began
     )
 
 
 def model_rate(addresses: int = 10_000, packets: int = 20_000) -> float:
     """Return the packets per second of the model, with this many authorized addresses, without parsing."""
-    policy = _policy(Kind.of(0))
+    policy = _policy(PolicyVariant.of(0))
     first = int(IPv4Address("192.0.0.0"))
     many = tuple(ip_network(first + 2 * number) for number in range(addresses))
     wide = replace(policy.authorized[0], networks=(*policy.authorized[0].networks, *many))

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from bench.figures import Figure, figure, run
 from bench.firewall.namespace import LAST, enter_namespace
 from bench.firewall.sendmmsg import send_all
-from bench.firewall.testbed import POLICY, Injector, Testbed, Zone, box_zones, zones
+from bench.firewall.testbed import POLICY, Injector, Testbed, TestbedZone, box_zones, zones
 from netfw.kernel.firewall import Firewall
 from netfw.model.packet import tcp, udp
 from netfw.policy.policy import Policy
@@ -44,11 +44,11 @@ ALLOWED, FORBIDDEN = "allowed", "forbidden"
 SOURCE_PORT: Final = {ALLOWED: 40000, FORBIDDEN: 50000}
 """The source port by which the observer distinguishes the two kinds."""
 
-Flow: TypeAlias = tuple[str, Zone, Zone, int, str, int]
+Flow: TypeAlias = tuple[str, TestbedZone, TestbedZone, int, str, int]
 """Kind (allowed or forbidden), source, destination, IP version, protocol, port."""
 
 
-class Outcome(NamedTuple):
+class ReloadOutcome(NamedTuple):
     """Packets that reached the ruleset (`met`) and that passed it, by kind; `flood_rate` in packets per second."""
 
     reloads: int
@@ -145,7 +145,7 @@ def _observer() -> Iterator[Any]:
             yield {"add": {"rule": {**_COUNT, "chain": hook, "expr": rule}}}
 
 
-def flooded(testbed: Testbed, flows: list[Flow], reload: Callable[[], int]) -> Outcome:
+def flooded(testbed: Testbed, flows: list[Flow], reload: Callable[[], int]) -> ReloadOutcome:
     """Count the packets that pass while `reload` runs; it returns the number of reloads."""
     before = testbed.namespace.counters()
     flood, began = Flood(testbed, flows), time.monotonic()
@@ -157,13 +157,13 @@ def flooded(testbed: Testbed, flows: list[Flow], reload: Callable[[], int]) -> O
         {kind: after[f"{stage}_{kind}"] - before[f"{stage}_{kind}"] for kind in SOURCE_PORT}
         for stage in ("met", "passed")
     )
-    return Outcome(reloads, met, passed, seconds / reloads, sent / sending)
+    return ReloadOutcome(reloads, met, passed, seconds / reloads, sent / sending)
 
 
 # Reloads
 
 
-def in_place(reloads: int) -> Outcome:
+def in_place(reloads: int) -> ReloadOutcome:
     """Reload two policies with tables of the same structure: chains and sets are refilled, and sessions stay open."""
     policy = load_policy(POLICY)
     one, two = policy.ports
@@ -171,13 +171,13 @@ def in_place(reloads: int) -> Outcome:
     return _turns(policy, other, reloads, sessions=True)
 
 
-def replaced(reloads: int) -> Outcome:
+def replaced(reloads: int) -> ReloadOutcome:
     """Reload two policies whose tables differ in structure, with and without a tunnel: the table is replaced."""
     policy = load_policy(POLICY)
     return _turns(policy, replace(policy, tunnel=None), reloads, sessions=False)
 
 
-def _turns(policy: Policy, other: Policy, reloads: int, *, sessions: bool) -> Outcome:
+def _turns(policy: Policy, other: Policy, reloads: int, *, sessions: bool) -> ReloadOutcome:
     testbed = _testbed(policy)
     if sessions:
         testbed.open_sessions()
@@ -191,7 +191,7 @@ def _turns(policy: Policy, other: Policy, reloads: int, *, sessions: bool) -> Ou
     return flooded(testbed, flows(policy, sessions=sessions), reload)
 
 
-def control(reloads_max: int) -> Outcome:
+def control(reloads_max: int) -> ReloadOutcome:
     """Replace a ruleset with chain policies only until a forbidden packet has passed."""
     policy = load_policy(POLICY)
     testbed = _testbed(policy)
@@ -227,7 +227,7 @@ def _testbed(policy: Policy) -> Testbed:
     return testbed
 
 
-def alone(measure: Callable[[int], Outcome], reloads: int) -> Outcome:
+def alone(measure: Callable[[int], ReloadOutcome], reloads: int) -> ReloadOutcome:
     """Measure in a new process and network namespace. Needs root."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure, reloads).result()

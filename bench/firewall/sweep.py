@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple
 from bench.figures import Figure, figure, run
 from bench.firewall.namespace import LAST, enter_namespace, processors
 from bench.firewall.sendmmsg import send_all
-from bench.firewall.testbed import BOX, POLICY, Testbed, Zone, box_zones, session, zones
+from bench.firewall.testbed import BOX, POLICY, Testbed, TestbedZone, box_zones, session, zones
 from netfw.model.packet import tcp, udp
 from netfw.policy.policy import Policy, Protocol, Service
 from netfw.policy.policyfile import load_policy
@@ -42,11 +42,11 @@ WAIT_SECONDS_MAX: Final = 5
 SEEN: Final = "seen"
 
 
-class Probe(NamedTuple):
+class SweepProbe(NamedTuple):
     """All ports of one protocol, from one zone to another. `session`: whether the instrument's session is open."""
 
-    source: Zone
-    target: Zone
+    source: TestbedZone
+    target: TestbedZone
     version: int
     protocol: Protocol
     session: bool
@@ -59,7 +59,7 @@ class Probe(NamedTuple):
 class Mismatch(NamedTuple):
     """A port that passed but should not have, or the reverse; `at` is the interface concerned."""
 
-    probe: Probe
+    probe: SweepProbe
     port: int
     at: str
     passed: bool
@@ -69,7 +69,7 @@ class Mismatch(NamedTuple):
         return f"{self.probe}, port {self.port}: {problem} (to {self.at or 'the box'})"
 
 
-class Outcome(NamedTuple):
+class SweepOutcome(NamedTuple):
     """The result of a sweep. `passed` is the number of packets that passed and that the policy allows."""
 
     probes: int
@@ -82,17 +82,17 @@ class Outcome(NamedTuple):
 # The expectation from the policy
 
 
-def probes(policy: Policy) -> Iterator[Probe]:
+def probes(policy: Policy) -> Iterator[SweepProbe]:
     """Yield all probes; those with the session closed come first."""
     others, box = zones(policy), box_zones(policy)
     pairs = [(one, other) for one, other in product(others, [*others, *box.values()]) if one != other]
     pairs += [(box.get(other.interface, box[policy.uplink]), other) for other in others]
     protocols: tuple[Protocol, ...] = ("tcp", "udp")
     for is_open, (source, target), version, protocol in product((False, True), pairs, (4, 6), protocols):
-        yield Probe(source, target, version, protocol, is_open)
+        yield SweepProbe(source, target, version, protocol, is_open)
 
 
-def allowed(policy: Policy, probe: Probe) -> frozenset[int]:
+def allowed(policy: Policy, probe: SweepProbe) -> frozenset[int]:
     """Return the ports that the policy allows."""
     source, target = probe.source, probe.target
     address = ip_address(target.addresses[probe.version])
@@ -110,7 +110,7 @@ def allowed(policy: Policy, probe: Probe) -> frozenset[int]:
 # The measurement in the kernel
 
 
-def probe_packets(probe: Probe, ports: Iterable[int]) -> Iterator[bytes]:
+def probe_packets(probe: SweepProbe, ports: Iterable[int]) -> Iterator[bytes]:
     """Yield IP packets that differ in their destination port, and in 16 bits that keep the checksum constant."""
     source, target = (zone.addresses[probe.version] for zone in (probe.source, probe.target))
     start = 20 if probe.version == 4 else 40
@@ -131,7 +131,7 @@ class ObservedTestbed(Testbed):
         super().__init__(policy, ruleset)
         self.namespace.run(list(_observer()))
 
-    def send_probe(self, probe: Probe, ports: Sequence[int]) -> set[tuple[str, int]]:
+    def send_probe(self, probe: SweepProbe, ports: Sequence[int]) -> set[tuple[str, int]]:
         """Send a probe. Returns the pairs of interface and port that passed."""
         self.namespace.run([{"flush": {"set": {**_SEEN, "name": name}}} for name in ("received", "left")])
         self.namespace.flush_connections()
@@ -140,7 +140,7 @@ class ObservedTestbed(Testbed):
                 return _seen()
         raise RuntimeError(f"{probe}: the kernel loses packets before the firewall; is the machine too busy?")
 
-    def _complete(self, probe: Probe, ports: Sequence[int]) -> bool:
+    def _complete(self, probe: SweepProbe, ports: Sequence[int]) -> bool:
         """Send the packets of a probe. Returns whether all of them reached the firewall."""
         counter = "offered" if probe.source.interface == BOX else "arrived"
         before = self.namespace.counters()[counter]
@@ -184,7 +184,7 @@ def _seen() -> set[tuple[str, int]]:
 
 def sweep_here(
     policy: Policy, ruleset: list[Any], ports: Sequence[int] = ALL_PORTS, share: tuple[int, int] = (0, 1)
-) -> Outcome:
+) -> SweepOutcome:
     """Compare the ruleset with the policy, in this process and a new network namespace.
 
     `share` is (m, n): every n-th probe from the m-th.
@@ -202,17 +202,19 @@ def sweep_here(
         passed += len(seen & expected)
         mismatches += [Mismatch(probe, port, interface, True) for interface, port in sorted(seen - expected)]
         mismatches += [Mismatch(probe, port, interface, False) for interface, port in sorted(expected - seen)]
-    return Outcome(len(assigned), len(assigned) * len(ports), passed, mismatches, time.monotonic() - began)
+    return SweepOutcome(
+        len(assigned), len(assigned) * len(ports), passed, mismatches, time.monotonic() - began
+    )
 
 
-def sweep(policy: Policy, ruleset: list[Any] | None = None, ports: Sequence[int] = ALL_PORTS) -> Outcome:
+def sweep(policy: Policy, ruleset: list[Any] | None = None, ports: Sequence[int] = ALL_PORTS) -> SweepOutcome:
     """Compare the ruleset, by default the rendered one, with the policy in a process per processor. Needs root."""
     began, count = time.monotonic(), processors()
     commands = render(policy).commands() if ruleset is None else ruleset
     with ProcessPoolExecutor(count, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         parts = [pool.submit(sweep_here, policy, commands, ports, (number, count)) for number in range(count)]
         outcomes = [part.result() for part in parts]
-    return Outcome(
+    return SweepOutcome(
         sum(part.probes for part in outcomes),
         sum(part.packets for part in outcomes),
         sum(part.passed for part in outcomes),

@@ -28,7 +28,7 @@ _UNUSED_NETWORKS: Final = ("10.77.4.0/24", "fd00:77:4::/64")
 _ETHERNET_TYPE: Final = {4: b"\x08\x00", 6: b"\x86\xdd"}
 
 
-class Zone(NamedTuple):
+class TestbedZone(NamedTuple):
     """A source or destination: hosts behind an interface of the box, or with `interface` BOX the box itself."""
 
     name: str
@@ -36,32 +36,34 @@ class Zone(NamedTuple):
     addresses: dict[int, str]
 
 
-def zones(policy: Policy) -> list[Zone]:
+def zones(policy: Policy) -> list[TestbedZone]:
     """Return all zones but the box itself."""
     assert policy.tunnel, "the benchmarks need a policy with sessions"
     return [
-        Zone("outside", policy.uplink, {4: "203.0.113.99", 6: "2001:db8:9::9"}),
-        Zone("data center", policy.uplink, {4: "203.0.113.5", 6: "2001:db8:1::5"}),
+        TestbedZone("outside", policy.uplink, {4: "203.0.113.99", 6: "2001:db8:9::9"}),
+        TestbedZone("data center", policy.uplink, {4: "203.0.113.5", 6: "2001:db8:1::5"}),
         *(
-            Zone(
+            TestbedZone(
                 f"instrument {port.number}",
                 port.interface,
                 {own.version: str(own.network[5]) for own in port.addresses},
             )
             for port in policy.ports
         ),
-        Zone("unused port", UNUSED, {4: "10.77.4.5", 6: "fd00:77:4::5"}),
-        Zone("staff", policy.tunnel.interface, {net.version: str(net[7]) for net in policy.tunnel.staff}),
+        TestbedZone("unused port", UNUSED, {4: "10.77.4.5", 6: "fd00:77:4::5"}),
+        TestbedZone(
+            "staff", policy.tunnel.interface, {net.version: str(net[7]) for net in policy.tunnel.staff}
+        ),
     ]
 
 
-def box_zones(policy: Policy) -> dict[str, Zone]:
+def box_zones(policy: Policy) -> dict[str, TestbedZone]:
     """Return the box as a zone, by each interface on which it has addresses."""
     uplink: dict[int, str] = {ip_address(text.split("/")[0]).version: text.split("/")[0] for text in UPLINK}
     return {
-        policy.uplink: Zone("box at its uplink", BOX, uplink),
+        policy.uplink: TestbedZone("box at its uplink", BOX, uplink),
         **{
-            port.interface: Zone(
+            port.interface: TestbedZone(
                 f"box at port {port.number}", BOX, {own.version: str(own.ip) for own in port.addresses}
             )
             for port in policy.ports
@@ -113,7 +115,7 @@ class Testbed:
         for version in (4, 6):
             Sessions(self.nft, self.policy).open(session(self.policy, version), SESSION_SECONDS)
 
-    def injector(self, source: Zone, target: Zone, version: int) -> Injector:
+    def injector(self, source: TestbedZone, target: TestbedZone, version: int) -> Injector:
         """Return the injector for a source: a raw IP socket for the box, else a packet socket on a peer interface."""
         if source.interface == BOX:
             family = socket.AF_INET if version == 4 else socket.AF_INET6

@@ -96,14 +96,14 @@ def _results(folder: Path) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class PowerCut:
+class StartCut:
     """A power cut during request `index`; with `half`, the disk has that sector of each unflushed superblock."""
 
     index: int
     half: int | None
 
 
-def cuts_of(recorded: RecordedStart) -> Iterator[PowerCut]:
+def cuts_of(recorded: RecordedStart) -> Iterator[StartCut]:
     """Yield the power cuts of a recorded start, all different."""
     flushes = recorded.flushes
     torn = [index for index, superblocks in enumerate(recorded.unflushed_superblocks) if superblocks]
@@ -113,11 +113,11 @@ def cuts_of(recorded: RecordedStart) -> Iterator[PowerCut]:
         before = flushes[number - 1] + 1 if number else 0
         between = range(before, flushes[number])
         if turn % 3 == 0:
-            yield PowerCut(flushes[number], None)
+            yield StartCut(flushes[number], None)
         elif turn % 3 == 1:
-            yield PowerCut(draw.choice(between) if between else flushes[number], None)
+            yield StartCut(draw.choice(between) if between else flushes[number], None)
         else:
-            yield PowerCut(torn[turn * len(torn) // CUTS_OF_A_LIFE], turn // 3 % 2)
+            yield StartCut(torn[turn * len(torn) // CUTS_OF_A_LIFE], turn // 3 % 2)
 
 
 def _torn(recorded: RecordedStart, folder: Path) -> Iterator[bool]:
@@ -145,12 +145,12 @@ def _is_repaired(disk: Path, superblock: UnflushedSuperblock) -> bool:
     return statuses[1] <= 1 and statuses[2] == 0
 
 
-def _name(recorded: RecordedStart, cut: PowerCut) -> str:
+def _name(recorded: RecordedStart, cut: StartCut) -> str:
     half = "" if cut.half is None else f"-sector-{cut.half}"
     return f"{recorded.life.folder.name}-{cut.index}{half}"
 
 
-def _try(folder: Path, recorded: RecordedStart, former: Life | None, cut: PowerCut) -> tuple[str, list[str]]:
+def _try(folder: Path, recorded: RecordedStart, former: Life | None, cut: StartCut) -> tuple[str, list[str]]:
     name = _name(recorded, cut)
     disk = folder / f"{name}.raw"
     shutil.rmtree(disk.with_suffix(".run"), ignore_errors=True)

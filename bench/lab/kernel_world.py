@@ -28,10 +28,10 @@ TIMES: Final = 3
 """Repetitions. The slowest setup, the slowest removal, and the median transfer in the kernel world count."""
 PORT: Final = 4000
 NEAR, FAR = "10.9.0.1", "10.9.0.2"
-Dial: TypeAlias = Callable[["Sender"], Awaitable[object]]
+Dial: TypeAlias = Callable[["BenchSender"], Awaitable[object]]
 
 
-class Receiver(asyncio.Protocol):
+class BenchReceiver(asyncio.Protocol):
     """Replies with one byte when `size` bytes have arrived."""
 
     def __init__(self, size: int) -> None:
@@ -47,7 +47,7 @@ class Receiver(asyncio.Protocol):
             self._transport.write(b"!")
 
 
-class Sender(asyncio.Protocol):
+class BenchSender(asyncio.Protocol):
     """Sends `size` bytes and waits for the reply."""
 
     def __init__(self, size: int) -> None:
@@ -63,7 +63,7 @@ class Sender(asyncio.Protocol):
 
 
 async def _timed(size: int, dial: Dial) -> float:
-    loop, sender = asyncio.get_running_loop(), Sender(size)
+    loop, sender = asyncio.get_running_loop(), BenchSender(size)
     began = loop.time()
     await dial(sender)
     await sender.answered
@@ -78,9 +78,9 @@ def virtual_seconds(size: int) -> float:
     near_process, far_process = near.power_on(), far.power_on()
 
     async def listen() -> None:
-        await loop.create_server(lambda: Receiver(size), FAR, PORT)
+        await loop.create_server(lambda: BenchReceiver(size), FAR, PORT)
 
-    async def connected(sender: Sender) -> None:
+    async def connected(sender: BenchSender) -> None:
         await loop.create_connection(lambda: sender, FAR, PORT)
 
     loop.run_until_complete(far_process.run(loop, listen()))
@@ -102,7 +102,7 @@ async def _transfer(lab: kernel.KernelLab, size: int) -> float:
     far.address("eth0", f"{FAR}/24")
     loop = asyncio.get_running_loop()
 
-    async def connected(sender: Sender) -> None:
+    async def connected(sender: BenchSender) -> None:
         with near.inside():
             connection = socket.socket()
         connection.setblocking(False)
@@ -112,7 +112,7 @@ async def _transfer(lab: kernel.KernelLab, size: int) -> float:
     with far.inside():
         listener = socket.create_server((FAR, PORT))
     sizes = iter((1, size))
-    await loop.create_server(lambda: Receiver(next(sizes)), sock=listener)
+    await loop.create_server(lambda: BenchReceiver(next(sizes)), sock=listener)
     await _timed(1, connected)
     return await _timed(size, connected)
 

@@ -45,7 +45,7 @@ CONNECTIONS_AT_ONCE: Final = 32
 
 
 @dataclass(frozen=True, order=True)
-class Case:
+class TransferCase:
     """A line and the transfer on it; `size` is in bytes, and 0 means small exchanges."""
 
     rate_bits: int
@@ -80,7 +80,7 @@ class Case:
             pipe.random = stream(seed, f"{self}/{name}")
 
 
-def grid() -> Iterable[Case]:
+def grid() -> Iterable[TransferCase]:
     sizes = {
         64_000: (0, 10_000, 100_000),
         1_000_000: (0, 10_000, 500_000),
@@ -91,9 +91,9 @@ def grid() -> Iterable[Case]:
             for loss in (0.0, 0.01, 0.03):
                 for size in rate_sizes:
                     if size < 5_000_000 or loss < 0.03 or delay < 100:
-                        yield Case(rate, delay, loss, size)
-    yield Case(128_000, 300, 0.0, 200_000, jitter_ms=80)
-    yield Case(1_000_000, 40, 0.01, 200_000, jitter_ms=20)
+                        yield TransferCase(rate, delay, loss, size)
+    yield TransferCase(128_000, 300, 0.0, 200_000, jitter_ms=80)
+    yield TransferCase(1_000_000, 40, 0.01, 200_000, jitter_ms=20)
 
 
 # -- virtual
@@ -140,12 +140,12 @@ class _Client(asyncio.Protocol):
             self.done.set_result(None)
 
 
-def _conversation(case: Case) -> tuple[int, int, int]:
+def _conversation(case: TransferCase) -> tuple[int, int, int]:
     """Return the number of requests, bytes per request, bytes per reply."""
     return (1, case.size, 1) if case.size else (EXCHANGES, EXCHANGE_BYTES, EXCHANGE_BYTES)
 
 
-def virtual_seconds(case: Case, seed: int) -> float:
+def virtual_seconds(case: TransferCase, seed: int) -> float:
     """Return the duration in the virtual world."""
     requests, size, reply_bytes = _conversation(case)
     loop, network = SimLoop(), Network()
@@ -189,7 +189,7 @@ class _Line:
         self._client.address("eth0", "10.9.0.1/24")
         self._server.address("eth0", "10.9.0.2/24")
 
-    async def seconds(self, case: Case, seed: int) -> float:
+    async def seconds(self, case: TransferCase, seed: int) -> float:
         """Return the duration in real time."""
         requests, size, reply_bytes = _conversation(case)
         loop = asyncio.get_running_loop()
@@ -240,17 +240,17 @@ async def _receive(connection: socket.socket, size: int) -> None:
         size -= len(data)
 
 
-def kernel_seconds(cases: Iterable[Case]) -> dict[Case, dict[int, float]]:
+def kernel_seconds(cases: Iterable[TransferCase]) -> dict[TransferCase, dict[int, float]]:
     """Return the duration of each case in the kernel world, by seed."""
 
-    async def main(lab: KernelLab) -> dict[Case, dict[int, float]]:
+    async def main(lab: KernelLab) -> dict[TransferCase, dict[int, float]]:
         _precede_other_work()
-        durations: dict[Case, dict[int, float]] = {case: {} for case in cases}
+        durations: dict[TransferCase, dict[int, float]] = {case: {} for case in cases}
         lines = [_Line(lab, number) for number in range(CONNECTIONS_AT_ONCE)]
         changed = asyncio.Condition()
         load = 0.0
 
-        async def measure(case: Case, seed: int) -> None:
+        async def measure(case: TransferCase, seed: int) -> None:
             nonlocal load
             async with changed:
                 await changed.wait_for(lambda: lines and (not load or load + case.load_bits <= RATE_AT_ONCE))

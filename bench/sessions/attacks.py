@@ -44,14 +44,14 @@ from tests.support.eventually import eventually, poll_until
 from tests.support.hierarchy import Hierarchy
 from tests.support.wire.grants import BOX, DATACENTER, SESSION, STRANGER
 from wire.session.cose import countersign
-from wire.session.grant import Evidence, PresenceWay, countersign_offer, sign_offer
+from wire.session.grant import PresenceEvidence, PresenceWay, countersign_offer, sign_offer
 from wire.session.messages import OfferMessage
 from wire.session.presence import TRIES
 from wire.session.table import SessionState
 
 SEED: Final = 1
 _WITHOUT_CONSENT: Final = (SessionState.OFFERED, SessionState.ENDED)
-_EVIDENCE: Final = (Evidence(PresenceWay.CODE, "port 1", 1_800_000_000),)
+_EVIDENCE: Final = (PresenceEvidence(PresenceWay.CODE, "port 1", 1_800_000_000),)
 _RESET: Final = b"\x50" + bytes(24)
 """The head of a first packet of OpenVPN with a tls-crypt-v2 key; the content does not matter to the door."""
 _TLS_CRYPT_KEY_BYTES: Final = 256

@@ -129,7 +129,7 @@ class SystemState(NamedTuple):
     """The hash of the changed password in force."""
 
 
-class Box:
+class StartedBox:
     """The started box with its shell, and the data center's commands."""
 
     def __init__(self, folder: Path, machine: Machine, socket: Path) -> None:
@@ -272,7 +272,7 @@ def examine(folder: Path, releases: Path) -> list[Figure]:
         socket = folder / "shell.sock"
         machine = Machine(box_folder, disk, CABLES, keep=True, more=guest_shell.options(socket))
         try:
-            measured = asyncio.run(_watch(Box(box_folder, machine, socket)))
+            measured = asyncio.run(_watch(StartedBox(box_folder, machine, socket)))
         except BaseException:
             _log(machine.log()[-6000:])
             raise
@@ -299,7 +299,7 @@ class HelpedInstrument:
         return "done"
 
 
-async def _watch(box: Box) -> list[Figure]:
+async def _watch(box: StartedBox) -> list[Figure]:
     instrument = HelpedInstrument()
     async with datacenter(box.folder), reporting(box.folder, instrument=instrument) as agent:
 
@@ -317,7 +317,7 @@ async def _watch(box: Box) -> list[Figure]:
             reports.cancel()
 
 
-def _follow(box: Box, instrument: HelpedInstrument) -> Iterator[Figure]:
+def _follow(box: StartedBox, instrument: HelpedInstrument) -> Iterator[Figure]:
     changed = box.shell.run(
         f"echo labadmin:{PASSWORD} | chpasswd && systemctl start rap-keep-passwords.service"
     )
@@ -345,7 +345,7 @@ def _follow(box: Box, instrument: HelpedInstrument) -> Iterator[Figure]:
     yield figure("starts because of the refused order", "", box.starts - starts - 2, "<= 0")
 
 
-def _data_figures(box: Box, instrument: HelpedInstrument) -> Iterator[Figure]:
+def _data_figures(box: StartedBox, instrument: HelpedInstrument) -> Iterator[Figure]:
     """Roll out a data release with a help file for the instrument, and wait until the instrument has it."""
     begun, starts = time.monotonic(), box.starts
     rollout = box.roll_out(DATA)
@@ -382,7 +382,7 @@ def _failed(rollout: dict[str, Any], state: str) -> int:
     return sum(failed["state"] == state for failed in rollout["failures"])
 
 
-def _label_figures(box: Box) -> Iterator[Figure]:
+def _label_figures(box: StartedBox) -> Iterator[Figure]:
     """Compare the labels of the running slot with the policy, and with one that demands others."""
     _log(wrong := box.shell.run(_LABELS.format(change="")).output)
     other = box.shell.run(_LABELS.format(change="s/:usr_t:/:other_t:/")).output

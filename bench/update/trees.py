@@ -34,14 +34,14 @@ _PACKAGES: Final = Path(debs.__file__).with_name("packages.toml")
 
 
 @dataclass(frozen=True)
-class Release:
+class ReleaseTree:
     """The tree of a release, and its packages with their versions."""
 
     tree: Path
     packages: dict[str, str]
 
 
-def make_releases(folder: Path) -> tuple[Release, Release]:
+def make_releases(folder: Path) -> tuple[ReleaseTree, ReleaseTree]:
     """Return the releases before and after, which are made in `folder` once. Raises: ProgramFailed, OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     (pins := folder / "before.pref").write_text(_BEFORE)
@@ -51,7 +51,7 @@ def make_releases(folder: Path) -> tuple[Release, Release]:
     )
 
 
-def _make_release(folder: Path, options: Sequence[str]) -> Release:
+def _make_release(folder: Path, options: Sequence[str]) -> ReleaseTree:
     table = tomllib.loads(_PACKAGES.read_text())
     names = [*table["debs"], *MORE]
     fetched = debs.fetch(names, folder / "debs", options)
@@ -73,7 +73,7 @@ def _make_release(folder: Path, options: Sequence[str]) -> Release:
         configuration.write_text(table["stubs"]["mock-config"]["files"]["etc/dracut.conf.d/mock.conf"])
         _configure(part)
         part.rename(tree)
-    return Release(tree, {deb.name: deb.fields["Version"] for deb in installed})
+    return ReleaseTree(tree, {deb.name: deb.fields["Version"] for deb in installed})
 
 
 def _configure(tree: Path) -> None:

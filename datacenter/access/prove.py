@@ -13,7 +13,7 @@ from datacenter.access.evaluation import holds
 from datacenter.access.expression import FALSE, specialize
 from datacenter.access.policy import AccessPolicy, Applicable, Pair, PolicySet
 from datacenter.access.request import AccessRequest
-from datacenter.access.smt import Names, SymbolicRequest
+from datacenter.access.smt import NameNumbers, SymbolicRequest
 from datacenter.access.theorems import AccessTheorem
 
 
@@ -40,7 +40,7 @@ class _Search:
 
     def __init__(self, applicable: Applicable, pair: Pair) -> None:
         self.applicable = applicable
-        self.symbolic = SymbolicRequest(pair, Names())
+        self.symbolic = SymbolicRequest(pair, NameNumbers())
         self.solver = z3.Solver()
         self.solver.add(self.symbolic.permitted(applicable), *self.symbolic.possible())
 
@@ -114,7 +114,7 @@ def without_effect(policies: PolicySet) -> Iterator[tuple[AccessPolicy, str]]:
     met: set[str] = set()
     effective: set[str] = set()
     for pair, applicable in policies.applicable.items():
-        symbolic = SymbolicRequest(pair, Names())
+        symbolic = SymbolicRequest(pair, NameNumbers())
         solver = z3.Solver()
         solver.add(*symbolic.possible())
         permitted = z3.Not(symbolic.forbidden(applicable))

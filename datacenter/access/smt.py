@@ -48,7 +48,7 @@ from datacenter.access.vocabulary import (
 NOW_MS_MAX: Final = 2**53
 
 
-class Names:
+class NameNumbers:
     """Numbers of names: equal numbers of one type are equal names."""
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class SymbolicRequest:
     instances.
     """
 
-    def __init__(self, pair: Pair, names: Names, absent: frozenset[str] = frozenset()) -> None:
+    def __init__(self, pair: Pair, names: NameNumbers, absent: frozenset[str] = frozenset()) -> None:
         self.pair, self.names = pair, names
         self._formulas: dict[Condition, Any] = {}
         integer, boolean = z3.IntSort(), z3.BoolSort()

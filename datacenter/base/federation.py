@@ -26,7 +26,7 @@ class RegionalBase(Struct, frozen=True):
     withheld: int
 
 
-class Bounds(NamedTuple):
+class PercentileBounds(NamedTuple):
     """The lowest and the highest possible value of a percentile; None if withheld readings leave it unbounded."""
 
     low: int | None
@@ -47,7 +47,7 @@ def exportable(
     return RegionalBase(model, reading, total.values[kept].tolist(), total.readings[kept].tolist(), withheld)
 
 
-def percentiles_of_regions(regions: Sequence[RegionalBase], wanted: Sequence[int]) -> list[Bounds]:
+def percentiles_of_regions(regions: Sequence[RegionalBase], wanted: Sequence[int]) -> list[PercentileBounds]:
     """Return percentiles of all regions together. Raises: ValueError for different readings."""
     if len({(one.model, one.reading) for one in regions}) != 1:
         raise ValueError("the regions have different models or readings; give those of one")
@@ -59,7 +59,7 @@ def percentiles_of_regions(regions: Sequence[RegionalBase], wanted: Sequence[int
         rank = max(1, -(-percentile * (total.count + withheld) // 100))
         low = int(total.values[np.searchsorted(below, rank - withheld)]) if rank > withheld else None
         high = int(total.values[np.searchsorted(below, rank)]) if rank <= total.count else None
-        rows.append(Bounds(low, high))
+        rows.append(PercentileBounds(low, high))
     return rows
 
 

@@ -65,7 +65,7 @@ class CommandConflictError(CommandRefusedError):
     """The state of the command, or an earlier request with the same key, does not permit it."""
 
 
-class Actor(NamedTuple):
+class StaffActor(NamedTuple):
     """A member of the staff, and the purpose of their action."""
 
     staff: str
@@ -109,7 +109,9 @@ class CommandDesk:
     archive: FileArchive
     access: AccessDecider
 
-    def send(self, actor: Actor, box: str, instrument: str, order: CommandOrder, now_ms: int) -> CommandRow:
+    def send(
+        self, actor: StaffActor, box: str, instrument: str, order: CommandOrder, now_ms: int
+    ) -> CommandRow:
         """Queue a command; a dangerous one waits for approval. It and its file are committed together.
 
         Raises: CommandRefusedError; FileTooLargeError.
@@ -148,7 +150,7 @@ class CommandDesk:
                 )
         return self.read(number)
 
-    def approve(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
+    def approve(self, actor: StaffActor, number: int, now_ms: int) -> CommandRow:
         """Approve a command that another person requested, and queue it. Raises: CommandRefusedError."""
         row = self._seen(actor, number, now_ms)
         if row.state != "waiting for approval" or (row.expires_at_ms or 0) <= now_ms:
@@ -173,7 +175,7 @@ class CommandDesk:
             connection.execute(update(commands).where(is_waiting).values(**values))
         return self.read(number)
 
-    def withdraw(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
+    def withdraw(self, actor: StaffActor, number: int, now_ms: int) -> CommandRow:
         """Withdraw a command, unless it has begun; a withdrawn command is unchanged. Raises: CommandRefusedError."""
         row = self._seen(actor, number, now_ms)
         _require(self._decide(actor, "withdraw-command", row.resource, now_ms))
@@ -184,13 +186,13 @@ class CommandDesk:
         self.store.withdraw_command(number, now_ms)
         return self.read(number)
 
-    def show(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
+    def show(self, actor: StaffActor, number: int, now_ms: int) -> CommandRow:
         """Return a command. Raises: CommandRefusedError."""
         return self._seen(actor, number, now_ms)
 
     def list_files(
         self,
-        actor: Actor,
+        actor: StaffActor,
         now_ms: int,
         wanted: CommandFilter = ALL,
         limit: int = LISTED_MAX,
@@ -203,7 +205,7 @@ class CommandDesk:
 
     def list(
         self,
-        actor: Actor,
+        actor: StaffActor,
         now_ms: int,
         wanted: CommandFilter = ALL,
         limit: int = LISTED_MAX,
@@ -214,30 +216,30 @@ class CommandDesk:
         which = [self._where(actor, "Command", now_ms), *wanted.clauses]
         return list_commands(self.store, which, limit, before, after)
 
-    def may_withdraw(self, actor: Actor, row: CommandRow, now_ms: int) -> bool:
+    def may_withdraw(self, actor: StaffActor, row: CommandRow, now_ms: int) -> bool:
         """Return whether to offer the withdrawal; not recorded."""
         return row.is_withdrawable and self._peek(actor, "withdraw-command", row.resource, now_ms)
 
-    def may_approve(self, actor: Actor, row: CommandRow, now_ms: int) -> bool:
+    def may_approve(self, actor: StaffActor, row: CommandRow, now_ms: int) -> bool:
         """Return whether to offer the approval; not recorded."""
         if row.state != "waiting for approval" or (row.expires_at_ms or 0) <= now_ms:
             return False
         change = _change(row, replace(row.resource, kind="Instrument", id=row.instrument, requester=""))
         return self._peek(actor, "approve", change.as_resource, now_ms)
 
-    def may_download(self, actor: Actor, row: CommandRow, now_ms: int) -> bool:
+    def may_download(self, actor: StaffActor, row: CommandRow, now_ms: int) -> bool:
         """Return whether to offer the download of its file; not recorded."""
         is_there = row.file_stored_at_ms is not None
         return is_there and self._peek(actor, "download-file", row.file_resource, now_ms)
 
-    def may_send(self, actor: Actor, verb: Verb, instrument: Resource, now_ms: int) -> bool:
+    def may_send(self, actor: StaffActor, verb: Verb, instrument: Resource, now_ms: int) -> bool:
         """Return whether to offer a command, to be approved by a second person if it is dangerous; not recorded."""
         if verb not in verbs_of(instrument.model):
             return False
         context = _with_approval(VERB_ACTIONS[verb], RequestContext(now_ms, actor.purpose))
         return self.access.peek(actor.staff, VERB_ACTIONS[verb], instrument, context).permitted
 
-    def download(self, actor: Actor, number: int, now_ms: int) -> StoredFile:
+    def download(self, actor: StaffActor, number: int, now_ms: int) -> StoredFile:
         """Return the complete file of a command. Raises: CommandRefusedError."""
         row = self._seen(actor, number, now_ms)
         _require(self._decide(actor, "download-file", row.file_resource, now_ms))
@@ -253,14 +255,14 @@ class CommandDesk:
             raise CommandRefusedError(f"there is no command {number}")
         return row
 
-    def _seen(self, actor: Actor, number: int, now_ms: int) -> CommandRow:
+    def _seen(self, actor: StaffActor, number: int, now_ms: int) -> CommandRow:
         """Return a command that the actor may see; otherwise it does not exist for them."""
         row = self.read(number)
         if not self._decide(actor, "view", row.resource, now_ms).permitted:
             raise CommandRefusedError(f"there is no command {number}")
         return row
 
-    def _require_right(self, actor: Actor, action: str, resource: Resource, now_ms: int) -> Decision:
+    def _require_right(self, actor: StaffActor, action: str, resource: Resource, now_ms: int) -> Decision:
         """Record the decision, and require the right; a dangerous action is treated as approved."""
         decision = self._decide(actor, action, resource, now_ms)
         if action in members("four-eyes"):
@@ -269,21 +271,21 @@ class CommandDesk:
         _require(decision)
         return decision
 
-    def _resource(self, actor: Actor, box: str, instrument: str, now_ms: int) -> Resource:
+    def _resource(self, actor: StaffActor, box: str, instrument: str, now_ms: int) -> Resource:
         resource = find_instrument(self.store, box, instrument)
         if resource is None or not self._decide(actor, "view", resource, now_ms).permitted:
             raise CommandRefusedError(f"there is no instrument {instrument} at box {box}")
         return resource
 
-    def _where(self, actor: Actor, kind: str, now_ms: int) -> ColumnElement[bool]:
+    def _where(self, actor: StaffActor, kind: str, now_ms: int) -> ColumnElement[bool]:
         context = RequestContext(now_ms, actor.purpose)
         return self.access.where(actor.staff, "view", kind, context, COLUMNS[kind])
 
-    def _peek(self, actor: Actor, action: str, resource: Resource, now_ms: int) -> bool:
+    def _peek(self, actor: StaffActor, action: str, resource: Resource, now_ms: int) -> bool:
         context = RequestContext(now_ms, actor.purpose)
         return self.access.peek(actor.staff, action, resource, context).permitted
 
-    def _decide(self, actor: Actor, action: str, resource: Resource, now_ms: int) -> Decision:
+    def _decide(self, actor: StaffActor, action: str, resource: Resource, now_ms: int) -> Decision:
         return self.access.decide(actor.staff, action, resource, RequestContext(now_ms, actor.purpose))
 
 

@@ -42,7 +42,7 @@ class FileTooLargeError(Exception):
     """The file is empty or exceeds FILE_BYTES_MAX, or there is no room for it. The message says what to do."""
 
 
-class NoRoomError(FileTooLargeError):
+class NoRoomForUploadError(FileTooLargeError):
     """There is no room for the file in addition to the files of open commands."""
 
 
@@ -187,7 +187,7 @@ class FileArchive:
                 connection.execute(delete(file_parts).where(_P.file == sha256))
                 excess -= size_bytes
         if excess > 0:
-            raise NoRoomError(
+            raise NoRoomForUploadError(
                 "the files of open commands fill the limit of the data center; wait until some are done, or "
                 "withdraw some"
             )

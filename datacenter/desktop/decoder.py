@@ -11,10 +11,10 @@ from wire.desktop.stream import (
     PALETTE_MAX,
     UPDATE_BYTES_MAX,
     WINDOW_LOG,
-    Notice,
-    StreamError,
+    DesktopStreamError,
     Tile,
     Update,
+    UpdateNotice,
     parse_update,
 )
 from wire.desktop.warm import COLD, WarmContent
@@ -32,7 +32,7 @@ class PictureDecoder:
         self.picture = Picture(1, 1)
         """The present picture; replaced when its size changes."""
         self.cursor: CursorShape | None = None
-        self.notice = Notice.NOTHING
+        self.notice = UpdateNotice.NOTHING
         """The box's notices in addition to the picture."""
         self._palette = array("I", warm.colours)
         self._zstd = zstd.ZstdDecompressor(
@@ -44,16 +44,16 @@ class PictureDecoder:
         try:
             data = self._zstd.decompress(message, max_length=UPDATE_BYTES_MAX + 1)
         except (zstd.ZstdError, EOFError) as error:
-            raise StreamError(f"not the next message of this stream: {error}") from None
+            raise DesktopStreamError(f"not the next message of this stream: {error}") from None
         if len(data) > UPDATE_BYTES_MAX:
-            raise StreamError(f"an update of more than {UPDATE_BYTES_MAX} bytes")
+            raise DesktopStreamError(f"an update of more than {UPDATE_BYTES_MAX} bytes")
         if self._zstd.eof:
-            raise StreamError("the compressed stream ends within the message")
+            raise DesktopStreamError("the compressed stream ends within the message")
         update = parse_update(data)
         try:
             self._apply(update)
         except PictureError as error:
-            raise StreamError(str(error)) from None
+            raise DesktopStreamError(str(error)) from None
         return update
 
     def _apply(self, update: Update) -> None:
@@ -62,7 +62,7 @@ class PictureDecoder:
         self.cursor = update.cursor or self.cursor
         self.notice = update.notice
         if len(self._palette) + len(update.colours) > PALETTE_MAX:
-            raise StreamError(f"a palette of more than {PALETTE_MAX} colours")
+            raise DesktopStreamError(f"a palette of more than {PALETTE_MAX} colours")
         self._palette += update.colours
         for copy in update.copies:
             self.picture.copy_within(copy.target, copy.x, copy.y)
@@ -76,7 +76,7 @@ class PictureDecoder:
                 tile.pixels if tile.is_direct else array("I", map(self._palette.__getitem__, tile.pixels))
             )
         except IndexError:
-            raise StreamError("a tile has a colour that is not in the palette") from None
+            raise DesktopStreamError("a tile has a colour that is not in the palette") from None
         return to_rows(colours, tile.area)
 
 

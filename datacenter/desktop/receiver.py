@@ -15,14 +15,14 @@ from wire.desktop.stream import (
     HEADER_BYTES,
     Acknowledged,
     FrameHead,
-    Notice,
     Update,
+    UpdateNotice,
     parse_header,
 )
 from wire.desktop.warm import WarmContent
 
 
-class Recorder(Protocol):
+class StreamRecorder(Protocol):
     """Keeps the stream, as `datacenter.desktop.recording.RecordingWriter` does."""
 
     def add(self, part: bytes) -> None:
@@ -31,8 +31,8 @@ class Recorder(Protocol):
 
 
 NOTES: Final = {
-    Notice.STALLED: " (stalled: the instrument does not respond)",
-    Notice.VIEW_ONLY: " (view only: the page at the instrument is lost)",
+    UpdateNotice.STALLED: " (stalled: the instrument does not respond)",
+    UpdateNotice.VIEW_ONLY: " (view only: the page at the instrument is lost)",
 }
 """Notes for viewers; the first that applies is shown."""
 
@@ -110,7 +110,7 @@ class DesktopReceiver(DecodedDesktop):
     """One session's desktop at the data center."""
 
     def __init__(
-        self, line: ByteChannel, recorder: Recorder, known: Mapping[bytes, WarmContent] | None = None
+        self, line: ByteChannel, recorder: StreamRecorder, known: Mapping[bytes, WarmContent] | None = None
     ) -> None:
         """`line` is the connection to the box, `known` are the starting contents by identity."""
         super().__init__(PictureDecoder())
@@ -120,7 +120,7 @@ class DesktopReceiver(DecodedDesktop):
     @property
     def is_stalled(self) -> bool:
         """Whether the VNC server does not respond."""
-        return Notice.STALLED in self._decoder.notice
+        return UpdateNotice.STALLED in self._decoder.notice
 
     @property
     def note(self) -> str:

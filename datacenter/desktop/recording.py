@@ -22,9 +22,9 @@ from wire.desktop.stream import (
     FRAME,
     HEADER_BYTES,
     MESSAGE_BYTES_MAX,
+    DesktopStreamError,
     FrameHead,
     StreamChain,
-    StreamError,
     parse_header,
 )
 from wire.desktop.warm import COLD, WarmContent
@@ -71,7 +71,7 @@ class RecordingWriter:
         return self._chain.value
 
 
-class Frame(NamedTuple):
+class RecordedMessage(NamedTuple):
     """A recorded message."""
 
     time_ms: int
@@ -85,7 +85,7 @@ class Recording:
 
     warm: bytes
     """The identity of the starting content."""
-    frames: list[Frame]
+    frames: list[RecordedMessage]
     chain: bytes
 
     def replay(self, known: Mapping[bytes, WarmContent] | None = None) -> Iterator[tuple[int, Picture]]:
@@ -104,7 +104,9 @@ def find_warm(identity: bytes, known: Mapping[bytes, WarmContent]) -> WarmConten
     if identity == COLD.identity:
         return COLD
     if identity not in known:
-        raise StreamError(f"the stream needs the starting content {identity.hex()}, which is not known here")
+        raise DesktopStreamError(
+            f"the stream needs the starting content {identity.hex()}, which is not known here"
+        )
     return known[identity]
 
 
@@ -118,7 +120,7 @@ def read_recording(file: BinaryIO, signed: bytes | None = None, *, is_complete: 
         raise RecordingError("not a recording of a desktop, or one of another version")
     chain, body, count = StreamChain(), bytearray(), 0
     warm = b""
-    frames: list[Frame] = []
+    frames: list[RecordedMessage] = []
     while True:
         where = f"segment {count + 1}"
         length = int.from_bytes(prefix := file.read(_LENGTH_BYTES), "big")
@@ -132,7 +134,7 @@ def read_recording(file: BinaryIO, signed: bytes | None = None, *, is_complete: 
             break
         try:
             warm, parsed = _parse_body(bytes(body), chain, warm)
-        except StreamError as error:
+        except DesktopStreamError as error:
             raise RecordingError(f"{where}: {error}") from None
         if chain.value != value:
             raise RecordingError(f"{where}: its content does not match the hash chain")
@@ -147,7 +149,7 @@ def read_recording(file: BinaryIO, signed: bytes | None = None, *, is_complete: 
     return Recording(warm, frames, chain.value)
 
 
-def _parse_body(body: bytes, chain: StreamChain, warm: bytes) -> tuple[bytes, list[Frame]]:
+def _parse_body(body: bytes, chain: StreamChain, warm: bytes) -> tuple[bytes, list[RecordedMessage]]:
     offset = 0
     if body and not warm:
         warm, offset = parse_header(body[:HEADER_BYTES]), HEADER_BYTES
@@ -156,11 +158,11 @@ def _parse_body(body: bytes, chain: StreamChain, warm: bytes) -> tuple[bytes, li
     while offset < len(body):
         start, offset = offset, offset + FRAME.size
         if offset > len(body):
-            raise StreamError("a frame's head is cut off")
+            raise DesktopStreamError("a frame's head is cut off")
         head = FrameHead.parse(body[start:offset])
         offset += head.length
         if offset > len(body):
-            raise StreamError("a frame is cut off")
+            raise DesktopStreamError("a frame is cut off")
         chain.add(body[start:offset])
-        frames.append(Frame(head.time_ms, body[start + FRAME.size : offset]))
+        frames.append(RecordedMessage(head.time_ms, body[start + FRAME.size : offset]))
     return warm, frames

@@ -25,7 +25,7 @@ STATES: Final[tuple[CertificateState, ...]] = ("denied", "expired", "none", "val
 _B, _C, _D, _E, _I = boxes.c, certificates.c, denied_boxes.c, enrolments.c, denied_instruments.c
 
 
-class EnrolledInstrument(NamedTuple):
+class CertifiedInstrument(NamedTuple):
     """An instrument that has received certificates through its box."""
 
     box: str
@@ -96,7 +96,7 @@ def list_instruments(
     limit: int,
     state: InstrumentState | Literal[""] = "",
     after: tuple[str, str] | None = None,
-) -> list[EnrolledInstrument]:
+) -> list[CertifiedInstrument]:
     """Return the instruments with certificates after `after`, in the order of box and serial number.
 
     `which` are conditions on the columns of `boxes`, `sites` and `certificates`; "" is any state.
@@ -113,7 +113,7 @@ def list_instruments(
     if after is not None:
         query = query.where(or_(_C.box > after[0], and_(_C.box == after[0], _C.instrument > after[1])))
     query = (query.having(shown == state) if state else query).order_by(*device)
-    return [EnrolledInstrument(*row) for row in store.read(query.limit(limit))]
+    return [CertifiedInstrument(*row) for row in store.read(query.limit(limit))]
 
 
 def is_in_state(state: CertificateState, now_ms: int) -> ColumnElement[bool]:

@@ -69,7 +69,7 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingApproval:
     """A person has to approve the request, which has waited for `waited_s` seconds."""
 
     waited_s: float = field(default=0.0, compare=False)
@@ -83,10 +83,10 @@ class Rejected:
     retry_after_s: int = 0
 
 
-Outcome: TypeAlias = Granted | Pending | Rejected
+Outcome: TypeAlias = Granted | PendingApproval | Rejected
 
 
-class Device(NamedTuple):
+class RegisteredDevice(NamedTuple):
     """A box, or an instrument behind it."""
 
     box: str
@@ -117,7 +117,7 @@ class RegistrationAuthority:
 
         Raises: RequestError; StoreError; exceptions of the security module.
         """
-        return self._enrol(Device(box), current, request)
+        return self._enrol(RegisteredDevice(box), current, request)
 
     def enrol_instrument(
         self, box: str, current: x509.Certificate, request: x509.CertificateSigningRequest
@@ -129,7 +129,7 @@ class RegistrationAuthority:
         names = current.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         if len(names) != 1 or not self._has_issued(current):
             return Rejected("the instrument's certificate is not of the vendor's CA")
-        return self._enrol(Device(box, str(names[0].value)), current, request)
+        return self._enrol(RegisteredDevice(box, str(names[0].value)), current, request)
 
     def _has_issued(self, certificate: x509.Certificate) -> bool:
         for authority in (self.authority.certificate, *self.authority.chain, *self.authority.trusted):
@@ -141,7 +141,7 @@ class RegistrationAuthority:
         return False
 
     def _enrol(
-        self, device: Device, current: x509.Certificate, request: x509.CertificateSigningRequest
+        self, device: RegisteredDevice, current: x509.Certificate, request: x509.CertificateSigningRequest
     ) -> Outcome:
         public_key, now_ms = requested_key(request, device.name), self._now_ms()
         key = key_hash(public_key)
@@ -167,7 +167,7 @@ class RegistrationAuthority:
     def _issue(
         self,
         connection: Connection,
-        device: Device,
+        device: RegisteredDevice,
         public_key: PublicKey,
         reason: Reason | None,
         now_ms: int,
@@ -212,7 +212,7 @@ def _hosts(current: x509.Certificate) -> tuple[str, ...]:
         return ()
 
 
-def _refusal(connection: Connection, device: Device) -> str | None:
+def _refusal(connection: Connection, device: RegisteredDevice) -> str | None:
     """Return why a device gets no certificate in any case; None if it may get one."""
     box, instrument = device
     if connection.scalar(select(denied_boxes.c.box).where(denied_boxes.c.box == box)) is not None:
@@ -236,7 +236,9 @@ def _refusal(connection: Connection, device: Device) -> str | None:
     return f"{instrument} is a box, not an instrument" if is_box else None
 
 
-def _issued_before(connection: Connection, device: Device, key: str, now_ms: int) -> x509.Certificate | None:
+def _issued_before(
+    connection: Connection, device: RegisteredDevice, key: str, now_ms: int
+) -> x509.Certificate | None:
     """Return the device's certificate for this key, if at most two thirds of its lifetime have passed."""
     this = and_(device.of_certificates(), _C.key == key)
     query = select(_C.certificate, _C.issued_at_ms, _C.expires_at_ms).where(this)
@@ -252,7 +254,7 @@ def _is_authorized(connection: Connection, box: str) -> bool:
 
 
 def _reason_for_approval(
-    connection: Connection, device: Device, current: x509.Certificate, now_ms: int
+    connection: Connection, device: RegisteredDevice, current: x509.Certificate, now_ms: int
 ) -> Reason | None:
     if not device.instrument and not _is_authorized(connection, device.box):
         return "unknown"
@@ -264,7 +266,7 @@ def _reason_for_approval(
     return None if _is_own_key(connection, device.box, current) else "other-key"
 
 
-def _is_elsewhere(connection: Connection, device: Device) -> bool:
+def _is_elsewhere(connection: Connection, device: RegisteredDevice) -> bool:
     """Return whether an instrument is known behind another box, and has no certificate by this one yet."""
     if connection.scalar(select(_C.box).where(device.of_certificates()).limit(1)) is not None:
         return False
@@ -288,7 +290,9 @@ def _is_own_key(connection: Connection, box: str, current: x509.Certificate) -> 
     return connection.scalar(select(_C.box).where(_C.box == box, _C.key == key).limit(1)) is not None
 
 
-def _ask(connection: Connection, device: Device, key: str, reason: Reason, now_ms: int) -> Outcome | None:
+def _ask(
+    connection: Connection, device: RegisteredDevice, key: str, reason: Reason, now_ms: int
+) -> Outcome | None:
     """Return the outcome for a request that needs approval; None if it was approved."""
     this = and_(device.of_requests(), _E.key == key)
     earlier = connection.execute(select(_E.state, _E.asked_at_ms).where(this)).one_or_none()
@@ -300,7 +304,7 @@ def _ask(connection: Connection, device: Device, key: str, reason: Reason, now_m
     if state == "waiting":
         assert earlier is not None, "it waits"
         connection.execute(update(enrolments).where(this).values(seen_at_ms=now_ms))
-        return Pending((now_ms - earlier.asked_at_ms) / 1000)
+        return PendingApproval((now_ms - earlier.asked_at_ms) / 1000)
     _make_room(connection, device)
     if (connection.scalar(select(func.count()).where(_E.state == "waiting")) or 0) >= WAITING_MAX:
         return Rejected("too many requests are pending; repeat this one later", BUSY_SECONDS)
@@ -308,10 +312,10 @@ def _ask(connection: Connection, device: Device, key: str, reason: Reason, now_m
     connection.execute(delete(enrolments).where(_E.box == device.box, _E.key == key))
     row = {**device._asdict(), "key": key, "reason": reason, "state": "waiting"}
     connection.execute(insert(enrolments).values(row | {"asked_at_ms": now_ms, "seen_at_ms": now_ms}))
-    return Pending()
+    return PendingApproval()
 
 
-def _make_room(connection: Connection, device: Device) -> None:
+def _make_room(connection: Connection, device: RegisteredDevice) -> None:
     """Remove the oldest pending requests of a box, or of the instruments behind it, to make room for a new one."""
     is_of_kind = _E.instrument != "" if device.instrument else _E.instrument == ""
     most = WAITING_OF_INSTRUMENTS_MAX if device.instrument else WAITING_OF_BOX_MAX
@@ -321,7 +325,7 @@ def _make_room(connection: Connection, device: Device) -> None:
     connection.execute(delete(enrolments).where(waiting, _E.key.in_(superfluous)))
 
 
-def _is_too_often(connection: Connection, device: Device, now_ms: int) -> bool:
+def _is_too_often(connection: Connection, device: RegisteredDevice, now_ms: int) -> bool:
     recent = select(func.count()).where(
         device.of_certificates(), _C.cause != "approved", _C.issued_at_ms > now_ms - DAY_MS
     )

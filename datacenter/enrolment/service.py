@@ -22,7 +22,7 @@ from datacenter.enrolment.registration import (
     WAITING_SECONDS_MIN,
     Granted,
     Outcome,
-    Pending,
+    PendingApproval,
     RegistrationAuthority,
     Rejected,
 )
@@ -113,7 +113,7 @@ class EnrolmentService:
                     headers[est.ROOTS_TAG] = est.DATACENTER_ROOTS
                 tags = {name: self._tags[path] for name, path in headers.items() if path in self._tags}
                 return est.certificates_response(chain, **tags)
-            case Pending(waited_s):
+            case PendingApproval(waited_s):
                 again_s = min(max(WAITING_SECONDS_MIN, int(waited_s)), WAITING_SECONDS_MAX)
                 return est.waiting_response(again_s)
             case Rejected(reason, retry_after_s):

@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
-from datacenter.maintenance.windows import Window, covering_window
+from datacenter.maintenance.windows import MaintenanceWindow, covering_window
 from datacenter.store.partitions import DAY_MS
 from datacenter.store.schema import alerts, notices
 from datacenter.triggers.functions import text_of
-from datacenter.triggers.live import LiveEvaluator, Transition
+from datacenter.triggers.live import AlertTransition, LiveEvaluator
 from datacenter.triggers.silencefile import SilenceTrigger
 from datacenter.triggers.tree import terms
 from datacenter.triggers.triggerfile import Trigger
@@ -27,7 +27,7 @@ ReportKey: TypeAlias = tuple[str, str, int, int]
 """Box, instrument, run and number of a report."""
 
 
-class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
+class AlertEvidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """The beginning of an alert: the report, the trigger's text, and its terms' values in units of the condition.
 
     `fingerprint` is computed only from these values and the alert's own columns. Alerts of earlier versions lack
@@ -76,7 +76,7 @@ def alert_id(key: ReportKey, trigger: str) -> str:
 def begin(
     connection: Connection,
     key: ReportKey,
-    transition: Transition,
+    transition: AlertTransition,
     evaluator: LiveEvaluator,
     now_ms: int,
 ) -> Begun:
@@ -85,7 +85,7 @@ def begin(
     trigger = transition.trigger
     table = trigger.table
     of_trigger = {*terms(trigger.fires), *terms(trigger.clears)}
-    evidence = Evidence(
+    evidence = AlertEvidence(
         run,
         number,
         transition.at_ms,
@@ -108,7 +108,7 @@ def begin(
     return begun
 
 
-def end(connection: Connection, key: ReportKey, transition: Transition, now_ms: int) -> list[Ended]:
+def end(connection: Connection, key: ReportKey, transition: AlertTransition, now_ms: int) -> list[Ended]:
     """Store that the open alerts of a trigger end with the report `key`, and the notices of it."""
     box, instrument, run, number = key
     c = alerts.c
@@ -182,7 +182,7 @@ def _store(
     begun: Begun,
     key: ReportKey,
     trigger: Trigger | SilenceTrigger,
-    evidence: Evidence | SilenceEvidence,
+    evidence: AlertEvidence | SilenceEvidence,
     now_ms: int,
     values: Mapping[str, str | int],
 ) -> None:
@@ -214,7 +214,7 @@ def _store(
     connection.execute(insert(notices).values(alert=begun.id, kind="raised", created_at_ms=now_ms))
 
 
-def _silence(window: Window, now_ms: int) -> dict[str, str | int]:
+def _silence(window: MaintenanceWindow, now_ms: int) -> dict[str, str | int]:
     """Return the columns of an alert that a window silences."""
     return {
         "silenced_at_ms": now_ms,

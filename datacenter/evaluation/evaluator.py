@@ -17,7 +17,7 @@ from sqlalchemy import BindParameter, Connection, RowMapping, and_, bindparam, f
 
 from datacenter.base.snapshot import StoredBases
 from datacenter.evaluation.alerts import Begun, Ended, begin, end
-from datacenter.evaluation.frontier import Arrivals, frontier
+from datacenter.evaluation.frontier import EpochArrivals, frontier
 from datacenter.evaluation.silence import record_endings
 from datacenter.evaluation.silence_state import BoxSilence, load_silence, save_silence
 from datacenter.evaluation.state import restored, save_state
@@ -63,7 +63,7 @@ _PENDING: Final = select(_R.sequence, _R.record_count, _R.body, _R.stored_at_ms,
 """Built once, because SQLAlchemy takes longer to build such statements than the database takes to execute them."""
 
 
-class Pending(NamedTuple):
+class PendingRecord(NamedTuple):
     """A record that is to be evaluated."""
 
     sequence: int
@@ -138,7 +138,12 @@ class Evaluator:
         return has_more
 
     def _update_silence(
-        self, connection: Connection, silence: BoxSilence, pending: list[Pending], now_ms: int, total: Advance
+        self,
+        connection: Connection,
+        silence: BoxSilence,
+        pending: list[PendingRecord],
+        now_ms: int,
+        total: Advance,
     ) -> None:
         """Record the latest report of each instrument, and find silent instruments."""
         if not pending:
@@ -164,10 +169,10 @@ class Evaluator:
         save_silence(connection, silence)
 
     def _evaluate(
-        self, connection: Connection, box: str, pending: list[Pending], now_ms: int, total: Advance
+        self, connection: Connection, box: str, pending: list[PendingRecord], now_ms: int, total: Advance
     ) -> None:
         models = _models(one for one in pending if not one.instrument)
-        by_instrument: defaultdict[str, list[Pending]] = defaultdict(list)
+        by_instrument: defaultdict[str, list[PendingRecord]] = defaultdict(list)
         for one in pending:
             if one.instrument:
                 by_instrument[one.instrument].append(one)
@@ -224,7 +229,7 @@ class Evaluator:
         connection: Connection,
         box: str,
         instrument: _Instrument,
-        one: Pending,
+        one: PendingRecord,
         report: InstrumentReport,
         now_ms: int,
         total: Advance,
@@ -270,7 +275,7 @@ def _positions(connection: Connection, reports: Connection, box: str) -> list[tu
         position, moved_at_ms = moved.get(epoch, (0, None))
         if position >= ranges.last():
             continue
-        arrivals = Arrivals(ranges, decode_ranges(lost) if lost else RangeSet(), newest_at_ms=0)
+        arrivals = EpochArrivals(ranges, decode_ranges(lost) if lost else RangeSet(), newest_at_ms=0)
         if (complete := frontier(arrivals, position, moved_at_ms)) <= position:
             beyond = {"box": box, "epoch": epoch, "position": position}
             arrivals = replace(arrivals, newest_at_ms=reports.scalar(_NEWEST, beyond) or 0)
@@ -282,12 +287,14 @@ def _positions(connection: Connection, reports: Connection, box: str) -> list[tu
     return epochs
 
 
-def _pending(connection: Connection, box: str, epoch: int, position: int, end_of_step: int) -> list[Pending]:
+def _pending(
+    connection: Connection, box: str, epoch: int, position: int, end_of_step: int
+) -> list[PendingRecord]:
     """Return the records with sequences after `position` and up to `end_of_step`, in their order."""
     sought = {"box": box, "epoch": epoch, "position": position, "last": end_of_step + BLOCK_SPAN}
     rows = connection.execute(_PENDING, sought)
     pending = [
-        Pending(
+        PendingRecord(
             stored.sequence,
             row.stored_at_ms,
             row.instrument,
@@ -307,7 +314,7 @@ def _move(connection: Connection, box: str, epoch: int, sequence: int, now_ms: i
     connection.execute(_MOVE, values)
 
 
-def _models(pending: Iterable[Pending]) -> dict[str, ProfileInForce]:
+def _models(pending: Iterable[PendingRecord]) -> dict[str, ProfileInForce]:
     """Return by instrument the latest profile that these records of the box itself put in force."""
     profiles = {}
     for one in pending:
@@ -317,7 +324,7 @@ def _models(pending: Iterable[Pending]) -> dict[str, ProfileInForce]:
     return profiles
 
 
-def _in_order(pending: list[Pending]) -> list[tuple[Pending, InstrumentReport]]:
+def _in_order(pending: list[PendingRecord]) -> list[tuple[PendingRecord, InstrumentReport]]:
     """Return an instrument's records with their reports, in the order of (run, number)."""
     pairs = [(one, one.report) for one in pending if one.report is not None]
     return sorted(pairs, key=lambda pair: (pair[0].run, pair[1].number))

@@ -12,7 +12,7 @@ PATIENCE_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True)
-class Arrivals:
+class EpochArrivals:
     """The stored and the lost sequence numbers of one epoch, and the time at which the newest was stored."""
 
     stored: RangeSet
@@ -20,7 +20,7 @@ class Arrivals:
     newest_at_ms: int
 
 
-def frontier(arrivals: Arrivals, evaluated: int, moved_at_ms: int | None) -> int:
+def frontier(arrivals: EpochArrivals, evaluated: int, moved_at_ms: int | None) -> int:
     """Return the sequence number up to which records can be evaluated.
 
     `evaluated` is the number up to which they have been evaluated, 0 for none; `moved_at_ms` is the time of that

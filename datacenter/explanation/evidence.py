@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 from sqlalchemy import select
 
-from datacenter.evaluation.alerts import Evidence, SilenceEvidence
+from datacenter.evaluation.alerts import AlertEvidence, SilenceEvidence
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.store.schema import alerts
 from datacenter.store.store import Store
@@ -18,8 +18,8 @@ from datacenter.triggers.triggerfile import Trigger, TriggerTable, make_trigger
 from settings.profile import Severity, profile_problem
 
 _A: Final = alerts.c
-_DECODERS: Final[tuple[Callable[[bytes], Evidence | SilenceEvidence], ...]] = (
-    msgspec.msgpack.Decoder(Evidence).decode,
+_DECODERS: Final[tuple[Callable[[bytes], AlertEvidence | SilenceEvidence], ...]] = (
+    msgspec.msgpack.Decoder(AlertEvidence).decode,
     msgspec.msgpack.Decoder(SilenceEvidence).decode,
 )
 
@@ -59,7 +59,7 @@ def read_record(store: Store, alert: str) -> AlertRecord | None:
     return None if row is None else AlertRecord(*row)
 
 
-def evidence_of(record: AlertRecord) -> Evidence | SilenceEvidence:
+def evidence_of(record: AlertRecord) -> AlertEvidence | SilenceEvidence:
     """Return the evidence of an alert. Raises: UnexplainedError."""
     for decode in _DECODERS:
         with suppress(msgspec.DecodeError):
@@ -67,7 +67,7 @@ def evidence_of(record: AlertRecord) -> Evidence | SilenceEvidence:
     raise UnexplainedError(f"the evidence of alert {record.id} cannot be decoded by this version")
 
 
-def trigger_of(record: AlertRecord, evidence: Evidence, in_force: TriggerSet) -> Trigger:
+def trigger_of(record: AlertRecord, evidence: AlertEvidence, in_force: TriggerSet) -> Trigger:
     """Return the trigger that raised an alert: with the text in its evidence, or else the one that is in force.
 
     Raises: UnexplainedError if neither has the hash of the evidence.
@@ -94,7 +94,7 @@ def trigger_of(record: AlertRecord, evidence: Evidence, in_force: TriggerSet) ->
     return current
 
 
-def _stored_trigger(record: AlertRecord, evidence: Evidence) -> Trigger | None:
+def _stored_trigger(record: AlertRecord, evidence: AlertEvidence) -> Trigger | None:
     """Return the trigger of the stored text; None if this version cannot read it."""
     if profile_problem(record.model):
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from datacenter.base.snapshot import RecordedBases
-from datacenter.evaluation.alerts import Evidence
+from datacenter.evaluation.alerts import AlertEvidence
 from datacenter.explanation.evidence import AlertRecord
 from datacenter.explanation.reports import ReportId, ReportRange, StoredReports, TimedReport, load_reports
 from datacenter.store.store import Store
@@ -73,7 +73,7 @@ def evidence_span_ms(trigger: Trigger) -> int:
 def recompute(
     store: Store,
     record: AlertRecord,
-    evidence: Evidence,
+    evidence: AlertEvidence,
     trigger: Trigger,
     *,
     is_whole: bool = True,
@@ -128,7 +128,7 @@ class _Replay:
         self,
         result: Recomputation,
         record: AlertRecord,
-        evidence: Evidence,
+        evidence: AlertEvidence,
         sampled: _SampleTimes,
         bases: Bases,
         *,
@@ -198,7 +198,7 @@ class _Replay:
         return Moment(one.id, self._evaluator.now_ms, values, readings, holds, event)
 
 
-def _compare(result: Recomputation, record: AlertRecord, evidence: Evidence, *, is_whole: bool) -> None:
+def _compare(result: Recomputation, record: AlertRecord, evidence: AlertEvidence, *, is_whole: bool) -> None:
     """Record a difference between recomputation and record."""
     note = result.differences.append
     report = f"run {record.run}, number {record.number}"

@@ -29,7 +29,7 @@ def is_level(term: Term) -> bool:
     return isinstance(term, (Latest, *_SMOOTHED)) and not isinstance(term, Jitter)
 
 
-class Side(NamedTuple):
+class ComparisonSide(NamedTuple):
     """One side of a comparison: a constant plus multiples of terms."""
 
     sum: Linear
@@ -56,9 +56,9 @@ class Side(NamedTuple):
 class ComparedSides(NamedTuple):
     """A comparison: `value` `sign` `threshold`. The side that changes more slowly is the threshold."""
 
-    value: Side
+    value: ComparisonSide
     sign: str
-    threshold: Side
+    threshold: ComparisonSide
 
     @property
     def channel(self) -> str:
@@ -84,7 +84,7 @@ def compared_sides(trigger: Trigger) -> list[ComparedSides]:
     profile = load_profile(trigger.table.model)
     comparisons = []
     for node, sign in _comparisons(parse_condition(trigger.table.when)):
-        left, right = Side(linear(node.left, profile)), Side(linear(node.right, profile))
+        left, right = ComparisonSide(linear(node.left, profile)), ComparisonSide(linear(node.right, profile))
         if left.sum.coefficients:
             comparisons.append(ComparedSides(left, sign, right))
         else:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from datacenter.evaluation.state import restored
-from datacenter.explanation.sides import ComparedSides, Side, is_level, with_sides_exchanged
+from datacenter.explanation.sides import ComparedSides, ComparisonSide, is_level, with_sides_exchanged
 from datacenter.triggers.functions import text_of
 from datacenter.triggers.live import LiveFunctions
 from datacenter.triggers.terms.term import Term
@@ -64,7 +64,9 @@ def reading_thresholds(
     return dict(thresholds)
 
 
-def _threshold(value: Side, threshold: Side, known: Mapping[Term, float | None]) -> float | None:
+def _threshold(
+    value: ComparisonSide, threshold: ComparisonSide, known: Mapping[Term, float | None]
+) -> float | None:
     """Return the reading at which the sides are equal; None while a term is unknown."""
     total = threshold.value(known)
     factor = next(iter(value.sum.coefficients.values()))

@@ -30,7 +30,7 @@ class BoxRow(NamedTuple):
     stored_at_ms: int | None
 
 
-class BoxState(NamedTuple):
+class LatestBoxState(NamedTuple):
     """The latest state of a box. Times are None before its first record."""
 
     serial: str
@@ -74,7 +74,7 @@ def list_boxes(store: Store, visible: Visibility, site: str) -> list[BoxRow]:
     return [BoxRow(*row) for row in store.read(query)]
 
 
-def read_box(store: Store, box: str) -> BoxState:
+def read_box(store: Store, box: str) -> LatestBoxState:
     """Return the state of a box that exists."""
     waiting = (
         select(func.count())
@@ -88,7 +88,7 @@ def read_box(store: Store, box: str) -> BoxState:
     seen = _latest_record(store, box)
     position = and_(evaluated.c.box == box, evaluated.c.epoch == seen[2])
     (evaluated_sequence,) = next(store.read(select(evaluated.c.sequence).where(position)), (None,))
-    return BoxState._make([*known, *seen, evaluated_sequence, waiting_count])
+    return LatestBoxState._make([*known, *seen, evaluated_sequence, waiting_count])
 
 
 def _latest_record(store: Store, box: str) -> tuple[int | None, int | None, int | None, int | None]:

@@ -43,7 +43,7 @@ class FleetFilter(Struct, frozen=True):
             parse_area(self.area)
 
 
-class Area(NamedTuple):
+class GeographicArea(NamedTuple):
     """Limits of coordinates, in degrees."""
 
     west: float
@@ -52,12 +52,12 @@ class Area(NamedTuple):
     north: float
 
 
-def parse_area(text: str) -> Area:
+def parse_area(text: str) -> GeographicArea:
     """Parse "west,south,east,north". Raises: ValueError."""
     try:
-        area = Area(*map(float, text.split(",")))
+        area = GeographicArea(*map(float, text.split(",")))
     except (ValueError, TypeError):
-        area = Area(0, 0, 0, 0)
+        area = GeographicArea(0, 0, 0, 0)
     if not (-181 <= area.west < area.east <= 181 and -91 <= area.south < area.north <= 91):
         raise ValueError(f"area {text[:60]!r}: give west,south,east,north in degrees, such as -10.5,35,30,60")
     return area

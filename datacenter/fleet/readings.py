@@ -33,7 +33,7 @@ SpanKind: TypeAlias = Literal["missing", "silent"]
 _Item = TypeVar("_Item")
 
 
-class Span(Struct, frozen=True, array_like=True):
+class SilentSpan(Struct, frozen=True, array_like=True):
     """A span without reports, in milliseconds since 1970."""
 
     since_ms: int
@@ -51,7 +51,7 @@ class ChartData(Struct, frozen=True):
     until_ms: int
     times: list[int]
     channels: dict[str, list[int | None]]
-    spans: list[Span]
+    spans: list[SilentSpan]
     reduced: bool
 
 
@@ -72,7 +72,7 @@ class Period:
     since_ms: int
     until_ms: int
     statuses: Statuses
-    spans: list[Span]
+    spans: list[SilentSpan]
 
 
 def load_period(store: Store, box: str, instrument: str, since_ms: int, until_ms: int, now_ms: int) -> Period:
@@ -85,13 +85,13 @@ def load_period(store: Store, box: str, instrument: str, since_ms: int, until_ms
     spans = find_spans(around, missing, min(until_ms, now_ms))
     order = np.argsort(around.at_ms, kind="stable")
     inside = (around.at_ms[order] >= since_ms) & (around.at_ms[order] < until_ms)
-    clipped = (Span(max(s.since_ms, since_ms), min(s.until_ms, until_ms), s.kind) for s in spans)
+    clipped = (SilentSpan(max(s.since_ms, since_ms), min(s.until_ms, until_ms), s.kind) for s in spans)
     return Period(
         since_ms, until_ms, around.chosen(order[inside]), [s for s in clipped if s.since_ms < s.until_ms]
     )
 
 
-def find_spans(statuses: Statuses, missing: Mapping[int, RangeSet], end_ms: int) -> list[Span]:
+def find_spans(statuses: Statuses, missing: Mapping[int, RangeSet], end_ms: int) -> list[SilentSpan]:
     """Return the spans without reports until `end_ms`; `statuses` are in the order of (run, number)."""
     times = np.sort(statuses.at_ms)
     if not len(times):
@@ -101,15 +101,15 @@ def find_spans(statuses: Statuses, missing: Mapping[int, RangeSet], end_ms: int)
         threshold = _silence_ms(times)
         after = times[1:]
         for index in np.flatnonzero(np.diff(times) > threshold).tolist():
-            silence = Span(int(times[index]), int(after[index]), "silent")
+            silence = SilentSpan(int(times[index]), int(after[index]), "silent")
             if not any(_overlap(silence, span) for span in spans):
                 spans.append(silence)
         if end_ms - int(times[-1]) > threshold:
-            spans.append(Span(int(times[-1]), end_ms, "silent"))
+            spans.append(SilentSpan(int(times[-1]), end_ms, "silent"))
     return sorted(spans, key=lambda span: span.since_ms)
 
 
-def _missing_spans(statuses: Statuses, missing: Mapping[int, RangeSet]) -> Iterable[Span]:
+def _missing_spans(statuses: Statuses, missing: Mapping[int, RangeSet]) -> Iterable[SilentSpan]:
     """Yield the spans between the statuses before and after missing numbers, in each run."""
     for run in np.unique(statuses.run).tolist():
         indexes = np.flatnonzero(statuses.run == run)
@@ -121,10 +121,10 @@ def _missing_spans(statuses: Statuses, missing: Mapping[int, RangeSet]) -> Itera
                 spans[after] = int(times[after - 1]), int(times[after])
         for since_ms, until_ms in spans.values():
             if since_ms < until_ms:
-                yield Span(since_ms, until_ms, "missing")
+                yield SilentSpan(since_ms, until_ms, "missing")
 
 
-def _overlap(one: Span, other: Span) -> bool:
+def _overlap(one: SilentSpan, other: SilentSpan) -> bool:
     return one.since_ms < other.until_ms and other.since_ms < one.until_ms
 
 
@@ -164,7 +164,7 @@ def summarize(period: Period) -> dict[str, ChannelSummary]:
     return summaries
 
 
-def _segment_starts(times: Integers, spans: Iterable[Span]) -> Integers:
+def _segment_starts(times: Integers, spans: Iterable[SilentSpan]) -> Integers:
     """Return the indexes of the first status and of the first status after each span."""
     after = [int(np.searchsorted(times, span.until_ms)) for span in spans]
     inner = {index for index in after if 0 < index < len(times)}

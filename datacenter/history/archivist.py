@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final
 
-from datacenter.config import Retention
+from datacenter.config import RetentionConfig
 from datacenter.history.archive import archive_instrument, waiting
 from datacenter.retention import delete_piece, kept_days
 from datacenter.store.calls import call_database, call_in_background
@@ -17,7 +17,7 @@ from datacenter.store.partitions import DAY_MS
 from datacenter.store.store import Store
 
 ARCHIVE_SECONDS: Final = 3600.0
-FOREVER: Final = Retention()
+FOREVER: Final = RetentionConfig()
 _log: Final = logging.getLogger(__name__)
 
 
@@ -26,7 +26,7 @@ async def archive_hourly(
     executor: Executor | None,
     now_ms: Callable[[], int],
     rows_days: int,
-    retention: Retention = FOREVER,
+    retention: RetentionConfig = FOREVER,
 ) -> None:
     """Move statuses to chunks `rows_days` after they were stored, and delete expired data, until cancelled.
 
@@ -46,7 +46,9 @@ async def archive_hourly(
         await asyncio.sleep(ARCHIVE_SECONDS)
 
 
-async def _delete_expired(store: Store, executor: Executor | None, now_ms: int, retention: Retention) -> None:
+async def _delete_expired(
+    store: Store, executor: Executor | None, now_ms: int, retention: RetentionConfig
+) -> None:
     """Delete in pieces, so that batches are not delayed; then drop empty partitions. Raises: StoreError."""
     for kind, days in kept_days(retention).items():
         total = 0

@@ -20,7 +20,7 @@ from datacenter.access.vocabulary import Purpose
 from datacenter.fleet.alerts import REASON_CHARACTERS_MAX
 from datacenter.fleet.visible import COLUMNS as RESOURCE_COLUMNS
 from datacenter.fleet.visible import PLACED_BOXES
-from datacenter.maintenance.windows import COLUMNS, Kind, Window, find_subject, find_window
+from datacenter.maintenance.windows import COLUMNS, Kind, MaintenanceWindow, find_subject, find_window
 from datacenter.store.schema import alerts, boxes, maintenance, sites
 from datacenter.store.store import Store
 
@@ -56,7 +56,7 @@ class MaintenanceDesk:
         times_ms: tuple[int, int],
         reason: str,
         now_ms: int,
-    ) -> Window:
+    ) -> MaintenanceWindow:
         """Plan a window of the site, box or instrument of `names`; `times_ms` are its beginning and its end.
 
         `names` are a site, a box and an instrument; only the names that `kind` needs are used.
@@ -75,7 +75,7 @@ class MaintenanceDesk:
         resource = self._seen(staff, kind, names, now_ms)
         covers_critical = self._require(staff, kind, resource, now_ms)
         _, box, instrument = names
-        window = Window(
+        window = MaintenanceWindow(
             secrets.token_hex(6),
             kind,
             resource.site,
@@ -93,7 +93,7 @@ class MaintenanceDesk:
             connection.execute(insert(maintenance).values(window._asdict()))
         return window
 
-    def end(self, staff: str, number: str, now_ms: int) -> Window:
+    def end(self, staff: str, number: str, now_ms: int) -> MaintenanceWindow:
         """End a window now, or cancel it before it begins; its alerts are no longer silenced.
 
         Raises: MaintenanceRefusedError.
@@ -121,7 +121,7 @@ class MaintenanceDesk:
         now_ms: int,
         which: Sequence[ColumnElement[bool]] = (),
         limit: int = LISTED_MAX,
-    ) -> list[Window]:
+    ) -> list[MaintenanceWindow]:
         """Return the windows of sites and boxes that a person may see, the latest beginning first.
 
         `which` are further conditions on the columns of `maintenance`.
@@ -137,7 +137,7 @@ class MaintenanceDesk:
             and_(_M.kind == "site", _M.site.in_(seen_sites.where(sees_site))), _M.box.in_(seen_boxes)
         )
         query = select(*COLUMNS).where(is_seen, *which).order_by(_M.from_ms.desc(), _M.id).limit(limit)
-        return [Window(*row) for row in self.store.read(query)]
+        return [MaintenanceWindow(*row) for row in self.store.read(query)]
 
     def may_plan(self, staff: str, kind: Kind, resource: Resource, now_ms: int) -> bool:
         """Return whether a person may plan a window, to offer it on a page."""

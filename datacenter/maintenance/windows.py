@@ -16,7 +16,7 @@ WindowState: TypeAlias = Literal["planned", "in progress", "ended", "cancelled"]
 _M: Final = maintenance.c
 
 
-class Window(NamedTuple):
+class MaintenanceWindow(NamedTuple):
     """A window from `from_ms` until before `until_ms`. `site` is the box's site; unused fields are empty."""
 
     id: str
@@ -52,7 +52,7 @@ class Window(NamedTuple):
         return "planned" if now_ms < self.from_ms else "in progress"
 
 
-COLUMNS: Final = tuple(_M[name] for name in Window._fields)
+COLUMNS: Final = tuple(_M[name] for name in MaintenanceWindow._fields)
 
 
 def find_subject(store: Store, kind: Kind, names: tuple[str, str, str]) -> Resource | None:
@@ -72,15 +72,15 @@ def find_subject_of(store: Store, number: str) -> Resource | None:
     return None if window is None else find_subject(store, window.kind, window.names)
 
 
-def find_window(store: Store, number: str) -> Window | None:
+def find_window(store: Store, number: str) -> MaintenanceWindow | None:
     """Return a window; None if there is none. Raises: StoreError."""
     row = next(store.read(select(*COLUMNS).where(_M.id == number)), None)
-    return None if row is None else Window(*row)
+    return None if row is None else MaintenanceWindow(*row)
 
 
 def covering_window(
     connection: Connection, box: str, instrument: str, severity: str, times_ms: tuple[int, int]
-) -> Window | None:
+) -> MaintenanceWindow | None:
     """Return the window in which an alert began; of several windows, the one that ends last.
 
     `times_ms` are its beginning by the instrument's clock, and when it was raised; one of them must be in the window.
@@ -96,4 +96,4 @@ def covering_window(
     if severity == "critical":
         query = query.where(_M.covers_critical == 1)
     row = connection.execute(query).first()
-    return None if row is None else Window(*row)
+    return None if row is None else MaintenanceWindow(*row)

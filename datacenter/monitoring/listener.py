@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
 from datacenter.monitoring.figures import Figures
-from datacenter.monitoring.probe import NoAnswerError, Probe
+from datacenter.monitoring.probe import CachedProbe, NoAnswerError
 from datacenter.store.errors import StoreError
 from wire.http.connection import Handler, Request, Response
 
@@ -29,7 +29,10 @@ _log: Final = logging.getLogger(__name__)
 
 
 def make_monitoring(
-    registry: CollectorRegistry, figures: Probe[Figures], problem: Probe[str], names: Collection[str] = ()
+    registry: CollectorRegistry,
+    figures: CachedProbe[Figures],
+    problem: CachedProbe[str],
+    names: Collection[str] = (),
 ) -> Handler:
     """Return the handler. `registry` shows the latest figures; `names` are allowed in `Host`."""
 
@@ -52,7 +55,7 @@ def make_monitoring(
     return answer
 
 
-async def _problem(problem: Probe[str]) -> str:
+async def _problem(problem: CachedProbe[str]) -> str:
     """Return why the data center is not ready; the reason of a database error is only logged."""
     try:
         return await problem.result()
@@ -63,7 +66,7 @@ async def _problem(problem: Probe[str]) -> str:
         return str(error)
 
 
-async def _read(figures: Probe[Figures]) -> None:
+async def _read(figures: CachedProbe[Figures]) -> None:
     try:
         await figures.result()
     except (NoAnswerError, StoreError) as error:

@@ -16,7 +16,7 @@ class NoAnswerError(Exception):
     """The database has not answered in time."""
 
 
-class Probe(Generic[T]):
+class CachedProbe(Generic[T]):
     """Calls `function` on `executor` on request, and keeps the result for `keep_s` seconds."""
 
     def __init__(self, executor: Executor, function: Callable[[], T], keep_s: float) -> None:

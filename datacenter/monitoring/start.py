@@ -16,7 +16,7 @@ from datacenter.evaluation.follower import Follower
 from datacenter.monitoring.figures import families, read_figures
 from datacenter.monitoring.listener import make_monitoring
 from datacenter.monitoring.metrics import Metrics, build_info, gauge, limits
-from datacenter.monitoring.probe import Probe
+from datacenter.monitoring.probe import CachedProbe
 from datacenter.monitoring.readiness import readiness
 from datacenter.store.queue import IngestQueue
 from datacenter.store.store import Store
@@ -49,7 +49,7 @@ async def monitoring(
         yield None
         return
     executor = ThreadPoolExecutor(2, "monitoring")
-    figures = Probe(executor, lambda: read_figures(store, now_ms()), FIGURES_SECONDS)
+    figures = CachedProbe(executor, lambda: read_figures(store, now_ms()), FIGURES_SECONDS)
     database = make_url(config.store.url).get_backend_name()
 
     def of_process() -> Iterator[Metric]:
@@ -64,7 +64,7 @@ async def monitoring(
         yield from families(figures.latest)
 
     metrics.add(of_process)
-    problem = Probe(executor, readiness(store, config.store.url), READY_SECONDS)
+    problem = CachedProbe(executor, readiness(store, config.store.url), READY_SECONDS)
     server = await serve(
         make_monitoring(metrics.registry, figures, problem, config.monitoring.names),
         config.monitoring.host,

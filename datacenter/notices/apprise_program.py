@@ -1,7 +1,7 @@
 """Sends one message with Apprise: a program, which can be ended at a time limit and has its own HTTP proxy setting.
 
-It reads a `Task` in JSON from its standard input, so that the URL, which may contain a password, is in no list of
-processes. Exit status: 0 sent, 1 not sent.
+It reads a `NoticeTask` in JSON from its standard input, so that the URL, which may contain a password, is in no list
+of processes. Exit status: 0 sent, 1 not sent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import msgspec
 
 
-class Task(msgspec.Struct, frozen=True):
+class NoticeTask(msgspec.Struct, frozen=True):
     """A message and its target. `proxy` is the URL of an HTTP proxy, or empty."""
 
     url: str
@@ -26,7 +26,7 @@ class Task(msgspec.Struct, frozen=True):
 
 def main() -> int:
     """Send, and return the exit status."""
-    task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
+    task = msgspec.json.decode(sys.stdin.buffer.read(), type=NoticeTask)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "no_proxy"):
         os.environ.pop(name, None)
     if task.proxy:

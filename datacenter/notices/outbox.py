@@ -72,7 +72,7 @@ class DeliveryState(StrEnum):
     NEEDLESS = "needless"
 
 
-class Result(StrEnum):
+class AttemptResult(StrEnum):
     """The result of an attempt: a `FAILED` attempt is repeated, a `REFUSED` one would be refused again."""
 
     SENT = "sent"
@@ -81,10 +81,10 @@ class Result(StrEnum):
     UNCERTAIN = "uncertain"
 
 
-class Outcome(NamedTuple):
+class AttemptOutcome(NamedTuple):
     """The result of an attempt, and the reason if it was not sent."""
 
-    result: Result
+    result: AttemptResult
     problem: str = ""
 
 
@@ -185,7 +185,12 @@ def claim_open(
 
 
 def settle(
-    store: Store, target: NoticeTarget, process: str, sent: Sequence[Notice], outcome: Outcome, now_ms: int
+    store: Store,
+    target: NoticeTarget,
+    process: str,
+    sent: Sequence[Notice],
+    outcome: AttemptOutcome,
+    now_ms: int,
 ) -> None:
     """Record the outcome of an attempt, and return the lease. Raises: StoreError."""
     with store.transaction() as connection:
@@ -206,14 +211,14 @@ def settle(
             "problem": outcome.problem[:PROBLEM_CHARACTERS_MAX],
         }
         match outcome.result:
-            case Result.SENT | Result.UNCERTAIN:
+            case AttemptResult.SENT | AttemptResult.UNCERTAIN:
                 state, failures = DeliveryState(outcome.result.value), 0
                 if state is DeliveryState.UNCERTAIN and target.recognizes_repetitions:
                     state, failures = DeliveryState.WAITING, 1
-            case Result.REFUSED:
+            case AttemptResult.REFUSED:
                 state = DeliveryState.WAITING if len(sent) > 1 else DeliveryState.FAILED
                 changed, failures = changed | {"alone": 1}, 0
-            case Result.FAILED:
+            case AttemptResult.FAILED:
                 state, failures = DeliveryState.WAITING, failures + 1
         if state is DeliveryState.WAITING:
             too_old = and_(ours, _D.created_at_ms <= now_ms - GIVE_UP_MS, _D.attempts >= GIVE_UP_ATTEMPTS)

@@ -13,8 +13,8 @@ from datacenter.notices.notice import Notice
 from datacenter.notices.outbox import (
     LEASE_MS,
     ROUTED_MAX,
-    Outcome,
-    Result,
+    AttemptOutcome,
+    AttemptResult,
     claim,
     claim_open,
     have_work,
@@ -101,17 +101,17 @@ class NoticeSender:
         await self._settle(target, due, outcome)
         return 1
 
-    async def _attempt(self, target: NoticeTarget, due: Sequence[Notice]) -> Outcome:
+    async def _attempt(self, target: NoticeTarget, due: Sequence[Notice]) -> AttemptOutcome:
         try:
             outcome = await self._transport.send(target, due, self._now_ms())
         except Exception as error:
-            outcome = Outcome(Result.UNCERTAIN, f"internal error: {type(error).__name__}")
-        if outcome.result is not Result.SENT:
+            outcome = AttemptOutcome(AttemptResult.UNCERTAIN, f"internal error: {type(error).__name__}")
+        if outcome.result is not AttemptResult.SENT:
             keys = ", ".join(one.key for one in due)
             _log.warning("notices %s to %s: %s: %s", keys, target.name, outcome.result, outcome.problem)
         return outcome
 
-    async def _settle(self, target: NoticeTarget, due: Sequence[Notice], outcome: Outcome) -> None:
+    async def _settle(self, target: NoticeTarget, due: Sequence[Notice], outcome: AttemptOutcome) -> None:
         """Record the outcome, with several tries: without a record, it would be uncertain. Raises: StoreError."""
         for _ in range(SETTLE_TRIES - 1):
             try:
@@ -130,7 +130,7 @@ class NoticeSender:
         again = await self._call(claim_open, target, self._process, self._link, now_ms)
         if again is not None:
             self._refreshed_ms[target.name] = now_ms
-            outcome = await self._attempt(target, again) if again else Outcome(Result.SENT)
+            outcome = await self._attempt(target, again) if again else AttemptOutcome(AttemptResult.SENT)
             await self._settle(target, [], outcome)
 
     async def _call(self, function: Callable[..., T], *arguments: object) -> T:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from secrets import token_hex
 
-from datacenter.config import Notices
+from datacenter.config import NoticesConfig
 from datacenter.notices.sender import NoticeSender
 from datacenter.notices.targets import read_targets
 from datacenter.notices.transports import TransportOfTarget
@@ -14,7 +14,7 @@ from datacenter.store.store import Store
 
 
 def make_sender(
-    notices: Notices, store: Store, executor: Executor | None, now_ms: Callable[[], int]
+    notices: NoticesConfig, store: Store, executor: Executor | None, now_ms: Callable[[], int]
 ) -> NoticeSender:
     """Return the sender of this process. Raises: SettingsError for the file of targets."""
     targets = read_targets(notices.targets)

@@ -13,7 +13,7 @@ import msgspec
 
 from datacenter.notices import apprise_program
 from datacenter.notices.notice import Notice, body_of, title_of
-from datacenter.notices.outbox import Outcome, Result
+from datacenter.notices.outbox import AttemptOutcome, AttemptResult
 from datacenter.notices.targets import NoticeTarget
 
 ATTEMPT_SECONDS_MAX: Final = 30.0
@@ -27,7 +27,7 @@ _BUSY: Final = (408, 429)
 class Transport(Protocol):
     """Sends messages to targets of one kind."""
 
-    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> Outcome:
+    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> AttemptOutcome:
         """Send the notices in one message."""
         ...
 
@@ -35,8 +35,8 @@ class Transport(Protocol):
 class AppriseTransport:
     """Runs a program for each message, and ends it at the time limit."""
 
-    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> Outcome:  # noqa: ARG002
-        task = apprise_program.Task(target.apprise, title_of(notices), body_of(notices), target.proxy)
+    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> AttemptOutcome:  # noqa: ARG002
+        task = apprise_program.NoticeTask(target.apprise, title_of(notices), body_of(notices), target.proxy)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -49,23 +49,25 @@ class AppriseTransport:
             async with asyncio.timeout(ATTEMPT_SECONDS_MAX):
                 await process.communicate(msgspec.json.encode(task))
         except TimeoutError:
-            return Outcome(Result.UNCERTAIN, f"no response within {ATTEMPT_SECONDS_MAX:g} s")
+            return AttemptOutcome(AttemptResult.UNCERTAIN, f"no response within {ATTEMPT_SECONDS_MAX:g} s")
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
         match process.returncode:
             case 0:
-                return Outcome(Result.SENT)
+                return AttemptOutcome(AttemptResult.SENT)
             case 1:
-                return Outcome(Result.FAILED, "Apprise could not send it: check the URL and the service")
-        return Outcome(Result.UNCERTAIN, f"Apprise ended with status {process.returncode}")
+                return AttemptOutcome(
+                    AttemptResult.FAILED, "Apprise could not send it: check the URL and the service"
+                )
+        return AttemptOutcome(AttemptResult.UNCERTAIN, f"Apprise ended with status {process.returncode}")
 
 
 class AlertmanagerTransport:
     """Posts to the API of an Alertmanager, version 2."""
 
-    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> Outcome:
+    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> AttemptOutcome:
         alerts = [_alert(one, now_ms) for one in notices]
         proxy = target.proxy or None
         try:
@@ -75,14 +77,14 @@ class AlertmanagerTransport:
             ):
                 response = await client.post(target.alertmanager.rstrip("/") + API_PATH, json=alerts)
         except TimeoutError:
-            return Outcome(Result.UNCERTAIN, f"no response within {ATTEMPT_SECONDS_MAX:g} s")
+            return AttemptOutcome(AttemptResult.UNCERTAIN, f"no response within {ATTEMPT_SECONDS_MAX:g} s")
         except httpx.HTTPError as error:
-            return Outcome(Result.FAILED, type(error).__name__)
+            return AttemptOutcome(AttemptResult.FAILED, type(error).__name__)
         if response.is_success:
-            return Outcome(Result.SENT)
+            return AttemptOutcome(AttemptResult.SENT)
         problem = f"HTTP status {response.status_code}"
         refused = response.status_code in _NOT_REPEATED and response.status_code not in _BUSY
-        return Outcome(Result.REFUSED if refused else Result.FAILED, problem)
+        return AttemptOutcome(AttemptResult.REFUSED if refused else AttemptResult.FAILED, problem)
 
 
 class TransportOfTarget:
@@ -91,7 +93,7 @@ class TransportOfTarget:
     def __init__(self) -> None:
         self._apprise, self._alertmanager = AppriseTransport(), AlertmanagerTransport()
 
-    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> Outcome:
+    async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> AttemptOutcome:
         transport: Transport = self._alertmanager if target.alertmanager else self._apprise
         return await transport.send(target, notices, now_ms)
 

@@ -16,7 +16,7 @@ from datacenter.store.store import Store
 from trust.evidence import decode_evidence
 from trust.machine import Recorded
 from trust.papers import Papers, decode_papers
-from trust.verify import Comparison, compare
+from trust.verify import PaperComparison, compare
 
 _C: Final = box_papers.c
 STATES_REMEMBERED: Final = 32
@@ -47,7 +47,7 @@ class BoxPapers(NamedTuple):
     captured_at: str = ""
     """The time at which the latest of the evidence was captured: UTC, ISO 8601; empty without evidence."""
     evidence: FiledFile | None = None
-    comparison: Comparison | None = None
+    comparison: PaperComparison | None = None
     """The comparison of papers and evidence, if both exist."""
 
 
@@ -102,5 +102,5 @@ def papers_of(store: Store, box: str) -> BoxPapers:
 
 
 @lru_cache(STATES_REMEMBERED)
-def _compared(papers: bytes, evidence: bytes) -> Comparison:
+def _compared(papers: bytes, evidence: bytes) -> PaperComparison:
     return compare(decode_papers(papers), Recorded(decode_evidence(evidence)))

@@ -21,7 +21,7 @@ from datacenter.commands.desk import SECOND_PERSON
 from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.releases.folder import ReleaseSet
 from datacenter.releases.listing import RolloutRow, find_rollout_row
-from datacenter.releases.plan import Plan, encode_plan
+from datacenter.releases.plan import RolloutPlan, encode_plan
 from datacenter.releases.runner import change_state, find_group
 from datacenter.releases.states import RolloutEvent, RolloutEventError
 from datacenter.store.schema import rollouts, sites
@@ -64,7 +64,7 @@ class RolloutDesk:
         _require(self.access.decide(staff, ACTION, resource, context))
         return resource
 
-    def propose(self, staff: str, plan: Plan, now_ms: int) -> RolloutRow:
+    def propose(self, staff: str, plan: RolloutPlan, now_ms: int) -> RolloutRow:
         """Store a rollout that waits for a second person. Raises: RolloutRefusedError."""
         resource = self.authorize(staff, plan.place, now_ms)
         release = self.releases.releases.get(plan.release)
@@ -120,7 +120,7 @@ class RolloutDesk:
         context = RequestContext(now_ms, self.purpose)
         return self.access.peek(staff, "control-rollout", row.resource, context).permitted
 
-    def count_boxes(self, plan: Plan) -> int:
+    def count_boxes(self, plan: RolloutPlan) -> int:
         """Return the number of boxes to which the plan applies now."""
         query = select(func.count()).select_from(PLACED_BOXES).where(find_group(plan))
         return int(next(self.store.read(query))[0])

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, case, func, select
 
 from datacenter.releases.judgement import WaveFigures
-from datacenter.releases.states import FAILURES, BoxState, Progress
+from datacenter.releases.states import FAILURES, BoxState, RolloutProgress
 from datacenter.store.schema import update_orders
 
 _O: Final = update_orders.c
@@ -21,7 +21,7 @@ def read_states(connection: Connection, rollout: int) -> dict[int, dict[BoxState
     query = select(*grouped, func.count(), func.max(_O.ended_at_ms)).where(_O.rollout == rollout)
     counts: defaultdict[int, dict[BoxState, tuple[int, int]]] = defaultdict(dict)
     for wave, is_ordered, step, ending, count, ended_at_ms in connection.execute(query.group_by(*grouped)):
-        state = Progress(bool(is_ordered), step, ending).state
+        state = RolloutProgress(bool(is_ordered), step, ending).state
         before, before_ms = counts[wave].get(state, (0, 0))
         counts[wave][state] = before + count, max(before_ms, ended_at_ms or 0)
     return counts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from datacenter.releases.plan import Plan
+from datacenter.releases.plan import RolloutPlan
 
 Verdict: TypeAlias = Literal["stop", "wait", "next wave", "done"]
 
@@ -35,7 +35,9 @@ class Judgement(NamedTuple):
     reason: str = ""
 
 
-def judge(plan: Plan, waves: Sequence[WaveFigures], current: int, began_ms: int, now_ms: int) -> Judgement:
+def judge(
+    plan: RolloutPlan, waves: Sequence[WaveFigures], current: int, began_ms: int, now_ms: int
+) -> Judgement:
     """Judge a running or paused rollout in its wave `current`, which began at `began_ms`."""
     for number, wave in enumerate(waves[: current + 1], 1):
         counted = wave.boxes - wave.present

@@ -11,8 +11,8 @@ from datacenter.access.request import Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.releases.figures import read_figures
 from datacenter.releases.judgement import WaveFigures
-from datacenter.releases.plan import Plan, decode_plan
-from datacenter.releases.states import FAILURES, BoxState, Progress, RolloutState
+from datacenter.releases.plan import RolloutPlan, decode_plan
+from datacenter.releases.states import FAILURES, BoxState, RolloutProgress, RolloutState
 from datacenter.store.schema import boxes, rollouts, sites, update_orders
 from datacenter.store.store import Store
 from wire.release.messages import Kind
@@ -32,7 +32,7 @@ class RolloutRow(NamedTuple):
     site: str
     country: str
     region: str
-    plan: Plan
+    plan: RolloutPlan
     requester: str
     purpose: Purpose
     created_at_ms: int
@@ -159,7 +159,7 @@ def list_failures(store: Store, rollout: int) -> list[FailedBox]:
     )
     failures = []
     for row in store.read(query.limit(FAILURES_SHOWN)):
-        state = Progress(True, row.step, row.ending).state
+        state = RolloutProgress(True, row.step, row.ending).state
         if state in FAILURES:
             failures.append(
                 FailedBox(

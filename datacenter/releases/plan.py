@@ -75,7 +75,7 @@ class Restart(Table, frozen=True):
         return 24 * max(gaps) + 24
 
 
-class Plan(Table, frozen=True):
+class RolloutPlan(Table, frozen=True):
     """The plan; see the example above."""
 
     release: Annotated[int, Meta(ge=1, le=2**53 - 1)]
@@ -128,14 +128,14 @@ class Plan(Table, frozen=True):
         return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-def encode_plan(plan: Plan) -> str:
+def encode_plan(plan: RolloutPlan) -> str:
     """Return a plan as JSON."""
     return msgspec.json.encode(plan).decode()
 
 
-def decode_plan(text: str) -> Plan:
+def decode_plan(text: str) -> RolloutPlan:
     """Return the plan of a stored rollout."""
-    return msgspec.json.decode(text, type=Plan)
+    return msgspec.json.decode(text, type=RolloutPlan)
 
 
 def _seconds(day: date, clock: time, zone: ZoneInfo) -> int:

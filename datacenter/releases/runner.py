@@ -20,7 +20,7 @@ from datacenter.releases.figures import read_figures
 from datacenter.releases.folder import ReleaseSet
 from datacenter.releases.judgement import Judgement, judge
 from datacenter.releases.orders import IS_OPEN
-from datacenter.releases.plan import Plan, decode_plan
+from datacenter.releases.plan import RolloutPlan, decode_plan
 from datacenter.releases.states import TAKES_BACK, RolloutEvent, RolloutState, after
 from datacenter.store.schema import box_releases, boxes, instruments, rollouts, sites, update_orders
 from datacenter.store.store import Store
@@ -58,7 +58,7 @@ def change_state(
     return state
 
 
-def find_group(plan: Plan) -> ColumnElement[bool]:
+def find_group(plan: RolloutPlan) -> ColumnElement[bool]:
     """Return the condition for the boxes that a plan is for, on `PLACED_BOXES`."""
     which: list[ColumnElement[bool]] = [boxes.c.dismissed_at_ms.is_(None)]
     level, _, name = plan.place.partition("/")
@@ -114,7 +114,7 @@ def _stop_if_judged(connection: Connection, number: int, judged: Judgement, now_
     return judged.verdict == "stop"
 
 
-def _judge(connection: Connection, row: Any, plan: Plan, now_ms: int) -> Judgement:
+def _judge(connection: Connection, row: Any, plan: RolloutPlan, now_ms: int) -> Judgement:
     figures = read_figures(connection, row.id, len(plan.waves))
     return judge(plan, figures, row.wave, row.wave_began_at_ms or now_ms, now_ms)
 
@@ -127,7 +127,7 @@ def _end_silent(connection: Connection, number: int, now_ms: int) -> None:
         _record(connection, number, "end-update", f"{count} boxes did not answer in time", now_ms)
 
 
-def _assign(connection: Connection, row: Any, plan: Plan, now_ms: int) -> None:
+def _assign(connection: Connection, row: Any, plan: RolloutPlan, now_ms: int) -> None:
     """Distribute the boxes of the group over the waves in the order of a hash, so that waves span sites."""
     connection.execute(update(rollouts).where(_R.id == row.id).values(wave_began_at_ms=now_ms))
     group = sorted(_group(connection, row.id, plan), key=lambda box: _order_key(row.id, box))
@@ -137,12 +137,12 @@ def _assign(connection: Connection, row: Any, plan: Plan, now_ms: int) -> None:
         begin += size
 
 
-def _join(connection: Connection, row: Any, plan: Plan, wave: int, now_ms: int) -> None:
+def _join(connection: Connection, row: Any, plan: RolloutPlan, wave: int, now_ms: int) -> None:
     """Add boxes that joined the group later to the running wave."""
     _insert(connection, row, _group(connection, row.id, plan), wave, now_ms)
 
 
-def _group(connection: Connection, number: int, plan: Plan) -> Sequence[str]:
+def _group(connection: Connection, number: int, plan: RolloutPlan) -> Sequence[str]:
     """Return the boxes of the group that are not in the rollout yet."""
     known = select(_O.box).where(_O.rollout == number)
     query = select(boxes.c.serial).select_from(PLACED_BOXES).where(find_group(plan))
@@ -155,7 +155,7 @@ def _insert(connection: Connection, row: Any, serials: Sequence[str], wave: int,
         connection.execute(insert(update_orders), [{**common, "box": box} for box in serials])
 
 
-def _order(connection: Connection, row: Any, plan: Plan, wave: int, now_ms: int) -> None:
+def _order(connection: Connection, row: Any, plan: RolloutPlan, wave: int, now_ms: int) -> None:
     """Give orders to the boxes up to a wave that are waiting, have no other order, and do not run the release."""
     waiting = and_(
         _O.rollout == row.id, _O.wave <= wave, _O.ordered_at_ms.is_(None), _O.ended_at_ms.is_(None)

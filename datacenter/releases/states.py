@@ -42,7 +42,7 @@ class RolloutEventError(Exception):
     """The state of the rollout does not permit the event. The message names the state."""
 
 
-class Progress(NamedTuple):
+class RolloutProgress(NamedTuple):
     """The state of a box in a rollout."""
 
     is_ordered: bool

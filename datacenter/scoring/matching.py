@@ -18,7 +18,7 @@ Course: TypeAlias = Literal["failing", "stable", "sudden"]
 Verdict: TypeAlias = Literal["right", "false", "late", "repeated"]
 
 
-class Degradation(Struct, frozen=True):
+class TrueDegradation(Struct, frozen=True):
     """The truth about one degradation of a part; times are on the time scale of the reports.
 
     A `failing` degradation ends in a failure unless the part is replaced before, a `stable` one does not, and a
@@ -43,42 +43,44 @@ class Degradation(Struct, frozen=True):
         return self.began_ms <= at_ms and (self.ended_ms is None or at_ms < self.ended_ms)
 
 
-class Alarm(NamedTuple):
+class AlertStart(NamedTuple):
     """An alert that began."""
 
     trigger: str
     at_ms: int
 
 
-class Match(NamedTuple):
+class AlertMatch(NamedTuple):
     """The evaluation of an alert.
 
     `degradation` is the degradation to which the alert belongs; None if there was none.
     """
 
-    alarm: Alarm
+    alarm: AlertStart
     verdict: Verdict
-    degradation: Degradation | None
+    degradation: TrueDegradation | None
 
 
 def match(
-    alarms: Iterable[Alarm], degradations: Sequence[Degradation], triggers: Mapping[str, TriggerTable]
-) -> list[Match]:
+    alarms: Iterable[AlertStart],
+    degradations: Sequence[TrueDegradation],
+    triggers: Mapping[str, TriggerTable],
+) -> list[AlertMatch]:
     """Match the alerts of one instrument, in the order of their beginning."""
-    seen: set[tuple[str, Degradation]] = set()
+    seen: set[tuple[str, TrueDegradation]] = set()
     matches = []
     for alarm in sorted(alarms, key=lambda one: one.at_ms):
         degradation = _degradation(alarm, degradations, triggers[alarm.trigger])
         is_first = degradation is None or (alarm.trigger, degradation) not in seen
-        matches.append(Match(alarm, _verdict(alarm, degradation, is_first), degradation))
+        matches.append(AlertMatch(alarm, _verdict(alarm, degradation, is_first), degradation))
         if degradation is not None:
             seen.add((alarm.trigger, degradation))
     return matches
 
 
-def first_of_each(matches: Iterable[Match]) -> Iterator[Match]:
+def first_of_each(matches: Iterable[AlertMatch]) -> Iterator[AlertMatch]:
     """Yield the alerts of a set of triggers: of the alerts of one degradation, only the first is new."""
-    seen: set[Degradation] = set()
+    seen: set[TrueDegradation] = set()
     for one in matches:
         if one.degradation in seen:
             yield one if one.verdict == "late" else one._replace(verdict="repeated")
@@ -89,8 +91,8 @@ def first_of_each(matches: Iterable[Match]) -> Iterator[Match]:
 
 
 def _degradation(
-    alarm: Alarm, degradations: Sequence[Degradation], table: TriggerTable
-) -> Degradation | None:
+    alarm: AlertStart, degradations: Sequence[TrueDegradation], table: TriggerTable
+) -> TrueDegradation | None:
     """Return the alert's degradation, preferring parts that the trigger names, and degradations that fail."""
     candidates = [
         one for one in degradations if one.component == table.component and one.is_under_way(alarm.at_ms)
@@ -103,7 +105,7 @@ def _degradation(
     )
 
 
-def _verdict(alarm: Alarm, degradation: Degradation | None, is_first: bool) -> Verdict:
+def _verdict(alarm: AlertStart, degradation: TrueDegradation | None, is_first: bool) -> Verdict:
     if degradation is None:
         return "false"
     if degradation.failed_ms is not None and alarm.at_ms >= degradation.failed_ms:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from datacenter.scoring.matching import Alarm, Degradation, first_of_each, match
+from datacenter.scoring.matching import AlertStart, TrueDegradation, first_of_each, match
 from datacenter.scoring.tally import Score, Tally, score, tally
 from datacenter.triggers.triggerfile import Trigger
 
 
-class InstrumentResult(Struct, frozen=True):
+class InstrumentOutcome(Struct, frozen=True):
     """One instrument: the alerts of its triggers, and the actual failures."""
 
     model: str
@@ -21,8 +21,8 @@ class InstrumentResult(Struct, frozen=True):
     reports: int
     seconds: float
     """The processor time of the evaluation."""
-    alarms: list[Alarm]
-    degradations: list[Degradation]
+    alarms: list[AlertStart]
+    degradations: list[TrueDegradation]
 
 
 class Scores(NamedTuple):
@@ -32,7 +32,7 @@ class Scores(NamedTuple):
     whole: Score
 
 
-def scores(triggers: Sequence[Trigger], instruments: Iterable[InstrumentResult]) -> Scores:
+def scores(triggers: Sequence[Trigger], instruments: Iterable[InstrumentOutcome]) -> Scores:
     """Return the scores of triggers from the back-tests of instruments."""
     alone = {trigger.name: Tally() for trigger in triggers}
     whole = Tally()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from datacenter.history.statuses import Statuses
-from datacenter.triggers.columns import Column, ColumnEvaluator, Columns, ColumnTransition
+from datacenter.triggers.columns import ColumnEvaluator, ColumnTransition, InputColumn, ReportColumns
 from datacenter.triggers.program import Program
 from datacenter.triggers.terms.base import Bases, no_base
 from datacenter.triggers.terms.inputs import Input, InstrumentState, Reading
@@ -30,12 +30,12 @@ def evaluate_statuses(evaluator: ColumnEvaluator, parts: Iterable[Statuses]) -> 
     return evaluator.evaluate(_columns(part, evaluator.inputs) for part in parts)
 
 
-def _columns(statuses: Statuses, inputs: Sequence[Input]) -> Columns:
+def _columns(statuses: Statuses, inputs: Sequence[Input]) -> ReportColumns:
     """Return the columns of the inputs that statuses have."""
-    columns: dict[Input, Column] = {}
+    columns: dict[Input, InputColumn] = {}
     for one in inputs:
         if isinstance(one, Reading) and (readings := statuses.readings.get(one.word)) is not None:
-            columns[one] = Column(readings.values, readings.present)
+            columns[one] = InputColumn(readings.values, readings.present)
         elif isinstance(one, InstrumentState):
-            columns[one] = Column(statuses.state, np.ones(len(statuses), np.bool_))
-    return Columns(statuses.at_ms, columns)
+            columns[one] = InputColumn(statuses.state, np.ones(len(statuses), np.bool_))
+    return ReportColumns(statuses.at_ms, columns)

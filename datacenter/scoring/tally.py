@@ -12,14 +12,14 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from datacenter.scoring.matching import Degradation, Match
+from datacenter.scoring.matching import AlertMatch, TrueDegradation
 from datacenter.triggers.triggerfile import TriggerTable
 
 YEAR_MS: Final = 365 * 86_400_000
 HOUR_MS: Final = 3_600_000
 
 
-class Failure(Struct, frozen=True):
+class PredictableFailure(Struct, frozen=True):
     """A predictable failure, with the possible and the actual lead time."""
 
     possible_ms: int
@@ -33,7 +33,7 @@ class Tally(Struct):
 
     instrument_ms: int = 0
     """Total evaluated time of all instruments."""
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[PredictableFailure] = field(default_factory=list)
     right: int = 0
     false_stable: int = 0
     """Alerts about degradations that never lead to a failure."""
@@ -90,8 +90,8 @@ class Score(Struct, frozen=True, omit_defaults=True):
 
 
 def tally(
-    matches: Sequence[Match],
-    degradations: Iterable[Degradation],
+    matches: Sequence[AlertMatch],
+    degradations: Iterable[TrueDegradation],
     tables: Sequence[TriggerTable],
     instrument_ms: int,
     parts: dict[str, list[str]],
@@ -99,7 +99,7 @@ def tally(
     """Return the tally of one instrument. `tables` are its triggers, `parts` the parts that each names."""
     total = Tally(instrument_ms)
     covered = {(table.component, part) for table in tables for part in table.parts}
-    right: dict[Degradation, int] = {}
+    right: dict[TrueDegradation, int] = {}
     for alarm, verdict, degradation in matches:
         named = parts[alarm.trigger]
         if not named:
@@ -119,7 +119,7 @@ def tally(
     for one in degradations:
         if one.failed_ms is not None and one.is_predictable and (one.component, one.part) in covered:
             lead_ms = one.failed_ms - right.get(one, one.failed_ms)
-            total.failures.append(Failure(one.failed_ms - one.began_ms, lead_ms))
+            total.failures.append(PredictableFailure(one.failed_ms - one.began_ms, lead_ms))
     return total
 
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from datacenter.scoring.matching import Degradation
-from datacenter.scoring.outcome import InstrumentResult
+from datacenter.scoring.matching import TrueDegradation
+from datacenter.scoring.outcome import InstrumentOutcome
 from datacenter.triggers.triggerfile import Trigger
 
 VISIT_AFTER_MS: Final = 86_400_000
@@ -29,7 +29,7 @@ class VisitScore(Struct, frozen=True):
     """The share of the visits whose list has every failing part of the components that had an alert."""
 
 
-def score_visits(triggers: Sequence[Trigger], instruments: Iterable[InstrumentResult]) -> VisitScore:
+def score_visits(triggers: Sequence[Trigger], instruments: Iterable[InstrumentOutcome]) -> VisitScore:
     """Return the figures of the visits to instruments that were back-tested with the triggers."""
     tables = {trigger.name: trigger.table for trigger in triggers}
     visits = parts = right = complete = 0
@@ -62,5 +62,5 @@ def score_visits(triggers: Sequence[Trigger], instruments: Iterable[InstrumentRe
     )
 
 
-def _is_failing(worn: Degradation, at_ms: int) -> bool:
+def _is_failing(worn: TrueDegradation, at_ms: int) -> bool:
     return worn.course != "stable" and worn.is_under_way(at_ms)

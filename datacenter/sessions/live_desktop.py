@@ -19,7 +19,7 @@ from datacenter.desktop.second_person import PEOPLE_MIN, SecondPersonDesktop
 from datacenter.sessions.recordings import FileRecording
 from datacenter.sessions.session import DeskSession, SessionClosed
 from wire.desktop.connection import TcpChannel
-from wire.desktop.stream import StreamError
+from wire.desktop.stream import DesktopStreamError
 from wire.session.table import Actor, Event
 
 FLUSH_SECONDS: Final = 1.0
@@ -88,7 +88,7 @@ class LiveDesktop:
                     await receiver.run()
                 finally:
                     flushing.cancel()
-        except* (EOFError, OSError, StreamError, SessionClosed):
+        except* (EOFError, OSError, DesktopStreamError, SessionClosed):
             pass
         finally:
             self.ended.set()

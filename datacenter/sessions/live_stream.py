@@ -24,7 +24,7 @@ FROM_INSTRUMENT, TO_INSTRUMENT = 0, 1
 """The first byte of a recorded message; the second is the number of the connection."""
 
 
-class StreamEnd(Protocol):
+class RequesterEnd(Protocol):
     """The requester's end of a connection."""
 
     async def receive(self) -> bytes:
@@ -66,7 +66,7 @@ class LiveStream:
             self._stop_waiting()
             self.ended.set()
 
-    async def serve(self, end: StreamEnd) -> None:
+    async def serve(self, end: RequesterEnd) -> None:
         """Connect the requester's program to the instrument, until either closes the connection.
 
         Raises: SessionClosed, OSError if the instrument cannot be reached; TooManyConnectionsError.
@@ -83,7 +83,7 @@ class LiveStream:
             if not self._open and not self.ended.is_set():
                 self._wait_for_connection()
 
-    async def _carry(self, end: StreamEnd, number: int) -> None:
+    async def _carry(self, end: RequesterEnd, number: int) -> None:
         reader = asyncio.StreamReader(CHUNK_BYTES_MAX)
         protocol = asyncio.StreamReaderProtocol(reader)
         transport = await self.session.connect(protocol)

@@ -72,7 +72,7 @@ class FileRecording:
         return self._writer is not None
 
     def add(self, part: bytes) -> None:
-        """See `datacenter.desktop.receiver.Recorder.add`."""
+        """See `datacenter.desktop.receiver.StreamRecorder.add`."""
         if self._writer is None:
             raise OSError(f"{self._path.name}: the recording cannot be written")
         try:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.tokens import revoked_among
-from datacenter.config import RemoteSessions as Settings
+from datacenter.config import RemoteSessionsConfig as Settings
 from datacenter.desktop.recording import Recording, RecordingError, read_recording
 from datacenter.sessions.box_keys import BoxKeys
 from datacenter.sessions.desk import Outbox, SessionDesk, Wanted
@@ -36,7 +36,7 @@ from datacenter.sessions.records import (
     save_progress,
     save_recording_head,
 )
-from datacenter.sessions.restart import Interrupted, end_interrupted, read_interrupted
+from datacenter.sessions.restart import InterruptedSession, end_interrupted, read_interrupted
 from datacenter.sessions.rights import Requester, SessionRights
 from datacenter.sessions.session import DeskSession
 from datacenter.sessions.surroundings import Surroundings, TunnelEndpoint
@@ -101,7 +101,7 @@ class RemoteSessions:
         except AuditFileError as error:
             raise SettingsError(settings.folder / AUDIT, Problem("", str(error))) from error
         keys = self._own_keys = key_set(key.public_key())
-        self._interrupted: list[Interrupted] = []
+        self._interrupted: list[InterruptedSession] = []
         for unended in self._file.unended:
             try:
                 self._interrupted.append(read_interrupted(unended, keys))

@@ -65,7 +65,7 @@ class SessionConflictError(SessionRefusedError):
     """The state of sessions, or an earlier request with the same key, does not permit it."""
 
 
-class Caller(NamedTuple):
+class SessionRequester(NamedTuple):
     """The acting person and the purpose; `present` returns the person with the current rights at a later time."""
 
     staff: str
@@ -97,7 +97,7 @@ class SessionRequests:
     remote: RemoteSessions | None
 
     def request(
-        self, caller: Caller, box: str, instrument: str, order: SessionOrder, now_ms: int
+        self, caller: SessionRequester, box: str, instrument: str, order: SessionOrder, now_ms: int
     ) -> SessionRow:
         """Request a session, and return it. Raises: SessionRefusedError."""
         resource = find_instrument(self.store, box, instrument)
@@ -157,7 +157,7 @@ class SessionRequests:
         row = next(self.store.read(select(instruments.c.port).where(key)), None)
         return row.port or 0 if row is not None else 0
 
-    def end(self, caller: Caller, session: str, now_ms: int) -> SessionRow:
+    def end(self, caller: SessionRequester, session: str, now_ms: int) -> SessionRow:
         """End a session or withdraw its request; no effect if it has ended. Raises: SessionRefusedError."""
         row = self._seen(caller, session, now_ms)
         self._require(caller, "end-session", row, now_ms)
@@ -165,7 +165,7 @@ class SessionRequests:
             self.remote.end(bytes.fromhex(row.id))
         return row
 
-    def note(self, caller: Caller, session: str, text: str, now_ms: int) -> SessionRow:
+    def note(self, caller: SessionRequester, session: str, text: str, now_ms: int) -> SessionRow:
         """Add a note about a session. Raises: SessionRefusedError."""
         row = self._seen(caller, session, now_ms)
         self._require(caller, "annotate-session", row, now_ms)
@@ -182,7 +182,7 @@ class SessionRequests:
 
     def list(
         self,
-        caller: Caller,
+        caller: SessionRequester,
         now_ms: int,
         wanted: SessionFilter,
         limit: int,
@@ -201,13 +201,13 @@ class SessionRequests:
             raise SessionRefusedError(f"there is no session {session}")
         return row
 
-    def code(self, caller: Caller, row: SessionRow) -> str:
+    def code(self, caller: SessionRequester, row: SessionRow) -> str:
         """Return the code for the person at the instrument; "" for other staff, and once it is no longer needed."""
         session = self.remote.find(bytes.fromhex(row.id)) if self.remote is not None else None
         is_waiting = session is not None and session.state in (SessionState.REQUESTED, SessionState.OFFERED)
         return session.code if session is not None and is_waiting and row.staff == caller.staff else ""
 
-    def require_replay(self, caller: Caller, row: SessionRow, now_ms: int) -> None:
+    def require_replay(self, caller: SessionRequester, row: SessionRow, now_ms: int) -> None:
         """Require the right to replay a recording; recorded. Raises: SessionRefusedError."""
         own = caller._replace(purpose=replay_purpose(row, caller.staff))
         decision = self._decide(own, "replay-session", row.resource, now_ms)
@@ -216,25 +216,27 @@ class SessionRequests:
         if row.is_live or self.remote is None or not self.remote.has_recording(row):
             raise SessionConflictError("the session has no recording, or it was deleted")
 
-    def may_replay(self, caller: Caller, row: SessionRow, now_ms: int) -> bool:
+    def may_replay(self, caller: SessionRequester, row: SessionRow, now_ms: int) -> bool:
         """Return whether to offer the recording; not recorded."""
         if row.is_live or self.remote is None or not self.remote.has_recording(row):
             return False
         own = caller._replace(purpose=replay_purpose(row, caller.staff))
         return self.may(own, "replay-session", row.resource, now_ms)
 
-    def require_watch(self, caller: Caller, instrument: Resource, now_ms: int) -> None:
+    def require_watch(self, caller: SessionRequester, instrument: Resource, now_ms: int) -> None:
         """Require the right to watch another person's session; recorded. Raises: SessionRefusedError."""
         decision = self._decide(caller, ACTIONS[SessionMode.VIEW], instrument, now_ms)
         if not decision.permitted:
             raise SessionRefusedError(decision.reason)
 
-    def may(self, caller: Caller, action: str, resource: Resource, now_ms: int) -> bool:
+    def may(self, caller: SessionRequester, action: str, resource: Resource, now_ms: int) -> bool:
         """Return whether to offer an action; not recorded."""
         context = RequestContext(now_ms, caller.purpose)
         return self.access.peek(caller.staff, action, resource, context).permitted
 
-    def _earlier(self, caller: Caller, box: str, instrument: str, order: SessionOrder) -> SessionRow | None:
+    def _earlier(
+        self, caller: SessionRequester, box: str, instrument: str, order: SessionOrder
+    ) -> SessionRow | None:
         """Return the session of an earlier request with the same key; None if it is new."""
         if not order.key:
             return None
@@ -262,18 +264,18 @@ class SessionRequests:
                     f"a session of {live.staff} with {live.instrument} has not ended{one}: end it first, or wait"
                 )
 
-    def _seen(self, caller: Caller, session: str, now_ms: int) -> SessionRow:
+    def _seen(self, caller: SessionRequester, session: str, now_ms: int) -> SessionRow:
         row = self.read(session)
         if not self._decide(caller, "view", row.resource, now_ms).permitted:
             raise SessionRefusedError(f"there is no session {session}")
         return row
 
-    def _require(self, caller: Caller, action: str, row: SessionRow, now_ms: int) -> None:
+    def _require(self, caller: SessionRequester, action: str, row: SessionRow, now_ms: int) -> None:
         decision = self._decide(caller, action, row.resource, now_ms)
         if not decision.permitted:
             raise SessionRefusedError(decision.reason)
 
-    def _decide(self, caller: Caller, action: str, resource: Resource, now_ms: int) -> Decision:
+    def _decide(self, caller: SessionRequester, action: str, resource: Resource, now_ms: int) -> Decision:
         return self.access.decide(caller.staff, action, resource, RequestContext(now_ms, caller.purpose))
 
 

@@ -11,7 +11,7 @@ from wire.session.log import Unended
 from wire.session.table import Actor, Cause, Event, SessionState
 
 
-class Interrupted(NamedTuple):
+class InterruptedSession(NamedTuple):
     """A session that the log shows as live."""
 
     session: bytes
@@ -19,13 +19,13 @@ class Interrupted(NamedTuple):
     state: SessionState
 
 
-def read_interrupted(unended: Unended, keys: Keys) -> Interrupted:
+def read_interrupted(unended: Unended, keys: Keys) -> InterruptedSession:
     """Return the session. Raises: GrantError if its offer was signed with another key."""
     offer = read_offer(unended.offer, keys).offer
-    return Interrupted(offer.id, offer.box, unended.state)
+    return InterruptedSession(offer.id, offer.box, unended.state)
 
 
-async def end_interrupted(interrupted: Interrupted, audit: SessionAudit) -> None:
+async def end_interrupted(interrupted: InterruptedSession, audit: SessionAudit) -> None:
     """Record the end of a session; its tunnel has ended with the program."""
     session, own = interrupted.session, Actor.DATA_CENTER
     if interrupted.state is not SessionState.ENDING:

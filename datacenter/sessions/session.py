@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from datacenter.sessions.surroundings import (
     EndpointError,
-    Issued,
     SessionRecording,
     Surroundings,
+    TunnelCredentials,
     TunnelEndpoint,
 )
 from wire.session.cose import GrantError
@@ -56,7 +56,7 @@ class DeskSession(SessionExecutor):
         self.deadline_ns = self.offer.deadline_ns(surroundings.wall_ns(), now_ns)
         self.grant: Grant | None = None
         self._endpoint: TunnelEndpoint | None = None
-        self._issued: Issued | None = None
+        self._issued: TunnelCredentials | None = None
         self._recording: SessionRecording | None = None
         self.recorded = b""
         """The value of the recording's hash chain, once it is complete."""

@@ -17,7 +17,7 @@ from wire.session.grant import Offer
 from wire.session.messages import CertificateMessage, ToBox
 
 
-class Issued(NamedTuple):
+class TunnelCredentials(NamedTuple):
     """The credentials with which a box opens the tunnel of one session, in PEM."""
 
     certificate: str
@@ -49,7 +49,7 @@ class TunnelEndpoint(Protocol):
         """Whether a firewall in force permits only this port; before `start`, whether such a firewall is possible."""
         ...
 
-    async def start(self, session_key: bytes, until: datetime) -> Issued:
+    async def start(self, session_key: bytes, until: datetime) -> TunnelCredentials:
         """Issue a certificate for `session_key` (SubjectPublicKeyInfo, DER), and wait for the box in the background.
 
         The connection waits until the firewall is in force. Raises: EndpointError.

@@ -19,7 +19,7 @@ TARGET_CHARACTERS_MAX: Final = 2000
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingSignOn:
     """A sign-on that a browser has begun."""
 
     secret: str
@@ -27,12 +27,12 @@ class Pending:
     begun_ms: int
 
     @classmethod
-    def begin(cls, target: str, now_ms: int) -> Pending:
+    def begin(cls, target: str, now_ms: int) -> PendingSignOn:
         """Return a new sign-on, after which `target` is shown."""
         return cls(secrets.token_urlsafe(32), target if len(target) <= TARGET_CHARACTERS_MAX else "/", now_ms)
 
     @classmethod
-    def of_cookie(cls, cookie: str, state: str, now_ms: int) -> Pending | None:
+    def of_cookie(cls, cookie: str, state: str, now_ms: int) -> PendingSignOn | None:
         """Return a browser's sign-on; None if the state belongs to another browser, or the sign-on is too old."""
         try:
             secret, begun_ms, target = cookie.split(".")

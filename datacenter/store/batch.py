@@ -12,7 +12,7 @@ from datacenter.store.box_audit import store_audit
 from datacenter.store.command_states import TRANSITIONS, Event
 from datacenter.store.coverage import BOX_STREAM, RANGES_MAX, add_new, decode_ranges, encode_ranges
 from datacenter.store.errors import StoreError, UnknownBoxError
-from datacenter.store.rows import Row, make_rows, number_of
+from datacenter.store.rows import RecordRow, make_rows, number_of
 from datacenter.store.statements import CommandReport, CoverageRow, Key, Statements, UpdateReport
 from settings.ranges import RangeSet
 from wire.audit_events import AuditEvent
@@ -155,7 +155,7 @@ def store_records(statements: Statements, cursor: Any, received: Sequence[Receiv
     arrived = [_Arrived(one) for one in received]
     keys = sorted({key for one in arrived for key in one.keys})
     coverage = _Coverage(statements.coverage(cursor, keys))
-    rows: list[Row] = []
+    rows: list[RecordRow] = []
     counts: dict[int, int] = {}
     errors: dict[int, UnknownBoxError | StoreError] = {}
     for index, (one, its) in enumerate(zip(received, arrived, strict=True)):

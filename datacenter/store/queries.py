@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from datacenter.store import schema
 from datacenter.store.command_states import State
-from datacenter.store.rows import Row, stored_records
+from datacenter.store.rows import RecordRow, stored_records
 from datacenter.store.store import Store
 from wire.messages import Gap, ProfileInForce, Status, decode
 
@@ -88,15 +88,15 @@ def records(store: Store) -> Iterator[StoredRecord]:
 
 def bodies(store: Store) -> Iterator[tuple[StoredRecord, bytes]]:
     """Yield all records with their bodies, ordered by box, epoch and sequence. One epoch at a time is in memory."""
-    columns = [_RECORDS[name] for name in Row._fields]
+    columns = [_RECORDS[name] for name in RecordRow._fields]
     query = select(*columns).order_by(*columns[:3])
-    rows = merge(*(map(Row._make, part.read(query)) for part in store.parts), key=lambda row: row[:3])
+    rows = merge(*(map(RecordRow._make, part.read(query)) for part in store.parts), key=lambda row: row[:3])
     for _, of_epoch in groupby(rows, lambda row: (row.box, row.epoch)):
         pairs = (pair for row in of_epoch for pair in _records(row))
         yield from sorted(pairs, key=lambda pair: pair[0].sequence)
 
 
-def _records(row: Row) -> Iterator[tuple[StoredRecord, bytes]]:
+def _records(row: RecordRow) -> Iterator[tuple[StoredRecord, bytes]]:
     """Yield the records of a row."""
     for sequence, body in stored_records(row.sequence, row.record_count, row.body):
         number, at_ms = row.number, row.at_ms

@@ -30,7 +30,7 @@ _decode_statuses: Final = msgspec.msgpack.Decoder(tuple[list[int], list[Status]]
 _decode_status: Final = msgspec.msgpack.Decoder(Status).decode
 
 
-class Row(NamedTuple):
+class RecordRow(NamedTuple):
     """A row of the table, in the order of its columns."""
 
     box: str
@@ -64,9 +64,11 @@ def number_of(record: Record) -> int | None:
     return getattr(record.entry.body, "number", None) if record.entry.instrument else None
 
 
-def make_rows(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[int, Record]]) -> list[Row]:
+def make_rows(
+    box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[int, Record]]
+) -> list[RecordRow]:
     """Return rows for records, given in ascending order of their sequence numbers; log lines get no row."""
-    rows: list[Row] = []
+    rows: list[RecordRow] = []
     statuses: dict[tuple[str, int, int], tuple[list[int], list[Status]]] = {}
     for sequence, record in records:
         entry = record.entry
@@ -80,7 +82,7 @@ def make_rows(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[i
             bodies.append(body)
             continue
         identity = box, epoch, sequence, stored_at_ms, entry.instrument, entry.run, number_of(record)
-        rows.append(Row(*identity, kind_of(body), body.at_ms, body.at_ms, 1, _encode(body)))
+        rows.append(RecordRow(*identity, kind_of(body), body.at_ms, body.at_ms, 1, _encode(body)))
     for (instrument, run, _), (sequences, bodies) in statuses.items():
         rows.append(_status_row(box, epoch, stored_at_ms, instrument, run, sequences, bodies))
     return rows
@@ -94,12 +96,12 @@ def _status_row(
     run: int,
     sequences: list[int],
     bodies: list[Status],
-) -> Row:
+) -> RecordRow:
     times = [body.at_ms for body in bodies]
     data = _encode(bodies[0]) if len(bodies) == 1 else _encode((sequences, bodies))
     number = bodies[-1].number if instrument else None
     identity = box, epoch, sequences[-1], stored_at_ms, instrument, run, number
-    return Row(*identity, STATUS, min(times), max(times), len(bodies), data)
+    return RecordRow(*identity, STATUS, min(times), max(times), len(bodies), data)
 
 
 def stored_records(sequence: int, record_count: int, body: bytes) -> list[Stored]:

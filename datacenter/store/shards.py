@@ -33,7 +33,7 @@ from sqlalchemy.exc import OperationalError
 from datacenter.store.batch import Received, exchange_commands, store_records
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.schema import boxes
-from datacenter.store.store import Store, Writer
+from datacenter.store.store import Store, StoreWriter
 from wire.messages import BatchReply
 
 _log: Final = logging.getLogger(__name__)
@@ -201,9 +201,9 @@ class ShardedStore(Store):
         """Look up the shard of a box again, after it was moved."""
         self._stores_of_boxes.pop(box, None)
 
-    def make_writer(self) -> Writer:
+    def make_writer(self) -> StoreWriter:
         """Return a further connection to the main database."""
-        return Writer(self._engine)
+        return StoreWriter(self._engine)
 
     def boxes_of(self, shard: str) -> set[str]:
         """Return the authorized boxes of a shard. Raises: StoreError."""

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from datacenter.store.box_audit import Database
 from datacenter.store.command_states import SENT, TRANSITIONS, WITHDRAWABLE, Event, State, quoted
-from datacenter.store.rows import Row
+from datacenter.store.rows import RecordRow
 from datacenter.store.update_steps import LAST_RANK_MIN, RANKS
 from settings.profile import Verb
 from wire.messages import COMMANDS_PER_REPLY_MAX, UpdateStep
@@ -64,7 +64,7 @@ CoverageRow: TypeAlias = tuple[str, str, int, bytes, bytes | None]
 """Box, stream, life, and the ranges that are stored and lost."""
 
 
-class CommandRow(NamedTuple):
+class DueCommand(NamedTuple):
     """A command that is due."""
 
     id: int
@@ -107,7 +107,7 @@ class Statements(Database, Protocol):
         """Return the rows of `coverage` with these keys, as they are after `lock`."""
         ...
 
-    def insert(self, cursor: Any, rows: Sequence[Row]) -> None:
+    def insert(self, cursor: Any, rows: Sequence[RecordRow]) -> None:
         """Insert rows of `records`."""
         ...
 
@@ -115,7 +115,7 @@ class Statements(Database, Protocol):
         """Insert or replace rows of `coverage`."""
         ...
 
-    def waiting(self, cursor: Any, boxes: Collection[str], now_ms: int) -> list[CommandRow]:
+    def waiting(self, cursor: Any, boxes: Collection[str], now_ms: int) -> list[DueCommand]:
         """Return the commands that are due, oldest first; for each box at most as many as fit into a reply."""
         ...
 
@@ -147,8 +147,8 @@ class SqliteStatements:
         cursor.executemany(statement, rows)
 
     _INSERT: Final = (
-        f"INSERT INTO records ({', '.join(Row._fields)})"  # noqa: S608
-        f" VALUES ({', '.join('?' * len(Row._fields))})"
+        f"INSERT INTO records ({', '.join(RecordRow._fields)})"  # noqa: S608
+        f" VALUES ({', '.join('?' * len(RecordRow._fields))})"
     )
 
     def lock(self, cursor: Any, boxes: Collection[str]) -> set[str]:
@@ -169,18 +169,18 @@ class SqliteStatements:
         )
         return list(cursor.fetchall())
 
-    def insert(self, cursor: Any, rows: Sequence[Row]) -> None:
+    def insert(self, cursor: Any, rows: Sequence[RecordRow]) -> None:
         cursor.executemany(self._INSERT, rows)
 
     def cover(self, cursor: Any, rows: Sequence[CoverageRow]) -> None:
         cursor.executemany(f"INSERT INTO coverage VALUES (?, ?, ?, ?, ?) {_ON_CONFLICT}", rows)  # noqa: S608
 
-    def waiting(self, cursor: Any, boxes: Collection[str], now_ms: int) -> list[CommandRow]:
+    def waiting(self, cursor: Any, boxes: Collection[str], now_ms: int) -> list[DueCommand]:
         marks = ", ".join("?" * len(boxes))
         cursor.execute(
             _WAITING.format(f"IN ({marks})", "?", "?", "?"), [*boxes, now_ms, now_ms, COMMANDS_PER_REPLY_MAX]
         )
-        return [CommandRow(*row) for row in cursor.fetchall()]
+        return [DueCommand(*row) for row in cursor.fetchall()]
 
     def sent(self, cursor: Any, rows: Sequence[tuple[int, int, str | None, int]]) -> None:
         cursor.executemany(_SENT, rows)
@@ -222,8 +222,8 @@ class PostgresStatements:
         )
         return list(cursor.fetchall())
 
-    def insert(self, cursor: Any, rows: Sequence[Row]) -> None:
-        with cursor.copy(f"COPY records ({', '.join(Row._fields)}) FROM STDIN") as copy:
+    def insert(self, cursor: Any, rows: Sequence[RecordRow]) -> None:
+        with cursor.copy(f"COPY records ({', '.join(RecordRow._fields)}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
 
@@ -235,12 +235,12 @@ class PostgresStatements:
             tuple(map(list, zip(*rows, strict=True))),
         )
 
-    def waiting(self, cursor: Any, boxes: Collection[str], now_ms: int) -> list[CommandRow]:
+    def waiting(self, cursor: Any, boxes: Collection[str], now_ms: int) -> list[DueCommand]:
         cursor.execute(
             _WAITING.format("= ANY(%s)", "%s", "%s", "%s"),
             (list(boxes), now_ms, now_ms, COMMANDS_PER_REPLY_MAX),
         )
-        return [CommandRow(*row) for row in cursor.fetchall()]
+        return [DueCommand(*row) for row in cursor.fetchall()]
 
     def sent(self, cursor: Any, rows: Sequence[tuple[int, int, str | None, int]]) -> None:
         cursor.executemany(_SENT.replace("?", "%s"), rows)

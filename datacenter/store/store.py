@@ -60,7 +60,7 @@ _JOURNAL_TRIES: Final = 50
 _JOURNAL_RETRY_SECONDS: Final = 0.02
 
 
-class Writer:
+class StoreWriter:
     """A connection that is kept for successive transactions, by one thread at a time."""
 
     def __init__(self, engine: Engine) -> None:
@@ -114,7 +114,7 @@ class Store:
         self._engine, statements = _engine(url, durable)
         self._partitions = Partitions(self._engine)
         self._statements = statements
-        self._writer = Writer(self._engine)
+        self._writer = StoreWriter(self._engine)
         self._prepare()
 
     def _prepare(self) -> None:

@@ -23,18 +23,18 @@ class NotBuiltError(RuntimeError):
     """The extension module that evaluates columns was not built."""
 
 
-class Column(NamedTuple):
+class InputColumn(NamedTuple):
     """An input's value in each report, and whether the report has one."""
 
     values: Integers
     present: Booleans
 
 
-class Columns(NamedTuple):
+class ReportColumns(NamedTuple):
     """Reports of an instrument in the order of (run, number): their times, and columns of the same length."""
 
     at_ms: Integers
-    inputs: Mapping[Input, Column]
+    inputs: Mapping[Input, InputColumn]
 
 
 class ColumnTransition(NamedTuple):
@@ -81,7 +81,7 @@ class ColumnEvaluator:
         self._room = self._room_of_step * 64
         self._transitions = self._ffi.new("transition[]", self._room)
 
-    def evaluate(self, parts: Iterable[Columns]) -> Iterator[ColumnTransition]:
+    def evaluate(self, parts: Iterable[ReportColumns]) -> Iterator[ColumnTransition]:
         """Evaluate the further reports of each instrument, such as those of a day; the parts may differ in length.
 
         Only a few parts are taken at a time; an iterator can decode them as needed. Transitions are in the order of
@@ -97,7 +97,7 @@ class ColumnEvaluator:
             yield from self._evaluate_block(first, registers, block)
 
     def _evaluate_block(
-        self, first: int, registers: Integers, parts: Sequence[Columns]
+        self, first: int, registers: Integers, parts: Sequence[ReportColumns]
     ) -> Iterator[ColumnTransition]:
         """Evaluate the reports of up to LANES instruments, from the instrument `first` on."""
         lanes, ffi = self._lib.LANES, self._ffi
@@ -149,7 +149,7 @@ class ColumnEvaluator:
         ]
         return _Pointers(self._ffi.new(f"{kind} *[]", kept), kept)
 
-    def _base_columns(self, first: int, parts: Sequence[Columns]) -> list[list[Integers]]:
+    def _base_columns(self, first: int, parts: Sequence[ReportColumns]) -> list[list[Integers]]:
         """Return for each percentile its value at each report of each instrument, for the day of the report."""
         if not self._machines.bases:
             return []

@@ -28,7 +28,7 @@ from datacenter.triggers.terms.ewma import WEIGHT_MAX, Ewma
 from datacenter.triggers.terms.inputs import (
     CalibrationOffset,
     CalibrationSlope,
-    Deviation,
+    ControlDeviation,
     Input,
     Occurrence,
     Reading,
@@ -36,7 +36,7 @@ from datacenter.triggers.terms.inputs import (
 )
 from datacenter.triggers.terms.term import Term
 from datacenter.triggers.terms.westgard import RULES, Rule
-from datacenter.triggers.terms.window import Change, Count, Greatest, Jitter, Least, Mean
+from datacenter.triggers.terms.window import Change, Greatest, Jitter, Least, Mean, OccurrenceCount
 from settings.profile import Profile
 from settings.toml import nearest
 
@@ -64,11 +64,11 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "cusum-high": Function(CusumHigh, ("number", "number")),
     "cusum-low": Function(CusumLow, ("number", "number")),
     "base": Function(Base, ("percentile",), Reading),
-    "count": Function(Count, _WINDOW, Occurrence),
-    "westgard": Function(Rule, ("rule",), Deviation),
+    "count": Function(OccurrenceCount, _WINDOW, Occurrence),
+    "westgard": Function(Rule, ("rule",), ControlDeviation),
 }
 _INPUTS: Final[dict[str, type[Input]]] = {
-    "qc": Deviation,
+    "qc": ControlDeviation,
     "tests-left": RemainingTests,
     "slope": CalibrationSlope,
     "offset": CalibrationOffset,
@@ -99,14 +99,14 @@ def call_input(call: Call, profile: Profile) -> Input | None:
     """Return the input that a call stands for; None for other calls. Raises: ConditionError."""
     if (kind := _INPUTS.get(call.name)) is None:
         return None
-    if kind is not Deviation or len(call.arguments) == 1:
+    if kind is not ControlDeviation or len(call.arguments) == 1:
         _require_arguments(call, ("assay",))
         return kind(_word(call.arguments[0], kind, profile))
     _require_arguments(call, ("assay", "level"))
     level = _number(call.arguments[1])
     if level not in LEVELS:
         raise ConditionError(call.arguments[1].at, "the level of a control is 1, 2 or 3")
-    return Deviation(_word(call.arguments[0], kind, profile), int(level))
+    return ControlDeviation(_word(call.arguments[0], kind, profile), int(level))
 
 
 def call_term(call: Call, profile: Profile) -> Term:
@@ -205,7 +205,7 @@ def text_of(term: Term) -> str:
 def _text_of_input(source: Input) -> str:
     for name, kind in _INPUTS.items():
         if type(source) is kind:
-            level = f", {source.level}" if isinstance(source, Deviation) and source.level else ""
+            level = f", {source.level}" if isinstance(source, ControlDeviation) and source.level else ""
             return f"{name}({source.word}{level})"
     return source.word or "state"
 

@@ -9,7 +9,7 @@ from struct import Struct
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from datacenter.triggers.functions import text_of
-from datacenter.triggers.machine import Machine, Machines, compiled, make_machines
+from datacenter.triggers.machine import Machines, TriggerMachine, compiled, make_machines
 from datacenter.triggers.program import Program
 from datacenter.triggers.scalar import Evaluate, compile_kind, compile_value
 from datacenter.triggers.terms.base import DAY_MS, Bases, no_base
@@ -26,7 +26,7 @@ _Load: TypeAlias = Callable[[Any, Any], None]
 """Copies the inputs of a report to the rows of an instrument."""
 
 
-class Transition(NamedTuple):
+class AlertTransition(NamedTuple):
     """The beginning or the end of a trigger's alert."""
 
     trigger: Trigger
@@ -68,7 +68,7 @@ class LiveEvaluator:
         since = self.state[self.program.slots[self.program.triggers.index(trigger)].since]
         return since - 1 if since else self.now_ms
 
-    def evaluate(self, report: InstrumentReport, latest_ms: int = INT_MAX) -> list[Transition]:
+    def evaluate(self, report: InstrumentReport, latest_ms: int = INT_MAX) -> list[AlertTransition]:
         """Return the alerts that begin or end with this report.
 
         A time later than `latest_ms` is wrong, and is ignored; `latest_ms` is used until the first correct time.
@@ -96,20 +96,20 @@ class LiveEvaluator:
             if self.state[self.program.indexes_of(term)[0]] != day:
                 self._registers[row] = self._bases(day, term.input.word, term.percentile)
 
-    def _transitions(self, count: int) -> list[Transition]:
+    def _transitions(self, count: int) -> list[AlertTransition]:
         """Return the transitions that `run_one` has found."""
         machines, triggers = self._functions.machines, self._functions.by_row
         assert machines is not None
         codes = self._registers[machines.found : machines.found + count]
-        return [Transition(triggers[code >> 1], self.now_ms, bool(code & 1)) for code in codes]
+        return [AlertTransition(triggers[code >> 1], self.now_ms, bool(code & 1)) for code in codes]
 
-    def _evaluate_as_python(self, report: InstrumentReport) -> list[Transition]:
+    def _evaluate_as_python(self, report: InstrumentReport) -> list[AlertTransition]:
         if (evaluate := self._functions.python.get(type(report))) is None:
             return []
         changes: list[tuple[int, bool]] = []
         evaluate(self.state, self.now_ms, report, changes, self._bases)
         triggers = self.program.triggers
-        return [Transition(triggers[index], self.now_ms, is_active) for index, is_active in changes]
+        return [AlertTransition(triggers[index], self.now_ms, is_active) for index, is_active in changes]
 
     def terms(self, trigger: Trigger) -> dict[str, float | None]:
         """Return the values of a trigger's terms, None while unknown, by their names in conditions."""
@@ -149,7 +149,7 @@ class LiveFunctions:
         }
 
 
-def _loading(machine: Machine, profile: Profile) -> _Load:
+def _loading(machine: TriggerMachine, profile: Profile) -> _Load:
     """Return the function that copies the inputs of a report; ABSENT stands for a missing input.
 
     Readings are the last inputs. A status almost always has all of them; then they are read together.

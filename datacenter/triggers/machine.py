@@ -41,7 +41,7 @@ def compiled() -> Any:
 
 
 @dataclass(frozen=True)
-class Machine:
+class TriggerMachine:
     """The instructions for the reports that can have these inputs."""
 
     inputs: tuple[Input, ...]
@@ -57,7 +57,7 @@ class Machine:
 class Machines:
     """Instructions for several kinds of reports, which compute with the same rows."""
 
-    of: tuple[Machine, ...]
+    of: tuple[TriggerMachine, ...]
     registers: tuple[int, ...]
     """The rows of an instrument without reports."""
     bases: tuple[Base, ...]
@@ -105,7 +105,7 @@ class _Assembler:
         """The instructions that compute them."""
         self._code: list[tuple[int, ...]] = []
 
-    def machine(self, inputs: Sequence[Input]) -> Machine:
+    def machine(self, inputs: Sequence[Input]) -> TriggerMachine:
         self._begin()
         first_input, first_presence = self._rows(len(inputs)), self._rows(len(inputs))
         steps = list(self._program.steps())
@@ -138,7 +138,7 @@ class _Assembler:
                 "found": self.found,
             },
         )
-        return Machine(tuple(inputs), first_input, address, code)
+        return TriggerMachine(tuple(inputs), first_input, address, code)
 
     def _assign(self, condition: int, assignments: Sequence[tuple[int, ast.expr]]) -> None:
         """Emit assignments that are executed where a condition is true."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from datacenter.sessions.surroundings import EndpointError, Issued
+from datacenter.sessions.surroundings import EndpointError, TunnelCredentials
 from datacenter.tunnel.door import Door
 from datacenter.tunnel.keys import TunnelKeys, make_keys, make_tls_crypt
 from datacenter.tunnel.server import CONNECT_SECONDS, PROGRAMS, TunnelServer
@@ -49,7 +49,7 @@ class OpenVpnEndpoint:
         """See `TunnelEndpoint.is_fenced`: the programs exist; after the start, the firewall has been tested."""
         return self._is_fenced and not self.ended.done()
 
-    async def start(self, session_key: bytes, until: datetime) -> Issued:
+    async def start(self, session_key: bytes, until: datetime) -> TunnelCredentials:
         """See `TunnelEndpoint.start`."""
         try:
             tls_crypt = await self._tls_crypt
@@ -62,7 +62,7 @@ class OpenVpnEndpoint:
         )
         self._starting = asyncio.get_running_loop().create_task(self._start(self._server))
         self._door.expect(keys.wrapped_key, self._accept)
-        return Issued(keys.client_certificate, keys.server_authority, keys.client_tls_crypt)
+        return TunnelCredentials(keys.client_certificate, keys.server_authority, keys.client_tls_crypt)
 
     async def _start(self, server: TunnelServer) -> None:
         """Start the server while the certificate is being sent to the box. Raises: OpenVpnError; OSError."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from datacenter.config import RemoteSessions
+from datacenter.config import RemoteSessionsConfig
 from datacenter.tunnel.door import Door
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
 from datacenter.tunnel.server import CONNECT_ONCE_SECONDS, CONNECT_SECONDS
@@ -20,7 +20,7 @@ from wire.session.grant import Offer, SessionService
 class Tunnels:
     """The tunnels of a data center by OpenVPN."""
 
-    def __init__(self, settings: RemoteSessions) -> None:
+    def __init__(self, settings: RemoteSessionsConfig) -> None:
         self._settings, self._door = settings, Door()
         # not below `folder` of [sessions]: the path of a socket has at most 107 bytes
         self._folder = Path(tempfile.gettempdir())

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from datacenter.access.directory import StaffPerson
 from datacenter.commands.desk import SentFile
-from datacenter.commands.files import FileTooLargeError, NoRoomError
+from datacenter.commands.files import FileTooLargeError, NoRoomForUploadError
 from datacenter.fleet.visible import Visibility
 from datacenter.store.errors import StoreError
 from datacenter.web.api.answers import PREFIX as API
@@ -295,7 +295,7 @@ async def _answered(
     except ConflictError as error:
         return _error(request, 409, str(error), row)
     except FileTooLargeError as error:
-        return _error(request, 507 if isinstance(error, NoRoomError) else 413, str(error), row)
+        return _error(request, 507 if isinstance(error, NoRoomForUploadError) else 413, str(error), row)
     except StoreError as error:
         _log.error("%s %s: the database failed: %s", row.method, row.path, error)
         return _error(request, 503, "Nothing was changed. Try again in a minute.", row)

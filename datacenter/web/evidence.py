@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
-from datacenter.evaluation.alerts import Evidence
+from datacenter.evaluation.alerts import AlertEvidence
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.explanation.evidence import UnexplainedError, evidence_of, read_record, trigger_of
 from datacenter.explanation.replay import Moment, Recomputation, evidence_span_ms, recompute
@@ -66,7 +66,7 @@ def load_evidence(store: Store, alert: str, count: int) -> Recomputation | None:
     record = read_record(store, alert)
     assert record is not None, "the route has found the alert"
     evidence = evidence_of(record)
-    if not isinstance(evidence, Evidence):
+    if not isinstance(evidence, AlertEvidence):
         return None
     if evidence.until is None:
         raise UnexplainedError("an earlier version raised it, without the text of its trigger")

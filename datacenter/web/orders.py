@@ -23,9 +23,9 @@ from datacenter.releases.desk import (
 )
 from datacenter.releases.folder import EMPTY
 from datacenter.sessions.requests import (
-    Caller,
     SessionConflictError,
     SessionRefusedError,
+    SessionRequester,
     SessionRequests,
     WrongSessionError,
 )
@@ -93,11 +93,11 @@ def session_requests(page: PageRequest) -> Iterator[SessionRequests]:
         raise RefusedError(str(error)) from error
 
 
-def session_caller(page: PageRequest) -> Caller:
+def session_caller(page: PageRequest) -> SessionRequester:
     """Return the caller of remote sessions, whose rights are looked up again while a session lasts."""
 
     def present() -> Principal | None:
         person = page.present()
         return person.principal if person else None
 
-    return Caller(page.staff, page.visible.purpose, present, page.visible.token)
+    return SessionRequester(page.staff, page.visible.purpose, present, page.visible.token)

@@ -1,8 +1,8 @@
 """Sign-on by an OpenID Connect provider: authorization code with PKCE, state and nonce.
 
-The state is bound to the browser by a separate cookie (`Pending`), which is SameSite=Lax because the provider's page
-leads here. The session's cookie is SameSite=Strict, and a redirect would not send it; therefore the sign-on ends with
-a page that loads the next one. Each outcome is recorded before it takes effect.
+The state is bound to the browser by a separate cookie (`PendingSignOn`), which is SameSite=Lax because the provider's
+page leads here. The session's cookie is SameSite=Strict, and a redirect would not send it; therefore the sign-on ends
+with a page that loads the next one. Each outcome is recorded before it takes effect.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from datacenter.sign_on.claims import ClaimError, person_of, read_claims
-from datacenter.sign_on.pending import PENDING_MS, Pending
+from datacenter.sign_on.pending import PENDING_MS, PendingSignOn
 from datacenter.sign_on.provider import ProviderError, TokenError
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.web.limits import RefusalLimits
@@ -64,7 +64,7 @@ def sign_on_routes(services: WebServices) -> list[BaseRoute]:
 
     async def begin(request: Request) -> Response:
         target = request.query_params.get("next", "/")
-        pending = Pending.begin(target if is_local_path(target) else "/", services.now_ms())
+        pending = PendingSignOn.begin(target if is_local_path(target) else "/", services.now_ms())
         try:
             url = await sign_on.provider.authorization_url(pending.state, pending.nonce, pending.verifier)
         except ProviderError as error:
@@ -113,16 +113,18 @@ def sign_on_routes(services: WebServices) -> list[BaseRoute]:
     return [Route(SIGN_ON_PATH, begin, methods=["GET"]), Route(CALLBACK, callback, methods=["GET"])]
 
 
-def _pending(services: WebServices, request: Request) -> Pending:
+def _pending(services: WebServices, request: Request) -> PendingSignOn:
     """Return the sign-on that this browser has begun. Raises: _Refused."""
     state, browser = request.query_params.get("state", ""), request.cookies.get(BROWSER_COOKIE, "")
-    pending = Pending.of_cookie(browser, state, services.now_ms())
+    pending = PendingSignOn.of_cookie(browser, state, services.now_ms())
     if pending is None:
         raise _Refused(_WRONG_STATE)
     return pending
 
 
-async def _signed_on(services: WebServices, sign_on: SignOn, request: Request, pending: Pending) -> SignedOn:
+async def _signed_on(
+    services: WebServices, sign_on: SignOn, request: Request, pending: PendingSignOn
+) -> SignedOn:
     """Return the provider's claims about the person, who may sign in. Raises: _Refused."""
     query = request.query_params
     if query.get("iss", sign_on.settings.issuer) != sign_on.settings.issuer:

@@ -34,7 +34,7 @@ from datacenter.web.routes import (
     check_access,
 )
 from datacenter.web.sessions import StaffSession
-from wire.desktop.stream import StreamError
+from wire.desktop.stream import DesktopStreamError
 from wire.session.grant import SessionMode
 
 PATH: Final = "/sessions/{session}/viewer"
@@ -92,7 +92,7 @@ class DesktopViewers:
         try:
             recording = await asyncio.to_thread(remote.read_recording, admitted.row)
             desktop = RecordedDesktop(recording)
-        except (RecordingError, StreamError, OSError):
+        except (RecordingError, DesktopStreamError, OSError):
             await websocket.close(_REFUSED)
             return
         running = asyncio.ensure_future(desktop.run())

@@ -21,14 +21,14 @@ from typing import Any, Final, TypeAlias
 from imaging.build.packages import check_section
 from imaging.build.types import (
     BuildPlan,
-    Partition,
+    ImagePartition,
     Script,
     SymbolicLink,
     SystemCommand,
     UnsupportedCommand,
     Write,
 )
-from imaging.kickstart.document import Document, KickstartCommand, Section
+from imaging.kickstart.document import KickstartCommand, KickstartDocument, Section
 
 CommandHandler: TypeAlias = Callable[[KickstartCommand, BuildPlan], None]
 
@@ -99,7 +99,7 @@ def supported_options(name: str) -> tuple[str, ...]:
     return tuple(sorted(_handlers[name][1])) if name in _handlers else IGNORED_OPTIONS.get(name, ())
 
 
-def plan_of(ks: Document) -> BuildPlan:
+def plan_of(ks: KickstartDocument) -> BuildPlan:
     """Return the build plan of a kickstart. Raises: UnsupportedCommand, for the first unsupported line."""
     if ks.refusals:
         refusal = next((r for r in ks.refusals if not r.deprecated), ks.refusals[0])
@@ -169,7 +169,7 @@ def _add_section(section: Section, plan: BuildPlan) -> None:
     plan.ignored[name] = IGNORED_COMMANDS[name]
 
 
-def _check_required(ks: Document, plan: BuildPlan) -> None:
+def _check_required(ks: KickstartDocument, plan: BuildPlan) -> None:
     mounts = [partition.mount for partition in plan.partitions]
     for mount, why in (
         ("/", "the system"),
@@ -208,7 +208,7 @@ def _part(command: KickstartCommand, plan: BuildPlan) -> None:
             command.location, f"part --ondisk={data.disk}: an image is a single disk; name the same disk"
         )
     plan.partitions.append(
-        Partition(
+        ImagePartition(
             data.mountpoint, data.fstype, data.size, bool(data.grow), data.label, data.fsopts or "defaults"
         )
     )

@@ -28,7 +28,7 @@ from imaging.build import packages
 from imaging.build.boot_state import write_boot_state
 from imaging.build.bootloader import SECTOR, core_image, install_bios
 from imaging.build.sandbox import LogCallback, run
-from imaging.build.types import BuildPlan, DiskIds, Partition
+from imaging.build.types import BuildPlan, DiskIds, ImagePartition
 from imaging.flash.gpt import GROW_BIT
 from imaging.kickstart.data import MIB
 from imaging.media.imagefile import mapped_extents
@@ -49,7 +49,7 @@ class PlacedPartition:
     """The position of a partition: offset and length in bytes, `number` from 1."""
 
     number: int
-    partition: Partition
+    partition: ImagePartition
     offset: int
     length: int
 

@@ -27,7 +27,7 @@ class BuildFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Partition:
+class ImagePartition:
     """A partition of the image. `mount` is its mount point, or another name without a slash; `label` may be ""."""
 
     mount: str
@@ -44,8 +44,8 @@ class Partition:
 
 
 IMAGE_PARTITIONS: Final = (
-    Partition("", "raw", IDENTITY_MIB, label=identity_archive.LABEL),
-    Partition("", "boot-state", slots.BOOT_STATE_BYTES // MIB, label=slots.BOOT_STATE),
+    ImagePartition("", "raw", IDENTITY_MIB, label=identity_archive.LABEL),
+    ImagePartition("", "boot-state", slots.BOOT_STATE_BYTES // MIB, label=slots.BOOT_STATE),
 )
 """The partitions of an image that are not in its kickstart: for the box's identity, and for the slot state."""
 
@@ -103,7 +103,7 @@ class Script:
 class BuildPlan:
     """The plan of an image, which the commands of the kickstart fill in before anything is built."""
 
-    partitions: list[Partition] = field(default_factory=list)
+    partitions: list[ImagePartition] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     """The changes to the installed system, in order."""
     scripts: list[Script] = field(default_factory=list)
@@ -126,7 +126,7 @@ class BuildPlan:
         return (sum(p.size_mib for p in self.disk_partitions) + TABLE_MIB) * MIB
 
     @property
-    def disk_partitions(self) -> list[Partition]:
+    def disk_partitions(self) -> list[ImagePartition]:
         """All partitions, in the order of the table."""
         return [*IMAGE_PARTITIONS, *self.partitions]
 

@@ -38,7 +38,7 @@ _CVES: Final = ("aliases", "upstream", "related")
 
 
 @dataclass(frozen=True)
-class Component:
+class SbomComponent:
     """A package of an SBOM; `kind` is the type of its package URL. `version` includes an epoch that is not 0."""
 
     kind: str
@@ -59,13 +59,13 @@ class CveFinding:
     """
 
     vulnerability: str
-    component: Component
+    component: SbomComponent
     fixed: str
     verdict: CveVerdict
     reason: str = ""
 
 
-def read_components(sbom: Path) -> list[Component]:
+def read_components(sbom: Path) -> list[SbomComponent]:
     """Return the packages of an SBOM (SPDX JSON) that have a package URL. Raises: InvalidCheckInput."""
     packages = _read(sbom, "an SBOM in SPDX JSON").get("packages", [])
     urls = [ref["referenceLocator"] for one in packages for ref in one.get("externalRefs", [])]
@@ -73,14 +73,14 @@ def read_components(sbom: Path) -> list[Component]:
 
 
 def scan_components(
-    components: Iterable[Component], folder: Path, vex: Path | None = None, release: str = ""
+    components: Iterable[SbomComponent], folder: Path, vex: Path | None = None, release: str = ""
 ) -> list[CveFinding]:
     """Return the vulnerabilities of the components, from all JSON files below the folder.
 
     With `release` ("AlmaLinux:9"), packages of a distribution are compared only with entries of that ecosystem.
     Raises: InvalidCheckInput.
     """
-    by_name: dict[tuple[str, str], list[Component]] = {}
+    by_name: dict[tuple[str, str], list[SbomComponent]] = {}
     for one in components:
         for name in {one.name, one.source or one.name}:
             by_name.setdefault((one.kind, name), []).append(one)
@@ -107,7 +107,7 @@ def _entries(folder: Path) -> Iterator[dict[str, Any]]:
             raise InvalidCheckInput(f"{file}: is not an archive of OSV data: {error}") from None
 
 
-def _component(url: str) -> Component:
+def _component(url: str) -> SbomComponent:
     parts = urlsplit(url)
     path, _, version = unquote(parts.path).rpartition("@")
     kind, _, name = path.partition("/")
@@ -119,11 +119,11 @@ def _component(url: str) -> Component:
     if upstream.endswith(".src.rpm"):
         source = upstream.rsplit("-", 2)[0]
     name = canonicalize_name(name) if kind == "pypi" else name.rpartition("/")[2]
-    return Component(kind, name, version, url, source, source_version or version)
+    return SbomComponent(kind, name, version, url, source, source_version or version)
 
 
 def _findings(
-    entry: dict[str, Any], by_name: dict[tuple[str, str], list[Component]], release: str
+    entry: dict[str, Any], by_name: dict[tuple[str, str], list[SbomComponent]], release: str
 ) -> Iterator[CveFinding]:
     if "withdrawn" in entry:
         return

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from msgspec import Meta
 
-from imaging.check.cves import Component, read_components
+from imaging.check.cves import SbomComponent, read_components
 from imaging.check.types import InvalidCheckInput
 from settings.problems import SettingsError
 from settings.toml import load, nearest
@@ -83,7 +83,7 @@ def make_vex(file: Path, sbom: Path) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def _statement(one: VexStatement, components: list[Component], file: Path) -> dict[str, Any]:
+def _statement(one: VexStatement, components: list[SbomComponent], file: Path) -> dict[str, Any]:
     where = f"{file}: the statement about {one.vulnerability}"
     if (one.status == "not_affected") != (one.justification is not None):
         right = "needs a justification" if one.status == "not_affected" else "must not have a justification"

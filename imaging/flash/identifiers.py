@@ -42,7 +42,7 @@ SECTOR: Final = 512
 
 
 @dataclass(frozen=True)
-class Patch:
+class IdentifierPatch:
     """Bytes that replace those of the image at `offset`."""
 
     offset: int
@@ -54,14 +54,14 @@ class Patch:
         return self.offset + len(self.data)
 
 
-def patches(image: Image, slices: Sequence[Slice], draw: Draw) -> tuple[Patch, ...]:
+def patches(image: Image, slices: Sequence[Slice], draw: Draw) -> tuple[IdentifierPatch, ...]:
     """Draw new identifiers for the file systems that the manifest lists; return the changes to the image.
 
     References to partitions get the UUIDs in `slices`, the table of the disk.
 
     Raises: ImageError, if a file system differs from the manifest, or cannot get another UUID.
     """
-    changes: list[Patch] = []
+    changes: list[IdentifierPatch] = []
     drawn = {each.offset: each.id for each in slices}
     for part in image.manifest.partitions:
         if part.offset not in drawn:
@@ -74,16 +74,16 @@ def patches(image: Image, slices: Sequence[Slice], draw: Draw) -> tuple[Patch, .
     return tuple(sorted(changes, key=lambda patch: patch.offset))
 
 
-def _replace(image: Image, signed: SignedFileSystem | SignedPartition, new: str) -> Iterator[Patch]:
+def _replace(image: Image, signed: SignedFileSystem | SignedPartition, new: str) -> Iterator[IdentifierPatch]:
     """Yield the patches that replace all references to a file system or partition by its new identifier."""
     old = signed.id.encode()
     for offset in signed.references:
         if image.bytes(offset, len(old)) != old:
             raise _wrong(image, signed, f"its UUID is not at byte {offset} of the image")
-        yield Patch(offset, new.encode())
+        yield IdentifierPatch(offset, new.encode())
 
 
-def apply(patches: tuple[Patch, ...], offset: int, data: memoryview) -> bool:
+def apply(patches: tuple[IdentifierPatch, ...], offset: int, data: memoryview) -> bool:
     """Apply the patches to `data`, the image's bytes at `offset`; return whether any applies.
 
     A patch may extend over several ranges.
@@ -110,7 +110,7 @@ def _wrong(image: Image, signed: SignedFileSystem | SignedPartition, problem: st
 # -- ext4
 
 
-def _ext4(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list[Patch]]:
+def _ext4(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list[IdentifierPatch]]:
     first = image.bytes(system.offset + SUPERBLOCK_OFFSET, SUPERBLOCK_BYTES)
     (magic,) = struct.unpack_from("<H", first, 0x38)
     compatible, incompatible, read_only = struct.unpack_from("<III", first, 0x5C)
@@ -128,7 +128,7 @@ def _ext4(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list
         copy[0x68:0x78] = new.bytes
         if read_only & _METADATA_CSUM:
             struct.pack_into("<I", copy, 0x3FC, ~crc32c(bytes(copy[:0x3FC])) & 0xFFFFFFFF)
-        changes.append(Patch(offset, bytes(copy)))
+        changes.append(IdentifierPatch(offset, bytes(copy)))
     if compatible & _HAS_JOURNAL:
         changes.append(_journal(image, system, first, new, draw))
     return str(new), changes
@@ -151,7 +151,9 @@ def _superblocks(image: Image, system: SignedFileSystem, first: bytes) -> Iterat
         yield (group * per_group + first_data) * (1024 << scale)
 
 
-def _journal(image: Image, system: SignedFileSystem, first: bytes, new: uuid.UUID, draw: Draw) -> Patch:
+def _journal(
+    image: Image, system: SignedFileSystem, first: bytes, new: uuid.UUID, draw: Draw
+) -> IdentifierPatch:
     """Return a patch of the journal: its new UUID, which seeds its checksums, and a random first sequence number."""
     copy_of_inode = struct.unpack_from("<15I", first, 0x10C)
     (scale,) = struct.unpack_from("<I", first, 0x18)
@@ -167,13 +169,13 @@ def _journal(image: Image, system: SignedFileSystem, first: bytes, new: uuid.UUI
     # An odd number below 2**31: it is not 0, and it cannot overflow. An earlier journal used at most some thousands
     # of sequence numbers, so a collision with one of them is unlikely.
     struct.pack_into(">I", journal, 0x18, int.from_bytes(draw(4)) >> 1 | 1)
-    return Patch(offset, bytes(journal))
+    return IdentifierPatch(offset, bytes(journal))
 
 
 # -- FAT
 
 
-def _fat(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list[Patch]]:
+def _fat(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list[IdentifierPatch]]:
     sector = image.bytes(system.offset, SECTOR)
     (old,) = struct.unpack_from("<I", sector, _FAT_SERIAL)
     if sector[510:] != b"\x55\xaa" or sector[_FAT_SIGNATURE] != 0x29 or _serial(old) != system.id:
@@ -181,7 +183,7 @@ def _fat(image: Image, system: SignedFileSystem, draw: Draw) -> tuple[str, list[
     (backup,) = struct.unpack_from("<H", sector, _FAT_BACKUP_SECTOR)
     new = draw(4)
     offsets = [system.offset + number * SECTOR + _FAT_SERIAL for number in {0, backup}]
-    return _serial(int.from_bytes(new, "little")), [Patch(offset, new) for offset in offsets]
+    return _serial(int.from_bytes(new, "little")), [IdentifierPatch(offset, new) for offset in offsets]
 
 
 def _serial(number: int) -> str:

@@ -20,7 +20,7 @@ from typing import Final
 
 from imaging.flash import gpt, identifiers
 from imaging.flash.source import Image
-from imaging.media.bmap import CELL_BYTES, Range
+from imaging.media.bmap import CELL_BYTES, MappedRange
 from imaging.media.imagefile import ImageError
 from settings.identity_archive import LABEL as IDENTITY_LABEL
 
@@ -41,8 +41,8 @@ class FlashPlan:
     """Everything to write to a disk of `disk_bytes`."""
 
     disk_bytes: int
-    ranges: tuple[Range, ...]
-    patches: tuple[identifiers.Patch, ...]
+    ranges: tuple[MappedRange, ...]
+    patches: tuple[identifiers.IdentifierPatch, ...]
     pieces: tuple[Piece, ...]
     tail: Piece
     head: bytes
@@ -106,7 +106,7 @@ def make_plan(
     )
 
 
-def _patched(patches: tuple[identifiers.Patch, ...], offset: int, data: bytes) -> bytes:
+def _patched(patches: tuple[identifiers.IdentifierPatch, ...], offset: int, data: bytes) -> bytes:
     identifiers.apply(patches, offset, memoryview(changed := bytearray(data)))
     return bytes(changed)
 

@@ -19,15 +19,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from imaging import signing
 from imaging.flash.target import buffer
-from imaging.media.bmap import Bmap, BmapError, Range, parse
-from imaging.media.imagefile import Frame, ImageError, decompress, frames
+from imaging.media.bmap import Bmap, BmapError, MappedRange, parse
+from imaging.media.imagefile import FramePosition, ImageError, decompress, frames
 
 AHEAD_BYTES: Final = 16 * 1024 * 1024
 """How far ahead to request data, because the kernel does not detect sequential access by several threads."""
 
 
 class _Reader(Protocol):
-    def __call__(self, span: Range, into: memoryview) -> None: ...
+    def __call__(self, span: MappedRange, into: memoryview) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Image:
     manifest_sha256: str
     _read: _Reader
 
-    def read(self, span: Range, into: memoryview) -> None:
+    def read(self, span: MappedRange, into: memoryview) -> None:
         """Read a range into `into` and verify its hash. Raises: ImageError."""
         self._read(span, into)
         if hashlib.sha256(into).digest() != span.sha256:
@@ -86,7 +86,7 @@ def _raw(path: Path, fd: int, bmap: Bmap) -> _Reader:
     if (size := os.fstat(fd).st_size) != bmap.image_bytes:
         raise ImageError(f"{path}: has {size} bytes, but its map is for {bmap.image_bytes}: fetch it again")
 
-    def read(span: Range, into: memoryview) -> None:
+    def read(span: MappedRange, into: memoryview) -> None:
         _read_ahead(fd, span.offset, span.length)
         try:
             count = os.preadv(fd, [into], span.offset)
@@ -103,7 +103,7 @@ def _raw(path: Path, fd: int, bmap: Bmap) -> _Reader:
 def _framed(path: Path, fd: int, bmap: Bmap) -> _Reader:
     frames_by_offset = _frames_by_range(path, fd, bmap)
 
-    def read(span: Range, into: memoryview) -> None:
+    def read(span: MappedRange, into: memoryview) -> None:
         frame = frames_by_offset[span.offset]
         _read_ahead(fd, frame.file_offset, frame.file_bytes)
         try:
@@ -118,7 +118,7 @@ def _read_ahead(fd: int, offset: int, length: int) -> None:
     os.posix_fadvise(fd, offset + AHEAD_BYTES, length, os.POSIX_FADV_WILLNEED)
 
 
-def _frames_by_range(path: Path, fd: int, bmap: Bmap) -> dict[int, Frame]:
+def _frames_by_range(path: Path, fd: int, bmap: Bmap) -> dict[int, FramePosition]:
     try:
         by_offset = {frame.offset: frame for frame in frames(fd)}
     except (ImageError, OSError) as error:

@@ -26,7 +26,7 @@ from imaging.flash.plan import HEAD_BYTES, FlashPlan, Piece
 from imaging.flash.readback import ReadbackVerifier
 from imaging.flash.source import Image
 from imaging.flash.target import DeviceError, FlashTarget, aligned, buffer
-from imaging.media.bmap import CELL_BYTES, Range
+from imaging.media.bmap import CELL_BYTES, MappedRange
 
 IN_FLIGHT: Final = 4
 """The number of ranges in progress; more are not faster on SATA, NVMe or USB. Each uses a MiB of memory."""
@@ -123,10 +123,12 @@ class _Workers:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def each(self, work: Callable[[Range, memoryview], Range], spans: Sequence[Range]) -> Iterator[Range]:
+    def each(
+        self, work: Callable[[MappedRange, memoryview], MappedRange], spans: Sequence[MappedRange]
+    ) -> Iterator[MappedRange]:
         """Run `work` on each range, several at a time. Yields the results in order."""
 
-        def one(span: Range) -> Range:
+        def one(span: MappedRange) -> MappedRange:
             into = self._buffers.get()
             try:
                 return work(span, into[: span.length])
@@ -140,11 +142,11 @@ def _write(
     image: Image,
     target: FlashTarget,
     plan: FlashPlan,
-    span: Range,
+    span: MappedRange,
     into: memoryview,
     verifier: ReadbackVerifier,
     resume: bool,
-) -> Range:
+) -> MappedRange:
     """Write a range with its patches, unless the disk already has it; return it with the hash of the written data."""
     if resume:
         target.read(span.offset, into)
@@ -155,7 +157,7 @@ def _write(
             return span
     image.read(span, into)
     if identifiers.apply(plan.patches, span.offset, into):
-        span = Range(span.offset, span.length, hashlib.sha256(into).digest())
+        span = MappedRange(span.offset, span.length, hashlib.sha256(into).digest())
     verifier.remember(span.offset, into)
     target.write(span.offset, into)
     return span
@@ -167,7 +169,9 @@ def _write_piece(target: FlashTarget, piece: Piece, verifier: ReadbackVerifier) 
     target.write(piece.offset, data)
 
 
-def _check(target: FlashTarget, span: Range, into: memoryview, verifier: ReadbackVerifier) -> Range:
+def _check(
+    target: FlashTarget, span: MappedRange, into: memoryview, verifier: ReadbackVerifier
+) -> MappedRange:
     target.read(span.offset, into)
     if not verifier.matches(span.offset, into):
         raise ReadbackMismatch(
@@ -195,5 +199,5 @@ def _unbootable_on_error(target: FlashTarget) -> Iterator[None]:
         raise
 
 
-def _range(piece: Piece) -> Range:
-    return Range(piece.offset, len(piece.data), hashlib.sha256(piece.data).digest())
+def _range(piece: Piece) -> MappedRange:
+    return MappedRange(piece.offset, len(piece.data), hashlib.sha256(piece.data).digest())

@@ -17,7 +17,7 @@ from typing import Any, Final
 import jinja2
 import msgspec
 
-from imaging.kickstart.data import FRAGMENTS, Release, releases
+from imaging.kickstart.data import FRAGMENTS, DistributionRelease, releases
 from imaging.kickstart.site import CRYPT_HASH, GRUB_HASH, Site, for_box, site_board
 from settings.problems import SettingsError
 
@@ -94,7 +94,7 @@ def _board_text(site: Site) -> str:
     return Path(site.board).read_text("utf-8") if site.board.endswith(".toml") else ""
 
 
-def _release(site: Site, file: Path, release: str) -> Release:
+def _release(site: Site, file: Path, release: str) -> DistributionRelease:
     chosen = releases()[release or site.release]
     install = site.install
     own = {key: url for key in ("base", "appstream") if (url := getattr(install, key))}

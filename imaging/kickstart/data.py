@@ -34,7 +34,7 @@ class Installer(Table, frozen=True):
     authselect: list[str]
 
 
-class Release(Table, frozen=True):
+class DistributionRelease(Table, frozen=True):
     """A release of a distribution. `version` is pykickstart's name of its kickstart syntax."""
 
     name: str
@@ -84,10 +84,10 @@ class ReleasesFile(Table, frozen=True):
     """The content of releases.toml, in which each release has the keys that it inherits by `like`."""
 
     version: dict[str, Installer]
-    release: dict[str, Release]
+    release: dict[str, DistributionRelease]
 
 
-def releases() -> dict[str, Release]:
+def releases() -> dict[str, DistributionRelease]:
     """Return all releases by name, in the order of releases.toml. Raises: SettingsError."""
     return _releases_file().release
 

@@ -94,7 +94,7 @@ class ParseRefusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class KickstartDocument:
     """A parsed kickstart.
 
     `open_ended`: a %pre script generates commands that cannot be known before the installation.
@@ -145,7 +145,7 @@ def stated_version(path: Path) -> str:
     return ""
 
 
-def read(path: Path, version: str) -> Document:
+def read(path: Path, version: str) -> KickstartDocument:
     """Parse the kickstart in `path`, in the syntax of `version` ("RHEL9"). Raises: KickstartUnreadable."""
     return _Reader(path, version).read()
 
@@ -187,15 +187,15 @@ class _Reader:
         self._version = version
         self._handler = new_handler(version)
         self._parser = KickstartParser(self._handler, followIncludes=False)
-        self._document = Document(path, version)
+        self._document = KickstartDocument(path, version)
         self._open_ended = False
         self._unresolved_includes: list[tuple[SourceLocation, str]] = []
 
-    def read(self) -> Document:
+    def read(self) -> KickstartDocument:
         self._file(self._path, depth=0)
         for location, target in self._unresolved_includes:
             self._parse_generated(location, target)
-        return Document(
+        return KickstartDocument(
             self._path,
             self._version,
             self._document.commands,

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from imaging.kickstart.data import Installer
-from imaging.kickstart.document import Document, SourceLocation
+from imaging.kickstart.document import KickstartDocument, SourceLocation
 from imaging.repository.repository import Repository, Resolution
 from settings.board import Board
 
@@ -30,7 +30,7 @@ from settings.board import Board
 class Case:
     """A kickstart and the data that it is checked against; unknown data is None."""
 
-    ks: Document
+    ks: KickstartDocument
     installer: Installer
     repository: Repository | None = None
     resolution: Resolution | None = None

@@ -138,7 +138,7 @@ CRYPT_HASH: Final = re.compile(r"\$(5|6)\$(rounds=\d+\$)?[./A-Za-z0-9]{1,16}\$[.
 GRUB_HASH: Final = re.compile(r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-Fa-f]+\.[0-9A-Fa-f]+")
 
 
-class AuditServerWithAuthority(AuditServer, frozen=True, kw_only=True):
+class KickstartAuditServer(AuditServer, frozen=True, kw_only=True):
     """The server that stores the audit log, and the file of its CA certificate."""
 
     authority: Path
@@ -202,7 +202,7 @@ class Site(SiteForBox, frozen=True, kw_only=True):
 
     timezone: str
     uplink: UplinkAddress
-    audit: AuditServerWithAuthority
+    audit: KickstartAuditServer
     administrator: Annotated[list[Administrator], Meta(min_length=1)]
     boot: Boot
     release: str = "rhel9"

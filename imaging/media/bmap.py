@@ -23,7 +23,7 @@ class BmapError(Exception):
 
 
 @dataclass(frozen=True)
-class Range:
+class MappedRange:
     """A range of mapped bytes of an image, and the SHA-256 of its content."""
 
     offset: int
@@ -41,7 +41,7 @@ class Bmap:
     """The ranges of an image of `image_bytes` to write, in ascending order without overlap."""
 
     image_bytes: int
-    ranges: tuple[Range, ...]
+    ranges: tuple[MappedRange, ...]
 
     @property
     def mapped_bytes(self) -> int:
@@ -74,7 +74,7 @@ def _lines(bmap: Bmap, checksum: str) -> list[str]:
     ]
 
 
-def _blocks(span: Range) -> str:
+def _blocks(span: MappedRange) -> str:
     first, last = span.offset // BLOCK_BYTES, (span.end - 1) // BLOCK_BYTES
     return str(first) if first == last else f"{first}-{last}"
 
@@ -104,17 +104,17 @@ def _text(root: ElementTree.Element, name: str) -> str:
     return text
 
 
-def _range(element: ElementTree.Element, image_bytes: int) -> Range:
+def _range(element: ElementTree.Element, image_bytes: int) -> MappedRange:
     first, _, last = (element.text or "").strip().partition("-")
     offset = int(first) * BLOCK_BYTES
     end = min((int(last or first) + 1) * BLOCK_BYTES, image_bytes)
     sha256 = bytes.fromhex(element.get("chksum", ""))
     if len(sha256) != 32:
         raise ValueError(f"range {element.text} has no SHA-256")
-    return Range(offset, end - offset, sha256)
+    return MappedRange(offset, end - offset, sha256)
 
 
-def _check_order(ranges: tuple[Range, ...], image_bytes: int) -> None:
+def _check_order(ranges: tuple[MappedRange, ...], image_bytes: int) -> None:
     end = 0
     for span in ranges:
         if span.offset < end or span.length <= 0 or span.end > image_bytes:

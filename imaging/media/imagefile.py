@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from imaging.media.bmap import BLOCK_BYTES, CELL_BYTES, Bmap, Range
+from imaging.media.bmap import BLOCK_BYTES, CELL_BYTES, Bmap, MappedRange
 from imaging.media.unzstd import FrameError, LengthMismatch, decompress_into
 
 if sys.version_info >= (3, 14):
@@ -42,7 +42,7 @@ class ImageError(Exception):
     """The file is not a usable image; the message states why."""
 
 
-class Frame(NamedTuple):
+class FramePosition(NamedTuple):
     """The position of a frame in the file, and the bytes of the image that it contains."""
 
     file_offset: int
@@ -111,7 +111,7 @@ def make_bmap(file: Path) -> Bmap:
         fd = image.fileno()
         cells = [cell for extent in mapped_extents(file) for cell in _cells(*extent)]
         hashes = pool.map(lambda cell: hashlib.sha256(os.pread(fd, cell[1], cell[0])).digest(), cells)
-        ranges = tuple(Range(*cell, sha256) for cell, sha256 in zip(cells, hashes, strict=True))
+        ranges = tuple(MappedRange(*cell, sha256) for cell, sha256 in zip(cells, hashes, strict=True))
         return Bmap(os.fstat(fd).st_size, ranges)
 
 
@@ -161,7 +161,7 @@ def _write_hole(out: BinaryIO, length: int) -> bytes:
     return table
 
 
-def frames(fd: int) -> list[Frame]:
+def frames(fd: int) -> list[FramePosition]:
     """Read the table of frames at the end of a compressed image. Raises: ImageError, OSError."""
     size = os.fstat(fd).st_size
     footer = os.pread(fd, _FOOTER.size, max(0, size - _FOOTER.size))
@@ -174,7 +174,7 @@ def frames(fd: int) -> list[Frame]:
     table = []
     file_offset = offset = 0
     for file_bytes, length in _ENTRY.iter_unpack(os.pread(fd, count * _ENTRY.size, table_offset)):
-        table.append(Frame(file_offset, file_bytes, offset, length))
+        table.append(FramePosition(file_offset, file_bytes, offset, length))
         file_offset, offset = file_offset + file_bytes, offset + length
     return table
 

@@ -25,7 +25,7 @@ from reportlab.platypus import (
 
 from trust.evidence import Evidence
 from trust.fact import Fact
-from trust.papers import NOT_SHOWN, Document, Papers, Section, Statement
+from trust.papers import NOT_SHOWN, Document, Papers, PaperSection, Statement
 
 MARGIN: Final = 48
 VALUES_MAX: Final = 260
@@ -115,7 +115,7 @@ def _paragraphs(text: str) -> list[Flowable]:
     return [Paragraph(escape(part), BODY) for part in text.strip().split("\n\n") if part]
 
 
-def section_of(section: Section, content: Content) -> Iterator[Flowable]:
+def section_of(section: PaperSection, content: Content) -> Iterator[Flowable]:
     """Yield the heading, the text and the table of a section; values begin on the page of their statement."""
     yield Paragraph(escape(section.title), HEADING)
     yield from _paragraphs(section.text)

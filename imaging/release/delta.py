@@ -32,7 +32,7 @@ from imaging.release.delta_plan import (
     Empty,
     FromSource,
     New,
-    Packed,
+    PackedRange,
     Piece,
     Planner,
     controls,
@@ -328,7 +328,7 @@ def _repacked(source: Body, target: Body) -> list[tuple[int, Piece]] | None:
         pieces += _placed(target, end, block.start - end, None, 0)
         steps = _steps(matches, block.content_start, block.content_end, old.content, new.content)
         data = new.content[block.content_start : block.content_end]
-        packed = Packed(
+        packed = PackedRange(
             length, ranges, old.codec, len(old.content), tuple(controls(steps)), data, block.codec
         )
         pieces.append((offset, packed))
@@ -338,7 +338,11 @@ def _repacked(source: Body, target: Body) -> list[tuple[int, Piece]] | None:
 
 
 def _repacked_whole(
-    source: Body, target: Body, old: repack.Packed, new: repack.Packed, ranges: tuple[Range, ...]
+    source: Body,
+    target: Body,
+    old: repack.CompressedPart,
+    new: repack.CompressedPart,
+    ranges: tuple[Range, ...],
 ) -> list[tuple[int, Piece]] | None:
     """Return the pieces of a file that is compressed as a whole, if a box can reproduce the bytes."""
     codec = repack.whole_codec(target.content(), new)

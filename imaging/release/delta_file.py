@@ -21,6 +21,7 @@ from wire.release.delta import (
     WINDOW_BYTES,
     Bytes,
     Copy,
+    DeltaStream,
     Header,
     Operation,
     Part,
@@ -28,7 +29,6 @@ from wire.release.delta import (
     Range,
     Repack,
     Repeat,
-    Stream,
     Zeros,
     digest,
 )
@@ -37,7 +37,7 @@ _MARGIN_BYTES: Final = 2 * 1024 * 1024
 """The most memory that the decoder of xz needs in addition to its dictionary."""
 
 
-class Control(NamedTuple):
+class PatchControl(NamedTuple):
     """One step of a patch: add `differences` to the source, insert `extra`, then move in the source by `moving`."""
 
     differences: bytes
@@ -54,7 +54,7 @@ class PackedPart:
     sources: tuple[Range, ...]
     source_codec: str
     unpacked_bytes: int
-    controls: tuple[Control, ...]
+    controls: tuple[PatchControl, ...]
     """Empty except in the first part."""
     patched_bytes: int
     codec: str
@@ -92,7 +92,7 @@ class DeltaWriter:
             self.operations.append(Bytes(len(part), digest(part)))
 
     def patch(
-        self, sources: Sequence[Range], source: bytes, controls: Iterable[Control], data: bytes
+        self, sources: Sequence[Range], source: bytes, controls: Iterable[PatchControl], data: bytes
     ) -> None:
         """Produce `data`, of one window at most, from the content `source` of the ranges `sources`."""
         count = self._add_controls(controls)
@@ -104,7 +104,7 @@ class DeltaWriter:
         source: bytes,
         unpacked_bytes: int,
         source_codec: str,
-        controls: Iterable[Control],
+        controls: Iterable[PatchControl],
         data: bytes,
         codec: str,
     ) -> None:
@@ -142,7 +142,7 @@ class DeltaWriter:
             )
         )
 
-    def _add_controls(self, controls: Iterable[Control]) -> int:
+    def _add_controls(self, controls: Iterable[PatchControl]) -> int:
         count = 0
         for control in controls:
             for differences, extra, moving in _pieces(control):
@@ -158,7 +158,7 @@ class DeltaWriter:
         """Return the content of the delta file. The same calls give the same bytes."""
         self.streams["operations"] += msgspec.msgpack.encode(self.operations)
         packed = {name: _compress(bytes(data), name) for name, data in self.streams.items()}
-        streams = {name: Stream(len(packed[name]), len(data)) for name, data in self.streams.items()}
+        streams = {name: DeltaStream(len(packed[name]), len(data)) for name, data in self.streams.items()}
         header = msgspec.msgpack.encode(
             Header(source_sha256, source_bytes, target_sha256, target_bytes, **streams)
         )
@@ -166,16 +166,16 @@ class DeltaWriter:
         return b"".join((prefix, header, *packed.values()))
 
 
-def _pieces(control: Control) -> Iterable[Control]:
+def _pieces(control: PatchControl) -> Iterable[PatchControl]:
     """Split a control into controls of at most `PIECE_BYTES`."""
     differences, extra, moving = control
     while len(differences) > PIECE_BYTES:
-        yield Control(differences[:PIECE_BYTES], b"", 0)
+        yield PatchControl(differences[:PIECE_BYTES], b"", 0)
         differences = differences[PIECE_BYTES:]
     while len(extra) > PIECE_BYTES:
-        yield Control(differences, extra[:PIECE_BYTES], 0)
+        yield PatchControl(differences, extra[:PIECE_BYTES], 0)
         differences, extra = b"", extra[PIECE_BYTES:]
-    yield Control(differences, extra, moving)
+    yield PatchControl(differences, extra, moving)
 
 
 def _compress(data: bytes, name: str) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
-from imaging.release.delta_file import Control, DeltaWriter, PackedPart
+from imaging.release.delta_file import DeltaWriter, PackedPart, PatchControl
 from wire.release.delta import BLOCK_BYTES, RANGES_MAX, SOURCE_BYTES_MAX, WINDOW_BYTES, Range, add
 
 COPY_BYTES_MIN: Final = 64 * 1024
@@ -49,19 +49,19 @@ class Again(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedRange:
     """`length` bytes that `codec` produces from `data`, which `controls` produce from the decompressed sources."""
 
     length: int
     sources: tuple[Range, ...]
     source_codec: str
     unpacked_bytes: int
-    controls: tuple[Control, ...]
+    controls: tuple[PatchControl, ...]
     data: bytes
     codec: str
 
 
-Piece: TypeAlias = FromSource | New | Empty | Again | Packed | PackedPart
+Piece: TypeAlias = FromSource | New | Empty | Again | PackedRange | PackedPart
 
 
 def differences(new: bytes, old: bytes) -> bytes:
@@ -98,7 +98,7 @@ class Planner:
             case Again(_, target):
                 self._flush()
                 self._writer.repeat(target, bytes(data))
-            case Packed():
+            case PackedRange():
                 self._flush()
                 self._writer.repack(
                     piece.sources,
@@ -170,7 +170,7 @@ class Planner:
 
     def _controls(
         self, window: Sequence[tuple[int, FromSource | New]], sources: Sequence[Range]
-    ) -> list[Control]:
+    ) -> list[PatchControl]:
         steps: list[tuple[bytes, int | None]] = []
         offsets, starts, end = [one.offset for one in sources], [], 0
         for one in sources:
@@ -188,18 +188,18 @@ class Planner:
         return controls(steps)
 
 
-def controls(steps: Iterable[tuple[bytes, int | None]]) -> list[Control]:
+def controls(steps: Iterable[tuple[bytes, int | None]]) -> list[PatchControl]:
     """Return the controls of a patch from its steps: extra bytes (None), or differences to a source offset."""
-    result: list[Control] = []
+    result: list[PatchControl] = []
     changed, extra, position = b"", b"", 0
     for data, at in steps:
         if at is None:
             extra += data
             continue
         if changed or extra or at != position:
-            result.append(Control(changed, extra, at - position))
+            result.append(PatchControl(changed, extra, at - position))
         changed, extra, position = data, b"", at + len(data)
-    result.append(Control(changed, extra, 0))
+    result.append(PatchControl(changed, extra, 0))
     return result
 
 

@@ -48,7 +48,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Ext4Entry:
     """A file, folder, link or device, without its times and its position in the image."""
 
     mode: int
@@ -88,7 +88,7 @@ class Ext4:
             inode: self._u32(self._inode(inode) + 0x10) for inode in (_ROOT, *range(_FIRST_FILE, used + 1))
         }
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, Ext4Entry]:
         """Return all files, folders, links and devices by path. Raises: Ext4Error."""
         try:
             return {path: self._entry(inode) for path, inode in self._walk_all(_ROOT, "", frozenset())}
@@ -126,7 +126,7 @@ class Ext4:
     def _type(self, inode: int) -> int:
         return self._u16(self._inode(inode)) & _TYPE
 
-    def _entry(self, inode: int) -> Entry:
+    def _entry(self, inode: int) -> Ext4Entry:
         at = self._inode(inode)
         mode = self._u16(at)
         owner = (
@@ -144,7 +144,7 @@ class Ext4:
             content = self._digest(at, size)
         else:
             content = bytes(self._image[at + 0x28 : at + 0x64])
-        return Entry(mode, owner, size, attributes, content)
+        return Ext4Entry(mode, owner, size, attributes, content)
 
     def _digest(self, inode: int, size: int) -> bytes:
         digest, at = sha256(), 0

@@ -32,7 +32,7 @@ _XZ_MAGIC: Final = b"\xfd7zXZ\0"
 
 
 @dataclass(frozen=True)
-class Packed:
+class CompressedPart:
     """A compressed part of a file, from `start` to `end`, and its content."""
 
     start: int
@@ -43,7 +43,7 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Block:
+class CompressedBlock:
     """A part of the content, and the bytes of the file to which `codec` compresses it."""
 
     content_start: int
@@ -53,7 +53,7 @@ class Block:
     codec: str
 
 
-def find_packed(file: bytes) -> Packed | None:
+def find_packed(file: bytes) -> CompressedPart | None:
     """Return the compressed part of a kernel (a bzImage with LZ4 or gzip) or of a module (.xz, .zst), or None."""
     try:
         if file[:6] == _XZ_MAGIC:
@@ -67,23 +67,23 @@ def find_packed(file: bytes) -> Packed | None:
     return None
 
 
-def _xz(file: bytes) -> Packed | None:
+def _xz(file: bytes) -> CompressedPart | None:
     decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
     content = decoder.decompress(file, UNPACKED_BYTES_MAX)
     if not decoder.eof:
         return None
-    return Packed(0, len(file) - len(decoder.unused_data), "xz", content)
+    return CompressedPart(0, len(file) - len(decoder.unused_data), "xz", content)
 
 
-def _zstd(file: bytes) -> Packed | None:
+def _zstd(file: bytes) -> CompressedPart | None:
     decoder = zstd.ZstdDecompressor()
     content = decoder.decompress(file, UNPACKED_BYTES_MAX)
     if not decoder.eof:
         return None
-    return Packed(0, len(file) - len(decoder.unused_data), "zstd", content)
+    return CompressedPart(0, len(file) - len(decoder.unused_data), "zstd", content)
 
 
-def _kernel(file: bytes) -> Packed | None:
+def _kernel(file: bytes) -> CompressedPart | None:
     """Return the compressed part of a bzImage, by the header of Linux's boot protocol (arch/x86/boot.rst)."""
     start = (file[0x1F1] + 1) * 512 + struct.unpack_from("<I", file, 0x248)[0]
     if file[start : start + len(GZIP_MAGIC)] == GZIP_MAGIC:
@@ -94,18 +94,18 @@ def _kernel(file: bytes) -> Packed | None:
     content_bytes = struct.unpack_from("<I", file, end)[0] if end + 4 <= len(file) else 0
     if file[start : start + 4] != LZ4_MAGIC or not 0 < content_bytes <= UNPACKED_BYTES_MAX:
         return None
-    return Packed(start, end, "lz4", bytes(UNPACK["lz4"](file[start:end], content_bytes)))
+    return CompressedPart(start, end, "lz4", bytes(UNPACK["lz4"](file[start:end], content_bytes)))
 
 
-def _gzip(file: bytes, start: int) -> Packed | None:
+def _gzip(file: bytes, start: int) -> CompressedPart | None:
     decoder = zlib.decompressobj(31)
     content = decoder.decompress(file[start:], UNPACKED_BYTES_MAX)
     if not decoder.eof:
         return None
-    return Packed(start, len(file) - len(decoder.unused_data), "gzip", content)
+    return CompressedPart(start, len(file) - len(decoder.unused_data), "gzip", content)
 
 
-def whole_codec(file: bytes, packed: Packed) -> str | None:
+def whole_codec(file: bytes, packed: CompressedPart) -> str | None:
     """Return the codec that reproduces the whole compressed part, or None."""
     for name, pack in PACK_WHOLE.items():
         if name.startswith(packed.codec):
@@ -117,7 +117,7 @@ def whole_codec(file: bytes, packed: Packed) -> str | None:
     return None
 
 
-def blocks(file: bytes, packed: Packed) -> list[Block] | None:
+def blocks(file: bytes, packed: CompressedPart) -> list[CompressedBlock] | None:
     """Return the parts of the content, if a box can compress each to the same bytes; else None."""
     parts = (
         _lz4_blocks(file, packed)
@@ -135,7 +135,7 @@ def blocks(file: bytes, packed: Packed) -> list[Block] | None:
         )
         if codec is None:
             return None
-        result.append(Block(content_start, content_end, start, end, codec))
+        result.append(CompressedBlock(content_start, content_end, start, end, codec))
     return result
 
 
@@ -147,7 +147,7 @@ def _reproduces(codec: str, content: bytes, expected: bytes) -> bool:
         return False
 
 
-def _lz4_blocks(file: bytes, packed: Packed) -> Iterator[tuple[int, int, int, int]]:
+def _lz4_blocks(file: bytes, packed: CompressedPart) -> Iterator[tuple[int, int, int, int]]:
     done, start = 0, packed.start + len(LZ4_MAGIC)
     while start < packed.end:
         length = struct.unpack_from("<I", file, start)[0]

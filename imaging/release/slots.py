@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from imaging.media.bmap import Bmap, Range
+from imaging.media.bmap import Bmap, MappedRange
 from imaging.media.imagefile import compress_framed, frames, sha256_of
 from imaging.release.application import changes_only_application
 from imaging.release.delta import DeltaInputError, make_delta
@@ -92,7 +92,7 @@ def pack_slot(image: Path, packed: Path) -> bytes:
             data = os.pread(file.fileno(), SLOT_BLOCK_BYTES, offset)
             digests.append(sha256(data).digest())
             if any(data):
-                spans.append(Range(offset, len(data), digests[-1]))
+                spans.append(MappedRange(offset, len(data), digests[-1]))
     compress_framed(image, Bmap(size, tuple(spans)), packed)
     with packed.open("rb") as file:
         at = {frame.offset: frame for frame in frames(file.fileno()) if frame.length <= SLOT_BLOCK_BYTES}

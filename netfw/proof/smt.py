@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import z3
 
 from netfw.model.values import RulesetError, bits
-from netfw.proof.symbolic import SymbolicPacket, Term, Unproven
+from netfw.proof.symbolic import PacketTerm, SymbolicPacket, Unproven
 from netfw.proof.tries import Intervals
 from netfw.ruleset.names import FAMILY, SESSIONS, TABLE
 from netfw.ruleset.nft_json import IIFNAME
@@ -267,7 +267,7 @@ class RulesetFormulas:
             return z3.And(valid, value & bits(kind, right) != 0)
         return z3.And(valid, self.packet.sets.member(value, self._compared(terms[0], operator, right, match)))
 
-    def _compared(self, term: Term, operator: str, right: Json, match: Json) -> Intervals:
+    def _compared(self, term: PacketTerm, operator: str, right: Json, match: Json) -> Intervals:
         first, last = self.packet.intervals(term.kind, right)[0]
         ends = {"<": (0, first - 1), "<=": (0, last), ">": (last + 1, -1), ">=": (first, -1)}
         if operator not in ends or term.kind == "ifname":
@@ -276,12 +276,12 @@ class RulesetFormulas:
         high = (1 << term.value.size()) - 1 if high == -1 and operator in (">", ">=") else high
         return ((low, high),) if low <= high else ()
 
-    def _terms(self, expression: Json) -> list[Term]:
+    def _terms(self, expression: Json) -> list[PacketTerm]:
         if isinstance(expression, dict) and set(expression) == {"concat"}:
             return [self.packet.term(part) for part in expression["concat"]]
         return [self.packet.term(expression)]
 
-    def _member(self, terms: list[Term], right: Json) -> z3.BoolRef:
+    def _member(self, terms: list[PacketTerm], right: Json) -> z3.BoolRef:
         values, kinds = [term.value for term in terms], [term.kind for term in terms]
         if isinstance(right, str) and right.startswith("@"):
             name = right[1:]

@@ -31,7 +31,7 @@ class Unproven(RulesetError):
         super().__init__(f"the listing contains {str(content)[:200]}, which the proof does not support")
 
 
-class Term(NamedTuple):
+class PacketTerm(NamedTuple):
     """A field of the packet. Where it is not `valid`, the kernel ends the rule that reads it."""
 
     valid: z3.BoolRef
@@ -121,7 +121,7 @@ class SymbolicPacket:
         """Return the first byte of the transport header, which is also the first byte of a source port."""
         return z3.Extract(15, 8, self.sport)
 
-    def term(self, expression: Any) -> Term:
+    def term(self, expression: Any) -> PacketTerm:
         """Return the field that an expression of the listing reads. Raises: Unproven."""
         match expression:
             case {"payload": {"protocol": str(header), "field": str(field), **rest}} if not rest:
@@ -129,15 +129,15 @@ class SymbolicPacket:
             case {"meta": {"key": str(key), **rest}} if not rest:
                 return self._meta(key, expression)
             case {"ct": {"key": "state", **rest}} if not rest:
-                return Term(z3.BoolVal(True), self.state, "ct_state")
+                return PacketTerm(z3.BoolVal(True), self.state, "ct_state")
             case {"ct": {"key": "direction", **rest}} if not rest:
-                return Term(self.tracked(), self.direction, "ct_dir")
+                return PacketTerm(self.tracked(), self.direction, "ct_dir")
             case {"&": [field, mask]}:
                 valid, value, kind = self.term(field)
-                return Term(valid, value & bits(kind, mask), kind)
+                return PacketTerm(valid, value & bits(kind, mask), kind)
         raise Unproven(expression)
 
-    def _payload(self, header: str, field: str, expression: Any) -> Term:
+    def _payload(self, header: str, field: str, expression: Any) -> PacketTerm:
         carried = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
         readable = z3.And(self.transport, self.whole)
         if header in carried:
@@ -146,31 +146,31 @@ class SymbolicPacket:
             case (("ip" | "ip6"), ("saddr" | "daddr")):
                 version = 4 if header == "ip" else 6
                 address = (self.saddr if field == "saddr" else self.daddr)[version]
-                return Term(self.is_version(version), address, f"ipv{version}_addr")
+                return PacketTerm(self.is_version(version), address, f"ipv{version}_addr")
             case ("ip", "ttl") | ("ip6", "hoplimit"):
-                return Term(self.is_version(4 if header == "ip" else 6), self.hops, "integer")
+                return PacketTerm(self.is_version(4 if header == "ip" else 6), self.hops, "integer")
             case (("th" | "tcp" | "udp"), ("sport" | "dport")):
-                return Term(readable, self.sport if field == "sport" else self.dport, "inet_service")
+                return PacketTerm(readable, self.sport if field == "sport" else self.dport, "inet_service")
             case "tcp", "flags":
-                return Term(readable, self.flags, "tcp_flag")
+                return PacketTerm(readable, self.flags, "tcp_flag")
             # in an inet table, nft implies a match of the IP version for these
             case "icmp", "type":
-                return Term(z3.And(self.is_version(4), readable), self.icmp_type(), "icmp_type")
+                return PacketTerm(z3.And(self.is_version(4), readable), self.icmp_type(), "icmp_type")
             case "icmpv6", "type":
-                return Term(z3.And(self.is_version(6), readable), self.icmp_type(), "icmpv6_type")
+                return PacketTerm(z3.And(self.is_version(6), readable), self.icmp_type(), "icmpv6_type")
         raise Unproven(expression)
 
-    def _meta(self, key: str, expression: Any) -> Term:
+    def _meta(self, key: str, expression: Any) -> PacketTerm:
         always = z3.BoolVal(True)
         match key:
             case "iifname":
-                return Term(always, self.iif, "ifname")
+                return PacketTerm(always, self.iif, "ifname")
             case "oifname":
-                return Term(always, self.oif, "ifname")
+                return PacketTerm(always, self.oif, "ifname")
             case "nfproto":
-                return Term(always, self.family, "nf_proto")
+                return PacketTerm(always, self.family, "nf_proto")
             case "l4proto":
-                return Term(self.transport, self.l4proto, "inet_proto")
+                return PacketTerm(self.transport, self.l4proto, "inet_proto")
         raise Unproven(expression)
 
     def intervals(self, kind: str, written: Any) -> Intervals:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from netfw.errors import FirewallError
-from netfw.events import Alarm, Repair, Surroundings
+from netfw.events import Alarm, OutsideInspection, Repair
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
 from netfw.kernel.sessions import Sessions
@@ -101,7 +101,7 @@ class KernelBackend:
         policy = self._policy_now()
         return policy if policy and self._firewall().mark_of(policy) == mark else None
 
-    def inspect(self) -> Surroundings:
+    def inspect(self) -> OutsideInspection:
         """See `FirewallBackend.inspect`. A change that the watch has missed is also reported as a problem."""
         with _as_not_enforced():
             settings = self._settings
@@ -112,7 +112,9 @@ class KernelBackend:
             problem = f"the proof does not apply: {broken[0]}" if broken else ""
             if differences := self._firewall().differences(self._policy):
                 problem = f"the kernel's table differs from the policy: {differences[0]}"
-            return Surroundings(tuple(repaired), descriptions, problem, {"conntrack": tracked_connections()})
+            return OutsideInspection(
+                tuple(repaired), descriptions, problem, {"conntrack": tracked_connections()}
+            )
 
     def _inspect_surroundings(self) -> list[NotCovered]:
         if self._inspector is None:

@@ -27,11 +27,11 @@ from netfw.service.protocol import (
     LENGTH_BYTES,
     Answer,
     ClosePath,
+    ConnectionRefusal,
+    FirewallProtocolError,
     Hello,
     OpenPath,
     PathAnswer,
-    ProtocolError,
-    Refusal,
     decoded,
     framed,
     length,
@@ -106,7 +106,7 @@ class FirewallClient:
                 problem = "the firewall service has ended"
             except OSError as error:
                 problem = f"the connection to the firewall service was lost: {error.strerror or error}"
-            except ProtocolError as error:
+            except FirewallProtocolError as error:
                 problem = str(error)
             if loop.time() >= self._valid_until() and problem != self._problem:
                 self._problem = problem
@@ -147,8 +147,8 @@ class FirewallClient:
         while True:
             async with asyncio.timeout_at(until if until > loop.time() else loop.time() + CONFIRMED_SECONDS):
                 answer = await _received(reader)
-            if isinstance(answer, Refusal):
-                raise ProtocolError(f"the firewall service refuses the connection: {answer.reason}")
+            if isinstance(answer, ConnectionRefusal):
+                raise FirewallProtocolError(f"the firewall service refuses the connection: {answer.reason}")
             if isinstance(answer, PathAnswer):
                 self._handle_path_answer(answer)
                 continue
@@ -162,7 +162,7 @@ class FirewallClient:
     def _handle_path_answer(self, answer: PathAnswer) -> None:
         """Pass the answer to the first waiting request. Raises: ProtocolError if none waits."""
         if not self._answers:
-            raise ProtocolError("the firewall service has answered a request that was not made")
+            raise FirewallProtocolError("the firewall service has answered a request that was not made")
         waiting = self._answers.popleft()
         if not waiting.done():
             waiting.set_result(answer.problem)
@@ -189,7 +189,7 @@ def at_socket(path: Path) -> Connect:
             reader, writer = await asyncio.open_unix_connection(path)
         except OSError as error:
             remedy = "start rap-firewall.service, or `rap fw serve`"
-            raise ProtocolError(
+            raise FirewallProtocolError(
                 f"no firewall service answers at {path} ({error.strerror}); {remedy}"
             ) from error
         try:

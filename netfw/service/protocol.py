@@ -74,9 +74,9 @@ def _address(text: str) -> Address:
     try:
         address = ip_address(text)
     except ValueError as error:
-        raise ProtocolError(f"the path of a session is invalid: {error}") from error
+        raise FirewallProtocolError(f"the path of a session is invalid: {error}") from error
     if "%" in text:
-        raise ProtocolError(f"the path of a session is invalid: {text} has a zone")
+        raise FirewallProtocolError(f"the path of a session is invalid: {text} has a zone")
     return address
 
 
@@ -96,17 +96,17 @@ class PathAnswer(Struct, frozen=True, tag="path"):
     problem: str = ""
 
 
-class Refusal(Struct, frozen=True, tag="refusal"):
+class ConnectionRefusal(Struct, frozen=True, tag="refusal"):
     """The service ends the connection for this reason."""
 
     reason: str
 
 
 Request: TypeAlias = Hello | OpenPath | ClosePath
-Answer: TypeAlias = Event | PathAnswer | Refusal
+Answer: TypeAlias = Event | PathAnswer | ConnectionRefusal
 
 
-class ProtocolError(Exception):
+class FirewallProtocolError(Exception):
     """The other side violated the protocol; the message says how."""
 
 
@@ -120,7 +120,9 @@ def length(header: bytes, bytes_max: int) -> int:
     """Decode a length prefix. Raises: ProtocolError if it exceeds `bytes_max`."""
     size: int = _LENGTH.unpack(header)[0]
     if size > bytes_max:
-        raise ProtocolError(f"a message of {size} bytes was announced; at most {bytes_max} are allowed")
+        raise FirewallProtocolError(
+            f"a message of {size} bytes was announced; at most {bytes_max} are allowed"
+        )
     return size
 
 
@@ -129,7 +131,7 @@ def decoded(body: bytes) -> Answer:
     try:
         answer: Answer = _ANSWERS.decode(body)
     except msgspec.DecodeError as error:
-        raise ProtocolError(f"the message cannot be read: {error}") from error
+        raise FirewallProtocolError(f"the message cannot be read: {error}") from error
     return answer
 
 
@@ -138,7 +140,7 @@ def decoded_request(body: bytes) -> Request:
     try:
         request: Request = _REQUESTS.decode(body)
     except msgspec.DecodeError as error:
-        raise ProtocolError(f"only Hello, OpenPath and ClosePath are accepted: {error}") from error
+        raise FirewallProtocolError(f"only Hello, OpenPath and ClosePath are accepted: {error}") from error
     return request
 
 

@@ -29,13 +29,13 @@ from netfw.service.requests import (
     Checked,
     CountRequest,
     Done,
-    Failed,
     Followed,
     Keep,
     List,
     Listed,
     Probe,
     Request,
+    RequestFailed,
     Revert,
     Stop,
     Stopped,
@@ -61,9 +61,9 @@ def answer_requests(connection: socket.socket) -> None:
             try:
                 _answer(connection, request)
             except FirewallError as error:
-                _send(connection, Failed(error.kind, str(error)))
+                _send(connection, RequestFailed(error.kind, str(error)))
             except SettingsError as error:
-                _send(connection, Failed(FirewallErrorKind.UNFIT, str(error)))
+                _send(connection, RequestFailed(FirewallErrorKind.UNFIT, str(error)))
 
 
 def _answer(connection: socket.socket, request: Request) -> None:

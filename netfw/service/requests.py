@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from netfw.errors import FirewallError, FirewallErrorKind
 from netfw.events import Alarm, Repair
-from netfw.service.protocol import LENGTH_BYTES, ProtocolError, framed, length
+from netfw.service.protocol import LENGTH_BYTES, FirewallProtocolError, framed, length
 from netfw.service.spawn import END_SECONDS, start
 
 MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -108,7 +108,7 @@ class Followed(Struct, frozen=True, tag="followed"):
     """The policy file was applied again, and its new content is watched."""
 
 
-class Failed(Struct, frozen=True, tag="failed"):
+class RequestFailed(Struct, frozen=True, tag="failed"):
     """The request failed with this FirewallError."""
 
     kind: FirewallErrorKind
@@ -116,7 +116,7 @@ class Failed(Struct, frozen=True, tag="failed"):
 
 
 Request: TypeAlias = Probe | Apply | Check | CountRequest | List | Try | Keep | Revert | WatchRequest | Stop
-Reply: TypeAlias = Done | Checked | Listed | TrialEnded | Followed | Stopped | Failed | Alarm | Repair
+Reply: TypeAlias = Done | Checked | Listed | TrialEnded | Followed | Stopped | RequestFailed | Alarm | Repair
 
 REQUESTS: Final = msgspec.msgpack.Decoder(Request)
 _REPLIES: Final = msgspec.msgpack.Decoder(Reply)
@@ -175,9 +175,9 @@ class FirewallProcess:
         """Return the next message. Raises: FirewallError."""
         try:
             reply: Reply = _REPLIES.decode(receive(self.connection, MESSAGE_BYTES_MAX))
-        except (EOFError, OSError, ProtocolError, msgspec.DecodeError):
+        except (EOFError, OSError, FirewallProtocolError, msgspec.DecodeError):
             self._end()
-        if isinstance(reply, Failed):
+        if isinstance(reply, RequestFailed):
             raise FirewallError(reply.kind, reply.message)
         return reply
 

@@ -23,12 +23,12 @@ from netfw.service.protocol import (
     REQUEST_BYTES_MAX,
     VERSION,
     ClosePath,
+    ConnectionRefusal,
+    FirewallProtocolError,
     Frames,
     Hello,
     OpenPath,
     PathAnswer,
-    ProtocolError,
-    Refusal,
     bounded,
     decoded_request,
     framed,
@@ -154,7 +154,7 @@ class _Connection(asyncio.Protocol):
         try:
             for body in self._frames.feed(data):
                 self._take(body)
-        except ProtocolError as error:
+        except FirewallProtocolError as error:
             self._refuse(str(error))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -174,15 +174,15 @@ class _Connection(asyncio.Protocol):
         if isinstance(request, Hello):
             self._greet(request)
         elif not self.is_observer:
-            raise ProtocolError("a connection begins with Hello")
+            raise FirewallProtocolError("a connection begins with Hello")
         else:
             self._take_path_request(request)
 
     def _greet(self, hello: Hello) -> None:
         if self.is_observer:
-            raise ProtocolError("Hello was sent twice")
+            raise FirewallProtocolError("Hello was sent twice")
         if hello.version != VERSION:
-            raise ProtocolError(
+            raise FirewallProtocolError(
                 f"this service supports version {VERSION} of the protocol, not {hello.version}"
             )
         self._deadline.cancel()
@@ -191,10 +191,14 @@ class _Connection(asyncio.Protocol):
 
     def _take_path_request(self, request: OpenPath | ClosePath) -> None:
         if not self._may_open_paths:
-            raise ProtocolError("only the user of the box program may open and close the paths of sessions")
+            raise FirewallProtocolError(
+                "only the user of the box program may open and close the paths of sessions"
+            )
         now, earlier = asyncio.get_running_loop().time(), self._path_requests
         if len(earlier) == PATH_REQUESTS_MAX and now - earlier[0] < PATH_REQUESTS_SECONDS:
-            raise ProtocolError(f"more than {PATH_REQUESTS_MAX} requests in {PATH_REQUESTS_SECONDS:g} s")
+            raise FirewallProtocolError(
+                f"more than {PATH_REQUESTS_MAX} requests in {PATH_REQUESTS_SECONDS:g} s"
+            )
         earlier.append(now)
         session, problem = request.session(), ""
         if isinstance(request, OpenPath):
@@ -214,7 +218,7 @@ class _Connection(asyncio.Protocol):
     def _refuse(self, reason: str) -> None:
         self._forget()
         if not self._transport.is_closing():
-            self._transport.write(framed(Refusal(reason)))
+            self._transport.write(framed(ConnectionRefusal(reason)))
             self._transport.close()
             # close() would wait for the observer to read
             asyncio.get_running_loop().call_later(HELLO_SECONDS, self._transport.abort)

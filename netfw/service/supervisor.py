@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, NoReturn, Protocol, TypeAlias
 
 from hal.ethernet import EthernetError, EthernetErrorKind, EthernetPort
-from netfw.events import Alarm, Event, FirewallState, PathsLost, PortFault, Repair, Surroundings
+from netfw.events import Alarm, Event, FirewallState, OutsideInspection, PathsLost, PortFault, Repair
 from netfw.ruleset.sessions import Session
 
 INSPECTION_SECONDS: Final = 10.0
@@ -73,7 +73,7 @@ class FirewallBackend(Protocol):
         """Close the path of a session. On return, no packets pass. Raises: NotEnforced."""
         ...
 
-    def inspect(self) -> Surroundings:
+    def inspect(self) -> OutsideInspection:
         """Inspect the table's surroundings, and restore the firewall's kernel settings.
 
         Called every `INSPECTION_SECONDS` and after each change by another program. Raises: NotEnforced.

@@ -16,7 +16,7 @@ from rap.outcome import FAILED, OK, MachineLacks, WrongInput
 from rap.parser import Parser
 
 if TYPE_CHECKING:
-    from datacenter.scoring.outcome import InstrumentResult, Scores
+    from datacenter.scoring.outcome import InstrumentOutcome, Scores
     from datacenter.scoring.scorefile import Demands
     from datacenter.scoring.tally import Score
     from datacenter.scoring.visits import VisitScore
@@ -120,7 +120,7 @@ def _demands(arguments: argparse.Namespace, demanded: Demands) -> Demands:
     )
 
 
-def _simulated(triggers: list[Trigger], arguments: argparse.Namespace) -> Iterator[InstrumentResult]:
+def _simulated(triggers: list[Trigger], arguments: argparse.Namespace) -> Iterator[InstrumentOutcome]:
     from concurrent.futures import ProcessPoolExecutor
 
     from sim.backtest.run import run_tests
@@ -137,7 +137,7 @@ def _simulated(triggers: list[Trigger], arguments: argparse.Namespace) -> Iterat
             ) from error
 
 
-def _with_progress(tested: Iterable[InstrumentResult], count: int) -> Iterator[InstrumentResult]:
+def _with_progress(tested: Iterable[InstrumentOutcome], count: int) -> Iterator[InstrumentOutcome]:
     """Report the progress on standard error every few seconds."""
     began = shown = time.monotonic()
     for done, result in enumerate(tested, 1):

@@ -14,7 +14,7 @@ from rap.parser import Parser
 from rap.utc import utc_minute
 
 if TYPE_CHECKING:
-    from datacenter.evaluation.alerts import Evidence, SilenceEvidence
+    from datacenter.evaluation.alerts import AlertEvidence, SilenceEvidence
     from datacenter.explanation.evidence import AlertRecord
     from datacenter.explanation.replay import Moment, Recomputation
     from datacenter.explanation.silence import SilenceCheck
@@ -67,7 +67,7 @@ def why(arguments: argparse.Namespace) -> int:
 def _show(
     arguments: argparse.Namespace,
     record: AlertRecord,
-    evidence: Evidence,
+    evidence: AlertEvidence,
     result: Recomputation,
     in_force: Trigger | None,
 ) -> int:
@@ -154,7 +154,7 @@ def _show_silence(
     return outcome
 
 
-def _document(record: AlertRecord, evidence: Evidence, result: Recomputation) -> dict[str, Any]:
+def _document(record: AlertRecord, evidence: AlertEvidence, result: Recomputation) -> dict[str, Any]:
     from datacenter.triggers.functions import text_of
 
     table = result.trigger.table

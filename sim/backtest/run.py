@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from datacenter.scoring.matching import Alarm, Degradation
-from datacenter.scoring.outcome import InstrumentResult
+from datacenter.scoring.matching import AlertStart, TrueDegradation
+from datacenter.scoring.outcome import InstrumentOutcome
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.triggerfile import Trigger, TriggerTable, make_trigger
 from sim.backtest.base import Percentiles, base_terms, bases_of, simulated_base
@@ -30,7 +30,7 @@ _DAY_MS: Final = DAY_NS // MILLISECOND_NS
 
 def run_tests(
     triggers: Sequence[Trigger], seeds: Sequence[int], days: int, folder: Path, executor: Executor
-) -> Iterator[InstrumentResult]:
+) -> Iterator[InstrumentOutcome]:
     """Test the triggers on an instrument for each of their models and each seed, in any order.
 
     `folder` keeps the histories. Raises: OSError.
@@ -62,7 +62,7 @@ def run_tests(
 
 def run_test(
     model: str, tables: bytes, seed: int, days: int, folder: Path, base: Percentiles
-) -> InstrumentResult:
+) -> InstrumentOutcome:
     """Test the triggers of `tables` (MessagePack, by name) on the instrument with a model and seed.
 
     Raises: OSError.
@@ -77,11 +77,11 @@ def run_test(
         for report in block:
             for change in evaluator.evaluate(report):
                 if change.is_active:
-                    alarms.append(Alarm(change.trigger.name, change.at_ms))
+                    alarms.append(AlertStart(change.trigger.name, change.at_ms))
         seconds += time.process_time() - began
         count += len(block)
     degradations = [_degradation(part) for part in history.wear]
-    return InstrumentResult(model, days * _DAY_MS, count, seconds, alarms, degradations)
+    return InstrumentOutcome(model, days * _DAY_MS, count, seconds, alarms, degradations)
 
 
 @lru_cache(maxsize=64)
@@ -89,8 +89,8 @@ def _functions(tables: bytes) -> LiveFunctions:
     return LiveFunctions([make_trigger(name, table) for name, table in _decode(tables).items()])
 
 
-def _degradation(part: PartWear) -> Degradation:
-    return Degradation(
+def _degradation(part: PartWear) -> TrueDegradation:
+    return TrueDegradation(
         part.component,
         part.part,
         part.course,

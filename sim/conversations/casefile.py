@@ -82,7 +82,7 @@ class Conversation(Table, frozen=True):
     why: str = ""
     seen_in: list[str] = []
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[ScriptStep]:
         """Return the parsed script. Raises: ValueError, with the invalid step."""
         return [parse_step(text) for text in self.script]
 
@@ -115,7 +115,7 @@ class _Index(Table, frozen=True):
     case: Annotated[list[Conversation], Meta(min_length=1)]
 
 
-class Step(Struct, frozen=True):
+class ScriptStep(Struct, frozen=True):
     """A step of a script: its kind, arguments, and earliest and latest time of the answer in seconds."""
 
     kind: str
@@ -175,7 +175,7 @@ _BOX_FORMS: Final = (
 """The actions that a script can make a box perform."""
 
 
-def parse_step(text: str) -> Step:
+def parse_step(text: str) -> ScriptStep:
     """Parse one step. Raises: ValueError with the correction."""
     kind, *arguments = shlex.split(text)
     invalid = ValueError(
@@ -185,7 +185,7 @@ def parse_step(text: str) -> Step:
         times = [_seconds(argument) for argument in arguments] or [SILENCE_SECONDS]
         if len(times) > 1 or times[0] is None or (kind == "wait" and not arguments):
             raise invalid
-        return Step(kind, (), times[0])
+        return ScriptStep(kind, (), times[0])
     if kind in ("reply", "not"):
         after_s, before_s = 0.0, ANSWER_SECONDS
         while len(arguments) > 2 and arguments[-2] in ("after", "before"):
@@ -196,7 +196,7 @@ def parse_step(text: str) -> Step:
             after_s, before_s = (seconds, before_s) if name == "after" else (after_s, seconds)
         if not arguments or not all(re.fullmatch("[0-9A-Fa-f]{2}", argument) for argument in arguments):
             raise invalid
-        return Step(kind, tuple(arguments), after_s, before_s)
+        return ScriptStep(kind, tuple(arguments), after_s, before_s)
     if kind == "box":
         if not any(re.fullmatch(form, " ".join(arguments)) for form in _BOX_FORMS):
             raise ValueError(
@@ -204,13 +204,15 @@ def parse_step(text: str) -> Step:
                 ' "box start", "box disk full", "box disk read-only", "box disk writable"'
                 ' and "box command 7 send-inventory"'
             )
-        return Step(kind, tuple(arguments))
+        return ScriptStep(kind, tuple(arguments))
     if kind == "document":
         arguments = [arguments[0], " ".join(arguments[1:])] if arguments else []
     form = _FORMS.get(kind)
     if form is None or len(form) != len(arguments) or not all(map(re.fullmatch, form, arguments)):
         raise invalid
-    return Step(kind, tuple(arguments), before_s=COMMAND_SECONDS if kind == "command" else ANSWER_SECONDS)
+    return ScriptStep(
+        kind, tuple(arguments), before_s=COMMAND_SECONDS if kind == "command" else ANSWER_SECONDS
+    )
 
 
 def _seconds(text: str) -> float | None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol
 
 from hal.emul.clock import EmulClock
-from sim.conversations.casefile import SILENCE_SECONDS, Conversation, Step, expected_reports
+from sim.conversations.casefile import SILENCE_SECONDS, Conversation, ScriptStep, expected_reports
 from sim.conversations.machine import DISK_BYTES, ConversationBox
 from sim.conversations.port import ConversationPort
 from sim.net.loop import SimLoop
@@ -113,7 +113,7 @@ async def play_over(
     case: Conversation,
     data: bytes,
     split: Split = lambda data: [data],
-    change: Callable[[Step], Step] = lambda step: step,
+    change: Callable[[ScriptStep], ScriptStep] = lambda step: step,
 ) -> Played:
     """Play a case on the running event loop. `change` changes its steps, for example their time limits."""
     box = ConversationBox(case, clock_of(case))
@@ -151,7 +151,7 @@ class Player:
 
     # -- the script
 
-    async def follow(self, step: Step) -> None:
+    async def follow(self, step: ScriptStep) -> None:
         """Execute one step."""
         match step.kind:
             case "send":
@@ -222,7 +222,7 @@ class Player:
         self.played.sent.append((round(self._loop.time() - self._sent_at, 6), taken))
         return taken
 
-    async def _expect_bytes(self, step: Step) -> None:
+    async def _expect_bytes(self, step: ScriptStep) -> None:
         expected = bytes.fromhex("".join(step.arguments))
         taken = await self._take(len(expected), step.before_s)
         waited_s = self._loop.time() - self._sent_at
@@ -241,7 +241,7 @@ class Player:
             taken += byte
         return bytes(taken)
 
-    async def _expect_command(self, step: Step) -> None:
+    async def _expect_command(self, step: ScriptStep) -> None:
         fields = (await self._take_message(step.before_s)).split(b"|")
         found = fields[8].decode().split("^")[:2] if len(fields) > 9 else []
         if found != list(step.arguments):
@@ -249,7 +249,7 @@ class Player:
         else:
             self._command_id = fields[9]
 
-    async def _expect_document(self, step: Step) -> None:
+    async def _expect_document(self, step: ScriptStep) -> None:
         kind, values = step.arguments
         taken, end = bytearray(), f"</{kind}>".encode()
         while not taken.endswith(end) and (byte := await self._take(1, step.before_s)):
@@ -259,14 +259,14 @@ class Player:
         if not taken.endswith(end) or found != values:
             self._add_problem(f"document {kind} {values} expected, got {found or 'none'}")
 
-    async def _expect_acknowledgement(self, step: Step) -> None:
+    async def _expect_acknowledgement(self, step: ScriptStep) -> None:
         found = _acknowledgement(await self._take_message(step.before_s))
         code, control_id, event = step.arguments
         expected = code, "" if control_id == "-" else control_id, event
         if found != expected:
             self._add_problem(f"acknowledgement {expected} expected, got {found or 'none'}")
 
-    async def _expect_silence(self, step: Step) -> None:
+    async def _expect_silence(self, step: ScriptStep) -> None:
         forbidden = bytes.fromhex("".join(step.arguments))
         await asyncio.sleep(step.after_s or SILENCE_SECONDS)
         answers = bytes(self._line.answers)

@@ -14,7 +14,7 @@ from agents.box.health.audit import AuditLog, encode_gap, now_ms
 from agents.box.intake.adapter import Adapter
 from agents.box.intake.command_results import attend_commands
 from agents.box.intake.intake import Intake
-from agents.box.intake.observation import Observation
+from agents.box.intake.observation import ConnectionObservation
 from agents.box.intake.roles import PortRole, role_of
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.spool import Priority, Spool, SpoolLimits
@@ -62,10 +62,10 @@ class ConversationPort:
         if self.source.queue.history.started:
             self._attend_commands()
 
-    def observation(self, site: AdaptedPort) -> Observation:
+    def observation(self, site: AdaptedPort) -> ConnectionObservation:
         """Return an observation of the instrument's connection to another host."""
         observer = partial(make_observer, self._profile, site)
-        return Observation(self._intake, self.source, observer, self._note)
+        return ConnectionObservation(self._intake, self.source, observer, self._note)
 
     @property
     def has_power(self) -> bool:

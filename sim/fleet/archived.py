@@ -22,7 +22,7 @@ from datacenter.history.statuses import Statuses
 from datacenter.store.batch import Received
 from datacenter.store.coverage import BOX_STREAM, add_new, encode_ranges
 from datacenter.store.partitions import DAY_MS
-from datacenter.store.rows import Row, make_rows
+from datacenter.store.rows import RecordRow, make_rows
 from datacenter.store.schema import chunks, coverage, evaluated, instruments
 from datacenter.store.store import Store
 from datacenter.triggers.live import LiveEvaluator
@@ -32,7 +32,7 @@ from wire.messages import Gap, ProfileInForce, Record, Status, sequences
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _INSERT: Final = (
-    f"INSERT INTO records ({', '.join(Row._fields)}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608
+    f"INSERT INTO records ({', '.join(RecordRow._fields)}) VALUES ({', '.join('?' * len(RecordRow._fields))})"  # noqa: S608
 )
 """The SQL for the driver itself, which takes a third of the time that SQLAlchemy takes."""
 _ROWS_PER_INSERT: Final = 5000
@@ -63,7 +63,7 @@ class _Writer:
     def __init__(self, connection: Connection, triggers: TriggerSet) -> None:
         self._connection, self._triggers = connection, triggers
         self._instruments: dict[str, _InstrumentState] = {}
-        self._rows: list[Row] = []
+        self._rows: list[RecordRow] = []
         self._sequences, self._lost = RangeSet(), RangeSet()
 
     def write(self, batches: Iterable[Received]) -> None:

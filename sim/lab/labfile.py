@@ -253,7 +253,7 @@ class LabFile(Table, frozen=True):
     expect: Expect = Expect()
 
 
-class Event(msgspec.Struct, frozen=True):
+class ScheduledFault(msgspec.Struct, frozen=True):
     """A fault with its parameters, target, start and duration, in nanoseconds of lab time."""
 
     at: int
@@ -277,7 +277,7 @@ class Lab(msgspec.Struct, frozen=True):
     board: Board
     uplink: LabUplink
     instruments: tuple[LabInstrument, ...]
-    events: tuple[Event, ...]
+    events: tuple[ScheduledFault, ...]
     expect: Expect
     orders: tuple[Order, ...] = ()
     sessions: tuple[LabSession, ...] = ()
@@ -412,7 +412,9 @@ def _with_serial(instrument: LabInstrument) -> LabInstrument:
     return msgspec.structs.replace(instrument, serial=_serial(instrument), speaks=speaks)
 
 
-def _read_events(given: Any, kinds: Mapping[str, type[AnyFault]], problems: Problems) -> list[Event | None]:
+def _read_events(
+    given: Any, kinds: Mapping[str, type[AnyFault]], problems: Problems
+) -> list[ScheduledFault | None]:
     """Read the events in the order of the file; None for one with problems."""
     if not isinstance(given, list):
         problems.add(("event",), "must be an array of tables; begin each with [[event]]")
@@ -422,7 +424,7 @@ def _read_events(given: Any, kinds: Mapping[str, type[AnyFault]], problems: Prob
 
 def _read_event(
     given: Any, kinds: Mapping[str, type[AnyFault]], key: tuple[str, int], problems: Problems
-) -> Event | None:
+) -> ScheduledFault | None:
     if not isinstance(given, dict):
         problems.add(key, "must be a table; begin it with [[event]]")
         return None
@@ -441,7 +443,7 @@ def _read_event(
         return None
     parameters = {name: value for name, value in given.items() if name not in common}
     fault = read_table(kinds[occasion.fault], parameters, key, problems, other_keys=common)
-    return None if fault is None else Event(occasion.at, fault, occasion.target, occasion.lasts)
+    return None if fault is None else ScheduledFault(occasion.at, fault, occasion.target, occasion.lasts)
 
 
 def _board(name: str, problems: Problems) -> Board | None:
@@ -525,7 +527,7 @@ def _check_proxy(proxy: LabProxy | None, problems: Problems) -> None:
         )
 
 
-def _check_events(events: list[Event | None], file: LabFile, problems: Problems) -> None:
+def _check_events(events: list[ScheduledFault | None], file: LabFile, problems: Problems) -> None:
     duration = file.lab.duration
     for n, event in enumerate(events):
         if event is None:

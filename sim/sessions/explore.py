@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar
 from sim.sessions.model import ALL, Assumptions, ModelSession, Others, Scope, Setting, others
 from sim.sessions.moves import Move, Moves
 from sim.sessions.properties import can_pass, endless, sentence, shifted_violation, unstoppable, violation
-from sim.sessions.surroundings import Shift, shifts
+from sim.sessions.surroundings import SettingChange, shifts
 from wire.session.table import TABLE, Row
 
 
@@ -79,7 +79,7 @@ class Successors:
         self._sessions = Numbers[ModelSession]()
         self._others: dict[tuple[int, ...], Others] = {}
         self._moves: dict[tuple[int, int, Others, bool], tuple[Next, ...]] = {}
-        self._shifts: dict[tuple[int, bool], tuple[Shift, ...]] = {}
+        self._shifts: dict[tuple[int, bool], tuple[SettingChange, ...]] = {}
         self._shifted: dict[tuple[int, int, bool], tuple[Next, ...]] = {}
         self.rows: set[Row] = set()
         """The rows that were executed."""

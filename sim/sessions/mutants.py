@@ -16,7 +16,7 @@ SCOPES: Final = (Scope(1, 0), Scope(1, 1), Scope(2, 0))
 """Scopes that are searched for a counterexample, the smallest first."""
 
 
-class Mutant(NamedTuple):
+class SessionMutant(NamedTuple):
     """A weakened table or assumption."""
 
     name: str
@@ -24,29 +24,31 @@ class Mutant(NamedTuple):
     assumptions: Assumptions = ALL
 
 
-def mutants(table: Sequence[Row] = TABLE) -> Iterator[Mutant]:
+def mutants(table: Sequence[Row] = TABLE) -> Iterator[SessionMutant]:
     """Yield every mutant that lacks one guard or assumption, or in which one more actor may authorize a session."""
     for number, row in enumerate(table):
         for guard in row.guards:
             remaining = tuple(each for each in row.guards if each != guard)
-            yield Mutant(f"{row.name} without {guard}", _with(table, number, row._replace(guards=remaining)))
+            yield SessionMutant(
+                f"{row.name} without {guard}", _with(table, number, row._replace(guards=remaining))
+            )
         if row.event is Event.AUTHORIZE:
             for actor in Actor:
                 if actor not in row.actors:
                     widened = row._replace(actors=(*row.actors, actor))
-                    yield Mutant(f"{row.name} also by the {actor}", _with(table, number, widened))
+                    yield SessionMutant(f"{row.name} also by the {actor}", _with(table, number, widened))
     for assumption in Assumptions._fields:
-        yield Mutant(f"without {assumption}", tuple(table), ALL._replace(**{assumption: False}))
+        yield SessionMutant(f"without {assumption}", tuple(table), ALL._replace(**{assumption: False}))
 
 
-def endless_mutants(table: Sequence[Row] = TABLE) -> Iterator[Mutant]:
+def endless_mutants(table: Sequence[Row] = TABLE) -> Iterator[SessionMutant]:
     """Yield one mutant for each state from which a row to an end is removed."""
     for number, row in enumerate(table):
         if row.next in (SessionState.ENDING, SessionState.ENDED):
             for state in row.states:
                 kept_states = tuple(each for each in row.states if each is not state)
                 mutated = _with(table, number, row._replace(states=kept_states))
-                yield Mutant(f"{row.name} not from {state}", mutated)
+                yield SessionMutant(f"{row.name} not from {state}", mutated)
 
 
 def without(guard: str, table: Sequence[Row] = TABLE) -> tuple[Row, ...]:
@@ -54,7 +56,7 @@ def without(guard: str, table: Sequence[Row] = TABLE) -> tuple[Row, ...]:
     return tuple(row._replace(guards=tuple(each for each in row.guards if each != guard)) for row in table)
 
 
-def counterexample(mutant: Mutant, scopes: Sequence[Scope] = SCOPES) -> Exploration | None:
+def counterexample(mutant: SessionMutant, scopes: Sequence[Scope] = SCOPES) -> Exploration | None:
     """Return the exploration that violates a property, in the smallest scope that has one; None if none has."""
     successors = Successors(mutant.table, mutant.assumptions)
     for scope in scopes:

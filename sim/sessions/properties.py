@@ -22,13 +22,13 @@ from sim.sessions.model import (
     Setting,
 )
 from sim.sessions.moves import Move
-from sim.sessions.surroundings import Shift
+from sim.sessions.surroundings import SettingChange
 from wire.session.table import LIVE, WITH_TUNNEL, Action, Cause, Event, Row, SessionState
 
 S = SessionState
 
 
-class Change(NamedTuple):
+class RowExecution(NamedTuple):
     """The execution of a row: the session before and after it, the setting, and the move."""
 
     setting: Setting
@@ -47,25 +47,25 @@ class Change(NamedTuple):
         return self.row.next in states and self.before.states[self.end] is not self.row.next
 
 
-def unrecorded(change: Change) -> bool:
+def unrecorded(change: RowExecution) -> bool:
     """An end advanced a session although its audit log could not record it."""
     restricts = change.row.next in (S.ENDING, S.ENDED) or Action.VIEW_ONLY in change.row.actions
     return not restricts and not change.setting.audits[change.end]
 
 
-def unjustified_offer(change: Change) -> bool:
+def unjustified_offer(change: RowExecution) -> bool:
     """An offer was signed without a valid approval or training."""
     return change.enters(S.REQUESTED) and not (change.session.is_permitted and change.session.is_trained)
 
 
-def false_offer(change: Change) -> bool:
+def false_offer(change: RowExecution) -> bool:
     """A person was shown an offer that the data center had not signed, or that had expired."""
     if change.end == DC or not change.enters(S.OFFERED):
         return False
     return not change.move.is_genuine or change.setting.time >= change.session.deadlines[BOX]
 
 
-def used_again(change: Change) -> bool:
+def used_again(change: RowExecution) -> bool:
     """A session that the box had already recorded began again, so that its grant could be used twice."""
     if change.end == DC:
         return False
@@ -73,77 +73,77 @@ def used_again(change: Change) -> bool:
     return begins or (change.enters(S.OPENING) and change.before.was_opened)
 
 
-def left_ended(change: Change) -> bool:
+def left_ended(change: RowExecution) -> bool:
     """An event changed a session that had ended."""
     return change.before.states[change.end] is S.ENDED
 
 
-def no_consent(change: Change) -> bool:
+def no_consent(change: RowExecution) -> bool:
     """A session was authorized without a person's complete evidence for exactly this offer."""
     return change.enters(S.AUTHORIZED) and not change.session.has_consent
 
 
-def unlimited_codes(change: Change) -> bool:
+def unlimited_codes(change: RowExecution) -> bool:
     """More wrong codes could be entered than the limit permits."""
     return change.row.next is S.OFFERED and change.end == BOX and change.session.codes_tried > WRONG_CODES_MAX
 
 
-def late(change: Change) -> bool:
+def late(change: RowExecution) -> bool:
     """An end authorized or opened a session after its deadline."""
     advances = change.enters(S.OPENING, S.OPEN) or (change.end == BOX and change.enters(S.AUTHORIZED))
     return advances and change.setting.time >= change.before.deadlines[change.end]
 
 
-def no_grant(change: Change) -> bool:
+def no_grant(change: RowExecution) -> bool:
     """A tunnel's endpoint was started without a grant, or without the data center's decision."""
     return change.enters(S.OPENING) and not (change.session.has_consent and change.session.is_decided)
 
 
-def withdrawn(change: Change) -> bool:
+def withdrawn(change: RowExecution) -> bool:
     """The data center opened a session after its approval or training had ended."""
     valid = change.session.is_permitted and change.session.is_trained
     return change.end == DC and change.enters(*WITH_TUNNEL) and not valid
 
 
-def unfenced(change: Change) -> bool:
+def unfenced(change: RowExecution) -> bool:
     """An endpoint was started, or a path opened, while the firewall was not in force."""
     return change.enters(*WITH_TUNNEL) and not change.setting.fences[change.end]
 
 
-def no_recording(change: Change) -> bool:
+def no_recording(change: RowExecution) -> bool:
     """A session was opened although its recording could not be written."""
     return change.end == DC and change.enters(S.OPEN) and not change.setting.recording
 
 
-def two_tunnels(change: Change) -> bool:
+def two_tunnels(change: RowExecution) -> bool:
     """Two sessions of a box had a tunnel at one end."""
     return change.session.endpoints[change.end] and change.move.others.endpoints[change.end]
 
 
-def false_end(change: Change) -> bool:
+def false_end(change: RowExecution) -> bool:
     """A session was recorded as ended while its tunnel or path was still there."""
     return change.enters(S.ENDED) and (
         change.session.endpoints[change.end] or change.session.paths[change.end]
     )
 
 
-def early_end(change: Change) -> bool:
+def early_end(change: RowExecution) -> bool:
     """A session was ended as expired before its deadline."""
     return change.row.cause is Cause.EXPIRED and change.setting.time < change.before.deadlines[change.end]
 
 
-def staff_control(change: Change) -> bool:
+def staff_control(change: RowExecution) -> bool:
     """Staff regained control although the person had not returned."""
     return Action.CONTROL in change.row.actions and not change.move.is_genuine
 
 
-def incomplete_end(change: Change) -> bool:
+def incomplete_end(change: RowExecution) -> bool:
     """An end did not stop the packets, end the tunnel and notify the other end."""
     needed = {Action.CLOSE_PATH, Action.STOP_ENDPOINT, Action.TELL_PEER}
     return change.enters(S.ENDING) and not needed <= set(change.row.actions)
 
 
-Property: TypeAlias = Callable[[Change], bool]
+Property: TypeAlias = Callable[[RowExecution], bool]
 PROPERTIES: Final[tuple[Property, ...]] = (
     unrecorded,
     unjustified_offer,
@@ -231,7 +231,7 @@ def endless(session: ModelSession) -> bool:
 def violation(setting: Setting, before: ModelSession, move: Move) -> str:
     """Return the property that a move of a session violates, or ""."""
     if move.row:
-        change = Change(setting, before, move.session, move.row, move)
+        change = RowExecution(setting, before, move.session, move.row, move)
         for each in PROPERTIES:
             if each(change):
                 return sentence(each)
@@ -239,7 +239,7 @@ def violation(setting: Setting, before: ModelSession, move: Move) -> str:
 
 
 def shifted_violation(
-    before: Setting, session_before: ModelSession, shift: Shift, session: ModelSession
+    before: Setting, session_before: ModelSession, shift: SettingChange, session: ModelSession
 ) -> str:
     """Return the property that a change of the surroundings violates at one session, or ""."""
     setting = shift.setting

@@ -13,7 +13,7 @@ from sim.sessions.moves import ENDS, Moves
 Effect: TypeAlias = Callable[[ModelSession], ModelSession]
 
 
-class Shift(NamedTuple):
+class SettingChange(NamedTuple):
     """A change of the surroundings (`Setting`), and its effect on every session."""
 
     text: str
@@ -26,7 +26,9 @@ class Shift(NamedTuple):
     """How many of the permitted disturbances it is."""
 
 
-def shifts(setting: Setting, moves: Moves, assumptions: Assumptions, can_disturb: bool) -> Iterator[Shift]:
+def shifts(
+    setting: Setting, moves: Moves, assumptions: Assumptions, can_disturb: bool
+) -> Iterator[SettingChange]:
     """Yield every change of the surroundings, with disturbances if any may still occur."""
     if setting.time < TIME_MAX:
         yield _tick(setting, assumptions)
@@ -34,7 +36,7 @@ def shifts(setting: Setting, moves: Moves, assumptions: Assumptions, can_disturb
         if not setting.up[end]:
             yield _restart(setting, end, moves)
     if not setting.is_line_up:
-        yield Shift("the line returns", setting._replace(is_line_up=True), _unchanged)
+        yield SettingChange("the line returns", setting._replace(is_line_up=True), _unchanged)
     if can_disturb:
         for shift in _disturbances(setting, assumptions):
             yield shift._replace(cost=1)
@@ -44,7 +46,7 @@ def _unchanged(session: ModelSession) -> ModelSession:
     return session
 
 
-def _tick(setting: Setting, assumptions: Assumptions) -> Shift:
+def _tick(setting: Setting, assumptions: Assumptions) -> SettingChange:
     time = setting.time + 1
 
     def expire(session: ModelSession) -> ModelSession:
@@ -55,40 +57,44 @@ def _tick(setting: Setting, assumptions: Assumptions) -> Shift:
         )
         return session._replace(paths=(dc, box))
 
-    return Shift(f"time {time} begins", setting._replace(time=time), expire, is_fair=True, is_tick=True)
+    return SettingChange(
+        f"time {time} begins", setting._replace(time=time), expire, is_fair=True, is_tick=True
+    )
 
 
-def _restart(setting: Setting, end: int, moves: Moves) -> Shift:
+def _restart(setting: Setting, end: int, moves: Moves) -> SettingChange:
     started = setting._replace(up=set_at(setting.up, end, True))
     text = f"the {ENDS[end]}'s program starts again"
-    return Shift(text, started, lambda session: moves.restarted(started, session, end), is_fair=True)
+    return SettingChange(text, started, lambda session: moves.restarted(started, session, end), is_fair=True)
 
 
-def _crash(setting: Setting, end: int, assumptions: Assumptions) -> Shift:
+def _crash(setting: Setting, end: int, assumptions: Assumptions) -> SettingChange:
     def kill(session: ModelSession) -> ModelSession:
         return session._replace(endpoints=set_at(session.endpoints, end, False))
 
     text, crashed = f"the {ENDS[end]}'s program crashes", setting._replace(up=set_at(setting.up, end, False))
-    return Shift(text, crashed, kill if assumptions.dies_with_program else _unchanged)
+    return SettingChange(text, crashed, kill if assumptions.dies_with_program else _unchanged)
 
 
-def _disturbances(setting: Setting, assumptions: Assumptions) -> Iterator[Shift]:
+def _disturbances(setting: Setting, assumptions: Assumptions) -> Iterator[SettingChange]:
     for end in (DC, BOX):
         if setting.up[end]:
             yield _crash(setting, end, assumptions)
         if setting.audits[end]:
             audits = set_at(setting.audits, end, False)
-            yield Shift(
+            yield SettingChange(
                 f"the audit log of the {ENDS[end]} fails", setting._replace(audits=audits), _unchanged
             )
         if setting.fences[end]:
             fences = set_at(setting.fences, end, False)
-            yield Shift(f"the firewall of the {ENDS[end]} fails", setting._replace(fences=fences), _unchanged)
+            yield SettingChange(
+                f"the firewall of the {ENDS[end]} fails", setting._replace(fences=fences), _unchanged
+            )
     if setting.is_line_up:
-        yield Shift("the line is lost", setting._replace(is_line_up=False), _unchanged)
+        yield SettingChange("the line is lost", setting._replace(is_line_up=False), _unchanged)
     if setting.recording:
-        yield Shift("the recording fails", setting._replace(recording=False), _unchanged)
+        yield SettingChange("the recording fails", setting._replace(recording=False), _unchanged)
     if not setting.is_clock_behind:
-        yield Shift(
+        yield SettingChange(
             "the wall clock of the box is set back", setting._replace(is_clock_behind=True), _unchanged
         )

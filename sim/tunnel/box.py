@@ -18,8 +18,8 @@ from sim.tunnel.certificates import HandshakeError, verify_peer
 from sim.tunnel.frames import (
     DATA_BYTES_MAX,
     NONCE_BYTES,
-    FrameReader,
-    Kind,
+    FrameKind,
+    TunnelFrameReader,
     frame,
     hello,
     number_of,
@@ -51,7 +51,7 @@ class EmulTunnel(asyncio.Protocol):
         self.ended: asyncio.Future[str] = loop.create_future()
         self._up: asyncio.Future[None] = loop.create_future()
         self._transport: asyncio.Transport | None = None
-        self._frames = FrameReader()
+        self._frames = TunnelFrameReader()
         self._nonce = os.urandom(NONCE_BYTES)
         self._credentials: Credentials | None = None
         self._key: SessionKey | None = None
@@ -75,7 +75,7 @@ class EmulTunnel(asyncio.Protocol):
         try:
             async with asyncio.timeout(OPEN_SECONDS_MAX):
                 await reach(endpoint, self._proxy, self)
-                self._send(frame(Kind.RESET, self._nonce + _wrapped(credentials.tls_crypt)))
+                self._send(frame(FrameKind.RESET, self._nonce + _wrapped(credentials.tls_crypt)))
                 await self._up
         except TimeoutError:
             self.lose("timed out")
@@ -97,7 +97,7 @@ class EmulTunnel(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._keepalive = Keepalive(
-            lambda: self._send(frame(Kind.PING)), lambda: self.lose("the line is dead")
+            lambda: self._send(frame(FrameKind.PING)), lambda: self.lose("the line is dead")
         )
 
     def data_received(self, data: bytes) -> None:
@@ -118,13 +118,13 @@ class EmulTunnel(asyncio.Protocol):
         for desktop in self._desktops.values():
             desktop.resume()
 
-    def _handle(self, kind: Kind, body: bytes) -> None:
+    def _handle(self, kind: FrameKind, body: bytes) -> None:
         match kind:
-            case Kind.SERVER:
+            case FrameKind.SERVER:
                 self._answer(body)
-            case Kind.UP if not self._up.done():
+            case FrameKind.UP if not self._up.done():
                 self._up.set_result(None)
-            case Kind.CONNECT | Kind.DATA | Kind.CLOSE if self._up.done():
+            case FrameKind.CONNECT | FrameKind.DATA | FrameKind.CLOSE if self._up.done():
                 self._packet(kind, *number_of(body))
 
     def _answer(self, body: bytes) -> None:
@@ -141,7 +141,7 @@ class EmulTunnel(asyncio.Protocol):
         except (HandshakeError, TunnelError) as error:
             self.lose(str(error))
             return
-        self._send(frame(Kind.CLIENT, hello(self._credentials.certificate.encode(), signature)))
+        self._send(frame(FrameKind.CLIENT, hello(self._credentials.certificate.encode(), signature)))
 
     def _send(self, data: bytes) -> None:
         if self._transport is not None and not self.ended.done():
@@ -168,21 +168,21 @@ class EmulTunnel(asyncio.Protocol):
 
     # packets of the session
 
-    def _packet(self, kind: Kind, number: int, data: bytes) -> None:
+    def _packet(self, kind: FrameKind, number: int, data: bytes) -> None:
         offer = self._permitted()
         if offer is None:
             if number in self._desktops:
                 self._desktops[number].is_cut = True
             return
         self.packets += 1
-        if kind is Kind.CONNECT:
+        if kind is FrameKind.CONNECT:
             if number not in self._desktops:
                 self._desktops[number] = desktop = _Desktop(self, number)
                 task = asyncio.get_running_loop().create_task(self._reach(offer, desktop))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         elif (open_desktop := self._desktops.get(number)) is not None and not open_desktop.is_cut:
-            if kind is Kind.DATA:
+            if kind is FrameKind.DATA:
                 open_desktop.write(data)
             else:
                 open_desktop.close()
@@ -192,9 +192,9 @@ class EmulTunnel(asyncio.Protocol):
             await self._connect(offer, desktop)
         except OSError:
             self._desktops.pop(desktop.number, None)
-            self.from_desktop(Kind.REFUSED, desktop.number)
+            self.from_desktop(FrameKind.REFUSED, desktop.number)
 
-    def from_desktop(self, kind: Kind, number: int, data: bytes = b"") -> bool:
+    def from_desktop(self, kind: FrameKind, number: int, data: bytes = b"") -> bool:
         """Forward data of the instrument if the firewall permits it; return whether it does."""
         if self._permitted() is None:
             return False
@@ -227,20 +227,20 @@ class _Desktop(asyncio.Protocol):
         if self._is_closed:
             transport.abort()
         else:
-            self._send(Kind.CONNECTED)
+            self._send(FrameKind.CONNECTED)
 
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), DATA_BYTES_MAX):
-            self._send(Kind.DATA, data[start : start + DATA_BYTES_MAX])
+            self._send(FrameKind.DATA, data[start : start + DATA_BYTES_MAX])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if not self._is_closed:
             self._is_closed = True
-            self._send(Kind.CLOSE)
+            self._send(FrameKind.CLOSE)
         self._tunnel.forget(self.number)
 
-    def _send(self, kind: Kind, data: bytes = b"") -> None:
+    def _send(self, kind: FrameKind, data: bytes = b"") -> None:
         self.is_cut = self.is_cut or not self._tunnel.from_desktop(kind, self.number, data)
 
     def write(self, data: bytes) -> None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from datacenter.sessions.surroundings import EndpointError, Issued
+from datacenter.sessions.surroundings import EndpointError, TunnelCredentials
 from datacenter.tunnel.door import Door
 from datacenter.tunnel.keys import issue_authority, issue_certificate
 from sim.tunnel.box import KEY_BYTES
@@ -25,8 +25,8 @@ from sim.tunnel.certificates import HandshakeError, verify_peer
 from sim.tunnel.frames import (
     DATA_BYTES_MAX,
     NONCE_BYTES,
-    FrameReader,
-    Kind,
+    FrameKind,
+    TunnelFrameReader,
     frame,
     hello,
     number_of,
@@ -66,13 +66,13 @@ class EmulEndpoint:
         """Whether its firewall is in force."""
         self.is_started = False
         self._line: asyncio.Protocol | None = None
-        self._frames = FrameReader()
+        self._frames = TunnelFrameReader()
         self._nonces = b"", os.urandom(NONCE_BYTES)
         self._keepalive: Keepalive | None = None
         self._numbers = itertools.count(1)
         self._passages: dict[int, _Passage] = {}
 
-    async def start(self, session_key: bytes, until: datetime) -> Issued:
+    async def start(self, session_key: bytes, until: datetime) -> TunnelCredentials:
         """See `TunnelEndpoint.start`."""
         key = load_der_public_key(session_key)
         assert isinstance(key, ec.EllipticCurvePublicKey)
@@ -89,7 +89,7 @@ class EmulEndpoint:
         self._door.expect(self._wrapped, self._accept)
         self.is_started = True
         tls_crypt = base64.b64encode(os.urandom(KEY_BYTES) + self._wrapped).decode()
-        return Issued(client, issue_authority(SERVER_AUTHORITY, self._authority, until), tls_crypt)
+        return TunnelCredentials(client, issue_authority(SERVER_AUTHORITY, self._authority, until), tls_crypt)
 
     async def opened(self) -> None:
         """See `TunnelEndpoint.opened`."""
@@ -133,7 +133,7 @@ class EmulEndpoint:
     async def _accept(self, line: asyncio.Protocol) -> None:
         self._line = line
         self._keepalive = Keepalive(
-            lambda: self.send(frame(Kind.PING)), lambda: self.lose("the line is dead")
+            lambda: self.send(frame(FrameKind.PING)), lambda: self.lose("the line is dead")
         )
         line.connection_made(_Inside(self))
 
@@ -155,17 +155,19 @@ class EmulEndpoint:
         for passage in self._passages.values():
             passage.resume()
 
-    def _handle(self, kind: Kind, body: bytes) -> None:
+    def _handle(self, kind: FrameKind, body: bytes) -> None:
         match kind:
-            case Kind.RESET:
+            case FrameKind.RESET:
                 self._nonces = body[:NONCE_BYTES], self._nonces[1]
                 digest = transcript(*self._nonces, "server")
                 signature = self._server_key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256())))
                 server_hello = hello(self._server_certificate.encode(), signature)
-                self.send(frame(Kind.SERVER, self._nonces[1] + server_hello))
-            case Kind.CLIENT if not self._up.done():
+                self.send(frame(FrameKind.SERVER, self._nonces[1] + server_hello))
+            case FrameKind.CLIENT if not self._up.done():
                 self._admit(*read_hello(body))
-            case Kind.CONNECTED | Kind.REFUSED | Kind.DATA | Kind.CLOSE if self._up.done():
+            case FrameKind.CONNECTED | FrameKind.REFUSED | FrameKind.DATA | FrameKind.CLOSE if (
+                self._up.done()
+            ):
                 number, data = number_of(body)
                 if (passage := self._passages.get(number)) is not None:
                     passage.handle(kind, data)
@@ -179,7 +181,7 @@ class EmulEndpoint:
             self.lose(str(error))
             return
         self._up.set_result(None)
-        self.send(frame(Kind.UP))
+        self.send(frame(FrameKind.UP))
 
     def send(self, data: bytes) -> None:
         """Send to the box."""
@@ -233,23 +235,23 @@ class _Passage(asyncio.Transport):
     async def connect(self) -> None:
         """Connect, as TCP does: a first packet without an answer is repeated. Raises: OSError."""
         for seconds in CONNECT_AGAIN_SECONDS:
-            self._endpoint.send(numbered(Kind.CONNECT, self.number))
+            self._endpoint.send(numbered(FrameKind.CONNECT, self.number))
             await asyncio.wait((self._connected,), timeout=seconds)
             if self._connected.done():
                 return self._connected.result()
         raise TimeoutError("the instrument does not answer")
 
-    def handle(self, kind: Kind, data: bytes) -> None:
+    def handle(self, kind: FrameKind, data: bytes) -> None:
         """Handle a packet of the instrument."""
         match kind:
-            case Kind.CONNECTED if not self._connected.done():
+            case FrameKind.CONNECTED if not self._connected.done():
                 self._connected.set_result(None)
                 self._protocol.connection_made(self)
-            case Kind.REFUSED if not self._connected.done():
+            case FrameKind.REFUSED if not self._connected.done():
                 self._connected.set_exception(ConnectionRefusedError("the instrument refuses the connection"))
-            case Kind.DATA if not self._is_closing:
+            case FrameKind.DATA if not self._is_closing:
                 self._protocol.data_received(data)
-            case Kind.CLOSE:
+            case FrameKind.CLOSE:
                 self.lose()
 
     def lose(self) -> None:
@@ -278,14 +280,14 @@ class _Passage(asyncio.Transport):
         if not self._is_closing:
             for start in range(0, len(data), DATA_BYTES_MAX):
                 packet = bytes(data[start : start + DATA_BYTES_MAX])
-                self._endpoint.send(numbered(Kind.DATA, self.number, packet))
+                self._endpoint.send(numbered(FrameKind.DATA, self.number, packet))
 
     def close(self) -> None:
         self.abort()
 
     def abort(self) -> None:
         if not self._is_closing:
-            self._endpoint.send(numbered(Kind.CLOSE, self.number))
+            self._endpoint.send(numbered(FrameKind.CLOSE, self.number))
             self.lose()
 
     def is_closing(self) -> bool:

@@ -17,7 +17,7 @@ headers included, and has twice as many packets."""
 DATA_BYTES_MAX: Final = 1200
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """The first byte of a frame."""
 
     SERVER = 1
@@ -39,12 +39,12 @@ class Kind(IntEnum):
     P_CONTROL_HARD_RESET_CLIENT_V3)."""
 
 
-def frame(kind: Kind, body: bytes = b"") -> bytes:
+def frame(kind: FrameKind, body: bytes = b"") -> bytes:
     """Return a frame."""
     return (1 + len(body)).to_bytes(LENGTH_BYTES, "big") + bytes((kind,)) + body
 
 
-def numbered(kind: Kind, number: int, data: bytes = b"") -> bytes:
+def numbered(kind: FrameKind, number: int, data: bytes = b"") -> bytes:
     """Return a frame about a connection."""
     return frame(kind, number.to_bytes(LENGTH_BYTES, "big") + data)
 
@@ -70,13 +70,13 @@ def transcript(client_nonce: bytes, server_nonce: bytes, end: str) -> bytes:
     return sha256(end.encode() + client_nonce + server_nonce).digest()
 
 
-class FrameReader:
+class TunnelFrameReader:
     """Divides received bytes into frames."""
 
     def __init__(self) -> None:
         self._received = b""
 
-    def read(self, data: bytes) -> Iterator[tuple[Kind, bytes]]:
+    def read(self, data: bytes) -> Iterator[tuple[FrameKind, bytes]]:
         """Yield (kind, body) of the frames that are complete."""
         self._received += data
         while len(self._received) >= LENGTH_BYTES:
@@ -84,4 +84,4 @@ class FrameReader:
             if len(self._received) < end:
                 return
             body, self._received = self._received[LENGTH_BYTES:end], self._received[end:]
-            yield Kind(body[0]), body[1:]
+            yield FrameKind(body[0]), body[1:]

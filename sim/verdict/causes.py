@@ -15,7 +15,7 @@ from math import inf
 from typing import Final
 
 from sim.faults import port_of
-from sim.lab.labfile import Event
+from sim.lab.labfile import ScheduledFault
 from sim.units import SECOND_NS
 
 START_NS: Final = 20 * SECOND_NS
@@ -24,26 +24,26 @@ START_NS: Final = 20 * SECOND_NS
 Span = tuple[float, float]
 
 
-def explains_delivery(event: Event) -> bool:
+def explains_delivery(event: ScheduledFault) -> bool:
     """Return whether this fault can keep the box from delivering what it has acknowledged."""
     return event.fault.effect != "none" and event.target != "clock" and port_of(event.target) is None
 
 
-def explains_acknowledgement(event: Event, port: int | None) -> bool:
+def explains_acknowledgement(event: ScheduledFault, port: int | None) -> bool:
     """Return whether this fault can keep the box from acknowledging reports of the instrument at `port`."""
     if event.fault.effect == "none":
         return False
     return event.target in ("box", "disk") or (port is not None and port_of(event.target) == port)
 
 
-def span(event: Event) -> Span:
+def span(event: ScheduledFault) -> Span:
     """Return the start and end of a fault, in nanoseconds of lab time; the end is infinity if it never ended."""
     if event.lasts is None:
         return event.at, event.at if event.fault.momentary else inf
     return event.at, event.at + event.lasts
 
 
-def outage_ends(events: Iterable[Event]) -> list[int]:
+def outage_ends(events: Iterable[ScheduledFault]) -> list[int]:
     """Return the times at which a fault between box and data center ended while no other one was active."""
     spans = [span(event) for event in events if explains_delivery(event)]
     return [
@@ -56,7 +56,7 @@ def outage_ends(events: Iterable[Event]) -> list[int]:
 class Causes:
     """The intervals of lab time in which faults explain delay."""
 
-    def __init__(self, events: Iterable[Event], progress: Iterable[int], stall_ns: float) -> None:
+    def __init__(self, events: Iterable[ScheduledFault], progress: Iterable[int], stall_ns: float) -> None:
         """`progress` are the times at which reports were acknowledged or stored, in any order, in ns of lab time.
 
         A slowing fault explains at most `stall_ns` nanoseconds without progress.

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from sim.faults import port_of
-from sim.lab.labfile import Event, Expect
+from sim.lab.labfile import Expect, ScheduledFault
 from sim.units import SECOND_NS
 from sim.verdict.causes import (
     START_NS,
@@ -31,9 +31,9 @@ from sim.verdict.causes import (
 from sim.verdict.evidence import failure
 from sim.verdict.latency import quantile
 from sim.verdict.ledger import NEVER, LedgerEntry, Run
-from sim.verdict.outcome import Outcome
+from sim.verdict.outcome import LabOutcome
 from sim.verdict.quantities import clock, duration
-from sim.verdict.raised import Comparison, compare
+from sim.verdict.raised import AlertComparison, compare
 from sim.verdict.result import FAILED_REPORTS_MAX, Expectation, Failure, Unit
 
 _NOTHING: Final = "there is nothing to check"
@@ -47,8 +47,8 @@ class _Case:
     """The input of the checks. Times in nanoseconds of lab time; `ports` maps serial numbers to ports."""
 
     expect: Expect
-    outcome: Outcome
-    events: Sequence[Event]
+    outcome: LabOutcome
+    events: Sequence[ScheduledFault]
     end_ns: int
     ports: Mapping[str, int]
 
@@ -81,7 +81,7 @@ class _Case:
         return Causes(events, progress, self.delivered_within)
 
     @cached_property
-    def compared_alerts(self) -> Comparison:
+    def compared_alerts(self) -> AlertComparison:
         """The expected alerts, compared with those that were raised."""
         first_ns = min((event.at for event in self.events), default=0)
         return compare(self.expect.alerts, self.outcome.alerts, first_ns)
@@ -103,7 +103,12 @@ _Check = Callable[[_Case], _Checked | None]
 
 
 def evaluate(
-    expect: Expect, outcome: Outcome, events: Sequence[Event], *, end_ns: int, ports: Mapping[str, int]
+    expect: Expect,
+    outcome: LabOutcome,
+    events: Sequence[ScheduledFault],
+    *,
+    end_ns: int,
+    ports: Mapping[str, int],
 ) -> tuple[tuple[Expectation, ...], tuple[Failure, ...]]:
     """Evaluate each expectation; returns (expectations with measurements, evidence for those that do not hold).
 
@@ -542,7 +547,7 @@ def _form(
     limit: int,
     count: int,
     explanation: str,
-    events: Sequence[Event],
+    events: Sequence[ScheduledFault],
     entries: Sequence[LedgerEntry] = (),
     condition: str = "",
 ) -> _Checked:

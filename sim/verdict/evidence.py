@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sim.lab.labfile import Event
+from sim.lab.labfile import ScheduledFault
 from sim.units import MILLISECOND_NS
 from sim.verdict.ledger import NEVER, LedgerEntry
 from sim.verdict.result import FAILED_REPORTS_MAX, Failure, FaultOccurrence, TracedReport
 
 
-def failure(name: str, explanation: str, entries: Sequence[LedgerEntry], events: Sequence[Event]) -> Failure:
+def failure(
+    name: str, explanation: str, entries: Sequence[LedgerEntry], events: Sequence[ScheduledFault]
+) -> Failure:
     """Return the evidence for the expectation `name`: the first reports concerned, and the last fault before them.
 
     `explanation` explains the expectation in a sentence.
@@ -25,7 +27,7 @@ def failure(name: str, explanation: str, entries: Sequence[LedgerEntry], events:
     )
 
 
-def as_fault(event: Event) -> FaultOccurrence:
+def as_fault(event: ScheduledFault) -> FaultOccurrence:
     """Convert an event of the lab to a fault of a result."""
     return FaultOccurrence(kind=event.fault.kind, at_ns=event.at, target=event.target, lasts_ns=event.lasts)
 
@@ -57,7 +59,7 @@ def _seconds(ns: int) -> str:
     return f"{ns // MILLISECOND_NS / 1000:,.3f} s"
 
 
-def _last_fault(events: Sequence[Event], before_ns: int | None) -> FaultOccurrence | None:
+def _last_fault(events: Sequence[ScheduledFault], before_ns: int | None) -> FaultOccurrence | None:
     """Return the last fault that began before `before_ns`; the first fault if there is none."""
     earlier = [event for event in events if before_ns is None or event.at <= before_ns] or list(events[:1])
     return as_fault(earlier[-1]) if earlier else None

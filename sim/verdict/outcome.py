@@ -25,7 +25,7 @@ _LANES: Final = ("alert", "audit", "routine")
 
 
 @dataclass
-class Outcome:
+class LabOutcome:
     """The outcome for the reports of one run of a lab, which the checks are applied to."""
 
     ledger: ReportLedger

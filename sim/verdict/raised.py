@@ -9,14 +9,16 @@ from sim.lab.labfile import ExpectedAlert
 from sim.verdict.result import RaisedAlert
 
 
-class Comparison(NamedTuple):
+class AlertComparison(NamedTuple):
     """The expected alerts that were not raised in time, and the alerts that were not expected."""
 
     missing: list[ExpectedAlert]
     false: list[RaisedAlert]
 
 
-def compare(expected: Sequence[ExpectedAlert], raised: Sequence[RaisedAlert], since_ns: int) -> Comparison:
+def compare(
+    expected: Sequence[ExpectedAlert], raised: Sequence[RaisedAlert], since_ns: int
+) -> AlertComparison:
     """Assign to each expected alert the earliest raised one of its trigger; the limits are times after `since_ns`.
 
     A late alert counts as missing, not as false.
@@ -29,4 +31,4 @@ def compare(expected: Sequence[ExpectedAlert], raised: Sequence[RaisedAlert], si
             rest.remove(match)
         if match is None or match.raised_ns > since_ns + wanted.within:
             missing.append(wanted)
-    return Comparison(missing, rest)
+    return AlertComparison(missing, rest)

@@ -81,7 +81,7 @@ class ContentComparison(ResultPart, frozen=True):
     """Reports found that no instrument made."""
 
 
-class Bytes(ResultPart, frozen=True):
+class LayerBytes(ResultPart, frozen=True):
     """Bytes of one direction of the uplink by protocol layer; they add up to that direction's total."""
 
     payload: int
@@ -101,8 +101,8 @@ class UplinkResult(ResultPart, frozen=True):
     bytes_down: int
     seconds_busy: float
     """The time in which the link was sending towards the data center, in seconds of lab time."""
-    up: Bytes | None = None
-    down: Bytes | None = None
+    up: LayerBytes | None = None
+    down: LayerBytes | None = None
     """Bytes by protocol layer; None in a world that does not measure them."""
     rate_bps: int | None = None
     """The rate towards the data center, in bit/s; None where the lab sets none."""

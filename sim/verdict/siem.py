@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from datacenter.store.schema import box_audit
 from datacenter.store.store import Store
-from sim.lab.labfile import Event
+from sim.lab.labfile import ScheduledFault
 from sim.units import MILLISECOND_NS, MINUTE_NS
 
 FORWARDED_WITHIN_NS: Final = 15 * MINUTE_NS
@@ -48,7 +48,7 @@ class SiemFindings:
 
 
 def siem_findings(
-    store: Store, received: Sequence[str], events: Sequence[Event], epoch_ms: int, end_ns: int
+    store: Store, received: Sequence[str], events: Sequence[ScheduledFault], epoch_ms: int, end_ns: int
 ) -> SiemFindings:
     """Compare the store with `received`.
 
@@ -65,7 +65,7 @@ def siem_findings(
     return SiemFindings(due, received)
 
 
-def _outages(events: Sequence[Event]) -> Iterator[tuple[float, float]]:
+def _outages(events: Sequence[ScheduledFault]) -> Iterator[tuple[float, float]]:
     for event in events:
         if event.fault.kind in _OUTAGES:
             lasts = 0 if event.fault.momentary else inf

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from datacenter.store.schema import update_orders
 from datacenter.store.store import Store
 from sim.faults.box.update import OrderedRelease
-from sim.lab.labfile import Event
+from sim.lab.labfile import ScheduledFault
 from sim.updates.orders import ordered_releases
 
 _EXPECTED_STEPS: Final[dict[OrderedRelease, str]] = {
@@ -40,7 +40,7 @@ class UpdateResult:
         return self.step == _EXPECTED_STEPS[self.release]
 
 
-def update_results(store: Store, events: Iterable[Event]) -> tuple[UpdateResult, ...]:
+def update_results(store: Store, events: Iterable[ScheduledFault]) -> tuple[UpdateResult, ...]:
     """Return the updates of a lab, in the order of their events."""
     ordered = ordered_releases(events)
     if not ordered:

@@ -15,7 +15,7 @@ from typing import Final
 
 from sim.lab.labfile import Lab
 from sim.verdict.result import Result
-from sim.worlds.shared.progress import Progress
+from sim.worlds.shared.progress import LabProgress
 
 
 def run_lab(
@@ -23,7 +23,7 @@ def run_lab(
     *,
     world: str = "virtual",
     seed: int | None = None,
-    progress: Progress | None = None,
+    progress: LabProgress | None = None,
 ) -> Result:
     """Run a lab to its end and evaluate it; `seed` replaces that of the lab file.
 
@@ -36,19 +36,19 @@ def run_lab(
     return result
 
 
-def _virtual(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
+def _virtual(lab: Lab, seed: int | None, progress: LabProgress | None) -> Result:
     from sim.worlds.virtual.run import run_virtual_lab
 
     return run_virtual_lab(lab, seed, progress)
 
 
-def _kernel(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
+def _kernel(lab: Lab, seed: int | None, progress: LabProgress | None) -> Result:
     from sim.worlds.kernel.run import run_kernel_lab
 
     return run_kernel_lab(lab, seed, progress)
 
 
-_RUNNERS: Final[dict[str, Callable[[Lab, int | None, Progress | None], Result]]] = {
+_RUNNERS: Final[dict[str, Callable[[Lab, int | None, LabProgress | None], Result]]] = {
     "virtual": _virtual,
     "kernel": _kernel,
 }

@@ -15,7 +15,7 @@ from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.fleet.alerts import SilenceError, silence
 from datacenter.maintenance.desk import MaintenanceDesk, MaintenanceRefusedError
 from datacenter.maintenance.windows import Kind
-from datacenter.notices.outbox import Outcome, Result, claim, claim_open, route, settle
+from datacenter.notices.outbox import AttemptOutcome, AttemptResult, claim, claim_open, route, settle
 from datacenter.store.schema import alerts, boxes, deliveries, instruments, sites
 from datacenter.store.store import Store
 from datacenter.triggers.triggerfile import Trigger, make_trigger
@@ -204,8 +204,8 @@ def test_a_silence_also_stops_notices_that_wait_and_are_repeated(memory: Store) 
     assert claim(memory, CHAT, "p", "", AT_MS + 60_001) == []
     now_ms = AT_MS + 2 * HOUR_MS
     claimed = claim(memory, CHAT, "p", "", now_ms)
-    settle(memory, CHAT, "p", claimed, Outcome(Result.SENT), now_ms)
+    settle(memory, CHAT, "p", claimed, AttemptOutcome(AttemptResult.SENT), now_ms)
     silence(memory, alert, "engineer", 1, "known", now_ms)
     assert claim_open(memory, CHAT, "p", "", now_ms) == []
-    settle(memory, CHAT, "p", [], Outcome(Result.SENT), now_ms)
+    settle(memory, CHAT, "p", [], AttemptOutcome(AttemptResult.SENT), now_ms)
     assert claim_open(memory, CHAT, "p", "", now_ms + HOUR_MS) == claimed

@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, insert, select, text, update
 
 from datacenter.audit.chain import AuditEntry
 from datacenter.audit.trail import AuditTrail
-from datacenter.config import Retention, load_config
+from datacenter.config import RetentionConfig, load_config
 from datacenter.history import archivist
 from datacenter.history.archive import archive
 from datacenter.retention import KINDS, delete_piece, find_expired, kept_days
@@ -38,7 +38,7 @@ from wire.messages import Alert, Batch, Calibration, Entry, InstrumentReport, In
 
 DAY_MS = 86_400_000
 NOW_MS = (DAY + 200) * DAY_MS
-LIMITS = Retention(**{f"{kind}_days": 100 for kind in KINDS})
+LIMITS = RetentionConfig(**{f"{kind}_days": 100 for kind in KINDS})
 OLD, RECENT = NOW_MS - 101 * DAY_MS, NOW_MS - 99 * DAY_MS
 
 
@@ -85,7 +85,7 @@ def fill(store: Store) -> None:
     AuditTrail(store).append([AuditEntry(1, *([""] * 10))])
 
 
-def delete_all(store: Store, limits: Retention, limit: int = 1000) -> list[int]:
+def delete_all(store: Store, limits: RetentionConfig, limit: int = 1000) -> list[int]:
     """Delete all expired data; return the number of rows that each call deleted."""
     pieces = []
     for kind, days in kept_days(limits).items():
@@ -113,7 +113,7 @@ def test_only_expired_and_finished_data_is_deleted(store: Store) -> None:
         "notices": 1, "alerts": 1, "commands": 1,
     }  # fmt: skip
     before = left(store)
-    delete_all(store, Retention())
+    delete_all(store, RetentionConfig())
     assert left(store) == before, "data without a limit is kept"
     delete_all(store, LIMITS)
     assert left(store) == {

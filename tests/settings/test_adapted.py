@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from settings.adapted import AdaptedPort, Target
+from settings.adapted import AdaptedPort, ControlTarget
 from settings.problems import SettingsError
 from settings.toml import dumps, loads
 
@@ -23,7 +23,7 @@ wbc = ["2.30", "0.10"]
 
 def test_settings_of_an_adapted_port_are_read() -> None:
     port = loads(PORT, FILE, AdaptedPort)
-    assert port.controls["CN271"].targets == {"wbc": Target(Decimal("2.30"), Decimal("0.10"))}
+    assert port.controls["CN271"].targets == {"wbc": ControlTarget(Decimal("2.30"), Decimal("0.10"))}
     assert port.alarms["INV-2:NE"].code == "R0101"
 
 

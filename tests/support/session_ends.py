@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.box.sessions.session import BoxSession
 from agents.box.sessions.sessions import BoxSessions
-from agents.box.sessions.surroundings import Surroundings as BoxSurroundings
+from agents.box.sessions.surroundings import BoxSurroundings
 from datacenter.sessions.desk import SessionDesk, Wanted
 from datacenter.sessions.session import DeskSession
 from datacenter.sessions.surroundings import Surroundings as DeskSurroundings

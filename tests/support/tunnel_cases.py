@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from agents.box.tunnel.tunnel import Credentials, SessionKey, Tunnel, TunnelError
-from datacenter.sessions.surroundings import EndpointError, Issued, TunnelEndpoint
+from datacenter.sessions.surroundings import EndpointError, TunnelCredentials, TunnelEndpoint
 from datacenter.tunnel.door import Door
 from settings.types import Endpoint
 from tests.support.wire.grants import ENDPOINT, OFFER, STRANGER
@@ -75,7 +75,9 @@ class Received(asyncio.Protocol):
 class _Ends:
     """Both ends of a tunnel on a bench, with the issued credentials."""
 
-    def __init__(self, bench: TunnelBench, endpoint: TunnelEndpoint, key: SessionKey, issued: Issued) -> None:
+    def __init__(
+        self, bench: TunnelBench, endpoint: TunnelEndpoint, key: SessionKey, issued: TunnelCredentials
+    ) -> None:
         self.bench, self.endpoint, self.key = bench, endpoint, key
         self.tunnel = bench.make_tunnel()
         self.credentials = Credentials(OFFER.id.hex(), issued.certificate, issued.authority, issued.tls_crypt)
@@ -107,7 +109,7 @@ async def _ends(bench: TunnelBench, valid: timedelta = timedelta(hours=1)) -> _E
     return _Ends(bench, endpoint, key, issued)
 
 
-async def _of_a_stranger(ends: _Ends) -> Issued:
+async def _of_a_stranger(ends: _Ends) -> TunnelCredentials:
     """Return credentials for the same session and key of the box from another authority, whose end was stopped."""
     endpoint = ends.bench.make_endpoint(STRANGER)
     issued = await endpoint.start(ends.key.public_key, ends.bench.now() + timedelta(hours=1))

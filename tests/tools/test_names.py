@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.names import Repository, unknown_names
+from tools.names import NameTargets, unknown_names
 
 FILES = {
     "sim/__init__.py": "",
@@ -28,11 +28,11 @@ def run() -> None: ...
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
+def repository(tmp_path: Path) -> NameTargets:
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    return Repository(tmp_path, list(FILES))
+    return NameTargets(tmp_path, list(FILES))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def repository(tmp_path: Path) -> Repository:
     ],
 )
 def test_a_name_that_exists_or_does_not_look_like_one_of_the_repository_is_accepted(
-    repository: Repository, name: str
+    repository: NameTargets, name: str
 ) -> None:
     assert list(unknown_names(Path("docs/page.md"), f"See `{name}`.", repository)) == []
 
@@ -82,7 +82,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_an_unknown_name_is_a_finding_in_documents_and_docstrings(repository: Repository, name: str) -> None:
+def test_an_unknown_name_is_a_finding_in_documents_and_docstrings(repository: NameTargets, name: str) -> None:
     finding = f"`{name}` does not exist in this repository"
     assert list(unknown_names(Path("a.md"), f"See `{name}`.", repository)) == [f"a.md: {finding}"]
     code = f'def f():\n    """See `{name}`."""\n    return "`sim/message.py`"\n'
@@ -91,20 +91,20 @@ def test_an_unknown_name_is_a_finding_in_documents_and_docstrings(repository: Re
     assert list(unknown_names(Path("a.py"), attribute, repository)) == [f"a.py: {finding}"]
 
 
-def test_diagrams_are_read_and_other_code_blocks_are_not(repository: Repository) -> None:
+def test_diagrams_are_read_and_other_code_blocks_are_not(repository: NameTargets) -> None:
     page = (
         '```mermaid\nflowchart\n  a["sim/gone.py"] --> b["sim/engine.py"]\n```\n\n```sh\n`sim/gone.py`\n```\n'
     )
     assert len(list(unknown_names(Path("a.md"), page, repository))) == 1
 
 
-def test_a_file_that_the_page_itself_shows_may_be_named(repository: Repository) -> None:
+def test_a_file_that_the_page_itself_shows_may_be_named(repository: NameTargets) -> None:
     page = "`report.py` is:\n\n```python report.py\nprint()\n```\n"
     assert list(unknown_names(Path("a.md"), page, repository)) == []
     assert list(unknown_names(Path("a.md"), "`report.py` is:\n", repository)) != []
 
 
-def test_released_sections_of_the_change_log_may_name_what_no_longer_exists(repository: Repository) -> None:
+def test_released_sections_of_the_change_log_may_name_what_no_longer_exists(repository: NameTargets) -> None:
     log = "# Changelog\n\n## [Unreleased]\n\n- {0}\n\n## [1.0]\n\n- {1}\n"
     assert list(unknown_names(Path("CHANGELOG.md"), log.format("new", "`sim/gone.py`"), repository)) == []
     assert len(list(unknown_names(Path("CHANGELOG.md"), log.format("`sim/gone.py`", ""), repository))) == 1

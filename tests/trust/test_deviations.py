@@ -25,7 +25,7 @@ from tests.support.paths import FIXTURES
 from tests.support.trust.recorded_tree import recorded_tree
 from trust.machine import Files
 from trust.papers import Papers
-from trust.verify import Comparison, compare
+from trust.verify import PaperComparison, compare
 from wire.pki.hierarchy import Authority
 
 AUTHORITY = Authority.make("another").certificate.public_bytes(Encoding.PEM).decode()
@@ -131,7 +131,7 @@ class RunningBox:
     tree: Path
     sockets: ExitStack
 
-    def compare(self, papers: Papers) -> Comparison:
+    def compare(self, papers: Papers) -> PaperComparison:
         return self.space.run(lambda: compare(papers, Files(self.tree, runs=True)))
 
     def papers(self) -> Papers:

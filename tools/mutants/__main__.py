@@ -17,7 +17,7 @@ from shutil import copy2
 
 from settings.problems import SettingsError
 from settings.toml import load
-from tools.mutants.modules import Broken, Modules, Score, measure
+from tools.mutants.modules import Broken, Modules, MutationScore, measure
 
 LIST = Path("tests/mutants.toml")
 
@@ -72,7 +72,7 @@ def copy_tree(folder: Path) -> None:
             copy2(name, folder / name, follow_symlinks=False)
 
 
-def report(scores: list[Score], score_min: float) -> int:
+def report(scores: list[MutationScore], score_min: float) -> int:
     """Print the table; return 1 if a score is below `score_min`, else 0."""
     print(
         f"\n{'module':12} {'tried':>6} {'killed':>6} {'survived':>8} {'gaps':>5} {'equivalent':>10} {'score':>7}"

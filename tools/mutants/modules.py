@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct
 
 from tools.mutants.source import Mutant, mutants_of
-from tools.mutants.trial import NOT_IMPORTED, Limits, baseline, forked, preload, trial
+from tools.mutants.trial import NOT_IMPORTED, ProcessLimits, baseline, forked, preload, trial
 
 BASELINE_SECONDS_MAX: Final = 1800
 """Processor seconds of a module's tests with the measurement of coverage."""
@@ -70,7 +70,7 @@ class Broken(Exception):
 
 
 @dataclass
-class Score:
+class MutationScore:
     """The counts of mutants of one module."""
 
     name: str
@@ -126,7 +126,7 @@ class Coverage:
         return self.seconds[nodeid] * fewest
 
 
-def measure(modules: Modules, module: Module, only: str, size: int | None, seed: int) -> Score:
+def measure(modules: Modules, module: Module, only: str, size: int | None, seed: int) -> MutationScore:
     """Try the mutants of a module, in the current directory. Raises: Broken."""
     mutants = [m for f in _files(module) for m in mutants_of(str(f), f.read_text("utf-8"))]
     _require_known(modules, mutants, module)
@@ -140,7 +140,7 @@ def measure(modules: Modules, module: Module, only: str, size: int | None, seed:
     print(f"{module.name}: {len(mutants)} of {total} mutants, {len(covered.seconds)} tests", flush=True)
     equivalent = {known.key for known in modules.equivalent}
     gaps = {known.key for known in modules.gap}
-    score = Score(module.name)
+    score = MutationScore(module.name)
     for mutant in sorted(mutants, key=lambda m: (m.file, m.line)):
         if mutant.key in equivalent:
             score.equivalent += 1
@@ -183,7 +183,7 @@ def _require_known(modules: Modules, mutants: list[Mutant], module: Module) -> N
 def _covered(module: Module, output: Path) -> Coverage:
     result = Path("mutant-baseline.json")
     extra = [f"--deselect={nodeid}" for nodeid in module.deselect]
-    limits = Limits(BASELINE_SECONDS_MAX)
+    limits = ProcessLimits(BASELINE_SECONDS_MAX)
     status = forked(lambda: baseline(module.tests, module.sources, extra, result), output, limits)
     if status:
         raise Broken(
@@ -214,7 +214,7 @@ def _killed(mutant: Mutant, covered: Coverage, output: Path) -> bool:
 
 
 def _passes(mutant: Mutant, tests: list[str], covered: Coverage, output: Path) -> bool:
-    limits = Limits(START_SECONDS_MAX + SLOWER_MAX * sum(covered.seconds[nodeid] for nodeid in tests))
+    limits = ProcessLimits(START_SECONDS_MAX + SLOWER_MAX * sum(covered.seconds[nodeid] for nodeid in tests))
     name = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     status = forked(lambda: trial(name, Path(mutant.file), mutant.code, tests), output, limits)
     if status == NOT_IMPORTED and covered.tests_of(mutant) == tests:

@@ -95,7 +95,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """Limits after which a forked process is killed. `processor_seconds` does not depend on the load of the machine.
 
     The processor time includes all descendants of the process in its session.
@@ -108,7 +108,7 @@ class Limits:
     """Catches processes that are neither idle nor making progress."""
 
 
-def forked(work: Callable[[], int], output: Path, limits: Limits) -> int | None:
+def forked(work: Callable[[], int], output: Path, limits: ProcessLimits) -> int | None:
     """Run `work` in a forked process, its output in a file. Return its exit status; None if it exceeded a limit."""
     if not (pid := os.fork()):
         status = 70
@@ -127,7 +127,7 @@ def forked(work: Callable[[], int], output: Path, limits: Limits) -> int | None:
     return os.WEXITSTATUS(status) if ended and os.WIFEXITED(status) else None
 
 
-def _wait(pid: int, limits: Limits) -> bool:
+def _wait(pid: int, limits: ProcessLimits) -> bool:
     """Wait until the process has ended or exceeded a limit. Return whether it has ended."""
     process = os.pidfd_open(pid)
     try:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_key,
 )
 
-from trust.algorithms.finding import Finding
+from trust.algorithms.finding import AlgorithmFinding
 
 RSA_BITS_MIN: Final = 2048
 CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
@@ -42,12 +42,12 @@ def has_keys(data: bytes) -> bool:
     return b"-----BEGIN " in data or _SSH.search(data) is not None
 
 
-def scan_keys(file: str, data: bytes) -> Iterator[Finding]:
+def scan_keys(file: str, data: bytes) -> Iterator[AlgorithmFinding]:
     """Yield the findings about certificates and keys in a file."""
     for block in _BLOCK.finditer(data):
         line = data.count(b"\n", 0, block.start()) + 1
         for problem in _block_problems(block[1].decode(), block[0] + b"\n"):
-            yield Finding(file, line, "key or certificate", problem)
+            yield AlgorithmFinding(file, line, "key or certificate", problem)
     for key in _SSH.finditer(data):
         line = data.count(b"\n", 0, key.start()) + 1
         try:
@@ -55,16 +55,16 @@ def scan_keys(file: str, data: bytes) -> Iterator[Finding]:
         except (ValueError, UnsupportedAlgorithm) as error:
             problem = f"cannot be read: {error}"
         if problem:
-            yield Finding(file, line, "key or certificate", problem)
+            yield AlgorithmFinding(file, line, "key or certificate", problem)
 
 
-def scan_binary(file: str, data: bytes) -> Iterator[Finding]:
+def scan_binary(file: str, data: bytes) -> Iterator[AlgorithmFinding]:
     """Yield the findings about a certificate in binary form (DER)."""
     try:
         problems = list(_certificate_problems(x509.load_der_x509_certificate(data)))
     except (ValueError, UnsupportedAlgorithm) as error:
         problems = [f"cannot be read: {error}"]
-    yield from (Finding(file, 0, "key or certificate", problem) for problem in problems)
+    yield from (AlgorithmFinding(file, 0, "key or certificate", problem) for problem in problems)
 
 
 def _block_problems(kind: str, pem: bytes) -> Iterator[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from trust.algorithms.finding import Finding, algorithms_in
+from trust.algorithms.finding import AlgorithmFinding, algorithms_in
 
 _COMMENT: Final = re.compile(r"^\s*[#;].*$|\s#\s.*$")
 _SETTING: Final = re.compile(
@@ -24,22 +24,28 @@ _NO_FIPS: Final = re.compile(r"(?<!\S)fips=0(?!\S)")
 WHEEL: Final = re.compile(r"(^|/)cryptography-[^/]+\.dist-info/WHEEL$")
 
 
-def scan_configuration(file: str, text: str) -> Iterator[Finding]:
+def scan_configuration(file: str, text: str) -> Iterator[AlgorithmFinding]:
     """Yield the algorithms in a configuration file or a script."""
     if WHEEL.search(file):
-        yield Finding(file, 0, "library", "the wheel of cryptography bundles OpenSSL; use the distribution's")
+        yield AlgorithmFinding(
+            file, 0, "library", "the wheel of cryptography bundles OpenSSL; use the distribution's"
+        )
         return
     is_policy = "/crypto-policies/" in file
     for number, line in enumerate(text.splitlines(), 1):
         content = _COMMENT.sub("", line)
         if (is_policy or "update-crypto-policies" in content) and (policy := _POLICY.search(content)):
-            yield Finding(file, number, "policy", f"the policy {policy[1]} of crypto-policies is not FIPS")
+            yield AlgorithmFinding(
+                file, number, "policy", f"the policy {policy[1]} of crypto-policies is not FIPS"
+            )
         if stored := _STORED.search(content):
-            yield Finding(file, number, "password hash", f"a password that is stored as ${stored[1]}$")
+            yield AlgorithmFinding(
+                file, number, "password hash", f"a password that is stored as ${stored[1]}$"
+            )
         if _WIREGUARD.search(content):
-            yield Finding(file, number, "library", "WireGuard uses ChaCha20 and X25519 alone")
+            yield AlgorithmFinding(file, number, "library", "WireGuard uses ChaCha20 and X25519 alone")
         if _NO_FIPS.search(content):
-            yield Finding(file, number, "policy", "the kernel is started without FIPS mode")
+            yield AlgorithmFinding(file, number, "policy", "the kernel is started without FIPS mode")
         if _SETTING.search(content):
             for algorithm, name in algorithms_in(content):
-                yield Finding(file, number, algorithm, name)
+                yield AlgorithmFinding(file, number, algorithm, name)

@@ -6,7 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 
-class Finding(NamedTuple):
+class AlgorithmFinding(NamedTuple):
     """An algorithm on line `line` of `file`; line 0 stands for the whole file."""
 
     file: str

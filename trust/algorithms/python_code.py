@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from trust.algorithms.finding import Finding, algorithms_in
+from trust.algorithms.finding import AlgorithmFinding, algorithms_in
 
 _HASHES: Final = {"md5", "sha1", "blake2b", "blake2s"}
 _NAMED_BY_TEXT: Final = {"new": 0, "pbkdf2_hmac": 0, "file_digest": 1}
@@ -74,7 +74,7 @@ _RELEVANT: Final = re.compile(
 """Words of which a file must contain one to be parsed."""
 
 
-def scan_python(file: str, text: str) -> Iterator[Finding]:
+def scan_python(file: str, text: str) -> Iterator[AlgorithmFinding]:
     """Yield the algorithms in a Python file. Raises: SyntaxError."""
     if not _RELEVANT.search(text):
         return
@@ -83,7 +83,7 @@ def scan_python(file: str, text: str) -> Iterator[Finding]:
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         for algorithm, problem in _findings(node, modules, id(node) in called):
-            yield Finding(file, getattr(node, "lineno", 0), algorithm, problem)
+            yield AlgorithmFinding(file, getattr(node, "lineno", 0), algorithm, problem)
 
 
 def _modules(tree: ast.Module) -> dict[str, str]:

@@ -11,7 +11,7 @@ from settings.toml import load
 from settings.types import Table
 from trust.algorithms.certificates import has_keys, scan_binary, scan_keys
 from trust.algorithms.configuration import WHEEL, scan_configuration
-from trust.algorithms.finding import Finding
+from trust.algorithms.finding import AlgorithmFinding
 from trust.algorithms.python_code import scan_python
 
 SHIPPED: Final = Path(__file__).with_name("exceptions.toml")
@@ -67,13 +67,15 @@ class Exceptions(Table, frozen=True):
     exception: list[ExceptionRow] = []
 
 
-def scan(paths: Iterable[Path], exceptions: Path = SHIPPED) -> tuple[list[Finding], list[ExceptionRow]]:
+def scan(
+    paths: Iterable[Path], exceptions: Path = SHIPPED
+) -> tuple[list[AlgorithmFinding], list[ExceptionRow]]:
     """Return the findings that are not excepted, and the exceptions that match nothing.
 
     Raises: SettingsError for a wrong file of exceptions; OSError for a path that does not exist.
     """
     rows = load(exceptions, Exceptions).exception
-    findings: list[Finding] = []
+    findings: list[AlgorithmFinding] = []
     used: set[ExceptionRow] = set()
     for path in paths:
         for file in _files(path):
@@ -88,7 +90,7 @@ def scan(paths: Iterable[Path], exceptions: Path = SHIPPED) -> tuple[list[Findin
     return findings, [row for row in rows if row not in used]
 
 
-def _applies(row: ExceptionRow, finding: Finding) -> bool:
+def _applies(row: ExceptionRow, finding: AlgorithmFinding) -> bool:
     is_in_file = finding.file == row.file or finding.file.endswith(f"/{row.file}")
     return is_in_file and finding.algorithm == row.algorithm
 
@@ -102,7 +104,7 @@ def _files(path: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names))
 
 
-def _scan_file(path: Path) -> Iterator[Finding]:
+def _scan_file(path: Path) -> Iterator[AlgorithmFinding]:
     if path.is_symlink() or not path.is_file() or path.stat().st_size > FILE_BYTES_MAX:
         return
     data, file = path.read_bytes(), path.as_posix()
@@ -114,7 +116,7 @@ def _scan_file(path: Path) -> Iterator[Finding]:
         try:
             yield from scan_python(file, data.decode())
         except (SyntaxError, UnicodeDecodeError) as error:
-            yield Finding(file, 0, "unknown", f"cannot be parsed as Python: {error}")
+            yield AlgorithmFinding(file, 0, "unknown", f"cannot be parsed as Python: {error}")
     elif (
         path.suffix in _CONFIGURATION
         or path.name in _NAMES

@@ -6,7 +6,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from trust.fact import Fact, Source
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 
 def sources() -> list[Source]:
@@ -15,7 +15,7 @@ def sources() -> list[Source]:
     return [import_module(f"{__name__}.{name}").facts for name in names]
 
 
-def all_facts(machine: Machine) -> dict[str, Fact]:
+def all_facts(machine: ExaminedBox) -> dict[str, Fact]:
     """Return all facts for which there is evidence, by key."""
     facts: dict[str, Fact] = {}
     for source in sources():

@@ -9,12 +9,12 @@ from itertools import pairwise
 from typing import Final
 
 from trust.fact import Fact, fact, names, settings_lines
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 NO_SHELLS: Final = ("/nologin", "/false", "/sync", "/halt", "/shutdown")
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield accounts with a shell or with the rights of root, rules of sudo, and keys of SSH."""
     passwd = machine.file("/etc/passwd")
     if passwd is None:
@@ -33,7 +33,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
     yield from _keys(machine, {row[0]: row[5] for row in rows})
 
 
-def _sudo(machine: Machine) -> Iterator[Fact]:
+def _sudo(machine: ExaminedBox) -> Iterator[Fact]:
     listed = machine.paths("/etc/sudoers.d/*")
     paths = ["/etc/sudoers", *names(listed)]
     files = [file for path in paths if (file := machine.file(path))]
@@ -44,7 +44,7 @@ def _sudo(machine: Machine) -> Iterator[Fact]:
         yield fact("accounts.sudo-rules", lines, listed, *files)
 
 
-def _keys(machine: Machine, homes: dict[str, str]) -> Iterator[Fact]:
+def _keys(machine: ExaminedBox, homes: dict[str, str]) -> Iterator[Fact]:
     keys, files = list[str](), []
     for name, home in sorted(homes.items()):
         for path in (f"{home}/.ssh/authorized_keys", f"{home}/.ssh/authorized_keys2"):

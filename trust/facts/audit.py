@@ -6,10 +6,10 @@ import tomllib
 from collections.abc import Iterator
 
 from trust.fact import Fact, fact, names, settings_lines
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield audit rules and the destinations of logs."""
     if rules := machine.file("/etc/audit/audit.rules"):
         yield fact("audit.rules", settings_lines(rules.text), rules)

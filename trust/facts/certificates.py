@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from trust.evidence import Evidence
 from trust.fact import Fact, fact, names
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 from wire.tls.x509 import load_certificates
 
 AUTHORITIES: Final = {
@@ -23,7 +23,7 @@ BOX: Final = "/var/lib/rap/identity/box.crt"
 ANCHORS: Final = "/etc/pki/ca-trust/source/anchors/*"
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield authorities by their SHA-256, and the subject and key of the box's certificate."""
     for key, path in AUTHORITIES.items():
         if (file := machine.file(path)) and (certificates := _certificates(file)):

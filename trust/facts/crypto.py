@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 
 from trust.fact import Fact, fact, settings_lines
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield the state of cryptography."""
     if policy := machine.file("/etc/crypto-policies/config"):
         yield fact("crypto.policy", settings_lines(policy.text), policy)

@@ -11,10 +11,10 @@ from typing import Any
 
 from trust.evidence import Evidence
 from trust.fact import Fact, fact
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield the results that the given documents contain."""
     for kind, source in (("proof", _proof), ("hardening", _hardening), ("sbom", _sbom)):
         if (document := machine.document(kind)) and isinstance(content := _content(document), dict):

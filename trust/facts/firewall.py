@@ -12,14 +12,14 @@ from netfw.ruleset.names import CONNECTIONS, FAMILY, LOGGED, TABLE
 from netfw.ruleset.render import render
 from trust.evidence import Evidence
 from trust.fact import Fact, fact, names
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 from trust.policy_evidence import policy_of
 
 VOLATILE: Final = frozenset({CONNECTIONS, LOGGED})
 """Sets whose elements change while the ruleset is unchanged."""
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield the ruleset, the other tables, and the connections that the policy permits."""
     policy_evidence = policy_of(machine)
     kernel = machine.command("nft", "-j", "list", "ruleset")

@@ -16,13 +16,13 @@ import wire.audit_events
 import wire.messages
 from trust.evidence import Evidence
 from trust.fact import Fact, fact, names
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 from wire.messages import BoxReport, InstrumentReport, LogLine
 
 INSTALLED: Final = "/usr/lib/rap/python"
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield the fields of reports, the words that they may contain, and the events of the box's audit records."""
     if messages := known_messages(machine):
         yield fact("messages.fields", report_fields(), messages)
@@ -37,7 +37,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
     yield from _profiles(machine)
 
 
-def known_messages(machine: Machine) -> Evidence | None:
+def known_messages(machine: ExaminedBox) -> Evidence | None:
     """Return the definition of messages on the machine, if it equals this program's."""
     return _same(machine, "wire/messages.py", Path(wire.messages.__file__))
 
@@ -57,7 +57,7 @@ def _log_lines(settings: str) -> Iterator[str]:
         yield f"sessions (the audit file of remote sessions): {fields}"
 
 
-def _same(machine: Machine, path: str, own: Path) -> Evidence | None:
+def _same(machine: ExaminedBox, path: str, own: Path) -> Evidence | None:
     installed = machine.file(f"{INSTALLED}/{path}")
     return installed if installed and installed.text == own.read_text("utf-8") else None
 
@@ -96,7 +96,7 @@ def _form(kind: msgspec.inspect.Type) -> str:
     return type(kind).__name__
 
 
-def _profiles(machine: Machine) -> Iterator[Fact]:
+def _profiles(machine: ExaminedBox) -> Iterator[Fact]:
     listed = machine.paths(f"{INSTALLED}/profiles/*.toml")
     files = [file for path in names(listed) if (file := machine.file(path))]
     if not files:

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from trust.evidence import Evidence
 from trust.fact import Fact, fact, names, settings_lines
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 CONNECTIONS: Final = "/etc/NetworkManager/system-connections/*"
 CHRONY: Final = ("/etc/chrony.conf", "/etc/chrony.d/*", "/etc/chrony/chrony.conf", "/etc/chrony/sources.d/*")
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield the network settings of the box."""
     yield from _connections(machine)
     if hosts := machine.file("/etc/hosts"):
@@ -27,7 +27,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
     yield from _box_settings(machine)
 
 
-def _connections(machine: Machine) -> Iterator[Fact]:
+def _connections(machine: ExaminedBox) -> Iterator[Fact]:
     listed = machine.paths(CONNECTIONS)
     addresses, servers, read = list[str](), list[str](), [listed]
     for path in names(listed):
@@ -49,7 +49,7 @@ def _connections(machine: Machine) -> Iterator[Fact]:
         yield fact("network.name-servers", servers, *read)
 
 
-def _time_servers(machine: Machine) -> Iterator[Fact]:
+def _time_servers(machine: ExaminedBox) -> Iterator[Fact]:
     files: list[Evidence] = []
     for pattern in CHRONY:
         paths = names(machine.paths(pattern)) if "*" in pattern else [pattern]
@@ -64,7 +64,7 @@ def _time_servers(machine: Machine) -> Iterator[Fact]:
         yield fact("time.servers", chosen, *files)
 
 
-def _box_settings(machine: Machine) -> Iterator[Fact]:
+def _box_settings(machine: ExaminedBox) -> Iterator[Fact]:
     file = machine.file("/etc/rap/box.toml")
     if file is None:
         return

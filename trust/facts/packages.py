@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from trust.fact import Fact, fact, names
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 DATABASES: Final = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
 CRYPTOGRAPHIC: Final = (
@@ -16,7 +16,7 @@ CRYPTOGRAPHIC: Final = (
 FORMAT: Final = "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}.%{ARCH}\\n"
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield the system's name and its packages, in the form "name epoch:version-release.arch"."""
     if system := machine.file("/usr/lib/os-release") or machine.file("/etc/os-release"):
         lines = [line for line in system.text.splitlines() if line.startswith("PRETTY_NAME=")]

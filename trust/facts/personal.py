@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 from trust.fact import Fact, fact
 from trust.facts.messages import INSTALLED, known_messages, report_fields
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield the fact whose values are the ways; without the box's settings and messages there is no fact."""
     messages, settings = known_messages(machine), machine.file("/etc/rap/box.toml")
     if messages is None or settings is None:

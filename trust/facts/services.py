@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from trust.fact import Fact, fact, links, names, settings_lines
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield enabled and masked units, units of the administrator, jobs, and repositories."""
     wanted = machine.paths("/etc/systemd/system/*.wants/*")
     required = machine.paths("/etc/systemd/system/*.requires/*")
@@ -36,7 +36,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
     yield from _repositories(machine)
 
 
-def _repositories(machine: Machine) -> Iterator[Fact]:
+def _repositories(machine: ExaminedBox) -> Iterator[Fact]:
     listed = machine.paths("/etc/yum.repos.d/*")
     files = [file for path in names(listed) if (file := machine.file(path))]
     if files:

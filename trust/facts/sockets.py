@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from trust.fact import Fact, fact, names
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 from trust.policy_evidence import policy_of
 
 ENABLED = "/etc/systemd/system/*.wants/*"
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield the listening sockets, such as "tcp 10.77.1.1:443", without those of loopback addresses."""
     kernel = machine.command("ss", "-H", "-l", "-n", "-t", "-u")
     if kernel is not None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from trust.evidence import Evidence
 from trust.fact import Fact, fact, names, settings_lines
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 MAIN: Final = "/etc/ssh/sshd_config"
 KEYWORDS: Final = {
@@ -37,7 +37,7 @@ KEYWORDS: Final = {
 """The keywords that are facts, in lower case, and their keys."""
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield the settings that have a value."""
     effective = machine.command("sshd", "-T")
     files = _files(machine)
@@ -64,7 +64,7 @@ def _normal(word: str, value: str) -> str:
     return {"120s": "120", "1m": "60"}.get(value, value) if word == "logingracetime" else value
 
 
-def _files(machine: Machine) -> list[Evidence]:
+def _files(machine: ExaminedBox) -> list[Evidence]:
     """Return the included files, then the main one: the order in which sshd uses them if `Include` comes first."""
     main = machine.file(MAIN)
     if main is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from trust.fact import Fact, fact, names, settings_lines
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 from trust.policy_evidence import policy_of
 
 SYSCTL: Final = "/etc/sysctl.d/99-rap.conf"
@@ -23,7 +23,7 @@ ENTRIES_ROW: Final = "/boot/loader/entries none bind,ro,nodev,nosuid,noexec,nofa
 """The line that the initramfs adds to /etc/fstab at each start (`rap-etc.sh`): an image has no such line."""
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield the state of the system."""
     yield from _command_line(machine)
     yield from _sysctl(machine)
@@ -41,7 +41,7 @@ def facts(machine: Machine) -> Iterator[Fact]:
         yield fact("system.secure-boot", secure.text.strip(), secure)
 
 
-def _command_line(machine: Machine) -> Iterator[Fact]:
+def _command_line(machine: ExaminedBox) -> Iterator[Fact]:
     running = machine.file("/proc/cmdline")
     if running:
         yield fact("system.kernel-options", _options(running.text), running)
@@ -60,7 +60,7 @@ def _options(line: str) -> list[str]:
     )
 
 
-def _sysctl(machine: Machine) -> Iterator[Fact]:
+def _sysctl(machine: ExaminedBox) -> Iterator[Fact]:
     file = machine.file(SYSCTL)
     if file is None:
         return

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from trust.fact import Fact, fact, settings_lines
-from trust.machine import Machine
+from trust.machine import ExaminedBox
 
 MAIN: Final = "/etc/httpd/conf/rap.conf"
 LISTEN: Final = "/etc/httpd/conf/rap-listen.conf"
@@ -24,7 +24,7 @@ SINGLE: Final = {
 }
 
 
-def facts(machine: Machine) -> Iterator[Fact]:
+def facts(machine: ExaminedBox) -> Iterator[Fact]:
     """Yield the settings; a directive that is repeated has several values."""
     main = machine.file(MAIN)
     if main is not None:

@@ -49,11 +49,11 @@ _COPY: Final = struct.Struct(">6H")
 _WIDE, _DIRECT = 1, 2
 
 
-class StreamError(ValueError):
+class DesktopStreamError(ValueError):
     """The stream is invalid: it was damaged, or made by a program that this one does not understand."""
 
 
-class Notice(IntFlag):
+class UpdateNotice(IntFlag):
     """Notices of an update in addition to the picture."""
 
     NOTHING = 0
@@ -71,7 +71,7 @@ _RESIZED, _WITH_CURSOR = 4, 8
 """The other flags in the head of an update."""
 
 
-class Copy(NamedTuple):
+class AreaCopy(NamedTuple):
     """The area at (x, y) is shown at `target` too."""
 
     target: Area
@@ -96,13 +96,13 @@ class Tile(NamedTuple):
 class Update:
     """A change of the decoder's picture and palette; applied in the order of the fields."""
 
-    notice: Notice = Notice.NOTHING
+    notice: UpdateNotice = UpdateNotice.NOTHING
     size: tuple[int, int] | None = None
     """The picture is reset to black, with this width and height."""
     cursor: CursorShape | None = None
     colours: array[int] = field(default_factory=lambda: array("I"))
     """The next colours of the palette, 0x00RRGGBB."""
-    copies: list[Copy] = field(default_factory=list)
+    copies: list[AreaCopy] = field(default_factory=list)
     tiles: list[Tile] = field(default_factory=list)
 
     def encode(self) -> bytes:
@@ -169,7 +169,7 @@ class _Reader:
     def take(self, length: int) -> bytes:
         part = self._data[self._position : self._position + length]
         if len(part) < length:
-            raise StreamError("an update ends too early")
+            raise DesktopStreamError("an update ends too early")
         self._position += length
         return part
 
@@ -181,7 +181,7 @@ class _Reader:
 
     def end(self) -> None:
         if self._position < len(self._data):
-            raise StreamError(f"{len(self._data) - self._position} bytes follow an update")
+            raise DesktopStreamError(f"{len(self._data) - self._position} bytes follow an update")
 
 
 def parse_update(data: bytes) -> Update:
@@ -192,10 +192,10 @@ def parse_update(data: bytes) -> Update:
     reader = _Reader(data)
     flags, colours, copies, tiles = reader.numbers(_COUNTS)
     if flags > 31 or copies > COPIES_MAX or tiles > TILES_MAX:
-        raise StreamError(
+        raise DesktopStreamError(
             f"the head of an update is not valid: flags {flags}, {copies} copies, {tiles} tiles"
         )
-    update = Update(Notice(flags & ~(_RESIZED | _WITH_CURSOR)))
+    update = Update(UpdateNotice(flags & ~(_RESIZED | _WITH_CURSOR)))
     if flags & _RESIZED:
         width, height = reader.numbers(_SIZE)
         update.size = width, height
@@ -204,11 +204,11 @@ def parse_update(data: bytes) -> Update:
         try:
             lengths = CursorShape.lengths(width, height)
         except RfbError as error:
-            raise StreamError(str(error)) from None
+            raise DesktopStreamError(str(error)) from None
         update.cursor = CursorShape(width, height, x, y, *map(reader.take, lengths))
     for _ in range(copies):
         *target, x, y = reader.numbers(_COPY)
-        update.copies.append(Copy(Area(*target), x, y))
+        update.copies.append(AreaCopy(Area(*target), x, y))
     sides = _from_planes("H", reader.planes(4 * tiles, 2))
     areas = [Area(*sides[index : index + 4]) for index in range(0, len(sides), 4)]
     kinds = reader.take(tiles)
@@ -216,7 +216,7 @@ def parse_update(data: bytes) -> Update:
     low = [reader.take(area.pixels) for area in areas]
     for area, kind, plane in zip(areas, kinds, low, strict=True):
         if kind > _DIRECT:
-            raise StreamError(f"unknown kind {kind} of a tile")
+            raise DesktopStreamError(f"unknown kind {kind} of a tile")
         higher = reader.planes(area.pixels, kind)
         update.tiles.append(Tile(area, _from_planes("I" if kind == _DIRECT else "H", [plane, *higher])))
     reader.end()
@@ -232,9 +232,11 @@ def encode_header(warm: bytes) -> bytes:
 def parse_header(data: bytes) -> bytes:
     """Return the identity of the starting content. Raises: StreamError."""
     if len(data) != HEADER_BYTES or not data.startswith(MAGIC):
-        raise StreamError("not the stream of a desktop")
+        raise DesktopStreamError("not the stream of a desktop")
     if data[len(MAGIC)] != VERSION:
-        raise StreamError(f"a stream of version {data[len(MAGIC)]}; this program has version {VERSION}")
+        raise DesktopStreamError(
+            f"a stream of version {data[len(MAGIC)]}; this program has version {VERSION}"
+        )
     return data[len(MAGIC) + 1 :]
 
 
@@ -254,7 +256,7 @@ class FrameHead(NamedTuple):
         """Parse a frame's head. Raises: StreamError if the message is too long."""
         head = cls(*FRAME.unpack(data))
         if not 0 < head.length <= MESSAGE_BYTES_MAX:
-            raise StreamError(f"a message of {head.length} bytes; 1 to {MESSAGE_BYTES_MAX} are valid")
+            raise DesktopStreamError(f"a message of {head.length} bytes; 1 to {MESSAGE_BYTES_MAX} are valid")
         return head
 
 

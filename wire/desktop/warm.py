@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 
-from wire.desktop.stream import PALETTE_MAX, StreamError
+from wire.desktop.stream import PALETTE_MAX, DesktopStreamError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -49,7 +49,7 @@ class WarmContent:
         """Parse a file. Raises: StreamError."""
         count = int.from_bytes(data[:4], "big")
         if len(data) > WARM_BYTES_MAX or count > PALETTE_MAX or len(data) < 4 + 4 * count:
-            raise StreamError("not the starting content of desktop streams")
+            raise DesktopStreamError("not the starting content of desktop streams")
         return cls(struct.unpack_from(f">{count}I", data, 4), data[4 + 4 * count :])
 
 

@@ -179,7 +179,7 @@ class Part(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag
 Operation: TypeAlias = Copy | Repeat | Zeros | Bytes | Patch | Repack | Part
 
 
-class Stream(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class DeltaStream(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A stream: its length in the file, and the length of its content."""
 
     packed_bytes: Offset
@@ -193,13 +193,13 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True):
     source_bytes: Offset
     target_sha256: Sha256
     target_bytes: Offset
-    operations: Stream
-    controls: Stream
-    differences: Stream
-    extra: Stream
+    operations: DeltaStream
+    controls: DeltaStream
+    differences: DeltaStream
+    extra: DeltaStream
 
     @property
-    def streams(self) -> dict[str, Stream]:
+    def streams(self) -> dict[str, DeltaStream]:
         """The streams by name, in the order of the file."""
         return {name: getattr(self, name) for name in DECODER_BYTES}
 
@@ -413,7 +413,7 @@ def add(old: bytes, differences: bytes) -> bytes:
 class StreamReader:
     """Decompresses a stream of a delta from its beginning."""
 
-    def __init__(self, name: str, read: Read, start: int, stream: Stream, memory_bytes: int) -> None:
+    def __init__(self, name: str, read: Read, start: int, stream: DeltaStream, memory_bytes: int) -> None:
         self.name = name
         self._read = read
         self._next, self._end = start, start + stream.packed_bytes

@@ -63,7 +63,7 @@ class SessionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     stream that the box has sent (`ending`), or that the data center has recorded (`ended`). In hexadecimal digits."""
 
 
-class SessionLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SessionAuditRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A record in the chain."""
 
     number: int
@@ -83,7 +83,7 @@ class AuditFile:
     owner: AuditOwner
     start: str
     """The hash before the first record."""
-    lines: Sequence[SessionLine]
+    lines: Sequence[SessionAuditRecord]
 
 
 def owner_line(owner: AuditOwner) -> bytes:
@@ -100,7 +100,7 @@ def record_line(head: ChainHead, record: SessionRecord) -> tuple[bytes, ChainHea
     """Return the line of a record that follows a head, and the head after it."""
     number = head.number + 1
     digest = link_hash(number, msgspec.structs.astuple(record), head.hash)
-    return msgspec.json.encode(SessionLine(number, record, head.hash, digest)) + b"\n", ChainHead(
+    return msgspec.json.encode(SessionAuditRecord(number, record, head.hash, digest)) + b"\n", ChainHead(
         number, digest
     )
 
@@ -119,7 +119,7 @@ def parse_audit(content: bytes) -> AuditFile:
         if not line.endswith(b"\n") or len(line) > LINE_BYTES_MAX:
             raise AuditFileError(f"line {number}: is incomplete, or longer than {LINE_BYTES_MAX} bytes")
         try:
-            lines.append(msgspec.json.decode(line, type=SessionLine))
+            lines.append(msgspec.json.decode(line, type=SessionAuditRecord))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise AuditFileError(f"line {number}: {error}") from None
     return AuditFile(owner, start_hash(first), lines)

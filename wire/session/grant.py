@@ -104,7 +104,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PresenceEvidence:
     """One way in which the person has proved the presence."""
 
     way: PresenceWay
@@ -119,7 +119,7 @@ class Consent:
     """The statement that the box signs: a person has permitted exactly this offer."""
 
     offer_hash: bytes
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[PresenceEvidence, ...]
     session_key: EllipticCurvePublicKey
     """The key that the box has made for this session, for which the certificate is issued."""
 
@@ -180,7 +180,7 @@ def read_offer(message: bytes, datacenter: Keys, box: str | None = None) -> Sign
 
 def countersign_offer(
     signed: SignedOffer,
-    evidence: tuple[Evidence, ...],
+    evidence: tuple[PresenceEvidence, ...],
     session_key: EllipticCurvePublicKey,
     key: EllipticCurvePrivateKey,
 ) -> bytes:
@@ -248,11 +248,11 @@ def _consent(headers: Headers) -> Consent:
     return Consent(_bytes(header[_HASH], 32, "the offer's hash"), evidence, _public_key(header[_KEY]))
 
 
-def _evidence(value: Cbor) -> Evidence:
+def _evidence(value: Cbor) -> PresenceEvidence:
     if not isinstance(value, list) or len(value) != 3:
         raise GrantError("evidence must be [way, observation, time]")
     way, observation, at = value
-    return Evidence(
+    return PresenceEvidence(
         _word(way, PresenceWay, "the way of evidence"),
         _text(observation, "the evidence"),
         _number(at, 0, _TIME_MAX, "the time of evidence"),

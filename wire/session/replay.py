@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from wire.session.audit import AuditFile, SessionLine, SessionRecord
+from wire.session.audit import AuditFile, SessionAuditRecord, SessionRecord
 from wire.session.cose import GrantError, Keys
 from wire.session.grant import Grant, SignedOffer, read_grant, read_offer
 from wire.session.table import TABLE, WITH_TUNNEL, End, Row, SessionState
@@ -28,12 +28,12 @@ class SessionTrace:
 
     session: str
     end: End
-    lines: list[SessionLine] = field(default_factory=list)
+    lines: list[SessionAuditRecord] = field(default_factory=list)
     offer: SignedOffer | None = None
     grant: Grant | None = None
     problems: list[str] = field(default_factory=list)
 
-    def at(self, state: SessionState) -> SessionLine | None:
+    def at(self, state: SessionState) -> SessionAuditRecord | None:
         """Return the first transition to a state."""
         return next((line for line in self.lines if line.record.state == state), None)
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Final, NamedTuple
 
-from settings.adapted import AdaptedPort, Alarm, Control
+from settings.adapted import AdaptedPort, AlarmMapping, Control
 from wire.messages import Alert, Quality
 from wire.standards.astm_dialect import AstmDialect
 from wire.standards.extract import Extract, Finding, Reason
-from wire.standards.lis2 import Record, delimiters_of
+from wire.standards.lis2 import Lis2Record, delimiters_of
 from wire.standards.rules import deviation_msd, is_placeholder, parse_decimal, parse_time_ms
 
 FINDINGS_MAX: Final = 256
@@ -76,7 +76,7 @@ class AstmMessage:
         self._has_header = bool(header)
         self._control_position = _position(dialect.control_id)
         self._markers = _markers(dialect.control_markers)
-        self._latest: dict[str, Record] = {}
+        self._latest: dict[str, Lis2Record] = {}
         """The latest H, P and O record."""
         self._order: _Order | None = None
 
@@ -84,7 +84,7 @@ class AstmMessage:
         """Interpret a record; return whether it is the terminator (L)."""
         if data[:1] not in _RECORDS:
             return False
-        record = Record(data, self._delimiters, self._dialect.encoding, whole=whole)
+        record = Lis2Record(data, self._delimiters, self._dialect.encoding, whole=whole)
         if record.type == "L":
             return True
         match record.type:
@@ -113,7 +113,7 @@ class AstmMessage:
             self.extract.findings.clear()
             self._count(Reason.MESSAGE_REFUSED)
 
-    def _begin_order(self, record: Record) -> None:
+    def _begin_order(self, record: Lis2Record) -> None:
         control = None
         if not self._is_marked() or self._has_patient():
             dropped: Reason | None = Reason.PATIENT_RESULTS_DROPPED
@@ -149,7 +149,7 @@ class AstmMessage:
         record = self._latest.get(position.record)
         return record.only(position.field, position.component) if record else ""
 
-    def _result(self, record: Record) -> None:
+    def _result(self, record: Lis2Record) -> None:
         order = self._order
         if order is None:
             order = self._order = _Order(None, Reason.PATIENT_RESULTS_DROPPED)
@@ -163,7 +163,7 @@ class AstmMessage:
             self._measurement(record, order, order.control, codes, kind)
 
     def _measurement(
-        self, record: Record, order: _Order, control: Control, codes: list[str], kind: tuple[str, ...]
+        self, record: Lis2Record, order: _Order, control: Control, codes: list[str], kind: tuple[str, ...]
     ) -> None:
         values = [part for part in record.components(4) if not is_placeholder(part)]
         if not values and record.whole:
@@ -181,13 +181,13 @@ class AstmMessage:
             deviation = None if value is None else deviation_msd(value, control.targets[assay])
             self._find_quality(record, order, (assay, control.level, deviation))
 
-    def _find_quality(self, record: Record, order: _Order, fields: tuple[str, int, int | None]) -> None:
+    def _find_quality(self, record: Lis2Record, order: _Order, fields: tuple[str, int, int | None]) -> None:
         if None in fields:
             self._count(Reason.VALUE_UNREADABLE)
         else:
             self._find(self.extract.findings, Finding(Quality, fields, self._time(record, order)))
 
-    def _time(self, record: Record, order: _Order) -> int | None:
+    def _time(self, record: Lis2Record, order: _Order) -> int | None:
         """Return the time of a result: the result's, else the order's, else the message's."""
         return self._first_time(record.text(13), record.text(12), order.time)
 
@@ -202,7 +202,7 @@ class AstmMessage:
                 return ms
         return None
 
-    def _comment(self, record: Record) -> None:
+    def _comment(self, record: Lis2Record) -> None:
         """Read an alarm in a comment on the message or on a control; other comments are not read."""
         about_control = self._order is not None and self._order.control is not None
         about_message = "P" not in self._latest and "O" not in self._latest and self._order is None
@@ -219,7 +219,7 @@ class AstmMessage:
         else:
             self._count(Reason.ALARM_UNKNOWN)
 
-    def _alarm(self, code: str) -> Alarm | None:
+    def _alarm(self, code: str) -> AlarmMapping | None:
         return self._port.alarms.get(f"C-4:{code}") or self._port.alarms.get(code)
 
     def _find(self, findings: list[Finding], finding: Finding) -> None:
@@ -230,7 +230,7 @@ class AstmMessage:
         self.extract.counts[reason] += 1
 
 
-def _test_of(record: Record) -> tuple[list[str], tuple[str, ...]]:
+def _test_of(record: Lis2Record) -> tuple[list[str], tuple[str, ...]]:
     """Return the forms of the test code in R-3, most exact first, and the parts that distinguish rows of one test.
 
     The code is the 4th component, followed by additions of the manufacturer: a name, a dilution, the kind of the row

@@ -59,7 +59,7 @@ def byte_forms(text: str, masked: bool = False) -> set[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class Delimiters:
+class Er7Delimiters:
     """The delimiters of a message from MSH-1 and MSH-2, each one byte; empty if missing in MSH-2."""
 
     field: bytes
@@ -138,7 +138,7 @@ class Segment:
 
     __slots__ = ("_delimiters", "_fields", "name")
 
-    def __init__(self, name: bytes, fields: list[bytes], delimiters: Delimiters) -> None:
+    def __init__(self, name: bytes, fields: list[bytes], delimiters: Er7Delimiters) -> None:
         self.name = name
         self._fields = fields
         self._delimiters = delimiters
@@ -148,7 +148,7 @@ class Segment:
         return self._fields[number] if number < len(self._fields) else b""
 
     def first(self, number: int) -> bytes:
-        """Return the first component of a field (`Delimiters.first`)."""
+        """Return the first component of a field (`Er7Delimiters.first`)."""
         return self._delimiters.first(self.raw(number))
 
     def only(self, number: int) -> bytes:
@@ -161,7 +161,7 @@ class Segment:
         return self._delimiters.clean(self.raw(number))
 
     def component(self, number: int, component: int) -> bytes:
-        """Return a component of a field (`Delimiters.component_of`)."""
+        """Return a component of a field (`Er7Delimiters.component_of`)."""
         return self._delimiters.component_of(self.raw(number), component)
 
     def has_content(self, number: int) -> bool:
@@ -208,7 +208,7 @@ class Er7Message:
             elif line[:3] not in (b"OBX", b"NTE") and line[:1] != b"Z":
                 raise Er7Error("a segment is too long")
 
-    def _read_delimiters(self) -> Delimiters:
+    def _read_delimiters(self) -> Er7Delimiters:
         """Read MSH-1 and MSH-2; the separator before MSH-2 may be repeated, as a hematology analyzer does."""
         start = bytes(self._data[self._position : min(self._position + 16, self._end)])
         if start[:3] != b"MSH":
@@ -236,7 +236,7 @@ class Er7Message:
 
 
 @lru_cache(maxsize=64)
-def _delimiters(separator: bytes, encoding: bytes) -> Delimiters:
+def _delimiters(separator: bytes, encoding: bytes) -> Er7Delimiters:
     all_delimiters = separator + encoding
     if not 2 <= len(all_delimiters) <= 6 or len(set(all_delimiters)) < len(all_delimiters):
         raise Er7Error("its header does not define the delimiters")
@@ -244,4 +244,4 @@ def _delimiters(separator: bytes, encoding: bytes) -> Delimiters:
         raise Er7Error("its header defines a letter, digit or control character as delimiter")
     component, repetition, escape, subcomponent = (encoding[i : i + 1] for i in range(4))
     boundary = re.compile(rb"\r|[\n\x1c](?=[A-Z][A-Z0-9]{2}" + re.escape(separator) + rb")")
-    return Delimiters(separator, component, repetition, escape, subcomponent, boundary)
+    return Er7Delimiters(separator, component, repetition, escape, subcomponent, boundary)

@@ -20,7 +20,7 @@ _ASCII_TRAIL_BYTES: Final = frozenset({"gb18030", "shift_jis"})
 
 
 @dataclass(frozen=True, slots=True)
-class Delimiters:
+class Lis2Delimiters:
     """The delimiters of a message."""
 
     field: bytes = b"|"
@@ -29,20 +29,20 @@ class Delimiters:
     escape: bytes = b"&"
 
 
-def delimiters_of(header: bytes) -> Delimiters:
+def delimiters_of(header: bytes) -> Lis2Delimiters:
     r"""Return the delimiters that a header declares, as in `H|\^&`; the usual ones if it declares none."""
     declared = [header[position : position + 1] for position in range(1, 5)]
     valid = all(len(each) == 1 and 0x20 < each[0] < 0x7F and not each.isalnum() for each in declared)
-    return Delimiters(*declared) if valid and len(set(declared)) == 4 else Delimiters()
+    return Lis2Delimiters(*declared) if valid and len(set(declared)) == 4 else Lis2Delimiters()
 
 
-class Record:
+class Lis2Record:
     """A record. Fields and components are counted from 1, and field 1 is the type.
 
     `whole` is false for a record that was cut because it is too long.
     """
 
-    def __init__(self, data: bytes, delimiters: Delimiters, encoding: str, *, whole: bool = True) -> None:
+    def __init__(self, data: bytes, delimiters: Lis2Delimiters, encoding: str, *, whole: bool = True) -> None:
         if encoding in _ASCII_TRAIL_BYTES:
             data, encoding = data.decode(encoding, "replace").encode(), "utf-8"
         self._fields = data.split(delimiters.field)
@@ -91,7 +91,7 @@ class Record:
         return part.decode(self._encoding, "replace").strip(" ")
 
 
-def _unescape(part: bytes, delimiters: Delimiters) -> bytes:
+def _unescape(part: bytes, delimiters: Lis2Delimiters) -> bytes:
     """Replace `&F&`, `&S&`, `&R&`, `&E&` and `&Xhh&`; remove other sequences. An unpaired escape is kept."""
     escape = re.escape(delimiters.escape)
     known = {

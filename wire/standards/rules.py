@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
-from settings.adapted import Target, zone_of
+from settings.adapted import ControlTarget, zone_of
 from wire.messages import INT_MAX
 
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,12}([.,][0-9]{1,12})?\Z", re.ASCII)
@@ -29,7 +29,7 @@ def is_placeholder(text: str) -> bool:
     return _PLACEHOLDER.match(text) is not None
 
 
-def deviation_msd(value: Decimal, target: Target) -> int | None:
+def deviation_msd(value: Decimal, target: ControlTarget) -> int | None:
     """Return the deviation from the mean in thousandths of a standard deviation; None if a report cannot hold it."""
     deviation = int(((value - target.mean) * 1000 / target.sd).to_integral_value(ROUND_HALF_EVEN))
     return deviation if abs(deviation) <= INT_MAX else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from settings.adapted import AdaptedPort, Alarm, Control
+from settings.adapted import AdaptedPort, AlarmMapping, Control
 from wire.standards.er7 import byte_forms
 from wire.standards.rules import parse_time_ms
 
@@ -24,9 +24,9 @@ class SiteCodes:
         self.tests: dict[bytes, str] = self._by_bytes(port.tests.items())
         self.ignored = set(self._by_bytes((code, True) for code in port.ignore))
         self.controls: dict[bytes, Control] = self._by_bytes(port.controls.items())
-        self._alarms: dict[bytes, Alarm] = self._by_bytes(port.alarms.items())
+        self._alarms: dict[bytes, AlarmMapping] = self._by_bytes(port.alarms.items())
 
-    def alarm(self, field: bytes, value: bytes) -> Alarm | None:
+    def alarm(self, field: bytes, value: bytes) -> AlarmMapping | None:
         """Find the alarm of a code, written alone or as FIELD:VALUE in the site file."""
         return self._alarms.get(field + b":" + value) or self._alarms.get(value)
 

@@ -18,7 +18,7 @@ import msgspec
 
 from agents.box.buffer import CLOSE_SECONDS_MAX, Buffer
 from agents.spool import Priority
-from wire.messages import Entry, Link, encode
+from wire.messages import AuditLink, Entry, encode
 
 ENTRIES_PER_GROUP_MAX: Final = 128
 START: Final = bytes(32)
@@ -32,7 +32,7 @@ class AuditHead(msgspec.Struct, array_like=True):
     number: int = 0
     digest: bytes = START
 
-    def accept(self, payload: bytes, link: Link) -> bool:
+    def accept(self, payload: bytes, link: AuditLink) -> bool:
         """Move the head to a stored record; return whether the record is linked to the previous head."""
         follows = link.number == self.number + 1 and (link.previous == self.digest or not self.number)
         self.number, self.digest = link.number, sha256(payload).digest()
@@ -79,7 +79,7 @@ class AuditChain:
         head, payloads = AuditHead(self.head.number, self.head.digest), list[bytes]()
         for entries, _ in group:
             for entry in entries:
-                link = Link(head.number + 1, head.digest)
+                link = AuditLink(head.number + 1, head.digest)
                 payload = encode(msgspec.structs.replace(entry, link=link))
                 head.accept(payload, link)
                 payloads.append(payload)

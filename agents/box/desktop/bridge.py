@@ -27,9 +27,9 @@ from wire.desktop.rfb_client import DesktopChange, ServerMessages, handshake, up
 from wire.desktop.stream import (
     RETURNED_BYTES,
     Acknowledged,
-    Notice,
+    DesktopStreamError,
     StreamChain,
-    StreamError,
+    UpdateNotice,
     encode_frame,
     encode_header,
     parse_returned,
@@ -93,17 +93,17 @@ class DesktopBridge:
         self._input_at = -math.inf
         """Time of the last input event."""
         self._heard = asyncio.Event()
-        self._notice = Notice.NOTHING
+        self._notice = UpdateNotice.NOTHING
 
     @property
     def is_stalled(self) -> bool:
         """Whether the VNC server does not respond."""
-        return Notice.STALLED in self._notice
+        return UpdateNotice.STALLED in self._notice
 
     def set_control(self, *, has_control: bool) -> None:
         """Give or take control; without it, everything that is pressed is released."""
         self._enqueue(self._held.set_control(has_control=has_control))
-        self._set_notice(Notice.VIEW_ONLY, holds=not has_control)
+        self._set_notice(UpdateNotice.VIEW_ONLY, holds=not has_control)
 
     async def run(self) -> None:
         """Show the desktop until cancelled. Keys and buttons are released in any case.
@@ -142,7 +142,7 @@ class DesktopBridge:
         while True:
             change = await converse(self._server, self._messages.message())
             self._heard.set()
-            self._set_notice(Notice.STALLED, holds=False)
+            self._set_notice(UpdateNotice.STALLED, holds=False)
             if change.is_resized:
                 self._masked = MaskedPicture(self._messages.picture, self._screen)
                 self._encoder.resized(self._masked.picture)
@@ -168,7 +168,7 @@ class DesktopBridge:
                 continue
             await self._server.write(update_request(Area(0, 0, 1, 1), incremental=False))
             if not await self._server_responds():
-                self._set_notice(Notice.STALLED, holds=True)
+                self._set_notice(UpdateNotice.STALLED, holds=True)
                 await self._heard.wait()
 
     async def _server_responds(self) -> bool:
@@ -179,7 +179,7 @@ class DesktopBridge:
                 await self._heard.wait()
         return self._heard.is_set()
 
-    def _set_notice(self, notice: Notice, *, holds: bool) -> None:
+    def _set_notice(self, notice: UpdateNotice, *, holds: bool) -> None:
         if holds != (notice in self._notice):
             self._notice ^= notice
             self._changed.set()
@@ -228,7 +228,7 @@ class DesktopBridge:
         while True:
             kind = await self._line.read_exactly(1)
             if kind not in RETURNED_BYTES:
-                raise StreamError(f"a message of the unknown type {kind[0]}")
+                raise DesktopStreamError(f"a message of the unknown type {kind[0]}")
             returned = parse_returned(kind, await self._line.read_exactly(RETURNED_BYTES[kind]))
             if not isinstance(returned, Acknowledged):
                 self._input_at = self._loop.time()
@@ -236,7 +236,7 @@ class DesktopBridge:
                 continue
             count = (returned.updates - self._sent + len(self._in_flight)) % 2**32
             if count > len(self._in_flight):
-                raise StreamError("an acknowledgement of a message that was not sent")
+                raise DesktopStreamError("an acknowledgement of a message that was not sent")
             for _ in range(count):
                 self._in_flight.popleft()
             self._acknowledged.set()
@@ -282,5 +282,5 @@ async def _run_part(peer: str, part: Coroutine[None, None, None]) -> None:
         raise DesktopEndedError(f"{peer} does not respond") from None
     except OSError as error:
         raise DesktopEndedError(f"the connection to {peer} is lost: {error}") from None
-    except (RfbError, StreamError, PictureError) as error:
+    except (RfbError, DesktopStreamError, PictureError) as error:
         raise DesktopEndedError(f"{peer}: {error}") from None

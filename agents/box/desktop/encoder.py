@@ -18,7 +18,7 @@ from agents.box.desktop.bands import BAND_ROWS, band_of, by_columns, changed_run
 from agents.box.desktop.scroll import find_copies
 from wire.desktop.picture import Area, Picture
 from wire.desktop.rfb import CursorShape
-from wire.desktop.stream import PALETTE_MAX, TILES_MAX, WINDOW_LOG, Notice, Tile, Update
+from wire.desktop.stream import PALETTE_MAX, TILES_MAX, WINDOW_LOG, Tile, Update, UpdateNotice
 from wire.desktop.warm import COLD, WarmContent
 
 if sys.version_info >= (3, 14):
@@ -72,7 +72,7 @@ class PictureEncoder:
         """Length of the last update's tiles in a quick trial compression, in bytes."""
         self._size: tuple[int, int] | None = (picture.width, picture.height)
         self._cursor: CursorShape | None = None
-        self._notice = self._sent_notice = Notice.NOTHING
+        self._notice = self._sent_notice = UpdateNotice.NOTHING
         self._waiting = bytearray(picture.height)
         """One byte per row of the picture: 1 if the row may differ."""
         self._urgent: deque[Area] = deque()
@@ -109,13 +109,13 @@ class PictureEncoder:
         """Report the shape of the pointer."""
         self._cursor = cursor
 
-    def set_notice(self, notice: Notice) -> None:
+    def set_notice(self, notice: UpdateNotice) -> None:
         """Set the persistent notices: STALLED, VIEW_ONLY, both or none."""
-        self._notice = self._notice & Notice.BELL | notice
+        self._notice = self._notice & UpdateNotice.BELL | notice
 
     def ring(self) -> None:
         """Report the bell."""
-        self._notice |= Notice.BELL
+        self._notice |= UpdateNotice.BELL
 
     def next_message(self, message_bytes: int = MESSAGE_BYTES) -> bytes | None:
         """Return the next compressed message, of about `message_bytes` without its frame; None if there is none."""
@@ -139,7 +139,7 @@ class PictureEncoder:
         ):
             return None
         self._size = self._cursor = None
-        self._sent_notice = self._notice = self._notice & ~Notice.BELL
+        self._sent_notice = self._notice = self._notice & ~UpdateNotice.BELL
         return update
 
     @property

@@ -8,7 +8,7 @@ from operator import ne
 from typing import Final
 
 from wire.desktop.picture import Area, Picture
-from wire.desktop.stream import COPIES_MAX, Copy
+from wire.desktop.stream import COPIES_MAX, AreaCopy
 
 STRIP_PIXELS: Final = 64
 """Width of the strips in which movement is detected. Narrower movement is not detected."""
@@ -21,7 +21,7 @@ MOVED_SHARE_MIN: Final = 0.5
 coincidental."""
 
 
-def find_copies(before: Picture, now: Picture) -> list[Copy]:
+def find_copies(before: Picture, now: Picture) -> list[AreaCopy]:
     """Return copies within `before` that produce changed parts of `now`; all move by one distance.
 
     Both pictures have the same size. Rows that occur once in a strip are looked up in the other picture; the most
@@ -34,7 +34,7 @@ def find_copies(before: Picture, now: Picture) -> list[Copy]:
         return []
     rows = [(strip, _rows(before, strip), _rows(now, strip)) for strip in strips]
     ranges = [list(_moved(old, new, distance)) for _, old, new in rows]
-    copies: list[Copy] = []
+    copies: list[AreaCopy] = []
     for (strip, _, _), strip_ranges in zip(rows, ranges, strict=True):
         for top, bottom, _ in strip_ranges:
             _add(copies, strip._replace(y=top, height=bottom - top), distance)
@@ -95,11 +95,11 @@ def _moved(old: list[bytes], new: list[bytes], distance: int) -> Iterator[tuple[
         top, changed = y + 1, 0
 
 
-def _add(copies: list[Copy], target: Area, distance: int) -> None:
+def _add(copies: list[AreaCopy], target: Area, distance: int) -> None:
     """Add a copy, or widen the copy of the strip to the left."""
     for index, copy in enumerate(copies):
         beside = copy.target
         if (beside.right, beside.y, beside.height) == (target.x, target.y, target.height):
-            copies[index] = Copy(beside._replace(width=beside.width + target.width), copy.x, copy.y)
+            copies[index] = AreaCopy(beside._replace(width=beside.width + target.width), copy.x, copy.y)
             return
-    copies.append(Copy(target, target.x, target.y - distance))
+    copies.append(AreaCopy(target, target.x, target.y - distance))

@@ -1,8 +1,8 @@
 """Parses the traffic between an instrument and the laboratory's host, and stores the findings.
 
-`Observation.add` queues the bytes and returns at once, so that neither the parser nor the disk can delay or change
-the traffic. Parsing falls behind if the disk is slow or refuses writes. Findings and up to `BEHIND_BYTES_MAX` bytes
-of traffic then wait in memory; if there are more, the waiting bytes are discarded unparsed, which is counted
+`ConnectionObservation.add` queues the bytes and returns at once, so that neither the parser nor the disk can delay or
+change the traffic. Parsing falls behind if the disk is slow or refuses writes. Findings and up to `BEHIND_BYTES_MAX`
+bytes of traffic then wait in memory; if there are more, the waiting bytes are discarded unparsed, which is counted
 (`passed-unread`).
 """
 
@@ -29,7 +29,7 @@ AFTER_END_SECONDS_MAX: Final = 60.0
 MakeObserver = Callable[[], Observer]
 
 
-class Observation:
+class ConnectionObservation:
     """The observation of one connection, or of a port's serial lines."""
 
     def __init__(self, intake: Intake, source: Source, make_observer: MakeObserver, note: Note) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from agents.box.intake.adapter import READ_BYTES_MAX, SERIAL_RETRY_SECONDS, Line, SerialLine, TcpLine
 from agents.box.intake.intake import Note, Source
-from agents.box.intake.observation import Observation
+from agents.box.intake.observation import ConnectionObservation
 from hal.serial import SerialError, SerialPort, SerialSettings
 from wire.audit_events import AuditEvent
 from wire.process.transports import probe_peer
@@ -27,7 +27,7 @@ HALF_OPEN_SECONDS_MAX: Final = 60.0
 CONNECTIONS_MAX: Final = 8
 """Connections of one instrument; a further one ends the oldest."""
 
-MakeObservation = Callable[[], Observation]
+MakeObservation = Callable[[], ConnectionObservation]
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 """Connects to the laboratory's host. Raises: OSError."""
 
@@ -100,7 +100,7 @@ async def serve_serial_pass_through(
 ) -> None:
     """Relay between two serial lines until cancelled; ports that fail are opened again."""
 
-    async def relay(observation: Observation) -> None:
+    async def relay(observation: ConnectionObservation) -> None:
         lines = SerialLine(instrument.port), SerialLine(host.port)
         await _first_of(
             _relay(lines[0], lines[1], observation, from_host=False),
@@ -115,7 +115,7 @@ async def serve_listener(
 ) -> None:
     """Listen to one or both directions of a serial line until cancelled; ports that fail are opened again."""
 
-    async def listen(observation: Observation) -> None:
+    async def listen(observation: ConnectionObservation) -> None:
         taps = [_listen(SerialLine(instrument.port), observation, from_host=False)]
         if host is not None:
             taps.append(_listen(SerialLine(host.port), observation, from_host=True))
@@ -128,7 +128,7 @@ async def _serve_lines(
     source: Source,
     observe: MakeObservation,
     ends: list[SerialEnd],
-    use: Callable[[Observation], Awaitable[None]],
+    use: Callable[[ConnectionObservation], Awaitable[None]],
     note: Note,
 ) -> None:
     observation = observe()
@@ -151,7 +151,7 @@ async def _serve_lines(
             await asyncio.sleep(SERIAL_RETRY_SECONDS)
 
 
-async def _relay_both(instrument: TcpLine, host: TcpLine, observation: Observation) -> None:
+async def _relay_both(instrument: TcpLine, host: TcpLine, observation: ConnectionObservation) -> None:
     """Relay both directions until both have ended, or one has failed."""
     directions = [
         asyncio.ensure_future(_relay(instrument, host, observation, from_host=False)),
@@ -167,7 +167,7 @@ async def _relay_both(instrument: TcpLine, host: TcpLine, observation: Observati
         await asyncio.gather(*directions, return_exceptions=True)
 
 
-async def _relay(source: Line, target: Line, observation: Observation, *, from_host: bool) -> None:
+async def _relay(source: Line, target: Line, observation: ConnectionObservation, *, from_host: bool) -> None:
     """Write what arrives from `source` to `target`, unchanged. Raises: OSError if it cannot be written."""
     while data := await source.read():
         observation.add(data, from_host=from_host)
@@ -176,7 +176,7 @@ async def _relay(source: Line, target: Line, observation: Observation, *, from_h
         target.end()
 
 
-async def _listen(line: Line, observation: Observation, *, from_host: bool) -> None:
+async def _listen(line: Line, observation: ConnectionObservation, *, from_host: bool) -> None:
     while data := await line.read():
         observation.add(data, from_host=from_host)
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from agents.box.intake.adapter import Adapter, line_settings
 from agents.box.intake.intake import Intake, Note, Source
-from agents.box.intake.observation import Observation
+from agents.box.intake.observation import ConnectionObservation
 from agents.box.intake.relay import (
     SerialEnd,
     TcpPassThrough,
@@ -62,7 +62,7 @@ def role_of(
         return PortRole(
             can_command, None, partial(adapter.serve_serial, instrument.port, instrument.settings)
         )
-    observe = partial(Observation, intake, source, partial(make_observer, profile, site), note)
+    observe = partial(ConnectionObservation, intake, source, partial(make_observer, profile, site), note)
     if site.host is not None:
         connect = partial(connect_to_host, site.host.address, site.host.tcp_port)
         relay = TcpPassThrough(source, observe, connect, note)

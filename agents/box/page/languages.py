@@ -16,7 +16,7 @@ FOLDER: Final = Path(__file__).with_name("languages")
 ENGLISH: Final = "en"
 
 
-class Catalogue(NullTranslations):
+class MessageCatalogue(NullTranslations):
     """The texts of one language; texts without a translation remain in English."""
 
     def __init__(self, language: str, texts: dict[str, str]) -> None:
@@ -35,13 +35,13 @@ def languages() -> list[str]:
 
 
 @cache
-def catalogue(language: str) -> Catalogue:
+def catalogue(language: str) -> MessageCatalogue:
     """Return the texts of one of `languages()`."""
     texts = {} if language == ENGLISH else read_po((FOLDER / f"{language}.po").read_text("utf-8"))
-    return Catalogue(language, texts)
+    return MessageCatalogue(language, texts)
 
 
-def preferred(accept_language: str) -> Catalogue:
+def preferred(accept_language: str) -> MessageCatalogue:
     """Return the texts for the value of `Accept-Language` (RFC 9110, 12.5.4); English if nothing fits."""
     wanted: list[tuple[float, str]] = []
     for item in accept_language.split(",")[:20]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from agents.box.page.languages import Catalogue
+from agents.box.page.languages import MessageCatalogue
 from agents.box.page.markup import Markup, element, join
 from agents.box.page.status import PagePort, PageStandard
 
@@ -19,7 +19,7 @@ _STANDARDS: Final = {
 """Names that need no translation; any other standard is shown as it is in the profile."""
 
 
-def port_row(port: PagePort, texts: Catalogue, time: Callable[[int], Markup]) -> Markup:
+def port_row(port: PagePort, texts: MessageCatalogue, time: Callable[[int], Markup]) -> Markup:
     """Return the table row of a port; `time` shows a Unix time."""
     _ = texts.gettext
     instruments = ", ".join(port.instruments) or _("no instrument")
@@ -36,7 +36,7 @@ def port_row(port: PagePort, texts: Catalogue, time: Callable[[int], Markup]) ->
     )
 
 
-def _facts(standard: PageStandard, texts: Catalogue, time: Callable[[int], Markup]) -> Markup:
+def _facts(standard: PageStandard, texts: MessageCatalogue, time: Callable[[int], Markup]) -> Markup:
     _ = texts.gettext
     name = _STANDARDS.get(standard.name, standard.name)
     connected = _("connected") if standard.is_connected else _("not connected")
@@ -49,7 +49,7 @@ def _facts(standard: PageStandard, texts: Catalogue, time: Callable[[int], Marku
     return element("ul", *(element("li", line) for line in lines), class_="facts")
 
 
-def _reasons(texts: Catalogue) -> dict[str, str]:
+def _reasons(texts: MessageCatalogue) -> dict[str, str]:
     """Return texts for the omitted message parts, by `Reason`."""
     _ = texts.gettext
     return {

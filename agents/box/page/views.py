@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from agents.box.page.languages import Catalogue
+from agents.box.page.languages import MessageCatalogue
 from agents.box.page.markup import Markup, element, join
 from agents.box.page.ports import port_row
 from agents.box.page.status import PageStatus
@@ -30,7 +30,7 @@ open page becomes view-only."""
 class View:
     """One port, as one person's browser shows it."""
 
-    texts: Catalogue
+    texts: MessageCatalogue
     box: str
     port: int
     sessions: Sequence[BoxSession]

@@ -25,7 +25,7 @@ from agents.box.sessions.line import SessionLine
 from agents.box.sessions.security_keys import SecurityKeys
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.sessions.stream import SharedStream
-from agents.box.sessions.surroundings import SessionPath, Surroundings
+from agents.box.sessions.surroundings import BoxSurroundings, SessionPath
 from agents.box.tunnel.tunnel import SessionKey, Tunnel
 from agents.enrolment.certificate_files import BoxCertificates
 from hal.clock import WallClock
@@ -249,7 +249,7 @@ class RunningSessions:
             self._executor,
         )
         return BoxSessions(
-            Surroundings(
+            BoxSurroundings(
                 serial=self._serial,
                 key=self._key_in_use,
                 datacenter=self._datacenter,

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from agents.box.sessions.certificate import CertificateError, check_certificate
 from agents.box.sessions.desktop import Shared
-from agents.box.sessions.surroundings import Surroundings
+from agents.box.sessions.surroundings import BoxSurroundings
 from agents.box.tunnel.tunnel import Credentials, Tunnel, TunnelError
 from wire.session.executor import Deadline, SessionExecutor
-from wire.session.grant import Evidence, SessionService, SignedOffer, countersign_offer
+from wire.session.grant import PresenceEvidence, SessionService, SignedOffer, countersign_offer
 from wire.session.guards import Facts
 from wire.session.messages import CertificateMessage, EndMessage, GrantMessage, ShownMessage
 from wire.session.presence import TRIES
@@ -36,7 +36,10 @@ class BoxSession(SessionExecutor):
     end = End.BOX
 
     def __init__(
-        self, signed: SignedOffer, surroundings: Surroundings, others_with_tunnel: Callable[[BoxSession], int]
+        self,
+        signed: SignedOffer,
+        surroundings: BoxSurroundings,
+        others_with_tunnel: Callable[[BoxSession], int],
     ) -> None:
         """`others_with_tunnel` counts the other sessions that have a tunnel."""
         super().__init__(signed.offer.id, surroundings.audit)
@@ -45,7 +48,7 @@ class BoxSession(SessionExecutor):
         self.view_only = False
         self.reached_s: dict[SessionState, int] = {}
         """The time at which each state was reached first, in seconds since 1970 by the clock of the box."""
-        self.evidence: tuple[Evidence, ...] = ()
+        self.evidence: tuple[PresenceEvidence, ...] = ()
         self.wrong_codes = 0
         self.deadline_ns = self.offer.deadline_ns(surroundings.wall_ns(), surroundings.monotonic_ns())
         self._evidence_hash: bytes | None = None
@@ -85,7 +88,7 @@ class BoxSession(SessionExecutor):
         else:
             await self.event(Event.RESTARTED, Actor.BOX)
 
-    async def prove(self, evidence: Evidence, offer_hash: bytes, *, screen_shared: bool) -> bool:
+    async def prove(self, evidence: PresenceEvidence, offer_hash: bytes, *, screen_shared: bool) -> bool:
         """Record one proof of the person's presence for the offer with this hash.
 
         Return whether it permits the session, which requires all kinds of proof that the site demands. If all are

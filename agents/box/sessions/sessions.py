@@ -8,10 +8,10 @@ from typing import Final
 
 from agents.box.sessions.security_keys import Assertion, SecurityKeyError, SecurityKeys
 from agents.box.sessions.session import BoxSession
-from agents.box.sessions.surroundings import Surroundings
+from agents.box.sessions.surroundings import BoxSurroundings
 from wire.session.cose import GrantError
 from wire.session.executor import forget_old
-from wire.session.grant import Evidence, PresenceWay, read_offer
+from wire.session.grant import PresenceEvidence, PresenceWay, read_offer
 from wire.session.log import Unended
 from wire.session.messages import (
     CertificateMessage,
@@ -31,7 +31,7 @@ SESSIONS_MAX: Final = 16
 class BoxSessions:
     """The sessions of a box since its program started; earlier ones are in the audit log."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    def __init__(self, surroundings: BoxSurroundings) -> None:
         self._surroundings = surroundings
         self._sessions: dict[bytes, BoxSession] = {}
 
@@ -196,7 +196,7 @@ class BoxSessions:
             self._surroundings.changed()
 
     async def _prove(self, session: BoxSession, way: PresenceWay, observation: str, port: int) -> bool:
-        evidence = Evidence(way, observation, self._surroundings.wall_ns() // 1_000_000_000)
+        evidence = PresenceEvidence(way, observation, self._surroundings.wall_ns() // 1_000_000_000)
         return await session.prove(evidence, session.signed.hash, screen_shared=self.is_shared(port))
 
     def _offer_at(self, session: bytes, port: int) -> BoxSession | None:

@@ -35,7 +35,7 @@ class SessionPath(Protocol):
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class BoxSurroundings:
     """The environment of a box's sessions."""
 
     serial: str

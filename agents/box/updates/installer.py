@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from agents.box.files.store import FileKey
 from agents.box.updates.boot_state import BootStatePartition
 from agents.box.updates.downloads import Downloads
-from agents.box.updates.memory import Memory, PhaseOutcome, Plan
+from agents.box.updates.memory import FetchPlan, Memory, PhaseOutcome
 from agents.box.updates.parts import TargetParts
 from agents.box.updates.repair import RepairError, SlotRepair
 from agents.box.updates.slot_work import SlotWorker, write_slot
@@ -24,7 +24,7 @@ from wire.release.delta import Delta, DeltaError, SourceChanged
 
 ATTEMPTS_MAX: Final = 3
 """Number of fetches of a delta, and of writes of a slot, after which the update fails."""
-WriteWhole: TypeAlias = Callable[[Plan, Partition, Partition], Awaitable[None]]
+WriteWhole: TypeAlias = Callable[[FetchPlan, Partition, Partition], Awaitable[None]]
 
 
 class SlotInstaller:
@@ -46,7 +46,7 @@ class SlotInstaller:
         self._whole = WholeSlot(work, parts)
 
     @property
-    def _plan(self) -> Plan:
+    def _plan(self) -> FetchPlan:
         plan = self._memory().plan
         assert plan is not None, "no phase without a plan leads here"
         return plan

@@ -29,7 +29,7 @@ UNREPORTED_MAX: Final = 16
 _PREFIX: Final = Struct("<IIQ")  # CRC-32 of what follows it, length of the content, number of the write
 
 
-class Plan(msgspec.Struct, frozen=True):
+class FetchPlan(msgspec.Struct, frozen=True):
     """The files of an order: the delta with its source and result, or the blocks of the whole slot."""
 
     delta_sha256: str
@@ -80,7 +80,7 @@ class Memory(msgspec.Struct):
     phase: UpdatePhase = UpdatePhase.IDLE
     order: UpdateOrder = UpdateOrder(0)
     """The order that is followed, or was followed last."""
-    plan: Plan | None = None
+    plan: FetchPlan | None = None
     target_slot: Slot | None = None
     """The slot that the update writes."""
     cause: str = ""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from agents.box.updates.memory import Plan
+from agents.box.updates.memory import FetchPlan
 from agents.disk_files import replace_file
 from hal.disk import Disk, DiskError, DiskErrorKind
 from wire.files import FILE_BYTES_MAX
@@ -148,7 +148,7 @@ class ReleaseMetadata:
 
 def plan_update(
     targets: Mapping[str, Target], order: UpdateOrder, slot_sha256: str | None, intended_sha256: str
-) -> Plan:
+) -> FetchPlan:
     """Return the plan for the order: the smallest delta from the running slot to the release, or else the whole slot.
 
     `slot_sha256` is the hash of the running slot, None if it cannot be read; `intended_sha256` is what it should be,
@@ -170,7 +170,7 @@ def plan_update(
         if facts.source != source_sha256:
             continue
         plans.append(
-            Plan(
+            FetchPlan(
                 delta_sha256=target.sha256,
                 delta_bytes=target.length,
                 source_sha256=facts.source,
@@ -195,7 +195,7 @@ def plan_update(
     return plan
 
 
-def _whole_slot(targets: Mapping[str, Target], release: int) -> Plan | None:
+def _whole_slot(targets: Mapping[str, Target], release: int) -> FetchPlan | None:
     """Return the plan that fetches the slot of a release; None if that is not released."""
     for target in targets.values():
         try:
@@ -203,7 +203,7 @@ def _whole_slot(targets: Mapping[str, Target], release: int) -> Plan | None:
         except msgspec.ValidationError:
             continue
         if facts.number == release and (blocks := _blocks_of(targets, facts.target)) is not None:
-            return Plan("", 0, "", facts.target, facts.bytes, facts.floor, **blocks)
+            return FetchPlan("", 0, "", facts.target, facts.bytes, facts.floor, **blocks)
     return None
 
 

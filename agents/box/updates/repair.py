@@ -11,7 +11,7 @@ import sys
 from hashlib import sha256
 from typing import Final
 
-from agents.box.updates.memory import Plan
+from agents.box.updates.memory import FetchPlan
 from agents.box.updates.parts import TargetParts
 from agents.box.updates.slot_work import SlotWorker
 from hal.disk import DiskError, DiskErrorKind
@@ -37,7 +37,7 @@ class SlotRepair:
 
     def __init__(self, work: SlotWorker, parts: TargetParts) -> None:
         self._work, self._parts = work, parts
-        self._prepared: Plan | None = None
+        self._prepared: FetchPlan | None = None
         self._blocks: dict[int, bytes] = {}
         """The damaged blocks of SLOT_BLOCK_BYTES, by index."""
 
@@ -46,7 +46,7 @@ class SlotRepair:
         """The number of blocks that are not read from the slot."""
         return len(self._blocks)
 
-    async def prepare(self, slot: Partition, length: int, plan: Plan) -> None:
+    async def prepare(self, slot: Partition, length: int, plan: FetchPlan) -> None:
         """Compare the first `length` bytes of the slot with the plan's source, and fetch damaged blocks.
 
         Raises: RepairError, DiskError.
@@ -77,7 +77,7 @@ class SlotRepair:
 
         return read
 
-    async def _repair(self, slot: Partition, length: int, plan: Plan) -> None:
+    async def _repair(self, slot: Partition, length: int, plan: FetchPlan) -> None:
         blocks = await fetch_blocks(self._parts, plan, length)
         damaged = []
         for index, block in enumerate(blocks):
@@ -93,7 +93,7 @@ class SlotRepair:
         }
 
 
-async def fetch_blocks(parts: TargetParts, plan: Plan, slot_bytes: int) -> list[SlotBlock]:
+async def fetch_blocks(parts: TargetParts, plan: FetchPlan, slot_bytes: int) -> list[SlotBlock]:
     """Return the blocks of the slot that a plan names. Raises: RepairError, DiskError."""
     try:
         file = await parts.fetch(plan.blocks_sha256, 0, plan.blocks_bytes)
@@ -108,7 +108,7 @@ async def fetch_blocks(parts: TargetParts, plan: Plan, slot_bytes: int) -> list[
         raise RepairError(f"its file of blocks {error}") from None
 
 
-async def fetch_block(parts: TargetParts, plan: Plan, index: int, size: int, block: SlotBlock) -> bytes:
+async def fetch_block(parts: TargetParts, plan: FetchPlan, index: int, size: int, block: SlotBlock) -> bytes:
     """Return a block of the slot that a plan names. Raises: RepairError, DiskError."""
     if not block.frame_bytes:
         return bytes(size)

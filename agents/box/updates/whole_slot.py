@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from agents.box.updates.memory import Plan
+from agents.box.updates.memory import FetchPlan
 from agents.box.updates.parts import TargetParts
 from agents.box.updates.repair import fetch_block, fetch_blocks, is_damaged
 from agents.box.updates.slot_work import SlotWorker
@@ -24,7 +24,7 @@ class WholeSlot:
     def __init__(self, work: SlotWorker, parts: TargetParts) -> None:
         self._work, self._parts = work, parts
 
-    async def fill(self, plan: Plan, source: Partition, target: Partition) -> None:
+    async def fill(self, plan: FetchPlan, source: Partition, target: Partition) -> None:
         """Write all of the slot except its first bytes, without which it cannot be started; durable on return.
 
         Raises: RepairError, DiskError.
@@ -43,7 +43,7 @@ class WholeSlot:
                 if block.frame_bytes:
                     await self._parts.remove(plan.slot_file_sha256, block.frame_offset)
 
-    async def finish(self, plan: Plan, source: Partition, target: Partition) -> None:
+    async def finish(self, plan: FetchPlan, source: Partition, target: Partition) -> None:
         """Write the slot, its first bytes last; durable on return. Raises: RepairError, DiskError."""
         await self.fill(plan, source, target)
         block = (await fetch_blocks(self._parts, plan, plan.target_bytes))[0]
@@ -51,7 +51,9 @@ class WholeSlot:
         content = await self._content(plan, 0, size, block, source)
         await self._work.call(lambda: _write(target, 0, content[:BLOCK_BYTES]))
 
-    async def _content(self, plan: Plan, index: int, size: int, block: SlotBlock, source: Partition) -> bytes:
+    async def _content(
+        self, plan: FetchPlan, index: int, size: int, block: SlotBlock, source: Partition
+    ) -> bytes:
         """Return a block, read from `source` if it is the same there, else fetched."""
         content = await self._work.call(lambda: _read(source, index * SLOT_BLOCK_BYTES, size))
         if sha256(content).digest() == block.sha256:

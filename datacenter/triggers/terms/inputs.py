@@ -89,7 +89,7 @@ class RemainingTests(Input):
 
 
 @dataclass(frozen=True)
-class Deviation(Input):
+class ControlDeviation(Input):
     """The deviation of a control measurement from its target, in standard deviations; level 0 is any level."""
 
     level: int = 0

@@ -58,7 +58,7 @@ class _Window(Term):
 
 
 @dataclass(frozen=True)
-class Count(_Window):
+class OccurrenceCount(_Window):
     """The number of occurrences within the window."""
 
     def enter(self) -> list[tuple[str, str]]:

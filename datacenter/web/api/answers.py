@@ -26,7 +26,7 @@ K = TypeVar("K")
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
-class Problem(Struct, frozen=True):
+class ProblemDetails(Struct, frozen=True):
     """The reason why a request failed (RFC 9457); `detail` says how to correct it."""
 
     title: str
@@ -36,7 +36,7 @@ class Problem(Struct, frozen=True):
 
 def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
     """Return a problem. It does not repeat the path: responses about different names are then equal."""
-    body = _ENCODE(Problem(title, status, detail))
+    body = _ENCODE(ProblemDetails(title, status, detail))
     return Response(body, status, headers, "application/problem+json")
 
 

@@ -15,9 +15,9 @@ from datacenter.commands.desk import (
     EXPIRES_HOURS,
     EXPIRES_HOURS_MAX,
     FILE_NAME_CHARACTERS_MAX,
-    Actor,
     CommandOrder,
     SentFile,
+    StaffActor,
 )
 from datacenter.commands.listing import CommandFilter, CommandRow, Direction, FileRow
 from datacenter.store.command_states import State
@@ -194,8 +194,8 @@ def _send(page: PageRequest, order: CommandOrder) -> Response:
     return answer(page, _command(row))
 
 
-def _actor(page: PageRequest) -> Actor:
-    return Actor(page.staff, page.visible.purpose)
+def _actor(page: PageRequest) -> StaffActor:
+    return StaffActor(page.staff, page.visible.purpose)
 
 
 def _command(row: CommandRow) -> ApiCommand:

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from datacenter.enrolment.desk import PURPOSE, REASON_CHARACTERS_MAX, EnrolmentRequest
 from datacenter.enrolment.listing import (
     CertificateState,
+    CertifiedInstrument,
     EnrolledBox,
-    EnrolledInstrument,
     InstrumentState,
     find_request,
     is_in_state,
@@ -215,7 +215,7 @@ def _box(page: PageRequest) -> ApiCertificate:
 
 def _instrument(page: PageRequest) -> ApiInstrumentCertificate:
     this = [certificates_of.c[name] == page.names[name] for name in ("box", "instrument")]
-    rows: list[EnrolledInstrument] = list_instruments(page.store, this, page.now_ms, 1)
+    rows: list[CertifiedInstrument] = list_instruments(page.store, this, page.now_ms, 1)
     return ApiInstrumentCertificate(*rows[0])
 
 

@@ -16,7 +16,7 @@ from datacenter.maintenance.desk import (
     MaintenanceRefusedError,
     WrongWindowError,
 )
-from datacenter.maintenance.windows import Kind, Window, WindowState, find_window
+from datacenter.maintenance.windows import Kind, MaintenanceWindow, WindowState, find_window
 from datacenter.store.schema import maintenance
 from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.parameters import Moment, ParameterError
@@ -133,7 +133,7 @@ def _desk(page: PageRequest) -> MaintenanceDesk:
     return MaintenanceDesk(page.store, page.access, page.visible.purpose)
 
 
-def _item(window: Window, now_ms: int) -> ApiWindow:
+def _item(window: MaintenanceWindow, now_ms: int) -> ApiWindow:
     return ApiWindow(
         window.id,
         window.kind,

@@ -11,7 +11,7 @@ from msgspec import NODEFAULT
 from msgspec.structs import fields
 
 from datacenter.commands.desk import REQUEST_KEY_CHARACTERS_MAX
-from datacenter.web.api.answers import PREFIX, Problem
+from datacenter.web.api.answers import PREFIX, ProblemDetails
 from datacenter.web.downloads import BINARY
 from datacenter.web.routes import WebRoute
 from wire.files import FILE_BYTES_MAX
@@ -54,7 +54,7 @@ def openapi(routes: Sequence[WebRoute]) -> dict[str, Any]:
     """Return the document for those rows of the table that belong to the API."""
     rows = [row for row in routes if row.answer == "api"]
     results = list(dict.fromkeys(row.result for row in rows if row.result is not None))
-    _, components = msgspec.json.schema_components([*results, Problem], ref_template=_REFERENCES)
+    _, components = msgspec.json.schema_components([*results, ProblemDetails], ref_template=_REFERENCES)
     for one in components.values():
         one["description"] = " ".join(one["description"].split())
     paths: dict[str, dict[str, Any]] = {}

@@ -21,7 +21,7 @@ from datacenter.releases.listing import (
     list_rollouts,
     read_waves,
 )
-from datacenter.releases.plan import Plan
+from datacenter.releases.plan import RolloutPlan
 from datacenter.releases.states import BoxState, RolloutEvent, RolloutState
 from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.orders import rollout_desk
@@ -65,7 +65,7 @@ class NewRollout(Struct, frozen=True):
     ] = ""
     days: Annotated[list[str], Meta(max_length=7, description="days such as mon; empty for all days")] = []
 
-    def plan(self) -> Plan:
+    def plan(self) -> RolloutPlan:
         """Return the plan. Raises: ParameterError."""
         values = msgspec.to_builtins(self)
         begins, ends, days = (values.pop(name) for name in ("begins", "ends", "days"))
@@ -74,7 +74,7 @@ class NewRollout(Struct, frozen=True):
         elif days:
             raise ParameterError("days: give `begins` and `ends` as well")
         try:
-            return msgspec.convert(values, Plan)
+            return msgspec.convert(values, RolloutPlan)
         except msgspec.ValidationError as error:
             raise ParameterError(str(error)) from None
 

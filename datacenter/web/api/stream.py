@@ -110,7 +110,7 @@ async def _view(websocket: WebSocket, staff: str, live: LiveDesktop, shown: Show
 
 
 class _WebSocketEnd:
-    """A WebSocket as `datacenter.sessions.live_stream.StreamEnd`; message boundaries have no meaning."""
+    """A WebSocket as `datacenter.sessions.live_stream.RequesterEnd`; message boundaries have no meaning."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket

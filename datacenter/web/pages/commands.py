@@ -12,9 +12,9 @@ from datacenter.access.request import Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.commands.desk import (
     REQUEST_KEY_CHARACTERS_MAX,
-    Actor,
     CommandDesk,
     CommandOrder,
+    StaffActor,
     is_dangerous,
     verbs_of,
 )
@@ -62,7 +62,7 @@ class SendForm(Struct, frozen=True):
 def commands(page: PageRequest) -> Response:
     """Serve the list of commands."""
     query: CommandsQuery = page.query
-    actor = Actor(page.staff, PURPOSE)
+    actor = StaffActor(page.staff, PURPOSE)
     instrument = find_instrument(page.store, query.box, query.instrument)
     is_seen = instrument is not None and page.permits("view", instrument)
     wanted = CommandFilter(query.box, query.instrument, query.state)
@@ -106,34 +106,34 @@ def send(page: PageRequest) -> Response:
     box, instrument = page.names["box"], page.names["instrument"]
     order = CommandOrder(form.verb, page.file, key=form.key)
     with command_desk(page) as desk:
-        desk.send(Actor(page.staff, form.purpose), box, instrument, order, page.now_ms)
+        desk.send(StaffActor(page.staff, form.purpose), box, instrument, order, page.now_ms)
     return redirect(address(PATH, CommandsQuery(instrument=instrument, box=box)))
 
 
 def approve(page: PageRequest) -> Response:
     """Approve a dangerous command that another person requested."""
     with command_desk(page) as desk:
-        desk.approve(Actor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
+        desk.approve(StaffActor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
     return redirect(PATH)
 
 
 def withdraw(page: PageRequest) -> Response:
     """Withdraw a command that has not begun."""
     with command_desk(page) as desk:
-        desk.withdraw(Actor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
+        desk.withdraw(StaffActor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
     return redirect(PATH)
 
 
 def download(page: PageRequest) -> Response:
     """Serve the file of a command, which was sent to its instrument or by it."""
     with command_desk(page) as desk:
-        stored = desk.download(Actor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
+        stored = desk.download(StaffActor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
     return file_response(page, stored)
 
 
 def _verbs(page: PageRequest, desk: CommandDesk, instrument: Resource) -> list[Verb]:
     """Return the commands that the person may send to the instrument for at least one purpose."""
-    actors = [Actor(page.staff, purpose) for purpose in get_args(SendPurpose)]
+    actors = [StaffActor(page.staff, purpose) for purpose in get_args(SendPurpose)]
     return [
         verb
         for verb in verbs_of(instrument.model)

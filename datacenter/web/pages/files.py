@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 from starlette.responses import Response
 
-from datacenter.commands.desk import Actor
+from datacenter.commands.desk import StaffActor
 from datacenter.commands.listing import CommandFilter, Direction, FileKey, FileRow
 from datacenter.web.api.answers import Cursor, decode_cursor, encode_cursor
 from datacenter.web.orders import command_desk
@@ -35,7 +35,7 @@ class FilesQuery(Struct, frozen=True):
 def files(page: PageRequest) -> Response:
     """Serve the list of files."""
     query: FilesQuery = page.query
-    actor = Actor(page.staff, PURPOSE)
+    actor = StaffActor(page.staff, PURPOSE)
     wanted = CommandFilter(query.box, query.instrument, direction=query.direction)
     with command_desk(page) as desk:
 

@@ -25,7 +25,7 @@ from datacenter.visits.read import visit_parts
 from datacenter.web.exports import StatusExport
 from datacenter.web.levey_jennings import draw_controls
 from datacenter.web.pages.base import shown_days
-from datacenter.web.pages.page import PERIODS, PeriodQuery, Times, address, show, times_of
+from datacenter.web.pages.page import PERIODS, PeriodQuery, ShownPeriod, address, show, times_of
 from datacenter.web.rendering import format_reading, profile_of, scale_of
 from datacenter.web.responses import json_data, matches, not_modified
 from datacenter.web.routes import PageRequest, WebRoute
@@ -123,11 +123,11 @@ def _row(page: PageRequest) -> Any:
     return row
 
 
-def _source(path: str, times: Times, name: str = "readings.json") -> str:
+def _source(path: str, times: ShownPeriod, name: str = "readings.json") -> str:
     return f"{path}/{name}?since_ms={times.since_ms}&until_ms={times.until_ms}"
 
 
-def _base(page: PageRequest, model: str | None, times: Times) -> dict[str, list[int]]:
+def _base(page: PageRequest, model: str | None, times: ShownPeriod) -> dict[str, list[int]]:
     """Return the percentiles of BASE of each reading over the BASE_DAYS before the end of the period."""
     bases = permitted_bases(page.store, page.visible, model) if model else {}
     if model not in bases:
@@ -193,7 +193,7 @@ def _channels(
     return rows
 
 
-def _errors(page: PageRequest, times: Times, profile: Profile | None) -> list[dict[str, Any]]:
+def _errors(page: PageRequest, times: ShownPeriod, profile: Profile | None) -> list[dict[str, Any]]:
     rows = []
     for one in list_errors(page.store, page.names["box"], page.names["instrument"], *times, ERRORS_SHOWN):
         known = profile.errors.get(one.code) if profile else None

@@ -30,7 +30,7 @@ PERIODS: Final[dict[PeriodName, tuple[int, str]]] = {
 PERIOD_MS_MAX: Final = 366 * 86_400_000
 
 
-class Times(NamedTuple):
+class ShownPeriod(NamedTuple):
     """A period in milliseconds since 1970, the end not included."""
 
     since_ms: int
@@ -45,7 +45,7 @@ class PeriodQuery(Struct, frozen=True):
     until_ms: Moment | None = None
 
 
-def times_of(query: PeriodQuery, now_ms: int) -> Times:
+def times_of(query: PeriodQuery, now_ms: int) -> ShownPeriod:
     """Return the times of a period. Raises: ParameterError."""
     until_ms = now_ms if query.until_ms is None else query.until_ms
     since_ms = until_ms - PERIODS[query.period][0] if query.since_ms is None else query.since_ms
@@ -53,7 +53,7 @@ def times_of(query: PeriodQuery, now_ms: int) -> Times:
         raise ParameterError("since_ms: must be before until_ms")
     if until_ms - since_ms > PERIOD_MS_MAX:
         raise ParameterError("since_ms: a period has at most 366 days; choose a later beginning")
-    return Times(since_ms, until_ms)
+    return ShownPeriod(since_ms, until_ms)
 
 
 class Paging(NamedTuple):

@@ -21,7 +21,7 @@ from datacenter.releases.listing import (
     list_rollouts,
     read_waves,
 )
-from datacenter.releases.plan import DAYS, Plan
+from datacenter.releases.plan import DAYS, RolloutPlan
 from datacenter.releases.states import TRANSITIONS, RolloutEvent
 from datacenter.releases.windows import next_windows
 from datacenter.web.orders import rollout_desk
@@ -67,7 +67,7 @@ class RolloutForm(Struct, frozen=True):
     days: Words = ""
     may_fetch_slot: Literal["", "yes"] = ""
 
-    def plan(self) -> Plan:
+    def plan(self) -> RolloutPlan:
         """Return the plan. Raises: ParameterError."""
         values: dict[str, Any] = msgspec.structs.asdict(self)
         begins, ends, days = (values.pop(name) for name in ("begins", "ends", "days"))
@@ -80,7 +80,7 @@ class RolloutForm(Struct, frozen=True):
         elif days:
             raise ParameterError("days: give the times from and until which boxes restart on these days")
         try:
-            return msgspec.convert(values, Plan, strict=False)
+            return msgspec.convert(values, RolloutPlan, strict=False)
         except msgspec.ValidationError as error:
             raise ParameterError(str(error)) from None
 

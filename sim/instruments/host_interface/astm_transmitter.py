@@ -16,7 +16,7 @@ from sim.instruments.host_interface.transmitter import Abandon, TransmitterActio
 from wire.standards.astm_dialect import AstmDialect
 from wire.standards.engine import Close, Send
 from wire.standards.lis1.frames import ENQ, EOT, STX, FrameReader, FrameStyle, Signal, Token, frames_of
-from wire.standards.lis1.sender import NAK_OF_ENQ_S, Phase, Sender
+from wire.standards.lis1.sender import NAK_OF_ENQ_S, Lis1Sender, Phase
 
 DISTURBANCE_PROBABILITY: Final = 0.04
 BROKEN_TRANSFERS: Final = 0.08
@@ -58,7 +58,7 @@ class AstmTransmitter:
     ) -> None:
         self._dialect, self._events, self._random, self._serial = dialect, events, random, serial
         self._style = frame_style(dialect)
-        self._sender = Sender(instrument=True)
+        self._sender = Lis1Sender(instrument=True)
         self._reader = FrameReader(AstmDialect())
         self._queue: deque[HostMessage] = deque()
         self._current: HostMessage | None = None

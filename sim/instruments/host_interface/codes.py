@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from settings.adapted import AdaptedPort, Alarm, Columns, Control, SerialLineSettings, Target
+from settings.adapted import AdaptedPort, AlarmMapping, Columns, Control, ControlTarget, SerialLineSettings
 from settings.profile import Profile
 from sim.instruments.host_interface.clock import ZONE
 from sim.instruments.host_interface.dialects import OPTIONS
@@ -73,7 +73,7 @@ class HostCodes:
             tests={code: assay for assay, code in self.tests.items()},
             controls={self.control(level): self._control(level) for level in self.levels},
             alarms={
-                self.alarm(code): Alarm(code=code, component=error.component, severity=error.severity)
+                self.alarm(code): AlarmMapping(code=code, component=error.component, severity=error.severity)
                 for code, error in self.profile.errors.items()
             },
             serial=None if serial_port is None else SerialLineSettings(port=serial_port),
@@ -82,7 +82,7 @@ class HostCodes:
         )
 
     def _control(self, level: int) -> Control:
-        return Control(level, {assay: Target(self._mean(assay, level), SD) for assay in self.assays})
+        return Control(level, {assay: ControlTarget(self._mean(assay, level), SD) for assay in self.assays})
 
     def _mean(self, assay: str, level: int) -> Decimal:
         return Decimal(10 * (self.assays.index(assay) + 1) + level)

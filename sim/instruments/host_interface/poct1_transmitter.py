@@ -17,7 +17,7 @@ from sim.instruments.host_interface.content import HostMessage
 from sim.instruments.host_interface.poct1_writer import Poct1Writer
 from sim.instruments.host_interface.transmitter import Abandon, TransmitterAction, TransmitterEvents
 from wire.standards.engine import Close, Send
-from wire.standards.poct1a.documents import Document, DocumentReader
+from wire.standards.poct1a.documents import DocumentReader, PoctDocument
 
 ANSWER_S: Final = 30.0
 DISTURBANCE_PROBABILITY: Final = 0.04
@@ -75,7 +75,7 @@ class Poct1Transmitter:
         self._reader.feed(data)
         actions: list[TransmitterAction] = []
         while (document := self._reader.next()) is not None:
-            if isinstance(document, Document):
+            if isinstance(document, PoctDocument):
                 actions += self._process(document.data.decode("latin-1"), now)
         return actions
 

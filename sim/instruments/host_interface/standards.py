@@ -22,7 +22,7 @@ from sim.instruments.host_interface.transmitter import Transmitter, TransmitterE
 from wire.messages import Alert, Inventory, Quality, Report, Status
 
 
-class Writer(Protocol):
+class MessageWriter(Protocol):
     """Writes messages."""
 
     def write(self, content: MessageContent, at_s: int) -> HostMessage:
@@ -30,7 +30,7 @@ class Writer(Protocol):
         ...
 
 
-MakeWriter = Callable[[HostCodes, frozenset[str], InstrumentClock, Random], Writer]
+MakeWriter = Callable[[HostCodes, frozenset[str], InstrumentClock, Random], MessageWriter]
 MakeTransmitter = Callable[[frozenset[str], TransmitterEvents, Any, Callable[[], int], Random], Transmitter]
 
 
@@ -72,7 +72,7 @@ def _mllp(
 def _astm(
     dialect: frozenset[str],
     events: TransmitterEvents,
-    _writer: Writer,
+    _writer: MessageWriter,
     _now: object,
     random: Random,
     *,
@@ -82,7 +82,7 @@ def _astm(
 
 
 def _au(
-    dialect: frozenset[str], events: TransmitterEvents, _writer: Writer, _now: object, random: Random
+    dialect: frozenset[str], events: TransmitterEvents, _writer: MessageWriter, _now: object, random: Random
 ) -> Transmitter:
     return AuTransmitter(dialect, events, random)
 

@@ -8,9 +8,9 @@ from typing import Final, Protocol
 from sim.engine.clock import Environment
 from sim.net.link import Link, LinkEnd
 from sim.net.segment import ACK, FIN, RST, SYN, TcpSegment, Unreachable, Verdict
-from sim.net.tcp.receiver import Receiver
+from sim.net.tcp.receiver import TcpReceiver
 from sim.net.tcp.rtt import RTO_INITIAL_NS, RttEstimator
-from sim.net.tcp.sender import Sender
+from sim.net.tcp.sender import TcpSender
 
 SYN_RETRIES_MAX: Final = 6
 
@@ -81,10 +81,10 @@ class TcpEndpoint:
         self._syn_at = 0
         self._syns_resent = 0
         rtt = RttEstimator()
-        self._sender = Sender(
+        self._sender = TcpSender(
             env, link.timers, self, rtt, owner.on_acknowledged, mtu_probing=local.mtu_probing
         )
-        self._receiver = Receiver(env, link.timers, rtt, self._acknowledge)
+        self._receiver = TcpReceiver(env, link.timers, rtt, self._acknowledge)
 
     @property
     def unacknowledged(self) -> int:

@@ -41,7 +41,7 @@ _COUNTED_BYTES_MIN: Final = 128
 """Minimum length of a segment that widens the window."""
 
 
-class Receiver:
+class TcpReceiver:
     """The receiving half of one end. `acknowledge` sends an acknowledgement, with the window of `announce()`."""
 
     __slots__ = (

@@ -58,7 +58,7 @@ class Output(Protocol):
         ...
 
 
-class Sender:
+class TcpSender:
     """The sending half of one end. `una` is the first unacknowledged number (SND.UNA), `next_seq` is SND.NXT."""
 
     __slots__ = (
@@ -526,8 +526,8 @@ class Sender:
 
 
 _ON_TIMER: Final = {
-    Purpose.PROBE: Sender._probe,
-    Purpose.REORDER: Sender._look_again,
-    Purpose.RETRANSMIT: Sender._time_out,
-    Purpose.WINDOW: Sender._probe_window,
+    Purpose.PROBE: TcpSender._probe,
+    Purpose.REORDER: TcpSender._look_again,
+    Purpose.RETRANSMIT: TcpSender._time_out,
+    Purpose.WINDOW: TcpSender._probe_window,
 }

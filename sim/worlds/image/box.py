@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from agents.box.audit_work import SESSIONS_AUDIT
-from agents.box.status import Waiting
+from agents.box.status import WaitingRecords
 from hal.linux.disk import LinuxDisk
 from imaging.flash import gpt
 from sim.engine.layers import End, Layers
@@ -65,7 +65,7 @@ class ImageBoxState(msgspec.Struct, frozen=True):
     """The externally visible state of the box: the part of `agents.box.status.StatusReport` that the lab uses."""
 
     connected: bool
-    backlog: Waiting
+    backlog: WaitingRecords
     firewall: None = None
 
 
@@ -79,7 +79,7 @@ class ImageBox:
         disk: GuestDisk,
         machine: tuple[str, qemu.Firmware],
         peers: tuple[Mapping[int, NamespaceHost], NamespaceHost],
-        waiting: Callable[[], Waiting],
+        waiting: Callable[[], WaitingRecords],
         folder: Path,
         random: Callable[[str], Random],
         trace: Trace,
@@ -178,7 +178,7 @@ class ImageBox:
         return f"the box did not start from the image: it {reason}; {console}{hint}"
 
     def page(self, port: int) -> PageOfPort:
-        """See `LabBox.page`."""
+        """See `RealBox.page`."""
         return page_at_port(self._instruments[port], port, self._vendor_authority)
 
     # -- faults: see `sim.faults.world`

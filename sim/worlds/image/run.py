@@ -16,7 +16,7 @@ from sim.worlds.image.releases import MAKING_SECONDS_MAX
 from sim.worlds.image.world import ImageSettings, ImageWorld
 from sim.worlds.kernel.run import RunParameters, run_to_the_end, start_detached
 from sim.worlds.kernel.supervision.lab import KernelLab
-from sim.worlds.shared.progress import Progress
+from sim.worlds.shared.progress import LabProgress
 
 START_SECONDS_MAX: Final = 420.0
 """Time limit from power-on until the box accepts connections, which takes 30 to 60 s without KVM, and 150 s on a busy
@@ -40,7 +40,9 @@ def image_settings(
     return ImageSettings(*files, size, firmware, start_seconds, qemu.accelerator())
 
 
-def run_image_lab(lab: Lab, settings: ImageSettings, seed: int | None, progress: Progress | None) -> Result:
+def run_image_lab(
+    lab: Lab, settings: ImageSettings, seed: int | None, progress: LabProgress | None
+) -> Result:
     """Run a lab in real time and check its expectations. Raises: SettingsError, ImageRefused, MachineLacksError."""
     return run_to_the_end(lab, _parameters(lab, settings, seed), progress)
 

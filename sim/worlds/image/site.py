@@ -10,7 +10,7 @@ from typing import Final
 from agents.box.config import PortInstrument
 from imaging.kickstart import site as sitefile
 from settings.profile import load_profile
-from settings.site import EnrolledInstrument, Enrolment, RemoteSessions, UplinkAddress
+from settings.site import EnrolledInstrument, Enrolment, SiteSessions, UplinkAddress
 from settings.types import Endpoint
 from sim.lab.labfile import Lab
 from sim.worlds.image.machine.guest import GuestEnd, GuestHost
@@ -70,7 +70,7 @@ def site_of(
         hostname=BOX_NAME,
         timezone="Etc/UTC",
         time_servers=[ROUTER_NAME],
-        audit=sitefile.AuditServerWithAuthority(host=ROUTER_NAME, authority=_NO_FILE),
+        audit=sitefile.KickstartAuditServer(host=ROUTER_NAME, authority=_NO_FILE),
         uplink=UplinkAddress(address=f"{BOX}/{PREFIX_BITS}", gateway=ROUTER),
         instrument_network=INSTRUMENTS,
         datacenter=Endpoint(DATACENTER_NAME),
@@ -91,8 +91,8 @@ def _desktop_address(instrument: PortInstrument) -> str:
     return instrument.address if load_profile(instrument.model).desktop_port else ""
 
 
-def _sessions(keys: SessionKeys) -> RemoteSessions:
-    return RemoteSessions(f"{DATACENTER_DOOR}:{DATACENTER_PORT}", [keys.offer_text], ["code"])
+def _sessions(keys: SessionKeys) -> SiteSessions:
+    return SiteSessions(f"{DATACENTER_DOOR}:{DATACENTER_PORT}", [keys.offer_text], ["code"])
 
 
 ROUTER_NAME: Final = "router"

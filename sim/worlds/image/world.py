@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from agents.box.status import Waiting
-from datacenter.releases.plan import Plan
+from agents.box.status import WaitingRecords
+from datacenter.releases.plan import RolloutPlan
 from datacenter.sessions.box_keys import BoxKeys
 from datacenter.store import queries
 from hal.serial import SerialPort
@@ -93,7 +93,7 @@ class ImageWorld(KernelWorld):
             raise FaultRefused(
                 "there is no further release: releases of the lab file are built before the lab starts"
             )
-        plan = Plan(release=number, waves=(100,), observe_hours=0)
+        plan = RolloutPlan(release=number, waves=(100,), observe_hours=0)
         begin_rollout(self.datacenter.store, plan, time.time_ns() // 1_000_000, self._releases.kind(number))
 
     def _make_site(self) -> ImageSite:
@@ -160,10 +160,10 @@ class ImageWorld(KernelWorld):
             else SocketSerialPort(f"serial{number}", line_socket(self.box.folder, number))
         )
 
-    def _waiting(self) -> Waiting:
+    def _waiting(self) -> WaitingRecords:
         """Return the number of reports that the box has acknowledged to instruments and the data center has not
         stored.
         """
         acknowledged = sum(run.acknowledgements for run in self.ledger.runs.values())
         stored = sum(n for (_, serial), n in queries.counts(self.datacenter.store).items() if serial)
-        return Waiting(0, 0, max(0, acknowledged - stored))
+        return WaitingRecords(0, 0, max(0, acknowledged - stored))

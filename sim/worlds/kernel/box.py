@@ -27,7 +27,7 @@ from agents.box.config import (
     StatusSocket,
 )
 from agents.box.firewall import FirewallStatus
-from agents.box.status import NotRunning, StatusReport, Waiting, read_status
+from agents.box.status import NotRunning, StatusReport, WaitingRecords, read_status
 from agents.enrolment.certificate_files import BoxCertificates
 from agents.provision.box import sending, spool_size
 from hal.linux.disk import LinuxDisk
@@ -63,7 +63,7 @@ from sim.worlds.shared.standards import served_port, tcp_port
 from wire.dial.traffic import Traffic
 
 
-class BoxState(Protocol):
+class LabBoxState(Protocol):
     """The state of a running box, as a lab shows and measures it."""
 
     @property
@@ -72,7 +72,7 @@ class BoxState(Protocol):
         ...
 
     @property
-    def backlog(self) -> Waiting:
+    def backlog(self) -> WaitingRecords:
         """Records that the data center has not acknowledged."""
         ...
 
@@ -82,10 +82,10 @@ class BoxState(Protocol):
         ...
 
 
-class LabBox(BoxPart, InspectedBox, Protocol):
+class RealBox(BoxPart, InspectedBox, Protocol):
     """A box in a lab with real programs: in the kernel and the image world."""
 
-    async def status(self) -> BoxState | None:
+    async def status(self) -> LabBoxState | None:
         """Return the box's state; None while it does not run or does not answer."""
         ...
 
@@ -189,11 +189,11 @@ class KernelBox:
 
     @property
     def session_audit(self) -> Path:
-        """See `LabBox.session_audit`; the disk must be mounted."""
+        """See `RealBox.session_audit`; the disk must be mounted."""
         return self._spool / SESSIONS_AUDIT
 
     def page(self, port: int) -> PageOfPort:
-        """See `LabBox.page`."""
+        """See `RealBox.page`."""
         return page_at_socket(self._page, port)
 
     @property

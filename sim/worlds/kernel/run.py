@@ -28,7 +28,7 @@ from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.registry import NoSuchLab
 from sim.worlds.kernel.supervision.supervisor import run, up
 from sim.worlds.kernel.world import CHECK_SECONDS_MAX, KernelWorld
-from sim.worlds.shared.progress import Progress
+from sim.worlds.shared.progress import LabProgress
 
 _LOOK_SECONDS: Final = 0.5
 _START_LOOK_SECONDS: Final = 0.02
@@ -48,7 +48,7 @@ class RunParameters:
     readable: Sequence[Path] = ()
 
 
-def run_kernel_lab(lab: Lab, seed: int | None, progress: Progress | None) -> Result:
+def run_kernel_lab(lab: Lab, seed: int | None, progress: LabProgress | None) -> Result:
     """Run a lab to its end in real time, and evaluate it. Raises: SettingsError, MachineLacksError, Stalled."""
     check(lab)
     return run_to_the_end(lab, _kernel(lab, seed), progress)
@@ -58,7 +58,7 @@ def _kernel(lab: Lab, seed: int | None) -> RunParameters:
     return RunParameters(lambda namespaces: KernelWorld(namespaces, lab, seed))
 
 
-def run_to_the_end(lab: Lab, parameters: RunParameters, progress: Progress | None) -> Result:
+def run_to_the_end(lab: Lab, parameters: RunParameters, progress: LabProgress | None) -> Result:
     """Run a lab in a new supervisor for its duration, and evaluate it."""
     name = f"{lab.name[:40]}-{os.getpid()}"
     ended = threading.Event()
@@ -154,7 +154,7 @@ def _required_hardware(fault: AnyFault) -> str:
     return "emulated hardware; run it with --world virtual"
 
 
-def _pass_progress(name: str, progress: Progress, ended: threading.Event) -> None:
+def _pass_progress(name: str, progress: LabProgress, ended: threading.Event) -> None:
     """Pass the progress of the lab to `progress` periodically, until `ended` is set."""
     while not ended.wait(_LOOK_SECONDS):
         try:

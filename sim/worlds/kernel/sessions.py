@@ -142,7 +142,7 @@ class KernelStaffSession:
         self.id = bytes.fromhex(session)
 
     async def state(self) -> str:
-        """See `StaffSession.state`."""
+        """See `StaffSessionView.state`."""
         answer = (
             await self._portal.ask(self._staff, "GET", f"/sessions/{self._session}")
             if self._session
@@ -151,11 +151,11 @@ class KernelStaffSession:
         return "" if answer is None else str(answer["state"])
 
     async def end(self) -> None:
-        """See `StaffSession.end`."""
+        """See `StaffSessionView.end`."""
         await self._portal.ask(self._staff, "POST", f"/sessions/{self._session}/end", {})
 
     async def use(self) -> list[str]:
-        """See `StaffSession.use`."""
+        """See `StaffSessionView.use`."""
         while True:
             if await self.state() in ("", SessionState.ENDED):
                 return []

@@ -30,7 +30,7 @@ from sim.verdict.result import Result
 from sim.verdict.result import World as Name
 from sim.verdict.sessions import SessionAudits, SessionFindings, by_monotonic_clocks
 from sim.worlds.kernel.analyzer import KernelComputer, PtyCable
-from sim.worlds.kernel.box import KernelBox, LabBox
+from sim.worlds.kernel.box import KernelBox, RealBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.process import LabProcess
@@ -149,7 +149,7 @@ class KernelWorld:
         numbers = serial_ports(self.lab.instruments, self.lab.board).values()
         return {number: PtyCable(f"serial{number}") for number in numbers}
 
-    def _make_box(self) -> LabBox:
+    def _make_box(self) -> RealBox:
         return KernelBox(
             self.site.box,
             self.site.close_ports,

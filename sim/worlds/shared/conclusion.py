@@ -21,14 +21,14 @@ from sim.verdict.findings import Findings, SpoolContent, find
 from sim.verdict.latency import summarize
 from sim.verdict.leaks import Leaks, search
 from sim.verdict.ledger import NEVER, PRIORITIES, ReportLedger
-from sim.verdict.outcome import CommandOutcome, Outcome
+from sim.verdict.outcome import CommandOutcome, LabOutcome
 from sim.verdict.result import (
     NOTES_MAX,
-    Bytes,
     Expectation,
     Failure,
     InstrumentResult,
     Latency,
+    LayerBytes,
     Priority,
     Result,
     UplinkResult,
@@ -205,9 +205,9 @@ def _with_refused(failure: Failure, refused: Mapping[str, int]) -> Failure:
     )
 
 
-def _outcome(world: ConcludedWorld, findings: Findings) -> Outcome:
+def _outcome(world: ConcludedWorld, findings: Findings) -> LabOutcome:
     own_clock_is_right = all(event.target != "clock" for event in world.faults.injected)
-    return Outcome(
+    return LabOutcome(
         world.ledger,
         findings.sequences,
         findings.gaps,
@@ -282,11 +282,11 @@ def _latencies(world: ConcludedWorld) -> tuple[Latency, ...]:
     return tuple(summarize(lane, samples[lane]) for lane in _LANES if samples[lane])
 
 
-def _instruments(world: ConcludedWorld, outcome: Outcome) -> tuple[InstrumentResult, ...]:
+def _instruments(world: ConcludedWorld, outcome: LabOutcome) -> tuple[InstrumentResult, ...]:
     return tuple(_instrument(world, outcome, port) for port in sorted(world.analyzers))
 
 
-def _instrument(world: ConcludedWorld, outcome: Outcome, port: int) -> InstrumentResult:
+def _instrument(world: ConcludedWorld, outcome: LabOutcome, port: int) -> InstrumentResult:
     spec = world.analyzers[port].spec
     entries = [entry for run in world.ledger.runs.values() if run.serial == spec.serial for entry in run]
     return InstrumentResult(
@@ -319,14 +319,14 @@ def _uplink(world: ConcludedWorld, traffic: Traffic) -> UplinkResult:
     )
 
 
-def _by_layer(pipe: Pipe, payload: int, http: int) -> Bytes:
+def _by_layer(pipe: Pipe, payload: int, http: int) -> LayerBytes:
     """Return the bytes of a pipe by layer. TLS is the rest, at least 0: the box program's counts, `payload` and
     `http`, include bytes that were discarded when the link was cut.
     """
     tcpip = pipe.header_bytes + pipe.resent_bytes
     payload = min(payload, pipe.bytes - tcpip)
     http = min(http, pipe.bytes - tcpip - payload)
-    return Bytes(payload=payload, http=http, tls=pipe.bytes - tcpip - payload - http, tcpip=tcpip)
+    return LayerBytes(payload=payload, http=http, tls=pipe.bytes - tcpip - payload - http, tcpip=tcpip)
 
 
 def _describe(world: ConcludedWorld) -> str:

@@ -12,7 +12,7 @@ from sim.engine.layers import End
 from sim.engine.trace import Trace
 from sim.faults import AnyFault, is_portable, needs_machine_only
 from sim.faults.world import EmulatedWorld, MachineWorld, World
-from sim.lab.labfile import Event, Order
+from sim.lab.labfile import Order, ScheduledFault
 
 _NS: Final = 1_000_000_000
 
@@ -20,7 +20,7 @@ _NS: Final = 1_000_000_000
 class ActiveFault:
     """An occurrence of a fault, from its injection to its end."""
 
-    def __init__(self, event: Event, end: End, index: int) -> None:
+    def __init__(self, event: ScheduledFault, end: End, index: int) -> None:
         self.event = event
         self.end = end
         self.index = index
@@ -41,7 +41,7 @@ class FaultRunner:
         """`emulated` and `machine` are the same world if it is of that type; `now_ns` returns the lab time in ns."""
         self._machine = machine or emulated
         self._world, self._emulated, self._now_ns, self._trace = world, emulated, now_ns, trace
-        self.injected: list[Event] = []
+        self.injected: list[ScheduledFault] = []
         """All faults injected so far, oldest first, with the real duration if not as planned."""
         self.active: dict[ActiveFault, None] = {}
         """The faults that have not ended, oldest first."""
@@ -50,7 +50,7 @@ class FaultRunner:
         self.closed = False
         """Set at the end of the lab: no further fault begins or ends."""
 
-    async def run_event(self, event: Event) -> None:
+    async def run_event(self, event: ScheduledFault) -> None:
         """Inject a fault of the lab file at its time, and end it after its duration."""
         await asyncio.sleep(max(0, event.at - self._now_ns()) / _NS)
         await self.wait_for_end(await self.inject(event))
@@ -68,7 +68,7 @@ class FaultRunner:
                 self._trace.add(f"withdrawal of {order.verb} {order.target}")
                 datacenter.withdraw_command(command)
 
-    async def inject(self, event: Event) -> ActiveFault:
+    async def inject(self, event: ScheduledFault) -> ActiveFault:
         """Inject a fault now, regardless of `event.at`. The caller ends it: `wait_for_end` or `end`."""
         self._trace.add(f"fault {event.fault.kind} {event.target}")
         index = len(self.injected)
@@ -105,7 +105,7 @@ class FaultRunner:
             await ending
 
 
-def _ended(event: Event, now_ns: int) -> Event:
+def _ended(event: ScheduledFault, now_ns: int) -> ScheduledFault:
     """Return the event with its real duration, if that differs from the planned one by a second or more."""
     lasted = now_ns - event.at
     if abs(lasted - (event.lasts or 0)) < _NS:

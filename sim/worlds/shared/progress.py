@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Progress(Protocol):
+class LabProgress(Protocol):
     """Called repeatedly while a lab runs."""
 
     def __call__(self, now_ns: int, *, stored: int, backlog: int) -> None:

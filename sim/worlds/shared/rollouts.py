@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import insert
 
-from datacenter.releases.plan import Plan, encode_plan
+from datacenter.releases.plan import RolloutPlan, encode_plan
 from datacenter.store.schema import rollouts
 from datacenter.store.store import Store
 from wire.release.messages import Kind
 
 
-def begin_rollout(store: Store, plan: Plan, now_ms: int, kind: Kind = "system") -> None:
+def begin_rollout(store: Store, plan: RolloutPlan, now_ms: int, kind: Kind = "system") -> None:
     """Store a rollout that is running."""
     values = {
         "release": plan.release,

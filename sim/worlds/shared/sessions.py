@@ -23,7 +23,7 @@ WRONG_CODE_SECONDS: Final = 5.0
 _NS: Final = 1_000_000_000
 
 
-class StaffSession(Protocol):
+class StaffSessionView(Protocol):
     """The part of a session that is visible to the staff member who requested it."""
 
     id: bytes
@@ -46,7 +46,7 @@ class StaffSession(Protocol):
 class StaffPortal(Protocol):
     """The interface by which staff request sessions."""
 
-    async def request(self, session: LabSession, serial: str) -> StaffSession:
+    async def request(self, session: LabSession, serial: str) -> StaffSessionView:
         """Request a session with an instrument."""
         ...
 
@@ -104,7 +104,7 @@ class SessionPeople:
             tasks.create_task(self._staff(one, staff_session))
             tasks.create_task(self._person(one, staff_session.code))
 
-    async def _staff(self, one: RequestedSession, staff_session: StaffSession) -> None:
+    async def _staff(self, one: RequestedSession, staff_session: StaffSessionView) -> None:
         while await staff_session.state() != SessionState.OPEN:
             if self._is_late(one):
                 return

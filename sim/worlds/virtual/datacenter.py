@@ -21,7 +21,7 @@ from datacenter.evaluation.silence import SilenceWatch
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.ingest import PATH, make_ingest
 from datacenter.releases.folder import ReleaseFolder
-from datacenter.releases.plan import Plan
+from datacenter.releases.plan import RolloutPlan
 from datacenter.releases.service import ReleaseService
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
@@ -297,7 +297,7 @@ class VirtualDataCenter:
     def order_update(self) -> None:
         """Order the enrolled box to install the next of the releases."""
         self._ordered += 1
-        plan = Plan(release=self._ordered, waves=(100,), observe_hours=0)
+        plan = RolloutPlan(release=self._ordered, waves=(100,), observe_hours=0)
         assert self._releases is not None, "a lab with this event has releases"
         begin_rollout(self.store, plan, self._now_ms(), self._releases.kind(self._ordered))
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from hal.emul.ethernet import EmulEthernetPort
-from netfw.events import Alarm, Repair, Surroundings
+from netfw.events import Alarm, OutsideInspection, Repair
 from netfw.model import packet
 from netfw.model.conntrack import ConntrackEntry, Settings, tuple_of
 from netfw.model.conntrack_tcp import TcpState
@@ -157,9 +157,9 @@ class VirtualFirewall:
         oif = "" if session.port == THE_BOX else end
         return self.packet_filter.would_pass(arriving, oif, self._now_ns())
 
-    def inspect(self) -> Surroundings:
+    def inspect(self) -> OutsideInspection:
         """See `FirewallBackend.inspect`."""
-        return Surroundings()
+        return OutsideInspection()
 
     def refused(self) -> Mapping[str, int]:
         """See `FirewallBackend.refused`."""

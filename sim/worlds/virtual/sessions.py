@@ -55,7 +55,7 @@ from sim.worlds.shared.session_keys import SessionKeys
 from sim.worlds.virtual.firewall import VirtualFirewall
 from wire.desktop.connection import TcpChannel
 from wire.desktop.rfb import KeyEvent, PointerEvent
-from wire.desktop.stream import StreamError
+from wire.desktop.stream import DesktopStreamError
 from wire.http.connection import Request, Response
 from wire.session.audit import AuditOwner, SessionRecord
 from wire.session.grant import ID_BYTES, Offer, SessionMode, SessionService
@@ -151,7 +151,7 @@ class EmulRecording:
         return not self.fails
 
     def add(self, part: bytes) -> None:  # noqa: ARG002
-        """See `datacenter.desktop.receiver.Recorder.add`."""
+        """See `datacenter.desktop.receiver.StreamRecorder.add`."""
         if self.fails:
             raise OSError(errno.ENOSPC, "the recording cannot be written")
 
@@ -264,7 +264,7 @@ class VirtualSessionDesk:
     def _monotonic_ns(self) -> int:
         return self._loop.env.now
 
-    # -- see `datacenter.ingest.BoxSessions`
+    # -- see `datacenter.ingest.BoxSessionExchange`
 
     def is_authorized(self, box: str) -> bool:
         """Return whether a box may have sessions."""
@@ -344,16 +344,16 @@ class VirtualStaffSession:
         self._has_control = session is not None and session.offer.mode is SessionMode.CONTROL
 
     async def state(self) -> str:
-        """See `StaffSession.state`."""
+        """See `StaffSessionView.state`."""
         session = self._sessions.find(self.id)
         return SessionState.ENDED if session is None else session.state
 
     async def end(self) -> None:
-        """See `StaffSession.end`."""
+        """See `StaffSessionView.end`."""
         await self._sessions.end(self.id)
 
     async def use(self) -> list[str]:
-        """See `StaffSession.use`."""
+        """See `StaffSessionView.use`."""
         problems: list[str] = []
         count = len(self._desktop.left_pressed)
         await self._sessions.run(self._use(problems))
@@ -380,7 +380,7 @@ class VirtualStaffSession:
         dragging = asyncio.create_task(self._drag(receiver))
         try:
             await receiver.run()
-        except (EOFError, StreamError, OSError):
+        except (EOFError, DesktopStreamError, OSError):
             if not self._sessions.recording(self.id).is_writable:
                 await session.recording_failed()
         finally:

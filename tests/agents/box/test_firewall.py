@@ -24,7 +24,7 @@ from hal.emul.ethernet import EmulEthernetPort
 from hal.emul.indicators import EmulIndicators
 from hal.ethernet import EthernetError, EthernetErrorKind
 from hal.indicators import Light
-from netfw.events import Surroundings
+from netfw.events import OutsideInspection
 from netfw.service.supervisor import Supervisor
 from tests.support.agents.backends import FakeBackend
 from tests.support.agents.boxes import CLOCK, box_config, disk, running_agent
@@ -257,7 +257,7 @@ def test_refused_packets_are_recorded_as_sums_since_the_last_record(monkeypatch:
 def test_repaired_settings_are_recorded_and_uncovered_items_are_in_the_status() -> None:
     async def scenario() -> None:
         ports = GuardedPorts()
-        ports.backend.surroundings = Surroundings(("rp_filter",), ("not covered: table bridge x",))
+        ports.backend.surroundings = OutsideInspection(("rp_filter",), ("not covered: table bridge x",))
         async with ports.guarded():
             await eventually(lambda: ("firewall-settings-repaired", 1) in ports.audit.notes)
             await eventually(lambda: ports.works)
@@ -271,11 +271,11 @@ def test_a_theorem_that_fails_closes_the_ports_until_it_holds_again() -> None:
         ports = GuardedPorts()
         async with ports.guarded():
             await eventually(lambda: ports.works)
-            ports.backend.surroundings = Surroundings(problem="a chain behind ours rewrites addresses")
+            ports.backend.surroundings = OutsideInspection(problem="a chain behind ours rewrites addresses")
             await eventually(lambda: not ports.works)
             assert (ports.open(), ports.backend.forwards) == ([], False)
             assert ports.guard.status().problem == "a chain behind ours rewrites addresses"
-            ports.backend.surroundings = Surroundings()
+            ports.backend.surroundings = OutsideInspection()
             await eventually(lambda: ports.works and ports.guard.status().in_force)
 
     asyncio.run(scenario())

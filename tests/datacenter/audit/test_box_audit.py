@@ -15,7 +15,7 @@ from datacenter.store.schema import box_audit, box_chains
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS
 from tests.support.datacenter.box_audit import NOW, chain, send
-from wire.messages import Audit, Entry, Link, decode, encode
+from wire.messages import Audit, AuditLink, Entry, decode, encode
 
 
 def problems(store: Store) -> list[str]:
@@ -87,7 +87,7 @@ def test_a_hole_is_found_when_it_is_late(store: Store) -> None:
 def test_hyprstream_675_a_box_whose_tail_was_cut_off_is_found_when_it_goes_on(store: Store) -> None:
     entries = chain(4)
     send(store, entries)
-    forged = encode(Entry("", 0, Audit(AT_MS, "alive", 0, 99), Link(4, sha256(entries[2]).digest())))
+    forged = encode(Entry("", 0, Audit(AT_MS, "alive", 0, 99), AuditLink(4, sha256(entries[2]).digest())))
     send(store, [forged], first=4)
     assert (
         "RAP-0001: chain 5: found at arrival: the box sent record 4 a second time, with different content"
@@ -99,7 +99,7 @@ def test_lines_that_are_sent_again_are_found_once(store: Store) -> None:
     first = chain(0, lines=3)
     send(store, first)
     send(store, chain(1, lines=3)[:1], epoch=6)
-    again = encode(Entry("", 0, decode(Entry, first[1]).body, Link(2, sha256(chain(1)[0]).digest())))
+    again = encode(Entry("", 0, decode(Entry, first[1]).body, AuditLink(2, sha256(chain(1)[0]).digest())))
     send(store, [again], first=2, epoch=6)
     assert not problems(store)
     lines = [record for record in find_records(store, AuditSearch()) if record.kind == "line"]
@@ -107,7 +107,7 @@ def test_lines_that_are_sent_again_are_found_once(store: Store) -> None:
 
 
 def test_a_wrong_clock_is_shown(store: Store) -> None:
-    send(store, [encode(Entry("", 0, Audit(1, "started"), Link(1, bytes(32))))])
+    send(store, [encode(Entry("", 0, Audit(1, "started"), AuditLink(1, bytes(32))))])
     (record,) = find_records(store, AuditSearch())
     assert search_line(record).startswith("1970-01-01T00:00:00.001Z? RAP-0001")
 

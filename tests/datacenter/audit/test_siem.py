@@ -15,7 +15,7 @@ from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS
 from tests.support.datacenter.rsyslog import free_port, needs_rsyslog, rsyslog
 from tests.support.hierarchy import Hierarchy
-from wire.messages import Audit, Batch, Entry, Link, decode, encode, encode_batch
+from wire.messages import Audit, AuditLink, Batch, Entry, decode, encode, encode_batch
 from wire.tls.context import client_context
 
 RECORDS = 1_200
@@ -25,7 +25,7 @@ def fill(store: Store) -> None:
     """Store a hash chain of RECORDS audit events of a box."""
     entries, previous = [], bytes(32)
     for number in range(1, RECORDS + 1):
-        entry = encode(Entry("", 0, Audit(AT_MS, "alive", 0, number), Link(number, previous)))
+        entry = encode(Entry("", 0, Audit(AT_MS, "alive", 0, number), AuditLink(number, previous)))
         previous = sha256(entry).digest()
         entries.append(entry)
     for first in range(0, RECORDS, 1000):

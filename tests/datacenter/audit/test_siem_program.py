@@ -19,7 +19,7 @@ from tests.support.datacenter.programs import configure, send_batches
 from tests.support.datacenter.rsyslog import free_port, needs_rsyslog, rsyslog
 from tests.support.eventually import poll_until
 from tests.support.hierarchy import Hierarchy
-from wire.messages import Audit, Entry, Link, encode, encode_batch
+from wire.messages import Audit, AuditLink, Entry, encode, encode_batch
 
 RECORDS = 30
 
@@ -28,7 +28,7 @@ def batches() -> list[bytes]:
     """Return batches of ten audit records each."""
     entries, previous = [], bytes(32)
     for number in range(1, RECORDS + 1):
-        entry = encode(Entry("", 0, Audit(AT_MS, "alive", 0, number), Link(number, previous)))
+        entry = encode(Entry("", 0, Audit(AT_MS, "alive", 0, number), AuditLink(number, previous)))
         previous = sha256(entry).digest()
         entries.append(entry)
     return [

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import delete, select
 
 from datacenter.base.snapshot import DAYS, StoredBases, take_snapshot, window
-from datacenter.evaluation.alerts import Evidence
+from datacenter.evaluation.alerts import AlertEvidence
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.explanation.evidence import evidence_of, read_record
 from datacenter.explanation.replay import recompute
@@ -80,7 +80,7 @@ def test_the_evidence_has_the_snapshot_from_which_the_alert_is_recomputed(store:
     record = read_record(store, alert.id)
     assert record is not None
     evidence = evidence_of(record)
-    assert isinstance(evidence, Evidence)
+    assert isinstance(evidence, AlertEvidence)
     assert evidence.base_day == DAY + 2
     assert evidence.terms == {READING: 96, f"base({READING}, 5)": 100}
     assert recompute(store, record, evidence, LOW).differences == []
@@ -94,5 +94,5 @@ def test_a_trigger_without_the_base_takes_no_snapshot(store: Store) -> None:
     fleet.report("RAP-0001", day=2, count=2, value=96)
     fleet.evaluate()
     ((encoded,),) = store.read(select(alerts.c.evidence))
-    assert msgspec.msgpack.decode(encoded, type=Evidence).base_day is None
+    assert msgspec.msgpack.decode(encoded, type=AlertEvidence).base_day is None
     assert list(store.read(select(base_snapshots.c.day))) == []

@@ -14,12 +14,12 @@ from sqlalchemy import insert
 from datacenter.access.control import AccessControl, AccessFiles
 from datacenter.access.decision import Decision
 from datacenter.commands.desk import (
-    Actor,
     CommandConflictError,
     CommandDesk,
     CommandOrder,
     CommandRefusedError,
     SentFile,
+    StaffActor,
 )
 from datacenter.commands.files import FileArchive
 from datacenter.store.errors import StoreError
@@ -50,10 +50,10 @@ DIRECTORY = """
     scope = ["country/FR"]
     trainings = { chemistry-analyzer = 2030-01-01 }
 """
-ENGINEER = Actor("engineer", "service")
-SPECIALIST = Actor("specialist", "application-support")
-SUPERVISOR = Actor("supervisor", "service")
-ABROAD = Actor("abroad", "service")
+ENGINEER = StaffActor("engineer", "service")
+SPECIALIST = StaffActor("specialist", "application-support")
+SUPERVISOR = StaffActor("supervisor", "service")
+ABROAD = StaffActor("abroad", "service")
 
 
 @pytest.fixture
@@ -100,11 +100,11 @@ def test_a_file_is_sent_with_the_command(desk: CommandDesk, store: Store, decisi
 @pytest.mark.parametrize(
     ("actor", "instrument", "verb", "content", "reason"),
     [
-        (Actor("nobody", "service"), CHEM, "send-inventory", b"", "there is no instrument CHEM-0001"),
+        (StaffActor("nobody", "service"), CHEM, "send-inventory", b"", "there is no instrument CHEM-0001"),
         (ABROAD, CHEM, "send-inventory", b"", "there is no instrument CHEM-0001 at box RAP-0001"),
         (ENGINEER, "CHEM-0009", "send-inventory", b"", "there is no instrument CHEM-0009"),
-        (Actor("untrained", "service"), CHEM, "send-inventory", b"", "require a valid training"),
-        (Actor("engineer", "monitoring"), CHEM, "help-file", b"x", "no policy permits"),
+        (StaffActor("untrained", "service"), CHEM, "send-inventory", b"", "require a valid training"),
+        (StaffActor("engineer", "monitoring"), CHEM, "help-file", b"x", "no policy permits"),
         (ENGINEER, CHEM, "assay-configuration", b"x", "no policy permits"),
         (
             ENGINEER,
@@ -118,7 +118,7 @@ def test_a_file_is_sent_with_the_command(desk: CommandDesk, store: Store, decisi
     ],
 )
 def test_forbidden_commands_are_refused(
-    desk: CommandDesk, actor: Actor, instrument: str, verb: str, content: bytes, reason: str
+    desk: CommandDesk, actor: StaffActor, instrument: str, verb: str, content: bytes, reason: str
 ) -> None:
     with pytest.raises(CommandRefusedError, match=reason):
         desk.send(actor, BOX, instrument, order(verb, content), NOW)

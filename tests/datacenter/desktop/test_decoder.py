@@ -14,11 +14,11 @@ from wire.desktop.rfb import CursorShape
 from wire.desktop.stream import (
     HEADER_BYTES,
     UPDATE_BYTES_MAX,
-    Copy,
-    Notice,
-    StreamError,
+    AreaCopy,
+    DesktopStreamError,
     Tile,
     Update,
+    UpdateNotice,
     encode_header,
     parse_header,
     parse_update,
@@ -36,11 +36,11 @@ def compressed(*updates: Update | bytes) -> list[bytes]:
 
 
 FULL_UPDATE = Update(
-    Notice.BELL | Notice.STALLED | Notice.VIEW_ONLY,
+    UpdateNotice.BELL | UpdateNotice.STALLED | UpdateNotice.VIEW_ONLY,
     (9, 7),
     CursorShape(2, 1, 1, 0, bytes([1, 2, 3, 0] * 2), b"\xc0"),
     array("I", [0xFFFFFF, 0x010203]),
-    [Copy(Area(0, 0, 2, 2), 4, 5)],
+    [AreaCopy(Area(0, 0, 2, 2), 4, 5)],
     [
         Tile(Area(1, 2, 2, 1), array("H", [0, 1])),
         Tile(Area(0, 0, 1, 2), array("H", [0x100, 1])),
@@ -64,7 +64,7 @@ def test_tiles_are_column_by_column() -> None:
 
 @pytest.mark.parametrize("length", range(len(FULL_UPDATE.encode())))
 def test_a_truncated_update_is_an_error(length: int) -> None:
-    with pytest.raises(StreamError, match="ends too early"):
+    with pytest.raises(DesktopStreamError, match="ends too early"):
         parse_update(FULL_UPDATE.encode()[:length])
 
 
@@ -80,14 +80,14 @@ def start(**changes: object) -> Update:
         (Update().encode() + b"x", "1 bytes follow an update"),
         (start(tiles=[Tile(Area(3, 0, 2, 1), array("H", [0, 0]))], colours=array("I", [1])), "is not within"),
         (start(tiles=[Tile(Area(0, 0, 1, 1), array("H", [0]))]), "a colour that is not in the palette"),
-        (start(copies=[Copy(Area(0, 0, 2, 2), 3, 3)]), "is not within a picture of 4×4"),
+        (start(copies=[AreaCopy(Area(0, 0, 2, 2), 3, 3)]), "is not within a picture of 4×4"),
         (Update(size=(5000, 1)), "a desktop of 5000×1 pixels is not supported"),
         (Update(cursor=CursorShape(300, 1, 0, 0, b"", b"")), "a pointer of 300×1 pixels"),
         (b"\0\0\0\0\0\0\1" + bytes([0, 0, 1, 1, 0, 0, 0, 0, 3, 0]), "unknown kind 3 of a tile"),
     ],
 )
 def test_an_invalid_update_is_an_error(update: Update | bytes, message: str) -> None:
-    with pytest.raises(StreamError, match=message):
+    with pytest.raises(DesktopStreamError, match=message):
         PictureDecoder().apply(compressed(update)[0])
 
 
@@ -96,7 +96,7 @@ def test_a_palette_that_grows_too_large_is_an_error() -> None:
     first, second = compressed(Update(colours=colours), Update(colours=colours))
     decoder = PictureDecoder()
     decoder.apply(first)
-    with pytest.raises(StreamError, match="a palette of more than 65536 colours"):
+    with pytest.raises(DesktopStreamError, match="a palette of more than 65536 colours"):
         decoder.apply(second)
 
 
@@ -104,28 +104,28 @@ def test_a_bomb_is_an_error() -> None:
     bomb = zstd.ZstdCompressor()
     message = bomb.compress(bytes(UPDATE_BYTES_MAX + 1), mode=bomb.FLUSH_BLOCK)
     assert len(message) < 4096
-    with pytest.raises(StreamError, match="an update of more than"):
+    with pytest.raises(DesktopStreamError, match="an update of more than"):
         PictureDecoder().apply(message)
 
 
 def test_an_ended_or_foreign_stream_is_an_error() -> None:
-    with pytest.raises(StreamError, match="ends within the message"):
+    with pytest.raises(DesktopStreamError, match="ends within the message"):
         PictureDecoder().apply(zstd.compress(Update().encode()))
-    with pytest.raises(StreamError, match="not the next message of this stream"):
+    with pytest.raises(DesktopStreamError, match="not the next message of this stream"):
         PictureDecoder().apply(b"hello, world")
     first, _, third = compressed(start(), start(), start())
     decoder = PictureDecoder()
     decoder.apply(first)
-    with pytest.raises(StreamError):
+    with pytest.raises(DesktopStreamError):
         decoder.apply(third[1:])
 
 
 def test_header() -> None:
     assert len(encode_header(bytes(8))) == HEADER_BYTES
     assert parse_header(encode_header(b"identity")) == b"identity"
-    with pytest.raises(StreamError, match="not the stream of a desktop"):
+    with pytest.raises(DesktopStreamError, match="not the stream of a desktop"):
         parse_header(b"RFB 003.008\n\0")
-    with pytest.raises(StreamError, match="of version 9; this program has version 1"):
+    with pytest.raises(DesktopStreamError, match="of version 9; this program has version 1"):
         parse_header(b"RAPD\x09" + bytes(8))
 
 
@@ -133,12 +133,12 @@ def test_header() -> None:
 def test_any_bytes_are_an_update_or_an_error(data: bytes) -> None:
     try:
         parse_update(data)
-    except StreamError:
+    except DesktopStreamError:
         return
     decoder = PictureDecoder()
     try:
         decoder.apply(compressed(data)[0])
-    except StreamError:
+    except DesktopStreamError:
         return
 
 
@@ -151,5 +151,5 @@ def test_any_damaged_message_is_applied_or_an_error(data: st.DataObject) -> None
     message[data.draw(st.integers(0, len(message) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     try:
         PictureDecoder().apply(bytes(message))
-    except StreamError:
+    except DesktopStreamError:
         return

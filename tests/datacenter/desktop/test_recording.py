@@ -19,8 +19,8 @@ from wire.desktop.picture import Area, Picture
 from wire.desktop.stream import (
     CHAIN_BYTES,
     HEADER_BYTES,
+    DesktopStreamError,
     StreamChain,
-    StreamError,
     encode_frame,
     encode_header,
 )
@@ -179,5 +179,5 @@ def test_an_unknown_starting_content_is_named() -> None:
     writer = RecordingWriter(file)
     writer.add(encode_header(b"12345678"))
     writer.end()
-    with pytest.raises(StreamError, match="needs the starting content 3132333435363738"):
+    with pytest.raises(DesktopStreamError, match="needs the starting content 3132333435363738"):
         list(read(file.getvalue()).replay())

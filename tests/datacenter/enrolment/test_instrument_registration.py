@@ -9,7 +9,7 @@ from cryptography import x509
 
 from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.desk import EnrolmentRefusedError
-from datacenter.enrolment.registration import Granted, Pending, Rejected
+from datacenter.enrolment.registration import Granted, PendingApproval, Rejected
 from tests.support.datacenter.enrolling import BOX, CA, DAY_MS, Enrolling, store_with_a_box
 from wire.pki.hierarchy import Authority, make_key
 from wire.pki.request import RequestError, key_hash, make_request
@@ -49,20 +49,20 @@ def test_an_expired_instrument_needs_an_approval_by_staff_who_may_configure_its_
 ) -> None:
     key, current = make_key(), enrolling.current(INSTRUMENT)
     enrolling.now_ms += 700 * DAY_MS
-    assert enrolling.ask_behind(key, INSTRUMENT, current=current) == Pending()
+    assert enrolling.ask_behind(key, INSTRUMENT, current=current) == PendingApproval()
     (request,) = enrolling.desk.requests("supervisor", enrolling.now_ms)
     assert (request.box, request.instrument, request.reason) == (BOX, INSTRUMENT, "expired")
     with pytest.raises(EnrolmentRefusedError):
         enrolling.desk.approve("observer", BOX, request.key, enrolling.now_ms)
     enrolling.desk.approve("supervisor", BOX, request.key, enrolling.now_ms)
     assert isinstance(enrolling.ask_behind(key, INSTRUMENT, current=current), Granted)
-    assert enrolling.ask_behind(make_key(), INSTRUMENT, current=current) == Pending(), "another key"
+    assert enrolling.ask_behind(make_key(), INSTRUMENT, current=current) == PendingApproval(), "another key"
 
 
 def test_an_instrument_that_is_known_behind_another_box_needs_an_approval(enrolling: Enrolling) -> None:
     assert isinstance(enrolling.ask_behind(make_key(), INSTRUMENT), Granted)
     key = make_key()
-    assert enrolling.ask_behind(key, INSTRUMENT, OTHER) == Pending()
+    assert enrolling.ask_behind(key, INSTRUMENT, OTHER) == PendingApproval()
     (request,) = enrolling.desk.requests("supervisor", enrolling.now_ms)
     assert (request.box, request.reason) == (OTHER, "other-box")
     enrolling.desk.approve("supervisor", OTHER, key_hash(key.public_key()), enrolling.now_ms)
@@ -113,7 +113,7 @@ def test_requests_of_instruments_that_wait_are_bounded_and_leave_room_for_the_bo
     monkeypatch.setattr("datacenter.enrolment.registration.WAITING_OF_INSTRUMENTS_MAX", 2)
     current = enrolling.current()
     enrolling.now_ms += 700 * DAY_MS
-    assert enrolling.ask(make_key(), current=current) == Pending()
+    assert enrolling.ask(make_key(), current=current) == PendingApproval()
     for number in range(4):
         enrolling.now_ms += 1
         enrolling.ask_behind(make_key(), f"CHEM-{number}")

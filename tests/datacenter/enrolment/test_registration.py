@@ -14,7 +14,7 @@ from datacenter.enrolment.registration import (
     RENEWALS_PER_DAY,
     WAITING_OF_BOX_MAX,
     Granted,
-    Pending,
+    PendingApproval,
     Rejected,
     approved_boxes,
 )
@@ -67,11 +67,11 @@ def test_step_ca_177_a_box_whose_certificate_expired_in_a_cupboard_needs_one_app
 ) -> None:
     key, current = make_key(), enrolling.current()
     enrolling.now_ms += 730 * DAY_MS
-    assert enrolling.ask(key, current=current) == enrolling.ask(key, current=current) == Pending()
+    assert enrolling.ask(key, current=current) == enrolling.ask(key, current=current) == PendingApproval()
     (request,) = enrolling.desk.requests("supervisor", enrolling.now_ms)
     assert (request.box, request.reason, request.key) == (BOX, "expired", key_hash(key.public_key()))
     enrolling.desk.approve("supervisor", BOX, request.key[:16], enrolling.now_ms)
-    assert enrolling.ask(make_key(), current=current) == Pending(), "the approval is for one key"
+    assert enrolling.ask(make_key(), current=current) == PendingApproval(), "the approval is for one key"
     outcome = enrolling.ask(key, current=current)
     assert isinstance(outcome, Granted)
     enrolling.now_ms += 60 * DAY_MS
@@ -85,18 +85,18 @@ def test_an_approval_is_used_once(enrolling: Enrolling) -> None:
     enrolling.desk.approve("supervisor", BOX, key_hash(key.public_key()), enrolling.now_ms)
     assert isinstance(enrolling.ask(key, current=current), Granted)
     enrolling.now_ms += 89 * DAY_MS
-    assert enrolling.ask(key, current=current) == Pending()
+    assert enrolling.ask(key, current=current) == PendingApproval()
 
 
 def test_a_certificate_that_is_not_valid_yet_needs_an_approval(enrolling: Enrolling) -> None:
     current = enrolling.current()
     enrolling.now_ms -= 2 * DAY_MS
-    assert enrolling.ask(make_key(), current=current) == Pending()
+    assert enrolling.ask(make_key(), current=current) == PendingApproval()
 
 
 def test_an_unknown_box_is_authorized_by_an_installer_at_a_site(enrolling: Enrolling) -> None:
     key = make_key()
-    assert enrolling.ask(key, "RAP-0009") == Pending()
+    assert enrolling.ask(key, "RAP-0009") == PendingApproval()
     digest = key_hash(key.public_key())
     with pytest.raises(EnrolmentRefusedError, match="name an existing site"):
         enrolling.desk.approve("installer", "RAP-0009", digest, enrolling.now_ms)
@@ -137,12 +137,12 @@ def test_a_key_other_than_that_of_the_flash_record_needs_an_approval(enrolling: 
     (box, current), (again, current_again) = flashed("RAP-0007"), flashed("RAP-0007")
     enrolling.desk.register("installer", [box], "berlin", enrolling.now_ms)
     key = make_key()
-    assert enrolling.ask(key, "RAP-0007", current_again) == Pending()
+    assert enrolling.ask(key, "RAP-0007", current_again) == PendingApproval()
     reasons = {one.key: one.reason for one in enrolling.desk.requests("supervisor", enrolling.now_ms)}
     assert reasons == {box.key: "flashed", key_hash(key.public_key()): "other-key"}
     enrolling.desk.register("installer", [again], "berlin", enrolling.now_ms)
     assert isinstance(enrolling.ask(make_key(), "RAP-0007", current_again), Granted), "it was flashed again"
-    assert enrolling.ask(make_key(), "RAP-0007", current) == Pending(), "the earlier disk"
+    assert enrolling.ask(make_key(), "RAP-0007", current) == PendingApproval(), "the earlier disk"
 
 
 def test_a_box_can_be_registered_by_its_serial_number_alone(enrolling: Enrolling) -> None:
@@ -155,7 +155,7 @@ def test_boxes_are_registered_at_a_known_site_by_staff_who_may_enrol_there(enrol
     for staff, site in (("installer", "nowhere"), ("observer", "berlin"), ("specialist", "berlin")):
         with pytest.raises(EnrolmentRefusedError):
             enrolling.desk.register(staff, [box], site, enrolling.now_ms)
-    assert enrolling.ask(make_key(), "RAP-0007", current) == Pending()
+    assert enrolling.ask(make_key(), "RAP-0007", current) == PendingApproval()
     assert not enrolling.decisions[0].permitted
 
 
@@ -173,7 +173,7 @@ def test_others_may_neither_approve_nor_deny(enrolling: Enrolling, staff: str) -
     ):
         with pytest.raises(EnrolmentRefusedError):
             act()
-    assert enrolling.ask(key, current=current) == Pending()
+    assert enrolling.ask(key, current=current) == PendingApproval()
 
 
 def test_every_decision_is_recorded(enrolling: Enrolling) -> None:
@@ -189,7 +189,7 @@ def test_a_rejected_request_gets_nothing_and_another_key_asks_again(enrolling: E
     enrolling.ask(key, current=current)
     enrolling.desk.reject("supervisor", BOX, key_hash(key.public_key()), enrolling.now_ms)
     assert isinstance(enrolling.ask(key, current=current), Rejected)
-    assert enrolling.ask(make_key(), current=current) == Pending()
+    assert enrolling.ask(make_key(), current=current) == PendingApproval()
 
 
 def test_a_denied_box_gets_nothing_until_it_is_allowed(enrolling: Enrolling) -> None:

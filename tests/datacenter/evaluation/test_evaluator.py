@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from sqlalchemy import event, select, text
 
-from datacenter.evaluation.alerts import Evidence
+from datacenter.evaluation.alerts import AlertEvidence
 from datacenter.evaluation.evaluator import CLOCK_ERROR_MS_MAX, Evaluator
 from datacenter.evaluation.frontier import PATIENCE_MS
 from datacenter.evaluation.triggerset import TriggerSet
@@ -44,8 +44,8 @@ def test_an_alert_begins_and_ends_with_reports(store: Store) -> None:
         select(alerts.c.id, alerts.c.raised_at_ms, alerts.c.model, alerts.c.severity, alerts.c.evidence)
     )
     assert tuple(row)[1:4] == (99, MODEL, "warning")
-    evidence = msgspec.msgpack.decode(row.evidence, type=Evidence)
-    assert evidence == Evidence(
+    evidence = msgspec.msgpack.decode(row.evidence, type=AlertEvidence)
+    assert evidence == AlertEvidence(
         1,
         2,
         AT_MS + 120_000,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datacenter.evaluation.frontier import PATIENCE_MS, Arrivals, frontier
+from datacenter.evaluation.frontier import PATIENCE_MS, EpochArrivals, frontier
 from settings.ranges import RangeSet
 
 NOW = 10 * PATIENCE_MS
@@ -28,7 +28,7 @@ NOW = 10 * PATIENCE_MS
 def test_the_frontier_is_before_the_first_missing_record(
     stored: list[tuple[int, int]], lost: list[tuple[int, int]], evaluated: int, expected: int
 ) -> None:
-    arrivals = Arrivals(RangeSet(stored), RangeSet(lost), NOW)
+    arrivals = EpochArrivals(RangeSet(stored), RangeSet(lost), NOW)
     assert frontier(arrivals, evaluated, NOW) == expected
 
 
@@ -39,11 +39,11 @@ def test_the_frontier_is_before_the_first_missing_record(
 def test_a_missing_record_is_skipped_if_the_box_sends_later_ones_for_long_enough(
     newest_after_ms: int, expected: int
 ) -> None:
-    arrivals = Arrivals(RangeSet([(1, 10), (12, 20), (22, 30)]), RangeSet(), NOW + newest_after_ms)
+    arrivals = EpochArrivals(RangeSet([(1, 10), (12, 20), (22, 30)]), RangeSet(), NOW + newest_after_ms)
     assert frontier(arrivals, 10, NOW) == expected
 
 
 def test_the_missing_beginning_of_an_epoch_is_not_skipped_at_once() -> None:
-    arrivals = Arrivals(RangeSet([(5, 10)]), RangeSet(), NOW)
+    arrivals = EpochArrivals(RangeSet([(5, 10)]), RangeSet(), NOW)
     assert frontier(arrivals, 0, None) == 0
     assert frontier(arrivals, 0, NOW - PATIENCE_MS) == 10

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from sqlalchemy import delete, select, update
 
-from datacenter.evaluation.alerts import Evidence, SilenceEvidence
+from datacenter.evaluation.alerts import AlertEvidence, SilenceEvidence
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.silence import SilenceWatch
 from datacenter.evaluation.triggerset import TriggerSet
@@ -60,7 +60,7 @@ def stored(store: Store) -> list[AlertRecord]:
 
 def explained(store: Store, record: AlertRecord, *, is_whole: bool = True) -> Recomputation:
     evidence = evidence_of(record)
-    assert isinstance(evidence, Evidence)
+    assert isinstance(evidence, AlertEvidence)
     recorded_trigger = trigger_of(record, evidence, NO_TRIGGERS)
     return recompute(store, record, evidence, recorded_trigger, is_whole=is_whole)
 
@@ -178,7 +178,9 @@ def test_a_term_that_began_late_is_computed_from_its_own_start(memory: Store) ->
     Evaluator(memory, TriggerSet([TRIGGERS[2], late])).advance(BOX, STORED_MS)
     (record,) = stored(memory)
     evidence = evidence_of(record)
-    assert isinstance(evidence, Evidence) and evidence.terms == {"mean(water-conductivity-ns, 28d)": 31.0}
+    assert isinstance(evidence, AlertEvidence) and evidence.terms == {
+        "mean(water-conductivity-ns, 28d)": 31.0
+    }
     assert explained(memory, record).differences == []
 
 
@@ -228,7 +230,7 @@ def test_an_average_is_warmed_up_before_the_evidence_span(memory: Store) -> None
     archive(memory, stored_ms + 1)
     (record,) = stored(memory)
     evidence = evidence_of(record)
-    assert isinstance(evidence, Evidence)
+    assert isinstance(evidence, AlertEvidence)
     assert explained(memory, record, is_whole=False).terms == evidence.terms
 
 
@@ -237,7 +239,7 @@ def test_evidence_that_does_not_match_the_hash_is_an_error(memory: Store) -> Non
     evaluator(memory).advance(BOX, STORED_MS)
     (record,) = stored(memory)
     evidence = evidence_of(record)
-    assert isinstance(evidence, Evidence)
+    assert isinstance(evidence, AlertEvidence)
     changed = msgspec.structs.replace(evidence, condition="water-conductivity-ns > 5")
     with memory.transaction() as connection:
         connection.execute(update(alerts).values(evidence=msgspec.msgpack.encode(changed)))

@@ -17,7 +17,7 @@ from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.monitoring import probe
 from datacenter.monitoring.figures import families, read_figures
 from datacenter.monitoring.metrics import Metrics
-from datacenter.monitoring.probe import NoAnswerError, Probe
+from datacenter.monitoring.probe import CachedProbe, NoAnswerError
 from datacenter.monitoring.readiness import readiness
 from datacenter.notices.outbox import route
 from datacenter.store.errors import StoreError
@@ -100,11 +100,13 @@ def test_tables_of_another_revision_are_not_ready(store: Store, url: str) -> Non
         problem()
 
 
-def probed(function: Callable[[], T], use: Callable[[Probe[T]], Awaitable[None]], keep_s: float = 0) -> None:
+def probed(
+    function: Callable[[], T], use: Callable[[CachedProbe[T]], Awaitable[None]], keep_s: float = 0
+) -> None:
     with ThreadPoolExecutor(1) as executor:
 
         async def run() -> None:
-            await use(Probe(executor, function, keep_s))
+            await use(CachedProbe(executor, function, keep_s))
 
         asyncio.run(run())
 
@@ -118,7 +120,7 @@ def test_a_database_that_hangs_is_called_once_and_not_waited_for(monkeypatch: py
         answers.wait()
         return "answered"
 
-    async def ask(hanging: Probe[str]) -> None:
+    async def ask(hanging: CachedProbe[str]) -> None:
         for _ in range(3):
             with pytest.raises(NoAnswerError, match=r"has not answered for 0.01 s"):
                 await hanging.result()
@@ -134,10 +136,10 @@ def test_a_database_that_hangs_is_called_once_and_not_waited_for(monkeypatch: py
 def test_a_result_is_kept_for_some_time() -> None:
     numbers = iter(range(10))
 
-    async def ask(kept: Probe[int]) -> None:
+    async def ask(kept: CachedProbe[int]) -> None:
         assert [await kept.result() for _ in range(3)] == [0, 0, 0]
 
-    async def ask_again(fresh: Probe[int]) -> None:
+    async def ask_again(fresh: CachedProbe[int]) -> None:
         assert [await fresh.result() for _ in range(3)] == [1, 2, 3]
 
     probed(lambda: next(numbers), ask, keep_s=3600)
@@ -148,7 +150,7 @@ def test_a_failure_is_raised_and_not_kept() -> None:
     def fail() -> str:
         raise StoreError("down")
 
-    async def ask(failing: Probe[str]) -> None:
+    async def ask(failing: CachedProbe[str]) -> None:
         with pytest.raises(StoreError, match="down"):
             await failing.result()
         assert failing.latest is None

@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import Connection, Executable, select
 
 from datacenter.notices.notice import Notice
-from datacenter.notices.outbox import LEASE_MS, Outcome
+from datacenter.notices.outbox import LEASE_MS, AttemptOutcome
 from datacenter.notices.sender import NoticeSender
 from datacenter.notices.targets import NoticeTarget
 from datacenter.store.schema import alerts, deliveries, notice_targets, notices
@@ -98,7 +98,7 @@ class KilledReceiver(Receiver):
         super().__init__()
         self.points, self.messages = points, receiver.messages
 
-    async def send(self, target: NoticeTarget, due: Sequence[Notice], now_ms: int) -> Outcome:
+    async def send(self, target: NoticeTarget, due: Sequence[Notice], now_ms: int) -> AttemptOutcome:
         self.points.passed()
         outcome = await super().send(target, due, now_ms)
         self.points.passed()

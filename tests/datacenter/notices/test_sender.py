@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
-from datacenter.notices.outbox import GIVE_UP_MS, GROUP_MAX, LEASE_MS, Outcome, Result, retry_ms
+from datacenter.notices.outbox import GIVE_UP_MS, GROUP_MAX, LEASE_MS, AttemptOutcome, AttemptResult, retry_ms
 from datacenter.notices.sender import NoticeSender
 from datacenter.notices.targets import NoticeTarget
 from datacenter.store.store import Store
@@ -22,8 +22,8 @@ from tests.support.datacenter.notices import (
     states,
 )
 
-FAILED, REFUSED = Outcome(Result.FAILED, "down"), Outcome(Result.REFUSED, "400")
-UNCERTAIN = Outcome(Result.UNCERTAIN, "late")
+FAILED, REFUSED = AttemptOutcome(AttemptResult.FAILED, "down"), AttemptOutcome(AttemptResult.REFUSED, "400")
+UNCERTAIN = AttemptOutcome(AttemptResult.UNCERTAIN, "late")
 
 
 def send(
@@ -149,7 +149,7 @@ def test_an_attempt_without_an_answer_is_repeated_only_if_the_target_recognizes_
 
 def test_an_error_in_a_transport_is_no_reason_to_repeat(store: Store) -> None:
     class Broken(Receiver):
-        async def send(self, *_: object) -> Outcome:
+        async def send(self, *_: object) -> AttemptOutcome:
             raise ValueError("a bug")
 
     raise_alert(store, "a")
@@ -162,12 +162,12 @@ def test_a_process_that_was_suspended_beyond_its_lease_records_nothing(store: St
     clock = SetClock()
 
     class Suspended(Receiver):
-        async def send(self, *_: object) -> Outcome:
+        async def send(self, *_: object) -> AttemptOutcome:
             clock.now_ms += LEASE_MS
             with ThreadPoolExecutor(1) as executor:
                 other = NoticeSender(store, [CHAT], Receiver(), "two", clock, executor)
                 await other.send_due()
-            return Outcome(Result.SENT)
+            return AttemptOutcome(AttemptResult.SENT)
 
     send(store, Suspended(), clock=clock)
     assert states(store) == {("chat", "a:raised"): "uncertain"}

@@ -15,7 +15,7 @@ import pytest
 
 from datacenter.notices import transports
 from datacenter.notices.notice import Notice
-from datacenter.notices.outbox import Outcome, Result
+from datacenter.notices.outbox import AttemptOutcome, AttemptResult
 from datacenter.notices.targets import NoticeTarget
 from datacenter.notices.transports import FIRING_MS, TransportOfTarget
 from tests.support.eventually import poll_until
@@ -59,7 +59,7 @@ class Service:
     def __init__(self, status: int = 200) -> None:
         self.status, self.requests = status, list[tuple[str, bytes]]()
 
-    async def serve(self, use: Callable[[int], Awaitable[Outcome]]) -> Outcome:
+    async def serve(self, use: Callable[[int], Awaitable[AttemptOutcome]]) -> AttemptOutcome:
         server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
         async with server:
             return await use(server.sockets[0].getsockname()[1])
@@ -78,8 +78,8 @@ class Service:
             await reader.read()
 
 
-def send(service: Service, target: Callable[[int], NoticeTarget], *notices: Notice) -> Outcome:
-    async def use(port: int) -> Outcome:
+def send(service: Service, target: Callable[[int], NoticeTarget], *notices: Notice) -> AttemptOutcome:
+    async def use(port: int) -> AttemptOutcome:
         return await TransportOfTarget().send(target(port), notices or [NOTICE], NOW_MS)
 
     return asyncio.run(service.serve(use))
@@ -95,7 +95,7 @@ def to_alertmanager(port: int) -> NoticeTarget:
 
 def test_apprise_sends_the_text() -> None:
     service = Service()
-    assert send(service, by_apprise) == Outcome(Result.SENT)
+    assert send(service, by_apprise) == AttemptOutcome(AttemptResult.SENT)
     ((line, body),) = service.requests
     assert line == "post /in http/1.1"
     message = json.loads(body)
@@ -116,13 +116,13 @@ def test_several_notices_are_one_message() -> None:
 
 @pytest.mark.parametrize("status", [400, 503])
 def test_a_failed_attempt_of_apprise_is_repeated(status: int) -> None:
-    assert send(Service(status), by_apprise).result is Result.FAILED
+    assert send(Service(status), by_apprise).result is AttemptResult.FAILED
 
 
 def test_apprise_without_an_answer_is_uncertain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transports, "ATTEMPT_SECONDS_MAX", 3.0)
     service = Service(0)
-    assert send(service, by_apprise).result is Result.UNCERTAIN
+    assert send(service, by_apprise).result is AttemptResult.UNCERTAIN
     assert len(service.requests) <= 1
 
 
@@ -135,7 +135,7 @@ def test_a_proxy_is_used(make: Callable[[int], NoticeTarget]) -> None:
         fields = {name: getattr(direct, name) for name in ("name", "apprise", "alertmanager")}
         return NoticeTarget(**fields, proxy=f"http://127.0.0.1:{port}")
 
-    assert send(service, target).result is Result.SENT
+    assert send(service, target).result is AttemptResult.SENT
     ((line, _),) = service.requests
     assert line.startswith("post http://127.0.0.1:1/")
 
@@ -143,14 +143,14 @@ def test_a_proxy_is_used(make: Callable[[int], NoticeTarget]) -> None:
 @pytest.mark.parametrize(
     ("status", "result"),
     [
-        (200, Result.SENT),
-        (400, Result.REFUSED),
-        (401, Result.REFUSED),
-        (429, Result.FAILED),
-        (500, Result.FAILED),
+        (200, AttemptResult.SENT),
+        (400, AttemptResult.REFUSED),
+        (401, AttemptResult.REFUSED),
+        (429, AttemptResult.FAILED),
+        (500, AttemptResult.FAILED),
     ],
 )
-def test_the_status_of_an_alertmanager_decides(status: int, result: Result) -> None:
+def test_the_status_of_an_alertmanager_decides(status: int, result: AttemptResult) -> None:
     assert send(Service(status), to_alertmanager).result is result
 
 
@@ -197,7 +197,7 @@ def test_an_alertmanager_has_each_alert_once_until_it_is_resolved(alertmanager: 
         return list(httpx.get(f"{alertmanager}/api/v2/alerts", trust_env=False).json())
 
     for notices in ([notice, other], [notice], [notice]):
-        assert asyncio.run(transport.send(target, notices, now_ms)).result is Result.SENT
+        assert asyncio.run(transport.send(target, notices, now_ms)).result is AttemptResult.SENT
     poll_until(lambda: len(alerts()) == 2)
     (alert,) = (one for one in alerts() if one["labels"]["alert"] == notice.alert)  # type: ignore[index]
     assert alert["labels"] == {
@@ -220,7 +220,7 @@ def test_an_alertmanager_has_each_alert_once_until_it_is_resolved(alertmanager: 
     assert alert["generatorURL"] == notice.link
     assert FIRING_MS > 0 and alert["endsAt"] > alert["startsAt"]  # type: ignore[operator]
     resolved = notice._replace(kind="resolved", ended_at_ms=now_ms - 1000)
-    assert asyncio.run(transport.send(target, [resolved], now_ms)).result is Result.SENT
+    assert asyncio.run(transport.send(target, [resolved], now_ms)).result is AttemptResult.SENT
     poll_until(lambda: len(alerts()) == 1)
 
 

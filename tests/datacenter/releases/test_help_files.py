@@ -13,7 +13,7 @@ from sqlalchemy import insert, select, update
 from datacenter.commands.files import FileArchive
 from datacenter.releases.folder import ReleaseFolder
 from datacenter.releases.help_files import HelpFileSender
-from datacenter.releases.plan import Plan
+from datacenter.releases.plan import RolloutPlan
 from datacenter.releases.runner import change_state
 from datacenter.releases.states import RolloutEvent
 from datacenter.store.schema import audit, box_releases, commands, instruments, rollouts
@@ -59,7 +59,7 @@ class Center:
         release = NewRelease(f"data-{number}", number, 0)
         release_data(self._repository, self._folder / f"files-{number}", release, self._keys, NOW)
         self._releases.refresh(NOW.timestamp())
-        return self.fleet.start(Plan(release=number), "data")
+        return self.fleet.start(RolloutPlan(release=number), "data")
 
     def put_in_force(self, number: int, *boxes: str) -> None:
         with self.store.transaction() as connection:

@@ -17,7 +17,7 @@ import pytest
 from datacenter.ingest import PATH as BATCHES_PATH
 from datacenter.ingest import make_ingest
 from datacenter.releases.folder import ReleaseFolder
-from datacenter.releases.plan import Plan, Restart
+from datacenter.releases.plan import Restart, RolloutPlan
 from datacenter.releases.service import ReleaseService
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
@@ -113,7 +113,9 @@ def test_a_box_gets_its_order_the_metadata_and_the_delta(tmp_path: Path) -> None
     async def use(served: Served) -> None:
         assert await served.order() == NO_ORDER
         assert not (await served.send()).updates
-        number = served.fleet.start(Plan(release=2, waves=(100,), observe_hours=0, may_fetch_slot=True))
+        number = served.fleet.start(
+            RolloutPlan(release=2, waves=(100,), observe_hours=0, may_fetch_slot=True)
+        )
         await served.service.advance()
         assert (await served.send()).updates
         order = await served.order()
@@ -155,7 +157,9 @@ def test_an_order_has_the_times_to_restart_of_the_boxs_site(tmp_path: Path) -> N
     async def use(served: Served) -> None:
         served.fleet.add_site("tokyo", "JP", "asia", "Asia/Tokyo")
         served.fleet.place(BOX, "tokyo")
-        served.fleet.start(Plan(release=2, waves=(100,), restart=Restart(begins="23:00", ends="01:00")))
+        served.fleet.start(
+            RolloutPlan(release=2, waves=(100,), restart=Restart(begins="23:00", ends="01:00"))
+        )
         await served.service.advance()
         order = await served.order()
         assert [(begin % 86_400, end % 86_400) for begin, end in order.restart_times] == [
@@ -172,7 +176,7 @@ def test_a_release_without_a_restart_keeps_its_kind_and_is_counted_apart(tmp_pat
 
     async def use(served: Served) -> None:
         await served.order(UpdateState(running=3, data=1))
-        served.fleet.start(Plan(release=2, boxes=(BOX,), waves=(100,)))
+        served.fleet.start(RolloutPlan(release=2, boxes=(BOX,), waves=(100,)))
         with served.fleet.store.transaction() as connection:
             connection.exec_driver_sql("UPDATE rollouts SET kind = 'data'")
         await served.service.advance()

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacenter.releases.judgement import Judgement, WaveFigures, judge
-from datacenter.releases.plan import Plan, Restart, decode_plan, encode_plan
-from datacenter.releases.states import Progress
+from datacenter.releases.plan import Restart, RolloutPlan, decode_plan, encode_plan
+from datacenter.releases.states import RolloutProgress
 from tests.support.datacenter.rollouts import HOUR_MS
 from wire.release.messages import RESTART_TIMES_MAX
 
 BERLIN = ZoneInfo("Europe/Berlin")
-PLAN = Plan(release=2, waves=(10, 100), observe_hours=2, failures_percent=10)
+PLAN = RolloutPlan(release=2, waves=(10, 100), observe_hours=2, failures_percent=10)
 
 
 def at(text: str) -> int:
@@ -31,7 +31,7 @@ def shown(pair: tuple[int, int]) -> str:
 
 @given(boxes=st.integers(0, 5000), waves=st.sets(st.integers(1, 99), max_size=10))
 def test_every_box_is_in_one_wave(boxes: int, waves: set[int]) -> None:
-    plan = Plan(release=2, waves=(*sorted(waves), 100))
+    plan = RolloutPlan(release=2, waves=(*sorted(waves), 100))
     sizes = plan.wave_sizes(boxes)
     assert (len(sizes), sum(sizes)) == (len(plan.waves), boxes)
     assert min(sizes) >= 0
@@ -97,11 +97,11 @@ def test_times_to_restart_are_sorted_and_fit_into_an_order(
 )
 def test_a_wrong_plan_is_refused_with_what_would_be_right(keys: dict[str, object], message: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=message):
-        msgspec.convert({"release": 2, **keys}, Plan)
+        msgspec.convert({"release": 2, **keys}, RolloutPlan)
 
 
 def test_a_plan_survives_storage() -> None:
-    plan = Plan(
+    plan = RolloutPlan(
         release=2,
         place="country/DE",
         boxes=("RAP-0001",),
@@ -115,21 +115,21 @@ def test_a_plan_survives_storage() -> None:
 @pytest.mark.parametrize(
     ("progress", "state"),
     [
-        (Progress(False), "waiting"),
-        (Progress(False, ending="present"), "present"),
-        (Progress(False, ending="withdrawn"), "withdrawn"),
-        (Progress(True), "ordered"),
-        (Progress(True, "fetched"), "fetched"),
-        (Progress(True, "restarting", "silent"), "silent"),
-        (Progress(True, "committed", "silent"), "committed"),
-        (Progress(True, "fetched", "withdrawn"), "withdrawn"),
-        (Progress(True, "failed", "withdrawn"), "withdrawn"),
-        (Progress(True, "refused", "withdrawn"), "withdrawn"),
-        (Progress(True, "committed", "withdrawn"), "committed"),
-        (Progress(True, "returned", "withdrawn"), "returned"),
+        (RolloutProgress(False), "waiting"),
+        (RolloutProgress(False, ending="present"), "present"),
+        (RolloutProgress(False, ending="withdrawn"), "withdrawn"),
+        (RolloutProgress(True), "ordered"),
+        (RolloutProgress(True, "fetched"), "fetched"),
+        (RolloutProgress(True, "restarting", "silent"), "silent"),
+        (RolloutProgress(True, "committed", "silent"), "committed"),
+        (RolloutProgress(True, "fetched", "withdrawn"), "withdrawn"),
+        (RolloutProgress(True, "failed", "withdrawn"), "withdrawn"),
+        (RolloutProgress(True, "refused", "withdrawn"), "withdrawn"),
+        (RolloutProgress(True, "committed", "withdrawn"), "committed"),
+        (RolloutProgress(True, "returned", "withdrawn"), "returned"),
     ],
 )
-def test_the_state_of_a_box_follows_from_what_is_known(progress: Progress, state: str) -> None:
+def test_the_state_of_a_box_follows_from_what_is_known(progress: RolloutProgress, state: str) -> None:
     assert progress.state == state
 
 

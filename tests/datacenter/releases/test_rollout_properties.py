@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import func, select
 
 from datacenter.releases.orders import IS_OPEN
-from datacenter.releases.plan import Plan
+from datacenter.releases.plan import RolloutPlan
 from datacenter.releases.runner import change_state
 from datacenter.releases.states import TRANSITIONS, RolloutEvent
 from datacenter.store.schema import rollouts, update_orders
@@ -20,7 +20,7 @@ from wire.messages import UPDATE_WORDS, UpdateWord
 
 BOXES_MAX = 8
 PLANS = st.builds(
-    Plan,
+    RolloutPlan,
     release=st.integers(2, 3),
     waves=st.sampled_from([(100,), (20, 100), (1, 50, 100)]),
     observe_hours=st.integers(0, 2),
@@ -45,7 +45,7 @@ class RolloutMachine(RuleBasedStateMachine):
             self.store.close()
 
     @rule(plan=PLANS)
-    def start(self, plan: Plan) -> None:
+    def start(self, plan: RolloutPlan) -> None:
         self.fleet.start(plan)
 
     @precondition(lambda self: len(self.fleet.boxes) < BOXES_MAX)

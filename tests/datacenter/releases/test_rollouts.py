@@ -13,7 +13,7 @@ from datacenter.releases.figures import read_figures
 from datacenter.releases.folder import Release
 from datacenter.releases.listing import find_rollout_row
 from datacenter.releases.orders import exchange_order
-from datacenter.releases.plan import Plan, Restart
+from datacenter.releases.plan import Restart, RolloutPlan
 from datacenter.releases.runner import change_state
 from datacenter.releases.states import RolloutEvent, RolloutEventError
 from datacenter.releases.windows import next_windows
@@ -23,7 +23,7 @@ from tests.support.datacenter.rollouts import HOUR_MS, SimulatedFleet, release_s
 from wire.messages import UpdateWord
 from wire.release.messages import UpdateState
 
-QUICK = Plan(release=2, waves=(10, 100), observe_hours=2, answer_hours=10, failures_percent=20)
+QUICK = RolloutPlan(release=2, waves=(10, 100), observe_hours=2, answer_hours=10, failures_percent=20)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def thousand(store: Store) -> SimulatedFleet:
 
 def test_a_thousand_boxes_with_bad_and_silent_ones_are_counted_exactly(memory: Store) -> None:
     fleet = thousand(memory)
-    number = fleet.start(Plan(release=2, waves=(10, 100), observe_hours=2, answer_hours=10))
+    number = fleet.start(RolloutPlan(release=2, waves=(10, 100), observe_hours=2, answer_hours=10))
     run_until_over(fleet, number)
     assert fleet.state(number) == ("done", "all waves are complete")
     assert fleet.counts(number) == {"committed": 970, "returned": 10, "silent": 20}
@@ -84,7 +84,7 @@ def test_a_thousand_boxes_with_bad_and_silent_ones_are_counted_exactly(memory: S
 
 def test_a_rollout_to_a_thousand_boxes_stops_by_its_rule_and_orders_no_further_boxes(memory: Store) -> None:
     fleet = thousand(memory)
-    plan = Plan(release=2, waves=(20, 60, 100), observe_hours=2, answer_hours=10, failures_percent=2)
+    plan = RolloutPlan(release=2, waves=(20, 60, 100), observe_hours=2, answer_hours=10, failures_percent=2)
     number = fleet.start(plan)
     run_until_over(fleet, number)
     counts = fleet.counts(number)
@@ -116,7 +116,7 @@ def test_hawkbit_3185_a_release_that_breaks_the_first_wave_reaches_no_other_boxe
 
 def test_hawkbit_693_a_box_that_never_returns_has_failed(memory: Store) -> None:
     fleet = fleet_of(memory, 2, RAP_0001=None)
-    plan = Plan(release=2, waves=(100,), observe_hours=0, answer_hours=10, failures_percent=50)
+    plan = RolloutPlan(release=2, waves=(100,), observe_hours=0, answer_hours=10, failures_percent=50)
     number = fleet.start(plan)
     for _ in range(10):
         fleet.advance()
@@ -128,14 +128,16 @@ def test_hawkbit_693_a_box_that_never_returns_has_failed(memory: Store) -> None:
 
 def test_a_late_success_of_a_silent_box_counts_but_does_not_order_it_again(memory: Store) -> None:
     fleet = fleet_of(memory, 1, RAP_0001=None)
-    number = fleet.start(Plan(release=2, waves=(100,), observe_hours=0, answer_hours=1, failures_percent=0))
+    number = fleet.start(
+        RolloutPlan(release=2, waves=(100,), observe_hours=0, answer_hours=1, failures_percent=0)
+    )
     run_until_over(fleet, number)
     assert fleet.counts(number) == {"silent": 1}
     (order,) = fleet.boxes["RAP-0001"].orders
     fleet.report("RAP-0001", fleet.step(order.order, 2, "committed"))
     assert fleet.counts(number) == {"committed": 1}
     assert fleet.state(number)[0] == "stopped"
-    again = fleet.start(Plan(release=2, waves=(100,), observe_hours=0))
+    again = fleet.start(RolloutPlan(release=2, waves=(100,), observe_hours=0))
     run_until_over(fleet, again)
     assert fleet.counts(again) == {"present": 1}
 
@@ -185,10 +187,10 @@ def test_a_box_that_runs_the_release_already_is_not_ordered(memory: Store) -> No
 
 def test_a_box_with_an_order_waits_for_its_end_before_it_gets_another(memory: Store) -> None:
     fleet = fleet_of(memory, 1, RAP_0001=None)
-    plan = Plan(release=2, waves=(100,), observe_hours=0, answer_hours=5, failures_percent=100)
+    plan = RolloutPlan(release=2, waves=(100,), observe_hours=0, answer_hours=5, failures_percent=100)
     first = fleet.start(plan)
     fleet.advance()
-    second = fleet.start(Plan(release=3, waves=(100,), observe_hours=0, answer_hours=5))
+    second = fleet.start(RolloutPlan(release=3, waves=(100,), observe_hours=0, answer_hours=5))
     fleet.advance()
     assert (fleet.counts(first), fleet.counts(second)) == ({"ordered": 1}, {"waiting": 1})
     fleet.advance(5)
@@ -239,7 +241,7 @@ def test_the_next_times_to_restart_are_those_of_each_time_zone(memory: Store) ->
     fleet.place("RAP-0001", "berlin")
     fleet.place("RAP-0002", "tokyo")
     window = Restart(begins="22:00", ends="04:00")
-    number = fleet.start(Plan(release=2, waves=(100,), restart=window, answer_hours=72))
+    number = fleet.start(RolloutPlan(release=2, waves=(100,), restart=window, answer_hours=72))
     row = find_rollout_row(memory, number)
     assert row is not None
     midnight_ms = fleet.now_ms - fleet.now_ms % (24 * HOUR_MS)
@@ -253,7 +255,7 @@ def test_the_next_times_to_restart_are_those_of_each_time_zone(memory: Store) ->
     assert list(windows) == ["Asia/Tokyo", "Europe/Berlin", "UTC"], "the earliest first"
     assert next_windows(memory, row, midnight_ms + 14 * HOUR_MS)[0].begins_ms == midnight_ms + 13 * HOUR_MS
     assert not next_windows(memory, row._replace(kind="data"), fleet.now_ms)
-    assert not next_windows(memory, row._replace(plan=Plan(release=2)), fleet.now_ms)
+    assert not next_windows(memory, row._replace(plan=RolloutPlan(release=2)), fleet.now_ms)
 
 
 def test_a_data_release_is_present_by_its_own_number(memory: Store) -> None:
@@ -261,7 +263,7 @@ def test_a_data_release_is_present_by_its_own_number(memory: Store) -> None:
     fleet.releases.releases[5] = Release(5, "profiles", "data", ())
     exchange_order(memory, fleet.releases, "RAP-0001", UpdateState(9, data=4), fleet.now_ms)
     exchange_order(memory, fleet.releases, "RAP-0002", UpdateState(1, data=5), fleet.now_ms)
-    number = fleet.start(Plan(release=5, waves=(100,)), "data")
+    number = fleet.start(RolloutPlan(release=5, waves=(100,)), "data")
     fleet.advance()
     assert fleet.states(number) == {"RAP-0001": "ordered", "RAP-0002": "present"}
     order = exchange_order(memory, fleet.releases, "RAP-0001", UpdateState(9, data=4), fleet.now_ms)
@@ -270,7 +272,7 @@ def test_a_data_release_is_present_by_its_own_number(memory: Store) -> None:
 
 def test_a_withdrawn_order_is_taken_back_from_its_box(memory: Store) -> None:
     fleet = fleet_of(memory, 2, RAP_0001=None, RAP_0002=None)
-    number = fleet.start(Plan(release=2, waves=(100,)))
+    number = fleet.start(RolloutPlan(release=2, waves=(100,)))
     fleet.advance()
     fleet.work()
     assert fleet.boxes["RAP-0001"].follows
@@ -301,7 +303,7 @@ def test_an_event_that_the_state_does_not_permit_is_refused(
     memory: Store, name: RolloutEvent, state: str
 ) -> None:
     fleet = fleet_of(memory, 1)
-    number = fleet.start(Plan(release=2, waves=(100,), observe_hours=0))
+    number = fleet.start(RolloutPlan(release=2, waves=(100,), observe_hours=0))
     if state == "withdrawn":
         event(fleet, number, "withdraw")
     elif state == "done":
@@ -317,7 +319,7 @@ def test_a_step_of_another_order_release_or_box_counts_for_nothing(
     memory: Store, order: int, release: int, box: str
 ) -> None:
     fleet = fleet_of(memory, 2, RAP_0001=None, RAP_0002=None)
-    number = fleet.start(Plan(release=2, waves=(100,), boxes=("RAP-0001",)))
+    number = fleet.start(RolloutPlan(release=2, waves=(100,), boxes=("RAP-0001",)))
     fleet.advance()
     fleet.work()
     assert fleet.boxes["RAP-0001"].orders[0].order == 1
@@ -330,7 +332,7 @@ def test_the_order_in_which_steps_arrive_changes_nothing(
     memory: Store, steps: tuple[UpdateWord, ...]
 ) -> None:
     fleet = fleet_of(memory, 1, RAP_0001=None)
-    number = fleet.start(Plan(release=2, waves=(100,)))
+    number = fleet.start(RolloutPlan(release=2, waves=(100,)))
     fleet.advance()
     for step in (*steps, *steps):
         fleet.report("RAP-0001", fleet.step(1, 2, step))
@@ -345,7 +347,7 @@ def test_boxes_are_selected_by_location_model_and_serial_number(memory: Store) -
         fleet.place(serial, site)
 
     def concerned(**keys: object) -> list[str]:
-        number = fleet.start(Plan(release=2, **keys))  # type: ignore[arg-type]
+        number = fleet.start(RolloutPlan(release=2, **keys))  # type: ignore[arg-type]
         fleet.advance()
         selected = sorted(fleet.states(number))
         event(fleet, number, "withdraw")
@@ -374,6 +376,6 @@ def test_every_step_of_a_rollout_is_in_the_audit_log(memory: Store) -> None:
 def test_rollouts_work_on_every_database(store: Store) -> None:
     fleet = SimulatedFleet(store, release_set(2), {"RAP-0002": "failed"})
     fleet.add(*serials(3))
-    number = fleet.start(Plan(release=2, waves=(100,), observe_hours=0, failures_percent=50))
+    number = fleet.start(RolloutPlan(release=2, waves=(100,), observe_hours=0, failures_percent=50))
     run_until_over(fleet, number)
     assert fleet.counts(number) == {"committed": 2, "failed": 1}

@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from datacenter.scoring.matching import Alarm, Course, Degradation
-from datacenter.scoring.outcome import InstrumentResult, Scores, scores
+from datacenter.scoring.matching import AlertStart, Course, TrueDegradation
+from datacenter.scoring.outcome import InstrumentOutcome, Scores, scores
 from datacenter.scoring.tally import HOUR_MS, YEAR_MS
 from datacenter.triggers.triggerfile import Trigger, TriggerTable, make_trigger
 from tests.support.datacenter.triggers import MODEL
@@ -33,17 +33,17 @@ def degradation(
     ended_day: float | None = None,
     component: str = "lamp",
     part: str = "Halogen lamp",
-) -> Degradation:
+) -> TrueDegradation:
     times = (None if day is None else round(day * DAY_MS) for day in (failed_day, ended_day))
-    return Degradation(component, part, course, round(began_day * DAY_MS), *times)
+    return TrueDegradation(component, part, course, round(began_day * DAY_MS), *times)
 
 
 def scored(
-    alarms: dict[str, list[float]], *degradations: Degradation, triggers: tuple[Trigger, ...] = (LAMP,)
+    alarms: dict[str, list[float]], *degradations: TrueDegradation, triggers: tuple[Trigger, ...] = (LAMP,)
 ) -> Scores:
     """Return the scores of alerts that begin on these days of a year, by trigger."""
-    raised = [Alarm(name, round(day * DAY_MS)) for name, days in alarms.items() for day in days]
-    return scores(triggers, [InstrumentResult(MODEL, YEAR_MS, 0, 0.0, raised, list(degradations))])
+    raised = [AlertStart(name, round(day * DAY_MS)) for name, days in alarms.items() for day in days]
+    return scores(triggers, [InstrumentOutcome(MODEL, YEAR_MS, 0, 0.0, raised, list(degradations))])
 
 
 FAILURE = degradation(100, 110, ended_day=110.5)
@@ -122,12 +122,12 @@ def test_random_alerts_reach_the_recall_of_chance_and_a_low_precision() -> None:
     random = Random(1)
     failures = [degradation(day, day + 10, ended_day=day + 10.5) for day in (40, 140, 240, 340)]
     results = [
-        InstrumentResult(
+        InstrumentOutcome(
             MODEL,
             YEAR_MS,
             0,
             0.0,
-            [Alarm("lamp", random.randrange(YEAR_MS)) for _ in range(20)],
+            [AlertStart("lamp", random.randrange(YEAR_MS)) for _ in range(20)],
             failures,
         )
         for _ in range(200)

@@ -17,7 +17,7 @@ from sqlalchemy import func, select, update
 
 from datacenter.access.request import Principal
 from datacenter.base.visible import permitted_bases, visible_days
-from datacenter.config import Retention
+from datacenter.config import RetentionConfig
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.explanation.reports import ReportRange, load_reports
 from datacenter.fleet.alerts import AlertFilter, list_alerts
@@ -105,7 +105,7 @@ def live(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             [one.id for one in load_reports(store, all_reports).in_order()],
         ]
     late_ms = END_MS + 100 * DAY_MS
-    limits = Retention(readings_days=100, errors_days=30)
+    limits = RetentionConfig(readings_days=100, errors_days=30)
     shown["expired"] = find_expired(store, limits, late_ms)
     while delete_piece(store, "readings", 100, late_ms) or delete_piece(store, "errors", 30, late_ms):
         pass

@@ -10,8 +10,8 @@ from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.knowledge import TriggerKnowledge
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.fleet.visible import Visibility
-from datacenter.scoring.matching import Alarm, Degradation
-from datacenter.scoring.outcome import InstrumentResult
+from datacenter.scoring.matching import AlertStart, TrueDegradation
+from datacenter.scoring.outcome import InstrumentOutcome
 from datacenter.scoring.scorefile import RecordedScore, ScoreFile
 from datacenter.scoring.tally import YEAR_MS
 from datacenter.scoring.visits import score_visits
@@ -89,18 +89,20 @@ def test_the_list_of_an_instrument_has_alerts_and_readings_near_a_threshold(stor
     assert visit_parts(store, nobody, known, "s1") == []
 
 
-def scored(alarms: dict[str, list[int]], *worn: Degradation) -> tuple[int, int, float | None, float | None]:
+def scored(
+    alarms: dict[str, list[int]], *worn: TrueDegradation
+) -> tuple[int, int, float | None, float | None]:
     """Return visits, parts, precision and completeness for alerts that begin on these days, by trigger."""
-    raised = [Alarm(name, day * DAY_MS) for name, days in alarms.items() for day in days]
-    result = InstrumentResult(MODEL, YEAR_MS, 0, 0.0, raised, list(worn))
+    raised = [AlertStart(name, day * DAY_MS) for name, days in alarms.items() for day in days]
+    result = InstrumentOutcome(MODEL, YEAR_MS, 0, 0.0, raised, list(worn))
     fan = naming("lamp-intensity-pct < 60", "fan", "Fan")
     score = score_visits([LAMP, fan, naming("lamp-intensity-pct < 1", "notice")], [result])
     return score.visits, score.parts, score.precision, score.complete
 
 
 def test_visits_are_scored_with_the_truth() -> None:
-    lamp = Degradation("lamp", "Halogen lamp", "failing", 5 * DAY_MS, None, 20 * DAY_MS)
-    fan = Degradation("lamp", "Fan", "stable", 5 * DAY_MS)
+    lamp = TrueDegradation("lamp", "Halogen lamp", "failing", 5 * DAY_MS, None, 20 * DAY_MS)
+    fan = TrueDegradation("lamp", "Fan", "stable", 5 * DAY_MS)
     assert scored({}, lamp) == (0, 0, None, None)
     assert scored({"lamp": [10], "notice": [10]}, lamp) == (1, 1, 1.0, 1.0)
     assert scored({"lamp": [10], "fan": [10]}, lamp, fan) == (1, 2, 0.5, 1.0)

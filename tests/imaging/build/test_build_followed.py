@@ -14,7 +14,7 @@ from pykickstart.sections import PackageSection
 from imaging.build import packages
 from imaging.build.commands import IGNORED_COMMANDS, handled_commands, plan_of, supported_options
 from imaging.build.types import BuildFailed, BuildPlan, UnsupportedCommand
-from imaging.kickstart.document import Document, KickstartCommand, SourceLocation, read
+from imaging.kickstart.document import KickstartCommand, KickstartDocument, SourceLocation, read
 from imaging.kickstart.handler import new_handler
 from tests.support.imaging.sites import CRYPT_HASH, GRUB_HASH, SSH_KEY
 from tests.support.imaging.small_system import KICKSTART
@@ -146,7 +146,7 @@ def test_an_option_is_supported_or_refused(tmp_path: Path, name: str, option: st
     command = KickstartCommand(SourceLocation(7, "box.ks"), name, (option,), None)
     if option not in supported_options(name):
         with pytest.raises(UnsupportedCommand, match=r"^box\.ks:7: "):
-            plan_of(Document(tmp_path, "RHEL9", commands=[command]))
+            plan_of(KickstartDocument(tmp_path, "RHEL9", commands=[command]))
     elif name in handled_commands() and not (name == "clearpart" or option in fixed(name)):
         assert option in EFFECTS["part" if name == "partition" else name]
 

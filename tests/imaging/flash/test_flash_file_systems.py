@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from imaging.flash.identifiers import Patch, apply, patches
+from imaging.flash.identifiers import IdentifierPatch, apply, patches
 from imaging.flash.plan import make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.write import flash
@@ -254,7 +254,7 @@ def test_a_fat_that_differs_from_the_manifest_is_refused(tmp_path: Path, at: int
 
 
 def test_patches_apply_to_any_part_of_the_image() -> None:
-    applied = (Patch(10, b"abcd"), Patch(14, b"ef"), Patch(30, b"g"))
+    applied = (IdentifierPatch(10, b"abcd"), IdentifierPatch(14, b"ef"), IdentifierPatch(30, b"g"))
     expected = bytearray(40)
     assert apply(applied, 0, memoryview(expected))
     assert expected == bytes(10) + b"abcdef" + bytes(14) + b"g" + bytes(9)

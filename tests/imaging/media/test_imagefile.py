@@ -15,7 +15,7 @@ from imaging import signing
 from imaging.disks.signatures import signatures
 from imaging.flash.source import open_image
 from imaging.media import bmap, unzstd
-from imaging.media.bmap import Bmap, BmapError, Range
+from imaging.media.bmap import Bmap, BmapError, MappedRange
 from imaging.media.imagefile import (
     ImageError,
     compress_framed,
@@ -97,7 +97,7 @@ def test_an_invalid_map_is_reported(raw: Path, change: Callable[[bytes], bytes],
 
 @pytest.mark.parametrize("spans", [((0, 8192), (4096, 4096)), ((0, 2 * MIB),), ((IMAGE_BYTES, 4096),)])
 def test_ranges_that_overlap_or_exceed_the_image_are_reported(spans: tuple[tuple[int, int], ...]) -> None:
-    wrong = Bmap(IMAGE_BYTES, tuple(Range(offset, length, bytes(32)) for offset, length in spans))
+    wrong = Bmap(IMAGE_BYTES, tuple(MappedRange(offset, length, bytes(32)) for offset, length in spans))
     with pytest.raises(BmapError, match="has a range"):
         bmap.parse(bmap.render(wrong))
 

@@ -12,7 +12,7 @@ from imaging.papers.diagram import TOP, draw
 from imaging.papers.flows import Flow
 from imaging.papers.pdf import Content, number_list, section_of
 from trust.fact import Fact
-from trust.papers import Section, Statement
+from trust.papers import PaperSection, Statement
 
 WIDTH = 499
 FACT = Fact(key="values", values=tuple(f"value {number}" for number in range(60)), evidence=("file:/etc/a",))
@@ -33,7 +33,7 @@ def test_numbers_of_evidence_are_sorted_unique_and_joined_to_ranges(numbers: lis
 
 def rows_of(*statements: Statement) -> Any:
     content = Content({FACT.key: FACT}, {}, {})
-    *_, table = section_of(Section(title="Section", statement=list(statements)), content)
+    *_, table = section_of(PaperSection(title="Section", statement=list(statements)), content)
     assert isinstance(table, LongTable)
     return table
 

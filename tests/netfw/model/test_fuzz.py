@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
-from bench.firewall.fuzz import Outcome, compare, compare_here
+from bench.firewall.fuzz import FuzzOutcome, compare, compare_here
 from netfw.model import conntrack
 from netfw.model.fragments import Reassembly
 from netfw.model.packet import Packet
@@ -35,7 +35,7 @@ def test_random_packets_reach_every_drop_and_every_accept() -> None:
     assert set(CAUSES) < set(counted)
 
 
-def _compare_with_bug(bug: str) -> Outcome:
+def _compare_with_bug(bug: str) -> FuzzOutcome:
     """Compare the kernel with a model that has a bug; to be called in a separate process."""
     if bug == "neighbours":
         icmpv6 = frozenset({130, 131, 132, 133, 134, 136, 143})

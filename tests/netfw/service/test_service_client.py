@@ -14,7 +14,14 @@ from netfw.events import Alarm, Event, FirewallState, PathsLost
 from netfw.policy.policy import Service
 from netfw.ruleset.sessions import Session
 from netfw.service.client import CONFIRMED_SECONDS, PATH_ANSWER_SECONDS, RECONNECT_SECONDS, FirewallClient
-from netfw.service.protocol import ClosePath, OpenPath, PathAnswer, ProtocolError, Refusal, framed
+from netfw.service.protocol import (
+    ClosePath,
+    ConnectionRefusal,
+    FirewallProtocolError,
+    OpenPath,
+    PathAnswer,
+    framed,
+)
 from sim.net.loop import SimLoop
 
 IN_FORCE = FirewallState(in_force=True)
@@ -36,7 +43,7 @@ class FakeService:
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Any]:
         if not self.runs:
-            raise ProtocolError("no firewall service answers")
+            raise FirewallProtocolError("no firewall service answers")
         self.reader = asyncio.StreamReader()
         self.connections += 1
         yield self.reader, Writer(self)
@@ -199,7 +206,7 @@ def test_a_service_that_ends_and_then_hangs_gets_no_additional_time() -> None:
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        (Refusal("version 2"), "the firewall service refuses the connection: version 2"),
+        (ConnectionRefusal("version 2"), "the firewall service refuses the connection: version 2"),
         (b"\xff\xff\xff\xff", "bytes was announced"),
         (b"\0\0\0\1\xc1", "cannot be read"),
     ],

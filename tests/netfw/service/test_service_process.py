@@ -17,7 +17,7 @@ import pytest
 
 from hal.linux import netlink
 from netfw.events import FirewallState
-from netfw.service.protocol import Hello, Refusal, decoded, framed
+from netfw.service.protocol import ConnectionRefusal, Hello, decoded, framed
 from netfw.service.requests import receive
 from netfw.service.spawn import environment
 from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
@@ -71,7 +71,7 @@ def observe(folder: Path, request: bytes = framed(Hello())) -> socket.socket:
 
 def state_of(connection: socket.socket) -> FirewallState:
     while not isinstance(answer := decoded(receive(connection, 1 << 20)), FirewallState):
-        assert not isinstance(answer, Refusal), answer
+        assert not isinstance(answer, ConnectionRefusal), answer
     return answer
 
 

@@ -13,9 +13,9 @@ from netfw.service.protocol import (
     LINES_MAX,
     REQUEST_BYTES_MAX,
     VERSION,
+    FirewallProtocolError,
     Frames,
     Hello,
-    ProtocolError,
     bounded,
     decoded,
     framed,
@@ -34,7 +34,7 @@ def test_messages_are_reassembled_from_any_pieces(bodies: list[bytes], size: int
 def test_an_invalid_length_is_refused_before_its_message_arrives() -> None:
     largest = bytes(REQUEST_BYTES_MAX)
     assert list(Frames(REQUEST_BYTES_MAX).feed(len(largest).to_bytes(4, "big") + largest)) == [largest]
-    with pytest.raises(ProtocolError, match=r"1025 bytes was announced; at most 1024"):
+    with pytest.raises(FirewallProtocolError, match=r"1025 bytes was announced; at most 1024"):
         list(Frames(REQUEST_BYTES_MAX).feed((REQUEST_BYTES_MAX + 1).to_bytes(4, "big")))
 
 
@@ -51,7 +51,7 @@ def test_events_round_trip() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\xff", msgspec.msgpack.encode(["alarm"]), framed(Hello())[4:]])
 def test_an_invalid_message_of_the_service_is_refused(body: bytes) -> None:
-    with pytest.raises(ProtocolError, match="cannot be read"):
+    with pytest.raises(FirewallProtocolError, match="cannot be read"):
         decoded(body)
 
 

@@ -23,10 +23,10 @@ from netfw.service.protocol import (
     LENGTH_BYTES,
     Answer,
     ClosePath,
+    ConnectionRefusal,
     Hello,
     OpenPath,
     PathAnswer,
-    Refusal,
     decoded,
     framed,
 )
@@ -74,7 +74,7 @@ class Observer:
 
     async def refusal(self) -> str:
         answer = await self.receive()
-        assert isinstance(answer, Refusal)
+        assert isinstance(answer, ConnectionRefusal)
         assert await self.receive() is None
         return answer.reason
 

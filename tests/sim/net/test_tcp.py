@@ -19,7 +19,7 @@ from sim.net.segment import HEADER_BYTES
 from sim.net.tcp import ACK, FIN, MSS, SYN, TcpSegment
 from sim.net.tcp.cubic import INITIAL_WINDOW, UNLIMITED, Cubic, cube_root
 from sim.net.tcp.mtu import BASE_MSS
-from sim.net.tcp.receiver import Receiver
+from sim.net.tcp.receiver import TcpReceiver
 from sim.net.tcp.rtt import RTO_MIN_NS, RttEstimator
 from sim.net.tcp.scoreboard import Scoreboard, Sent
 from sim.net.timers import LazyTimers
@@ -326,7 +326,7 @@ def test_psh_is_set_at_the_end_of_each_burst_of_two_and_of_each_write() -> None:
     assert [segment.push for _, segment in pair.data()] == [False, True, False, True, True]
 
 
-def receiving() -> tuple[SimLoop, Receiver, list[int]]:
+def receiving() -> tuple[SimLoop, TcpReceiver, list[int]]:
     """Return the loop, a receiver that has acknowledged 22 segments of a transfer, and its acknowledgements."""
     loop, acknowledged = SimLoop(), list[int]()
 
@@ -334,7 +334,7 @@ def receiving() -> tuple[SimLoop, Receiver, list[int]]:
         receiver.announce()
         acknowledged.append(receiver.next_seq)
 
-    receiver = Receiver(loop.env, LazyTimers(loop.env), RttEstimator(), acknowledge)
+    receiver = TcpReceiver(loop.env, LazyTimers(loop.env), RttEstimator(), acknowledge)
     receiver.next_seq = receiver.acknowledged = 1
     receiver.announce()
     for _ in range(22):
@@ -343,7 +343,7 @@ def receiving() -> tuple[SimLoop, Receiver, list[int]]:
     return loop, receiver, acknowledged
 
 
-def next_segment(receiver: Receiver, *, push: bool = False, skip: int = 0) -> TcpSegment:
+def next_segment(receiver: TcpReceiver, *, push: bool = False, skip: int = 0) -> TcpSegment:
     segment = TcpSegment(1, 2, "far", receiver.next_seq + skip * MSS, ACK, bytes(MSS))
     segment.push = push
     return segment

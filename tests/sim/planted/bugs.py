@@ -25,7 +25,7 @@ from agents.instrument.agent import InstrumentAgent
 from agents.instrument.command_runner import CommandRunner
 from agents.instrument.report_queue import ReportQueue
 from agents.spool import Priority, Spool
-from datacenter.store.rows import Row, make_rows
+from datacenter.store.rows import RecordRow, make_rows
 from datacenter.store.store import Store
 from hal.emul.disk import EmulDisk
 from sim.worlds.virtual.datacenter import VirtualDataCenter
@@ -337,7 +337,9 @@ def _change_records(
 ) -> None:
     """Let the data center change the records, with their sequence numbers, before it stores them."""
 
-    def changed(box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[int, Record]]) -> list[Row]:
+    def changed(
+        box: str, epoch: int, stored_at_ms: int, records: Iterable[tuple[int, Record]]
+    ) -> list[RecordRow]:
         return make_rows(box, epoch, stored_at_ms, change(list(records)))
 
     patch.setattr(datacenter.store.batch, "make_rows", changed)

@@ -12,11 +12,11 @@ import pytest
 from sim.sessions.model import ALL, BOX, DC, ModelSession, Setting, others
 from sim.sessions.moves import Moves
 from sim.sessions.mutants import without
-from sim.sessions.surroundings import Shift, shifts
+from sim.sessions.surroundings import SettingChange, shifts
 from tests.support.wire.grants import DATACENTER, ISSUED, OFFER, granted
 from tests.support.wire.session_audits import Audits, verdict
 from wire.session.audit import Kind, SessionRecord
-from wire.session.grant import Evidence, PresenceWay, sign_offer
+from wire.session.grant import PresenceEvidence, PresenceWay, sign_offer
 from wire.session.table import TABLE, Event, Row, SessionState
 from wire.session.verify import AuditVerdict
 
@@ -94,7 +94,7 @@ class Walk:
                 self.write(index, move.end, move.row)
         return True
 
-    def shift(self, shift: Shift) -> None:
+    def shift(self, shift: SettingChange) -> None:
         """Change the setting of all sessions, and record the ends of sessions at an end that restarts."""
         before, self.setting = self.setting, shift.setting
         self.disturbances -= shift.cost
@@ -136,7 +136,7 @@ class Walk:
             deadline_ms = self.walked[index].deadlines[end] * TICK_MS - self.starts_ms[end]
         elif row.event is Event.AUTHORIZE:
             at = ISSUED + self.now_ms // 1000
-            evidence = (Evidence(PresenceWay.SWITCH, "switch 1", at),)
+            evidence = (PresenceEvidence(PresenceWay.SWITCH, "switch 1", at),)
             message = self.grants[index] = granted(self.offers[index], evidence)
         elif row.event is Event.GRANT_RECEIVED:
             message = self.grants.get(index, b"")

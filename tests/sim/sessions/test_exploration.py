@@ -6,7 +6,7 @@ import pytest
 
 from sim.sessions.explore import explore
 from sim.sessions.model import QUICK, Scope
-from sim.sessions.mutants import Mutant, counterexample, endless_mutants, mutants, without
+from sim.sessions.mutants import SessionMutant, counterexample, endless_mutants, mutants, without
 from wire.session.table import TABLE, Actor, End, Event, SessionState
 
 
@@ -28,12 +28,12 @@ def test_every_row_is_reached() -> None:
 
 
 @pytest.mark.parametrize("mutant", list(mutants()), ids=lambda mutant: mutant.name)
-def test_a_missing_guard_has_a_counterexample(mutant: Mutant) -> None:
+def test_a_missing_guard_has_a_counterexample(mutant: SessionMutant) -> None:
     assert counterexample(mutant), f"{mutant.name}: redundant, or a property is missing"
 
 
 @pytest.mark.parametrize("mutant", list(endless_mutants())[::4], ids=lambda mutant: mutant.name)
-def test_a_missing_way_to_an_end_has_a_counterexample(mutant: Mutant) -> None:
+def test_a_missing_way_to_an_end_has_a_counterexample(mutant: SessionMutant) -> None:
     """Every fourth mutant; `make bench-sessions` explores all."""
     assert counterexample(mutant)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sim.faults import fault_kinds
-from sim.lab.labfile import Event, Expect
+from sim.lab.labfile import Expect, ScheduledFault
 from sim.verdict.causes import START_NS, outage_ends
 from sim.verdict.checks import evaluate
 from sim.verdict.ledger import ReportLedger
-from sim.verdict.outcome import Outcome
+from sim.verdict.outcome import LabOutcome
 from sim.verdict.result import Expectation, GapFound
 from sim.verdict.siem import SiemFindings
 from tests.support.sim.verdict import limits
@@ -35,10 +35,10 @@ def ledger(*states: str, kind: str = "status") -> ReportLedger:
     return result
 
 
-def outcome(book: ReportLedger, *gaps: tuple[int, int], duplicates: int = 0) -> Outcome:
+def outcome(book: ReportLedger, *gaps: tuple[int, int], duplicates: int = 0) -> LabOutcome:
     sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
     named = [GapFound(at_ns=0, reason="disk-full", records=b - a + 1, ranges=((a, b),)) for a, b in gaps]
-    return Outcome(book, sequences, named, duplicates)
+    return LabOutcome(book, sequences, named, duplicates)
 
 
 def test_a_report_that_is_stored_or_on_the_box_or_unacknowledged_is_not_lost() -> None:
@@ -75,7 +75,7 @@ def test_numbers_that_were_never_used_account_for_no_report() -> None:
     book = ledger(*"SGS")
     gap = GapFound(at_ns=0, reason="unused", records=0, ranges=((2, 2),))
     sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
-    assert [entry.number for entry in Outcome(book, sequences, [gap], 0).lost] == [2]
+    assert [entry.number for entry in LabOutcome(book, sequences, [gap], 0).lost] == [2]
 
 
 def test_a_gap_record_that_names_existing_records_accounts_for_no_report() -> None:
@@ -86,7 +86,7 @@ def test_a_gap_record_that_names_existing_records_accounts_for_no_report() -> No
 def test_every_failed_expectation_shows_its_evidence() -> None:
     book = ledger(*"SGSSB")
     expect = limits(dropped=0, backlog_drained_within=SECOND, latency_p99=SECOND, alert_latency_p99=SECOND)
-    events = [Event(SECOND // 2, DOWN, "uplink", 3 * SECOND)]
+    events = [ScheduledFault(SECOND // 2, DOWN, "uplink", 3 * SECOND)]
     measured = outcome(book, duplicates=1)
     expectations, failures = evaluate(expect, measured, events, end_ns=6 * SECOND, ports={})
     failed = {expectation.name for expectation in expectations if not expectation.holds}
@@ -102,7 +102,7 @@ def test_every_failed_expectation_shows_its_evidence() -> None:
 
 def test_the_backlog_is_measured_from_the_end_of_the_outage() -> None:
     expect = limits(backlog_drained_within=10 * SECOND)
-    events = [Event(0, DOWN, "uplink", int(2.5 * SECOND))]
+    events = [ScheduledFault(0, DOWN, "uplink", int(2.5 * SECOND))]
     expectations, _ = evaluate(expect, outcome(ledger(*"SSSS")), events, end_ns=6 * SECOND, ports={})
     (drained,) = [e for e in expectations if e.name == "backlog_drained_within"]
     assert drained.measured == 1.5  # report 2, made at 2 s and stored at 4 s
@@ -110,7 +110,11 @@ def test_the_backlog_is_measured_from_the_end_of_the_outage() -> None:
 
 
 def test_an_outage_that_ends_within_another_one_is_not_over() -> None:
-    events = [Event(0, DOWN, "uplink", 10), Event(5, CUT, "box", 20), Event(40, CUT, "box", None)]
+    events = [
+        ScheduledFault(0, DOWN, "uplink", 10),
+        ScheduledFault(5, CUT, "box", 20),
+        ScheduledFault(40, CUT, "box", None),
+    ]
     assert outage_ends(events) == [25, 40]
 
 
@@ -135,7 +139,7 @@ def test_a_failure_has_the_name_of_its_expectation() -> None:
 
 # -- latency of other ports
 
-FLOOD = Event(0, fault_kinds()["instrument-floods"](), "instrument:1", None)
+FLOOD = ScheduledFault(0, fault_kinds()["instrument-floods"](), "instrument:1", None)
 PORTS = {"CHEM-0001": 1, "HEMA-0002": 2}
 
 
@@ -152,7 +156,7 @@ def neighbours(attacked: str, other: str) -> ReportLedger:
 
 
 def evaluated(
-    expect: Expect, book: ReportLedger, *events: Event, connections: int | None = None
+    expect: Expect, book: ReportLedger, *events: ScheduledFault, connections: int | None = None
 ) -> Expectation:
     measured = outcome(book)
     measured.connections = connections
@@ -164,7 +168,7 @@ def test_the_latency_of_other_ports_excludes_instruments_with_an_event() -> None
     within = limits(other_ports_latency_p99=SECOND)
     result = evaluated(within, neighbours("SSSS", "SSS"), FLOOD)
     assert result.holds and result.measured == 0.5 and result.name == "other_ports_latency_p99"
-    at_port_2 = Event(0, FLOOD.fault, "instrument:2", None)
+    at_port_2 = ScheduledFault(0, FLOOD.fault, "instrument:2", None)
     result = evaluated(within, neighbours("SSSS", "SSS"), at_port_2)
     assert not result.holds and result.measured == 2
 
@@ -176,7 +180,7 @@ def test_unacknowledged_reports_of_other_ports_count_as_late() -> None:
 
 def test_the_latency_of_other_ports_needs_an_event_and_reports_of_another_port() -> None:
     within = limits(other_ports_latency_p99=SECOND)
-    both = (FLOOD, Event(0, FLOOD.fault, "instrument:2", None))
+    both = (FLOOD, ScheduledFault(0, FLOOD.fault, "instrument:2", None))
     for book, events in (("SS", ()), ("SS", both), ("UU", (FLOOD,)), ("", (FLOOD,))):
         result = evaluated(within, neighbours("SSSS", book), *events)
         assert not result.holds and result.measured is None, (book, events)

@@ -10,13 +10,13 @@ import pytest
 import agents.box.intake.intake
 from agents.box.uplink.forwarder import Forwarder
 from sim.faults import fault_kinds
-from sim.lab.labfile import Event, Lab, parse_lab
+from sim.lab.labfile import Lab, ScheduledFault, parse_lab
 from sim.pytest_plugin import SMALL_LAB
 from sim.units import HOUR_NS, MINUTE_NS
 from sim.verdict.causes import Causes, outage_ends
 from sim.verdict.checks import evaluate
 from sim.verdict.ledger import ReportLedger
-from sim.verdict.outcome import Outcome
+from sim.verdict.outcome import LabOutcome
 from sim.verdict.result import GapFound, Result
 from sim.worlds import run_lab
 from tests.support.sim.verdict import limits
@@ -36,10 +36,10 @@ def failed(result: Result) -> set[str]:
 
 
 def evaluated(
-    book: ReportLedger, *events: Event, end_ns: int = 2 * HOUR_NS, **expect: int
+    book: ReportLedger, *events: ScheduledFault, end_ns: int = 2 * HOUR_NS, **expect: int
 ) -> dict[str, bool]:
     sequences = sorted(entry.sequence for entry in book if entry.sequence > 0)
-    outcome = Outcome(book, sequences, [], sum(run.copies for run in book.runs.values()))
+    outcome = LabOutcome(book, sequences, [], sum(run.copies for run in book.runs.values()))
     found, _ = evaluate(limits(**expect), outcome, events, end_ns=end_ns, ports={"CHEM-0001": 1})
     return {expectation.name: expectation.holds for expectation in found}
 
@@ -68,19 +68,19 @@ def test_a_report_that_waits_without_a_cause_is_undelivered() -> None:
 
 
 def test_an_outage_explains_a_wait_only_while_it_lasts() -> None:
-    outage = Event(90 * S, DOWN, "uplink", HOUR_NS)
+    outage = ScheduledFault(90 * S, DOWN, "uplink", HOUR_NS)
     assert evaluated(two_reports(100, 100, 90 + 3600 + 60 + 600), outage)["undelivered"]
     assert not evaluated(two_reports(100, 100, 90 + 3600 + 60 + 601), outage)["undelivered"]
-    assert evaluated(two_reports(100, 100, None, waits=True), Event(90 * S, DOWN, "uplink", None))[
+    assert evaluated(two_reports(100, 100, None, waits=True), ScheduledFault(90 * S, DOWN, "uplink", None))[
         "undelivered"
     ]
-    assert not evaluated(two_reports(100, 100, None, waits=True), Event(90 * S, DOWN, "instrument:1", None))[
-        "undelivered"
-    ]
+    assert not evaluated(
+        two_reports(100, 100, None, waits=True), ScheduledFault(90 * S, DOWN, "instrument:1", None)
+    )["undelivered"]
 
 
 def test_several_outages_explain_the_sum_of_their_times() -> None:
-    outages = [Event(at * S, DOWN, "uplink", 10 * S) for at in (100, 300, 1000)]
+    outages = [ScheduledFault(at * S, DOWN, "uplink", 10 * S) for at in (100, 300, 1000)]
     recovery = DOWN.recovery_ns // S
     causes = Causes(outages, [], 600 * S)
     assert causes.unexplained(90 * S, 290 * S) == (190 - recovery) * S
@@ -91,12 +91,12 @@ def test_several_outages_explain_the_sum_of_their_times() -> None:
 
 def test_a_fault_without_effect_on_delivery_is_not_an_outage() -> None:
     intruder = fault_kinds()["intruder-outside"]()
-    assert outage_ends([Event(100 * S, intruder, "uplink", 10 * S)]) == []
-    assert outage_ends([Event(100 * S, DOWN, "uplink", 10 * S)]) == [110 * S]
+    assert outage_ends([ScheduledFault(100 * S, intruder, "uplink", 10 * S)]) == []
+    assert outage_ends([ScheduledFault(100 * S, DOWN, "uplink", 10 * S)]) == [110 * S]
 
 
 def test_a_slow_link_explains_a_wait_only_while_there_is_progress() -> None:
-    slow = Event(0, SLOW, "uplink", None)
+    slow = ScheduledFault(0, SLOW, "uplink", None)
     events = [slow]
     assert Causes(events, range(0, 7000 * S, 300 * S), 600 * S).unexplained(100 * S, 7000 * S) == 0
     assert Causes(events, [100 * S], 600 * S).unexplained(100 * S, 7000 * S) == pytest.approx(6300 * S)
@@ -106,7 +106,7 @@ def test_a_missing_acknowledgement_needs_a_fault_of_the_own_instrument() -> None
     book = two_reports(100, None, None)
     assert not evaluated(book)["unacknowledged"]
     for target, holds in (("instrument:1", True), ("instrument:2", False), ("uplink", False)):
-        assert evaluated(book, Event(90 * S, DOWN, target, None))["unacknowledged"] is holds
+        assert evaluated(book, ScheduledFault(90 * S, DOWN, target, None))["unacknowledged"] is holds
 
 
 def test_reports_lost_with_the_power_of_their_instrument_are_not_unacknowledged() -> None:
@@ -128,7 +128,7 @@ def test_one_named_number_accounts_for_only_one_report_of_all_instruments() -> N
         run.found(1, first, 2 * S)
         run.found(numbers, first + 3, 20 * S)
     gap = GapFound(at_ns=0, reason="disk-full", records=1, ranges=((3, 3),))
-    outcome = Outcome(book, [1, 2, 4, 5], [gap], 0)
+    outcome = LabOutcome(book, [1, 2, 4, 5], [gap], 0)
     assert (len(outcome.lost), len(outcome.dropped)) == (10, 1)
 
 
@@ -143,7 +143,7 @@ def test_named_numbers_are_assigned_where_they_are_needed() -> None:
         run.found(1, first, 9 * S)
         run.found(3, last, 9 * S)
     gap = GapFound(at_ns=0, reason="corrupt", records=2, ranges=((3, 3), (5, 5)))
-    outcome = Outcome(book, [1, 2, 4, 6], [gap], 0)
+    outcome = LabOutcome(book, [1, 2, 4, 6], [gap], 0)
     assert (len(outcome.lost), len(outcome.dropped)) == (0, 2)
 
 
@@ -172,15 +172,15 @@ def test_an_expectation_with_nothing_to_check_fails() -> None:
         "backlog_drained_within",
         "alert_latency_p99",
     }
-    unneeded = Event(10 * S, DOWN, "uplink", 10 * S)  # over before the first report
+    unneeded = ScheduledFault(10 * S, DOWN, "uplink", 10 * S)  # over before the first report
     assert not evaluated(two_reports(100, 100, 100), unneeded, backlog_drained_within=S)[
         "backlog_drained_within"
     ]
 
 
 def test_a_fault_that_never_ends_is_not_an_ended_outage() -> None:
-    assert outage_ends([Event(5, DOWN, "uplink", None)]) == []
-    assert outage_ends([Event(5, DOWN, "uplink", None), Event(1, DOWN, "uplink", 10)]) == []
+    assert outage_ends([ScheduledFault(5, DOWN, "uplink", None)]) == []
+    assert outage_ends([ScheduledFault(5, DOWN, "uplink", None), ScheduledFault(1, DOWN, "uplink", 10)]) == []
 
 
 def test_latency_includes_reports_that_still_wait() -> None:
@@ -249,9 +249,9 @@ def test_a_lab_that_ends_before_a_missing_acknowledgement_is_late_fails() -> Non
     run.found(1, 1, 3 * S)
     within = {"acknowledged_within": 30 * S, "end_ns": 40 * S}
     assert not evaluated(ledger, **within)["unacknowledged"]
-    assert evaluated(ledger, Event(0, DOWN, "instrument:2", None), **within)["unacknowledged"] is False, (
-        "a fault of another port explains nothing"
-    )
+    assert (
+        evaluated(ledger, ScheduledFault(0, DOWN, "instrument:2", None), **within)["unacknowledged"] is False
+    ), "a fault of another port explains nothing"
     ledger.runs["HEMA-0002", 1].acknowledged(1, 2 * S)
     assert evaluated(ledger, **within)["unacknowledged"]
 

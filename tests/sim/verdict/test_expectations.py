@@ -8,20 +8,20 @@ import msgspec
 import pytest
 
 from sim.faults import fault_kinds
-from sim.lab.labfile import Event
+from sim.lab.labfile import ScheduledFault
 from sim.units import HOUR_NS, MINUTE_NS
 from sim.verdict.checks import evaluate
 from sim.verdict.intrusions import Intrusions
 from sim.verdict.ledger import NEVER, ReportLedger, Run
-from sim.verdict.outcome import CommandOutcome, Outcome
+from sim.verdict.outcome import CommandOutcome, LabOutcome
 from sim.verdict.result import Expectation, Failure, FaultOccurrence, GapFound, ReportCounts
 from tests.support.sim.verdict import limits
 
 S = 10**9
-DOWN = Event(90 * S, fault_kinds()["link-down"](), "uplink", HOUR_NS)
+DOWN = ScheduledFault(90 * S, fault_kinds()["link-down"](), "uplink", HOUR_NS)
 DISK_FULL = fault_kinds()["disk-full"]()
 SLOW = fault_kinds()["link-rate"](rate=9600)
-INTRUDER = Event(S, fault_kinds()["intruder-outside"](), "uplink", None)
+INTRUDER = ScheduledFault(S, fault_kinds()["intruder-outside"](), "uplink", None)
 
 CheckedExpectation = tuple[Expectation, Failure | None]
 
@@ -47,13 +47,18 @@ def book(*times: tuple[float, float | None, float | None], kind: str = "status")
     return ledger
 
 
-def outcome(ledger: ReportLedger, *gaps: GapFound, **more: Any) -> Outcome:
+def outcome(ledger: ReportLedger, *gaps: GapFound, **more: Any) -> LabOutcome:
     sequences = sorted(entry.sequence for entry in ledger if entry.sequence > 0)
-    return Outcome(ledger, sequences, gaps, **({"duplicates": 0} | more))
+    return LabOutcome(ledger, sequences, gaps, **({"duplicates": 0} | more))
 
 
 def evaluate_one(
-    name: str, found: Outcome, *events: Event, end_ns: int = 2 * HOUR_NS, ports: bool = True, **expect: Any
+    name: str,
+    found: LabOutcome,
+    *events: ScheduledFault,
+    end_ns: int = 2 * HOUR_NS,
+    ports: bool = True,
+    **expect: Any,
 ) -> CheckedExpectation:
     """Return the expectation `name`, evaluated, with its evidence if it fails."""
     expectations, failures = evaluate(
@@ -69,7 +74,7 @@ def evaluate_one(
     return expectation, evidence[0] if evidence else None
 
 
-def evidence(name: str, found: Outcome, *events: Event, **more: Any) -> Failure:
+def evidence(name: str, found: LabOutcome, *events: ScheduledFault, **more: Any) -> Failure:
     _, failure = evaluate_one(name, found, *events, **more)
     assert failure is not None
     return failure
@@ -117,7 +122,7 @@ NAMES = [
     ids=["nothing made", "nothing acknowledged", "all stored"],
 )
 def test_every_expectation_has_a_name_and_an_explanation_and_can_be_serialized(
-    found: Outcome, holds: set[str]
+    found: LabOutcome, holds: set[str]
 ) -> None:
     evaluated = evaluate(EVERYTHING, found, [INTRUDER], end_ns=2 * HOUR_NS, ports={})
     expectations, failures = evaluated
@@ -246,7 +251,7 @@ def test_a_fault_explains_late_acknowledgements_of_its_own_instrument_only() -> 
     ledger = ReportLedger()
     for serial in ("CHEM-0001", "HEMA-0002"):
         report(ledger.begin(serial, 1), 100, 100 + 3600, 100 + 3601)
-    event = Event(90 * S, DOWN.fault, "instrument:2", HOUR_NS)
+    event = ScheduledFault(90 * S, DOWN.fault, "instrument:2", HOUR_NS)
     failure = evidence("unacknowledged", outcome(ledger), event)
     assert [each.instrument for each in failure.reports] == ["CHEM-0001"]
     failure = evidence("unacknowledged", outcome(ledger), event, ports=False)
@@ -254,7 +259,7 @@ def test_a_fault_explains_late_acknowledgements_of_its_own_instrument_only() -> 
 
 
 def test_a_slow_instrument_link_explains_waits_only_while_its_reports_are_acknowledged() -> None:
-    slow = Event(0, SLOW, "instrument:1", None)
+    slow = ScheduledFault(0, SLOW, "instrument:1", None)
     moving = ReportLedger()
     run = moving.begin("CHEM-0001", 1)
     report(run, 100, 2000, 2000)
@@ -271,7 +276,7 @@ def test_a_slow_instrument_link_explains_waits_only_while_its_reports_are_acknow
 
 
 def test_a_report_that_the_agent_gave_up_needs_a_fault_soon_after_it_was_made() -> None:
-    def given_up(made_s: float, *events: Event) -> bool:
+    def given_up(made_s: float, *events: ScheduledFault) -> bool:
         ledger = book((made_s, None, None), (made_s, None, None))
         for run in ledger.runs.values():
             run.given_up.add(1, 2)
@@ -279,9 +284,9 @@ def test_a_report_that_the_agent_gave_up_needs_a_fault_soon_after_it_was_made() 
 
     assert not given_up(1000)
     assert not given_up(0), "the beginning of the lab explains nothing"
-    assert given_up(1000, Event(1100 * S, DISK_FULL, "disk", S))
-    assert not given_up(1000, Event(2000 * S, DISK_FULL, "disk", S)), "later than the limit"
-    assert not given_up(1000, Event(500 * S, DISK_FULL, "disk", S)), "the fault ended long before"
+    assert given_up(1000, ScheduledFault(1100 * S, DISK_FULL, "disk", S))
+    assert not given_up(1000, ScheduledFault(2000 * S, DISK_FULL, "disk", S)), "later than the limit"
+    assert not given_up(1000, ScheduledFault(500 * S, DISK_FULL, "disk", S)), "the fault ended long before"
 
 
 def test_reports_after_one_that_the_agent_gave_up_are_also_checked() -> None:
@@ -302,7 +307,9 @@ def test_the_boxs_own_records_must_also_be_delivered() -> None:
     assert failure.explanation.startswith("Acknowledged reports that were not stored within 10 min")
     assert failure.explanation.endswith("2 of them are the box's own records, still on its disk.")
     assert evaluate_one("undelivered", found, end_ns=700 * S)[0].measured == 0
-    assert evaluate_one("undelivered", found, Event(0, DOWN.fault, "uplink", None), end_ns=5000 * S)[0].holds
+    assert evaluate_one("undelivered", found, ScheduledFault(0, DOWN.fault, "uplink", None), end_ns=5000 * S)[
+        0
+    ].holds
 
 
 def test_undelivered_reports_of_the_box_and_of_instruments_are_added() -> None:
@@ -315,7 +322,7 @@ def test_undelivered_reports_of_the_box_and_of_instruments_are_added() -> None:
 
 
 def test_a_slow_uplink_explains_waits_only_while_reports_are_stored() -> None:
-    slow = Event(0, SLOW, "uplink", None)
+    slow = ScheduledFault(0, SLOW, "uplink", None)
     moving = book((100, 100, 5000), *((at, at, at) for at in range(200, 5000, 300)))
     assert evaluate_one("undelivered", outcome(moving), slow)[0].holds
     standing = book((100, 100, 5000), *((at, at, None) for at in range(200, 5000, 300)))
@@ -371,14 +378,14 @@ def test_the_first_command_that_is_not_done_is_named() -> None:
 # -- a backlog after an outage
 
 
-def drained(ledger: ReportLedger, *events: Event, within_s: float = 60) -> CheckedExpectation:
+def drained(ledger: ReportLedger, *events: ScheduledFault, within_s: float = 60) -> CheckedExpectation:
     return evaluate_one(
         "backlog_drained_within", outcome(ledger), *events, backlog_drained_within=int(within_s * S)
     )
 
 
-def outage(at_s: float, lasts_s: float) -> Event:
-    return Event(int(at_s * S), DOWN.fault, "uplink", int(lasts_s * S))
+def outage(at_s: float, lasts_s: float) -> ScheduledFault:
+    return ScheduledFault(int(at_s * S), DOWN.fault, "uplink", int(lasts_s * S))
 
 
 def test_a_backlog_is_measured_from_the_first_outage_end_at_which_it_waited() -> None:
@@ -546,7 +553,7 @@ def test_the_evidence_is_the_first_twenty_reports_by_time() -> None:
 
 
 def test_the_fault_before_a_report_is_the_last_one_that_had_begun() -> None:
-    unrelated = [Event(at * S, SLOW, "instrument:2", None) for at in (50, 100, 150)]
+    unrelated = [ScheduledFault(at * S, SLOW, "instrument:2", None) for at in (50, 100, 150)]
     for made_s, began_s in ((120, 100), (100, 100), (99, 50), (10, 50)):
         failure = evidence("unacknowledged", outcome(book((made_s, None, None))), *unrelated)
         assert failure.fault_before == FaultOccurrence(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from sim.faults import fault_kinds
-from sim.lab.labfile import Event, ExpectedAlert
+from sim.lab.labfile import ExpectedAlert, ScheduledFault
 from sim.verdict.checks import evaluate
 from sim.verdict.ledger import ReportLedger
-from sim.verdict.outcome import Outcome
+from sim.verdict.outcome import LabOutcome
 from sim.verdict.raised import compare
 from sim.verdict.result import RaisedAlert
 from tests.support.sim.verdict import limits
 
 S = 10**9
-DOWN = Event(100 * S, fault_kinds()["link-down"](), "uplink", 60 * S)
+DOWN = ScheduledFault(100 * S, fault_kinds()["link-down"](), "uplink", 60 * S)
 
 
 def raised(trigger: str, at_s: int, source: str = "CHEM-0001") -> RaisedAlert:
@@ -52,7 +52,7 @@ def test_the_limits_count_from_the_first_event_and_failures_name_the_alerts() ->
     run.acknowledged(1, S)
     run.found(1, 1, S)
     alerts = [raised("lamp", 111), raised("pump", 120)]
-    outcome = Outcome(ledger, [1], (), 0, alerts=alerts)
+    outcome = LabOutcome(ledger, [1], (), 0, alerts=alerts)
     expect = limits(alerts=(ExpectedAlert("lamp", 10 * S),), false_alerts=0)
     expectations, failures = evaluate(expect, outcome, [DOWN], end_ns=200 * S, ports={"CHEM-0001": 1})
     measured = {one.name: (one.measured, one.holds) for one in expectations}
@@ -63,7 +63,7 @@ def test_the_limits_count_from_the_first_event_and_failures_name_the_alerts() ->
 
 
 def test_a_lab_without_expected_alerts_has_none_of_these_expectations() -> None:
-    expectations, _ = evaluate(limits(), Outcome(ReportLedger(), [], (), 0), [], end_ns=S, ports={})
+    expectations, _ = evaluate(limits(), LabOutcome(ReportLedger(), [], (), 0), [], end_ns=S, ports={})
     assert not {"alerts", "false_alerts"} & {one.name for one in expectations}
     assert not limits().evaluates_triggers
     assert limits(false_alerts=0).evaluates_triggers

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sim.faults import fault_kinds
-from sim.lab.labfile import Event
+from sim.lab.labfile import ScheduledFault
 from sim.verdict.checks import evaluate
 from sim.verdict.ledger import ReportLedger
-from sim.verdict.outcome import Outcome
+from sim.verdict.outcome import LabOutcome
 from sim.verdict.result import Expectation, Failure, SessionResult, SessionStep
 from sim.verdict.sessions import SessionFindings
 from tests.support.sim.verdict import limits
@@ -16,7 +16,7 @@ from tests.support.sim.verdict import limits
 S = 10**9
 NAME = "tunnel_seconds_without_grant"
 STEP = SessionStep(5 * S, "box", "offer received", "data center", "offered", "")
-DOWN = Event(3 * S, fault_kinds()["link-down"](), "uplink", S)
+DOWN = ScheduledFault(3 * S, fault_kinds()["link-down"](), "uplink", S)
 
 
 def session(tunnel_seconds: float, *problems: str, steps: tuple[SessionStep, ...] = (STEP,)) -> SessionResult:
@@ -42,7 +42,7 @@ def check(
     *sessions: SessionResult, problems: tuple[str, ...] = (), limit: int = 0
 ) -> tuple[Expectation, Failure | None]:
     """Return the evaluated expectation, and its failure if it does not hold."""
-    outcome = Outcome(ReportLedger(), [], (), 0, sessions=SessionFindings(sessions, problems))
+    outcome = LabOutcome(ReportLedger(), [], (), 0, sessions=SessionFindings(sessions, problems))
     expect = limits(tunnel_seconds_without_grant=limit)
     expectations, failures = evaluate(expect, outcome, [DOWN], end_ns=200 * S, ports={"CHEM-0001": 1})
     (expectation,) = (one for one in expectations if one.name == NAME)

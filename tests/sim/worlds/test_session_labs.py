@@ -17,7 +17,7 @@ from datacenter.store.store import Store
 from netfw.ruleset.sessions import Session
 from settings.problems import SettingsError
 from sim.faults import fault_kinds
-from sim.lab.labfile import Event, Lab, parse_lab
+from sim.lab.labfile import Lab, ScheduledFault, parse_lab
 from sim.units import SECOND_NS
 from sim.verdict.result import Result
 from sim.worlds import run_lab
@@ -77,7 +77,7 @@ def opened(keys: str = 'ended_by = "nobody"', **more: str) -> Iterator[VirtualWo
 
 
 def inject(world: VirtualWorld, kind: str, target: str, **parameters: Any) -> None:
-    event = Event(world.env.now, fault_kinds()[kind](**parameters), target, None)
+    event = ScheduledFault(world.env.now, fault_kinds()[kind](**parameters), target, None)
     world.loop.run_until_complete(world.faults.inject(event))
 
 
@@ -255,7 +255,7 @@ def test_a_session_ends_with_each_of_its_preconditions(kind: str, target: str, c
 
 def test_the_end_of_a_session_on_a_full_disk_is_recorded_when_there_is_room() -> None:
     with opened() as world:
-        event = Event(world.env.now, fault_kinds()["disk-full"](), "disk", None)
+        event = ScheduledFault(world.env.now, fault_kinds()["disk-full"](), "disk", None)
         active = world.loop.run_until_complete(world.faults.inject(event))
         inject(world, "approval-withdrawn", "datacenter")
         step(world, 20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from netfw.events import Alarm, Repair, Surroundings
+from netfw.events import Alarm, OutsideInspection, Repair
 from netfw.ruleset.sessions import Session
 from netfw.service.supervisor import NotEnforced
 
@@ -18,7 +18,7 @@ class FakeBackend:
     def __init__(self, seen: Callable[[], Any]) -> None:
         self.ports = (1, 2)
         self.problem = ""
-        self.surroundings = Surroundings()
+        self.surroundings = OutsideInspection()
         self.in_force = self.forwards = False
         self.packets: dict[str, int] = {}
         self.log: list[tuple[str, Any]] = []
@@ -59,7 +59,7 @@ class FakeBackend:
         self.log.append(("close", session))
         self._check()
 
-    def inspect(self) -> Surroundings:
+    def inspect(self) -> OutsideInspection:
         return self.surroundings
 
     def refused(self) -> dict[str, int]:

@@ -22,7 +22,7 @@ from agents.box.page.certificate import FILE
 from agents.box.page.server import serve_page
 from agents.box.sessions.security_keys import SecurityKeys
 from agents.box.tunnel.tunnel import Credentials, SessionKey
-from datacenter.sessions.surroundings import Issued
+from datacenter.sessions.surroundings import TunnelCredentials
 from datacenter.tunnel.keys import issue_certificate
 from settings.types import Endpoint
 from sim.tunnel.path import EmulPath
@@ -74,12 +74,14 @@ class InstantNetwork:
         return self.tunnels[-1]
 
     def make_endpoint(self, offer: Offer, key: EllipticCurvePrivateKey) -> Any:
-        async def start(session_key: bytes, until: datetime) -> Issued:
+        async def start(session_key: bytes, until: datetime) -> TunnelCredentials:
             public = load_der_public_key(session_key)
             assert isinstance(public, EllipticCurvePublicKey)
             usage, own = ExtendedKeyUsageOID.CLIENT_AUTH, key.public_key()
             certificate = issue_certificate(offer.id.hex(), public, "authority", key, until, usage)
-            return Issued(certificate, issue_certificate("authority", own, "authority", key, until, None), "")
+            return TunnelCredentials(
+                certificate, issue_certificate("authority", own, "authority", key, until, None), ""
+            )
 
         return SimpleNamespace(start=start)
 

@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agents.box.sessions.session import BoxSession
 from agents.box.sessions.sessions import BoxSessions
-from agents.box.sessions.surroundings import Surroundings
+from agents.box.sessions.surroundings import BoxSurroundings
 from datacenter.tunnel.keys import issue_certificate
 from sim.net.loop import SimLoop
 from sim.tunnel.box import EmulTunnel
@@ -65,7 +65,7 @@ class SessionBox:
         self.sent: list[FromBox] = []
         self.on_change: Callable[[], object] = lambda: None
         self.sessions = BoxSessions(
-            Surroundings(
+            BoxSurroundings(
                 serial=OFFER.box,
                 key=lambda: BOX,
                 datacenter=DATACENTER_KEYS,

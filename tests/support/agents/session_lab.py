@@ -38,7 +38,7 @@ from cryptography.hazmat.primitives.serialization import (
 from datacenter.desktop.receiver import DesktopReceiver
 from datacenter.desktop.recording import RecordingWriter
 from datacenter.sessions.session import DeskSession
-from datacenter.sessions.surroundings import Issued
+from datacenter.sessions.surroundings import TunnelCredentials
 from datacenter.tunnel.door import Door
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
 from settings.types import ProxyKind
@@ -200,9 +200,9 @@ class Person:
 class KeptEndpoint(OpenVpnEndpoint):
     """The data center's end of a tunnel, which keeps the credentials that it has issued."""
 
-    issued: Issued
+    issued: TunnelCredentials
 
-    async def start(self, session_key: bytes, until: datetime) -> Issued:
+    async def start(self, session_key: bytes, until: datetime) -> TunnelCredentials:
         self.issued = await super().start(session_key, until)
         return self.issued
 

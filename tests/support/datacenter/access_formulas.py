@@ -9,13 +9,13 @@ import z3
 
 from datacenter.access.policy import PolicySet
 from datacenter.access.request import AccessRequest, Resource
-from datacenter.access.smt import Names, SymbolicRequest
+from datacenter.access.smt import NameNumbers, SymbolicRequest
 
 
 def proven(policies: PolicySet, request: AccessRequest, resources: Sequence[Resource]) -> list[bool]:
     """Return for each resource whether the formula permits the request for it; all are of the request's type."""
     pair = (request.action, request.resource.kind)
-    symbolic = SymbolicRequest(pair, Names())
+    symbolic = SymbolicRequest(pair, NameNumbers())
     formula = symbolic.permitted(policies.applicable[pair])
     assignments = [list(symbolic.assigned_resource(resource)) for resource in resources]
     solver = z3.Solver()

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from datacenter.store.store import Store
 from tests.support.datacenter.batches import AT_MS
-from wire.messages import Audit, Batch, Entry, Link, LogLine, decode, encode, encode_batch
+from wire.messages import Audit, AuditLink, Batch, Entry, LogLine, decode, encode, encode_batch
 
 NOW = AT_MS + 1000
 FILE = bytes(16)
@@ -22,7 +22,7 @@ def chain(count: int, *, lines: int = 0, at_ms: int = AT_MS) -> list[bytes]:
             if number <= count
             else LogLine(at_ms, "system", FILE, number, content)
         )
-        entry = encode(Entry("", 0, body, Link(number, previous)))
+        entry = encode(Entry("", 0, body, AuditLink(number, previous)))
         previous = sha256(entry).digest()
         entries.append(entry)
     return entries
@@ -54,7 +54,7 @@ def fill_box_audit(store: Store, now_ms: int) -> None:
         body: Audit | LogLine = Audit(at_ms, "uplink-up", 0, number)
         if number % 4:
             body = LogLine(at_ms, "system", FILE, number, lines[number % 2] % number)
-        entries.append(encode(Entry("", 0, body, Link(number, previous))))
+        entries.append(encode(Entry("", 0, body, AuditLink(number, previous))))
         previous = sha256(entries[-1]).digest()
     send(store, entries, now_ms=now_ms - 60_000)
     late = chain(6, at_ms=now_ms - 4 * 3_600_000)

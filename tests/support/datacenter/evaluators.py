@@ -8,12 +8,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from datacenter.triggers.columns import Column, ColumnEvaluator, Columns
+from datacenter.triggers.columns import ColumnEvaluator, InputColumn, ReportColumns
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.terms.inputs import (
     CalibrationOffset,
     CalibrationSlope,
-    Deviation,
+    ControlDeviation,
     Input,
     InstrumentState,
     Occurrence,
@@ -99,7 +99,7 @@ def value_in(one: InstrumentReport, wanted: Input) -> int | None:
             return STATES.index(one.state)
         case Inventory(), RemainingTests():
             return one.tests_left.get(wanted.word)
-        case Quality(), Deviation():
+        case Quality(), ControlDeviation():
             matches = one.assay == wanted.word and wanted.level in (0, one.level)
             return one.deviation_msd if matches else None
         case Calibration(), CalibrationOffset():
@@ -143,15 +143,15 @@ def by_columns(
     return verdicts
 
 
-def _columns(reports: Sequence[InstrumentReport], inputs: Sequence[Input]) -> Columns:
+def _columns(reports: Sequence[InstrumentReport], inputs: Sequence[Input]) -> ReportColumns:
     columns = {}
     for wanted in inputs:
         values = [value_in(one, wanted) for one in reports]
-        columns[wanted] = Column(
+        columns[wanted] = InputColumn(
             np.array([value or 0 for value in values], np.int64),
             np.array([value is not None for value in values], np.bool_),
         )
-    return Columns(np.array([one.at_ms for one in reports], np.int64), columns)
+    return ReportColumns(np.array([one.at_ms for one in reports], np.int64), columns)
 
 
 def random_triggers(random: Random) -> list[Trigger]:

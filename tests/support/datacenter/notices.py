@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import insert, select, update
 
 from datacenter.notices.notice import Notice
-from datacenter.notices.outbox import Outcome, Result
+from datacenter.notices.outbox import AttemptOutcome, AttemptResult
 from datacenter.notices.targets import NoticeTarget
 from datacenter.store.schema import alerts, deliveries, notices
 from datacenter.store.store import Store
@@ -61,7 +61,7 @@ def states(store: Store) -> dict[tuple[str, str], str]:
 class Receiver:
     """Stands for all targets: records the messages; the first sends have the given outcomes, later ones succeed."""
 
-    def __init__(self, *outcomes: Outcome) -> None:
+    def __init__(self, *outcomes: AttemptOutcome) -> None:
         self.outcomes = list(outcomes)
         self.messages = list[tuple[str, list[str]]]()
 
@@ -70,10 +70,10 @@ class Receiver:
         """The target and the key of each notice, in the order of arrival."""
         return [(target, key) for target, keys in self.messages for key in keys]
 
-    async def send(self, target: NoticeTarget, due: Sequence[Notice], now_ms: int) -> Outcome:
+    async def send(self, target: NoticeTarget, due: Sequence[Notice], now_ms: int) -> AttemptOutcome:
         """Receive a message."""
-        outcome = self.outcomes.pop(0) if self.outcomes else Outcome(Result.SENT)
-        if outcome.result is Result.SENT:
+        outcome = self.outcomes.pop(0) if self.outcomes else AttemptOutcome(AttemptResult.SENT)
+        if outcome.result is AttemptResult.SENT:
             self.messages.append((target.name, [one.key for one in due]))
         return outcome
 

@@ -26,12 +26,12 @@ from cryptography.hazmat.primitives.serialization import (
 from sqlalchemy import insert
 
 from datacenter.access.request import Principal, Resource
-from datacenter.config import RemoteSessions as Settings
+from datacenter.config import RemoteSessionsConfig as Settings
 from datacenter.sessions.desk import Wanted
 from datacenter.sessions.remote import RemoteSessions
 from datacenter.sessions.rights import Requester
 from datacenter.sessions.session import DeskSession
-from datacenter.sessions.surroundings import EndpointError, Issued
+from datacenter.sessions.surroundings import EndpointError, TunnelCredentials
 from datacenter.store.schema import remote_sessions
 from datacenter.store.store import Store
 from datacenter.store.threads import StoreThreads
@@ -44,8 +44,8 @@ from wire.messages import decode, encode
 from wire.pki.hierarchy import Authority
 from wire.session.cose import key_set
 from wire.session.grant import (
-    Evidence,
     Offer,
+    PresenceEvidence,
     PresenceWay,
     SessionMode,
     SessionService,
@@ -94,11 +94,11 @@ class PlainEndpoint:
         self.box: asyncio.Future[socket.socket] = loop.create_future()
         """The box's end of the desktop connection, as soon as the data center connects."""
 
-    async def start(self, session_key: bytes, until: datetime) -> Issued:
+    async def start(self, session_key: bytes, until: datetime) -> TunnelCredentials:
         keys = await asyncio.to_thread(load_der_public_key, session_key)
         assert isinstance(keys, EllipticCurvePublicKey)
         certificate = issue_certificate("session", keys, "authority", self._authority, until, None)
-        return Issued(certificate, certificate, "")
+        return TunnelCredentials(certificate, certificate, "")
 
     def arrived(self) -> None:
         """Record that the box has opened the tunnel."""
@@ -212,7 +212,7 @@ class Center:
         signed = [one for one in offers if one.offer.id == session.id][
             -1
         ]  # other sessions may be offered, too
-        evidence = Evidence(PresenceWay.CODE, "port 1", time.time_ns() // 1_000_000_000)
+        evidence = PresenceEvidence(PresenceWay.CODE, "port 1", time.time_ns() // 1_000_000_000)
         grant = countersign_offer(signed, (evidence,), SESSION.public_key(), BOX)
         first = await self.exchange(GrantMessage(session.id, grant))
 

@@ -12,9 +12,9 @@ from sqlalchemy import insert, select, update
 
 from datacenter.releases.folder import Release, ReleaseFolder, ReleaseSet
 from datacenter.releases.orders import exchange_order, find_boxes_to_tell
-from datacenter.releases.plan import Plan, encode_plan
+from datacenter.releases.plan import RolloutPlan, encode_plan
 from datacenter.releases.runner import advance_rollouts, change_state
-from datacenter.releases.states import Progress
+from datacenter.releases.states import RolloutProgress
 from datacenter.store.schema import boxes, rollouts, sites, update_orders
 from datacenter.store.store import Store
 from tests.support.imaging.releases import NOW, released
@@ -84,7 +84,7 @@ class SimulatedFleet:
             values = {"site": site, "name": site, "country": country, "region": region, "zone": zone}
             connection.execute(insert(sites).values(values))
 
-    def propose(self, plan: Plan, kind: Kind = "system") -> int:
+    def propose(self, plan: RolloutPlan, kind: Kind = "system") -> int:
         """Store a rollout that waits for its approval, and return its number."""
         values = {
             "release": plan.release,
@@ -104,7 +104,7 @@ class SimulatedFleet:
             statement = insert(rollouts).values(values).returning(rollouts.c.id)
             return int(connection.execute(statement).scalar_one())
 
-    def start(self, plan: Plan, kind: Kind = "system") -> int:
+    def start(self, plan: RolloutPlan, kind: Kind = "system") -> int:
         """Store a rollout and start it."""
         number = self.propose(plan, kind)
         with self.store.transaction() as connection:
@@ -173,6 +173,6 @@ class SimulatedFleet:
         c = update_orders.c
         query = select(c.box, c.ordered_at_ms, c.step, c.ending).where(c.rollout == rollout)
         return {
-            box: Progress(ordered_at_ms is not None, step, ending).state
+            box: RolloutProgress(ordered_at_ms is not None, step, ending).state
             for box, ordered_at_ms, step, ending in self.store.read(query)
         }

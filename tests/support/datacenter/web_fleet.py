@@ -17,7 +17,7 @@ from datacenter.commands.files import FileArchive
 from datacenter.evaluation.alerts import begin
 from datacenter.papers.filed import file_upload
 from datacenter.papers.upload import PAPERS
-from datacenter.releases.plan import Plan, encode_plan
+from datacenter.releases.plan import RolloutPlan, encode_plan
 from datacenter.store.schema import (
     alerts,
     base_days,
@@ -195,7 +195,7 @@ def fill_rollouts(store: Store) -> None:
     """Insert two running rollouts of the engineer, one in Europe and one in America; in each, a box has failed."""
     with store.transaction() as connection:
         for number, region, box in ((7001, "europe", "RAP-0001"), (7002, "america", "RAP-0003")):
-            plan = Plan(release=12, place=f"region/{region}", waves=(50, 100), failures_percent=100)
+            plan = RolloutPlan(release=12, place=f"region/{region}", waves=(50, 100), failures_percent=100)
             values = {
                 "id": number,
                 "release": 12,

@@ -12,11 +12,11 @@ from types import TracebackType
 
 from netfw.service.protocol import (
     Answer,
+    ConnectionRefusal,
+    FirewallProtocolError,
     Hello,
     PathAnswer,
     PathRequest,
-    ProtocolError,
-    Refusal,
     decoded,
     framed,
 )
@@ -61,7 +61,7 @@ class ServiceClient:
         """Return the next message; None at the end of the connection."""
         try:
             return decoded(receive(self.socket, EVENT_BYTES_MAX))
-        except (ProtocolError, OSError, EOFError):
+        except (FirewallProtocolError, OSError, EOFError):
             return None
 
     def ask(self, request: PathRequest | bytes) -> str | None:
@@ -73,7 +73,7 @@ class ServiceClient:
         while (answer := self.receive()) is not None:
             if isinstance(answer, PathAnswer):
                 return answer.problem
-            if isinstance(answer, Refusal):
+            if isinstance(answer, ConnectionRefusal):
                 return None
         return None
 

@@ -16,7 +16,7 @@ from random import Random
 
 from agents.spool import SpoolError
 from hal.emul.disk import EmulDisk
-from sim.conversations.casefile import Conversation, Step
+from sim.conversations.casefile import Conversation, ScriptStep
 from sim.conversations.machine import DISK_BYTES, ConversationBox
 from sim.conversations.player import Player, clock_of, connect_in_memory
 from sim.conversations.port import ConversationPort
@@ -37,9 +37,9 @@ BEGINNINGS = {"astm-tcp": b"\x05", "astm-serial": b"\x05", "poct1a": rb"<\?xml[^
 """The pattern of the first bytes of an instrument's message; in other standards each sent piece begins a message."""
 
 
-def messages(case: Conversation, data: bytes) -> list[list[Step]]:
+def messages(case: Conversation, data: bytes) -> list[list[ScriptStep]]:
     """Return the steps of the script, grouped by message."""
-    grouped: list[list[Step]] = []
+    grouped: list[list[ScriptStep]] = []
     for step in case.steps():
         piece = data[slice(*map(int, step.arguments))] if step.kind == "send" else b""
         if piece and re.match(BEGINNINGS.get(case.standard, b""), piece):

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from agents.box.intake.observation import Observation
+from agents.box.intake.observation import ConnectionObservation
 from sim.conversations.casefile import Conversation
 from sim.conversations.machine import ConversationBox
 from sim.conversations.player import MemoryLine, Player, ScriptLine, clock_of, connect_in_memory
@@ -129,7 +129,7 @@ async def _follow(player: Player, case: Conversation) -> None:
 class _ObservedLine(MemoryLine):
     """A line in memory between the script and a host; another box observes both directions."""
 
-    def __init__(self, host: ConversationPort, observation: Observation) -> None:
+    def __init__(self, host: ConversationPort, observation: ConnectionObservation) -> None:
         self._observation = observation
         super().__init__(host)
 

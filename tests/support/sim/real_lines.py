@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from agents.box.intake.adapter import close, line_settings, listen
 from hal.linux.serial import LinuxSerialPort
 from settings.adapted import SerialLineSettings
-from sim.conversations.casefile import Step
+from sim.conversations.casefile import ScriptStep
 from sim.conversations.port import ConversationPort
 from tests.support.eventually import eventually
 
@@ -21,7 +21,7 @@ WAIT_S_MAX = 0.2
 ANSWER_S_MAX = 60.0
 
 
-def without_long_waits(step: Step) -> Step:
+def without_long_waits(step: ScriptStep) -> ScriptStep:
     """Return the step with a short wait, or with a long time for the answer, because the machine may be busy.
 
     Tests in virtual time check the recorded times.

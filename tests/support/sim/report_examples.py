@@ -15,12 +15,12 @@ from sim.verdict.latency import summarize
 from sim.verdict.result import (
     AuditNote,
     BacklogSeries,
-    Bytes,
     Expectation,
     Failure,
     FaultOccurrence,
     GapFound,
     InstrumentResult,
+    LayerBytes,
     ReportCounts,
     Result,
     Series,
@@ -227,8 +227,8 @@ def _instrument(serial: str, model: str, port: int, made: int, alerts: int) -> I
 
 
 def _uplink() -> UplinkResult:
-    up = Bytes(payload=561_204, http=1_310_775, tls=377_412, tcpip=905_133)
-    down = Bytes(payload=26_804, http=402_118, tls=371_020, tcpip=884_906)
+    up = LayerBytes(payload=561_204, http=1_310_775, tls=377_412, tcpip=905_133)
+    down = LayerBytes(payload=26_804, http=402_118, tls=371_020, tcpip=884_906)
     return UplinkResult(
         bytes_up=3_154_524,
         bytes_down=1_684_848,

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 
 from wire.session.cose import key_set
 from wire.session.grant import (
-    Evidence,
     Offer,
+    PresenceEvidence,
     PresenceWay,
     SessionMode,
     SessionService,
@@ -46,16 +46,16 @@ OFFER = Offer(
     endpoint_key=ENDPOINT.public_key(),
 )
 EVIDENCE = (
-    Evidence(PresenceWay.CODE, "page at port 2", ISSUED + 60),
-    Evidence(PresenceWay.SWITCH, "switch 1", ISSUED + 65),
+    PresenceEvidence(PresenceWay.CODE, "page at port 2", ISSUED + 60),
+    PresenceEvidence(PresenceWay.SWITCH, "switch 1", ISSUED + 65),
 )
 
 
-def grant_of(offer: Offer, evidence: tuple[Evidence, ...] = EVIDENCE) -> bytes:
+def grant_of(offer: Offer, evidence: tuple[PresenceEvidence, ...] = EVIDENCE) -> bytes:
     """Return the grant of an offer by the right keys."""
     return granted(sign_offer(offer, DATACENTER), evidence)
 
 
-def granted(offer: bytes, evidence: tuple[Evidence, ...] = EVIDENCE) -> bytes:
+def granted(offer: bytes, evidence: tuple[PresenceEvidence, ...] = EVIDENCE) -> bytes:
     """Return the grant of a signed offer."""
     return countersign_offer(read_offer(offer, DATACENTER_KEYS), evidence, SESSION.public_key(), BOX)

@@ -19,7 +19,7 @@ from wire.session.audit import (
     sign_head,
     start_hash,
 )
-from wire.session.grant import Evidence, Offer, PresenceWay, sign_offer
+from wire.session.grant import Offer, PresenceEvidence, PresenceWay, sign_offer
 from wire.session.table import End
 from wire.session.verify import AuditVerdict, verify_audits
 
@@ -60,7 +60,7 @@ class Audits:
         """Add a session; `skew_ms` is how far the wall clock of the box is ahead."""
         shift = offer.issued - ISSUED
         evidence = tuple(
-            Evidence(way, source, offer.issued + seconds + skew_ms // 1000)
+            PresenceEvidence(way, source, offer.issued + seconds + skew_ms // 1000)
             for way, source, seconds in (
                 (PresenceWay.CODE, "page at port 2", 58),
                 (PresenceWay.SWITCH, "switch 1", 60),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imaging.release.delta_file import Control, DeltaWriter, block_delta
+from imaging.release.delta_file import DeltaWriter, PatchControl, block_delta
 from wire.release.codecs import PACK, UNPACK
 from wire.release.delta import (
     BLOCK_BYTES,
@@ -23,13 +23,13 @@ from wire.release.delta import (
     Copy,
     Delta,
     DeltaError,
+    DeltaStream,
     Header,
     Operation,
     Patch,
     Range,
     Repeat,
     SourceChanged,
-    Stream,
     Zeros,
     add,
     digest,
@@ -93,8 +93,8 @@ def all_operations() -> tuple[bytes, bytes]:
     writer = DeltaWriter()
     writer.copy(20000, target[:4096])
     controls = [
-        Control(differences, b"inserted", -8192 + 104),
-        Control(bytes(100), b"", 0),
+        PatchControl(differences, b"inserted", -8192 + 104),
+        PatchControl(bytes(100), b"", 0),
     ]
     writer.patch([Range(4096, 4000), Range(8096, 4192)], SOURCE[4096:12288], controls, target[4096:12396])
     writer.zeros(3988)
@@ -129,7 +129,7 @@ def test_compressed_data_is_patched_unpacked(codec: str, pack: str) -> None:
     source = frame(PACK[pack](old))
     packed = PACK[pack](new)
     writer = DeltaWriter()
-    controls = [Control(bytes(1000), b"new", 0), Control(bytes(len(old) - 1000), b"", 0)]
+    controls = [PatchControl(bytes(1000), b"new", 0), PatchControl(bytes(len(old) - 1000), b"", 0)]
     writer.repack([Range(0, len(source))], source, len(old), codec, controls, new, pack)
     pad = -len(packed) % BLOCK_BYTES
     writer.zeros(pad)
@@ -266,14 +266,14 @@ def test_an_operation_beyond_a_limit_is_refused_before_a_write(operation: Operat
 @pytest.mark.parametrize(
     ("controls", "reason"),
     [
-        ([Control(bytes(4097), b"", 0)], "beyond its source"),
-        ([Control(bytes(10), b"", -11), Control(bytes(4086), b"", 0)], "before its source"),
-        ([Control(b"", bytes(4095), 0)], "produces 4095 bytes instead of the 4096"),
-        ([Control(b"", bytes(4097), 0)], "produces more than the 4096"),
-        ([Control(b"", b"1" * 4096, 0)], "other bytes"),
+        ([PatchControl(bytes(4097), b"", 0)], "beyond its source"),
+        ([PatchControl(bytes(10), b"", -11), PatchControl(bytes(4086), b"", 0)], "before its source"),
+        ([PatchControl(b"", bytes(4095), 0)], "produces 4095 bytes instead of the 4096"),
+        ([PatchControl(b"", bytes(4097), 0)], "produces more than the 4096"),
+        ([PatchControl(b"", b"1" * 4096, 0)], "other bytes"),
     ],
 )
-def test_a_patch_outside_its_source_or_target_is_refused(controls: list[Control], reason: str) -> None:
+def test_a_patch_outside_its_source_or_target_is_refused(controls: list[PatchControl], reason: str) -> None:
     writer = DeltaWriter()
     writer.patch([Range(0, 4096)], SOURCE[:4096], controls, bytes(4096))
     slot = Slot(b"")
@@ -287,7 +287,7 @@ def test_a_patch_outside_its_source_or_target_is_refused(controls: list[Control]
 def test_a_piece_beyond_the_limit_is_refused() -> None:
     target = bytes(PIECE_BYTES + 4096)
     writer = DeltaWriter()
-    writer.patch([Range(0, 1)], SOURCE[:1], [Control(b"", target, 0)], target)
+    writer.patch([Range(0, 1)], SOURCE[:1], [PatchControl(b"", target, 0)], target)
     assert applied(finished(writer, SOURCE, target), SOURCE) == target
 
     class Unsplit(Forged):
@@ -307,7 +307,7 @@ def test_streams_longer_than_their_operations_are_refused() -> None:
     writer.add(Zeros(4096))
     delta = finished(writer, SOURCE, bytes(3 * 4096))
     header = open_delta(delta).header
-    assert header.extra == Stream(header.extra.packed_bytes, 8192)
+    assert header.extra == DeltaStream(header.extra.packed_bytes, 8192)
     shorter = Forged()
     shorter.literal(bytes(4096))
     shorter.streams["extra"] += bytes(1)

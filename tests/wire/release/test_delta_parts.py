@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from imaging.release.delta_file import Control, DeltaWriter, PackedPart
+from imaging.release.delta_file import DeltaWriter, PackedPart, PatchControl
 from wire.release.codecs import UNPACK, CodecError
 from wire.release.delta import BLOCK_BYTES, Delta, DeltaError, Range
 
@@ -23,11 +23,11 @@ def gzip(data: bytes) -> bytes:
 
 SOURCE, TARGET = gzip(OLD), gzip(NEW)
 PADDED = TARGET.ljust(-(-len(TARGET) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
-CONTROLS = (Control(bytes(1000), b"new", 0), Control(bytes(len(OLD) - 1000), b"", 0))
+CONTROLS = (PatchControl(bytes(1000), b"new", 0), PatchControl(bytes(len(OLD) - 1000), b"", 0))
 
 
 def part(
-    offset: int, length: int, *controls: Control, codec: str = "gzip-9", patched: int = len(NEW)
+    offset: int, length: int, *controls: PatchControl, codec: str = "gzip-9", patched: int = len(NEW)
 ) -> PackedPart:
     ranges = (Range(0, len(SOURCE)),)
     return PackedPart(length, offset, ranges, "gzip", len(OLD), controls, patched, codec)

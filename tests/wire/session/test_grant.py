@@ -31,8 +31,8 @@ from wire.session.cbor import decode, encode
 from wire.session.cose import BYTES_MAX, GrantError, countersign, key_id, sign
 from wire.session.grant import (
     LIFETIME_SECONDS_MAX,
-    Evidence,
     Grant,
+    PresenceEvidence,
     PresenceWay,
     SignedOffer,
     countersign_offer,
@@ -277,8 +277,8 @@ def test_invalid_claims_are_refused_although_signed(claim: int, value: object, r
     assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize("evidence", [(), EVIDENCE * 3, (Evidence(PresenceWay.CODE, "", 0),)])
-def test_a_consent_without_evidence_is_not_signed(evidence: tuple[Evidence, ...]) -> None:
+@pytest.mark.parametrize("evidence", [(), EVIDENCE * 3, (PresenceEvidence(PresenceWay.CODE, "", 0),)])
+def test_a_consent_without_evidence_is_not_signed(evidence: tuple[PresenceEvidence, ...]) -> None:
     with pytest.raises(GrantError):
         grant_of(OFFER, evidence)
 

@@ -20,7 +20,7 @@ from tests.support.wire.session_audits import (
     verdict,
 )
 from wire.session.audit import AuditFileError, SessionRecord, parse_audit
-from wire.session.grant import Evidence, PresenceWay, sign_offer
+from wire.session.grant import PresenceEvidence, PresenceWay, sign_offer
 from wire.session.verify import verify_audits
 
 FILES = Audits().add().add(later(OFFER, 2000, 7)).files()
@@ -274,7 +274,7 @@ def test_a_grant_of_another_session_is_found() -> None:
 
 
 def test_a_consent_of_another_time_is_found() -> None:
-    old = (Evidence(PresenceWay.CODE, "page at port 2", OFFER.issued - 86_400),)
+    old = (PresenceEvidence(PresenceWay.CODE, "page at port 2", OFFER.issued - 86_400),)
     offer = bytes.fromhex(parse_audit(FILES["dc"]).lines[0].record.message)
     audits = Audits().add()
     for end in ("dc", "box"):

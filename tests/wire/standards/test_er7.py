@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wire.standards.er7 import Delimiters, Er7Error, Er7Message, byte_forms, mask, unmask
+from wire.standards.er7 import Er7Delimiters, Er7Error, Er7Message, byte_forms, mask, unmask
 
 HEADER = b"MSH|^~\\&|A|B|C"
 
@@ -14,7 +14,7 @@ def segments(data: bytes, *, masked: bool = False) -> list[tuple[bytes, bytes]]:
     return [(segment.name, segment.raw(1)) for segment in Er7Message(data, masked=masked).segments()]
 
 
-def delimiters() -> Delimiters:
+def delimiters() -> Er7Delimiters:
     return Er7Message(HEADER).delimiters
 
 

@@ -4,10 +4,10 @@ from decimal import Decimal
 
 import pytest
 
-from settings.adapted import Target
+from settings.adapted import ControlTarget
 from wire.standards.rules import deviation_msd, is_placeholder, parse_decimal, parse_time_ms
 
-TARGET = Target(Decimal("5.00"), Decimal("0.08"))
+TARGET = ControlTarget(Decimal("5.00"), Decimal("0.08"))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ READERS: Final[dict[bytes, Callable[[Er7Message, Hl7Site], Extract]]] = {
 }
 
 
-class Kind(Enum):
+class MessageTreatment(Enum):
     """The treatment of a message."""
 
     CONTENT = auto()
@@ -36,14 +36,14 @@ class Kind(Enum):
     """Any other message, such as an order or a command to the box: rejected."""
 
 
-_KINDS: Final[Mapping[bytes, Kind]] = {
-    **dict.fromkeys(READERS, Kind.CONTENT),
-    **dict.fromkeys((b"LSU", b"NMD", b"SSU", b"TCU"), Kind.NOTICE),
-    **dict.fromkeys((b"EQQ", b"QBP", b"QRY", b"QSB", b"QVR", b"RQQ", b"SPQ", b"VQQ"), Kind.QUERY),
-    **dict.fromkeys((b"ACK", b"EAR", b"MCF", b"ORL", b"ORR", b"RSP"), Kind.RESPONSE),
+_KINDS: Final[Mapping[bytes, MessageTreatment]] = {
+    **dict.fromkeys(READERS, MessageTreatment.CONTENT),
+    **dict.fromkeys((b"LSU", b"NMD", b"SSU", b"TCU"), MessageTreatment.NOTICE),
+    **dict.fromkeys((b"EQQ", b"QBP", b"QRY", b"QSB", b"QVR", b"RQQ", b"SPQ", b"VQQ"), MessageTreatment.QUERY),
+    **dict.fromkeys((b"ACK", b"EAR", b"MCF", b"ORL", b"ORR", b"RSP"), MessageTreatment.RESPONSE),
 }
 
 
-def kind_of(code: bytes) -> Kind:
+def kind_of(code: bytes) -> MessageTreatment:
     """Classify a message by MSH-9.1."""
-    return _KINDS.get(code, Kind.REQUEST)
+    return _KINDS.get(code, MessageTreatment.REQUEST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from settings.adapted import Alarm
+from settings.adapted import AlarmMapping
 from wire.messages import INT_MAX, Alert, Inventory, Status
 from wire.standards.er7 import Er7Message, Segment
 from wire.standards.extract import Extract, Finding, Reason
@@ -43,7 +43,7 @@ def read_inventory(message: Er7Message, site: Hl7Site) -> Extract:
     extract = Extract()
     at_ms = site.time_ms(message.header.first(7))
     tests_left: dict[str, int] = {}
-    alarms: list[Alarm | None] = []
+    alarms: list[AlarmMapping | None] = []
     for segment in message.segments():
         if segment.name == b"EQU":
             at_ms = site.time_ms(segment.first(2), message.header.first(7))
@@ -76,7 +76,7 @@ def _add_state(extract: Extract, code: bytes, at_ms: int | None) -> None:
         extract.counts[Reason.VALUE_UNREADABLE] += 1
 
 
-def _add_alarm(extract: Extract, alarm: Alarm | None, at_ms: int | None) -> None:
+def _add_alarm(extract: Extract, alarm: AlarmMapping | None, at_ms: int | None) -> None:
     if alarm is None:
         extract.counts[Reason.ALARM_UNKNOWN] += 1
     else:

@@ -12,7 +12,7 @@ from settings.adapted import AdaptedPort
 from wire.standards.engine import Action, Count
 from wire.standards.er7 import Er7Error, Er7Message, unmask
 from wire.standards.extract import Extract, Reason
-from wire.standards.hl7.content import READERS, Kind, kind_of
+from wire.standards.hl7.content import READERS, MessageTreatment, kind_of
 from wire.standards.hl7.site import Hl7Site
 from wire.standards.message_observer import MessageObserver
 from wire.standards.mllp import Block, BlockReader
@@ -37,13 +37,13 @@ class Hl7Observer(MessageObserver[Block]):
             kind = kind_of(message.header.component(9, 1))
             if block.oversized:
                 return [Count(Reason.MESSAGE_REFUSED)]
-            if kind is Kind.CONTENT:
+            if kind is MessageTreatment.CONTENT:
                 extract = READERS[message.header.component(9, 1)](message, self._site)
                 return self._unanswered.add(self._raw(message.header.raw(10)), extract)
         except Er7Error:
             return [Count(Reason.MESSAGE_REFUSED)]
-        ignored = Reason.QUERY_IGNORED if kind is Kind.QUERY else Reason.MESSAGE_IGNORED
-        return [] if kind is Kind.RESPONSE else [Count(ignored)]
+        ignored = Reason.QUERY_IGNORED if kind is MessageTreatment.QUERY else Reason.MESSAGE_IGNORED
+        return [] if kind is MessageTreatment.RESPONSE else [Count(ignored)]
 
     def _accepted(self, block: Block) -> Extract | None:
         try:

@@ -10,7 +10,7 @@ from wire.standards.engine import Action, Close, Count, Deliver, Outcome, Send
 from wire.standards.er7 import Er7Error, Er7Message
 from wire.standards.extract import Extract, Reason
 from wire.standards.hl7.commands import Commands
-from wire.standards.hl7.content import READERS, Kind, kind_of
+from wire.standards.hl7.content import READERS, MessageTreatment, kind_of
 from wire.standards.hl7.replies import (
     Answer,
     MessageNumbers,
@@ -104,13 +104,13 @@ class Hl7Receiver:
 
     def _dispatch(self, message: Er7Message, header: ReplyHeader) -> list[Action]:
         kind = kind_of(header.kind)
-        if kind is Kind.RESPONSE:
+        if kind is MessageTreatment.RESPONSE:
             return self._commands.answered(message)
         if not header.control_id.strip():
             return self._refuse(header, Answer.NO_CONTROL_ID)
-        if kind is not Kind.CONTENT:
-            reason = Reason.QUERY_IGNORED if kind is Kind.QUERY else Reason.MESSAGE_IGNORED
-            answer = Answer.ACCEPT if kind is Kind.NOTICE else Answer.UNSUPPORTED
+        if kind is not MessageTreatment.CONTENT:
+            reason = Reason.QUERY_IGNORED if kind is MessageTreatment.QUERY else Reason.MESSAGE_IGNORED
+            answer = Answer.ACCEPT if kind is MessageTreatment.NOTICE else Answer.UNSUPPORTED
             return [Count(reason), *self._answer(header, answer)]
         return self._deliver(READERS[header.kind](message, self._site), header)
 

@@ -9,8 +9,8 @@ from wire.standards.astm_dialect import AstmDialect
 from wire.standards.engine import Action, Count, Deliver, Outcome
 from wire.standards.extract import Reason
 from wire.standards.lis1.frames import EOT, Frame, FrameReader, Signal, Token
-from wire.standards.lis1.receiver import MessageReader, Receiver
-from wire.standards.lis1.sender import Phase, Sender
+from wire.standards.lis1.receiver import Lis1Receiver, MessageReader
+from wire.standards.lis1.sender import Lis1Sender, Phase
 
 RECEIVER_S: Final = 30.0
 """Time for which a receiver waits for the next byte of a session."""
@@ -23,8 +23,8 @@ class Lis1Endpoint:
 
     def __init__(self, messages: MessageReader, dialect: AstmDialect, *, instrument: bool = False) -> None:
         self._reader = FrameReader(dialect)
-        self._receiver = Receiver(messages, dialect)
-        self._sender = Sender(instrument=instrument)
+        self._receiver = Lis1Receiver(messages, dialect)
+        self._sender = Lis1Sender(instrument=instrument)
         self._undecided = False
         self._receive_until = self._end_until = 0.0
 

@@ -24,7 +24,7 @@ UNANSWERED_MAX: Final = 64
 """Maximum number of ENQ, frames and EOT that an instrument may send without waiting for answers."""
 
 
-class Session(Enum):
+class SendingEnd(Enum):
     """The end that is sending."""
 
     NEUTRAL = "neither; bytes of the instrument are not read"
@@ -43,7 +43,7 @@ class Lis1Observer:
         self._host_observed = host_observed
         self._instrument, self._host = FrameReader(dialect), FrameReader(dialect)
         self._order = FrameOrder(dialect)
-        self._session = Session.NEUTRAL
+        self._session = SendingEnd.NEUTRAL
         self._unanswered: deque[Frame | Signal] = deque()
         """ENQ and frames that the host has not answered, and EOT after them; usually one."""
         self._early, self._now = EarlyAnswer(), 0.0
@@ -69,7 +69,7 @@ class Lis1Observer:
         """Count an unfinished message."""
         self._instrument.reset()
         self._host.reset()
-        return self._end(Session.NEUTRAL, complete=False)
+        return self._end(SendingEnd.NEUTRAL, complete=False)
 
     def _process(self) -> list[Action]:
         """Process the instrument's tokens, then the host's, which answer them; stop at a delivery."""
@@ -77,7 +77,7 @@ class Lis1Observer:
         while not (actions and isinstance(actions[-1], Deliver)):
             if self._unanswered and self._unanswered[0] is Signal.EOT:
                 after = list(self._unanswered)[1:]
-                actions += self._end(Session.NEUTRAL, complete=True)
+                actions += self._end(SendingEnd.NEUTRAL, complete=True)
                 self._unanswered.extend(after)
             elif self._unanswered and (accepted := self._known_answer(self._unanswered[0])) is not None:
                 actions += self._answered(accepted=accepted)
@@ -99,13 +99,13 @@ class Lis1Observer:
         if token is Signal.ENQ and self._is_answer_under_way():
             return self._wait_for_answer(token)
         if token is Signal.ENQ:
-            bids = self._session is not Session.HOST
-            actions = self._end(Session.NEUTRAL, complete=False)
+            bids = self._session is not SendingEnd.HOST
+            actions = self._end(SendingEnd.NEUTRAL, complete=False)
             self._unanswered.extend([token] * bids)
             return actions
         if token is Signal.LITTER:
             return [Count(Reason.LITTER)]
-        in_session = bool(self._unanswered) or self._session is Session.INSTRUMENT
+        in_session = bool(self._unanswered) or self._session is SendingEnd.INSTRUMENT
         if in_session and (isinstance(token, Frame) or token is Signal.EOT):
             self._eot_at = self._now
             return self._wait_for_answer(token)
@@ -123,14 +123,14 @@ class Lis1Observer:
         text_bytes = sum(len(each.text) for each in self._unanswered if isinstance(each, Frame))
         if text_bytes <= FRAME_BYTES_MAX and len(self._unanswered) <= UNANSWERED_MAX:
             return []
-        return [Count(Reason.FRAME_REFUSED), *self._end(Session.NEUTRAL, complete=False)]
+        return [Count(Reason.FRAME_REFUSED), *self._end(SendingEnd.NEUTRAL, complete=False)]
 
     def _from_host(self, token: Token) -> list[Action]:
         if token is Signal.ENQ:
             contention = bool(self._unanswered)
-            return self._end(Session.NEUTRAL if contention else Session.HOST, complete=False)
-        if self._session is Session.HOST:
-            self._session = Session.NEUTRAL if token is Signal.EOT else Session.HOST
+            return self._end(SendingEnd.NEUTRAL if contention else SendingEnd.HOST, complete=False)
+        if self._session is SendingEnd.HOST:
+            self._session = SendingEnd.NEUTRAL if token is Signal.EOT else SendingEnd.HOST
             return []
         if token in (Signal.ACK, Signal.EOT):
             return self._answered(accepted=True)
@@ -144,7 +144,7 @@ class Lis1Observer:
             return []
         token = self._unanswered.popleft()
         if not isinstance(token, Frame):
-            self._session = Session.INSTRUMENT if accepted else Session.NEUTRAL
+            self._session = SendingEnd.INSTRUMENT if accepted else SendingEnd.NEUTRAL
             return []
         return self._accept(token) if accepted else [Count(Reason.FRAME_REFUSED)]
 
@@ -152,11 +152,11 @@ class Lis1Observer:
         if frame.intact and self._order.repeats(frame):
             return [Count(Reason.FRAME_REPEATED)]
         if not self._order.continues(frame):
-            return [Count(Reason.FRAME_REFUSED), *self._end(Session.NEUTRAL, complete=False)]
+            return [Count(Reason.FRAME_REFUSED), *self._end(SendingEnd.NEUTRAL, complete=False)]
         self._order.accept(frame.identity)
         return deliver(self._messages.take(frame.text, frame.last))
 
-    def _end(self, session: Session, *, complete: bool) -> list[Action]:
+    def _end(self, session: SendingEnd, *, complete: bool) -> list[Action]:
         self._session = session
         self._unanswered.clear()
         self._order.restart()

@@ -66,7 +66,7 @@ class FrameOrder:
         return frame.intact and (self._any or frame.number in expected)
 
 
-class Receiver:
+class Lis1Receiver:
     """Answers the frames of a session.
 
     A frame that ends a message is answered when the outcome is known. If the findings cannot be stored, the answer is

@@ -25,7 +25,7 @@ class Phase(Enum):
     SENDING = "the reply to a frame"
 
 
-class Sender:
+class Lis1Sender:
     """Sends sessions in order. A failed session is sent again from its first frame, until all of it is accepted."""
 
     def __init__(self, *, instrument: bool) -> None:

@@ -48,7 +48,7 @@ class DocumentError(Exception):
 
 
 @dataclass(slots=True)
-class Observation:
+class PoctObservation:
     """An OBS element."""
 
     code: bytes = b""
@@ -57,7 +57,7 @@ class Observation:
 
 
 @dataclass(slots=True)
-class Service:
+class PoctService:
     """An SVC element: the observations of one patient or control."""
 
     role: bytes = b""
@@ -65,7 +65,7 @@ class Service:
     patient: bool = False
     ids: list[bytes] = field(default_factory=list)
     """Name and lot of the control."""
-    observations: list[Observation] = field(default_factory=list)
+    observations: list[PoctObservation] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class Poct1Message:
     values: dict[bytes, bytes] = field(default_factory=dict)
     directives: set[bytes] = field(default_factory=set)
     """The directives that the instrument supports."""
-    services: list[Service] = field(default_factory=list)
+    services: list[PoctService] = field(default_factory=list)
     events: list[dict[bytes, bytes]] = field(default_factory=list)
 
     def value(self, name: bytes) -> bytes:
@@ -105,8 +105,8 @@ class _ElementReader:
         self.message = Poct1Message()
         self._depth = self._elements = 0
         self._event: dict[bytes, bytes] | None = None
-        self._service: Service | None = None
-        self._observation: Observation | None = None
+        self._service: PoctService | None = None
+        self._observation: PoctObservation | None = None
 
     def refuse_doctype(self, *_: object) -> None:
         raise DocumentError("it has a document type declaration")
@@ -122,7 +122,7 @@ class _ElementReader:
         if self._depth == 1:
             self.message.kind = name
         elif name == b"SVC":
-            self._service = Service()
+            self._service = PoctService()
             self.message.services.append(self._service)
         elif name == b"EVT":
             self._event = {}
@@ -146,9 +146,9 @@ class _ElementReader:
         elif tag == "OBS":
             self._observation = None
 
-    def _read_service(self, service: Service, name: bytes, value: bytes) -> None:
+    def _read_service(self, service: PoctService, name: bytes, value: bytes) -> None:
         if name == b"OBS":
-            self._observation = Observation()
+            self._observation = PoctObservation()
             service.observations.append(self._observation)
         elif name == b"PT" or name.startswith(b"PT."):
             service.patient = True
@@ -161,7 +161,7 @@ class _ElementReader:
         elif self._observation is not None:
             self._read_observation(self._observation, name, value)
 
-    def _read_observation(self, observation: Observation, name: bytes, value: bytes) -> None:
+    def _read_observation(self, observation: PoctObservation, name: bytes, value: bytes) -> None:
         if name == b"OBS.observation_id":
             observation.code = value
         elif name == b"OBS.value":
@@ -203,7 +203,7 @@ class Poct1Extractor:
         elif condition:
             extract.counts[Reason.VALUE_UNREADABLE] += 1
 
-    def _add_service(self, extract: Extract, message: Poct1Message, service: Service) -> None:
+    def _add_service(self, extract: Extract, message: Poct1Message, service: PoctService) -> None:
         """Read a service: quality control if message and role mark it and it has no patient, else a patient's."""
         if not service.observations:
             return
@@ -219,7 +219,7 @@ class Poct1Extractor:
             self._add_observation(extract, controls[0], observation, at_ms)
 
     def _add_observation(
-        self, extract: Extract, control: Control, observation: Observation, at_ms: int | None
+        self, extract: Extract, control: Control, observation: PoctObservation, at_ms: int | None
     ) -> None:
         code = observation.code
         if code in self._codes.ignored or observation.status in _UNUSED_STATUSES or not observation.value:

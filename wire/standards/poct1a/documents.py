@@ -25,7 +25,7 @@ _OVERLAP: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class PoctDocument:
     """A document; `data` is empty if it was too long. `framed`: VT came before it, as in MLLP."""
 
     data: bytes
@@ -53,7 +53,7 @@ class DocumentReader:
         """Append received bytes."""
         self._buffer += data
 
-    def next(self) -> Document | Reason | None:
+    def next(self) -> PoctDocument | Reason | None:
         """Return the next document or event of the stream (litter, unfinished message); None if bytes are missing."""
         if not self._inside and (litter := self._skip_to_start()):
             return litter
@@ -74,7 +74,7 @@ class DocumentReader:
         self._inside, self._oversized, self._end_tag = True, False, None
         self._first, self._body, self._searched = 1, 1, 0
 
-    def _find_end(self) -> Document | Reason | None:
+    def _find_end(self) -> PoctDocument | Reason | None:
         buffer = self._buffer
         if self._end_tag is None and not self._find_root():
             return self._await_root()
@@ -117,9 +117,9 @@ class DocumentReader:
             self._body = root.end() - 1
         return root is not None
 
-    def _take(self, end: int) -> Document:
+    def _take(self, end: int) -> PoctDocument:
         oversized = self._oversized or end > DOCUMENT_BYTES_MAX
-        document = Document(b"" if oversized else bytes(self._buffer[:end]), self._framed)
+        document = PoctDocument(b"" if oversized else bytes(self._buffer[:end]), self._framed)
         del self._buffer[:end]
         self._inside = self._framed = False
         return document

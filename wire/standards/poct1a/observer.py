@@ -20,14 +20,14 @@ from wire.standards.poct1a.content import (
     parse_document,
 )
 from wire.standards.poct1a.dialect import poct1_dialect
-from wire.standards.poct1a.documents import Document, DocumentReader
+from wire.standards.poct1a.documents import DocumentReader, PoctDocument
 from wire.standards.site_codes import SiteCodes
 
 _EXPECTED: Final = (b"HEL.R01", b"EOT.R01", b"END.R01", b"KPA.R01", b"ACK.R01", b"ESC.R01")
 """Messages of the conversation, without findings."""
 
 
-class Poct1Observer(MessageObserver[Document]):
+class Poct1Observer(MessageObserver[PoctDocument]):
     """Engine that observes one connection (`wire.standards.engine.Observer`).
 
     Raises: ValueError if an option of the dialect is unknown or invalid.
@@ -38,7 +38,7 @@ class Poct1Observer(MessageObserver[Document]):
         self._extractor = Poct1Extractor(SiteCodes(port))
         super().__init__(DocumentReader(), DocumentReader())
 
-    def _read_instrument(self, document: Document) -> list[Action]:
+    def _read_instrument(self, document: PoctDocument) -> list[Action]:
         message = _parsed(document)
         if message is None or (message.kind in DELIVERED and not message.value(b"HDR.control_id")):
             return [Count(Reason.MESSAGE_REFUSED)]
@@ -49,7 +49,7 @@ class Poct1Observer(MessageObserver[Document]):
         is_query = message.kind == b"REQ.R01"
         return [Count(Reason.QUERY_IGNORED if is_query else Reason.MESSAGE_IGNORED)]
 
-    def _accepted(self, document: Document) -> Extract | None:
+    def _accepted(self, document: PoctDocument) -> Extract | None:
         message = _parsed(document)
         if message is None or message.kind != b"ACK.R01":
             return None
@@ -57,7 +57,7 @@ class Poct1Observer(MessageObserver[Document]):
         return extract if message.value(b"ACK.type_cd") == b"AA" else None
 
 
-def _parsed(document: Document) -> Poct1Message | None:
+def _parsed(document: PoctDocument) -> Poct1Message | None:
     """Return a document's message; None if it is not well-formed, too long or has a document type declaration."""
     try:
         return parse_document(document.data)

@@ -24,7 +24,7 @@ from wire.standards.poct1a.content import (
     parse_document,
 )
 from wire.standards.poct1a.dialect import poct1_dialect
-from wire.standards.poct1a.documents import Document, DocumentReader
+from wire.standards.poct1a.documents import DocumentReader, PoctDocument
 from wire.standards.site_codes import SiteCodes
 
 _CONTROL_ID_BYTES_MAX: Final = 64
@@ -95,7 +95,7 @@ class Poct1Receiver:
             actions += [Count(document)] if isinstance(document, Reason) else self._read(document)
         return actions
 
-    def _read(self, document: Document) -> list[Action]:
+    def _read(self, document: PoctDocument) -> list[Action]:
         self._framed = document.framed
         try:
             message = parse_document(document.data)

@@ -31,7 +31,7 @@ _LENGTH_MAX: Final = 64 << 20
 _KNOWN_ERRORS: Final = frozenset({errno.EPERM, errno.EIO, errno.ENOMEM, errno.EINVAL, errno.ENOSPC})
 
 
-class ProtocolError(Exception):
+class NbdProtocolError(Exception):
     """The client does not follow the protocol, or uses a part of it that this server does not implement."""
 
 
@@ -67,7 +67,7 @@ async def _negotiate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
     while True:
         magic, option, length = struct.unpack(">8sII", await reader.readexactly(16))
         if magic != _OPTION_MAGIC or length > 4096:
-            raise ProtocolError("the client did not send a valid option")
+            raise NbdProtocolError("the client did not send a valid option")
         await reader.readexactly(length)
         if option == _EXPORT_NAME:
             writer.write(export + (b"" if flags & _NO_ZEROES else bytes(124)))
@@ -92,7 +92,7 @@ async def _next_request(reader: asyncio.StreamReader) -> tuple[int, DiskRequest]
     """Return the next request with its handle; None if the client disconnects."""
     magic, flags, kind, handle, offset, length = _REQUEST.unpack(await reader.readexactly(_REQUEST.size))
     if magic != _REQUEST_MAGIC or length > _LENGTH_MAX:
-        raise ProtocolError("the client did not send a valid request")
+        raise NbdProtocolError("the client did not send a valid request")
     if kind == DISCONNECT:
         return None
     data = await reader.readexactly(length) if kind == WRITE else b""

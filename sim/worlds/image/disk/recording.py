@@ -33,7 +33,7 @@ class RecordedRequest(NamedTuple):
         return self.request.kind == FLUSH
 
 
-class Recorder:
+class DiskRecorder:
     """Appends requests to a file, unbuffered, so that the recording is complete when the process is killed."""
 
     def __init__(self, file: Path, now_ns: Callable[[], int]) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from sim.engine.streams import stream
 from sim.worlds.image.disk import nbd
 from sim.worlds.image.disk.cache import CachedDisk
-from sim.worlds.image.disk.recording import Recorder
+from sim.worlds.image.disk.recording import DiskRecorder
 
 SETTINGS: Final = ("holds_ns", "is_read_only", "failing_flushes")
 """Attributes of the disk that `set` can change; `flush_ns` is an attribute of the server."""
@@ -33,7 +33,7 @@ class _PowerLost(Exception):
 class DiskServer:
     """Serves one disk. `recorder` gets each write and flush before it is executed."""
 
-    def __init__(self, disk: CachedDisk, seed: int, recorder: Recorder | None = None) -> None:
+    def __init__(self, disk: CachedDisk, seed: int, recorder: DiskRecorder | None = None) -> None:
         self._disk, self._recorder = disk, recorder
         self._random = stream(seed, "disk")
         self._client: asyncio.StreamWriter | None = None
@@ -103,7 +103,7 @@ class DiskServer:
 
 async def _main(file: str, disk_socket: str, control_socket: str, seed: str, recording: str = "") -> None:
     fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    recorder = Recorder(Path(recording), time.time_ns) if recording else None
+    recorder = DiskRecorder(Path(recording), time.time_ns) if recording else None
     server = DiskServer(CachedDisk(fd, time.monotonic_ns), int(seed), recorder)
     accept: Callable[..., Any] = server.serve_control
     await asyncio.start_unix_server(server.serve_disk, disk_socket)

@@ -70,7 +70,7 @@ class ActionFailed(Exception):
     """The guest's system has not executed an action; the message gives the reason, or what the guest may lack."""
 
 
-class Machine(Protocol):
+class MachineMonitor(Protocol):
     """The monitor of a running machine."""
 
     def execute(self, command: str, **arguments: object) -> Any:
@@ -107,7 +107,7 @@ def arguments(folder: Path) -> list[str]:
     ]
 
 
-async def execute(machine: Machine, folder: Path, action: str, seconds_max: float) -> None:
+async def execute(machine: MachineMonitor, folder: Path, action: str, seconds_max: float) -> None:
     """Execute `action` in the guest, and return when it is done. Raises: ActionFailed; OSError if QEMU ends."""
     reader, writer = await asyncio.open_unix_connection(_socket(folder))
     try:
@@ -128,7 +128,7 @@ async def execute(machine: Machine, folder: Path, action: str, seconds_max: floa
         raise ActionFailed(f"the box's system failed to execute {action!r}: {answer}")
 
 
-async def _until_ready(machine: Machine, reader: asyncio.StreamReader) -> None:
+async def _until_ready(machine: MachineMonitor, reader: asyncio.StreamReader) -> None:
     """Add the port repeatedly until the guest's udev rule reacts: the box may accept connections before it does."""
     port = {"driver": "virtserialport", "id": _PORT, "bus": f"{DEVICE}.0", "chardev": DEVICE, "name": _PORT}
     while True:

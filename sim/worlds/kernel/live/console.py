@@ -20,7 +20,7 @@ import msgspec
 from settings.problems import Problems
 from settings.toml import format_value, nearest, read_table
 from sim.faults import AnyFault, Fault, fault_kinds
-from sim.lab.labfile import Event, targets_of
+from sim.lab.labfile import ScheduledFault, targets_of
 from sim.values import BitsPerSecond, Fraction, Nanoseconds, duration, size
 from sim.worlds.kernel.live.state import read_state
 from sim.worlds.kernel.namespaces.link import KernelLink
@@ -162,7 +162,9 @@ class Console:
             raise RequestRefused(str(error)) from None
         self._keep(asyncio.get_running_loop().create_task(faults.wait_for_end(active)))
 
-    def _event(self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None) -> Event:
+    def _event(
+        self, kind: str, target: str, parameters: Mapping[str, str], lasts: str | None
+    ) -> ScheduledFault:
         """Return the event of a fault that starts now, from the arguments of a request."""
         world, problems = self._world, _ArgumentProblems()
         fault_kind = self._fault_kind(kind)
@@ -178,7 +180,7 @@ class Console:
         if why := world.why_no_fault(fault_kind, target):
             raise RequestRefused(f"{kind} {why}")
         assert isinstance(fault, Fault) and duration_table is not None
-        return Event(world.env.now, fault, target, duration_table.lasts)
+        return ScheduledFault(world.env.now, fault, target, duration_table.lasts)
 
     def _fault_kind(self, kind: str) -> type[AnyFault]:
         why_not = self._world.why_no_fault

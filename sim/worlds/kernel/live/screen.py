@@ -19,7 +19,7 @@ from rich.text import Text
 from agents.box.firewall import FirewallStatus
 from sim.units import MILLISECOND_NS
 from sim.verdict import quantities
-from sim.worlds.kernel.live.state import FaultState, InstrumentState, LabState, LinkState
+from sim.worlds.kernel.live.state import FaultState, LabState, LinkState, LiveInstrumentState
 from sim.worlds.kernel.supervision.control import ask
 
 _GOOD, _BAD, _QUIET = "green", "bold red", "dim"
@@ -139,7 +139,7 @@ def _firewall(firewall: FirewallStatus) -> Text:
     return text.append(f"; refused: {refused or 'nothing'}")
 
 
-def _instruments(devices: list[InstrumentState]) -> Table:
+def _instruments(devices: list[LiveInstrumentState]) -> Table:
     table = _table("Port", "Instrument", "Model", "Made", "Acknowledged")
     for device in devices:
         serial = Text(device.serial) if device.on else Text(f"{device.serial} off", style=_BAD)

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 import msgspec
 
 from agents.box.firewall import FirewallStatus
-from agents.box.status import Waiting
+from agents.box.status import WaitingRecords
 from datacenter.store import queries
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.updates import update_results
-from sim.worlds.kernel.box import BoxState
+from sim.worlds.kernel.box import LabBoxState
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared.analyzer import Analyzer
@@ -38,7 +38,7 @@ class LinkState(msgspec.Struct, frozen=True):
     captured: bool
 
 
-class InstrumentState(msgspec.Struct, frozen=True):
+class LiveInstrumentState(msgspec.Struct, frozen=True):
     """An instrument, with the counts of its reports."""
 
     port: int
@@ -68,14 +68,14 @@ class LabState(msgspec.Struct, frozen=True):
     """Whether the box program answers."""
     connected: bool
     """Whether the box has a connection to the data center."""
-    backlog: Waiting
+    backlog: WaitingRecords
     """Records on the box that the data center has not acknowledged; while the box is off, the last known values."""
     made: int
     acknowledged: int
     stored: int
     """Reports at the data center; duplicates are not counted."""
     links: list[LinkState]
-    instruments: list[InstrumentState]
+    instruments: list[LiveInstrumentState]
     faults: list[FaultState]
     updates: list[str]
     """For each update of the lab file, the last step that the box has reported, "" if none."""
@@ -111,11 +111,11 @@ async def read_state(world: KernelWorld) -> LabState:
     )
 
 
-def _backlog(world: KernelWorld, status: BoxState | None) -> Waiting:
+def _backlog(world: KernelWorld, status: LabBoxState | None) -> WaitingRecords:
     if status is not None:
         return status.backlog
     samples = world.backlog_meter.samples
-    return Waiting(*samples[-1]) if samples else Waiting(0, 0, 0)
+    return WaitingRecords(*samples[-1]) if samples else WaitingRecords(0, 0, 0)
 
 
 def _counted(ledger: ReportLedger) -> tuple[dict[str, int], dict[str, int]]:
@@ -128,9 +128,11 @@ def _counted(ledger: ReportLedger) -> tuple[dict[str, int], dict[str, int]]:
     return made, acknowledged
 
 
-def _device(analyzer: Analyzer, made: Mapping[str, int], acknowledged: Mapping[str, int]) -> InstrumentState:
+def _device(
+    analyzer: Analyzer, made: Mapping[str, int], acknowledged: Mapping[str, int]
+) -> LiveInstrumentState:
     spec = analyzer.spec
-    return InstrumentState(
+    return LiveInstrumentState(
         port=spec.port,
         serial=spec.serial,
         model=spec.model,

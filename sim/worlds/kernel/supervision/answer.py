@@ -18,7 +18,7 @@ class LabEnded(Exception):
     """The lab ended without a result, because it was killed or ran out of memory."""
 
 
-class Answer:
+class SupervisorAnswer:
     """The supervisor's end of the pipe. Only the first answer is sent."""
 
     def __init__(self, pipe: int) -> None:

@@ -137,7 +137,7 @@ def _send_and_receive(connection: socket.socket, request: Request) -> tuple[Any,
     return answer["answer"], descriptors
 
 
-class Control:
+class SupervisorControl:
     """Answers requests on the supervisor's socket, in the event loop."""
 
     def __init__(self, listener: socket.socket, namespaces: Callable[[str], Mapping[str, int]]) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from sim.engine.stalls import Stalled, stalled
 
 
-class Deadline:
+class TimeLimit:
     """One time limit at a time. `expired` is called in a separate thread, with a description of the stall."""
 
     def __init__(self, expired: Callable[[Stalled], object]) -> None:

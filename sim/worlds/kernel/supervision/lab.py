@@ -16,8 +16,8 @@ from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.netlink import Netlink
 from sim.worlds.kernel.namespaces.relay import Relay
-from sim.worlds.kernel.supervision.control import Control, RequestRefused
-from sim.worlds.kernel.supervision.deadline import Deadline
+from sim.worlds.kernel.supervision.control import RequestRefused, SupervisorControl
+from sim.worlds.kernel.supervision.deadline import TimeLimit
 
 
 class KernelLab:
@@ -40,14 +40,14 @@ class KernelLab:
         """A folder on a tmpfs, which is removed with the lab."""
         self.is_up = is_up
         """Signal that the lab is up, to the process that started it and waits."""
-        self.deadline = Deadline(expired)
+        self.deadline = TimeLimit(expired)
         """The time limit of the lab's present phase."""
         for switch in ("all", "default"):  # so that the near ends of links send no IPv6 packets
             (Path("/proc/sys/net/ipv6/conf") / switch / "disable_ipv6").write_text("1")
         self._network = syscalls.namespace("net")
         self._netlink = Netlink(self._network)
         self._relay = Relay()
-        self.control = Control(listener, self._namespaces)
+        self.control = SupervisorControl(listener, self._namespaces)
         """Answers the requests of other processes; its `handler` is to be set."""
 
     def host(

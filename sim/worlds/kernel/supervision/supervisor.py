@@ -27,7 +27,7 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from sim.engine.stalls import Stalled
 from sim.worlds.kernel.namespaces import files, syscalls
-from sim.worlds.kernel.supervision.answer import Answer, LabEnded, receive
+from sim.worlds.kernel.supervision.answer import LabEnded, SupervisorAnswer, receive
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.real_time import HostLoop
 from sim.worlds.kernel.supervision.registry import supervisor_of, take_name
@@ -172,7 +172,7 @@ def _supervise(parameters: _Parameters) -> NoReturn:
             pass
         status = 128 + os.WTERMSIG(ended[1]) if os.WIFSIGNALED(ended[1]) else 0
     except BaseException as error:
-        Answer(parameters.answer).error(error)
+        SupervisorAnswer(parameters.answer).error(error)
     finally:
         os._exit(status)
 
@@ -194,7 +194,7 @@ def _close_all_but(*preserved: int) -> None:
 
 
 def _work(parameters: _Parameters) -> NoReturn:
-    answer = Answer(parameters.answer)
+    answer = SupervisorAnswer(parameters.answer)
     faulthandler.enable(2)  # a test runner's file for this is closed here
     try:
         syscalls.unshare(syscalls.NEW_MOUNTS | syscalls.NEW_NET | syscalls.NEW_UTS | syscalls.NEW_IPC)
@@ -209,7 +209,7 @@ def _work(parameters: _Parameters) -> NoReturn:
         os._exit(0)
 
 
-async def _live(parameters: _Parameters, answer: Answer) -> object:
+async def _live(parameters: _Parameters, answer: SupervisorAnswer) -> object:
     def is_up() -> None:
         if parameters.caller is None:
             answer.up()

@@ -13,7 +13,7 @@ from datacenter.desktop.decoder import PictureDecoder
 from tests.support.desktop.screens import Analyzer, to_bytes, to_picture
 from wire.desktop.picture import Area, Picture
 from wire.desktop.rfb import CursorShape
-from wire.desktop.stream import PALETTE_MAX, Notice
+from wire.desktop.stream import PALETTE_MAX, UpdateNotice
 
 FAST = 1
 """A zstd level with small tables, for tests whose result does not depend on the level."""
@@ -148,14 +148,14 @@ def test_pointer_bell_size_and_state_arrive() -> None:
     shape = CursorShape(9, 2, 3, 1, bytes([1, 2, 3, 0] * 18), b"\xff\x80\xff\x00")
     encoder.set_cursor(shape)
     encoder.ring()
-    encoder.set_notice(Notice.STALLED | Notice.VIEW_ONLY)
+    encoder.set_notice(UpdateNotice.STALLED | UpdateNotice.VIEW_ONLY)
     updates = [decoder.apply(message) for message in messages(encoder)]
     assert decoder.cursor == shape
-    assert decoder.notice & ~Notice.BELL == Notice.STALLED | Notice.VIEW_ONLY
+    assert decoder.notice & ~UpdateNotice.BELL == UpdateNotice.STALLED | UpdateNotice.VIEW_ONLY
     assert [update.notice & 2 for update in updates] == [2, *[0] * (len(updates) - 1)]
-    encoder.set_notice(Notice.VIEW_ONLY)
+    encoder.set_notice(UpdateNotice.VIEW_ONLY)
     deliver(encoder, decoder)
-    assert decoder.notice == Notice.VIEW_ONLY
+    assert decoder.notice == UpdateNotice.VIEW_ONLY
     larger = Picture(40, 30)
     larger.write(Area(30, 20, 1, 1), b"\1\2\3\0")
     encoder.resized(larger)

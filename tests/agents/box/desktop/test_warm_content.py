@@ -8,7 +8,7 @@ from datacenter.desktop.decoder import PictureDecoder
 from datacenter.desktop.recording import find_warm
 from tests.support.desktop.screens import Analyzer, to_picture
 from wire.desktop.picture import Picture
-from wire.desktop.stream import StreamError
+from wire.desktop.stream import DesktopStreamError
 from wire.desktop.warm import COLD, WARM_BYTES_MAX, WarmContent
 
 
@@ -37,13 +37,13 @@ def test_starting_content_is_found_by_its_identity() -> None:
     warm = WarmContent((1, 2), b"some content")
     assert find_warm(warm.identity, {warm.identity: warm}) is warm
     assert find_warm(COLD.identity, {}) is COLD
-    with pytest.raises(StreamError, match="which is not known here"):
+    with pytest.raises(DesktopStreamError, match="which is not known here"):
         find_warm(warm.identity, {})
 
 
 @pytest.mark.parametrize("data", [b"\0\0\0\1", b"\xff\xff\xff\xff" + bytes(100), bytes(WARM_BYTES_MAX + 1)])
 def test_an_invalid_file_of_starting_content_is_an_error(data: bytes) -> None:
-    with pytest.raises(StreamError, match="not the starting content"):
+    with pytest.raises(DesktopStreamError, match="not the starting content"):
         WarmContent.parse(data)
 
 

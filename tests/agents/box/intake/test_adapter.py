@@ -17,7 +17,7 @@ from agents.box.intake import adapter
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
-from settings.adapted import AdaptedPort, Alarm
+from settings.adapted import AdaptedPort, AlarmMapping
 from tests.support.agents.boxes import box_config, disk
 from tests.support.agents.stand_in import StandIn, stand_in
 from tests.support.eventually import eventually
@@ -30,7 +30,7 @@ MINUTE = timedelta(minutes=1)
 SITE = AdaptedPort(
     tcp_port=0,
     tests={"GLU": "glu", "XYZ": "miller"},
-    alarms={"EQU-5:C": Alarm(code="E0001", component="software", severity="critical")},
+    alarms={"EQU-5:C": AlarmMapping(code="E0001", component="software", severity="critical")},
 )
 Scenario = Callable[[Box, EmulDisk, StandIn], Awaitable[None]]
 

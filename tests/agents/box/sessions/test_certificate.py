@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agents.box.sessions.certificate import CertificateError, check_certificate
-from datacenter.sessions.surroundings import Issued
+from datacenter.sessions.surroundings import TunnelCredentials
 from datacenter.tunnel.keys import issue_certificate
 from tests.support.wire.grants import OFFER
 from wire.session.messages import CertificateMessage
@@ -32,7 +32,7 @@ TLS_CRYPT = (
     + base64.encodebytes(Random(1).randbytes(600)).decode()
     + "-----END OpenVPN tls-crypt-v2 client key-----\n"
 )
-MESSAGE = Issued(CERTIFICATE, "", TLS_CRYPT).message(OFFER.id)
+MESSAGE = TunnelCredentials(CERTIFICATE, "", TLS_CRYPT).message(OFFER.id)
 BYTES_MAX = 1100
 """16 bytes take about a millisecond of a slow line, while the person waits."""
 

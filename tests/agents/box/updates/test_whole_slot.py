@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
-from agents.box.updates.memory import Plan
+from agents.box.updates.memory import FetchPlan
 from agents.box.updates.parts import TargetParts
 from agents.box.updates.repair import RepairError
 from agents.box.updates.slot_work import SlotWorker
@@ -150,7 +150,7 @@ class Machine:
         running = Random(8).randbytes(2 * MIB) + self.wanted[2 * MIB : 3 * MIB] + bytes(MIB)
         self.targets = {sha256(data).hexdigest(): data for data in (listed, packed)}
         blocks_sha256, file_sha256 = self.targets
-        self.plan = Plan(
+        self.plan = FetchPlan(
             "",
             0,
             "",

@@ -14,7 +14,7 @@ import pytest
 
 from sim.worlds.image.disk import nbd
 from sim.worlds.image.disk.cache import SECTOR, CachedDisk
-from sim.worlds.image.disk.recording import Recorder, recorded
+from sim.worlds.image.disk.recording import DiskRecorder, recorded
 from sim.worlds.image.disk.server import DiskServer
 
 SECTORS = 256
@@ -197,7 +197,7 @@ class Client:
         return error, await self._reader.readexactly(length if kind == nbd.READ and not error else 0)
 
 
-def run_with_client(medium: Medium, folder: Path, use: object, recorder: Recorder | None = None) -> None:
+def run_with_client(medium: Medium, folder: Path, use: object, recorder: DiskRecorder | None = None) -> None:
     async def main() -> None:
         server = DiskServer(medium.disk, 1, recorder)
         path = str(folder / "disk.sock")
@@ -288,7 +288,7 @@ def test_writes_and_flushes_are_recorded_even_if_a_power_cut_interrupts_them(
             await client.request(nbd.WRITE, SECTOR, data=NEWER)
         await torn
 
-    run_with_client(medium, tmp_path, use, Recorder(tmp_path / "recording", lambda: 5))
+    run_with_client(medium, tmp_path, use, DiskRecorder(tmp_path / "recording", lambda: 5))
     requests = [(each.at_ns, each.request) for each in recorded(tmp_path / "recording")]
     assert requests == [
         (5, nbd.DiskRequest(nbd.WRITE, 0, SECTOR, NEW, True)),

@@ -9,7 +9,7 @@ import pytest
 
 from sim.worlds.image.disk.cache import SECTOR
 from sim.worlds.image.disk.nbd import FLUSH, WRITE, DiskRequest
-from sim.worlds.image.disk.recording import Recorder, cut_during, recorded
+from sim.worlds.image.disk.recording import DiskRecorder, cut_during, recorded
 
 SECTORS = 256
 OLD, NEW, NEWER = (bytes([value]) * SECTOR for value in (1, 2, 3))
@@ -26,7 +26,7 @@ REQUESTS = [write(0, NEW * 40), FLUSHED, write(0, NEWER * 40), write(64, NEW * 2
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
     times = iter(range(100))
-    recorder = Recorder(tmp_path / "recording", lambda: next(times))
+    recorder = DiskRecorder(tmp_path / "recording", lambda: next(times))
     for request in REQUESTS:
         recorder.add(request)
     return tmp_path / "recording"

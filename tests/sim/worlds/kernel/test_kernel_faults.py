@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sim.faults import fault_kinds
-from sim.lab.labfile import Event, Lab, parse_lab
+from sim.lab.labfile import Lab, ScheduledFault, parse_lab
 from sim.worlds.kernel import KernelLab
 from sim.worlds.kernel.box import KernelBox
 from sim.worlds.kernel.supervision.supervisor import run
@@ -44,7 +44,7 @@ def lab(kind: str) -> Lab:
 async def start(world: KernelWorld, kind: str) -> ActiveFault:
     fault = fault_kinds()[kind]
     target = "instrument:1" if fault.targets[0] == "instrument" else fault.targets[0]
-    event = Event(world.env.now, fault(**PARAMETERS.get(kind, {})), target, None)
+    event = ScheduledFault(world.env.now, fault(**PARAMETERS.get(kind, {})), target, None)
     return await world.faults.inject(event)
 
 
