@@ -69,8 +69,8 @@ golden: $(BUILT)  ## regenerate the files that are derived from the code
 	$(BIN)/python -m tests.support.imaging.edges
 	$(BIN)/python -m tests.support.netfw.golden
 	$(BIN)/python -m tests.support.sim.traces
-	$(BIN)/python -m tests.support.agents.uplink_traces
-	$(BIN)/python -m tests.support.agents.spool_traces
+	$(BIN)/python -m tests.support.agents.uplink.traces
+	$(BIN)/python -m tests.support.agents.spool.traces
 
 bench: $(BUILT)  ## run the benchmarks; results are in bench-results
 	$(BIN)/python -m bench

@@ -131,7 +131,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from msgspec import Meta
 
 from datacenter.access.control import AccessFiles
-from datacenter.access.policyfile import SHIPPED
+from datacenter.access.language.policyfile import SHIPPED
 from datacenter.log import LogFormat, LogLevel
 from datacenter.sign_on.settings import Oidc, url_problem
 from datacenter.vendor_ca.authority import (

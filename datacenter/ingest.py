@@ -35,7 +35,7 @@ from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.service import EnrolmentService
 from datacenter.front_ends import box_of, certificate_of
 from datacenter.releases.service import ReleaseService
-from datacenter.store.batch import Received
+from datacenter.store.batches.batch import Received
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.queue import IngestQueue, QueueFullError
 from wire import est

@@ -54,9 +54,9 @@ from datacenter.releases.service import ReleaseService
 from datacenter.sessions.remote import RemoteSessions
 from datacenter.store.errors import StoreError
 from datacenter.store.queue import RECORDS_MAX, RoutedQueue, StoreQueue
-from datacenter.store.schema import REVISION
 from datacenter.store.shards import open_store
 from datacenter.store.store import Store, schema_revision
+from datacenter.store.tables.schema import REVISION
 from datacenter.store.threads import StoreThreads
 from datacenter.tunnel.tunnels import Tunnels
 from datacenter.web.server import serving

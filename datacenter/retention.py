@@ -17,8 +17,9 @@ from sqlalchemy import Column, ColumnElement, Table, and_, delete, func, null, s
 
 from datacenter.audit.retention import remove_old_records
 from datacenter.config import RetentionConfig
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.schema import (
+from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import (
     alerts,
     base_days,
     base_instruments,
@@ -33,7 +34,6 @@ from datacenter.store.schema import (
     notices,
     records,
 )
-from datacenter.store.store import Store
 
 PIECE: Final = 1000
 """Maximum number of rows that are deleted in one transaction."""

@@ -61,8 +61,8 @@ def _add_policies(parser: Parser) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from datacenter.access.policyfile import SHIPPED, read_each
-    from datacenter.access.prove import without_effect
+    from datacenter.access.language.policyfile import SHIPPED, read_each
+    from datacenter.access.proof.prove import without_effect
 
     policies, errors = read_each(arguments.policies or SHIPPED)
     for error in errors:
@@ -79,9 +79,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _prove(arguments: argparse.Namespace) -> int:
-    from datacenter.access.policyfile import SHIPPED, read_each
-    from datacenter.access.prove import prove
-    from datacenter.access.theorems import SHIPPED_THEOREMS, read_theorems
+    from datacenter.access.language.policyfile import SHIPPED, read_each
+    from datacenter.access.proof.prove import prove
+    from datacenter.access.proof.theorems import SHIPPED_THEOREMS, read_theorems
     from settings.problems import SettingsError
 
     policies, errors = read_each(arguments.policies or SHIPPED)
@@ -104,7 +104,7 @@ def _prove(arguments: argparse.Namespace) -> int:
 
 def _explain(arguments: argparse.Namespace) -> int:
     from datacenter.access.control import AccessControl, AccessFiles
-    from datacenter.access.policyfile import SHIPPED
+    from datacenter.access.language.policyfile import SHIPPED
     from settings.problems import SettingsError
 
     try:

@@ -13,10 +13,10 @@ from rap.parser import Parser
 
 if TYPE_CHECKING:
     from agents.box.audit_work import AuditStatus
-    from agents.box.config import BoxConfig
+    from agents.box.configuration.config import BoxConfig
     from agents.box.firewall import FirewallStatus
     from agents.box.intake.counts import PortStatus
-    from agents.box.status import CertificateStatus, StatusReport
+    from agents.box.status.status import CertificateStatus, StatusReport
     from agents.box.updates.surroundings import UpdateStatus
 
 SUMMARY = "the box program on real hardware"
@@ -79,8 +79,8 @@ def _check_fips(config: BoxConfig) -> None:
 def _status(arguments: argparse.Namespace) -> int:
     import msgspec
 
-    from agents.box.config import load_config
-    from agents.box.status import NotRunning, read_status
+    from agents.box.configuration.config import load_config
+    from agents.box.status.status import NotRunning, read_status
     from settings.problems import SettingsError
 
     try:

@@ -13,7 +13,7 @@ line at the beginning of the first and near the end of the second. A record whos
 write that was interrupted anywhere, also inside a sector, leaves two different numbers or counts. A writer replaces
 the older or damaged copy, so that the other one stays whole.
 
-`choose` states the decision that the boot loader makes (`imaging.build.bootloader` has GRUB's script).
+`choose` states the decision that the boot loader makes (`imaging.build.boot.bootloader` has GRUB's script).
 """
 
 from __future__ import annotations

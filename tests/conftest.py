@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.garbage import FrozenTests
-from tests.support.hierarchy import Hierarchy
-from tests.support.kernel_marker import KernelMarkerGuard
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.mounts import isolate_mounts
-from tests.support.process_state import differences, process_state, restore
-from tests.support.signals import do_not_pass_on_ignored_signals
-from tests.support.slow_tests import WORKERS_PER_CORE, SlowTests
+from tests.support.runner.garbage import FrozenTests
+from tests.support.runner.kernel_marker import KernelMarkerGuard
+from tests.support.runner.process_state import differences, process_state, restore
+from tests.support.runner.signals import do_not_pass_on_ignored_signals
+from tests.support.runner.slow_tests import WORKERS_PER_CORE, SlowTests
 
 KERNEL_LACKS = "this kernel has no"
 

@@ -17,10 +17,10 @@ import pytest
 from sim.worlds.kernel import KernelLab
 from sim.worlds.kernel.supervision.supervisor import run as kernel_run
 from tests.support import namespaces
-from tests.support.child_pytest import child_environment
-from tests.support.kernel_marker import NEEDS_MARKER
 from tests.support.paths import ROOT
-from tests.support.slow_tests import EMULATED, NICE, SlowTests, slow_lines
+from tests.support.runner.child_pytest import child_environment
+from tests.support.runner.kernel_marker import NEEDS_MARKER
+from tests.support.runner.slow_tests import EMULATED, NICE, SlowTests, slow_lines
 
 pytest_plugins = ["pytester"]
 
@@ -28,7 +28,7 @@ PRINT_HANDLERS = "import signal; print(*(signal.getsignal(n) for n in (signal.SI
 DEFAULT_HANDLERS = "<built-in function default_int_handler> 0\n"
 START_A_PROGRAM = f"""
 import subprocess, sys
-from tests.support.signals import do_not_pass_on_ignored_signals
+from tests.support.runner.signals import do_not_pass_on_ignored_signals
 do_not_pass_on_ignored_signals()
 print(subprocess.check_output([sys.executable, "-c", {PRINT_HANDLERS!r}], text=True), end="")
 """
@@ -179,7 +179,7 @@ def test_one_worker_runs_the_files_with_emulated_machines_and_gets_no_other_file
     late = "def test_1(): wait_for('gw*')\ndef test_2(): Path('{}').touch()"
     pytester.makepyfile(**{name: dedent(wait) + late.format(name) for name in others})
     pytester.makeconftest("""
-        from tests.support.slow_tests import SlowTests
+        from tests.support.runner.slow_tests import SlowTests
         def pytest_configure(config): config.pluginmanager.register(SlowTests())
     """)
     # as in this repository: by default, pytest skips folders named "build"

@@ -21,10 +21,10 @@ import pytest
 
 from rap.__main__ import make_parser
 from rap.parser import Parser
-from tests.support.child_pytest import child_environment
-from tests.support.imaging.first_report import MOCK_REPO
 from tests.support.imaging.small_system import need_tools
+from tests.support.imaging.starts.first_report import MOCK_REPO
 from tests.support.paths import ROOT
+from tests.support.runner.child_pytest import child_environment
 from tools import audit_reference, lab_reference, package_diagram, session_reference
 
 COMMAND_SECONDS_MAX = 580

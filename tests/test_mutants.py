@@ -15,7 +15,7 @@ from threading import Event
 import pytest
 
 from settings.toml import load
-from tests.support.child_pytest import child_environment
+from tests.support.runner.child_pytest import child_environment
 from tools.mutants.modules import Coverage, Module, Modules
 from tools.mutants.source import mutants_of
 from tools.mutants.trial import Chosen, ProcessLimits, forked, run_tests

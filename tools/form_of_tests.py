@@ -34,7 +34,7 @@ EXCEPTIONS: Final[dict[tuple[str, str], str]] = {
     ("tests/sim/planted/bugs.py", "private"): _PLANTS,
     ("tests/sim/planted/bugs.py", "sleep"): "runs in the simulated world, which its tests choose",
     ("tests/sim/planted/test_planted_bugs.py", "import"): "the planted bugs are data, beside their only test",
-    ("tests/support/datacenter/kills.py", "sleep"): "kills real processes at random moments",
+    ("tests/support/datacenter/store/kills.py", "sleep"): "kills real processes at random moments",
     ("tests/sim/verdict/test_delivery_is_expected.py", "private"): _PLANTS,
     ("tests/sim/worlds/test_firewalled_lab.py", "private"): _PLANTS,
 }

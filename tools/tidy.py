@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.form_of_tests import check_tests
+from tools.layout import crowded_folders, repeated_class_names
 from tools.names import NameTargets, unknown_names
 
 LINES_MAX: Final = 600
@@ -54,6 +55,11 @@ def main() -> int:
     findings = [finding for path in paths for finding in check_file(path)]
     findings += changelog(Path("CHANGELOG.md"))
     findings += check_tests(paths)
+    modules = [path for path in paths if path.suffix == ".py"]
+    findings += crowded_folders(modules)
+    findings += repeated_class_names(
+        {path: path.read_text("utf-8") for path in modules if path.parts[0] in PACKAGES}
+    )
     repository = NameTargets(Path.cwd(), list(map(str, paths)))
     for path in paths:
         if path.suffix in (".md", ".py"):

@@ -11,7 +11,7 @@ import msgspec
 from agents.box.audit.log_cursor import SESSIONS, SYSTEM
 from agents.box.audit.log_reader import LogReader
 from agents.box.buffer import Buffer
-from agents.box.config import BoxConfig
+from agents.box.configuration.config import BoxConfig
 from agents.box.files.requests import RequestQueue
 from agents.box.hardware import Hardware
 from agents.box.health.audit import AuditLog

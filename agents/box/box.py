@@ -14,10 +14,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from agents.box.audit_work import make_audit_work
 from agents.box.buffer import Buffer
-from agents.box.certificate_requests import CertificateRequests
 from agents.box.clock_sync import ClockSync, ServerTime, ask_data_center
 from agents.box.commands import CommandDispatcher, CommandQueue
-from agents.box.config import BoxConfig, InstrumentPort
+from agents.box.configuration.config import BoxConfig, InstrumentPort
 from agents.box.files.requests import RequestQueue, RequestQueues
 from agents.box.files.serving import FileServing
 from agents.box.files.store import BoxFiles
@@ -41,17 +40,18 @@ from agents.box.intake.intake import Intake, Source
 from agents.box.intake.refusal import watch_refusals
 from agents.box.intake.roles import role_of
 from agents.box.parts import RunningParts
-from agents.box.released_data import ReleasedData
+from agents.box.released.released_data import ReleasedData
 from agents.box.sessions.instrument_panel import InstrumentPanels
 from agents.box.sessions.path import FirewallPath
 from agents.box.sessions.running import RunningSessions, serial_of, session_instruments
 from agents.box.sessions.sessions import BoxSessions
-from agents.box.snapshot import BoxStatus
 from agents.box.start import open_spool, start_event
 from agents.box.state import BoxState
+from agents.box.status.snapshot import BoxStatus
 from agents.box.updates.health import program_health
 from agents.box.updates.surroundings import UpdateSurroundings
 from agents.box.updates.updater import Updater
+from agents.box.uplink.certificate_requests import CertificateRequests
 from agents.box.uplink.forwarder import Forwarder
 from agents.box.uplink.trust import TrustDiagnosis
 from agents.enrolment.certificate_files import BoxCertificates

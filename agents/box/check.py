@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
-from agents.box.config import BoxConfig, InstrumentPort, SessionSettings, load_config
+from agents.box.configuration.config import BoxConfig, InstrumentPort, SessionSettings, load_config
 from agents.box.intake.collector import port_limits
-from agents.box.profiles import profiles_in_force
+from agents.box.released.profiles import profiles_in_force
 from agents.box.sessions.running import security_keys
 from hal.unix_socket import PATH_BYTES_MAX
 from netfw.policy.policy import Policy, Service

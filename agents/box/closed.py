@@ -16,7 +16,7 @@ from random import Random
 from typing import Final
 
 from agents.box.buffer import Buffer
-from agents.box.config import BoxConfig
+from agents.box.configuration.config import BoxConfig
 from agents.box.files.store import BoxFiles
 from agents.box.firewall import LogMessage
 from agents.box.hardware import Hardware
@@ -27,9 +27,9 @@ from agents.box.health.spoolwatch import watch_spool
 from agents.box.health.supervision import keep_running
 from agents.box.health.watchdog import feed_while_healthy
 from agents.box.sessions.sessions import BoxSessions
-from agents.box.snapshot import BoxStatus
 from agents.box.start import open_spool, start_event
 from agents.box.state import BoxState
+from agents.box.status.snapshot import BoxStatus
 from agents.spool import Priority
 from hal.indicators import Light
 from wire.audit_events import AuditEvent

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from agents.box.config import BoxConfig, SessionSettings
+from agents.box.configuration.config import BoxConfig, SessionSettings
 from agents.box.firewall import LogMessage
 from agents.box.intake.counts import PortStatus
 from agents.box.page.application import LocalPage

@@ -22,7 +22,7 @@ from typing import Final
 from agents.box.audit_work import SESSIONS_AUDIT
 from agents.box.box import OnServed
 from agents.box.check import CheckedConfig, check_box, check_closed
-from agents.box.config import BoxConfig, FirewallPolicy, SessionSettings, UpdateSettings
+from agents.box.configuration.config import BoxConfig, FirewallPolicy, SessionSettings, UpdateSettings
 from agents.box.firewall import LogMessage
 from agents.box.hardware import Hardware
 from agents.box.local_page import run_local_page
@@ -31,7 +31,7 @@ from agents.box.page.certificate import publish_certificate
 from agents.box.program import BoxProgram, box_program, demanded_self_test
 from agents.box.sessions.desktop import Accepted, DesktopNetwork
 from agents.box.sessions.running import SessionHardware
-from agents.box.status import serve_status
+from agents.box.status.status import serve_status
 from agents.box.tunnel.openvpn import OpenVpnTunnel
 from agents.box.updates.surroundings import UpdateHardware
 from agents.enrolment.certificate_files import BoxCertificates

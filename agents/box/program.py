@@ -8,11 +8,11 @@ from typing import Protocol
 
 from agents.box.box import Box, OnServed, ignore
 from agents.box.closed import ClosedBox
-from agents.box.config import BoxConfig
+from agents.box.configuration.config import BoxConfig
 from agents.box.firewall import LogMessage
 from agents.box.hardware import Hardware
 from agents.box.sessions.sessions import BoxSessions
-from agents.box.snapshot import BoxStatus
+from agents.box.status.snapshot import BoxStatus
 from agents.spool import Priority
 from hal.crypto import CryptographicModule, SelfTest
 from wire.dial.traffic import Traffic

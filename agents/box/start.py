@@ -8,11 +8,11 @@ from functools import partial
 from random import Random
 
 from agents.box.buffer import Buffer
-from agents.box.config import BoxConfig
+from agents.box.configuration.config import BoxConfig
 from agents.box.files.store import BoxFiles
 from agents.box.hardware import Hardware
 from agents.box.health.audit import GAP_RANGES_MAX, encode_gap
-from agents.box.released_data import ReleasedData
+from agents.box.released.released_data import ReleasedData
 from agents.box.state import SNAPSHOT_BYTES_MAX, BoxState
 from agents.spool import Spool, SpoolLimits
 from hal.disk import DiskError

@@ -1,4 +1,7 @@
-"""Generates box.toml (`agents.box.config`) and firewall.toml (`netfw.policy.policyfile`) from the site."""
+"""Generates box.toml and firewall.toml from the site.
+
+Their formats are in `agents.box.configuration.config` and `netfw.policy.policyfile`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from agents.box.config import (
+from agents.box.configuration.config import (
     AuditSettings,
     BoxConfig,
     Clock,

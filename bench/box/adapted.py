@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Final
 
 from bench.figures import Figure, figure, run
-from tests.support.sim.conversation_cuts import CASES as CUT_CASES
-from tests.support.sim.conversation_cuts import CutConversation, differences
-from tests.support.sim.conversation_variants import CASES as VARIED_CASES
-from tests.support.sim.conversation_variants import differing
+from tests.support.sim.conversations.cuts import CASES as CUT_CASES
+from tests.support.sim.conversations.cuts import CutConversation, differences
+from tests.support.sim.conversations.variants import CASES as VARIED_CASES
+from tests.support.sim.conversations.variants import differing
 
 CUTS: Final = 10_000
 VARIANTS: Final = 100_000

@@ -36,7 +36,7 @@ from settings.profile import TCP_PORTS, load_profile
 from settings.toml import as_table, dumps
 from sim.instruments.history import History
 from sim.instruments.host_interface.interface import HostInterface, OutgoingMessage, site_settings
-from sim.instruments.host_interface.transmitter import TransmitterAction, TransmitterEvents
+from sim.instruments.host_interface.transmitters.transmitter import TransmitterAction, TransmitterEvents
 from sim.units import DAY_NS, MINUTE_NS
 from tests.support.real import BOX, Site, prepare
 from wire.standards.engine import Send

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from agents.box.config import SPOOL_BYTES_MAX
+from agents.box.configuration.config import SPOOL_BYTES_MAX
 from agents.spool import Priority, SpoolLimits
 from bench.figures import Figure, figure, run
-from tests.support.agents.sparse_spool import make_sparse_spool
+from tests.support.agents.spool.sparse_spool import make_sparse_spool
 
 GIB = 1024**3
 WAITING_BYTES = 16 * GIB

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.suite import Suite
-from tests.support.datacenter.browser import PROGRAM
-from tests.support.datacenter.postgres import find_programs
+from tests.support.datacenter.store.postgres import find_programs
+from tests.support.datacenter.web.browser import PROGRAM
 
 
 def missing() -> list[str]:

@@ -17,14 +17,14 @@ from sqlalchemy import create_engine
 from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
 from datacenter.access.compiled import CompiledPolicies
-from datacenter.access.policyfile import read_policies
-from datacenter.access.prove import prove
-from datacenter.access.theorems import read_theorems
+from datacenter.access.language.policyfile import read_policies
+from datacenter.access.proof.prove import prove
+from datacenter.access.proof.theorems import read_theorems
 from datacenter.access.vocabulary import PAIRS
-from tests.support.datacenter.access_cases import random_policies, world
-from tests.support.datacenter.access_formulas import proven
-from tests.support.datacenter.access_lists import fill, selected
-from tests.support.datacenter.access_reference import decisions
+from tests.support.datacenter.access.cases import random_policies, world
+from tests.support.datacenter.access.formulas import proven
+from tests.support.datacenter.access.lists import fill, selected
+from tests.support.datacenter.access.reference import decisions
 
 CASES: Final = scaled(100_000, 2000)
 RESOURCES: Final = 50

@@ -23,11 +23,11 @@ from bench.figures import Figure, figure, run
 from datacenter.evaluation.evaluator import Advance, Evaluator
 from datacenter.evaluation.follower import Follower
 from datacenter.evaluation.triggerset import TriggerSet
-from datacenter.store.batch import Received
+from datacenter.store.batches.batch import Received
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
-from tests.support.datacenter.postgres import running_server
-from tests.support.datacenter.triggers import MODEL
+from tests.support.datacenter.evaluation.triggers import MODEL
+from tests.support.datacenter.store.postgres import running_server
 from tests.support.eventually import eventually
 from wire.messages import Batch, BatchReply, Entry, ProfileInForce, Record, Status
 

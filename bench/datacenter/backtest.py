@@ -22,11 +22,11 @@ from bench.figures import Figure, figure, run
 from datacenter.history.chunk import decode_chunk, encode_chunk
 from datacenter.history.statuses import Statuses
 from datacenter.scoring.stepping import evaluate_statuses, status_evaluator
-from datacenter.store.schema import chunks
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import chunks
 from sim.instruments.history import History
 from sim.units import DAY_NS
-from tests.support.datacenter.triggers import MODEL
+from tests.support.datacenter.evaluation.triggers import MODEL
 from wire.messages import Status
 
 INSTRUMENTS: Final = scaled(5000, 20)

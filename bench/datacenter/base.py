@@ -25,10 +25,10 @@ from datacenter.base.percentiles import percentiles_of, read_days
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.history.archive import archive
-from datacenter.store.batch import Received
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.schema import base_days, base_instruments, chunks
+from datacenter.store.batches.batch import Received
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import base_days, base_instruments, chunks
 from sim.instruments.history import History
 from sim.units import DAY_NS
 from wire.messages import Batch, Entry, ProfileInForce, Record

@@ -29,11 +29,11 @@ from bench.figures import Figure, figure, run
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.store import queries
-from datacenter.store.batch import Received
+from datacenter.store.batches.batch import Received
 from datacenter.store.queue import TOGETHER_RECORDS_MAX
 from datacenter.store.store import Store
-from tests.support.datacenter.postgres import PostgresServer, killable_server, running_server
-from tests.support.datacenter.triggers import MODEL
+from tests.support.datacenter.evaluation.triggers import MODEL
+from tests.support.datacenter.store.postgres import PostgresServer, killable_server, running_server
 from wire.messages import Batch, Entry, ProfileInForce, Record, Status, decode, encode, encode_batch
 
 BOXES: Final = 10_000 // INSTRUMENTS

@@ -21,11 +21,11 @@ from sqlalchemy.engine import make_url
 from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
 from datacenter.store import queries
-from datacenter.store.batch import Received
-from datacenter.store.rows import kind_of
+from datacenter.store.batches.batch import Received
+from datacenter.store.batches.rows import kind_of
 from datacenter.store.store import Store
 from settings.profile import load_profile
-from tests.support.datacenter.postgres import running_server
+from tests.support.datacenter.store.postgres import running_server
 from wire.messages import (
     Alert,
     Batch,

@@ -1,7 +1,7 @@
 """Losses and duplicates when program and database are killed: `python -m bench.datacenter.kills [--json]`.
 
 The data center's program, which ingests, evaluates and sends notices, or all processes of its PostgreSQL server are
-killed at a thousand random moments while boxes send. See `tests.support.datacenter.kills`.
+killed at a thousand random moments while boxes send. See `tests.support.datacenter.store.kills`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
-from tests.support.datacenter.kills import kill_repeatedly
+from tests.support.datacenter.store.kills import kill_repeatedly
 
 KILLS: Final = scaled(1_000, 10)
 SEED: Final = 1

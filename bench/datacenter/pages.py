@@ -20,16 +20,16 @@ from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
 from datacenter.history.chunk import encode_chunk
 from datacenter.history.statuses import Statuses
-from datacenter.store.coverage import encode_ranges
-from datacenter.store.schema import alerts, boxes, chunks, coverage, instruments, sites
+from datacenter.store.batches.coverage import encode_ranges
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, boxes, chunks, coverage, instruments, sites
 from datacenter.web.assets import load_assets
 from sim.instruments.history import History
 from sim.units import DAY_NS
-from tests.support.datacenter.browser import BrowserPage, open_browser
-from tests.support.datacenter.web_client import open_web
-from tests.support.datacenter.web_fleet import DAY_MS, NOW_MS, alert_row
-from tests.support.datacenter.web_server import served
+from tests.support.datacenter.web.browser import BrowserPage, open_browser
+from tests.support.datacenter.web.client import open_web
+from tests.support.datacenter.web.fleet import DAY_MS, NOW_MS, alert_row
+from tests.support.datacenter.web.server import served
 from wire.messages import Status
 
 INSTRUMENTS: Final = scaled(10_000, 100)

@@ -26,7 +26,7 @@ from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.terms.inputs import Reading
 from datacenter.triggers.triggerfile import Trigger
 from settings.profile import load_profile
-from tests.support.datacenter.triggers import MODEL, trigger
+from tests.support.datacenter.evaluation.triggers import MODEL, trigger
 from wire.messages import Status
 
 INSTRUMENTS: Final = scaled(300, 10)

@@ -21,7 +21,7 @@ from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.terms.inputs import Input, InstrumentState, Reading
 from datacenter.triggers.triggerfile import Trigger
 from settings.profile import load_profile
-from tests.support.datacenter.triggers import MODEL, trigger
+from tests.support.datacenter.evaluation.triggers import MODEL, trigger
 from wire.messages import Status
 
 REPORTS: Final = scaled(20_000, 1000)

@@ -13,8 +13,14 @@ from typing import Final
 
 from bench.datacenter.scale import scaled
 from bench.figures import Figure, figure, run
-from tests.support.datacenter.arrivals import after_random_arrival
-from tests.support.datacenter.evaluators import INSTRUMENTS, by_columns, live, random_triggers, stream
+from tests.support.datacenter.evaluation.arrivals import after_random_arrival
+from tests.support.datacenter.evaluation.evaluators import (
+    INSTRUMENTS,
+    by_columns,
+    live,
+    random_triggers,
+    stream,
+)
 
 ORDERS: Final = scaled(1_000, 20)
 SEEDS: Final = scaled(8)

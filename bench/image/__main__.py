@@ -36,12 +36,12 @@ def missing() -> list[str]:
 IMAGE: Final = Suite(
     "benchmarks of images and of flashing",
     {
-        "disks": "bench.image.disks",
+        "disks": "bench.image.flashing.disks",
         "slots": "bench.image.slots",
-        "flash-cuts": "bench.image.power_cuts",
+        "flash-cuts": "bench.image.flashing.power_cuts",
         "packages": "bench.image.packages",
         "kickstarts": "bench.image.kickstarts",
-        "flash": "bench.image.flash",
+        "flash": "bench.image.flashing.flash",
         "stig": "bench.image.stig",
         "boot": "bench.image.boot",
         "encryption": "bench.image.encryption",

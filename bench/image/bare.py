@@ -13,7 +13,7 @@ from typing import Final
 
 from imaging.flash import gpt
 from imaging.kickstart.data import MIB
-from tests.support.imaging.emulated import Machine
+from tests.support.imaging.starts.emulated import Machine
 
 _ROOT: Final = "root-a"
 _STARTED_SERVICES: Final = "etc/systemd/system/multi-user.target.wants"

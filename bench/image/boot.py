@@ -21,8 +21,8 @@ from typing import Final
 
 from bench.figures import Figure, figure, run
 from bench.image.bare import make_bare, prompt_seconds
-from tests.support.imaging.emulated import Machine
-from tests.support.imaging.first_report import CABLES, build_image, first_report, plug_in
+from tests.support.imaging.starts.emulated import Machine
+from tests.support.imaging.starts.first_report import CABLES, build_image, first_report, plug_in
 from tests.support.namespaces import own_network
 
 TURNS: Final = 3

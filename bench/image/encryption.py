@@ -21,10 +21,10 @@ from typing import Final
 
 from bench.figures import Figure, figure, run
 from tests.support.eventually import poll_until
-from tests.support.imaging.emulated import Machine
-from tests.support.imaging.first_report import CABLES, first_report, flashed, plug_in
-from tests.support.imaging.flash_images import loop_device
+from tests.support.imaging.flash.images import loop_device
 from tests.support.imaging.signed_image import signed_image
+from tests.support.imaging.starts.emulated import Machine
+from tests.support.imaging.starts.first_report import CABLES, first_report, flashed, plug_in
 from tests.support.namespaces import own_network
 
 SECONDS_MAX: Final = 1200.0

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 from bench.figures import Figure, figure
 from settings.slots import TRIES_MAX, SlotState
-from tests.support.imaging import boot_states
-from tests.support.imaging.boot_states import BootState, update
-from tests.support.imaging.grub import wrong_decisions
+from tests.support.imaging.starts import boot_states
+from tests.support.imaging.starts.boot_states import BootState, update
+from tests.support.imaging.starts.grub import wrong_decisions
 
 
 def figures() -> list[Figure]:

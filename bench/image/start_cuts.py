@@ -31,11 +31,18 @@ from typing import Final
 from bench.figures import Figure, figure, run
 from imaging.flash.identifiers import SUPERBLOCK_OFFSET
 from imaging.rpm.contents import RECIPE
-from tests.support.imaging.flash_images import loop_device
-from tests.support.imaging.recorded_start import Life, RecordedStart, flash, load, new_disk, record_start
+from tests.support.imaging.flash.images import loop_device
+from tests.support.imaging.flash.torn_superblocks import UnflushedSuperblock
 from tests.support.imaging.signed_image import SignedImage, signed_image
-from tests.support.imaging.start_after_cut import check_start
-from tests.support.imaging.torn_superblocks import UnflushedSuperblock
+from tests.support.imaging.starts.recorded_start import (
+    Life,
+    RecordedStart,
+    flash,
+    load,
+    new_disk,
+    record_start,
+)
+from tests.support.imaging.starts.start_after_cut import check_start
 from tests.support.paths import ROOT
 
 CUTS_OF_A_LIFE: Final = 30

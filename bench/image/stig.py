@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from bench.figures import Figure, figure, run
 from imaging.check.content import read_benchmark
-from tests.support.imaging.first_report import build_delivered
+from tests.support.imaging.starts.first_report import build_delivered
 
 FOLDER: Final = Path("build/bench-stig")
 PROFILES: Final = ("stig", "cis", "anssi_bp28_high", "ospp")

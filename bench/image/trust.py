@@ -33,15 +33,16 @@ from sqlalchemy import select
 
 from bench.figures import Figure, figure, run
 from bench.image.encryption import tpm as software_tpm
-from datacenter.store.schema import box_audit
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_audit
 from settings.toml import load
 from settings.types import Table
-from tests.support import fips
+from tests.support.crypto import fips
 from tests.support.eventually import eventually
-from tests.support.imaging import fips_packages, guest_shell
-from tests.support.imaging.emulated import Machine
-from tests.support.imaging.first_report import (
+from tests.support.imaging import fips_packages
+from tests.support.imaging.starts import guest_shell
+from tests.support.imaging.starts.emulated import Machine
+from tests.support.imaging.starts.first_report import (
     CABLES,
     build_image,
     datacenter,
@@ -50,7 +51,7 @@ from tests.support.imaging.first_report import (
     reporting,
     submit,
 )
-from tests.support.imaging.guest_shell import GuestShell
+from tests.support.imaging.starts.guest_shell import GuestShell
 from tests.support.namespaces import own_network
 from tests.support.paths import FIXTURES, ROOT
 from wire.pki.hierarchy import Authority, make_key

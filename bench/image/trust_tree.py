@@ -1,7 +1,7 @@
 """The checks of `bench.image.trust` without QEMU: `python -m bench.image.trust_tree [--json]`. Needs root.
 
-systemd starts the tree of the same image in namespaces (`tests.support.imaging.started_tree`): everything but the
-kernel is from the image, and a start takes seconds. The kernel's FIPS mode, its options and settings, the device
+systemd starts the tree of the same image in namespaces (`tests.support.imaging.starts.started_tree`): everything but
+the kernel is from the image, and a start takes seconds. The kernel's FIPS mode, its options and settings, the device
 of the TPM and auditd need a started machine, and are left to `bench.image.trust`.
 
 Needs what `make setup-image`, `make setup-sessions` and `make setup-fips` install. Building the image takes minutes.
@@ -17,9 +17,9 @@ from typing import Final
 
 from bench.figures import Figure, figure, run
 from bench.image import trust
-from tests.support import fips
-from tests.support.imaging.emulated import software_tpm
-from tests.support.imaging.started_tree import started_tree
+from tests.support.crypto import fips
+from tests.support.imaging.starts.emulated import software_tpm
+from tests.support.imaging.starts.started_tree import started_tree
 from tests.support.namespaces import own_network
 
 OF_THE_KERNEL: Final = {"kernel in FIPS mode", "the TPM belongs to the box program"}

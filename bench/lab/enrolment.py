@@ -17,11 +17,11 @@ from sqlalchemy import insert
 
 from agents.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
 from bench.figures import Figure, figure, run
-from datacenter.store.schema import enrolments
+from datacenter.store.tables.schema import enrolments
 from sim.lab.labfile import parse_lab
 from sim.units import SECOND_NS
-from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL
-from sim.worlds.shared.certificates import LabKeys
+from sim.worlds.shared.site.addresses import BOX_NAME, BOX_SERIAL
+from sim.worlds.shared.site.certificates import LabKeys
 from sim.worlds.virtual.world import EPOCH_NS, VirtualWorld
 from wire.pki.hierarchy import make_key
 from wire.pki.request import key_hash

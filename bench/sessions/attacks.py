@@ -29,8 +29,8 @@ from agents.box.tunnel.tunnel import Credentials, SessionKey, TunnelError
 from bench.figures import Figure, figure, run
 from datacenter.sessions.session import DeskSession
 from settings.types import Endpoint
-from tests.support.agents.session_center import BOX_SERIAL
-from tests.support.agents.session_lab import (
+from tests.support.agents.sessions.center import BOX_SERIAL
+from tests.support.agents.sessions.lab import (
     BOX_UPLINK,
     CENTER,
     DESKTOP_PORT,
@@ -40,8 +40,8 @@ from tests.support.agents.session_lab import (
     SessionLab,
     session_lab,
 )
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually, poll_until
-from tests.support.hierarchy import Hierarchy
 from tests.support.wire.grants import BOX, DATACENTER, SESSION, STRANGER
 from wire.session.cose import countersign
 from wire.session.grant import PresenceEvidence, PresenceWay, countersign_offer, sign_offer

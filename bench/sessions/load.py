@@ -24,11 +24,11 @@ from bench.sessions.opening import HEARTBEAT_SECONDS
 from bench.sessions.shaped_line import ShapedLine
 from hal.linux.clock import LinuxClock
 from settings.types import Endpoint
-from tests.support.agents.session_lab import Desktop, SessionLab, session_lab
+from tests.support.agents.sessions.lab import Desktop, SessionLab, session_lab
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.desktop.screens import HEIGHT, WIDTH
 from tests.support.desktop.x11 import FullWindow
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from tests.support.namespaces import NamespaceThread, namespace
 from wire.desktop.rfb import KeyEvent
 from wire.messages import Alert, InstrumentReport

@@ -24,9 +24,9 @@ from bench.figures import Figure, figure, run
 from bench.sessions.shaped_line import ShapedLine
 from datacenter.sessions.session import DeskSession
 from settings.types import ProxyKind
-from tests.support.agents.session_lab import DEVICE, Desktop, SessionLab, session_lab
+from tests.support.agents.sessions.lab import DEVICE, Desktop, SessionLab, session_lab
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import poll_until
-from tests.support.hierarchy import Hierarchy
 from tests.support.namespaces import namespace
 from wire.desktop.rfb import PointerEvent
 from wire.session.table import SessionState

@@ -28,8 +28,8 @@ from sqlalchemy import select
 
 from agents.provision.box import RELEASES_ROOT
 from bench.figures import Figure, figure, run
-from datacenter.store.schema import commands
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import commands
 from imaging.mock_repo.rpms import Stub, make_stubs
 from imaging.release.slot_image import extract_slot, find_slot
 from imaging.release.slot_image import slot_sha256 as sha256_of_slot
@@ -38,9 +38,11 @@ from settings import slots
 from settings.profile import DIRECTORY, load_profile
 from sim.worlds.image.releases import change_slot
 from tests.support.eventually import eventually, poll_until
-from tests.support.imaging import guest_shell
-from tests.support.imaging.emulated import Machine
-from tests.support.imaging.first_report import (
+from tests.support.imaging.more_packages import add_debs
+from tests.support.imaging.releases import key_file
+from tests.support.imaging.starts import guest_shell
+from tests.support.imaging.starts.emulated import Machine
+from tests.support.imaging.starts.first_report import (
     CABLES,
     build_image,
     datacenter,
@@ -49,10 +51,8 @@ from tests.support.imaging.first_report import (
     reporting,
     submit,
 )
-from tests.support.imaging.guest_shell import GuestShell, file_script
-from tests.support.imaging.more_packages import add_debs
-from tests.support.imaging.releases import key_file
-from tests.support.imaging.start_after_cut import slot_sha256
+from tests.support.imaging.starts.guest_shell import GuestShell, file_script
+from tests.support.imaging.starts.start_after_cut import slot_sha256
 from tests.support.namespaces import own_network
 from tests.support.paths import ROOT
 from wire.messages import Command, Outcome

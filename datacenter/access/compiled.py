@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from datacenter.access.decision import Decision
-from datacenter.access.expression import (
+from datacenter.access.language.expression import (
     Condition,
     Conjunction,
     Constant,
@@ -28,7 +28,7 @@ from datacenter.access.expression import (
     TrainingExpiry,
     Within,
 )
-from datacenter.access.policy import Applicable, Pair, PolicySet
+from datacenter.access.language.policy import Applicable, Pair, PolicySet
 from datacenter.access.request import AccessRequest, Principal, RequestContext, Resource
 
 DecideFunction: TypeAlias = Callable[[Principal, Resource, RequestContext], int]

@@ -16,9 +16,9 @@ from sqlalchemy import ColumnElement, false
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.decision import Decision
 from datacenter.access.directory import StaffDirectory, TokenEntry, read_directory
-from datacenter.access.policyfile import SHIPPED, read_policies
+from datacenter.access.language.policyfile import SHIPPED, read_policies
+from datacenter.access.language.sql import Columns, where_permitted
 from datacenter.access.request import AccessRequest, ApiToken, Principal, RequestContext, Resource
-from datacenter.access.sql import Columns, where_permitted
 
 Recorder: TypeAlias = Callable[[Decision], None]
 """Records a decision durably, and raises an exception if it cannot."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from datacenter.access.explain import explain_default, explain_forbid
-from datacenter.access.policy import AccessPolicy, Applicable
+from datacenter.access.language.policy import AccessPolicy, Applicable
 from datacenter.access.request import AccessRequest
 
 

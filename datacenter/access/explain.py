@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from datacenter.access.evaluation import holds, members_of, value_of
-from datacenter.access.expression import (
+from datacenter.access.language.evaluation import holds, members_of, value_of
+from datacenter.access.language.expression import (
     Condition,
     Conjunction,
     Constant,
@@ -25,7 +25,7 @@ from datacenter.access.expression import (
     specialize,
     type_of,
 )
-from datacenter.access.policy import AccessPolicy, Applicable
+from datacenter.access.language.policy import AccessPolicy, Applicable
 from datacenter.access.request import AccessRequest
 from datacenter.access.vocabulary import ACTIONS
 

@@ -15,8 +15,8 @@ from sqlalchemy import and_, insert, select, update
 
 from datacenter.access.request import ApiToken
 from datacenter.access.vocabulary import Purpose
-from datacenter.store.schema import api_tokens
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import api_tokens
 
 PREFIX: Final = "rap_"
 """Prefix of each secret, by which secret scanners detect it in source code."""

@@ -12,8 +12,8 @@ from sqlalchemy import case, func, literal, select, tuple_
 
 from datacenter.audit.boxes import DOUBTFUL, AuditSearch, record_of
 from datacenter.store.box_audit import AuditRecord
-from datacenter.store.schema import box_audit, box_audit_problems, box_chains
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_audit, box_audit_problems, box_chains
 
 RecordKey: TypeAlias = tuple[int, str, int, int, bytes]
 """The sort key of a record in the list: time, box, chain, number, hash."""

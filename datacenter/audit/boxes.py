@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from sqlalchemy import ColumnElement, Select, literal, or_, select, tuple_
 
 from datacenter.store.box_audit import START, AuditRecord, make_record, previous_of
-from datacenter.store.schema import box_audit, box_audit_problems, box_chains
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_audit, box_audit_problems, box_chains
 from wire.audit_head import CountersignedHead, KnownHead, is_countersigned
 from wire.messages import Entry, MessageError, decode
 

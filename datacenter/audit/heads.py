@@ -12,8 +12,8 @@ from sqlalchemy import Connection, insert, select, update
 
 from datacenter.store.calls import call_database
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import box_audit, box_audit_problems, box_chains
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_audit, box_audit_problems, box_chains
 from wire.audit_head import CountersignedHead, HeadQuery, KnownHead, countersign, is_countersigned
 from wire.http.connection import Request, Response
 from wire.messages import MessageError, decode, encode

@@ -12,8 +12,8 @@ from sqlalchemy import Select, func, select
 
 from datacenter.audit.chain import AuditRow
 from datacenter.audit.trail import AuditTrail, audit_row
-from datacenter.store.schema import audit
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import audit
 from wire.hash_chain import START, ChainHead, chain_problems
 
 PAGE_SIZE: Final = 50

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from sqlalchemy import Case, Connection, and_, case, delete, func, or_, select, update
 
-from datacenter.store.schema import box_audit, box_chains
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_audit, box_chains
 
 _A, _C = box_audit.c, box_chains.c
 

@@ -26,8 +26,8 @@ from datacenter.audit.chain import AuditRow
 from datacenter.audit.trail import audit_row
 from datacenter.store.box_audit import AuditRecord
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import audit, box_audit, box_chains, siem_cursors
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import audit, box_audit, box_chains, siem_cursors
 
 RECORDS_MAX: Final = 500
 """Maximum number of messages on one connection."""

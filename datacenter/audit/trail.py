@@ -13,8 +13,8 @@ from sqlalchemy import Connection, func, insert, select, text, update
 
 from datacenter.access.decision import Decision
 from datacenter.audit.chain import AuditEntry, AuditRow, chained
-from datacenter.store.schema import audit, audit_head
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import audit, audit_head
 from wire.hash_chain import START, ChainHead, chain_problems
 
 _FIRST: Final = text(

@@ -24,9 +24,16 @@ from datacenter.base.histogram import (
 )
 from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.history.archive import read_history
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.schema import base_days, base_instruments, boxes, changed_days, instruments, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import (
+    base_days,
+    base_instruments,
+    boxes,
+    changed_days,
+    instruments,
+    sites,
+)
 
 BATCH: Final = 20
 """Maximum number of instrument-days that are counted in one transaction, which takes about 0.1 s."""

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, select
 
 from datacenter.base.histogram import Histogram, added, decode_histogram
-from datacenter.store.schema import base_days
+from datacenter.store.tables.schema import base_days
 
 INSTRUMENTS_MIN: Final = 5
 

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, select, text
 from datacenter.access.vocabulary import EVERYWHERE
 from datacenter.base.histogram import decode_histogram
 from datacenter.base.percentiles import BaseDay, percentiles_of
-from datacenter.store.schema import base_days, base_snapshots
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import base_days, base_snapshots
 from datacenter.triggers.terms.base import PERCENTILES
 from datacenter.triggers.terms.term import ABSENT
 

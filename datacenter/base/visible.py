@@ -17,8 +17,8 @@ from datacenter.access.vocabulary import EVERYWHERE, location
 from datacenter.base.histogram import decode_histogram, decode_readings
 from datacenter.base.percentiles import BaseDay, added_days, shown
 from datacenter.fleet.visible import PLACED_BOXES, Visibility
-from datacenter.store.schema import base_days, base_instruments, boxes, instruments, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import base_days, base_instruments, boxes, instruments, sites
 
 _TABLES: Final = instruments.join(PLACED_BOXES, instruments.c.box == boxes.c.serial)
 _Days = dict[str, dict[int, BaseDay]]

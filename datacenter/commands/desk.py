@@ -34,8 +34,8 @@ from datacenter.commands.listing import (
 )
 from datacenter.fleet.visible import COLUMNS, find_instrument
 from datacenter.store.command_states import WITHDRAWABLE
-from datacenter.store.schema import commands
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import commands
 from settings.problems import SettingsError
 from settings.profile import Verb, load_profile
 from wire.files import DOWN_VERBS

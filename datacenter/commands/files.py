@@ -19,8 +19,8 @@ from typing import BinaryIO, Final
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from datacenter.store.command_states import SENT, WITHDRAWABLE
-from datacenter.store.schema import commands, file_parts, files
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import commands, file_parts, files
 from wire.files import (
     FILE_BYTES_MAX,
     RANGE_BYTES_MAX,

@@ -16,8 +16,8 @@ from datacenter.access.request import Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.store.command_states import WITHDRAWABLE, State
-from datacenter.store.schema import boxes, commands, files, instruments, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, commands, files, instruments, sites
 from settings.profile import Verb
 from wire.files import UP_VERBS
 

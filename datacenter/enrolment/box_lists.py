@@ -16,8 +16,8 @@ from typing import Final
 from sqlalchemy import select
 
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import boxes, denied_boxes, denied_instruments
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, denied_boxes, denied_instruments
 from wire.http.connection import Peer
 
 FOLLOW_SECONDS: Final = 10.0

@@ -17,8 +17,8 @@ from datacenter.access.request import RequestContext, Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.enrolment.registration import Cause, Reason
 from datacenter.fleet.visible import COLUMNS, find_box, find_site, placed
-from datacenter.store.schema import certificates, denied_boxes, denied_instruments, enrolments
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import certificates, denied_boxes, denied_instruments, enrolments
 
 LISTED_MAX: Final = 200
 REASON_CHARACTERS_MAX: Final = 200

@@ -10,14 +10,14 @@ from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from datacenter.access.request import Resource
 from datacenter.enrolment.desk import EnrolmentRequest
 from datacenter.fleet.visible import PLACED_BOXES, find_box, placed
-from datacenter.store.schema import (
+from datacenter.store.store import Store
+from datacenter.store.tables.schema import (
     boxes,
     certificates,
     denied_boxes,
     denied_instruments,
     enrolments,
 )
-from datacenter.store.store import Store
 
 CertificateState: TypeAlias = Literal["none", "valid", "expired", "denied"]
 InstrumentState: TypeAlias = Literal["valid", "expired", "denied"]

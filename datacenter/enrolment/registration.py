@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, union_all, update
 
-from datacenter.store.schema import (
+from datacenter.store.store import Store
+from datacenter.store.tables.schema import (
     boxes,
     certificates,
     denied_boxes,
@@ -31,7 +32,6 @@ from datacenter.store.schema import (
     enrolments,
     instruments,
 )
-from datacenter.store.store import Store
 from datacenter.vendor_ca.authority import VendorAuthority
 from wire.pki.hierarchy import PublicKey
 from wire.pki.request import key_hash, requested_key

@@ -15,8 +15,8 @@ import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from datacenter.maintenance.windows import MaintenanceWindow, covering_window
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.schema import alerts, notices
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import alerts, notices
 from datacenter.triggers.functions import text_of
 from datacenter.triggers.live import AlertTransition, LiveEvaluator
 from datacenter.triggers.silencefile import SilenceTrigger

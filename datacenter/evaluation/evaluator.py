@@ -23,11 +23,11 @@ from datacenter.evaluation.silence_state import BoxSilence, load_silence, save_s
 from datacenter.evaluation.state import restored, save_state
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.history.changes import mark_changed
-from datacenter.store.coverage import BOX_STREAM, decode_ranges
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.rows import BLOCK_SPAN, stored_records
-from datacenter.store.schema import coverage, evaluated, instruments, records
+from datacenter.store.batches.coverage import BOX_STREAM, decode_ranges
+from datacenter.store.batches.rows import BLOCK_SPAN, stored_records
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import coverage, evaluated, instruments, records
 from datacenter.triggers.live import LiveEvaluator
 from settings.ranges import RangeSet
 from wire.messages import BoxReport, InstrumentReport, ProfileInForce, Status, decode

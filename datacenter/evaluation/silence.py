@@ -18,8 +18,8 @@ from datacenter.evaluation.alerts import Begun, Ended, begin_silence, end_alert
 from datacenter.evaluation.outage import Unit, is_alone, outage_began_ms, units_of
 from datacenter.evaluation.silence_state import Ending
 from datacenter.evaluation.triggerset import TriggerSet
-from datacenter.store.schema import alerts, boxes, silence_state
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, boxes, silence_state
 from datacenter.triggers.silencefile import SilenceTrigger
 
 DOWN_MS: Final = 180_000

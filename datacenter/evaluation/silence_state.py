@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, and_, insert, select, update
 
-from datacenter.store.schema import silence_state
+from datacenter.store.tables.schema import silence_state
 from wire.audit_events import AuditEvent
 from wire.messages import Audit, BoxReport, Gap, InstrumentReport
 

@@ -11,8 +11,8 @@ from sqlalchemy import select
 
 from datacenter.evaluation.alerts import AlertEvidence, SilenceEvidence
 from datacenter.evaluation.triggerset import TriggerSet
-from datacenter.store.schema import alerts
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts
 from datacenter.triggers.syntax import ConditionError
 from datacenter.triggers.triggerfile import Trigger, TriggerTable, make_trigger
 from settings.profile import Severity, profile_problem

@@ -19,11 +19,11 @@ from datacenter.evaluation.evaluator import CLOCK_ERROR_MS_MAX
 from datacenter.explanation.evidence import UnexplainedError
 from datacenter.history.chunk import decode_chunk
 from datacenter.history.statuses import Statuses, joined
-from datacenter.store.coverage import decode_ranges
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.rows import STATUS, stored_records
-from datacenter.store.schema import chunks, coverage, records
+from datacenter.store.batches.coverage import decode_ranges
+from datacenter.store.batches.rows import STATUS, stored_records
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import chunks, coverage, records
 from settings.ranges import RangeSet
 from wire.messages import INT_MAX, InstrumentReport
 

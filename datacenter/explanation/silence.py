@@ -9,9 +9,9 @@ from sqlalchemy import and_, func, select
 from datacenter.evaluation.alerts import SilenceEvidence
 from datacenter.explanation.evidence import AlertRecord
 from datacenter.history.archive import history
-from datacenter.store.rows import STATUS
-from datacenter.store.schema import records
+from datacenter.store.batches.rows import STATUS
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import records
 
 _R: Final = records.c
 

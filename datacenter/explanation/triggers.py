@@ -16,8 +16,8 @@ from datacenter.access.request import Resource
 from datacenter.evaluation.knowledge import TriggerKnowledge
 from datacenter.fleet.visible import PLACED_BOXES, Visibility
 from datacenter.scoring.scorefile import RecordedScore, ScoreFile, read_scores, trigger_files, unscored
-from datacenter.store.schema import alerts, boxes, instruments, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, boxes, instruments, sites
 from datacenter.triggers.silencefile import SilenceTrigger, is_silence, read_silence
 from datacenter.triggers.triggerfile import Trigger, parse_trigger
 from settings.problems import SettingsError

@@ -11,8 +11,8 @@ from sqlalchemy import Select, and_, case, func, select, update
 
 from datacenter.fleet.description import AlertDescription, describe
 from datacenter.fleet.visible import PLACED_BOXES, Visibility, matching
-from datacenter.store.schema import alerts, boxes, deliveries, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, boxes, deliveries, sites
 from settings.profile import Severity
 
 PAGE_SIZE: Final = 50

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple, get_args
 from sqlalchemy import and_, func, select
 
 from datacenter.fleet.visible import PLACED_BOXES, Visibility
+from datacenter.store.batches.coverage import BOX_STREAM
 from datacenter.store.command_states import SENT
-from datacenter.store.coverage import BOX_STREAM
-from datacenter.store.schema import boxes, commands, coverage, evaluated, instruments, records, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, commands, coverage, evaluated, instruments, records, sites
 from wire.messages import BoxReport, decode
 
 EVENTS_MAX: Final = 50

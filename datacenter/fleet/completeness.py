@@ -1,4 +1,4 @@
-"""Completeness: which numbers of a stream are stored, lost and missing, as `datacenter.store.coverage` has them."""
+"""Completeness: which numbers of a stream are stored, lost and missing, from `datacenter.store.batches.coverage`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from sqlalchemy import and_, select
 
-from datacenter.store.coverage import BOX_STREAM, decode_ranges
-from datacenter.store.schema import coverage
+from datacenter.store.batches.coverage import BOX_STREAM, decode_ranges
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import coverage
 from settings.ranges import RangeSet
 
 _C = coverage.c

@@ -11,8 +11,8 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Select, and_, case, func, select
 
 from datacenter.fleet.visible import PLACED_BOXES, Visibility, matching
-from datacenter.store.schema import alerts, boxes, instruments, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, boxes, instruments, sites
 
 Health: TypeAlias = Literal["critical", "error", "silent", "warning", "ok"]
 """The severity of the worst open alert, or "silent", which ranks between error and warning. The worst comes first."""

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple, TypeVar
 
 from sqlalchemy import and_, select
 
-from datacenter.store.schema import records
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import records
 from wire.messages import Alert, Calibration, Inventory, Quality, Report, decode
 
 REPORTS_MAX: Final = 5000

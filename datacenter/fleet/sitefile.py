@@ -21,8 +21,8 @@ from msgspec import Meta
 from sqlalchemy import text, update
 
 from datacenter.access.directory import is_zone
-from datacenter.store.schema import boxes, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, sites
 from settings.problems import Problems
 from settings.profile import Text
 from settings.toml import load

@@ -10,11 +10,19 @@ from sqlalchemy import ColumnElement, Join, String, Table, and_, cast, func, or_
 
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.decision import Decision
+from datacenter.access.language.sql import where_permitted
 from datacenter.access.request import AccessRequest, ApiToken, Principal, RequestContext, Resource
-from datacenter.access.sql import where_permitted
 from datacenter.access.vocabulary import Purpose
-from datacenter.store.schema import alerts, boxes, commands, instruments, remote_sessions, rollouts, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import (
+    alerts,
+    boxes,
+    commands,
+    instruments,
+    remote_sessions,
+    rollouts,
+    sites,
+)
 
 PLACED_BOXES: Final = boxes.outerjoin(sites, boxes.c.site == sites.c.site)
 """The boxes with their sites, where these are known."""

@@ -18,10 +18,10 @@ from sqlalchemy import Connection, Select, and_, delete, insert, select, update
 from datacenter.history.changes import mark_changed
 from datacenter.history.chunk import chunk_channels, decode_chunk, encode_chunk
 from datacenter.history.statuses import Statuses, joined
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.rows import STATUS, stored_statuses
-from datacenter.store.schema import boxes, chunks, evaluated, records
+from datacenter.store.batches.rows import STATUS, stored_statuses
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import boxes, chunks, evaluated, records
 from wire.messages import Status
 
 _R: Final = records.c

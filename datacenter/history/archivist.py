@@ -13,8 +13,8 @@ from datacenter.history.archive import archive_instrument, waiting
 from datacenter.retention import delete_piece, kept_days
 from datacenter.store.calls import call_database, call_in_background
 from datacenter.store.errors import StoreError
-from datacenter.store.partitions import DAY_MS
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
 
 ARCHIVE_SECONDS: Final = 3600.0
 FOREVER: Final = RetentionConfig()

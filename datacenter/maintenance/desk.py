@@ -21,8 +21,8 @@ from datacenter.fleet.alerts import REASON_CHARACTERS_MAX
 from datacenter.fleet.visible import COLUMNS as RESOURCE_COLUMNS
 from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.maintenance.windows import COLUMNS, Kind, MaintenanceWindow, find_subject, find_window
-from datacenter.store.schema import alerts, boxes, maintenance, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, boxes, maintenance, sites
 
 HOURS_MAX: Final = 14 * 24
 AHEAD_DAYS_MAX: Final = 366

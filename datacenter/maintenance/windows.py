@@ -8,8 +8,8 @@ from sqlalchemy import Connection, and_, or_, select
 
 from datacenter.access.request import Resource
 from datacenter.fleet.visible import find_box, find_instrument, find_site
-from datacenter.store.schema import boxes, maintenance
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, maintenance
 
 Kind: TypeAlias = Literal["site", "box", "instrument"]
 WindowState: TypeAlias = Literal["planned", "in progress", "ended", "cancelled"]

@@ -10,10 +10,19 @@ from sqlalchemy import Connection, and_, func, select, text
 
 from datacenter.monitoring.metrics import gauge, gauges
 from datacenter.notices.outbox import DeliveryState
+from datacenter.store.batches.coverage import BOX_STREAM
 from datacenter.store.command_states import FINAL, STATES
-from datacenter.store.coverage import BOX_STREAM
-from datacenter.store.schema import alerts, boxes, commands, coverage, deliveries, evaluated, notices, records
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import (
+    alerts,
+    boxes,
+    commands,
+    coverage,
+    deliveries,
+    evaluated,
+    notices,
+    records,
+)
 from settings.profile import Severity
 
 OPEN_STATES: Final = tuple(state for state in STATES if state not in FINAL)

@@ -17,9 +17,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from datacenter.store.batch import Received
+from datacenter.store.batches.batch import Received
 from datacenter.store.errors import UnknownBoxError
-from datacenter.store.schema import REVISION
+from datacenter.store.tables.schema import REVISION
 from wire.messages import BatchReply
 from wire.process.bounds import Level
 

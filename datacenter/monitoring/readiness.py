@@ -10,8 +10,8 @@ from sqlalchemy import select
 from datacenter.bounds import database_file
 from datacenter.store.errors import StoreError
 from datacenter.store.migrate import version_table
-from datacenter.store.schema import REVISION
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import REVISION
 
 
 def readiness(store: Store, url: str) -> Callable[[], str]:

@@ -42,8 +42,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from datacenter.notices.notice import Notice
 from datacenter.notices.read import read_notices
 from datacenter.notices.targets import NoticeTarget
-from datacenter.store.schema import alerts, boxes, deliveries, notice_targets, notices, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, boxes, deliveries, notice_targets, notices, sites
 
 ROUTED_MAX: Final = 500
 """Maximum number of notices that are routed in one transaction."""

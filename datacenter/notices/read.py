@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from datacenter.fleet.description import describe
 from datacenter.notices.notice import Kind, Notice
-from datacenter.store.schema import alerts, boxes, sites
+from datacenter.store.tables.schema import alerts, boxes, sites
 
 ALERT_PATH = "/alerts/"
 

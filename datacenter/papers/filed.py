@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import delete, insert, select
 
 from datacenter.papers.upload import EVIDENCE, PAPERS
-from datacenter.store.schema import box_papers
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_papers
 from trust.evidence import decode_evidence
 from trust.machine import Recorded
 from trust.papers import Papers, decode_papers

@@ -24,8 +24,8 @@ from datacenter.releases.listing import RolloutRow, find_rollout_row
 from datacenter.releases.plan import RolloutPlan, encode_plan
 from datacenter.releases.runner import change_state, find_group
 from datacenter.releases.states import RolloutEvent, RolloutEventError
-from datacenter.store.schema import rollouts, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import rollouts, sites
 
 ACTION = "update-box"
 PURPOSE: Purpose = "service"

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, case, func, select
 
 from datacenter.releases.judgement import WaveFigures
 from datacenter.releases.states import FAILURES, BoxState, RolloutProgress
-from datacenter.store.schema import update_orders
+from datacenter.store.tables.schema import update_orders
 
 _O: Final = update_orders.c
 _IS_ORDERED: Final = case((_O.ordered_at_ms.is_(None), 0), else_=1)

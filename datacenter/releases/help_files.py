@@ -24,8 +24,8 @@ from datacenter.commands.desk import EXPIRES_HOURS_MAX, verbs_of
 from datacenter.commands.files import FileArchive, FileTooLargeError
 from datacenter.releases.folder import Release, ReleaseFolder
 from datacenter.releases.runner import ACTOR
-from datacenter.store.schema import box_releases, boxes, commands, instruments, rollouts
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_releases, boxes, commands, instruments, rollouts
 from settings.profile import Verb
 from wire.files import FileReference
 from wire.messages import encode

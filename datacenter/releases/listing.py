@@ -13,8 +13,8 @@ from datacenter.releases.figures import read_figures
 from datacenter.releases.judgement import WaveFigures
 from datacenter.releases.plan import RolloutPlan, decode_plan
 from datacenter.releases.states import FAILURES, BoxState, RolloutProgress, RolloutState
-from datacenter.store.schema import boxes, rollouts, sites, update_orders
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, rollouts, sites, update_orders
 from wire.release.messages import Kind
 
 FAILURES_SHOWN: Final = 200

@@ -9,8 +9,8 @@ from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
 
 from datacenter.releases.folder import ReleaseSet
 from datacenter.releases.plan import decode_plan
-from datacenter.store.schema import box_releases, boxes, rollouts, sites, update_orders
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_releases, boxes, rollouts, sites, update_orders
 from wire.release.messages import NO_ORDER, UpdateOrder, UpdateState
 
 _B: Final = box_releases.c

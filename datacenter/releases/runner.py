@@ -22,8 +22,8 @@ from datacenter.releases.judgement import Judgement, judge
 from datacenter.releases.orders import IS_OPEN
 from datacenter.releases.plan import RolloutPlan, decode_plan
 from datacenter.releases.states import TAKES_BACK, RolloutEvent, RolloutState, after
-from datacenter.store.schema import box_releases, boxes, instruments, rollouts, sites, update_orders
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_releases, boxes, instruments, rollouts, sites, update_orders
 
 ACTOR: Final = "data center"
 _O: Final = update_orders.c

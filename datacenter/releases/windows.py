@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.releases.listing import RolloutRow
 from datacenter.releases.runner import find_group
-from datacenter.store.schema import sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import sites
 
 
 class RestartWindow(NamedTuple):

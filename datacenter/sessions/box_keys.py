@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from sqlalchemy import delete, insert, select
 
-from datacenter.store.schema import box_keys
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_keys
 from wire.session.cose import Keys, key_set
 from wire.tls.certificates import CERTIFICATE_ERRORS
 

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, and_, select, tuple_
 
 from datacenter.access.request import Resource
 from datacenter.fleet.visible import PLACED_BOXES
-from datacenter.store.schema import boxes, instruments, remote_sessions, session_notes, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, instruments, remote_sessions, session_notes, sites
 from wire.session.table import SessionState
 
 SessionKey: TypeAlias = tuple[int, str]

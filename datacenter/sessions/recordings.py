@@ -13,8 +13,8 @@ from typing import BinaryIO, Final
 from sqlalchemy import and_, select, update
 
 from datacenter.desktop.recording import RecordingWriter
-from datacenter.store.schema import remote_sessions
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import remote_sessions
 from wire.process.folders import sync_folder
 
 SUFFIX: Final = ".rapr"

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import func, update
 
-from datacenter.store.schema import remote_sessions
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import remote_sessions
 from wire.session.table import Cause, SessionState
 
 _S: Final = remote_sessions.c

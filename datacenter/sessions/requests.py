@@ -28,8 +28,8 @@ from datacenter.sessions.listing import (
 )
 from datacenter.sessions.remote import RemoteSessions
 from datacenter.sessions.rights import ACTIONS, Requester
-from datacenter.store.schema import instruments, remote_sessions, session_notes
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import instruments, remote_sessions, session_notes
 from settings.problems import SettingsError
 from settings.profile import load_profile
 from wire.session.grant import (

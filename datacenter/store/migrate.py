@@ -1,4 +1,4 @@
-"""Creates the schema of `datacenter.store.schema`, or upgrades an older database to it.
+"""Creates the schema of `datacenter.store.tables.schema`, or upgrades an older database to it.
 
 In an empty database the current tables are created directly, because simulations do that a thousand times; a test
 compares them with the result of the migrations. An older database is upgraded by Alembic, with all revisions in one
@@ -17,7 +17,7 @@ from sqlalchemy import Column, Connection, Engine, MetaData, Table, Text, create
 from sqlalchemy.schema import ExecutableDDLElement
 
 from datacenter.store import migrations
-from datacenter.store.schema import REVISION, metadata
+from datacenter.store.tables.schema import REVISION, metadata
 
 UNVERSIONED: Final = "0001"
 """The revision of a database with tables but without a stored revision."""

@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, text, update
 
 from datacenter.store.errors import StoreError
-from datacenter.store.partitions import DAY_MS, create_partition
-from datacenter.store.schema import (
+from datacenter.store.shards import Shard, ShardedStore
+from datacenter.store.tables.partitions import DAY_MS, create_partition
+from datacenter.store.tables.schema import (
     box_audit,
     box_audit_problems,
     box_chains,
@@ -24,7 +25,6 @@ from datacenter.store.schema import (
     evaluated,
     records,
 )
-from datacenter.store.shards import Shard, ShardedStore
 
 REPORTS: Final = (records, chunks, coverage, box_audit, box_audit_problems, box_chains)
 """The tables whose rows of a box are only in the box's shard."""

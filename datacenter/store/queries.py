@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from sqlalchemy import func, select
 
-from datacenter.store import schema
+from datacenter.store.batches.rows import RecordRow, stored_records
 from datacenter.store.command_states import State
-from datacenter.store.rows import RecordRow, stored_records
 from datacenter.store.store import Store
+from datacenter.store.tables import schema
 from wire.messages import Gap, ProfileInForce, Status, decode
 
 _RECORDS = schema.records.c

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-from datacenter.store.batch import Received
+from datacenter.store.batches.batch import Received
 from datacenter.store.calls import call_database
 from datacenter.store.store import Store
 from wire.messages import BatchReply

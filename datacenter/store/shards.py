@@ -30,10 +30,10 @@ from typing import Final
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
 
-from datacenter.store.batch import Received, exchange_commands, store_records
+from datacenter.store.batches.batch import Received, exchange_commands, store_records
 from datacenter.store.errors import StoreError, UnknownBoxError
-from datacenter.store.schema import boxes
 from datacenter.store.store import Store, StoreWriter
+from datacenter.store.tables.schema import boxes
 from wire.messages import BatchReply
 
 _log: Final = logging.getLogger(__name__)

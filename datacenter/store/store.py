@@ -37,13 +37,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
-from datacenter.store.batch import Received, exchange_commands, store_records
+from datacenter.store.batches.batch import Received, exchange_commands, store_records
+from datacenter.store.batches.statements import PostgresStatements, SqliteStatements, Statements
 from datacenter.store.command_states import TRANSITIONS, Event
 from datacenter.store.errors import StoreError, UnknownBoxError
 from datacenter.store.migrate import SchemaError, current_revision, upgrade
-from datacenter.store.partitions import Partitions
-from datacenter.store.schema import boxes, commands
-from datacenter.store.statements import PostgresStatements, SqliteStatements, Statements
+from datacenter.store.tables.partitions import Partitions
+from datacenter.store.tables.schema import boxes, commands
 from settings.profile import Verb
 from wire.messages import COMMAND_BODY_BYTES_MAX, Batch, BatchReply
 

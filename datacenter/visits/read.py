@@ -10,8 +10,8 @@ from sqlalchemy import and_, select
 from datacenter.evaluation.knowledge import TriggerKnowledge
 from datacenter.evaluation.state import restored
 from datacenter.fleet.visible import PLACED_BOXES, Visibility
-from datacenter.store.schema import alerts, boxes, instruments
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, boxes, instruments
 from datacenter.visits.parts import NEAR_SHARE, PartReason, VisitPart, combine, nearness, probability_of
 
 

@@ -60,8 +60,8 @@ from datacenter.web.routes import (
     wants_fragment,
 )
 from datacenter.web.sessions import StaffSession
-from datacenter.web.sign_in import sign_in_page, sign_in_routes
-from datacenter.web.sign_on import sign_on_routes
+from datacenter.web.signing_in.sign_in import sign_in_page, sign_in_routes
+from datacenter.web.signing_in.sign_on import sign_on_routes
 from datacenter.web.uploads import MULTIPART, FileReceiver, NotReceivedError, media_type
 from datacenter.web.viewer import PATH as VIEWER
 from datacenter.web.viewer import REPLAY, DesktopViewers

@@ -20,8 +20,8 @@ import msgspec
 from sqlalchemy import delete, func, insert, select, text, update
 
 from datacenter.sign_on.claims import ClaimedPerson
-from datacenter.store.schema import staff_sign_ins, web_sessions
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import staff_sign_ins, web_sessions
 
 COOKIE: Final = "rap-session"
 Way: TypeAlias = Literal["development", "oidc"]

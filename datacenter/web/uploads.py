@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from datacenter.commands.desk import SentFile
 from datacenter.commands.files import FileTooLargeError
 from datacenter.web.api.callers import UnsupportedBodyError
-from datacenter.web.downloads import BINARY
+from datacenter.web.files.downloads import BINARY
 from datacenter.web.forms import FORM_BYTES_MAX, require_own_site
 from datacenter.web.parameters import PARAMETERS_MAX, ParameterError
 from wire.files import FILE_BYTES_MAX

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Final
 
 from imaging.build import packages
-from imaging.build.boot_state import write_boot_state
-from imaging.build.bootloader import SECTOR, core_image, install_bios
+from imaging.build.boot.boot_state import write_boot_state
+from imaging.build.boot.bootloader import SECTOR, core_image, install_bios
 from imaging.build.sandbox import LogCallback, run
 from imaging.build.types import BuildPlan, DiskIds, ImagePartition
 from imaging.flash.gpt import GROW_BIT

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
-from imaging.build.bootloader import ENTRIES, MENU
+from imaging.build.boot.bootloader import ENTRIES, MENU
 from imaging.build.partitions import PlacedPartition
 from imaging.build.types import BuildFailed, DiskIds
 from imaging.media.imagefile import mapped_extents

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from imaging.build import fips
-from imaging.build.bootloader import write_menu
+from imaging.build.boot.bootloader import write_menu
 from imaging.build.packages import IN_SLOT, IN_VAR, normalise
 from imaging.build.sandbox import LogCallback, run, run_inside
 from imaging.build.types import (

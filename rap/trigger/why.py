@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rap.dc_store import open_store
+from rap.dc.store import open_store
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 from rap.utc import utc_minute

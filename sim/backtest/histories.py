@@ -22,7 +22,7 @@ from datacenter.history.chunk import decode_chunk, encode_chunk
 from datacenter.history.statuses import Statuses
 from settings.profile import DIRECTORY
 from sim.instruments.history import History
-from sim.instruments.part_wear import PartWear
+from sim.instruments.physics.part_wear import PartWear
 from sim.units import DAY_NS
 from wire.messages import Alert, Calibration, InstrumentReport, Inventory, Quality, Status
 

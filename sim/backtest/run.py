@@ -18,7 +18,7 @@ from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.triggerfile import Trigger, TriggerTable, make_trigger
 from sim.backtest.base import Percentiles, base_terms, bases_of, simulated_base
 from sim.backtest.histories import simulated_history
-from sim.instruments.part_wear import PartWear
+from sim.instruments.physics.part_wear import PartWear
 from sim.units import DAY_NS, MILLISECOND_NS
 
 BLOCK: Final = 10_000

@@ -19,12 +19,12 @@ from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.history.changes import mark_changed
 from datacenter.history.chunk import encode_chunk
 from datacenter.history.statuses import Statuses
-from datacenter.store.batch import Received
-from datacenter.store.coverage import BOX_STREAM, add_new, encode_ranges
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.rows import RecordRow, make_rows
-from datacenter.store.schema import chunks, coverage, evaluated, instruments
+from datacenter.store.batches.batch import Received
+from datacenter.store.batches.coverage import BOX_STREAM, add_new, encode_ranges
+from datacenter.store.batches.rows import RecordRow, make_rows
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import chunks, coverage, evaluated, instruments
 from datacenter.triggers.live import LiveEvaluator
 from settings.ranges import RangeSet
 from sim.fleet.box import RUN

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from datacenter.store.batch import Received
+from datacenter.store.batches.batch import Received
 from settings.profile import load_profile
 from sim.engine.streams import stream
 from sim.fleet.plan import Outage, PlannedBox, PlannedInstrument

@@ -10,7 +10,7 @@ from typing import Final
 
 from datacenter.front_ends import BOX_HEADER
 from datacenter.ingest import PATH
-from datacenter.store.batch import Received
+from datacenter.store.batches.batch import Received
 from sim.fleet.box import FleetBox
 from sim.fleet.clock import FastClock
 from sim.units import MILLISECOND_NS

@@ -18,8 +18,8 @@ from sqlalchemy import insert, update
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.history.archive import archive
-from datacenter.store.schema import boxes, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, sites
 from sim.fleet.archived import write_archived
 from sim.fleet.box import FleetBox
 from sim.fleet.places import PLACES

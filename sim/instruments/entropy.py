@@ -19,9 +19,9 @@ from random import Random
 from statistics import NormalDist, fmean
 
 from sim.engine.streams import branch
-from sim.instruments.gauge import Gauge
 from sim.instruments.model import InstrumentModel
-from sim.instruments.shelf import ReagentShelf
+from sim.instruments.physics.gauge import Gauge
+from sim.instruments.physics.shelf import ReagentShelf
 from sim.instruments.workload import Workload
 from sim.units import DAY_NS, HOUR_NS
 

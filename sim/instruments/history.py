@@ -21,7 +21,7 @@ from sim.instruments import load_model
 from sim.instruments.field_service import FieldService
 from sim.instruments.instrument import SimulatedInstrument
 from sim.instruments.operator import Operator
-from sim.instruments.part_wear import PartWear
+from sim.instruments.physics.part_wear import PartWear
 from sim.units import DAY_NS, MILLISECOND_NS, MINUTE_NS
 from wire.messages import InstrumentReport, Report
 

@@ -18,10 +18,11 @@ import simpy
 from settings.profile import Verb, load_profile
 from sim.engine.streams import branch
 from sim.instruments.assurance import Assurance, Emit, Process
-from sim.instruments.gauge import Gauges
 from sim.instruments.model import InstrumentModel, Mishap
-from sim.instruments.part_wear import PartWear
-from sim.instruments.shelf import ReagentShelf
+from sim.instruments.physics.gauge import Gauges
+from sim.instruments.physics.part_wear import PartWear
+from sim.instruments.physics.shelf import ReagentShelf
+from sim.instruments.physics.wear import Degradation
 from sim.instruments.trouble import (
     LAMP_OLD,
     WASTE_FULL,
@@ -30,7 +31,6 @@ from sim.instruments.trouble import (
     Trouble,
     Troubles,
 )
-from sim.instruments.wear import Degradation
 from sim.instruments.workload import Workload
 from sim.units import DAY_NS, HOUR_NS, SECOND_NS
 from wire.files import DOWN_VERBS

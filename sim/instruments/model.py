@@ -131,7 +131,7 @@ Symptom: TypeAlias = Shift | Noise | Bias | Imprecision | Errors
 
 @dataclass(frozen=True, slots=True)
 class Wear:
-    """A part that degrades over days to weeks before it fails: see `sim.instruments.wear`.
+    """A part that degrades over days to weeks before it fails: see `sim.instruments.physics.wear`.
 
     The part degrades from a random time after its installation. The symptoms grow with the share of the time to its
     failure, raised to the power of `growth`. At the failure the instrument sends an alert and stops until service has

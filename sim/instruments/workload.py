@@ -19,7 +19,7 @@ from typing import Final
 
 from sim.engine.streams import branch
 from sim.instruments.model import InstrumentModel
-from sim.instruments.shelf import ReagentShelf
+from sim.instruments.physics.shelf import ReagentShelf
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 
 SAMPLES_BY_HOUR: Final = (

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from agents.box.defaults import LINGER_SECONDS
+from agents.box.configuration.defaults import LINGER_SECONDS
 from settings.board import Board, board_names, load_board
 from settings.problems import Problem, Problems, SettingsError
 from settings.profile import Speaks, Verb

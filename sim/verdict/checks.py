@@ -29,11 +29,11 @@ from sim.verdict.causes import (
     outage_ends,
 )
 from sim.verdict.evidence import failure
+from sim.verdict.found.raised import AlertComparison, compare
 from sim.verdict.latency import quantile
 from sim.verdict.ledger import NEVER, LedgerEntry, Run
 from sim.verdict.outcome import LabOutcome
 from sim.verdict.quantities import clock, duration
-from sim.verdict.raised import AlertComparison, compare
 from sim.verdict.result import FAILED_REPORTS_MAX, Expectation, Failure, Unit
 
 _NOTHING: Final = "there is nothing to check"

@@ -1,7 +1,7 @@
 """The outcome of a lab's run for every report: stored, waiting on the box, dropped with a gap record, or lost.
 
 An acknowledged report that was found neither at the data center nor on the box's disk was **dropped** if a gap
-record of the box accounts for it (`sim.verdict.gaps`), and is **lost** if not.
+record of the box accounts for it (`sim.verdict.found.gaps`), and is **lost** if not.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from functools import cached_property
 from math import inf
 from typing import Final
 
-from sim.verdict.gaps import Window, classify_missing
-from sim.verdict.intrusions import Intrusions
-from sim.verdict.leaks import Leaks
+from sim.verdict.found.gaps import Window, classify_missing
+from sim.verdict.found.intrusions import Intrusions
+from sim.verdict.found.leaks import Leaks
+from sim.verdict.found.sessions import SessionFindings
+from sim.verdict.found.siem import SiemFindings
+from sim.verdict.found.updates import UpdateResult
 from sim.verdict.ledger import NEVER, LedgerEntry, ReportLedger, Run
 from sim.verdict.result import ContentComparison, GapFound, RaisedAlert, ReportCounts
-from sim.verdict.sessions import SessionFindings
-from sim.verdict.siem import SiemFindings
-from sim.verdict.updates import UpdateResult
 
 _LANES: Final = ("alert", "audit", "routine")
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from sim.instruments.part_wear import PartWear
+from sim.instruments.physics.part_wear import PartWear
 
 FAILED_REPORTS_MAX: Final = 20
 """The maximum number of reports kept for one failure."""

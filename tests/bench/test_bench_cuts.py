@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from bench.image.start_cuts import CUTS_OF_A_LIFE, cuts_of
-from tests.support.imaging.recorded_start import RecordedStart
+from tests.support.imaging.starts.recorded_start import RecordedStart
 
 REQUESTS = 500
 

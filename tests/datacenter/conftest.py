@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from datacenter.store.store import Store
-from tests.support.datacenter.postgres import running_server
+from tests.support.datacenter.store.postgres import running_server
 
 
 @pytest.fixture(scope="session")

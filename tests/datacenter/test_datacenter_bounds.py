@@ -15,7 +15,7 @@ from datacenter.bounds import database_file, datacenter_bounds, watch_bounds
 from datacenter.refused import REFUSALS_BURST, RefusedClients
 from datacenter.store.queue import StoreQueue
 from tests.support.eventually import eventually
-from tests.support.logged import logged
+from tests.support.runner.logged import logged
 from wire.http.connection import Server
 from wire.process.bounds import Bound
 from wire.tls.peer import PeerProblem

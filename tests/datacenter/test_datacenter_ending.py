@@ -17,8 +17,8 @@ from sqlalchemy import create_engine, text
 from datacenter.store import queries
 from datacenter.store.store import Store
 from settings.types import Endpoint
-from tests.support.datacenter.batches import alert, encoded
 from tests.support.datacenter.programs import configure
+from tests.support.datacenter.store.batches import alert, encoded
 from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 from wire.compression import Compressor
 from wire.dial.dialer import dial

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from datacenter.log import JsonFormatter, TextFormatter
-from tests.support.datacenter.batches import encoded
 from tests.support.datacenter.programs import configure, send_batches
+from tests.support.datacenter.store.batches import encoded
 from tests.support.eventually import WAIT_SECONDS_MAX
 from wire.messages import Status
 

@@ -17,14 +17,14 @@ from sqlalchemy import select
 
 from datacenter.main import check_datacenter, run_datacenter
 from datacenter.store import queries
-from datacenter.store.schema import REVISION, alerts
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import REVISION, alerts
 from rap.__main__ import main
 from settings.problems import SettingsError
 from settings.types import Endpoint
-from tests.support.datacenter.batches import AT_MS, alert, encoded
+from tests.support.datacenter.evaluation.scored_triggers import write_triggers
 from tests.support.datacenter.programs import configure
-from tests.support.datacenter.scored_triggers import write_triggers
+from tests.support.datacenter.store.batches import AT_MS, alert, encoded
 from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from wire.compression import Compressor
 from wire.dial.dialer import dial

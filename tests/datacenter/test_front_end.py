@@ -15,10 +15,10 @@ from datacenter.front_ends import BOX_HEADER
 from datacenter.store import queries
 from datacenter.store.store import Store
 from settings.types import Endpoint
-from tests.support.agents.forwarding import drained, forwarding
-from tests.support.datacenter.duplicates import duplicates
+from tests.support.agents.uplink.forwarding import drained, forwarding
+from tests.support.crypto.hierarchy import Hierarchy
+from tests.support.datacenter.store.duplicates import duplicates
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from tests.support.real import start
 from wire.compression import compress_self_contained
 from wire.dial.dialer import dial

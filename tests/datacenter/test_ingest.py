@@ -22,13 +22,13 @@ from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.ingest import PATH, make_ingest
 from datacenter.refused import RefusedClients
 from datacenter.store import queries
-from datacenter.store.batch import Received
+from datacenter.store.batches.batch import Received
 from datacenter.store.queue import StoreQueue
-from datacenter.store.schema import denied_instruments
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import AT_MS, alert, batch, encoded
+from datacenter.store.tables.schema import denied_instruments
+from tests.support.datacenter.store.batches import AT_MS, alert, batch, encoded
 from tests.support.eventually import WAIT_SECONDS_MAX
-from tests.support.logged import logged
+from tests.support.runner.logged import logged
 from wire.compression import Compressor, Decompressor
 from wire.files import RangeRequest
 from wire.http.connection import ClientConnection, Handler, HttpError, Peer, Request, Response, serve

@@ -17,7 +17,7 @@ from datacenter.ingest import PATH, make_ingest
 from datacenter.store import queries
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import AT_MS, alert, encoded
+from tests.support.datacenter.store.batches import AT_MS, alert, encoded
 from wire.compression import compress_self_contained
 from wire.http.connection import Handler, Peer, Request, Response
 from wire.messages import BATCH_BYTES_MAX, TIME_PATH, Batch, BatchRefusal, BatchReply, MessageError, decode

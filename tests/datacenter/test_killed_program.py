@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.datacenter.kills import kill_repeatedly
+from tests.support.datacenter.store.kills import kill_repeatedly
 
 
 @pytest.mark.slow("kills the program and the database server eight times")

@@ -16,15 +16,15 @@ from datacenter.fleet.alerts import SilenceError, silence
 from datacenter.maintenance.desk import MaintenanceDesk, MaintenanceRefusedError
 from datacenter.maintenance.windows import Kind
 from datacenter.notices.outbox import AttemptOutcome, AttemptResult, claim, claim_open, route, settle
-from datacenter.store.schema import alerts, boxes, deliveries, instruments, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, boxes, deliveries, instruments, sites
 from datacenter.triggers.triggerfile import Trigger, make_trigger
 from settings.profile import Severity
-from tests.support.datacenter.arrivals import BOX, SERIAL, batch, numbered, profile, status
-from tests.support.datacenter.batches import AT_MS
+from tests.support.datacenter.evaluation.arrivals import BOX, SERIAL, batch, numbered, profile, status
+from tests.support.datacenter.evaluation.triggers import MODEL, trigger
 from tests.support.datacenter.notices import CHAT
-from tests.support.datacenter.triggers import MODEL, trigger
-from tests.support.datacenter.web_client import POLICIES, STAFF
+from tests.support.datacenter.store.batches import AT_MS
+from tests.support.datacenter.web.client import POLICIES, STAFF
 
 HOUR_MS = 3_600_000
 NAMES: dict[Kind, tuple[str, str, str]] = {

@@ -16,7 +16,8 @@ from datacenter.history import archivist
 from datacenter.history.archive import archive
 from datacenter.retention import KINDS, delete_piece, find_expired, kept_days
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import (
+from datacenter.store.store import Store
+from datacenter.store.tables.schema import (
     alerts,
     audit,
     base_days,
@@ -29,11 +30,10 @@ from datacenter.store.schema import (
     notices,
     records,
 )
-from datacenter.store.store import Store
 from settings.problems import SettingsError
 from sim.net.loop import SimLoop
-from tests.support.datacenter.base import DAY, Fleet
-from tests.support.datacenter.web_fleet import COMMAND, alert_row
+from tests.support.datacenter.evaluation.base import DAY, Fleet
+from tests.support.datacenter.web.fleet import COMMAND, alert_row
 from wire.messages import Alert, Batch, Calibration, Entry, InstrumentReport, Inventory, Quality, Record
 
 DAY_MS = 86_400_000

@@ -19,11 +19,11 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import select
 
-from agents.box.config import Clock, InstrumentPort, PortInstrument, Sending, load_config
+from agents.box.configuration.config import Clock, InstrumentPort, PortInstrument, Sending, load_config
 from agents.provision.main import provision
 from datacenter.store import queries
-from datacenter.store.schema import certificates, enrolments
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import certificates, enrolments
 from imaging.disks.machine import Device
 from imaging.flash.job import Job
 from imaging.flash.record import save
@@ -32,7 +32,7 @@ from settings.identity_archive import LABEL
 from settings.toml import dumps
 from settings.types import Endpoint
 from tests.support.eventually import eventually
-from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, MemoryDisk, public_key, raw_image, sign
+from tests.support.imaging.flash.images import IMAGE_BYTES, MIB, MemoryDisk, public_key, raw_image, sign
 from tests.support.imaging.sites import FLASHED_SITE, system_tree, write_site
 from tests.support.real import BOARD, Site, rap
 from tests.support.real import DATACENTER as CONFIG

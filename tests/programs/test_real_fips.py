@@ -17,14 +17,15 @@ from random import Random
 import msgspec
 import pytest
 
-from agents.box.status import NotRunning, StatusReport, read_status
+from agents.box.status.status import NotRunning, StatusReport, read_status
 from agents.instrument.agent import InstrumentAgent
 from hal.contract.crypto import CRYPTO_CHECKS, CryptographicModuleBench
 from hal.crypto import CryptographicModule, FipsCheck, SelfTest
 from hal.linux.clock import LinuxClock
 from settings.types import Endpoint
-from tests.support import fips, httpd, real
+from tests.support import httpd, real
 from tests.support.agents.stand_in import stand_in
+from tests.support.crypto import fips
 from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 from wire.messages import Quality
 from wire.tls.context import Identity, client_context

@@ -24,7 +24,7 @@ from random import Random
 import pytest
 from pyroute2 import IPRoute
 
-from agents.box.status import StatusReport, read_status
+from agents.box.status.status import StatusReport, read_status
 from agents.instrument.agent import InstrumentAgent
 from datacenter.store import queries
 from datacenter.store.store import Store

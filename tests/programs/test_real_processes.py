@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.box.status import read_status
+from agents.box.status.status import read_status
 from tests.support.eventually import eventually
 from tests.support.real import Site, own_lines, prepare, rap, start, write_box_config
 from wire.messages import Quality

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageGrab
 
-from tests.support.datacenter.browser import PROGRAM
+from tests.support.datacenter.web.browser import PROGRAM
 from tests.support.desktop.screens import Analyzer
 from tests.support.desktop.vnc_server import vnc_server
 from tests.support.desktop.x11 import FullWindow
@@ -27,8 +27,8 @@ from tests.support.eventually import poll_until
 from tests.support.httpd import CAN_RUN, REASON
 from tests.support.namespaces import Namespace
 from tests.support.paths import ROOT
-from tests.support.session_people import ENDED, people
-from tests.support.session_site import INSTRUMENT, STAFF_MEMBER, SessionSite, verify_records
+from tests.support.sessions.people import ENDED, people
+from tests.support.sessions.site import INSTRUMENT, STAFF_MEMBER, SessionSite, verify_records
 
 SERVER, CLIENT, KEYBOARD = "freerdp-shadow-cli", "xfreerdp", "xdotool"
 pytestmark = [

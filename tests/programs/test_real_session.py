@@ -13,14 +13,14 @@ from PIL import Image, ImageDraw
 
 from agents.box.desktop.masking import MASK
 from settings.profile import DesktopScreen, load_profile
-from tests.support.datacenter.browser import PROGRAM
+from tests.support.datacenter.web.browser import PROGRAM
 from tests.support.desktop.screens import Analyzer
 from tests.support.desktop.vnc_server import vnc_server
 from tests.support.desktop.x11 import FullWindow
 from tests.support.eventually import poll_until
 from tests.support.httpd import CAN_RUN, REASON
-from tests.support.session_people import ENDED, People, click, people
-from tests.support.session_site import INSTRUMENT, verify_records
+from tests.support.sessions.people import ENDED, People, click, people
+from tests.support.sessions.site import INSTRUMENT, verify_records
 
 pytestmark = [
     pytest.mark.kernel,

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, Sending
+from agents.box.configuration.config import BoxConfig, InstrumentPort, PortInstrument, Sending
 from settings.site import Enrolment
 from settings.types import Endpoint
 from tests.support.agents.boxes import disk, running_box

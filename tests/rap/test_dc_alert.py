@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from datacenter.store.schema import audit
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import audit
 from rap.__main__ import main
 from tests.support.datacenter.notices import raise_alert, resolve_alert
 from tests.support.datacenter.placed import BOX, ENGINEER, SERIAL, placed_instrument

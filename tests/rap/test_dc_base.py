@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import insert, select
 
 from datacenter.base.histogram import Histogram, added, encode_histogram
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.schema import base_days, chunks
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import base_days, chunks
 from rap.__main__ import main
 from tests.support.datacenter.programs import configure
 

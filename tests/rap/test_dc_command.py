@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datacenter.access.policyfile import SHIPPED
+from datacenter.access.language.policyfile import SHIPPED
 from rap.__main__ import main
 from tests.support.datacenter.placed import BOX, ENGINEER, SERIAL, placed_instrument
 

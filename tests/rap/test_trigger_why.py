@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, select, update
 
-from datacenter.store.schema import alerts, records
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, records
 from rap.__main__ import main
-from tests.support.datacenter.arrivals import BOX, STORED_MS, batch, evaluator, numbered, profile, status
+from tests.support.datacenter.evaluation.arrivals import (
+    BOX,
+    STORED_MS,
+    batch,
+    evaluator,
+    numbered,
+    profile,
+    status,
+)
 from tests.support.datacenter.programs import configure
 
 

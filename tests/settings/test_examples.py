@@ -14,14 +14,14 @@ import pytest
 from msgspec import Struct
 from msgspec import inspect as types
 
-import agents.box.config
+import agents.box.configuration.config
 import datacenter.config
 import imaging.kickstart.site
 import netfw.policy.policyfile
 from settings.toml import loads
 
 FILES: list[tuple[ModuleType, type[Struct]]] = [
-    (agents.box.config, agents.box.config.BoxConfig),
+    (agents.box.configuration.config, agents.box.configuration.config.BoxConfig),
     (datacenter.config, datacenter.config.Config),
     (netfw.policy.policyfile, netfw.policy.policyfile.PolicyFile),
     (imaging.kickstart.site, imaging.kickstart.site.Site),

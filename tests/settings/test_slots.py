@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from settings import slots
 from settings.slots import RECORD_BYTES, Choice, SlotState
-from tests.support.imaging import boot_states
-from tests.support.imaging.boot_states import BootState
+from tests.support.imaging.starts import boot_states
+from tests.support.imaging.starts.boot_states import BootState
 
 COMMITTED_A = SlotState(8, "a")
 STATES = st.builds(

@@ -12,19 +12,19 @@ from pathlib import Path
 from cryptography import x509
 from sqlalchemy import insert
 
-from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, Sending
+from agents.box.configuration.config import BoxConfig, InstrumentPort, PortInstrument, Sending
 from agents.enrolment.certificate_files import BoxCertificates
 from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.enrolment.registration import RegistrationAuthority
 from datacenter.enrolment.service import EnrolmentService, guarded
 from datacenter.ingest import PATH, make_ingest
 from datacenter.store.queue import StoreQueue
-from datacenter.store.schema import denied_instruments
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import denied_instruments
 from datacenter.vendor_ca.authority import VendorAuthority
 from settings.site import Enrolment
 from settings.types import Endpoint
-from tests.support.datacenter.batches import alert, encoded
+from tests.support.datacenter.store.batches import alert, encoded
 from wire import est
 from wire.audit_events import AuditEvent
 from wire.compression import Compressor

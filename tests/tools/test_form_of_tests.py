@@ -63,7 +63,8 @@ def test_real_sleeps_are_found(text: str) -> None:
     [
         "import asyncio\nasync def test():\n    await asyncio.sleep(0)",
         VIRTUAL + "async def test():\n    await asyncio.sleep(3600)",
-        "import asyncio\nfrom tests.support.agents.uplinked import World\nasync def f():\n  await asyncio.sleep(9)",
+        "import asyncio\nfrom tests.support.agents.uplink.uplinked import World\n"
+        "async def f():\n  await asyncio.sleep(9)",
     ],
 )
 def test_sleeps_on_the_simulated_loop_and_of_zero_seconds_are_accepted(text: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imaging.rpm.contents import RECIPE
-from tests.support.session_site import BOARD, FIREWALL
+from tests.support.sessions.site import BOARD, FIREWALL
 from trust.facts.system import BY_THE_FIREWALL, SYSCTL, facts
 from trust.machine import Files
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.certificates import Certificates, make_certificates
+from tests.support.crypto.certificates import Certificates, make_certificates
 
 
 @pytest.fixture(scope="session")

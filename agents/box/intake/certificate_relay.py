@@ -15,8 +15,8 @@ from base64 import b64encode
 from http import HTTPStatus
 from typing import Final
 
-from agents.box.certificate_requests import CertificateRequests
 from agents.box.intake.intake import Note
+from agents.box.uplink.certificate_requests import CertificateRequests
 from agents.enrolment.renewal import EstRequest
 from hal.clock import WallClock
 from wire import est

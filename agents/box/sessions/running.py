@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.x509.oid import NameOID
 
 from agents.box.audit.log_reader import LogFolder
-from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, SessionSettings
+from agents.box.configuration.config import BoxConfig, InstrumentPort, PortInstrument, SessionSettings
 from agents.box.sessions.desktop import DesktopNetwork, Shared, SharedDesktop, SharedScreen
 from agents.box.sessions.line import SessionLine
 from agents.box.sessions.security_keys import SecurityKeys

@@ -21,16 +21,16 @@ from agents.box.updates.application import (
     after_switch,
     forget_starts,
 )
-from agents.box.updates.boot_state import BootStatePartition
 from agents.box.updates.data_files import DataFiles
 from agents.box.updates.data_update import DataUpdate, commit_data
 from agents.box.updates.downloads import Downloads
-from agents.box.updates.installer import ATTEMPTS_MAX, SlotInstaller, count_attempt
 from agents.box.updates.memory import Memory, MemoryStore, PhaseOutcome, Unreported
 from agents.box.updates.metadata import OrderRefused, ReleaseMetadata, plan_update
 from agents.box.updates.parts import TargetParts
 from agents.box.updates.requests import UpdateRequests
-from agents.box.updates.slot_work import SlotWorker
+from agents.box.updates.slots.boot_state import BootStatePartition
+from agents.box.updates.slots.installer import ATTEMPTS_MAX, SlotInstaller, count_attempt
+from agents.box.updates.slots.slot_work import SlotWorker
 from agents.box.updates.surroundings import UpdateHardware, UpdateStatus, UpdateSurroundings
 from agents.box.updates.table import (
     AFTER_RESTART,

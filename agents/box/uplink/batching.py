@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Final
 
-from agents.box.defaults import HEARTBEAT_SECONDS, LINGER_SECONDS
+from agents.box.configuration.defaults import HEARTBEAT_SECONDS, LINGER_SECONDS
 from agents.spool import Priority
 from wire.dial.adaptive_timeout import AdaptiveTimeout
 from wire.files import RANGE_BYTES_MAX

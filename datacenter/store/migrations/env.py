@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from datacenter.store.schema import metadata
+from datacenter.store.tables.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -14,7 +14,7 @@ from datacenter.audit.chain import AuditRow
 from datacenter.audit.reading import AuditFilter, list_audit
 from datacenter.fleet.alerts import acknowledge, read_alert
 from datacenter.fleet.visible import PLACED_BOXES
-from datacenter.store.schema import alerts, boxes
+from datacenter.store.tables.schema import alerts, boxes
 from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 from settings.profile import Severity

@@ -18,9 +18,9 @@ from datacenter.access.request import ApiToken
 from datacenter.access.tokens import find_token
 from datacenter.access.vocabulary import Purpose
 from datacenter.web.api.answers import problem
-from datacenter.web.limits import RefusalLimits
 from datacenter.web.parameters import ParameterError
 from datacenter.web.routes import WebServices
+from datacenter.web.signing_in.limits import RefusalLimits
 from wire.process.ratelimit import TokenBucket
 
 REQUESTS_PER_SECOND: Final = 20.0

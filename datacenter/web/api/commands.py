@@ -23,7 +23,7 @@ from datacenter.commands.listing import CommandFilter, CommandRow, Direction, Fi
 from datacenter.store.command_states import State
 from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.api.callers import REQUEST_KEY
-from datacenter.web.downloads import BINARY, file_response
+from datacenter.web.files.downloads import BINARY, file_response
 from datacenter.web.orders import command_desk
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 from settings.profile import Verb

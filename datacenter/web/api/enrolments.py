@@ -23,8 +23,8 @@ from datacenter.enrolment.listing import (
     list_requests,
 )
 from datacenter.enrolment.registration import Reason
-from datacenter.store.schema import boxes
-from datacenter.store.schema import certificates as certificates_of
+from datacenter.store.tables.schema import boxes
+from datacenter.store.tables.schema import certificates as certificates_of
 from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.orders import enrolment_desk
 from datacenter.web.routes import Handler, NoParameters, PageRequest, WebRoute

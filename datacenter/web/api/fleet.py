@@ -12,10 +12,10 @@ from datacenter.fleet.boxes import read_box
 from datacenter.fleet.completeness import stream_completeness
 from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.history.archive import history
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.schema import boxes, instruments, sites
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import boxes, instruments, sites
 from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
-from datacenter.web.exports import MEDIA, StatusExport
+from datacenter.web.files.exports import MEDIA, StatusExport
 from datacenter.web.parameters import Moment, ParameterError
 from datacenter.web.routes import PageRequest, WebRoute
 

@@ -17,7 +17,7 @@ from datacenter.maintenance.desk import (
     WrongWindowError,
 )
 from datacenter.maintenance.windows import Kind, MaintenanceWindow, WindowState, find_window
-from datacenter.store.schema import maintenance
+from datacenter.store.tables.schema import maintenance
 from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.parameters import Moment, ParameterError
 from datacenter.web.routes import NoParameters, PageRequest, RefusedError, WebRoute

@@ -12,7 +12,7 @@ from msgspec.structs import fields
 
 from datacenter.commands.desk import REQUEST_KEY_CHARACTERS_MAX
 from datacenter.web.api.answers import PREFIX, ProblemDetails
-from datacenter.web.downloads import BINARY
+from datacenter.web.files.downloads import BINARY
 from datacenter.web.routes import WebRoute
 from wire.files import FILE_BYTES_MAX
 

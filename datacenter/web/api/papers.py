@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from datacenter.papers.filed import papers_of
 from datacenter.web.api.answers import PREFIX, answer
-from datacenter.web.downloads import BINARY
-from datacenter.web.filed_papers import download, file_papers
+from datacenter.web.files.downloads import BINARY
+from datacenter.web.files.filed_papers import download, file_papers
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 
 _PAPERS: Final = f"{PREFIX}/boxes/{{box}}/papers"

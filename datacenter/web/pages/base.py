@@ -11,8 +11,8 @@ from starlette.responses import Response
 from datacenter.base.counting import waiting_days
 from datacenter.base.percentiles import INSTRUMENTS_MIN, BaseDay, percentiles_of
 from datacenter.base.visible import PermittedBase, permitted_bases, visible_days
-from datacenter.store.partitions import DAY_MS
-from datacenter.web.band import draw_band
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.web.charts.band import draw_band
 from datacenter.web.pages.page import address, show
 from datacenter.web.rendering import format_reading, profile_of, scale_of
 from datacenter.web.routes import NotFoundError, PageRequest, WebRoute

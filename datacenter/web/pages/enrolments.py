@@ -20,7 +20,7 @@ from datacenter.enrolment.listing import (
     list_requests,
 )
 from datacenter.fleet.visible import COLUMNS, find_box, matching
-from datacenter.store.schema import boxes, certificates, sites
+from datacenter.store.tables.schema import boxes, certificates, sites
 from datacenter.web.orders import enrolment_desk
 from datacenter.web.pages.page import address, show
 from datacenter.web.responses import redirect

@@ -20,10 +20,10 @@ from datacenter.fleet.instruments import (
     list_instruments,
     list_sites,
 )
+from datacenter.web.charts.site_map import HEIGHT, SHAPES, WIDTH, draw_map
 from datacenter.web.pages.page import PageNumber, Paging, address, show, show_fragment
 from datacenter.web.responses import csv_file
 from datacenter.web.routes import PageRequest, WebRoute
-from datacenter.web.site_map import HEIGHT, SHAPES, WIDTH, draw_map
 
 PATH: Final = "/"
 

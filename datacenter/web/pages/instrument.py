@@ -19,11 +19,11 @@ from datacenter.fleet.instruments import SILENT_MS
 from datacenter.fleet.readings import Period, load_period, make_chart, summarize
 from datacenter.fleet.reports import latest_inventory, list_calibrations, list_controls, list_errors
 from datacenter.fleet.visible import PLACED_BOXES
-from datacenter.store.schema import boxes, instruments, sites
+from datacenter.store.tables.schema import boxes, instruments, sites
 from datacenter.visits.parts import totals
 from datacenter.visits.read import visit_parts
-from datacenter.web.exports import StatusExport
-from datacenter.web.levey_jennings import draw_controls
+from datacenter.web.charts.levey_jennings import draw_controls
+from datacenter.web.files.exports import StatusExport
 from datacenter.web.pages.base import shown_days
 from datacenter.web.pages.page import PERIODS, PeriodQuery, ShownPeriod, address, show, times_of
 from datacenter.web.rendering import format_reading, profile_of, scale_of

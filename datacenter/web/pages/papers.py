@@ -10,8 +10,8 @@ from starlette.responses import Response
 from datacenter.fleet.boxes import list_boxes
 from datacenter.fleet.visible import find_box
 from datacenter.papers.filed import papers_of
-from datacenter.store.schema import sites
-from datacenter.web.filed_papers import download, file_papers
+from datacenter.store.tables.schema import sites
+from datacenter.web.files.filed_papers import download, file_papers
 from datacenter.web.pages.page import show
 from datacenter.web.responses import redirect
 from datacenter.web.routes import PageRequest, WebRoute

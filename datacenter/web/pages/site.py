@@ -17,7 +17,7 @@ from datacenter.fleet.instruments import (
     count_health,
     list_instruments,
 )
-from datacenter.store.schema import sites
+from datacenter.store.tables.schema import sites
 from datacenter.visits.parts import totals
 from datacenter.visits.read import visit_parts
 from datacenter.web.pages.page import Paging, address, show

@@ -10,7 +10,7 @@ from sim.instruments.host_interface.clock import InstrumentClock
 from sim.instruments.host_interface.codes import HostCodes
 from sim.instruments.host_interface.content import HostMessage, MessageContent, PatientResults
 from sim.instruments.host_interface.extraneous import extraneous_bytes, log_line
-from sim.instruments.host_interface.transmitter import TransmitterAction, TransmitterEvents
+from sim.instruments.host_interface.transmitters.transmitter import TransmitterAction, TransmitterEvents
 from wire.standards.au import ACK, ETX, NAK, STX
 from wire.standards.engine import Send
 

@@ -16,7 +16,7 @@ from sim.instruments.host_interface.codes import HostCodes
 from sim.instruments.host_interface.content import HostMessage, Patient, PatientResults
 from sim.instruments.host_interface.patients import Patients
 from sim.instruments.host_interface.standards import standard_of
-from sim.instruments.host_interface.transmitter import Transmitter, TransmitterEvents
+from sim.instruments.host_interface.transmitters.transmitter import Transmitter, TransmitterEvents
 from wire.messages import Alert, Report
 from wire.standards.extract import Finding
 

@@ -8,17 +8,17 @@ from functools import partial
 from random import Random
 from typing import Any, Final, Protocol
 
-from sim.instruments.host_interface.astm_transmitter import AstmTransmitter
-from sim.instruments.host_interface.astm_writer import AstmWriter
 from sim.instruments.host_interface.au import AuTransmitter, AuWriter
 from sim.instruments.host_interface.clock import InstrumentClock
 from sim.instruments.host_interface.codes import HostCodes
 from sim.instruments.host_interface.content import HostMessage, MessageContent
-from sim.instruments.host_interface.hl7_writer import Hl7Writer
-from sim.instruments.host_interface.mllp_transmitter import MllpTransmitter
-from sim.instruments.host_interface.poct1_transmitter import Poct1Transmitter
-from sim.instruments.host_interface.poct1_writer import Poct1Writer
-from sim.instruments.host_interface.transmitter import Transmitter, TransmitterEvents
+from sim.instruments.host_interface.transmitters.astm import AstmTransmitter
+from sim.instruments.host_interface.transmitters.mllp import MllpTransmitter
+from sim.instruments.host_interface.transmitters.poct1 import Poct1Transmitter
+from sim.instruments.host_interface.transmitters.transmitter import Transmitter, TransmitterEvents
+from sim.instruments.host_interface.writers.astm import AstmWriter
+from sim.instruments.host_interface.writers.hl7 import Hl7Writer
+from sim.instruments.host_interface.writers.poct1 import Poct1Writer
 from wire.messages import Alert, Inventory, Quality, Report, Status
 
 

@@ -18,7 +18,7 @@ from sim.instruments.model import (
     Shift,
     Wear,
 )
-from sim.instruments.parts import pump_diaphragm, syringe
+from sim.instruments.physics.parts import pump_diaphragm, syringe
 from sim.units import HOUR_NS, MINUTE_NS
 
 _IONS: Final = ("na", "k")

@@ -18,7 +18,7 @@ from sim.instruments.model import (
     Shift,
     Wear,
 )
-from sim.instruments.parts import pump_diaphragm, syringe
+from sim.instruments.physics.parts import pump_diaphragm, syringe
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 _COUNT: Final = ("diluent", "lyse", "sheath")

@@ -17,7 +17,7 @@ from sim.instruments.model import (
     Shift,
     Wear,
 )
-from sim.instruments.parts import pump_diaphragm, syringe
+from sim.instruments.physics.parts import pump_diaphragm, syringe
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 
 _EVERY_TEST: Final = ("substrate", "wash")

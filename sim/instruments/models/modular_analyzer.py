@@ -16,7 +16,7 @@ from sim.instruments.model import (
     Shift,
     Wear,
 )
-from sim.instruments.parts import syringe
+from sim.instruments.physics.parts import syringe
 from sim.units import DAY_NS, MINUTE_NS, SECOND_NS
 
 _ASSAYS: Final = ("glu", "k", "na", "crea", "chol", "crp", "tsh", "ft4", "vitd")

@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from agents.box.audit_work import SESSIONS_AUDIT
-from agents.box.status import WaitingRecords
+from agents.box.status.status import WaitingRecords
 from hal.linux.disk import LinuxDisk
 from imaging.flash import gpt
 from sim.engine.layers import End, Layers
@@ -43,11 +43,11 @@ from sim.worlds.image.refusals import MIB
 from sim.worlds.image.sessions import page_at_port
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
-from sim.worlds.shared.addresses import DATACENTER_PORT, box_address
-from sim.worlds.shared.box import read_disk
 from sim.worlds.shared.refusals import ImageRefused
-from sim.worlds.shared.sessions import PageOfPort
-from sim.worlds.shared.standards import tcp_port
+from sim.worlds.shared.site.addresses import DATACENTER_PORT, box_address
+from sim.worlds.shared.site.box import read_disk
+from sim.worlds.shared.site.standards import tcp_port
+from sim.worlds.shared.staff.sessions import PageOfPort
 from wire.dial.traffic import Traffic
 
 STATE_PARTITION: Final = "rap"
@@ -62,7 +62,7 @@ _ESTABLISHED: Final = "01"
 
 
 class ImageBoxState(msgspec.Struct, frozen=True):
-    """The externally visible state of the box: the part of `agents.box.status.StatusReport` that the lab uses."""
+    """The externally visible state of the box: what the lab uses of `agents.box.status.status.StatusReport`."""
 
     connected: bool
     backlog: WaitingRecords
@@ -310,7 +310,7 @@ class ImageBox:
     # -- the end
 
     def remaining(self) -> SpoolContent:
-        """Cut the power for the last time; return the spool's contents: see `sim.worlds.shared.box.read_disk`."""
+        """Cut the power for the last time; return the spool's content: see `sim.worlds.shared.site.box.read_disk`."""
         self._ended = True
         self.hold_power()
         partition = _state_partition(self._disk.descriptor)

@@ -16,9 +16,9 @@ from typing import Final
 from imaging.kickstart.site import Site
 from settings.toml import dumps
 from sim.worlds.kernel.namespaces.missing import MachineLacksError
-from sim.worlds.shared.addresses import BOX_SERIAL
-from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.refusals import ImageRefused
+from sim.worlds.shared.site.addresses import BOX_SERIAL
+from sim.worlds.shared.site.certificates import LabCertificates
 
 _WRONG_INPUT, _MACHINE_LACKS = 2, 3
 _LOOP_CTL_GET_FREE: Final = 0x4C82

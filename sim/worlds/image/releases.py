@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, cast
 
 from agents.provision.box import RELEASES_ROOT
-from imaging.build.slot_script import SLOT_SCRIPT
+from imaging.build.boot.slot_script import SLOT_SCRIPT
 from imaging.flash import gpt
 from imaging.media.imagefile import sha256_of
 from imaging.release.application import APPLICATION, changes_only_application

@@ -10,7 +10,7 @@ from agents.provision.page import PAGE
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.sessions import REPLY_BYTES_MAX, KernelPage
 from sim.worlds.kernel.supervision.real_time import acting
-from sim.worlds.shared.addresses import BOX_NAME, box_address
+from sim.worlds.shared.site.addresses import BOX_NAME, box_address
 from wire.http.connection import ClientConnection
 
 _CONNECT_SECONDS_MAX = 10.0

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from agents.box.config import PortInstrument
+from agents.box.configuration.config import PortInstrument
 from imaging.kickstart import site as sitefile
 from settings.profile import load_profile
 from settings.site import EnrolledInstrument, Enrolment, SiteSessions, UplinkAddress
@@ -16,7 +16,7 @@ from sim.lab.labfile import Lab
 from sim.worlds.image.machine.guest import GuestEnd, GuestHost
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.site import KernelSite
-from sim.worlds.shared.addresses import (
+from sim.worlds.shared.site.addresses import (
     BOX,
     BOX_NAME,
     DATACENTER,
@@ -29,10 +29,10 @@ from sim.worlds.shared.addresses import (
     PROXY_NAME,
     ROUTER,
 )
-from sim.worlds.shared.box import reporting
-from sim.worlds.shared.proxy import client_settings
-from sim.worlds.shared.session_keys import SessionKeys
-from sim.worlds.shared.standards import served_port
+from sim.worlds.shared.site.box import reporting
+from sim.worlds.shared.site.proxy import client_settings
+from sim.worlds.shared.site.session_keys import SessionKeys
+from sim.worlds.shared.site.standards import served_port
 
 _NO_FILE: Final = Path("none")
 """The value of keys of a site file that only an installer uses."""

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from agents.box.status import WaitingRecords
+from agents.box.status.status import WaitingRecords
 from datacenter.releases.plan import RolloutPlan
 from datacenter.sessions.box_keys import BoxKeys
 from datacenter.store import queries
@@ -19,8 +19,8 @@ from sim.lab.labfile import Lab, LabInstrument
 from sim.lab.standards import serial_ports
 from sim.units import MILLISECOND_NS
 from sim.updates.orders import ordered_releases
+from sim.verdict.found.sessions import SessionAudits, by_wall_clocks
 from sim.verdict.result import World as Name
-from sim.verdict.sessions import SessionAudits, by_wall_clocks
 from sim.worlds.image import inside
 from sim.worlds.image.box import ImageBox
 from sim.worlds.image.disk.client import GuestDisk
@@ -33,11 +33,11 @@ from sim.worlds.image.site import ImageSite, site_of
 from sim.worlds.kernel.analyzer import PtyCable
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.world import KernelWorld
-from sim.worlds.shared.addresses import BOX_SERIAL
 from sim.worlds.shared.fault_runner import FaultRunner
 from sim.worlds.shared.refusals import FaultRefused
-from sim.worlds.shared.rollouts import begin_rollout
-from sim.worlds.shared.session_keys import SessionKeys
+from sim.worlds.shared.site.addresses import BOX_SERIAL
+from sim.worlds.shared.site.session_keys import SessionKeys
+from sim.worlds.shared.staff.rollouts import begin_rollout
 
 
 class ImageSettings(NamedTuple):

@@ -49,7 +49,7 @@ class PtyCable:
 
 
 class KernelComputer:
-    """`sim.worlds.shared.analyzer.Computer`: tasks of this process that connect from a host of the lab."""
+    """`sim.worlds.shared.instruments.analyzer.Computer`: tasks of this process, connected from a lab host."""
 
     def __init__(self, host: NamespaceHost) -> None:
         self._host = host

@@ -21,13 +21,13 @@ from typing import Final, Protocol
 import msgspec
 
 from agents.box.audit_work import SESSIONS_AUDIT
-from agents.box.config import (
+from agents.box.configuration.config import (
     BoxConfig,
     FirewallPolicy,
     StatusSocket,
 )
 from agents.box.firewall import FirewallStatus
-from agents.box.status import NotRunning, StatusReport, WaitingRecords, read_status
+from agents.box.status.status import NotRunning, StatusReport, WaitingRecords, read_status
 from agents.enrolment.certificate_files import BoxCertificates
 from agents.provision.box import sending, spool_size
 from hal.linux.disk import LinuxDisk
@@ -47,8 +47,9 @@ from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.namespaces.vpn import vpn_ends
 from sim.worlds.kernel.sessions import make_tun_device, page_at_socket
-from sim.worlds.shared.addresses import DATACENTER_NAME
-from sim.worlds.shared.box import (
+from sim.worlds.shared.conclusion import InspectedBox
+from sim.worlds.shared.site.addresses import DATACENTER_NAME
+from sim.worlds.shared.site.box import (
     BOOT_SECONDS,
     DISK_BYTES_BESIDE_SPOOL,
     RESTART_SECONDS,
@@ -56,10 +57,9 @@ from sim.worlds.shared.box import (
     read_disk,
     reporting,
 )
-from sim.worlds.shared.conclusion import InspectedBox
-from sim.worlds.shared.session_keys import SessionKeys, session_settings
-from sim.worlds.shared.sessions import PageOfPort
-from sim.worlds.shared.standards import served_port, tcp_port
+from sim.worlds.shared.site.session_keys import SessionKeys, session_settings
+from sim.worlds.shared.site.standards import served_port, tcp_port
+from sim.worlds.shared.staff.sessions import PageOfPort
 from wire.dial.traffic import Traffic
 
 
@@ -230,7 +230,7 @@ class KernelBox:
         return self._firewall.refused()
 
     def remaining(self) -> SpoolContent:
-        """Cut the power for the last time, and read the disk: see `sim.worlds.shared.box.read_disk`."""
+        """Cut the power for the last time, and read the disk: see `sim.worlds.shared.site.box.read_disk`."""
         self.hold_power()
         self.disk.mount()
         (self.disk.folder / "something-else").unlink(missing_ok=True)  # opening the spool needs some room

@@ -21,10 +21,10 @@ from sim.lab.shipped_triggers import SHIPPED_TRIGGERS
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.sessions import DOOR_PORT, PAGES_PORT
-from sim.worlds.shared.addresses import BOX_SERIAL, DATACENTER_DOOR, DATACENTER_PORT
-from sim.worlds.shared.commands import queue_command
-from sim.worlds.shared.enrolment import approve_waiting, follow_denial
-from sim.worlds.shared.session_keys import SessionKeys
+from sim.worlds.shared.site.addresses import BOX_SERIAL, DATACENTER_DOOR, DATACENTER_PORT
+from sim.worlds.shared.site.session_keys import SessionKeys
+from sim.worlds.shared.staff.commands import queue_command
+from sim.worlds.shared.staff.enrolment import approve_waiting, follow_denial
 from wire.tls.context import Identity
 
 CONFIG: Final = """\

@@ -12,7 +12,7 @@ from netfw.service.spawn import command
 from sim.lab.labfile import Lab
 from sim.worlds.kernel.namespaces import vpn
 from sim.worlds.kernel.namespaces.host import NamespaceHost
-from sim.worlds.shared.policy import lab_policy, policy_file, with_vpn
+from sim.worlds.shared.site.policy import lab_policy, policy_file, with_vpn
 
 
 class KernelFirewall:

@@ -23,7 +23,7 @@ from sim.lab.labfile import LabInstrument
 from sim.lab.sessions import LabSession
 from sim.worlds.kernel.analyzer import KernelComputer
 from sim.worlds.kernel.namespaces.host import NamespaceHost
-from sim.worlds.shared.addresses import (
+from sim.worlds.shared.site.addresses import (
     BOX_SERIAL,
     DATACENTER_DOOR,
     DATACENTER_PORT,

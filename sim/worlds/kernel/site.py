@@ -19,7 +19,7 @@ from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.names import SiteNames
 from sim.worlds.kernel.supervision.lab import KernelLab
-from sim.worlds.shared.addresses import (
+from sim.worlds.shared.site.addresses import (
     BOX,
     BOX_MOVED,
     DATACENTER,
@@ -33,7 +33,7 @@ from sim.worlds.shared.addresses import (
     box_address,
     instrument_address,
 )
-from sim.worlds.shared.links import BACKBONE, LAN
+from sim.worlds.shared.site.links import BACKBONE, LAN
 
 INTERFACE: Final = "eth0"
 """The only interface of every host except the box and the router."""

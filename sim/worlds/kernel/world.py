@@ -25,10 +25,10 @@ from sim.lab.labfile import Lab, LabInstrument
 from sim.lab.sessions import LabSession
 from sim.lab.standards import serial_ports
 from sim.units import MILLISECOND_NS
+from sim.verdict.found.sessions import SessionAudits, SessionFindings, by_monotonic_clocks
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
-from sim.verdict.sessions import SessionAudits, SessionFindings, by_monotonic_clocks
 from sim.worlds.kernel.analyzer import KernelComputer, PtyCable
 from sim.worlds.kernel.box import KernelBox, RealBox
 from sim.worlds.kernel.datacenter import KernelDataCenter
@@ -40,18 +40,18 @@ from sim.worlds.kernel.sessions import KernelStaffPortal, make_door, serve_deskt
 from sim.worlds.kernel.site import KernelSite
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.real_time import HostLoop, RealTimeEnvironment
-from sim.worlds.shared.analyzer import Analyzer
-from sim.worlds.shared.certificates import LabCertificates
 from sim.worlds.shared.conclusion import conclude
 from sim.worlds.shared.database import rows
 from sim.worlds.shared.fault_runner import FaultRunner
+from sim.worlds.shared.instruments.analyzer import Analyzer
+from sim.worlds.shared.instruments.reporter import Workplace
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
-from sim.worlds.shared.proxy import client_settings
-from sim.worlds.shared.reporter import Workplace
-from sim.worlds.shared.session_keys import SessionKeys, desktops_by_link
-from sim.worlds.shared.sessions import PageOfPort, SessionPeople
-from sim.worlds.shared.standards import box_endpoint, dialect_of
+from sim.worlds.shared.site.certificates import LabCertificates
+from sim.worlds.shared.site.proxy import client_settings
+from sim.worlds.shared.site.session_keys import SessionKeys, desktops_by_link
+from sim.worlds.shared.site.standards import box_endpoint, dialect_of
+from sim.worlds.shared.staff.sessions import PageOfPort, SessionPeople
 
 _NS: Final = 1_000_000_000
 CHECK_SECONDS_MAX: Final = 300.0

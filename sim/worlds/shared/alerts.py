@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from datacenter.store.schema import alerts
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts
 from sim.units import MILLISECOND_NS
 from sim.verdict.result import RaisedAlert
 

@@ -18,8 +18,11 @@ from sim.verdict import result
 from sim.verdict.checks import evaluate
 from sim.verdict.evidence import as_fault
 from sim.verdict.findings import Findings, SpoolContent, find
+from sim.verdict.found.leaks import Leaks, search
+from sim.verdict.found.sessions import SessionFindings
+from sim.verdict.found.siem import SiemFindings, siem_findings
+from sim.verdict.found.updates import update_results
 from sim.verdict.latency import summarize
-from sim.verdict.leaks import Leaks, search
 from sim.verdict.ledger import NEVER, PRIORITIES, ReportLedger
 from sim.verdict.outcome import CommandOutcome, LabOutcome
 from sim.verdict.result import (
@@ -33,16 +36,13 @@ from sim.verdict.result import (
     Result,
     UplinkResult,
 )
-from sim.verdict.sessions import SessionFindings
-from sim.verdict.siem import SiemFindings, siem_findings
-from sim.verdict.updates import update_results
 from sim.worlds.shared.alerts import raised_alerts
-from sim.worlds.shared.analyzer import Analyzer
 from sim.worlds.shared.fault_runner import FaultRunner
+from sim.worlds.shared.instruments.analyzer import Analyzer
+from sim.worlds.shared.instruments.standard_reporter import StandardReporter
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
-from sim.worlds.shared.policy import NOT_IN_FORCE
-from sim.worlds.shared.standard_reporter import StandardReporter
+from sim.worlds.shared.site.policy import NOT_IN_FORCE
 from wire.dial.traffic import Traffic
 
 

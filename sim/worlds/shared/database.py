@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import select
 
-from datacenter.store import schema
 from datacenter.store.store import Store
+from datacenter.store.tables import schema
 
 
 def rows(store: Store) -> Iterator[bytes]:

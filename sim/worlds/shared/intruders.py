@@ -18,8 +18,8 @@ from sim.faults import port_of
 from sim.lab.labfile import Lab
 from sim.proxies.kind import proxy_kinds
 from sim.units import SECOND_NS
-from sim.verdict.intrusions import Intrusions
-from sim.worlds.shared.addresses import (
+from sim.verdict.found.intrusions import Intrusions
+from sim.worlds.shared.site.addresses import (
     BOX,
     COLLECTOR_PORT,
     DATACENTER,

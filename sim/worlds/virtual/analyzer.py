@@ -12,7 +12,7 @@ from sim.net.loop import SimLoop
 
 
 class VirtualComputer:
-    """`sim.worlds.shared.analyzer.Computer` on a simulated host."""
+    """`sim.worlds.shared.instruments.analyzer.Computer` on a simulated host."""
 
     def __init__(self, loop: SimLoop, host: SimHost) -> None:
         self._loop, self._host = loop, host

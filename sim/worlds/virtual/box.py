@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 from agents.box.audit_work import SESSIONS_AUDIT
-from agents.box.config import (
+from agents.box.configuration.config import (
     BoxConfig,
     Clock,
     FirewallPolicy,
@@ -24,7 +24,7 @@ from agents.box.program import BoxProgram, box_program, demanded_self_test
 from agents.box.sessions.desktop import DesktopNetwork
 from agents.box.sessions.running import SessionHardware
 from agents.box.sessions.sessions import BoxSessions
-from agents.box.snapshot import BoxStatus
+from agents.box.status.snapshot import BoxStatus
 from agents.box.tunnel.tunnel import SessionKey
 from agents.enrolment.certificate_files import BoxCertificates
 from agents.provision.box import sending, spool_size
@@ -54,14 +54,14 @@ from sim.units import MICROSECOND_NS
 from sim.updates.releases import LabReleases
 from sim.updates.slots import VirtualSlots
 from sim.verdict.findings import SpoolContent
-from sim.worlds.shared.addresses import (
+from sim.worlds.shared.site.addresses import (
     BOX,
     BOX_NAME,
     DATACENTER_NAME,
     DATACENTER_PORT,
     box_address,
 )
-from sim.worlds.shared.box import (
+from sim.worlds.shared.site.box import (
     BOOT_SECONDS,
     DISK_BYTES_BESIDE_SPOOL,
     RESTART_SECONDS,
@@ -69,9 +69,9 @@ from sim.worlds.shared.box import (
     read_disk,
     reporting,
 )
-from sim.worlds.shared.certificates import rsa_keys
-from sim.worlds.shared.session_keys import SessionKeys, session_settings
-from sim.worlds.shared.standards import served_port, tcp_port
+from sim.worlds.shared.site.certificates import rsa_keys
+from sim.worlds.shared.site.session_keys import SessionKeys, session_settings
+from sim.worlds.shared.site.standards import served_port, tcp_port
 from sim.worlds.virtual.firewall import VirtualFirewall, Zone
 from sim.worlds.virtual.sessions import EmulSessionLog, RulesetPath
 from wire.dial.traffic import Traffic

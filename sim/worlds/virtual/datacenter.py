@@ -33,7 +33,7 @@ from sim.net.host import Incarnation, Network, SimHost
 from sim.net.loop import SimLoop
 from sim.units import SECOND_NS
 from sim.updates.releases import LabReleases
-from sim.worlds.shared.addresses import (
+from sim.worlds.shared.site.addresses import (
     DATACENTER,
     DATACENTER_DOOR,
     DATACENTER_MOVED,
@@ -43,10 +43,10 @@ from sim.worlds.shared.addresses import (
     SIEM_NAME,
     SIEM_PORT,
 )
-from sim.worlds.shared.commands import queue_command
-from sim.worlds.shared.enrolment import approve_waiting, follow_denial
-from sim.worlds.shared.rollouts import begin_rollout
-from sim.worlds.shared.session_keys import SessionKeys
+from sim.worlds.shared.site.session_keys import SessionKeys
+from sim.worlds.shared.staff.commands import queue_command
+from sim.worlds.shared.staff.enrolment import approve_waiting, follow_denial
+from sim.worlds.shared.staff.rollouts import begin_rollout
 from sim.worlds.virtual.sessions import SessionTroubles, VirtualSessionDesk
 from wire.compression import CompressionError, Decompressor, UnknownStreamError
 from wire.http.connection import Handler, Request, Response, Server, serve

@@ -39,7 +39,7 @@ from sim.net.link import Link
 from sim.net.segment import Verdict
 from sim.net.tcp import TcpSegment
 from sim.units import SECOND_NS
-from sim.worlds.shared.policy import NOT_IN_FORCE
+from sim.worlds.shared.site.policy import NOT_IN_FORCE
 
 _ESTABLISHED: Final = TcpState.ESTABLISHED
 _ESTABLISHED_NS: Final = BOX_S["tcp_timeout_established"] * SECOND_NS

@@ -9,7 +9,7 @@ from sim.net.loop import SimLoop
 from sim.proxies.inspection import inspecting_context
 from sim.proxies.kind import proxy_kind
 from sim.proxies.relay import Behavior, ProxyTunnel
-from sim.worlds.shared.addresses import PROXY, PROXY_NAME
+from sim.worlds.shared.site.addresses import PROXY, PROXY_NAME
 from wire.tls.context import Identity
 
 

@@ -41,7 +41,7 @@ from sim.net.loop import SimLoop
 from sim.sessions.keys import RepeatableKey, drawn_keys
 from sim.tunnel.datacenter import EmulEndpoint
 from sim.tunnel.path import EmulPath
-from sim.worlds.shared.addresses import (
+from sim.worlds.shared.site.addresses import (
     BOX_SERIAL,
     DATACENTER_DOOR,
     DATACENTER_NAME,
@@ -51,7 +51,7 @@ from sim.worlds.shared.addresses import (
     box_address,
     instrument_address,
 )
-from sim.worlds.shared.session_keys import SessionKeys
+from sim.worlds.shared.site.session_keys import SessionKeys
 from sim.worlds.virtual.firewall import VirtualFirewall
 from wire.desktop.connection import TcpChannel
 from wire.desktop.rfb import KeyEvent, PointerEvent
@@ -279,7 +279,7 @@ class VirtualSessionDesk:
         assert self._exchange is not None
         return await self._exchange.answer(box, request)
 
-    # -- staff: see `sim.worlds.shared.sessions.StaffPortal`
+    # -- staff: see `sim.worlds.shared.staff.sessions.StaffPortal`
 
     async def request(self, session: LabSession, serial: str) -> VirtualStaffSession:
         """See `StaffPortal.request`."""

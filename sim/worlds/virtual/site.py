@@ -16,8 +16,8 @@ from sim.engine.trace import Trace
 from sim.lab.labfile import Lab
 from sim.net.host import Network, SimHost
 from sim.net.link import Link, LinkQuality
-from sim.worlds.shared.addresses import instrument_address
-from sim.worlds.shared.links import BACKBONE, LAN
+from sim.worlds.shared.site.addresses import instrument_address
+from sim.worlds.shared.site.links import BACKBONE, LAN
 
 ESP_BYTES: Final = 64
 """Maximum overhead of ESP per packet: IPv4, UDP (RFC 3948), SPI, number, IV, padding, trailer and ICV (RFC 4106)."""

@@ -44,24 +44,24 @@ from sim.proxies.spnego import workstation
 from sim.sessions.keys import drawn_keys
 from sim.updates.orders import ordered_releases
 from sim.updates.releases import LabReleases
+from sim.verdict.found.sessions import SessionFindings, by_monotonic_clocks
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.result import Result
 from sim.verdict.result import World as Name
-from sim.verdict.sessions import SessionFindings, by_monotonic_clocks
-from sim.worlds.shared.addresses import BOX_NAME, BOX_SERIAL, instrument_address
-from sim.worlds.shared.analyzer import Analyzer
-from sim.worlds.shared.certificates import LabCertificates, LabKeys, rsa_keys
 from sim.worlds.shared.conclusion import conclude
 from sim.worlds.shared.database import rows
 from sim.worlds.shared.fault_runner import FaultRunner
+from sim.worlds.shared.instruments.analyzer import Analyzer
+from sim.worlds.shared.instruments.reporter import Workplace
 from sim.worlds.shared.intruders import Intruders
 from sim.worlds.shared.meters import BacklogMeter, ConnectionMeter, UplinkMeter
-from sim.worlds.shared.policy import lab_policy
-from sim.worlds.shared.proxy import client_settings
-from sim.worlds.shared.reporter import Workplace
-from sim.worlds.shared.session_keys import SessionKeys, desktops_by_link
-from sim.worlds.shared.sessions import PageOfPort, SessionPeople
-from sim.worlds.shared.standards import box_endpoint, dialect_of
+from sim.worlds.shared.site.addresses import BOX_NAME, BOX_SERIAL, instrument_address
+from sim.worlds.shared.site.certificates import LabCertificates, LabKeys, rsa_keys
+from sim.worlds.shared.site.policy import lab_policy
+from sim.worlds.shared.site.proxy import client_settings
+from sim.worlds.shared.site.session_keys import SessionKeys, desktops_by_link
+from sim.worlds.shared.site.standards import box_endpoint, dialect_of
+from sim.worlds.shared.staff.sessions import PageOfPort, SessionPeople
 from sim.worlds.virtual.analyzer import SerialCable, VirtualComputer
 from sim.worlds.virtual.box import VirtualBox
 from sim.worlds.virtual.datacenter import VirtualDataCenter

@@ -9,12 +9,12 @@ from random import Random
 import msgspec
 
 from agents.box.box import Box, Hardware
-from agents.box.config import InstrumentPort
+from agents.box.configuration.config import InstrumentPort
 from hal.emul.ethernet import EmulEthernetPort
 from tests.support.agents.boxes import CLOCK, Executing, box_config, connect, disk, running_agent, running_box
 from tests.support.agents.stand_in import StandIn, stand_in
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.messages import Command, CommandResult, Outcome, Quality, Reports, encode
 
 DISCARD_PORT = 9  # the discard port: no data center

@@ -27,7 +27,7 @@ from agents.box.intake.intake import Intake
 from agents.box.intake.limits import REPORTS_BURST, REPORTS_PER_SECOND
 from agents.box.sessions.instrument_panel import InstrumentPanels
 from agents.box.state import BoxState
-from agents.box.status import as_status
+from agents.box.status.status import as_status
 from agents.box.uplink.forwarder import DISCARDS_BURST, DISCARDS_PER_SECOND
 from agents.spool import Priority, Spool, SpoolLimits, SpoolStatus
 from hal.emul.clock import EmulClock
@@ -41,11 +41,11 @@ from settings.profile import load_profile
 from sim.net.link import LinkQuality
 from sim.net.loop import SimLoop
 from tests.support.agents.boxes import CLOCK, box_config, connect, disk
-from tests.support.agents.spool_model import encode_gap
+from tests.support.agents.spool.model import encode_gap
 from tests.support.agents.stand_in import stand_in
-from tests.support.agents.uplinked import World
+from tests.support.agents.uplink.uplinked import World
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.audit_events import AuditEvent
 from wire.http.connection import Peer, Request
 from wire.messages import Alert, Audit, Command, Entry, InstrumentReport, Quality, Reports, encode

@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agents.box.check import check_box
 from settings.problems import SettingsError
-from tests.support.hierarchy import Hierarchy
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_key, make_rsa_key
 from wire.pki.signature import new_key_pair
 from wire.tls.context import Identity

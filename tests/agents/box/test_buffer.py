@@ -14,7 +14,7 @@ import pytest
 from agents.box.buffer import Buffer
 from agents.spool import PreparedGroup, Priority, Records, Spool, SpoolError, SpoolErrorKind
 from hal.emul.disk import EmulDisk
-from tests.support.agents.spool_model import LIMITS, encode_gap
+from tests.support.agents.spool.model import LIMITS, encode_gap
 from tests.support.eventually import WAIT_SECONDS_MAX
 
 ALERT, AUDIT, ROUTINE = Priority

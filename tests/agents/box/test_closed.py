@@ -11,12 +11,12 @@ from random import Random
 import msgspec
 import pytest
 
-from agents.box.config import BoxConfig
+from agents.box.configuration.config import BoxConfig
 from agents.box.hardware import Hardware
 from agents.box.local_page import page_status
 from agents.box.program import BoxProgram, box_program, demanded_self_test
-from agents.box.snapshot import BoxStatus
-from agents.box.status import read_status, serve_status
+from agents.box.status.snapshot import BoxStatus
+from agents.box.status.status import read_status, serve_status
 from hal.crypto import FipsCheck
 from hal.emul.crypto import MODULE, EmulCryptographicModule
 from hal.emul.disk import EmulDisk
@@ -26,8 +26,8 @@ from hal.indicators import Light
 from rap.box import print_status
 from tests.support.agents.boxes import CLOCK, box_config, disk
 from tests.support.agents.stand_in import stand_in
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 
 KERNEL = "the kernel is not in FIPS mode; start it with fips=1"
 PROVIDER = "OpenSSL has not loaded the FIPS provider"

@@ -18,8 +18,8 @@ from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from sim.net.link import LinkQuality
 from sim.net.loop import SimLoop
-from tests.support.agents.uplinked import World
-from tests.support.hierarchy import Hierarchy
+from tests.support.agents.uplink.uplinked import World
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.messages import Alert, Audit, Command, CommandResult, Entry, Outcome, decode, encode
 
 CLOCK = EmulClock(lambda: 1_700_000_000_000_000_000)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.box.config import load_config
-from agents.box.defaults import INSTRUMENTS_MAX
+from agents.box.configuration.config import load_config
+from agents.box.configuration.defaults import INSTRUMENTS_MAX
 from settings.problems import SettingsError
 from settings.types import Endpoint, Proxy
 

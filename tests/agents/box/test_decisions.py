@@ -12,7 +12,7 @@ import pytest
 
 from agents.box.audit.log_cursor import FILE_ID_BYTES, FILES_MAX, PIECE_BYTES_MAX, SYSTEM
 from agents.box.commands import FINISHED_MAX, REPEAT_SECONDS, WAITING_MAX, CommandQueue
-from agents.box.defaults import INSTRUMENTS_MAX
+from agents.box.configuration.defaults import INSTRUMENTS_MAX
 from agents.box.intake.high_water_marks import (
     DIGEST_BYTES,
     DIGESTS_MAX,

@@ -16,7 +16,7 @@ import pytest
 
 from agents.box import firewall
 from agents.box.box import Box, Hardware
-from agents.box.config import FirewallPolicy
+from agents.box.configuration.config import FirewallPolicy
 from agents.box.firewall import FirewallGuard
 from agents.box.health.alarm import AlarmLed
 from agents.box.health.audit import AuditLog
@@ -29,8 +29,8 @@ from netfw.service.supervisor import Supervisor
 from tests.support.agents.backends import FakeBackend
 from tests.support.agents.boxes import CLOCK, box_config, disk, running_agent
 from tests.support.agents.stand_in import stand_in
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.messages import Quality
 
 RETRY_SECONDS = 0.001

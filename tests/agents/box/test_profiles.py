@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.box.config import Profiles
-from agents.box.profiles import PROFILE_BYTES_MAX, InstrumentProfiles, profiles_in_force
+from agents.box.configuration.config import Profiles
+from agents.box.released.profiles import PROFILE_BYTES_MAX, InstrumentProfiles, profiles_in_force
 from agents.box.state import BoxState
 from settings.profile import DIRECTORY, Profile, load_profile, parse_profile
 from tests.support.agents.update_box import CONFIG, INSTRUMENT, profile_text

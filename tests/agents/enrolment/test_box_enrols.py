@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from agents.box.config import Sending
+from agents.box.configuration.config import Sending
 from agents.enrolment.records import USED, IdentityRecords
 from tests.support.agents.boxes import connect, disk, running_box
 from tests.support.enrolment_center import EnrolmentCenter, enrolling_box

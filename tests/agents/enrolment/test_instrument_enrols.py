@@ -11,14 +11,14 @@ from random import Random
 import pytest
 
 from agents.box.box import Box
-from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, Sending
+from agents.box.configuration.config import BoxConfig, InstrumentPort, PortInstrument, Sending
 from agents.enrolment.records import NEXT, USED, IdentityRecords
 from agents.instrument.enrolment import InstrumentEnrolment
 from hal.disk import DiskError
 from hal.emul.disk import EmulDisk
 from settings.site import Enrolment
 from settings.types import Endpoint
-from sim.worlds.shared.enrolment import approve_waiting
+from sim.worlds.shared.staff.enrolment import approve_waiting
 from tests.support.agents.boxes import CLOCK, connect, disk, running_box
 from tests.support.enrolment_center import EnrolmentCenter, Notes, enrolling_box
 from tests.support.eventually import eventually

@@ -15,12 +15,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select, true
 
-from agents.box.certificate_requests import CertificateRequests
+from agents.box.uplink.certificate_requests import CertificateRequests
 from agents.enrolment.certificate_files import BoxCertificates
 from agents.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
 from agents.enrolment.renewal import ProvenConnection, Renewal
 from datacenter.enrolment.desk import EnrolmentDesk
-from datacenter.store.schema import certificates
+from datacenter.store.tables.schema import certificates
 from datacenter.vendor_ca.authority import VendorAuthority
 from hal.disk import DiskError
 from hal.emul.clock import EmulClock

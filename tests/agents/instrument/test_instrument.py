@@ -15,8 +15,8 @@ import wire.dial.backoff
 from agents.instrument.agent import DROPS_BURST, InstrumentAgent
 from settings.ranges import RangeSet
 from tests.support.agents.boxes import Executing, running_agent
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.http.connection import Request, Response, serve
 from wire.messages import (
     NEXT_RUN,

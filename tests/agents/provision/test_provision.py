@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from agents.box.config import AuditSettings, SessionSettings, load_config
+from agents.box.configuration.config import AuditSettings, SessionSettings, load_config
 from agents.box.sessions.running import security_keys
 from agents.provision.box import HEAD_KEYS, OFFER_KEYS, RELEASES_ROOT, box_file, firewall_file
 from agents.provision.identity import read_identity

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from agents.box.check import load_fitting_policy
-from agents.box.config import FirewallPolicy, load_config
+from agents.box.configuration.config import FirewallPolicy, load_config
 from agents.provision.box import box_file, firewall_file
 from netfw.policy.policyfile import load_policy
 from settings.adapted import serial_ports_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.box.config import load_config
+from agents.box.configuration.config import load_config
 from agents.provision.box import box_file
 from imaging.kickstart.site import for_box, load_site
 from settings.site import parse_site

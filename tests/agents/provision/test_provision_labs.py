@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.box.config import load_config
+from agents.box.configuration.config import load_config
 from agents.provision.box import box_file, firewall_file
 from netfw.policy.policyfile import load_policy
 from settings.site import AuditServer, EnrolledInstrument, SiteForBox, UplinkAddress, parse_site
@@ -16,7 +16,7 @@ from settings.types import Endpoint, Proxy
 from sim.engine.streams import stream
 from sim.lab.labfile import Lab, lab_paths, load_lab
 from sim.proxies.kind import proxy_kind
-from sim.worlds.shared.addresses import (
+from sim.worlds.shared.site.addresses import (
     BOX,
     DATACENTER,
     DATACENTER_NAME,
@@ -24,8 +24,8 @@ from sim.worlds.shared.addresses import (
     PROXY,
     ROUTER,
 )
-from sim.worlds.shared.policy import lab_policy
-from sim.worlds.shared.standards import served_port
+from sim.worlds.shared.site.policy import lab_policy
+from sim.worlds.shared.site.standards import served_port
 from tests.support.paths import LABS
 
 PASSWORD = 'p"ä:ss\\word'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agents.spool import Priority, SpoolError, SpoolLimits
-from tests.support.agents.spool_model import BY_SUMMARIES, LIMITS, Harness
+from tests.support.agents.spool.model import BY_SUMMARIES, LIMITS, Harness
 
 ALERT, AUDIT, ROUTINE = Priority
 MIXED = [ROUTINE, ROUTINE, AUDIT, ROUTINE, ALERT, ROUTINE]

@@ -14,8 +14,8 @@ from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolLimits
 from hal.disk import Disk, DiskError, DiskErrorKind
 from hal.emul.disk import EmulDisk
 from hal.linux.disk import DESCRIPTORS_MAX, LinuxDisk
-from tests.support.agents.open_spool import InspectedSpool
-from tests.support.agents.spool_model import BY_SUMMARIES, LIMITS, encode_gap
+from tests.support.agents.spool.model import BY_SUMMARIES, LIMITS, encode_gap
+from tests.support.agents.spool.open_spool import InspectedSpool
 
 ALERT, AUDIT, ROUTINE = Priority
 ROOMY = replace(LIMITS, spool_bytes_max=10 * LIMITS.segment_bytes)

@@ -10,7 +10,7 @@ import pytest
 
 from agents.spool import GapReason, Priority, Spool, SpoolError, SpoolErrorKind, SpoolGap, SpoolLimits
 from hal.emul.disk import EmulDisk
-from tests.support.agents.spool_model import LIMITS, Harness, decode_gap, encode_gap
+from tests.support.agents.spool.model import LIMITS, Harness, decode_gap, encode_gap
 
 ALERT, AUDIT, ROUTINE = Priority
 

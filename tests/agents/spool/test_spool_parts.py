@@ -42,7 +42,7 @@ from agents.spool.types import (
 from agents.spool.waiting.index import PositionIndex, RecordPosition
 from agents.spool.waiting.ledger import GapLedger
 from hal.emul.disk import EmulDisk
-from tests.support.agents.spool_model import encode_gap
+from tests.support.agents.spool.model import encode_gap
 
 # -- the index of one segment
 

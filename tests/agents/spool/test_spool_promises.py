@@ -10,8 +10,8 @@ from agents.spool import GapReason, Priority, SpoolError, SpoolErrorKind
 from agents.spool.disk.group import body_bytes
 from hal.disk import Disk, DiskError, DiskErrorKind
 from hal.emul.disk import EmulDisk
-from tests.support.agents.open_spool import InspectedSpool, flip_first
-from tests.support.agents.spool_model import LIMITS, Harness, decode_gap, encode_gap
+from tests.support.agents.spool.model import LIMITS, Harness, decode_gap, encode_gap
+from tests.support.agents.spool.open_spool import InspectedSpool, flip_first
 
 ALERT, AUDIT, ROUTINE = Priority
 

@@ -9,7 +9,7 @@ import pytest
 import agents.spool.disk.segment
 from agents.spool import Priority
 from agents.spool.disk.group import decode
-from tests.support.agents.spool_model import LIMITS, Harness
+from tests.support.agents.spool.model import LIMITS, Harness
 
 ALERT, AUDIT, ROUTINE = Priority
 

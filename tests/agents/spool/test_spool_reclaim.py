@@ -11,7 +11,7 @@ from agents.spool.disk.group import MAGIC, PREFIX
 from agents.spool.disk.segment import parse_name, segment_name
 from agents.spool.foreign import foreign_epochs
 from hal.emul.disk import EmulDisk
-from tests.support.agents.spool_model import LIMITS, decode_gap, encode_gap
+from tests.support.agents.spool.model import LIMITS, decode_gap, encode_gap
 
 ALERT, AUDIT, ROUTINE = Priority
 

@@ -12,8 +12,8 @@ from agents.spool.disk.group import Group, GroupKind
 from agents.spool.disk.segment import groups
 from hal.disk import Disk
 from hal.emul.disk import EmulDisk
-from tests.support.agents.open_spool import InspectedSpool, flip_bits
-from tests.support.agents.spool_model import LIMITS, Harness, decode_gap, encode_gap
+from tests.support.agents.spool.model import LIMITS, Harness, decode_gap, encode_gap
+from tests.support.agents.spool.open_spool import InspectedSpool, flip_bits
 
 ALERT, AUDIT, ROUTINE = Priority
 

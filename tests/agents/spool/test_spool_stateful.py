@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from agents.spool import Priority, SpoolError, SpoolLimits
 from agents.spool.waiting import pinned
-from tests.support.agents.spool_model import BY_SUMMARIES, LIMITS, Harness
+from tests.support.agents.spool.model import BY_SUMMARIES, LIMITS, Harness
 
 priorities = st.sampled_from([Priority.ROUTINE] * 4 + [Priority.AUDIT, Priority.ALERT])
 records = st.lists(st.tuples(priorities, st.sampled_from([8, 60, 250, 500])), min_size=1, max_size=8)

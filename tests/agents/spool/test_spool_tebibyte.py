@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from agents.box.config import SPOOL_BYTES_MAX
+from agents.box.configuration.config import SPOOL_BYTES_MAX
 from agents.spool import GapReason, Priority, Spool, SpoolLimits
 from hal.linux.direct import DESCRIPTORS_MAX as DIRECT_DESCRIPTORS_MAX
 from hal.linux.disk import DESCRIPTORS_MAX, LinuxDisk
-from tests.support.agents.sparse_spool import CountingDisk, make_sparse_spool, open_sparse
-from tests.support.agents.spool_model import decode_gap
+from tests.support.agents.spool.model import decode_gap
+from tests.support.agents.spool.sparse_spool import CountingDisk, make_sparse_spool, open_sparse
 
 ALERT, AUDIT, ROUTINE = Priority
 LIMITS = SpoolLimits(spool_bytes_max=SPOOL_BYTES_MAX)

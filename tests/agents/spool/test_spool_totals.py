@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agents.spool import Priority
-from tests.support.agents.spool_model import LIMITS, Harness
+from tests.support.agents.spool.model import LIMITS, Harness
 
 ALERT, AUDIT, ROUTINE = Priority
 ROOMY = replace(LIMITS, spool_bytes_max=1000 * LIMITS.segment_bytes)

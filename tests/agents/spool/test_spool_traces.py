@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.agents.spool_traces import FOLDER, WALKS, golden
+from tests.support.agents.spool.traces import FOLDER, WALKS, golden
 
 
 @pytest.mark.parametrize("name", WALKS)

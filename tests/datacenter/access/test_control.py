@@ -21,7 +21,7 @@ from datacenter.access.four_eyes import (
 )
 from datacenter.access.request import ApiToken, RequestContext, Resource
 from settings.problems import SettingsError
-from tests.support.datacenter.access_lists import COLUMNS
+from tests.support.datacenter.access.lists import COLUMNS
 
 NOW_MS = 1_790_000_000_000
 STAFF = f"""

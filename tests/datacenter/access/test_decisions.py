@@ -8,12 +8,12 @@ from random import Random
 import pytest
 
 from datacenter.access.compiled import CompiledPolicies
-from datacenter.access.policy import PolicySet
-from datacenter.access.policyfile import parse_policies, read_policies
+from datacenter.access.language.policy import PolicySet
+from datacenter.access.language.policyfile import parse_policies, read_policies
 from datacenter.access.request import AccessRequest, ApiToken, Approval, Principal, RequestContext, Resource
 from datacenter.access.vocabulary import ACTIONS, KINDS, PAIRS
-from tests.support.datacenter.access_cases import FILE, NOW_MS, quoted, random_policies, world
-from tests.support.datacenter.access_reference import decisions
+from tests.support.datacenter.access.cases import FILE, NOW_MS, quoted, random_policies, world
+from tests.support.datacenter.access.reference import decisions
 
 DAY_MS = 86_400_000
 SHIPPED = CompiledPolicies(read_policies())

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import Connection, create_engine, select
 
 from datacenter.access.compiled import CompiledPolicies
-from datacenter.access.policy import PolicySet
-from datacenter.access.policyfile import parse_policies, read_policies
+from datacenter.access.language.policy import PolicySet
+from datacenter.access.language.policyfile import parse_policies, read_policies
+from datacenter.access.language.sql import where_permitted
 from datacenter.access.request import AccessRequest, Principal, RequestContext, Resource
-from datacenter.access.sql import where_permitted
 from datacenter.access.vocabulary import PAIRS
-from tests.support.datacenter.access_cases import (
+from tests.support.datacenter.access.cases import (
     AUDITOR,
     CHIEF,
     FILE,
@@ -26,7 +26,7 @@ from tests.support.datacenter.access_cases import (
     random_policies,
     world,
 )
-from tests.support.datacenter.access_lists import COLUMNS, fill, resources, selected
+from tests.support.datacenter.access.lists import COLUMNS, fill, resources, selected
 
 SHIPPED = CompiledPolicies(read_policies())
 CONTEXT = RequestContext(NOW_MS, "service")

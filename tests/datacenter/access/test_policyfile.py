@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from datacenter.access.policyfile import SHIPPED, parse_policies, read_policies
+from datacenter.access.language.policyfile import SHIPPED, parse_policies, read_policies
 from settings.problems import SettingsError
-from tests.support.datacenter.access_cases import FILE
+from tests.support.datacenter.access.cases import FILE
 
 OPEN = 'permit (principal, action == Action::"open-session", resource) when '
 MISTAKES = [

@@ -10,15 +10,15 @@ from random import Random
 import pytest
 
 from datacenter.access.compiled import CompiledPolicies
-from datacenter.access.policy import PolicySet
-from datacenter.access.policyfile import parse_policies, read_policies
-from datacenter.access.prove import TheoremResult, prove, without_effect
-from datacenter.access.theorems import read_theorems
+from datacenter.access.language.policy import PolicySet
+from datacenter.access.language.policyfile import parse_policies, read_policies
+from datacenter.access.proof.prove import TheoremResult, prove, without_effect
+from datacenter.access.proof.theorems import read_theorems
 from datacenter.access.vocabulary import PAIRS
 from settings.problems import SettingsError
-from tests.support.datacenter.access_cases import FILE, random_policies, world
-from tests.support.datacenter.access_formulas import proven
-from tests.support.datacenter.access_reference import decisions
+from tests.support.datacenter.access.cases import FILE, random_policies, world
+from tests.support.datacenter.access.formulas import proven
+from tests.support.datacenter.access.reference import decisions
 
 THEOREMS = read_theorems()
 

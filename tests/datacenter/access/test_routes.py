@@ -8,7 +8,7 @@ import pytest
 
 from datacenter.web.pages import ROUTES
 from datacenter.web.routes import WebRoute
-from tests.support.datacenter.access_checks import (
+from tests.support.datacenter.access.checks import (
     AMERICA,
     CHECKS,
     EUROPE,

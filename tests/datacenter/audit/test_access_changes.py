@@ -7,8 +7,8 @@ from dataclasses import replace
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.control import AccessRules
 from datacenter.access.directory import StaffDirectory, TokenEntry
-from datacenter.access.policy import PolicySet
-from datacenter.access.policyfile import read_policies
+from datacenter.access.language.policy import PolicySet
+from datacenter.access.language.policyfile import read_policies
 from datacenter.access.request import ApiToken, Principal
 from datacenter.audit.access_changes import REASON, access_changes
 

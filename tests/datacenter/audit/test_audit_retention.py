@@ -9,9 +9,9 @@ from sqlalchemy import select, update
 
 from datacenter.audit.boxes import AuditSearch, box_chain_problems, find_records
 from datacenter.audit.retention import remove_old_records
-from datacenter.store.schema import box_audit, box_chains
 from datacenter.store.store import Store
-from tests.support.datacenter.box_audit import NOW, chain, send
+from datacenter.store.tables.schema import box_audit, box_chains
+from tests.support.datacenter.store.box_audit import NOW, chain, send
 from wire.audit_head import KnownHead
 
 DAY_MS = 86_400_000

@@ -16,8 +16,8 @@ from datacenter.access.control import AccessControl, AccessFiles
 from datacenter.access.request import RequestContext, Resource
 from datacenter.audit.chain import FIELD_CHARACTERS_MAX, AuditEntry, chained
 from datacenter.audit.trail import AuditTrail
-from datacenter.store.schema import audit, audit_head
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import audit, audit_head
 from rap.__main__ import main
 from tests.support.datacenter.programs import configure
 from wire.hash_chain import START, ChainHead, parse_head

@@ -11,10 +11,10 @@ from sqlalchemy import delete, insert, select, update
 from datacenter.audit.box_lists import count_problems, key_of, list_chains, list_records
 from datacenter.audit.boxes import BLOCK, AuditSearch, box_chain_problems, find_records, search_line
 from datacenter.store.box_audit import HOLE_MS
-from datacenter.store.schema import box_audit, box_chains
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import AT_MS
-from tests.support.datacenter.box_audit import NOW, chain, send
+from datacenter.store.tables.schema import box_audit, box_chains
+from tests.support.datacenter.store.batches import AT_MS
+from tests.support.datacenter.store.box_audit import NOW, chain, send
 from wire.messages import Audit, AuditLink, Entry, decode, encode
 
 

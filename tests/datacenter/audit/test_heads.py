@@ -12,9 +12,9 @@ from sqlalchemy import delete, update
 
 from datacenter.audit.boxes import box_chain_problems
 from datacenter.audit.heads import HeadRefused, answer_query
-from datacenter.store.schema import box_audit, box_chains
 from datacenter.store.store import Store
-from tests.support.datacenter.box_audit import chain, send
+from datacenter.store.tables.schema import box_audit, box_chains
+from tests.support.datacenter.store.box_audit import chain, send
 from wire.audit_head import (
     HEAD_BYTES_MAX,
     CountersignedHead,

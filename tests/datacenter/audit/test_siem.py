@@ -12,9 +12,9 @@ import pytest
 
 from datacenter.audit.siem import deliver, mark_delivered, next_records, siem_message
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import AT_MS
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.datacenter.rsyslog import free_port, needs_rsyslog, rsyslog
-from tests.support.hierarchy import Hierarchy
+from tests.support.datacenter.store.batches import AT_MS
 from wire.messages import Audit, AuditLink, Batch, Entry, decode, encode, encode_batch
 from wire.tls.context import client_context
 

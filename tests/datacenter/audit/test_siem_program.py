@@ -14,11 +14,11 @@ import pytest
 from datacenter.audit.chain import AuditEntry
 from datacenter.audit.trail import AuditTrail
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import AT_MS
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.datacenter.programs import configure, send_batches
 from tests.support.datacenter.rsyslog import free_port, needs_rsyslog, rsyslog
+from tests.support.datacenter.store.batches import AT_MS
 from tests.support.eventually import poll_until
-from tests.support.hierarchy import Hierarchy
 from wire.messages import Audit, AuditLink, Entry, encode, encode_batch
 
 RECORDS = 30

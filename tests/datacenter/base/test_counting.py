@@ -11,10 +11,10 @@ from datacenter.base.counting import count_all, count_changed, waiting_days
 from datacenter.base.histogram import Histogram, added, decode_histogram
 from datacenter.base.percentiles import INSTRUMENTS_MIN, percentiles_of, read_days
 from datacenter.history.archive import archive, history
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.schema import base_days, base_instruments, boxes, changed_days, instruments
 from datacenter.store.store import Store
-from tests.support.datacenter.base import BOXES, DAY, MODEL, READING, Fleet
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import base_days, base_instruments, boxes, changed_days, instruments
+from tests.support.datacenter.evaluation.base import BOXES, DAY, MODEL, READING, Fleet
 
 PLACES = ["everywhere", "region/europe", "region/asia", "country/DE", "country/PT", "country/JP"]
 

@@ -16,12 +16,12 @@ from datacenter.base.counting import count_all
 from datacenter.base.percentiles import percentiles_of, read_days
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.triggerset import TriggerSet
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.schema import metadata
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import metadata
 from rap.__main__ import main
-from tests.support.datacenter.postgres import running_server
 from tests.support.datacenter.programs import configure_boxes, send_batches, serving
+from tests.support.datacenter.store.postgres import running_server
 from wire.http.connection import HttpError
 from wire.messages import Batch, Entry, ProfileInForce, Status, decode, encode, encode_batch
 

@@ -11,11 +11,11 @@ from datacenter.evaluation.alerts import AlertEvidence
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.explanation.evidence import evidence_of, read_record
 from datacenter.explanation.replay import recompute
-from datacenter.store.schema import alerts, base_snapshots
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, base_snapshots
 from datacenter.triggers.terms.term import ABSENT
-from tests.support.datacenter.base import BOXES, DAY, MODEL, READING, Fleet
-from tests.support.datacenter.triggers import trigger
+from tests.support.datacenter.evaluation.base import BOXES, DAY, MODEL, READING, Fleet
+from tests.support.datacenter.evaluation.triggers import trigger
 
 LOW = trigger(f"{READING} < base({READING}, 5) - 3", name="low")
 

@@ -11,10 +11,10 @@ from datacenter.base.histogram import Histogram, added
 from datacenter.base.visible import permitted_bases, visible_days
 from datacenter.fleet.visible import Visibility
 from datacenter.history.archive import history
-from datacenter.store.schema import boxes
 from datacenter.store.store import Store
-from tests.support.datacenter.base import BOXES, DAY, MODEL, READING, Fleet
-from tests.support.datacenter.web_client import POLICIES
+from datacenter.store.tables.schema import boxes
+from tests.support.datacenter.evaluation.base import BOXES, DAY, MODEL, READING, Fleet
+from tests.support.datacenter.web.client import POLICIES
 
 
 def viewer(*scope: str) -> Visibility:

@@ -23,9 +23,9 @@ from datacenter.commands.desk import (
 )
 from datacenter.commands.files import FileArchive
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import boxes, instruments, sites
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import alert, batch, result
+from datacenter.store.tables.schema import boxes, instruments, sites
+from tests.support.datacenter.store.batches import alert, batch, result
 
 BOX, CHEM, MODULAR = "RAP-0001", "CHEM-0001", "MODU-0001"
 NOW = 1_800_000_000_000

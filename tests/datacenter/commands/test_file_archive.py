@@ -10,7 +10,7 @@ import pytest
 from datacenter.commands.files import FileArchive, FileTooLargeError, UploadRefusedError
 from datacenter.store import queries
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import batch, result
+from tests.support.datacenter.store.batches import batch, result
 from wire.files import FILE_BYTES_MAX, RANGE_BYTES_MAX, RangeRequest, UploadRange
 
 BOX, OTHER, CHEM = "RAP-0001", "RAP-0002", "CHEM-0001"

@@ -22,7 +22,7 @@ from datacenter.desktop.recording import RecordingWriter
 from datacenter.desktop.viewer import DesktopViewer
 from datacenter.desktop.websocket import serve_viewer
 from datacenter.web.server import serving
-from tests.support.datacenter.browser import BrowserPage, open_browser
+from tests.support.datacenter.web.browser import BrowserPage, open_browser
 from tests.support.desktop.canvas import canvas_hash
 from tests.support.desktop.screens import Analyzer, to_picture
 from tests.support.desktop.session import DesktopSession, channel_pair, desktop_session

@@ -20,11 +20,11 @@ from datacenter.enrolment.registration import RegistrationAuthority
 from datacenter.enrolment.service import EnrolmentService, guarded
 from datacenter.ingest import PATH, make_ingest
 from datacenter.store.queue import StoreQueue
-from datacenter.store.schema import denied_boxes
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import denied_boxes
 from datacenter.vendor_ca.authority import VendorAuthority
 from settings.types import Endpoint
-from tests.support.datacenter.batches import alert, encoded
+from tests.support.datacenter.store.batches import alert, encoded
 from tests.support.eventually import eventually
 from wire import est
 from wire.compression import Compressor

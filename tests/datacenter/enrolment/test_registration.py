@@ -18,7 +18,7 @@ from datacenter.enrolment.registration import (
     Rejected,
     approved_boxes,
 )
-from datacenter.store.schema import boxes, certificates, denied_boxes, enrolments, sites
+from datacenter.store.tables.schema import boxes, certificates, denied_boxes, enrolments, sites
 from tests.support.datacenter.enrolling import BOX, CA, DAY_MS, START_MS, Enrolling, store_with_a_box
 from wire.pki.hierarchy import Validity, make_key
 from wire.pki.request import RequestError, key_hash, make_request

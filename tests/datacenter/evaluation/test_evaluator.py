@@ -11,9 +11,9 @@ from datacenter.evaluation.evaluator import CLOCK_ERROR_MS_MAX, Evaluator
 from datacenter.evaluation.frontier import PATIENCE_MS
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import alerts, instruments, notices
 from datacenter.store.store import Store
-from tests.support.datacenter.arrivals import (
+from datacenter.store.tables.schema import alerts, instruments, notices
+from tests.support.datacenter.evaluation.arrivals import (
     BOX,
     STORED_MS,
     TRIGGERS,
@@ -27,8 +27,8 @@ from tests.support.datacenter.arrivals import (
     status,
     verdict,
 )
-from tests.support.datacenter.batches import AT_MS
-from tests.support.datacenter.triggers import MODEL, trigger
+from tests.support.datacenter.evaluation.triggers import MODEL, trigger
+from tests.support.datacenter.store.batches import AT_MS
 from wire.messages import Batch, Entry, Gap, Record
 
 SEED_COUNT = 40

@@ -13,7 +13,7 @@ from datacenter.evaluation.evaluator import Advance, Evaluator
 from datacenter.evaluation.follower import WATCH_MS, Follower
 from datacenter.evaluation.silence import SilenceWatch
 from tests.support.eventually import eventually
-from tests.support.logged import logged
+from tests.support.runner.logged import logged
 
 
 class Recorded:

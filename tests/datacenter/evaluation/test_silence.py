@@ -13,12 +13,12 @@ from datacenter.evaluation.alerts import SilenceEvidence
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.silence import SilenceWatch
 from datacenter.evaluation.triggerset import TriggerSet
-from datacenter.store.schema import alerts, boxes, notices, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, boxes, notices, sites
 from datacenter.triggers.silencefile import SilenceTable, make_silence
 from datacenter.triggers.triggerfile import Trigger
-from tests.support.datacenter.batches import AT_MS
-from tests.support.datacenter.triggers import MODEL, trigger
+from tests.support.datacenter.evaluation.triggers import MODEL, trigger
+from tests.support.datacenter.store.batches import AT_MS
 from wire.messages import (
     Audit,
     Batch,

@@ -22,11 +22,11 @@ from datacenter.explanation.evidence import (
 from datacenter.explanation.replay import Recomputation, recompute
 from datacenter.explanation.silence import check_silence
 from datacenter.history.archive import archive
-from datacenter.store.schema import alerts, chunks, records
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, chunks, records
 from datacenter.triggers.functions import text_of
 from datacenter.triggers.silencefile import SilenceTable, make_silence
-from tests.support.datacenter.arrivals import (
+from tests.support.datacenter.evaluation.arrivals import (
     BOX,
     STORED_MS,
     TRIGGERS,
@@ -38,8 +38,8 @@ from tests.support.datacenter.arrivals import (
     random_reports,
     status,
 )
-from tests.support.datacenter.batches import AT_MS
-from tests.support.datacenter.triggers import trigger
+from tests.support.datacenter.evaluation.triggers import trigger
+from tests.support.datacenter.store.batches import AT_MS
 from wire.messages import Batch, Gap, Status
 
 NO_TRIGGERS = TriggerSet([])

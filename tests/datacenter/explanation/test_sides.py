@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from datacenter.explanation.sides import compared_sides
-from tests.support.datacenter.triggers import trigger
+from tests.support.datacenter.evaluation.triggers import trigger
 
 
 @pytest.mark.parametrize(

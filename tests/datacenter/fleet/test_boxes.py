@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import insert
 
 from datacenter.fleet.boxes import read_box
-from datacenter.store.schema import evaluated
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import AT_MS, alert, batch
+from datacenter.store.tables.schema import evaluated
+from tests.support.datacenter.store.batches import AT_MS, alert, batch
 
 BOX = "RAP-0001"
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from datacenter.fleet.sitefile import enter_sites, read_sites
-from datacenter.store.schema import boxes, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, sites
 from settings.problems import SettingsError
 
 SERIALS = ["RAP-0001", "RAP-0002"]

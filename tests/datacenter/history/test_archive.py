@@ -10,12 +10,12 @@ from sqlalchemy import insert, select, text
 from datacenter.history import archivist
 from datacenter.history.archive import archive, archive_instrument, history
 from datacenter.store.errors import StoreError
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.schema import chunks, evaluated, records
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import chunks, evaluated, records
 from sim.net.loop import SimLoop
-from tests.support.datacenter.batches import alert
-from tests.support.logged import logged
+from tests.support.datacenter.store.batches import alert
+from tests.support.runner.logged import logged
 from wire.messages import Batch, Entry, InstrumentReport, Status, decode, encode, encode_batch
 
 BOX, SERIAL = "RAP-0001", "CHEM-0001"

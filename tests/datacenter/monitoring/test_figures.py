@@ -21,11 +21,11 @@ from datacenter.monitoring.probe import CachedProbe, NoAnswerError
 from datacenter.monitoring.readiness import readiness
 from datacenter.notices.outbox import route
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import REVISION
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import AT_MS, alert, batch
+from datacenter.store.tables.schema import REVISION
 from tests.support.datacenter.monitoring import promtool_findings, values
 from tests.support.datacenter.notices import CHAT, raise_alert, resolve_alert
+from tests.support.datacenter.store.batches import AT_MS, alert, batch
 
 T = TypeVar("T")
 

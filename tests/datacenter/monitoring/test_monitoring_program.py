@@ -15,10 +15,10 @@ from prometheus_client import generate_latest
 from datacenter.ingest import PATH
 from datacenter.monitoring.metrics import Metrics
 from datacenter.monitoring.requests import measured_handler
-from datacenter.store.schema import REVISION
-from tests.support.datacenter.batches import alert, encoded
+from datacenter.store.tables.schema import REVISION
 from tests.support.datacenter.monitoring import promtool_findings, read, values
 from tests.support.datacenter.programs import configure, send_batches
+from tests.support.datacenter.store.batches import alert, encoded
 from tests.support.eventually import poll_until
 from wire.files import FILES_PATH
 from wire.http.connection import Peer, Request, Response

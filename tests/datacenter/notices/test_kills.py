@@ -23,8 +23,8 @@ from datacenter.notices.notice import Notice
 from datacenter.notices.outbox import LEASE_MS, AttemptOutcome
 from datacenter.notices.sender import NoticeSender
 from datacenter.notices.targets import NoticeTarget
-from datacenter.store.schema import alerts, deliveries, notice_targets, notices
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, deliveries, notice_targets, notices
 from tests.support.datacenter.notices import (
     CHAT,
     TICKETS,

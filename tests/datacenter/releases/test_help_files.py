@@ -16,8 +16,8 @@ from datacenter.releases.help_files import HelpFileSender
 from datacenter.releases.plan import RolloutPlan
 from datacenter.releases.runner import change_state
 from datacenter.releases.states import RolloutEvent
-from datacenter.store.schema import audit, box_releases, commands, instruments, rollouts
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import audit, box_releases, commands, instruments, rollouts
 from imaging.release.data import release_data
 from imaging.release.repository import NewRelease, ReleaseError, ReleaseRepository, RoleKeyFiles
 from tests.support.datacenter.rollouts import START_MS, SimulatedFleet

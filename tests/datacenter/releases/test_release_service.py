@@ -22,8 +22,8 @@ from datacenter.releases.service import ReleaseService
 from datacenter.store.queue import StoreQueue
 from datacenter.store.store import Store
 from imaging.release.repository import ReleaseRepository, RoleKeyFiles
-from tests.support.datacenter.batches import alert, encoded
 from tests.support.datacenter.rollouts import SimulatedFleet
+from tests.support.datacenter.store.batches import alert, encoded
 from tests.support.imaging.releases import NOW, released
 from wire.compression import Compressor
 from wire.files import RANGE_BYTES_MAX, RangeRequest

@@ -13,8 +13,8 @@ from datacenter.releases.orders import IS_OPEN
 from datacenter.releases.plan import RolloutPlan
 from datacenter.releases.runner import change_state
 from datacenter.releases.states import TRANSITIONS, RolloutEvent
-from datacenter.store.schema import rollouts, update_orders
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import rollouts, update_orders
 from tests.support.datacenter.rollouts import SimulatedFleet, release_set
 from wire.messages import UPDATE_WORDS, UpdateWord
 

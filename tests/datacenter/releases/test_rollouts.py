@@ -17,8 +17,8 @@ from datacenter.releases.plan import Restart, RolloutPlan
 from datacenter.releases.runner import change_state
 from datacenter.releases.states import RolloutEvent, RolloutEventError
 from datacenter.releases.windows import next_windows
-from datacenter.store.schema import audit
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import audit
 from tests.support.datacenter.rollouts import HOUR_MS, SimulatedFleet, release_set
 from wire.messages import UpdateWord
 from wire.release.messages import UpdateState

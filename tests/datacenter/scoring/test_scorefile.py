@@ -9,7 +9,7 @@ import pytest
 from datacenter.evaluation.triggerset import read_triggers
 from datacenter.scoring.scorefile import SCORES, read_scores
 from settings.problems import SettingsError
-from tests.support.datacenter.scored_triggers import score_triggers, write_triggers
+from tests.support.datacenter.evaluation.scored_triggers import score_triggers, write_triggers
 
 LAMP = """model = "chemistry-analyzer"
 severity = "warning"

@@ -10,7 +10,7 @@ from datacenter.scoring.matching import AlertStart, Course, TrueDegradation
 from datacenter.scoring.outcome import InstrumentOutcome, Scores, scores
 from datacenter.scoring.tally import HOUR_MS, YEAR_MS
 from datacenter.triggers.triggerfile import Trigger, TriggerTable, make_trigger
-from tests.support.datacenter.triggers import MODEL
+from tests.support.datacenter.evaluation.triggers import MODEL
 
 DAY_MS = 24 * HOUR_MS
 

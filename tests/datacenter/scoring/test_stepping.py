@@ -8,7 +8,7 @@ from datacenter.history.chunk import decode_chunk, encode_chunk
 from datacenter.history.statuses import Statuses
 from datacenter.scoring.stepping import evaluate_statuses, status_evaluator
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
-from tests.support.datacenter.triggers import trigger
+from tests.support.datacenter.evaluation.triggers import trigger
 from wire.messages import STATES, Status
 
 TRIGGERS = [

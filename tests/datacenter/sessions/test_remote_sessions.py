@@ -15,8 +15,8 @@ from sqlalchemy import insert, select
 from datacenter.enrolment.box_lists import DeniedBoxes
 from datacenter.sessions.box_keys import BoxKeys
 from datacenter.sessions.remote import AUDIT, RECORDINGS
-from datacenter.store.schema import denied_boxes, remote_sessions
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import denied_boxes, remote_sessions
 from datacenter.store.threads import StoreThreads
 from tests.support.datacenter.remote_sessions import SERIAL, Center, box_certificate, center, engineer
 from tests.support.eventually import eventually

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datacenter.sessions.session import REPEAT_SECONDS
-from tests.support.session_ends import DELAY_SECONDS, SessionEnds, run
+from tests.support.sessions.ends import DELAY_SECONDS, SessionEnds, run
 from tests.support.wire.grants import BOX, EVIDENCE, OFFER, STRANGER
 from wire.session.audit import SessionRecord
 from wire.session.grant import countersign_offer

@@ -18,7 +18,7 @@ from datacenter.main import check_datacenter
 from datacenter.store.store import Store
 from settings.problems import SettingsError
 from settings.types import Endpoint
-from tests.support.datacenter.web_fleet import fill_fleet
+from tests.support.datacenter.web.fleet import fill_fleet
 from tests.support.eventually import poll_until
 from tests.support.wire.grants import BOX, DATACENTER, DATACENTER_KEYS
 from wire.dial.dialer import dial

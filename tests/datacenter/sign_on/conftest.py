@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from datacenter.store.store import Store
-from tests.support.datacenter.web_fleet import fill_fleet
+from tests.support.datacenter.web.fleet import fill_fleet
 
 
 @pytest.fixture(scope="session")

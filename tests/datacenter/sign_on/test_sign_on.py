@@ -26,19 +26,19 @@ from datacenter.sign_on.provider import KEYS_SECONDS_MIN, METADATA_SECONDS, SKEW
 from datacenter.sign_on.settings import Oidc
 from datacenter.sign_on.sign_on import SignOn
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import web_sessions
 from datacenter.store.store import Store
-from datacenter.web.sign_in import SIGN_ON_PATH
-from tests.support.datacenter.planted_provider import (
+from datacenter.store.tables.schema import web_sessions
+from datacenter.web.signing_in.sign_in import SIGN_ON_PATH
+from tests.support.datacenter.web.client import PEOPLE, STAFF, Answer, WebClient, open_web
+from tests.support.datacenter.web.fleet import NOW_MS
+from tests.support.datacenter.web.planted_provider import (
     CLIENT,
     PlantedProvider,
     planted_provider,
     signed_with,
     unsigned,
 )
-from tests.support.datacenter.sign_on import PAGES, Begun, begin, call_back, open_pages, signed_on
-from tests.support.datacenter.web_client import PEOPLE, STAFF, Answer, WebClient, open_web
-from tests.support.datacenter.web_fleet import NOW_MS
+from tests.support.datacenter.web.sign_on import PAGES, Begun, begin, call_back, open_pages, signed_on
 
 
 @dataclass

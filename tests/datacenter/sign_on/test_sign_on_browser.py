@@ -13,10 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from datacenter.sign_on.settings import Oidc
 from datacenter.store.store import Store
-from tests.support.datacenter.browser import PROGRAM, BrowserPage, axe_violations, open_browser
-from tests.support.datacenter.sign_on import open_pages
-from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
-from tests.support.datacenter.web_server import served
+from tests.support.datacenter.web.browser import PROGRAM, BrowserPage, axe_violations, open_browser
+from tests.support.datacenter.web.fleet import NOW_MS, fill_fleet
+from tests.support.datacenter.web.server import served
+from tests.support.datacenter.web.sign_on import open_pages
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter")
 

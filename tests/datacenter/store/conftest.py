@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.datacenter.postgres import PostgresServer
-from tests.support.datacenter.sharded import emptied, running_servers
+from tests.support.datacenter.store.postgres import PostgresServer
+from tests.support.datacenter.store.sharded import emptied, running_servers
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import select, text
 
 from datacenter.store import queries
-from datacenter.store.schema import records
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import AT_MS, alert
+from datacenter.store.tables.schema import records
+from tests.support.datacenter.store.batches import AT_MS, alert
 from wire.messages import Batch, Entry, InstrumentReport, Status, decode, encode, encode_batch
 
 BOX = "RAP-0001"

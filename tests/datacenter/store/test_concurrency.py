@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import text
 
 from datacenter.store import queries
-from datacenter.store.batch import Received
-from datacenter.store.coverage import RANGES_MAX, encode_ranges
+from datacenter.store.batches.batch import Received
+from datacenter.store.batches.coverage import RANGES_MAX, encode_ranges
 from datacenter.store.errors import StoreError, UnknownBoxError
-from datacenter.store.partitions import DAY_MS
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
 from settings.ranges import RangeSet
-from tests.support.datacenter.batches import alert, batch
+from tests.support.datacenter.store.batches import alert, batch
 from wire.messages import BatchReply
 
 BOXES = [f"RAP-{number:04}" for number in range(1, 6)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacenter.store.coverage import add_new, decode_ranges, encode_ranges
+from datacenter.store.batches.coverage import add_new, decode_ranges, encode_ranges
 from settings.ranges import RangeSet
 
 NUMBERS = st.lists(st.lists(st.integers(0, 60), max_size=12), max_size=8)

@@ -18,9 +18,9 @@ from sqlalchemy import Engine, create_engine, inspect, text
 
 from datacenter.store import migrate, queries
 from datacenter.store.errors import StoreError
-from datacenter.store.schema import REVISION, metadata
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import alert, batch, result
+from datacenter.store.tables.schema import REVISION, metadata
+from tests.support.datacenter.store.batches import alert, batch, result
 from tests.support.paths import FIXTURES
 
 MIGRATIONS = Path(migrate.__file__).parent / "migrations"

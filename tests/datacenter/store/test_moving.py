@@ -15,16 +15,16 @@ from datacenter.history.archive import history
 from datacenter.store import moving, queries
 from datacenter.store.errors import StoreError
 from datacenter.store.moving import Placed, move_box, placed_boxes
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.schema import boxes, evaluated
 from datacenter.store.shards import choose_shard, open_store
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import boxes, evaluated
 from rap.__main__ import main
-from tests.support.datacenter.base import BOXES, DAY, READING, Fleet
-from tests.support.datacenter.batches import alert, batch
+from tests.support.datacenter.evaluation.base import BOXES, DAY, READING, Fleet
+from tests.support.datacenter.evaluation.triggers import trigger
 from tests.support.datacenter.programs import configure_boxes
-from tests.support.datacenter.sharded import NAMES, open_sharded
-from tests.support.datacenter.triggers import trigger
+from tests.support.datacenter.store.batches import alert, batch
+from tests.support.datacenter.store.sharded import NAMES, open_sharded
 
 OTHER, BOX = (next(box for box in BOXES if choose_shard(box, NAMES) == name) for name in NAMES)
 """A box in shard a, and one in shard b."""

@@ -10,9 +10,9 @@ from sqlalchemy import text
 
 from datacenter.store import queries
 from datacenter.store.queries import FollowedProfile
-from datacenter.store.schema import REVISION
 from datacenter.store.store import Store, schema_revision
-from tests.support.datacenter.batches import AT_MS, alert, batch, result
+from datacenter.store.tables.schema import REVISION
+from tests.support.datacenter.store.batches import AT_MS, alert, batch, result
 from wire.messages import Alert, Audit, ProfileInForce, decode, encode
 
 BOX = "RAP-0001"

@@ -11,9 +11,9 @@ from threading import Event, current_thread
 
 import pytest
 
-from datacenter.store.batch import Received
+from datacenter.store.batches.batch import Received
 from datacenter.store.queue import TOGETHER_RECORDS_MAX, QueueFullError, StoreQueue
-from tests.support.datacenter.batches import alert, batch
+from tests.support.datacenter.store.batches import alert, batch
 from tests.support.eventually import WAIT_SECONDS_MAX
 from wire.messages import BatchReply
 

@@ -31,22 +31,22 @@ from datacenter.history.archive import history
 from datacenter.monitoring.figures import read_figures
 from datacenter.retention import delete_piece, find_expired
 from datacenter.store import queries
-from datacenter.store.batch import Received
+from datacenter.store.batches.batch import Received
 from datacenter.store.errors import StoreError, UnknownBoxError
-from datacenter.store.partitions import DAY_MS
-from datacenter.store.schema import boxes, chunks, coverage, records
 from datacenter.store.shards import ShardedStore, choose_shard, open_store
 from datacenter.store.store import Store
+from datacenter.store.tables.partitions import DAY_MS
+from datacenter.store.tables.schema import boxes, chunks, coverage, records
 from rap.__main__ import main
-from tests.support.datacenter.base import BOXES, DAY, MODEL, READING, Fleet
-from tests.support.datacenter.batches import alert, batch, encoded, result
-from tests.support.datacenter.postgres import PostgresServer
+from tests.support.datacenter.evaluation.base import BOXES, DAY, MODEL, READING, Fleet
+from tests.support.datacenter.evaluation.triggers import trigger
 from tests.support.datacenter.programs import configure_boxes, send_batches, serving
-from tests.support.datacenter.sharded import NAMES, open_sharded
-from tests.support.datacenter.triggers import trigger
-from tests.support.datacenter.web_client import POLICIES, WebClient, open_web
-from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
-from tests.support.datacenter.web_triggers import known_triggers
+from tests.support.datacenter.store.batches import alert, batch, encoded, result
+from tests.support.datacenter.store.postgres import PostgresServer
+from tests.support.datacenter.store.sharded import NAMES, open_sharded
+from tests.support.datacenter.web.client import POLICIES, WebClient, open_web
+from tests.support.datacenter.web.fleet import NOW_MS, fill_fleet
+from tests.support.datacenter.web.triggers import known_triggers
 
 VIEWER = Principal("viewer", frozenset({"viewer"}), frozenset({"everywhere"}))
 TRIGGERS = TriggerSet([trigger(f"{READING} > 80", name="high")])

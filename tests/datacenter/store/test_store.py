@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 
 from datacenter.store import queries
-from datacenter.store.batch import REPEAT_MS_MAX, REPEAT_MS_MIN, repeat_delay_ms
+from datacenter.store.batches.batch import REPEAT_MS_MAX, REPEAT_MS_MIN, repeat_delay_ms
 from datacenter.store.errors import StoreError, UnknownBoxError
-from datacenter.store.schema import coverage
 from datacenter.store.store import Store
-from tests.support.datacenter.batches import AT_MS, alert, batch, result
-from tests.support.datacenter.duplicates import duplicates
+from datacenter.store.tables.schema import coverage
+from tests.support.datacenter.store.batches import AT_MS, alert, batch, result
+from tests.support.datacenter.store.duplicates import duplicates
 from wire.messages import (
     COMMAND_BODY_BYTES_MAX,
     COMMANDS_PER_REPLY_MAX,

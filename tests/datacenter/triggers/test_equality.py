@@ -8,7 +8,7 @@ import pytest
 
 from datacenter.triggers.columns import ColumnEvaluator
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
-from tests.support.datacenter.evaluators import (
+from tests.support.datacenter.evaluation.evaluators import (
     CONDITIONS,
     INSTRUMENTS,
     bases,

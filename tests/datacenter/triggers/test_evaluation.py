@@ -8,7 +8,7 @@ import pytest
 
 from datacenter.triggers.live import LiveEvaluator, LiveFunctions
 from datacenter.triggers.terms.term import ABSENT
-from tests.support.datacenter.triggers import trigger
+from tests.support.datacenter.evaluation.triggers import trigger
 from wire.messages import Alert, Calibration, InstrumentReport, Inventory, Quality, State, Status
 
 MINUTE, HOUR = 60_000, 3_600_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from datacenter.triggers.proof import can_fire, implies
-from tests.support.datacenter.triggers import trigger
+from tests.support.datacenter.evaluation.triggers import trigger
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from datacenter.evaluation.triggerset import read_triggers
 from datacenter.triggers.silencefile import read_silence
 from settings.problems import SettingsError
-from tests.support.datacenter.scored_triggers import write_triggers
+from tests.support.datacenter.evaluation.scored_triggers import write_triggers
 
 GOOD = 'of = "instrument"\nmodel = "chemistry-analyzer"\nsilence = "30min"\nseverity = "error"\ntext = "Silent"\n'
 

@@ -15,15 +15,15 @@ from datacenter.scoring.outcome import InstrumentOutcome
 from datacenter.scoring.scorefile import RecordedScore, ScoreFile
 from datacenter.scoring.tally import YEAR_MS
 from datacenter.scoring.visits import score_visits
-from datacenter.store.schema import boxes, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, sites
 from datacenter.triggers.triggerfile import Trigger, make_trigger
 from datacenter.visits.parts import PartReason, VisitPart, combine, totals
 from datacenter.visits.read import visit_parts
-from tests.support.datacenter.arrivals import BOX, SERIAL, batch, numbered, profile, status
-from tests.support.datacenter.batches import AT_MS
-from tests.support.datacenter.triggers import MODEL, trigger
-from tests.support.datacenter.web_client import POLICIES, STAFF
+from tests.support.datacenter.evaluation.arrivals import BOX, SERIAL, batch, numbered, profile, status
+from tests.support.datacenter.evaluation.triggers import MODEL, trigger
+from tests.support.datacenter.store.batches import AT_MS
+from tests.support.datacenter.web.client import POLICIES, STAFF
 from wire.messages import BoxReport, InstrumentReport
 
 DAY_MS = 86_400_000

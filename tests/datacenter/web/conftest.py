@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from datacenter.store.store import Store
-from tests.support.datacenter.web_client import WebClient, open_web
-from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
-from tests.support.datacenter.web_triggers import known_triggers
+from tests.support.datacenter.web.client import WebClient, open_web
+from tests.support.datacenter.web.fleet import NOW_MS, fill_fleet
+from tests.support.datacenter.web.triggers import known_triggers
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,16 @@ from random import Random
 import pytest
 
 from datacenter.fleet.instruments import Health, SiteRow
+from datacenter.web.charts.site_map import (
+    DISTANCE_MIN,
+    HEIGHT,
+    LAND_UNITS_PER_DEGREE,
+    WIDTH,
+    SiteMap,
+    draw_map,
+)
 from datacenter.web.rendering import TEMPLATES
-from datacenter.web.site_map import DISTANCE_MIN, HEIGHT, LAND_UNITS_PER_DEGREE, WIDTH, SiteMap, draw_map
-from tests.support.datacenter.web_client import WebClient
+from tests.support.datacenter.web.client import WebClient
 
 
 def site(name: str, latitude: float | None, longitude: float | None, **counts: int) -> SiteRow:

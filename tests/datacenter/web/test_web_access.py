@@ -7,8 +7,8 @@ import pytest
 from datacenter.access.vocabulary import ACTIONS
 from datacenter.web.pages import ROUTES
 from datacenter.web.routes import WebRoute
-from tests.support.datacenter.access_checks import EUROPE, call, named
-from tests.support.datacenter.web_client import WebClient
+from tests.support.datacenter.access.checks import EUROPE, call, named
+from tests.support.datacenter.web.client import WebClient
 
 OF_ONE = [row for row in ROUTES if row.kind in ACTIONS["view"].kinds]
 OTHERWISE = {"/sessions/{session}/desktop": 303, "/sessions/{session}/recording": 403}

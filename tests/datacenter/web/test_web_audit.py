@@ -15,9 +15,9 @@ from datacenter.store.errors import StoreError
 from datacenter.store.store import Store
 from datacenter.web.pages import ROUTES
 from datacenter.web.routes import WebRoute
-from tests.support.datacenter.access_checks import EUROPE, call
-from tests.support.datacenter.web_client import WebClient, open_web
-from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet
+from tests.support.datacenter.access.checks import EUROPE, call
+from tests.support.datacenter.web.client import WebClient, open_web
+from tests.support.datacenter.web.fleet import NOW_MS, fill_fleet
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from datacenter.store.store import Store
-from tests.support.datacenter.box_audit import fill_box_audit
-from tests.support.datacenter.browser import PROGRAM, BrowserPage, axe_violations, open_browser
 from tests.support.datacenter.papers import fill_papers
 from tests.support.datacenter.rollouts import served_releases
-from tests.support.datacenter.web_client import open_web
-from tests.support.datacenter.web_fleet import NOW_MS, fill_fleet, raise_alert
-from tests.support.datacenter.web_server import served
-from tests.support.datacenter.web_triggers import known_triggers
+from tests.support.datacenter.store.box_audit import fill_box_audit
+from tests.support.datacenter.web.browser import PROGRAM, BrowserPage, axe_violations, open_browser
+from tests.support.datacenter.web.client import open_web
+from tests.support.datacenter.web.fleet import NOW_MS, fill_fleet, raise_alert
+from tests.support.datacenter.web.server import served
+from tests.support.datacenter.web.triggers import known_triggers
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium: make setup-datacenter")
 

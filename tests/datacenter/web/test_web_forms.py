@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from datacenter.store.schema import web_sessions
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import web_sessions
 from datacenter.web.rendering import format_time
 from datacenter.web.sessions import COOKIE, IDLE_MS, SESSION_MS, SESSIONS_OF_PERSON_MAX
-from tests.support.datacenter.web_client import Answer, WebClient, open_web
-from tests.support.datacenter.web_fleet import NOW_MS
+from tests.support.datacenter.web.client import Answer, WebClient, open_web
+from tests.support.datacenter.web.fleet import NOW_MS
 
 ACKNOWLEDGE = "/alerts/a-lamp/acknowledge"
 

@@ -11,14 +11,14 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import insert, update
 
-from datacenter.store.schema import alerts, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, sites
 from datacenter.web.assets import load_assets
 from datacenter.web.responses import SECURITY_HEADERS, csv_cell
 from datacenter.web.server import HEAD_BYTES_MAX
-from tests.support.datacenter.web_client import WebClient, open_web
-from tests.support.datacenter.web_fleet import NOW_MS, alert_row, fill_fleet
-from tests.support.datacenter.web_server import served
+from tests.support.datacenter.web.client import WebClient, open_web
+from tests.support.datacenter.web.fleet import NOW_MS, alert_row, fill_fleet
+from tests.support.datacenter.web.server import served
 from tests.support.eventually import WAIT_SECONDS_MAX
 
 INSTRUMENT = "/instruments/RAP-0001/CHEM-0001"

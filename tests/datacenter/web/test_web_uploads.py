@@ -15,14 +15,14 @@ from sqlalchemy import Table, select
 from starlette.requests import Request
 
 from datacenter.commands.files import FileArchive
-from datacenter.store.schema import commands, file_parts, files
+from datacenter.store.tables.schema import commands, file_parts, files
 from datacenter.web import uploads
 from datacenter.web.forms import FORM_BYTES_MAX
 from datacenter.web.sessions import COOKIE
 from datacenter.web.uploads import UPLOADS_MAX, UPLOADS_OF_PERSON_MAX
-from tests.support.datacenter.web_client import Answer, WebClient
-from tests.support.datacenter.web_fleet import WAITING_FILE
-from tests.support.datacenter.web_server import served
+from tests.support.datacenter.web.client import Answer, WebClient
+from tests.support.datacenter.web.fleet import WAITING_FILE
+from tests.support.datacenter.web.server import served
 from tests.support.eventually import poll_until
 from wire.files import FILE_BYTES_MAX
 

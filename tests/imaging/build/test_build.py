@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from agents.box.updates.slot_work import hash_slot, slot_bytes
+from agents.box.updates.slots.slot_work import hash_slot, slot_bytes
 from hal.emul.partition import EmulPartition
 from imaging.build.build import BuildResult, build
 from imaging.build.types import BuildFailed, BuildRequest, InvalidBuildRequest

@@ -14,11 +14,11 @@ import pytest
 
 from imaging.release import cpio
 from imaging.release.slot_image import find_slot
-from tests.support.imaging.first_report import COLLECTOR, SERIAL, UPLINK, answers
-from tests.support.imaging.recorded_start import Life, audit_lines, flash, load, new_disk, record_start
 from tests.support.imaging.signed_image import AUDIT_LINE, signed_image
 from tests.support.imaging.small_system import need_tools
-from tests.support.imaging.start_after_cut import check_start, inspect, slot_sha256
+from tests.support.imaging.starts.first_report import COLLECTOR, SERIAL, UPLINK, answers
+from tests.support.imaging.starts.recorded_start import Life, audit_lines, flash, load, new_disk, record_start
+from tests.support.imaging.starts.start_after_cut import check_start, inspect, slot_sha256
 
 IN_FORCE = "/etc/rap/firewall.toml: in force"
 

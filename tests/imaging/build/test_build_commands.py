@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from imaging.build.bootloader import write_menu
+from imaging.build.boot.bootloader import write_menu
+from imaging.build.boot.slot_script import ARGUMENTS, SLOT_SCRIPT
 from imaging.build.commands import IGNORED_COMMANDS, handled_commands, plan_of
 from imaging.build.partitions import place_partitions
-from imaging.build.slot_script import ARGUMENTS, SLOT_SCRIPT
 from imaging.build.types import BuildPlan, DiskIds, UnsupportedCommand, Write
 from imaging.kickstart.data import MIB
 from imaging.kickstart.document import read

@@ -10,12 +10,12 @@ from random import Random
 
 import pytest
 
-from imaging.build.slot_script import ARGUMENTS, FUNCTIONS
+from imaging.build.boot.slot_script import ARGUMENTS, FUNCTIONS
 from settings import slots
 from settings.slots import SlotState
-from tests.support.imaging import boot_states
-from tests.support.imaging.boot_states import BootState, update
-from tests.support.imaging.grub import SLOT_NUMBERS, decide, make_disk, need_grub, run, wrong_decisions
+from tests.support.imaging.starts import boot_states
+from tests.support.imaging.starts.boot_states import BootState, update
+from tests.support.imaging.starts.grub import SLOT_NUMBERS, decide, make_disk, need_grub, run, wrong_decisions
 
 DAMAGED = 40
 """The size of the sample of states with a destroyed copy."""

@@ -8,8 +8,8 @@ import pytest
 
 from sim.worlds.image.disk.nbd import FLUSH, DiskRequest
 from sim.worlds.image.disk.recording import RecordedRequest
-from tests.support.imaging.recorded_start import Life, RecordedStart, Stored
-from tests.support.imaging.start_after_cut import Started, owed, wrong_reports
+from tests.support.imaging.starts.recorded_start import Life, RecordedStart, Stored
+from tests.support.imaging.starts.start_after_cut import Started, owed, wrong_reports
 
 FLUSHED = DiskRequest(FLUSH, 0, 0, b"", False)
 

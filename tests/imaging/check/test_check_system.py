@@ -26,9 +26,9 @@ from imaging.programs import PrerequisiteMissing
 from imaging.rpm.build import build_rpm
 from rap.__main__ import main
 from rap.outcome import FAILED, OK, WRONG_INPUT
-from tests.support.imaging.first_report import MOCK_REPO
 from tests.support.imaging.sites import SITE, write_site
 from tests.support.imaging.small_system import need_tools
+from tests.support.imaging.starts.first_report import MOCK_REPO
 from tests.support.paths import ROOT
 
 CONTENT = FOLDER / "ssg-rhel9-ds.xml"

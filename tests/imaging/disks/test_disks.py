@@ -9,7 +9,7 @@ import pytest
 
 from imaging.disks.machine import StationMachine
 from imaging.disks.refusals import refusals
-from tests.support.imaging.layouts import FILES, load
+from tests.support.imaging.flash.layouts import FILES, load
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -14,8 +14,8 @@ from agents.provision.volume_machine import DiskVolumes
 from agents.provision.volumes import KEY_VOLUME, VolumesError
 from imaging.rpm.contents import RECIPE
 from settings.encrypted import STAGING_PARTITION
-from tests.support.imaging.emulated import software_tpm
-from tests.support.imaging.flash_images import MIB, loop_device
+from tests.support.imaging.flash.images import MIB, loop_device
+from tests.support.imaging.starts.emulated import software_tpm
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
 

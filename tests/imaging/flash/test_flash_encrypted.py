@@ -13,8 +13,8 @@ import pytest
 from imaging.signing import TPM_KEYS, TPM_KEYS_KEY
 from rap.outcome import OK, WrongInput
 from settings.encrypted import AT_FIRST_START, MANIFEST_KEY
-from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, SITE, loop_device, rap, raw_image, sign
-from tests.support.imaging.gpt_tables import with_checksums
+from tests.support.imaging.flash.gpt_tables import with_checksums
+from tests.support.imaging.flash.images import IMAGE_BYTES, MIB, SITE, loop_device, rap, raw_image, sign
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
 

@@ -15,7 +15,7 @@ from imaging.flash.source import Image, open_image
 from imaging.flash.target import DeviceError
 from imaging.flash.write import ReadbackMismatch, flash
 from imaging.media.imagefile import ImageError
-from tests.support.imaging.flash_images import (
+from tests.support.imaging.flash.images import (
     IMAGE_BYTES,
     MIB,
     MemoryDisk,

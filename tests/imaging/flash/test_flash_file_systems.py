@@ -21,7 +21,7 @@ from imaging.flash.source import Image, open_image
 from imaging.flash.write import flash
 from imaging.media.imagefile import ImageError
 from imaging.signing import SignedFileSystem
-from tests.support.imaging.flash_images import (
+from tests.support.imaging.flash.images import (
     IMAGE_BYTES,
     MIB,
     MemoryDisk,

@@ -19,7 +19,7 @@ from imaging.flash.plan import make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.write import flash
 from imaging.media.imagefile import ImageError
-from tests.support.imaging.flash_images import (
+from tests.support.imaging.flash.images import (
     MIB,
     PARTS,
     MemoryDisk,
@@ -31,7 +31,7 @@ from tests.support.imaging.flash_images import (
     sign,
 )
 from tests.support.imaging.small_system import small_image
-from tests.support.imaging.start_after_cut import slot_sha256
+from tests.support.imaging.starts.start_after_cut import slot_sha256
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices and images need root")
 LIFE_FILES = 40

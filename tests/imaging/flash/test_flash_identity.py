@@ -15,7 +15,7 @@ from agents.provision.main import provision
 from imaging.kickstart.site import for_box, load_site
 from rap.outcome import OK
 from settings import identity_archive
-from tests.support.imaging.flash_images import MIB, loop_device, rap
+from tests.support.imaging.flash.images import MIB, loop_device, rap
 from tests.support.imaging.sites import FLASHED_SITE, system_tree, write_site
 from tests.support.imaging.small_system import small_image
 

@@ -24,7 +24,8 @@ from imaging.kickstart.site import for_box, load_site
 from imaging.media.imagefile import ImageError
 from settings import identity_archive as archive
 from settings.identity_archive import unpack
-from tests.support.imaging.flash_images import (
+from tests.support.imaging.flash.gpt_tables import with_label
+from tests.support.imaging.flash.images import (
     IMAGE_BYTES,
     MIB,
     SITE,
@@ -34,7 +35,6 @@ from tests.support.imaging.flash_images import (
     raw_image,
     sign,
 )
-from tests.support.imaging.gpt_tables import with_label
 from wire.pki.directory import certify
 
 DISK_BYTES = IMAGE_BYTES + 3 * MIB

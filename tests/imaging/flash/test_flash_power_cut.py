@@ -9,8 +9,8 @@ import pytest
 from imaging.flash.plan import FlashPlan, make_plan
 from imaging.flash.source import Image, open_image
 from imaging.flash.write import flash
-from tests.support.imaging.flash_images import MemoryDisk, public_key, raw_image, sign
-from tests.support.imaging.power_cuts import (
+from tests.support.imaging.flash.images import MemoryDisk, public_key, raw_image, sign
+from tests.support.imaging.flash.power_cuts import (
     DISK_BYTES,
     cuts,
     old_disk,

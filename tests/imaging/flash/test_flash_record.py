@@ -15,7 +15,7 @@ from imaging.flash.gpt import Slice
 from imaging.flash.record import FlashedDisk, FlashedPart, FlashRecord, RecordError, Span
 from imaging.flash.target import DeviceError
 from imaging.flash.write import WrittenRange
-from tests.support.imaging.flash_images import MIB, MemoryDisk
+from tests.support.imaging.flash.images import MIB, MemoryDisk
 
 SLICES = [Slice("esp", MIB, MIB), Slice("root-a", 2 * MIB, MIB), Slice("", 3 * MIB, MIB)]
 OFFSETS = (0, MIB, 2 * MIB - 512, 2 * MIB, 3 * MIB, 4 * MIB - 512)

@@ -11,7 +11,7 @@ import pytest
 from imaging.flash.source import Image, open_image
 from imaging.media.bmap import CELL_BYTES
 from imaging.media.imagefile import ImageError
-from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, public_key, raw_image, sign
+from tests.support.imaging.flash.images import IMAGE_BYTES, MIB, public_key, raw_image, sign
 
 
 @pytest.fixture

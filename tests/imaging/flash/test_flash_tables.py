@@ -15,8 +15,8 @@ from imaging.flash.plan import FlashPlan, make_plan
 from imaging.flash.source import open_image
 from imaging.flash.write import flash
 from imaging.media.imagefile import ImageError
-from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, MemoryDisk, gpt, public_key, raw_image, sign
-from tests.support.imaging.gpt_tables import with_checksums, with_field
+from tests.support.imaging.flash.gpt_tables import with_checksums, with_field
+from tests.support.imaging.flash.images import IMAGE_BYTES, MIB, MemoryDisk, gpt, public_key, raw_image, sign
 
 DISK_BYTES = IMAGE_BYTES + 3 * MIB
 SLICES = [

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from imaging.flash.target import BlockDevice, DeviceError, DeviceRefused, aligned, buffer, read
-from tests.support.imaging.flash_images import MIB, MemoryDisk, loop_device
+from tests.support.imaging.flash.images import MIB, MemoryDisk, loop_device
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
 CONTENT = bytes(range(256)) * 32

@@ -14,7 +14,7 @@ from cryptography import x509
 from imaging.kickstart.site import for_box, load_site
 from rap.outcome import FAILED, OK, CommandError, MachineLacks, WrongInput
 from settings.identity_archive import unpack
-from tests.support.imaging.flash_images import (
+from tests.support.imaging.flash.images import (
     IMAGE_BYTES,
     MIB,
     SITE,

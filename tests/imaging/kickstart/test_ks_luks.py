@@ -12,9 +12,9 @@ import pytest
 from imaging.kickstart.assemble import assemble
 from imaging.kickstart.document import read
 from imaging.kickstart.site import load_site
-from tests.support.imaging.emulated import software_tpm
-from tests.support.imaging.flash_images import MIB, loop_device
+from tests.support.imaging.flash.images import MIB, loop_device
 from tests.support.imaging.sites import SITE, write_site
+from tests.support.imaging.starts.emulated import software_tpm
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loop devices need root")
 PASSPHRASE = "a-passphrase-of-the-installer"

@@ -25,7 +25,7 @@ from imaging.media.imagefile import (
     mapped_extents,
     sha256_of,
 )
-from tests.support.imaging.flash_images import IMAGE_BYTES, MIB, public_key, raw_image, sign
+from tests.support.imaging.flash.images import IMAGE_BYTES, MIB, public_key, raw_image, sign
 
 
 @pytest.fixture

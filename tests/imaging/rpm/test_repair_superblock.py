@@ -15,9 +15,9 @@ import pytest
 
 from imaging.rpm.contents import RECIPE
 from sim.worlds.image.disk.recording import cut_during
-from tests.support.imaging.flash_images import loop_device
-from tests.support.imaging.recorded_mount import need_recorder, record_mount
-from tests.support.imaging.torn_superblocks import UnflushedSuperblock, unflushed_superblocks
+from tests.support.imaging.flash.images import loop_device
+from tests.support.imaging.flash.recorded_mount import need_recorder, record_mount
+from tests.support.imaging.flash.torn_superblocks import UnflushedSuperblock, unflushed_superblocks
 
 REPAIR = RECIPE / "root/usr/libexec/rap/repair-superblock"
 RULES = RECIPE / "root/usr/lib/udev/rules.d/50-rap-superblock.rules"

@@ -22,7 +22,7 @@ from imaging.rpm.contents import REPOSITORY, load_contents, locked
 from imaging.rpm.tree import PLATFORMS
 from rap.__main__ import main
 from tests.support.imaging.sites import PROVISIONED_SITE
-from tests.support.once import once
+from tests.support.runner.once import once
 
 PROGRAMS = ("rpmbuild", "rpm", "cc", "createrepo_c", "dnf", "apt-get", "dpkg-deb", "unshare")
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]

@@ -119,9 +119,9 @@ def test_packaged_modules_import_only_packaged_modules(tmp_path: Path) -> None:
     assert not_shipped == {
         ("rap/fw.py", "netfw.proof"),
         ("rap/profile.py", "sim"),
-        ("rap/session.py", "datacenter"),
-        ("rap/session.py", "sim"),
-        ("rap/trust.py", "imaging"),
+        ("rap/session/__init__.py", "datacenter"),
+        ("rap/session/__init__.py", "sim"),
+        ("rap/trust/__init__.py", "imaging"),
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imaging.rpm.contents import RECIPE
-from tests.support.imaging.flash_images import MIB, loop_device
+from tests.support.imaging.flash.images import MIB, loop_device
 
 WATCH = RECIPE / "root/usr/libexec/rap/watch-file-systems"
 SPOOL = "/var/lib/rap"

@@ -14,7 +14,7 @@ from datacenter.triggers.terms.term import ABSENT
 from sim.backtest.base import base_terms, bases_of, simulated_base
 from sim.backtest.histories import simulated_history
 from sim.backtest.run import run_tests
-from tests.support.datacenter.triggers import MODEL, trigger
+from tests.support.datacenter.evaluation.triggers import MODEL, trigger
 
 DAYS, DAY_MS = 5, 86_400_000
 SEEDS = range(1, 1 + INSTRUMENTS_MIN)

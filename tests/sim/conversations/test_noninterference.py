@@ -10,7 +10,7 @@ import pytest
 
 from sim.conversations import port
 from sim.conversations.casefile import Conversation
-from tests.support.sim.conversation_variants import CASES, differing, observe, observe_passing
+from tests.support.sim.conversations.variants import CASES, differing, observe, observe_passing
 from wire.standards.engine import Action, Count, Engine
 from wire.standards.engines import make_engine
 from wire.standards.extract import Reason

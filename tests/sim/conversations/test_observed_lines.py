@@ -11,9 +11,9 @@ from sim.conversations.casefile import Conversation
 from sim.conversations.player import Played, ScriptLine, Split, check_reports, play_over
 from sim.conversations.port import ConversationPort
 from tests.support.eventually import eventually
-from tests.support.sim.conversations import IN_REAL_TIME as CASES
-from tests.support.sim.real_lines import without_long_waits
-from tests.support.sim.real_relays import ObservingBox
+from tests.support.sim.conversations.lines import without_long_waits
+from tests.support.sim.conversations.recorded import IN_REAL_TIME as CASES
+from tests.support.sim.conversations.relays import ObservingBox
 
 RS_232 = [case for case in CASES if case.standard in ("astm-tcp", "astm-serial", "au-serial")]
 Observe = Callable[[ObservingBox, ConversationPort], Awaitable[ScriptLine]]

@@ -10,7 +10,7 @@ import pytest
 from settings.adapted import AdaptedPort
 from settings.profile import Profile
 from sim.conversations import port
-from tests.support.sim.conversation_variants import CASES, differing
+from tests.support.sim.conversations.variants import CASES, differing
 from wire.messages import Quality
 from wire.standards.astm import AstmMessages
 from wire.standards.astm_dialect import astm_dialect

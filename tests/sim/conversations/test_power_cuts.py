@@ -10,7 +10,7 @@ import pytest
 from agents.box.state import BoxState
 from hal.emul.disk import EmulDisk
 from sim.conversations.casefile import Conversation
-from tests.support.sim.conversation_cuts import CASES, CutConversation, differences
+from tests.support.sim.conversations.cuts import CASES, CutConversation, differences
 
 (CASE,) = (case for case in CASES if case.name == "hl7-status-with-offset")
 

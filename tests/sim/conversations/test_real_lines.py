@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from sim.conversations.casefile import Conversation
 from sim.conversations.player import Connect, Played, Split, play_over
-from tests.support.sim.conversations import IN_REAL_TIME as CASES
-from tests.support.sim.real_lines import connect_by_pty, connect_by_tcp, without_long_waits
+from tests.support.sim.conversations.lines import connect_by_pty, connect_by_tcp, without_long_waits
+from tests.support.sim.conversations.recorded import IN_REAL_TIME as CASES
 
 
 def play_all(connect: Connect, cases: Sequence[Conversation], split: Split) -> list[Played]:

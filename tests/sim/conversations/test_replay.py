@@ -13,7 +13,7 @@ from settings.problems import SettingsError
 from sim.conversations.casefile import Conversation, parse_step, read_conversations
 from sim.conversations.player import play
 from sim.conversations.suite import run_case
-from tests.support.sim.conversations import CASES, INDEX
+from tests.support.sim.conversations.recorded import CASES, INDEX
 
 
 @pytest.mark.parametrize("split", ["whole", "bytes"])

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from datacenter.evaluation.evaluator import Evaluator
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.history.archive import archive, history
-from datacenter.store.schema import alerts, coverage, evaluated, instruments, notices, records
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, coverage, evaluated, instruments, notices, records
 from datacenter.triggers.triggerfile import Trigger, TriggerTable, make_trigger
 from sim.fleet.archived import write_archived
 from sim.fleet.box import FleetBox

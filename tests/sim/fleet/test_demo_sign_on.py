@@ -15,7 +15,7 @@ from rap.__main__ import main
 from sim.fleet.plan import plan_fleet
 from sim.fleet.sign_on import local_provider, sign_on_table
 from sim.fleet.staff import PEOPLE, configuration, staff_directory, write_triggers
-from tests.support.datacenter.sign_on import begin, call_back, open_pages, signed_on
+from tests.support.datacenter.web.sign_on import begin, call_back, open_pages, signed_on
 
 
 def test_staff_of_the_demonstration_can_sign_on(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy import func, select
 from datacenter.evaluation.triggerset import TriggerSet
 from datacenter.fleet.completeness import stream_completeness
 from datacenter.store import queries
-from datacenter.store.schema import boxes, chunks, instruments, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, chunks, instruments, sites
 from rap.__main__ import main
 from sim.fleet.box import FleetBox
 from sim.fleet.past import create_fleet, merge, write_past

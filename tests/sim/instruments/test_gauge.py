@@ -8,8 +8,8 @@ from statistics import correlation, fmean, pstdev
 
 import pytest
 
-from sim.instruments.gauge import DRIFT_MAX, Gauge, Gauges
 from sim.instruments.model import Sensor
+from sim.instruments.physics.gauge import DRIFT_MAX, Gauge, Gauges
 from sim.units import HOUR_NS, MINUTE_NS, SECOND_NS
 
 VACUUM = Sensor(

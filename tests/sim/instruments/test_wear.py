@@ -18,7 +18,7 @@ from sim.instruments.history import History
 from sim.instruments.instrument import SimulatedInstrument
 from sim.instruments.model import Bias, Errors, Imprecision, InstrumentModel, Noise, Shift
 from sim.instruments.operator import Operator
-from sim.instruments.part_wear import PartWear
+from sim.instruments.physics.part_wear import PartWear
 from sim.instruments.trouble import Catalogue
 from sim.units import DAY_NS, HOUR_NS, MINUTE_NS
 from wire.messages import Alert, Quality, Report, Status

@@ -11,8 +11,8 @@ from sim.engine.clock import Environment
 from sim.engine.streams import stream
 from sim.instruments import load_model, model_names
 from sim.instruments.model import Bias, Errors, Imprecision, Noise, Shift, Wear
-from sim.instruments.part_wear import PartWear
-from sim.instruments.wear import Degradation
+from sim.instruments.physics.part_wear import PartWear
+from sim.instruments.physics.wear import Degradation
 from sim.units import DAY_NS, HOUR_NS
 
 YEARS = 6

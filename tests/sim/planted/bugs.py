@@ -14,7 +14,7 @@ import agents.box.intake.intake
 import agents.box.start
 import agents.box.uplink.forwarder
 import agents.box.uplink.stream
-import datacenter.store.batch
+import datacenter.store.batches.batch
 from agents.box.buffer import Buffer
 from agents.box.commands import CommandDispatcher
 from agents.box.health.audit import encode_gap
@@ -25,7 +25,7 @@ from agents.instrument.agent import InstrumentAgent
 from agents.instrument.command_runner import CommandRunner
 from agents.instrument.report_queue import ReportQueue
 from agents.spool import Priority, Spool
-from datacenter.store.rows import RecordRow, make_rows
+from datacenter.store.batches.rows import RecordRow, make_rows
 from datacenter.store.store import Store
 from hal.emul.disk import EmulDisk
 from sim.worlds.virtual.datacenter import VirtualDataCenter
@@ -342,7 +342,7 @@ def _change_records(
     ) -> list[RecordRow]:
         return make_rows(box, epoch, stored_at_ms, change(list(records)))
 
-    patch.setattr(datacenter.store.batch, "make_rows", changed)
+    patch.setattr(datacenter.store.batches.batch, "make_rows", changed)
 
 
 def _with_body(record: Record, **changes: Any) -> Record:
@@ -375,7 +375,7 @@ def stores_another_time(patch: Patch) -> None:
 @planted("errors", "lost")
 def stores_reports_without_their_numbers(patch: Patch) -> None:
     patch.setattr(
-        datacenter.store.batch,
+        datacenter.store.batches.batch,
         "make_rows",
         lambda *arguments: [row._replace(number=None) for row in make_rows(*arguments)],
     )

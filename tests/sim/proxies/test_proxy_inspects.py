@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.box.snapshot import BoxStatus
+from agents.box.status.snapshot import BoxStatus
 from datacenter.store import queries
 from sim.lab.labfile import parse_lab
 from sim.units import MINUTE_NS

@@ -14,8 +14,8 @@ from datacenter.sessions.surroundings import TunnelEndpoint
 from datacenter.tunnel.door import Door
 from settings.types import Endpoint
 from sim.net.loop import SimLoop
-from tests.support.session_network import DOOR, SessionNetwork, run_at_box
-from tests.support.tunnel_cases import CASES, GREETING, Received, TunnelCase, case_name
+from tests.support.sessions.network import DOOR, SessionNetwork, run_at_box
+from tests.support.sessions.tunnel_cases import CASES, GREETING, Received, TunnelCase, case_name
 from tests.support.wire.grants import ENDPOINT, OFFER
 from wire.openvpn.options import PING_LOST_SECONDS, PING_SECONDS
 

@@ -6,10 +6,10 @@ from sim.faults import fault_kinds
 from sim.lab.labfile import Expect, ScheduledFault
 from sim.verdict.causes import START_NS, outage_ends
 from sim.verdict.checks import evaluate
+from sim.verdict.found.siem import SiemFindings
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.outcome import LabOutcome
 from sim.verdict.result import Expectation, GapFound
-from sim.verdict.siem import SiemFindings
 from tests.support.sim.verdict import limits
 
 SECOND = 1_000_000_000

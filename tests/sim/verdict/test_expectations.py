@@ -11,7 +11,7 @@ from sim.faults import fault_kinds
 from sim.lab.labfile import ScheduledFault
 from sim.units import HOUR_NS, MINUTE_NS
 from sim.verdict.checks import evaluate
-from sim.verdict.intrusions import Intrusions
+from sim.verdict.found.intrusions import Intrusions
 from sim.verdict.ledger import NEVER, ReportLedger, Run
 from sim.verdict.outcome import CommandOutcome, LabOutcome
 from sim.verdict.result import Expectation, Failure, FaultOccurrence, GapFound, ReportCounts

@@ -7,9 +7,9 @@ import pytest
 from sim.faults import fault_kinds
 from sim.lab.labfile import ExpectedAlert, ScheduledFault
 from sim.verdict.checks import evaluate
+from sim.verdict.found.raised import compare
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.outcome import LabOutcome
-from sim.verdict.raised import compare
 from sim.verdict.result import RaisedAlert
 from tests.support.sim.verdict import limits
 

@@ -12,7 +12,7 @@ from sim.units import MILLISECOND_NS
 from sim.verdict.findings import Findings, SpoolContent, find
 from sim.verdict.ledger import NEVER, ReportLedger, digest_of
 from sim.verdict.result import AuditNote, GapFound
-from tests.support.datacenter.batches import AT_MS, alert, batch, result
+from tests.support.datacenter.store.batches import AT_MS, alert, batch, result
 from wire.messages import Audit, BoxReport, Entry, Gap, InstrumentReport, encode
 from wire.standards.extract import Finding
 

@@ -8,7 +8,7 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.verdict.gaps import UNUSED, NumberSet, Window, classify_missing
+from sim.verdict.found.gaps import UNUSED, NumberSet, Window, classify_missing
 from sim.verdict.ledger import LedgerEntry, ReportLedger
 from sim.verdict.result import GapFound
 

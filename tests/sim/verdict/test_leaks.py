@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from sim.verdict.leaks import CHARSETS, search
+from sim.verdict.found.leaks import CHARSETS, search
 
 NAME = "Vétøquaxil"
 CHINESE = "倈粅圽塣"

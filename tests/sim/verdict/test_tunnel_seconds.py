@@ -7,10 +7,10 @@ import pytest
 from sim.faults import fault_kinds
 from sim.lab.labfile import ScheduledFault
 from sim.verdict.checks import evaluate
+from sim.verdict.found.sessions import SessionFindings
 from sim.verdict.ledger import ReportLedger
 from sim.verdict.outcome import LabOutcome
 from sim.verdict.result import Expectation, Failure, SessionResult, SessionStep
-from sim.verdict.sessions import SessionFindings
 from tests.support.sim.verdict import limits
 
 S = 10**9

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from datacenter.store.schema import certificates
+from datacenter.store.tables.schema import certificates
 from sim.lab.labfile import parse_lab
 from sim.worlds.virtual.world import VirtualWorld
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from datacenter.store.schema import certificates
+from datacenter.store.tables.schema import certificates
 from settings.problems import SettingsError
 from sim.lab.labfile import load_lab, parse_lab
 from sim.testing import LabUnderTest

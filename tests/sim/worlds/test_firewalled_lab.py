@@ -24,7 +24,8 @@ from sim.lab.labfile import Lab, parse_lab
 from sim.proxies.kind import proxy_kind
 from sim.units import SECOND_NS
 from sim.verdict.result import Result
-from sim.worlds.shared.addresses import (
+from sim.worlds.shared.intruders import TCP_PORTS, forbidden
+from sim.worlds.shared.site.addresses import (
     BOX,
     COLLECTOR_PORT,
     DATACENTER,
@@ -32,8 +33,7 @@ from sim.worlds.shared.addresses import (
     box_address,
     instrument_address,
 )
-from sim.worlds.shared.intruders import TCP_PORTS, forbidden
-from sim.worlds.shared.policy import NOT_IN_FORCE, lab_policy, policy_file
+from sim.worlds.shared.site.policy import NOT_IN_FORCE, lab_policy, policy_file
 from sim.worlds.virtual.firewall import VirtualFirewall
 from sim.worlds.virtual.world import VirtualWorld
 from tests.support.sim.network import Recorder

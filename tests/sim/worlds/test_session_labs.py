@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import select, update
 
 from agents.box.sessions.sessions import BoxSessions
-from datacenter.store.schema import box_audit
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_audit
 from netfw.ruleset.sessions import Session
 from settings.problems import SettingsError
 from sim.faults import fault_kinds
@@ -21,7 +21,7 @@ from sim.lab.labfile import Lab, ScheduledFault, parse_lab
 from sim.units import SECOND_NS
 from sim.verdict.result import Result
 from sim.worlds import run_lab
-from sim.worlds.shared.session_keys import sent_lines
+from sim.worlds.shared.site.session_keys import sent_lines
 from sim.worlds.virtual.sessions import VirtualPage, paths_of
 from sim.worlds.virtual.world import VirtualWorld
 from wire.desktop.held_input import HeldInput

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sim.lab.labfile import load_lab, parse_lab
-from sim.verdict.siem import SiemFindings
+from sim.verdict.found.siem import SiemFindings
 from sim.worlds import run_lab
 from sim.worlds.virtual.world import VirtualWorld
 

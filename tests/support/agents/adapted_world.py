@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from agents.box.box import Box, Hardware
-from agents.box.config import InstrumentPort, PortInstrument
+from agents.box.configuration.config import InstrumentPort, PortInstrument
 from agents.box.intake.adapter import listen
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
@@ -25,7 +25,7 @@ from sim.net.link import Link, LinkQuality
 from sim.net.loop import SimLoop
 from tests.support.agents.boxes import box_config, disk
 from tests.support.agents.stand_in import StandIn
-from tests.support.hierarchy import Hierarchy
+from tests.support.crypto.hierarchy import Hierarchy
 from wire import messages
 from wire.http.connection import serve
 from wire.messages import Command, CommandResult

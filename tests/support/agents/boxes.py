@@ -11,7 +11,7 @@ from typing import Any
 
 from agents.box.audit.log_reader import LogFolder
 from agents.box.box import Box, Hardware
-from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, Sending
+from agents.box.configuration.config import BoxConfig, InstrumentPort, PortInstrument, Sending
 from agents.box.sessions.running import SessionHardware
 from agents.enrolment.certificate_files import BoxCertificates
 from agents.instrument.agent import InstrumentAgent
@@ -19,8 +19,8 @@ from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from hal.emul.ethernet import EmulEthernetPort
 from settings.types import Endpoint
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection
 from wire.messages import REPLY_BYTES_MAX, Command, Outcome

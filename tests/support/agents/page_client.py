@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from agents.box.page.application import LocalPage
 from agents.box.page.status import PagePort, PageStandard, PageStatus
 from agents.box.sessions.security_keys import SecurityKeys
-from tests.support.agents.session_box import PORT, SessionBox
+from tests.support.agents.sessions.box import PORT, SessionBox
 from tests.support.wire.grants import OFFER
 from wire.http.connection import Peer, Request, Response
 

@@ -27,7 +27,7 @@ from datacenter.tunnel.keys import issue_certificate
 from settings.types import Endpoint
 from sim.tunnel.path import EmulPath
 from tests.support.agents.page_client import OTHER_PORT, page_of
-from tests.support.agents.session_box import PORT, SessionBox
+from tests.support.agents.sessions.box import PORT, SessionBox
 from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 from tests.support.httpd import configure, running
 from tests.support.wire.grants import ISSUED, OFFER

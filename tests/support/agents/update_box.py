@@ -19,10 +19,10 @@ from typing import Any, Final, TypeVar
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root
 
-from agents.box.config import BoxConfig, InstrumentPort, PortInstrument, UpdateSettings
+from agents.box.configuration.config import BoxConfig, InstrumentPort, PortInstrument, UpdateSettings
 from agents.box.files.requests import TransferRequest
 from agents.box.files.store import BoxFiles
-from agents.box.released_data import ReleasedData
+from agents.box.released.released_data import ReleasedData
 from agents.box.state import BoxState
 from agents.box.updates.surroundings import UpdateHardware, UpdateSurroundings
 from agents.box.updates.table import UpdatePhase

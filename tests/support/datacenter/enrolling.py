@@ -12,10 +12,10 @@ from datacenter.access.decision import Decision
 from datacenter.access.directory import StaffDirectory
 from datacenter.enrolment.desk import EnrolmentDesk
 from datacenter.enrolment.registration import Outcome, RegistrationAuthority
-from datacenter.store.schema import boxes, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, sites
 from datacenter.vendor_ca.authority import VendorAuthority
-from tests.support.datacenter.web_client import PEOPLE, POLICIES, person
+from tests.support.datacenter.web.client import PEOPLE, POLICIES, person
 from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_key
 from wire.pki.request import make_request
 

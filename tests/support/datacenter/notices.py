@@ -10,8 +10,8 @@ from sqlalchemy import insert, select, update
 from datacenter.notices.notice import Notice
 from datacenter.notices.outbox import AttemptOutcome, AttemptResult
 from datacenter.notices.targets import NoticeTarget
-from datacenter.store.schema import alerts, deliveries, notices
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import alerts, deliveries, notices
 
 CHAT = NoticeTarget(name="chat", apprise="json://127.0.0.1:9", interval_s=0)
 """A target that does not recognize repetitions."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from datacenter.store.schema import boxes, instruments, sites
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, instruments, sites
 from tests.support.datacenter.programs import configure
 
 BOX, SERIAL = "RAP-0001", "CHEM-0001"

@@ -32,11 +32,11 @@ from datacenter.sessions.remote import RemoteSessions
 from datacenter.sessions.rights import Requester
 from datacenter.sessions.session import DeskSession
 from datacenter.sessions.surroundings import EndpointError, TunnelCredentials
-from datacenter.store.schema import remote_sessions
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import remote_sessions
 from datacenter.store.threads import StoreThreads
 from datacenter.tunnel.keys import issue_certificate
-from tests.support.datacenter.web_client import POLICIES
+from tests.support.datacenter.web.client import POLICIES
 from tests.support.eventually import eventually
 from tests.support.wire.grants import BOX, DATACENTER, SESSION
 from wire.http.connection import Peer, Request

@@ -15,8 +15,8 @@ from datacenter.releases.orders import exchange_order, find_boxes_to_tell
 from datacenter.releases.plan import RolloutPlan, encode_plan
 from datacenter.releases.runner import advance_rollouts, change_state
 from datacenter.releases.states import RolloutProgress
-from datacenter.store.schema import boxes, rollouts, sites, update_orders
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import boxes, rollouts, sites, update_orders
 from tests.support.imaging.releases import NOW, released
 from wire.messages import Batch, Entry, UpdateStep, UpdateWord, decode, encode, encode_batch
 from wire.release.messages import Kind, MetadataVersions, UpdateOrder, UpdateState

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from imaging.mock_repo import rpms
-from tests.support import fips
-from tests.support.imaging.guest_shell import file_script
+from tests.support.crypto import fips
 from tests.support.imaging.more_packages import add_debs
 from tests.support.imaging.services import HTTPD_SCRIPT
+from tests.support.imaging.starts.guest_shell import file_script
 
 _DEBS: Final = ["apache2-bin", "bsdutils", "openvpn", "openssh-server", "auditd", "rpm", "tpm2-openssl"]
 _NAMES: Final = {"auditd": ["audit"], "openssh-server": ["debian-openssh-server"]}

@@ -11,7 +11,7 @@ import msgspec
 from imaging.build.resume import Steps
 from imaging.mock_repo import rpms
 from imaging.mock_repo.debs import fetch
-from tests.support.imaging.first_report import MOCK_REPO
+from tests.support.imaging.starts.first_report import MOCK_REPO
 
 
 def add_debs(

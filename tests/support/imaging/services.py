@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from tests.support.imaging.guest_shell import file_script
 from tests.support.imaging.more_packages import add_debs
+from tests.support.imaging.starts.guest_shell import file_script
 
 SESSIONS: Final = ["apache2-bin", "bsdutils", "openvpn"]
 """Packages that remote sessions need; bsdutils has logger(1), through which httpd logs."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from imaging import signing
-from tests.support.imaging.first_report import build_image
 from tests.support.imaging.services import KICKSTART, SESSIONS, add_services
+from tests.support.imaging.starts.first_report import build_image
 from tests.support.paths import ROOT
 
 KEPT: Final = ROOT / "build/signed-image"

@@ -14,8 +14,8 @@ from imaging.build.build import build
 from imaging.build.types import BuildRequest
 from imaging.mock_repo.rpms import MockPackages, Stub, contents, make_repository
 from imaging.signing import make_key
-from tests.support.once import once
 from tests.support.paths import ROOT
+from tests.support.runner.once import once
 
 CACHE: Final = ROOT / "build/mock-repo/debs"
 DEBS: Final = [

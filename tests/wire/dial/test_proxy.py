@@ -12,7 +12,7 @@ import pytest
 import wire.dial.dialer
 from settings.types import Endpoint, Proxy
 from tests.support.agents.stand_in import stand_in
-from tests.support.hierarchy import Hierarchy
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.dial.dialer import dial
 from wire.dial.proxies import proxy_conversation
 from wire.dial.proxy import REPLY_BYTES_MAX, Handshake, ProxyError, ProxyErrorKind

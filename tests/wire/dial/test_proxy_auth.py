@@ -14,7 +14,7 @@ import spnego
 
 from settings.types import Endpoint, Proxy
 from tests.support.agents.stand_in import stand_in
-from tests.support.hierarchy import Hierarchy
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.dial.dialer import dial
 from wire.dial.proxies import proxy_conversation
 from wire.dial.proxies.http import INTERIM_MAX

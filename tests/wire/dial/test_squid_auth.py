@@ -20,8 +20,8 @@ from settings.types import Endpoint, Proxy
 from sim.proxies.spnego import SpnegoScheme, write_passwords
 from sim.proxies.squid_spnego import serve, write_squid_login
 from tests.support.agents.stand_in import stand_in
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import dial
 from wire.dial.proxy import ProxyError, ProxyErrorKind
 from wire.tls.context import client_context

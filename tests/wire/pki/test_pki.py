@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509 import verification
 
-from tests.support.certificates import Certificates
+from tests.support.crypto.certificates import Certificates
 from wire.pki.hierarchy import Authority, PrivateKey, Validity, make_rsa_key
 
 

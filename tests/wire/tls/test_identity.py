@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.hierarchy import Hierarchy
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.pki.signature import new_key_pair
 from wire.tls.identity import inspect_identity
 

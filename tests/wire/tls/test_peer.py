@@ -12,7 +12,7 @@ from cryptography.x509 import ObjectIdentifier, load_pem_x509_certificate
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from settings.types import Endpoint
-from tests.support.revocation import CheckingServer
+from tests.support.crypto.revocation import CheckingServer
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError
 from wire.pki.hierarchy import Authority, PrivateKey, make_key

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from settings.types import Endpoint
-from tests.support.revocation import CheckingServer
+from tests.support.crypto.revocation import CheckingServer
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError
 from wire.pki.hierarchy import USAGES, Authority, make_key

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.certificates import Certificates
+from tests.support.crypto.certificates import Certificates
 from tests.support.eventually import eventually
 from wire.http.connection import ClientConnection, HttpError, Request, Response, Server, serve
 from wire.tls import context as tls

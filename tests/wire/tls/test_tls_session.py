@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.certificates import Certificates
+from tests.support.crypto.certificates import Certificates
 from wire.tls.context import client_context, server_context
 from wire.tls.session import EX_INDEX_SSL_SESSION, ExCallback, SessionReader, openssl, session_of
 

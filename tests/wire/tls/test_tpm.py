@@ -15,20 +15,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from agents.box.config import BoxConfig
+from agents.box.configuration.config import BoxConfig
 from agents.enrolment.keys import key_maker
 from agents.enrolment.records import NEXT, USED, IdentityRecord, IdentityRecords
 from hal.emul.disk import EmulDisk
 from settings.site import Enrolment
 from settings.types import Endpoint
 from tests.support.agents.boxes import disk, running_box
+from tests.support.crypto.fips import CAN_RUN as HAS_FIPS
+from tests.support.crypto.fips import CONFIGURATION
+from tests.support.crypto.fips import REASON as NEEDS_FIPS
+from tests.support.crypto.tpm import HAS_TPM, REASON, software_tpm
 from tests.support.enrolment_center import EnrolmentCenter
 from tests.support.eventually import eventually
-from tests.support.fips import CAN_RUN as HAS_FIPS
-from tests.support.fips import CONFIGURATION
-from tests.support.fips import REASON as NEEDS_FIPS
 from tests.support.paths import ROOT
-from tests.support.tpm import HAS_TPM, REASON, software_tpm
 from wire.pki.hierarchy import Authority, make_key
 from wire.pki.request import make_request
 from wire.pki.signature import load_private_key

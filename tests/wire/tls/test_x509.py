@@ -12,8 +12,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tests.support import fips
-from tests.support.hierarchy import Hierarchy
+from tests.support.crypto import fips
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.paths import ROOT
 from wire.tls.x509 import check_issuer, is_same_key, load_certificates, not_after, not_before
 

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from datacenter.store.coverage import BOX_STREAM, encode_ranges
-from datacenter.store.partitions import DAY_MS, create_partition
+from datacenter.store.batches.coverage import BOX_STREAM, encode_ranges
+from datacenter.store.tables.partitions import DAY_MS, create_partition
 from settings.ranges import RangeSet
 from wire.messages import Gap, decode
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from datacenter.store.append_only import TRIGGERS
+from datacenter.store.tables.append_only import TRIGGERS
 
 revision = "0003"
 down_revision = "0002"

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 import msgspec
 
 from agents.box.firewall import FirewallStatus
-from agents.box.status import WaitingRecords
+from agents.box.status.status import WaitingRecords
 from datacenter.store import queries
+from sim.verdict.found.updates import update_results
 from sim.verdict.ledger import ReportLedger
-from sim.verdict.updates import update_results
 from sim.worlds.kernel.box import LabBoxState
 from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.world import KernelWorld
-from sim.worlds.shared.analyzer import Analyzer
+from sim.worlds.shared.instruments.analyzer import Analyzer
 
 
 class LinkState(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import Final
 
 from sim.lab.labfile import Lab
 from sim.worlds.kernel.namespaces import files
-from sim.worlds.shared.addresses import DATACENTER, PREFIX_BITS, PROXY, ROUTER
+from sim.worlds.shared.site.addresses import DATACENTER, PREFIX_BITS, PROXY, ROUTER
 
 INTERFACE: Final = "ipsec0"
 """The name that libipsec gives to its TUN device."""

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from agents.box.config import AuditSettings, SpoolSize
+from agents.box.configuration.config import AuditSettings, SpoolSize
 from hal.linux.log_folder import LinuxLogFolder
 from imaging.rpm.contents import RECIPE
 from tests.support.agents.boxes import box_config, disk, running_box
 from tests.support.agents.rotated_log import RotatedLog
 from tests.support.agents.stand_in import StandIn, stand_in
 from tests.support.audit_log_service import audit_log_service
-from tests.support.hierarchy import Hierarchy
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.messages import LogLine
 
 AUDITD = RECIPE / "root/usr/share/rap/hardening/etc/audit/auditd.conf"

@@ -17,7 +17,7 @@ import pytest
 from cryptography import x509
 
 from agents.box.box import Box, Hardware
-from agents.box.config import BoxConfig
+from agents.box.configuration.config import BoxConfig
 from agents.box.health.alarm import AlarmLed
 from agents.enrolment.certificate_files import BoxCertificates
 from hal.emul.ethernet import EmulEthernetPort
@@ -26,8 +26,8 @@ from hal.indicators import Light
 from settings.types import Endpoint
 from tests.support.agents.boxes import CLOCK, box_config, connect, disk
 from tests.support.agents.stand_in import StandIn
+from tests.support.crypto.hierarchy import LOOPBACK, Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import LOOPBACK, Hierarchy
 from wire.dial.dialer import dial
 from wire.http.connection import Response, serve
 from wire.messages import BATCH_BODY_BYTES_MAX

@@ -17,20 +17,20 @@ from sqlalchemy import select
 
 from agents.box.audit_work import AuditStatus
 from agents.box.box import Box, Hardware
-from agents.box.config import AuditSettings
+from agents.box.configuration.config import AuditSettings
 from agents.box.health.countersigning import FILE
 from datacenter.audit.boxes import AuditSearch, box_chain_problems, find_records
 from datacenter.audit.heads import HeadService
 from datacenter.ingest import make_ingest
 from datacenter.store.queue import StoreQueue
-from datacenter.store.schema import box_chains
 from datacenter.store.store import Store
+from datacenter.store.tables.schema import box_chains
 from hal.emul.ethernet import EmulEthernetPort
 from hal.linux.disk import LinuxDisk
 from tests.support.agents.boxes import CLOCK, box_config
 from tests.support.agents.rotated_log import RotatedLog
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.audit_head import parse_head_text
 from wire.http.connection import serve
 from wire.messages import BATCH_BODY_BYTES_MAX

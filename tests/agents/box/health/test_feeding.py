@@ -11,13 +11,13 @@ from threading import Event
 import msgspec
 
 from agents.box.box import Box, Hardware
-from agents.box.config import BoxConfig, HardwareWatchdog
+from agents.box.configuration.config import BoxConfig, HardwareWatchdog
 from hal.emul.ethernet import EmulEthernetPort
 from hal.watchdog import Armed, WatchdogError, WatchdogErrorKind
 from tests.support.agents.boxes import CLOCK, box_config, disk
 from tests.support.agents.stand_in import stand_in
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 
 
 class FakeWatchdog:

@@ -13,8 +13,8 @@ from agents.spool import GapReason, Priority, Spool
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
 from sim.net.loop import SimLoop
-from tests.support.agents.open_spool import InspectedSpool, flip_first
-from tests.support.agents.spool_model import BY_SUMMARIES, decode_gap, encode_gap
+from tests.support.agents.spool.model import BY_SUMMARIES, decode_gap, encode_gap
+from tests.support.agents.spool.open_spool import InspectedSpool, flip_first
 from wire.messages import Audit, Entry, decode
 
 ALERT, AUDIT, ROUTINE = Priority

@@ -24,7 +24,7 @@ from netfw.events import Event, FirewallState
 from sim.net.loop import SimLoop
 from tests.support.agents.boxes import box_config, disk, running_agent, running_box
 from tests.support.agents.stand_in import stand_in
-from tests.support.hierarchy import Hierarchy
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.messages import Command, Quality
 
 

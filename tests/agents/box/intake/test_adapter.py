@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from agents.box.box import Box, Hardware
-from agents.box.config import BoxConfig, InstrumentPort, PortInstrument
+from agents.box.configuration.config import BoxConfig, InstrumentPort, PortInstrument
 from agents.box.intake import adapter
 from hal.emul.clock import EmulClock
 from hal.emul.disk import EmulDisk
@@ -20,8 +20,8 @@ from hal.emul.ethernet import EmulEthernetPort
 from settings.adapted import AdaptedPort, AlarmMapping
 from tests.support.agents.boxes import box_config, disk
 from tests.support.agents.stand_in import StandIn, stand_in
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.messages import Alert, Command, CommandResult, Entry, Status
 
 NOW = datetime.now(UTC).replace(microsecond=0)  # certificates are valid today

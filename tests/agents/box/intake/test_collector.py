@@ -17,8 +17,8 @@ from settings.profile import load_profile
 from settings.types import Endpoint
 from tests.support.agents.boxes import box_config, connect, disk, running_box
 from tests.support.agents.stand_in import stand_in
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import dial
 from wire.http.connection import ClientConnection, HttpError, Response
 from wire.messages import (

@@ -11,7 +11,7 @@ import pytest
 from settings.adapted import AdaptedPort
 from settings.profile import Verb
 from tests.support.agents.adapted_world import SERIAL, AdaptedWorld, Streams
-from tests.support.hierarchy import Hierarchy
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.messages import Audit, Command
 
 SITE = AdaptedPort(tests={"GLU": "glu"})

@@ -14,8 +14,8 @@ from agents.box.intake.observation import AFTER_END_SECONDS_MAX, BEHIND_BYTES_MA
 from agents.box.intake.relay import CONNECTIONS_MAX
 from settings.adapted import AdaptedPort, LaboratoryHost
 from tests.support.agents.adapted_world import HOST_ADDRESS, SERIAL, AdaptedWorld, Streams
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import WAIT_SECONDS_MAX
-from tests.support.hierarchy import Hierarchy
 from wire.messages import Audit, Command, Status
 from wire.standards.engine import Action
 from wire.standards.hl7 import Hl7Observer

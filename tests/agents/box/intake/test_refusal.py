@@ -15,7 +15,7 @@ from hal.emul.disk import EmulDisk
 from hal.emul.indicators import EmulIndicators
 from hal.indicators import Light
 from sim.net.loop import SimLoop
-from tests.support.agents.spool_model import LIMITS, encode_gap
+from tests.support.agents.spool.model import LIMITS, encode_gap
 from wire.audit_events import AuditEvent
 from wire.messages import Audit, Entry, decode
 

@@ -11,11 +11,11 @@ import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
 from agents.box.box import Box
-from agents.box.config import Revocation
+from agents.box.configuration.config import Revocation
 from tests.support.agents.boxes import box_config, connect, disk, running_box
 from tests.support.agents.stand_in import StandIn
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.http.connection import HttpError, serve
 from wire.messages import BATCH_BODY_BYTES_MAX
 from wire.pki.hierarchy import Authority, make_key

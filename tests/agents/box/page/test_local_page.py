@@ -16,7 +16,7 @@ from hal.indicators import Light
 from settings.board import load_board
 from tests.support.agents.boxes import CLOCK, box_config, disk, running_box
 from tests.support.agents.page_client import forms_of
-from tests.support.agents.session_center import (
+from tests.support.agents.sessions.center import (
     BOX_SERIAL,
     WANTED,
     LoopbackTunnels,
@@ -24,8 +24,8 @@ from tests.support.agents.session_center import (
     session_center,
     with_sessions,
 )
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.http.connection import ClientConnection, Response
 from wire.session.table import Cause, SessionState
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.agents.page_client import OTHER_PORT, PageClient, forms_of, page_of
-from tests.support.agents.session_box import PORT, SessionBox, run
+from tests.support.agents.sessions.box import PORT, SessionBox, run
 from tests.support.wire.grants import OFFER, STRANGER
 from wire.session.grant import Offer, PresenceWay, SessionMode, SessionService, sign_offer
 from wire.session.messages import CertificateMessage, EndMessage, GrantMessage, HeadMessage, OfferMessage

@@ -21,7 +21,7 @@ from agents.box.page.ports import port_row
 from agents.box.page.status import PagePort, PageStandard, PageStatus
 from agents.box.sessions.session import PAGE_LOST_SECONDS, PAGE_OVERDUE_SECONDS, SHOWN_SECONDS
 from tests.support.agents.page_client import OTHER_PORT, PageClient, forms_of, page_of
-from tests.support.agents.session_box import PORT, SessionBox, run
+from tests.support.agents.sessions.box import PORT, SessionBox, run
 from tests.support.wire.grants import OFFER
 from wire.session.grant import Offer, PresenceWay
 from wire.session.presence import TRIES

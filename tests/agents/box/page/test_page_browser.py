@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.agents.served_page import ServedPage
-from tests.support.datacenter.browser import PROGRAM, BrowserPage, axe_violations, open_browser
+from tests.support.datacenter.web.browser import PROGRAM, BrowserPage, axe_violations, open_browser
 from tests.support.httpd import CAN_RUN, REASON
 from wire.session.table import Cause, SessionState
 

@@ -16,7 +16,7 @@ from agents.box.page.certificate import publish_certificate
 from agents.enrolment.certificate_files import BoxCertificates, InstrumentCertificates
 from agents.provision.page import PAGE
 from tests.support.agents.served_page import ADDRESSES, ServedPage, served_page
-from tests.support.agents.session_box import PORT
+from tests.support.agents.sessions.box import PORT
 from tests.support.eventually import WAIT_SECONDS_MAX, poll_until
 from tests.support.httpd import CAN_RUN, HTTPD, REASON, client_tls, configure, make_pki
 from tests.support.wire.grants import OFFER

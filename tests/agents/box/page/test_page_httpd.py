@@ -16,7 +16,7 @@ import pytest
 from agents.box.page.server import BODY_BYTES_MAX
 from tests.support.agents.page_client import OTHER_PORT, Form, forms_of
 from tests.support.agents.served_page import ADDRESSES, ServedPage
-from tests.support.agents.session_box import PORT
+from tests.support.agents.sessions.box import PORT
 from tests.support.eventually import WAIT_SECONDS_MAX
 from tests.support.httpd import CAN_RUN, REASON, client_tls
 from tests.support.wire.grants import OFFER

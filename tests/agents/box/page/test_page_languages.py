@@ -13,7 +13,7 @@ import pytest
 
 from agents.box.page.languages import ENGLISH, FOLDER, catalogue, languages, preferred, read_po
 from tests.support.agents.page_client import PageClient, page_of
-from tests.support.agents.session_box import SessionBox, run
+from tests.support.agents.sessions.box import SessionBox, run
 from tests.support.wire.grants import OFFER
 
 TRANSLATIONS = [language for language in languages() if language != ENGLISH]

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from agents.box.sessions.security_keys import Assertion, SecurityKeyError, SecurityKeys, encoded
 from tests.support.agents.page_client import PageClient, page_of
 from tests.support.agents.served_page import NAME, served_page
-from tests.support.agents.session_box import PORT, SessionBox, run
-from tests.support.datacenter.browser import PROGRAM, axe_violations, open_browser
+from tests.support.agents.sessions.box import PORT, SessionBox, run
+from tests.support.datacenter.web.browser import PROGRAM, axe_violations, open_browser
 from tests.support.httpd import CAN_RUN, REASON, make_pki
 from tests.support.wire.grants import OFFER, SESSION, STRANGER
 from wire.session.grant import PresenceWay

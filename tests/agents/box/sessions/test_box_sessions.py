@@ -10,7 +10,7 @@ import pytest
 
 from agents.box.sessions.session import PAGE_LOST_SECONDS, PAGE_OVERDUE_SECONDS
 from agents.box.sessions.sessions import SESSIONS_MAX
-from tests.support.agents.session_box import PORT, SessionBox, run
+from tests.support.agents.sessions.box import PORT, SessionBox, run
 from tests.support.wire.grants import DATACENTER, OFFER, SESSION, STRANGER
 from wire.session.grant import Offer, PresenceWay, SessionService, sign_offer
 from wire.session.messages import CertificateMessage, EndMessage, GrantMessage, OfferMessage, ShownMessage

@@ -18,17 +18,17 @@ from agents.instrument.session_panel import SessionPanel
 from datacenter.sessions.session import DeskSession
 from settings.types import Endpoint
 from tests.support.agents.boxes import box_config, connect, disk, running_box
-from tests.support.agents.session_box import PORT, SessionBox
-from tests.support.agents.session_box import run as run_emulated
-from tests.support.agents.session_center import (
+from tests.support.agents.sessions.box import PORT, SessionBox
+from tests.support.agents.sessions.box import run as run_emulated
+from tests.support.agents.sessions.center import (
     WANTED,
     LoopbackTunnels,
     SessionCenter,
     session_center,
     with_sessions,
 )
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from tests.support.wire.grants import OFFER
 from wire.http.connection import Peer, Request
 from wire.messages import decode, encode

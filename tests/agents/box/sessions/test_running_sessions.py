@@ -16,16 +16,16 @@ from datacenter.desktop.receiver import DesktopReceiver
 from datacenter.desktop.recording import RecordingWriter
 from datacenter.sessions.session import DeskSession
 from tests.support.agents.boxes import box_config, disk, running_box
-from tests.support.agents.session_center import (
+from tests.support.agents.sessions.center import (
     WANTED,
     LoopbackTunnels,
     SessionCenter,
     session_center,
     with_sessions,
 )
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.desktop.vnc_server import vnc_server
 from tests.support.eventually import WAIT_SECONDS_MAX, eventually
-from tests.support.hierarchy import Hierarchy
 from wire.desktop.connection import TcpChannel
 from wire.session.audit import parse_audit
 from wire.session.grant import SessionService

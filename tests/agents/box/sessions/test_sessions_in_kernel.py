@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from settings.types import ProxyKind
-from tests.support.agents.session_lab import SIZE, session_lab
+from tests.support.agents.sessions.lab import SIZE, session_lab
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import poll_until
-from tests.support.hierarchy import Hierarchy
 from wire.session.table import SessionState
 
 pytestmark = pytest.mark.kernel

@@ -23,7 +23,7 @@ from datacenter.tunnel.door import Door
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
 from datacenter.tunnel.namespace import socket_of
 from settings.types import Endpoint, ProxyKind
-from tests.support.agents.tunnels import (
+from tests.support.agents.sessions.tunnels import (
     DESKTOP,
     DEVICE,
     INSTRUMENT,
@@ -40,7 +40,7 @@ from tests.support.agents.tunnels import (
 )
 from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 from tests.support.paths import ROOT
-from tests.support.tunnel_cases import CASES, GREETING, Received, TunnelCase, case_name
+from tests.support.sessions.tunnel_cases import CASES, GREETING, Received, TunnelCase, case_name
 from tests.support.wire.grants import ENDPOINT, OFFER
 
 pytestmark = pytest.mark.kernel
@@ -240,7 +240,7 @@ from pathlib import Path
 from agents.box.tunnel.tunnel import SessionKey
 from datacenter.tunnel.keys import make_keys, make_tls_crypt
 from datacenter.tunnel.server import TunnelServer
-from tests.support.agents.tunnels import DESKTOP, INSTRUMENT, SESSION, STAFF
+from tests.support.agents.sessions.tunnels import DESKTOP, INSTRUMENT, SESSION, STAFF
 from tests.support.wire.grants import ENDPOINT
 
 async def main():

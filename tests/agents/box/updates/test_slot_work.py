@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from agents.box.updates.slot_work import hash_slot, slot_bytes
+from agents.box.updates.slots.slot_work import hash_slot, slot_bytes
 from hal.emul.partition import EmulPartition
 
 MIB = 1024 * 1024

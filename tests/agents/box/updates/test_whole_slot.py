@@ -14,10 +14,10 @@ import pytest
 
 from agents.box.updates.memory import FetchPlan
 from agents.box.updates.parts import TargetParts
-from agents.box.updates.repair import RepairError
-from agents.box.updates.slot_work import SlotWorker
+from agents.box.updates.slots.repair import RepairError
+from agents.box.updates.slots.slot_work import SlotWorker
+from agents.box.updates.slots.whole_slot import WholeSlot
 from agents.box.updates.table import UpdatePhase
-from agents.box.updates.whole_slot import WholeSlot
 from hal.disk import DiskError
 from hal.emul.disk import EmulDisk, Moment
 from hal.emul.partition import EmulPartition

@@ -12,9 +12,9 @@ from agents.box.uplink.alert_lane import LANE_IDLE_SECONDS
 from agents.box.uplink.batching import SLOW_SECONDS
 from agents.spool import Priority
 from datacenter.store import queries
-from tests.support.agents.intermediary import ShortGatewayTimeout, best_seconds
-from tests.support.agents.slow_datacenter import Slow
-from tests.support.hierarchy import Hierarchy
+from tests.support.agents.uplink.intermediary import ShortGatewayTimeout, best_seconds
+from tests.support.agents.uplink.slow_datacenter import Slow
+from tests.support.crypto.hierarchy import Hierarchy
 from wire import messages
 
 ALERT_SECONDS_MAX = SLOW_SECONDS + 2.0

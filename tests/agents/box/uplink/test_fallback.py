@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agents.box.uplink.forwarder import SELF_CONTAINED_SECONDS
-from tests.support.agents.intermediary import HOUR, Spread
-from tests.support.hierarchy import Hierarchy
+from tests.support.agents.uplink.intermediary import HOUR, Spread
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.compression import BodyKind
 
 

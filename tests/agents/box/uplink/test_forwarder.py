@@ -14,16 +14,16 @@ import pytest
 import agents.box.uplink.forwarder
 import agents.box.uplink.stream
 import wire.dial.backoff
-from agents.box.defaults import LINGER_SECONDS
+from agents.box.configuration.defaults import LINGER_SECONDS
 from agents.box.uplink.forwarder import CARRIER_LOSS_SECONDS_MAX, DISCARDS_BURST, STEADY_SECONDS
 from agents.spool import Priority
 from settings.types import Endpoint, Proxy
 from sim.net.link import LinkQuality
-from tests.support.agents.forwarding import Bench, drained, forwarding
 from tests.support.agents.stand_in import Misbehave, StandIn, stand_in
-from tests.support.agents.uplinked import World
+from tests.support.agents.uplink.forwarding import Bench, drained, forwarding
+from tests.support.agents.uplink.uplinked import World
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.dial.dialer import UNACKNOWLEDGED_MS_MAX, dial
 from wire.http.connection import Response
 from wire.messages import Alert, Audit, BatchRefusal, BatchReply, Command, Entry, Quality, decode, encode

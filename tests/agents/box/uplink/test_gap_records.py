@@ -6,8 +6,8 @@ import asyncio
 
 from agents.spool import Priority
 from sim.net.link import LinkQuality
-from tests.support.agents.uplinked import World
-from tests.support.hierarchy import Hierarchy
+from tests.support.agents.uplink.uplinked import World
+from tests.support.crypto.hierarchy import Hierarchy
 from wire import messages
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.agents.intermediary import (
+from tests.support.agents.uplink.intermediary import (
     QUICK_RECORDS,
     ShortGatewayTimeout,
     best_seconds,
 )
-from tests.support.hierarchy import Hierarchy
+from tests.support.crypto.hierarchy import Hierarchy
 
 
 @pytest.mark.parametrize("timeout_s", [30.0, 60.0])

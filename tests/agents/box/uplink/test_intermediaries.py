@@ -13,10 +13,10 @@ import pytest
 
 import agents.box.uplink.forwarder
 import wire.dial.backoff
-from tests.support.agents.forwarding import drained, forwarding
 from tests.support.agents.stand_in import StandIn
+from tests.support.agents.uplink.forwarding import drained, forwarding
+from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
-from tests.support.hierarchy import Hierarchy
 from wire.dial.backoff import Backoff
 from wire.http.connection import Peer, Request, Response
 from wire.tls.context import server_context

@@ -15,8 +15,8 @@ from agents.box.uplink.forwarder import DIALS_BURST, DIALS_PER_SECOND
 from agents.spool import Priority
 from settings.types import Proxy
 from sim.net import link
-from tests.support.agents.uplinked import World
-from tests.support.hierarchy import Hierarchy
+from tests.support.agents.uplink.uplinked import World
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.dial.dialer import dial
 from wire.http.connection import PIPELINE_MAX, Request, Response
 from wire.messages import Alert, Entry, Quality, encode

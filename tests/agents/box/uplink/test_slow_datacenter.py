@@ -11,8 +11,8 @@ import pytest
 
 from agents.box.uplink.stream import KEEP_ALIVE_SECONDS, REPLY_SECONDS
 from agents.spool import Priority
-from tests.support.agents.slow_datacenter import BACKLOG, Slow
-from tests.support.hierarchy import Hierarchy
+from tests.support.agents.uplink.slow_datacenter import BACKLOG, Slow
+from tests.support.crypto.hierarchy import Hierarchy
 from wire import messages
 from wire.dial.adaptive_timeout import AdaptiveTimeout
 

@@ -19,8 +19,8 @@ from sim.proxies.http import HttpConnectProxy
 from sim.proxies.http_auth import AcceptAllVerifier
 from sim.proxies.relay import Behavior, ProxyTunnel
 from sim.proxies.socks5 import Socks5Proxy
-from tests.support.agents.uplinked import World
-from tests.support.hierarchy import Hierarchy
+from tests.support.agents.uplink.uplinked import World
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.dial.adaptive_timeout import GROWTH, AdaptiveTimeout
 from wire.dial.dialer import DIAL_TIMEOUT_FACTOR_MAX, HANDSHAKE_SECONDS_MAX, PROXY_SECONDS_MAX
 from wire.dial.proxy import ProxyError

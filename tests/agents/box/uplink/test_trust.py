@@ -34,7 +34,7 @@ from sim.proxies.http import HttpConnectProxy
 from sim.proxies.http_auth import DigestVerifier
 from sim.proxies.relay import Behavior
 from sim.proxies.socks5 import Socks5Proxy
-from tests.support.hierarchy import LOOPBACK, Hierarchy
+from tests.support.crypto.hierarchy import LOOPBACK, Hierarchy
 from wire.dial.dialer import dial
 from wire.dial.probe import BEGINNING_BYTES, ProbeResult, probe
 from wire.pki.hierarchy import Authority, Validity

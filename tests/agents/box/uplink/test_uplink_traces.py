@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.agents.uplink_traces import FOLDER, SCENARIOS, golden, make_pki
-from tests.support.hierarchy import Hierarchy
+from tests.support.agents.uplink.traces import FOLDER, SCENARIOS, golden, make_pki
+from tests.support.crypto.hierarchy import Hierarchy
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 import datacenter.access.compiled
-import datacenter.access.sql
+import datacenter.access.language.sql
 import datacenter.commands.desk
 import datacenter.fleet.visible
 import datacenter.web.application
 import datacenter.web.routes
 from datacenter.access.control import AccessDecider
-from datacenter.access.expression import Negation, Relation
 from datacenter.access.four_eyes import ChangeApproval
-from datacenter.access.smt import SymbolicRequest
+from datacenter.access.language.expression import Negation, Relation
+from datacenter.access.proof.smt import SymbolicRequest
 from datacenter.access.tokens import StoredToken
 from datacenter.audit.access_log import AccessLog
 from datacenter.commands.desk import CommandDesk
@@ -34,7 +34,7 @@ from datacenter.web.application import _Guarded
 from datacenter.web.pages import ROUTES
 from datacenter.web.routes import NotFoundError, RefusedError, WebRoute, WebServices, check_access
 from datacenter.web.sessions import StaffSession, StaffSessions
-from tests.support.datacenter.web_client import PEOPLE
+from tests.support.datacenter.web.client import PEOPLE
 
 Patch = pytest.MonkeyPatch
 Plant = Callable[[Patch], None]
@@ -357,9 +357,11 @@ def the_requester_as_the_second_person(patch: Patch) -> None:
 
 @planted("decisions_lists_and_formulas_agree", "decision and list differ")
 def lists_that_no_policy_forbids(patch: Patch) -> None:
-    original = datacenter.access.sql._not
+    original = datacenter.access.language.sql._not
     patch.setattr(
-        datacenter.access.sql, "_not", lambda part: True if not isinstance(part, bool) else original(part)
+        datacenter.access.language.sql,
+        "_not",
+        lambda part: True if not isinstance(part, bool) else original(part),
     )
 
 

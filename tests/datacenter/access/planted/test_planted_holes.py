@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.datacenter.access.planted.holes import PLANTED
-from tests.support.datacenter.access_checks import CHECKS, walking
+from tests.support.datacenter.access.checks import CHECKS, walking
 
 
 @pytest.mark.parametrize("hole", PLANTED)

@@ -9,7 +9,11 @@ import pytest
 from settings.profile import load_profile
 from sim.instruments.host_interface.dialects import options_of
 from sim.instruments.host_interface.interface import HostInterface, OutgoingMessage, site_settings
-from sim.instruments.host_interface.transmitter import Abandon, TransmitterAction, TransmitterEvents
+from sim.instruments.host_interface.transmitters.transmitter import (
+    Abandon,
+    TransmitterAction,
+    TransmitterEvents,
+)
 from tests.support.sim.standard_models import MODELS
 from wire.messages import Alert, Quality
 from wire.standards.engine import Action, Close, Deliver, Engine, Outcome, Send

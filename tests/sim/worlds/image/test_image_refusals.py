@@ -18,7 +18,7 @@ from sim.lab.labfile import load_lab
 from sim.worlds.image.machine import qemu
 from sim.worlds.image.refusals import check_lab
 from sim.worlds.kernel import running
-from tests.support.imaging.flash_images import IMAGE_BYTES, raw_image, sign
+from tests.support.imaging.flash.images import IMAGE_BYTES, raw_image, sign
 from tests.support.sim.image_lab import LAB, NAME, in_image_world
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("_machine")]

@@ -9,7 +9,7 @@ from agents.provision.main import files_of
 from imaging.kickstart.site import for_box
 from sim.lab.labfile import load_lab
 from sim.worlds.image.site import site_of
-from sim.worlds.shared.session_keys import SessionKeys
+from sim.worlds.shared.site.session_keys import SessionKeys
 from tests.support.paths import ROOT
 from wire.pki.signature import load_public_keys
 from wire.session.cose import key_set

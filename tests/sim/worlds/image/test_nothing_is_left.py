@@ -14,7 +14,7 @@ from sim.worlds.image.disk.client import unnamed_file
 from sim.worlds.image.flash import loop_device
 from sim.worlds.kernel import running
 from tests.support.eventually import poll_until
-from tests.support.imaging.flash_images import raw_image, sign
+from tests.support.imaging.flash.images import raw_image, sign
 from tests.support.paths import ROOT
 from tests.support.sim.image_lab import LAB, NAME, in_image_world
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sim.worlds.kernel.supervision.real_time import HostLoop, acting
-from tests.support.hierarchy import Hierarchy
+from tests.support.crypto.hierarchy import Hierarchy
 from wire.tls.context import client_context, server_context
 
 

@@ -12,8 +12,8 @@ from sim.worlds.kernel import KernelLab
 from sim.worlds.kernel.supervision.supervisor import run
 from sim.worlds.kernel.world import KernelWorld
 from sim.worlds.shared import intruders
-from sim.worlds.shared.addresses import BOX, box_address, instrument_address
 from sim.worlds.shared.intruders import TCP_PORTS, forbidden
+from sim.worlds.shared.site.addresses import BOX, box_address, instrument_address
 from tests.support import eventually as polling
 from tests.support.sim.kernel_labs import small_lab
 

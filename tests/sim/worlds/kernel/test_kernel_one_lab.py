@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.box.status import StatusReport
+from agents.box.status.status import StatusReport
 from sim.lab.labfile import Lab, parse_lab
 from sim.units import SECOND_NS
 from sim.verdict.ledger import NEVER, LedgerEntry

@@ -14,7 +14,7 @@ from sim.verdict.result import Result
 from sim.worlds.kernel import KernelLab
 from sim.worlds.kernel.supervision.supervisor import run
 from sim.worlds.kernel.world import KernelWorld
-from sim.worlds.shared.addresses import BOX, ROUTER
+from sim.worlds.shared.site.addresses import BOX, ROUTER
 from sim.worlds.virtual.run import run_virtual_lab
 from tests.support.eventually import eventually
 from tests.support.sim.kernel_labs import small_lab

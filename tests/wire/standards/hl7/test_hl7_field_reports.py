@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from tests.support.logged import logged
+from tests.support.runner.logged import logged
 from tests.support.wire.hl7 import MSH, acknowledgements, block, receiver, status_message
 from tests.support.wire.hl7_fuzz import fuzz
 from tests.support.wire.instrument_cases import InstrumentCase, instrument_cases, play

@@ -1,0 +1,1 @@
+"""The box's configuration file: its keys and their defaults."""

@@ -1,0 +1,1 @@
+"""Profiles and send intervals of data releases, as the running box program uses them."""

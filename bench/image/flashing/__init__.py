@@ -1,0 +1,1 @@
+"""Benchmarks of flashing: speed, power cuts, slow disks, and disks in use."""

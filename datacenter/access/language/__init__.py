@@ -1,0 +1,1 @@
+"""Policies: reading Cedar files into typed conditions, and using these for decisions and for lists."""

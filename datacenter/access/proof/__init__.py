@@ -1,0 +1,1 @@
+"""Proofs about policies: theorems, formulas for the solver, and counterexamples in words."""

@@ -1,0 +1,1 @@
+"""The tables of the database: schema, migration, partitions, and the append-only audit log."""

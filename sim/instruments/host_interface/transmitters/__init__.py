@@ -1,0 +1,1 @@
+"""Transmitters: the instrument's end of a line, one module per protocol."""

@@ -1,0 +1,1 @@
+"""Writers: messages of an instrument, one module per standard."""
