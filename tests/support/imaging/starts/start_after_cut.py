@@ -1,4 +1,4 @@
-"""Starts of a box from a disk as a power cut left it, with checks of its reports and of the disk."""
+"""Disks as a power cut left them: starts of a box from them, with checks of its reports and of the disk."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random
 from typing import Final, NamedTuple
 
+from hal.linux.disk import LinuxDisk
 from imaging.flash import gpt
 from imaging.flash.identifiers import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET
 from imaging.kickstart.data import MIB
+from imaging.rpm.contents import RECIPE
 from settings import identity_archive, slots
 from sim.worlds.image.box import STATE_PARTITION
+from sim.worlds.shared.site.box import read_disk
 from tests.support.eventually import eventually
+from tests.support.imaging.flash.images import loop_device
 from tests.support.imaging.starts.emulated import Machine
 from tests.support.imaging.starts.first_report import (
     CABLES,
@@ -34,6 +39,7 @@ from tests.support.imaging.starts.recorded_start import (
     reports_stored,
 )
 from tests.support.namespaces import own_network
+from wire.messages import Entry, InstrumentReport, decode
 
 _POLL_SECONDS: Final = 0.2
 _CONSOLE_BYTES: Final = 3000
@@ -42,6 +48,8 @@ _LATE_SECONDS_MAX: Final = 60.0
 _EXT4: Final = ("boot", "root-a", "home", "tmp", "var", "log", "audit", "vartmp", "rap")
 """The labels of the file systems that the box mounts."""
 _STAMP: Final = "provisioned"
+_SPOOL_BYTES_MAX: Final = 1 << 30
+"""More than a box of these tests ever stores."""
 _STALLS: Final = ("rcu_preempt detected stalls", "soft lockup", "is taking a long time")
 """Kernel messages when the guest's processors stall because this machine is overloaded; units then time out."""
 _STARTS_MAX: Final = 3
@@ -68,6 +76,39 @@ def check_start(
         if not problems or not any(stall in problems[-1] for stall in _STALLS):
             break
     return problems
+
+
+def check_disk(recorded: RecordedStart, index: int, disk: Path, half: int | None = None) -> list[str]:
+    """As `check_start`, without a start: repair the file systems as the initramfs does, and return the problems."""
+    recorded.cut(index, disk, half)
+    with disk.open("rb") as file:
+        slices = {part.label: part for part in gpt.slices(file.read(MIB))}
+    problems: list[str] = []
+    for label in _EXT4:
+        extent = ("--offset", str(slices[label].offset), "--sizelimit", str(slices[label].length))
+        with loop_device(disk, 0, *extent) as device:
+            subprocess.run(
+                ["sh", RECIPE / "root/usr/libexec/rap/repair-superblock", device, "0:0"], check=True
+            )
+            done = subprocess.run(["e2fsck", "-a", device], capture_output=True, text=True, check=False)
+        if done.returncode > 1:
+            return [f"{label}: e2fsck cannot correct the file system: {done.stdout[-500:]}"]
+        problems += _errors(disk, slices[label])
+    if lost := owed(recorded, index) - _in_spool(disk, slices[STATE_PARTITION]):
+        problems.append(f"acknowledged reports were lost: {sorted(lost)}")
+    return problems
+
+
+def _in_spool(disk: Path, state: gpt.Slice) -> set[tuple[int, int]]:
+    """Return the (run, number) of the reports in the spool."""
+    with mounted(disk, state) as mount_point:
+        spool = LinuxDisk(mount_point / "spool")
+        try:
+            records = read_disk(spool, _SPOOL_BYTES_MAX, Random(0)).records
+        finally:
+            spool.close()
+    entries = (decode(Entry, payload) for _, payload in records)
+    return {(entry.run, entry.body.number) for entry in entries if isinstance(entry.body, InstrumentReport)}
 
 
 def _check(recorded: RecordedStart, index: int, disk: Path, former: Life | None) -> list[str]:
