@@ -1,7 +1,9 @@
 """The interface between faults and worlds: the parts of a world that faults act on.
 
 Most methods start an effect and return a function that ends it (`sim.engine.layers.End`); effects that overlap are
-combined. Every world has the parts of `World`. The virtual and the image world are also a `MachineWorld`: their box
+combined. Each call of a method `hold_…` is one *hold*, which keeps power, a link or a program off until it ends.
+
+Every world has the parts of `World`. The virtual and the image world are also a `MachineWorld`: their box
 has its own disk and clock. Only the virtual world is an `EmulatedWorld`, for faults that need an emulated data center
 or name service, or the contents of an emulated disk.
 """
@@ -196,7 +198,7 @@ class EmulatedDataCenterPart(DataCenterPart, Protocol):
         ...
 
     def expire_training(self) -> End:
-        """Expire the trainings of all staff."""
+        """Let the training of all staff expire."""
         ...
 
     def fail_recordings(self) -> End:
@@ -276,7 +278,7 @@ class World(Protocol):
         ...
 
     async def change_address(self, target: str) -> None:
-        """Give the box's `uplink`, or the `datacenter`, another address; connections of the old address stop."""
+        """Give the box's `uplink`, or the `datacenter`, another address; connections that use the old one fail."""
         ...
 
     @property

@@ -1,6 +1,6 @@
 """The vendor's field service: its visits to one instrument, after a part has failed and for preventive maintenance.
 
-A visit replaces the failed part, or, at a maintenance, all parts that show wear. Each instrument has its own random
+A visit replaces the failed part, or, for maintenance, all parts that show wear. Each instrument has its own random
 stream of visits, so that adding an instrument to a lab does not change the visits to another.
 """
 

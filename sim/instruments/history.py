@@ -26,7 +26,7 @@ from sim.units import DAY_NS, MILLISECOND_NS, MINUTE_NS
 from wire.messages import InstrumentReport, Report
 
 CHUNK_NS: Final = DAY_NS
-"""Period for which reports are generated at once, which bounds the memory."""
+"""The period whose reports are generated at once; it bounds the memory."""
 
 
 class History:
@@ -55,7 +55,7 @@ class History:
         FieldService(self._env, self.instrument, stream(seed, f"history/{serial}/service"))
 
     def until(self, end_ns: int) -> Iterator[InstrumentReport]:
-        """Yield the further reports before `end_ns`, in the order in which they were made."""
+        """Yield the next reports, up to `end_ns`, in the order in which they were made."""
         env = self._env
         while env.now < end_ns:
             env.run(until=min(end_ns, env.now - env.now % CHUNK_NS + CHUNK_NS))

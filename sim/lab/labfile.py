@@ -72,8 +72,8 @@ class LabBox(Table, frozen=True):
     """Whether the box requests certificates from the data center, beginning with its flashed certificate, or with one
     that expired two years ago. Default: no certificate requests."""
     fips: FipsDemand = "not-required"
-    """`"required"`: the box serves nothing unless its cryptography is in FIPS mode. In the kernel world, the
-    machine's cryptography is tested."""
+    """`"required"`: the box serves nothing unless its cryptography is in FIPS mode. In the kernel world, this is the
+    cryptography of the machine that runs the lab."""
 
 
 class LabProxy(Table, frozen=True):
@@ -563,7 +563,7 @@ def _check_orders(file: LabFile, problems: Problems) -> None:
 def targets_of(
     fault: type[AnyFault], instruments: Sequence[LabInstrument], proxy: LabProxy | None
 ) -> list[str]:
-    """Return the possible targets of a fault in a lab with these instruments and that proxy."""
+    """Return the possible targets of a fault in a lab with these instruments and this proxy (None: no proxy)."""
     ports = [f"instrument:{instrument.port}" for instrument in instruments]
     present = [target for target in fault.targets if target not in ("instrument", "proxy")]
     if "proxy" in fault.targets and proxy is not None:

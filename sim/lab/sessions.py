@@ -80,7 +80,7 @@ class LabSession(Table, frozen=True):
 def check_sessions(
     sessions: Sequence[LabSession], models: Mapping[str, str], duration_ns: int, problems: Problems
 ) -> None:
-    """Check the sessions of a lab; `models` are those of the instruments by target."""
+    """Check the sessions of a lab; `models` maps the target `instrument:<port>` to the instrument's model."""
     causes = [cause.value for cause in Cause if cause is not Cause.PEER_ENDED]
     for n, session in enumerate(sessions):
         key = ("session", n)

@@ -24,7 +24,7 @@ class DialectForm(Form):
 
     @property
     def rule(self) -> str:
-        """The kind, for the reference page."""
+        """A description of the accepted values, for the reference page."""
         return 'list of dialect options, or "random"'
 
     def read(self, given: object) -> tuple[str, ...] | str:
@@ -103,7 +103,7 @@ def _check_dialect(
             continue
         if name in OPTIONS:
             others = " or ".join(f'"{one}"' for one in OPTIONS[name].speaks)
-            correction = f'is an option of {others}; of "{standard}" there are {", ".join(known)}'
+            correction = f'is an option of {others}; the options of "{standard}" are {", ".join(known)}'
         else:
             correction = nearest(name, known)
         problems.add(key, f"{format_value(name)}: {correction}")

@@ -15,7 +15,7 @@ LAYERS: Final = (
     ("tls", "TLS"),
     ("tcpip", "TCP/IP"),
 )
-"""The fields of `Bytes`, and their names in the report."""
+"""The fields of `LayerBytes`, and their names in the report."""
 
 _ROW_PX: Final = 66
 _GAP_PX: Final = 24

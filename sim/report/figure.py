@@ -1,6 +1,6 @@
 """Parts of the charts. A figure is a dictionary in the format of plotly.js, which draws it in the browser.
 
-Colors are names of the page's CSS variables ("--alert"); the page's script replaces them by the values for light or
+Colors are names of the page's CSS variables ("--alert"); the page's script replaces them with the values for light or
 dark mode before it passes the figure to plotly.js. Lab times are shown on a date axis on which every run starts on
 the first day of a year, so that the day of the year is the day of the run.
 """
@@ -23,7 +23,10 @@ def at(lab_ns: int) -> float:
 
 
 def stacked(heights: list[int], gap: int) -> list[tuple[float, float]]:
-    """Return the (bottom, top) of each row of a plot, from 0 to 1, by the rows' heights in pixels, topmost first."""
+    """Return (bottom, top), from 0 to 1, of each row of a plot.
+
+    `heights` are the rows' heights and `gap` the distance between them, in pixels; the topmost row is the first.
+    """
     total = sum(heights) + gap * (len(heights) - 1)
     top, domains = total, []
     for height in heights:

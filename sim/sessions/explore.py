@@ -1,7 +1,9 @@
-"""Breadth-first exploration of every reachable world, so that counterexamples are as short as possible.
+"""Breadth-first exploration of every reachable state of the model, so that counterexamples are as short as possible.
 
-The possible moves of a session depend on its state, on the setting, and on a few properties of the other sessions.
-They are computed once for each such combination, and reused in all worlds that contain it.
+A state of the whole model is a *world*: the *setting* (the surroundings of all sessions), and the state of each
+session. A transition is a *move*. The possible moves of a session depend on its state, on the setting, and on a few
+properties of the other sessions. They are computed once for each such combination, and reused in all worlds that
+contain it.
 """
 
 from __future__ import annotations
@@ -49,11 +51,14 @@ class Exploration:
 
 
 World: TypeAlias = tuple[int, ...]
-"""The disturbances that are left, the number of the setting, and the numbers of the sessions' states."""
+"""The count of disturbances that may still occur, the number of the setting, and those of the sessions' states."""
 
 
 class Next(NamedTuple):
-    """The successors after a move of one session, or a change of the surroundings, by the numbers of their states."""
+    """A move, which is a step of one session or a change of the surroundings, and the world that follows.
+
+    `setting` and `sessions` are the numbers of their states (`Numbers`).
+    """
 
     text: str
     setting: int
@@ -61,7 +66,9 @@ class Next(NamedTuple):
     is_fair: bool
     """Whether it happens without a person's decision and without the line."""
     violation: str
+    """The property that the move violates; "" if none."""
     cost: int
+    """The number of disturbances that it uses up."""
     is_tick: bool = False
 
 

@@ -31,7 +31,7 @@ END_OF_BOX: Final = 32
 
 WRONG_CODES_MAX: Final = 1
 TIME_MAX: Final = 3
-"""Every deadline is at most 2: a wrong wall clock can add one tick to the first one."""
+"""The last tick. A deadline is at most 2: 1, and one more tick at a box whose wall clock is behind."""
 
 Pair = tuple[bool, bool]
 """A value of the data center, and of the box."""

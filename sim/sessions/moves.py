@@ -1,5 +1,6 @@
-"""The next moves of one session: by both ends, people, the line, clocks and its own faults.
-`sim.sessions.surroundings` has the moves of all sessions at once.
+"""The possible next moves (transitions) of one session: by both ends, people, the line, clocks and its own faults.
+
+`sim.sessions.surroundings` has the changes that affect all sessions at once.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class SessionAtEnd:
         return SessionAtEnd(self._rows, self.setting, session, self.others, self.end)
 
     def facts(self) -> Facts:
-        """Return the facts as an end collects them, if nothing is forged."""
+        """Return the facts as this end collects them if nothing is forged."""
         if self._facts is None:
             self._facts = self._collect()
         return self._facts

@@ -42,7 +42,7 @@ def mutants(table: Sequence[Row] = TABLE) -> Iterator[SessionMutant]:
 
 
 def endless_mutants(table: Sequence[Row] = TABLE) -> Iterator[SessionMutant]:
-    """Yield one mutant for each state from which a row to an end is removed."""
+    """Yield, for each row that ends a session and each of its states, a mutant whose row excludes that state."""
     for number, row in enumerate(table):
         if row.next in (SessionState.ENDING, SessionState.ENDED):
             for state in row.states:

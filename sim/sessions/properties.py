@@ -184,7 +184,7 @@ def outlives(setting: Setting, session: ModelSession) -> bool:
 
 def _outlives(setting: Setting, session: ModelSession, end: int) -> bool:
     if session.paths[end] and setting.time > session.deadlines[end]:
-        return True  # also of a program that is down
+        return True  # also if the end's program is down
     state, has_tunnel = session.states[end], session.endpoints[end]
     if not has_tunnel and not (state in LIVE and setting.up[end]):
         return False
@@ -232,9 +232,9 @@ def violation(setting: Setting, before: ModelSession, move: Move) -> str:
     """Return the property that a move of a session violates, or ""."""
     if move.row:
         change = RowExecution(setting, before, move.session, move.row, move)
-        for each in PROPERTIES:
-            if each(change):
-                return sentence(each)
+        for violates in PROPERTIES:
+            if violates(change):
+                return sentence(violates)
     return sentence(packets_without_grant) if packets_without_grant(setting, move.session) else ""
 
 
@@ -250,9 +250,9 @@ def shifted_violation(
     return sentence(packets_without_grant) if packets_without_grant(setting, session) else ""
 
 
-def sentence(each: Callable[..., bool]) -> str:
-    """Return the sentence of a property."""
-    return inspect.cleandoc(each.__doc__ or "").rstrip(".")
+def sentence(violates: Callable[..., bool]) -> str:
+    """Return the sentence of a property, without its full stop."""
+    return inspect.cleandoc(violates.__doc__ or "").rstrip(".")
 
 
 _OTHERS: Final[tuple[Callable[..., bool], ...]] = (

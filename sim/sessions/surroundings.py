@@ -23,7 +23,7 @@ class SettingChange(NamedTuple):
     """Whether it happens eventually."""
     is_tick: bool = False
     cost: int = 0
-    """How many of the permitted disturbances it is."""
+    """The number of disturbances that it uses up."""
 
 
 def shifts(

@@ -1,7 +1,8 @@
 """Reports of adapted instruments: the box assigns their numbers, so the ledger finds them by content and time.
 
-If the box replaces the time of a report by its own, the report is found only by its content, the earliest of equal
-ones first. A further record with the content of a report that was already found is a duplicate.
+If the box replaces the time of a report with its own, the report is found by its content alone; of several reports
+with equal content, the earliest is taken first. A further record with the content of a report that was already found
+is a duplicate.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class AdaptedReports:
         """The numbers of the reports not found yet."""
         self._closed: dict[_Content, int] = {}
         self._by_box: dict[tuple[int, int], int] = {}
-        """The number in `run` by the box's run and number."""
+        """The report's number in `run`, by the run and the number that the box assigned to it."""
 
     def made(self, finding: Finding, now_ns: int) -> int:
         """Add a report that was made now; returns its number."""
@@ -56,7 +57,7 @@ class AdaptedReports:
         return len(self.run)
 
     def found(self, run: int, body: InstrumentReport, sequence: int, stored_ns: int) -> bool:
-        """Record that a report was found under the box's `run`; returns False if no such report was made.
+        """Record that a report was found under the box's run number `run`; returns False if no such report was made.
 
         The results of commands are created by the box and are not checked.
         """

@@ -19,7 +19,7 @@ from sim.lab.labfile import ScheduledFault
 from sim.units import SECOND_NS
 
 START_NS: Final = 20 * SECOND_NS
-"""The time from the start of a lab in which the programs start, in nanoseconds; it explains any delay."""
+"""The first part of a lab, in nanoseconds, in which the programs start; it explains any delay."""
 
 Span = tuple[float, float]
 

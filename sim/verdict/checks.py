@@ -177,18 +177,18 @@ def _unacknowledged(case: _Case) -> _Checked:
         f"Reports that an instrument made and the box did not acknowledge {_within(limit)}, not counting the time "
         "that a fault of the instrument, its cable, the box or its disk explains."
     )
-    most = case.expect.unacknowledged
+    allowed = case.expect.unacknowledged
     if not case.outcome.made:
-        return _nothing(case, "unacknowledged", most, "No report was made.")
+        return _nothing(case, "unacknowledged", allowed, "No report was made.")
     if not late and (serial := _unacknowledged_instrument(case, causes)):
         why = f"No report of {serial} was acknowledged, and the lab ended before the time limit."
-        return _nothing(case, "unacknowledged", most, why)
-    return _form("unacknowledged", most, len(late), explanation, case.events, late, _within(limit))
+        return _nothing(case, "unacknowledged", allowed, why)
+    return _form("unacknowledged", allowed, len(late), explanation, case.events, late, _within(limit))
 
 
 def _unacknowledged_instrument(case: _Case, causes: Mapping[str, Causes]) -> str:
-    """Return an instrument without acknowledged reports although faults explain only a part of the time; "" if there
-    is none.
+    """Return the serial number of an instrument none of whose reports was acknowledged, although faults explain only
+    a part of the time; "" if there is none.
     """
     least = case.acknowledged_within // 10
     for serial, instrument_causes in causes.items():
@@ -280,8 +280,8 @@ def _commands(case: _Case) -> _Checked | None:
         if not command.is_as_expected or case.stored_late.unexplained(command.queued_ns, until) > limit:
             late.append(command.text)
     explanation = (
-        f"Commands, {len(commands)} in all, that did not end as expected {_within(limit)}, not counting the time "
-        "that a fault between data center and recipient explains, or that were executed twice."
+        f"Those of {len(commands)} commands that were executed twice, or did not end as expected {_within(limit)}, "
+        "not counting the time that a fault between data center and recipient explains."
     )
     if not late and all(command.closed_ns == NEVER for command in commands):
         why = "The lab ended before any command had a result or was late."
@@ -371,15 +371,15 @@ def _age(entry: LedgerEntry, end_ns: int) -> int:
 
 
 def _connections(case: _Case) -> _Checked | None:
-    limit, most = case.expect.connections, case.outcome.connections
+    limit, measured = case.expect.connections, case.outcome.connections
     if limit is None:
         return None
-    if not most:
+    if not measured:
         return _nothing(case, "connections", limit, "No instrument was seen to be connected.")
     explanation = (
         "The maximum number of connections with instruments open on the box at once, at the samples taken."
     )
-    return _form("connections", limit, most, explanation, case.events)
+    return _form("connections", limit, measured, explanation, case.events)
 
 
 # -- remote sessions, updates, audit records
@@ -389,12 +389,12 @@ def _sessions(case: _Case) -> _Checked | None:
     sessions = case.outcome.sessions.sessions
     if not sessions:
         return None
-    differing = [(one, difference) for one in sessions for difference in one.differences[:1]]
-    explanation = f"Remote sessions, {len(sessions)} in all, that did not open, or did not end, as expected."
+    differing = [(session, difference) for session in sessions for difference in session.differences[:1]]
+    explanation = f"Those of {len(sessions)} remote sessions that did not open, or did not end, as expected."
     if differing:
-        one, difference = differing[0]
+        first, difference = differing[0]
         explanation += (
-            f" The first, with {one.instrument}, requested at {clock(one.requested_ns)}: {difference}."
+            f" The first, with {first.instrument}, requested at {clock(first.requested_ns)}: {difference}."
         )
     return _form("sessions", case.expect.sessions, len(differing), explanation, case.events)
 
@@ -403,8 +403,8 @@ def _updates(case: _Case) -> _Checked | None:
     updates = case.outcome.updates
     if not updates:
         return None
-    differing = [one for one in updates if not one.is_right]
-    explanation = f"Updates, {len(updates)} in all, that did not end as their releases require."
+    differing = [update for update in updates if not update.is_right]
+    explanation = f"Those of {len(updates)} updates that did not end as their releases require."
     if differing:
         explanation += f" The first, {differing[0].release}: {differing[0].step or 'nothing was reported'}."
     return _form("updates", 0, len(differing), explanation, case.events)
@@ -418,7 +418,7 @@ def _siem(case: _Case) -> _Checked | None:
         return _nothing(case, "siem", 0, "No audit record had to arrive at the SIEM before the lab ended.")
     problems = records.problems
     explanation = (
-        f"Audit records, {len(records.due)} in all, that have not arrived at the SIEM exactly once, in order."
+        f"Those of {len(records.due)} audit records that have not arrived at the SIEM exactly once, in order."
     )
     if problems:
         explanation += f" The first: {problems[0]}."
@@ -460,7 +460,7 @@ def _intrusions(case: _Case) -> _Checked | None:
     if not any(event.fault.kind.startswith("intruder-") for event in case.events):
         return None
     intrusions = case.outcome.intrusions
-    explanation = f"Connection attempts of intruders, {intrusions.tried} in all, that were not blocked."
+    explanation = f"Those of {intrusions.tried} connection attempts of intruders that were not blocked."
     if not intrusions.tried:
         return _nothing(
             case, "intrusions", case.expect.intrusions, "No intruder made an attempt before the lab ended."
@@ -475,7 +475,9 @@ def _alerts(case: _Case) -> _Checked | None:
     if not expected:
         return None
     missing = case.compared_alerts.missing
-    explanation = f"Alerts, {len(expected)} in all, that the data center's triggers did not raise in time."
+    explanation = (
+        f"Those of {len(expected)} expected alerts that the data center's triggers did not raise in time."
+    )
     if missing:
         explanation += f" The first: {missing[0].trigger}, expected {_within(missing[0].within)}."
     return _form("alerts", 0, len(missing), explanation, case.events)
@@ -486,7 +488,7 @@ def _false_alerts(case: _Case) -> _Checked | None:
     if limit is None:
         return None
     unexpected_alerts = case.compared_alerts.false
-    explanation = "Alerts of the data center's triggers that are not expected."
+    explanation = "Alerts that the data center's triggers raised although the lab does not expect them."
     if unexpected_alerts:
         first = unexpected_alerts[0]
         explanation += f" The first: {first.trigger} of {first.source} at {clock(first.raised_ns)}."

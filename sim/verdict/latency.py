@@ -56,7 +56,7 @@ def _edge(index: int) -> int:
 
 
 def _bin(sample_ns: int) -> int:
-    """Return the index of a sample's bin; shorter samples than the first edge are in bin 0."""
+    """Return the index of a sample's bin; samples shorter than the first edge are in bin 0."""
     index = max(0, math.floor(math.log10(max(sample_ns, SHORTEST_NS) / SHORTEST_NS) * BINS_PER_DECADE))
     while _edge(index + 1) <= sample_ns:  # the logarithm may be rounded across an edge
         index += 1

@@ -5,7 +5,7 @@ other. All of it is frozen data. Times are integer nanoseconds of lab time, coun
 are bytes on the uplink's wire.
 
 The size of a result does not grow with the length of the run: a series has at most `sim.worlds.shared.meters.BINS`
-bins, a latency consists of quantiles and a histogram, and failures and notes are limited to the first ones and
+bins, a latency consists of quantiles and a histogram, and of failures and notes only the first ones are kept, with
 their total number.
 """
 
@@ -264,9 +264,10 @@ class SessionResult(ResultPart, frozen=True):
     ended_ns: int | None
     """The time at which every end that knew it had ended it; None if an end has not."""
     tunnel_seconds: float
-    """The maximum time for which packets could pass, according to both audit files."""
+    """The maximum time for which packets could pass, in seconds, according to both audit files."""
     causes: tuple[str, ...]
-    """Why it ended, as both ends recorded it; without the cause of an end that only followed the other."""
+    """Why it ended, according to both audit files. An end (data center or box) that only followed the other adds no
+    cause."""
     expected_to_open: bool
     expected_end: str
     problems: tuple[str, ...] = ()

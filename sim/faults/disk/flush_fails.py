@@ -19,7 +19,7 @@ class DiskFlushFails(Fault[MachineWorld], frozen=True):
     """The next `times` flushes fail; their data may have been written or not.
 
     In the image world, a flush of a file system's journal may be among them. Linux then makes the file system
-    read-only, for which the box restarts, at the earliest two minutes after its last start.
+    read-only, and the box restarts because of this, at the earliest two minutes after its last start.
     """
 
     times: Annotated[int, CountForm(1, 1000)] = 1

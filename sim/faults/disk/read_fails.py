@@ -12,7 +12,7 @@ from sim.values import CountForm
 
 @fault("disk-read-fails", targets=("disk",), momentary=True)
 class DiskReadFails(Fault[MachineWorld], frozen=True):
-    """The next `times` reads fail. Reports that the box cannot read are dropped, and listed as such.
+    """The next `times` reads fail. Reports that the box cannot read are dropped, and named in a gap record.
 
     In the image world, these are reads of the partition with the reports, those of its file system included. Data
     that the system has cached in memory is not read from the disk.

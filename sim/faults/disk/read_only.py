@@ -10,8 +10,9 @@ from sim.faults.world import World
 class DiskReadOnly(Fault[World], frozen=True):
     """The disk can be read, but rejects every write.
 
-    In the kernel and the image world the box reboots after the end, because Linux no longer writes to a file system
-    after an error. The box in an image detects this itself, at the earliest two minutes after its last start.
+    In the kernel and the image world the box reboots after the fault has ended, because Linux no longer writes to a
+    file system after an error. The box in an image detects this itself, at the earliest two minutes after its last
+    start.
     """
 
     async def start(self, world: World, target: str) -> End:

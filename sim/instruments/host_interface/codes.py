@@ -30,7 +30,7 @@ SD: Final = Decimal("0.20")
 
 
 class HostCodes:
-    """Test codes, control ids and alarms of one instrument."""
+    """Test codes, control IDs and alarms of one instrument."""
 
     def __init__(self, model: InstrumentModel, profile: Profile, dialect: frozenset[str]) -> None:
         self.speaks, self.dialect, self.profile = profile.speaks, dialect, profile

@@ -1,1 +1,1 @@
-"""What a run left behind, read for the verdict: reports, gaps, alerts, sessions, updates, leaks, intrusions."""
+"""The data of a run's verdict besides reports: gaps, alerts, sessions, updates, SIEM records, leaks, intrusions."""

@@ -1,10 +1,10 @@
 """Matching of missing reports with gap records: each sequence number in a gap record accounts for one report at most.
 
-Gap records name sequence numbers of the box, the ledger has reports of instruments. They are matched by order: the
+Gap records name sequence numbers of the box; the ledger holds reports of instruments. They are matched by order: the
 reports of one run and one priority get ascending sequence numbers, so the number of a missing report lies in a
 *window* between the numbers of its neighbors that were found. Numbers are assigned to windows by the optimal rule for
-intervals: each number, in rising order, is assigned to the open window that closes first (Glover, 1967). No report is
-accounted for twice, and no number accounts for two reports.
+intervals: each number, in ascending order, is assigned to the open window that closes first (Glover, 1967). No report
+is accounted for twice, and no number accounts for two reports.
 
 Numbers in a window that are neither found nor named may belong to the window's reports. The verdict assumes the worst
 case: that they do, and that these reports are lost.
@@ -40,7 +40,7 @@ class Window:
 
 
 class NumberSet:
-    """A set of sequence numbers, stored as sorted, disjoint ranges, that can be counted up to a bound."""
+    """A set of sequence numbers, stored as sorted, disjoint ranges; counts its members up to a bound."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]], excluded: Sequence[int] = ()) -> None:
         """Make the set of all numbers in `ranges`, which may overlap, without those in the sorted `excluded`."""

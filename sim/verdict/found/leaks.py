@@ -60,7 +60,7 @@ def forms_of(text: str) -> Iterator[bytes]:
 
 
 def _base64_forms(data: bytes) -> Iterator[bytes]:
-    """Yield the base64 digits that depend only on the data, for each of the three positions in a group of bytes."""
+    """Yield the base64 digits that depend only on the data, for each position of its start in a group of 3 bytes."""
     for before in range(3):
         digits = base64.b64encode(bytes(before) + data).rstrip(b"=")
         end = (before + len(data)) * 8 // 6

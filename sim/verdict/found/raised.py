@@ -19,7 +19,7 @@ class AlertComparison(NamedTuple):
 def compare(
     expected: Sequence[ExpectedAlert], raised: Sequence[RaisedAlert], since_ns: int
 ) -> AlertComparison:
-    """Assign to each expected alert the earliest raised one of its trigger; the limits are times after `since_ns`.
+    """Assign to each expected alert the earliest raised alert of its trigger; the limits count from `since_ns`.
 
     A late alert counts as missing, not as false.
     """

@@ -147,10 +147,10 @@ def _last_end(steps: Sequence[SessionStep]) -> int | None:
 
 
 def by_monotonic_clocks(start_ms: int) -> Callable[[End, SessionRecord], int]:
-    """Return the `SessionAudits.lab_ns` of ends whose monotonic clocks showed `start_ms` at the start of the lab."""
+    """Return a `SessionAudits.lab_ns` for ends whose monotonic clocks showed `start_ms` at the start of the lab."""
     return lambda _end, record: (record.monotonic_ms - start_ms) * MILLISECOND_NS
 
 
 def by_wall_clocks(start_ms: int) -> Callable[[End, SessionRecord], int]:
-    """Return the `SessionAudits.lab_ns` of ends whose wall clocks showed `start_ms` at the start of the lab."""
+    """Return a `SessionAudits.lab_ns` for ends whose wall clocks showed `start_ms` at the start of the lab."""
     return lambda _end, record: (record.at_ms - start_ms) * MILLISECOND_NS

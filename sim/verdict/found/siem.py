@@ -17,7 +17,7 @@ from sim.lab.labfile import ScheduledFault
 from sim.units import MILLISECOND_NS, MINUTE_NS
 
 FORWARDED_WITHIN_NS: Final = 15 * MINUTE_NS
-"""The time without an outage within which a stored record must arrive; the forwarder retries after 10 min at most."""
+"""A stored record must arrive within this time without an outage; the forwarder retries after 10 min at most."""
 _OUTAGES: Final = ("siem-down", "datacenter-restarts")
 
 
@@ -30,7 +30,7 @@ class SiemFindings:
 
     @property
     def problems(self) -> list[str]:
-        """The errors: records that are missing, repeated, or out of order."""
+        """Descriptions of the records that are missing, repeated, or out of order."""
         counts = Counter(self.received)
         missing = [f"{ident} has not arrived" for ident in self.due if ident not in counts]
         twice = [f"{ident} has arrived {count} times" for ident, count in counts.items() if count > 1]
@@ -73,7 +73,7 @@ def _outages(events: Sequence[ScheduledFault]) -> Iterator[tuple[float, float]]:
 
 
 def _due_ns(stored_ns: float, outages: Sequence[tuple[float, float]]) -> float:
-    """Return the end of the first time without an outage that is long enough."""
+    """Return the end of the first interval of `FORWARDED_WITHIN_NS` without an outage after a record was stored."""
     began = stored_ns
     for start, end in outages:
         if end >= began and start < began + FORWARDED_WITHIN_NS:

@@ -12,7 +12,7 @@ from sim.net.loop import SimLoop
 
 
 class VirtualComputer:
-    """`sim.worlds.shared.instruments.analyzer.Computer` on a simulated host."""
+    """A `sim.worlds.shared.instruments.reporter.Computer` on a simulated host."""
 
     def __init__(self, loop: SimLoop, host: SimHost) -> None:
         self._loop, self._host = loop, host
@@ -39,7 +39,7 @@ class SerialCable:
         self.follow(True)
 
     def follow(self, up: bool) -> None:
-        """Plug or unplug the cable, with the link of the instrument."""
+        """Connect or disconnect the cable when the instrument's link goes up or down."""
         if up:
             self.instrument.backend.connect(self._box)
         else:

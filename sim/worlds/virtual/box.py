@@ -86,11 +86,11 @@ SHUTDOWN_SECONDS: Final = 2.0
 RESET_SECONDS: Final = 60.0
 """The time from the start of a release that does not reach its programs to the reset by a watchdog."""
 LEAVE_SECONDS: Final = 120.0
-"""The time until the machine returns from another slot's programs that do not start to those of its own slot."""
+"""The time until the machine abandons another slot's programs, which do not start, for those of its own slot."""
 AUDIT_BYTES_MIN: Final = 4096
 """Free disk space that a record of the sessions' audit file requires."""
 FIREWALL_LOOK_SECONDS: Final = 3600.0
-"""The interval at which the supervisor checks the ports, which only the program itself changes here."""
+"""The interval at which the supervisor checks the ports, which only the program itself changes in this world."""
 
 
 class _Tear:

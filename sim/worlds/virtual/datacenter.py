@@ -231,7 +231,7 @@ class VirtualDataCenter:
         return self._session_troubles.withdrawn.add(None)
 
     def expire_training(self) -> End:
-        """Make all trainings of staff invalid until every such effect has ended."""
+        """Make the training of all staff invalid until every such effect has ended."""
         return self._session_troubles.untrained.add(None)
 
     def approve_enrolments(self) -> None:
@@ -309,7 +309,7 @@ class VirtualDataCenter:
         return self._now_ns() // 1_000_000
 
     def _follow(self, incarnation: Incarnation) -> Follower | None:
-        """Start the evaluation of stored reports, in place of the task of an earlier certificate."""
+        """Start a task that evaluates stored reports, and cancel the one started with an earlier certificate."""
         if self._triggers is None:
             return None
         if self._following is not None:

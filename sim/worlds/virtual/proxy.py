@@ -51,7 +51,7 @@ class VirtualProxy:
     async def inspect(self) -> End:
         """Terminate TLS with a certificate from another CA until every such effect has ended.
 
-        Open tunnels are closed at the start and at the end, as by a change of the proxy's configuration.
+        Open tunnels are closed at the start and at the end, as after a change of the proxy's configuration.
         """
         end = self._inspections.add(None)
         self.end_tunnels()

@@ -67,9 +67,9 @@ from wire.session.table import Cause, End, SessionState
 CHECK_SECONDS: Final = 1.0
 """Interval at which the data center checks again whether open sessions are permitted."""
 DRAG_SECONDS: Final = 5.0
-"""Interval of the movements of a staff member who drags."""
+"""The interval between pointer movements while a staff member drags."""
 SETTLED_SECONDS: Final = 3.0
-"""Time after the end of a session in which its desktop must be free of pressed keys."""
+"""The time after the end of a session within which the desktop must have released all keys and buttons."""
 _KEY: Final = 0x61
 _SIDE: Final = 89
 
@@ -331,7 +331,7 @@ class VirtualSessionDesk:
 
 
 class VirtualStaffSession:
-    """A `StaffSession`."""
+    """A `StaffSessionView`."""
 
     def __init__(
         self, sessions: VirtualSessionDesk, session: DeskSession | None, desktop: InstrumentDesktop

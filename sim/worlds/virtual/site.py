@@ -36,7 +36,7 @@ class VirtualSite:
         self.links: dict[str, Link] = {}
 
     def connect(self, lab: Lab, box: SimHost, proxy: SimHost | None, datacenter: SimHost) -> SimHost:
-        """Connect the box to the data center, by way of the proxy if there is one; returns the uplink's far end."""
+        """Connect the box to the data center, through the proxy if there is one; returns the uplink's far end."""
         far = proxy or datacenter
         far.gateway, box.gateway = box, far
         spec = lab.uplink

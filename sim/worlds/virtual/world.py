@@ -73,7 +73,7 @@ EPOCH_NS: Final = calendar.timegm((2026, 1, 5, 0, 0, 0)) * 1_000_000_000
 """Midnight of the Monday on which every lab starts, in ns since 1970; the lab file gives the time of day."""
 
 STATUS_BINS: Final = 20
-"""A status is kept for the search for texts about patients once in this number of samples."""
+"""At one in this number of samples, the box's status is kept, for the search for texts about patients."""
 
 
 class VirtualWorld:

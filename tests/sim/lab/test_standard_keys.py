@@ -48,7 +48,7 @@ def test_a_lab_with_dialects_is_unchanged_after_it_was_written_and_read() -> Non
         (
             3,
             ['model = "modular-analyzer"', 'dialect = ["checksum-lower"]'],
-            '"checksum-lower": is an option of "astm" or "astm-serial"; of "hl7" there are latin-1',
+            '"checksum-lower": is an option of "astm" or "astm-serial"; the options of "hl7" are latin-1',
         ),
         (3, ['model = "modular-analyzer"', 'dialect = ["image"]'], "images"),
         (

@@ -367,7 +367,9 @@ def test_the_first_command_that_is_not_done_is_named() -> None:
     assert (expectation.limit, expectation.measured) == (1, 2)
     assert expectation.condition == "within 30 min"
     assert failure is not None
-    assert failure.explanation.startswith("Commands, 3 in all, that did not end as expected within 30 min")
+    assert failure.explanation.startswith(
+        "Those of 3 commands that were executed twice, or did not end as expected"
+    )
     assert failure.explanation.endswith(" The first: read-logs.")
     expectation, _ = evaluate_one("commands", outcome(book((1, 1, 1)), commands=commands), commands=2)
     assert expectation.holds

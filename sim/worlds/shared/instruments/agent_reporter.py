@@ -17,12 +17,12 @@ from wire.tls.context import ClientContext, client_context
 ANSWER_SECONDS: Final = 40.0
 """The time until the operator answers whether a command may be executed."""
 IDENTITY_BYTES: Final = 1 << 20
-"""The size of the disk for its certificate."""
+"""The size of the disk for the instrument's certificate."""
 _TAGS: Final = {kind: str(kind.__struct_config__.tag) for kind in get_args(InstrumentReport)}
 
 
 class AgentReporter:
-    """`sim.worlds.shared.instruments.reporter.Reporter` by the agent program; each start of it is a new run."""
+    """A `sim.worlds.shared.instruments.reporter.Reporter` that runs the agent program; each start is a new run."""
 
     def __init__(self, workplace: Workplace, execute: Execute) -> None:
         self._workplace, self._execute_command = workplace, execute
@@ -32,7 +32,7 @@ class AgentReporter:
         self._agent: InstrumentAgent | None = None
         self._run: Run | None = None
         self._disk = EmulDisk(IDENTITY_BYTES, workplace.random("identity"))
-        """The disk with the certificate that it has requested."""
+        """The disk with the certificate that the agent has requested."""
 
     def start(self) -> None:
         """See `Reporter`."""

@@ -1,4 +1,4 @@
-"""The instrument's own display, on which the person acts: the agent's part for remote sessions, in any world."""
+"""The instrument's own display, on which its agent shows remote sessions and the person acts, in any world."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from wire.session.table import SessionState
 from wire.tls.context import client_context
 
 LOOKED_SECONDS: Final = 3.0
-"""Time that the display stays on after the person has looked."""
+"""The time for which the display stays on after the person has looked at it."""
 ANSWER_SECONDS_MAX: Final = 20.0
 """How long the person waits for an effect of the code."""
 
 
 class InstrumentDisplay:
-    """A `PageOfPort`, and the `SessionDisplay` of the agent's part."""
+    """A `PageOfPort` for the simulated person, and the `SessionDisplay` of the agent."""
 
     def __init__(self, workplace: Workplace) -> None:
         self._panel = SessionPanel(
@@ -43,15 +43,15 @@ class InstrumentDisplay:
 
     @property
     def displayed(self) -> Sequence[bytes]:
-        """The sessions that the person can see, while the display is on."""
+        """The IDs of the sessions that the person can see; none while the display is off."""
         is_on = asyncio.get_running_loop().time() - self._looked_at <= LOOKED_SECONDS
-        return [each.session for each in self._sessions] if is_on else []
+        return [shown.session for shown in self._sessions] if is_on else []
 
     # -- see `sim.worlds.shared.staff.sessions.PageOfPort`
 
     async def state(self, session: bytes) -> str:
         """See `PageOfPort.state`."""
-        return next((each.state for each in self._sessions if each.session == session), "")
+        return next((shown.state for shown in self._sessions if shown.session == session), "")
 
     async def look(self) -> None:
         """See `PageOfPort.look`."""

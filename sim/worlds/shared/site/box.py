@@ -23,7 +23,7 @@ DISK_BYTES_BESIDE_SPOOL: Final = 64 * 1024 * 1024
 
 
 def reporting(lab: Lab) -> Reporting:
-    """Return the lab's settings of buffering and sending, in the form of those of a site file."""
+    """Return the lab's settings for buffering and sending, in the form in which a site file has them."""
     return Reporting(linger_s=lab.box.linger / SECOND_NS, spool_bytes_max=lab.box.spool_bytes_max)
 
 

@@ -1,7 +1,7 @@
 """The firewall policy of a lab's box: instruments may connect to the collector, the box to the proxy or data center.
 
 The box may connect to the site's proxy if there is one, and otherwise to the data center. The virtual world evaluates
-the policy by a model of nftables (`sim.worlds.virtual.firewall`); in the kernel world the firewall service reads it
+the policy with a model of nftables (`sim.worlds.virtual.firewall`); in the kernel world the firewall service reads it
 from a file.
 """
 

@@ -9,8 +9,6 @@ from sim.worlds.shared.site.addresses import PROXY_NAME
 
 
 def client_settings(lab: Lab) -> Proxy | None:
-    """Return the box's proxy settings, with user and password if the proxy requires authentication; None without
-    proxy.
-    """
+    """Return the box's proxy settings, with user and password if the proxy requires them; None without a proxy."""
     spec = lab.uplink.proxy
     return proxy_kind(spec.kind).client_settings(PROXY_NAME, spec.auth) if spec else None

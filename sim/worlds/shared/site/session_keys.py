@@ -43,7 +43,7 @@ class SessionKeys:
         signs_with_certificate: bool = False,
         make_key: Callable[[], EllipticCurvePrivateKey] = new_key,
     ) -> SessionKeys:
-        """Make new keys by `make_key`, and the files of both ends."""
+        """Make new keys with `make_key`, and the files of both ends."""
         folder.mkdir(exist_ok=True)
         box = None if signs_with_certificate else make_key()
         keys = cls(make_key(), box, folder)

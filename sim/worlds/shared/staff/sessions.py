@@ -39,7 +39,7 @@ class StaffSessionView(Protocol):
         ...
 
     async def use(self) -> list[str]:
-        """Look at the desktop, and drag on it in control, until the session ends; return descriptions of errors."""
+        """View the desktop, and in control mode drag on it, until the session ends; return descriptions of errors."""
         ...
 
 
@@ -79,7 +79,7 @@ class PageOfPort(Protocol):
 
 
 class SessionPeople:
-    """Staff and persons of a lab."""
+    """The staff of a lab, and the persons at its instruments."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class SessionPeople:
         now_ns: Callable[[], int],
         trace: Trace,
     ) -> None:
-        """`page` returns where the person of a session acts; `now_ns` is lab time."""
+        """`page` returns where the person of a session acts; `now_ns` returns the lab time in ns."""
         self._portal, self._page, self._now_ns, self._trace = portal, page, now_ns, trace
         self.requested: list[RequestedSession] = []
 
@@ -96,30 +96,30 @@ class SessionPeople:
         """Wait until a session is to be requested, and act until it has ended."""
         await asyncio.sleep(spec.at / _NS)
         self._trace.add(f"{spec.staff} requests a session with {serial}")
-        one = RequestedSession(spec, serial, self._now_ns())
-        self.requested.append(one)
+        requested = RequestedSession(spec, serial, self._now_ns())
+        self.requested.append(requested)
         staff_session = await self._portal().request(spec, serial)
-        one.id = staff_session.id
+        requested.id = staff_session.id
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._staff(one, staff_session))
-            tasks.create_task(self._person(one, staff_session.code))
+            tasks.create_task(self._staff(requested, staff_session))
+            tasks.create_task(self._person(requested, staff_session.code))
 
-    async def _staff(self, one: RequestedSession, staff_session: StaffSessionView) -> None:
+    async def _staff(self, requested: RequestedSession, staff_session: StaffSessionView) -> None:
         while await staff_session.state() != SessionState.OPEN:
-            if self._is_late(one):
+            if self._is_late(requested):
                 return
             await asyncio.sleep(LOOK_SECONDS)
-        self._trace.add(f"{one.spec.staff} has the desktop of {one.serial}")
+        self._trace.add(f"{requested.spec.staff} has the desktop of {requested.serial}")
         using = asyncio.ensure_future(staff_session.use())
-        if one.spec.ended_by == "staff":
-            await asyncio.wait([using], timeout=one.spec.open_for / _NS)
+        if requested.spec.ended_by == "staff":
+            await asyncio.wait([using], timeout=requested.spec.open_for / _NS)
             await staff_session.end()
-        one.desktop += await using
+        requested.desktop += await using
 
-    async def _person(self, one: RequestedSession, code: str) -> None:
-        spec, page = one.spec, self._page(one.spec)
-        while await page.state(one.id) != SessionState.OFFERED:
-            if self._is_late(one):
+    async def _person(self, requested: RequestedSession, code: str) -> None:
+        spec, page = requested.spec, self._page(requested.spec)
+        while await page.state(requested.id) != SessionState.OFFERED:
+            if self._is_late(requested):
                 return
             await asyncio.sleep(LOOK_SECONDS)
         await asyncio.sleep(spec.answers_after / _NS)
@@ -127,30 +127,30 @@ class SessionPeople:
         if spec.person == "ignores":
             return
         if spec.person == "refuses":
-            await page.refuse(one.id)
+            await page.refuse(requested.id)
             return
         for n in range(spec.wrong_codes):
-            await page.enter_code(one.id, f"{(int(code or 0) + n + 1) % 10**DIGITS:0{DIGITS}}")
+            await page.enter_code(requested.id, f"{(int(code or 0) + n + 1) % 10**DIGITS:0{DIGITS}}")
             await asyncio.sleep(WRONG_CODE_SECONDS)
-        self._trace.add(f"a person at {one.serial} enters the code")
-        one.is_permitted = await page.enter_code(one.id, code)
-        if one.is_permitted:
-            await self._attend(one, page)
+        self._trace.add(f"a person at {requested.serial} enters the code")
+        requested.is_permitted = await page.enter_code(requested.id, code)
+        if requested.is_permitted:
+            await self._attend(requested, page)
 
-    async def _attend(self, one: RequestedSession, page: PageOfPort) -> None:
+    async def _attend(self, requested: RequestedSession, page: PageOfPort) -> None:
         """Keep the page open until the session has ended, and end it or walk away as the lab file says."""
-        spec, opened_ns = one.spec, 0
-        while (state := await page.state(one.id)) not in ("", SessionState.ENDED):
+        spec, opened_ns = requested.spec, 0
+        while (state := await page.state(requested.id)) not in ("", SessionState.ENDED):
             await page.look()
             if state == SessionState.OPEN:
                 opened_ns = opened_ns or self._now_ns()
                 if self._now_ns() - opened_ns >= spec.open_for:
                     if spec.person == "walks-away":
-                        self._trace.add(f"the person at {one.serial} walks away")
+                        self._trace.add(f"the person at {requested.serial} walks away")
                         return
                     if spec.ended_by == "person":
-                        await page.end(one.id)
+                        await page.end(requested.id)
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _is_late(self, one: RequestedSession) -> bool:
-        return self._now_ns() >= one.requested_ns + one.spec.lasts
+    def _is_late(self, requested: RequestedSession) -> bool:
+        return self._now_ns() >= requested.requested_ns + requested.spec.lasts
