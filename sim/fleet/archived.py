@@ -1,6 +1,6 @@
 """Writes the older past of a box directly in the form that the data center's archive has, without ingest of batches.
 
-Statuses are written to chunks at once, and reports are evaluated as they are read. The result equals the result of
+Statuses are written directly to chunks, and reports are evaluated as they are read. The result equals the result of
 ingest, evaluation and archive, but without alerts for silence.
 """
 
@@ -36,7 +36,7 @@ _INSERT: Final = (
 )
 """The SQL for the driver itself, which takes a third of the time that SQLAlchemy takes."""
 _ROWS_PER_INSERT: Final = 5000
-"""Minimum number of rows that one call inserts, except for the last."""
+"""Once more rows than this are collected, one call inserts them."""
 
 
 class _InstrumentState:

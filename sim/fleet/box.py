@@ -48,7 +48,7 @@ class FleetBox:
         self._append(Entry("", 0, Audit(start_ms, AuditEvent.STARTED)))
 
     def until(self, end_ns: int) -> Iterator[Received]:
-        """Yield the further batches that are stored before `end_ns` ns after the beginning of the history."""
+        """Yield the next batches: those sent until `end_ns` ns after the beginning of the history."""
         while self._outages and self._outages[-1].since_ns < end_ns:
             outage = self._outages[-1]
             if outage.since_ns > self._until_ns:

@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 
 class FastClock(NamedTuple):
-    """The time was `begin_ms` when the machine's monotonic clock showed `monotonic_s`, the same in all processes."""
+    """A clock that runs `speed` times as fast as real time, and shows the same time in all processes.
+
+    It showed `begin_ms` when the machine's monotonic clock showed `monotonic_s`.
+    """
 
     begin_ms: int
     monotonic_s: float

@@ -103,7 +103,7 @@ def _write_files(folder: Path, plan: list[PlannedBox], port: int, issuer: str, n
 def _workers(
     plan: list[PlannedBox], seed: int, start_ms: int, end_ns: int, folder: Path
 ) -> Iterator[list[Connection]]:
-    """Run a process for each processor with a part of the boxes; they end with the block."""
+    """Run one process per processor, each with a part of the boxes; they end with the block."""
     context = multiprocessing.get_context("spawn")
     count = min(os.cpu_count() or 1, len(plan))
     with ExitStack() as stack:

@@ -31,7 +31,7 @@ STEP_NS: Final = 6 * HOUR_NS
 LAST_STEP_NS: Final = 30 * MINUTE_NS
 """The step on the last day, so that the latest reports are stored soon after they were made."""
 ROWS_DAYS: Final = 1
-"""Statuses of the last days remain rows; older ones are in chunks."""
+"""The number of last days whose statuses remain rows; older ones are in chunks."""
 _BOX_TABLES: Final = (
     "records",
     "coverage",

@@ -57,7 +57,7 @@ class MovedHistory:
         self._day = 0
 
     def until(self, end_ns: int) -> Iterator[tuple[int, InstrumentReport]]:
-        """Return the further reports before `end_ns` ns after the start, with their times in ms since 1970."""
+        """Yield the next reports, up to `end_ns` ns after the start, each after its time in ms since 1970."""
         end_ms = end_ns // MILLISECOND_NS + self._moved_days * _DAY_MS
         while True:
             while self._next is None:

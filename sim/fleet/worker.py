@@ -31,7 +31,7 @@ class Task(NamedTuple):
 
 
 class GoLive(NamedTuple):
-    """Sent when the data center serves: the worker continues in real time."""
+    """Sent when the data center serves: from then on the worker sends reports as `clock` advances."""
 
     clock: FastClock
     port: int

@@ -306,7 +306,7 @@ class SimulatedInstrument:
                 self._replace_part(index)
 
     def maintain(self) -> None:
-        """Replace all parts that show wear, at a preventive maintenance."""
+        """Replace all parts that show wear, as preventive maintenance."""
         for episode in tuple(self._degradation.active):
             self._replace_part(episode.index)
 

@@ -133,9 +133,9 @@ Symptom: TypeAlias = Shift | Noise | Bias | Imprecision | Errors
 class Wear:
     """A part that degrades over days to weeks before it fails: see `sim.instruments.physics.wear`.
 
-    The part degrades from a random time after its installation. The symptoms grow with the share of the time to its
-    failure, raised to the power of `growth`. At the failure the instrument sends an alert and stops until service has
-    replaced the part.
+    The part degrades from a random time after its installation. The symptoms grow with the elapsed share of the time
+    from then to its failure, raised to the power of `growth`. At the failure the instrument sends an alert and stops
+    until service has replaced the part.
     """
 
     component: Component

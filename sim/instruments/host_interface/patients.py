@@ -1,4 +1,4 @@
-"""Fictitious patients with names, numbers and samples that can be found in any bytes."""
+"""Fictitious patients whose names, numbers and samples do not occur in other data by chance."""
 
 from __future__ import annotations
 

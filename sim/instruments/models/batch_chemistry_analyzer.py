@@ -1,4 +1,4 @@
-"""A chemistry analyzer that works in racks, which reports by the Beckman AU protocol."""
+"""A chemistry analyzer that processes samples in racks, and reports with the Beckman AU protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A blood cell counter, which reports by ASTM over TCP."""
+"""A blood cell counter, which reports with ASTM over TCP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A blood gas analyzer at the point of care, which reports by POCT1-A."""
+"""A blood gas analyzer at the point of care, which reports with POCT1-A."""
 
 from __future__ import annotations
 

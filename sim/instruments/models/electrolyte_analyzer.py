@@ -1,4 +1,4 @@
-"""An electrolyte analyzer with ion-selective electrodes, which reports by ASTM over RS-232."""
+"""An electrolyte analyzer with ion-selective electrodes, which reports with ASTM over RS-232."""
 
 from __future__ import annotations
 

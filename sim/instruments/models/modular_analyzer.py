@@ -1,4 +1,4 @@
-"""Chemistry and immunoassay modules on one track, which report by HL7."""
+"""Chemistry and immunoassay modules on one track, which report with HL7."""
 
 from __future__ import annotations
 

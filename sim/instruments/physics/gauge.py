@@ -85,7 +85,7 @@ class Gauge:
 
     @property
     def is_disturbed(self) -> bool:
-        """Whether there is a cold start or a drift, so that it must be read by `read`."""
+        """Whether there is a cold start or a drift, which only `read` includes in the reading."""
         return self._cold_ns is not None or self._drift_ns is not None
 
     def start_cold(self, now_ns: int) -> None:

@@ -31,7 +31,7 @@ from wire.messages import Assay, Channel
 STARTS_SHAPE: Final = 2.0
 """The shape of the Weibull distribution of the time until a part starts to degrade."""
 STABLE_SHARE: Final = (0.2, 0.5)
-"""The range of the share of the way to failure at which a stable degradation stops."""
+"""A stable degradation stops at a share of the way to failure that is drawn from this range."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Episode:
     course: Literal["failing", "stable", "sudden"]
     began_ns: int
     lasts_ns: int
-    """The time from the beginning to the failure; for a stable course, at the same speed."""
+    """The time from the beginning to the failure; for a stable course, the time that it would take without a stop."""
     share_max: float
     replaced: simpy.Event
     failed_ns: int | None = None
@@ -148,7 +148,7 @@ class Degradation:
             yield episode.replaced
 
     def _begin(self, index: int, wear: Wear, random: Random) -> Episode:
-        """Begin an episode. The same numbers are drawn for each course, so that they stay comparable."""
+        """Begin an episode. Each course draws equally many random numbers, so that it does not change later ones."""
         chance, stable_share = random.random(), random.uniform(*STABLE_SHARE)
         lasts_ns = int(random.uniform(*wear.lasts_days) * DAY_NS)
         course: Literal["failing", "stable", "sudden"] = "failing"

@@ -38,7 +38,7 @@ class PtyCable:
         loop.add_reader(other, self._forward, other, one)
 
     def follow(self, up: bool) -> None:
-        """Plug or unplug the cable, with the link of the instrument."""
+        """Connect or disconnect the cable when the instrument's link goes up or down."""
         self._up = up
 
     def _forward(self, source: int, target: int) -> None:
@@ -49,7 +49,7 @@ class PtyCable:
 
 
 class KernelComputer:
-    """`sim.worlds.shared.instruments.analyzer.Computer`: tasks of this process, connected from a lab host."""
+    """A `sim.worlds.shared.instruments.reporter.Computer` whose programs are tasks that connect from a lab host."""
 
     def __init__(self, host: NamespaceHost) -> None:
         self._host = host

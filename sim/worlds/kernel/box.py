@@ -318,7 +318,7 @@ class KernelBox:
                 filler.write(bytes(1 << 20))
 
     def make_disk_read_only(self) -> End:
-        """Make the disk's file system read-only by an error; when every such effect has ended, the box reboots."""
+        """Make the disk's file system read-only with an error; when every such effect has ended, the box reboots."""
         return self._read_only.add(None)
 
     def _follow_read_only(self) -> None:
@@ -345,7 +345,7 @@ class KernelBox:
 
 
 def board_file(name: str, serial_devices: Mapping[int, str]) -> str:
-    """Return the text of a board's file with these devices of serial ports."""
+    """Return the text of a board file in which the serial ports have these devices."""
     board = load_board(name)
     ports = {number: serial_devices.get(number, device) for number, device in board.serial_ports.items()}
     return dumps(msgspec.structs.replace(board, serial_ports=ports))

@@ -119,7 +119,7 @@ class KernelProxy:
             await (self._stop() if only_silent else self._restart())
 
     async def _stop(self) -> None:
-        """Stop the program by SIGSTOP; the kernel keeps accepting connections for it."""
+        """Stop the program with SIGSTOP; the kernel keeps accepting connections for it."""
         assert self.process is not None
         _signal_all(family := _with_children(self.process.pid), signal.SIGSTOP)
         await self.process.ready(lambda: all(map(_is_stopped, family)))

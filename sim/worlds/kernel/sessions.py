@@ -135,7 +135,7 @@ class KernelStaffPortal:
 
 
 class KernelStaffSession:
-    """A `StaffSession`. Staff do not look at the desktop here."""
+    """A `StaffSessionView`. In this world, staff do not view the desktop."""
 
     def __init__(self, portal: KernelStaffPortal, staff: str, session: str, code: str) -> None:
         self._portal, self._staff, self._session, self.code = portal, staff, session, code

@@ -512,7 +512,7 @@ def test_intruders_must_attempt_connections_and_reach_nothing() -> None:
         assert (expectation.limit, expectation.measured, expectation.holds) == (allowed, measured, holds)
         assert (" The first: box tcp/22." in expectation.explanation) is bool(reached)
         if tried:
-            assert expectation.explanation.startswith("Connection attempts of intruders, 9 in all")
+            assert expectation.explanation.startswith("Those of 9 connection attempts of intruders")
 
 
 # -- evidence

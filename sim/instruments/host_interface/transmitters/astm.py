@@ -71,7 +71,7 @@ class AstmTransmitter:
         self._awaited = 0
         """The number of outstanding acknowledgements of a transfer that was sent in one write."""
         self._planned, self._left = "", 0
-        """The option by which this transfer is broken off, and the number of acknowledgements before that."""
+        """The dialect option that breaks this transfer off ("": none), and the number of acknowledgements before."""
 
     @property
     def waiting(self) -> int:

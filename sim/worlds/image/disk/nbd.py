@@ -52,7 +52,7 @@ Handler = Callable[[DiskRequest], Awaitable[bytes]]
 async def serve(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int, handle: Handler
 ) -> None:
-    """Serve one client until it disconnects. Raises: ProtocolError; any exception of `handle` except OSError."""
+    """Serve one client until it disconnects. Raises: NbdProtocolError; any exception of `handle` except OSError."""
     with suppress(asyncio.IncompleteReadError, ConnectionError):
         if await _negotiate(reader, writer, size):
             while (request := await _next_request(reader)) is not None:

@@ -42,7 +42,7 @@ class GuestHost(NamespaceHost):
             os.close(device)
 
     def address(self, interface: str, address: str) -> None:
-        """Record the address that the guest assigns itself."""
+        """Record the address that the guest assigns to itself."""
         self.addresses[interface] = address
 
     def route(self, destination: str, via: str) -> None:

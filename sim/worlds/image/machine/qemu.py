@@ -46,7 +46,7 @@ def accelerator() -> str:
 def lacking(firmware: Firmware) -> str:
     """Return a message about a missing requirement of QEMU on this machine, with the remedy, or ""."""
     if shutil.which(PROGRAM) is None:
-        return f"{PROGRAM} is missing; install it by `make setup-image` or with the package qemu-system-x86"
+        return f"{PROGRAM} is missing; install it with `make setup-image` or the package qemu-system-x86"
     if firmware == "uefi" and uefi_file() is None:
         return "the UEFI firmware for QEMU is missing; install the package ovmf (Debian) or edk2-ovmf (RHEL)"
     return ""

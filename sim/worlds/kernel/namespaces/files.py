@@ -37,7 +37,7 @@ _DEVICELESS: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
 def mount_lab_files(writable: Sequence[Path], readable: Sequence[Path] = ()) -> None:
     """Set up the calling process's new mount namespace for a lab; the folders `writable` stay writable.
 
-    The folders `readable` stay visible even below a folder that the lab replaces by a tmpfs.
+    The folders `readable` stay visible even below a folder that the lab replaces with a tmpfs.
     """
     syscalls.mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
     preserved = [(folder.resolve(), False) for folder in (*_PROGRAM, *readable)]

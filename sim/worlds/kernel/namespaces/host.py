@@ -46,7 +46,7 @@ class NamespaceHost:
     def __init__(self, name: str) -> None:
         self.name = name
         self.addresses: dict[str, str] = {}
-        """The present address of each interface, with its prefix length."""
+        """The current address of each interface, with its prefix length."""
         self._namespaces: dict[str, int] = {}
         self._processes = 0
         failures: list[BaseException] = []

@@ -77,7 +77,7 @@ def _firewall() -> list[str]:
 def _programs(programs: dict[str, str]) -> list[str]:
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     return [
-        f"the program {program} is missing; install it by `make setup-kernel` or with the package {package}"
+        f"the program {program} is missing; install it with `make setup-kernel` or the package {package}"
         for program, package in programs.items()
         if shutil.which(program, path=path) is None
     ]

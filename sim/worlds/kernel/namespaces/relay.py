@@ -5,7 +5,7 @@ It reads frames from packet sockets, and sends each to the other end of its link
 used, and what the relay costs.
 
 It is a separate thread, so that other work of the supervisor delays a frame by at most Python's switch interval. It
-waits in select(2), whose timeout has a resolution of microseconds, while epoll's has milliseconds.
+waits in select(2), whose timeout has a resolution of microseconds; that of epoll_wait(2) has one of milliseconds.
 """
 
 from __future__ import annotations

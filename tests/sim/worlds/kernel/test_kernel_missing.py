@@ -49,8 +49,7 @@ def test_a_missing_program_is_reported_with_its_package(
     monkeypatch.setenv("PATH", str(tmp_path))
     [message] = missing({"no-squid": "squid"})[-1:]
     assert (
-        message
-        == "the program no-squid is missing; install it by `make setup-kernel` or with the package squid"
+        message == "the program no-squid is missing; install it with `make setup-kernel` or the package squid"
     )
 
 
