@@ -33,7 +33,7 @@ else:
 
 CHUNK_DAYS: Final = 30
 SERIAL: Final = "SIM-0001"
-_SOURCES: Final = ("instruments/*.py", "instruments/models/*.py", "engine/*.py")
+_SOURCES: Final = ("instruments/*.py", "instruments/models/*.py", "instruments/physics/*.py", "engine/*.py")
 
 
 class _Content(msgspec.Struct, frozen=True, array_like=True):
@@ -106,11 +106,15 @@ def _simulate(model: str, seed: int, days: int) -> _Content:
     return _Content(chunks, zstd.compress(_encode(others)), history.wear())
 
 
-@cache
-def _sources_digest() -> str:
-    """Return a digest of the sources that determine a history."""
+def source_files() -> list[Path]:
+    """Return the files that determine a history, sorted: the simulator of instruments, and the profiles."""
     simulator = Path(__file__).parent.parent
     files = [file for pattern in _SOURCES for file in simulator.glob(pattern)]
-    files += DIRECTORY.glob("*.toml")
-    text = b"".join(file.name.encode() + file.read_bytes() for file in sorted(files))
+    return sorted([*files, *DIRECTORY.glob("*.toml")])
+
+
+@cache
+def _sources_digest() -> str:
+    """Return a digest of `source_files`."""
+    text = b"".join(file.name.encode() + file.read_bytes() for file in source_files())
     return sha256(text).hexdigest()[:12]

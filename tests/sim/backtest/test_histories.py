@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
-from sim.backtest.histories import SERIAL, simulated_history
+from sim.backtest.histories import SERIAL, simulated_history, source_files
 from sim.instruments.history import History
 from sim.units import DAY_NS
 
@@ -26,3 +28,20 @@ def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
     file.write_bytes(content[: len(content) // 2])
     assert simulated_history(MODEL, SEED, DAYS, tmp_path).wear == wear
     assert file.read_bytes() == content
+
+
+PRINT_SOURCES = """
+import sys
+import sim.instruments.history
+names = [name for name in sys.modules if name.startswith("sim.instruments")]
+print(*(sys.modules[name].__file__ for name in names), sep="\\n")
+"""
+
+
+def test_a_change_of_any_module_of_the_simulator_makes_new_files() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-c", PRINT_SOURCES], capture_output=True, text=True, check=True
+    )
+    imported = {Path(line) for line in printed.stdout.split()}
+    assert any(file.name == "wear.py" for file in imported)
+    assert not imported - set(source_files())
