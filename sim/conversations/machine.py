@@ -26,7 +26,7 @@ class ConversationBox:
         self.disk = disk or EmulDisk(DISK_BYTES, Random(1))
         self._counts: Counter[Reason] = Counter()
         self._last_counts: Counter[Reason] | None = None
-        """The counts of the present program at the time of the power loss."""
+        """The counts of the current program at the time of the power loss; None if the power has not failed."""
         self.port = self._start()
 
     @property

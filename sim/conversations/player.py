@@ -95,7 +95,7 @@ class MemoryLine:
 
 
 async def connect_in_memory(port: ConversationPort) -> ScriptLine:
-    """Connect by a `MemoryLine`."""
+    """Connect the script through a `MemoryLine`."""
     return MemoryLine(port)
 
 

@@ -1,6 +1,6 @@
 """Simulated hosts, and the network that joins them. Each period from power-on to power-off is one incarnation.
 
-The code of a host runs in a context that holds the host's present incarnation. After a power cut that incarnation is
+The code of a host runs in a context that holds the host's current incarnation. After a power cut that incarnation is
 dead: its disk and its connections do nothing, so that no `finally` block and no late callback can act for a
 host that is off.
 
@@ -102,7 +102,7 @@ class SimHost:
         return self.incarnation
 
     def power_off(self) -> None:
-        """End the present incarnation without resetting its connections, as a power cut does."""
+        """End the current incarnation without resetting its connections, as a power cut does."""
         if self.incarnation is not None:
             incarnation, self.incarnation = self.incarnation, None
             incarnation.terminate(silently=True)

@@ -244,7 +244,7 @@ class Pipe:
             self._send_waiting(_Waiting(start, duration, packet.length, packet.segment, deliver))
 
     def clear(self) -> None:
-        """Discard queued packets, and the order of those in flight, which the link itself discards."""
+        """Discard queued packets; later packets need not wait for those in flight, which the link itself discards."""
         now = self._env.now
         self._empty_queue()
         self.busy_ns -= max(0, self._free_at_ns - now)

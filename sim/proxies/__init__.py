@@ -1,1 +1,1 @@
-"""A clinic's HTTP and SOCKS5 proxies for the virtual world, which implement the real protocols."""
+"""A clinic's HTTP and SOCKS5 proxies: simulated ones for the virtual world, squid and dante for the kernel world."""

@@ -17,7 +17,7 @@ REQUEST_BYTES_MAX = 16 * 1024
 
 @dataclass
 class Behavior:
-    """The present behavior of a proxy, which faults change, its open tunnels and its counters."""
+    """The current behavior of a proxy, which faults change, its open tunnels and its counters."""
 
     refuses: bool = False
     """Whether every request is refused: authentication fails with any password."""
@@ -209,7 +209,7 @@ class DelayQueue:
         self._timer: asyncio.TimerHandle | None = None
 
     def carry(self, target: asyncio.Transport, data: bytes) -> None:
-        """Send `data` to `target`, after the present delay."""
+        """Send `data` to `target`, after the current delay."""
         if self._behavior.delay_s or self._waiting:
             self._waiting.append((self._loop.time(), target, data))
             if self._timer is None:

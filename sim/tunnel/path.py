@@ -10,7 +10,7 @@ from wire.session.grant import Offer
 
 
 class EmulPath:
-    """A `SessionPath`. `in_force` is whether the firewall is in force; `opens` is whether it accepts elements."""
+    """A `SessionPath`. `in_force()` is whether the firewall is in force; `opens` is whether it accepts elements."""
 
     def __init__(
         self, in_force: Callable[[], bool] = lambda: True, now_ns: Callable[[], int] | None = None

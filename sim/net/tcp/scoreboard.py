@@ -64,7 +64,7 @@ class Scoreboard:
         """Whether segments were delivered since RACK last looked for losses."""
         self.dsack_seen = False
         self._dsack_steps, self._dsack_persists, self._dsack_round = 1, 0, 0
-        # for the present acknowledgement: when its first and last segments without retransmission were sent
+        # for the acknowledgement being processed: when its first and last segments without retransmission were sent
         self.acked_ns: tuple[int, int] | None = None
         self.sacked_ns: tuple[int, int] | None = None
         self.original_acked = self.resent_acked = False
@@ -82,7 +82,7 @@ class Scoreboard:
     def acknowledge(self, una: int, now: int, min_rtt: int, high: int) -> int:
         """Remove the segments before `una`, which are acknowledged; returns their number.
 
-        `high` is the sequence number at which the present recovery ends.
+        `high` is the sequence number at which the current recovery ends.
         """
         done = 0
         reordered = self.highest_sacked

@@ -30,7 +30,7 @@ _SMALL_QUEUE_SEGMENTS: Final = 2
 
 
 class Purpose(IntEnum):
-    """The present purpose of the timer."""
+    """The current purpose of the timer."""
 
     NONE = 0
     RETRANSMIT = 1
