@@ -30,7 +30,7 @@ _Days: TypeAlias = dict[str, dict[int, Histogram]]
 
 def base_terms(triggers: Iterable[Trigger]) -> set[Base]:
     """Return the terms of the triggers that compare with the installed base."""
-    conditions = (condition for one in triggers for condition in (one.fires, one.clears))
+    conditions = (condition for trigger in triggers for condition in (trigger.fires, trigger.clears))
     return {term for condition in conditions for term in terms(condition) if isinstance(term, Base)}
 
 
@@ -46,7 +46,7 @@ def simulated_base(
     base: Percentiles = {}
     for reading in readings:
         percentiles = sorted({term.percentile for term in wanted if term.input.word == reading})
-        for day, values in _snapshots([one[reading] for one in histograms], days, percentiles):
+        for day, values in _snapshots([by_reading[reading] for by_reading in histograms], days, percentiles):
             base |= {(day, reading, p): value for p, value in zip(percentiles, values, strict=True)}
     return base
 

@@ -37,12 +37,12 @@ def run_tests(
     """
     models = sorted({trigger.table.model for trigger in triggers})
     of_model = {
-        model: _encode({one.name: one.table for one in triggers if one.table.model == model})
+        model: _encode({trigger.name: trigger.table for trigger in triggers if trigger.table.model == model})
         for model in models
     }
     bases = {
         model: simulated_base(
-            base_terms(one for one in triggers if one.table.model == model),
+            base_terms(trigger for trigger in triggers if trigger.table.model == model),
             model,
             seeds,
             days,

@@ -209,7 +209,7 @@ class Player:
                 self._box.port.command(int(number[0]) if number else 1, verb)
 
     async def _take(self, size: int, seconds: float) -> bytes:
-        """Return the next `size` bytes of the answers, or what has arrived of them in `seconds`."""
+        """Return the next `size` bytes of the answers, or fewer if no more arrive within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 while len(self._line.answers) < size:
@@ -232,7 +232,7 @@ class Player:
             self._add_problem(f"reply after {waited_s:g} s, expected after {step.after_s:g} s")
 
     async def _take_message(self, seconds: float) -> bytes:
-        """Return the next HL7 message of the box, or what has arrived of it."""
+        """Return the next HL7 message of the box, or its beginning if the rest does not arrive within `seconds`."""
         taken = bytearray()
         while not taken.endswith(b"\x1c\r"):
             byte = await self._take(1, seconds)

@@ -64,5 +64,5 @@ class Layers(Generic[T]):
 
     @property
     def newest(self) -> T | None:
-        """The layer of those present that was added last; None if there is none."""
+        """The value of the layer that was added last and not removed; None if there is none."""
         return next(reversed(self._values.values()), None)

@@ -1,4 +1,4 @@
-"""A clock that runs faster than real time, for the data center and the fleet in front of it."""
+"""A clock that runs faster than real time, for the data center and the fleet that reports to it."""
 
 from __future__ import annotations
 

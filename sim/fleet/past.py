@@ -71,7 +71,10 @@ def write_past(box: FleetBox, file: Path, triggers: TriggerSet, start_ms: int, e
 def _archived_until_ns(plan: PlannedBox, end_ns: int) -> int:
     """Return when the older past ends: ROWS_DAYS before the end, or at the beginning of an outage at that time."""
     until_ns = max(0, end_ns - ROWS_DAYS * DAY_NS)
-    return next((one.since_ns for one in plan.outages if one.since_ns <= until_ns < one.until_ns), until_ns)
+    return next(
+        (outage.since_ns for outage in plan.outages if outage.since_ns <= until_ns < outage.until_ns),
+        until_ns,
+    )
 
 
 def create_fleet(store: Store, plan: Sequence[PlannedBox], start_ms: int) -> None:

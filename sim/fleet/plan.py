@@ -92,7 +92,7 @@ def plan_fleet(instruments: int, days: int, seed: int) -> list[PlannedBox]:
 
 
 def _instrument(number: int, position: int, model: str, random: Random) -> PlannedInstrument:
-    """Return an instrument of the box at `position`. A box has one template, so that a process needs few of them."""
+    """Return an instrument of the box at `position`. A box uses one template, so that a process simulates few."""
     prefix = _PREFIXES.get(model, "INST")
     moved_days = position // TEMPLATES % MOVED_DAYS
     rests = random.random() < _OFF_SHARE

@@ -291,7 +291,7 @@ class SimulatedInstrument:
         self._assurance.control_all()
 
     def clear(self, code: str) -> None:
-        """Confirm that a trouble was resolved by hand; a sensor's drift is reset."""
+        """Confirm that a trouble was resolved manually; a sensor's drift is reset."""
         for channel, trouble in self._catalogue.range.items():
             if trouble.code == code:
                 self._gauges.change(channel).reset()

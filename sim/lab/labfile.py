@@ -264,8 +264,8 @@ class ScheduledFault(msgspec.Struct, frozen=True):
     def toml(self) -> dict[str, Any]:
         """Return the event as a table of a lab file."""
         kind = self.fault.kind
-        occasion = FaultEvent(at=self.at, fault=kind, target=self.target, lasts=self.lasts)
-        return as_table(occasion) | as_table(self.fault)
+        event = FaultEvent(at=self.at, fault=kind, target=self.target, lasts=self.lasts)
+        return as_table(event) | as_table(self.fault)
 
 
 class Lab(msgspec.Struct, frozen=True):
@@ -433,17 +433,15 @@ def _read_event(
         del given["update"]
     common = FaultEvent.__struct_fields__
     common_keys = {name: value for name, value in given.items() if name in common}
-    occasion = read_table(FaultEvent, common_keys, key, problems)
-    if occasion is None:
+    event = read_table(FaultEvent, common_keys, key, problems)
+    if event is None:
         return None
-    if occasion.fault not in kinds:
-        problems.add(
-            (*key, "fault"), f"{format_value(occasion.fault)}: {nearest(occasion.fault, list(kinds))}"
-        )
+    if event.fault not in kinds:
+        problems.add((*key, "fault"), f"{format_value(event.fault)}: {nearest(event.fault, list(kinds))}")
         return None
     parameters = {name: value for name, value in given.items() if name not in common}
-    fault = read_table(kinds[occasion.fault], parameters, key, problems, other_keys=common)
-    return None if fault is None else ScheduledFault(occasion.at, fault, occasion.target, occasion.lasts)
+    fault = read_table(kinds[event.fault], parameters, key, problems, other_keys=common)
+    return None if fault is None else ScheduledFault(event.at, fault, event.target, event.lasts)
 
 
 def _board(name: str, problems: Problems) -> Board | None:

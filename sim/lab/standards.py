@@ -60,7 +60,11 @@ def standard_of_model(model: str) -> Speaks:
 
 def serial_ports(instruments: Sequence[_Instrument], board: Board) -> dict[int, int]:
     """Map the ports of instruments with a serial line, in their order, to the board's serial ports, lowest first."""
-    ports = [one.port for one in instruments if standard_of_model(one.model) in SERIAL_STANDARDS]
+    ports = [
+        instrument.port
+        for instrument in instruments
+        if standard_of_model(instrument.model) in SERIAL_STANDARDS
+    ]
     return dict(zip(ports, sorted(board.serial_ports), strict=False))
 
 
@@ -102,7 +106,7 @@ def _check_dialect(
         if name in known:
             continue
         if name in OPTIONS:
-            others = " or ".join(f'"{one}"' for one in OPTIONS[name].speaks)
+            others = " or ".join(f'"{standard_name}"' for standard_name in OPTIONS[name].speaks)
             correction = f'is an option of {others}; the options of "{standard}" are {", ".join(known)}'
         else:
             correction = nearest(name, known)

@@ -92,16 +92,18 @@ def impaired(quality: LinkQuality, impairments: Sequence[Impairment]) -> LinkQua
     The lowest rate and the shortest packet length apply. Delays and jitters add up. Losses, duplications and
     reorderings by each impairment are independent of the others and of the link's own.
     """
-    rates = [one.rate_bits for one in impairments if one.rate_bits is not None]
-    lengths = [one.packet_bytes_max for one in impairments if one.packet_bytes_max is not None]
+    rates = [impairment.rate_bits for impairment in impairments if impairment.rate_bits is not None]
+    lengths = [
+        impairment.packet_bytes_max for impairment in impairments if impairment.packet_bytes_max is not None
+    ]
     return replace(
         quality,
         rate_bits=min(rates, default=quality.rate_bits),
-        delay_ns=quality.delay_ns + sum(one.delay_ns for one in impairments),
-        jitter_ns=quality.jitter_ns + sum(one.jitter_ns for one in impairments),
-        loss=_either(quality.loss, *(one.loss for one in impairments)),
-        duplication=_either(quality.duplication, *(one.duplication for one in impairments)),
-        reordering=_either(quality.reordering, *(one.reordering for one in impairments)),
+        delay_ns=quality.delay_ns + sum(impairment.delay_ns for impairment in impairments),
+        jitter_ns=quality.jitter_ns + sum(impairment.jitter_ns for impairment in impairments),
+        loss=_either(quality.loss, *(impairment.loss for impairment in impairments)),
+        duplication=_either(quality.duplication, *(impairment.duplication for impairment in impairments)),
+        reordering=_either(quality.reordering, *(impairment.reordering for impairment in impairments)),
         packet_bytes_max=min([quality.packet_bytes_max, *lengths]),
     )
 
@@ -109,7 +111,7 @@ def impaired(quality: LinkQuality, impairments: Sequence[Impairment]) -> LinkQua
 def _either(*probabilities: float) -> float:
     """Return the probability that at least one of several independent events occurs."""
     some = [probability for probability in probabilities if probability]
-    return 1 - prod(1 - one for one in some) if len(some) > 1 else sum(some)
+    return 1 - prod(1 - probability for probability in some) if len(some) > 1 else sum(some)
 
 
 class _Waiting:
@@ -344,7 +346,7 @@ class Link:
         return self._holds.add(None)
 
     def cut(self) -> None:
-        """Take the link down by hand, until `mend`."""
+        """Take the link down, in addition to faults, until `mend`."""
         self._own_hold = self._own_hold or self.hold_down()
 
     def mend(self) -> None:
@@ -372,7 +374,7 @@ class Link:
         return self._impairments.add(impairment)
 
     def set_quality(self, **changes: float) -> None:
-        """Change properties of LinkQuality by hand, until `restore`; impairments apply in addition."""
+        """Change properties of LinkQuality until `restore`; impairments apply in addition."""
         self._set_to = replace(self._set_to, **changes)  # type: ignore[arg-type]
         self._requalify()
 

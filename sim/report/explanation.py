@@ -8,7 +8,7 @@ from sim.verdict.quantities import clock, count, describe_fault
 from sim.verdict.result import ContentComparison, Expectation, Failure, GapFound, Result, TracedReport
 
 SHOWN_REPORTS_MAX: Final = 5
-"""Maximum number of reports listed in a text; the HTML page and the JSON document list more of them."""
+"""Maximum number of reports listed in a text; the HTML page and the JSON document list more."""
 
 
 def explanation(result: Result, expectation: Expectation) -> list[str]:

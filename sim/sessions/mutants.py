@@ -28,7 +28,7 @@ def mutants(table: Sequence[Row] = TABLE) -> Iterator[SessionMutant]:
     """Yield every mutant that lacks one guard or assumption, or in which one more actor may authorize a session."""
     for number, row in enumerate(table):
         for guard in row.guards:
-            remaining = tuple(each for each in row.guards if each != guard)
+            remaining = tuple(other for other in row.guards if other != guard)
             yield SessionMutant(
                 f"{row.name} without {guard}", _with(table, number, row._replace(guards=remaining))
             )
@@ -46,14 +46,14 @@ def endless_mutants(table: Sequence[Row] = TABLE) -> Iterator[SessionMutant]:
     for number, row in enumerate(table):
         if row.next in (SessionState.ENDING, SessionState.ENDED):
             for state in row.states:
-                kept_states = tuple(each for each in row.states if each is not state)
+                kept_states = tuple(other for other in row.states if other is not state)
                 mutated = _with(table, number, row._replace(states=kept_states))
                 yield SessionMutant(f"{row.name} not from {state}", mutated)
 
 
 def without(guard: str, table: Sequence[Row] = TABLE) -> tuple[Row, ...]:
     """Return the table with a guard removed from every row."""
-    return tuple(row._replace(guards=tuple(each for each in row.guards if each != guard)) for row in table)
+    return tuple(row._replace(guards=tuple(other for other in row.guards if other != guard)) for row in table)
 
 
 def counterexample(mutant: SessionMutant, scopes: Sequence[Scope] = SCOPES) -> Exploration | None:

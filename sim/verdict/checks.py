@@ -432,15 +432,15 @@ def _tunnel_seconds(case: _Case) -> _Checked | None:
         return None
     problems = [
         *sessions_result.problems,
-        *(problem for one in sessions_result.sessions for problem in one.problems),
+        *(problem for session in sessions_result.sessions for problem in session.problems),
     ]
-    if not problems and not any(one.steps for one in sessions_result.sessions):
+    if not problems and not any(session.steps for session in sessions_result.sessions):
         return _nothing(case, name, limit, "No session was recorded.", "s")
-    tunnel = sum(one.tunnel_seconds for one in sessions_result.sessions)
+    tunnel = sum(session.tunnel_seconds for session in sessions_result.sessions)
     doubtful = (
         tunnel
         if sessions_result.problems
-        else sum(one.tunnel_seconds for one in sessions_result.sessions if one.problems)
+        else sum(session.tunnel_seconds for session in sessions_result.sessions if session.problems)
     )
     explanation = (
         f"Seconds in which packets of a remote session could pass without a valid grant, of {tunnel:.0f} s of "

@@ -1,8 +1,8 @@
 """The result of a lab run, from which every report is rendered.
 
 A world creates a `Result` at the end of its run, and the renderers of `sim.report` read it; neither depends on the
-other. All of it is frozen data. Times are integer nanoseconds of lab time, counted from the start of the run; sizes
-are bytes on the uplink's wire.
+other. All of its parts are frozen. Times are integer nanoseconds of lab time, counted from the start of the run;
+sizes are bytes on the uplink's wire.
 
 The size of a result does not grow with the length of the run: a series has at most `sim.worlds.shared.meters.BINS`
 bins, a latency consists of quantiles and a histogram, and of failures and notes only the first ones are kept, with

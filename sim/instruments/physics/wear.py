@@ -119,7 +119,7 @@ class Degradation:
         return symptoms
 
     def replace(self, index: int) -> None:
-        """Replace a part; an episode of it ends."""
+        """Replace a part, which ends its episode if it has one."""
         for episode in self.active:
             if episode.index == index:
                 episode.replaced_ns = int(self._env.now)

@@ -26,7 +26,7 @@ def compare(
     rest = sorted(raised, key=lambda one: (one.raised_ns, one.trigger, one.source))
     missing = []
     for wanted in sorted(expected, key=lambda one: one.within):
-        match = next((one for one in rest if one.trigger == wanted.trigger), None)
+        match = next((alert for alert in rest if alert.trigger == wanted.trigger), None)
         if match is not None:
             rest.remove(match)
         if match is None or match.raised_ns > since_ns + wanted.within:

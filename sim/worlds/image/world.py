@@ -82,7 +82,7 @@ class ImageWorld(KernelWorld):
 
     def _make_releases(self) -> Path | None:
         orders = ordered_releases(self.lab.events)
-        models = [one.model for one in self.lab.instruments]
+        models = [instrument.model for instrument in self.lab.instruments]
         self._releases = ImageReleases(self.namespaces.folder, orders, models) if orders else None
         return self._releases.folder if self._releases else None
 

@@ -234,7 +234,9 @@ class KernelWorld:
         for link, tcp_port in desktops_by_link(self.lab).items():
             port = port_of(link) or 0
             await serve_desktop(self.site.instruments[port], self.analyzers[port].spec, tcp_port)
-        sessions = (self.people.run(one, self.lab.serial(one.target)) for one in self.lab.sessions)
+        sessions = (
+            self.people.run(session, self.lab.serial(session.target)) for session in self.lab.sessions
+        )
         for coroutine in (self.env.run_forever(), self._sample(), *events, *orders, *sessions):
             task = self._loop.create_task(coroutine)
             self._tasks.add(task)

@@ -230,14 +230,16 @@ def _outcome(world: ConcludedWorld, findings: Findings) -> LabOutcome:
 def _with_order(world: ConcludedWorld, command: CommandOutcome) -> CommandOutcome:
     """Add the expected end of a command, and the number of its executions."""
     order = world.faults.ordered.get(command.number)
-    executions = sum(one.model.executed.count(command.number) for one in world.analyzers.values())
+    executions = sum(analyzer.model.executed.count(command.number) for analyzer in world.analyzers.values())
     return replace(command, expected=order.ends if order else "done", executions=executions)
 
 
 def _leaks(world: ConcludedWorld) -> Leaks:
     """Search for the patients of all instruments that speak their own standard."""
     reporters = [
-        one.reporter for one in world.analyzers.values() if isinstance(one.reporter, StandardReporter)
+        analyzer.reporter
+        for analyzer in world.analyzers.values()
+        if isinstance(analyzer.reporter, StandardReporter)
     ]
     if not reporters:
         return Leaks()

@@ -46,7 +46,7 @@ class FaultRunner:
         self.active: dict[ActiveFault, None] = {}
         """The faults that have not ended, oldest first."""
         self.ordered: dict[int, Order] = {}
-        """The commands of the lab file by number, as far as they were queued."""
+        """The commands of the lab file that were queued, by number."""
         self.closed = False
         """Set at the end of the lab: no further fault begins or ends."""
 

@@ -292,7 +292,7 @@ class VirtualBox:
         return self._power_holds.add(None)
 
     def cut_power(self) -> None:
-        """Cut the power by hand, until `restore_power`."""
+        """Cut the power, in addition to faults, until `restore_power`."""
         self._own_hold = self._own_hold or self.hold_power()
 
     def restore_power(self) -> None:

@@ -450,4 +450,4 @@ class VirtualPage:
     def _find(self, session: bytes) -> BoxSession | None:
         sessions = self._sessions()
         at_port = sessions.at_port(self._port) if sessions is not None else []
-        return next((one for one in at_port if one.id == session), None)
+        return next((box_session for box_session in at_port if box_session.id == session), None)

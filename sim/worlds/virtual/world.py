@@ -122,7 +122,7 @@ class VirtualWorld:
             SessionKeys.make(folder / "sessions", make_key=draw_key) if lab.sessions else None
         )
         ordered = ordered_releases(lab.events)
-        models = [one.model for one in lab.instruments]
+        models = [instrument.model for instrument in lab.instruments]
         releases = (
             LabReleases(folder / "releases", ordered, models, self.wall_ns() / 1e9) if ordered else None
         )

@@ -1,4 +1,4 @@
-"""A recording of the disk's writes and flushes, to reconstruct the disk after a power cut at any of them.
+"""A recording of the disk's writes and flushes, to reconstruct the disk after a power cut during any of these.
 
 A machine that starts for a minute makes hundreds of flushes. With a recording of one start, a cut at each of them
 needs no separate start: the requests before it are repeated on a copy of the medium, and `CachedDisk.cut_power` loses

@@ -62,7 +62,7 @@ def unshare(namespaces: int) -> None:
 
 
 def enter(namespace: int, kinds: int = 0) -> None:
-    """setns(2): move the calling thread into a namespace, or, given a pidfd, into that process's `kinds` of them."""
+    """setns(2): move the calling thread into a namespace or, given a pidfd, into the process's namespaces `kinds`."""
     _check(_libc.setns(namespace, kinds), "setns")
 
 

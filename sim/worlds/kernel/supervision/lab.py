@@ -41,7 +41,7 @@ class KernelLab:
         self.is_up = is_up
         """Signal that the lab is up, to the process that started it and waits."""
         self.deadline = TimeLimit(expired)
-        """The time limit of the lab's present phase."""
+        """The time limit of the lab's current phase."""
         for switch in ("all", "default"):  # so that the near ends of links send no IPv6 packets
             (Path("/proc/sys/net/ipv6/conf") / switch / "disable_ipv6").write_text("1")
         self._network = syscalls.namespace("net")
