@@ -251,7 +251,7 @@ def test_meaningless_mutants_are_not_created(code: str) -> None:
     assert not [after for after in becomes if "XX" in after]
 
 
-VERDICT = ("causes", "checks", "evidence", "findings", "gaps", "ledger", "outcome", "precheck")
+VERDICT = ("causes", "checks", "evidence", "findings", "found/gaps", "ledger", "outcome", "precheck")
 """The modules that decide whether a lab's run passes; the others format and summarize its result."""
 
 
