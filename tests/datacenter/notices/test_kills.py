@@ -193,7 +193,7 @@ def check(receiver: Receiver, deliveries: dict[tuple[str, str], str], when: str)
 PROGRAM = """
 import asyncio, sys, time
 from pathlib import Path
-from datacenter.notices.outbox import Outcome, Result
+from datacenter.notices.outbox import AttemptOutcome, AttemptResult
 from datacenter.notices.sender import NoticeSender
 from datacenter.store.store import Store
 from tests.support.datacenter.notices import CHAT, TICKETS
@@ -204,7 +204,7 @@ class Log:
     async def send(self, target, due, now_ms):
         log.write("".join(f"{target.name} {one.key}\\n" for one in due))
         log.flush()
-        return Outcome(Result.SENT)
+        return AttemptOutcome(AttemptResult.SENT)
 
 store, started = Store(sys.argv[1]), int(sys.argv[3])
 sender = NoticeSender(store, [CHAT, TICKETS], Log(), sys.argv[3], lambda: started)
