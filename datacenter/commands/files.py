@@ -65,7 +65,7 @@ class FileArchive:
         return reference.sha256
 
     def add(self, connection: Connection, reference: FileReference, file: BinaryIO, now_ms: int) -> None:
-        """Store a file in a transaction, unless it is already stored. Raises: NoRoomError."""
+        """Store a file in a transaction, unless it is already stored. Raises: NoRoomForUploadError."""
         if _exists(connection, reference.sha256):
             return
         self._make_room(connection, reference.size)

@@ -40,7 +40,7 @@ class PictureDecoder:
         )
 
     def apply(self, message: bytes) -> Update:
-        """Apply the next message to the picture, and return its update. Raises: StreamError."""
+        """Apply the next message to the picture, and return its update. Raises: DesktopStreamError."""
         try:
             data = self._zstd.decompress(message, max_length=UPDATE_BYTES_MAX + 1)
         except (zstd.ZstdError, EOFError) as error:

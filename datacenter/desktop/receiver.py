@@ -140,7 +140,7 @@ class DesktopReceiver(DecodedDesktop):
     async def run(self) -> None:
         """Receive until the connection ends. What cannot be recorded is not shown.
 
-        Raises: EOFError at the end; StreamError; OSError of the connection or of the recorder.
+        Raises: EOFError at the end; DesktopStreamError; OSError of the connection or of the recorder.
         """
         header = await self._line.read_exactly(HEADER_BYTES)
         self._decoder = PictureDecoder(find_warm(parse_header(header), self._known))

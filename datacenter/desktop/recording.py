@@ -91,7 +91,7 @@ class Recording:
     def replay(self, known: Mapping[bytes, WarmContent] | None = None) -> Iterator[tuple[int, Picture]]:
         """Yield the time in milliseconds and the picture after each message; the picture is changed in place.
 
-        Raises: StreamError, also if the starting content is not among the `known`.
+        Raises: DesktopStreamError, also if the starting content is not among the `known`.
         """
         decoder = PictureDecoder(find_warm(self.warm, known or {}))
         for frame in self.frames:
@@ -100,7 +100,7 @@ class Recording:
 
 
 def find_warm(identity: bytes, known: Mapping[bytes, WarmContent]) -> WarmContent:
-    """Return the starting content of a stream. Raises: StreamError if it is not known."""
+    """Return the starting content of a stream. Raises: DesktopStreamError if it is not known."""
     if identity == COLD.identity:
         return COLD
     if identity not in known:

@@ -26,7 +26,7 @@ class RecordedDesktop(DecodedDesktop):
     """A `ShownDesktop` from a recording; `run` it while it is shown."""
 
     def __init__(self, recording: Recording) -> None:
-        """Raises: StreamError if the starting content of the stream is not known here."""
+        """Raises: DesktopStreamError if the starting content of the stream is not known here."""
         self._frames, self._warm = recording.frames, find_warm(recording.warm, {})
         super().__init__(PictureDecoder(self._warm))
         self._next = 0
@@ -63,7 +63,7 @@ class RecordedDesktop(DecodedDesktop):
         self._wake.set()
 
     async def run(self) -> None:
-        """Show the recording until cancelled. Raises: StreamError."""
+        """Show the recording until cancelled. Raises: DesktopStreamError."""
         loop = asyncio.get_running_loop()
         shown_at = loop.time()
         while True:

@@ -51,7 +51,7 @@ class FirewallClient:
     """Observes the firewall service over connections that `connect` opens."""
 
     def __init__(self, connect: Connect) -> None:
-        """`connect` opens a connection for the duration of the context. Raises: OSError, ProtocolError."""
+        """`connect` opens a connection for the duration of the context. Raises: OSError, FirewallProtocolError."""
         self._connect = connect
         self._confirmed_at: float | None = None
         self._problem = ""
@@ -116,7 +116,7 @@ class FirewallClient:
     async def _observe(self, on_event: Callable[[Event], None]) -> NoReturn:
         """Connect and receive until the connection fails.
 
-        Raises: TimeoutError, IncompleteReadError, OSError, ProtocolError.
+        Raises: TimeoutError, IncompleteReadError, OSError, FirewallProtocolError.
         """
         async with self._connect() as (reader, writer):
             writer.write(framed(Hello()))
@@ -140,7 +140,7 @@ class FirewallClient:
     async def _receive(self, reader: asyncio.StreamReader, on_event: Callable[[Event], None]) -> NoReturn:
         """Handle the service's messages until the connection fails.
 
-        Raises: TimeoutError, IncompleteReadError, OSError, ProtocolError.
+        Raises: TimeoutError, IncompleteReadError, OSError, FirewallProtocolError.
         """
         loop = asyncio.get_running_loop()
         until = self._valid_until()
@@ -160,7 +160,7 @@ class FirewallClient:
             on_event(answer)
 
     def _handle_path_answer(self, answer: PathAnswer) -> None:
-        """Pass the answer to the first waiting request. Raises: ProtocolError if none waits."""
+        """Pass the answer to the first waiting request. Raises: FirewallProtocolError if none waits."""
         if not self._answers:
             raise FirewallProtocolError("the firewall service has answered a request that was not made")
         waiting = self._answers.popleft()

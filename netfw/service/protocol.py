@@ -3,9 +3,9 @@
 
     client                            service
     Hello(version) ─────────────────▶
-                   ◀───────────────── Refusal(reason), then the connection ends; or
+                   ◀───────────────── ConnectionRefusal(reason), then the connection ends; or
                    ◀───────────────── FirewallState at once, at each change and every HEARTBEAT_SECONDS;
-                                      Alarm, Repair, Surroundings, PortFault and PathsLost as they occur
+                                      Alarm, Repair, OutsideInspection, PortFault and PathsLost as they occur
     OpenPath       ─────────────────▶
                    ◀───────────────── PathAnswer(problem), in the order of the requests
     ClosePath      ─────────────────▶
@@ -65,7 +65,7 @@ class PathRequest(Struct, frozen=True):
         return cls(staff, session.port, instrument, *session.desktop, **fields)
 
     def session(self) -> Session:
-        """Return the path. Raises: ProtocolError for an invalid address."""
+        """Return the path. Raises: FirewallProtocolError for an invalid address."""
         service = Service(self.protocol, self.desktop)
         return Session(_address(self.staff), self.port, _address(self.instrument), service)
 
@@ -117,7 +117,7 @@ def framed(message: Struct) -> bytes:
 
 
 def length(header: bytes, bytes_max: int) -> int:
-    """Decode a length prefix. Raises: ProtocolError if it exceeds `bytes_max`."""
+    """Decode a length prefix. Raises: FirewallProtocolError if it exceeds `bytes_max`."""
     size: int = _LENGTH.unpack(header)[0]
     if size > bytes_max:
         raise FirewallProtocolError(
@@ -127,7 +127,7 @@ def length(header: bytes, bytes_max: int) -> int:
 
 
 def decoded(body: bytes) -> Answer:
-    """Decode a message from the service. Raises: ProtocolError."""
+    """Decode a message from the service. Raises: FirewallProtocolError."""
     try:
         answer: Answer = _ANSWERS.decode(body)
     except msgspec.DecodeError as error:
@@ -136,7 +136,7 @@ def decoded(body: bytes) -> Answer:
 
 
 def decoded_request(body: bytes) -> Request:
-    """Decode a message from a client. Raises: ProtocolError."""
+    """Decode a message from a client. Raises: FirewallProtocolError."""
     try:
         request: Request = _REQUESTS.decode(body)
     except msgspec.DecodeError as error:
@@ -156,7 +156,7 @@ class Frames:
         self._waiting = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the messages completed by `data`. Raises: ProtocolError for a length beyond the limit."""
+        """Yield the messages completed by `data`. Raises: FirewallProtocolError for a length beyond the limit."""
         self._waiting += data
         while len(self._waiting) >= LENGTH_BYTES:
             end = LENGTH_BYTES + length(bytes(self._waiting[:LENGTH_BYTES]), self._bytes_max)

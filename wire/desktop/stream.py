@@ -187,7 +187,7 @@ class _Reader:
 def parse_update(data: bytes) -> Update:
     """Parse a decompressed update. Areas and numbers may still be outside of picture and palette.
 
-    Raises: StreamError.
+    Raises: DesktopStreamError.
     """
     reader = _Reader(data)
     flags, colours, copies, tiles = reader.numbers(_COUNTS)
@@ -230,7 +230,7 @@ def encode_header(warm: bytes) -> bytes:
 
 
 def parse_header(data: bytes) -> bytes:
-    """Return the identity of the starting content. Raises: StreamError."""
+    """Return the identity of the starting content. Raises: DesktopStreamError."""
     if len(data) != HEADER_BYTES or not data.startswith(MAGIC):
         raise DesktopStreamError("not the stream of a desktop")
     if data[len(MAGIC)] != VERSION:
@@ -253,7 +253,7 @@ class FrameHead(NamedTuple):
 
     @classmethod
     def parse(cls, data: bytes) -> FrameHead:
-        """Parse a frame's head. Raises: StreamError if the message is too long."""
+        """Parse a frame's head. Raises: DesktopStreamError if the message is too long."""
         head = cls(*FRAME.unpack(data))
         if not 0 < head.length <= MESSAGE_BYTES_MAX:
             raise DesktopStreamError(f"a message of {head.length} bytes; 1 to {MESSAGE_BYTES_MAX} are valid")

@@ -46,7 +46,7 @@ class WarmContent:
 
     @classmethod
     def parse(cls, data: bytes) -> WarmContent:
-        """Parse a file. Raises: StreamError."""
+        """Parse a file. Raises: DesktopStreamError."""
         count = int.from_bytes(data[:4], "big")
         if len(data) > WARM_BYTES_MAX or count > PALETTE_MAX or len(data) < 4 + 4 * count:
             raise DesktopStreamError("not the starting content of desktop streams")
