@@ -104,7 +104,7 @@ class Firewall:
     def apply(self, policy: Policy, changed: Container[str] | None = None) -> None:
         """Put the policy in force before returning.
 
-        If only the sets `changed` differ since it was last in force, other objects are left alone.
+        Of the sets that stay in the table, only those in `changed` are refilled; None means all.
         """
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:

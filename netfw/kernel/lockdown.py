@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Replace the firewall's table with one that drops every packet, in one transaction, regardless of its content.
+"""Replaces the firewall's table, whatever it contains, with one that drops every packet, in one transaction.
 
 libnftables reads sets, maps and objects before it changes a table, and fails if it does not support one of them. The
 kernel itself deletes a table without such knowledge.

@@ -38,7 +38,10 @@ class Sessions:
         return kernel_sessions(self._policy, self._nft).open
 
     def open(self, session: Session, seconds: int) -> None:
-        """Open the path for `seconds` from now, even if it is already open; it is open on return."""
+        """Open the path for `seconds` from now; it is open on return.
+
+        If it was open already, its time begins anew.
+        """
         if why := why_not_permitted(self._policy, session, seconds):
             raise FirewallError(FirewallErrorKind.UNFIT, why)
         interface = interface_of(self._policy, session)

@@ -29,7 +29,7 @@ from netfw.model.packet import (
 )
 
 FragmentResult: TypeAlias = Literal["new", "known", "contradicts", "overlaps"]
-"""Result for a fragment; "contradicts" is one with a different end of the packet, or without content."""
+"""Result for a fragment. "contradicts": it is empty, or implies another packet length than earlier ones."""
 
 IP_BYTES_MAX: Final = 65535
 

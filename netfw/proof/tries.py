@@ -7,9 +7,9 @@ text, because parsing ten thousand nodes takes a tenth of the time of API calls.
 A large set is first represented by a free proposition ("name"), the same for every test of the same set on the same
 field. If no packet refutes the theorem then, none does whatever the set contains, so the proof is sound without the
 set's content. A set that differs from another in a few numbers is represented by that set's name, plus or minus these
-numbers. If the solver finds a packet, it is checked against the real sets; each wrong guess adds the truth about that
-part of the set, so that the final result is exact. Ten thousand addresses therefore cost almost nothing if the
-kernel's set is the policy's, or nearly so.
+numbers. If the solver finds a packet, it is checked against the real sets. For each wrong guess, the actual
+membership of the numbers around the packet's is added as a formula, so that the final result is exact. Ten thousand
+addresses therefore cost almost nothing if the kernel's set is the policy's, or nearly so.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ def complement(intervals: Intervals, width: int) -> Intervals:
     return tuple((first, min(last, (1 << width) - 1)) for first, last in gaps if first <= last)
 
 
-def difference(these: Intervals, those: Intervals) -> Intervals:
-    """Return the numbers of the first set that are not in the second."""
+def difference(minuend: Intervals, subtrahend: Intervals) -> Intervals:
+    """Return the numbers of `minuend` that are not in `subtrahend`."""
     result: list[Interval] = []
     index = 0
-    for first, last in these:
-        while index < len(those) and those[index][1] < first:
+    for first, last in minuend:
+        while index < len(subtrahend) and subtrahend[index][1] < first:
             index += 1
         hole = index
-        while hole < len(those) and those[hole][0] <= last:
-            if first < those[hole][0]:
-                result.append((first, those[hole][0] - 1))
-            first = those[hole][1] + 1
+        while hole < len(subtrahend) and subtrahend[hole][0] <= last:
+            if first < subtrahend[hole][0]:
+                result.append((first, subtrahend[hole][0] - 1))
+            first = subtrahend[hole][1] + 1
             hole += 1
         if first <= last:
             result.append((first, last))
@@ -118,7 +118,7 @@ class Memberships:
         return _model(solver)
 
     def _corrections(self, model: z3.ModelRef, named: _Named) -> Iterator[z3.BoolRef]:
-        """If the model is wrong about the value, yield the truth about all numbers up to the next boundaries."""
+        """If the model has the wrong membership of the value, yield the right one up to the set's next boundaries."""
         number = model.eval(named.value, model_completion=True).as_long()
         index = bisect(named.intervals, number, key=lambda interval: interval[0])
         inside = index > 0 and number <= named.intervals[index - 1][1]

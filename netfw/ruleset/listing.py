@@ -22,7 +22,7 @@ from netfw.ruleset.text import rule_text, value_text
 
 _TRANSIENT: Final = frozenset({"handle", "packets", "bytes", "elem", "family", "table", "name"})
 _SHOWN_MAX: Final = 3
-"""Maximum number of elements that a difference lists; beyond that, it gives the number of the others."""
+"""Maximum number of elements that a difference lists; of the others, it gives only the number."""
 
 
 @dataclass(slots=True)

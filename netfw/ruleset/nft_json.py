@@ -135,7 +135,10 @@ def log(cause: str, *, came_in: bool = True) -> Rule:
 
 
 def keep(operation: str, name: str, state: Statement) -> Statement:
-    """Match packets for which the state that the set keeps of their interface matches; first use creates it."""
+    """Match packets by a state (a rate limit or connection count) that the set keeps for each receiving interface.
+
+    `operation` is "add" or "update". The first packet of an interface creates its state.
+    """
     return {"set": {"op": operation, "elem": IIFNAME, "set": named(name), "stmt": [state]}}
 
 

@@ -6,11 +6,11 @@ rule also drops, because with only a chain's policy, packets pass while a table 
 
     prerouting   before connection tracking: checks that the source address belongs to the interface
     input        to the box: answers to its requests, and the services of the receiving port, with a limit on the
-                 connections of each port; of bridged sessions, requests of staff and answers of instruments
+                 connections of each port; in bridged sessions, also requests from staff and answers from instruments
     forward      through the box: only sessions, looked up in both directions, so that established connections end
                  with the session's element
-    output       from the box: answers to instruments, and authorized addresses; of bridged sessions, requests to
-                 instruments and answers to staff
+    output       from the box: answers to instruments, and authorized addresses; in bridged sessions, also
+                 requests to instruments and answers to staff
 
 Everything that grows with the policy is in sets (`netfw.ruleset.sets`); there are never more than RULES_MAX rules.
 Each refused packet is counted under one cause (`netfw.ruleset.names`).

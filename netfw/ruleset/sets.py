@@ -116,7 +116,7 @@ def _route_messages(policy: Policy, interfaces: Iterable[str]) -> Iterator[Json]
 
 
 def _sources(policy: Policy, version: int) -> Iterator[Json]:
-    """Yield permitted (interface, source address), except for the outside."""
+    """Yield permitted (interface, source address), except for the uplink, which has a rule with the set INSIDE."""
     yield concat("lo", {"prefix": {"addr": str(_ANY[version]), "len": 0}})
     if policy.vpn:
         yield from (concat(policy.vpn, part) for part in _complement(_inside(policy, version), version))

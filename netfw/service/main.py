@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 """The firewall service: the box's only program that loads libnftables and has CAP_NET_ADMIN.
 
-    python -m netfw.service serve --policy FILE --socket PATH [--user NAME] [--ready FILE]
-    python -m netfw.service attached FD --policy FILE      the same for a single observer at the other end of FD
-    python -m netfw.service once FD                        answers the requests of `netfw.service.requests`
+    python -m netfw.service serve --policy FILE --socket PATH [--user NAME]… [--ready FILE] [--retry SECONDS]
+    python -m netfw.service attached FD --policy FILE [--retry SECONDS]
+    python -m netfw.service once FD
 
-An invalid policy at the start ends it with exit status 2. SIGTERM ends it; the policy remains enforced.
+`serve` keeps the policy in force, and reports to observers at the socket. `attached` does the same for a single
+observer at the other end of FD. `once` answers the requests of `netfw.service.requests`.
+
+An invalid policy at the start ends the service with exit status 2. SIGTERM ends it; the policy remains enforced.
 """
 
 from __future__ import annotations

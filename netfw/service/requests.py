@@ -41,7 +41,7 @@ class Check(Struct, frozen=True, tag="check"):
 
 
 class CountRequest(Struct, frozen=True, tag="count"):
-    """Get the counts of refused packets. Reply: Checked, without differences."""
+    """Get the counts of refused packets. Reply: Checked, without differences and sessions."""
 
 
 class List(Struct, frozen=True, tag="list"):
@@ -64,7 +64,10 @@ class Revert(Struct, frozen=True, tag="revert"):
 
 
 class WatchRequest(Struct, frozen=True, tag="watch"):
-    """Watch a policy until the connection ends. Reply: Done; then Alarm, Repair and Followed as they occur."""
+    """Watch a policy until Stop, or until the connection ends.
+
+    Reply: Done; then Alarm, Repair and Followed as they occur.
+    """
 
     policy: str
 
@@ -84,7 +87,7 @@ class Done(Struct, frozen=True, tag="done"):
 
 
 class Checked(Struct, frozen=True, tag="checked"):
-    """Differences in the kernel, packets and bytes refused by cause, and the number of open sessions."""
+    """Differences between kernel and policy, refused (packets, bytes) by cause, and the number of open sessions."""
 
     differences: list[str]
     refused: dict[str, tuple[int, int]]
@@ -123,7 +126,7 @@ _REPLIES: Final = msgspec.msgpack.Decoder(Reply)
 
 
 def receive(connection: socket.socket, bytes_max: int) -> bytes:
-    """Receive the next message. Raises: EOFError at the end; OSError; ProtocolError."""
+    """Receive the next message. Raises: EOFError at the end; OSError; FirewallProtocolError."""
     return _exactly(connection, length(_exactly(connection, LENGTH_BYTES), bytes_max))
 
 

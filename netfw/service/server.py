@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Server side of the firewall service's protocol: observers on a Unix socket, bounded in time, bytes and number.
+"""Server side of the firewall service's protocol: observers on a Unix socket, with limits on number, data and time.
 
-Only processes of permitted users are accepted, regardless of the socket file's mode. An observer is disconnected,
-without effect on others, if it sends no Hello in time, or anything invalid, or too much, or does not read.
+Only processes of permitted users are accepted, regardless of the socket file's mode. An observer that
+sends no Hello in time, sends invalid or too much data, or does not read is disconnected, without effect on others.
 
 The box program's user may also open and close paths of sessions. A connection's paths are closed when it ends.
 """

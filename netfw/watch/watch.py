@@ -64,11 +64,13 @@ class _Transaction:
 class Watch:
     """Watches the table in this network namespace; `on_event` is called with each Alarm, and each Repair after it.
 
-    `sessions` returns those that the owner opened, with the seconds they have left: others are closed, and missing
-    ones reopened if they have a second left and the policy permits them. Without it, sessions are ignored.
+    `sessions` returns the sessions that the owner opened, with the seconds they have left. Other sessions in the
+    kernel are closed. Missing ones are reopened if they have at least a second left, and the policy permits them. If
+    it is None, sessions are ignored.
 
-    `newer` is called with the mark of another policy that was put in force, and returns it if it should be watched
-    from now on. Otherwise the watch is suspended until a policy that it watched before is in force again.
+    `newer` is called with the mark of another policy that was put in force. It returns that policy if it should be
+    watched from now on. If it returns None, the watch is suspended until a policy that it watched before is in force
+    again.
     """
 
     firewall: Firewall
