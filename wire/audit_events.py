@@ -1,7 +1,7 @@
 """The audit events of a box: the event, the meaning of the record's value, and the action to take.
 
-An audit record (`wire.messages.Audit`) has one of these words as its `event`. Boxes of other versions may send other
-words, so that readers accept any word of that form; a box of this version sends only these. `make golden` writes
+An audit record (`wire.messages.Audit`) has one of these words as its `event`. A box of this version sends no others;
+boxes of other versions may, so that readers accept any lower-case word with hyphens. `make golden` writes
 docs/reference/audit-events.md from the docstrings.
 """
 

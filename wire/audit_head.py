@@ -2,13 +2,13 @@
 
     POST /v1/audit-head    the box's `HeadQuery`
 
-    200  the records up to this one have arrived, and are verified; the body is a `CountersignedHead`
+    200  the records up to the queried head have arrived, and are verified; the body is a `CountersignedHead`
     202  they have not all arrived yet: request it again
     404  the data center signs no heads
     409  the stored records differ from the box's records, or end before the countersigned one
 
 The box keeps the newest countersigned head next to its spool, and the data center keeps it beside the records. With
-it, each end detects records that were removed or replaced at its own side. The box sends its head to the data center
+it, each end detects records that were removed or replaced on its own side. The box sends its head to the data center
 with each query; therefore the data center also detects records that were removed there together with all references
 to them.
 """

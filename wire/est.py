@@ -43,11 +43,11 @@ INSTRUMENT_ENROL: Final = INSTRUMENTS + "simpleenroll"
 INSTRUMENT_REENROL: Final = INSTRUMENTS + "simplereenroll"
 """Paths to which a box forwards the requests of instruments, with the header INSTRUMENT_CERTIFICATE."""
 INSTRUMENT_CERTIFICATE: Final = "rap-instrument-certificate"
-"""The header with the certificate with which the instrument has connected: DER in base64. It is not `Client-Cert`
-(RFC 9440), which front ends remove."""
+"""The header that has the instrument's TLS client certificate: DER in base64. It is not `Client-Cert` (RFC 9440),
+which front ends remove."""
 
 REQUEST_BYTES_MAX: Final = 4 * 1024
-"""Maximum size of a request's body; for P-256 it has about 400 bytes, for RSA 4096 2,300."""
+"""Maximum size of a request's body. A request for a P-256 key has about 400 bytes, one for an RSA 4096 key 2,300."""
 ANSWER_BYTES_MAX: Final = 32 * 1024
 """Limit of a response's body."""
 RETRY_SECONDS_MAX: Final = 24 * 3600.0

@@ -98,7 +98,7 @@ class Quality(Report, frozen=True, tag="quality"):
 
 
 class Calibration(Report, frozen=True, tag="calibration"):
-    """A calibration: slope against the nominal and offset, in parts per million, and whether it was accepted."""
+    """A calibration: its slope relative to the nominal slope and its offset, both in parts per million."""
 
     assay: Assay
     slope_ppm: Value
@@ -156,7 +156,7 @@ class Audit(Message, frozen=True, tag="audit"):
 
 
 class ProfileInForce(Message, frozen=True, tag="profile"):
-    """From here on, the reports of `instrument` follow this version of the profile of its model."""
+    """From this record on, the reports of `instrument` follow this version of the profile of its model."""
 
     at_ms: TimeMs
     instrument: Annotated[str, Meta(pattern=r"^[A-Z0-9][A-Z0-9-]{0,23}\Z")]
@@ -250,9 +250,10 @@ Denied: TypeAlias = Annotated[list[Serial], Meta(max_length=DENIED_MAX)]
 
 
 class Receipt(Message, frozen=True):
-    """Box → instrument: all reports of the request are durable on the box; pending commands.
+    """Box → instrument: all reports of the request are durable on the box.
 
-    `withdrawn` are commands whose execution the request announced, and which must not be executed.
+    `commands` are the pending commands of the instrument. `withdrawn` are commands whose execution the request
+    announced, and which must not be executed.
     """
 
     accepted: Count
@@ -276,14 +277,15 @@ class Batch(Message, frozen=True):
 
 
 class BatchReply(Message, frozen=True):
-    """Data center → box: the batch is committed; `stored` of its records were new; pending commands.
+    """Data center → box: the batch is committed, and `stored` of its records were new.
 
-    `withdrawn` are commands that must not be executed unless they were begun; the box reports those it withdrew.
-    `sessions` states that there are messages of remote sessions (`wire.session.messages`), `updates` that the box's
-    order changed (`wire.release.messages`). `denied` are the instruments behind the box that are on the deny-list. A
-    field is sent only if it, or a later field, differs from its default: boxes of earlier versions, which do not know
-    these fields, accept all other replies. `updates` is true only for boxes that request orders, and only instruments
-    that have received a certificate through their box can be denied.
+    `commands` are the pending commands. `withdrawn` are commands that must not be executed unless they were begun;
+    the box reports those it withdrew. `sessions` states that there are messages of remote sessions
+    (`wire.session.messages`), `updates` that the box's order changed (`wire.release.messages`). `denied` are the
+    instruments behind the box that are on the deny-list. A field is sent only if it, or a later field, differs from
+    its default: boxes of earlier versions, which do not know these fields, accept all other replies. `updates` is
+    true only for boxes that request orders, and only instruments that have received a certificate through their box
+    can be denied.
     """
 
     stored: Count

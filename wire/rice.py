@@ -321,7 +321,7 @@ def _coded_bits(differences: Sequence[int], parameters: Parameters) -> int:
 
 
 def _runs(differences: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Return the lengths of the runs of 0 before nonzero differences, and these, folded and less 1."""
+    """Return the lengths of the runs of 0 before nonzero differences, and these differences, folded and less 1."""
     runs, run, others = [], 0, []
     for difference in differences:
         if difference:

@@ -38,7 +38,7 @@ class Area(NamedTuple):
         return self.width * self.height
 
     def common(self, other: Area) -> Area:
-        """Return the area that both contain; its width or height is 0 if there is none."""
+        """Return the intersection; its width or height is 0 if the areas do not overlap."""
         x, y = max(self.x, other.x), max(self.y, other.y)
         return Area(
             x, y, max(0, min(self.right, other.right) - x), max(0, min(self.bottom, other.bottom) - y)

@@ -69,11 +69,11 @@ class Handshake:
         """
         self._received += data
         self._bytes += len(data)
-        replies = []
+        outgoing = []
         while not self.done and (part := self._take()) is not None:
             try:
-                reply, self._wanted = self._conversation.send(part)
-                replies.append(reply)
+                to_send, self._wanted = self._conversation.send(part)
+                outgoing.append(to_send)
             except StopIteration:
                 self.done = True
         if self._bytes > REPLY_BYTES_MAX:
@@ -84,10 +84,10 @@ class Handshake:
             return b""
         if self.done and self._received:
             raise ProxyError(ProxyErrorKind.PROTOCOL_ERROR, "unexpected data after the proxy's reply")
-        return b"".join(replies)
+        return b"".join(outgoing)
 
     def _take(self) -> bytes | None:
-        """Return the next part if it is complete."""
+        """Remove and return the next part of the received data; None if it is incomplete."""
         if self._wanted == RECONNECT:
             return None
         if isinstance(self._wanted, int):

@@ -68,7 +68,7 @@ class Served(Protocol):
 
 
 Crowded = Callable[[int, bool], object]
-"""Called with the number of connections and False at 80 % of the limit, with True for each one beyond the limit."""
+"""Called with the number of connections, and False at 80 % of the limit or True for each connection beyond it."""
 
 
 Unsecured = Callable[[str, str], object]
@@ -204,7 +204,7 @@ class _Admission(asyncio.Protocol):
         return self._served is not None and self._served.is_busy
 
     def usefulness(self) -> tuple[bool, bool, float]:
-        """Sort key: the least useful connection is the smallest."""
+        """Return the sort key; the least useful connection sorts first."""
         if self._served is None:
             return False, False, self._begun_at
         return self._served.is_busy, True, self._served.last_request

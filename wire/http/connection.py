@@ -411,7 +411,8 @@ async def serve(
 ) -> Server:
     """Serve requests at `host`:`port` with `handler`; `now` is the wall clock in seconds, for `Date`.
 
-    `check` refuses clients whose certificate `tls` accepts; for `crowded` and `unsecured` see their types.
+    `check` can refuse clients although `tls` accepts their certificates. For the callbacks `crowded` and `unsecured`
+    see their types.
     """
 
     def serve_connection(lost: Callable[[], None]) -> asyncio.Protocol:

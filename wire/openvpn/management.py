@@ -153,7 +153,7 @@ def _signature_request(text: str) -> SignatureRequest:
 
 
 def release() -> bytes:
-    """Return the command by which the program continues."""
+    """Return the command that ends the hold, so that the program continues."""
     return b"hold release\n"
 
 
@@ -174,6 +174,6 @@ def permit(request: ClientRequest, options: str = "") -> bytes:
 
 
 def deny(request: ClientRequest, reason: str) -> bytes:
-    """Return the command that refuses a client; `reason` goes to the log only."""
+    """Return the command that refuses a client; `reason` appears only in OpenVPN's log."""
     quoted = "".join(letter for letter in reason if letter.isalnum() or letter in " -.,")
     return f'client-deny {request.client} {request.key} "{quoted}"\n'.encode("ascii", "replace")

@@ -17,12 +17,12 @@ QUEUE_PACKETS: Final = 8
 """Queue length of the TUN device. With these two limits, a key press waits for less than half a second of pictures at
 128 kbit/s; with OpenVPN's defaults it waits for 8 s."""
 RENEGOTIATION_SECONDS: Final = 0
-"""Never: a tunnel lasts as long as its grant, and one connection has one signature."""
+"""Never: a tunnel lasts as long as its grant, and each connection needs only one signature."""
 
 SERVER_AUTHORITY, CLIENT_AUTHORITY = "server", "client"
 """The names under which the authority of a session issues the certificate of each end.
 
-Both names have the same key, but each end trusts only the issuer of the other end's certificate: if it trusted the
+Both are names of the same key, but each end trusts only the issuer of the other end's certificate: if it trusted the
 issuer of its own certificate, OpenSSL would send that issuer's certificate too, and the person would wait longer.
 """
 

@@ -67,7 +67,7 @@ class OpenVpn:
     async def load(self, prefix: Sequence[str] = ()) -> None:
         """Start the program, by the command `prefix` if there is one, which must execute it in the same process.
 
-        It waits for its options, and does nothing. Raises: OpenVpnError.
+        It then waits for its options, and does nothing else. Raises: OpenVpnError.
         """
         self._folder = TemporaryDirectory(prefix="openvpn-", dir=self._parent)
         path = Path(self._folder.name) / "management"
@@ -129,7 +129,7 @@ class OpenVpn:
         return _Connection(self)
 
     def connected(self, connection: _Connection, pid: int) -> bool:
-        """Return whether this is the connection of the program, which is the only one that is accepted."""
+        """Accept the connection if it is the program's own, and the first; return whether it was accepted."""
         if self._connection is not None or self._process is None or pid != self._process.pid:
             return False
         self._connection = connection

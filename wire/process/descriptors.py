@@ -1,4 +1,4 @@
-"""The limit of file descriptors of this process."""
+"""The limit on this process's file descriptors."""
 
 from __future__ import annotations
 

@@ -465,7 +465,7 @@ def _read_header(read: Read, size: int) -> tuple[Header, int]:
     _, length, crc = _PREFIX.unpack(prefix)
     if length > min(HEADER_BYTES_MAX, size - _PREFIX.size):
         raise DeltaError(
-            f"has a header of {length} bytes; at most {HEADER_BYTES_MAX} and the file are allowed"
+            f"has a header of {length} bytes; it may have at most {HEADER_BYTES_MAX}, and must fit into the file"
         )
     data = read(_PREFIX.size, length)
     if zlib.crc32(data) != crc:

@@ -4,9 +4,9 @@
     GET  /v1/releases/FILE/OFFSET/LENGTH     200 with at most LENGTH bytes of a metadata file; fewer at its end
     GET  /v1/files/SHA256/OFFSET/LENGTH      200 with at most LENGTH bytes of a target, as in `wire.files`
 
-A box requests its order when its program starts, when the response to a batch has `updates`, and when the times of
-the order are over. Only a box that requests orders receives them; earlier versions need not know them. It reports the
-progress of an order with records (`wire.messages.UpdateStep`), which determine the outcome.
+A box requests its order when its program starts, when the response to a batch has `updates`, and when the last of the
+restart times of its order is over. Only a box that requests orders receives them; earlier versions need not know
+them. It reports the progress of an order with records (`wire.messages.UpdateStep`), which determine the outcome.
 
 A file that is fetched in ranges may be replaced during the transfer. Then its signature or hash is wrong, and the box
 fetches it again from the beginning.
@@ -75,9 +75,9 @@ class UpdateOrder(Message, frozen=True):
     """Box ← data center: the only order of the box. `order` is 0 if there is none, or if it was withdrawn.
 
     `release` is the number of the release, `custom.number` of its targets. The box may fetch and apply it
-    immediately, and put it into force within `restart_times`, pairs of beginning and end, or at any time if there are
-    none or no restart is necessary; not before `not_before_s`. After the last of them it requests its order again.
-    `may_fetch_slot` permits it to fetch a whole slot if no delta fits; otherwise it refuses the order.
+    immediately, and may put it into force from `not_before_s` on. If a restart is necessary and `restart_times`
+    (pairs of beginning and end) is not empty, it does so only within these; after the last of them it requests its
+    order again. `may_fetch_slot` permits it to fetch a whole slot if no delta fits; otherwise it refuses the order.
     """
 
     order: Count

@@ -145,7 +145,7 @@ class TrustedMetadata:
         self._snapshot: _Snapshot | None = None
         self._targets: _Targets | None = None
         self._known: Mapping[str, _File] = {}
-        """The versions that a snapshot has named, below which no later one may fall."""
+        """The files that the last accepted snapshot named; a later snapshot may not name lower versions of them."""
 
     @property
     def root_version(self) -> int:

@@ -14,7 +14,7 @@ from wire.dial.proxy_auth import Basic, Challenge, Digest, Scheme, Spnego, basic
 from wire.http.connection import bracketed
 
 EXCHANGES_MAX: Final = 5
-"""Maximum requests per connection: NTLM takes three, Digest one more if its nonce is stale."""
+"""Maximum requests of a handshake, over all its connections: NTLM takes three, and a stale Digest nonce one more."""
 INTERIM_MAX: Final = 16
 """Maximum interim responses before a final one."""
 

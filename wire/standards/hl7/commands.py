@@ -1,8 +1,8 @@
 """Commands to an instrument in HL7 v2, chapter 13: INR^U06 (inventory request) and LSR^U13 (log and service request).
 
-A command is sent again, with the same MSH-10, if it is not answered in `ANSWER_S`, and given up after `TRIES` with
-the outcome "unknown". One that was accepted (CA) is not sent again; without a final answer, its outcome is "done".
-An answer names the MSH-10 of its command in MSA-2; answers to no pending command are counted.
+A command is sent again, with the same MSH-10, if it is not answered within `ANSWER_S` seconds, and given up after
+`TRIES` attempts, with the outcome "unknown". One that was accepted (CA) is not sent again; without a final answer,
+its outcome is "done". An answer names the MSH-10 of its command in MSA-2; answers to no pending command are counted.
 """
 
 from __future__ import annotations
