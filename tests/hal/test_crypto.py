@@ -1,4 +1,4 @@
-"""The emulated cryptographic module passes the conformance suite; that of Linux finds what is missing here."""
+"""The emulated cryptographic module passes the conformance suite; the Linux one reports each check that fails."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_emul_module(check: Callable[[CryptographicModuleBench], None]) -> None:
     check(EmulBench())
 
 
-def test_a_process_without_the_provider_fails_with_reasons(tmp_path: Path) -> None:
+def test_without_the_fips_provider_the_self_test_fails_with_reasons(tmp_path: Path) -> None:
     (flag := tmp_path / "fips_enabled").write_text("1\n")
     result = LinuxCryptographicModule(flag).self_test()
     assert not result.module
@@ -52,7 +52,7 @@ def test_a_process_without_the_provider_fails_with_reasons(tmp_path: Path) -> No
     ("content", "reason"),
     [("0\n", "start it with fips=1"), (None, "has no FIPS mode"), ("\n", "start it with fips=1")],
 )
-def test_the_flag_of_the_kernel_must_be_1(tmp_path: Path, content: str | None, reason: str) -> None:
+def test_the_kernels_fips_flag_must_be_1(tmp_path: Path, content: str | None, reason: str) -> None:
     flag = tmp_path / "fips_enabled"
     if content is not None:
         flag.write_text(content)

@@ -64,7 +64,7 @@ def test_power_is_cut_at_the_nth_operation(operation: int) -> None:
     assert content <= {1: {b"o", b"1"}, 2: {b"o", b"1"}, 3: {b"1", b"2"}}[operation]
 
 
-def test_create_and_rename_are_atomic_in_a_power_cut() -> None:
+def test_a_rename_is_atomic_in_a_power_cut() -> None:
     names = set()
     for seed in range(20):
         disk = make(seed)
@@ -116,7 +116,7 @@ def test_a_flush_after_a_failed_flush_does_not_make_data_durable() -> None:
     assert lost == 10
 
 
-def test_rewriting_makes_doubtful_sectors_durable() -> None:
+def test_data_written_again_after_a_failed_flush_becomes_durable() -> None:
     disk = make()
     disk.backend.fail_next_flush()
     disk.write("a", 0, b"n" * SIZE)
@@ -135,7 +135,7 @@ def test_a_failed_write_changes_nothing() -> None:
     assert sectors(disk) == {b"o"}
 
 
-def test_a_failed_read_leaves_the_data() -> None:
+def test_a_failed_read_does_not_change_the_data() -> None:
     disk = make()
     disk.backend.fail_next_read(2)
     for _ in range(2):

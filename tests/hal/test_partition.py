@@ -1,4 +1,4 @@
-"""Both partitions and both machines pass the conformance suite. Faults and power cuts of the emulated partition."""
+"""Partition and machine, emulated and on Linux, pass the conformance suite; the emulated partition injects faults."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def kind(call: Callable[[], object]) -> DiskErrorKind | None:
 
 
 def after_cut(moment: Moment, seed: int) -> bytes:
-    """Return the content after a write of two sectors with a power cut at this moment of it."""
+    """Return the content after a write of two sectors during which the power is cut at this moment."""
     partition = EmulPartition(2 * SECTOR_BYTES, Random(seed), OLD * 2)
     partition.backend.cut_power_at(1, moment)
     assert kind(lambda: partition.write(0, NEW * 2)) is DiskErrorKind.UNAVAILABLE
@@ -186,7 +186,7 @@ def test_a_partition_can_report_writes_that_it_drops() -> None:
     assert partition.read(0, SECTOR_BYTES) == OLD
 
 
-def test_faults_of_an_emulated_partition() -> None:
+def test_an_emulated_partition_injects_each_fault() -> None:
     partition = EmulPartition(4 * SECTOR_BYTES, Random(1), OLD * 4)
     faults = partition.backend
     faults.fail_next_write()
@@ -285,7 +285,7 @@ def test_linux_machine_follows_the_device_mapper(tmp_path: Path) -> None:
     assert machine.running_slot() == "b"
 
 
-def test_linux_machine_names_the_slot_whose_programs_were_left(tmp_path: Path) -> None:
+def test_linux_machine_names_the_slot_whose_programs_were_rejected(tmp_path: Path) -> None:
     bench = LinuxMachineBench(tmp_path)
     for content, expected in (("b\n", "b"), ("c\n", None)):
         bench.left.write_text(content)

@@ -73,7 +73,7 @@ class PtyBench:
         return bytes(data)
 
     async def inject_error(self, kind: SerialErrorKind) -> None:
-        """Write the kernel's marks of line errors unescaped, because a pseudo-terminal has no line errors."""
+        """Send the bytes with which PARMRK marks a line error; PARMRK is off, or the kernel would escape them."""
         attributes = termios.tcgetattr(self._slave)
         attributes[0] &= ~termios.PARMRK
         termios.tcsetattr(self._slave, termios.TCSANOW, attributes)

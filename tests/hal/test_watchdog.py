@@ -27,15 +27,15 @@ CARDRESET = 0x20
 class SimulatedTimer:
     """A timer of the test's simulated clock."""
 
-    def __init__(self, left: float, callback: Callable[[], None]) -> None:
-        self.left, self._callback = left, callback
+    def __init__(self, seconds_left: float, callback: Callable[[], None]) -> None:
+        self.seconds_left, self._callback = seconds_left, callback
 
     def cancel(self) -> None:
-        self.left = float("inf")
+        self.seconds_left = float("inf")
 
     def pass_time(self, seconds: float) -> None:
-        self.left -= seconds
-        if self.left <= 0:
+        self.seconds_left -= seconds
+        if self.seconds_left <= 0:
             self.cancel()
             self._callback()
 
@@ -64,10 +64,10 @@ class EmulWatchdogBench:
         return self._resets
 
     def runs(self) -> bool:
-        return any(timer.left < float("inf") for timer in self._timers)
+        return any(timer.seconds_left < float("inf") for timer in self._timers)
 
     def kill_program(self) -> None:
-        """The emulation does not depend on the program."""
+        """Do nothing: the emulated watchdog does not detect the end of a program."""
 
     def occupy(self) -> None:
         self.watchdog.backend.busy = True

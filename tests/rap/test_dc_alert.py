@@ -52,12 +52,12 @@ def test_alerts_are_listed_acknowledged_and_silenced(
     assert "  parts: Halogen lamp\n" in text
 
 
-def test_rights_decide_and_are_recorded(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    end = ["--config", str(config)]
-    assert main(["dc", "alert", "silence", "one", "quiet", "--as", "viewer", *end]) == 2
-    assert main(["dc", "alert", "show", "one", "--as", "abroad", *end]) == 2
+def test_access_decisions_are_enforced_and_recorded(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    option = ["--config", str(config)]
+    assert main(["dc", "alert", "silence", "one", "quiet", "--as", "viewer", *option]) == 2
+    assert main(["dc", "alert", "show", "one", "--as", "abroad", *option]) == 2
     assert "there is no alert one" in capsys.readouterr().err
-    assert main(["dc", "alert", "list", "--as", "abroad", *end]) == 0
+    assert main(["dc", "alert", "list", "--as", "abroad", *option]) == 0
     assert capsys.readouterr().out == "no alerts\n"
     store = Store(f"sqlite:///{config.parent / 'store.db'}")
     columns = (audit.c.actor, audit.c.action, audit.c.resource, audit.c.outcome)

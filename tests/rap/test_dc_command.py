@@ -35,9 +35,8 @@ def test_the_policies_of_the_configuration_decide(
     config.write_text(config.read_text() + '[access]\npolicies = "policies"\n')
     capsys.readouterr()
     assert main([*SEND, str(config)]) == 2
-    assert (
-        capsys.readouterr().err == f"rap: there is no instrument {SERIAL} at box {BOX}\n"
-    )  # the message does not reveal that it exists
+    # the message does not reveal that the instrument exists
+    assert capsys.readouterr().err == f"rap: there is no instrument {SERIAL} at box {BOX}\n"
 
 
 def test_commands_before_a_number_are_listed(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +47,9 @@ def test_commands_before_a_number_are_listed(config: Path, capsys: pytest.Captur
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["2", "1"]
 
 
-def test_a_wrong_database_is_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_database_url_is_reported_with_file_and_key(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config.write_text(config.read_text().replace("sqlite://", "sqlit://"))
     for verb in (SEND, ["dc", "token", "list", "--config"]):
         assert main([*verb, str(config)]) == 2

@@ -1,4 +1,4 @@
-"""`rap dc papers`: permitted staff file, compare and save papers and evidence; wrong files are refused."""
+"""`rap dc papers`: staff with permission can file, compare and save papers and evidence; wrong files are refused."""
 
 from __future__ import annotations
 

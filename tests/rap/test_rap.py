@@ -92,7 +92,8 @@ def test_list_shows_file_and_description(lab: Path, capsys: pytest.CaptureFixtur
 def test_all_problems_of_a_wrong_lab_file_are_reported(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lab.write_text(LAB.replace("1mbit", "fast").replace("port = 1", "port = 5"))
     assert main(["lab", "run", str(lab)]) == WRONG_INPUT
-    assert f"rap: {lab}:10: uplink.rate" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"rap: {lab}:10: uplink.rate" in error and f"{lab}:13: instrument[0].port" in error
 
 
 def test_an_internal_error_has_its_own_exit_status(

@@ -1,3 +1,5 @@
+"""`rap session`: its output and exit status."""
+
 from __future__ import annotations
 
 import json
@@ -34,7 +36,7 @@ def test_a_proven_session_has_status_0(arguments: list[str], capsys: pytest.Capt
     ]
 
 
-def test_a_manipulation_is_named_with_status_1(
+def test_a_manipulation_is_reported_with_status_1(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path(arguments[3])
@@ -74,7 +76,7 @@ def test_the_table_is_printed_for_readers_and_programs(capsys: pytest.CaptureFix
     assert len(json.loads(capsys.readouterr().out)) == len(TABLE)
 
 
-def test_a_missing_guard_is_explored_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_violation_found_without_a_guard_gives_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["session", "explore", "--without", "offer_signed", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)[-1]["trace"] == [
         "session 1 at the box: forged offer received → offered"

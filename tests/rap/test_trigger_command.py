@@ -19,7 +19,7 @@ NO_SCORE = "; has no score: run `rap trigger test --write`"
 
 
 def files(folder: Path, **limits: str) -> list[str]:
-    """Write a trigger file for each of these limits instead of "< 70"; return their paths."""
+    """Write one trigger file per limit, which replaces "< 70" in LAMP; return the paths."""
     names = []
     for name, limit in limits.items():
         (file := folder / f"{name}.toml").write_text(LAMP.replace("< 70", limit))

@@ -212,7 +212,7 @@ def check_house(house: House, problems: Problems) -> None:
         ("443", '0]\n"b..c" = [443', ['names."a.example.com"[0]', 'names."b..c"']),
     ],
 )
-def test_values_are_compared_although_others_cannot_be_read(
+def test_readable_values_are_checked_even_if_others_are_invalid(
     valid: str, invalid: str, keys: list[str]
 ) -> None:
     with pytest.raises(SettingsError) as caught:

@@ -89,7 +89,7 @@ def test_any_reports_are_the_same_after_unpacking(reports: list[list[InstrumentR
 def test_a_column_is_the_same_after_decoding_with_any_parameters(
     batches_of_values: list[list[int]], prediction: int, k: int, runs_k: int
 ) -> None:
-    parameters = Parameters(prediction, k if k > 40 else 40, runs_k)
+    parameters = Parameters(prediction, max(k, 40), runs_k)
     sender, receiver = Column(0), Column(0)
     for column in (sender, receiver):
         column.change(parameters)
@@ -198,6 +198,6 @@ def test_noise_takes_little_more_than_its_entropy() -> None:
     ]
     packed = pack_checked(batches(*reports))
     bits = sum(len(msgspec.msgpack.decode(batch[1:])[-1]) for batch in packed[5:]) * 8
-    entropy = 4.05  # of a normal distribution of 4 steps: 2.05 + log2(4)
+    entropy = 4.05  # in bits, of a normal distribution whose standard deviation is 4 steps: 2.05 + log2(4)
     assert bits / (64 * len(packed[5:])) < 1.12 * entropy
     assert all(after[1:] != before[1:] for before, after in pairwise(packed))

@@ -73,7 +73,7 @@ def test_a_stream_with_a_larger_window_is_refused() -> None:
         Decompressor().decompress(bytes([PLAIN]) + block, LIMIT)
 
 
-def test_a_truncated_block_is_refused() -> None:
+def test_a_truncated_block_yields_less_data() -> None:
     random_bytes = random.Random(1).randbytes(300)
     (block,) = blocks(random_bytes)
     for length in range(1, len(block)):
@@ -182,7 +182,7 @@ def test_a_single_alert_is_small_even_as_the_first_of_its_stream() -> None:
 
 
 def test_a_connection_refuses_a_block_whose_stream_it_does_not_have() -> None:
-    """An intermediary puts the requests of two senders on one connection, and leaves out one of them."""
+    """An intermediary puts the requests of two senders on one connection, and omits one request."""
     first, second, receiver = Compressor(), Compressor(), Decompressor()
     random_bytes = [b"one " * 20, b"two " * 20, b"three " * 20]
     blocks = [first.compress(data) for data in random_bytes]

@@ -1,4 +1,4 @@
-"""The messages of EST: openssl can read them, its own can be read, and invalid ones are refused."""
+"""EST messages: openssl and `wire.est` can read each other's messages, and invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_request_is_read_back() -> None:
         (make_request("RAP-0001", rsa.generate_private_key(65537, 1024)), "RAP-0001", "RSA of 2048 bits"),
     ],
 )
-def test_a_request_for_another_name_or_with_a_weak_key_is_refused(
+def test_a_request_for_another_name_or_with_an_unsupported_key_is_refused(
     request_: x509.CertificateSigningRequest, name: str, message: str
 ) -> None:
     with pytest.raises(RequestError, match=message):
@@ -102,7 +102,7 @@ def test_a_body_without_certificates_is_refused(body: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_body_is_read_or_refused(body: bytes) -> None:
+def test_arbitrary_bytes_are_refused(body: bytes) -> None:
     for read in (est.decode_request, est.decode_certificates):
         for content in (body, b64encode(body)):
             with pytest.raises(est.EstError):
@@ -113,7 +113,7 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
     ("retry_after", "seconds"),
     [("", 0.0), ("90", 90.0), ("99999999", est.RETRY_SECONDS_MAX), ("Wed, 21 Oct 2026 07:28:00 GMT", 3600.0)],
 )
-def test_a_waiting_answer_has_the_time_until_the_next_request(retry_after: str, seconds: float) -> None:
+def test_status_202_gives_the_seconds_until_the_next_request(retry_after: str, seconds: float) -> None:
     headers = {"retry-after": retry_after} if retry_after else {}
     assert est.read_answer(Response(202, b"", headers)) == est.Waiting(seconds)
 

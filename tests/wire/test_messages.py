@@ -198,8 +198,8 @@ def test_a_batch_keeps_its_sequence_numbers(steps: list[int], after: int, epoch:
 
 def test_an_invalid_batch_names_its_first_invalid_record() -> None:
     good = encode(Entry("CHEM-0001", 1, EVERY_KIND[0]))
-    of_tomorrow = msgspec.msgpack.encode(["CHEM-0001", 1, ["humidity", 1, NOW]])
-    entries = [(5, good), (8, of_tomorrow), (9, good), (10, b"\xc0")]
+    of_a_later_version = msgspec.msgpack.encode(["CHEM-0001", 1, ["humidity", 1, NOW]])
+    entries = [(5, good), (8, of_a_later_version), (9, good), (10, b"\xc0")]
     assert find_undecodable_record(encode_batch(3, entries)) == BatchRefusal(3, 8)
     assert find_undecodable_record(encode_batch(3, entries[2:])) == BatchRefusal(3, 10)
     assert find_undecodable_record(encode_batch(3, entries[:1])) is None, "no record is at fault"

@@ -1,4 +1,4 @@
-"""The index of waiting alerts has the same content as a dictionary, in bounded memory."""
+"""The index of waiting alerts and audit records has the same content as a dictionary, in bounded memory."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def open_spool(disk: Disk, limits: SpoolLimits = LIMITS) -> InspectedSpool:
 
 
 def filled(groups: int = 40) -> tuple[EmulDisk, set[int]]:
-    """Return a disk after a power cut, and the numbers in its four segments, none of them acknowledged."""
+    """Return a disk after a power cut, and the unacknowledged numbers in its segments (three by default)."""
     disk = EmulDisk(1 << 30, Random(1))
     spool = open_spool(disk)
     numbers = {seq for _ in range(groups // 2) for seq in spool.append([ROUTINE] * 4, [b"x" * 400] * 4)}
@@ -191,7 +191,7 @@ def written_by_a_newer_program(disk: EmulDisk, how: str, segments: int) -> None:
 @pytest.mark.parametrize("how", ["content", "name"])
 def test_files_of_a_newer_program_are_not_changed(how: str, segments: int, limits: SpoolLimits) -> None:
     disk, used = filled()
-    epoch, contents = open_spool(disk).epoch, {}
+    epoch = open_spool(disk).epoch
     written_by_a_newer_program(disk, how, segments)
     contents = {name: disk.read(name, 0, disk.size(name)) for name in disk.names()}
     for start in range(3):

@@ -176,7 +176,7 @@ def test_the_steady_state_creates_no_files() -> None:
 
 
 def test_a_snapshot_and_the_records_after_it_cover_everything() -> None:
-    """The snapshot is used as by the collector: the count of all records is restored."""
+    """The test uses the snapshot as the collector does: the count of all records is restored."""
     disk = EmulDisk(1 << 30, Random(1))
     appended = 0
 

@@ -55,7 +55,7 @@ def test_opening_decodes_each_group_once_and_reading_begins_at_waiting_records(
     decoded.clear()
     spool = h.open()
     assert len(decoded) == 13, (
-        "a checkpoint, eleven groups and a clean-close marker; `open` has called `records` as well"
+        "a checkpoint, eleven groups and a clean-close marker; the call of `records` in `open` decoded none again"
     )
     assert len(list(spool.recovery.records())) == 11 and len(decoded) > 13, (
         "groups read at opening are released"
@@ -65,7 +65,7 @@ def test_opening_decodes_each_group_once_and_reading_begins_at_waiting_records(
     assert len(decoded) <= 1
 
 
-def test_more_groups_than_are_remembered_are_read_and_the_oldest_is_decoded_again(decoded: list[int]) -> None:
+def test_more_groups_than_are_remembered_are_decoded_again_at_the_next_read(decoded: list[int]) -> None:
     h = Harness(limits=replace(LIMITS, segment_bytes=1 << 20, spool_bytes_max=3 << 20))
     for _ in range(600):
         assert h.append([ROUTINE], [20])

@@ -35,7 +35,7 @@ def flip(disk: EmulDisk, spool: InspectedSpool, offset: int) -> None:
     flip_bits(disk, spool.log.segments[-1].name, offset)
 
 
-def corrupt(gaps: tuple[SpoolGap, ...], reason: GapReason = GapReason.CORRUPT) -> set[int]:
+def lost_numbers(gaps: tuple[SpoolGap, ...], reason: GapReason = GapReason.CORRUPT) -> set[int]:
     ranges = [r for gap in gaps if gap.reason is reason for r in gap.ranges]
     return {seq for first, last in ranges for seq in range(first, last + 1)}
 
@@ -54,7 +54,7 @@ def test_a_damaged_payload_loses_only_its_record(index: int, closed: bool) -> No
     if closed:
         spool.close()
     opened_again = open_spool(disk)
-    assert corrupt(opened_again.recovery.gaps) == {9 + index}
+    assert lost_numbers(opened_again.recovery.gaps) == {9 + index}
     assert [seq for seq, _ in opened_again.read(ROUTINE, 99, 1 << 20)] == [
         n for n in range(1, 25) if n != 9 + index
     ]
@@ -69,7 +69,7 @@ def test_one_damaged_copy_of_a_table_loses_nothing(copy: str, of: str) -> None:
     distance = 20 if of == "header" else 90
     flip(disk, spool, second.offset + distance if copy == "first" else second.end - distance)
     opened_again = open_spool(disk)
-    assert corrupt(opened_again.recovery.gaps) == set()
+    assert lost_numbers(opened_again.recovery.gaps) == set()
     assert len(opened_again.read(ROUTINE, 99, 1 << 20)) == 24
 
 
@@ -78,7 +78,7 @@ def test_two_damaged_copies_of_a_table_lose_only_their_group() -> None:
     second = data_groups(spool, disk)[1]
     flip(disk, spool, second.offset + 20)
     flip(disk, spool, second.end - 20)
-    assert corrupt(open_spool(disk).recovery.gaps) == set(range(9, 17))
+    assert lost_numbers(open_spool(disk).recovery.gaps) == set(range(9, 17))
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -90,7 +90,7 @@ def test_losses_in_the_last_group_are_reported_as_unfinished(closed: bool) -> No
     flip(disk, spool, last.payload_offset + sum(last.lengths[:3]))
     opened_again = open_spool(disk)
     reason = GapReason.CORRUPT if closed else GapReason.UNFINISHED
-    assert corrupt(opened_again.recovery.gaps, reason) == {20}
+    assert lost_numbers(opened_again.recovery.gaps, reason) == {20}
     certain = {record.seq: record.certain for record in opened_again.recovery.records()}
     assert 20 not in certain and certain[19] and certain[21] is closed
 
@@ -101,7 +101,7 @@ def test_numbers_continue_beyond_an_unreadable_tail() -> None:
         flip(disk, spool, group.offset + 20)
         flip(disk, spool, group.end - 20)
     opened_again = open_spool(disk)
-    assert corrupt(opened_again.recovery.gaps, GapReason.UNUSED) >= set(range(9, 25))
+    assert lost_numbers(opened_again.recovery.gaps, GapReason.UNUSED) >= set(range(9, 25))
     assert opened_again.append([ROUTINE], [b"new"])[0] > 24
 
 
@@ -112,7 +112,7 @@ def test_a_damaged_group_before_a_clean_close_is_reported() -> None:
     flip(disk, spool, last.offset + 20)
     flip(disk, spool, last.end - 20)
     opened_again = open_spool(disk)
-    assert opened_again.recovery.was_closed and corrupt(opened_again.recovery.gaps) == set(range(17, 25))
+    assert opened_again.recovery.was_closed and lost_numbers(opened_again.recovery.gaps) == set(range(17, 25))
     assert opened_again.append([ROUTINE], [b"new"])[0] == 26, "after the gap record"
 
 
@@ -123,7 +123,7 @@ def test_an_unreadable_segment_is_reported() -> None:
     disk.write(lost.name, 0, bytes(LIMITS.segment_bytes))
     disk.flush(lost.name)
     opened_again = open_spool(disk)
-    assert corrupt(opened_again.recovery.gaps) == set(range(max(lost.base, 1), segments[2].base))
+    assert lost_numbers(opened_again.recovery.gaps) == set(range(max(lost.base, 1), segments[2].base))
 
 
 def test_a_gap_is_reported_once() -> None:
@@ -155,11 +155,11 @@ def test_damage_found_while_reading_is_reported() -> None:
     assert gaps == [SpoolGap(((1, 1), (25, 25)), 2, GapReason.CORRUPT)]
 
 
-def test_an_unreadable_sector_is_reported_as_corrupt() -> None:
+def test_an_unreadable_sector_is_reported_as_lost_numbers() -> None:
     disk, spool = filled()
     second = data_groups(spool, disk)[1]
     disk.backend.make_unreadable(spool.log.segments[-1].name, second.payload_offset + 600)
-    lost = corrupt(open_spool(disk).recovery.gaps)
+    lost = lost_numbers(open_spool(disk).recovery.gaps)
     assert 0 < len(lost) <= 6 and lost < set(range(9, 17))
 
 
@@ -200,7 +200,7 @@ def test_an_unreadable_carried_group_is_detected_by_its_manifest() -> None:
     disk, carried, _, name = carried_and_manifest()
     flip_bits(disk, name, carried.offset + 20)
     flip_bits(disk, name, carried.end - 20)
-    assert corrupt(open_spool(disk).recovery.gaps) == {1, 3}
+    assert lost_numbers(open_spool(disk).recovery.gaps) == {1, 3}
 
 
 def test_an_unreadable_carried_record_is_detected_without_its_manifest() -> None:
@@ -208,7 +208,7 @@ def test_an_unreadable_carried_record_is_detected_without_its_manifest() -> None
     flip_bits(disk, name, carried.payload_offset)
     flip_bits(disk, name, manifest.offset + 20)
     flip_bits(disk, name, manifest.end - 20)
-    assert corrupt(open_spool(disk).recovery.gaps) == {1}
+    assert lost_numbers(open_spool(disk).recovery.gaps) == {1}
 
 
 def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
@@ -223,7 +223,7 @@ def test_a_reported_gap_outlives_its_report_in_checkpoints() -> None:
     for group in groups(disk, first, 0, first.end):
         if group.aux and group.kind is GroupKind.DATA:
             flip_bits(disk, first.name, group.payload_offset)  # the gap record itself is damaged
-    assert 9 not in corrupt(open_spool(disk).recovery.gaps)
+    assert 9 not in lost_numbers(open_spool(disk).recovery.gaps)
 
 
 def full() -> tuple[EmulDisk, InspectedSpool]:
@@ -249,7 +249,7 @@ def reported_losses(spool: InspectedSpool) -> dict[int, GapReason]:
 def test_a_loss_found_by_reading_is_reported_after_its_segment_is_reused(
     flushes: int, rotten: list[int]
 ) -> None:
-    """The disk is full, and after `flushes` successful flushes it fails until the process is killed."""
+    """The spool is full; after `flushes` successful flushes, each flush fails until the power is cut."""
     disk, spool = full()
     for number in rotten:
         segment = spool.log.segment_of(number)

@@ -104,7 +104,7 @@ def test_a_full_spool_of_one_tebibyte_works(directory: Path) -> None:
     assert routine_through(spool, 1, 613) == [612, 613]
     disk.close()
 
-    # a crash changes none of these
+    # opening the spool again, without a clean close, changes none of these
     disk = CountingDisk(directory)
     spool = open_sparse(disk, LIMITS)
     check_counts(spool, dropped=509, acked=100, appended=appended)

@@ -1,4 +1,4 @@
-"""Operations leave the bytes on the disk and the counts that are recorded in the traces in `tests/fixtures/spool`."""
+"""The disk's bytes and the counts after operations equal those recorded in `tests/fixtures/spool`."""
 
 from __future__ import annotations
 

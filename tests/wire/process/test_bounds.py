@@ -26,7 +26,7 @@ class Quantity:
         self.reported.append((level.is_near, level.percent))
 
     def at(self, amount: float | None) -> list[tuple[bool, int]]:
-        """Return the reported events at this amount."""
+        """Set the amount, check the bounds, and return the changes of the alarm that this reports."""
         self.amount, self.reported = amount, []
         self.bounds.check()
         return self.reported

@@ -15,7 +15,7 @@ DATA = bytes(8 << 20)
 
 
 class _Writer(asyncio.Protocol):
-    """Sends `DATA` and closes; aborts when it may write more, if `is_hasty`."""
+    """Sends `DATA` and closes; if `is_hasty`, it aborts as soon as the transport calls `resume_writing`."""
 
     def __init__(self, *, is_hasty: bool) -> None:
         self.lost = asyncio.get_running_loop().create_future()
