@@ -165,7 +165,7 @@ def test_a_batch_with_more_records_than_allowed_is_kept_verbatim() -> None:
     assert Packer().pack(data) == VERBATIM + data
 
 
-def test_a_truncated_or_altered_packed_batch_is_refused_or_yields_another_batch() -> None:
+def test_a_truncated_packed_batch_is_refused_and_an_altered_one_yields_bounded_data() -> None:
     data = batches([status(n, vacuum_pa=n * n % 97, waste_pct=n) for n in range(1, 65)])
     (packed,) = pack_checked(data)
     for length in range(1, len(packed)):

@@ -411,8 +411,7 @@ async def serve(
 ) -> Server:
     """Serve requests at `host`:`port` with `handler`; `now` is the wall clock in seconds, for `Date`.
 
-    `check` can refuse clients although `tls` accepts their certificates. For the callbacks `crowded` and `unsecured`
-    see their types.
+    `check` can refuse clients that `tls` accepts. For the callbacks `crowded` and `unsecured` see their types.
     """
 
     def serve_connection(lost: Callable[[], None]) -> asyncio.Protocol:
