@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from datacenter.access.compiled import CompiledPolicies
 from datacenter.access.tokens import revoked_among
-from datacenter.config import RemoteSessionsConfig as Settings
+from datacenter.config import RemoteSessionsConfig
 from datacenter.desktop.recording import Recording, RecordingError, read_recording
 from datacenter.sessions.box_keys import BoxKeys
 from datacenter.sessions.desk import Outbox, SessionDesk, Wanted
@@ -74,7 +74,7 @@ class RemoteSessions:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RemoteSessionsConfig,
         store: Store,
         writer: Executor,
         policies: Callable[[], CompiledPolicies],

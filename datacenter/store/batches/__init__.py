@@ -1,1 +1,1 @@
-"""Storing batches: their queue, the new records in them, the rows, and the statements."""
+"""Storing batches: the new records in them, their rows, and the statements."""

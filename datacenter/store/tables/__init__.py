@@ -1,1 +1,1 @@
-"""The tables of the database: schema, migration, partitions, and the append-only audit log."""
+"""The tables of the database: schema, partitions, and the append-only audit log."""

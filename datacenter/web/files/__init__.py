@@ -1,1 +1,1 @@
-"""Files that browsers and programs send and receive: uploads, downloads, exports and papers."""
+"""Files that staff and programs receive, downloads and exports, and the papers that they file."""

@@ -1,1 +1,1 @@
-"""Signing in and out: the page, OpenID Connect, sessions, and the limit of refused attempts."""
+"""Signing in and out: the page, sign-on by OpenID Connect, and the limit of refused attempts."""

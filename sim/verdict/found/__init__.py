@@ -1,1 +1,1 @@
-"""The data of a run's verdict besides reports: gaps, alerts, sessions, updates, SIEM records, leaks, intrusions."""
+"""What a run left behind, read for the verdict: gaps, alerts, sessions, updates, leaks, intrusions."""

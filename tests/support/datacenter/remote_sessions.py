@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from sqlalchemy import insert
 
 from datacenter.access.request import Principal, Resource
-from datacenter.config import RemoteSessionsConfig as Settings
+from datacenter.config import RemoteSessionsConfig
 from datacenter.sessions.desk import Wanted
 from datacenter.sessions.remote import RemoteSessions
 from datacenter.sessions.rights import Requester
@@ -227,12 +227,12 @@ class Center:
         return session
 
 
-def make_settings(folder: Path) -> Settings:
+def make_settings(folder: Path) -> RemoteSessionsConfig:
     """Return settings with an offer key in `folder`, which is created if it does not exist."""
     folder.mkdir(exist_ok=True)
     key = folder / "offer-key.pem"
     key.write_bytes(DATACENTER.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return Settings(key, folder, "127.0.0.1", 0)
+    return RemoteSessionsConfig(key, folder, "127.0.0.1", 0)
 
 
 @asynccontextmanager

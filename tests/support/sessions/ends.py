@@ -12,7 +12,7 @@ from agents.box.sessions.sessions import BoxSessions
 from agents.box.sessions.surroundings import BoxSurroundings
 from datacenter.sessions.desk import SessionDesk, Wanted
 from datacenter.sessions.session import DeskSession
-from datacenter.sessions.surroundings import Surroundings as DeskSurroundings
+from datacenter.sessions.surroundings import Surroundings
 from sim.net.loop import SimLoop
 from tests.support.sessions.network import DOOR, SessionNetwork, run_at_box
 from tests.support.wire.grants import BOX, BOX_KEYS, DATACENTER, DATACENTER_KEYS, ISSUED, OFFER
@@ -67,7 +67,7 @@ class SessionEnds:
         self.logs: dict[End, SessionLog] = {}
         self.audits = self._open_audits()
         self.desk = SessionDesk(
-            DeskSurroundings(
+            Surroundings(
                 name=OFFER.issuer,
                 key=DATACENTER,
                 datacenter_keys=DATACENTER_KEYS,

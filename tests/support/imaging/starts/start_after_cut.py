@@ -81,8 +81,7 @@ def check_start(
 def check_disk(recorded: RecordedStart, index: int, disk: Path, half: int | None = None) -> list[str]:
     """As `check_start`, without a start: repair the file systems as the initramfs does, and return the problems."""
     recorded.cut(index, disk, half)
-    with disk.open("rb") as file:
-        slices = {part.label: part for part in gpt.slices(file.read(MIB))}
+    slices = _slices(disk)
     problems: list[str] = []
     for label in _EXT4:
         extent = ("--offset", str(slices[label].offset), "--sizelimit", str(slices[label].length))
@@ -194,11 +193,17 @@ def wrong_reports(
         yield f"reports were stored twice: {stored}"
 
 
+def _slices(disk: Path) -> dict[str, gpt.Slice]:
+    """Return the partitions by label."""
+    with disk.open("rb") as file:
+        return {part.label: part for part in gpt.slices(file.read(MIB))}
+
+
 def inspect(disk: Path, former: Life | None = None) -> Iterator[str]:
     """Yield the problems on the disk of a box that has started."""
+    slices = _slices(disk)
+    area = slices[identity_archive.LABEL]
     with disk.open("rb") as file:
-        slices = {part.label: part for part in gpt.slices(file.read(MIB))}
-        area = slices[identity_archive.LABEL]
         file.seek(area.offset)
         if any(file.read(area.length)):
             yield "the partition of the identity is not empty"
@@ -235,8 +240,8 @@ def mounted(disk: Path, part: gpt.Slice) -> Iterator[Path]:
 
 def slot_sha256(disk: Path, label: str = slots.PARTITIONS["a"]) -> str:
     """Return the SHA-256 of the file system of a slot."""
+    part = _slices(disk)[label]
     with disk.open("rb") as file:
-        part = next(each for each in gpt.slices(file.read(MIB)) if each.label == label)
         file.seek(part.offset)
         return hashlib.sha256(file.read(file_system_bytes(disk, part))).hexdigest()
 
