@@ -1,7 +1,7 @@
 """Entry point of `rap`: parses the command line, executes the command and maps its result to an exit status.
 
-Each noun is a module of this package with a SUMMARY and a function `add_verbs`. Modules import what their commands
-need only when these are executed, so that `rap --help` is fast.
+Each noun is a module of this package with a function `add_verbs`. A noun is imported only for its own commands, and
+imports what a command needs only when it executes that command, so that each starts quickly.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -18,20 +19,21 @@ from rap.extras import missing_extra
 from rap.outcome import BUG, OK, CommandError
 from rap.parser import Parser
 
-_NOUNS = (
-    "access",
-    "box",
-    "dc",
-    "flash",
-    "fw",
-    "image",
-    "lab",
-    "pki",
-    "profile",
-    "session",
-    "trigger",
-    "trust",
-)
+_NOUNS = {
+    "access": "access control of the data center: policies and their proofs",
+    "box": "the box program on real hardware",
+    "dc": "the data center that stores the reports",
+    "flash": "disks of boxes: list, write and verify them",
+    "fw": "the box's firewall",
+    "image": "images of the box: kickstarts, the package, disk images, checks, releases",
+    "lab": "simulated laboratories: list, check, run; up, shell, link, fault, capture, watch, down",
+    "pki": "test certificates from a CA in a directory",
+    "profile": "instrument profiles: what each model may report",
+    "session": "remote sessions: transition table, exploration, proof from audit files",
+    "trigger": "triggers: conditions over reports that raise alerts",
+    "trust": "papers for a hospital's IT, with the evidence of each statement",
+}
+"""The summary of each noun."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,19 +75,22 @@ def _report_bug() -> int:
 
 
 def make_parser() -> Parser:
-    """Return the parser with all nouns and verbs."""
+    """Return the parser with all nouns; a noun's verbs are added when it is parsed."""
     parser = Parser(
         prog="rap",
         description="Remote Application Processor box: simulate, run and maintain it.",
         epilog="Exit status: 0 success; 1 a check failed; 2 wrong input; 3 the machine lacks something.",
     )
     parser.add_argument("--version", action="version", version=f"rap {rap.VERSION}")
-    for name in _NOUNS:
+    for name, summary in _NOUNS.items():
         if find_spec(f"rap.{name}") is None:
             continue  # the box's package is shipped without the simulator and `lab`
-        noun = import_module(f"rap.{name}")
-        noun.add_verbs(parser.add_command(name, noun.SUMMARY))
+        parser.add_command(name, summary, partial(_add_verbs, name))
     return parser
+
+
+def _add_verbs(noun: str, parser: Parser) -> None:
+    import_module(f"rap.{noun}").add_verbs(parser)
 
 
 if __name__ == "__main__":

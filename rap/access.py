@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from datacenter.access.control import AccessControl
     from datacenter.access.request import RequestContext, Resource
 
-SUMMARY = "access control of the data center: policies and their proofs"
-
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of `rap access`."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from agents.box.status.status import CertificateStatus, StatusReport
     from agents.box.updates.surroundings import UpdateStatus
 
-SUMMARY = "the box program on real hardware"
-
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of `rap box`."""

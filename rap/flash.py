@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from imaging.flash.record import FlashRecord
     from imaging.flash.target import BlockDevice
 
-SUMMARY = "disks of boxes: list, write and verify them"
 SIGNING_KEY: Final = Path("/etc/rap/image-signing.pub")
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from netfw.service.requests import FirewallProcess, Reply
     from netfw.watch.foreign import NotCovered
 
-SUMMARY = "the box's firewall"
-
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of `rap fw`."""

@@ -24,12 +24,18 @@ class Parser(argparse.ArgumentParser):
         self.commands: dict[str, Parser] = {}
         """The parser of each subcommand, by its name."""
         self._subparsers_action: Any = None
+        self.define: Callable[[Parser], None] | None = None
+        """Adds arguments and subcommands before the first parsing."""
 
-    def add_command(self, name: str, summary: str) -> Parser:
-        """Add a subcommand (a noun of `rap`, or a verb of a noun) and return its parser."""
+    def add_command(self, name: str, summary: str, define: Callable[[Parser], None] | None = None) -> Parser:
+        """Add a subcommand (a noun of `rap`, or a verb of a noun) and return its parser.
+
+        `define` is called with that parser before it parses its first arguments, and adds what it parses.
+        """
         if self._subparsers_action is None:
             self._subparsers_action = self.add_subparsers(metavar="COMMAND", title="commands", required=True)
         self.commands[name] = self._subparsers_action.add_parser(name, help=summary, description=summary)
+        self.commands[name].define = define
         return self.commands[name]
 
     def set_command(self, command: Command) -> None:
@@ -45,6 +51,9 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: N | None = None
     ) -> tuple[N, list[str]]:
         """Check the next command, then parse as argparse does, which makes no suggestions before Python 3.14."""
+        if self.define is not None:
+            self.define(self)
+            self.define = None
         given = sys.argv[1:] if args is None else list(args)
         word = next((word for word in given if not word.startswith("-")), None)
         if self.commands and word not in self.commands and not {"-h", "--help", "--version"} & set(given):

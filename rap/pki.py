@@ -8,8 +8,6 @@ from pathlib import Path
 from rap.outcome import OK, WrongInput
 from rap.parser import Parser
 
-SUMMARY = "test certificates from a CA in a directory"
-
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of `rap pki`."""

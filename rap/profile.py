@@ -10,7 +10,6 @@ from rap.parser import Parser
 
 SPLITS = ("whole", "bytes", "every-point")
 """The division of a recording: as recorded, byte by byte, or in two parts at each point in turn."""
-SUMMARY = "instrument profiles: what each model may report"
 
 
 def add_verbs(parser: Parser) -> None:

@@ -23,8 +23,6 @@ from rap.dc.visit import add_visit
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
-SUMMARY = "the data center that stores the reports"
-
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of `rap dc`."""

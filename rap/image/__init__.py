@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from imaging.build.build import BuildResult
     from imaging.kickstart.lint import LintReport
 
-SUMMARY = "images of the box: kickstarts, the package, disk images, checks, releases"
-
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of `rap image`."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from sim.verdict.result import Result
     from sim.worlds.image.world import ImageSettings
 
-SUMMARY = "simulated laboratories: list, check, run; up, shell, link, fault, capture, watch, down"
-
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of `rap lab`."""

@@ -10,8 +10,6 @@ from pathlib import Path
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
-SUMMARY = "remote sessions: transition table, exploration, proof from audit files"
-
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of `rap session`."""

@@ -10,8 +10,6 @@ from rap.trigger.test import add_options, test
 from rap.trigger.why import add_options as add_why_options
 from rap.trigger.why import why
 
-SUMMARY = "triggers: conditions over reports that raise alerts"
-
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of `rap trigger`."""

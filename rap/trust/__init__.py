@@ -17,8 +17,6 @@ from rap.trust.fips import add_verb as add_fips
 if TYPE_CHECKING:
     from trust.machine import Files, Recorded
 
-SUMMARY = "papers for a hospital's IT, with the evidence of each statement"
-
 
 def add_verbs(parser: Parser) -> None:
     """Add the verbs of `rap trust`."""
