@@ -5,7 +5,7 @@
 .DELETE_ON_ERROR:
 # byte code is kept: without it, each program compiles all that it imports, again at each start
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help setup setup-kernel setup-image setup-datacenter setup-sessions setup-fips lab test datacenter check format golden bench bench-kernel bench-image bench-datacenter bench-sessions bench-update mutants lock clean
+.PHONY: help setup setup-kernel setup-image setup-datacenter setup-sessions setup-fips setup-test lab test datacenter check format golden bench bench-kernel bench-image bench-datacenter bench-sessions bench-update mutants lock clean
 
 LAB ?= labs/01-clinic-128k.toml
 VENV := .venv
@@ -39,8 +39,10 @@ setup-fips:  ## build OpenSSL's FIPS provider for tests; as root (apt-get)
 lab: $(BUILT)  ## run a lab and write its report (LAB=labs/…)
 	$(BIN)/rap lab run $(LAB) --report reports/$(basename $(notdir $(LAB)))
 
-test: $(BUILT)  ## run all tests; as root also those of the kernel and of images, and install their packages
+setup-test:  ## all packages for tests, and the FIPS provider; nothing unless run as root
 	@test "$$(id -u)" != 0 || { sh tools/setup-packages.sh kernel image datacenter sessions && sh tools/setup-fips.sh; }
+
+test: setup-test $(BUILT)  ## run all tests; as root also those of the kernel and of images, and install their packages
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 datacenter: $(BUILT)  ## serve the data center's pages with a simulated fleet, until Ctrl-C
