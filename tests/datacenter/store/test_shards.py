@@ -330,6 +330,8 @@ def test_a_shard_that_is_opened_late_is_checked_and_has_the_current_authorizatio
                 connection.execute(update(boxes).values(shard="c"))
             with pytest.raises(StoreError, match="that of shard c"):
                 store.ingest(kept, batch(alert(2), first=2), 3)
+            with pytest.raises(StoreError, match="that of shard c"), store.parts[2].transaction():
+                pass
     finally:
         servers[2].stop()
         servers[2].start()

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from itertools import chain, cycle, repeat
+from math import inf
+from random import Random
+from typing import cast
+from unittest.mock import AsyncMock
 
 import pytest
 
-from agents.box.uplink.alert_lane import LANE_IDLE_SECONDS
+from agents.box.uplink.alert_lane import LANE_IDLE_SECONDS, LANE_REST_SECONDS, AlertLane
 from agents.box.uplink.batching import SLOW_SECONDS
+from agents.box.uplink.stream import Stream, StreamEnd, StreamError
 from agents.spool import Priority
 from datacenter.store import queries
+from sim.net.loop import SimLoop
 from tests.support.agents.uplink.intermediary import ShortGatewayTimeout, best_seconds
 from tests.support.agents.uplink.slow_datacenter import Slow
 from tests.support.crypto.hierarchy import Hierarchy
@@ -91,6 +97,39 @@ def test_the_alert_lane_is_closed_when_idle_and_opened_again(pki: Hierarchy) -> 
     world.check()
     assert world.up == 0
     assert 10 < world.forwarder.traffic.connections <= 4 + world.alerts
+
+
+@pytest.mark.parametrize(
+    ("end", "delay_s"),
+    [
+        (StreamError(StreamEnd.IDLE), 0.0),
+        (StreamError(StreamEnd.REFUSED, 503), LANE_REST_SECONDS),
+        (StreamError(StreamEnd.REFUSED, 503, 2 * LANE_REST_SECONDS), 2 * LANE_REST_SECONDS),
+    ],
+    ids=["idle", "refused", "refused with Retry-After"],
+)
+def test_the_end_of_the_alert_lane_determines_when_it_may_be_opened_again(
+    end: StreamError, delay_s: float
+) -> None:
+    class EndingStream:
+        is_urgent = False
+
+        async def run(self) -> None:
+            raise end
+
+    async def opens_after() -> float:
+        ended = asyncio.Event()
+        lane = AlertLane(
+            AsyncMock(), lambda *_: cast("Stream", EndingStream()), lambda *_: ended.set(), Random(1)
+        )
+        lane.open()
+        await ended.wait()
+        while lane.opens_at() == inf:
+            await asyncio.sleep(0)
+        return lane.opens_at() - asyncio.get_running_loop().time()
+
+    loop = SimLoop()
+    assert loop.run_until_complete(opens_after()) == pytest.approx(delay_s)
 
 
 class Recovering(Alerted):

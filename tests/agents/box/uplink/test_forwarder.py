@@ -25,7 +25,7 @@ from tests.support.agents.uplink.uplinked import World
 from tests.support.crypto.hierarchy import Hierarchy
 from tests.support.eventually import eventually
 from wire.dial.dialer import UNACKNOWLEDGED_MS_MAX, dial
-from wire.http.connection import Response
+from wire.http.connection import ClientConnection, Response
 from wire.messages import Alert, Audit, BatchRefusal, BatchReply, Command, Entry, Quality, decode, encode
 from wire.tls.context import client_context
 
@@ -311,7 +311,18 @@ def test_a_heartbeat_after_silence_fetches_commands(pki: Hierarchy) -> None:
     with_a_forwarder(pki, scenario, heartbeat_s=0.01)
 
 
-def test_without_a_carrier_no_connection_is_attempted_and_its_return_triggers_one(pki: Hierarchy) -> None:
+def test_without_a_carrier_no_connection_is_attempted_and_its_return_triggers_one(
+    pki: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = 0
+
+    async def counted_dial(*arguments: Any, **options: Any) -> ClientConnection:
+        nonlocal attempts
+        attempts += 1
+        return await dial(*arguments, **options)
+
+    monkeypatch.setattr(agents.box.uplink.forwarder, "dial", counted_dial)
+
     async def scenario(world: World) -> None:
         await append_routine(world, range(1, 100))
         await eventually(lambda: len(world.center.reports) == 99)
@@ -319,7 +330,7 @@ def test_without_a_carrier_no_connection_is_attempted_and_its_return_triggers_on
         world.center.hang_up()
         await eventually(lambda: not world.forwarder.is_connected)
         await asyncio.sleep(3600)
-        assert world.forwarder.traffic.connections == 1
+        assert attempts == world.forwarder.traffic.connections == 1
         world.uplink.backend.plug()
         await eventually(lambda: world.forwarder.traffic.connections == 2)
 

@@ -138,6 +138,17 @@ def test_a_slow_handshake_is_awaited_and_its_duration_remembered(
     assert world.accepted - world.accepted_first == RECONNECTS, "no connection attempt failed"
 
 
+@pytest.mark.parametrize("between", [SlowHttp, SlowSocks])
+def test_the_bytes_exchanged_with_a_proxy_are_counted(
+    pki: Hierarchy, between: Callable[[Behavior, float], ProxyTunnel]
+) -> None:
+    world = SlowPath(pki, between, 0)
+    world.run()
+    traffic = world.forwarder.traffic
+    assert traffic.proxy_bytes_sent > 10 * traffic.connections
+    assert traffic.proxy_bytes_received > 10 * traffic.connections
+
+
 @pytest.mark.parametrize("seconds", [9, 60])
 def test_a_slow_name_service_delays_and_does_not_prevent_connecting(pki: Hierarchy, seconds: int) -> None:
     class SlowNames(SlowPath):
