@@ -1,1 +1,1 @@
-"""The staff's web pages: route table, sign-in, pages and their data."""
+"""The staff's web pages and the API for programs: route table, sign-in, access checks and responses."""

@@ -1,7 +1,8 @@
 """The staff's web application (ASGI): routing, sign-in, access checks, form tokens and security headers.
 
-Every response has the headers of `SECURITY_HEADERS`. A request passes, in this order: the host name, the session, the
-form token, the parameters, the access check of its row in the route table. Only then is its handler called.
+Every HTTP response has the headers of `SECURITY_HEADERS`. Before the handler of a page is called, the request passes
+these checks in this order: host name, session, form token, parameters, and the access check of its row in the route
+table. A request to the API is identified by `Callers` instead of a session and a form token.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from datacenter.commands.desk import SentFile
 from datacenter.commands.files import FileTooLargeError, NoRoomForUploadError
 from datacenter.fleet.visible import Visibility
 from datacenter.store.errors import StoreError
-from datacenter.web.api.answers import PREFIX as API
-from datacenter.web.api.answers import problem
 from datacenter.web.api.callers import (
     Callers,
     TooManyRequestsError,
@@ -38,6 +37,8 @@ from datacenter.web.api.callers import (
     caller_problem,
     read_json,
 )
+from datacenter.web.api.json_responses import PREFIX as API
+from datacenter.web.api.json_responses import problem
 from datacenter.web.api.openapi import openapi
 from datacenter.web.api.stream import PATH as STREAM
 from datacenter.web.api.stream import RawStreams
@@ -73,17 +74,17 @@ _TITLES: Final = {
     404: "Not found",
     405: "The page does not support this method",
     408: "The upload took too long",
-    409: "The state does not permit this",
+    409: "Not possible in the current state",
     413: "The file is too large",
     429: "Too many uploads at once",
-    500: "An internal error",
+    500: "Internal error",
     503: "The database does not respond",
-    507: "There is no room for the file",
+    507: "Not enough storage for the file",
 }
 RETRY_SECONDS: Final = 10
 """Time after which a file that was not received can be sent again."""
 _HIDDEN: Final = "not found, or not permitted"
-"""The response if the person may not learn whether the resource exists."""
+"""The reason in a 404 response, which does not reveal whether the resource exists."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -122,10 +123,10 @@ def make_web(
 
 
 class _Guarded:
-    """Refuses foreign host names, and adds the security headers to every response.
+    """Refuses requests with a foreign host name, and adds the security headers to every HTTP response.
 
-    A page of another site whose host name is made to resolve to this server (DNS rebinding) has its own name in
-    `Host`.
+    In a DNS rebinding attack, the host name of another site resolves to this server; the requests of its pages have
+    that name in `Host`.
     """
 
     def __init__(self, application: ASGIApp, hosts: frozenset[str]) -> None:
@@ -148,10 +149,10 @@ class _Guarded:
 
         host = Request(scope).headers.get("host", "")
         if not self._is_own(host):
-            answer: ASGIApp = PlainTextResponse(
+            refusal: ASGIApp = PlainTextResponse(
                 "unknown host name; use the address of the staff pages\n", 421
             )
-            await answer(scope, receive, send_guarded)
+            await refusal(scope, receive, send_guarded)
             return
         await self._application(scope, receive, send_guarded)
 
@@ -168,7 +169,8 @@ class _Guarded:
 def _endpoint(
     row: WebRoute, services: WebServices, callers: Callers, receiver: FileReceiver
 ) -> Callable[[Request], Awaitable[Response]]:
-    if row.answer == "api":
+    """Return the ASGI endpoint of a row of the route table."""
+    if row.response_kind == "api":
         return _api_endpoint(row, services, callers, receiver)
     run = services.read if row.method == "GET" else services.write
 
@@ -192,7 +194,7 @@ def _endpoint(
             except NotReceivedError as error:
                 return _not_received(row, request, error)
             person = session.staff, entry, session.form_token
-            present = partial(services.person, session)
+            find_person = partial(services.person, session)
             handle = partial(
                 _handle,
                 row,
@@ -202,10 +204,10 @@ def _endpoint(
                 *person,
                 query,
                 file,
-                present,
+                find_person,
                 session.other_sign_in_ms,
             )
-            return await _answered(row, request, run, handle)
+            return await _run_handler(row, request, run, handle)
 
     return endpoint
 
@@ -213,7 +215,7 @@ def _endpoint(
 def _api_endpoint(
     row: WebRoute, services: WebServices, callers: Callers, receiver: FileReceiver
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of a row of the API."""
+    """Return the ASGI endpoint of a row of the API, whose caller is identified by an API token or a session."""
     run = services.read if row.method == "GET" else services.write
 
     async def endpoint(request: Request) -> Response:
@@ -237,9 +239,9 @@ def _api_endpoint(
             except NotReceivedError as error:
                 return _not_received(row, request, error)
             person = caller.staff, caller.entry, ""
-            present = partial(services.known_person, caller.staff)
-            handle = partial(_handle, row, services, request, visible, *person, query, file, present)
-            return await _answered(row, request, run, handle)
+            find_person = partial(services.known_person, caller.staff)
+            handle = partial(_handle, row, services, request, visible, *person, query, file, find_person)
+            return await _run_handler(row, request, run, handle)
 
     return endpoint
 
@@ -254,10 +256,10 @@ def _handle(
     form_token: str,
     query: Struct,
     file: SentFile | None,
-    present: Callable[[], StaffPerson | None],
+    find_person: Callable[[], StaffPerson | None],
     other_sign_in_ms: int | None = None,
 ) -> Response:
-    """Check the access, and call the handler. Raises: as `check_access` and the handler."""
+    """Check the access, and call the handler. Raises: the errors of `check_access` and of the handler."""
     names = dict(request.path_params)
     resource = check_access(row, services, visible, names)
     target, headers = _target(request), dict(request.headers)
@@ -274,13 +276,13 @@ def _handle(
             target,
             headers,
             file,
-            present,
+            find_person,
             other_sign_in_ms,
         )
     )
 
 
-async def _answered(
+async def _run_handler(
     row: WebRoute, request: Request, run: Callable[..., Awaitable[Response]], handle: Callable[[], Response]
 ) -> Response:
     """Run a handler, and return its response, or the response for its exception."""
@@ -308,7 +310,7 @@ async def _receive(
     receiver: FileReceiver,
     received: AsyncExitStack,
 ) -> tuple[list[tuple[str, str]], SentFile | None]:
-    """Return the parameters of the URL, or those of a form with its file, which exists until `received` ends."""
+    """Return the parameters of the URL, or those of a form with its file, which ends with `received`."""
     if row.method == "GET":
         return parse_pairs(request.url.query), None
     if row.takes_file and media_type(request) == MULTIPART:
@@ -324,7 +326,7 @@ async def _receive(
 async def _receive_call(
     row: WebRoute, request: Request, staff: str, receiver: FileReceiver, received: AsyncExitStack
 ) -> tuple[Struct, SentFile | None]:
-    """Return a program's parameters and its file, which exists until `received` ends."""
+    """Return the parameters and the file of a request to the API; the file exists until `received` is closed."""
     pairs = parse_pairs(request.url.query)
     if row.method == "GET":
         return read_parameters(row.parameters, pairs), None
@@ -338,14 +340,14 @@ async def _receive_call(
 async def _too_large(
     row: WebRoute, services: WebServices, request: Request, visible: Visibility, error: FileTooLargeError
 ) -> Response:
-    """Record that a file is too large, and return the response. It is the same if the resource does not exist."""
+    """Record that a file is too large, and return status 413, whether or not the resource exists."""
 
     def record() -> Response:
         reason = f"the file is too large: {error}"
         record_refusal(row, services, visible, dict(request.path_params), reason)
         raise error
 
-    return await _answered(row, request, services.write, record)
+    return await _run_handler(row, request, services.write, record)
 
 
 def _not_received(row: WebRoute, request: Request, error: NotReceivedError) -> Response:
@@ -367,13 +369,13 @@ def _without_token(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _sign_in_first(row: WebRoute, request: Request, services: WebServices) -> Response:
-    """Return the response that leads to the sign-in.
+    """Return the response to a request without a valid session.
 
-    A page that requested a part of itself loads itself again and becomes the sign-in page. The browser omits the
-    cookie after a link from another site, such as a web mail (SameSite=Strict): the returned page loads itself again,
-    with the cookie.
+    If htmx requested a part of a page, the response makes it reload the whole page, which is then the sign-in page.
+    After a link from another site, such as a web mail, the browser omits the cookie (SameSite=Strict): the response
+    is a page that reloads itself, and the browser then sends the cookie.
     """
-    if row.answer != "page":
+    if row.response_kind != "page":
         return _error(request, 401, "The session has ended: sign in again.", row)
     if wants_fragment(request.headers):
         return Response(status_code=401, headers={"hx-refresh": "true"})
@@ -422,14 +424,18 @@ async def _store_error(request: Request, error: Exception) -> Response:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _error(request, 500, "The error was logged. Try again; if it repeats, report the time.")
+    return _error(
+        request,
+        500,
+        "The error was logged. Try again; if the error occurs again, report its time to the administrator.",
+    )
 
 
 def _error(request: Request, status: int, reason: str, row: WebRoute | None = None) -> Response:
     title = _TITLES.get(status, "The request failed")
     if request.url.path.startswith(f"{API}/"):
         return problem(status, title, reason)
-    if row is not None and row.answer in ("json", "file"):
+    if row is not None and row.response_kind in ("json", "file"):
         return PlainTextResponse(f"{title}: {reason}\n", status)
     is_fragment = wants_fragment(request.headers)
     return html(

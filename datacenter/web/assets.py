@@ -1,4 +1,4 @@
-"""Static files: read once, compressed once, with a hash of the content in their path.
+"""Static files, which are read and compressed once, and have a hash of their content in the path.
 
 A changed file has another path, so browsers may cache each file for a year. The modules of noVNC import each other by
 relative paths; they therefore share one hash.
@@ -27,7 +27,7 @@ _TYPES: Final = {
 
 @dataclass(frozen=True)
 class Asset:
-    """A static file."""
+    """A static file; `path` is the path of its URL, `compressed` the body compressed by gzip."""
 
     path: str
     body: bytes
@@ -37,7 +37,7 @@ class Asset:
 
 @cache
 def load_assets() -> dict[str, Asset]:
-    """Return all static files by their names in the directory."""
+    """Return all static files by their paths in DIRECTORY."""
     assets = {}
     files = {
         file.relative_to(DIRECTORY).as_posix(): file.read_bytes()
@@ -53,7 +53,7 @@ def load_assets() -> dict[str, Asset]:
 
 
 def asset_path(name: str) -> str:
-    """Return the path of a static file, for templates."""
+    """Return the URL path of a static file, for templates. Raises: KeyError."""
     return load_assets()[name].path
 
 

@@ -19,9 +19,9 @@ from datacenter.web.rendering import scale_of
 from settings.profile import load_profile
 
 POINTS: Final = 600
-"""The number of points of a chart before the beginning of an alert."""
+"""The number of moments at equal distances that a chart has before the beginning of an alert."""
 GAP_STEPS: Final = 3
-"""Longest span without reports, in steps, that a line of the chart crosses."""
+"""The longest span without reports across which a chart draws a line, in steps between moments."""
 LINES: Final = (("reading", "--muted"), ("value", "--series"), ("threshold", "--band"))
 
 
@@ -58,8 +58,8 @@ class EvidenceTable(NamedTuple):
 def load_evidence(store: Store, alert: str, count: int) -> Recomputation | None:
     """Recompute an alert of a condition; return None for an alert of silence.
 
-    The reports in the span of its evidence are evaluated first, which takes less time. Averages without a window then
-    differ a little, so that an alert counts as not confirmed only after all reports were evaluated.
+    First, only the reports in the span of its evidence are evaluated, which is faster. Averages without a window can
+    then differ a little; therefore all reports are evaluated if this does not confirm the alert.
 
     Raises: StoreError; UnexplainedError.
     """
@@ -69,7 +69,9 @@ def load_evidence(store: Store, alert: str, count: int) -> Recomputation | None:
     if not isinstance(evidence, AlertEvidence):
         return None
     if evidence.until is None:
-        raise UnexplainedError("an earlier version raised it, without the text of its trigger")
+        raise UnexplainedError(
+            "an earlier version of the program raised it, and did not store the text of its trigger"
+        )
     trigger = trigger_of(record, evidence, TriggerSet([]))
     recomputed = recompute(store, record, evidence, trigger, is_whole=False, count=count)
     return recomputed if recomputed.is_confirmed else recompute(store, record, evidence, trigger, count=count)
@@ -78,10 +80,12 @@ def load_evidence(store: Store, alert: str, count: int) -> Recomputation | None:
 def make_table(recomputed: Recomputation) -> EvidenceTable:
     """Return the table of a recomputation, and the list of its charts."""
     table = recomputed.trigger.table
-    sides = compared_sides(recomputed.trigger)
-    columns = [side.text for one in sides for side in (one.value, one.threshold) if side.sum.coefficients]
+    compared = compared_sides(recomputed.trigger)
+    columns = [
+        side.text for sides in compared for side in (sides.value, sides.threshold) if side.sum.coefficients
+    ]
     rows = [
-        (one.at_ms, one.event or ("the condition holds" if one.holds else ""), list(_cells(sides, one)))
+        (one.at_ms, one.event or ("the condition holds" if one.holds else ""), list(_cells(compared, one)))
         for one in recomputed.moments
     ]
     return EvidenceTable(
@@ -89,7 +93,7 @@ def make_table(recomputed: Recomputation) -> EvidenceTable:
         table.lasts,
         " ".join(table.until.split()),
         recomputed.holds_since_ms,
-        [_chart(number, one, table.model) for number, one in enumerate(sides)],
+        [_chart(number, sides, table.model) for number, sides in enumerate(compared)],
         columns,
         rows,
         recomputed.differences,
@@ -98,7 +102,7 @@ def make_table(recomputed: Recomputation) -> EvidenceTable:
 
 
 def make_data(recomputed: Recomputation, now_ms: int) -> EvidenceData:
-    """Return the columns of the charts of a recomputation. The evidence's span and the time of `lasts` are shaded."""
+    """Return the columns of the charts of a recomputation, with the spans to shade: gaps, evidence and `lasts`."""
     span_ms = evidence_span_ms(recomputed.trigger)
     key, began_ms = recomputed.began or (None, 0)
     assert key is not None, "the alert was found again"
@@ -145,22 +149,22 @@ def _times(points: list[Moment | None]) -> list[int]:
     return times
 
 
-def _chart(number: int, one: ComparedSides, model: str) -> dict[str, Any]:
+def _chart(number: int, sides: ComparedSides, model: str) -> dict[str, Any]:
     """Return the content of a chart: title, unit, factor, and lines."""
-    channel = load_profile(model).channels.get(one.channel)
+    channel = load_profile(model).channels.get(sides.channel)
     factor, unit = scale_of(channel)
     shown = [
         {"channel": f"{kind}-{number}", "label": kind, "color": color}
         for kind, color in LINES
-        if kind != "reading" or one.is_smoothed
+        if kind != "reading" or sides.is_smoothed
     ]
-    title = f"{one.value.text} {one.sign} {one.threshold.text}"
+    title = f"{sides.value.text} {sides.sign} {sides.threshold.text}"
     return {"title": title, "unit": unit, "factor": factor, "lines": shown}
 
 
-def _cells(sides: list[ComparedSides], moment: Moment) -> Iterator[str]:
-    for one in sides:
-        for side in (one.value, one.threshold):
+def _cells(compared: list[ComparedSides], moment: Moment) -> Iterator[str]:
+    for sides in compared:
+        for side in (sides.value, sides.threshold):
             if side.sum.coefficients:
                 value = side.value(moment.values)
                 yield "unknown" if value is None else f"{value:,.6g}".replace(",", "\u202f")

@@ -30,10 +30,10 @@ async def read_form(request: Request) -> list[tuple[str, str]]:
     try:
         return parse_pairs(body.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise ParameterError("the form is not text in UTF-8") from error
+        raise ParameterError("the form is not valid UTF-8") from error
 
 
 def require_own_site(request: Request) -> None:
-    """Refuse a form that the browser says another site has sent. Raises: ForgedFormError."""
+    """Refuse a form of another site, according to the browser's header Sec-Fetch-Site. Raises: ForgedFormError."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise ForgedFormError("the form was sent by another site")

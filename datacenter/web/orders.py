@@ -1,4 +1,7 @@
-"""Shared parts of pages and API for commands and sessions: the caller's rights, and responses to errors."""
+"""Commands, rollouts, enrolments and remote sessions for pages and API, with the caller's rights.
+
+The errors of these services are translated into those of `datacenter.web.routes` and `datacenter.web.parameters`.
+"""
 
 from __future__ import annotations
 
@@ -94,10 +97,10 @@ def session_requests(page: PageRequest) -> Iterator[SessionRequests]:
 
 
 def session_caller(page: PageRequest) -> SessionRequester:
-    """Return the caller of remote sessions, whose rights are looked up again while a session lasts."""
+    """Return the caller of remote sessions; the rights are looked up again during a session."""
 
-    def present() -> Principal | None:
-        person = page.present()
+    def find_principal() -> Principal | None:
+        person = page.find_person()
         return person.principal if person else None
 
-    return SessionRequester(page.staff, page.visible.purpose, present, page.visible.token)
+    return SessionRequester(page.staff, page.visible.purpose, find_principal, page.visible.token)

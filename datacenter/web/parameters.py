@@ -1,4 +1,4 @@
-"""Parameters of a URL or form: decoded into a Struct, with a clear message for each that is wrong."""
+"""Parameters of a URL or form: decoded into a Struct, with an error message that names the invalid parameter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARAMETER_CHARACTERS_MAX: Final = 2000
 
 
 class ParameterError(ValueError):
-    """The parameters are wrong; the text says which, and how to correct them."""
+    """A parameter or the body is invalid; the text says how to correct it."""
 
 
 def parse_pairs(text: str) -> list[tuple[str, str]]:
@@ -30,13 +30,13 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
             text, keep_blank_values=True, max_num_fields=PARAMETERS_MAX, encoding="utf-8", errors="strict"
         )
     except UnicodeDecodeError as error:
-        raise ParameterError("the parameters are not text in UTF-8") from error
+        raise ParameterError("the parameters are not valid UTF-8") from error
     except ValueError as error:
         raise ParameterError(f"too many parameters; at most {PARAMETERS_MAX} are allowed") from error
 
 
 def read_parameters(kind: type[S], pairs: Iterable[tuple[str, str]]) -> S:
-    """Return the parameters as a `kind`; empty parameters have their defaults. Raises: ParameterError."""
+    """Return the parameters as a `kind`; an empty parameter has its default. Raises: ParameterError."""
     values: dict[str, str] = {}
     for name, value in pairs:
         _require_known(kind, name)
@@ -66,28 +66,28 @@ def read_body(kind: type[S], values: Mapping[str, object]) -> S:
 def _require_known(kind: type[Struct], name: str) -> None:
     known = [field.name for field in fields(kind)]
     if name not in known:
-        right = nearest(name[:60], known) if known else "this request takes no parameters"
-        raise ParameterError(f"unknown parameter {name[:60]!r}; {right}")
+        correction = nearest(name[:60], known) if known else "this request takes no parameters"
+        raise ParameterError(f"unknown parameter {name[:60]!r}; {correction}")
 
 
 def _in_words(kind: type[Struct], values: Mapping[str, object], message: str) -> str:
-    """Name the parameter of a message such as `Expected … - at `$.name``, and its permitted values."""
+    """Return a validation message of msgspec (`Expected … - at `$.name``) with the parameter and its correction."""
     text, _, path = message.partition(" - at `$.")
     name = path.rstrip("`")
     if not name:
         return f"{text[:1].lower()}{text[1:]}"
     given = str(values.get(name, ""))
     words = [word for word in _words(get_type_hints(kind).get(name)) if word]
-    right = (
+    correction = (
         nearest(given, words)
         if words
         else text[:1].lower() + text[1:].replace("`int`", "a whole number").replace("`str`", "a text")
     )
-    return f"the parameter {name} is {given[:60]!r}: {right}"
+    return f"the parameter {name} is {given[:60]!r}: {correction}"
 
 
 def _words(hint: object) -> Iterator[str]:
-    """Yield the words of a type such as `Literal["a", "b"] | None`."""
+    """Yield the permitted words of a type such as `Literal["a", "b"] | None`."""
     if get_origin(hint) is Literal:
         yield from get_args(hint)
     else:

@@ -1,6 +1,7 @@
 """Renders templates, and formats times, numbers and readings for them.
 
-Times are shown in the viewer's zone; a page about an instrument also shows the zone of its site.
+Times are shown in the time zone of the staff member; a page about an instrument also shows the local time of its
+site.
 """
 
 from __future__ import annotations
@@ -40,18 +41,18 @@ def _environment() -> Environment:
 
 
 def render(template: str, *, zone: str = "UTC", now_ms: int = 0, **values: Any) -> str:
-    """Render a template; `zone` is the viewer's time zone."""
+    """Render a template; `zone` is the time zone of the staff member."""
     show = partial(format_time, zone=zone)
     ago = partial(format_ago, zone=zone, now_ms=now_ms)
     return (
         _environment()
         .get_template(template)
-        .render(values, time=show, ago=ago, viewer_zone=zone, now_ms=now_ms)
+        .render(values, time=show, ago=ago, staff_zone=zone, now_ms=now_ms)
     )
 
 
 def format_time(ms: int | None, zone: str = "UTC", *, named: bool = True) -> Markup:
-    """Format a time as `<time>` in a zone; a dash if it is None."""
+    """Format a time as `<time>` in a zone; a dash if the time is None."""
     if ms is None:
         return Markup('<span class="none">–</span>')
     moment = _moment(ms, zone)
@@ -68,7 +69,7 @@ def format_day(ms: int) -> Markup:
 
 
 def format_ago(ms: int | None, zone: str, now_ms: int) -> Markup:
-    """Format a time as its distance from now; the time itself is the title."""
+    """Format a time as its distance from now; the tooltip has the time itself."""
     if ms is None:
         return Markup('<span class="none">never</span>')
     moment = _moment(ms, zone)
@@ -86,7 +87,7 @@ def format_ago(ms: int | None, zone: str, now_ms: int) -> Markup:
 
 
 def format_duration(ms: int | None) -> str:
-    """Format a duration in its largest unit, with the next one while that is informative."""
+    """Format a duration in its largest unit; below 6 h also with minutes, below 3 d also with hours."""
     if ms is None:
         return "–"
     ms = max(ms, 0)
@@ -107,14 +108,14 @@ def format_number(value: float | None) -> str:
 
 
 def format_percent(share: float) -> str:
-    """Format a share; less than all is never shown as 100 %."""
+    """Format a share as a percentage; a share below 1 is never shown as 100 %."""
     if share >= 1:
         return "100 %"
     return f"{min(share * 100, 99.99):.2f} %"
 
 
 def in_words(word: str | None) -> str:
-    """Format a word of a profile or of the store for reading."""
+    """Return a word of a profile or of the store with spaces instead of hyphens; "unknown" if it is empty."""
     return (word or "unknown").replace("-", " ")
 
 
@@ -138,12 +139,12 @@ def format_reading(value: float | None, channel: Channel | None) -> str:
 
 
 def profile_of(model: str | None) -> Profile | None:
-    """Return the shipped profile of a model; None if it is unknown, so that words are shown as they are."""
+    """Return the shipped profile of a model; None if the model is unknown: then its words are shown unchanged."""
     return load_profile(model) if model and not profile_problem(model) else None
 
 
 def _moment(ms: int, zone: str) -> datetime | None:
-    """Return a time in a zone; None if no calendar has it, for example from a clock that is far off."""
+    """Return a time in a zone; None if it is outside the calendar, for example because a clock is wrong."""
     try:
         return datetime.fromtimestamp(ms / 1000, ZoneInfo(zone) if is_zone(zone) else UTC)
     except (ValueError, OverflowError, OSError):

@@ -32,7 +32,7 @@ FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a page."""
+    """Return an HTML page."""
     return Response(text, status, headers, "text/html; charset=utf-8")
 
 
@@ -43,12 +43,12 @@ def redirect(target: str) -> Response:
 
 
 def is_local_path(target: str) -> bool:
-    """Return whether a target is a path on this server. A browser takes `//host` and `/\\host` for another server."""
+    """Return whether a target is a path on this server. `//host` and `/\\host` are other servers for a browser."""
     return target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
 
 
 def json_data(body: bytes, etag: str, accepted_encoding: str) -> Response:
-    """Return JSON with its validator, compressed if the client accepts that.
+    """Return JSON with its validator, compressed if the client accepts gzip.
 
     Only data without secrets is compressed: pages carry form tokens, which the length of a compressed page could
     reveal.
@@ -66,14 +66,14 @@ def not_modified(etag: str) -> Response:
 
 
 def matches(etag: str, if_none_match: str) -> bool:
-    """Return whether a header If-None-Match has the validator (RFC 9110, 13.1.2)."""
+    """Return whether the header If-None-Match contains the validator (RFC 9110, 13.1.2)."""
     return if_none_match.strip() == "*" or etag in (
         given.strip().removeprefix("W/") for given in if_none_match.split(",")
     )
 
 
 def csv_file(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
-    """Return a CSV file (RFC 4180). Numbers are unchanged; a text that a spreadsheet would execute gets a quote."""
+    """Return a CSV file (RFC 4180). Text that a spreadsheet would take for a formula gets an apostrophe."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns)
@@ -121,7 +121,7 @@ def file_stream(name: str, parts: Iterator[bytes], media: str) -> Response:
 
 
 def csv_cell(value: object) -> object:
-    """Return a value as a cell that no spreadsheet executes."""
+    """Return a value as a cell that no spreadsheet interprets as a formula."""
     if isinstance(value, str) and value.startswith(FORMULA_STARTS):
         return f"'{value}"
     if isinstance(value, bool):

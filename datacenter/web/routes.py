@@ -1,8 +1,8 @@
 """The route table: one row for each page, form and data file, from which routing and access checks follow.
 
-A row with a `kind` is about one resource, which the path names. The staff member must be permitted to see it,
-otherwise the response is the same as for a nonexistent resource, and to do `action` with it. A row without a
-kind is a list, whose query returns only the permitted resources (`Visibility.where`).
+A row with a `kind` is about one resource, which the path names. The staff member must be permitted to view it;
+otherwise the response is the same as for a nonexistent resource. The staff member must also be permitted to do
+`action`. A row without a kind is a list, whose query returns only the permitted resources (`Visibility.where`).
 """
 
 from __future__ import annotations
@@ -51,15 +51,14 @@ Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a function with database calls: on a thread in the program, directly in a simulation."""
 Handler: TypeAlias = "Callable[[PageRequest], Response]"
 REFRESHED: Final = ("div#results", "div#state")
-"""Elements that pages refresh by themselves: a person who only leaves a page open is idle.
-
-A shown desktop is in use.
+"""Elements that pages refresh by themselves. Their requests do not extend the session, so that a person who only
+leaves a page open counts as idle. An open viewer of a desktop extends the session.
 """
-Answer: TypeAlias = Literal["page", "json", "file", "form", "api"]
+ResponseKind: TypeAlias = Literal["page", "json", "file", "form", "api"]
 
 
 def wants_fragment(headers: Mapping[str, str]) -> bool:
-    """Return whether a script requests the part of the page that changes."""
+    """Return whether htmx requests only the part of the page that changes."""
     return headers.get("hx-request-type") == "partial"
 
 
@@ -68,20 +67,20 @@ class NoParameters(Struct, frozen=True):
 
 
 class NotFoundError(LookupError):
-    """The resource in the path does not exist, or the staff member may not see it; the responses are equal."""
+    """The resource in the path does not exist, or the staff member may not view it; both have the same response."""
 
 
 class RefusedError(PermissionError):
-    """The staff member may see the resource, but not do this."""
+    """The staff member may view the resource, but not do the action; the text is the reason of the decision."""
 
 
 class ConflictError(Exception):
-    """The state of the resource does not permit this; the text says why."""
+    """The state of the resource does not permit the action; the text says why."""
 
 
 @dataclass(frozen=True)
 class WebServices:
-    """The dependencies of handlers. Every opened resource is first recorded in `log`."""
+    """The dependencies of handlers. Access to a resource is recorded in `log` before its handler is called."""
 
     store: Store
     rules: Callable[[], AccessRules]
@@ -133,7 +132,7 @@ class WebServices:
             return None
 
     def known_person(self, staff: str) -> StaffPerson | None:
-        """Return a person of the staff directory; None if they are unknown or not active."""
+        """Return a person of the staff directory; None if the person is unknown or not active."""
         known = self.directory.people.get(staff)
         return known if known and known.principal.active else None
 
@@ -170,8 +169,8 @@ class PageRequest:
     headers: dict[str, str] = field(default_factory=dict)
     file: SentFile | None = None
     """The file in the request."""
-    present: Callable[[], StaffPerson | None] = lambda: None
-    """Returns the person with the rights at a later time; None once they may no longer sign in."""
+    find_person: Callable[[], StaffPerson | None] = lambda: None
+    """Returns the person with the rights at the time of the call; None if the person may no longer sign in."""
     other_sign_in_ms: int | None = None
     """See `StaffSession.other_sign_in_ms`."""
 
@@ -193,17 +192,17 @@ class PageRequest:
 
     @property
     def is_fragment(self) -> bool:
-        """Whether a script requests the part of the page that changes."""
+        """Whether htmx requests only the part of the page that changes."""
         return wants_fragment(self.headers)
 
     def permits(self, action: str, resource: Resource) -> bool:
-        """Return whether the staff member may do the action, to offer it on a page."""
+        """Return whether the staff member may do the action, so that a page offers it; not recorded."""
         return self.visible.decide(action, resource).permitted
 
 
 @dataclass(frozen=True)
 class WebRoute:
-    """A row of the table; `text` describes it for the API's documentation.
+    """A row of the route table; `text` describes it in the API's documentation.
 
     `purpose` applies to a person who opens the page; a program has the purpose of its API token.
     """
@@ -215,7 +214,7 @@ class WebRoute:
     handler: Handler
     text: str
     parameters: type[Struct] = NoParameters
-    answer: Answer = "page"
+    response_kind: ResponseKind = "page"
     purpose: Purpose = "monitoring"
     result: type[Struct] | None = None
     """The representation that a row of the API returns."""
@@ -242,20 +241,21 @@ _FIND: Final[dict[str, Callable[[Store, dict[str, str]], Resource | None]]] = {
     "Enrolment": lambda store, names: find_requester(store, names["enrolment"]),
     "Maintenance": lambda store, names: find_subject_of(store, names["window"]),
 }
-"""Finds the resource that a path names: for maintenance the window's scope, for a certificate request the box.
+"""Functions that find the resource of a path, by kind.
 
-The resource of a trigger depends on the person.
+The resource of a maintenance window is its site, box or instrument; that of a certificate request is the box.
+Triggers are not listed, because the resource of a trigger depends on the staff member.
 """
 
 
 def check_access(
     route: WebRoute, services: WebServices, visible: Visibility, names: dict[str, str]
 ) -> Resource | None:
-    """Return the resource of a request, None for a list; recorded.
+    """Record the access decision, and return the resource of a request; None for a list.
 
-    Raises: NotFoundError, RefusedError; StoreError if it cannot be recorded.
+    Raises: NotFoundError, RefusedError; StoreError if the resource cannot be read or the decision not be recorded.
     """
-    log, is_export = services.log, route.answer == "file"
+    log, is_export = services.log, route.response_kind == "file"
     if not route.kind:
         path = f"{route.method} {route.path}"
         log.listing(visible.principal, visible.context, route.action, path, is_export=is_export)

@@ -17,7 +17,7 @@ STOP_SECONDS_MAX: Final = 5
 CONNECTIONS_MAX: Final = 256
 WEBSOCKET_PING_SECONDS: Final = 10
 WEBSOCKET_PONG_SECONDS_MAX: Final = 15
-"""Time for a browser to respond to a ping. A lost connection is thus closed after at most 25 s."""
+"""Time for a browser to respond to a ping. A lost connection is closed after at most 25 s."""
 SENT_SECONDS_MAX: Final = 20
 """Time without an acknowledgement of sent data after which the kernel ends a connection (TCP_USER_TIMEOUT, RFC
 5482)."""
@@ -49,7 +49,7 @@ class _BoundedHttp(HttpToolsProtocol):
 
 
 class _StaffServer(uvicorn.Server):
-    """A server that leaves signals to the program."""
+    """A server that installs no signal handlers; the program handles signals."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -68,7 +68,7 @@ class StaffSession:
     claimed: ClaimedPerson | None = None
     id_token: str = ""
     other_sign_in_ms: int | None = None
-    """The person's newest other sign-in, shown because it may be somebody else's; None: there is none."""
+    """The person's newest other sign-in, shown because it may be somebody else's; None if there is none."""
     may_extend: bool = False
     """Whether activity now postpones the end by long enough to be stored."""
 
@@ -98,7 +98,7 @@ class StaffSessions:
         self._store, self._random_hex, self._idle_ms = store, random_hex, idle_ms
 
     def begin(self, staff: str, now_ms: int, signed_on: SignedOn | None = None) -> str:
-        """Open a session, and return its cookie; empty if the sign-on has opened a session before."""
+        """Open a session, and return its cookie; empty if the sign-on has already opened a session."""
         secret = self._random_hex(SECRET_BYTES)
         values: dict[str, object] = {"way": "development", "settings": "", "id_token": ""}
         if signed_on:
@@ -127,7 +127,7 @@ class StaffSessions:
         return secret
 
     def expired(self, now_ms: int) -> list[EndedSession]:
-        """Return the sessions that have expired; the beginning of another one deletes them."""
+        """Return the sessions that have expired; the next `begin` deletes them."""
         query = select(_S.staff, _S.ends_at_ms).where(_S.ends_at_ms <= now_ms).order_by(_S.ends_at_ms)
         return [EndedSession(*row) for row in self._store.read(query)]
 
@@ -137,7 +137,7 @@ class StaffSessions:
         return int(next(self._store.read(query))[0])
 
     def end_oldest(self, cookie: str, staff: str, keep: int) -> None:
-        """End the oldest sessions of a person, and keep `keep` of them.
+        """End the oldest sessions of a person, so that `keep` remain.
 
         The cookie's session is kept, even if the clock was set back.
         """
@@ -159,7 +159,7 @@ class StaffSessions:
             return None
         try:
             claimed = _CLAIMED.decode(row.claimed) if row.claimed else None
-        except msgspec.DecodeError:  # of another version of the program
+        except msgspec.DecodeError:  # written by another version of the program
             return None
         return StaffSession(
             cookie,
@@ -174,7 +174,7 @@ class StaffSessions:
         )
 
     def extend(self, session: StaffSession, now_ms: int) -> None:
-        """Postpone the end of a session in which the person has done something."""
+        """Postpone the end of a session in which the person was active."""
         ends_at_ms = self._end_ms(session.signed_in_ms, now_ms)
         with self._store.transaction() as connection:
             this = _S.sha256 == _hash(session.secret)

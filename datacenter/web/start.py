@@ -26,7 +26,7 @@ from datacenter.web.sessions import StaffSessions
 
 
 def make_access(config: Config, store: Store) -> AccessControl:
-    """Return the access control of the staff's pages, which records in the store. Raises: SettingsError."""
+    """Return the access control of the staff's pages, which records decisions in the store. Raises: SettingsError."""
     return AccessControl(config.access_files, AuditTrail(store).record)
 
 

@@ -1,7 +1,7 @@
 """Receives files from browsers and programs, with bounded memory and size.
 
 A file is first received completely, then stored in one transaction. Until then, a small file is in memory, a larger
-one in an unnamed file on the disk: if the connection or the program ends before, nothing of it remains. A form must
+one in an unnamed file on the disk: if the connection or the program ends before, nothing remains. A form must
 have its fields before its file, as browsers send them: a forged form is refused before its file is received.
 """
 
@@ -58,7 +58,7 @@ class NotReceivedError(Exception):
 
 
 class FileReceiver:
-    """Receives files, and limits the number at once: received data is on the disk, next to the stored files."""
+    """Receives files, and limits the number of concurrent uploads, because larger ones occupy disk space."""
 
     def __init__(self) -> None:
         self._uploads: Counter[str] = Counter()
@@ -100,10 +100,10 @@ class FileReceiver:
     def _content(self, staff: str) -> Iterator[BinaryIO]:
         """Yield a temporary file for an upload of a person. Raises: NotReceivedError."""
         if self._uploads[staff] >= UPLOADS_OF_PERSON_MAX or self._uploads.total() >= UPLOADS_MAX:
-            text = (
-                f"at most {UPLOADS_OF_PERSON_MAX} files of a person, and {UPLOADS_MAX} in total, are received"
+            limits = f"at most {UPLOADS_OF_PERSON_MAX} for a person, and {UPLOADS_MAX} in total"
+            raise NotReceivedError(
+                429, f"the limit of concurrent uploads is reached: {limits}; try again when one is complete"
             )
-            raise NotReceivedError(429, f"{text} at once; send this one when another one is complete")
         self._uploads[staff] += 1
         try:
             with SpooledTemporaryFile(MEMORY_BYTES_MAX) as content:
@@ -113,17 +113,17 @@ class FileReceiver:
             self._uploads = +self._uploads  # removes persons without uploads
 
 
-async def _receive(request: Request, take: Callable[[bytes], None]) -> None:
-    """Give the blocks of a body to `take`, unless its header says that it is too large.
+async def _receive(request: Request, write: Callable[[bytes], None]) -> None:
+    """Pass the blocks of a body to `write`, unless its Content-Length is too large.
 
-    Raises: as `take`; ParameterError, FileTooLargeError, NotReceivedError.
+    Raises: the errors of `write`; ParameterError, FileTooLargeError, NotReceivedError.
     """
     length = request.headers.get("content-length", "")
     _require_size(int(length) - 2 * FORM_BYTES_MAX if length.isascii() and length.isdecimal() else 0)
     try:
         async with asyncio.timeout(UPLOAD_SECONDS_MAX):
             async for block in request.stream():
-                take(block)
+                write(block)
     except ClientDisconnect as error:
         raise ParameterError("the connection ended before the file was complete") from error
     except TimeoutError as error:
@@ -137,7 +137,7 @@ def _require_size(size: int) -> None:
 
 
 class _Parts:
-    """Separates the parts of a form."""
+    """Parses a multipart form: collects its fields, and writes its file to `content`."""
 
     def __init__(
         self, request: Request, check: Callable[[list[tuple[str, str]]], None], content: Any
@@ -167,14 +167,14 @@ class _Parts:
             raise ParameterError(_WRONG_FORM) from error
 
     def write(self, block: bytes) -> None:
-        """Take the next block of the body. Raises: as `check`; ParameterError, FileTooLargeError."""
+        """Parse the next block of the body. Raises: the errors of `check`; ParameterError, FileTooLargeError."""
         try:
             self._parser.write(block)
         except FormParserError as error:
             raise ParameterError(_WRONG_FORM) from error
 
     def form(self) -> ReceivedForm:
-        """Return the complete form. Raises: as `check`; ParameterError."""
+        """Return the complete form. Raises: the errors of `check`; ParameterError."""
         if not self._is_ended:
             raise ParameterError(f"the form is not complete; {_WRONG_FORM}")
         if self._file is None:
@@ -228,7 +228,7 @@ class _Parts:
         try:
             self._pairs.append((self._name, self._value.decode("utf-8")))
         except UnicodeDecodeError as error:
-            raise ParameterError("the form is not text in UTF-8") from error
+            raise ParameterError("the form is not valid UTF-8") from error
 
     def _end(self) -> None:
         self._is_ended = True

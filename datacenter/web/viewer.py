@@ -1,7 +1,8 @@
 """Shows the desktop of a remote session, or its recording, in a browser: RFB over a WebSocket.
 
-The requester sees and, in a session with control, operates it. Others who may open such a session themselves
-(`view-session`) may watch it. A viewer who loses the right or signs out is disconnected within RIGHTS_SECONDS.
+The requester sees the desktop and, in a session with control, operates it. Others who may open such a session
+themselves (`view-session`) may watch it. A person who watches a live desktop, and loses the right or signs out, is
+disconnected within RIGHTS_SECONDS.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _REFUSED: Final = 1008
 
 @dataclass(frozen=True)
 class _Admitted:
-    """The viewer's person and desktop."""
+    """A permitted viewer: the session of the staff member, the remote session, and its instrument."""
 
     staff: StaffSession
     row: SessionRow
@@ -173,7 +174,7 @@ class DesktopViewers:
         try:
             staff = await services.session(handshake_of(websocket))
         except StoreError:
-            return True  # the rights in memory are used; the session itself is checked elsewhere
+            return True  # not known without the database; checked again after RIGHTS_SECONDS
         person = services.person(staff)
         if person is None:
             return False

@@ -15,7 +15,7 @@ from datacenter.audit.reading import AuditFilter, list_audit
 from datacenter.fleet.alerts import acknowledge, read_alert
 from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.store.tables.schema import alerts, boxes
-from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
+from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 from settings.profile import Severity
 
@@ -125,18 +125,18 @@ def list_alerts(page: PageRequest) -> Response:
     rows = page.store.read(wanted.order_by(_A.began_at_ms.desc(), _A.id).limit(query.limit + 1))
     items = [ApiAlert(*row) for row in rows]
     following = next_cursor(items, query.limit, lambda one: (one.began_at_ms, one.id))
-    return answer(page, AlertList(items[: query.limit], following))
+    return json_response(page, AlertList(items[: query.limit], following))
 
 
 def show_alert(page: PageRequest) -> Response:
     """Return an alert."""
     row, _ = read_alert(page.store, page.names["alert"])
     values: dict[str, Any] = row._asdict()
-    return answer(page, ApiAlert(**{name: values[name] for name in _NAMES}))
+    return json_response(page, ApiAlert(**{name: values[name] for name in _NAMES}))
 
 
 def acknowledge_alert(page: PageRequest) -> Response:
-    """Acknowledge an alert, and return it. If it was acknowledged before, it is returned unchanged."""
+    """Acknowledge an alert, and return it. An acknowledged alert is returned unchanged."""
     acknowledge(page.store, page.names["alert"], page.staff, page.now_ms)
     return show_alert(page)
 
@@ -152,7 +152,7 @@ def list_records(page: PageRequest) -> Response:
     rows = list_audit(page.store, query.filters(), query.limit + 1, before=after[0] if after else None)
     items = [_record(row) for row in rows]
     following = next_cursor(items, query.limit, lambda one: (one.number,))
-    return answer(page, AuditList(items[: query.limit], following))
+    return json_response(page, AuditList(items[: query.limit], following))
 
 
 ROUTES: Final = (
@@ -166,7 +166,7 @@ ROUTES: Final = (
         "Alert",
         show_alert,
         "an alert",
-        answer="api",
+        response_kind="api",
         result=ApiAlert,
     ),
     WebRoute(

@@ -1,7 +1,7 @@
 """The caller of the API: a program with an API token or, for reading, a browser with the session of a person.
 
-A cookie alone does not authorize changes, because a browser sends it also for requests that another site started. An
-API token is sent only by a program that has it, so that no form token is needed.
+A cookie alone does not authorize changes, because a browser also sends it with requests that another site started. An
+API token is sent only by a program that has it; therefore no form token is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datacenter.access.directory import StaffPerson
 from datacenter.access.request import ApiToken
 from datacenter.access.tokens import find_token
 from datacenter.access.vocabulary import Purpose
-from datacenter.web.api.answers import problem
+from datacenter.web.api.json_responses import problem
 from datacenter.web.parameters import ParameterError
 from datacenter.web.routes import WebServices
 from datacenter.web.signing_in.limits import RefusalLimits
@@ -46,7 +46,7 @@ class UnknownCallerError(PermissionError):
 
 
 class TooManyRequestsError(Exception):
-    """A limit of requests is exceeded; the next request is possible after `seconds`."""
+    """The limit of requests or refusals is exceeded; the next request is possible after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__("too many requests")
@@ -94,7 +94,7 @@ class Callers:
 
     async def _by_token(self, request: Request, headers: list[str]) -> Caller:
         now_ms = self._services.now_ms()
-        scheme, _, secret = ", ".join(headers).partition(" ")  # none of several tokens is chosen
+        scheme, _, secret = ", ".join(headers).partition(" ")  # several headers are refused
         caller: Caller | str = await self._services.read(
             lambda: self._look_up(scheme, secret.strip(), now_ms)
         )
@@ -128,7 +128,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     async for part in request.stream():
         body += part
         if len(body) > BODY_BYTES_MAX:
-            raise UnsupportedBodyError(413, f"a body has at most {BODY_BYTES_MAX} bytes")
+            raise UnsupportedBodyError(413, f"send a body of at most {BODY_BYTES_MAX} bytes")
     if not body:
         return {}
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
@@ -142,10 +142,10 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 def caller_problem(error: Exception) -> Response:
-    """Return the response to a refused caller."""
+    """Return the response to an UnknownCallerError, TooManyRequestsError or UnsupportedBodyError."""
     if isinstance(error, TooManyRequestsError):
         seconds = str(int(error.seconds) + 1)
-        text = f"a limit of requests is exceeded; try again in {seconds} s"
+        text = f"the limit of requests is exceeded; try again in {seconds} s"
         return problem(429, "Too many requests", text, {"retry-after": seconds})
     if isinstance(error, UnsupportedBodyError):
         title = "The body is too large" if error.status == 413 else "The content type is not supported"

@@ -1,6 +1,6 @@
 """Commands and files for programs: lists, sending with and without a file, withdrawal, downloads.
 
-A dangerous command waits until a person has approved it: an API token approves nothing.
+A dangerous command waits until a person has approved it on a page; programs cannot approve commands.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from datacenter.commands.desk import (
 )
 from datacenter.commands.listing import CommandFilter, CommandRow, Direction, FileRow
 from datacenter.store.command_states import State
-from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.api.callers import REQUEST_KEY
+from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
 from datacenter.web.files.downloads import BINARY, file_response
 from datacenter.web.orders import command_desk
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
@@ -76,12 +76,12 @@ class CommandFile(Struct, frozen=True):
     """The size in bytes."""
     name: str
     transferred: int
-    """Bytes between box and data center."""
+    """The bytes transferred between box and data center so far."""
     is_complete: bool
 
 
 class ApiCommand(Struct, frozen=True):
-    """A command. `ending` is the end that was requested, and that the box has not confirmed yet."""
+    """A command. `ending` is a requested end, such as a withdrawal, that the box has not confirmed yet."""
 
     command: int
     box: str
@@ -142,13 +142,13 @@ def list_commands(page: PageRequest) -> Response:
     with command_desk(page) as desk:
         rows = desk.list(_actor(page), page.now_ms, wanted, query.limit + 1, after[0] if after else None)
     following = next_cursor(rows, query.limit, lambda row: (row.id,))
-    return answer(page, CommandList([_command(row) for row in rows[: query.limit]], following))
+    return json_response(page, CommandList([_command(row) for row in rows[: query.limit]], following))
 
 
 def show_command(page: PageRequest) -> Response:
     """Return a command."""
     with command_desk(page) as desk:
-        return answer(page, _command(desk.read(int(page.names["command"]))))
+        return json_response(page, _command(desk.read(int(page.names["command"]))))
 
 
 def send_command(page: PageRequest) -> Response:
@@ -168,11 +168,13 @@ def send_file(page: PageRequest) -> Response:
 def withdraw_command(page: PageRequest) -> Response:
     """Withdraw a command that has not begun, and return it. A withdrawn command is returned unchanged."""
     with command_desk(page) as desk:
-        return answer(page, _command(desk.withdraw(_actor(page), int(page.names["command"]), page.now_ms)))
+        return json_response(
+            page, _command(desk.withdraw(_actor(page), int(page.names["command"]), page.now_ms))
+        )
 
 
 def download(page: PageRequest) -> Response:
-    """Return the file of a command, which was sent to its instrument or by it."""
+    """Return the file of a command, which was sent to its instrument or by its instrument."""
     with command_desk(page) as desk:
         return file_response(page, desk.download(_actor(page), int(page.names["command"]), page.now_ms))
 
@@ -185,13 +187,13 @@ def list_files(page: PageRequest) -> Response:
     with command_desk(page) as desk:
         rows = desk.list_files(_actor(page), page.now_ms, wanted, query.limit + 1, after)
     following = next_cursor(rows, query.limit, lambda row: row.key)
-    return answer(page, FileList([_file(row) for row in rows[: query.limit]], following))
+    return json_response(page, FileList([_file(row) for row in rows[: query.limit]], following))
 
 
 def _send(page: PageRequest, order: CommandOrder) -> Response:
     with command_desk(page) as desk:
         row = desk.send(_actor(page), page.names["box"], page.names["instrument"], order, page.now_ms)
-    return answer(page, _command(row))
+    return json_response(page, _command(row))
 
 
 def _actor(page: PageRequest) -> StaffActor:

@@ -1,6 +1,6 @@
 """Certificates for programs: boxes and instruments, pending requests and their rejection, and the deny-list.
 
-A person approves a request, on the page: no program can enrol a box.
+Requests are approved by a person on a page; programs cannot enrol a box.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from datacenter.enrolment.listing import (
 from datacenter.enrolment.registration import Reason
 from datacenter.store.tables.schema import boxes
 from datacenter.store.tables.schema import certificates as certificates_of
-from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
+from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
 from datacenter.web.orders import enrolment_desk
 from datacenter.web.routes import Handler, NoParameters, PageRequest, WebRoute
 
@@ -88,7 +88,7 @@ class EnrolmentList(Struct, frozen=True):
 
 
 class ApiCertificate(Struct, frozen=True):
-    """A box with its latest certificate of the data center, if it has one, and why it is denied, if it is."""
+    """A box with its latest certificate from the data center and its denial; members are null if there is none."""
 
     box: str
     site: str | None
@@ -101,7 +101,7 @@ class ApiCertificate(Struct, frozen=True):
 
 
 class ApiInstrumentCertificate(Struct, frozen=True):
-    """An instrument with its latest certificate, its box, and why it is denied, if it is."""
+    """An instrument with its box, its latest certificate and its denial; members are null if it is not denied."""
 
     box: str
     instrument: str
@@ -133,7 +133,7 @@ def requests(page: PageRequest) -> Response:
     after = decode_cursor(query.cursor, tuple[int, str])
     rows = list_requests(page.store, page.visible.where("Box"), query.limit + 1, after)
     items = [_item(row) for row in rows[: query.limit]]
-    return answer(
+    return json_response(
         page, EnrolmentList(items, next_cursor(rows, query.limit, lambda row: (row.asked_at_ms, row.key)))
     )
 
@@ -147,7 +147,7 @@ def certificates(page: PageRequest) -> Response:
         which.append(is_in_state(query.state, page.now_ms))
     rows = list_boxes(page.store, which, page.now_ms, query.limit + 1, after[0] if after else "")
     items = [ApiCertificate(*row) for row in rows[: query.limit]]
-    return answer(page, CertificateList(items, next_cursor(rows, query.limit, lambda row: (row.box,))))
+    return json_response(page, CertificateList(items, next_cursor(rows, query.limit, lambda row: (row.box,))))
 
 
 def instrument_certificates(page: PageRequest) -> Response:
@@ -160,7 +160,7 @@ def instrument_certificates(page: PageRequest) -> Response:
     rows = list_instruments(page.store, which, page.now_ms, query.limit + 1, query.state, after)
     items = [ApiInstrumentCertificate(*row) for row in rows[: query.limit]]
     following = next_cursor(rows, query.limit, lambda row: (row.box, row.instrument))
-    return answer(page, InstrumentCertificateList(items, following))
+    return json_response(page, InstrumentCertificateList(items, following))
 
 
 def reject(page: PageRequest) -> Response:
@@ -168,37 +168,37 @@ def reject(page: PageRequest) -> Response:
     request = _request(page)
     with enrolment_desk(page) as desk:
         decided = desk.reject(page.staff, request.box, request.key, page.now_ms)
-    return answer(page, _item(decided))
+    return json_response(page, _item(decided))
 
 
 def deny(page: PageRequest) -> Response:
-    """Put a box on the deny-list, and return it."""
+    """Add a box to the deny-list, and return the box."""
     wanted: NewDenial = page.query
     with enrolment_desk(page) as desk:
         desk.deny(page.staff, page.names["box"], wanted.reason, page.now_ms)
-    return answer(page, _box(page))
+    return json_response(page, _box(page))
 
 
 def allow(page: PageRequest) -> Response:
-    """Take a box off the deny-list, and return it."""
+    """Remove a box from the deny-list, and return the box."""
     with enrolment_desk(page) as desk:
         desk.allow(page.staff, page.names["box"], page.now_ms)
-    return answer(page, _box(page))
+    return json_response(page, _box(page))
 
 
 def deny_instrument(page: PageRequest) -> Response:
-    """Put an instrument behind a box on the deny-list, and return it."""
+    """Add an instrument behind a box to the deny-list, and return the instrument."""
     wanted: NewDenial = page.query
     with enrolment_desk(page) as desk:
         desk.deny(page.staff, page.names["box"], wanted.reason, page.now_ms, page.names["instrument"])
-    return answer(page, _instrument(page))
+    return json_response(page, _instrument(page))
 
 
 def allow_instrument(page: PageRequest) -> Response:
-    """Take an instrument off the deny-list, and return it."""
+    """Remove an instrument from the deny-list, and return the instrument."""
     with enrolment_desk(page) as desk:
         desk.allow(page.staff, page.names["box"], page.now_ms, page.names["instrument"])
-    return answer(page, _instrument(page))
+    return json_response(page, _instrument(page))
 
 
 def _request(page: PageRequest) -> EnrolmentRequest:

@@ -14,7 +14,7 @@ from datacenter.fleet.visible import PLACED_BOXES
 from datacenter.history.archive import history
 from datacenter.store.tables.partitions import DAY_MS
 from datacenter.store.tables.schema import boxes, instruments, sites
-from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
+from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
 from datacenter.web.files.exports import MEDIA, StatusExport
 from datacenter.web.parameters import Moment, ParameterError
 from datacenter.web.routes import PageRequest, WebRoute
@@ -92,7 +92,7 @@ class BoxList(Struct, frozen=True):
 
 
 class ApiBox(Struct, frozen=True):
-    """The state of a box. Times are null before its first record."""
+    """The state of a box. `stored_at_ms` and `at_ms` are those of its latest record; null before the first one."""
 
     box: str
     site: str | None
@@ -126,7 +126,7 @@ class InstrumentList(Struct, frozen=True):
 
 
 class ApiStatus(Struct, frozen=True):
-    """A status as reported: readings in the units of the model's profile."""
+    """A status as reported; readings are in the units of the model's profile."""
 
     run: int
     number: int
@@ -137,7 +137,7 @@ class ApiStatus(Struct, frozen=True):
 
 
 class RunCompleteness(Struct, frozen=True):
-    """The numbers of a run: each from 1 to `last` is stored, lost or missing."""
+    """The report numbers of a run: each from 1 to `last` is stored, lost or missing."""
 
     run: int
     last: Count
@@ -147,7 +147,7 @@ class RunCompleteness(Struct, frozen=True):
 
 
 class ReadingList(Struct, frozen=True):
-    """A part of the statuses of a period, in the order of time, with the completeness of all runs."""
+    """A part of the statuses of a period in chronological order, with the completeness of all runs."""
 
     items: list[ApiStatus]
     next: str | None
@@ -163,7 +163,7 @@ def list_sites(page: PageRequest) -> Response:
     if after:
         wanted = wanted.where(sites.c.site > after[0])
     items = [ApiSite(*row) for row in page.store.read(wanted)]
-    return answer(
+    return json_response(
         page, SiteList(items[: query.limit], next_cursor(items, query.limit, lambda one: (one.site,)))
     )
 
@@ -172,7 +172,7 @@ def read_site(page: PageRequest) -> Response:
     """Return a site."""
     names = [sites.c[name] for name in ApiSite.__struct_fields__]
     (row,) = page.store.read(select(*names).where(sites.c.site == page.names["site"]))
-    return answer(page, ApiSite(*row))
+    return json_response(page, ApiSite(*row))
 
 
 def list_boxes(page: PageRequest) -> Response:
@@ -185,7 +185,7 @@ def list_boxes(page: PageRequest) -> Response:
         wanted = wanted.where(boxes.c.serial > after[0])
     rows = page.store.read(wanted.order_by(boxes.c.serial).limit(query.limit + 1))
     items = [BoxItem(*row) for row in rows]
-    return answer(
+    return json_response(
         page, BoxList(items[: query.limit], next_cursor(items, query.limit, lambda one: (one.box,)))
     )
 
@@ -194,7 +194,7 @@ def show_box(page: PageRequest) -> Response:
     """Return a box."""
     box = read_box(page.store, page.names["box"])
     times = box.enrolled_at_ms, box.dismissed_at_ms, box.contact_ms, box.reported_ms
-    return answer(page, ApiBox(box.serial, box.site, *times, box.commands_waiting))
+    return json_response(page, ApiBox(box.serial, box.site, *times, box.commands_waiting))
 
 
 def list_instruments(page: PageRequest) -> Response:
@@ -210,14 +210,14 @@ def list_instruments(page: PageRequest) -> Response:
     rows = page.store.read(wanted.order_by(_I.box, _I.serial).limit(query.limit + 1))
     items = [ApiInstrument(*row) for row in rows]
     key = next_cursor(items, query.limit, lambda one: (one.box, one.instrument))
-    return answer(page, InstrumentList(items[: query.limit], key))
+    return json_response(page, InstrumentList(items[: query.limit], key))
 
 
 def read_instrument(page: PageRequest) -> Response:
     """Return an instrument."""
     key = and_(_I.box == page.names["box"], _I.serial == page.names["instrument"])
     (row,) = page.store.read(_instruments().where(key))
-    return answer(page, ApiInstrument(*row))
+    return json_response(page, ApiInstrument(*row))
 
 
 def list_readings(page: PageRequest) -> Response:
@@ -237,11 +237,13 @@ def list_readings(page: PageRequest) -> Response:
         statuses.sort(key=_sort_key)
         items += [one for one in statuses if after is None or _sort_key(one) > after]
         begin_ms = end_ms
-    lives = [
+    runs = [
         RunCompleteness(life.life, life.last, life.stored, life.lost, life.missing.count())
         for life in stream_completeness(page.store, box, serial)
     ]
-    return answer(page, ReadingList(items[: query.limit], next_cursor(items, query.limit, _sort_key), lives))
+    return json_response(
+        page, ReadingList(items[: query.limit], next_cursor(items, query.limit, _sort_key), runs)
+    )
 
 
 def export_csv(page: PageRequest) -> Response:
@@ -271,8 +273,8 @@ def _period(query: ReadingsQuery | ExportQuery, now_ms: int, days_max: int) -> t
     return since_ms, until_ms
 
 
-def _sort_key(one: ApiStatus) -> tuple[int, int, int]:
-    return one.at_ms, one.run, one.number
+def _sort_key(status: ApiStatus) -> tuple[int, int, int]:
+    return status.at_ms, status.run, status.number
 
 
 def _instruments() -> Any:
@@ -285,10 +287,19 @@ _ONE: Final = f"{PREFIX}/instruments/{{box}}/{{instrument}}"
 ROUTES: Final = (
     WebRoute("GET", f"{PREFIX}/sites", "view", "", list_sites, "sites", ListQuery, "api", result=SiteList),
     WebRoute(
-        "GET", f"{PREFIX}/sites/{{site}}", "view", "Site", read_site, "a site", answer="api", result=ApiSite
+        "GET",
+        f"{PREFIX}/sites/{{site}}",
+        "view",
+        "Site",
+        read_site,
+        "a site",
+        response_kind="api",
+        result=ApiSite,
     ),
     WebRoute("GET", f"{PREFIX}/boxes", "view", "", list_boxes, "boxes", ListQuery, "api", result=BoxList),
-    WebRoute("GET", f"{PREFIX}/boxes/{{box}}", "view", "Box", show_box, "a box", answer="api", result=ApiBox),
+    WebRoute(
+        "GET", f"{PREFIX}/boxes/{{box}}", "view", "Box", show_box, "a box", response_kind="api", result=ApiBox
+    ),
     WebRoute(
         "GET",
         f"{PREFIX}/instruments",
@@ -307,7 +318,7 @@ ROUTES: Final = (
         "Instrument",
         read_instrument,
         "an instrument",
-        answer="api",
+        response_kind="api",
         result=ApiInstrument,
     ),
     WebRoute(

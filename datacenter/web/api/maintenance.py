@@ -1,4 +1,4 @@
-"""Maintenance windows for programs: the list, planning one, and ending one."""
+"""Maintenance windows for programs: the list, and planning and ending a window."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from datacenter.maintenance.desk import (
 )
 from datacenter.maintenance.windows import Kind, MaintenanceWindow, WindowState, find_window
 from datacenter.store.tables.schema import maintenance
-from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
+from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
 from datacenter.web.parameters import Moment, ParameterError
 from datacenter.web.routes import NoParameters, PageRequest, RefusedError, WebRoute
 
@@ -37,7 +37,7 @@ class ApiWindowsQuery(Struct, frozen=True):
 
 
 class NewWindow(Struct, frozen=True):
-    """A window to plan, from `from_ms`, or from now on."""
+    """A window to plan; without `from_ms`, it begins now."""
 
     from_ms: Moment | None = None
     hours: Annotated[int, Meta(ge=1, le=HOURS_MAX)] = 4
@@ -58,7 +58,7 @@ class ApiWindow(Struct, frozen=True):
     from_ms: int
     until_ms: int
     covers_critical: bool
-    """Whether alerts of the severity "critical" are silenced, too."""
+    """Whether alerts of the severity "critical" are also silenced."""
     reason: str
     planned_by: str
     planned_at_ms: int
@@ -90,14 +90,14 @@ def list_windows(page: PageRequest) -> Response:
     rows = _desk(page).list(page.staff, page.now_ms, chosen, query.limit + 1)
     items = [_item(row, page.now_ms) for row in rows]
     following = next_cursor(items, query.limit, lambda one: (one.from_ms, one.window))
-    return answer(page, WindowList(items[: query.limit], following))
+    return json_response(page, WindowList(items[: query.limit], following))
 
 
 def show_window(page: PageRequest) -> Response:
     """Return a window."""
     window = find_window(page.store, page.names["window"])
     assert window is not None, "the access check has found it"
-    return answer(page, _item(window, page.now_ms))
+    return json_response(page, _item(window, page.now_ms))
 
 
 def plan_window(page: PageRequest) -> Response:
@@ -115,7 +115,7 @@ def plan_window(page: PageRequest) -> Response:
         raise ParameterError(str(error)) from error
     except MaintenanceRefusedError as error:
         raise RefusedError(str(error)) from error
-    return answer(page, _item(window, page.now_ms))
+    return json_response(page, _item(window, page.now_ms))
 
 
 def end_window(page: PageRequest) -> Response:
@@ -126,7 +126,7 @@ def end_window(page: PageRequest) -> Response:
         return show_window(page)
     except MaintenanceRefusedError as error:
         raise RefusedError(str(error)) from error
-    return answer(page, _item(window, page.now_ms))
+    return json_response(page, _item(window, page.now_ms))
 
 
 def _desk(page: PageRequest) -> MaintenanceDesk:
@@ -186,7 +186,7 @@ ROUTES: Final = (
         "Maintenance",
         show_window,
         "a maintenance window",
-        answer="api",
+        response_kind="api",
         result=ApiWindow,
     ),
     WebRoute(

@@ -11,14 +11,14 @@ from msgspec import NODEFAULT
 from msgspec.structs import fields
 
 from datacenter.commands.desk import REQUEST_KEY_CHARACTERS_MAX
-from datacenter.web.api.answers import PREFIX, ProblemDetails
+from datacenter.web.api.json_responses import PREFIX, ProblemDetails
 from datacenter.web.files.downloads import BINARY
 from datacenter.web.routes import WebRoute
 from wire.files import FILE_BYTES_MAX
 
 DESCRIPTION: Final = (
-    "What the staff's pages show, for programs. A program has the rights of the owner of its API token, within the"
-    " limits of the token. Times are milliseconds since 1970; lists have a cursor for the next part."
+    "The content of the staff's pages for programs. A program has the rights of the owner of its API token, within"
+    " the limits of the token. Times are milliseconds since 1970; lists have a cursor for the next part."
 )
 _REFERENCES: Final = "#/components/schemas/{name}"
 _STATUSES: Final = {
@@ -27,17 +27,17 @@ _STATUSES: Final = {
     "403": "not permitted",
     "404": "not found, or the caller may not learn whether it exists",
     "413": "the body is too large",
-    "415": "the body has another content type",
+    "415": "the content type of the body is not supported",
     "429": "too many requests; see Retry-After",
     "503": "the database does not respond; nothing was changed",
 }
 _MORE_STATUSES: Final = {
     206: "the part of the file that the header Range names",
-    304: "not modified since the answer with this ETag",
+    304: "not modified since the response with this ETag",
     408: "the file was not complete in time",
     409: "the state does not permit this, or the key belongs to another request",
-    416: "the file has no byte of the range",
-    507: "there is no room for the file; try again later",
+    416: "the range is beyond the end of the file",
+    507: "not enough storage for the file; try again later",
 }
 _NO_PROBLEM: Final = (304, 416)
 """Status codes of responses without a body."""
@@ -51,8 +51,8 @@ _KEY: Final = {
 
 
 def openapi(routes: Sequence[WebRoute]) -> dict[str, Any]:
-    """Return the document for those rows of the table that belong to the API."""
-    rows = [row for row in routes if row.answer == "api"]
+    """Return the document of those rows of the route table that belong to the API."""
+    rows = [row for row in routes if row.response_kind == "api"]
     results = list(dict.fromkeys(row.result for row in rows if row.result is not None))
     _, components = msgspec.json.schema_components([*results, ProblemDetails], ref_template=_REFERENCES)
     for one in components.values():
@@ -80,13 +80,15 @@ def _operation(row: WebRoute) -> dict[str, Any]:
     query = [] if is_in_body else [_parameter(field) for field in fields(row.parameters)]
     query += [_KEY] if row.has_key else []
     body = {"requestBody": _body(row)} if row.method == "POST" else {}
-    problem = {"application/problem+json": {"schema": {"$ref": _REFERENCES.format(name="Problem")}}}
+    problem = {
+        "application/problem+json": {"schema": {"$ref": _REFERENCES.format(name=ProblemDetails.__name__)}}
+    }
     content = {row.media: {"schema": _schema_of(row)}}
     answers: dict[str, Any] = {"200": {"description": row.text, "content": content}}
     if row.result is not None:
         answers["200"]["headers"] = {"etag": {"schema": {"type": "string"}}}
     if row.method == "GET" and row.result is not None:
-        answers["304"] = {"description": "not modified since the answer with this ETag"}
+        answers["304"] = {"description": _MORE_STATUSES[304]}
     answers |= {
         status: {"description": text, "content": problem}
         for status, text in _STATUSES.items()

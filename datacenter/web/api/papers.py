@@ -1,4 +1,4 @@
-"""Papers of boxes for programs: their state, filing papers or evidence, and download."""
+"""Papers of boxes for programs: their state, filing of papers and evidence, and download."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from datacenter.papers.filed import papers_of
-from datacenter.web.api.answers import PREFIX, answer
+from datacenter.web.api.json_responses import PREFIX, json_response
 from datacenter.web.files.downloads import BINARY
 from datacenter.web.files.filed_papers import download, file_papers
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
@@ -17,7 +17,7 @@ _PAPERS: Final = f"{PREFIX}/boxes/{{box}}/papers"
 
 
 class ApiPaper(Struct, frozen=True):
-    """A file."""
+    """A file of the papers, or the evidence; `size` is in bytes."""
 
     name: str
     title: str
@@ -28,7 +28,7 @@ class ApiPaper(Struct, frozen=True):
 
 
 class ApiDeviation(Struct, frozen=True):
-    """A fact that differs; `machine` is null if the evidence does not show it."""
+    """A fact that differs between papers and evidence; `machine` is null if the evidence does not contain it."""
 
     fact: str
     statements: list[str]
@@ -43,24 +43,24 @@ class ApiPapers(Struct, frozen=True):
     files: list[ApiPaper]
     evidence: ApiPaper | None
     answers: dict[str, int]
-    """The number of statements with each answer."""
+    """The number of statements by answer."""
     captured_at: str
     """The time at which the evidence was captured: UTC, ISO 8601; empty without evidence."""
     agrees: bool | None
     deviations: list[ApiDeviation]
     altered: list[str]
-    """Changes of the papers after their creation."""
+    """Descriptions of changes of the papers after their creation."""
 
 
 def show_papers(page: PageRequest) -> Response:
     """Return the papers of a box and their state."""
-    return answer(page, _papers(page))
+    return json_response(page, _papers(page))
 
 
 def upload(page: PageRequest) -> Response:
     """File papers or evidence, and return the state."""
     file_papers(page)
-    return answer(page, _papers(page))
+    return json_response(page, _papers(page))
 
 
 def _papers(page: PageRequest) -> ApiPapers:

@@ -1,6 +1,6 @@
-"""Rollouts for programs: the list, proposing one, its waves and failures, and pausing or ending it.
+"""Rollouts for programs: the list, proposing a rollout, its waves and failures, and pausing or withdrawing it.
 
-A person approves a rollout, on its page: no program can start one.
+Rollouts are approved by a person on a page; programs cannot start a rollout.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datacenter.releases.listing import (
 )
 from datacenter.releases.plan import RolloutPlan
 from datacenter.releases.states import BoxState, RolloutEvent, RolloutState
-from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
+from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
 from datacenter.web.orders import rollout_desk
 from datacenter.web.parameters import ParameterError
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
@@ -72,7 +72,7 @@ class NewRollout(Struct, frozen=True):
         if begins or ends:
             values["restart"] = {"begins": begins, "ends": ends, **({"days": days} if days else {})}
         elif days:
-            raise ParameterError("days: give `begins` and `ends` as well")
+            raise ParameterError("days: also give `begins` and `ends`")
         try:
             return msgspec.convert(values, RolloutPlan)
         except msgspec.ValidationError as error:
@@ -80,7 +80,7 @@ class NewRollout(Struct, frozen=True):
 
 
 class ApiWave(Struct, frozen=True):
-    """A wave: the numbers of its boxes by outcome, and when it was or will be complete; null if unknown."""
+    """A wave: the numbers of its boxes by outcome. `end_ms` is when it was or will be complete; null if unknown."""
 
     percent: int
     boxes: int
@@ -94,7 +94,7 @@ class ApiWave(Struct, frozen=True):
 
 
 class ApiFailure(Struct, frozen=True):
-    """A box that failed."""
+    """A box at which the rollout failed."""
 
     box: str
     wave: int
@@ -105,7 +105,7 @@ class ApiFailure(Struct, frozen=True):
 
 
 class ApiRollout(Struct, frozen=True):
-    """A rollout. In lists, `waves` and `failures` are left out."""
+    """A rollout. In lists, `waves` and `failures` are empty."""
 
     rollout: int
     release: int
@@ -115,7 +115,7 @@ class ApiRollout(Struct, frozen=True):
     state: RolloutState
     reason: str
     wave: int
-    """The number of the wave that runs, from 1; 0 before the first one."""
+    """The number of the current wave, from 1; 0 before the first one."""
     requester: str
     created_at_ms: int
     approved_by: str | None
@@ -140,7 +140,7 @@ def list_all(page: PageRequest) -> Response:
     is_seen = page.visible.where("Rollout")
     rows = list_rollouts(page.store, [is_seen], query.limit + 1, before[0] if before else None)
     items = [_item(row) for row in rows[: query.limit]]
-    return answer(page, RolloutList(items, next_cursor(rows, query.limit, lambda row: (row.id,))))
+    return json_response(page, RolloutList(items, next_cursor(rows, query.limit, lambda row: (row.id,))))
 
 
 def propose(page: PageRequest) -> Response:
@@ -149,21 +149,21 @@ def propose(page: PageRequest) -> Response:
     with rollout_desk(page) as desk:
         desk.authorize(page.staff, wanted.place, page.now_ms)
         row = desk.propose(page.staff, wanted.plan(), page.now_ms)
-    return answer(page, _with_waves(page, row))
+    return json_response(page, _with_waves(page, row))
 
 
 def show_rollout(page: PageRequest) -> Response:
     """Return a rollout with its waves and failures."""
     row = find_rollout_row(page.store, int(page.names["rollout"]))
     assert row is not None, "the access check has found it"
-    return answer(page, _with_waves(page, row))
+    return json_response(page, _with_waves(page, row))
 
 
 def control(event: RolloutEvent, page: PageRequest) -> Response:
     """Pause, resume or withdraw a rollout, and return it."""
     with rollout_desk(page) as desk:
         row = desk.control(page.staff, int(page.names["rollout"]), event, page.now_ms)
-    return answer(page, _with_waves(page, row))
+    return json_response(page, _with_waves(page, row))
 
 
 def _with_waves(page: PageRequest, row: RolloutRow) -> ApiRollout:
@@ -231,7 +231,7 @@ ROUTES: Final = (
         "Rollout",
         show_rollout,
         "a rollout",
-        answer="api",
+        response_kind="api",
         purpose=PURPOSE,
         result=ApiRollout,
     ),

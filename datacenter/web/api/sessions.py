@@ -1,6 +1,6 @@
-"""Remote sessions for programs: the list, requesting one, its state and code, its end, and notes.
+"""Remote sessions for programs: the list, requesting a session, its state and code, its end, and notes.
 
-A person at the instrument permits a session, whoever requests it.
+Each session requires the permission of a person at the instrument.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from datacenter.sessions.requests import (
     SessionOrder,
     SessionRequests,
 )
-from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
 from datacenter.web.api.callers import REQUEST_KEY
+from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
 from datacenter.web.orders import session_caller, session_requests
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 from wire.session.grant import SessionMode
@@ -30,7 +30,7 @@ from wire.session.table import SessionState
 
 PURPOSE: Final[Purpose] = "service"
 """The purpose of a person who reads with the session of the pages."""
-_PORT: Final = "the instrument's port of the box; 0, or left out: the port that the box has reported"
+_PORT: Final = "the box's port of the instrument; 0 or omitted: the port that the box has reported"
 State: TypeAlias = Literal["new", "requested", "offered", "authorized", "opening", "open", "ending", "ended"]
 assert set(get_args(State)) == set(SessionState), "the states of the transition table"
 
@@ -91,7 +91,7 @@ class ApiSession(Struct, frozen=True):
     cause: str
     """Why it has ended; empty before."""
     code: str
-    """The code for the person at the instrument; only for the requester; empty once it is no longer needed."""
+    """The code for the person at the instrument, for the requester only; empty when it is not needed."""
     requested_at_ms: int
     expires_at_ms: int
     opened_at_ms: int | None
@@ -101,7 +101,7 @@ class ApiSession(Struct, frozen=True):
 
 
 class SessionList(Struct, frozen=True):
-    """A part of the list of sessions, the newest first. `notes` are left out."""
+    """A part of the list of sessions, the newest first; `notes` are empty."""
 
     items: list[ApiSession]
     next: str | None
@@ -116,13 +116,13 @@ def list_sessions(page: PageRequest) -> Response:
     with session_requests(page) as desk:
         rows = desk.list(caller, page.now_ms, wanted, query.limit + 1, after)
         items = [_session(page, desk, row, []) for row in rows[: query.limit]]
-    return answer(page, SessionList(items, next_cursor(rows, query.limit, lambda row: row.key)))
+    return json_response(page, SessionList(items, next_cursor(rows, query.limit, lambda row: row.key)))
 
 
 def show_session(page: PageRequest) -> Response:
     """Return a session with its notes."""
     with session_requests(page) as desk:
-        return _answer(page, desk, page.names["session"])
+        return _with_notes(page, desk, page.names["session"])
 
 
 def request_session(page: PageRequest) -> Response:
@@ -133,13 +133,13 @@ def request_session(page: PageRequest) -> Response:
     with session_requests(page) as desk:
         names = page.names
         row = desk.request(session_caller(page), names["box"], names["instrument"], order, page.now_ms)
-        return _answer(page, desk, row.id)
+        return _with_notes(page, desk, row.id)
 
 
 def end_session(page: PageRequest) -> Response:
     """End a session, or withdraw its request. A session that has ended is returned unchanged."""
     with session_requests(page) as desk:
-        return _answer(page, desk, desk.end(session_caller(page), page.names["session"], page.now_ms).id)
+        return _with_notes(page, desk, desk.end(session_caller(page), page.names["session"], page.now_ms).id)
 
 
 def note_session(page: PageRequest) -> Response:
@@ -147,12 +147,12 @@ def note_session(page: PageRequest) -> Response:
     form: NewNote = page.query
     with session_requests(page) as desk:
         row = desk.note(session_caller(page), page.names["session"], form.text, page.now_ms)
-        return _answer(page, desk, row.id)
+        return _with_notes(page, desk, row.id)
 
 
-def _answer(page: PageRequest, desk: SessionRequests, session: str) -> Response:
+def _with_notes(page: PageRequest, desk: SessionRequests, session: str) -> Response:
     notes = [ApiNote(*note) for note in list_notes(page.store, session)]
-    return answer(page, _session(page, desk, desk.read(session), notes))
+    return json_response(page, _session(page, desk, desk.read(session), notes))
 
 
 def _session(page: PageRequest, desk: SessionRequests, row: SessionRow, notes: list[ApiNote]) -> ApiSession:

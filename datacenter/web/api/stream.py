@@ -1,6 +1,6 @@
-"""The shared service of a session as a WebSocket for the requester's own program, with an API token.
+"""The desktop port of a session over a WebSocket, for a program of the requester with an API token.
 
-The bytes are those of a raw TCP service, or RFB of a desktop, for any VNC viewer.
+The bytes are those of the instrument's TCP service or, for a desktop, RFB for any VNC viewer.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from datacenter.sessions.live_stream import LiveStream, TooManyConnectionsError
 from datacenter.sessions.rights import ACTIONS
 from datacenter.sessions.session import SessionClosed
 from datacenter.store.errors import StoreError
-from datacenter.web.api.answers import PREFIX
 from datacenter.web.api.callers import Caller, Callers, TooManyRequestsError, UnknownCallerError
+from datacenter.web.api.json_responses import PREFIX
 from datacenter.web.routes import WebServices
 from datacenter.web.viewer import shown_desktop
 from wire.desktop.rfb import RfbError
@@ -40,7 +40,7 @@ class RawStreams:
         self._services, self._callers = services, callers
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Serve one connection until it or the session ends. The close frame contains the reason for a refusal."""
+        """Serve one connection until it or the session ends. The close frame has a reason if the caller is known."""
         session = str(websocket.path_params["session"])
         try:
             caller = await self._callers.identify(handshake_of(websocket), changes=True)
@@ -67,7 +67,7 @@ class RawStreams:
         return _ENDED, "the connection has ended"
 
     async def _find(self, session: str) -> tuple[LiveStream | None, tuple[LiveDesktop, ShownDesktop] | None]:
-        """Return the raw TCP service of an open session, or its desktop."""
+        """Return the raw TCP service of an open session, or its desktop once the box is connected."""
         remote, id = self._services.remote, bytes.fromhex(session)
         if remote is None:
             return None, None
@@ -90,7 +90,7 @@ class RawStreams:
 
 
 async def _view(websocket: WebSocket, staff: str, live: LiveDesktop, shown: ShownDesktop) -> tuple[int, str]:
-    """Show the desktop to a viewer until the viewer disconnects or the session ends."""
+    """Show the desktop until the viewer disconnects or the session ends; return the close code and the reason."""
     offer = live.session.offer
     viewer = DesktopViewer(
         shown,
@@ -110,7 +110,7 @@ async def _view(websocket: WebSocket, staff: str, live: LiveDesktop, shown: Show
 
 
 class _WebSocketEnd:
-    """A WebSocket as `datacenter.sessions.live_stream.RequesterEnd`; message boundaries have no meaning."""
+    """A WebSocket as a `datacenter.sessions.live_stream.RequesterEnd`; message boundaries have no meaning."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket

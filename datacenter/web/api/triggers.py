@@ -11,7 +11,7 @@ from starlette.responses import Response
 from datacenter.explanation.sides import ComparedSides
 from datacenter.explanation.triggers import TriggerRow, TriggerState, list_triggers, read_trigger_rows
 from datacenter.scoring.scorefile import RecordedScore
-from datacenter.web.api.answers import PREFIX, Cursor, Limit, answer, decode_cursor, next_cursor
+from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
 from datacenter.web.rendering import profile_of
 from datacenter.web.routes import PageRequest, WebRoute
 from settings.profile import Severity
@@ -30,7 +30,7 @@ class ApiTriggersQuery(Struct, frozen=True):
 
 
 class ApiTrigger(Struct, frozen=True):
-    """A trigger. `model` is empty for the silence of boxes and sites; `score` is null if this text has no score.
+    """A trigger. `model` is empty for silence triggers; `score` is null if this text of the trigger has no score.
 
     `state` is "live" if it is evaluated, "without score", "scored" (live after a restart) or "not valid". A name has
     two items while the text of its file differs from the text in force.
@@ -46,7 +46,7 @@ class ApiTrigger(Struct, frozen=True):
     """When an alert begins, if it holds for `lasts`."""
     lasts: str
     until: str
-    """When an alert ends; empty if that is when `condition` does not hold."""
+    """When an alert ends; empty if it ends when `condition` no longer holds."""
     parts: list[str]
     fingerprint: str
     open_alerts: int
@@ -106,11 +106,11 @@ def show_triggers(page: PageRequest) -> Response:
     ]
     if after:
         items = [one for one in items if _sort_key(one) > after]
-    return answer(page, TriggerList(items[: query.limit], next_cursor(items, query.limit, _sort_key)))
+    return json_response(page, TriggerList(items[: query.limit], next_cursor(items, query.limit, _sort_key)))
 
 
 def show_trigger(page: PageRequest) -> Response:
-    """Return a trigger."""
+    """Return a trigger with the comparisons of its condition and the text of its file."""
     name = page.names["trigger"]
     row, *others = read_trigger_rows(page.store, page.visible, page.services.known, name)
     compared = page.services.comparisons.get(name, ()) if row.state == "live" else ()
@@ -122,7 +122,7 @@ def show_trigger(page: PageRequest) -> Response:
         newer=next((TriggerFile(one.state, one.fingerprint, one.problem) for one in others), None),
         alerts=f"{PREFIX}/alerts?state=all&trigger={quote(name, safe='')}",
     )
-    return answer(page, result)
+    return json_response(page, result)
 
 
 def _item(row: TriggerRow) -> ApiTrigger:
@@ -143,15 +143,15 @@ def _item(row: TriggerRow) -> ApiTrigger:
     )
 
 
-def _sort_key(one: ApiTrigger) -> tuple[str, str, bool]:
-    return one.model, one.trigger, one.state != "live"
+def _sort_key(trigger: ApiTrigger) -> tuple[str, str, bool]:
+    return trigger.model, trigger.trigger, trigger.state != "live"
 
 
-def _comparison(one: ComparedSides, model: str) -> TriggerComparison:
+def _comparison(sides: ComparedSides, model: str) -> TriggerComparison:
     profile = profile_of(model)
-    channel = profile.channels.get(one.channel) if profile else None
+    channel = profile.channels.get(sides.channel) if profile else None
     unit = channel.unit if channel else ""
-    return TriggerComparison(one.value.text, one.sign, one.threshold.text, one.channel, unit)
+    return TriggerComparison(sides.value.text, sides.sign, sides.threshold.text, sides.channel, unit)
 
 
 ROUTES: Final = (
@@ -173,7 +173,7 @@ ROUTES: Final = (
         "Trigger",
         show_trigger,
         "a trigger",
-        answer="api",
+        response_kind="api",
         result=ApiTriggerPage,
     ),
 )

@@ -1,1 +1,1 @@
-"""Charts as SVG, drawn without a script: distributions, quality control, and the map of sites."""
+"""Charts as SVG, drawn on the server: distributions, quality control, and the map of sites."""

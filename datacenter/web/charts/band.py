@@ -1,4 +1,4 @@
-"""The distribution of a reading over days as SVG, drawn here, without a script."""
+"""The distribution of a reading by day, as an SVG chart."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ TOP, BOTTOM = 8, 24
 
 @dataclass(frozen=True)
 class BandChart:
-    """Outlines of bands and lines of medians, one for each span of successive days."""
+    """The chart: outlines of the outer and inner band, and lines of the medians, for each span of successive days."""
 
     outer: tuple[str, ...]
     inner: tuple[str, ...]
     medians: tuple[str, ...]
     levels: tuple[tuple[float, float], ...]
-    """Values with a grid line, and the height of the line."""
+    """Values with a grid line, and the y coordinate of the line."""
     days: tuple[tuple[int, float], ...]
-    """Days with a label, and the position of the label."""
+    """Days with a label, and the x coordinate of the label."""
 
 
 def draw_band(days: Mapping[int, Sequence[float]], shown: range) -> BandChart:
-    """Draw the percentiles 5, 25, 50, 75 and 95 of days; `shown` are all days of the chart. At least one day."""
+    """Draw the percentiles 5, 25, 50, 75 and 95 of days, at least one; `shown` are all days of the chart."""
     low, high = min(one[0] for one in days.values()), max(one[4] for one in days.values())
     margin = (high - low) * 0.06 or abs(high) * 0.05 or 1.0
     bottom, top = low - margin, high + margin
@@ -60,7 +60,7 @@ def draw_band(days: Mapping[int, Sequence[float]], shown: range) -> BandChart:
 
 
 def _spans(days: Sequence[int]) -> list[list[int]]:
-    """Divide days in ascending order where one is missing."""
+    """Split ascending days into spans of successive days."""
     spans = [[days[0]]]
     for before, day in pairwise(days):
         if day == before + 1:

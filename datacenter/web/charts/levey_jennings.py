@@ -1,4 +1,4 @@
-"""Levey-Jennings charts of quality control as SVG, drawn here, without a script.
+"""Levey-Jennings charts of quality control as SVG.
 
 A chart has the deviations of the controls of one assay and level, in standard deviations (SD), over time. A control
 beyond 3 SD (rule 1-3s), and the second of two beyond 2 SD on one side (rule 2-2s), are marked as rejected.
@@ -18,12 +18,12 @@ HEIGHT: Final = 120
 LEFT: Final = 28
 RIGHT: Final = 8
 SD_SHOWN: Final = 4
-"""Greater deviations are drawn at the edge."""
+"""Greater deviations, in SD, are drawn at this one."""
 
 
 @dataclass(frozen=True)
 class ControlPoint:
-    """A control on a chart: its position, and whether a rule rejects it."""
+    """A control on a chart: its position, its deviation, and the rule that rejects it; empty if none does."""
 
     x: float
     y: float
@@ -39,7 +39,7 @@ class ControlChart:
     title: str
     points: tuple[ControlPoint, ...]
     lines: tuple[tuple[int, float], ...]
-    """Each standard deviation with a line, and the line's height."""
+    """Each deviation in SD with a grid line, and the y coordinate of the line."""
 
     @property
     def rejected(self) -> int:
@@ -67,20 +67,20 @@ def draw_controls(
 def _points(measured: MeasuredControls, times: tuple[int, int]) -> tuple[ControlPoint, ...]:
     since_ms, until_ms = times
     points = []
-    before = 0.0
+    previous_sd = 0.0
     for control in measured.controls:
         sd = control.deviation_msd / 1000
         x = LEFT + (WIDTH - LEFT - RIGHT) * (control.at_ms - since_ms) / (until_ms - since_ms)
-        points.append(ControlPoint(x, _height(sd), control.at_ms, sd, rejecting_rule(before, sd)))
-        before = sd
+        points.append(ControlPoint(x, _height(sd), control.at_ms, sd, rejecting_rule(previous_sd, sd)))
+        previous_sd = sd
     return tuple(points)
 
 
-def rejecting_rule(before: float, sd: float) -> str:
-    """Return the rule that rejects a control after another one; empty if none does."""
+def rejecting_rule(previous_sd: float, sd: float) -> str:
+    """Return the rule that rejects a control with the deviation `sd` after the previous one; empty if none does."""
     if abs(sd) > 3:
         return "1-3s"
-    if (before > 2 and sd > 2) or (before < -2 and sd < -2):
+    if (previous_sd > 2 and sd > 2) or (previous_sd < -2 and sd < -2):
         return "2-2s"
     return ""
 

@@ -1,7 +1,7 @@
-"""The sites as a map in SVG, drawn here, without a script or anything from the internet.
+"""A map of sites as SVG, without data from the internet.
 
-The projection is equirectangular, with the scale of the middle of the map. The map shows all sites that are drawn;
-sites that would overlap share one marker.
+The projection is equirectangular, true to scale at the latitude of the middle of the map. The map contains all given
+sites; sites whose markers would overlap share one marker.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RADIUS: Final = 14
 """Radius of the marker of several sites."""
 DISTANCE_MIN: Final = 2 * RADIUS + 2
 SAME_PLACE_DEGREES: Final = 0.05
-"""Distance below which sites are listed, because no scale separates them."""
+"""Distance below which a marker links to a list of its sites, because enlarging the map would not separate them."""
 LAND_UNITS_PER_DEGREE: Final = 8
 """Scale of `templates/vendor/land.svg`."""
 NAMES_MAX: Final = 3
@@ -51,7 +51,7 @@ class Label(NamedTuple):
 
 
 class Marker(NamedTuple):
-    """A site, or several that would overlap; at the location of the first, which has the worst health."""
+    """A site, or several whose markers would overlap; at the location of the first, which has the worst health."""
 
     x: float
     y: float
@@ -70,7 +70,7 @@ class Marker(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The sites and their instruments by health, for screen readers and pointers."""
+        """The sites and their instruments by health, for screen readers and tooltips."""
         names = ", ".join(site.name for site in self.sites[:NAMES_MAX])
         if len(self.sites) > 1:
             more = f" and {len(self.sites) - NAMES_MAX} more" if len(self.sites) > NAMES_MAX else ""
@@ -82,13 +82,13 @@ class Marker(NamedTuple):
 
     @property
     def area(self) -> str:
-        """The filter that selects the sites by their coordinates."""
+        """The filter that selects the sites: west, south, east and north in degrees."""
         south, west, north, east = _bounds(map(_coordinates, self.sites))
         return ",".join(f"{value:.2f}" for value in (west - 0.01, south - 0.01, east + 0.01, north + 0.01))
 
     @property
     def is_one_place(self) -> bool:
-        """Whether no scale separates the sites, so that they can only be listed."""
+        """Whether the sites are so close that enlarging the map would not separate them."""
         south, west, north, east = _bounds(map(_coordinates, self.sites))
         return max(east - west, north - south) < SAME_PLACE_DEGREES
 
@@ -101,13 +101,13 @@ class SiteMap:
     unplaced: int
     """The number of sites without coordinates."""
     land: str
-    """The transformation of the outlines of land."""
+    """The SVG transformation of the outlines of land."""
     graticule: str
     """Meridians and parallels as an SVG path."""
 
     @property
     def has_clusters(self) -> bool:
-        """Whether a marker stands for several sites."""
+        """Whether a marker represents several sites."""
         return any(len(one.sites) > 1 for one in self.markers)
 
 
@@ -141,7 +141,7 @@ class _Projection:
 
 
 def draw_map(sites: Iterable[SiteRow]) -> SiteMap | None:
-    """Draw sites; None if none has coordinates."""
+    """Draw the sites that have coordinates; None if none has."""
     known = [*sites]
     placed = [site for site in known if site.latitude is not None and site.longitude is not None]
     if not placed:
@@ -203,7 +203,7 @@ class _Rectangle(NamedTuple):
 
 
 def _labelled(markers: Sequence[Marker]) -> Iterator[Marker]:
-    """Give a label to each marker of one site that has room for it beside, below or above the marker."""
+    """Add a label to each marker of one site if there is free space beside, below or above the marker."""
     taken = [_Rectangle(one.x - RADIUS, one.y - RADIUS, one.x + RADIUS, one.y + RADIUS) for one in markers]
     for marker in markers:
         label = None
@@ -217,7 +217,7 @@ def _labelled(markers: Sequence[Marker]) -> Iterator[Marker]:
 
 
 def _free(text: str, marker: Marker, taken: list[_Rectangle]) -> Iterator[Label]:
-    """Yield free positions of a label in the order of preference; a yielded position counts as occupied."""
+    """Yield free positions of a label in order of preference; a yielded position is then occupied."""
     width, gap = len(text) * _CHARACTER_WIDTH, RADIUS + 1
     below = RADIUS + _LINE_HEIGHT / 2
     for anchor, x, y, share in (

@@ -1,1 +1,1 @@
-"""Files that staff and programs receive, downloads and exports, and the papers that they file."""
+"""Downloads of stored files, exports of statuses, and the filing of papers, for pages and API."""

@@ -21,7 +21,7 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})", re.IGNORECASE)
 
 
 def file_response(page: PageRequest, stored: StoredFile) -> Response:
-    """Return the file, its requested range, or 304 if the client's copy is current."""
+    """Return the file, its requested range (206), 304 if the client's copy is current, or 416."""
     etag = f'"{stored.sha256}"'
     headers = {"etag": etag, "accept-ranges": "bytes", "content-disposition": attachment(stored.name)}
     if matches(etag, page.headers.get("if-none-match", "")):
@@ -56,5 +56,5 @@ def _offsets(first: str, last: str, size: int) -> tuple[int, int] | None:
 
 
 def _part(stored: StoredFile, status: int, begin: int, end: int, headers: dict[str, str]) -> Response:
-    given = {**headers, "content-length": str(end - begin)}
-    return StreamingResponse(stored.read(begin, end), status, given, BINARY)
+    all_headers = {**headers, "content-length": str(end - begin)}
+    return StreamingResponse(stored.read(begin, end), status, all_headers, BINARY)

@@ -1,4 +1,4 @@
-"""Statuses of a period as CSV or Parquet, a part at a time: memory use does not grow with the period."""
+"""Statuses of a period as CSV or Parquet, streamed in parts: memory use does not grow with the period."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts: the list, one alert with evidence, advice, parts and history, and its acknowledgement."""
+"""Alerts: the list, and the page of an alert with evidence, advice, parts, history, acknowledgement and silence."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ from settings.profile import Profile
 
 PATH: Final = "/alerts"
 AROUND_MS: Final = 3 * 86_400_000
-"""Time before and after the beginning of an alert whose readings are linked."""
+"""The page links to the readings from this time before the beginning of an alert until this time after it."""
 ERRORS_SHOWN: Final = 20
-ELSEWHERE: Final = ("run", "number", "at_ms", "fingerprint", "holds_since_ms", "starts")
-"""The parts of the evidence that the page shows in another form."""
+SHOWN_ELSEWHERE: Final = ("run", "number", "at_ms", "fingerprint", "holds_since_ms", "starts")
+"""The items of the evidence that the page does not list, because it shows them in another form."""
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
 class AlertsQuery(AlertFilter, frozen=True):
-    """The filters and the page."""
+    """The filters and the page number."""
 
     page: PageNumber = 1
 
@@ -60,7 +60,7 @@ class AlertsQuery(AlertFilter, frozen=True):
 
 
 class SilenceForm(Struct, frozen=True):
-    """For how long, and why."""
+    """The duration and the reason of a silence."""
 
     hours: Annotated[int, Meta(ge=0, le=SILENCE_HOURS_MAX)] = 8
     reason: Annotated[str, Meta(max_length=REASON_CHARACTERS_MAX)] = ""
@@ -104,7 +104,9 @@ def alert(page: PageRequest) -> Response:
         about=row.about,
         component=_component(row, profile),
         has_trigger=any(one.name == row.trigger for one in page.services.known.triggers.all()),
-        evidence=[item for item in evidence_items(evidence) if item[0].partition(" ")[0] not in ELSEWHERE],
+        evidence=[
+            item for item in evidence_items(evidence) if item[0].partition(" ")[0] not in SHOWN_ELSEWHERE
+        ],
         explained=_explained(page) if sees_instrument else None,
         may_silence=row.ended_at_ms is None and page.permits("silence-alert", page.resource),
         silenced_by=_name(page, row.silenced_by),
@@ -146,13 +148,13 @@ def _explained(page: PageRequest) -> EvidenceTable | str | None:
 
 
 def acknowledge_alert(page: PageRequest) -> Response:
-    """Acknowledge an alert. If another person has done so before, the page names that person."""
+    """Acknowledge an alert. If another person has already acknowledged it, this has no effect."""
     acknowledge(page.store, page.names["alert"], page.staff, page.now_ms)
     return redirect(f"{PATH}/{page.names['alert']}")
 
 
 def silence_alert(page: PageRequest) -> Response:
-    """Send no notices of an alert for a time."""
+    """Silence an alert: no notices of it are sent for some hours; 0 hours end the silence."""
     form: SilenceForm = page.query
     try:
         silence(page.store, page.names["alert"], page.staff, form.hours, form.reason, page.now_ms)
@@ -173,7 +175,7 @@ def _errors(page: PageRequest, row: AlertRow, profile: Profile | None) -> list[d
     for one in list_errors(page.store, row.box, row.instrument, since_ms, row.began_at_ms + AROUND_MS):
         if one.component == row.component and len(rows) < ERRORS_SHOWN:
             known = profile.errors.get(one.code) if profile else None
-            text = known.text if known else "unknown to the profile"
+            text = known.text if known else "not described in the profile"
             rows.append({"at_ms": one.at_ms, "code": one.code, "severity": one.severity, "text": text})
     return rows
 

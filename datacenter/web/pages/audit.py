@@ -17,11 +17,11 @@ from datacenter.web.routes import PageRequest, WebRoute
 
 PATH: Final = "/audit"
 SIGN_ACTIONS: Final = ("sign-in", "sign-out", "use-token")
-"""Recorded actions that are not actions of policies."""
+"""Actions in the audit log that are not actions of access policies."""
 
 
 class AuditQuery(AuditFilter, frozen=True):
-    """The filters and the page."""
+    """The filters and the page number."""
 
     page: PageNumber = 1
 
@@ -52,7 +52,7 @@ def audit(page: PageRequest) -> Response:
 
 
 def export_audit(page: PageRequest) -> Response:
-    """Serve the records as CSV, the latest first."""
+    """Serve the latest records, at most EXPORT_MAX, as CSV, the latest first."""
     names = [field.name for field in fields(AuditEntry)]
     rows = list_audit(page.store, page.query, EXPORT_MAX)
     cells = ([row.number, *(getattr(row.entry, name) for name in names), row.hash] for row in rows)

@@ -23,7 +23,7 @@ DAYS: Final = {"30": "30 days", "90": "90 days", "365": "a year"}
 
 
 class BaseQuery(Struct, frozen=True):
-    """A model, one of its readings, and the number of days until yesterday."""
+    """The model, the reading, and the number of days up to yesterday; an empty model or reading selects all."""
 
     model: str = ""
     reading: str = ""
@@ -31,7 +31,7 @@ class BaseQuery(Struct, frozen=True):
 
 
 def base(page: PageRequest) -> Response:
-    """Serve the page of the installed base: of all models, of one, or of a reading."""
+    """Serve the page of the installed base: of all models, of a model, or of a reading of a model."""
     query: BaseQuery = page.query
     bases = permitted_bases(page.store, page.visible, query.model)
     values: dict[str, Any] = {
@@ -46,30 +46,30 @@ def base(page: PageRequest) -> Response:
         return show(page, "base_models.html", rows=rows, **values)
     if query.model not in bases:
         raise NotFoundError
-    one, profile = bases[query.model], profile_of(query.model)
+    permitted, profile = bases[query.model], profile_of(query.model)
     days = shown_days(page.now_ms, int(query.days))
     if not query.reading:
-        days_of_readings = visible_days(page.store, one, days)
+        days_of_readings = visible_days(page.store, permitted, days)
         return show(
-            page, "base_model.html", base=one, readings=_readings(days_of_readings, profile), **values
+            page, "base_model.html", base=permitted, readings=_readings(days_of_readings, profile), **values
         )
     if profile is None or query.reading not in profile.channels:
         raise NotFoundError
-    return _show_reading(page, one, profile, days, values)
+    return _show_reading(page, permitted, profile, days, values)
 
 
 def shown_days(now_ms: int, count: int) -> range:
-    """Return the days until yesterday: today is not complete."""
+    """Return the last `count` days up to yesterday, as numbers since 1970; today is not complete."""
     today = now_ms // DAY_MS
     return range(today - count, today)
 
 
 def _show_reading(
-    page: PageRequest, one: PermittedBase, profile: Profile, days: range, values: dict[str, Any]
+    page: PageRequest, permitted: PermittedBase, profile: Profile, days: range, values: dict[str, Any]
 ) -> Response:
     reading = page.query.reading
     channel = profile.channels[reading]
-    of_days = visible_days(page.store, one, days, reading).get(reading, {})
+    of_days = visible_days(page.store, permitted, days, reading).get(reading, {})
     percentiles = {day: of_day.histogram.percentiles(PERCENTILES) for day, of_day in sorted(of_days.items())}
     factor, unit = scale_of(channel)
     rows = [
@@ -79,7 +79,7 @@ def _show_reading(
     return show(
         page,
         "base_reading.html",
-        base=one,
+        base=permitted,
         channel=channel,
         unit=unit,
         chart=draw_band(percentiles, days) if percentiles else None,

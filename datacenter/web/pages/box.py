@@ -19,7 +19,7 @@ _REASONS: Final = {
     "disk-full": "the disk of the box was full",
     "corrupt": "the disk of the box was damaged",
     "unfinished": "the power of the box failed before they were acknowledged",
-    "unused": "no report ever had these numbers",
+    "unused": "no record had these numbers",
     "refused": "the data center refused them",
 }
 
@@ -30,9 +30,7 @@ def box(page: PageRequest) -> Response:
     state = read_box(page.store, serial)
     instruments = list_instruments_of_box(page.store, page.visible, serial)
     shown = {name for name, _, _ in instruments}
-    lives = [
-        life for life in stream_completeness(page.store, serial) if is_of_box(life) or life.stream in shown
-    ]
+    runs = [run for run in stream_completeness(page.store, serial) if is_of_box(run) or run.stream in shown]
     silent = state.contact_ms is None or state.contact_ms < page.now_ms - SILENT_MS
     return show(
         page,
@@ -40,7 +38,7 @@ def box(page: PageRequest) -> Response:
         box=state,
         is_silent=silent,
         is_late=state.delay_ms is not None and state.delay_ms > LATE_MS,
-        lives=lives,
+        runs=runs,
         ranges_shown=RANGES_SHOWN,
         instruments=instruments,
         events=[_event(one) for one in list_events(page.store, serial) if _is_shown(one, shown)],
@@ -59,18 +57,18 @@ def _is_shown(record: BoxReport, instruments: Collection[str]) -> bool:
 
 
 def _event(record: BoxReport) -> dict[str, Any]:
-    """Return a record as time, name and description."""
+    """Return a record as a row of the table of events: time, name and description."""
     if isinstance(record, Gap):
         ranges = ", ".join(f"{first}–{last}" for first, last in record.ranges[:RANGES_SHOWN])
         text = f"{record.records} records: {_REASONS.get(record.reason, record.reason)}; numbers {ranges}"
         return {"at_ms": record.at_ms, "name": "gap", "text": text}
     if isinstance(record, ProfileInForce):
-        text = f"{record.instrument} follows version {record.version} of {record.model}"
+        text = f"{record.instrument} uses version {record.version} of the profile {record.model}"
         return {"at_ms": record.at_ms, "name": "profile", "text": text}
     if isinstance(record, UpdateStep):
         text = f"release {record.release}: {record.step}" + (f" ({record.reason})" if record.reason else "")
         return {"at_ms": record.at_ms, "name": "update", "text": text}
-    assert isinstance(record, Audit), "lines of logs are not shown"
+    assert isinstance(record, Audit), "`_is_shown` excludes log lines"
     details = [f"port {record.port}"] * bool(record.port) + [f"value {record.value}"] * bool(record.value)
     return {"at_ms": record.at_ms, "name": record.event, "text": ", ".join(details)}
 

@@ -20,12 +20,12 @@ from datacenter.audit.boxes import (
 )
 from datacenter.audit.reading import VERIFIED_AT_ONCE
 from datacenter.store.box_audit import HOLE_MS
-from datacenter.web.api.answers import Cursor, decode_cursor, encode_cursor
+from datacenter.web.api.json_responses import Cursor, decode_cursor, encode_cursor
 from datacenter.web.pages.commands import Serial
 from datacenter.web.pages.page import address, keyset, show
 from datacenter.web.parameters import Moment
 from datacenter.web.responses import csv_stream, lines_stream
-from datacenter.web.routes import Answer, Handler, PageRequest, WebRoute
+from datacenter.web.routes import Handler, PageRequest, ResponseKind, WebRoute
 
 PATH: Final = "/audit/boxes"
 CHAINS: Final = "/audit/chains"
@@ -34,7 +34,7 @@ CHAINS_SIZE: Final = 25
 PROBLEMS_SHOWN: Final = 20
 Kind: TypeAlias = Literal["line", "audit", "update", "result", "profile", ""]
 KINDS: Final[dict[Kind, str]] = {
-    "line": "line of the system's log",
+    "line": "line of the operating system's log",
     "audit": "event of the box",
     "update": "step of an update",
     "result": "result of a command",
@@ -61,7 +61,7 @@ class BoxAuditFilter(Struct, frozen=True):
 
 
 class BoxAuditQuery(BoxAuditFilter, frozen=True):
-    """The filters; the list has the records before or after a given one."""
+    """The filters; the list has the records before or after the cursor of a record."""
 
     before: Cursor = ""
     after: Cursor = ""
@@ -75,7 +75,7 @@ class BoxAuditQuery(BoxAuditFilter, frozen=True):
 
 
 class ChainsQuery(Struct, frozen=True):
-    """The chains of a box, or of all boxes after a key."""
+    """Selects the chains of a box, or of all boxes; after the cursor of a chain."""
 
     box: Serial = ""
     cursor: Cursor = ""
@@ -118,12 +118,12 @@ def export_csv(page: PageRequest) -> Response:
 
 
 def export_lines(page: PageRequest) -> Response:
-    """Serve the records as JSON lines, with the data that verifies the chains without the database."""
+    """Serve the records as JSON lines, with the data by which the chains can be verified without the database."""
     return lines_stream("box-audit.jsonl", map(export_line, find_records(page.store, page.query.search)))
 
 
 def chains(page: PageRequest) -> Response:
-    """Serve the state of the chains: of all boxes as verified on arrival, of one box also as stored now."""
+    """Serve the state of the chains as verified on arrival; that of one box also with a new verification."""
     query: ChainsQuery = page.query
     cursor = decode_cursor(query.cursor, ChainKey)  # type: ignore[arg-type]
     listed = list_chains(page.store, query.box, CHAINS_SIZE + 1, cursor)
@@ -151,8 +151,10 @@ def chains(page: PageRequest) -> Response:
 def _route(
     path: str, handler: Handler, text: str, parameters: type[Struct], *, log: str, file: bool = False
 ) -> WebRoute:
-    answer: Answer = "file" if file else "page"
-    return WebRoute("GET", path, "read-audit", "Audit", handler, text, parameters, answer, "audit", log=log)
+    response_kind: ResponseKind = "file" if file else "page"
+    return WebRoute(
+        "GET", path, "read-audit", "Audit", handler, text, parameters, response_kind, "audit", log=log
+    )
 
 
 _EXPORT: Final = "export of records of boxes"

@@ -32,7 +32,7 @@ from wire.files import DOWN_VERBS, FILE_BYTES_MAX
 PATH: Final = "/commands"
 PAGE_SIZE: Final = 50
 PURPOSE: Final[Purpose] = "service"
-"""The purpose of approvals and withdrawals."""
+"""The purpose of lists, downloads, approvals and withdrawals."""
 SendPurpose: TypeAlias = Literal["service", "application-support", "installation"]
 CommandNumber: TypeAlias = Annotated[int, Meta(ge=1, lt=10**COMMAND_DIGITS_MAX)]
 Serial: TypeAlias = Annotated[str, Meta(max_length=64)]
@@ -41,7 +41,7 @@ Serial: TypeAlias = Annotated[str, Meta(max_length=64)]
 class CommandsQuery(Struct, frozen=True):
     """The filters; `box` and `instrument` together name the instrument of the form that sends a command.
 
-    The list has the commands before or after a command number.
+    The list has the commands with numbers below `before` or above `after`.
     """
 
     state: State | None = None
@@ -60,7 +60,7 @@ class SendForm(Struct, frozen=True):
 
 
 def commands(page: PageRequest) -> Response:
-    """Serve the list of commands."""
+    """Serve the list of commands, and the form that sends a command to an instrument."""
     query: CommandsQuery = page.query
     actor = StaffActor(page.staff, PURPOSE)
     instrument = find_instrument(page.store, query.box, query.instrument)
@@ -125,7 +125,7 @@ def withdraw(page: PageRequest) -> Response:
 
 
 def download(page: PageRequest) -> Response:
-    """Serve the file of a command, which was sent to its instrument or by it."""
+    """Serve the file of a command, which was sent to its instrument or by its instrument."""
     with command_desk(page) as desk:
         stored = desk.download(StaffActor(page.staff, PURPOSE), int(page.names["command"]), page.now_ms)
     return file_response(page, stored)
@@ -163,7 +163,7 @@ ROUTES: Final = (
         "Command",
         download,
         "the file of a command",
-        answer="file",
+        response_kind="file",
         purpose=PURPOSE,
     ),
     WebRoute(

@@ -1,4 +1,4 @@
-"""Certificates of boxes: pending requests, the boxes, and the deny-list."""
+"""Certificates of boxes and instruments: pending requests, the list with their state, and the deny-list."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ KEY_SHOWN: Final = 16
 
 
 class EnrolmentsQuery(Struct, frozen=True):
-    """Selects a part of the list of boxes: after one of them, in one state, and found by a search."""
+    """Selects a part of the list of boxes, by a search text and the state of the certificate.
+
+    The part begins after `box`.
+    """
 
     q: Annotated[str, Meta(max_length=64)] = ""
     state: Literal["", "denied", "expired", "none", "valid"] = ""
@@ -42,7 +45,7 @@ class EnrolmentsQuery(Struct, frozen=True):
 
 
 class ApprovalForm(Struct, frozen=True):
-    """The approval of a request; a box that is unknown so far needs its site."""
+    """The approval of a request; `site` is required for an unknown box."""
 
     site: Annotated[str, Meta(max_length=64)] = ""
 
@@ -61,7 +64,7 @@ class AllowForm(Struct, frozen=True):
 
 
 def enrolments(page: PageRequest) -> Response:
-    """Serve the list of pending requests, and of the boxes."""
+    """Serve the list of pending requests, and the list of boxes with their instruments."""
     query: EnrolmentsQuery = page.query
     is_seen = page.visible.where("Box")
     waiting = list_requests(page.store, is_seen, REQUESTS_MAX + 1)
@@ -117,7 +120,7 @@ def reject(page: PageRequest) -> Response:
 
 
 def deny(page: PageRequest) -> Response:
-    """Put a box, or an instrument behind it, on the deny-list."""
+    """Add a box, or an instrument behind it, to the deny-list."""
     form: DenialForm = page.query
     with enrolment_desk(page) as desk:
         desk.deny(page.staff, page.names["box"], form.reason, page.now_ms, form.instrument)
@@ -125,7 +128,7 @@ def deny(page: PageRequest) -> Response:
 
 
 def allow(page: PageRequest) -> Response:
-    """Take a box, or an instrument behind it, off the deny-list."""
+    """Remove a box, or an instrument behind it, from the deny-list."""
     form: AllowForm = page.query
     with enrolment_desk(page) as desk:
         desk.allow(page.staff, page.names["box"], page.now_ms, form.instrument)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from datacenter.commands.desk import StaffActor
 from datacenter.commands.listing import CommandFilter, Direction, FileKey, FileRow
-from datacenter.web.api.answers import Cursor, decode_cursor, encode_cursor
+from datacenter.web.api.json_responses import Cursor, decode_cursor, encode_cursor
 from datacenter.web.orders import command_desk
 from datacenter.web.pages.commands import PAGE_SIZE, PURPOSE, Serial
 from datacenter.web.pages.page import address, keyset, show
@@ -23,7 +23,7 @@ DIRECTIONS: Final[dict[Direction, str]] = {
 
 
 class FilesQuery(Struct, frozen=True):
-    """The filters; the list has the files before or after a given one."""
+    """The filters; the list has the files before or after the cursor of a file."""
 
     direction: Direction | None = None
     instrument: Serial = ""

@@ -29,7 +29,7 @@ PATH: Final = "/"
 
 
 class FleetQuery(FleetFilter, frozen=True):
-    """The filters, the kind of list, and the page."""
+    """The filters, the view, and the page number."""
 
     view: Literal["instruments", "sites", "map"] = "instruments"
     page: PageNumber = 1

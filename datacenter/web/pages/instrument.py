@@ -1,4 +1,4 @@
-"""An instrument: charts of readings, errors, quality control, inventory, calibrations; data of charts, CSV export."""
+"""An instrument: its page with charts of readings, errors and quality control; the data of the charts; exports."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def instrument(page: PageRequest) -> Response:
 def chart_data(page: PageRequest) -> Response:
     """Serve the readings of a period for charts.
 
-    The validator is derived from the coverage, so that unchanged data is not read again.
+    The validator is derived from the numbers of the stored reports, so that unchanged data is not read again.
     """
     box, serial = page.names["box"], page.names["instrument"]
     times = times_of(page.query, page.now_ms)
@@ -101,12 +101,12 @@ def chart_data(page: PageRequest) -> Response:
 
 
 def export_csv(page: PageRequest) -> Response:
-    """Serve the statuses of a period as CSV, with the numbers as reported."""
+    """Serve the statuses of a period as CSV, with the readings as reported."""
     return _export(page).response("csv")
 
 
 def export_parquet(page: PageRequest) -> Response:
-    """Serve the statuses of a period as Parquet, with the numbers as reported, and units."""
+    """Serve the statuses of a period as Parquet, with the readings as reported and their units."""
     return _export(page).response("parquet")
 
 
@@ -128,7 +128,7 @@ def _source(path: str, times: ShownPeriod, name: str = "readings.json") -> str:
 
 
 def _base(page: PageRequest, model: str | None, times: ShownPeriod) -> dict[str, list[int]]:
-    """Return the percentiles of BASE of each reading over the BASE_DAYS before the end of the period."""
+    """Return the percentiles BASE of each reading in the installed base, for BASE_DAYS up to the period's end."""
     bases = permitted_bases(page.store, page.visible, model) if model else {}
     if model not in bases:
         return {}
@@ -144,13 +144,13 @@ def _thresholds(page: PageRequest, model: str | None, evaluation: bytes) -> dict
     return reading_thresholds(functions, page.services.comparisons, evaluation) if functions else {}
 
 
-def _shown(one: ReadingThreshold, channel: Channel | None) -> dict[str, Any]:
-    """Return a threshold in a chart and its text."""
+def _shown(limit: ReadingThreshold, channel: Channel | None) -> dict[str, Any]:
+    """Return a threshold as its text and its line in a chart."""
     return {
-        "trigger": one.trigger,
-        "text": f"{one.value} {one.sign} {format_reading(one.threshold, channel)}",
-        "moves": one.moves,
-        "line": [one.threshold * scale_of(channel)[0], one.trigger, f"--{one.severity}", one.moves],
+        "trigger": limit.trigger,
+        "text": f"{limit.value} {limit.sign} {format_reading(limit.threshold, channel)}",
+        "moves": limit.moves,
+        "line": [limit.threshold * scale_of(channel)[0], limit.trigger, f"--{limit.severity}", limit.moves],
     }
 
 
@@ -203,7 +203,7 @@ def _errors(page: PageRequest, times: ShownPeriod, profile: Profile | None) -> l
                 "at_ms": one.at_ms,
                 "code": one.code,
                 "severity": one.severity,
-                "text": known.text if known else "unknown to the profile",
+                "text": known.text if known else "not described in the profile",
                 "advice": known.advice if known else "",
                 "component": component.text if component else one.component,
             }

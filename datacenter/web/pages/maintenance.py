@@ -1,4 +1,4 @@
-"""Maintenance: the windows, planning one, and ending one."""
+"""Maintenance: the list of windows, and the form that plans or ends a window."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATH: Final = "/maintenance"
 
 
 class MaintenanceQuery(Struct, frozen=True):
-    """The subject of the window that the form plans: a site; a box; or a box and an instrument."""
+    """The scope of the window that the form plans: a site, a box, or an instrument behind a box."""
 
     site: Annotated[str, Meta(max_length=64)] = ""
     box: Annotated[str, Meta(max_length=64)] = ""
@@ -46,7 +46,7 @@ class MaintenanceQuery(Struct, frozen=True):
 
 
 class WindowForm(Struct, frozen=True):
-    """A window to plan; or to end, if `window` is one. `begins` is a local time in the viewer's zone."""
+    """A window to plan, or the id of a window to end. `begins` is in the time zone of the staff member."""
 
     begins: Annotated[str, Meta(max_length=20)] = ""
     hours: Annotated[int, Meta(ge=1, le=HOURS_MAX)] = 4
@@ -78,7 +78,7 @@ def maintenance(page: PageRequest) -> Response:
 
 
 def change(page: PageRequest) -> Response:
-    """Plan a window of the site, box or instrument that the path names, or end one."""
+    """Plan a window of the site, box or instrument that the path names, or end the window of the form."""
     form: WindowForm = page.query
     query = MaintenanceQuery(*(page.names.get(name, "") for name in ("site", "box", "instrument")))
     desk = _desk(page)

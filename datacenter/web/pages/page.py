@@ -1,4 +1,4 @@
-"""Shared parts of all pages: the frame with navigation and user, the paging of lists, and periods of time."""
+"""Shared parts of pages: the frame with navigation and user menu, the paging of lists, and periods of time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ShownPeriod(NamedTuple):
 
 
 class PeriodQuery(Struct, frozen=True):
-    """A period that ends at `until_ms`, or now."""
+    """A period from `since_ms`, or of the length `period`, until `until_ms`, or now."""
 
     period: PeriodName = "7d"
     since_ms: Moment | None = None
@@ -81,7 +81,7 @@ class Paging(NamedTuple):
 
 @dataclass(frozen=True)
 class Keyset(Generic[Row]):
-    """A part of a list that is read by keys, newest first, and the addresses of its neighbours; None at an end."""
+    """A part of a list by keys, newest first, and the addresses of the adjacent parts; None at an end."""
 
     rows: list[Row]
     newer: str | None
@@ -97,12 +97,12 @@ def keyset(
 ) -> Keyset[Row]:
     """Return the part of a list before the key `query.before`, or after the key `query.after`.
 
-    `fetch` returns at most a given number of rows before or after a key (None if it is not given), newest first;
-    `key` returns the key of a row.
+    `fetch` returns at most a given number of rows before or after a key, newest first; both keys can be None. `key`
+    returns the key of a row.
     """
     before, after = query.before or None, query.after or None
     rows = fetch(size + 1, before, after)
-    if after and len(rows) <= size:  # the newest part is always a full one
+    if after and len(rows) <= size:  # show a full part at the newest end
         before = after = None
         rows = fetch(size + 1, None, None)
     has_more = len(rows) > size
@@ -116,7 +116,7 @@ def keyset(
 
 
 def address(path: str, query: Struct, **changes: object) -> str:
-    """Return a path with the parameters that differ from their defaults, after changes."""
+    """Return a path with those parameters of `query`, after `changes`, that differ from their defaults."""
     values = {**msgspec.structs.asdict(query), **changes}
     defaults = msgspec.structs.asdict(type(query)())
     given = {name: value for name, value in values.items() if value not in (defaults[name], None)}
@@ -124,7 +124,7 @@ def address(path: str, query: Struct, **changes: object) -> str:
 
 
 def show(page: PageRequest, template: str, status: int = 200, **values: Any) -> Response:
-    """Render a page in the frame."""
+    """Render a template in the frame of all pages."""
     waiting = count_alerts(page.store, page.visible, AlertFilter("unacknowledged"))
     return html(
         render(
@@ -143,7 +143,7 @@ def show(page: PageRequest, template: str, status: int = 200, **values: Any) -> 
 
 
 def show_fragment(page: PageRequest, template: str, **values: Any) -> Response:
-    """Render the part of a page that a script replaces."""
+    """Render the part of a page that htmx replaces."""
     return html(
         render(template, zone=page.entry.zone, now_ms=page.now_ms, form_token=page.form_token, **values)
     )

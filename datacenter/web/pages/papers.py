@@ -50,11 +50,17 @@ ROUTES: Final = (
         "Box",
         upload,
         "file papers or evidence of a box",
-        answer="form",
+        response_kind="form",
         purpose="service",
         takes_file=True,
     ),
     WebRoute(
-        "GET", "/boxes/{box}/papers/{paper}", "export", "Box", download, "a paper of a box", answer="file"
+        "GET",
+        "/boxes/{box}/papers/{paper}",
+        "export",
+        "Box",
+        download,
+        "a file of the papers of a box",
+        response_kind="file",
     ),
 )

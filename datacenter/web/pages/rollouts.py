@@ -1,4 +1,4 @@
-"""Rollouts: the list, the form that proposes one, and the page where a rollout is approved, paused and withdrawn."""
+"""Rollouts: the list, the form that proposes a rollout, and the page that approves, pauses or withdraws it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from datacenter.web.routes import Handler, NoParameters, PageRequest, WebRoute
 PATH: Final = "/rollouts"
 PAGE_SIZE: Final = 50
 HEALTHS: Final = ("critical", "warning", "silent", "ok")
-"""The colours of the bar of a wave: failed; open; waiting or withdrawn; committed or present."""
+"""The colours of a wave's bar, for boxes that failed, are open, wait or were withdrawn, and have the release."""
 ListKey = Annotated[int, Meta(ge=1, le=10**9)] | None
 Words = Annotated[str, Meta(max_length=2000)]
 CONTROLS: Final[tuple[tuple[RolloutEvent, str], ...]] = (
@@ -51,7 +51,7 @@ class RolloutsQuery(Struct, frozen=True):
 
 
 class RolloutForm(Struct, frozen=True):
-    """A rollout to propose; lists are words with commas or spaces."""
+    """A rollout to propose; lists are words separated by commas or spaces."""
 
     release: int = 0
     place: Annotated[str, Meta(max_length=80)] = EVERYWHERE
@@ -78,7 +78,7 @@ class RolloutForm(Struct, frozen=True):
             if days:
                 values["restart"]["days"] = days.lower().replace(",", " ").split()
         elif days:
-            raise ParameterError("days: give the times from and until which boxes restart on these days")
+            raise ParameterError("days: also give the times from and until which boxes restart")
         try:
             return msgspec.convert(values, RolloutPlan, strict=False)
         except msgspec.ValidationError as error:
@@ -86,7 +86,7 @@ class RolloutForm(Struct, frozen=True):
 
 
 def rollouts(page: PageRequest) -> Response:
-    """Serve the list of rollouts, and the form that proposes one."""
+    """Serve the list of rollouts, and the form that proposes a rollout."""
     query: RolloutsQuery = page.query
     is_seen = page.visible.where("Rollout")
 
@@ -160,7 +160,7 @@ def control(event: RolloutEvent, page: PageRequest) -> Response:
 
 
 def _bar(wave: WaveFigures) -> dict[str, int]:
-    """Return the parts of the bar of a wave."""
+    """Return the numbers of boxes of a wave by the colour of HEALTHS."""
     return {
         "critical": wave.failed,
         "warning": wave.open,

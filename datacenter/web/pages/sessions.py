@@ -43,11 +43,11 @@ MODES: Final = (("control", "see and operate"), ("view", "see only"))
 STEPS: Final = {
     SessionState.NEW: "The request is being recorded.",
     SessionState.REQUESTED: "The box has not shown the request yet. It may not be connected.",
-    SessionState.OFFERED: "The request is shown at the instrument. Call the person there, and give them the code.",
+    SessionState.OFFERED: "The request is shown at the instrument. Call a person there, and tell them the code.",
     SessionState.AUTHORIZED: "The person has permitted the session.",
     SessionState.OPENING: "The tunnel is being opened.",
     SessionState.OPEN: "The session is open.",
-    SessionState.ENDING: "The session is ending: no more data passes.",
+    SessionState.ENDING: "The session is ending: no more data is transferred.",
     SessionState.ENDED: "The session has ended.",
 }
 """Descriptions of the states for staff."""
@@ -56,7 +56,7 @@ STEPS: Final = {
 class SessionsQuery(Struct, frozen=True):
     """The filters; `box` and `instrument` together name the instrument of the form that requests a session.
 
-    The list has the sessions before or after the key of a session.
+    The list has the sessions before or after a key: the time of a request, a point, and the session's id.
     """
 
     state: Which | None = None
@@ -79,7 +79,7 @@ class RequestForm(Struct, frozen=True):
 
 
 class SessionQuery(Struct, frozen=True):
-    """Whether the page waits for the session, to show its desktop once it is open."""
+    """Whether the page opens the desktop as soon as the session is open."""
 
     waiting: bool = False
 
@@ -91,7 +91,7 @@ class NoteForm(Struct, frozen=True):
 
 
 def sessions(page: PageRequest) -> Response:
-    """Serve the list of sessions, and the form for an instrument."""
+    """Serve the list of sessions, and the form that requests a session with an instrument."""
     query: SessionsQuery = page.query
     caller = session_caller(page)
     instrument = find_instrument(page.store, query.box, query.instrument)
@@ -216,7 +216,7 @@ def recording(page: PageRequest) -> Response:
         row = desk.read(page.names["session"])
         desk.require_replay(session_caller(page), row, page.now_ms)
         remote = page.services.remote
-        assert remote is not None, "as required"
+        assert remote is not None, "require_replay refuses without remote sessions"
         recorded, problem = None, ""
         try:
             recorded = remote.read_recording(row)
@@ -252,7 +252,7 @@ def note_session(page: PageRequest) -> Response:
 
 
 def allow_pictures(response: Response) -> None:
-    """Allow images with `data:` URLs, which noVNC generates for the pointer's shape."""
+    """Allow images with `data:` URLs, by which noVNC shows the pointer."""
     policy = SECURITY_HEADERS["content-security-policy"]
     response.headers["content-security-policy"] = policy.replace("img-src 'self'", "img-src 'self' data:")
 
@@ -262,7 +262,7 @@ def _key(text: str | None) -> SessionKey | None:
         return None
     match = re.fullmatch(r"([0-9]+)\.([0-9a-f]+)", text)
     if match is None:
-        raise ParameterError("before, after: must be those of a link in the list")
+        raise ParameterError("before, after: use the links below the list")
     return int(match[1]), match[2]
 
 

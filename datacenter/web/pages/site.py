@@ -1,4 +1,4 @@
-"""A site: its instruments and boxes."""
+"""A site: its open alerts, parts for a visit, instruments and boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A limit of refusals for each address: guessing can neither fill the audit log nor load the processor."""
+"""A limit of refused attempts per address, so that guessing can neither fill the audit log nor load the processor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RefusalLimits:
         self._buckets: dict[str, TokenBucket] = {}
 
     def take(self, request: Request, now_ms: int) -> float:
-        """Count a refusal; return 0, or if there were too many, the seconds until the next one."""
+        """Count a refusal; return 0, or if there were too many, the seconds until the next one is permitted."""
         address = request.client.host if request.client else ""
         key = address if address in self._buckets or len(self._buckets) < ADDRESSES_MAX else ""
         bucket = self._buckets.setdefault(key, TokenBucket(REFUSALS_PER_SECOND, REFUSALS_BURST))

@@ -1,7 +1,7 @@
 """The page for signing in; sign-in for development; sign-out.
 
-For development the user is chosen on the page. This is only for a data center on the same machine, because no
-password is required. `datacenter.web.signing_in.sign_on` has the sign-on by a provider.
+For development, the user is chosen on the page, without a password. This is only for a data center on the same
+machine. `datacenter.web.signing_in.sign_on` implements sign-on by a provider.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
     async def sign_in(request: Request) -> Response:
         fields = await _fields(request)
         if not services.development:
-            return sign_in_page(services, "/", 403, "Sign-in by choice is for development only.")
+            return sign_in_page(
+                services, "/", 403, "Signing in without a password is possible on development systems only."
+            )
         if not is_same_token(services.sign_in_token, fields.get(FORM_TOKEN, "")):
             return sign_in_page(services, "/", 403, "The form has expired: choose again.")
         entry = services.directory.people.get(fields.get("staff", ""))
@@ -64,7 +66,13 @@ def sign_in_routes(services: WebServices) -> list[BaseRoute]:
         token = (await _fields(request)).get(FORM_TOKEN, "")
         if session is not None and not session.is_form_token(token):
             return html(
-                render("error.html", title="Not permitted", reason="Load the page again.", status=403), 403
+                render(
+                    "error.html",
+                    title="Not permitted",
+                    reason="Load the page again, and sign out again.",
+                    status=403,
+                ),
+                403,
             )
         response: Response = redirect(f"{PATH}?signed-out")
         if session is not None:
@@ -112,7 +120,7 @@ async def end_session(services: WebServices, session: StaffSession) -> None:
 
 
 async def _provider_end(services: WebServices, session: StaffSession) -> Response | None:
-    """Return the page, with the link that also ends the provider's session if there is one."""
+    """Return a page with a link that ends the provider's session; None if the provider offers none or fails."""
     if services.sign_on is None or not session.id_token:
         return None
     try:
@@ -134,7 +142,7 @@ def sign_in_page(
 ) -> Response:
     """Return the page for signing in.
 
-    `target` is shown afterwards. `provider_end` is the address that ends the provider's session.
+    `target` is the path that is shown after the sign-in. `provider_end` is the URL that ends the provider's session.
     """
     staff = [(name, entry) for name, entry in services.directory.people.items() if entry.principal.active]
     return html(

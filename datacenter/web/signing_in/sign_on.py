@@ -1,8 +1,8 @@
 """Sign-on by an OpenID Connect provider: authorization code with PKCE, state and nonce.
 
-The state is bound to the browser by a separate cookie (`PendingSignOn`), which is SameSite=Lax because the provider's
-page leads here. The session's cookie is SameSite=Strict, and a redirect would not send it; therefore the sign-on ends
-with a page that loads the next one. Each outcome is recorded before it takes effect.
+The state is bound to the browser by a separate cookie (`PendingSignOn`), which is SameSite=Lax because the provider
+redirects to the callback. The session's cookie is SameSite=Strict, and a redirect would not send it; therefore the
+sign-on ends with a page that loads the next one. Each outcome is recorded before it takes effect.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class _Refused(Exception):
-    """A sign-on is refused; `staff` is known only after the ID token was verified."""
+    """A sign-on is refused; `staff` is empty unless the ID token was verified."""
 
     def __init__(self, reason: str, status: int = 403, staff: str = "") -> None:
         super().__init__(reason)
@@ -91,8 +91,8 @@ def sign_on_routes(services: WebServices) -> list[BaseRoute]:
         if not (cookie := await begin_session(services, staff, signed_on)):
             return await refuse(request, _Refused(_WRONG_STATE))
         await record_sign_in(services, staff, "permitted", f"by {sign_on.settings.issuer}")
-        if before := await services.session(request):
-            await end_session(services, before)
+        if previous := await services.session(request):
+            await end_session(services, previous)
         response = html(render("reload.html", target=pending.target))
         set_session(response, cookie, secure=sign_on.settings.is_secure)
         response.delete_cookie(BROWSER_COOKIE, path=PATH, httponly=True, samesite="lax")
@@ -106,7 +106,7 @@ def sign_on_routes(services: WebServices) -> list[BaseRoute]:
         await record_sign_in(services, error.staff, "refused", str(error))
         if error.status == 503:
             return sign_in_page(
-                services, "/", 503, "The sign-on service does not answer. Try again in a minute."
+                services, "/", 503, "The sign-on service does not respond. Try again in a minute."
             )
         return sign_in_page(services, "/", error.status, f"The sign-on was refused. {_AGAIN}")
 
@@ -125,7 +125,7 @@ def _pending(services: WebServices, request: Request) -> PendingSignOn:
 async def _signed_on(
     services: WebServices, sign_on: SignOn, request: Request, pending: PendingSignOn
 ) -> SignedOn:
-    """Return the provider's claims about the person, who may sign in. Raises: _Refused."""
+    """Return the provider's claims about a person who may sign in. Raises: _Refused."""
     query = request.query_params
     if query.get("iss", sign_on.settings.issuer) != sign_on.settings.issuer:
         raise _Refused("the response is from another issuer")

@@ -1,4 +1,4 @@
-// Draws the charts of an instrument's readings with uPlot. One request gets the columns of all channels. A line is
+// Draws the charts of readings and of an alert's evidence with uPlot. One request gets the columns of all channels. A line is
 // never drawn across a span without reports: the data has an empty point there, and the span is shaded.
 "use strict";
 
@@ -27,7 +27,7 @@ function shadeSpans(plot, spans, color) {
   }
 }
 
-// The installed base: from its 5th to its 95th percentile, with the median.
+// Draws the range of the installed base from its 5th to its 95th percentile, with the median.
 function drawBase(plot, [low, median, high], color) {
   const { left, top, width, height } = plot.bbox;
   const clamped = (value) => Math.min(top + height, Math.max(top, plot.valToPos(value, "y", true)));
@@ -54,7 +54,7 @@ function drawLimit(plot, value, color) {
   plot.ctx.restore();
 }
 
-// The thresholds of triggers, with their names. Of a moving one, the value for the latest report is marked at the end.
+// Draws the thresholds of triggers with their names. For a moving threshold, only its latest value is drawn, at the right.
 function drawThresholds(plot, thresholds, color) {
   const { left, top, width, height } = plot.bbox;
   const { ctx } = plot;
@@ -69,7 +69,7 @@ function drawThresholds(plot, thresholds, color) {
     ctx.font = `${11 * devicePixelRatio}px sans-serif`;
     ctx.textAlign = "right";
     ctx.textBaseline = y - top < 16 * devicePixelRatio ? "top" : "bottom";
-    // Of names that would overlap, the first is drawn; the list below the chart has all of them.
+    // If names would overlap, only the first is drawn; the list below the chart has all names.
     if (named.every((other) => Math.abs(other - y) >= 13 * devicePixelRatio)) {
       named.push(y);
       ctx.fillText(name, left + width - 4 * devicePixelRatio, y + (ctx.textBaseline === "top" ? 3 : -2) * devicePixelRatio);
@@ -78,7 +78,8 @@ function drawThresholds(plot, thresholds, color) {
   }
 }
 
-// The limits are in view if the readings come near them, so that a steady line does not fill the whole height.
+// Returns uPlot's function for the range of the y axis. Limits, base and thresholds are included only if the readings are
+// near them, so that distant ones do not flatten the line.
 function rangeWith(limits, base, thresholds) {
   return (_plot, low, high) => {
     if (low === null || high === null) return [0, 1];
@@ -107,7 +108,7 @@ function rangeWith(limits, base, thresholds) {
   };
 }
 
-// Days as "8 Nov", and hours as "14:00", in the viewer's zone.
+// Labels days as "8 Nov" and hours as "14:00" in a time zone.
 function timeLabels(zone) {
   const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: zone });
   const hour = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: zone });
@@ -118,14 +119,15 @@ function timeLabels(zone) {
     });
 }
 
-// A chart of readings has the line of its channel; one of an alert's evidence has those of `data-lines`.
+// A chart of readings has the line of its channel; a chart of an alert's evidence has the lines of `data-lines`.
 function linesOf(figure, data) {
   const { channel, unit, lines } = figure.dataset;
   const wanted = lines ? JSON.parse(lines) : [{ channel, label: unit || "value", color: "--series" }];
   return wanted.filter((line) => data.channels[line.channel]);
 }
 
-// The time of a zone, as uPlot requires it. All charts have the same marks, and a conversion takes 0.1 ms.
+// Converts times to a time zone for uPlot. All charts have the same tick marks, and a conversion takes 0.1 ms; the results
+// are therefore stored.
 function zoneDates(zone) {
   const known = new Map();
   return (ms) => {
@@ -138,11 +140,11 @@ function zoneDates(zone) {
 function draw(figure, width, data, shared) {
   const { color, labels, tzDate, zoom } = shared;
   const lines = linesOf(figure, data);
-  const box = figure.querySelector(".plot");
-  box.classList.toggle("without", !lines.length);
-  box.classList.toggle("drawn", lines.length > 0);
+  const container = figure.querySelector(".plot");
+  container.classList.toggle("without", !lines.length);
+  container.classList.toggle("drawn", lines.length > 0);
   if (!lines.length) {
-    box.textContent = "No readings in this period";
+    container.textContent = "No readings in this period";
     return null;
   }
   const factor = Number(figure.dataset.factor);
@@ -180,8 +182,8 @@ function draw(figure, width, data, shared) {
     },
   };
   const scale = (values) => (factor === 1 ? values : values.map((value) => (value === null ? null : value * factor)));
-  box.replaceChildren();
-  const plot = new uPlot(options, [data.times, ...lines.map((line) => scale(data.channels[line.channel]))], box);
+  container.replaceChildren();
+  const plot = new uPlot(options, [data.times, ...lines.map((line) => scale(data.channels[line.channel]))], container);
   plot.root.setAttribute("aria-hidden", "true");
   return plot;
 }
@@ -207,10 +209,10 @@ async function showCharts(container) {
   const zone = container.dataset.zone;
   const labels = timeLabels(zone);
   const tzDate = zoneDates(zone);
-  const say = () => {
-    state.textContent = data.reduced ? "The lowest and highest reading of each interval are drawn; select a part of a chart to see all of it." : "";
+  const showReduction = () => {
+    state.textContent = data.reduced ? "The lowest and highest reading of each interval are drawn; select a part of a chart to see every reading in it." : "";
   };
-  // Only a period whose readings are reduced has more to show.
+  // Used only if the readings are reduced: then a shorter period has more of them.
   const zoom = (plot) => {
     const { left, width } = plot.select;
     if (width < 2) return;
@@ -224,7 +226,7 @@ async function showCharts(container) {
     return plots.filter((plot) => plot !== null);
   };
   let plots = redraw();
-  // A selection in one chart applies to all charts, and each of them requests the part.
+  // A selection in one chart applies to all charts; each of them calls `replace`, and the first call loads the data.
   let requested = source;
   const replace = async (wanted) => {
     if (requested === wanted) return;
@@ -237,12 +239,12 @@ async function showCharts(container) {
     }
     plots.forEach((plot) => plot.destroy());
     plots = redraw();
-    say();
+    showReduction();
     if (wanted !== source) state.textContent += " A part of the period is shown; double-click to see the whole period.";
   };
   container.addEventListener("dblclick", () => replace(source));
-  say();
-  // uPlot draws in microtasks that are queued before this one
+  showReduction();
+  // uPlot draws in microtasks, which are queued before this one
   queueMicrotask(() => (container.dataset.drawnMs = String(Math.round(performance.now() - started))));
   new ResizeObserver(() => {
     for (const plot of plots) {

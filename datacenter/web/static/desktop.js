@@ -1,4 +1,4 @@
-// The desktop of a remote session: noVNC in the page, the state of its connection, and a key combination to leave it.
+// The desktop of a remote session: noVNC in the page, the state of its connection, and a key combination that leaves the desktop.
 const screen = document.getElementById("screen");
 const state = document.getElementById("connection");
 const { default: RFB } = await import(screen.dataset.viewer);
@@ -14,7 +14,7 @@ rfb.addEventListener("connect", () => {
   rfb.focus();
 });
 rfb.addEventListener("desktopname", (event) => {
-  const note = / \((.+)\)$/.exec(event.detail.name); // what the data center appends to the name
+  const note = / \((.+)\)$/.exec(event.detail.name); // the state that the data center appends to the name
   state.textContent = note ? note[1] : "connected";
 });
 rfb.addEventListener("disconnect", () => {
@@ -22,14 +22,14 @@ rfb.addEventListener("disconnect", () => {
   document.getElementById("again").hidden = false;
 });
 
-// A session ends soon after its page is left.
+// A session ends soon after its page is left; the browser therefore asks for confirmation.
 let isEnding = false;
 document.addEventListener("submit", () => { isEnding = true; });
 addEventListener("beforeunload", (event) => {
   if (!isEnding && state.textContent !== "disconnected") event.preventDefault();
 });
 
-// The desktop takes all keys. Control, Alt and Shift together leave it.
+// The desktop receives all keys. Control, Alt and Shift together move the focus out of it.
 screen.addEventListener("keydown", (event) => {
   if (event.ctrlKey && event.altKey && event.shiftKey) {
     rfb.blur();

@@ -1,4 +1,4 @@
-// Plays the recording of a session: the server replays it as a desktop, and its keys control the replay.
+// Plays the recording of a session: the server replays it as an RFB desktop, and keys sent to it control the replay.
 const screen = document.getElementById("screen");
 const state = document.getElementById("connection");
 const { default: RFB } = await import(screen.dataset.viewer);

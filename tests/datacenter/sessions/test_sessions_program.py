@@ -121,7 +121,7 @@ def test_a_request_reaches_the_box_and_a_withdrawn_approval_ends_it(tmp_path: Pa
             page[len("/sessions/") :],
         )
         exchange(boxes, box, ShownMessage(signed_offer.offer.id))
-        poll_until(lambda: "Code to tell by telephone" in web.get(page).text)
+        poll_until(lambda: "Code to tell the person at the instrument" in web.get(page).text)
         (tmp_path / "staff.toml").write_text(STAFF.replace("2100", "2000"))
         poll_until(lambda: "training expired" in web.get(page).text)
 

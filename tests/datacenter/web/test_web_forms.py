@@ -231,11 +231,11 @@ def test_a_sign_in_lasts_after_the_clock_was_set_back(changing: WebClient) -> No
 
 def test_pages_show_the_last_other_sign_in_of_the_person(changing: WebClient) -> None:
     first = changing.with_session("engineer", NOW_MS - 120_000)
-    assert "Your last other sign-in: none recorded." in first.get("/").text
+    assert "Your latest other sign-in: none recorded." in first.get("/").text
     second = changing.with_session("engineer", NOW_MS - 60_000)
     changing.with_session("observer", NOW_MS)
-    assert f"Your last other sign-in: {shown(NOW_MS - 120_000)}." in second.get("/").text
-    assert f"Your last other sign-in: {shown(NOW_MS - 60_000)}." in first.get("/").text
+    assert f"Your latest other sign-in: {shown(NOW_MS - 120_000)}." in second.get("/").text
+    assert f"Your latest other sign-in: {shown(NOW_MS - 60_000)}." in first.get("/").text
 
 
 def shown(ms: int) -> str:

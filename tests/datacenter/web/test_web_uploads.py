@@ -262,7 +262,7 @@ async def receive_many() -> None:
         async with AsyncExitStack() as own:
             for _ in range(UPLOADS_OF_PERSON_MAX):
                 assert await receive("one", own) == b"a file"
-            with pytest.raises(uploads.NotReceivedError, match="at most 4 files of a person"):
+            with pytest.raises(uploads.NotReceivedError, match="at most 4 for a person"):
                 await receive("one", own)
             for number in range(UPLOADS_OF_PERSON_MAX, UPLOADS_MAX):
                 await receive(str(number), others)

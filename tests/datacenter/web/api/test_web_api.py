@@ -216,7 +216,15 @@ def test_wrong_tokens_are_recorded_until_their_limit(filled: Store) -> None:
 def test_the_document_describes_every_row(web: WebClient) -> None:
     document = json.loads(web.get(f"{API}/openapi.json").body)
     described = {(method.upper(), path) for path, each in document["paths"].items() for method in each}
-    assert described == {(row.method, row.path) for row in ROUTES if row.answer == "api"}
+    assert described == {(row.method, row.path) for row in ROUTES if row.response_kind == "api"}
+
+
+def test_each_reference_in_the_document_names_a_schema(web: WebClient) -> None:
+    body = web.get(f"{API}/openapi.json").body.decode()
+    schemas = json.loads(body)["components"]["schemas"]
+    referenced = set(re.findall(r'"#/components/schemas/([^"]+)"', body))
+    assert "ProblemDetails" in referenced
+    assert referenced <= set(schemas)
 
 
 def application_for_schemathesis() -> tuple[object, str]:

@@ -114,7 +114,7 @@ def test_a_dangerous_command_waits_for_a_person(changing: WebClient) -> None:
     specialist = changing.sign_in("specialist").program("application-support")
     sent = json_of(upload(specialist, CONTENT, "verb=assay-configuration"))
     assert sent["state"] == "waiting for approval"
-    assert [row.path for row in ROUTES if row.answer == "api" and "approve" in row.path] == []
+    assert [row.path for row in ROUTES if row.response_kind == "api" and "approve" in row.path] == []
     supervisor = changing.sign_in("supervisor")
     with_token = supervisor.program("service")
     page = f"/commands/{sent['command']}/approve"

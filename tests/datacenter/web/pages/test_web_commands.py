@@ -45,7 +45,7 @@ def test_a_trained_engineer_sends_a_command(changing: WebClient, verb: str) -> N
 def test_staff_who_may_not_send_commands_get_no_form_and_are_refused(changing: WebClient) -> None:
     form = "/commands?instrument=CHEM-0001&box=RAP-0001"
     assert "Send</button>" in changing.sign_in("engineer").get(form).text
-    assert "You may send no command" in changing.sign_in("observer").get(form).text
+    assert "You may not send commands" in changing.sign_in("observer").get(form).text
     assert send(changing, "observer", "send-inventory") == 403
     untrained = "/instruments/RAP-0001/HEMA-0001/commands"
     assert send(changing, "engineer", "send-inventory", untrained) == 403

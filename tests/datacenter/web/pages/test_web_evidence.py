@@ -34,7 +34,7 @@ def engineer(warm: Store) -> WebClient:
 def test_the_page_has_the_condition_and_the_moments_as_a_table(engineer: WebClient) -> None:
     text = engineer.get(ALERT).text
     assert "mean(ambient-temp-mc, 1h) &gt; mean(ambient-temp-mc, 6h) + 100" in text
-    assert "Recomputed from" in text and "it begins with the same report" in text
+    assert "Recomputed from" in text and "the alert begins with the same report" in text
     rows = text.partition("Table: Moments before the alert")[2].partition("</table>")[0].split("<tr>")[2:]
     assert len(rows) >= 10
     assert [row.rpartition("<td>")[2].partition("<")[0] for row in rows][-1] == "the alert begins"
@@ -50,7 +50,7 @@ def test_only_all_reports_can_show_that_an_alert_is_not_confirmed(
 
     monkeypatch.setattr("datacenter.web.evidence.recompute", recompute_span_wrongly)
     text = engineer.get(ALERT).text
-    assert "it begins with the same report" in text and "of an average" not in text
+    assert "the alert begins with the same report" in text and "of an average" not in text
 
 
 def test_the_data_of_the_charts_crosses_the_threshold_with_the_alert(engineer: WebClient) -> None:

@@ -250,4 +250,4 @@ def test_an_alert_of_silence_shows_no_component(changing: WebClient) -> None:
     assert "The box sends nothing" in line and "unknown" not in line
     text = engineer.get("/alerts/a-silent").text
     assert "The box sends nothing" in text and "Component</dt>" not in text and "Parts to bring" not in text
-    assert "inspect the component" not in text and "whether power and network work" in text
+    assert "inspect the component" not in text and "whether power and network are working" in text

@@ -108,7 +108,7 @@ def test_a_text_of_the_papers_that_was_altered_is_shown(changing: WebClient) -> 
             written.writestr(name, data)
     upload(engineer, content.getvalue())
     upload(engineer, evidence_file())
-    assert "were altered after they were made" in engineer.get(PAGE).text
+    assert "were altered after their creation" in engineer.get(PAGE).text
 
 
 API = "/api/v1/boxes/RAP-0001/papers"

@@ -50,7 +50,7 @@ def test_a_rollout_is_proposed_approved_paused_and_withdrawn(rolling: WebClient)
         waves="50 100",
     )
     text = engineer.get(page).text
-    assert "A supervisor other than the person who proposed it must approve it" in text
+    assert "A supervisor other than the requester must approve" in text
     assert "from 22:00 to 04:00 by the time of their site, on mon, fri" in text
     assert "Next times to restart" in text and "Europe/Berlin" in text
     assert "Approve and start" not in text
@@ -96,7 +96,7 @@ def test_a_plan_cannot_exceed_the_scope_of_its_author(rolling: WebClient) -> Non
         ({"begins": "22:00"}, 400, "ends"),
         ({"begins": "22:00", "ends": "04:00", "answer_hours": "10"}, 400, "give at least 48"),
         ({"answer_hours": "0"}, 400, "answer_hours"),
-        ({"days": "mon"}, 400, "give the times from and until which boxes restart on these days"),
+        ({"days": "mon"}, 400, "also give the times from and until which boxes restart"),
         ({"begins": "22:00", "ends": "04:00", "days": "monday"}, 400, "days"),
     ],
 )

@@ -85,7 +85,7 @@ def test_a_trigger_without_a_score_is_shown_as_not_live(filled: Store, tmp_path:
     page = engineer.get("/triggers/lamp").text
     assert "evaluated with every report" in page and "&lt; 80" in page
     assert "A newer text in the file lamp.toml is not live" in page
-    assert "A trigger without a score does not become live" in engineer.get("/triggers/unscored").text
+    assert "A trigger becomes live only with a score" in engineer.get("/triggers/unscored").text
     assert "broken.toml is not live, because the file is not valid" in engineer.get("/triggers/broken").text
 
 

@@ -27,7 +27,7 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 
 
 class ProblemDetails(Struct, frozen=True):
-    """The reason why a request failed (RFC 9457); `detail` says how to correct it."""
+    """Why a request failed (RFC 9457); `detail` is the reason, with the correction if there is one."""
 
     title: str
     status: int
@@ -35,13 +35,13 @@ class ProblemDetails(Struct, frozen=True):
 
 
 def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """Return a problem. It does not repeat the path: responses about different names are then equal."""
+    """Return a problem response without the path, so that responses for different names are equal."""
     body = _ENCODE(ProblemDetails(title, status, detail))
     return Response(body, status, headers, "application/problem+json")
 
 
-def answer(page: PageRequest, value: object) -> Response:
-    """Return JSON, or 304 (Not Modified) if the client's copy is current.
+def json_response(page: PageRequest, value: object) -> Response:
+    """Return the value as JSON, or 304 (Not Modified) if the client's copy is current.
 
     The validator depends only on the content.
     """
