@@ -310,7 +310,7 @@ async def _receive(
     receiver: FileReceiver,
     received: AsyncExitStack,
 ) -> tuple[list[tuple[str, str]], SentFile | None]:
-    """Return the parameters of the URL, or those of a form with its file, which ends with `received`."""
+    """Return the parameters of the URL or form, and the form's file, which exists until `received` is closed."""
     if row.method == "GET":
         return parse_pairs(request.url.query), None
     if row.takes_file and media_type(request) == MULTIPART:

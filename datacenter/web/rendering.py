@@ -87,7 +87,7 @@ def format_ago(ms: int | None, zone: str, now_ms: int) -> Markup:
 
 
 def format_duration(ms: int | None) -> str:
-    """Format a duration in its largest unit; below 6 h also with minutes, below 3 d also with hours."""
+    """Format a duration in its largest unit; hours below 6 h also have minutes, days below 3 d also hours."""
     if ms is None:
         return "–"
     ms = max(ms, 0)

@@ -91,7 +91,7 @@ class WebServices:
     log: AccessLog
     development: bool = False
     sign_on: SignOn | None = None
-    known: TriggerKnowledge = NO_KNOWLEDGE
+    trigger_knowledge: TriggerKnowledge = NO_KNOWLEDGE
     """The triggers in force with their scores."""
     remote: RemoteSessions | None = None
     """The remote sessions; None if they are not configured."""
@@ -105,7 +105,9 @@ class WebServices:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chain", ChainVerifier(self.store))
-        comparisons = {name: compared_sides(one) for name, one in self.known.triggers.triggers.items()}
+        comparisons = {
+            name: compared_sides(one) for name, one in self.trigger_knowledge.triggers.triggers.items()
+        }
         object.__setattr__(self, "comparisons", comparisons)
 
     @property
@@ -159,7 +161,9 @@ class PageRequest:
     entry: StaffPerson
     visible: Visibility
     form_token: str
+    """The token for forms on the page; empty for a program."""
     resource: Resource | None
+    """The resource that the path names; None for a list."""
     names: dict[str, str]
     """The parameters of the path."""
     query: Any
@@ -253,7 +257,7 @@ def check_access(
 ) -> Resource | None:
     """Record the access decision, and return the resource of a request; None for a list.
 
-    Raises: NotFoundError, RefusedError; StoreError if the resource cannot be read or the decision not be recorded.
+    Raises: NotFoundError, RefusedError; StoreError if the resource cannot be read or the decision cannot be recorded.
     """
     log, is_export = services.log, route.response_kind == "file"
     if not route.kind:
@@ -284,7 +288,7 @@ def _find(
     if not all(map(str.isprintable, names.values())):
         return None
     if route.kind == "Trigger":
-        return find_trigger(services.store, visible, services.known, names["trigger"])
+        return find_trigger(services.store, visible, services.trigger_knowledge, names["trigger"])
     return _FIND[route.kind](services.store, names)
 
 

@@ -33,7 +33,7 @@ def make_access(config: Config, store: Store) -> AccessControl:
 def make_staff_web(
     config: Config,
     store: Store,
-    known: TriggerKnowledge,
+    trigger_knowledge: TriggerKnowledge,
     now_ms: Callable[[], int],
     readers: Executor,
     writer: Executor,
@@ -56,7 +56,7 @@ def make_staff_web(
         log,
         config.staff.development,
         sign_on,
-        known,
+        trigger_knowledge,
         remote,
         releases,
     )

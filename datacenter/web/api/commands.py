@@ -23,8 +23,8 @@ from datacenter.commands.listing import CommandFilter, CommandRow, Direction, Fi
 from datacenter.store.command_states import State
 from datacenter.web.api.callers import REQUEST_KEY
 from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
+from datacenter.web.desks import command_desk
 from datacenter.web.files.downloads import BINARY, file_response
-from datacenter.web.orders import command_desk
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 from settings.profile import Verb
 

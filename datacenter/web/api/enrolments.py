@@ -26,7 +26,7 @@ from datacenter.enrolment.registration import Reason
 from datacenter.store.tables.schema import boxes
 from datacenter.store.tables.schema import certificates as certificates_of
 from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
-from datacenter.web.orders import enrolment_desk
+from datacenter.web.desks import enrolment_desk
 from datacenter.web.routes import Handler, NoParameters, PageRequest, WebRoute
 
 PATH: Final = f"{PREFIX}/enrolments"
@@ -88,7 +88,7 @@ class EnrolmentList(Struct, frozen=True):
 
 
 class ApiCertificate(Struct, frozen=True):
-    """A box with its latest certificate from the data center and its denial; members are null if there is none."""
+    """A box with its latest certificate from the data center, and its denial. What is missing is null."""
 
     box: str
     site: str | None
@@ -101,7 +101,7 @@ class ApiCertificate(Struct, frozen=True):
 
 
 class ApiInstrumentCertificate(Struct, frozen=True):
-    """An instrument with its box, its latest certificate and its denial; members are null if it is not denied."""
+    """An instrument with its box, its latest certificate, and its denial, which is null if there is none."""
 
     box: str
     instrument: str

@@ -84,20 +84,20 @@ def _operation(row: WebRoute) -> dict[str, Any]:
         "application/problem+json": {"schema": {"$ref": _REFERENCES.format(name=ProblemDetails.__name__)}}
     }
     content = {row.media: {"schema": _schema_of(row)}}
-    answers: dict[str, Any] = {"200": {"description": row.text, "content": content}}
+    responses: dict[str, Any] = {"200": {"description": row.text, "content": content}}
     if row.result is not None:
-        answers["200"]["headers"] = {"etag": {"schema": {"type": "string"}}}
+        responses["200"]["headers"] = {"etag": {"schema": {"type": "string"}}}
     if row.method == "GET" and row.result is not None:
-        answers["304"] = {"description": _MORE_STATUSES[304]}
-    answers |= {
+        responses["304"] = {"description": _MORE_STATUSES[304]}
+    responses |= {
         status: {"description": text, "content": problem}
         for status, text in _STATUSES.items()
         if row.method == "POST" or status not in ("413", "415")
     }
     for status in row.statuses:
-        answers[str(status)] = {"description": _MORE_STATUSES[status]}
+        responses[str(status)] = {"description": _MORE_STATUSES[status]}
         if status not in _NO_PROBLEM:
-            answers[str(status)]["content"] = content if status == 206 else problem
+            responses[str(status)]["content"] = content if status == 206 else problem
     return {
         "operationId": f"{row.method.lower()}{re.sub(r'[^a-z]+', '_', row.path.removeprefix(PREFIX))}".rstrip(
             "_"
@@ -105,7 +105,7 @@ def _operation(row: WebRoute) -> dict[str, Any]:
         "summary": row.text,
         "parameters": path + query,
         **body,
-        "responses": answers,
+        "responses": responses,
     }
 
 

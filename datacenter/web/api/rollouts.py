@@ -24,7 +24,7 @@ from datacenter.releases.listing import (
 from datacenter.releases.plan import RolloutPlan
 from datacenter.releases.states import BoxState, RolloutEvent, RolloutState
 from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
-from datacenter.web.orders import rollout_desk
+from datacenter.web.desks import rollout_desk
 from datacenter.web.parameters import ParameterError
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 from wire.release.messages import Kind

@@ -23,7 +23,7 @@ from datacenter.sessions.requests import (
 )
 from datacenter.web.api.callers import REQUEST_KEY
 from datacenter.web.api.json_responses import PREFIX, Cursor, Limit, decode_cursor, json_response, next_cursor
-from datacenter.web.orders import session_caller, session_requests
+from datacenter.web.desks import session_caller, session_requests
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute
 from wire.session.grant import SessionMode
 from wire.session.table import SessionState

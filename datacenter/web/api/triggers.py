@@ -99,7 +99,7 @@ def show_triggers(page: PageRequest) -> Response:
     after = decode_cursor(query.cursor, tuple[str, str, bool])
     items = [
         _item(row)
-        for row in list_triggers(page.store, page.visible, page.services.known)
+        for row in list_triggers(page.store, page.visible, page.services.trigger_knowledge)
         if (not query.model or row.model == query.model)
         and (not query.severity or row.severity == query.severity)
         and (not query.state or row.state == query.state)
@@ -112,7 +112,7 @@ def show_triggers(page: PageRequest) -> Response:
 def show_trigger(page: PageRequest) -> Response:
     """Return a trigger with the comparisons of its condition and the text of its file."""
     name = page.names["trigger"]
-    row, *others = read_trigger_rows(page.store, page.visible, page.services.known, name)
+    row, *others = read_trigger_rows(page.store, page.visible, page.services.trigger_knowledge, name)
     compared = page.services.comparisons.get(name, ()) if row.state == "live" else ()
     result = ApiTriggerPage(
         **{field: getattr(_item(row), field) for field in ApiTrigger.__struct_fields__},

@@ -18,7 +18,7 @@ HEIGHT: Final = 120
 LEFT: Final = 28
 RIGHT: Final = 8
 SD_SHOWN: Final = 4
-"""Greater deviations, in SD, are drawn at this one."""
+"""The largest deviation in a chart, in SD; greater ones are drawn at it."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def alert(page: PageRequest) -> Response:
         alert=row,
         about=row.about,
         component=_component(row, profile),
-        has_trigger=any(one.name == row.trigger for one in page.services.known.triggers.all()),
+        has_trigger=any(one.name == row.trigger for one in page.services.trigger_knowledge.triggers.all()),
         evidence=[
             item for item in evidence_items(evidence) if item[0].partition(" ")[0] not in SHOWN_ELSEWHERE
         ],

@@ -59,7 +59,7 @@ def base(page: PageRequest) -> Response:
 
 
 def shown_days(now_ms: int, count: int) -> range:
-    """Return the last `count` days up to yesterday, as numbers since 1970; today is not complete."""
+    """Return the last `count` days up to yesterday, as numbers of days since 1970; today is not complete."""
     today = now_ms // DAY_MS
     return range(today - count, today)
 

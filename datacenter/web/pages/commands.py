@@ -21,8 +21,8 @@ from datacenter.commands.desk import (
 from datacenter.commands.listing import CommandFilter, CommandRow
 from datacenter.fleet.visible import COMMAND_DIGITS_MAX, find_instrument
 from datacenter.store.command_states import STATES, State
+from datacenter.web.desks import command_desk
 from datacenter.web.files.downloads import file_response
-from datacenter.web.orders import command_desk
 from datacenter.web.pages.page import address, keyset, show
 from datacenter.web.responses import redirect
 from datacenter.web.routes import NoParameters, PageRequest, WebRoute

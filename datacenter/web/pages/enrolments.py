@@ -21,7 +21,7 @@ from datacenter.enrolment.listing import (
 )
 from datacenter.fleet.visible import COLUMNS, find_box, matching
 from datacenter.store.tables.schema import boxes, certificates, sites
-from datacenter.web.orders import enrolment_desk
+from datacenter.web.desks import enrolment_desk
 from datacenter.web.pages.page import address, show
 from datacenter.web.responses import redirect
 from datacenter.web.routes import Handler, NoParameters, PageRequest, WebRoute

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from datacenter.commands.desk import StaffActor
 from datacenter.commands.listing import CommandFilter, Direction, FileKey, FileRow
 from datacenter.web.api.json_responses import Cursor, decode_cursor, encode_cursor
-from datacenter.web.orders import command_desk
+from datacenter.web.desks import command_desk
 from datacenter.web.pages.commands import PAGE_SIZE, PURPOSE, Serial
 from datacenter.web.pages.page import address, keyset, show
 from datacenter.web.routes import PageRequest, WebRoute

@@ -78,9 +78,11 @@ def instrument(page: PageRequest) -> Response:
         calibrations=list_calibrations(page.store, box, serial, *times),
         inventory=latest_inventory(page.store, box, serial, *times),
         assays=profile.assays if profile else {},
-        parts=(parts := visit_parts(page.store, page.visible, page.services.known, "", box, serial)),
+        parts=(
+            parts := visit_parts(page.store, page.visible, page.services.trigger_knowledge, "", box, serial)
+        ),
         part_totals=totals(parts),
-        trigger_texts=page.services.known.trigger_texts,
+        trigger_texts=page.services.trigger_knowledge.trigger_texts,
         alerts=list_of_instrument(page.store, page.visible, box, serial),
     )
 
@@ -140,17 +142,22 @@ def _base(page: PageRequest, model: str | None, times: ShownPeriod) -> dict[str,
 
 def _thresholds(page: PageRequest, model: str | None, evaluation: bytes) -> dict[str, list[ReadingThreshold]]:
     """Return the thresholds of the triggers in force by reading."""
-    functions = page.services.known.triggers.functions(model)
+    functions = page.services.trigger_knowledge.triggers.functions(model)
     return reading_thresholds(functions, page.services.comparisons, evaluation) if functions else {}
 
 
-def _shown(limit: ReadingThreshold, channel: Channel | None) -> dict[str, Any]:
+def _shown(threshold: ReadingThreshold, channel: Channel | None) -> dict[str, Any]:
     """Return a threshold as its text and its line in a chart."""
     return {
-        "trigger": limit.trigger,
-        "text": f"{limit.value} {limit.sign} {format_reading(limit.threshold, channel)}",
-        "moves": limit.moves,
-        "line": [limit.threshold * scale_of(channel)[0], limit.trigger, f"--{limit.severity}", limit.moves],
+        "trigger": threshold.trigger,
+        "text": f"{threshold.value} {threshold.sign} {format_reading(threshold.threshold, channel)}",
+        "moves": threshold.moves,
+        "line": [
+            threshold.threshold * scale_of(channel)[0],
+            threshold.trigger,
+            f"--{threshold.severity}",
+            threshold.moves,
+        ],
     }
 
 

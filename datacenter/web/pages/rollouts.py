@@ -24,7 +24,7 @@ from datacenter.releases.listing import (
 from datacenter.releases.plan import DAYS, RolloutPlan
 from datacenter.releases.states import TRANSITIONS, RolloutEvent
 from datacenter.releases.windows import next_windows
-from datacenter.web.orders import rollout_desk
+from datacenter.web.desks import rollout_desk
 from datacenter.web.pages.page import keyset, show
 from datacenter.web.parameters import ParameterError
 from datacenter.web.responses import redirect
@@ -33,7 +33,7 @@ from datacenter.web.routes import Handler, NoParameters, PageRequest, WebRoute
 PATH: Final = "/rollouts"
 PAGE_SIZE: Final = 50
 HEALTHS: Final = ("critical", "warning", "silent", "ok")
-"""The colours of a wave's bar, for boxes that failed, are open, wait or were withdrawn, and have the release."""
+"""The colours of a wave's bar, in this order: failed; open; waiting or withdrawn; committed or present."""
 ListKey = Annotated[int, Meta(ge=1, le=10**9)] | None
 Words = Annotated[str, Meta(max_length=2000)]
 CONTROLS: Final[tuple[tuple[RolloutEvent, str], ...]] = (

@@ -24,7 +24,7 @@ from datacenter.sessions.requests import (
     desktop_of,
 )
 from datacenter.sessions.rights import ACTIONS
-from datacenter.web.orders import session_caller, session_requests
+from datacenter.web.desks import session_caller, session_requests
 from datacenter.web.pages.page import address, keyset, show, show_fragment
 from datacenter.web.parameters import ParameterError
 from datacenter.web.responses import SECURITY_HEADERS, html, redirect

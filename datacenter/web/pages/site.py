@@ -44,9 +44,9 @@ def site(page: PageRequest) -> Response:
         boxes=list_boxes(page.store, page.visible, name),
         alerts=list_alerts(page.store, page.visible, AlertFilter("open", site=name), 1),
         silent_ms=SILENT_MS,
-        parts=(parts := visit_parts(page.store, page.visible, page.services.known, name)),
+        parts=(parts := visit_parts(page.store, page.visible, page.services.trigger_knowledge, name)),
         part_totals=totals(parts),
-        trigger_texts=page.services.known.trigger_texts,
+        trigger_texts=page.services.trigger_knowledge.trigger_texts,
     )
 
 

@@ -29,8 +29,8 @@ class TriggersQuery(Struct, frozen=True):
 def triggers(page: PageRequest) -> Response:
     """Serve the list of triggers."""
     query: TriggersQuery = page.query
-    rows = list_triggers(page.store, page.visible, page.services.known)
-    known = page.services.known
+    rows = list_triggers(page.store, page.visible, page.services.trigger_knowledge)
+    known = page.services.trigger_knowledge
     return show(
         page,
         "triggers.html",
@@ -49,7 +49,7 @@ def triggers(page: PageRequest) -> Response:
 
 def trigger(page: PageRequest) -> Response:
     """Serve the page of a trigger."""
-    name, known = page.names["trigger"], page.services.known
+    name, known = page.names["trigger"], page.services.trigger_knowledge
     row, *others = read_trigger_rows(page.store, page.visible, known, name)
     profile = profile_of(row.model)
     component = profile.components.get(row.component) if profile else None

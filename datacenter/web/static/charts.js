@@ -1,5 +1,5 @@
-// Draws the charts of readings and of an alert's evidence with uPlot. One request gets the columns of all channels. A line is
-// never drawn across a span without reports: the data has an empty point there, and the span is shaded.
+// Draws the charts of readings and of an alert's evidence with uPlot. One request gets the columns of all channels. A
+// line is never drawn across a span without reports: in the data the span has an empty point, and it is shaded.
 "use strict";
 
 const HEIGHT = 150;
@@ -54,7 +54,7 @@ function drawLimit(plot, value, color) {
   plot.ctx.restore();
 }
 
-// Draws the thresholds of triggers with their names. For a moving threshold, only its latest value is drawn, at the right.
+// Draws the thresholds of triggers with their names. Of a moving threshold, only the latest value is drawn, at the right.
 function drawThresholds(plot, thresholds, color) {
   const { left, top, width, height } = plot.bbox;
   const { ctx } = plot;
@@ -78,8 +78,8 @@ function drawThresholds(plot, thresholds, color) {
   }
 }
 
-// Returns uPlot's function for the range of the y axis. Limits, base and thresholds are included only if the readings are
-// near them, so that distant ones do not flatten the line.
+// Returns uPlot's function for the range of the y axis. Limits, base and thresholds are included only if the readings
+// are near them, so that distant ones do not flatten the line.
 function rangeWith(limits, base, thresholds) {
   return (_plot, low, high) => {
     if (low === null || high === null) return [0, 1];
@@ -126,8 +126,8 @@ function linesOf(figure, data) {
   return wanted.filter((line) => data.channels[line.channel]);
 }
 
-// Converts times to a time zone for uPlot. All charts have the same tick marks, and a conversion takes 0.1 ms; the results
-// are therefore stored.
+// Converts times to a time zone for uPlot. The results are kept, because a conversion takes 0.1 ms and all charts have
+// the same tick marks.
 function zoneDates(zone) {
   const known = new Map();
   return (ms) => {

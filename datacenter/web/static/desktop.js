@@ -1,4 +1,4 @@
-// The desktop of a remote session: noVNC in the page, the state of its connection, and a key combination that leaves the desktop.
+// The desktop of a remote session: noVNC, the state of its connection, and a key combination that leaves the desktop.
 const screen = document.getElementById("screen");
 const state = document.getElementById("connection");
 const { default: RFB } = await import(screen.dataset.viewer);

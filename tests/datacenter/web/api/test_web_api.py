@@ -239,7 +239,7 @@ def application_for_schemathesis() -> tuple[object, str]:
         run_directly,
         run_directly,
         AccessLog(lambda _: None),
-        known=known_triggers(),
+        trigger_knowledge=known_triggers(),
     )
     limits = frozenset({"read", "change"}), frozenset({"everywhere"})
     end_ms = NOW_MS + 300 * 86_400_000

@@ -153,4 +153,6 @@ def test_without_files_the_page_says_what_to_do(changing: WebClient) -> None:
     with changing.store.transaction() as connection:
         connection.execute(commands.delete())
         connection.execute(files.delete())
-    assert "There is no file. Open the page of an instrument" in changing.sign_in("engineer").get("/files").text
+    assert (
+        "There is no file. Open the page of an instrument" in changing.sign_in("engineer").get("/files").text
+    )
