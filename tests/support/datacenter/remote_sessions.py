@@ -217,6 +217,7 @@ class Center:
         first = await self.exchange(GrantMessage(session.id, grant))
 
         async def has_certificate() -> bool:
+            assert not session.is_over, f"the session ended before its tunnel opened: {session.cause}"
             return any(isinstance(one, CertificateMessage) for one in await self.exchange())
 
         # a reply contains only the messages that wait at that time, such as the end of another session
