@@ -37,11 +37,11 @@ delay = "20ms"
 [[instrument]]
 port = 1
 model = "chemistry-analyzer"
-report_every = "1s"
+report_every = "5s"
 [[instrument]]
 port = 2
 model = "hematology-analyzer"
-report_every = "1s"
+report_every = "5s"
 [[event]]
 at = "5s"
 update = "healthy"
