@@ -35,8 +35,8 @@ from tests.support.agents.sessions.lab import (
     CENTER,
     DESKTOP_PORT,
     DEVICE,
-    DOOR_PORT,
     INSTRUMENT,
+    TUNNEL_PORT,
     SessionLab,
     session_lab,
 )
@@ -128,7 +128,7 @@ class Attacks:
         """Connect to the tunnel's port and begin with these bytes."""
         with self.lab.box.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
             client.settimeout(10)
-            client.connect((CENTER, DOOR_PORT))
+            client.connect((CENTER, TUNNEL_PORT))
             client.sendall(len(first).to_bytes(2, "big") + first)
             client.shutdown(socket.SHUT_WR)
             with suppress(ConnectionResetError):
@@ -158,7 +158,7 @@ class Attacks:
                 tunnel = OpenVpnTunnel("tun-attack", Path(folder))
                 credentials = Credentials(self.ended.id.hex(), *self.issued)
                 try:
-                    await tunnel.open(Endpoint(CENTER, DOOR_PORT), credentials, SessionKey())
+                    await tunnel.open(Endpoint(CENTER, TUNNEL_PORT), credentials, SessionKey())
                 except TunnelError:
                     return
                 raise AssertionError("a tunnel was opened")

@@ -20,9 +20,9 @@ from sim.worlds.shared.site.addresses import (
     BOX,
     BOX_NAME,
     DATACENTER,
-    DATACENTER_DOOR,
     DATACENTER_NAME,
     DATACENTER_PORT,
+    DATACENTER_TUNNEL,
     INSTRUMENTS,
     PREFIX_BITS,
     PROXY,
@@ -92,7 +92,7 @@ def _desktop_address(instrument: PortInstrument) -> str:
 
 
 def _sessions(keys: SessionKeys) -> SiteSessions:
-    return SiteSessions(f"{DATACENTER_DOOR}:{DATACENTER_PORT}", [keys.offer_text], ["code"])
+    return SiteSessions(f"{DATACENTER_TUNNEL}:{DATACENTER_PORT}", [keys.offer_text], ["code"])
 
 
 ROUTER_NAME: Final = "router"

@@ -20,8 +20,8 @@ from sim.lab.labfile import Lab
 from sim.lab.shipped_triggers import SHIPPED_TRIGGERS
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.kernel.namespaces.process import LabProcess
-from sim.worlds.kernel.sessions import DOOR_PORT, PAGES_PORT
-from sim.worlds.shared.site.addresses import BOX_SERIAL, DATACENTER_DOOR, DATACENTER_PORT
+from sim.worlds.kernel.sessions import PAGES_PORT, TUNNEL_PORT
+from sim.worlds.shared.site.addresses import BOX_SERIAL, DATACENTER_PORT, DATACENTER_TUNNEL
 from sim.worlds.shared.site.session_keys import SessionKeys
 from sim.worlds.shared.staff.commands import queue_command
 from sim.worlds.shared.staff.enrolment import approve_waiting, follow_denial
@@ -62,7 +62,7 @@ development = true
 [sessions]
 key = "{keys.offer_key}"
 folder = "remote-sessions"
-address = "{door}"
+address = "{address}"
 port = {port}
 """
 SITE: Final = """\
@@ -132,7 +132,9 @@ class KernelDataCenter:
             "".join(STAFF.format(name=name, trainings=trainings) for name in self._staff)
         )
         (self._folder / "fleet.toml").write_text(SITE.format(box=BOX_SERIAL))
-        self._sessions = SESSIONS.format(pages=PAGES_PORT, keys=keys, door=DATACENTER_DOOR, port=DOOR_PORT)
+        self._sessions = SESSIONS.format(
+            pages=PAGES_PORT, keys=keys, address=DATACENTER_TUNNEL, port=TUNNEL_PORT
+        )
         if keys.box is not None:
             self._sessions += f'box_keys = "{keys.box_keys_folder}"\n'
 

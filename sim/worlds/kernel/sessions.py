@@ -25,8 +25,8 @@ from sim.worlds.kernel.analyzer import KernelComputer
 from sim.worlds.kernel.namespaces.host import NamespaceHost
 from sim.worlds.shared.site.addresses import (
     BOX_SERIAL,
-    DATACENTER_DOOR,
     DATACENTER_PORT,
+    DATACENTER_TUNNEL,
     TUNNEL_BOX,
     TUNNEL_DEVICE,
     instrument_address,
@@ -35,14 +35,14 @@ from wire.http.connection import ClientConnection, HttpError, Response
 from wire.session.table import SessionState
 
 PAGES_PORT: Final = 8080
-DOOR_PORT: Final = 1194
+TUNNEL_PORT: Final = 1194
 """The TCP port on which the data center's program accepts tunnels. Boxes connect to the port for reports at
-DATACENTER_DOOR, which the network redirects here."""
-_DOOR: Final = f"""\
-table ip door {{
+DATACENTER_TUNNEL, which the network redirects here."""
+_TUNNEL_REDIRECTION: Final = f"""\
+table ip tunnels {{
     chain arriving {{
         type nat hook prerouting priority dstnat
-        ip daddr {DATACENTER_DOOR} tcp dport {DATACENTER_PORT} dnat to {DATACENTER_DOOR}:{DOOR_PORT}
+        ip daddr {DATACENTER_TUNNEL} tcp dport {DATACENTER_PORT} dnat to {DATACENTER_TUNNEL}:{TUNNEL_PORT}
     }}
 }}
 """
@@ -64,10 +64,10 @@ def make_tun_device(box: NamespaceHost) -> None:
             subprocess.run(("ip", *arguments), check=True)
 
 
-def make_door(datacenter: NamespaceHost) -> None:
-    """Redirect tunnels to DOOR_PORT: the program listens for reports on DATACENTER_PORT of all addresses."""
+def redirect_tunnels(datacenter: NamespaceHost) -> None:
+    """Redirect tunnels to TUNNEL_PORT: the program listens for reports on DATACENTER_PORT of all addresses."""
     with datacenter.inside():
-        subprocess.run(("nft", "-f", "-"), input=_DOOR, text=True, check=True)
+        subprocess.run(("nft", "-f", "-"), input=_TUNNEL_REDIRECTION, text=True, check=True)
 
 
 async def serve_desktop(host: NamespaceHost, spec: LabInstrument, tcp_port: int) -> InstrumentDesktop:

@@ -23,9 +23,9 @@ from sim.worlds.shared.site.addresses import (
     BOX,
     BOX_MOVED,
     DATACENTER,
-    DATACENTER_DOOR,
     DATACENTER_MOVED,
     DATACENTER_NAME,
+    DATACENTER_TUNNEL,
     INSTRUMENTS,
     PREFIX_BITS,
     PROXY,
@@ -55,7 +55,7 @@ class KernelSite:
         self.backbone = self._join("backbone", (self.datacenter, INTERFACE), "to-far", BACKBONE, DATACENTER)
         if lab.sessions:
             index = self.datacenter.netlink.index(INTERFACE)
-            self.datacenter.netlink.add_address(index, DATACENTER_DOOR, PREFIX_BITS)
+            self.datacenter.netlink.add_address(index, DATACENTER_TUNNEL, PREFIX_BITS)
         self.proxy: NamespaceHost | None = None
         if spec.proxy is not None:
             self.proxy = self._host("proxy")

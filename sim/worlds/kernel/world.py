@@ -36,7 +36,7 @@ from sim.worlds.kernel.namespaces.link import KernelLink
 from sim.worlds.kernel.namespaces.process import LabProcess
 from sim.worlds.kernel.namespaces.vpn import vpn_ends
 from sim.worlds.kernel.proxy import KernelProxy
-from sim.worlds.kernel.sessions import KernelStaffPortal, make_door, serve_desktop
+from sim.worlds.kernel.sessions import KernelStaffPortal, redirect_tunnels, serve_desktop
 from sim.worlds.kernel.site import KernelSite
 from sim.worlds.kernel.supervision.lab import KernelLab
 from sim.worlds.kernel.supervision.real_time import HostLoop, RealTimeEnvironment
@@ -84,7 +84,7 @@ class KernelWorld:
             self._make_session_keys(namespaces.folder / "session-keys") if lab.sessions else None
         )
         if lab.sessions:
-            make_door(site.datacenter)
+            redirect_tunnels(site.datacenter)
         self.datacenter = KernelDataCenter(
             site.datacenter,
             namespaces.folder / "datacenter",

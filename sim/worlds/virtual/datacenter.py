@@ -35,10 +35,10 @@ from sim.units import SECOND_NS
 from sim.updates.releases import LabReleases
 from sim.worlds.shared.site.addresses import (
     DATACENTER,
-    DATACENTER_DOOR,
     DATACENTER_MOVED,
     DATACENTER_NAME,
     DATACENTER_PORT,
+    DATACENTER_TUNNEL,
     SIEM,
     SIEM_NAME,
     SIEM_PORT,
@@ -133,7 +133,7 @@ class VirtualDataCenter:
         self._loop = loop
         self._identities = identities
         self._now_ns = now_ns
-        self.host = SimHost(network, DATACENTER_NAME, DATACENTER, DATACENTER_MOVED, DATACENTER_DOOR)
+        self.host = SimHost(network, DATACENTER_NAME, DATACENTER, DATACENTER_MOVED, DATACENTER_TUNNEL)
         self.host.mtu_probing = True
         # the simulated machine never loses power, so a temporary SQLite database suffices, mostly in memory
         self.store = Store("sqlite:///file:?uri=true", durable=False)

@@ -43,9 +43,9 @@ from sim.tunnel.datacenter import EmulEndpoint
 from sim.tunnel.path import EmulPath
 from sim.worlds.shared.site.addresses import (
     BOX_SERIAL,
-    DATACENTER_DOOR,
     DATACENTER_NAME,
     DATACENTER_PORT,
+    DATACENTER_TUNNEL,
     TUNNEL_BOX,
     TUNNEL_STAFF,
     box_address,
@@ -242,7 +242,7 @@ class VirtualSessionDesk:
             )
         )
         self._exchange = SessionExchange(self._desk, self._outbox)
-        await self._loop.create_server(door.accept, DATACENTER_DOOR, DATACENTER_PORT)
+        await self._loop.create_server(door.accept, DATACENTER_TUNNEL, DATACENTER_PORT)
         self._loop.create_task(self._check(self._desk))
 
     async def _check(self, desk: SessionDesk) -> None:

@@ -26,9 +26,9 @@ from sim.lab.sessions import desktop_of
 from sim.proxies.kind import proxy_kind
 from sim.worlds.shared.site.addresses import (
     DATACENTER,
-    DATACENTER_DOOR,
     DATACENTER_MOVED,
     DATACENTER_PORT,
+    DATACENTER_TUNNEL,
     PREFIX_BITS,
     PROXY,
     ROUTER,
@@ -71,8 +71,8 @@ def _port(lab: Lab, spec: LabInstrument) -> PolicyPort:
 def _destination(lab: Lab) -> Authorized:
     if lab.uplink.proxy is not None:
         return _authorized("proxy", proxy_kind(lab.uplink.proxy.kind).port, PROXY)
-    doors = (DATACENTER_DOOR,) if lab.sessions else ()
-    return _authorized("datacenter", DATACENTER_PORT, DATACENTER, DATACENTER_MOVED, *doors)
+    tunnels = (DATACENTER_TUNNEL,) if lab.sessions else ()
+    return _authorized("datacenter", DATACENTER_PORT, DATACENTER, DATACENTER_MOVED, *tunnels)
 
 
 def _authorized(role: str, port: int, *addresses: str) -> Authorized:

@@ -18,7 +18,7 @@ from datacenter.store.tables.schema import box_audit
 from sim.lab.labfile import Lab
 from sim.lab.sessions import desktop_of
 from sim.verdict.found.sessions import SessionAudits
-from sim.worlds.shared.site.addresses import BOX_SERIAL, DATACENTER_DOOR, DATACENTER_PORT
+from sim.worlds.shared.site.addresses import BOX_SERIAL, DATACENTER_PORT, DATACENTER_TUNNEL
 from wire.messages import Entry, LogLine, decode
 from wire.session.audit import SessionRecord
 from wire.session.cose import Keys, key_set, new_key
@@ -132,7 +132,7 @@ def sent_lines(store: Store) -> list[LogLine]:
 def session_settings(keys: SessionKeys, page: Path = Path("page.sock")) -> SessionSettings:
     """Return the box's settings for remote sessions; `page` is the socket of the local page."""
     return SessionSettings(
-        endpoint=f"{DATACENTER_DOOR}:{DATACENTER_PORT}",
+        endpoint=f"{DATACENTER_TUNNEL}:{DATACENTER_PORT}",
         keys=keys.offers,
         key=keys.box_key,
         ways=["code"],

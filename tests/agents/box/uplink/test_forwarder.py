@@ -177,6 +177,22 @@ def test_reconnecting_resumes_the_tls_session_and_an_idle_close_is_not_an_outage
     with_a_forwarder(pki, scenario)
 
 
+@pytest.mark.parametrize("is_made_before", [False, True], ids=["dialed afterwards", "made before"])
+def test_reconnecting_replaces_the_connection_at_once(pki: Hierarchy, is_made_before: bool) -> None:
+    async def scenario(world: World) -> None:
+        await append_routine(world, range(1, 100))
+        await eventually(lambda: len(world.center.reports) == 99)
+        [before] = world.center.connected
+        world.forwarder.reconnect(await world.forwarder.connect() if is_made_before else None)
+        await append_routine(world, range(100, 200))
+        await eventually(lambda: len(world.center.reports) == 199)
+        [after] = world.center.connected
+        assert after is not before
+        assert world.forwarder.traffic.connections == 2
+
+    in_simulated_time(pki, scenario)
+
+
 async def resumed_alert(center: StandIn, bench: Bench) -> None:
     """Deliver an alert on one connection, close it, and deliver another alert, whose connection may resume."""
     await bench.alert(1)

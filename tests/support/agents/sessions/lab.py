@@ -55,7 +55,7 @@ from wire.session.table import SessionState
 
 T = TypeVar("T")
 CENTER, BOX_UPLINK, INSTRUMENT = "203.0.113.5", "203.0.113.10", "10.77.1.5"
-INGEST_PORT, DOOR_PORT, DESKTOP_PORT = 443, 1194, 5900
+INGEST_PORT, TUNNEL_PORT, DESKTOP_PORT = 443, 1194, 5900
 PROXY_PORTS: Final[dict[ProxyKind, int]] = {"http": 3128, "socks5": 1080}
 DEVICE: Final = "rap-tun0"
 SIZE: Final = (320, 200)
@@ -331,7 +331,7 @@ def session_lab(
             f"link set {DEVICE} addrgenmode none up",
         )
         instrument.ip(f"addr add {INSTRUMENT}/24 dev eth0", "route add default via 10.77.1.1")
-        center_network.command("nft", "-f", "-", input=COUNTERS.format(door=DOOR_PORT))
+        center_network.command("nft", "-f", "-", input=COUNTERS.format(door=TUNNEL_PORT))
         vnc = stack.enter_context(
             vnc_server(
                 folder,
@@ -390,7 +390,7 @@ def _center(
 
     async def serve() -> None:
         center = SessionCenter(folder, make_endpoint, folder / "spool" / "sessions.audit")
-        listener = await asyncio.get_running_loop().create_server(door.accept, CENTER, DOOR_PORT)
+        listener = await asyncio.get_running_loop().create_server(door.accept, CENTER, TUNNEL_PORT)
         # on all addresses, because proxies connect to the name in its certificate, localhost
         async with serving(center, pki, "0.0.0.0", INGEST_PORT):
             ready.set_result(center)
@@ -412,7 +412,7 @@ def _box_program(
     (folder / "run").mkdir()
     (folder / "board.toml").write_text(BOARD)
     role, ports = (
-        ("datacenter", f"{INGEST_PORT}, {DOOR_PORT}") if kind is None else ("proxy", PROXY_PORTS[kind])
+        ("datacenter", f"{INGEST_PORT}, {TUNNEL_PORT}") if kind is None else ("proxy", PROXY_PORTS[kind])
     )
     (folder / "firewall.toml").write_text(POLICY.format(role=role, ports=ports))
     config = CONFIG.format(
