@@ -80,7 +80,7 @@ OnServed: TypeAlias = Callable[[int, int], object]
 """Called with the number of an instrument port and its TCP port (0: a serial line) when instruments can connect."""
 
 
-def ignore(*_what: object) -> None:
+def ignore(*_arguments: object) -> None:
     """Do nothing: for unused callbacks."""
 
 
@@ -250,7 +250,7 @@ class Box:
     def _use_identity(self, files: BoxCertificates, proven: ProvenConnection | None = None) -> ClientContext:
         """Use new certificate files, with the connection `proven` or a new one. Raises: OSError, ssl.SSLError."""
         running = self._running
-        assert running is not None, "the renewal runs while the box does"
+        assert running is not None, "the renewal is one of the running parts"
         self._certificate.switch(files, proven.tls if proven else None)
         self._use_certificate(running)
         running.forwarder.reconnect(proven.connection if proven else None)
@@ -508,7 +508,7 @@ class Box:
         return await ask_data_center(config.datacenter, tls, config.proxy, self._time_dial_timeout)
 
     async def _serve(self, running: RunningParts, port: InstrumentPort) -> None:
-        """Serve the agents of a port, or the instrument there that speaks its own standard."""
+        """Serve the agents at a port, or the instrument at it that speaks its own standard."""
         for instrument in port.instrument:
             if instrument.adapted:
                 serve = partial(self._serve_adapted, running, port, instrument.serial, instrument.adapted)

@@ -6,7 +6,7 @@ calls of the spool run on a separate thread (in the virtual world `run_in_execut
 thread flushes, the event loop prepares the next group. An append creates a future but no task.
 
 Code after an `await append(…)`, up to its next await, runs before the next group is written. High-water marks
-that are updated there are therefore complete when the spool requests a snapshot. It does so on the spool's thread, so
+that it updates are therefore complete when the spool calls `snapshot`. The call is made on the spool's thread, so
 `snapshot` must be a single step that the interpreter does not interrupt, such as encoding a dict with msgspec.
 """
 
@@ -47,7 +47,7 @@ _Append = tuple[
     Records, asyncio.Future[range], OnSettled | None
 ]  # records, their caller's future and callback
 _PRIORITIES = tuple(Priority)  # iterating over a tuple is faster than over the enumeration
-_ONE = {priority: bytes((priority,)) for priority in _PRIORITIES}
+_ONE_BYTE = {priority: bytes((priority,)) for priority in _PRIORITIES}
 
 
 class Buffer:
@@ -88,11 +88,11 @@ class Buffer:
         return self._spool.epoch
 
     def append(self, priority: Priority, payload: bytes) -> asyncio.Future[range]:
-        """Append one record. The future's result is its number, as a range of one, once the record is durable.
+        """Append one record. Once it is durable, the future's result is a range with its number only.
 
         Cancelling the future does not remove the record. Raises: as `append_all`.
         """
-        return self.append_all(_ONE[priority], (payload,))
+        return self.append_all(_ONE_BYTE[priority], (payload,))
 
     def append_all(
         self, priorities: Sequence[int], payloads: Sequence[bytes], on_settled: OnSettled | None = None
@@ -163,7 +163,7 @@ class Buffer:
     async def close(self) -> None:
         """Write all appended records and the clean-close marker, and stop the thread.
 
-        Raises: SpoolError IO if the disk call does not return within CLOSE_SECONDS_MAX; it is then still running.
+        Raises: SpoolError IO if the disk call does not return within CLOSE_SECONDS_MAX, and continues to run.
         """
         self._closed = True
         try:
@@ -248,7 +248,7 @@ class Buffer:
         new_gaps = self._spool.gaps_reported - self._gaps_announced
         if new_gaps:
             self._gaps_announced += new_gaps
-            self._announce(_ONE[Priority.AUDIT] * new_gaps)
+            self._announce(_ONE_BYTE[Priority.AUDIT] * new_gaps)
 
     def _announce(self, priorities: bytes) -> None:
         for priority in _PRIORITIES:

@@ -40,7 +40,7 @@ class CheckedConfig:
     """A checked configuration, its board and its firewall policy, which is None without [firewall].
 
     `identity` lists the problems that do not prevent a start: the box collects reports even while peers refuse its
-    certificate, and uses a renewed one without a restart.
+    certificate, and uses a renewed certificate without a restart.
     """
 
     config: BoxConfig
@@ -100,7 +100,7 @@ def _check_audit(file: Path, config: BoxConfig) -> None:
     try:
         load_public_keys(config.audit.keys)
     except (SignatureError, OSError) as error:
-        message = f"{error}; the data center countersigns audit chains with such keys"
+        message = f"{error}; give the keys that verify the data center's countersignatures of audit chains"
         raise SettingsError.at(file, "audit.keys", message) from error
 
 
@@ -228,7 +228,7 @@ def _check_policy(file: Path, config: BoxConfig, board: Board, policy: Policy) -
         if board_interfaces.get(number) != interface:
             port_name = f"port {number}" if number else "the uplink"
             board_interface = board_interfaces.get(number, "missing")
-            message = f"{port_name} is {interface} there, but {board_interface} on {board.name}"
+            message = f"{port_name} is {interface} in the policy, but {board_interface} on {board.name}"
             raise SettingsError.at(
                 file, "firewall.policy", f"{policy_file}: {message}; give both files the same `board`"
             )
@@ -247,15 +247,16 @@ def _check_sessions(
     file: Path, config: BoxConfig, sessions: SessionSettings, board: Board, policy: Policy | None
 ) -> None:
     """Check what remote sessions need: keys, the ways to prove presence, and the firewall that restricts them."""
-    own = ("sessions.key", sessions.key) if sessions.key else ("identity.key", config.identity.key)
-    loaded = ((own, load_private_key), (("sessions.keys", sessions.keys), load_public_keys))
-    for (key, path), load in loaded:
+    private_key = ("sessions.key", sessions.key) if sessions.key else ("identity.key", config.identity.key)
+    loaded = (
+        (*private_key, load_private_key, "the box signs grants with this key"),
+        ("sessions.keys", sessions.keys, load_public_keys, "the data center signs offers with these keys"),
+    )
+    for key, path, load, purpose in loaded:
         try:
             load(path)
         except (SignatureError, OSError) as error:
-            raise SettingsError.at(
-                file, key, f"{error}; remote sessions are signed with such keys"
-            ) from error
+            raise SettingsError.at(file, key, f"{error}; {purpose}") from error
     if "switch" in sessions.ways and not board.switches:
         raise SettingsError.at(file, "sessions.ways", f"{board.name} has no switch; use another way")
     try:
@@ -266,7 +267,7 @@ def _check_sessions(
         table = (
             "[firewall]" if policy is None else f"[tunnel] in {config.firewall and config.firewall.policy}"
         )
-        message = f"need {table}, which restricts each session to one port of one instrument"
+        message = f"remote sessions need {table}, which restricts each to one port of one instrument"
         raise SettingsError.at(file, "sessions", message)
     if policy.tunnel.interface != sessions.device:
         message = f"{sessions.device} is not the interface of [tunnel], which is {policy.tunnel.interface}"
@@ -278,7 +279,7 @@ def _check_sessions(
     if sessions.box_address != policy.tunnel.address:
         in_policy = policy.tunnel.address or "none"
         message = (
-            f"{sessions.box_address}, the box in this network, is not the address of [tunnel]: {in_policy}"
+            f"{sessions.box_address}, the box's address in this network, is not that of [tunnel]: {in_policy}"
         )
         raise SettingsError.at(file, "sessions.staff", message)
     _check_session_instruments(file, config, policy)
@@ -301,13 +302,13 @@ def _check_session_instruments(file: Path, config: BoxConfig, policy: Policy) ->
                 continue
             key = f"port[{index}].instrument[{position}].address"
             if profile.desktop_port is None:
-                message = f"is for remote sessions, but the profile of {profile.model} has no `desktop_port`"
+                message = (
+                    f"remote sessions need `desktop_port` in the profile of {profile.model}, which lacks it"
+                )
                 raise SettingsError.at(file, key, message)
             if not allowed.may_have(address):
                 networks = ", ".join(str(own.network) for own in allowed.addresses)
-                message = (
-                    f"{address} cannot be an instrument at port {port.number}, whose networks are {networks}"
-                )
+                message = f"{address} is not in a network of port {port.number} for instruments: {networks}"
                 raise SettingsError.at(file, key, message)
             desktop = Service("tcp", profile.desktop_port)
             if desktop not in allowed.desktop:

@@ -1,4 +1,4 @@
-"""The box program while FIPS mode is required but not in effect: it serves no port and opens no connection.
+"""The box program while FIPS mode is required and not in force: it serves no port and opens no connection.
 
 It remains closed until it is stopped, because OpenSSL and the kernel keep their mode for the lifetime of a process.
 The program does not exit by itself: the service manager would restart it repeatedly, and nothing would show the
@@ -47,7 +47,7 @@ class ClosedBox:
     def __init__(
         self, config: BoxConfig, hardware: Hardware, random: Random, log_message: LogMessage
     ) -> None:
-        """`hardware.fips` has the reasons."""
+        """`hardware.fips` is the failed self-test, with the reasons."""
         assert hardware.fips is not None
         self._config, self._hardware, self._random = config, hardware, random
         self._log_message, self._fips = log_message, hardware.fips

@@ -113,7 +113,7 @@ class CommandQueue:
         self.history.start(command_id)
 
     def drop(self, command_id: int) -> None:
-        """Remove a waiting command; the data center will repeat it."""
+        """Remove a waiting command; the data center repeats it unless it has the result."""
         self._waiting.pop(command_id, None)
 
     def finished(self, command_id: int) -> None:
@@ -156,7 +156,7 @@ class CommandDispatcher:
         box_commands: Mapping[str, BoxCommand],
         recorder: CommandRecorder,
     ) -> None:
-        """`queues` maps serial numbers of instruments, and "" for the box, to queues; `box_commands` maps verbs."""
+        """`queues` has keys that are serial numbers, or "" for the box; `box_commands` maps verbs to functions."""
         self._queues, self._box = queues, queues[""]
         self._box_commands, self._recorder = box_commands, recorder
         self._loop = asyncio.get_running_loop()

@@ -35,13 +35,13 @@ class FirewallService(Protocol):
     async def follow(self, on_event: Callable[[Event], None]) -> None:
         """Pass each event to `on_event`, until cancelled.
 
-        A `FirewallState` with `in_force` confirms that the policy is in force. Whenever that is not confirmed, a
-        `FirewallState` without it contains the reason, and instruments must not be served.
+        A `FirewallState` whose `in_force` is True confirms that the policy is in force. If it is False, `problem` is
+        the reason, and instruments must not be served.
         """
         ...
 
     async def open_path(self, path: Session, seconds: int) -> bool:
-        """Open the path of a session for this time, which the kernel keeps; return whether it is open."""
+        """Open the path of a session; the kernel closes it after `seconds`. Return whether it is open."""
         ...
 
     async def close_path(self, path: Session) -> None:
@@ -62,7 +62,7 @@ class FirewallStatus:
     refused: Mapping[str, int]
     """Refused packets by cause, as last counted."""
     not_covered: tuple[str, ...] = ()
-    """Limits of the proof, one line each."""
+    """What the proof of the ruleset does not cover, one line each."""
 
 
 class FirewallGuard:
@@ -108,7 +108,9 @@ class FirewallGuard:
         except Exception as error:
             self._update(
                 audit,
-                FirewallState(in_force=False, problem=f"its state is not known: {error!r}", is_known=False),
+                FirewallState(
+                    in_force=False, problem=f"the state of the firewall is unknown: {error!r}", is_known=False
+                ),
             )
             raise
 

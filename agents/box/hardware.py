@@ -48,7 +48,7 @@ class Hardware:
     updates: UpdateHardware | None = None
     """None: the box ignores orders to update it."""
     fips: SelfTest | None = None
-    """The self-test of the cryptographic module at the start; None: the site does not demand FIPS mode."""
+    """The self-test of the cryptographic module at the start; None: the site does not require FIPS mode."""
     audit_log: LogFolder | None = None
     """The files of the operating system's audit log; it is called on a separate thread."""
     make_key: Callable[[], PrivateKey] = make_key

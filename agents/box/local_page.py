@@ -53,7 +53,7 @@ async def run_local_page(
         if indicators is not None:
             tasks.create_task(watch_switches(indicators, board.switches, page.switch_pressed, page.end_all))
             if LED in board.leds:
-                box.on_sessions_changed(lambda: _show(indicators, ports, box))
+                box.on_sessions_changed(lambda: _show_sessions(indicators, ports, box))
 
 
 async def _serve(
@@ -69,7 +69,7 @@ async def _serve(
 
 
 async def page_status(config: BoxConfig, box: BoxProgram, now_s: float) -> PageStatus | None:
-    """Return the box's state for the page at a Unix time; None before the spool is open."""
+    """Return the box's state for the page; None before the spool is open. `now_s` is in seconds since 1970."""
     status = await box.status()
     if status is None:
         return None
@@ -99,13 +99,13 @@ def _standard(port: PortStatus, now_s: float) -> PageStandard:
     return PageStandard(port.speaks, port.connected, message_at_s, port.accepted, port.left_out)
 
 
-def _show(indicators: Indicators, ports: frozenset[int], box: BoxProgram) -> None:
+def _show_sessions(indicators: Indicators, ports: frozenset[int], box: BoxProgram) -> None:
     sessions = box.sessions
-    here = [each for port in ports for each in sessions.at_port(port)] if sessions else []
+    shown = [session for port in ports for session in sessions.at_port(port)] if sessions else []
     light = Light.OFF
-    if any(each.state is SessionState.OFFERED for each in here):
+    if any(session.state is SessionState.OFFERED for session in shown):
         light = Light.SLOW
-    if any(each.has_tunnel for each in here):
+    if any(session.has_tunnel for session in shown):
         light = Light.ON
     with suppress(IndicatorError):
         indicators.show(LED, light)

@@ -1,8 +1,8 @@
 """The box program on real hardware: the composition root.
 
 The event loop has one thread, and the disk another; updates, reading logs and name lookups use further threads.
-SIGTERM and SIGINT stop the program cleanly, and within END_SECONDS_MAX even if the disk hangs. After any other
-end, the next start recovers the spool, and the firewall service keeps the policy in force meanwhile.
+SIGTERM and SIGINT stop the program cleanly, and within END_SECONDS_MAX even if the disk hangs. After a crash, the
+next start recovers the spool; meanwhile the firewall service keeps the policy in force.
 """
 
 from __future__ import annotations
@@ -65,19 +65,20 @@ STATUS_RETRY_SECONDS: Final = 60.0
 CERTIFICATE_CHECK_SECONDS: Final = 5.0
 """Interval of checks whether the certificate files have changed; SIGHUP triggers a check immediately."""
 DISK_STATUS: Final = 3
+"""Exit status if a disk call does not return."""
 UNPRIVILEGED: Final = ("setpriv", "--no-new-privs", "--ambient-caps=-all")
 """Starts OpenVPN without the capabilities of the box program. OpenVPN opens the TUN device as the device's owner."""
 UNPRIVILEGED_ROOT: Final = (*UNPRIVILEGED, "--inh-caps=-all", "--bounding-set=-all")
-"""Drops the capabilities of a program started as root, which would otherwise regain all of them. Requires system
-calls that the box's unit does not permit."""
+"""Drops the capabilities of a program started as root, which would otherwise regain all of them on exec. Requires
+system calls that the box's unit does not permit."""
 
 
 def run_box(config_path: Path, on_served: OnServed, log_message: LogMessage) -> None:
     """Run the box until a signal stops it.
 
     `on_served` is called when instruments can connect to a port, `log_message` with messages for the operator.
-    If a disk call does not return, the process ends with exit status 3 and the reason. If FIPS mode is demanded and
-    not in force, the box runs closed (`agents.box.closed`).
+    If a disk call does not return, so that the box cannot stop in time, the process prints the reason and exits with
+    DISK_STATUS. If FIPS mode is required and not in force, the box runs closed (`agents.box.closed`).
 
     Raises: SettingsError for an invalid file; DescriptorError; DiskError or SpoolError for an unusable disk.
     """
@@ -98,7 +99,7 @@ async def _run(
     config, loop, forced_exit = checked.config, asyncio.get_running_loop(), ForcedExit()
     loop.set_exception_handler(FailureLog())
     disk = LinuxDisk(config.spool.directory)
-    # disk and executor are not closed: a disk call that never returns may be using them, and the process ends anyway
+    # the disk is not closed: a call that never returns may be using it, and the process ends anyway
     executor = ThreadPoolExecutor(1, "disk")
     hardware = replace(_hardware(checked, disk, executor, log_message), fips=fips)
     box = box_program(config, hardware, SystemRandom(), on_served, log_message)

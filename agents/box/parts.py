@@ -20,7 +20,7 @@ from wire.process.bounds import Bounds
 
 @dataclass(frozen=True, slots=True)
 class RunningParts:
-    """The parts of a running box."""
+    """The parts of a running box; one is None without its table in the configuration or its hardware."""
 
     buffer: Buffer
     audit: AuditLog

@@ -1,4 +1,4 @@
-"""The choice at the start: the box, or a closed box while FIPS mode is demanded and not in force."""
+"""Chooses the program for this start: the box, or a closed box if FIPS mode is required and not in force."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wire.dial.traffic import Traffic
 
 
 class BoxProgram(Protocol):
-    """The interface of the box program for its environment; `agents.box.box.Box` describes each part."""
+    """The interface that `agents.box.box.Box`, which documents its members, shares with `ClosedBox`."""
 
     activity: str
 
@@ -56,7 +56,7 @@ class BoxProgram(Protocol):
 
 
 def demanded_self_test(config: BoxConfig, module: CryptographicModule) -> SelfTest | None:
-    """Return the result of the self-test, for `Hardware.fips`; None if the site does not demand FIPS mode."""
+    """Return the result of the self-test, for `Hardware.fips`; None if the site does not require FIPS mode."""
     return module.self_test() if config.fips == "required" else None
 
 

@@ -58,6 +58,6 @@ async def open_spool(
 
 
 async def start_event(spool: Spool, buffer: Buffer) -> AuditEvent:
-    """Return the event of this start: after a clean stop or for the first time, or after a crash."""
+    """Return STARTED if the spool is new or was closed cleanly, else STARTED_AFTER_CRASH."""
     is_new = (await buffer.status()).next_seq == 1
     return AuditEvent.STARTED if is_new or spool.recovery.was_closed else AuditEvent.STARTED_AFTER_CRASH

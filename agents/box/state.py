@@ -36,7 +36,7 @@ from wire.messages import (
 )
 
 SNAPSHOT_BYTES_MAX: Final = 112 * 1024
-"""Size with INSTRUMENTS_MAX instruments, full histories and many files of logs. Each segment of 4 MiB begins with a
+"""Enough for INSTRUMENTS_MAX instruments, full histories and many log files. Each segment of 4 MiB begins with a
 snapshot."""
 
 _Marks = dict[str, list[HighWaterMark]]
@@ -101,13 +101,13 @@ class BoxState:
             cursor = self._saved.logs[source] = LogCursor()
         return cursor
 
-    def followed(self, instrument: str) -> tuple[str, int, int] | None:
+    def recorded_profile(self, instrument: str) -> tuple[str, int, int] | None:
         """Return the model and version of an instrument's last recorded profile, and its port; None without one."""
         saved = self._saved.profiles.get(instrument)
         return (*saved, self._saved.ports.get(instrument, 0)) if saved else None
 
-    def follow(self, instrument: str, model: str, version: int, port: int) -> None:
-        """Note which profile and port were recorded for an instrument."""
+    def set_recorded_profile(self, instrument: str, model: str, version: int, port: int) -> None:
+        """Set the model and version of an instrument's last recorded profile, and its port."""
         self._saved.profiles[instrument] = model, version
         self._saved.ports[instrument] = port
 
@@ -124,7 +124,8 @@ class BoxState:
     ) -> None:
         """Restore the state from the spool. Instruments that are no longer enrolled are removed.
 
-        `adapted` are those that speak their own standard, `ports` the instrument at the port of each of them.
+        `adapted` are the serial numbers of those that speak their own standard; `ports` maps the numbers of their
+        ports to their serial numbers.
         """
         if recovery.snapshot:
             saved = msgspec.msgpack.decode(recovery.snapshot, type=_Snapshot | _Marks)
@@ -171,7 +172,7 @@ class BoxState:
         elif isinstance(body, Audit) and body.event == AuditEvent.TIME_CONFIRMED:
             self.confirmed_s = body.value
         elif isinstance(body, ProfileInForce):
-            self.follow(body.instrument, body.model, body.version, body.port)
+            self.set_recorded_profile(body.instrument, body.model, body.version, body.port)
 
     def _keep_only(self, instruments: set[str]) -> None:
         saved = self._saved

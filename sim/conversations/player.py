@@ -75,11 +75,11 @@ class MemoryLine:
         self._conversation = asyncio.ensure_future(port.adapter.converse(self))
 
     async def read(self) -> bytes:
-        """See `agents.box.intake.adapter.Line`."""
+        """See `agents.box.intake.adapter.InstrumentChannel`."""
         return await self._to_box.get()
 
     async def write(self, data: bytes) -> None:
-        """See `agents.box.intake.adapter.Line`."""
+        """See `agents.box.intake.adapter.InstrumentChannel`."""
         if self._port.has_power:
             self.answers += data
             self.arrived.set()

@@ -1,6 +1,6 @@
 """The hash chain of the box's audit records: each has a number and the hash of its predecessor.
 
-The chain is computed where a record is appended to the spool, one group at a time: a group is linked when the
+The chain is computed as records are appended to the spool, one group at a time: a group is linked when the
 previous group is durable. Records that the spool refuses get no number, so that a full disk leaves no hole in
 the chain; the number of refused records is recorded in a separate audit record. The head of the chain follows from
 the last record on the disk. Gap records, which the spool creates itself, are not part of the chain.
@@ -22,6 +22,7 @@ from wire.messages import AuditLink, Entry, encode
 
 ENTRIES_PER_GROUP_MAX: Final = 128
 START: Final = bytes(32)
+"""The hash in the link of the first record, which has no predecessor."""
 
 _Waiting = tuple[Sequence[Entry], asyncio.Future[range]]
 

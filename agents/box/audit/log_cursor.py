@@ -28,8 +28,9 @@ SESSIONS: Final[LogSource] = "sessions"
 """The audit file of remote sessions, also of those that people permitted and ended on the local page."""
 FILE_ID_BYTES: Final = 16
 FILES_MAX: Final = 128
-"""The number of files whose marks are kept; when there are more, the oldest is forgotten."""
+"""The number of files whose marks are kept; when there are more, the marks of the oldest are removed."""
 START: Final = bytes(32)
+"""The digest of an empty chain."""
 
 
 class LogMark(msgspec.Struct, array_like=True):

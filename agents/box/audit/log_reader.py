@@ -25,7 +25,7 @@ READ_BYTES_MAX: Final = 64 * 1024
 
 
 class LogFolder(Protocol):
-    """The folder of a log, for reading; a `hal.disk.Disk` is one."""
+    """The folder of a log, for reading; a `hal.disk.Disk` satisfies this protocol."""
 
     def names(self) -> list[str]:
         """Return the names of all files. Raises: DiskError."""
@@ -49,7 +49,7 @@ class LogPiece(NamedTuple):
 
 
 class LogProblemKind(StrEnum):
-    """A problem with a log."""
+    """The kinds of problems with the files of a log."""
 
     CUT = "cut"  # a file is shorter than the part of it that was read
     CHANGED = "changed"  # the part of a file that was read has changed
@@ -131,11 +131,11 @@ class LogReader:
         return [], problems
 
     def _order_problems(self, files: list[bytes]) -> list[LogProblem]:
-        """Compare the files with those that were read, and forget removed ones.
+        """Compare the files with those that were read, and delete the marks of removed files.
 
         The oldest files are removed when the log is rotated: reading of a file begins only after the previous file
-        was read completely, so nothing is lost. If fewer files remain than the rotation keeps, another program or a
-        person removed them, as they did with a file that is missing while an older one exists. An unknown file that
+        was read completely, so nothing is lost. If fewer files remain than the rotation keeps, or a file is missing
+        while an older one exists, another program or a person removed files. An unknown file that
         is older than a known one was added, or its first line was changed.
         """
         marks, problems = self.cursor.marks, []
@@ -203,7 +203,7 @@ class LogReader:
         return problem
 
     def _verify(self, name: str, file: bytes) -> LogProblem | None:
-        """Read a file again. After a problem the mark covers nothing, so that it is reported once.
+        """Read a file again. After a problem the mark covers nothing, so that the problem is reported once.
 
         Content added to a file that had been read to its end is not read, because auditd did not write it.
         """

@@ -75,7 +75,7 @@ key = "vendor-signing.pub"             # of the vendor, who signs them
 endpoint = "ingest.example.com:443"    # where tunnels arrive at the data center
 keys = "session-offers.pem"            # public keys of the data center, which signs its offers
 key = "session.key"                    # countersigns what a person permits; without it, the key of [identity]
-ways = ["code"]                        # what a person there must give to permit one: "code", "switch", "security-key"
+ways = ["code"]                        # how the person at the instrument proves presence: "code", "switch", "security-key"
 page = "/run/rap-page/socket"          # the local page's socket, to which httpd forwards requests
 device = "rap-tun0"                    # the TUN device, created beforehand, with the first address of this network:
 staff = "10.99.0.2/29"                 # the data center's address in each tunnel, with its network
@@ -159,7 +159,7 @@ class PortInstrument(Table, frozen=True):
 
 
 class InstrumentPort(Table, frozen=True):
-    """One instrument port: the address and TCP port the box listens on, and the instruments enrolled there."""
+    """One instrument port: the address and TCP port the box listens on, and the instruments enrolled at it."""
 
     number: PortNumber
     listen: Host
@@ -175,10 +175,10 @@ class InstrumentPort(Table, frozen=True):
         """Return whether the two ports cannot both listen: same TCP port and same address."""
         if self.tcp_port != other.tcp_port or not self.tcp_port:
             return False
-        one, two = self.address(), other.address()
-        if one is None or two is None:
+        address, other_address = self.address(), other.address()
+        if address is None or other_address is None:
             return self.listen == other.listen
-        return one == two or one.is_unspecified or two.is_unspecified
+        return address == other_address or address.is_unspecified or other_address.is_unspecified
 
 
 class SpoolSize(Table, frozen=True):
@@ -224,7 +224,7 @@ class AuditSettings(Table, frozen=True):
     files_max: Annotated[int, Meta(ge=2, le=999)] = 99
     """How many files auditd keeps (`num_logs`)."""
     bytes_per_second: Annotated[int, Meta(ge=64, le=1_000_000)] = 4096
-    """The rate of lines, before they are compressed; they precede routine reports on the line."""
+    """The rate of lines, before they are compressed; they precede routine reports on the uplink."""
     keys: Path | None = None
     """Public keys of the data center (PEM, P-256): one of them must have signed the head of the chain."""
 
@@ -268,7 +268,7 @@ class SessionSettings(Table, frozen=True):
         if not _is_second_host(self.staff):
             raise ValueError(
                 f"staff: {self.staff} is not an address with its network, such as 10.99.0.2/29; "
-                "the first is the box's"
+                "the first address is the box's"
             )
 
     @property
@@ -337,7 +337,7 @@ class BoxConfig(Table, frozen=True):
     sessions: SessionSettings | None = None
     updates: UpdateSettings | None = None
     fips: FipsDemand = "not-required"
-    """Required: no port is served and no connection made unless the self-test of the cryptography passes."""
+    """"required": no port is served and no connection made unless the self-test of the cryptography passes."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for repeated ports or instruments, and for too many instruments."""
@@ -345,7 +345,7 @@ class BoxConfig(Table, frozen=True):
         serials = [instrument.serial for port in self.port for instrument in port.instrument]
         if repeated := _repeated(numbers) + _repeated(serials):
             raise ValueError(
-                f"each port and each instrument may be listed once only; repeated: {', '.join(repeated)}"
+                f"each port and each instrument may be listed only once; repeated: {', '.join(repeated)}"
             )
         if len(serials) > INSTRUMENTS_MAX:
             raise ValueError(f"{len(serials)} instruments; a box can have at most {INSTRUMENTS_MAX}")

@@ -1,7 +1,7 @@
 """Divides a picture into bands, and detects changes in them.
 
-Bands are as high as the rows of the table or the list that a screen shows, or a fraction of that: a letter is then at
-the same height in each band, so that its columns have the same bytes each time.
+Bands are as high as the rows of the table or the list that a screen shows, or a fraction of that: a letter then has
+the same vertical position in each band, so that its columns have the same bytes each time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ BAND_ROWS: Final = 16
 _BAND_ROWS_BEST: Final = 13
 """Preferred height of a band in rows: about one line of text."""
 _BAND_ROWS: Final = range(9, 25)
+"""Possible heights of a band in rows."""
 PERIODS: Final = range(10, 61)
 """Line spacings that are recognized, in rows."""
 _EVERY_PIXELS: Final = 3

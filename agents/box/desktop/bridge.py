@@ -1,9 +1,9 @@
 """Carries the desktop of an instrument's VNC server to the data center, and input events back.
 
 The bridge speaks RFB with the server and the stream of `wire.desktop.stream` with the data center; nothing is
-relayed. It requests a picture only when the last one is complete, sends messages at the line's rate in small writes,
-and keeps at most 0.4 s of data unacknowledged. The line's queues therefore never hold more, and alerts and reports on
-the same line are not delayed.
+relayed. It requests a picture only when the last one is complete, sends messages at the session's rate in small
+writes, and keeps at most 0.4 s of data unacknowledged. The uplink's queues therefore hold no more than that, and
+alerts and reports on the uplink are not delayed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from wire.desktop.stream import (
 from wire.desktop.warm import COLD, WarmContent
 
 WINDOW_SECONDS: Final = 0.4
-"""Limit of unacknowledged data, as seconds at the line's rate: more than a round trip, less than a noticeable
+"""Limit of unacknowledged data, as seconds at the session's rate: more than a round trip, less than a noticeable
 delay."""
 UPDATE_PAUSE_SECONDS: Final = 0.015
 """Pause before the next update request, so that one response contains several changes."""
@@ -48,7 +48,7 @@ PROBE_SECONDS: Final = 5.0
 the server counts as stalled."""
 HANDSHAKE_SECONDS_MAX: Final = 10.0
 ACKNOWLEDGEMENT_SECONDS_MAX: Final = 25.0
-"""Time without an acknowledgement after which the line counts as dead."""
+"""Time without an acknowledgement after which the connection counts as dead."""
 RELEASE_SECONDS_MAX: Final = 1.0
 INPUTS_MAX: Final = 256
 """Maximum number of input events queued for the server. Further ones are dropped, except key releases."""
@@ -59,7 +59,7 @@ class DesktopEndedError(Exception):
 
 
 class DesktopBridge:
-    """One session's desktop. The session closes both connections after `run`."""
+    """Bridges one session's desktop. The session closes both connections after `run`."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class DesktopBridge:
         return UpdateNotice.STALLED in self._notice
 
     def set_control(self, *, has_control: bool) -> None:
-        """Give or take control; without it, everything that is pressed is released."""
+        """Give or withdraw control; without it, all pressed keys and buttons are released."""
         self._enqueue(self._held.set_control(has_control=has_control))
         self._set_notice(UpdateNotice.VIEW_ONLY, holds=not has_control)
 
@@ -146,13 +146,13 @@ class DesktopBridge:
             if change.is_resized:
                 self._masked = MaskedPicture(self._messages.picture, self._screen)
                 self._encoder.resized(self._masked.picture)
-            self._take(change)
+            self._apply(change)
             if change.is_update:
                 await asyncio.sleep(UPDATE_PAUSE_SECONDS)
                 request = update_request(self._messages.picture.area, incremental=not change.is_resized)
                 await self._server.write(request)
 
-    def _take(self, change: DesktopChange) -> None:
+    def _apply(self, change: DesktopChange) -> None:
         for area in change.areas:
             self._masked.update(area)
         self._encoder.changed(*change.areas)

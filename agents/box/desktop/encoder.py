@@ -1,6 +1,6 @@
 """Encodes the changes of a picture as the stream of `wire.desktop.stream`, in short messages.
 
-The encoder knows the decoder's picture (`sent`). Each message covers as many differences between it and the current
+The encoder keeps a copy of the decoder's picture. Each message covers as many differences between it and the current
 picture as fit into the requested size, small changes first. The echo of a key therefore does not wait for a large
 picture, a pixel that changes several times between two messages is sent once, and the decoder's picture always
 converges to the current one.
@@ -53,7 +53,7 @@ message in the average, and minimum."""
 
 
 class PictureEncoder:
-    """The encoder of one session. Report changes by `changed`, and take messages while there are any."""
+    """The encoder of one session. Report changes by `changed`, and send the results of `next_message`."""
 
     def __init__(self, picture: Picture, warm: WarmContent = COLD, level: int = LEVEL) -> None:
         """`picture` is the current picture; the caller changes it in place. `level` is zstd's level."""
@@ -131,7 +131,7 @@ class PictureEncoder:
         """Return the next update before compression; None if the decoder has everything."""
         update = Update(self._notice, self._size, self._cursor)
         if self._begins_large_change and any(self._waiting) and not self._urgent:
-            self._begin(update)
+            self._begin_large_change(update)
         self._trial_bytes = self._add_tiles(update, message_bytes)
         if (
             not (update.tiles or update.copies or update.size or update.cursor)
@@ -147,7 +147,7 @@ class PictureEncoder:
         """The colours of the palette, in the order of their numbers."""
         return tuple(self._palette)
 
-    def _begin(self, update: Update) -> None:
+    def _begin_large_change(self, update: Update) -> None:
         self._begins_large_change = False
         self._band_rows = find_band_rows(self._picture)
         if update.size is None:

@@ -9,7 +9,7 @@ from settings.profile import DesktopScreen
 from wire.desktop.picture import Area, Picture
 
 MASK: Final = bytes([0x80, 0x80, 0x80, 0])
-"""The pixel that is shown instead: grey."""
+"""The pixel of masked areas: grey."""
 
 
 class MaskedPicture:
@@ -32,10 +32,10 @@ class MaskedPicture:
         self.update(source.area)
 
     def update(self, area: Area) -> None:
-        """Copy an area of the instrument's picture, except what is masked."""
+        """Copy an area of the instrument's picture, except its masked parts."""
         parts = [area.common(self._source.area)]
         for mask in self._masks:
-            parts = [rest for part in parts for rest in _without(part, mask)]
+            parts = [visible for part in parts for visible in _without(part, mask)]
         for part in parts:
             self.picture.write(part, self._source.read(part))
 

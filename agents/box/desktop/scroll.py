@@ -38,7 +38,7 @@ def find_copies(before: Picture, now: Picture) -> list[AreaCopy]:
     for (strip, _, _), strip_ranges in zip(rows, ranges, strict=True):
         for top, bottom, _ in strip_ranges:
             _add(copies, strip._replace(y=top, height=bottom - top), distance)
-    # downwards the lowest must be copied first, because the area of one may be the source of the next
+    # when content moves down, the lowest copy comes first: its source may be the target of a higher copy
     return sorted(copies[:COPIES_MAX], key=lambda copy: copy.target.y, reverse=distance > 0)
 
 

@@ -12,7 +12,7 @@ from wire.desktop.warm import WarmContent
 def make_warm_content(screens: Iterable[Picture]) -> WarmContent:
     """Return starting content with these screens, the last of which should be the one that sessions show first.
 
-    Only simulated or masked screens may be used: the content is kept.
+    Only simulated or masked screens may be used, because the content is stored.
     """
     encoder: PictureEncoder | None = None
     content = []

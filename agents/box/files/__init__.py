@@ -1,4 +1,4 @@
-"""Files that the box forwards between data center and instruments. Start reading at `transfers.py`.
+"""Files that the box forwards between the data center and instruments. Start reading at `transfers.py`.
 
 store       the files on the disk: complete or partial, bounded, verified
 transfers   which range is transferred next, in both directions

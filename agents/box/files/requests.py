@@ -47,7 +47,7 @@ class RequestQueue(Protocol):
 
 
 class SingleRequest:
-    """A queue of one request at a time. A request whose connection is lost is repeated on the next one."""
+    """A queue of one request at a time. A request whose connection is lost is repeated on the next connection."""
 
     def __init__(self) -> None:
         self._make: Callable[[int], TransferRequest] | None = None

@@ -1,6 +1,6 @@
-"""Answers the requests of instruments' agents for ranges of files (`wire.files`), and takes their uploads.
+"""Answers the requests of instruments' agents for ranges of files (`wire.files`), and stores their uploads.
 
-An agent gets only files of a waiting command for it, and sends only the file that a waiting command for it requests.
+An agent can download only files of commands that wait for it, and upload only a file that such a command requests.
 """
 
 from __future__ import annotations

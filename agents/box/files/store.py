@@ -2,7 +2,7 @@
 
 A file on the disk has one sector with its description and the received length, then the content. A range is made
 durable first, and the sector afterwards, so that a power cut loses at most one range. Once everything was received,
-the content is read back; if its hash is right, the file is renamed, otherwise it is removed. A file with the suffix
+the content is read back; if its hash is correct, the file is renamed, otherwise it is removed. A file with the suffix
 `.file` is therefore complete and verified.
 
 Calls block, and are made on the thread of the disk. Files of the spool are on the same disk; names do not overlap.
@@ -22,6 +22,7 @@ from wire.files import FILE_BYTES_MAX, RANGE_BYTES_MAX
 FILES_BYTES_MAX: Final = 64 * 1024 * 1024
 """Default limit of the total size of the files on a box."""
 SECTOR: Final = 512
+"""Bytes before the content of a file."""
 PARTIAL, COMPLETE = ".part", ".file"
 _PREFIX: Final = "transfer-"
 
@@ -31,7 +32,7 @@ class NoRoomError(Exception):
 
 
 class FileKey(msgspec.Struct, frozen=True, array_like=True):
-    """A file by its hash and its size in bytes; with `command` it is an instrument's upload for that command."""
+    """A file, identified by hash and size in bytes; with `command`, it is an instrument's upload for that command."""
 
     sha256: str
     size: int
@@ -123,7 +124,7 @@ class BoxFiles:
         return sum(file.key.size for file in self._files.values())
 
     def begin(self, key: FileKey, needed: Collection[str]) -> BoxFile:
-        """Return the file with this key, and create it if it does not exist.
+        """Return the file with this key; create it if it does not exist.
 
         The oldest files that are not in `needed` (stems) are removed to make room, but never complete uploads.
 
@@ -136,7 +137,7 @@ class BoxFiles:
         file = BoxFile(key, 0, number)
         try:
             self._disk.create(file.name, SECTOR + key.size)
-            self._note(file)
+            self._write_sector(file)
         except DiskError as error:
             if error.kind is DiskErrorKind.FULL:
                 raise NoRoomError(str(error)) from error
@@ -169,7 +170,7 @@ class BoxFiles:
             return
         self._disk.commit(file.name, SECTOR + offset, body)
         file.received += len(body)
-        self._note(file)
+        self._write_sector(file)
         if file.received == file.key.size:
             self._verify(file)
 
@@ -197,7 +198,7 @@ class BoxFiles:
         self._files.pop(file.key.stem, None)
         self._disk.remove(file.name)
 
-    def _note(self, file: BoxFile) -> None:
+    def _write_sector(self, file: BoxFile) -> None:
         """Make the sector of a file durable; a sector is written as a whole or not at all."""
         sector = msgspec.msgpack.encode(_Sector(file.key, file.received, file.number))
         self._disk.commit(file.name, 0, (len(sector).to_bytes(2, "big") + sector).ljust(SECTOR, b"\0"))

@@ -46,7 +46,7 @@ class FileTransfers:
         self._files, self._buffer, self._dispatcher = files, buffer, dispatcher
         self._loop = asyncio.get_running_loop()
         self._not_before = 0.0
-        self._sent: dict[str, int] = {}  # by stem, the bytes of an upload that the data center says it has
+        self._sent: dict[str, int] = {}  # by stem, the bytes of an upload that the data center has confirmed
         self.changed: Callable[[], object] = lambda: None
         """Called when there may be a range to transfer."""
         self.also_needed: Callable[[], set[str]] = set

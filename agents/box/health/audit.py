@@ -46,7 +46,7 @@ class AuditLog:
     """Records events. `suppressed` counts those over the rate limit, `lost` those that the spool refused."""
 
     def __init__(self, buffer: Buffer, clock: WallClock, head: AuditHead | None = None) -> None:
-        """`head` is the head of the chain of the stored records; it is advanced."""
+        """`head` is the head of the chain of the stored records; it is updated when further records are durable."""
         self.chain, self._clock = AuditChain(buffer, head or AuditHead()), clock
         self._loop = asyncio.get_running_loop()
         self._limits: dict[tuple[AuditEvent, int], TokenBucket] = {}

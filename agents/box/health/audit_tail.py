@@ -1,7 +1,7 @@
-"""Reads logs of the box into the chain of audit records, with a bounded share of the line and the spool.
+"""Reads logs of the box into the chain of audit records, with a bounded share of the uplink and the spool.
 
 Lines wait in the files of the log while the spool has too many of them: the log itself is the larger buffer. Their
-rate is limited because audit records precede routine reports on the line.
+rate is limited because audit records precede routine reports on the uplink.
 """
 
 from __future__ import annotations

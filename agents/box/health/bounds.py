@@ -36,7 +36,7 @@ SPOOL_CLEAR_SHARE: Final = 0.5
 
 
 def box_bounds(audit: AuditLog, show: Callable[[Light], None]) -> Bounds:
-    """Return bounds whose alarms are audit events, with the percentage of the limit, and shown by the alarm LED."""
+    """Return bounds that report alarms in the audit log, with the percentage of the limit, and on the alarm LED."""
 
     def report(level: Level) -> None:
         event = AuditEvent(f"{level.name}-{'near' if level.is_near else 'below'}-limit")

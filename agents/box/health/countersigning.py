@@ -55,7 +55,7 @@ class Countersigning:
         self.changed: Callable[[], object] = lambda: None
 
     async def load(self) -> None:
-        """Read the newest countersigned head, compare it with the spool, and record what is missing.
+        """Read the newest countersigned head, compare it with the spool, and record a difference in the audit log.
 
         Raises: DiskError or SpoolError, after which it must be called again.
         """

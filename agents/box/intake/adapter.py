@@ -32,8 +32,8 @@ MakeEngine = Callable[[float], Engine]
 """Creates the engine of a new connection; the argument is the time of the event loop."""
 
 
-class Line(Protocol):
-    """A connection to an instrument."""
+class InstrumentChannel(Protocol):
+    """A byte stream to and from an instrument: a TCP connection or a serial line."""
 
     async def read(self) -> bytes:
         """Return the next bytes; empty at the end of the connection. Cancelling a read loses no data."""
@@ -44,7 +44,7 @@ class Line(Protocol):
         ...
 
 
-class TcpLine:
+class TcpInstrumentChannel:
     """A TCP connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,7 +81,7 @@ class TcpLine:
         abort(self._writer.transport)
 
 
-class SerialLine:
+class SerialInstrumentChannel:
     """A serial line. Bytes lost by a line error are detected by the checksums of the standard."""
 
     def __init__(self, port: SerialPort) -> None:
@@ -119,7 +119,7 @@ class Adapter:
 
         Returns normally when it is cancelled, because Python 3.11's asyncio reports a cancelled handler as an error.
         """
-        line = TcpLine(reader, writer)
+        channel = TcpInstrumentChannel(reader, writer)
         probe_peer(writer.transport)
         previous, self._current = self._current, asyncio.current_task()
         with suppress(asyncio.CancelledError):
@@ -127,9 +127,9 @@ class Adapter:
                 if previous is not None:
                     previous.cancel()
                     await asyncio.wait((previous,))
-                await self.converse(line)
+                await self.converse(channel)
             finally:
-                line.abort()
+                channel.abort()
 
     async def serve_serial(self, port: SerialPort, settings: SerialSettings) -> None:
         """Serve a serial line until cancelled; a failed port is opened again."""
@@ -137,7 +137,7 @@ class Adapter:
             try:
                 port.open(settings)
                 self._current = asyncio.current_task()
-                await self.converse(SerialLine(port))
+                await self.converse(SerialInstrumentChannel(port))
             except SerialError:
                 pass
             finally:
@@ -146,12 +146,12 @@ class Adapter:
             self._note(AuditEvent.PORT_NOT_SERVED, port=self._source.port)
             await asyncio.sleep(SERIAL_RETRY_SECONDS)
 
-    async def converse(self, line: Line) -> None:
+    async def converse(self, channel: InstrumentChannel) -> None:
         """Exchange messages until the connection ends."""
         engine, source = self._make_engine(self._loop.time()), self._source
         source.is_connected = True
         try:
-            await self._exchange(engine, line)
+            await self._exchange(engine, channel)
         except Exception as error:
             if not isinstance(error, OSError):
                 report_failure(error, source, self._note)
@@ -163,11 +163,11 @@ class Adapter:
                 elif isinstance(action, CommandEnded):
                     source.ended[action.command] = action.outcome
 
-    async def _exchange(self, engine: Engine, line: Line) -> None:
+    async def _exchange(self, engine: Engine, channel: InstrumentChannel) -> None:
         while True:
             try:
                 async with asyncio.timeout_at(self._wake(engine)):
-                    data = await line.read()
+                    data = await channel.read()
             except TimeoutError:
                 now = self._loop.time()
                 actions = engine.expired(now)
@@ -176,9 +176,9 @@ class Adapter:
                     return
                 self._source.last_byte_s = received = self._loop.time()
                 actions = engine.receive(data, received)
-            if not await self._execute(engine, line, actions):
+            if not await self._execute(engine, channel, actions):
                 return
-            if self._loop.time() >= self._poll_at and not await self._send_commands(engine, line):
+            if self._loop.time() >= self._poll_at and not await self._send_commands(engine, channel):
                 return
 
     def _wake(self, engine: Engine) -> float | None:
@@ -187,18 +187,18 @@ class Adapter:
             return deadline
         return self._poll_at if deadline is None else min(deadline, self._poll_at)
 
-    async def _send_commands(self, engine: Engine, line: Line) -> bool:
+    async def _send_commands(self, engine: Engine, channel: InstrumentChannel) -> bool:
         """Send waiting commands to the instrument; returns whether the connection continues."""
         self._poll_at = self._loop.time() + COMMAND_POLL_SECONDS
         if isinstance(engine, Commander):
             for command in self._source.queue.take(self._loop.time()):
                 if await self._intake.begin_command(self._source, command.id):
                     actions = engine.command(command.id, command.verb, self._loop.time())
-                    if not await self._execute(engine, line, actions):
+                    if not await self._execute(engine, channel, actions):
                         return False
         return True
 
-    async def _execute(self, engine: Engine, line: Line, actions: list[Action]) -> bool:
+    async def _execute(self, engine: Engine, channel: InstrumentChannel, actions: list[Action]) -> bool:
         """Execute actions and those that follow from them; returns whether the connection continues."""
         started = self._loop.time()
         while actions:
@@ -207,7 +207,7 @@ class Adapter:
                 match action:
                     case Send(data, after_s):
                         await asyncio.sleep(max(0.0, started + after_s - self._loop.time()))
-                        await line.write(data)
+                        await channel.write(data)
                     case Deliver(extract, after_s):
                         await asyncio.sleep(max(0.0, started + after_s - self._loop.time()))
                         outcome = await self._intake.accept(self._source, extract)

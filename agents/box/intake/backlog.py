@@ -30,6 +30,8 @@ PINNED_SHARE: Final = 0.5
 """Share of the spool, divided among the instruments, for alerts and command results."""
 _EXACT_BLOCKS: Final = 256
 _RECORDS_EXACT, _RECORDS_COARSE = 64, 4096
+"""Sequence numbers per block of `WaitingBytes`: the first _EXACT_BLOCKS blocks are narrow, further ones wide, which
+limits the memory."""
 
 
 class WaitingBytes:

@@ -5,7 +5,7 @@ authority: by relaying a request, it vouches that the instrument has connected w
 file lists the instrument at this port. The data center decides, and the vendor's CA signs.
 
 TLS accepts certificates outside their validity period here, so that an instrument whose certificate has expired can
-request another. `refusal` makes sure that it can do nothing else.
+request another. `refusal` prevents all other requests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wire.process.ratelimit import TokenBucket
 from wire.tls.peer import validity
 
 ANSWER_SECONDS_MAX: Final = 20.0
-"""The longest wait for the data center's answer; after it, the instrument is asked to retry later."""
+"""Limit of the wait for the data center's response; then the instrument is asked to retry later."""
 LATER_SECONDS: Final = 60
 REQUESTS_BURST: Final = 8
 REQUESTS_PER_SECOND: Final = 1 / 15

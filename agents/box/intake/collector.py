@@ -1,4 +1,4 @@
-"""Receives reports by `POST /v1/reports`, and stores each of them durably and once before acknowledging it.
+"""Receives reports by `POST /v1/reports`, and stores each of them durably and exactly once before acknowledging it.
 
 Each instrument port has its own listener, which serves only the instruments enrolled at that port. An instrument is
 identified by the common name of its certificate. A report is decoded against the allow-list, compared with the
@@ -45,11 +45,11 @@ from wire.tls.revocation import RevocationList
 
 PATH: Final = "/v1/reports"
 CONNECTIONS_MAX: Final = 8
-"""Limit per port, plus CONNECTIONS_EACH for each instrument enrolled there."""
+"""Limit per port, plus CONNECTIONS_EACH for each instrument enrolled at it."""
 CONNECTIONS_EACH: Final = 2
 HANDSHAKE_SECONDS_MAX: Final = 10.0
 REQUEST_SECONDS_MAX: Final = 30.0
-"""Ample: instruments are on the local network, and a request has at most 64 KiB."""
+"""More than enough: instruments are on the local network, and a request has at most 64 KiB."""
 RETRY_SPOOL_SECONDS: Final = 10
 """`Retry-After` while the disk is full or fails."""
 
@@ -100,9 +100,9 @@ class Collector:
     def _certificate_refused(self, port: int, problem: PeerProblem, _name: str) -> None:
         self._note(_REFUSALS[problem], port=port)
 
-    def _connections_changed(self, port: int, connections: int, beyond: bool) -> None:
+    def _connections_changed(self, port: int, connections: int, is_over_limit: bool) -> None:
         self.on_port_filling()
-        if beyond:
+        if is_over_limit:
             self._note(AuditEvent.CONNECTIONS_OVER_LIMIT, connections, port=port)
 
     async def handle(self, port: int, request: Request) -> Response:
@@ -132,9 +132,9 @@ class Collector:
         except MessageError as error:
             self._note(AuditEvent.REPORTS_REFUSED, port=port)
             return _text(400, str(error))
-        if outside := next(filter(None, map(source.allowed.refusal, message.reports)), ""):
+        if problem := next(filter(None, map(source.allowed.refusal, message.reports)), ""):
             self._note(AuditEvent.WORDS_REFUSED, port=port)
-            return _text(400, outside)
+            return _text(400, problem)
         seconds = self._intake.limit(source, len(message.reports))
         if seconds is not None:
             return (

@@ -1,7 +1,7 @@
 """The results of commands to an instrument that speaks its own standard.
 
-Each command has one result, which is stored durably. The spool or the rate limit may refuse it for a while; the power
-may fail while the instrument has not answered yet.
+Each command has one result, which is stored durably. It is retried while the spool or the rate limit refuses it. If
+the power fails before the instrument has answered, the result is "unknown".
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ async def attend_commands(intake: Intake, source: Source, *, can_command: bool) 
     """Store results; each is retried until it is durable. Runs until cancelled.
 
     Unless `can_command`, every command is refused: the standard has none, or the box only observes the connection.
-    A command that was sent before the program started, and not answered, has the result "unknown".
     """
     loop = asyncio.get_running_loop()
     for command in source.queue.history.started:

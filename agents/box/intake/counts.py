@@ -26,9 +26,9 @@ class PortStatus(msgspec.Struct, frozen=True):
     role: str
     connected: bool
     silent_s: float | None
-    """Seconds since its last byte; None if it has sent nothing yet."""
+    """Seconds since the instrument's last byte; None if it has sent nothing yet."""
     message_s: float | None
-    """Seconds since its last message whose reports were stored; None if there was none yet."""
+    """Seconds since the instrument's last message whose reports were stored; None if there was none yet."""
     accepted: int
     """Reports stored."""
     left_out: dict[str, int]

@@ -1,7 +1,7 @@
 """The instruments that the data center has put on the deny-list: the box refuses their connections.
 
 Each response to a batch has the complete list. It is kept on the disk, so that a denied instrument is also refused
-after a restart while the line is down.
+after a restart while the uplink is down.
 """
 
 from __future__ import annotations

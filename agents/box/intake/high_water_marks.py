@@ -142,7 +142,7 @@ class AdaptedMark(msgspec.Struct, array_like=True):
     """Whether that message was certainly answered, so that it will not be repeated."""
 
     def store_last(self, bodies: Sequence[InstrumentReport]) -> None:
-        """Record the reports of a message that were stored with the box's time; empty if the message has times."""
+        """Record the reports of a message that were stored with the box's time; none if the message has times."""
         self.last_ms = bodies[0].at_ms if bodies else 0
         has_control = any(isinstance(body, Quality) for body in bodies)
         self.last = b"".join(map(untimed_digest, bodies)) if has_control else b""
@@ -156,7 +156,7 @@ class AdaptedMark(msgspec.Struct, array_like=True):
             self.store_last([body])
 
     def not_repeated(self, digests: list[bytes]) -> list[int] | None:
-        """Return the indices of digests (without times) that the last message did not have; None if it differs."""
+        """Return the indices of new `digests` (without times); None if they do not repeat the last message."""
         known = Counter(_divide(self.last))
         if self.answered or not known or known - Counter(digests):
             return None

@@ -57,12 +57,12 @@ class ConnectionObservation:
         self._changed.set()
 
     def interrupt(self) -> None:
-        """Note that bytes are missing here: parsing starts again after them."""
+        """Mark a gap in the traffic: parsing starts again after it."""
         self._waiting.append(None)
         self._changed.set()
 
     def end(self) -> None:
-        """Note that the connection has ended: `run` returns when everything is parsed."""
+        """Report that the connection has ended: `run` returns when everything is parsed."""
         self._ended_at = self._loop.time()
         self._changed.set()
 

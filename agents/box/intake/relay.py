@@ -13,7 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from agents.box.intake.adapter import READ_BYTES_MAX, SERIAL_RETRY_SECONDS, Line, SerialLine, TcpLine
+from agents.box.intake.adapter import (
+    READ_BYTES_MAX,
+    SERIAL_RETRY_SECONDS,
+    InstrumentChannel,
+    SerialInstrumentChannel,
+    TcpInstrumentChannel,
+)
 from agents.box.intake.intake import Note, Source
 from agents.box.intake.observation import ConnectionObservation
 from hal.serial import SerialError, SerialPort, SerialSettings
@@ -56,7 +62,7 @@ class TcpPassThrough:
         if len(self._connections) >= CONNECTIONS_MAX:
             next(iter(self._connections)).cancel()
         self._connections[task] = None
-        instrument = TcpLine(reader, writer)
+        instrument = TcpInstrumentChannel(reader, writer)
         probe_peer(writer.transport)
         try:
             await self._serve(instrument)
@@ -69,7 +75,7 @@ class TcpPassThrough:
         for connection in list(self._connections):
             connection.cancel()
 
-    async def _serve(self, instrument: TcpLine) -> None:
+    async def _serve(self, instrument: TcpInstrumentChannel) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
                 reader, writer = await self._connect()
@@ -77,7 +83,7 @@ class TcpPassThrough:
             self._note(AuditEvent.LABORATORY_HOST_UNREACHABLE, port=self._source.port)
             return
         probe_peer(writer.transport)
-        host, observation = TcpLine(reader, writer), self._observe()
+        host, observation = TcpInstrumentChannel(reader, writer), self._observe()
         reading = asyncio.ensure_future(observation.run())
         self._observations.add(reading)
         reading.add_done_callback(self._observations.discard)
@@ -101,10 +107,10 @@ async def serve_serial_pass_through(
     """Relay between two serial lines until cancelled; ports that fail are opened again."""
 
     async def relay(observation: ConnectionObservation) -> None:
-        lines = SerialLine(instrument.port), SerialLine(host.port)
+        channels = SerialInstrumentChannel(instrument.port), SerialInstrumentChannel(host.port)
         await _first_of(
-            _relay(lines[0], lines[1], observation, from_host=False),
-            _relay(lines[1], lines[0], observation, from_host=True),
+            _relay(channels[0], channels[1], observation, from_host=False),
+            _relay(channels[1], channels[0], observation, from_host=True),
         )
 
     await _serve_lines(source, observe, [instrument, host], relay, note)
@@ -116,9 +122,9 @@ async def serve_listener(
     """Listen to one or both directions of a serial line until cancelled; ports that fail are opened again."""
 
     async def listen(observation: ConnectionObservation) -> None:
-        taps = [_listen(SerialLine(instrument.port), observation, from_host=False)]
+        taps = [_listen(SerialInstrumentChannel(instrument.port), observation, from_host=False)]
         if host is not None:
-            taps.append(_listen(SerialLine(host.port), observation, from_host=True))
+            taps.append(_listen(SerialInstrumentChannel(host.port), observation, from_host=True))
         await _first_of(*taps)
 
     await _serve_lines(source, observe, [instrument, *([host] if host else [])], listen, note)
@@ -151,7 +157,9 @@ async def _serve_lines(
             await asyncio.sleep(SERIAL_RETRY_SECONDS)
 
 
-async def _relay_both(instrument: TcpLine, host: TcpLine, observation: ConnectionObservation) -> None:
+async def _relay_both(
+    instrument: TcpInstrumentChannel, host: TcpInstrumentChannel, observation: ConnectionObservation
+) -> None:
     """Relay both directions until both have ended, or one has failed."""
     directions = [
         asyncio.ensure_future(_relay(instrument, host, observation, from_host=False)),
@@ -167,17 +175,23 @@ async def _relay_both(instrument: TcpLine, host: TcpLine, observation: Connectio
         await asyncio.gather(*directions, return_exceptions=True)
 
 
-async def _relay(source: Line, target: Line, observation: ConnectionObservation, *, from_host: bool) -> None:
+async def _relay(
+    source: InstrumentChannel,
+    target: InstrumentChannel,
+    observation: ConnectionObservation,
+    *,
+    from_host: bool,
+) -> None:
     """Write what arrives from `source` to `target`, unchanged. Raises: OSError if it cannot be written."""
     while data := await source.read():
         observation.add(data, from_host=from_host)
         await target.write(data)
-    if isinstance(target, TcpLine):
+    if isinstance(target, TcpInstrumentChannel):
         target.end()
 
 
-async def _listen(line: Line, observation: ConnectionObservation, *, from_host: bool) -> None:
-    while data := await line.read():
+async def _listen(channel: InstrumentChannel, observation: ConnectionObservation, *, from_host: bool) -> None:
+    while data := await channel.read():
         observation.add(data, from_host=from_host)
 
 

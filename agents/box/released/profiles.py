@@ -142,10 +142,10 @@ class InstrumentProfiles:
 
     async def _record_if_new(self, serial: str, profile: Profile) -> None:
         assert self._record is not None, "`record_changes` comes first"
-        followed = profile.model, profile.version, self._config.enrolled()[serial]
-        if self._recorded.followed(serial) != followed:
-            await self._record(serial, profile, followed[2])
-            self._recorded.follow(serial, *followed)
+        port = self._config.enrolled()[serial]
+        if self._recorded.recorded_profile(serial) != (profile.model, profile.version, port):
+            await self._record(serial, profile, port)
+            self._recorded.set_recorded_profile(serial, profile.model, profile.version, port)
 
     def problem(self, content: DataContent) -> str:
         """Return why the profiles cannot be followed without a restart; empty if they can.

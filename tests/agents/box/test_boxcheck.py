@@ -100,7 +100,7 @@ def test_a_consistent_configuration_is_accepted(config: Path) -> None:
 @pytest.mark.parametrize(
     ("valid", "invalid", "key", "message"),
     [
-        ('"rap-4"', '"rap-8"', "firewall.policy", "the uplink is enp1s0 there, but eno1 on rap-8; give both"),
+        ('"rap-4"', '"rap-8"', "firewall.policy", "the uplink is enp1s0 in the policy, but eno1 on rap-8; give both"),
         ("number = 1", "number = 2", "port[0].number", "port 2 is closed; add a [[port]] with number = 2 in"),
         ("10.77.1.1", "10.77.1.2", "port[0].listen", "port 1, which is 10.77.1.1, fd00:77:1::1 in"),
         ("10.77.1.1", "port1", "port[0].listen", "port1 is not the box's address on port 1, which is 10.77.1.1"),
@@ -167,15 +167,15 @@ def test_a_configuration_with_sessions_is_accepted(with_sessions: Path) -> None:
         ("box.toml", "offers.pub", "session.key", "sessions.keys", "has no public key in PEM"),
         ("box.toml", "offers.pub", "none.pub", "sessions.keys", "No such file"),
         ("offers.pub", "PUBLIC KEY-----\n", "PUBLIC KEY-----\nA", "sessions.keys", "key 1 is not"),
-        ("box.toml", '[firewall]\npolicy = "firewall.toml"', "", "sessions", "need [firewall], which restricts"),
-        ("firewall.toml", TUNNEL, "", "sessions", "need [tunnel] in"),
+        ("box.toml", '[firewall]\npolicy = "firewall.toml"', "", "sessions", "sessions need [firewall], which"),
+        ("firewall.toml", TUNNEL, "", "sessions", "sessions need [tunnel] in"),
         ("firewall.toml", "rap-tun0", "tun1", "sessions.device", "is not the interface of [tunnel], which is tun1"),
         ("firewall.toml", "10.99.0.2/32", "10.98.0.0/29", "sessions.staff", "10.99.0.2 is not one of the addresses"),
-        ("firewall.toml", 'address = "10.99.0.1"', "", "sessions.staff", "is not the address of [tunnel]: none"),
+        ("firewall.toml", 'address = "10.99.0.1"', "", "sessions.staff", "is not that of [tunnel]: none"),
         ("box.toml", "203.0.113.5:443", "203.0.113.6:443", "sessions.endpoint", 'addresses = ["203.0.113.6"]'),
-        ("box.toml", "10.77.1.5", "10.77.2.5", ADDRESS_KEY, "cannot be an instrument at port 1"),
+        ("box.toml", "10.77.1.5", "10.77.2.5", ADDRESS_KEY, "is not in a network of port 1 for instruments"),
         ("firewall.toml", 'desktop = ["tcp/5900"]', "", ADDRESS_KEY, 'add desktop = ["tcp/5900"]'),
-        ("box.toml", '"chemistry-analyzer"', WITHOUT_DESKTOP, ADDRESS_KEY, "no `desktop_port`"),
+        ("box.toml", '"chemistry-analyzer"', WITHOUT_DESKTOP, ADDRESS_KEY, "sessions need `desktop_port`"),
     ],
 )  # fmt: skip
 def test_a_setting_with_which_sessions_cannot_work_is_reported_with_a_correction(

@@ -119,7 +119,7 @@ def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
         (
             GOOD + SESSIONS + 'staff = "10.99.0.1/29"\n',
             "sessions",
-            "such as 10.99.0.2/29; the first is the box's",
+            "such as 10.99.0.2/29; the first address is the box's",
         ),
         (GOOD + SESSIONS + 'staff = "10.99.0.2"\n', "sessions", "is not an address with its network"),
         ("board = \n", "", "is not TOML"),

@@ -294,14 +294,14 @@ def test_the_marks_of_an_earlier_release_are_read() -> None:
 
 def test_the_profile_of_an_instrument_is_restored_with_its_port_or_0_of_earlier_releases() -> None:
     state, again = BoxState(), BoxState()
-    state.follow("CHEM-1", "chemistry-analyzer", 3, 2)
+    state.set_recorded_profile("CHEM-1", "chemistry-analyzer", 3, 2)
     earlier = msgspec.msgpack.encode(
         msgspec.msgpack.decode(state.snapshot())[:-1]
     )  # of a release without ports
     for saved, port in ((state.snapshot(), 2), (earlier, 0)):
         again.restore(cast(RecoveredSpool, SimpleNamespace(snapshot=saved, records=lambda: ())), {"CHEM-1"})
-        assert again.followed("CHEM-1") == ("chemistry-analyzer", 3, port)
-    assert again.followed("HEMA-1") is None
+        assert again.recorded_profile("CHEM-1") == ("chemistry-analyzer", 3, port)
+    assert again.recorded_profile("HEMA-1") is None
 
 
 # -- rates, command and report queues ---------------------------------------------------------------------

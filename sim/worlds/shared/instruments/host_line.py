@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Final
 
-from agents.box.intake.adapter import SerialLine
+from agents.box.intake.adapter import SerialInstrumentChannel
 from hal.serial import SerialError, SerialPort, SerialSettings
 from sim.worlds.shared.instruments.reporter import Workplace
 
@@ -82,7 +82,7 @@ class SerialHostLine(HostLine):
 
     def __init__(self, port: SerialPort) -> None:
         super().__init__()
-        self._port, self._line = port, SerialLine(port)
+        self._port, self._line = port, SerialInstrumentChannel(port)
 
     async def write(self, data: bytes) -> None:
         """See `HostLine`."""

@@ -13,7 +13,7 @@ import pytest
 
 import agents.box.box as box_module
 from agents.box.buffer import Buffer, OnSettled
-from agents.box.intake.adapter import TcpLine
+from agents.box.intake.adapter import TcpInstrumentChannel
 from agents.box.intake.counts import PortStatus, port_status
 from agents.box.intake.intake import Intake, Source
 from sim.lab.labfile import load_lab
@@ -38,15 +38,15 @@ Received = list[bytes]
 @pytest.fixture
 def patient_messages(monkeypatch: pytest.MonkeyPatch) -> Received:
     received: Received = []
-    read = TcpLine.read
+    read = TcpInstrumentChannel.read
 
-    async def keep(self: TcpLine) -> bytes:
+    async def keep(self: TcpInstrumentChannel) -> bytes:
         data = await read(self)
         if b"ORU^R01" in data and b"||S" in data:
             received.append(data)
         return data
 
-    monkeypatch.setattr(TcpLine, "read", keep)
+    monkeypatch.setattr(TcpInstrumentChannel, "read", keep)
     return received
 
 
