@@ -2,13 +2,15 @@
 
 The check covers paths of this repository (`sim/faults/link/down.py`, `labs/*.toml`), names of Python files without a
 folder, dotted names of its packages (`sim.net.loop.SimLoop`) and names of classes in CapWords, with or without an
-attribute (`SimLoop.time`). In documents the text of Mermaid diagrams is checked as well. A path whose last part
-contains `your` stands for a file that the reader creates: only its folder has to exist.
+attribute (`SimLoop.time`). In documents the text of Mermaid diagrams is checked as well; in docstrings, the names of
+exceptions, which need no backticks. A path whose last part contains `your` stands for a file that the reader creates:
+only its folder has to exist.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -17,9 +19,14 @@ from typing import Final
 
 FOREIGN: Final = frozenset(
     {
+        "ArgumentError",  # SQLAlchemy
         "ConditionNeedsUpdate",  # systemd
+        "IncompleteReadError",  # asyncio
+        "KickstartVersionError",  # pykickstart
+        "NetlinkError",  # pyroute2
         "NetworkManager",
         "Packages",  # pykickstart
+        "SQLAlchemyError",
         "SSLObject",  # Python's ssl module
         "TimeoutStopSec",  # systemd
         "custom_partitioning.py",  # Anaconda
@@ -33,6 +40,8 @@ DRAWN: Final = re.compile(r"[\w.-]+(?:/[\w.*-]+)+/?")
 PATH: Final = re.compile(r"[\w.-]+(?:/[\w.*-]+)+/?")
 DOTTED: Final = re.compile(r"(\w+(?:\.\w+)+)(?:\(\))?")
 CLASS: Final = re.compile(r"([A-Z][a-z0-9]+[A-Z][a-z][A-Za-z0-9]*|[A-Z]\w*[a-z]\w*\.\w+)(?:\(\))?")
+
+EXCEPTION: Final = re.compile(r"(?<![\w.`-])[A-Z]\w*Error\b")
 
 
 class NameTargets:
@@ -118,6 +127,9 @@ def unknown_names(path: Path, text: str, repository: NameTargets) -> Iterator[st
         for name in _names(prose):
             if name not in own_files and not _exists(name, repository):
                 yield f"{path}: `{name}` does not exist in this repository"
+        for name in EXCEPTION.findall(prose) if path.suffix == ".py" else ():
+            if not (name in FOREIGN or hasattr(builtins, name) or repository.has_class(name)):
+                yield f"{path}: there is no exception {name}"
 
 
 def _exists(name: str, repository: NameTargets) -> bool:

@@ -91,6 +91,13 @@ def test_an_unknown_name_is_a_finding_in_documents_and_docstrings(repository: Na
     assert list(unknown_names(Path("a.py"), attribute, repository)) == [f"a.py: {finding}"]
 
 
+def test_an_exception_in_a_docstring_must_exist(repository: NameTargets) -> None:
+    text = '"""Raises: OSError, LoopError, asyncio.QueueError; IncompleteReadError."""'
+    assert list(unknown_names(Path("sim/engine.py"), text, repository)) == [
+        "sim/engine.py: there is no exception LoopError"
+    ]
+
+
 def test_diagrams_are_read_and_other_code_blocks_are_not(repository: NameTargets) -> None:
     page = (
         '```mermaid\nflowchart\n  a["sim/gone.py"] --> b["sim/engine.py"]\n```\n\n```sh\n`sim/gone.py`\n```\n'
