@@ -66,8 +66,8 @@ class EthernetPort(Protocol):
     def watch(self, changed: Callable[[bool], None]) -> Callable[[], None]:
         """Call `changed(carrier)` on the event loop's thread at each change; the returned function stops that.
 
-        Removal of the interface is a loss of carrier, its return a change like any other. A change that reverts
-        before it was noticed may be omitted; the last call always has the current state.
+        Removal of the interface is reported as a loss of carrier, and its carrier is reported again after it was
+        added. A change that reverts before it was noticed may be omitted; the last call always has the current state.
         """
         ...
 

@@ -28,7 +28,7 @@ class IndicatorErrorKind(StrEnum):
     """Error kinds that a caller can act on."""
 
     UNKNOWN = "unknown"  # the board file has no LED or switch with this name
-    MISSING = "missing"  # the board file has it, but this machine does not (now)
+    MISSING = "missing"  # the board file has it, but the device is not present
     DENIED = "denied"  # this process lacks permission
     UNSUPPORTED = "unsupported"  # this installation lacks a component; the message says what to install
     IO = "io"  # the driver failed

@@ -1,3 +1,3 @@
-"""The command `rap`: one module or package per noun, with its verbs. Without `sim`, there is no `lab`."""
+"""The command `rap`: one module or package per noun, with its verbs. `lab` is absent if `sim` is not installed."""
 
 VERSION = "0.1.0"

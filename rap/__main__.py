@@ -52,11 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except ModuleNotFoundError as error:
-        lacks = missing_extra(error, _noun(argv))
-        if lacks is None:
+        missing = missing_extra(error, _noun(argv))
+        if missing is None:
             return _report_bug()
-        print(f"rap: {lacks}", file=sys.stderr)
-        return lacks.status
+        print(f"rap: {missing}", file=sys.stderr)
+        return missing.status
     except Exception:
         return _report_bug()
     return status

@@ -200,7 +200,7 @@ def _outputs(arguments: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def _confirm(job: Job, given: str | None) -> None:
-    """Have the user confirm the disk by its serial number, as printed on it. Raises: WrongInput."""
+    """Have the user confirm the disk by its serial number. Raises: WrongInput if another one is given."""
     from imaging.disks.machine import size_text
 
     disk = job.disk

@@ -155,13 +155,13 @@ def _apply_on_trial(service: FirewallProcess, file: Path, seconds: int) -> int:
     service.ask(Try(str(file), seconds))
     print(f'{file}: in force for {seconds} s; type "yes" to keep it: ', end="", flush=True)
     confirmed = _read_confirmation(service.connection.fileno())
-    answer = service.next() if confirmed is None else service.ask(Keep() if confirmed else Revert())
-    assert isinstance(answer, TrialEnded)
-    if answer.kept:
+    reply = service.next() if confirmed is None else service.ask(Keep() if confirmed else Revert())
+    assert isinstance(reply, TrialEnded)
+    if reply.kept:
         print(f"{file}: kept")
         return OK
     print()
-    if not answer.reverted:
+    if not reply.reverted:
         raise CommandError("the previous ruleset could not be restored; apply a policy now")
     print(f"{file}: reverted; the previous ruleset is in force")
     return FAILED
@@ -196,8 +196,8 @@ def _prove(arguments: argparse.Namespace) -> int:
         )
         raise CommandError(f"{problem}; `rap fw apply` replaces it") from error
     holds = all(finding.holds for finding in findings) and not any(entry.breaks for entry in uncovered)
-    elsewhere = ("there are no other tables: a saved listing does not include other tables and interfaces",)
-    assumed = ASSUMPTIONS + (elsewhere if arguments.listing else ())
+    of_listing = ("there are no other tables: a saved listing does not include other tables and interfaces",)
+    assumed = ASSUMPTIONS + (of_listing if arguments.listing else ())
     if arguments.json:
         outside = [entry.description for entry in uncovered]
         document = proof_document(str(arguments.policy), findings, assumed, outside)
@@ -273,11 +273,11 @@ async def _watching(service: FirewallProcess, file: Path, as_json: bool) -> bool
     loop.remove_reader(service.connection)
     if problems:
         raise problems[0]
-    answer = service.ask(Stop())
-    while not isinstance(answer, Stopped):
-        _print_firewall_event(answer, file, as_json)
-        answer = service.next()
-    return answer.in_force and not any(entry.breaks for entry in uncovered)
+    reply = service.ask(Stop())
+    while not isinstance(reply, Stopped):
+        _print_firewall_event(reply, file, as_json)
+        reply = service.next()
+    return reply.in_force and not any(entry.breaks for entry in uncovered)
 
 
 def _report_changes(before: list[NotCovered], now: list[NotCovered], as_json: bool) -> list[NotCovered]:

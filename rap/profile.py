@@ -9,7 +9,7 @@ from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
 SPLITS = ("whole", "bytes", "every-point")
-"""The division of a recording: as recorded, byte by byte, or in two parts at each point in turn."""
+"""How a recording is delivered: as recorded, byte by byte, or once per byte position, split there in two parts."""
 
 
 def add_verbs(parser: Parser) -> None:

@@ -18,7 +18,7 @@ Over TCP the instrument connects to the box, never the box to the instrument.
 The box answers the instrument as its host (`role = "receiver"`), or observes its connection to the laboratory's host.
 A pass-through relays between the instrument and the host: from the box's TCP port to `host`, or from the RS-232 line
 `serial` to `host_serial`. A listener is connected by a Y-cable or tap to an existing RS-232 line between the two, and
-only receives: on `serial` what the instrument sends, on `host_serial` what the host sends.
+only receives: the instrument's data on `serial`, and the host's data on `host_serial`.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class AlarmMapping(Table, frozen=True):
 
 
 class Columns(Table, frozen=True):
-    """Beckman AU: the columns [first, end) of a record's fields, from 0, and the widths of a result's fields."""
+    """Beckman AU: column ranges [first, end) of a record's fields, from 0, and the widths of a result's fields."""
 
     type: list[int]
     analyzer: list[int]
@@ -202,7 +202,7 @@ class AdaptedPort(Table, frozen=True):
     alarms: dict[InstrumentText, AlarmMapping] = {}
     """Alarms by the code that the instrument sends, or by FIELD:VALUE, as in `INV-2:NE`."""
     tcp_port: TcpPort | None = None
-    """The TCP port on which the box listens for it; None: the usual port of its standard."""
+    """The TCP port on which the box listens for the instrument; None: the usual port of its standard."""
     serial: SerialLineSettings | None = None
     """The RS-232 line, for instruments without Ethernet."""
     host_serial: SerialLineSettings | None = None
@@ -239,7 +239,7 @@ def profile_problems(profile: Profile, site: AdaptedPort | None) -> Iterator[tup
     if problem := _unsuitable(profile, site):
         yield "", problem
     elif site:
-        yield from _words_outside(profile, site)
+        yield from _unknown_words(profile, site)
         yield from _role_problems(profile, site)
 
 
@@ -321,7 +321,7 @@ def _unsuitable(profile: Profile, site: AdaptedPort | None) -> str:
     return ""
 
 
-def _words_outside(profile: Profile, site: AdaptedPort) -> Iterator[tuple[str, str]]:
+def _unknown_words(profile: Profile, site: AdaptedPort) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for each assay, code and component that is not in the profile."""
     assays = list(profile.assays)
     for code, assay in site.tests.items():

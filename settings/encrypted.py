@@ -1,11 +1,11 @@
-"""Names with which the flasher marks the partitions that a box encrypts at its first start."""
+"""Names shared by image builder, flasher and box for the partitions that a box encrypts at its first start."""
 
 from __future__ import annotations
 
 from typing import Final
 
 PREFIX: Final = "luks-"
-"""Prefix of the partition's usual name in the GPT."""
+"""Prefix of a partition's GPT name, which marks it for encryption."""
 KEY_PARTITION: Final = "rap"
 """The reports' partition, whose LUKS header contains the key of all encrypted partitions, sealed by the TPM."""
 STAGING_PARTITION: Final = "root-b"

@@ -65,7 +65,7 @@ def ipsec_problems(
         if _is_in(address, networks):
             yield (
                 "ipsec.gateway",
-                f"{address} is in `networks`, which are reached through it; remove it there",
+                f"{address} is in `networks`, which are reached through it; remove it from `networks`",
             )
     if len(networks) < len(ipsec.networks):
         return
@@ -74,7 +74,7 @@ def ipsec_problems(
             yield (
                 key,
                 f"{', '.join(outside)} is not in ipsec.networks, and the box reaches nothing outside the VPN;"
-                " add its network there",
+                " add its network to ipsec.networks",
             )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-"""Settings tables of which some values could not be read, for checks of the others.
+"""Partially readable settings tables: checks of the readable values run although other values could not be read.
 
-A check that compares values also runs if some of them could not be read. Instead of the table, it gets a
+Instead of the table, such a check gets a
 `PartialTable` with the values that could be read. Reading another value raises `UnreadError`, which ends that part of
 the check: `Problems.part` marks the parts.
 """

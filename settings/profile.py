@@ -63,7 +63,7 @@ Text: TypeAlias = Annotated[
 Speaks: TypeAlias = Literal["agent", "hl7", "astm", "astm-serial", "poct1a", "au"]
 """`agent`: the vendor's agent runs on the instrument; otherwise the standard that the instrument speaks."""
 TCP_PORTS: Final[dict[str, int]] = {"hl7": 2575, "astm": 4000, "poct1a": 3001}
-"""The TCP port on which the box listens for each standard, unless the site has another one."""
+"""The TCP port on which the box listens for each standard, unless the site sets another port."""
 Verb: TypeAlias = Literal["help-file", "assay-configuration", "test-menu", "data-upload", "send-inventory"]
 UNITS: Final = {
     "h": "h",
@@ -200,7 +200,7 @@ def _check_channel(name: str, channel: Channel, problems: Problems) -> None:
         suffix = name.rpartition("-")[2]
         if UNITS.get(suffix) != channel.unit:
             known = ", ".join(f'-{end} "{unit}"' for end, unit in UNITS.items())
-            message = f'"{channel.unit}" is not the unit of the name\'s last part; these are {known}'
+            message = f'"{channel.unit}" is not the unit of the name\'s last part; the units are {known}'
             problems.add(("channels", name, "unit"), message)
     with problems.part():
         if channel.normal and channel.normal[0] >= channel.normal[1]:

@@ -65,7 +65,7 @@ class RangeSet:
 
     def difference(self, others: Iterable[Range]) -> RangeSet:
         """Return a copy of the set without the numbers in `others`."""
-        rest = RangeSet(self)
+        remaining = RangeSet(self)
         for first, last in others:
-            rest.remove(first, last)
-        return rest
+            remaining.remove(first, last)
+        return remaining

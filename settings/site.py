@@ -82,11 +82,11 @@ class Reporting(Table, frozen=True):
 
 
 class Enrolment(Table, frozen=True):
-    """The box requests its certificates from the data center (EST); the flashed one is for the first request."""
+    """Certificate requests to the data center (EST); the flashed certificate authenticates the first one."""
 
     keys: Literal["file", "tpm", "tpm-or-file"] = "file"
-    """Storage of the keys that the box generates: files, or its TPM 2.0. With "tpm" a box without one does not
-    enrol, and keeps the flashed certificate; with "tpm-or-file" it generates them in files."""
+    """Storage of the keys that the box generates: files, or its TPM 2.0. A box without a TPM does not enrol with
+    "tpm", and keeps the flashed certificate; with "tpm-or-file" it generates the keys in files."""
 
 
 class SiteSessions(Table, frozen=True):
@@ -140,7 +140,7 @@ class SiteForBox(Table, frozen=True):
     audit: AuditServer
     uplink: UplinkAddress = UplinkAddress()
     instrument_network: str = "10.77.0.0/16"
-    """The box has the first host address of the network's n-th /24 on port n."""
+    """On port n the box has the first host address of the network's n-th /24, counted from 0."""
     proxy: Proxy | None = None
     ipsec: Ipsec | None = None
     instrument: list[EnrolledInstrument] = []
@@ -177,7 +177,7 @@ class SiteForBox(Table, frozen=True):
 
 def site_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for each contradiction between the site, its board and the instruments' profiles."""
-    if problem := _network(site):
+    if problem := _network_problem(site):
         yield "instrument_network", problem
     serials = [instrument.serial for instrument in site.instrument]
     for index, instrument in enumerate(site.instrument):
@@ -223,7 +223,7 @@ def _session_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str
         return
     if "switch" in sessions.ways and not board.switches:
         yield "sessions.ways", f"{board.name} has no switch; use another way"
-    if _network(site):
+    if _network_problem(site):
         return
     ports = site.ports(board)
     for index, instrument in enumerate(site.instrument):
@@ -245,7 +245,7 @@ def _session_problems(site: SiteForBox, board: Board) -> Iterator[tuple[str, str
 
 def _hosts_inside(site: SiteForBox) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for each laboratory's host that is not on the uplink's side of the box."""
-    if _network(site):
+    if _network_problem(site):
         return
     network = IPv4Network(site.instrument_network)
     own = IPv4Interface(site.uplink.address).ip if site.uplink.address else None
@@ -290,7 +290,7 @@ def hosts_without_addresses(site: SiteForBox) -> Iterator[tuple[str, str]]:
             yield key, f'the firewall needs the addresses of {host}; add [addresses] with "{host}" = ["…"]'
 
 
-def _network(site: SiteForBox) -> str:
+def _network_problem(site: SiteForBox) -> str:
     try:
         network = IPv4Network(site.instrument_network)
     except ValueError as error:

@@ -190,7 +190,7 @@ def _record(value: str) -> bytes:
 
 
 def _value(copy: bytes) -> str:
-    """Return the value of a record, or "" if it is not whole. Of lines with one name, take the last, like GRUB."""
+    """Return the value of a record, or "" if it is not whole. If a name is repeated, the last line counts."""
     if len(copy) != RECORD_BYTES or not copy.startswith(SIGNATURE):
         return ""
     lines = copy[len(SIGNATURE) :].split(b"\n")[:-1]

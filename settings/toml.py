@@ -36,7 +36,7 @@ from settings.partial import PartialTable
 from settings.problems import Key, Problem, Problems, SettingsError, key_text
 
 CHOICES_SHOWN_MAX: Final = 12
-"""Maximum number of choices that a message lists; of more, it suggests only the nearest."""
+"""Maximum number of choices that a message lists; with more choices, it suggests only the nearest."""
 SHOWN_CHARACTERS_MAX: Final = 60
 
 _UNREAD: Final = object()
@@ -222,8 +222,8 @@ def explain_error(kind: Any, error: msgspec.ValidationError) -> str:
     if "matching regex" in problem and (example := _example(kind)):
         return f"write it like {example}"
     if expected := _EXPECTED.fullmatch(problem):
-        right, given, bound = expected.groups()
-        words = " or ".join(_IN_WORDS.get(k, k) for k in right.split(" | ") if k != "null")
+        allowed, given, bound = expected.groups()
+        words = " or ".join(_IN_WORDS.get(k, k) for k in allowed.split(" | ") if k != "null")
         return f"must be {words}{bound}" + (f", not {_IN_WORDS.get(given, given)}" if given else "")
     return problem
 

@@ -11,6 +11,7 @@ A check that is a coroutine function needs an event loop: `asyncio.run(check(ben
 """
 
 from hal.contract.clock import CLOCK_CHECKS
+from hal.contract.crypto import CRYPTO_CHECKS, CryptographicModuleBench
 from hal.contract.disk import DISK_CHECKS, DiskBench
 from hal.contract.ethernet import ETHERNET_CHECKS, EthernetBench
 from hal.contract.indicators import INDICATORS_CHECKS, IndicatorsBench
@@ -21,6 +22,7 @@ from hal.contract.watchdog import WATCHDOG_CHECKS, WatchdogBench
 
 __all__ = [
     "CLOCK_CHECKS",
+    "CRYPTO_CHECKS",
     "DISK_CHECKS",
     "ETHERNET_CHECKS",
     "INDICATORS_CHECKS",
@@ -28,6 +30,7 @@ __all__ = [
     "PARTITION_CHECKS",
     "SERIAL_CHECKS",
     "WATCHDOG_CHECKS",
+    "CryptographicModuleBench",
     "DiskBench",
     "EthernetBench",
     "IndicatorsBench",

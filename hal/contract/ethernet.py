@@ -113,7 +113,7 @@ async def ethernet_opens_and_closes(bench: EthernetBench) -> None:
 
 
 async def ethernet_survives_removal_of_interface(bench: EthernetBench) -> None:
-    """A removed interface has no carrier and raises UNAVAILABLE; the same port object works when it is back."""
+    """A removed interface has no carrier and raises UNAVAILABLE; the port object works again when it returns."""
     reported: list[bool] = []
     stop = bench.port.watch(reported.append)
     bench.remove_device()

@@ -37,13 +37,13 @@ def _kind(call: Callable[[], object]) -> MachineErrorKind | None:
     return None
 
 
-def machine_knows_its_slot(bench: MachineBench) -> None:
+def machine_reports_its_slot(bench: MachineBench) -> None:
     """`running_slot` returns the slot that the machine was started from."""
     for slot in get_args(Slot):
         assert bench.started(slot).running_slot() == slot
 
 
-def machine_without_slots_says_so(bench: MachineBench) -> None:
+def machine_reports_missing_slots(bench: MachineBench) -> None:
     """`running_slot` raises NO_SLOTS if the machine was not started from a slot."""
     assert _kind(bench.started(None).running_slot) is MachineErrorKind.NO_SLOTS
 
@@ -92,8 +92,8 @@ def machine_reports_a_refused_application(bench: MachineBench) -> None:
 
 
 MACHINE_CHECKS: tuple[Callable[[MachineBench], None], ...] = (
-    machine_knows_its_slot,
-    machine_without_slots_says_so,
+    machine_reports_its_slot,
+    machine_reports_missing_slots,
     machine_restarts_once,
     machine_reports_a_refused_restart,
     machine_starts_its_own_application,

@@ -46,7 +46,7 @@ class _File:
         self.doubtful: dict[int, bytearray] = {}  # sector number → content that the media may really hold
         self.unreadable: set[int] = set()  # sector numbers
 
-    def reach(self, end: int) -> None:
+    def extend_to(self, end: int) -> None:
         missing = end - len(self.data)
         if missing > 0:
             self.data.extend(bytes(min(self.size - len(self.data), max(missing, _GROW_BYTES))))
@@ -123,8 +123,8 @@ class EmulDiskBackend:
     def cut_power_at(self, operation: int, moment: Moment = "inside") -> None:
         """Cut the power before, inside or after the `operation`-th next create, write, flush, rename or remove.
 
-        1 is the next one. That call raises UNAVAILABLE. Inside it, its effect is absent, complete or torn; after it,
-        it is durable.
+        1 is the next operation. The operation raises UNAVAILABLE. With "inside", its effect is absent, complete or
+        torn; with "after", its effect is durable.
         """
         assert operation >= 1
         self._disk._countdown, self._disk._moment = operation, moment
@@ -171,12 +171,12 @@ class EmulDiskBackend:
     def hold_flushed(self, ns: int) -> None:
         """Keep flushed data in a volatile cache for `ns` from now on, while reporting flushes as complete.
 
-        After a change to 0, the next flush makes all of it durable, as a flush empties a real disk's whole cache.
+        After a change to 0, the next flush makes all held data durable, as a flush empties a real disk's whole cache.
         """
         self._disk.held_ns = ns
 
     def write_back(self) -> None:
-        """Make all data durable whose flush was reported as complete, as a disk with enough time does."""
+        """Make durable all data whose flush was reported as complete, as a disk with enough time does."""
         for flushing in self._disk._settling:
             if flushing.done_ns <= self._disk._now_ns():
                 flushing.durable_ns = 0
@@ -199,7 +199,7 @@ class EmulDiskBackend:
         return self._disk._media.is_read_only
 
     def set_read_only(self, is_read_only: bool) -> None:
-        """Refuse every change with IO from now on, as a read-only file system does; or end that."""
+        """Set whether every change is refused with IO, as by a read-only file system."""
         self._disk._media.is_read_only = is_read_only
 
     def fail_next_flush(self, times: int = 1) -> None:
@@ -223,10 +223,10 @@ class EmulDiskBackend:
     def flip_bits(
         self, name: str | None = None, offset: int | None = None, bits: int = 1
     ) -> tuple[str, int] | None:
-        """Flip `bits` bits (all, if there are fewer) of a sector: at `offset` of `name`, or without these a random
-        nonzero one.
+        """Flip `bits` bits of the sector at `offset` of file `name`; by default, of a random nonzero sector.
 
-        Returns the name and the sector's offset; None if there is no such sector.
+        All bits are flipped if the sector has fewer. Returns the name and the sector's offset; None if there is no
+        such sector.
         """
         random, files = self._disk._random, self._disk._media.files
         if name is None:
@@ -241,7 +241,7 @@ class EmulDiskBackend:
         if offset is None:
             return None
         start = offset - offset % SECTOR_BYTES
-        files[name].reach(start + SECTOR_BYTES)
+        files[name].extend_to(start + SECTOR_BYTES)
         bits_max = min(SECTOR_BYTES, files[name].size - start) * 8
         flipped = range(bits_max) if bits >= bits_max else random.sample(range(bits_max), bits)
         for bit in flipped:
@@ -300,7 +300,7 @@ class EmulDisk:
 
     def names(self) -> list[str]:
         """See `Disk.names`."""
-        self._alive()
+        self._check_power()
         return sorted(self._files)
 
     def size(self, name: str) -> int:
@@ -319,7 +319,7 @@ class EmulDisk:
             self._files[name] = _File(size)
         self._end(is_cut)
         self.bytes_written += size
-        self._take(self.flush_ns + int(size * self.written_byte_ns))
+        self._elapse(self.flush_ns + int(size * self.written_byte_ns))
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """See `Disk.read`."""
@@ -350,7 +350,7 @@ class EmulDisk:
         end = offset + len(data)
         assert 0 <= offset <= end <= file.size, (name, offset, len(data))
         if end > len(file.data):
-            file.reach(end)
+            file.extend_to(end)
         file.undo.append((offset, file.data[offset:end]))
         file.data[offset:end] = data
         if file.unreadable:
@@ -385,7 +385,7 @@ class EmulDisk:
             flushing.durable_ns = durable_ns
         self._settling.append(_Flushing(done_ns, durable_ns, file, undo))
         file.undo = []
-        self._take(took)
+        self._elapse(took)
 
     def commit(self, name: str, offset: int, data: bytes) -> None:
         """See `Disk.commit`. A write and a flush; a power cut can happen in either."""
@@ -401,7 +401,7 @@ class EmulDisk:
         if not is_cut or self._takes_effect():
             self._files[new_name] = self._files.pop(name)
         self._end(is_cut)
-        self._take(self.flush_ns)
+        self._elapse(self.flush_ns)
 
     def remove(self, name: str) -> None:
         """See `Disk.remove`."""
@@ -411,21 +411,21 @@ class EmulDisk:
         if not is_cut or self._takes_effect():
             del self._files[name]
         self._end(is_cut)
-        self._take(self.flush_ns)
+        self._elapse(self.flush_ns)
 
     # -- power ------------------------------------------------------------------------------------------
 
-    def _alive(self) -> None:
+    def _check_power(self) -> None:
         if self._powered_off:
             raise DiskError(DiskErrorKind.UNAVAILABLE, "the disk has lost power")
 
     def _refuse_if_read_only(self, name: str) -> None:
-        self._alive()
+        self._check_power()
         if self._media.is_read_only:
             raise DiskError(DiskErrorKind.IO, f"{name}: read-only file system")
 
     def _file(self, name: str) -> _File:
-        self._alive()
+        self._check_power()
         file = self._files.get(name)
         if file is None:
             raise DiskError(DiskErrorKind.MISSING, f"there is no file {name!r}")
@@ -433,7 +433,7 @@ class EmulDisk:
 
     def _begin(self) -> bool:
         """Count one device operation; return True if the power is cut during it."""
-        self._alive()
+        self._check_power()
         is_cut = self._countdown == 1
         self._countdown -= self._countdown > 0
         self._guarded = bool(self._countdown or self._failing_flushes or self._failing_writes)
@@ -452,7 +452,7 @@ class EmulDisk:
             self._cut()
             if self.backend.on_power_lost is not None:
                 self.backend.on_power_lost()
-            self._alive()
+            self._check_power()
 
     def _cut(self) -> None:
         self._powered_off = self._guarded = True
@@ -491,6 +491,6 @@ class EmulDisk:
         file.undo = []
         raise DiskError(DiskErrorKind.IO, f"{name}: flush failed")
 
-    def _take(self, ns: int) -> None:
+    def _elapse(self, ns: int) -> None:
         if ns and self._spend is not None:
             self._spend(ns)

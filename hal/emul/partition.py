@@ -60,7 +60,8 @@ class EmulPartitionBackend:
     def cut_power_at(self, operation: int, moment: Moment = "inside") -> None:
         """Cut the power before, inside or after the `operation`-th next write or flush (1 = next).
 
-        That call raises UNAVAILABLE. Inside a write each of its sectors becomes old or new; after it, it is durable.
+        The operation raises UNAVAILABLE. With "inside", each sector of a write is old or new; with "after", the write
+        is durable.
         """
         self._backend.cut_power_at(operation, moment)
 

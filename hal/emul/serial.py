@@ -144,8 +144,8 @@ class EmulSerialPort:
             self._received.append(piece)
             self._data_ready.set()
 
-    def _end(self, why: str) -> None:
-        self._settings, self._closed_reason = None, why
+    def _end(self, reason: str) -> None:
+        self._settings, self._closed_reason = None, reason
         self._data_ready.set()
 
     def _error(self, kind: SerialErrorKind, message: str) -> SerialError:

@@ -33,11 +33,11 @@ class LinuxClock:
         if self._service is None:
             raise ClockError(ClockErrorKind.NOT_PERMITTED, "no clock-setting service is configured")
         try:
-            answer = _request(self._service, b"%d\n" % now_ns)
+            response = _request(self._service, b"%d\n" % now_ns)
         except OSError as error:
             message = f"{self._service}: no response from the clock-setting service: {error}"
             raise ClockError(ClockErrorKind.NOT_PERMITTED, message) from error
-        if answer != b"set\n":
+        if response != b"set\n":
             raise ClockError(
                 ClockErrorKind.NOT_PERMITTED,
                 f"{self._service}: the clock-setting service refused the request",

@@ -1,6 +1,6 @@
 """`hal.crypto` on Linux: the kernel's FIPS mode, and OpenSSL's FIPS provider, queried through ctypes.
 
-OpenSSL reads its configuration when it is loaded, so that the result applies to this process. The library is found
+OpenSSL reads its configuration when it is loaded, so the result applies to this process only. The library is found
 through Python's own modules: an address of a function shows which OpenSSL a module uses.
 
 Not checked: that Ed25519 is refused. FIPS 186-5 approves it, the provider of OpenSSL 3.0 offers it, and RHEL 9 does
@@ -61,9 +61,11 @@ class LinuxCryptographicModule:
             FipsCheck.CRYPTOGRAPHY: _cryptography,
             FipsCheck.ANSWERS: _answers,
         }
-        reasons = {check: _result(ask) for check, ask in checks.items()}
+        reasons = {check: _result(run) for check, run in checks.items()}
         is_loaded = not reasons[FipsCheck.PROVIDER]
-        return SelfTest(module if is_loaded else "", {check: why for check, why in reasons.items() if why})
+        return SelfTest(
+            module if is_loaded else "", {check: reason for check, reason in reasons.items() if reason}
+        )
 
     def _kernel(self) -> str:
         try:
@@ -75,10 +77,10 @@ class LinuxCryptographicModule:
         return "" if value == "1" else "the kernel is not in FIPS mode; start it with fips=1"
 
 
-def _result(ask: Callable[[], str]) -> str:
+def _result(run: Callable[[], str]) -> str:
     """Return the result of a check, or the error that it raises, and empty OpenSSL's error queue."""
     try:
-        return ask()
+        return run()
     except Exception as error:
         return f"cannot be checked: {type(error).__name__}: {error}"
     finally:
@@ -233,12 +235,12 @@ def _cryptography() -> str:
 
 
 def _answers() -> str:
-    wrong = [name for name, ask in _KNOWN if not ask()]
+    wrong = [name for name, passes in _KNOWN if not passes()]
     return f"wrong results of {', '.join(wrong)}" if wrong else ""
 
 
 def _hash_answers() -> bool:
-    """Return whether the digests of "abc" are right (FIPS 180-4)."""
+    """Return whether the digests of "abc" are correct (FIPS 180-4)."""
     return (
         hashlib.sha256(b"abc").hexdigest()
         == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -248,7 +250,7 @@ def _hash_answers() -> bool:
 
 
 def _hmac_answers() -> bool:
-    """Return whether the HMAC of a test case is right (RFC 4231, 4.3)."""
+    """Return whether the HMAC of a test case is correct (RFC 4231, 4.3)."""
     digest = hmac.digest(b"Jefe", b"what do ya want for nothing?", "sha256").hex()
     return digest == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
 

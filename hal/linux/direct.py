@@ -1,9 +1,10 @@
 """Direct I/O (O_DIRECT): durable writes that bypass the page cache, where file system and device support them.
 
-Compared with cached writes, the device receives only the written sectors instead of whole pages, no page is looked
-up or locked, and data that the device refused does not remain readable from the cache. Memory, offset and length must
-be aligned to the device's sectors (mostly 512 bytes): data is copied through one aligned buffer, and the writer
-declines unaligned writes. Cached reads return the written data, because the kernel invalidates the replaced pages.
+Compared with cached writes, the device receives only the written sectors instead of whole pages, no page is looked up
+or locked, and data that the device refused does not remain readable from the cache. Memory, offset and length must be
+aligned to the device's sectors (usually 512 bytes): data is copied through one aligned buffer, and
+`DirectWriter.write` returns 0 for an unaligned offset or length. Cached reads return the written data, because the
+kernel invalidates the replaced pages.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """Synchronous rtnetlink requests about network interfaces (RFC 3549).
 
 The messages are encoded here (linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h) because only a few are needed, and
-importing pyroute2 takes 10 MB and half as long as all other imports of the box program. The kernel replies before
+importing pyroute2 takes 10 MB and half the time of all other imports of the box program. The kernel replies before
 `send` returns, so that requests do not block.
 """
 
@@ -34,7 +34,7 @@ _ADDRESS: Final = struct.Struct("=BBBBI")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _STATS: Final = struct.Struct("=8Q")
 _CODE: Final = struct.Struct("=i")
-_ANSWER_BYTES_MAX: Final = 1 << 17
+_REPLY_BYTES_MAX: Final = 1 << 17
 """More than the kernel puts into one datagram (at most 32 KiB: net/netlink/af_netlink.c)."""
 
 
@@ -44,15 +44,16 @@ class InterfaceInfo(NamedTuple):
     number: int
     """The interface index."""
     flags: int
+    """Interface flags, such as IFF_UP."""
     operstate: int
     counters: Counters
 
 
 def interface_info(interface: str) -> InterfaceInfo:
     """Query the interface with this name. Raises: OSError (ENODEV: it does not exist)."""
-    [(_, answer)] = _request(_GETLINK, _named(interface))
-    _, _, number, flags, _ = _LINK.unpack_from(answer)
-    attributes = _attributes(answer[_LINK.size :])
+    [(_, reply)] = _request(_GETLINK, _named(interface))
+    _, _, number, flags, _ = _LINK.unpack_from(reply)
+    attributes = _attributes(reply[_LINK.size :])
     # packets, bytes, errors, dropped; each received, then sent
     stats = _STATS.unpack_from(attributes[_IFLA_STATS64])
     received, sent = (
@@ -71,10 +72,10 @@ def addresses(interface: str) -> list[IPv4Interface | IPv6Interface]:
     """Return the addresses of `interface`. Raises: OSError (ENODEV: it does not exist)."""
     number = interface_info(interface).number
     result = []
-    for kind, answer in _request(_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _DUMP):
-        _, length, _, _, index = _ADDRESS.unpack_from(answer)
+    for kind, reply in _request(_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _DUMP):
+        _, length, _, _, index = _ADDRESS.unpack_from(reply)
         if kind == _NEWADDR and index == number:
-            attributes = _attributes(answer[_ADDRESS.size :])
+            attributes = _attributes(reply[_ADDRESS.size :])
             # on a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL ours; IPv6 has IFA_ADDRESS only
             address = ip_address(attributes.get(_IFA_LOCAL, attributes[_IFA_ADDRESS]))
             result.append(ip_interface(f"{address}/{length}"))
@@ -103,16 +104,16 @@ def _named(interface: str, flags: int = 0, change: int = 0) -> bytes:
 
 def _request(kind: int, body: bytes, flags: int = 0) -> list[tuple[int, bytes]]:
     """Send a request; return all replies, which end with NLMSG_DONE after a dump, else with the acknowledgement."""
-    answers: list[tuple[int, bytes]] = []
+    replies: list[tuple[int, bytes]] = []
     with _open() as kernel:
         kernel.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _ACK | flags, 0, 0) + body)
         while True:
-            for answer, payload in _messages(kernel.recv(_ANSWER_BYTES_MAX)):
-                if answer in (_DONE, _ERROR):
+            for reply_kind, payload in _messages(kernel.recv(_REPLY_BYTES_MAX)):
+                if reply_kind in (_DONE, _ERROR):
                     if code := -_CODE.unpack_from(payload)[0]:
                         raise OSError(code, os.strerror(code))
-                    return answers
-                answers.append((answer, payload))
+                    return replies
+                replies.append((reply_kind, payload))
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,8 +1,8 @@
 """`hal.partition` as a block device.
 
 Writes go through the page cache, which accepts any number of sectors, and `flush` is an fdatasync. Reads bypass the
-page cache (O_DIRECT), so that a device that has not stored written data is detected: the kernel first writes
-cached pages of the range back. Where direct reads are impossible, for example on a file in memory, reads are cached.
+page cache (O_DIRECT), so that a device that has not stored written data is detected: the kernel first writes back the
+cached pages of the range. Where direct reads are impossible, for example in tmpfs of older kernels, reads are cached.
 """
 
 from __future__ import annotations

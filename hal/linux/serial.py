@@ -166,18 +166,18 @@ class _Line:
         return piece[:limit]
 
     async def write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
+        unwritten = memoryview(data)
+        while unwritten:
             try:
-                rest = rest[os.write(self._fd, rest) :]
+                unwritten = unwritten[os.write(self._fd, unwritten) :]
             except BlockingIOError:
                 await self._until(self._loop.add_writer, self._loop.remove_writer)
             except OSError as error:
                 raise self._failure(error) from error
 
     def close(self) -> None:
-        for ended in (self._loop.remove_reader, self._loop.remove_writer):
-            ended(self._fd)
+        for remove in (self._loop.remove_reader, self._loop.remove_writer):
+            remove(self._fd)
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_exception(self._error(SerialErrorKind.UNAVAILABLE, "it was closed"))

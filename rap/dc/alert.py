@@ -39,12 +39,12 @@ def add_alert(parser: Parser) -> None:
         verb = add_staff_verb(parser, name, text, run)
         verb.add_argument("alert", metavar="ALERT", help="the alert's identifier")
         if name == "silence":
-            verb.add_argument("reason", metavar="REASON", help="why, in one line")
+            verb.add_argument("reason", metavar="REASON", help="the reason, in one line")
             verb.add_argument(
                 "--hours",
                 type=int,
                 default=HOURS,
-                help=f"for how long (default: {HOURS}); 0 ends the silence",
+                help=f"length of the silence (default: {HOURS}); 0 ends it",
             )
 
 
@@ -61,33 +61,33 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     with staff_call(arguments) as call:
-        _seen(call, arguments.alert)
-        return _print_one(arguments, call)
+        _visible_alert(call, arguments.alert)
+        return _print_alert(arguments, call)
 
 
 def _acknowledge(arguments: argparse.Namespace) -> int:
     from datacenter.fleet.alerts import acknowledge
 
     with staff_call(arguments) as call:
-        _require(call, "acknowledge-alert", _seen(call, arguments.alert))
+        _require(call, "acknowledge-alert", _visible_alert(call, arguments.alert))
         if not acknowledge(call.store, arguments.alert, call.staff, call.now_ms):
             raise WrongInput(f"alert {arguments.alert} has ended, or was acknowledged before")
-        return _print_one(arguments, call)
+        return _print_alert(arguments, call)
 
 
 def _silence(arguments: argparse.Namespace) -> int:
     from datacenter.fleet.alerts import SilenceError, silence
 
     with staff_call(arguments) as call:
-        _require(call, "silence-alert", _seen(call, arguments.alert))
+        _require(call, "silence-alert", _visible_alert(call, arguments.alert))
         try:
             silence(call.store, arguments.alert, call.staff, arguments.hours, arguments.reason, call.now_ms)
         except SilenceError as error:
             raise WrongInput(str(error)) from error
-        return _print_one(arguments, call)
+        return _print_alert(arguments, call)
 
 
-def _seen(call: StaffCall, alert: str) -> Resource:
+def _visible_alert(call: StaffCall, alert: str) -> Resource:
     """Return an alert that the person may see. Raises: WrongInput."""
     from datacenter.fleet.visible import find_alert
 
@@ -103,7 +103,7 @@ def _require(call: StaffCall, action: str, resource: Resource) -> None:
         raise WrongInput(decision.reason)
 
 
-def _print_one(arguments: argparse.Namespace, call: StaffCall) -> int:
+def _print_alert(arguments: argparse.Namespace, call: StaffCall) -> int:
     from datacenter.fleet.alerts import read_alert
 
     row, _ = read_alert(call.store, arguments.alert)

@@ -51,7 +51,9 @@ def _check(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.speed <= 1000:
         raise WrongInput(f"--speed {arguments.speed:g}: give a factor above 0 and up to 1000")
     if not 0 <= arguments.port <= 65535:
-        raise WrongInput(f"--port {arguments.port}: give a port from 0 to 65535; 0 is chosen by the system")
+        raise WrongInput(
+            f"--port {arguments.port}: give a port from 0 to 65535; with 0 the system chooses a free one"
+        )
     try:
         with socket.create_server(("127.0.0.1", arguments.port)):
             pass

@@ -23,7 +23,7 @@ def add_maintenance(parser: Parser) -> None:
     """Add the verbs of `rap dc maintenance`."""
     add_staff_verb(parser, "list", "list the windows, the latest first", _list)
     plan = add_staff_verb(parser, "plan", "plan a window of a site, a box or an instrument", _plan)
-    plan.add_argument("reason", metavar="REASON", help="what is done, in one line")
+    plan.add_argument("reason", metavar="REASON", help="the reason for the window, in one line")
     plan.add_argument("--site", metavar="SITE", default="", help="the site")
     plan.add_argument(
         "--box", metavar="BOX", default="", help="the box; with --instrument, the box of the instrument"
@@ -32,7 +32,7 @@ def add_maintenance(parser: Parser) -> None:
     plan.add_argument(
         "--from", dest="begins", metavar="TIME", default="", help="such as 2026-03-01T08:00Z (default: now)"
     )
-    plan.add_argument("--hours", type=float, default=4.0, help="its length (default: 4)")
+    plan.add_argument("--hours", type=float, default=4.0, help="length of the window (default: 4)")
     end = add_staff_verb(parser, "end", "end a window now", _end)
     end.add_argument("window", metavar="WINDOW", help="the window's identifier")
 

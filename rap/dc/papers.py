@@ -84,7 +84,7 @@ def _save(arguments: argparse.Namespace) -> int:
 
 
 def _require(call: StaffCall, action: str, box: str) -> None:
-    """Raise WrongInput if the person may not do this; a box that they may not see does not exist for them."""
+    """Raise WrongInput if the person may not do `action`, or with "there is no box" if they may not view it."""
     from datacenter.fleet.visible import find_box
 
     resource = find_box(call.store, box)

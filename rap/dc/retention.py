@@ -41,7 +41,7 @@ def _retention(arguments: argparse.Namespace) -> int:
         )
         return OK
     for expiry in expired:
-        since = f", the oldest of {utc_day(expiry.oldest_ms)}" if expiry.oldest_ms is not None else ""
+        since = f", the oldest from {utc_day(expiry.oldest_ms)}" if expiry.oldest_ms is not None else ""
         done = "would be deleted" if arguments.dry_run else "deleted"
         print(f"{expiry.kind}: kept {expiry.days} days; {expiry.rows} rows {done}{since}")
     limited = {expiry.kind for expiry in expired}

@@ -23,14 +23,16 @@ def add_verbs(parser: Parser) -> None:
         "--staff", metavar="ID", required=True, help="the owner, a name in the staff directory"
     )
     create.add_argument("--purpose", required=True, help="for example monitoring or service")
-    create.add_argument("--days", metavar="N", type=int, required=True, help="until it expires, at most 366")
+    create.add_argument(
+        "--days", metavar="N", type=int, required=True, help="days until it expires, at most 366"
+    )
     create.add_argument(
         "--action", metavar="NAME", action="append", help="an action or a group of actions; default: read"
     )
     create.set_command(_create)
     show = parser.add_command("list", "list the tokens, without secrets")
     show.set_command(_list)
-    revoke = parser.add_command("revoke", "revoke a token for good")
+    revoke = parser.add_command("revoke", "revoke a token permanently")
     revoke.add_argument("token", metavar="TOKEN", help="its name, as `list` prints it")
     revoke.set_command(_revoke)
     for verb in (create, show, revoke):
@@ -54,7 +56,7 @@ def _create(arguments: argparse.Namespace) -> int:
         raise WrongInput(f"unknown action {action}: {nearest(action, known)}")
     with open_store(arguments.config) as (config, store):
         if config.staff is None:
-            raise WrongInput(f"{arguments.config}: has no [staff]; name a staff directory there")
+            raise WrongInput(f"{arguments.config}: add [staff] with a directory of the staff")
         owner = read_directory(config.staff.directory).principal(arguments.staff)
         if owner is None or not owner.active:
             raise WrongInput(

@@ -43,7 +43,7 @@ def _visit(arguments: argparse.Namespace) -> int:
     for part in parts:
         print(_line(part))
     if not parts:
-        print("no parts: no open alert names one, and no trigger is near to an alert")
+        print("no parts: no open alert names one, and no trigger is close to raising an alert")
     return OK
 
 

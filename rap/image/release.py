@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rap.outcome import FAILED, OK, WrongInput
 from rap.parser import Parser
 
-LINE_BITS_PER_SECOND = 128_000
+UPLINK_BITS_PER_SECOND: Final = 128_000
+"""The rate of a slow uplink, for which the transfer time of a delta is printed."""
 
 if TYPE_CHECKING:
     from imaging.release.repository import ReleaseRepository, RoleKeyFiles
@@ -101,10 +102,18 @@ def _add_folder(parser: Parser) -> None:
 def _add_name(parser: Parser) -> None:
     parser.add_argument("--release", metavar="NAME", required=True, help="the name of the release")
     parser.add_argument(
-        "--number", metavar="N", type=int, required=True, help="its number, higher than that of any release"
+        "--number",
+        metavar="N",
+        type=int,
+        required=True,
+        help="the number of the release, higher than all earlier ones",
     )
     parser.add_argument(
-        "--floor", metavar="N", type=int, default=0, help="boxes with it refuse releases with lower numbers"
+        "--floor",
+        metavar="N",
+        type=int,
+        default=0,
+        help="boxes with this release refuse lower numbers; default: 0",
     )
 
 
@@ -172,7 +181,7 @@ def _delta(arguments: argparse.Namespace) -> int:
         except DeltaInputError as error:
             raise WrongInput(str(error)) from error
         arguments.output.write_bytes(data)
-    seconds = len(data) * 8 / LINE_BITS_PER_SECOND
+    seconds = len(data) * 8 / UPLINK_BITS_PER_SECOND
     if arguments.json:
         print(json.dumps({"bytes": len(data), "seconds_at_128_kbit": round(seconds, 1)}))
     else:

@@ -127,7 +127,7 @@ def add_image_options(parser: Parser) -> None:
 
 
 def image_settings(lab: Lab, arguments: argparse.Namespace) -> ImageSettings | None:
-    """Return the settings of the image world, checked; None for another world. Raises: CommandError."""
+    """Return the checked settings of the image world, or None for another world. Raises: CommandError."""
     options = {name: getattr(arguments, name) for name in _IMAGE_OPTIONS}
     if arguments.world != "image":
         if arguments.image or any(options.values()):

@@ -22,7 +22,7 @@ from rap.parser import Parser
 _SWITCHES: Final = ("down", "up", "restore")
 _ENHANCED_PACKET: Final = (6).to_bytes(4, sys.byteorder)
 _BLOCK_BYTES_MAX: Final = 1 << 17
-_STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
 def add_verbs(parser: Parser) -> None:
@@ -146,15 +146,15 @@ def _open_output(file: str) -> RawIOBase:
 
 
 @contextmanager
-def _stop_on_signals(packets: socket, length_s: float | None) -> Iterator[None]:
-    """End the capture at Ctrl-C or after `length_s` seconds: the lab sends the rest and closes the connection."""
+def _stop_on_signals(packets: socket, duration_s: float | None) -> Iterator[None]:
+    """End the capture at Ctrl-C or after `duration_s` seconds: it then sends the last packets and closes."""
 
     def stop(_number: int, _frame: object) -> None:
         with suppress(OSError):  # the lab has already closed it
             packets.shutdown(SHUT_WR)
 
-    before = {number: signal.signal(number, stop) for number in _STOPS}
-    signal.setitimer(signal.ITIMER_REAL, length_s or 0)
+    before = {number: signal.signal(number, stop) for number in _STOP_SIGNALS}
+    signal.setitimer(signal.ITIMER_REAL, duration_s or 0)
     try:
         yield
     finally:

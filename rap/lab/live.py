@@ -232,7 +232,7 @@ def _ps(arguments: argparse.Namespace) -> int:
 
 def _watch(arguments: argparse.Namespace) -> int:
     name = choose_lab(arguments.lab)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM restores the terminal, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM also restores the terminal
     every_s = _JSON_SECONDS if arguments.json else _WATCH_SECONDS
     states = _states(name, every_s, arguments.seconds)
     with suppress(KeyboardInterrupt):
@@ -245,12 +245,12 @@ def _watch(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _states(name: str, every_s: float, length_s: float | None) -> Iterator[tuple[LabState, LabState]]:
+def _states(name: str, every_s: float, duration_s: float | None) -> Iterator[tuple[LabState, LabState]]:
     """Yield pairs of consecutive states, until the time is over or the lab has ended."""
     from sim.worlds.kernel import NoSuchLab, RequestRefused
     from sim.worlds.kernel.live.screen import watch_states
 
-    end = None if length_s is None else time.monotonic() + length_s
+    end = None if duration_s is None else time.monotonic() + duration_s
     with suppress(NoSuchLab, RequestRefused, ConnectionError):
         for states in watch_states(name, every_s):
             yield states
@@ -290,7 +290,7 @@ def _watch_once(states: Iterator[tuple[LabState, LabState]]) -> None:
 
 def _shell(arguments: argparse.Namespace) -> int:
     command = arguments.words
-    if len(command) > 1 and command[0] == "--lab":  # REMAINDER takes the option, too
+    if len(command) > 1 and command[0] == "--lab":  # REMAINDER includes the option
         arguments.lab, command = command[1], command[2:]
     name = choose_lab(arguments.lab)
     path = os.pathsep.join(

@@ -22,7 +22,7 @@ def add_verbs(parser: Parser) -> None:
     explore.add_argument(
         "--without", metavar="GUARD", action="append", default=[], help="first remove a guard from every row"
     )
-    explore.add_argument("--quick", action="store_true", help="fewer disturbances: a few seconds")
+    explore.add_argument("--quick", action="store_true", help="fewer disturbances; takes a few seconds")
     explore.add_argument("--json", action="store_true", help="print the result as JSON")
     explore.set_command(_explore)
     verify = parser.add_command(
@@ -64,7 +64,9 @@ def add_verbs(parser: Parser) -> None:
         "connect",
         "open a local port for a session: its raw TCP service, or its desktop for VNC viewers",
     )
-    connect.add_argument("session", metavar="SESSION", help="the session, as its page and the API name it")
+    connect.add_argument(
+        "session", metavar="SESSION", help="the session's identifier, as on its page and in the API"
+    )
     connect.add_argument("--url", metavar="URL", required=True, help="the address of the staff's pages")
     connect.add_argument(
         "--token-file", metavar="FILE", type=Path, required=True, help="a file with the API token"
@@ -185,7 +187,7 @@ def _recording(arguments: argparse.Namespace) -> int:
                 raise RecordingError(f"it belongs to session {head.session.hex()}")
             for audit in audits:
                 if recording.warm == RAW_STREAM and audit.owner.end is End.BOX:
-                    continue  # it forwards the bytes, and only the data center records them
+                    continue  # the box only forwards the bytes; the data center records them
                 lines = (line.record for line in audit.lines if line.record.session == path.stem)
                 if head.chain.hex() not in {record.message for record in lines}:
                     raise RecordingError(f"the audit file of {audit.owner.name} has another hash chain")

@@ -59,7 +59,7 @@ async def _listen(host: str, port: int, open_stream: Callable[[], connect]) -> i
     refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reason = await _carry(reader, writer, open_stream)
+        reason = await _forward(reader, writer, open_stream)
         if reason and not refused.done():
             refused.set_result(reason)
 
@@ -73,7 +73,7 @@ async def _listen(host: str, port: int, open_stream: Callable[[], connect]) -> i
     return FAILED
 
 
-async def _carry(
+async def _forward(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, open_stream: Callable[[], connect]
 ) -> str:
     """Forward one connection; return the reason if the data center has refused it, else ""."""
@@ -97,7 +97,7 @@ async def _carry(
                 sending.cancel()
             return "" if stream.close_code in (1000, None) else f"refused: {stream.close_reason}"
     except InvalidHandshake as error:
-        return f"refused: the API token is not valid, or not known there ({error})"
+        return f"refused: the API token is invalid or unknown to the data center ({error})"
     except ConnectionClosed as error:
         return "" if error.rcvd is None or error.rcvd.code == 1000 else f"refused: {error.rcvd.reason}"
     except OSError as error:

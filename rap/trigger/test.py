@@ -100,7 +100,7 @@ def test(arguments: argparse.Namespace) -> int:
 
 
 def _seeds(arguments: argparse.Namespace) -> tuple[range, int]:
-    """Return the seeds of the instruments of a model, and the days of each."""
+    """Return the seeds of the instruments of a model, and the number of days to simulate for each."""
     count = ceil(arguments.years)
     return range(arguments.seed, arguments.seed + count), round(DAYS * arguments.years / count)
 
@@ -144,8 +144,8 @@ def _with_progress(tested: Iterable[InstrumentOutcome], count: int) -> Iterator[
         yield result
         now = time.monotonic()
         if now - shown >= PROGRESS_SECONDS:
-            left = (now - began) / done * (count - done)
-            print(f"rap: {done} of {count} instruments, about {left:.0f} s left", file=sys.stderr)
+            remaining_s = (now - began) / done * (count - done)
+            print(f"rap: {done} of {count} instruments, about {remaining_s:.0f} s left", file=sys.stderr)
             shown = now
 
 

@@ -110,7 +110,7 @@ def _show(
 
 
 def _print_moments(result: Recomputation) -> None:
-    """Print a table of the terms' values; the columns have the terms' numbers, which a list above explains."""
+    """Print a table of the terms' values; a list above it numbers the terms, and the columns have these numbers."""
     from datacenter.triggers.functions import text_of
     from datacenter.triggers.tree import terms
 

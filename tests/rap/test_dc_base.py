@@ -65,7 +65,7 @@ def test_a_dry_run_shows_what_is_then_deleted(
 
     assert main(["dc", "retention", "--config", config, "--dry-run"]) == 0
     text = capsys.readouterr().out
-    assert "readings: kept 400 days; 1 rows would be deleted, the oldest of " in text
+    assert "readings: kept 400 days; 1 rows would be deleted, the oldest from " in text
     assert "kept without limit: errors," in text and text.endswith("audit\n")
     assert len(days()) == 2
     assert main(["dc", "retention", "--config", config, "--json"]) == 0
