@@ -43,7 +43,7 @@ export_instruments_min = 5          # optional: `rap dc base export` leaves out 
 
 [access]                            # optional: who may do what
 policies = "policies"               # folder of Cedar files, relative to this file, instead of those of this version
-view_minutes = 10                   # one audit record stands for all views of a resource by a person in this time
+view_minutes = 10                   # one audit record covers all views of a resource by a person in this time
 
 [access.oidc]                       # optional: sign-on of staff by an OpenID Connect provider
 issuer = "https://login.example.com/realms/vendor"  # as the provider's tokens name it, character by character
@@ -155,7 +155,7 @@ _MAKE_KEY: Final = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-2
 
 
 class ListenConfig(Table, frozen=True):
-    """The listen address for boxes; port 0 is chosen by the system."""
+    """The listen address for boxes; for port 0, the system chooses a free port."""
 
     host: str = "0.0.0.0"  # noqa: S104 - boxes connect from outside
     port: Annotated[int, Meta(ge=0, le=65535)] = 443
@@ -209,7 +209,8 @@ class DatabaseConfig(Table, frozen=True):
 
     def __post_init__(self) -> None:
         """Raise ValueError if shards share a name, if databases share a URL, or if shards are used with SQLite."""
-        names, urls = [one.name for one in self.shards], [self.url, *(one.url for one in self.shards)]
+        names = [shard.name for shard in self.shards]
+        urls = [self.url, *(shard.url for shard in self.shards)]
         if len(set(names)) < len(names):
             raise ValueError("two shards have the same name; give each a different name")
         if len(set(urls)) < len(urls):
@@ -224,7 +225,7 @@ class DatabaseConfig(Table, frozen=True):
     @property
     def shard_urls(self) -> dict[str, str]:
         """The URLs of the shards by name."""
-        return {one.name: one.url for one in self.shards}
+        return {shard.name: shard.url for shard in self.shards}
 
 
 class BaseConfig(Table, frozen=True):
@@ -245,7 +246,7 @@ class AccessConfig(Table, frozen=True):
 
     policies: Path | None = None
     view_minutes: Annotated[int, Meta(ge=0, le=60)] = 10
-    """One audit record stands for all views of a resource by a person in this time; 0 records each view."""
+    """One audit record covers all views of a resource by a person in this time; 0 records each view."""
     oidc: Oidc | None = None
 
 
@@ -257,7 +258,7 @@ class NoticesConfig(Table, frozen=True):
 
 
 class StaffConfig(Table, frozen=True):
-    """The listener for the staff's web pages; port 0 is chosen by the system."""
+    """The listener for the staff's web pages; for port 0, the system chooses a free port."""
 
     directory: Path
     host: Host = "127.0.0.1"
@@ -268,7 +269,7 @@ class StaffConfig(Table, frozen=True):
 
 
 class RemoteSessionsConfig(Table, frozen=True):
-    """Remote sessions, and the listener for their tunnels; port 0 is chosen by the system."""
+    """Remote sessions, and the listener for their tunnels; for port 0, the system chooses a free port."""
 
     key: Path
     folder: Path
@@ -378,7 +379,7 @@ class SiemConfig(Table, frozen=True):
 
 
 class MonitoringConfig(Table, frozen=True):
-    """The listener for metrics and health; port 0 is chosen by the system."""
+    """The listener for metrics and health; for port 0, the system chooses a free port."""
 
     host: Host = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 9464

@@ -12,13 +12,13 @@ The body is one block of the connection's compressed stream. Meaning of the stat
     503  the database failed, or too many records wait for it; nothing is stored: send the batch again later, on the
          same stream
 
-Requests for files (`wire.files`) are answered by `datacenter.commands.ranges`, on the same connections. The messages
+Requests for files (`wire.files`) on the same connections are handled by `datacenter.commands.ranges`. The messages
 of remote sessions are exchanged by `POST /v1/sessions` (`datacenter.sessions.exchange`), those of updates by
 `POST /v1/update`; `GET /v1/releases/…` serves the metadata of releases (`datacenter.releases.service`). Certificates
 are issued through EST (`datacenter.enrolment.service`). Heads of audit chains are countersigned by
 `POST /v1/audit-head` (`datacenter.audit.heads`).
 
-`GET /v1/time` is answered with status 204 and the time in the `Date` header, for boxes with a wrong clock.
+The response to `GET /v1/time` has status 204 and the time in the `Date` header, for boxes with a wrong clock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The log of the data center's program on standard error: text, or one JSON object per line.
 
 Messages and the positions in tracebacks are written. The texts of exceptions that are logged with their traceback,
-and lines that the event loop adds, are not: they quote values, which can be content of reports.
+and lines that the event loop adds, are omitted: they quote values, which can be content of reports.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object per line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `exception` (if any)."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the record as one line."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -52,9 +52,9 @@ class TextFormatter(logging.Formatter):
     """`rap: MESSAGE`, with the level if it is a warning or an error, and the positions of a traceback below."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the lines."""
+        """Return the message, and below it the positions of the traceback if there is one."""
         level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
-        message = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in _message(record))
+        message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in _message(record))
         lines = [f"rap: {level}{message}"]
         if error := _error(record):
             lines += [f"  {_kind(error)}", *(f"    {frame}" for frame in _frames(error))]

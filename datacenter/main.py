@@ -227,8 +227,8 @@ async def _is_done_before(stop: asyncio.Event, work: asyncio.Future[None]) -> bo
 
 
 def _why_not_ended(idle: Mapping[str, Future[int]]) -> str:
-    """Return the reason for a late end; `idle` of a database is done if no call of it is still running."""
-    hanging = [url for url, one in idle.items() if not one.done()]
+    """Return the reason for a late end; `idle` has, by database, a future that is done if no call is running."""
+    hanging = [url for url, call in idle.items() if not call.done()]
     if not hanging:
         return f"did not stop within {END_SECONDS_MAX:g} s, although no database call is running"
     return (

@@ -25,7 +25,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class RefusedClients:
-    """Logs refused clients."""
+    """Logs refused clients; each combination of client and problem has a separate rate limit."""
 
     def __init__(self) -> None:
         self._rates: dict[tuple[str, str], TokenBucket] = {}
@@ -39,7 +39,7 @@ class RefusedClients:
         self._log(address, f"TLS: {reason}")
 
     def logged(self, handler: Handler, front_ends: Collection[str]) -> Handler:
-        """Return a handler that also logs the boxes whose requests are answered with 403."""
+        """Return a handler that also logs the boxes whose requests get status 403."""
 
         async def answer(request: Request) -> Response:
             response = await handler(request)

@@ -1,7 +1,7 @@
 """Deletes data after the retention time of its kind, in bounded pieces.
 
 `[store.retention]` of the configuration says how many days each kind is kept; kinds that it does not name are kept
-forever. The data center's own audit log is never deleted, and neither is anything that is not finished: reports that
+forever. The data center's own audit log is never deleted, and neither are unfinished items: reports that
 are not evaluated, alerts that are not resolved, deliveries and commands that are not settled, audit records that are
 not verified.
 """
@@ -46,9 +46,9 @@ class _Part(NamedTuple):
 
     table: Table
     expired: Callable[[int], ColumnElement[bool]]
-    """The condition, from the time (in ms) before which the kind is not kept."""
+    """Returns the condition for rows older than a time in ms."""
     time: Column[int] | None
-    """The time of a row, for information: in milliseconds, or a day."""
+    """The time of a row in ms or as a day, only for display."""
 
 
 class Expired(NamedTuple):
@@ -84,13 +84,13 @@ def _deliveries(before: int) -> ColumnElement[bool]:
 
 def _notices(before: int) -> ColumnElement[bool]:
     c, d = notices.c, deliveries.c
-    left = select(d.alert).where(d.alert == c.alert, d.kind == c.kind).exists()
-    return and_(c.routed_at_ms.is_not(None), ~left, _of_resolved(c.alert, before))
+    remaining = select(d.alert).where(d.alert == c.alert, d.kind == c.kind).exists()
+    return and_(c.routed_at_ms.is_not(None), ~remaining, _of_resolved(c.alert, before))
 
 
 def _alerts(before: int) -> ColumnElement[bool]:
-    left = select(notices.c.alert).where(notices.c.alert == alerts.c.id).exists()
-    return and_(_resolved(before), ~left)
+    remaining = select(notices.c.alert).where(notices.c.alert == alerts.c.id).exists()
+    return and_(_resolved(before), ~remaining)
 
 
 def _unused_files(before: int) -> ColumnElement[bool]:
@@ -103,8 +103,8 @@ def _parts_of_unused_files(before: int) -> ColumnElement[bool]:
 
 
 def _empty_files(before: int) -> ColumnElement[bool]:
-    left = select(file_parts.c.file).where(file_parts.c.file == files.c.sha256).exists()
-    return and_(_unused_files(before), ~left)
+    remaining = select(file_parts.c.file).where(file_parts.c.file == files.c.sha256).exists()
+    return and_(_unused_files(before), ~remaining)
 
 
 def _of_verified_chain(before: int) -> ColumnElement[bool]:
@@ -162,7 +162,7 @@ def find_expired(store: Store, retention: RetentionConfig, now_ms: int) -> list[
 
 
 def delete_piece(store: Store, kind: str, days: int, now_ms: int, limit: int = PIECE) -> int:
-    """Delete up to `limit` rows of a kind in one transaction; return their number, 0 if none is left.
+    """Delete up to `limit` rows of a kind in one transaction; return their number.
 
     Raises: StoreError.
     """

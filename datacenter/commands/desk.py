@@ -55,7 +55,7 @@ class CommandRefusedError(Exception):
 
 
 class WrongCommandError(CommandRefusedError):
-    """The instrument does not support the command, or not with this file or time.
+    """The instrument does not support the command, or the file or the time is invalid.
 
     The message says how to correct it.
     """
@@ -152,7 +152,7 @@ class CommandDesk:
 
     def approve(self, actor: StaffActor, number: int, now_ms: int) -> CommandRow:
         """Approve a command that another person requested, and queue it. Raises: CommandRefusedError."""
-        row = self._seen(actor, number, now_ms)
+        row = self._viewable(actor, number, now_ms)
         if row.state != "waiting for approval" or (row.expires_at_ms or 0) <= now_ms:
             raise CommandConflictError(f"command {number} is not waiting for approval: it is {row.state}")
         resource = find_instrument(self.store, row.box, row.instrument)
@@ -177,7 +177,7 @@ class CommandDesk:
 
     def withdraw(self, actor: StaffActor, number: int, now_ms: int) -> CommandRow:
         """Withdraw a command, unless it has begun; a withdrawn command is unchanged. Raises: CommandRefusedError."""
-        row = self._seen(actor, number, now_ms)
+        row = self._viewable(actor, number, now_ms)
         _require(self._decide(actor, "withdraw-command", row.resource, now_ms))
         if "withdrawn" in (row.state, row.ending):
             return row
@@ -188,7 +188,7 @@ class CommandDesk:
 
     def show(self, actor: StaffActor, number: int, now_ms: int) -> CommandRow:
         """Return a command. Raises: CommandRefusedError."""
-        return self._seen(actor, number, now_ms)
+        return self._viewable(actor, number, now_ms)
 
     def list_files(
         self,
@@ -228,9 +228,9 @@ class CommandDesk:
         return self._peek(actor, "approve", change.as_resource, now_ms)
 
     def may_download(self, actor: StaffActor, row: CommandRow, now_ms: int) -> bool:
-        """Return whether to offer the download of its file; not recorded."""
-        is_there = row.file_stored_at_ms is not None
-        return is_there and self._peek(actor, "download-file", row.file_resource, now_ms)
+        """Return whether to offer the download of a command's file; not recorded."""
+        is_stored = row.file_stored_at_ms is not None
+        return is_stored and self._peek(actor, "download-file", row.file_resource, now_ms)
 
     def may_send(self, actor: StaffActor, verb: Verb, instrument: Resource, now_ms: int) -> bool:
         """Return whether to offer a command, to be approved by a second person if it is dangerous; not recorded."""
@@ -241,7 +241,7 @@ class CommandDesk:
 
     def download(self, actor: StaffActor, number: int, now_ms: int) -> StoredFile:
         """Return the complete file of a command. Raises: CommandRefusedError."""
-        row = self._seen(actor, number, now_ms)
+        row = self._viewable(actor, number, now_ms)
         _require(self._decide(actor, "download-file", row.file_resource, now_ms))
         size = self.archive.size(row.file) if row.file else None
         if row.file is None or size is None:
@@ -255,7 +255,7 @@ class CommandDesk:
             raise CommandRefusedError(f"there is no command {number}")
         return row
 
-    def _seen(self, actor: StaffActor, number: int, now_ms: int) -> CommandRow:
+    def _viewable(self, actor: StaffActor, number: int, now_ms: int) -> CommandRow:
         """Return a command that the actor may see; otherwise it does not exist for them."""
         row = self.read(number)
         if not self._decide(actor, "view", row.resource, now_ms).permitted:
@@ -323,11 +323,11 @@ def _check_order(model: str, order: CommandOrder) -> None:
 
 
 def _number_of(
-    connection: Connection, staff: str, order: CommandOrder, about: tuple[str, str, str | None]
+    connection: Connection, staff: str, order: CommandOrder, target: tuple[str, str, str | None]
 ) -> int | None:
-    """Return the command of an earlier request with the same key; None if it is new.
+    """Return the command of an earlier request with the same key; None if there is none.
 
-    Raises: CommandConflictError if that was another command.
+    `target` is the box, the instrument and the file. Raises: CommandConflictError if that command differs.
     """
     if not order.key:
         return None
@@ -335,7 +335,7 @@ def _number_of(
     row = connection.execute(select(commands).where(earlier)).first()
     if row is None:
         return None
-    if (row.verb, row.box, row.instrument, row.file) != (order.verb, *about):
+    if (row.verb, row.box, row.instrument, row.file) != (order.verb, *target):
         raise CommandConflictError(
             f"the key {order.key} was used for command {row.id}, which differs from this request: use a new key"
         )

@@ -39,7 +39,7 @@ _C, _F, _P = commands.c, files.c, file_parts.c
 
 
 class FileTooLargeError(Exception):
-    """The file is empty or exceeds FILE_BYTES_MAX, or there is no room for it. The message says what to do."""
+    """The file is empty or exceeds FILE_BYTES_MAX, or there is no room for it. The message names the limit."""
 
 
 class NoRoomForUploadError(FileTooLargeError):
@@ -160,14 +160,14 @@ class FileArchive:
         name = _name(upload.command)
         parts = select(_P.body).where(_P.file == name).order_by(_P.position)
         digest = hashlib.sha256(b"".join(bytes(body) for (body,) in connection.execute(parts))).hexdigest()
-        is_right = digest == upload.sha256
-        if is_right and not _exists(connection, digest):
+        is_intact = digest == upload.sha256
+        if is_intact and not _exists(connection, digest):
             connection.execute(update(file_parts).where(_P.file == name).values(file=digest))
             connection.execute(insert(files).values(sha256=digest, bytes=upload.size, stored_at_ms=now_ms))
         connection.execute(delete(file_parts).where(_P.file == name))
-        if is_right:
+        if is_intact:
             _complete(connection, upload.command, now_ms)
-        return upload.size if is_right else 0
+        return upload.size if is_intact else 0
 
     def _make_room(self, connection: Connection, size: int) -> None:
         """Remove the oldest files that no open command needs. Raises: FileTooLargeError if that does not suffice."""
@@ -194,7 +194,7 @@ class FileArchive:
 
 
 def refer_to(file: BinaryIO) -> FileReference:
-    """Return hash and size of a file that can be read from its beginning. Raises: FileTooLargeError."""
+    """Return the hash and size of a seekable file. Raises: FileTooLargeError."""
     size = file.seek(0, os.SEEK_END)
     if not 1 <= size <= FILE_BYTES_MAX:
         raise FileTooLargeError(f"the file has {size:,} bytes; send one of 1 to {FILE_BYTES_MAX:,} bytes")

@@ -1,7 +1,7 @@
-"""Lists of commands and files, with the location and model of their instruments: parts of them by keys, newest first.
+"""Lists commands and files page by page, newest first, with the location and model of their instruments.
 
-The next part begins after the key of the last row, not after a number of rows: rows added in between do not shift the
-page.
+The next page begins after the key of the last row, not after a number of rows, so that rows added in between do not
+shift it.
 """
 
 from __future__ import annotations
@@ -158,13 +158,13 @@ def find_command_row(store: Store, number: int) -> CommandRow | None:
 
 def list_commands(
     store: Store,
-    which: Sequence[ColumnElement[bool]],
+    conditions: Sequence[ColumnElement[bool]],
     limit: int,
     before: int | None = None,
     after: int | None = None,
 ) -> list[CommandRow]:
-    """Return the newest commands before a number, or the oldest ones after it; the newest is first."""
-    query = _ROWS.where(*which).limit(limit)
+    """Return at most `limit` commands, newest first: the newest before a number, or the oldest after it."""
+    query = _ROWS.where(*conditions).limit(limit)
     if after is not None:
         query = query.where(commands.c.id > after).order_by(commands.c.id)
     else:
@@ -176,16 +176,16 @@ def list_commands(
 
 def list_files(
     store: Store,
-    which: Sequence[ColumnElement[bool]],
+    conditions: Sequence[ColumnElement[bool]],
     limit: int,
     before: FileKey | None = None,
     after: FileKey | None = None,
 ) -> list[FileRow]:
-    """Return the newest files before a key, or the oldest ones after it; the newest is first."""
+    """Return at most `limit` files, newest first: the newest before a key, or the oldest after it."""
     used = (
         select(func.max(commands.c.id).label("latest"), func.count().label("commands"))
         .select_from(_TABLES)
-        .where(*which, files.c.sha256.is_not(None))
+        .where(*conditions, files.c.sha256.is_not(None))
         .group_by(commands.c.file)
         .subquery()
     )

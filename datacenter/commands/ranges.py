@@ -1,4 +1,4 @@
-"""Answers requests of boxes for ranges of files, and takes the ranges of uploads (`wire.files`)."""
+"""Answers requests of boxes for ranges of files, and stores the ranges of uploads (`wire.files`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RETRY_AFTER = {"retry-after": "60"}
 
 
 class FileRanges:
-    """The requests for files; `executor` is the thread of the store, None for immediate calls."""
+    """Handles the requests for files; `executor` is the thread of the store, None for the default executor."""
 
     def __init__(self, archive: FileArchive, executor: Executor | None, now_ms: Callable[[], int]) -> None:
         self._archive, self._executor, self._now_ms = archive, executor, now_ms

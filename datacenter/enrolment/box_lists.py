@@ -43,7 +43,7 @@ class AuthorizedBoxes:
             try:
                 self._boxes = await loop.run_in_executor(executor, self._read)
             except StoreError as error:
-                _log.error("the list of authorized boxes is not read: %s", error)
+                _log.error("the list of authorized boxes cannot be read: %s", error)
 
     def _read(self) -> frozenset[str]:
         query = select(boxes.c.serial).where(boxes.c.dismissed_at_ms.is_(None))
@@ -83,7 +83,7 @@ class DeniedBoxes:
             try:
                 denied, self._instruments = await loop.run_in_executor(executor, self._read)
             except StoreError as error:
-                _log.error("the deny-list is not read: %s", error)
+                _log.error("the deny-list cannot be read: %s", error)
                 continue
             self._use(denied)
 

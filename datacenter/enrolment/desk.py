@@ -56,7 +56,7 @@ class EnrolmentRequest(NamedTuple):
     decided_by: str | None
     decided_at_ms: int | None
     instrument: str
-    """Behind the box; "": the box itself."""
+    """The instrument behind the box; "" for the box itself."""
 
 
 class FlashedBox(NamedTuple):
@@ -99,13 +99,13 @@ class EnrolmentDesk:
     store: Store
     access: AccessDecider
     purpose: Purpose | None = None
-    """None: the purpose that each decision needs."""
+    """The purpose of each decision; None selects the purpose that the decision requires."""
 
     def requests(self, staff: str, now_ms: int) -> list[EnrolmentRequest]:
         """Return the requests for boxes that a person may see: pending requests first, then the latest."""
         order = (_E.state != "waiting", _E.asked_at_ms.desc(), _E.box, _E.key)
         columns = [_E[name] for name in EnrolmentRequest._fields]
-        query = select(*columns).select_from(placed(enrolments)).where(self._seen(staff, now_ms))
+        query = select(*columns).select_from(placed(enrolments)).where(self._visible(staff, now_ms))
         return [EnrolmentRequest(*row) for row in self.store.read(query.order_by(*order).limit(LISTED_MAX))]
 
     def certificates(self, staff: str, now_ms: int) -> list[IssuedCertificate]:
@@ -122,7 +122,7 @@ class EnrolmentDesk:
         )
         columns = [_C[name] for name in IssuedCertificate._fields]
         query = select(*columns).select_from(placed(certificates).join(latest, is_latest))
-        query = query.where(self._seen(staff, now_ms)).order_by(_C.expires_at_ms, _C.box)
+        query = query.where(self._visible(staff, now_ms)).order_by(_C.expires_at_ms, _C.box)
         return [IssuedCertificate(*row) for row in self.store.read(query.limit(LISTED_MAX))]
 
     def denied(self, staff: str, now_ms: int) -> list[Denial]:
@@ -135,14 +135,14 @@ class EnrolmentDesk:
             .select_from(placed(denied_instruments))
             .order_by(_I.denied_at_ms.desc(), _I.instrument),
         )
-        is_seen = self._seen(staff, now_ms)
+        is_seen = self._visible(staff, now_ms)
         return [
             Denial(*row)
             for query in queries
             for row in self.store.read(query.where(is_seen).limit(LISTED_MAX))
         ]
 
-    def _seen(self, staff: str, now_ms: int) -> ColumnElement[bool]:
+    def _visible(self, staff: str, now_ms: int) -> ColumnElement[bool]:
         """Return the condition for `placed` rows whose box a person may see; an unknown box has no location."""
         context = RequestContext(now_ms, self.purpose or PURPOSE)
         return self.access.where(staff, "view", "Box", context, COLUMNS["Box"])
@@ -241,7 +241,7 @@ class EnrolmentDesk:
         columns = [_E[name] for name in EnrolmentRequest._fields]
         waiting = and_(_E.box == box, _E.state == "waiting", _E.key.startswith(key, autoescape=True))
         rows = list(self.store.read(select(*columns).where(waiting)))
-        if len(rows) != 1 or not self._sees(staff, box, now_ms):
+        if len(rows) != 1 or not self._may_view(staff, box, now_ms):
             raise EnrolmentConflictError(f"no request of {box} with the key {key} is pending")
         return EnrolmentRequest(*rows[0])
 
@@ -253,7 +253,7 @@ class EnrolmentDesk:
                 raise EnrolmentConflictError(f"the request of {request.box} is no longer pending")
         return request._replace(state=state, decided_by=staff, decided_at_ms=now_ms)
 
-    def _sees(self, staff: str, box: str, now_ms: int) -> bool:
+    def _may_view(self, staff: str, box: str, now_ms: int) -> bool:
         resource = find_box(self.store, box) or Resource("Box", box)
         return self.access.peek(
             staff, "view", resource, RequestContext(now_ms, self.purpose or PURPOSE)
@@ -265,7 +265,7 @@ class EnrolmentDesk:
 
     def _require_box(self, staff: str, box: str, now_ms: int, *, is_unknown: bool = False) -> None:
         resource = find_box(self.store, box) or (Resource("Box", box) if is_unknown else None)
-        if resource is None or not self._sees(staff, box, now_ms):
+        if resource is None or not self._may_view(staff, box, now_ms):
             raise EnrolmentRefusedError(f"there is no box {box}")
         purpose = self._permitted_purpose(staff, resource, now_ms) or PURPOSE
         self._require(staff, "configure-box", resource, now_ms, purpose)

@@ -152,7 +152,7 @@ class RegistrationAuthority:
                 return Granted(issued)
             reason = _reason_for_approval(connection, device, current, now_ms)
             if reason is not None:
-                undecided = _ask(connection, device, key, reason, now_ms)
+                undecided = _request_approval(connection, device, key, reason, now_ms)
                 if undecided is not None:
                     return undecided
             elif _is_too_often(connection, device, now_ms):
@@ -290,7 +290,7 @@ def _is_own_key(connection: Connection, box: str, current: x509.Certificate) -> 
     return connection.scalar(select(_C.box).where(_C.box == box, _C.key == key).limit(1)) is not None
 
 
-def _ask(
+def _request_approval(
     connection: Connection, device: RegisteredDevice, key: str, reason: Reason, now_ms: int
 ) -> Outcome | None:
     """Return the outcome for a request that needs approval; None if it was approved."""
@@ -302,7 +302,7 @@ def _ask(
     if state == "rejected":
         return Rejected("a person has rejected this request")
     if state == "waiting":
-        assert earlier is not None, "it waits"
+        assert earlier is not None, "it has a state"
         connection.execute(update(enrolments).where(this).values(seen_at_ms=now_ms))
         return PendingApproval((now_ms - earlier.asked_at_ms) / 1000)
     _make_room(connection, device)

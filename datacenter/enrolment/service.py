@@ -42,7 +42,7 @@ Decide: TypeAlias = Callable[[str, x509.Certificate, x509.CertificateSigningRequ
 
 
 class EnrolmentService:
-    """Answers EST requests; the registration authority runs on `executor`, which may sign for some milliseconds."""
+    """Answers EST requests; `executor` runs the registration authority, because it blocks for some milliseconds."""
 
     def __init__(
         self,

@@ -112,7 +112,7 @@ def end(connection: Connection, key: ReportKey, transition: AlertTransition, now
     """Store that the open alerts of a trigger end with the report `key`, and the notices of it."""
     box, instrument, run, number = key
     c = alerts.c
-    open_ones = connection.scalars(
+    open_ids = connection.scalars(
         select(c.id).where(
             c.box == box,
             c.instrument == instrument,
@@ -122,7 +122,7 @@ def end(connection: Connection, key: ReportKey, transition: AlertTransition, now
     ).all()
     return [
         ended
-        for id_ in open_ones
+        for id_ in open_ids
         for ended in end_alert(connection, id_, transition.at_ms, now_ms, (run, number))
     ]
 
@@ -130,7 +130,7 @@ def end(connection: Connection, key: ReportKey, transition: AlertTransition, now
 def end_alert(
     connection: Connection, id_: str, at_ms: int, now_ms: int, key: tuple[int, int] | None = None
 ) -> list[Ended]:
-    """Store that an alert has ended, and the notice of it, unless it had ended before."""
+    """Store that an alert has ended, and the notice of it; return the alert, or nothing if it had ended before."""
     run, number = key or (None, None)
     values = {"ended_at_ms": at_ms, "resolved_at_ms": now_ms, "end_run": run, "end_number": number}
     c = alerts.c
@@ -186,7 +186,7 @@ def _store(
     now_ms: int,
     values: Mapping[str, str | int],
 ) -> None:
-    """Store an alert, and the notice of it; if its trigger says so, it is silenced in a maintenance window."""
+    """Store an alert, silenced in a maintenance window if its trigger requires this, and the notice of it."""
     box, instrument, run, number = key
     window = None
     if trigger.table.silent_in_maintenance:

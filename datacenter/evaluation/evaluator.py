@@ -33,7 +33,7 @@ from settings.ranges import RangeSet
 from wire.messages import BoxReport, InstrumentReport, ProfileInForce, Status, decode
 
 CLOCK_ERROR_MS_MAX: Final = 86_400_000
-"""How much later than its storage the time of a report may be; a still later time indicates a wrong clock."""
+"""Maximum time by which a report may be dated after its storage; a later date indicates a wrong clock."""
 SEQUENCES_MAX: Final = 8 * BLOCK_SPAN
 """Maximum number of records of an epoch in one transaction, which bounds the memory after an outage."""
 
@@ -60,7 +60,7 @@ _NEWEST: Final = select(func.max(_R.stored_at_ms)).where(_BEYOND)
 _PENDING: Final = select(_R.sequence, _R.record_count, _R.body, _R.stored_at_ms, _R.instrument, _R.run).where(
     _BEYOND, _R.sequence <= bindparam("last")
 )
-"""Built once, because SQLAlchemy takes longer to build such statements than the database takes to execute them."""
+"""Built once, because building such statements takes longer than executing them."""
 
 
 class PendingRecord(NamedTuple):
@@ -120,7 +120,7 @@ class Evaluator:
     ) -> bool:
         """Evaluate up to SEQUENCES_MAX records of each epoch; return whether there are more.
 
-        `reports` is the connection to the box's reports, which is another one if they are in a shard.
+        `reports` is the connection to the box's reports, which differs from `connection` if they are in a shard.
         """
         _exclude_others(connection, box)
         has_more = False
@@ -152,13 +152,13 @@ class Evaluator:
         rows = connection.execute(select(columns.serial, columns.model).where(columns.box == silence.box))
         models = {row.serial: row.model for row in rows}
         silences = {name: self.triggers.silence(model, "instrument") for name, model in models.items()}
-        lasts_ms = {name: one.lasts_ms if one else None for name, one in silences.items()}
-        for one in pending:
-            if one.report is None:
-                silence.add_box_record(_decode_own(one.body), one.stored_at_ms)
+        lasts_ms = {name: trigger.lasts_ms if trigger else None for name, trigger in silences.items()}
+        for record in pending:
+            if record.report is None:
+                silence.add_box_record(_decode_own(record.body), record.stored_at_ms)
             else:
-                lasts = lasts_ms.get(one.instrument)
-                silence.add_report(one.instrument, one.run, one.report, one.stored_at_ms, lasts)
+                lasts = lasts_ms.get(record.instrument)
+                silence.add_report(record.instrument, record.run, record.report, record.stored_at_ms, lasts)
         silence.find_silent(lasts_ms)
         for name, of_instrument in silence.instruments.items():
             of_instrument.model = models.get(name)
@@ -171,18 +171,18 @@ class Evaluator:
     def _evaluate(
         self, connection: Connection, box: str, pending: list[PendingRecord], now_ms: int, total: Advance
     ) -> None:
-        models = _models(one for one in pending if not one.instrument)
+        models = _models(record for record in pending if not record.instrument)
         by_instrument: defaultdict[str, list[PendingRecord]] = defaultdict(list)
-        for one in pending:
-            if one.instrument:
-                by_instrument[one.instrument].append(one)
+        for record in pending:
+            if record.instrument:
+                by_instrument[record.instrument].append(record)
         loaded_instruments = self._load(connection, box, sorted({*by_instrument, *models}), models)
         for serial, instrument in loaded_instruments.items():
             ended_days = set()
-            for one, report in _in_order(by_instrument[serial]):
+            for record, report in _in_order(by_instrument[serial]):
                 if instrument.values["at_ms"] // DAY_MS != report.at_ms // DAY_MS:
                     ended_days.add(instrument.values["at_ms"] // DAY_MS)
-                self._apply(connection, box, instrument, one, report, now_ms, total)
+                self._apply(connection, box, instrument, record, report, now_ms, total)
             mark_changed(connection, box, serial, ended_days - {0})
         if loaded_instruments:
             connection.execute(_SAVE, [_values(instrument) for instrument in loaded_instruments.values()])
@@ -229,7 +229,7 @@ class Evaluator:
         connection: Connection,
         box: str,
         instrument: _Instrument,
-        one: PendingRecord,
+        record: PendingRecord,
         report: InstrumentReport,
         now_ms: int,
         total: Advance,
@@ -237,18 +237,18 @@ class Evaluator:
         total.reports += 1
         values = instrument.values
         values |= {
-            "run": one.run,
+            "run": record.run,
             "number": report.number,
             "at_ms": report.at_ms,
-            "stored_at_ms": one.stored_at_ms,
+            "stored_at_ms": record.stored_at_ms,
         }
         if isinstance(report, Status):
             instrument.latest = report
         if instrument.evaluator is None:
             return
-        instrument.evaluator.start_terms(one.run, report.number)
-        for transition in instrument.evaluator.evaluate(report, one.stored_at_ms + CLOCK_ERROR_MS_MAX):
-            key = (box, values["serial"], one.run, report.number)
+        instrument.evaluator.start_terms(record.run, report.number)
+        for transition in instrument.evaluator.evaluate(report, record.stored_at_ms + CLOCK_ERROR_MS_MAX):
+            key = (box, values["serial"], record.run, report.number)
             if transition.is_active:
                 total.begun.append(begin(connection, key, transition, instrument.evaluator, now_ms))
             else:
@@ -306,7 +306,7 @@ def _pending(
         for stored in stored_records(row.sequence, row.record_count, row.body)
         if position < stored.sequence <= end_of_step
     ]
-    return sorted(pending, key=lambda one: one.sequence)
+    return sorted(pending, key=lambda record: record.sequence)
 
 
 def _move(connection: Connection, box: str, epoch: int, sequence: int, now_ms: int) -> None:
@@ -317,16 +317,16 @@ def _move(connection: Connection, box: str, epoch: int, sequence: int, now_ms: i
 def _models(pending: Iterable[PendingRecord]) -> dict[str, ProfileInForce]:
     """Return by instrument the latest profile that these records of the box itself put in force."""
     profiles = {}
-    for one in pending:
-        if one.body[1:9] == b"\xa7profile":
-            profile = decode(ProfileInForce, one.body)
+    for record in pending:
+        if record.body[1:9] == b"\xa7profile":
+            profile = decode(ProfileInForce, record.body)
             profiles[profile.instrument] = profile
     return profiles
 
 
 def _in_order(pending: list[PendingRecord]) -> list[tuple[PendingRecord, InstrumentReport]]:
     """Return an instrument's records with their reports, in the order of (run, number)."""
-    pairs = [(one, one.report) for one in pending if one.report is not None]
+    pairs = [(record, record.report) for record in pending if record.report is not None]
     return sorted(pairs, key=lambda pair: (pair[0].run, pair[1].number))
 
 

@@ -1,1 +1,1 @@
-"""Remote sessions at the data center: requests of staff, offers, the tunnel's server, the end."""
+"""Remote sessions at the data center, from the request of staff to the recording of the desktop."""

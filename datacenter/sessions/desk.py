@@ -22,8 +22,8 @@ _SECOND_NS: Final = 1_000_000_000
 _NO_KEY: Final = generate_private_key(SECP256R1()).public_key()  # `DeskSession` replaces it in each offer
 
 
-class Wanted(NamedTuple):
-    """The request of a staff member."""
+class RequestedSession(NamedTuple):
+    """A session that a staff member requests."""
 
     staff: str
     role: str
@@ -52,18 +52,18 @@ class Outbox:
         if box in self._awaited:
             self._awaited[box].set()
 
-    async def wait(self, box: str, enough: asyncio.Event, seconds: float) -> None:
-        """Wait until there is a message for a box, `enough` is set, or the time has elapsed."""
+    async def wait(self, box: str, released: asyncio.Event, seconds: float) -> None:
+        """Wait until there is a message for a box, `released` is set, or the time has elapsed."""
         if box in self._waiting:
             return
-        self._awaited[box] = enough
+        self._awaited[box] = released
         try:
             async with asyncio.timeout(seconds):
-                await enough.wait()
+                await released.wait()
         except TimeoutError:
             pass
         finally:
-            if self._awaited.get(box) is enough:
+            if self._awaited.get(box) is released:
                 del self._awaited[box]
 
     def take(self, box: str) -> list[ToBox]:
@@ -76,7 +76,7 @@ class Outbox:
 
 
 class SessionDesk:
-    """The sessions that have not ended, and the latest that have; all are in the audit log."""
+    """The sessions that have not ended, and the latest that have ended; all are in the audit log."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._around = surroundings
@@ -91,7 +91,7 @@ class SessionDesk:
         """Return the session with this identifier."""
         return self._sessions.get(session)
 
-    async def request(self, wanted: Wanted) -> DeskSession:
+    async def request(self, wanted: RequestedSession) -> DeskSession:
         """Request a session. It is refused if its state is still `new` on return.
 
         Raises: GrantError for a value that an offer must not have.
@@ -142,8 +142,8 @@ class SessionDesk:
         if session.is_over and not isinstance(message, EndMessage):
             self._around.send(box, EndMessage(session.id, str(session.cause)))
 
-    def asked(self, box: str) -> None:
-        """Handle a box's request for its messages: repeat the messages that it may not have received."""
+    def repeat_messages(self, box: str) -> None:
+        """Repeat the messages that a box may not have received; called at each of its requests."""
         for session in self._sessions.values():
             if session.offer.box == box:
                 session.repeat()

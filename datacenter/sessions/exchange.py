@@ -30,9 +30,9 @@ class SessionExchange:
             return Response(HTTPStatus.UNPROCESSABLE_ENTITY, str(error).encode(), close=True)
         for message in exchange.messages:
             await self._desk.receive(box, message)
-        self._desk.asked(box)
-        enough = asyncio.Event()
-        request.peer.on_next = enough.set
+        self._desk.repeat_messages(box)
+        released = asyncio.Event()
+        request.peer.on_next = released.set
         if not exchange.messages:
-            await self._outbox.wait(box, enough, HOLD_SECONDS)
+            await self._outbox.wait(box, released, HOLD_SECONDS)
         return Response(HTTPStatus.OK, encode(ExchangeReply(self._outbox.take(box))))

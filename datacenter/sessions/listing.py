@@ -1,4 +1,4 @@
-"""Lists of remote sessions, with the location and model of their instruments: parts of them by keys, newest first."""
+"""Lists remote sessions page by page, newest first, with the location and model of their instruments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wire.session.table import SessionState
 
 SessionKey: TypeAlias = tuple[int, str]
 """The sort key of a session in the list: time of the request, and identifier."""
-Which: TypeAlias = Literal["live", "ended"]
+SessionPhase: TypeAlias = Literal["live", "ended"]
 _S: Final = remote_sessions.c
 
 
@@ -25,7 +25,7 @@ class SessionFilter(NamedTuple):
     box: str = ""
     instrument: str = ""
     staff: str = ""
-    state: Which | None = None
+    state: SessionPhase | None = None
 
     @property
     def clauses(self) -> list[ColumnElement[bool]]:
@@ -123,14 +123,14 @@ def find_session(store: Store, session: str) -> Resource | None:
 
 def list_sessions(
     store: Store,
-    which: Sequence[ColumnElement[bool]],
+    conditions: Sequence[ColumnElement[bool]],
     limit: int,
     before: SessionKey | None = None,
     after: SessionKey | None = None,
 ) -> list[SessionRow]:
-    """Return the newest sessions before a key, or the oldest ones after it; the newest is first."""
+    """Return at most `limit` sessions, newest first: the newest before a key, or the oldest after it."""
     key = tuple_(_S.requested_at_ms, _S.id)
-    query: Any = _ROWS.where(*which).limit(limit)
+    query: Any = _ROWS.where(*conditions).limit(limit)
     if after is not None:
         query = query.where(key > after).order_by(_S.requested_at_ms, _S.id)
     else:

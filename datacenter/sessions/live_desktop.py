@@ -1,7 +1,7 @@
 """The desktop of an open session: received once, recorded, and shown to viewers.
 
-The connection to the box exists from the opening to the end of the session; the session ends when it ends. Received
-data is durable within FLUSH_SECONDS, and only recorded data is displayed.
+The connection to the box exists from the opening to the end of the session; a lost connection ends the session.
+Received data is durable within FLUSH_SECONDS, and only recorded data is displayed.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class LiveDesktop:
 
 
 class _CountingChannel:
-    """A connection to the box whose received bytes are counted by the second."""
+    """A connection to the box whose received bytes are counted per second."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._inner, self._writer = TcpChannel(reader, writer), writer
@@ -153,7 +153,7 @@ class _CountingChannel:
         await self._inner.write(data)
 
     def kbit_s(self, now: float) -> float:
-        """Return the rate of the last whole seconds."""
+        """Return the rate over the last RATE_SECONDS whole seconds, in kbit/s."""
         last = int(now)
         return sum(count for second, count in tuple(self._counts) if last - RATE_SECONDS <= second < last) * (
             8 / 1000 / RATE_SECONDS

@@ -1,6 +1,6 @@
 """The signed head of a recording: the identifier of its session, and the value of its hash chain at the end.
 
-The data center signs it. The box has the same value in its audit file, in the record of the end, whose head it signs.
+The data center signs it. The record of the session's end in the box's audit file has the same value.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ _S: Final = remote_sessions.c
 
 
 class SessionProgress(NamedTuple):
-    """The states of a session according to its row, with their times."""
+    """The state of a session in its row."""
 
     session: str
     """The identifier in hexadecimal digits."""

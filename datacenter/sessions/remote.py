@@ -23,7 +23,7 @@ from datacenter.access.tokens import revoked_among
 from datacenter.config import RemoteSessionsConfig
 from datacenter.desktop.recording import Recording, RecordingError, read_recording
 from datacenter.sessions.box_keys import BoxKeys
-from datacenter.sessions.desk import Outbox, SessionDesk, Wanted
+from datacenter.sessions.desk import Outbox, RequestedSession, SessionDesk
 from datacenter.sessions.exchange import SessionExchange
 from datacenter.sessions.listing import SessionRow
 from datacenter.sessions.live_desktop import LiveDesktop
@@ -83,8 +83,8 @@ class RemoteSessions:
         make_endpoint: MakeEndpoint,
         four_eyes: Collection[str] = (),
     ) -> None:
-        """`boxes` are authorized. `writer` is the thread that writes to the store. At the sites `four_eyes`, a
-        desktop is shown only to two people.
+        """`boxes` are the authorized boxes. `writer` is the thread that writes to the store. At the sites
+        `four_eyes`, a desktop is shown only to two people.
 
         Raises: SettingsError for an unusable audit file; StoreError; OSError.
         """
@@ -202,7 +202,7 @@ class RemoteSessions:
                 raise RecordingError("its signed head is that of another session")
             return read_recording(file, head.chain)
 
-    def start(self, wanted: Wanted, requester: Requester) -> None:
+    def start(self, wanted: RequestedSession, requester: Requester) -> None:
         """Request the session with the identifier of `wanted`, whose row is in the store."""
         assert wanted.id is not None, "the row has it"
         self._rights.add(wanted.id, requester)
@@ -244,7 +244,7 @@ class RemoteSessions:
                 self._outbox.send(interrupted.box, EndMessage(interrupted.session, Cause.RESTARTED))
         await self._loop.run_in_executor(self._writer, end_all_rows, self._store, self._now_ms())
 
-    async def _request(self, session: bytes, wanted: Wanted) -> None:
+    async def _request(self, session: bytes, wanted: RequestedSession) -> None:
         try:
             started = await self.desk.request(wanted)
         except GrantError as error:
@@ -274,7 +274,7 @@ class RemoteSessions:
                 async with asyncio.timeout(TOKEN_SECONDS_MAX):
                     self._rights.revoke(await reading)
             except (StoreError, TimeoutError) as error:
-                _log.error("whether API tokens are revoked is not known: %s", error)
+                _log.error("cannot read which API tokens are revoked: %s", error)
 
     async def _delete_old(self) -> None:
         """Delete recordings after their time, every hour until cancelled."""
@@ -309,7 +309,7 @@ class RemoteSessions:
             saved = self._saved.get(session.id)
             if session.state is SessionState.NEW or saved == progress:
                 continue
-            # of `progress`, because the session may end while its state is being stored
+            # from `progress`, because the session may end while its state is being stored
             is_over = progress.state == SessionState.ENDED
             has_head = saved is not None and saved.state == SessionState.ENDED
             try:
@@ -348,7 +348,7 @@ class RemoteSessions:
         task.add_done_callback(self._tasks.discard)
 
     def _send_head(self, session: bytes, head: bytes) -> None:
-        interrupted = (one.box for one in self._interrupted if one.session == session)
+        interrupted = (earlier.box for earlier in self._interrupted if earlier.session == session)
         live = self.desk.find(session)
         box = live.offer.box if live else next(interrupted, "")
         if box:

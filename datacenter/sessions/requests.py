@@ -18,7 +18,7 @@ from datacenter.access.decision import Decision
 from datacenter.access.request import ApiToken, Principal, RequestContext, Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.fleet.visible import COLUMNS, find_instrument
-from datacenter.sessions.desk import Wanted
+from datacenter.sessions.desk import RequestedSession
 from datacenter.sessions.listing import (
     SessionFilter,
     SessionKey,
@@ -49,7 +49,7 @@ PORT_MAX: Final = 64
 NOT_CONFIGURED: Final = "remote sessions are not configured here: the configuration has no [sessions]"
 _BEFORE_TUNNEL: Final = (SessionState.NEW, SessionState.REQUESTED, SessionState.OFFERED)
 _LIVE_MAX: Final = 256
-"""Maximum number of requests of a box, which has 64 ports."""
+"""Maximum number of live sessions of a box, which has 64 ports."""
 _S: Final = remote_sessions.c
 
 
@@ -66,7 +66,7 @@ class SessionConflictError(SessionRefusedError):
 
 
 class SessionRequester(NamedTuple):
-    """The acting person and the purpose; `present` returns the person with the current rights at a later time."""
+    """The acting person and the purpose; `present` returns the person with the rights at the time of the call."""
 
     staff: str
     purpose: Purpose
@@ -123,7 +123,7 @@ class SessionRequests:
         self._require_free(box, instrument)
         session = os.urandom(ID_BYTES)
         role = ", ".join(sorted(principal.roles))[:TEXT_CHARACTERS_MAX]
-        wanted = Wanted(
+        wanted = RequestedSession(
             caller.staff,
             role,
             box,
@@ -159,7 +159,7 @@ class SessionRequests:
 
     def end(self, caller: SessionRequester, session: str, now_ms: int) -> SessionRow:
         """End a session or withdraw its request; no effect if it has ended. Raises: SessionRefusedError."""
-        row = self._seen(caller, session, now_ms)
+        row = self._viewable(caller, session, now_ms)
         self._require(caller, "end-session", row, now_ms)
         if self.remote is not None and row.is_live:
             self.remote.end(bytes.fromhex(row.id))
@@ -167,7 +167,7 @@ class SessionRequests:
 
     def note(self, caller: SessionRequester, session: str, text: str, now_ms: int) -> SessionRow:
         """Add a note about a session. Raises: SessionRefusedError."""
-        row = self._seen(caller, session, now_ms)
+        row = self._viewable(caller, session, now_ms)
         self._require(caller, "annotate-session", row, now_ms)
         if not text.strip() or len(text) > NOTE_MAX:
             raise WrongSessionError(f"give a note of at most {NOTE_MAX} characters")
@@ -259,12 +259,12 @@ class SessionRequests:
         """
         for live in list_sessions(self.store, SessionFilter(box, state="live").clauses, _LIVE_MAX):
             if live.instrument == instrument or live.state not in _BEFORE_TUNNEL:
-                one = "" if live.instrument == instrument else f"; {box} can have one tunnel at a time"
+                limit = "" if live.instrument == instrument else f"; {box} can have one tunnel at a time"
                 raise SessionConflictError(
-                    f"a session of {live.staff} with {live.instrument} has not ended{one}: end it first, or wait"
+                    f"a session of {live.staff} with {live.instrument} has not ended{limit}: end it first, or wait"
                 )
 
-    def _seen(self, caller: SessionRequester, session: str, now_ms: int) -> SessionRow:
+    def _viewable(self, caller: SessionRequester, session: str, now_ms: int) -> SessionRow:
         row = self.read(session)
         if not self._decide(caller, "view", row.resource, now_ms).permitted:
             raise SessionRefusedError(f"there is no session {session}")
@@ -285,7 +285,7 @@ def replay_purpose(row: SessionRow, staff: str) -> Purpose:
 
 
 def desktop_of(model: str) -> tuple[SessionService, int] | None:
-    """Return the service and TCP port of the desktop of a model's instruments; None without one."""
+    """Return the service and TCP port of the desktop of a model's instruments; None if they have no desktop."""
     try:
         profile = load_profile(model)
     except SettingsError:
@@ -313,7 +313,7 @@ def _check_order(order: SessionOrder) -> None:
         if not text.strip() or not text.isprintable() or len(text) > most:
             raise WrongSessionError(f"give a {name} in one line of at most {most} characters")
     if not 1 <= order.minutes <= MINUTES_MAX:
-        raise WrongSessionError(f"a session has 1 to {MINUTES_MAX} minutes")
+        raise WrongSessionError(f"a session lasts 1 to {MINUTES_MAX} minutes")
     if not 0 <= order.port <= PORT_MAX:
         raise WrongSessionError(f"the port of the box is a number from 1 to {PORT_MAX}")
 
@@ -321,9 +321,7 @@ def _check_order(order: SessionOrder) -> None:
 def _port(reported: int, given: int) -> int:
     """Return the box's port of the instrument. Raises: WrongSessionError."""
     if not reported and not given:
-        raise WrongSessionError(
-            "the box has not reported at which of its ports the instrument is: give the port"
-        )
+        raise WrongSessionError("the box has not reported the instrument's port: give the port")
     if reported and given not in (0, reported):
         raise WrongSessionError(f"the instrument is at port {reported} of the box: leave the port out")
     return reported or given

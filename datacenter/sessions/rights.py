@@ -24,7 +24,7 @@ class Requester:
     """The person who has requested a session, with instrument and purpose."""
 
     principal: Callable[[], Principal | None]
-    """Returns the person with the present rights; None if they may no longer sign in."""
+    """Returns the person with the rights at the time of the call; None if they may no longer sign in."""
     instrument: Resource
     purpose: Purpose
     token: ApiToken | None = None
@@ -55,7 +55,7 @@ class SessionRights:
     @property
     def tokens(self) -> set[str]:
         """The API tokens with which sessions were requested."""
-        return {one.token.id for one in self._requesters.values() if one.token}
+        return {requester.token.id for requester in self._requesters.values() if requester.token}
 
     def revoke(self, tokens: Collection[str]) -> None:
         """Stop permitting sessions that were requested with these API tokens."""

@@ -1,4 +1,4 @@
-"""One session at the data center: the facts and actions by which `wire.session.executor` executes the table."""
+"""One session at the data center: its facts and actions for the transition table (`wire.session.executor`)."""
 
 from __future__ import annotations
 
@@ -117,13 +117,13 @@ class DeskSession(SessionExecutor):
         """Connect `protocol` to the instrument, and return its transport. Raises: SessionClosed, OSError."""
         if self.state is not SessionState.OPEN or self._endpoint is None:
             raise SessionClosed(f"the session is {self.state}, not open")
-        passage = _Passage(protocol, self._connections)
-        await self._endpoint.connect(passage)
-        assert passage.transport is not None, "the endpoint has connected it"
+        tracked = _TrackedConnection(protocol, self._connections)
+        await self._endpoint.connect(tracked)
+        assert tracked.transport is not None, "the endpoint has connected it"
         if self.state is not SessionState.OPEN:
-            passage.transport.abort()
+            tracked.transport.abort()
             raise SessionClosed("the session has ended")
-        return passage.transport
+        return tracked.transport
 
     async def recording_failed(self) -> None:
         """End the session because a block of the recording cannot be written."""
@@ -216,7 +216,7 @@ class DeskSession(SessionExecutor):
         await self.event(Event.CLOSED, Actor.DATA_CENTER)
 
 
-class _Passage(asyncio.Protocol):
+class _TrackedConnection(asyncio.Protocol):
     """A connection to the instrument that ends with the session."""
 
     def __init__(self, inner: asyncio.Protocol, connections: set[asyncio.Transport]) -> None:

@@ -35,7 +35,7 @@ def _body(pem: str) -> bytes:
 
 
 class EndpointError(Exception):
-    """The data center's end of a tunnel cannot be started; the text says why."""
+    """The data center's end of a tunnel cannot be started, or the tunnel does not open; the text says why."""
 
 
 class TunnelEndpoint(Protocol):
@@ -78,7 +78,7 @@ class SessionRecording(Protocol):
         ...
 
     async def close(self) -> bytes:
-        """End it; return the value of its hash chain, or nothing if it is not complete."""
+        """End the recording; return the value of its hash chain, or b"" if it is not complete."""
         ...
 
 
@@ -89,7 +89,7 @@ class Surroundings:
     name: str
     """The issuer of offers."""
     key: EllipticCurvePrivateKey
-    """Signs offers."""
+    """The key that signs offers."""
     datacenter_keys: Keys
     """The public keys with which grants are verified: the key of `key`, and earlier keys."""
     box_keys: Callable[[str], Keys]
@@ -104,6 +104,7 @@ class Surroundings:
     make_endpoint: Callable[[Offer, EllipticCurvePrivateKey], TunnelEndpoint]
     """Makes the end of a session's tunnel, with the key that the offer names."""
     record: Callable[[Offer], SessionRecording]
+    """Begins the recording of a session."""
     send: Callable[[str, ToBox], object]
     """Sends a message to a box at the box's next request."""
     changed: Callable[[], object]

@@ -1,4 +1,4 @@
-"""The data center's end of one session's tunnel: its keys, its server, and its registration at the door."""
+"""The data center's end of one session's tunnel: its keys, its server, and its registration at the listener."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from datacenter.sessions.surroundings import EndpointError, TunnelCredentials
-from datacenter.tunnel.door import Door
 from datacenter.tunnel.keys import TunnelKeys, make_keys, make_tls_crypt
+from datacenter.tunnel.listener import TunnelListener
 from datacenter.tunnel.server import CONNECT_SECONDS, PROGRAMS, TunnelServer
 from wire.openvpn.program import OpenVpnError
 
@@ -28,12 +28,12 @@ class OpenVpnEndpoint:
         staff: IPv4Interface,
         instrument: IPv4Address,
         port: int,
-        door: Door,
+        listener: TunnelListener,
         folder: Path,
         connect_s: Sequence[float] = CONNECT_SECONDS,
     ) -> None:
-        """`staff`, `folder` and `connect_s` as for `TunnelServer`; `authority` is the key that the offer names."""
-        self._session, self._authority, self._door = session, authority, door
+        """`authority` is the key that the offer names. `TunnelServer` describes `staff`, `folder` and `connect_s`."""
+        self._session, self._authority, self._listener = session, authority, listener
         self._staff, self._instrument, self._port, self._folder = staff, instrument, port, folder
         self._connect_s = connect_s
         self._tls_crypt = asyncio.get_running_loop().create_task(make_tls_crypt(session.hex()))
@@ -46,7 +46,7 @@ class OpenVpnEndpoint:
 
     @property
     def is_fenced(self) -> bool:
-        """See `TunnelEndpoint.is_fenced`: the programs exist; after the start, the firewall has been tested."""
+        """See `TunnelEndpoint.is_fenced`; before the start, whether the required programs are installed."""
         return self._is_fenced and not self.ended.done()
 
     async def start(self, session_key: bytes, until: datetime) -> TunnelCredentials:
@@ -61,7 +61,7 @@ class OpenVpnEndpoint:
             keys, self._staff, self._instrument, self._port, self._folder, self._connect_s
         )
         self._starting = asyncio.get_running_loop().create_task(self._start(self._server))
-        self._door.expect(keys.wrapped_key, self._accept)
+        self._listener.expect(keys.wrapped_key, self._accept)
         return TunnelCredentials(keys.client_certificate, keys.server_authority, keys.client_tls_crypt)
 
     async def _start(self, server: TunnelServer) -> None:
@@ -71,16 +71,16 @@ class OpenVpnEndpoint:
         server.ended.add_done_callback(self._server_ended)
 
     async def _accept(self, protocol: asyncio.Protocol) -> None:
-        """Pass the box's connection on, once the firewall is known to be in force. Raises: OSError."""
+        """Forward the box's connection to the server once the firewall is in force. Raises: OSError."""
         await self._started()
         if not self.is_fenced:
-            raise OSError("the firewall of the tunnel's end is not in force")
+            raise OSError("the firewall of the tunnel's namespace is not in force")
         await self._running().accept(protocol)
 
     async def _started(self) -> None:
         """Wait for the start of the server. Raises: OSError."""
         starting = self._starting
-        assert starting is not None, "`start` comes first"
+        assert starting is not None, "`start` was called"
         await asyncio.wait([starting])
         if starting.cancelled():
             raise OSError("stopped")
@@ -107,7 +107,7 @@ class OpenVpnEndpoint:
     async def stop(self) -> None:
         """See `TunnelEndpoint.stop`."""
         if self._keys is not None:
-            self._door.forget(self._keys.wrapped_key)
+            self._listener.forget(self._keys.wrapped_key)
         await asyncio.gather(self._tls_crypt, return_exceptions=True)
         if self._starting is not None:
             self._starting.cancel()
@@ -117,7 +117,7 @@ class OpenVpnEndpoint:
         self._end("stopped")
 
     def _running(self) -> TunnelServer:
-        assert self._server is not None, "`start` comes first"
+        assert self._server is not None, "`start` was called"
         return self._server
 
     def _server_ended(self, ended: asyncio.Future[str]) -> None:

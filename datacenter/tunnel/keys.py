@@ -27,7 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from wire.openvpn.options import CLIENT_AUTHORITY, SERVER_AUTHORITY
 from wire.openvpn.program import PROGRAM, OpenVpnError
 
-CLOCK_DOUBT: Final = timedelta(days=1)
+CLOCK_LAG_MAX: Final = timedelta(days=1)
 """Certificates begin this much earlier, because the box's clock may be behind."""
 _SERIAL: Final = {None: 1, ExtendedKeyUsageOID.SERVER_AUTH: 2, ExtendedKeyUsageOID.CLIENT_AUTH: 3}
 """An authority issues one certificate of each kind. Numbers and names are short: a person waits for the transfer."""
@@ -77,12 +77,12 @@ def make_keys(
 ) -> TunnelKeys:
     """Make the keys of a session for the box's public key (SubjectPublicKeyInfo, DER), valid until `until`.
 
-    `authority` is the key that the offer of the session names. Raises: ValueError for a public key that is not one
+    `authority` is the key that the offer of the session names. Raises: ValueError if the public key is not
     on P-256.
     """
     client = load_der_public_key(public_key)
     if not isinstance(client, ec.EllipticCurvePublicKey) or not isinstance(client.curve, ec.SECP256R1):
-        raise ValueError("the key of a session must be one on the curve P-256")
+        raise ValueError("the key of a session must be on the curve P-256")
     server = ec.generate_private_key(ec.SECP256R1())
     return TunnelKeys(
         session,
@@ -102,7 +102,7 @@ def make_keys(
 
 
 def issue_authority(name: str, key: ec.EllipticCurvePrivateKey, until: datetime) -> str:
-    """Return the certificate of an authority."""
+    """Return the self-signed CA certificate of an authority, in PEM."""
     return issue_certificate(name, key.public_key(), name, key, until, None)
 
 
@@ -114,7 +114,7 @@ def issue_certificate(
     until: datetime,
     usage: x509.ObjectIdentifier | None,
 ) -> str:
-    """Return a certificate; without `usage`, a CA certificate."""
+    """Return a certificate in PEM; without `usage`, a CA certificate."""
     is_authority = usage is None
     builder = (
         x509.CertificateBuilder()
@@ -122,7 +122,7 @@ def issue_certificate(
         .issuer_name(_name(issuer))
         .public_key(key)
         .serial_number(_SERIAL[usage])
-        .not_valid_before(min(datetime.now(UTC), until) - CLOCK_DOUBT)
+        .not_valid_before(min(datetime.now(UTC), until) - CLOCK_LAG_MAX)
         .not_valid_after(until)
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=0 if is_authority else None), True)
         .add_extension(
@@ -191,6 +191,6 @@ async def _run(*options: str, pass_fds: tuple[int, ...] = ()) -> str:
 
 
 def _wrapped(client_key: str) -> bytes:
-    """Return the wrapped key of a client's key: the bytes after the 256 bytes of the key itself."""
+    """Return the wrapped key in a client's key file: the bytes after the 256 bytes of the key itself."""
     body = "".join(line for line in client_key.splitlines() if not line.startswith("-----"))
     return base64.b64decode(body, validate=True)[_KEY_BYTES:]

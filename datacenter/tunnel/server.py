@@ -25,7 +25,7 @@ from wire.openvpn.program import OpenVpn, OpenVpnError
 
 START_SECONDS_MAX: Final = 30.0
 CONNECT_SECONDS: Final = (*(0.02,) * 20, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Intervals between attempts to connect. Earlier attempts continue, because a slow line responds late."""
+"""Intervals between attempts to connect. Earlier attempts continue, because responses over a slow link are late."""
 CONNECT_ONCE_SECONDS: Final = (15.0,)
 """A single attempt, for a service that must not see unused connections; TCP retransmits its SYN."""
 PROBE_SECONDS_MAX: Final = 1.0
@@ -222,9 +222,9 @@ class TunnelServer:
 
 def _rules(instrument: IPv4Address, port: int) -> str:
     """Return the commands of nft(8) for the firewall of the namespace."""
-    there = f'oifname "{_DEVICE}" ip daddr {instrument} tcp dport {port}'
-    back = f'iifname "{_DEVICE}" ip saddr {instrument} tcp sport {port} ct state established'
-    chains = (("output", "lo", "oifname", there), ("input", "lo", "iifname", back))
+    outbound = f'oifname "{_DEVICE}" ip daddr {instrument} tcp dport {port}'
+    inbound = f'iifname "{_DEVICE}" ip saddr {instrument} tcp sport {port} ct state established'
+    chains = (("output", "lo", "oifname", outbound), ("input", "lo", "iifname", inbound))
     commands = ["add table inet fence"]
     for hook, loopback, direction, rule in chains:
         commands += [

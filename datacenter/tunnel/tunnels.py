@@ -1,4 +1,4 @@
-"""Accepts the tunnels of all boxes, and assigns them to the sessions that expect them."""
+"""The OpenVPN tunnels of all sessions, which share one listener."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from datacenter.config import RemoteSessionsConfig
-from datacenter.tunnel.door import Door
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
+from datacenter.tunnel.listener import TunnelListener
 from datacenter.tunnel.server import CONNECT_ONCE_SECONDS, CONNECT_SECONDS
 from wire.session.grant import Offer, SessionService
 
@@ -21,7 +21,7 @@ class Tunnels:
     """The tunnels of a data center by OpenVPN."""
 
     def __init__(self, settings: RemoteSessionsConfig) -> None:
-        self._settings, self._door = settings, Door()
+        self._settings, self._listener = settings, TunnelListener()
         # not below `folder` of [sessions]: the path of a socket has at most 107 bytes
         self._folder = Path(tempfile.gettempdir())
 
@@ -30,15 +30,15 @@ class Tunnels:
         own = self._settings
         connect_s = CONNECT_ONCE_SECONDS if offer.service is SessionService.TCP else CONNECT_SECONDS
         return OpenVpnEndpoint(
-            offer.id, key, own.interface, own.box, offer.tcp_port, self._door, self._folder, connect_s
+            offer.id, key, own.interface, own.box, offer.tcp_port, self._listener, self._folder, connect_s
         )
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
         """Accept connections within the block; the value is the port. Raises: OSError."""
         loop, own = asyncio.get_running_loop(), self._settings
-        listener = await loop.create_server(self._door.accept, own.address, own.port)
+        server = await loop.create_server(self._listener.accept, own.address, own.port)
         try:
-            yield int(listener.sockets[0].getsockname()[1])
+            yield int(server.sockets[0].getsockname()[1])
         finally:
-            listener.close()
+            server.close()

@@ -267,7 +267,7 @@ class _Desktop(asyncio.Protocol):
 
 
 def _wrapped(tls_crypt: str) -> bytes:
-    """Return the part of the session's tls-crypt-v2 key that the door expects. Raises: ValueError."""
+    """Return the part of the session's tls-crypt-v2 key that the listener expects. Raises: ValueError."""
     try:
         body = "".join(line for line in tls_crypt.splitlines() if not line.startswith("-----"))
         return base64.b64decode(body, validate=True)[KEY_BYTES:]

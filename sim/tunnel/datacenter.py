@@ -1,4 +1,4 @@
-"""The data center's end of an emulated tunnel, behind the real door."""
+"""The data center's end of an emulated tunnel, behind the real listener."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from datacenter.sessions.surroundings import EndpointError, TunnelCredentials
-from datacenter.tunnel.door import Door
 from datacenter.tunnel.keys import issue_authority, issue_certificate
+from datacenter.tunnel.listener import TunnelListener
 from sim.tunnel.box import KEY_BYTES
 from sim.tunnel.certificates import HandshakeError, verify_peer
 from sim.tunnel.frames import (
@@ -51,11 +51,16 @@ class EmulEndpoint:
         self,
         session: bytes,
         authority: ec.EllipticCurvePrivateKey,
-        door: Door,
+        listener: TunnelListener,
         wall_ns: Callable[[], int],
     ) -> None:
         """`authority` is the key that the offer names; `wall_ns` is the data center's wall clock."""
-        self._name, self._authority, self._door, self._wall_ns = session.hex(), authority, door, wall_ns
+        self._name, self._authority, self._listener, self._wall_ns = (
+            session.hex(),
+            authority,
+            listener,
+            wall_ns,
+        )
         self._server_key = ec.generate_private_key(ec.SECP256R1())
         self._wrapped = os.urandom(WRAPPED_BYTES - len(session)) + session
         self._authority_certificate = self._server_certificate = ""
@@ -86,7 +91,7 @@ class EmulEndpoint:
         client = ""
         while _signature_bytes(client) != _SIGNATURE_BYTES:  # a lab's course depends on the length
             client = issue(key, CLIENT_AUTHORITY, ExtendedKeyUsageOID.CLIENT_AUTH)
-        self._door.expect(self._wrapped, self._accept)
+        self._listener.expect(self._wrapped, self._accept)
         self.is_started = True
         tls_crypt = base64.b64encode(os.urandom(KEY_BYTES) + self._wrapped).decode()
         return TunnelCredentials(client, issue_authority(SERVER_AUTHORITY, self._authority, until), tls_crypt)
@@ -109,7 +114,7 @@ class EmulEndpoint:
 
     async def stop(self) -> None:
         """See `TunnelEndpoint.stop`."""
-        self._door.forget(self._wrapped)
+        self._listener.forget(self._wrapped)
         self.lose("stopped")
 
     def lose(self, reason: str = "lost") -> None:
@@ -128,7 +133,7 @@ class EmulEndpoint:
             self._up.set_exception(EndpointError(reason))
             self._up.exception()  # it may not be awaited
 
-    # the box's connection, which the door has recognized
+    # the box's connection, which the listener has recognized
 
     async def _accept(self, line: asyncio.Protocol) -> None:
         self._line = line
@@ -196,7 +201,7 @@ class EmulEndpoint:
 
 
 class _Inside(asyncio.Transport):
-    """The connection between the door and the endpoint, which are in one process here."""
+    """The connection between the listener and the endpoint, which are in one process here."""
 
     def __init__(self, endpoint: EmulEndpoint) -> None:
         super().__init__()

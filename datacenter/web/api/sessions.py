@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from datacenter.access.vocabulary import Purpose
-from datacenter.sessions.listing import SessionFilter, SessionRow, Which, list_notes
+from datacenter.sessions.listing import SessionFilter, SessionPhase, SessionRow, list_notes
 from datacenter.sessions.requests import (
     MINUTES_MAX,
     NOTE_MAX,
@@ -38,7 +38,7 @@ assert set(get_args(State)) == set(SessionState), "the states of the transition 
 class ApiSessionsQuery(Struct, frozen=True):
     """Selects a part of the list of sessions, only those of one box, instrument or staff member if given."""
 
-    state: Which | Literal[""] = ""
+    state: SessionPhase | Literal[""] = ""
     box: str = ""
     instrument: str = ""
     staff: str = ""

@@ -13,7 +13,7 @@ from datacenter.access.vocabulary import Purpose
 from datacenter.commands.desk import REQUEST_KEY_CHARACTERS_MAX
 from datacenter.desktop.recording import RecordingError
 from datacenter.fleet.visible import find_instrument
-from datacenter.sessions.listing import SessionFilter, SessionKey, SessionRow, Which, list_notes
+from datacenter.sessions.listing import SessionFilter, SessionKey, SessionPhase, SessionRow, list_notes
 from datacenter.sessions.requests import (
     MINUTES_MAX,
     NOTE_MAX,
@@ -59,7 +59,7 @@ class SessionsQuery(Struct, frozen=True):
     The list has the sessions before or after a key: the time of a request, a point, and the session's id.
     """
 
-    state: Which | None = None
+    state: SessionPhase | None = None
     instrument: Serial = ""
     box: Serial = ""
     staff: Serial = ""
@@ -118,7 +118,7 @@ def sessions(page: PageRequest) -> Response:
         "sessions.html",
         query=query,
         part=part,
-        state_choices=[(name, name) for name in get_args(Which)],
+        state_choices=[(name, name) for name in get_args(SessionPhase)],
         is_seen=is_seen,
         has_desktop=desktop is not None,
         is_configured=page.services.remote is not None,

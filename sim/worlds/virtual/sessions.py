@@ -24,12 +24,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from agents.box.sessions.session import BoxSession
 from agents.box.sessions.sessions import BoxSessions
 from datacenter.desktop.receiver import DesktopReceiver
-from datacenter.sessions.desk import Outbox, SessionDesk, Wanted
+from datacenter.sessions.desk import Outbox, RequestedSession, SessionDesk
 from datacenter.sessions.exchange import SessionExchange
 from datacenter.sessions.restart import end_interrupted, read_interrupted
 from datacenter.sessions.session import DeskSession, SessionClosed
 from datacenter.sessions.surroundings import Surroundings
-from datacenter.tunnel.door import Door
+from datacenter.tunnel.listener import TunnelListener
 from netfw.policy.policy import Service
 from netfw.ruleset.sessions import THE_BOX, Session
 from netfw.service.supervisor import NotEnforced
@@ -217,7 +217,7 @@ class VirtualSessionDesk:
         audit = SessionRecorder(
             log, self._key, str(self._runs), self._now_ns, self._monotonic_ns, self._send_head
         )
-        door = Door()
+        listener = TunnelListener()
         self._outbox, self._endpoints = Outbox(), []
         for unended in log.unended:
             interrupted = read_interrupted(unended, keys.datacenter_keys)
@@ -234,7 +234,7 @@ class VirtualSessionDesk:
                 audit=audit,
                 permits=lambda _: not self._troubles.withdrawn,
                 has_training=lambda _: not self._troubles.untrained,
-                make_endpoint=lambda offer, key: self._make_endpoint(offer, key, door),
+                make_endpoint=lambda offer, key: self._make_endpoint(offer, key, listener),
                 record=self._record,
                 send=self._outbox.send,
                 changed=lambda: None,
@@ -242,7 +242,7 @@ class VirtualSessionDesk:
             )
         )
         self._exchange = SessionExchange(self._desk, self._outbox)
-        await self._loop.create_server(door.accept, DATACENTER_TUNNEL, DATACENTER_PORT)
+        await self._loop.create_server(listener.accept, DATACENTER_TUNNEL, DATACENTER_PORT)
         self._loop.create_task(self._check(self._desk))
 
     async def _check(self, desk: SessionDesk) -> None:
@@ -250,8 +250,10 @@ class VirtualSessionDesk:
             await asyncio.sleep(CHECK_SECONDS)
             await desk.check_permissions()
 
-    def _make_endpoint(self, offer: Offer, key: EllipticCurvePrivateKey, door: Door) -> EmulEndpoint:
-        self._endpoints.append(EmulEndpoint(offer.id, key, door, self._now_ns))
+    def _make_endpoint(
+        self, offer: Offer, key: EllipticCurvePrivateKey, listener: TunnelListener
+    ) -> EmulEndpoint:
+        self._endpoints.append(EmulEndpoint(offer.id, key, listener, self._now_ns))
         return self._endpoints[-1]
 
     def _record(self, offer: Offer) -> EmulRecording:
@@ -284,7 +286,7 @@ class VirtualSessionDesk:
     async def request(self, session: LabSession, serial: str) -> VirtualStaffSession:
         """See `StaffPortal.request`."""
         port, tcp_port = self.desktop_ports[serial]
-        request = Wanted(
+        request = RequestedSession(
             session.staff,
             session.role,
             BOX_SERIAL,

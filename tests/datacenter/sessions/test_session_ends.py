@@ -158,11 +158,11 @@ def test_an_offer_is_repeated_until_the_box_shows_it(tmp_path: Path) -> None:
         ends.is_line_up = True
         sent = len(ends.to_box)
         assert (session.state, sent) == (SessionState.REQUESTED, 1)
-        ends.desk.asked(OFFER.box)
+        ends.desk.repeat_messages(OFFER.box)
         assert len(ends.to_box) == sent
         await asyncio.sleep(REPEAT_SECONDS)
-        ends.desk.asked(OFFER.box)
-        ends.desk.asked(OFFER.box)
+        ends.desk.repeat_messages(OFFER.box)
+        ends.desk.repeat_messages(OFFER.box)
         assert len(ends.to_box) == sent + 1
         await asyncio.sleep(3 * DELAY_SECONDS)
         assert session.state is SessionState.OFFERED
@@ -179,7 +179,7 @@ def test_a_certificate_is_repeated_until_the_box_opens_the_tunnel(tmp_path: Path
         await asyncio.sleep(REPEAT_SECONDS)
         assert (session.state, ends.at_box.state) == (SessionState.OPENING, SessionState.AUTHORIZED)
         ends.is_line_up = True
-        ends.desk.asked(OFFER.box)
+        ends.desk.repeat_messages(OFFER.box)
         await asyncio.sleep(10 * DELAY_SECONDS)
         assert ends.passes
 

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from agents.box.tunnel.tunnel import Credentials, SessionKey, Tunnel, TunnelError
 from datacenter.sessions.surroundings import TunnelEndpoint
-from datacenter.tunnel.door import Door
+from datacenter.tunnel.listener import TunnelListener
 from settings.types import Endpoint
 from sim.net.loop import SimLoop
-from tests.support.sessions.network import DOOR, SessionNetwork, run_at_box
+from tests.support.sessions.network import TUNNEL_ADDRESS, SessionNetwork, run_at_box
 from tests.support.sessions.tunnel_cases import CASES, GREETING, Received, TunnelCase, case_name
 from tests.support.wire.grants import ENDPOINT, OFFER
 from wire.openvpn.options import PING_LOST_SECONDS, PING_SECONDS
@@ -25,8 +25,8 @@ class EmulBench:
 
     def __init__(self, network: SessionNetwork) -> None:
         self.network = network
-        self.door: Door = network.door
-        self.address, self.nowhere = DOOR, Endpoint(DOOR.host, 9)
+        self.listener: TunnelListener = network.listener
+        self.address, self.nowhere = TUNNEL_ADDRESS, Endpoint(TUNNEL_ADDRESS.host, 9)
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.network.wall_ns() / 1e9, UTC)

@@ -10,11 +10,11 @@ from typing import Any
 from agents.box.sessions.session import BoxSession
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.sessions.surroundings import BoxSurroundings
-from datacenter.sessions.desk import SessionDesk, Wanted
+from datacenter.sessions.desk import RequestedSession, SessionDesk
 from datacenter.sessions.session import DeskSession
 from datacenter.sessions.surroundings import Surroundings
 from sim.net.loop import SimLoop
-from tests.support.sessions.network import DOOR, SessionNetwork, run_at_box
+from tests.support.sessions.network import TUNNEL_ADDRESS, SessionNetwork, run_at_box
 from tests.support.wire.grants import BOX, BOX_KEYS, DATACENTER, DATACENTER_KEYS, ISSUED, OFFER
 from wire.session.audit import AuditOwner, parse_audit
 from wire.session.grant import PresenceWay
@@ -27,7 +27,7 @@ from wire.session.verify import AuditVerdict, verify_audits
 DELAY_SECONDS = 0.2
 BOX_CLOCK_SECONDS = 77.0
 """How many seconds the box's monotonic clock is ahead of the data center's."""
-WANTED = Wanted(
+WANTED = RequestedSession(
     OFFER.staff,
     OFFER.role,
     OFFER.box,
@@ -88,7 +88,7 @@ class SessionEnds:
                 serial=OFFER.box,
                 key=lambda: BOX,
                 datacenter=DATACENTER_KEYS,
-                endpoint=DOOR,
+                endpoint=TUNNEL_ADDRESS,
                 ways=(PresenceWay.CODE,),
                 wall_ns=lambda: int((ISSUED + self.loop.time() + 0.4) * 1e9),
                 monotonic_ns=lambda: int((BOX_CLOCK_SECONDS + self.loop.time()) * 1e9),

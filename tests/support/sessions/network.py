@@ -1,4 +1,4 @@
-"""A simulated network for sessions: a box with an instrument, and a data center with the door of its tunnels."""
+"""A simulated network for sessions: a box with an instrument, and a data center with the listener of its tunnels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from datacenter.tunnel.door import Door
+from datacenter.tunnel.listener import TunnelListener
 from settings.types import Endpoint, Proxy
 from sim.engine.streams import stream
 from sim.net.host import Network, SimHost
@@ -20,7 +20,7 @@ from sim.tunnel.path import EmulPath
 from tests.support.wire.grants import ISSUED
 from wire.session.grant import Offer
 
-DOOR = Endpoint("datacenter", 443)
+TUNNEL_ADDRESS = Endpoint("datacenter", 443)
 DESKTOP = 5900
 GREETING = b"RFB 003.008\n"
 
@@ -61,7 +61,7 @@ class SessionNetwork:
         self._join(self.box, self.instrument, LinkQuality(rate_bits=100_000_000, delay_ns=100_000))
         for host in (self.box, self.datacenter, self.instrument):
             host.power_on()
-        self.door = Door()
+        self.listener = TunnelListener()
         self.path = EmulPath(now_ns=lambda: loop.env.now)
         self.tunnels: list[EmulTunnel] = []
         self.endpoints: list[EmulEndpoint] = []
@@ -70,8 +70,11 @@ class SessionNetwork:
         """How many seconds the box's wall clock is ahead."""
 
     async def start(self) -> None:
-        """Start listening at the door and at the instrument's desktop."""
-        await self._on(self.datacenter, self._loop.create_server(self.door.accept, DOOR.host, DOOR.port))
+        """Start the tunnel listener and the server of the instrument's desktop."""
+        await self._on(
+            self.datacenter,
+            self._loop.create_server(self.listener.accept, TUNNEL_ADDRESS.host, TUNNEL_ADDRESS.port),
+        )
         greet = self._loop.create_server(lambda: Desktop(self.desktops), "instrument", DESKTOP)
         await self._on(self.instrument, greet)
 
@@ -98,7 +101,7 @@ class SessionNetwork:
 
     def make_endpoint(self, offer: Offer, key: EllipticCurvePrivateKey) -> EmulEndpoint:
         """Create the data center's end of a tunnel."""
-        self.endpoints.append(EmulEndpoint(offer.id, key, self.door, self.wall_ns))
+        self.endpoints.append(EmulEndpoint(offer.id, key, self.listener, self.wall_ns))
         return self.endpoints[-1]
 
     async def _connect(self, offer: Offer, protocol: asyncio.Protocol) -> None:

@@ -36,7 +36,7 @@ from wire.messages import Status
 from wire.tls.context import Identity, client_context
 
 BOX, CHEM, DATACENTER = "RAP-0001", "CHEM-0001", "DC"
-CENTER, DOOR, UPLINK = "203.0.113.5", "203.0.113.6", "203.0.113.10"
+CENTER, TUNNEL_ADDRESS, UPLINK = "203.0.113.5", "203.0.113.6", "203.0.113.10"
 PORT, INSTRUMENT = IPv4Interface("10.77.1.1/24"), "10.77.1.5"
 STAFF_PORT: Final = 8080
 STAFF_MEMBER: Final = "engineer"
@@ -207,7 +207,7 @@ def session_site(folder: Path, model: str, desktop_port: int) -> Iterator[Sessio
 def _connect(box: Namespace, center: Namespace, instrument: Namespace) -> None:
     cable(box, "uplink0", center, "wan")
     cable(box, "port1", instrument, "eth0")
-    center.ip(f"addr add {CENTER}/24 dev wan", f"addr add {DOOR}/24 dev wan")
+    center.ip(f"addr add {CENTER}/24 dev wan", f"addr add {TUNNEL_ADDRESS}/24 dev wan")
     box.ip(
         f"addr add {UPLINK}/24 dev uplink0",
         f"addr add {PORT} dev port1",

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from agents.box.tunnel.tunnel import Credentials, SessionKey, Tunnel, TunnelError
 from datacenter.sessions.surroundings import EndpointError, TunnelCredentials, TunnelEndpoint
-from datacenter.tunnel.door import Door
+from datacenter.tunnel.listener import TunnelListener
 from settings.types import Endpoint
 from tests.support.wire.grants import ENDPOINT, OFFER, STRANGER
 
@@ -23,9 +23,9 @@ GREETING: Final = b"RFB 003.008\n"
 class TunnelBench(Protocol):
     """A data center, and a box with an instrument whose desktop sends a greeting. At first there is no path."""
 
-    door: Door
+    listener: TunnelListener
     address: Endpoint
-    """The address of the door."""
+    """The address of the listener."""
     nowhere: Endpoint
     """An address at which nothing listens."""
 
@@ -155,7 +155,7 @@ async def _key_that_is_not_expected(bench: TunnelBench) -> None:
     ends = await _ends(bench)
     foreign = await _of_a_stranger(ends)
     assert "lost" in await ends.refusal(tls_crypt=foreign.tls_crypt)
-    assert bench.door.refused == 1
+    assert bench.listener.refused == 1
 
 
 async def _certificate_of_another_authority(bench: TunnelBench) -> None:
@@ -193,7 +193,7 @@ async def _reconnection(bench: TunnelBench) -> None:
     again = bench.make_tunnel()
     with pytest.raises(TunnelError):
         await again.open(bench.address, ends.credentials, ends.key)
-    assert bench.door.refused == 1
+    assert bench.listener.refused == 1
 
 
 async def _nothing_listens(bench: TunnelBench) -> None:

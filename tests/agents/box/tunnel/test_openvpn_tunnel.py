@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from agents.box.tunnel.openvpn import OpenVpnTunnel
 from agents.box.tunnel.tunnel import SessionKey, Tunnel
 from datacenter.sessions.surroundings import EndpointError, TunnelEndpoint
-from datacenter.tunnel.door import Door
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
+from datacenter.tunnel.listener import TunnelListener
 from datacenter.tunnel.namespace import socket_of
 from settings.types import Endpoint, ProxyKind
 from tests.support.agents.sessions.tunnels import (
@@ -84,9 +84,11 @@ async def greeting(ends: TunnelEnds) -> bytes:
 class OpenVpnBench:
     """A `TunnelBench` that runs the real OpenVPN."""
 
-    def __init__(self, network: BoxNetwork, door: Door, address: Endpoint, folder: Path) -> None:
+    def __init__(
+        self, network: BoxNetwork, listener: TunnelListener, address: Endpoint, folder: Path
+    ) -> None:
         self._network, self._folder = network, folder
-        self.door, self.address, self.nowhere = door, address, Endpoint("127.0.0.1", 9)
+        self.listener, self.address, self.nowhere = listener, address, Endpoint("127.0.0.1", 9)
         self.ends: list[TunnelEndpoint | Tunnel] = []
 
     def now(self) -> datetime:
@@ -95,7 +97,7 @@ class OpenVpnBench:
     def make_endpoint(self, authority: EllipticCurvePrivateKey) -> TunnelEndpoint:
         self.ends.append(
             endpoint := OpenVpnEndpoint(
-                OFFER.id, authority, STAFF, INSTRUMENT, DESKTOP, self.door, self._folder
+                OFFER.id, authority, STAFF, INSTRUMENT, DESKTOP, self.listener, self._folder
             )
         )
         return endpoint
@@ -121,16 +123,16 @@ class OpenVpnBench:
 @pytest.mark.parametrize("case", CASES, ids=case_name)
 def test_an_openvpn_tunnel_behaves_like_the_emulated_one(tmp_path: Path, case: TunnelCase) -> None:
     async def inside(network: BoxNetwork) -> None:
-        door = Door()
-        listener = await asyncio.get_running_loop().create_server(door.accept, "127.0.0.1", 0)
-        address = Endpoint("127.0.0.1", listener.sockets[0].getsockname()[1])
-        bench = OpenVpnBench(network, door, address, tmp_path)
+        listener = TunnelListener()
+        server = await asyncio.get_running_loop().create_server(listener.accept, "127.0.0.1", 0)
+        address = Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
+        bench = OpenVpnBench(network, listener, address, tmp_path)
         try:
             async with asyncio.timeout(WAIT_SECONDS_MAX):
                 await serve_desktop(network)
                 await case(bench)
         finally:
-            listener.close()
+            server.close()
             for end in bench.ends:
                 await (end.close() if isinstance(end, OpenVpnTunnel) else end.stop())  # type: ignore[union-attr]
 
@@ -201,7 +203,7 @@ def test_the_end_of_the_server_ends_the_tunnel(tmp_path: Path) -> None:
 def test_an_endpoint_that_cannot_be_started_raises_an_error(tmp_path: Path) -> None:
     async def act(ends: TunnelEnds, _: BoxNetwork) -> None:
         folder = tmp_path / "absent"
-        endpoint = OpenVpnEndpoint(OFFER.id, ENDPOINT, STAFF, INSTRUMENT, DESKTOP, ends.door, folder)
+        endpoint = OpenVpnEndpoint(OFFER.id, ENDPOINT, STAFF, INSTRUMENT, DESKTOP, ends.listener, folder)
         await endpoint.start(SessionKey().public_key, datetime.now(UTC))
         with pytest.raises(EndpointError):
             await endpoint.opened()

@@ -17,7 +17,7 @@ from agents.box.sessions.surroundings import BoxSurroundings
 from datacenter.tunnel.keys import issue_certificate
 from sim.net.loop import SimLoop
 from sim.tunnel.box import EmulTunnel
-from tests.support.sessions.network import DOOR, SessionNetwork, run_at_box
+from tests.support.sessions.network import TUNNEL_ADDRESS, SessionNetwork, run_at_box
 from tests.support.wire.grants import BOX, BOX_KEYS, DATACENTER, DATACENTER_KEYS, ENDPOINT, ISSUED, OFFER
 from wire.session.executor import Transition
 from wire.session.grant import Grant, Offer, PresenceWay, read_grant, read_offer, sign_offer
@@ -69,7 +69,7 @@ class SessionBox:
                 serial=OFFER.box,
                 key=lambda: BOX,
                 datacenter=DATACENTER_KEYS,
-                endpoint=DOOR,
+                endpoint=TUNNEL_ADDRESS,
                 ways=ways,
                 wall_ns=network.box_wall_ns,
                 monotonic_ns=lambda: int(self.loop.time() * 1e9),

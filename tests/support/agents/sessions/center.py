@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agents.box.configuration.config import BoxConfig, PortInstrument, SessionSettings
 from agents.box.sessions.desktop import Accepted, DesktopNetwork
 from agents.box.sessions.running import SessionHardware
-from datacenter.sessions.desk import Outbox, SessionDesk, Wanted
+from datacenter.sessions.desk import Outbox, RequestedSession, SessionDesk
 from datacenter.sessions.exchange import SessionExchange
 from datacenter.sessions.session import DeskSession
 from datacenter.sessions.surroundings import Surroundings, TunnelEndpoint
-from datacenter.tunnel.door import Door
+from datacenter.tunnel.listener import TunnelListener
 from sim.tunnel.box import EmulTunnel
 from sim.tunnel.datacenter import EmulEndpoint
 from sim.tunnel.path import EmulPath
@@ -46,7 +46,7 @@ from wire.tls.context import server_context
 NAME = "dc.example"
 HOST = "127.0.0.1"
 BOX_SERIAL = "RAP-1"
-WANTED = Wanted(
+WANTED = RequestedSession(
     "m.curie", "service", BOX_SERIAL, "CHEM-1", 1, SessionService.RFB, 5900, SessionMode.CONTROL, 1800
 )
 
@@ -59,14 +59,14 @@ class LoopbackTunnels:
 
     def __init__(self, vnc_port: int) -> None:
         self.path = EmulPath()
-        self.door = Door()
-        self.door_port = self.desktop_port = 0
+        self.listener = TunnelListener()
+        self.listener_port = self.desktop_port = 0
         self.log_fails = False
         self._vnc_port = vnc_port
 
     def make_endpoint(self, offer: Offer, key: ec.EllipticCurvePrivateKey) -> EmulEndpoint:
         """Create the data center's end of a tunnel."""
-        return EmulEndpoint(offer.id, key, self.door, time_ns)
+        return EmulEndpoint(offer.id, key, self.listener, time_ns)
 
     def hardware(self, folder: Path) -> SessionHardware:
         """Return the hardware of the box; the audit file is in `folder`."""
@@ -157,8 +157,8 @@ async def session_center(
     folder: Path, pki: Hierarchy, tunnels: LoopbackTunnels
 ) -> AsyncIterator[SessionCenter]:
     """Run a data center on a loopback port until the end of the context."""
-    listener = await asyncio.get_running_loop().create_server(tunnels.door.accept, HOST, 0)
-    tunnels.door_port = listener.sockets[0].getsockname()[1]
+    listener = await asyncio.get_running_loop().create_server(tunnels.listener.accept, HOST, 0)
+    tunnels.listener_port = listener.sockets[0].getsockname()[1]
     async with serving(SessionCenter(folder, tunnels.make_endpoint), pki) as center:
         yield center
     listener.close()
@@ -193,7 +193,11 @@ def with_sessions(config: BoxConfig, folder: Path, tunnels: LoopbackTunnels) -> 
     key = folder / "session.key"
     key.write_bytes(BOX.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     sessions = SessionSettings(
-        endpoint=f"{HOST}:{tunnels.door_port}", keys=keys, ways=["code"], key=key, page=folder / "page.sock"
+        endpoint=f"{HOST}:{tunnels.listener_port}",
+        keys=keys,
+        ways=["code"],
+        key=key,
+        page=folder / "page.sock",
     )
     first, *others = config.port
     (instrument,) = first.instrument

@@ -39,8 +39,8 @@ from datacenter.desktop.receiver import DesktopReceiver
 from datacenter.desktop.recording import RecordingWriter
 from datacenter.sessions.session import DeskSession
 from datacenter.sessions.surroundings import TunnelCredentials
-from datacenter.tunnel.door import Door
 from datacenter.tunnel.endpoint import OpenVpnEndpoint
+from datacenter.tunnel.listener import TunnelListener
 from settings.types import ProxyKind
 from tests.support.agents.sessions.center import WANTED, SessionCenter, serving
 from tests.support.agents.sessions.tunnels import DANTE, SQUID
@@ -123,12 +123,12 @@ table inet lab {{
     chain up {{
         type filter hook input priority 0
         iifname "wan" counter name all_up
-        tcp dport {door} counter name tunnel_up
+        tcp dport {listener} counter name tunnel_up
     }}
     chain down {{
         type filter hook output priority 0
         oifname "wan" counter name all_down
-        tcp sport {door} counter name tunnel_down
+        tcp sport {listener} counter name tunnel_down
     }}
 }}
 """
@@ -226,7 +226,7 @@ class SessionLab:
     instrument: Namespace
     thread: NamespaceThread
     center: SessionCenter
-    door: Door
+    listener: TunnelListener
     vnc: VncServer
     person: Person
     program: subprocess.Popen[bytes]
@@ -331,7 +331,7 @@ def session_lab(
             f"link set {DEVICE} addrgenmode none up",
         )
         instrument.ip(f"addr add {INSTRUMENT}/24 dev eth0", "route add default via 10.77.1.1")
-        center_network.command("nft", "-f", "-", input=COUNTERS.format(door=TUNNEL_PORT))
+        center_network.command("nft", "-f", "-", input=COUNTERS.format(listener=TUNNEL_PORT))
         vnc = stack.enter_context(
             vnc_server(
                 folder,
@@ -345,7 +345,7 @@ def session_lab(
             stack.enter_context(_proxy(kind, folder, center_network))
         thread = NamespaceThread(center_network)
         stack.callback(thread.stop)
-        door, endpoints = Door(), list[KeptEndpoint]()
+        listener, endpoints = TunnelListener(), list[KeptEndpoint]()
         # socket paths have at most 107 bytes
         tunnels = Path(stack.enter_context(TemporaryDirectory(prefix="tunnels-")))
 
@@ -357,18 +357,18 @@ def session_lab(
                     IPv4Interface("10.99.0.2/29"),
                     IPv4Address("10.99.0.1"),
                     offer.tcp_port,
-                    door,
+                    listener,
                     tunnels,
                 )
             )
             return endpoints[-1]
 
-        center = stack.enter_context(_center(thread, folder, pki, make_endpoint, door))
+        center = stack.enter_context(_center(thread, folder, pki, make_endpoint, listener))
         program = stack.enter_context(_box_program(folder, pki, box, kind, heartbeat_s))
         person = Person(folder / "run" / "page.sock")
         poll_until(lambda: _is_served(person, program))
         yield SessionLab(
-            folder, box, center_network, instrument, thread, center, door, vnc, person, program, endpoints
+            folder, box, center_network, instrument, thread, center, listener, vnc, person, program, endpoints
         )
 
 
@@ -383,19 +383,19 @@ def _is_served(person: Person, program: subprocess.Popen[bytes]) -> bool:
 
 @contextmanager
 def _center(
-    thread: NamespaceThread, folder: Path, pki: Hierarchy, make_endpoint: Any, door: Door
+    thread: NamespaceThread, folder: Path, pki: Hierarchy, make_endpoint: Any, listener: TunnelListener
 ) -> Iterator[SessionCenter]:
     ready: Future[SessionCenter] = Future()
     stop = asyncio.Event()
 
     async def serve() -> None:
         center = SessionCenter(folder, make_endpoint, folder / "spool" / "sessions.audit")
-        listener = await asyncio.get_running_loop().create_server(door.accept, CENTER, TUNNEL_PORT)
+        server = await asyncio.get_running_loop().create_server(listener.accept, CENTER, TUNNEL_PORT)
         # on all addresses, because proxies connect to the name in its certificate, localhost
         async with serving(center, pki, "0.0.0.0", INGEST_PORT):
             ready.set_result(center)
             await stop.wait()
-        listener.close()
+        server.close()
 
     running = thread.start(serve())
     try:

@@ -1,6 +1,6 @@
 """A box with a TUN device and an instrument, and the data center's end of a tunnel, in the network of a test.
 
-The calling thread is in the network of the box, where the data center's door listens as well.
+The calling thread is in the network of the box, which has the data center's listener too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from subprocess import DEVNULL, Popen, run
 
 from agents.box.tunnel.openvpn import OpenVpnTunnel
 from agents.box.tunnel.tunnel import Credentials, SessionKey
-from datacenter.tunnel.door import Door
 from datacenter.tunnel.keys import TunnelKeys, make_keys, make_tls_crypt
+from datacenter.tunnel.listener import TunnelListener
 from datacenter.tunnel.server import TunnelServer
 from netfw.kernel.firewall import Firewall
 from netfw.kernel.nft import Nft
@@ -147,7 +147,7 @@ class TunnelEnds:
     keys: TunnelKeys
     key: SessionKey
     server: TunnelServer
-    door: Door
+    listener: TunnelListener
     tunnel: OpenVpnTunnel
     endpoint: Endpoint
 
@@ -170,15 +170,15 @@ async def tunnel_ends(folder: Path, proxy: Proxy | None = None) -> AsyncIterator
     key = SessionKey()
     until = datetime.now(UTC) + timedelta(hours=1)
     keys = make_keys(SESSION, ENDPOINT, key.public_key, until, await make_tls_crypt(SESSION))
-    server, door = TunnelServer(keys, STAFF, INSTRUMENT, DESKTOP, folder), Door()
+    server, listener = TunnelServer(keys, STAFF, INSTRUMENT, DESKTOP, folder), TunnelListener()
     tunnel = OpenVpnTunnel(DEVICE, folder, proxy, prefix=UNPRIVILEGED)
-    listener = await loop.create_server(door.accept, "127.0.0.1", 0)
+    accepting = await loop.create_server(listener.accept, "127.0.0.1", 0)
     try:
         await server.start()
-        door.expect(keys.wrapped_key, server.accept)
-        port = listener.sockets[0].getsockname()[1]
-        yield TunnelEnds(keys, key, server, door, tunnel, Endpoint("127.0.0.1", port))
+        listener.expect(keys.wrapped_key, server.accept)
+        port = accepting.sockets[0].getsockname()[1]
+        yield TunnelEnds(keys, key, server, listener, tunnel, Endpoint("127.0.0.1", port))
     finally:
-        listener.close()
+        accepting.close()
         await tunnel.close()
         await server.stop()

@@ -1,4 +1,4 @@
-"""The door forwards a connection that begins with the key of an expected session, once; others get no response."""
+"""The listener forwards one connection with the key of each expected session; others get no response."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from datacenter.tunnel.door import FIRST_BYTES_MAX, WAITING_MAX, Door
+from datacenter.tunnel.listener import FIRST_BYTES_MAX, WAITING_MAX, TunnelListener
 from tests.support.eventually import WAIT_SECONDS_MAX, eventually
 
 KEY = bytes(range(64))
@@ -21,35 +21,35 @@ def framed(packet: bytes) -> bytes:
     return len(packet).to_bytes(2, "big") + packet
 
 
-class ServedDoor:
-    """A door on a TCP port of the loopback interface, and an echo server behind it."""
+class ServedListener:
+    """A listener on a TCP port of the loopback interface, and an echo server behind it."""
 
     def __init__(self) -> None:
-        self.door, self.port = Door(), 0
+        self.listener, self.port = TunnelListener(), 0
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the door."""
+        """Connect to the listener."""
         return await asyncio.open_connection("127.0.0.1", self.port)
 
 
 @asynccontextmanager
-async def serve_door() -> AsyncIterator[ServedDoor]:
+async def serve_listener() -> AsyncIterator[ServedListener]:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1024):
             writer.write(data)
         writer.close()
 
-    served = ServedDoor()
+    served = ServedListener()
     loop = asyncio.get_running_loop()
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    listener = await loop.create_server(served.door.accept, "127.0.0.1", 0)
+    listener = await loop.create_server(served.listener.accept, "127.0.0.1", 0)
     served.port = listener.sockets[0].getsockname()[1]
     echo_port = server.sockets[0].getsockname()[1]
 
     async def connect(protocol: asyncio.Protocol) -> None:
         await loop.create_connection(lambda: protocol, "127.0.0.1", echo_port)
 
-    served.door.expect(KEY, connect)
+    served.listener.expect(KEY, connect)
     try:
         yield served
     finally:
@@ -57,15 +57,15 @@ async def serve_door() -> AsyncIterator[ServedDoor]:
         server.close()
 
 
-def run(act: Callable[[ServedDoor], Awaitable[None]]) -> None:
+def run(act: Callable[[ServedListener], Awaitable[None]]) -> None:
     async def inside() -> None:
-        async with asyncio.timeout(WAIT_SECONDS_MAX), serve_door() as served:
+        async with asyncio.timeout(WAIT_SECONDS_MAX), serve_listener() as served:
             await act(served)
 
     asyncio.run(inside())
 
 
-async def answer(served: ServedDoor, *pieces: bytes) -> bytes:
+async def answer(served: ServedListener, *pieces: bytes) -> bytes:
     """Send these bytes, piece by piece; return all that is received until the connection ends."""
     reader, writer = await served.connect()
     for piece in pieces:
@@ -81,7 +81,7 @@ async def answer(served: ServedDoor, *pieces: bytes) -> bytes:
 
 
 def test_a_connection_with_the_key_of_a_session_is_forwarded_completely() -> None:
-    async def act(served: ServedDoor) -> None:
+    async def act(served: ServedListener) -> None:
         reader, writer = await served.connect()
         sent = framed(FIRST) + b"more"
         for byte in sent:
@@ -96,20 +96,20 @@ def test_a_connection_with_the_key_of_a_session_is_forwarded_completely() -> Non
 
 
 def test_a_key_is_accepted_once() -> None:
-    async def act(served: ServedDoor) -> None:
+    async def act(served: ServedListener) -> None:
         reader, writer = await served.connect()
         writer.write(framed(FIRST))
         await reader.readexactly(len(framed(FIRST)))
         assert await answer(served, framed(FIRST)) == b""
-        assert served.door.refused == 1
+        assert served.listener.refused == 1
         writer.close()
 
     run(act)
 
 
 def test_a_forgotten_key_is_refused() -> None:
-    async def act(served: ServedDoor) -> None:
-        served.door.forget(KEY)
+    async def act(served: ServedListener) -> None:
+        served.listener.forget(KEY)
         assert await answer(served, framed(FIRST)) == b""
 
     run(act)
@@ -129,15 +129,15 @@ def test_a_forgotten_key_is_refused() -> None:
     ],
 )
 def test_other_first_bytes_get_no_response(sent: bytes) -> None:
-    async def act(served: ServedDoor) -> None:
+    async def act(served: ServedListener) -> None:
         assert await answer(served, sent) == b""
-        await eventually(lambda: served.door.refused == 1)
+        await eventually(lambda: served.listener.refused == 1)
 
     run(act)
 
 
 def test_a_changed_byte_anywhere_in_the_key_is_refused() -> None:
-    async def act(served: ServedDoor) -> None:
+    async def act(served: ServedListener) -> None:
         random = Random(1)
         for at in range(len(FIRST) - len(KEY), len(FIRST)):
             changed = bytearray(FIRST)
@@ -148,7 +148,7 @@ def test_a_changed_byte_anywhere_in_the_key_is_refused() -> None:
     run(act)
 
 
-async def answer_of_the_server(served: ServedDoor) -> bytes:
+async def answer_of_the_server(served: ServedListener) -> bytes:
     reader, writer = await served.connect()
     writer.write(framed(FIRST))
     data = await reader.readexactly(len(framed(FIRST)))
@@ -157,7 +157,7 @@ async def answer_of_the_server(served: ServedDoor) -> bytes:
 
 
 def test_the_oldest_silent_connection_is_closed_for_a_further_one() -> None:
-    async def act(served: ServedDoor) -> None:
+    async def act(served: ServedListener) -> None:
         silent = [await served.connect() for _ in range(WAITING_MAX + 1)]
         with_end, _ = silent[0]
         assert await with_end.read() == b""

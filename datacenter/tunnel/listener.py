@@ -1,4 +1,4 @@
-"""Accepts the tunnels of all boxes: one port, and a separate server for each session.
+"""Accepts the tunnels of all boxes on one TCP port, and forwards each to the server of its session.
 
 The first packet of a client ends with its wrapped tls-crypt-v2 key, which the data center has made and given to one
 box for one session. A connection that does not begin with the key of an expected session is closed without a response
@@ -25,8 +25,8 @@ Connect = Callable[[asyncio.Protocol], Awaitable[object]]
 """Connects a protocol to the server of a session. Raises: OSError."""
 
 
-class Door:
-    """Forwards connections to the servers of their sessions; `accept` is the protocol factory of the listener."""
+class TunnelListener:
+    """Forwards connections to the servers of their sessions; `accept` is a protocol factory for `create_server`."""
 
     def __init__(self) -> None:
         self._expected: dict[bytes, Connect] = {}
@@ -53,26 +53,26 @@ class Door:
 
     def refuse(self, arrival: _Arrival) -> None:
         """Close a connection without a response."""
-        self.left(arrival)
+        self.stop_waiting(arrival)
         self.refused += 1
         arrival.close()
 
-    def left(self, arrival: _Arrival) -> None:
+    def stop_waiting(self, arrival: _Arrival) -> None:
         """Record that a connection no longer waits for its first packet."""
         self._waiting.pop(arrival, None)
 
-    def arrived(self, arrival: _Arrival, packet: bytes) -> None:
+    def dispatch(self, arrival: _Arrival, packet: bytes) -> None:
         """Forward or refuse a connection according to its first packet."""
         key = next((key for key in self._expected if packet.endswith(key)), None)
         if key is None or packet[0] != _CLIENT_RESET:
             self.refuse(arrival)
             return
-        self.left(arrival)
-        task = asyncio.get_running_loop().create_task(self._pass_on(arrival, self._expected.pop(key)))
+        self.stop_waiting(arrival)
+        task = asyncio.get_running_loop().create_task(self._forward(arrival, self._expected.pop(key)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _pass_on(self, arrival: _Arrival, connect: Connect) -> None:
+    async def _forward(self, arrival: _Arrival, connect: Connect) -> None:
         server = Side()
         try:
             await connect(server)
@@ -85,15 +85,15 @@ class Door:
 class _Arrival(Side):
     """A connection whose first packet is awaited."""
 
-    def __init__(self, door: Door) -> None:
-        super().__init__(self._gone)
-        self._door, self._first, self._is_known = door, b"", False
+    def __init__(self, listener: TunnelListener) -> None:
+        super().__init__(self._closed)
+        self._listener, self._first, self._is_known = listener, b"", False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
-        self._timer = asyncio.get_running_loop().call_later(FIRST_SECONDS_MAX, self._door.refuse, self)
+        self._timer = asyncio.get_running_loop().call_later(FIRST_SECONDS_MAX, self._listener.refuse, self)
         transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -105,17 +105,17 @@ class _Arrival(Side):
         end = _LENGTH_BYTES + length
         if len(self._first) >= _LENGTH_BYTES and not 0 < length <= FIRST_BYTES_MAX:
             self._decided()
-            self._door.refuse(self)
+            self._listener.refuse(self)
         elif len(self._first) >= end > _LENGTH_BYTES:
             packet, self._first = self._first[_LENGTH_BYTES:end], b""
             self._decided()
-            self._door.arrived(self, packet)
+            self._listener.dispatch(self, packet)
 
     def _decided(self) -> None:
         self._is_known = True
         if self._timer is not None:
             self._timer.cancel()
 
-    def _gone(self) -> None:
+    def _closed(self) -> None:
         self._decided()
-        self._door.left(self)
+        self._listener.stop_waiting(self)
