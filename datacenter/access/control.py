@@ -68,7 +68,7 @@ class AccessDecider:
         return decision
 
     def record(self, decision: Decision) -> None:
-        """Record a further decision that follows from one of `decide`. Raises: the recorder's exceptions."""
+        """Record a further decision that follows from a decision of `decide`. Raises: the recorder's exceptions."""
         self._record(decision)
 
     def peek(self, staff: str, action: str, resource: Resource, context: RequestContext) -> Decision:
@@ -150,7 +150,7 @@ def _read(files: AccessFiles) -> AccessRules:
 
 
 def _unknown(directory: StaffDirectory, staff: str, context: RequestContext) -> str:
-    """Return why a request is refused before any policy is evaluated; empty if staff and token are known."""
+    """Return the reason for a refusal before any policy is evaluated; empty if staff and token are known."""
     if directory.principal(staff) is None:
         return f"there is no {staff} in the staff directory"
     if context.token is not None:

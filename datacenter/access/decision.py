@@ -11,7 +11,7 @@ from datacenter.access.request import AccessRequest
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a request is permitted. `policy` is the one that decided; None if no policy applies."""
+    """Whether a request is permitted, and the policy that decided this; None if no policy applies."""
 
     request: AccessRequest
     permitted: bool

@@ -149,7 +149,7 @@ class StaffDirectory:
         people: dict[str, StaffPerson] | None = None,
     ) -> None:
         self.staff, self.tokens = staff, tokens
-        self.people = people or {name: StaffPerson(one, name) for name, one in staff.items()}
+        self.people = people or {name: StaffPerson(principal, name) for name, principal in staff.items()}
         self._by_hash = {entry.sha256: entry for entry in tokens.values()}
 
     def principal(self, name: str) -> Principal | None:

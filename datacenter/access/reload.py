@@ -21,27 +21,27 @@ _log: Final = logging.getLogger(__name__)
 async def follow_access(
     access: AccessControl,
     find_files: Callable[[], AccessFiles],
-    asked: asyncio.Event,
+    requested: asyncio.Event,
     changed: Callable[[], object] = lambda: None,
     record: Callable[[AccessRules, AccessRules], object] = lambda _before, _after: None,
 ) -> None:
-    """Read changed files until cancelled, immediately when `asked` is set.
+    """Read changed files until cancelled, immediately when `requested` is set.
 
     A file with mistakes is logged and changes nothing. `find_files` returns the files, including new files in a
     folder; `changed` is called when they are in force, and `record`, on a thread, with the rules before and after. A
-    right that is withdrawn does not wait for the record: while that fails with StoreError, it is tried again.
+    right is withdrawn even if the record fails with StoreError; the record is then repeated.
     """
     files = find_files()
     versions = _versions(files)
     recorded = access.rules
     while True:
-        is_asked = await _is_set_within(asked, REFRESH_SECONDS)
-        asked.clear()
+        is_requested = await _is_set_within(requested, REFRESH_SECONDS)
+        requested.clear()
         if access.rules is not recorded:
             recorded = await _record(record, recorded, access.rules)
         present = find_files()
-        is_changed = versions.have_settled(at_once=is_asked)
-        if not (is_asked or is_changed or present != files):
+        is_changed = versions.have_settled(at_once=is_requested)
+        if not (is_requested or is_changed or present != files):
             continue
         if present != files:
             files, versions = present, _versions(present)

@@ -83,7 +83,7 @@ def list_tokens(store: Store, owner: str = "") -> list[StoredToken]:
 
 
 def revoked_among(store: Store, tokens: Collection[str]) -> set[str]:
-    """Return those of the given token identifiers whose tokens are revoked. Raises: StoreError."""
+    """Return the given token identifiers whose tokens are revoked. Raises: StoreError."""
     is_revoked = and_(_T.id.in_(tokens), _T.revoked_at_ms.is_not(None))
     return {row.id for row in store.read(select(_T.id).where(is_revoked))}
 

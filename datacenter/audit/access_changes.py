@@ -52,32 +52,33 @@ def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[tup
 
 
 def _staff(rules: AccessRules) -> dict[str, str]:
-    return {name: _of_person(one) for name, one in rules.directory.staff.items()}
+    return {name: _of_person(person) for name, person in rules.directory.staff.items()}
 
 
-def _of_person(one: Principal) -> str:
-    trainings = ", ".join(f"{model} until {_day(ms)}" for model, ms in sorted(one.trainings.items()))
+def _of_person(person: Principal) -> str:
+    trainings = ", ".join(f"{model} until {_day(ms)}" for model, ms in sorted(person.trainings.items()))
     parts = [
-        f"roles {', '.join(sorted(one.roles)) or 'none'}",
-        f"scope {', '.join(sorted(one.scope)) or 'none'}",
+        f"roles {', '.join(sorted(person.roles)) or 'none'}",
+        f"scope {', '.join(sorted(person.scope)) or 'none'}",
     ]
     return "; ".join(
-        [*parts, *[f"trainings {trainings}"] * bool(trainings), *["not active"] * (not one.active)]
+        [*parts, *[f"trainings {trainings}"] * bool(trainings), *["not active"] * (not person.active)]
     )
 
 
 def _tokens(rules: AccessRules) -> dict[str, str]:
     return {
-        name: f"API token of {one.owner}: actions {', '.join(sorted(one.token.actions))};"
-        f" scope {', '.join(sorted(one.token.scope))}; until {_day(one.token.expires_ms)}"
-        for name, one in rules.directory.tokens.items()
+        name: f"API token of {entry.owner}: actions {', '.join(sorted(entry.token.actions))};"
+        f" scope {', '.join(sorted(entry.token.scope))}; until {_day(entry.token.expires_ms)}"
+        for name, entry in rules.directory.tokens.items()
     }
 
 
 def _policies(rules: AccessRules) -> dict[str, str]:
     policies = rules.policies.policies.policies
     return {
-        one.id: f"{one.effect}, text with SHA-256 {sha256(one.text.encode()).hexdigest()}" for one in policies
+        policy.id: f"{policy.effect}, text with SHA-256 {sha256(policy.text.encode()).hexdigest()}"
+        for policy in policies
     }
 
 

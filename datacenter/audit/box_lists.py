@@ -35,7 +35,7 @@ def list_records(
     before: RecordKey | None = None,
     after: RecordKey | None = None,
 ) -> list[AuditRecord]:
-    """Return the latest records before a key, or the earliest after it; the latest is first. Raises: StoreError."""
+    """Return `limit` records, latest first: the latest before a key, or the earliest after it. Raises: StoreError."""
     query: Any = select(*(_A[name] for name in AuditRecord._fields)).where(*wanted.clauses).limit(limit)
     if after is not None:
         query = query.where(tuple_(*_KEY) > tuple_(*map(literal, after))).order_by(*_KEY)

@@ -67,7 +67,7 @@ BLOCK: Final = 5_000
 CLOCK_DOUBT_MS: Final = 600_000
 """A record whose time is later than its arrival by more than this was made while the box's clock was wrong."""
 EARLIEST_MS: Final = 1_735_689_600_000
-"""2025-01-01: no box existed before."""
+"""2025-01-01, before which no box existed."""
 DOUBTFUL: Final = or_(_A.at_ms > _A.stored_at_ms + CLOCK_DOUBT_MS, _A.at_ms < EARLIEST_MS)
 """`is_clock_doubtful` as a condition for rows."""
 
@@ -127,8 +127,8 @@ def exported(record: AuditRecord) -> ExportedRecord:
 
 def iso_time(ms: int) -> str:
     """Return a time as RFC 3339 in UTC; times after 9999 as the last one of that year."""
-    seconds, rest = divmod(min(ms, 253_402_300_799_999), 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03}Z"
+    seconds, milliseconds = divmod(min(ms, 253_402_300_799_999), 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z"
 
 
 def box_chain_problems(
@@ -155,9 +155,9 @@ def box_chain_problems(
         ):
             heads[name, epoch] = number, bytes(digest), last, removed, bytes(removed_hash or START)
         rows = map(record_of, part.read(_of_box(box, *_COLUMNS).order_by(_A.box, _A.epoch, _A.number)))
-        for which, chain in groupby(rows, lambda row: (row.box, row.epoch)):
-            box_name, epoch = which
-            number, digest, last, removed, removed_hash = heads.pop(which, (0, START, 0, 0, START))
+        for chain_key, chain in groupby(rows, lambda row: (row.box, row.epoch)):
+            box_name, epoch = chain_key
+            number, digest, last, removed, removed_hash = heads.pop(chain_key, (0, START, 0, 0, START))
             yield from _problems(box_name, epoch, chain, number, digest, last, removed, removed_hash)
         for (name, epoch), (_, _, last, *_) in heads.items():
             yield f"{name}: all {last} records of the chain {epoch} are missing"
@@ -194,7 +194,7 @@ def _head_problems(part: Store, box: str, key: EllipticCurvePublicKey | None) ->
             continue
         head = signed.head
         if key is not None and not is_countersigned(signed, name, [key]):
-            yield f"{where} was changed, or was signed with another key than that of [audit]"
+            yield f"{where} was changed, or was signed with a key other than that of [audit]"
         if (head.epoch, head.number) != (epoch, number):
             yield f"{where} was changed: it is that of record {head.number} of chain {head.epoch}"
         if head.number > removed and not _has_record(part, name, head):

@@ -63,7 +63,7 @@ class HeadService:
 def answer_query(
     store: Store, key: EllipticCurvePrivateKey, box: str, query: HeadQuery, now_ms: int
 ) -> CountersignedHead | HeadRefused | None:
-    """Return the countersigned head, which is stored, too; None if its records have not all arrived yet.
+    """Store and return the countersigned head; None if its records have not all arrived yet.
 
     Missing records are stored as a problem of the chain. Raises: StoreError.
     """
@@ -78,7 +78,7 @@ def answer_query(
             message = f"the box has {where.number} records, but {chain.signed_number} were countersigned"
             problem = where, f"{message}: its tail was cut off"
         if problem is None and not _has(connection, box, where):
-            problem = where, f"the box has another record {where.number} than the one that is stored"
+            problem = where, f"record {where.number} of the box differs from the stored one"
         if problem is not None:
             _note(connection, box, *problem, now_ms)
             return HeadRefused(problem[1])

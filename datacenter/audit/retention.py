@@ -1,7 +1,7 @@
 """Removes the beginnings of boxes' audit chains after their retention time.
 
 Only verified records are removed and, if records are forwarded to a SIEM, only delivered ones. The last record of a
-chain is kept. The number and hash of the last removed record are also kept; the rest is verified as before.
+chain is kept. The number and hash of the last removed record are kept for the verification of later records.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _remove(connection: Connection, box: str, epoch: int, first: int, first_kept
     chain = (_C.box == box, _C.epoch == epoch)
     values = {"removed": removed[0].number, "removed_hash": removed[0].hash}
     connection.execute(update(box_chains).where(*chain).values(values))
-    # a line that the box sent again is kept once: the later record then stands for it
+    # a line that the box sent again is kept once: the later record is then no longer marked as repeated
     lines = select(_A.line).where(*of_chain, _A.number <= last, _A.line.is_not(None))
     again = (_A.box == box, _A.is_repeated == 1, _A.line.in_(lines))
     connection.execute(update(box_audit).where(*again).values(is_repeated=0))

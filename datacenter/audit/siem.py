@@ -1,6 +1,6 @@
 """Sends audit records of boxes and of the data center to a SIEM: RFC 5424 messages over TLS (RFC 5425).
 
-Each is sent at least once, in the order of its chain.
+Each record is sent at least once, in the order of its chain.
 
 RFC 5425 has no acknowledgement. Therefore the messages of a connection count as delivered once the receiver has
 closed it after reading everything: this program closes its side, and waits. A receiver that terminates without having
@@ -50,7 +50,7 @@ STRUCTURED_ID: Final = "rap@32473"
 """32473 is the enterprise number for examples (RFC 5612), because the vendor of this software has none."""
 _A, _C = box_audit.c, box_chains.c
 _RECORD: Final = [_A[name] for name in AuditRecord._fields]
-# made once: polls are frequent, and making a statement takes longer than executing it
+# built once: polls are frequent, and building a statement takes longer than executing it
 _WAITING: Final = select(_C.box, _C.epoch, _C.forwarded, _C.number).where(_C.forwarded < _C.number).limit(1)
 _OWN_SENT: Final = select(siem_cursors.c.number).where(siem_cursors.c.log == OWN).scalar_subquery()
 _OWN_WAITING: Final = (
@@ -177,7 +177,7 @@ def mark_own_delivered(store: Store, rows: Sequence[AuditRow]) -> None:
 
 
 class SiemForwarder:
-    """Forwards records until cancelled. `executor` makes the calls of the store."""
+    """Forwards records until cancelled. The store is called on `executor`."""
 
     def __init__(
         self, store: Store, executor: Executor | None, host: str, port: int, tls: ssl.SSLContext
@@ -198,7 +198,7 @@ class SiemForwarder:
                 await asyncio.sleep(0 if any(sent) else POLL_SECONDS)
             except (OSError, StoreError) as error:
                 if not is_unreachable:
-                    why = str(error) or "it does not answer"
+                    why = str(error) or "it does not respond"
                     _log.error("audit records wait, because the SIEM does not receive them: %s", why)
                 is_unreachable = True
                 await asyncio.sleep(pause_s)

@@ -88,7 +88,7 @@ def entry_of(decision: Decision) -> AuditEntry:
 def _locked_head(connection: Connection) -> ChainHead:
     """Return the head, and keep other processes from appending until the end of the transaction.
 
-    In SQLite the insertion, as a writing statement, already takes the lock of the database.
+    In SQLite the insertion, as a writing statement, already acquires the lock of the database.
     """
     connection.execute(_FIRST)
     return _head(connection, lock=True)

@@ -49,14 +49,14 @@ class Follower:
         self._wakes = asyncio.Event()
 
     def stored(self, boxes: set[str]) -> None:
-        """Evaluate these boxes soon."""
+        """Queue these boxes, whose batches were stored, for evaluation."""
         now = asyncio.get_running_loop().time()
         for box in boxes:
             self._waiting.setdefault(box, now)
         self._wakes.set()
 
     def lag_s(self) -> float:
-        """Return the time since the storage of the oldest batch that this process has not evaluated; 0 if none."""
+        """Return the seconds since the storage of the oldest batch that is not evaluated yet; 0 if there is none."""
         since = [*self._waiting.values(), *([] if self._oldest is None else [self._oldest])]
         return asyncio.get_running_loop().time() - min(since) if since else 0.0
 
@@ -97,10 +97,10 @@ class Follower:
         try:
             return await call_database(self._executor, partial(function, *arguments))
         except Exception as error:
-            of = f" of {arguments[0]}" if arguments else ""
+            subject = f" of {arguments[0]}" if arguments else ""
             if isinstance(error, StoreError):
-                _log.error("evaluation%s failed: %s", of, error)
+                _log.error("evaluation%s failed: %s", subject, error)
             else:  # its text can quote a report
-                _log.error("evaluation%s failed: %s", of, type(error).__name__, exc_info=error)
+                _log.error("evaluation%s failed: %s", subject, type(error).__name__, exc_info=error)
             self._failed()
             return None

@@ -1,4 +1,4 @@
-"""Descriptions of the triggers in force: their texts and scores."""
+"""The triggers in force with the texts of their files and their scores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TriggerKnowledge:
     @property
     def trigger_texts(self) -> dict[str, str]:
         """The description of each trigger in force, by name."""
-        return {one.name: one.table.text for one in self.triggers.all()}
+        return {trigger.name: trigger.table.text for trigger in self.triggers.all()}
 
 
 NO_KNOWLEDGE: Final = TriggerKnowledge(TriggerSet([]), ScoreFile())

@@ -3,7 +3,7 @@
 The units of a site are: each box that is silent, each instrument of the other boxes, and other boxes without an
 instrument that a trigger watches. If all of them are silent, this is one outage of the site. Therefore, the alert of
 a unit waits as long as its silence may be the first of an outage: until another unit has sent something more than
-`within_ms` after the last report of this unit, or until all units would be silent as well.
+`within_ms` after the last report of this unit, or until all units would be silent too.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Unit(NamedTuple):
 def units_of(boxes: Sequence[Unit], instruments: Sequence[Unit]) -> list[Unit]:
     """Return the units of a site: boxes that are silent or have no instruments, and the instruments of the others."""
     silent = {box.box for box in boxes if box.silent_ms is not None}
-    with_instruments = {one.box for one in instruments}
+    with_instruments = {instrument.box for instrument in instruments}
     return [
         *(box for box in boxes if box.box in silent or box.box not in with_instruments),
-        *(one for one in instruments if one.box not in silent),
+        *(instrument for instrument in instruments if instrument.box not in silent),
     ]
 
 

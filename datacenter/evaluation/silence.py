@@ -69,7 +69,7 @@ class SilenceWatch:
         if self._is_outage(connection, site, now_ms, begun, ended):
             return
         of_site = self._triggers.silence("", "site")
-        lasts_ms = max(one.lasts_ms for one in self._triggers.silences.values())
+        lasts_ms = max(trigger.lasts_ms for trigger in self._triggers.silences.values())
         for unit in units:
             trigger = self._triggers.silence(rows[unit].model, "instrument" if unit.instrument else "box")
             if unit.silent_ms is None or rows[unit].alert is not None or trigger is None:
@@ -135,7 +135,7 @@ def record_endings(
     for ending in endings:
         id_ = ending.was.alert
         trigger = triggers.silence(ending.was.model or "", "instrument")
-        assert ending.was.silent_ms is not None, "of a silence"
+        assert ending.was.silent_ms is not None, "the unit is silent"
         unit = Unit(box, ending.instrument, ending.was.last_seen_ms, ending.was.silent_ms)
         if id_ is None and trigger and not _was_outage(connection, triggers, unit, ending.at_ms):
             begun.append(_begin(connection, unit, ending.was, trigger, now_ms))
@@ -158,7 +158,7 @@ def _was_outage(connection: Connection, triggers: TriggerSet, unit: Unit, until_
 
 
 def _begin(connection: Connection, unit: Unit, row: Any, trigger: SilenceTrigger, now_ms: int) -> Begun:
-    assert unit.silent_ms is not None, "of a silence"
+    assert unit.silent_ms is not None, "the unit is silent"
     key = (unit.box, unit.instrument, row.run, row.number or unit.last_seen_ms)
     begun = begin_silence(
         connection, key, trigger, row.model or "", unit.silent_ms, now_ms, last_seen_ms=unit.last_seen_ms

@@ -76,7 +76,7 @@ class BoxSilence:
     def add_report(
         self, instrument: str, run: int, report: InstrumentReport, stored_ms: int, lasts_ms: int | None
     ) -> None:
-        """Apply a report of an instrument, which counts as silent after `lasts_ms` without reports, if not None."""
+        """Apply a report of an instrument, which is silent after `lasts_ms` without reports; None: never silent."""
         self._find(instrument, lasts_ms)
         at_ms = self._advance(report.at_ms, stored_ms)
         was = self.instruments.get(instrument)

@@ -17,12 +17,13 @@ class TriggerSet:
 
     def __init__(self, triggers: Sequence[Trigger], silences: Sequence[SilenceTrigger] = ()) -> None:
         self.silences: dict[tuple[str, str], SilenceTrigger] = {
-            (one.table.model, one.table.of): one for one in silences
+            (trigger.table.model, trigger.table.of): trigger for trigger in silences
         }
         self.triggers = {trigger.name: trigger for trigger in triggers}
         models = dict.fromkeys(trigger.table.model for trigger in triggers)
         self._functions = {
-            model: LiveFunctions([one for one in triggers if one.table.model == model]) for model in models
+            model: LiveFunctions([trigger for trigger in triggers if trigger.table.model == model])
+            for model in models
         }
 
     def all(self) -> list[Trigger | SilenceTrigger]:
@@ -41,7 +42,7 @@ class TriggerSet:
 def read_triggers(folder: Path | None) -> TriggerSet:
     """Read the trigger files of a folder; without a folder the set is empty.
 
-    Raises: SettingsError for the first file that is wrong, and for triggers without a score.
+    Raises: SettingsError for the first invalid file, and for triggers without a score.
     """
     if folder is None:
         return TriggerSet([])
@@ -49,9 +50,9 @@ def read_triggers(folder: Path | None) -> TriggerSet:
     silent = [file for file in files if is_silence(file)]
     silences: dict[tuple[str, str], SilenceTrigger] = {}
     for file in silent:
-        one = read_silence(file)
-        first = silences.setdefault((one.table.model, one.table.of), one)
-        if first is not one:
+        trigger = read_silence(file)
+        first = silences.setdefault((trigger.table.model, trigger.table.of), trigger)
+        if first is not trigger:
             raise SettingsError.at(
                 file, "of", f"is the same as in {first.name}.toml; remove one of the files"
             )

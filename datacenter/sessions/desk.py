@@ -22,7 +22,7 @@ _SECOND_NS: Final = 1_000_000_000
 _NO_KEY: Final = generate_private_key(SECP256R1()).public_key()  # `DeskSession` replaces it in each offer
 
 
-class RequestedSession(NamedTuple):
+class WantedSession(NamedTuple):
     """A session that a staff member requests."""
 
     staff: str
@@ -91,7 +91,7 @@ class SessionDesk:
         """Return the session with this identifier."""
         return self._sessions.get(session)
 
-    async def request(self, wanted: RequestedSession) -> DeskSession:
+    async def request(self, wanted: WantedSession) -> DeskSession:
         """Request a session. It is refused if its state is still `new` on return.
 
         Raises: GrantError for a value that an offer must not have.

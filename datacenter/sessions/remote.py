@@ -23,7 +23,7 @@ from datacenter.access.tokens import revoked_among
 from datacenter.config import RemoteSessionsConfig
 from datacenter.desktop.recording import Recording, RecordingError, read_recording
 from datacenter.sessions.box_keys import BoxKeys
-from datacenter.sessions.desk import Outbox, RequestedSession, SessionDesk
+from datacenter.sessions.desk import Outbox, SessionDesk, WantedSession
 from datacenter.sessions.exchange import SessionExchange
 from datacenter.sessions.listing import SessionRow
 from datacenter.sessions.live_desktop import LiveDesktop
@@ -202,7 +202,7 @@ class RemoteSessions:
                 raise RecordingError("its signed head is that of another session")
             return read_recording(file, head.chain)
 
-    def start(self, wanted: RequestedSession, requester: Requester) -> None:
+    def start(self, wanted: WantedSession, requester: Requester) -> None:
         """Request the session with the identifier of `wanted`, whose row is in the store."""
         assert wanted.id is not None, "the row has it"
         self._rights.add(wanted.id, requester)
@@ -244,7 +244,7 @@ class RemoteSessions:
                 self._outbox.send(interrupted.box, EndMessage(interrupted.session, Cause.RESTARTED))
         await self._loop.run_in_executor(self._writer, end_all_rows, self._store, self._now_ms())
 
-    async def _request(self, session: bytes, wanted: RequestedSession) -> None:
+    async def _request(self, session: bytes, wanted: WantedSession) -> None:
         try:
             started = await self.desk.request(wanted)
         except GrantError as error:

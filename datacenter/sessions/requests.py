@@ -18,7 +18,7 @@ from datacenter.access.decision import Decision
 from datacenter.access.request import ApiToken, Principal, RequestContext, Resource
 from datacenter.access.vocabulary import Purpose
 from datacenter.fleet.visible import COLUMNS, find_instrument
-from datacenter.sessions.desk import RequestedSession
+from datacenter.sessions.desk import WantedSession
 from datacenter.sessions.listing import (
     SessionFilter,
     SessionKey,
@@ -123,7 +123,7 @@ class SessionRequests:
         self._require_free(box, instrument)
         session = os.urandom(ID_BYTES)
         role = ", ".join(sorted(principal.roles))[:TEXT_CHARACTERS_MAX]
-        wanted = RequestedSession(
+        wanted = WantedSession(
             caller.staff,
             role,
             box,

@@ -113,7 +113,9 @@ def store_audit(database: Database, cursor: Any, box: str, batch: Batch, now_ms:
         return
     chain = _chain(database, cursor, box, batch.epoch)
     rows = [make_record(box, batch.epoch, seq, now_ms, entry) for seq, entry in linked]
-    if any(row.number <= chain.number for row in rows):  # sent again; retention may have removed some of them
+    if any(
+        row.number <= chain.number for row in rows
+    ):  # repeated records; retention may have removed some of them
         [(removed,)] = database.select(cursor, _REMOVED, (box, batch.epoch))
         rows = [row for row in rows if row.number > removed]
     problems = list(_replaced(database, cursor, [row for row in rows if row.number <= chain.last]))

@@ -14,7 +14,7 @@ Ts = TypeVarTuple("Ts")
 
 
 async def call_database(executor: Executor | None, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """Call a function on `executor`; None is the event loop's default one.
+    """Call a function on `executor`; None is the event loop's default executor.
 
     A cancellation waits for the end of the call, so that the database can be closed afterwards.
     """

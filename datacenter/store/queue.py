@@ -90,7 +90,7 @@ class StoreQueue:
         return self._records, self._records_max
 
     async def run(self, received: Received, *, urgent: bool, is_abandoned: Callable[[], bool]) -> BatchReply:
-        """Queue a batch until it is stored, and return the reply.
+        """Queue a batch, wait until it is stored, and return the reply.
 
         If `is_abandoned()` is true when its turn comes, it is not stored, and the awaiting task is cancelled.
 
@@ -153,9 +153,9 @@ class StoreQueue:
             outcomes = done.result()
         self._stored(
             {
-                one.received.box
-                for one, it in zip(together, outcomes, strict=True)
-                if isinstance(it, BatchReply)
+                waiting.received.box
+                for waiting, outcome in zip(together, outcomes, strict=True)
+                if isinstance(outcome, BatchReply)
             }
         )
         for waiting, outcome in zip(together, outcomes, strict=True):

@@ -62,7 +62,7 @@ class Shard(Store):
         except StoreError as error:
             if not isinstance(error.__context__, OperationalError):
                 raise
-            _log.error("shard %s: its boxes wait until its database answers: %s", self.name, error)
+            _log.error("shard %s: its boxes wait until its database responds: %s", self.name, error)
             return
         self._is_open = True
 
@@ -98,7 +98,7 @@ class Shard(Store):
                 self._check(connection)
                 self._authorize(connection, self._main.boxes_of(self.name), 0)
             self._is_open = True
-            _log.info("shard %s: its database answers", self.name)
+            _log.info("shard %s: its database responds", self.name)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -119,7 +119,7 @@ class Shard(Store):
         except StoreError as error:
             return [error] * len(received)
         outcomes = super().ingest_all(received)
-        unknown = [index for index, one in enumerate(outcomes) if isinstance(one, UnknownBoxError)]
+        unknown = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, UnknownBoxError)]
         if unknown and self._copy_boxes({received[index].box for index in unknown}):
             again = super().ingest_all([received[index] for index in unknown])
             for index, outcome in zip(unknown, again, strict=True):
@@ -150,7 +150,7 @@ class Shard(Store):
             stored = store_records(self._statements, cursor, received)
         accepted = stored.accepted
         with self._commands.cursor() as cursor:
-            self._statements.lock(cursor, {one.box for one in accepted})
+            self._statements.lock(cursor, {batch.box for batch in accepted})
             due = exchange_commands(self._statements, cursor, accepted)
         return stored.replies(due)
 
@@ -233,8 +233,8 @@ class ShardedStore(Store):
     def ingest_all(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
         """See `Store.ingest_all`; there is one transaction for each shard."""
         indexes: defaultdict[Store, list[int]] = defaultdict(list)
-        for index, one in enumerate(received):
-            indexes[self.of(one.box)].append(index)
+        for index, batch in enumerate(received):
+            indexes[self.of(batch.box)].append(index)
         outcomes: dict[int, BatchReply | UnknownBoxError | StoreError] = {}
         for part, of_part in indexes.items():
             batches = [received[index] for index in of_part]

@@ -6,8 +6,8 @@ store itself.
 
 `ingest` is one transaction: it checks that the box is authorized, stores the new records, closes the commands whose
 results are among them, and selects the commands to return. When it returns, the batch is committed; when it raises,
-nothing is. Processes that ingest batches of the same box wait for each other; processes with batches of different
-boxes do not.
+nothing is stored. Processes that ingest batches of the same box wait for each other; processes with batches of
+different boxes do not.
 
 Calls block, and only one thread of a process at a time may write; `rap dc serve` has a thread for that. The URL
 selects SQLite or PostgreSQL.
@@ -227,7 +227,7 @@ class Store:
             self._partitions.forget()
             if len(received) == 1:
                 return [StoreError.of(error)]
-        return [outcome for one in received for outcome in self.ingest_all([one])]
+        return [outcome for batch in received for outcome in self.ingest_all([batch])]
 
     def _store(self, received: Sequence[Received]) -> list[BatchReply | UnknownBoxError | StoreError]:
         with self._writer.cursor() as cursor:
@@ -283,13 +283,13 @@ class Store:
         """End the commands that have expired, in the same way as `withdraw_command`. Raises: StoreError."""
         self._end_commands(commands.c.expires_at_ms <= now_ms, "expired", now_ms)
 
-    def _end_commands(self, which: ColumnElement[bool], event: Event, now_ms: int) -> None:
+    def _end_commands(self, condition: ColumnElement[bool], event: Event, now_ms: int) -> None:
         """End commands before their execution.
 
         If a command was sent to its box, the box decides whether it has begun. The boxes' rows are locked, as by
         `ingest`, which sends commands.
         """
-        of_event = (which, commands.c.state.in_(tuple(TRANSITIONS[event])), commands.c.ending.is_(None))
+        of_event = (condition, commands.c.state.in_(tuple(TRANSITIONS[event])), commands.c.ending.is_(None))
         with self.transaction() as connection:
             affected = connection.scalars(select(commands.c.box).where(*of_event).distinct()).all()
             if not affected:

@@ -16,7 +16,7 @@ class StoreThreads:
         self.main = self.of[store]
 
     def idle(self) -> dict[str, Future[int]]:
-        """Return by URL (without password) a future that is done when all previous calls of this database are."""
+        """Return by URL (without password) a future that is done when all earlier calls have ended."""
         return {part.url: thread.submit(int) for part, thread in self.of.items()}
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from agents.box.sessions.session import BoxSession
 from agents.box.sessions.sessions import BoxSessions
 from datacenter.desktop.receiver import DesktopReceiver
-from datacenter.sessions.desk import Outbox, RequestedSession, SessionDesk
+from datacenter.sessions.desk import Outbox, SessionDesk, WantedSession
 from datacenter.sessions.exchange import SessionExchange
 from datacenter.sessions.restart import end_interrupted, read_interrupted
 from datacenter.sessions.session import DeskSession, SessionClosed
@@ -286,7 +286,7 @@ class VirtualSessionDesk:
     async def request(self, session: LabSession, serial: str) -> VirtualStaffSession:
         """See `StaffPortal.request`."""
         port, tcp_port = self.desktop_ports[serial]
-        request = RequestedSession(
+        request = WantedSession(
             session.staff,
             session.role,
             BOX_SERIAL,

@@ -27,7 +27,7 @@ from sqlalchemy import insert
 
 from datacenter.access.request import Principal, Resource
 from datacenter.config import RemoteSessionsConfig
-from datacenter.sessions.desk import RequestedSession
+from datacenter.sessions.desk import WantedSession
 from datacenter.sessions.remote import RemoteSessions
 from datacenter.sessions.rights import Requester
 from datacenter.sessions.session import DeskSession
@@ -152,7 +152,7 @@ class Center:
     ) -> bytes:
         """Request a session and store its row, as a page does. Returns the session's identifier."""
         session, now_ms = os.urandom(16), time.time_ns() // 1_000_000
-        wanted = RequestedSession(
+        wanted = WantedSession(
             "engineer",
             "service-engineer",
             SERIAL,

@@ -10,7 +10,7 @@ from typing import Any
 from agents.box.sessions.session import BoxSession
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.sessions.surroundings import BoxSurroundings
-from datacenter.sessions.desk import RequestedSession, SessionDesk
+from datacenter.sessions.desk import SessionDesk, WantedSession
 from datacenter.sessions.session import DeskSession
 from datacenter.sessions.surroundings import Surroundings
 from sim.net.loop import SimLoop
@@ -27,7 +27,7 @@ from wire.session.verify import AuditVerdict, verify_audits
 DELAY_SECONDS = 0.2
 BOX_CLOCK_SECONDS = 77.0
 """How many seconds the box's monotonic clock is ahead of the data center's."""
-WANTED = RequestedSession(
+WANTED = WantedSession(
     OFFER.staff,
     OFFER.role,
     OFFER.box,

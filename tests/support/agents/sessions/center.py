@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agents.box.configuration.config import BoxConfig, PortInstrument, SessionSettings
 from agents.box.sessions.desktop import Accepted, DesktopNetwork
 from agents.box.sessions.running import SessionHardware
-from datacenter.sessions.desk import Outbox, RequestedSession, SessionDesk
+from datacenter.sessions.desk import Outbox, SessionDesk, WantedSession
 from datacenter.sessions.exchange import SessionExchange
 from datacenter.sessions.session import DeskSession
 from datacenter.sessions.surroundings import Surroundings, TunnelEndpoint
@@ -46,7 +46,7 @@ from wire.tls.context import server_context
 NAME = "dc.example"
 HOST = "127.0.0.1"
 BOX_SERIAL = "RAP-1"
-WANTED = RequestedSession(
+WANTED = WantedSession(
     "m.curie", "service", BOX_SERIAL, "CHEM-1", 1, SessionService.RFB, 5900, SessionMode.CONTROL, 1800
 )
 
