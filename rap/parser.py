@@ -38,6 +38,12 @@ class Parser(argparse.ArgumentParser):
         self.commands[name].define = define
         return self.commands[name]
 
+    def complete(self) -> None:
+        """Add the arguments and subcommands that are only added when needed."""
+        if self.define is not None:
+            self.define(self)
+            self.define = None
+
     def set_command(self, command: Command) -> None:
         """Set the function that executes this command."""
         self.set_defaults(command=command)
@@ -51,9 +57,7 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: N | None = None
     ) -> tuple[N, list[str]]:
         """Check the next command, then parse as argparse does, which makes no suggestions before Python 3.14."""
-        if self.define is not None:
-            self.define(self)
-            self.define = None
+        self.complete()
         given = sys.argv[1:] if args is None else list(args)
         word = next((word for word in given if not word.startswith("-")), None)
         if self.commands and word not in self.commands and not {"-h", "--help", "--version"} & set(given):

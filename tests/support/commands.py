@@ -12,6 +12,7 @@ def commands() -> frozenset[str]:
 
 
 def _below(parser: Parser, prefix: str) -> set[str]:
+    parser.complete()
     commands_below: set[str] = set()
     for name, child in parser.commands.items():
         commands_below |= {f"{prefix}{name}"} | _below(child, f"{prefix}{name} ")

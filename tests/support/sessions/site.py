@@ -162,15 +162,16 @@ class SessionSite:
         return self.box.run(read)
 
     def openvpn_processes(self) -> int:
-        """Return the number of OpenVPN processes that the programs have started."""
+        """Return the number of tunnels that the programs have started; processes that make keys do not count."""
         pids = [program.pid for program in self.programs.values()]
         listing = subprocess.run(
-            ("ps", "-o", "comm=", "--ppid", ",".join(map(str, pids))),
+            ("ps", "-ww", "-o", "args=", "--ppid", ",".join(map(str, pids))),
             capture_output=True,
             text=True,
             check=False,
         )
-        return listing.stdout.split().count("openvpn")
+        commands = [line.split() for line in listing.stdout.splitlines()]
+        return sum(Path(name).name == "openvpn" and "--genkey" not in rest for name, *rest in commands)
 
 
 def rap(*arguments: object) -> int:
