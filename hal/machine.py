@@ -58,6 +58,6 @@ class Machine(Protocol):
         """
         ...
 
-    def left_application(self) -> Slot | None:
+    def rejected_application(self) -> Slot | None:
         """Return the slot whose programs the machine has rejected since its start; None if there is none."""
         ...

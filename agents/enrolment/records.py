@@ -4,8 +4,8 @@ Each is one file with a checksum, so that key and certificate cannot be separate
 name, flushed and renamed. A power cut at any moment therefore leaves the old or the new file, never a partial one:
 
     next   with a key alone          the certificate is requested, with the same key after each restart
-    next   with its certificate      it is tried; `used`, or the flashed identity, is kept until it has worked
-    used                             replaced by `next` in one step, once that has worked
+    next   with its certificate      it is tried; `used`, or the flashed identity, is kept until `next` has worked
+    used                             replaced by `next` in one step, once `next` has worked
 
 Calls block, and are made on the thread of the disk. Files of the spool are on the same disk; names do not overlap.
 """

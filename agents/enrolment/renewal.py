@@ -57,13 +57,17 @@ REFUSED_SECONDS: Final = 6 * 3600.0
 """Time after which a request that the data center has refused is repeated."""
 APPROVAL_SECONDS: Final = 300.0
 """Interval at which a pending request is repeated, unless the data center's response gives another."""
-ANSWER_SECONDS_MAX: Final = 60.0
+RESPONSE_SECONDS_MAX: Final = 60.0
+"""Time limit of the requests of a renewal, except those on the reports' connection."""
 PROOF_SECONDS_MAX: Final = 900.0
+"""Time within which the data center must acknowledge a batch under the new certificate."""
 UPLINK_SECONDS_MAX: Final = 20.0
 """Time for the reports' connection to send a request; after it, a separate connection is opened."""
 REFUSALS_MAX: Final = 12
-"""Number of refusals, without an answer between them, after which a new certificate is dropped. A TLS alert counts as
-ALERT_REFUSALS; a connection that ends without an answer as one, since a reset may overtake the alert."""
+"""Number of refusals, without a response between them, after which a new certificate is dropped.
+
+A TLS alert counts as ALERT_REFUSALS; a connection that ends without a response counts as one, since a reset may
+overtake the alert."""
 ALERT_REFUSALS: Final = 4
 PAUSE_SECONDS: Final = 24 * 3600.0
 """Minimum time between two renewals, regardless of the clock."""
@@ -102,9 +106,11 @@ class Notes(Protocol):
 
 
 Ask: TypeAlias = Callable[[EstRequest], Awaitable[Response]]
+"""Sends a request and returns the response."""
 Dial: TypeAlias = Callable[[ClientContext | None], Awaitable[ClientConnection]]
 """Connects to the data center, with the context of the reports if none is given."""
 Use: TypeAlias = Callable[[BoxCertificates, ProvenConnection | None], ClientContext]
+"""Switches to these files, and to the proven connection if there is one; returns the context for connections."""
 
 
 class NotUsableError(est.EstError):
@@ -171,7 +177,7 @@ class Renewal:
         """
         if self._is_outdated():
             with suppress(TimeoutError):
-                async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                async with asyncio.timeout(RESPONSE_SECONDS_MAX):
                     await self._attempted.wait()
         await forward()
 
@@ -234,7 +240,7 @@ class Renewal:
             self._next = fresh
         answer, named = await self._ask(dial, self._next.private_key())
         if isinstance(answer, est.Issued):
-            await self._take(answer.certificates, named)
+            await self._store_issued(answer.certificates, named)
             self._failures, self._is_awaiting_approval = 0, False
             return 0.0
         if isinstance(answer, est.Waiting):
@@ -261,7 +267,7 @@ class Renewal:
             return await connection.request(*request)
 
         try:
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            async with asyncio.timeout(RESPONSE_SECONDS_MAX):
                 return await self._enrol(ask_separately, key)
         finally:
             connection.abort()
@@ -275,13 +281,13 @@ class Renewal:
             return answer, NamedAuthorities()
         vendor, roots = self._configured.vendor_authority, self._configured.datacenter_authority
         tag, roots_tag = (response.headers.get(name, "") for name in (est.CA_TAG, est.ROOTS_TAG))
-        authorities = await _named(ask, est.CA_CERTIFICATES, before.authorities, vendor, tag)
+        authorities = await _named_authorities(ask, est.CA_CERTIFICATES, before.authorities, vendor, tag)
         if not roots_tag:  # the data center names none
             return answer, NamedAuthorities(authorities, before.roots)
-        named = await _named(ask, est.DATACENTER_ROOTS, before.roots, roots, roots_tag)
+        named = await _named_authorities(ask, est.DATACENTER_ROOTS, before.roots, roots, roots_tag)
         return answer, NamedAuthorities(authorities, named)
 
-    async def _take(self, issued: tuple[x509.Certificate, ...], named: NamedAuthorities) -> None:
+    async def _store_issued(self, issued: tuple[x509.Certificate, ...], named: NamedAuthorities) -> None:
         """Store an issued certificate, if it can be used. Raises: NotUsableError, OSError, DiskError."""
         assert self._next is not None, "a key was generated"
         key = self._next.private_key().public_key()
@@ -342,10 +348,10 @@ class Renewal:
         connection = None
         try:
             connection = await dial(tls)
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            async with asyncio.timeout(RESPONSE_SECONDS_MAX):
                 response = await connection.request("GET", TIME_PATH)
             if response.status == HTTPStatus.FORBIDDEN:
-                raise est.EstError("the data center answers no request of this box")
+                raise est.EstError("the data center refuses all requests of this box")
         except BaseException as error:
             if connection is not None:
                 connection.abort()
@@ -391,7 +397,7 @@ class Renewal:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
 
-async def _named(
+async def _named_authorities(
     ask: Ask, path: str, named: tuple[bytes, ...], configured: Path, tag: str
 ) -> tuple[bytes, ...]:
     """Return the CAs that the data center names at `path`; empty if they equal the configured ones.
@@ -418,8 +424,8 @@ def _configured(file: Path) -> list[x509.Certificate]:
 
 
 def _is_alert(error: Exception) -> bool:
-    """Return whether the other end has refused the certificate by a TLS alert.
+    """Return whether the peer has refused the certificate by a TLS alert.
 
-    In TLS 1.3 it does so after the handshake has ended for the client, whose next request then fails with the alert.
+    In TLS 1.3 the alert arrives after the handshake has ended for the client, whose next request then fails with it.
     """
     return "_ALERT_" in str(error)

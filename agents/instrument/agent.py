@@ -3,9 +3,9 @@
 `submit` only queues a report. One request at a time is in flight, with up to 64 of the queued reports, so that a
 single report is sent immediately and a thousand need few requests.
 
-Each start of the agent needs a higher run number than the previous start. If the box answers that a run was used
-before, for example because the clock it was taken from was set back, the agent continues under the run that the box
-names.
+Each start of the agent needs a higher run number than the previous start. If the box responds that a run was used
+before, for example because the clock that gives the run number was set back, the agent continues under the run that
+the box names.
 
 Commands arrive with the box's receipts (`agents.instrument.command_runner`).
 """
@@ -47,7 +47,7 @@ POST_TIMEOUT_FACTOR_MAX: Final = 10.0
 """Largest factor of POST_SECONDS_MAX, for a slow box."""
 DROPS_BURST: Final = 16
 DROPS_PER_SECOND: Final = 1 / 600
-"""Limit of the reports dropped because the box rejects them, while it accepts none: the fault may be the box's."""
+"""Limit of the rejected reports that are dropped while the box accepts none: the box may be at fault."""
 
 OnMade: TypeAlias = Callable[[InstrumentReport], object]
 OnAcknowledged: TypeAlias = Callable[[list[InstrumentReport]], object]
@@ -60,9 +60,9 @@ def _ignore(_reports: object) -> None:
 class InstrumentAgent:
     """The agent of one instrument, which its TLS certificate identifies.
 
-    `run_number` identifies this start of the agent; it changes if the box has seen it before. `made` counts the
-    reports of this start, which are numbered from 1 to `made`. `instrument` executes commands. `on_made` is
-    called with each report when it is queued, `on_acknowledged` with the reports that the box has just stored.
+    `run_number` identifies this start of the agent; it changes if the box reports that it was used before. `made`
+    counts the reports of this start, which are numbered from 1 to `made`. `instrument` executes commands. `on_made`
+    is called with each report when it is queued, `on_acknowledged` with the reports that the box has just stored.
     """
 
     def __init__(

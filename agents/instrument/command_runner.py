@@ -1,4 +1,4 @@
-"""Commands on the instrument: each is executed once, after its file was verified and the person there has consented.
+"""Commands on the instrument: each is executed once, after its file is verified and the person at it has consented.
 
 The box repeats a command until it has the result, and after a restart of the box it may repeat completed ones. The
 runner reports `delivered` when it has the command with its file, and `executing` once nothing is missing. It
@@ -29,7 +29,7 @@ class Instrument(Protocol):
     async def consent(self, command: Command, content: bytes) -> bool:
         """Ask the person at the instrument whether the command may be executed, if its profile requires that.
 
-        `content` is the verified file of the command. Returns when there is an answer.
+        `content` is the verified file of the command. Returns when the person has answered.
         """
         ...
 

@@ -88,6 +88,6 @@ class InstrumentEnrolment:
             proven.connection.abort()
         self._tls = proven.tls if proven is not None else client_context(files.client_identity())
         self._use(self._tls)
-        # the box has answered on the proven connection
+        # the box has responded on the proven connection
         asyncio.get_running_loop().call_soon(self._renewal.answered, self._tls)
         return self._tls

@@ -19,11 +19,11 @@ from wire.tls.context import ClientContext
 RANGE_SECONDS_MAX: Final = 30.0
 """Timeout of a response."""
 VERIFY_TRIES: Final = 3
-"""Maximum number of transfers of a file, each with a wrong hash."""
+"""Number of transfers with a wrong hash after which a file is given up."""
 
 
 class FileTransferError(Exception):
-    """The box does not have the file, or does not take the upload; `is_refusal` if there is no room for it."""
+    """The box does not have the file, or rejects the upload; `is_refusal` if the box has no room for it."""
 
     def __init__(self, message: str, *, is_refusal: bool = False) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class FileTransferError(Exception):
 
 
 class FileClient:
-    """Fetches and sends files one after the other, and dials again until each is complete."""
+    """Fetches and sends files one after the other, and reconnects until each is complete."""
 
     def __init__(self, box: Endpoint, tls: ClientContext, random: Random) -> None:
         self._box, self._tls = box, tls
@@ -53,7 +53,7 @@ class FileClient:
                         return content
             finally:
                 self._close()
-        raise FileTransferError("the content of the file does not have the hash that the command names")
+        raise FileTransferError("the content of the file does not have the hash in the command")
 
     async def _fetch(self, reference: FileReference) -> bytes:
         content = bytearray()
@@ -61,7 +61,7 @@ class FileClient:
             wanted = RangeRequest(reference.sha256, len(content), RANGE_BYTES_MAX)
             part = await self._exchange("GET", wanted.target)
             if not part:
-                raise FileTransferError("the box's file is shorter than the command says")
+                raise FileTransferError("the box's file is shorter than the size in the command")
             content += part
         return bytes(content)
 
@@ -97,11 +97,11 @@ class FileClient:
         return True
 
     async def _exchange(self, method: str, target: str, body: bytes = b"") -> bytes:
-        """Return the body of the response with status 200; repeated until there is one. Raises: FileTransferError."""
+        """Repeat a request until its status is 200; return the response's body. Raises: FileTransferError."""
         while True:
             delay = 0.0
             try:
-                response = await self._ask(method, target, body)
+                response = await self._request(method, target, body)
             except (OSError, HttpError):
                 self._close()
                 delay = self._backoff.failed()
@@ -116,7 +116,7 @@ class FileClient:
                 delay = self._backoff.failed(retry_after(response.headers, 0.0))
             await asyncio.sleep(delay)
 
-    async def _ask(self, method: str, target: str, body: bytes) -> Response:
+    async def _request(self, method: str, target: str, body: bytes) -> Response:
         connection = self._connection
         if connection is None or connection.transport is None:
             connection = await dial(self._box, self._tls, reply_bytes_max=RANGE_BYTES_MAX)

@@ -2,7 +2,8 @@
 
 Reports of one priority are sent in ascending order, and an unacknowledged request is repeated unchanged before
 anything else is sent: the box's high-water marks rely on it. Instruments have little memory: when the queue is full,
-the oldest routine reports are dropped and their numbers remembered; alerts and reports about commands never are.
+the oldest routine reports are dropped and their numbers remembered. Alerts and reports about commands are not dropped
+for lack of space.
 """
 
 from __future__ import annotations

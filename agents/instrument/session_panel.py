@@ -1,7 +1,7 @@
 """Remote sessions on the instrument: shows requests of staff to the person there, and sends the person's actions.
 
-The box decides. This part has no setting and no timer that permits a session: it sends a code only when
-`enter_code` is called, which the instrument's software does with the digits that a person has typed.
+The box decides whether a session is permitted. This module has no setting and no timer that permits one: it sends a
+code only when `enter_code` is called, which the instrument's software does with the digits that a person has typed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from wire.session.panel import (
 from wire.tls.context import ClientContext
 
 REPLY_BYTES_MAX: Final = 8192
-ANSWER_SECONDS_MAX: Final = HOLD_SECONDS + 30.0
+RESPONSE_SECONDS_MAX: Final = HOLD_SECONDS + 30.0
 
 
 class SessionDisplay(Protocol):
@@ -94,26 +94,26 @@ class SessionPanel:
         self._acted.clear()
         if self._actions:
             self._acted.set()
-        answers = [self._request(connection, None)]
+        responses = [self._request(connection, None)]
         acted = asyncio.ensure_future(self._acted.wait())
         try:
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                await asyncio.wait((answers[0], acted), return_when=asyncio.FIRST_COMPLETED)
-                answers += [self._request(connection, action) for action in self._actions]
-                for number, answer in enumerate(answers):
-                    self._take(await answer)
+            async with asyncio.timeout(RESPONSE_SECONDS_MAX):
+                await asyncio.wait((responses[0], acted), return_when=asyncio.FIRST_COMPLETED)
+                responses += [self._request(connection, action) for action in self._actions]
+                for number, response in enumerate(responses):
+                    self._accept(await response)
                     if number:
                         self._actions.popleft()
         finally:
             acted.cancel()
-            for answer in answers:
-                answer.add_done_callback(_ignore_error)
+            for response in responses:
+                response.add_done_callback(_ignore_error)
 
     def _request(self, connection: ClientConnection, action: PersonAction | None) -> asyncio.Future[Response]:
         ask = PanelAsk(list(self._display.displayed)[:SHOWN_MAX], self._known, action)
         return connection.request("POST", PATH, encode(ask))
 
-    def _take(self, response: Response) -> None:
+    def _accept(self, response: Response) -> None:
         if response.status != HTTPStatus.OK:
             raise HttpError(f"the box responded with status {response.status}")
         reply = decode(PanelReply, response.body)
@@ -126,7 +126,7 @@ class SessionPanel:
         self._acted.set()
 
 
-def _ignore_error(answer: asyncio.Future[Response]) -> None:
+def _ignore_error(response: asyncio.Future[Response]) -> None:
     """Retrieve the exception of a response that is no longer awaited, so that asyncio does not report it."""
-    if not answer.cancelled():
-        answer.exception()
+    if not response.cancelled():
+        response.exception()

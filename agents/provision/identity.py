@@ -65,8 +65,8 @@ def withdraw_key(partition: Path, folder: Path, site: bytes) -> None:
     """
     names = [name for name in (SERIAL, REQUEST) if (folder / name).exists()]
     if partition.exists() and REQUEST in names:
-        rest = {name: (folder / name).read_bytes() for name in names}
-        _write(partition, identity_archive.pack({**rest, SITE: site}))
+        remaining = {name: (folder / name).read_bytes() for name in names}
+        _write(partition, identity_archive.pack({**remaining, SITE: site}))
 
 
 def erase_identity(partition: Path) -> None:

@@ -174,7 +174,7 @@ def files_of(text: str, file: Path) -> dict[str, str]:
     """Return the generated files' contents, by path below the root; `text` is from `file`. Raises: SettingsError."""
     site, board = parse_site(text, file)
     for key, problem in hosts_without_addresses(site):
-        _print(f"{file}: {key}: {problem}; the box runs without it")
+        _print(f"{file}: {key}: {problem}; the box runs without this host")
     releases_root = RELEASES_ROOT if RELEASES_ROOT.exists() else None
     own = {
         "site.toml": text,
@@ -227,7 +227,7 @@ def _enable(root: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemLacks(
-            f"{root}: the units cannot be enabled: install rap-box there; {done.stderr.strip()}"
+            f"{root}: the units cannot be enabled: install rap-box in this system; {done.stderr.strip()}"
         )
 
 

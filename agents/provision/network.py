@@ -17,7 +17,7 @@ from settings.site import SiteOnBox
 LINKS: Final = "etc/systemd/network"
 CONNECTIONS: Final = "etc/NetworkManager/system-connections"
 _UUID_NAMESPACE: Final = UUID("2f0f3c0e-5d3c-5c55-9d4c-8f6c7c1c9a11")
-"""Namespace of the connections' UUIDs (RFC 9562, version 5), which are thus the same in each image."""
+"""Namespace of the connections' UUIDs (RFC 9562, version 5), so that they are equal in all images."""
 _BY_SLOT: Final = re.compile(r"en(?:P(\d+))?p(\d+)s(\d+)(?:f(\d+))?")
 """systemd.net-naming-scheme(7): domain, bus, slot, function; decimal."""
 

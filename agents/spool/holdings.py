@@ -65,23 +65,28 @@ class Holdings:
         return self.cached_group_cursors
 
     def group_cursors(self, unreported: Sequence[SpoolGap], dropping: SpoolSegment | None = None) -> bytes:
-        """Return the encoded cursors to store in the next group. Where nothing waits, the cursor is the last number.
+        """Return the encoded cursors to store in the next group.
+
+        The cursor of a priority without waiting records is the last number.
 
         No cursor passes an unreported loss, because recovery does not examine numbers below the cursors.
         `unreported` are the gaps that remain unreported after this group, sorted by first number. `dropping` is a
         segment whose routine records this group reports as dropped.
         """
         last = self._log.next_seq - 1
-        cursors, waits = (
+        cursors, waiting_records = (
             list(self.cursors),
             [len(self.indexes[p]) for p in PINNED] + [self._totals.routine_records],
         )
         if dropping is not None:
             cursors[_ROUTINE] = self.routine_cursor_after(dropping)
-            waits[_ROUTINE] -= dropping.routine_records
+            waiting_records[_ROUTINE] -= dropping.routine_records
         bound = unreported[0].ranges[0][0] - 1 if unreported else last
         return CURSORS.pack(
-            *(min(bound, cursor if waiting else last) for cursor, waiting in zip(cursors, waits, strict=True))
+            *(
+                min(bound, cursor if waiting else last)
+                for cursor, waiting in zip(cursors, waiting_records, strict=True)
+            )
         )
 
     def routine_cursor_after(self, segment: SpoolSegment) -> int:

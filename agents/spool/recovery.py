@@ -31,11 +31,11 @@ from agents.spool.survey import (
     ScannedGroup,
     SpoolState,
     Survey,
+    apply_summary,
     mark_lost,
     mark_missing_carried_lost,
     scan_segment,
     survey,
-    take_summary,
     upper_bound,
 )
 from agents.spool.types import GapReason, Priority, SpoolGap, SpoolLimits
@@ -111,7 +111,7 @@ def recover(disk: Disk, limits: SpoolLimits, random: Random) -> tuple[SpoolState
     summaries = _read_summaries(state, newest)
     for segment in state.log.segments:
         summary = summaries.get(segment.generation)
-        if summary is not None and take_summary(state, segment, *summary):
+        if summary is not None and apply_summary(state, segment, *summary):
             continue
         seen = newest.get(segment.generation)
         result = survey(state, segment, scan_segment(state.log, segment) if seen is None else seen)

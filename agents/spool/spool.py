@@ -57,7 +57,7 @@ class Spool:
 
         `encode_gap` returns the payload of the audit record that reports a gap. `snapshot` is called when a segment
         begins and returns at most `snapshot_bytes_max` bytes, the caller's state after all records appended so far.
-        After the next opening `recovery.snapshot` is the last one, and `recovery.records()` the later records.
+        After the next opening `recovery.snapshot` is the last snapshot, and `recovery.records()` the later records.
         `random` draws the epoch of a new spool.
 
         Raises: SpoolError IO (no directory, or the disk has been removed).
@@ -128,7 +128,7 @@ class Spool:
     def ack(self, priority: Priority, through_seq: int) -> None:
         """Mark records of `priority` up to and including `through_seq` as delivered.
 
-        Durable with the next group: after a crash some may be read again, with the same numbers and payloads.
+        This is durable with the next group: after a crash, some of these records may be read again, unchanged.
         Raises: ValueError for a number that no record has; SpoolError IO.
         """
         if not 0 <= through_seq < self._log.next_seq:

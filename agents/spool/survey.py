@@ -75,14 +75,14 @@ def survey(state: SpoolState, segment: SpoolSegment, seen: Iterable[ScannedGroup
             if group.first_seq < result.next_seq:
                 continue
             mark_lost(state, result.next_seq, group.first_seq - 1)
-            _take_data(state, segment, group, bad)
+            _add_data_group(state, segment, group, bad)
             result.next_seq, result.last = group.last_seq + 1, group
         elif group.kind in (GroupKind.CARRIED, GroupKind.MANIFEST):
             # both groups list the carried records; only one of the two may be readable
             result.carried += unpack_runs(group.aux)
             segment.contents.carried_from = group.first_seq
             if group.kind is GroupKind.CARRIED:
-                _take_carried(state, segment, group, bad)
+                _add_carried_group(state, segment, group, bad)
         elif group.kind is GroupKind.CLOSED and result.next_seq < group.first_seq < upper:
             mark_lost(state, result.next_seq, group.first_seq - 1)
             result.next_seq = group.first_seq
@@ -97,7 +97,7 @@ def survey(state: SpoolState, segment: SpoolSegment, seen: Iterable[ScannedGroup
 def mark_missing_carried_lost(state: SpoolState, carried: Iterable[tuple[int, int]]) -> None:
     """Mark records as lost that were carried to segments just surveyed and were not found there."""
     for seq, priority in carried:
-        if seq > state.cursors[priority] and not state.indexes[Priority(priority)].in_memory(seq):
+        if seq > state.cursors[priority] and not state.indexes[Priority(priority)].resident_generation(seq):
             state.ledger.mark_lost(seq, seq, GapReason.CORRUPT)
 
 
@@ -111,7 +111,7 @@ def survey_again(state: SpoolState, segment: SpoolSegment) -> None:
     mark_missing_carried_lost(state, survey(state, segment, seen).carried)
 
 
-def _take_data(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequence[int]) -> None:
+def _add_data_group(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequence[int]) -> None:
     for index in bad:
         if group.first_seq + index > state.cursors[group.priorities[index]]:
             state.ledger.mark_lost(group.first_seq + index, group.first_seq + index, GapReason.CORRUPT)
@@ -139,7 +139,7 @@ def _take_data(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequ
                     state.indexes[Priority(priority)].add(segment, position)
 
 
-def _take_carried(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequence[int]) -> None:
+def _add_carried_group(state: SpoolState, segment: SpoolSegment, group: Group, bad: Sequence[int]) -> None:
     contents = segment.contents
     assert contents is not None
     for number, (position, priority) in enumerate(_positions(segment, group, unpack_runs(group.aux))):
@@ -148,7 +148,7 @@ def _take_carried(state: SpoolState, segment: SpoolSegment, group: Group, bad: S
         contents.carried[priority].add(position.seq, position.length)
         if position.seq > state.cursors[priority]:
             index = state.indexes[Priority(priority)]
-            if generation := index.in_memory(position.seq):  # the original segment still exists
+            if generation := index.resident_generation(position.seq):  # the original segment still exists
                 index.remove(position.seq, generation)
                 state.log.of_generation(generation).is_copied = True
             index.add(segment, position)
@@ -175,10 +175,10 @@ def upper_bound(log: SegmentLog, segment: SpoolSegment) -> int:
     return 1 << 64 if segment is log.segments[-1] else log.upper_bound(segment)
 
 
-def take_summary(
+def apply_summary(
     state: SpoolState, segment: SpoolSegment, contents: SegmentContents, end: int, next_seq: int
 ) -> bool:
-    """Take the waiting records of a sealed segment from its summary.
+    """Count the waiting records of a sealed segment by its summary.
 
     Returns False, with nothing changed, if the summary does not suffice.
     """

@@ -204,7 +204,7 @@ class LogWriter:
             ):
                 reported = reported[: len(reported) // 2]
             if len(gap_group.data) > log.room:
-                self._find_room(len(gap_group.data))  # this may report some of them, and find others
+                self._find_room(len(gap_group.data))  # this may report some of the gaps, and find others
                 continue
             assert log.active is not None
             cursors = holdings.group_cursors(unreported[len(reported) :])
@@ -217,7 +217,7 @@ class LogWriter:
     def _gap_group(
         self, heading: GroupHeading, reported: Sequence[SpoolGap], dropped: Sequence[SpoolGap] = ()
     ) -> PreparedGroup:
-        """Return a group with a gap record for each gap. Its aux lists `reported` too, but not `dropped`."""
+        """Return a group with a gap record for each gap. Its aux also lists `reported`, but not `dropped`."""
         payloads = [self._encoded_gap(gap) for gap in (*dropped, *reported)]
         aux = pack_ranges(chain.from_iterable(gap.ranges for gap in reported))
         return prepare_group(heading, measure(_AUDIT * len(payloads), payloads), aux)

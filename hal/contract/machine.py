@@ -70,7 +70,7 @@ def machine_starts_its_own_application(bench: MachineBench) -> None:
     for slot in get_args(Slot):
         machine = bench.started(slot)
         assert machine.application_slot() == slot
-        assert machine.left_application() is None
+        assert machine.rejected_application() is None
     assert _kind(bench.started(None).application_slot) is MachineErrorKind.NO_SLOTS
 
 

@@ -64,6 +64,6 @@ class EmulMachine:
             raise MachineError(MachineErrorKind.RESTART, "the programs are not started from another slot")
         self._on_switch(slot)
 
-    def left_application(self) -> Slot | None:
-        """See `Machine.left_application`."""
+    def rejected_application(self) -> Slot | None:
+        """See `Machine.rejected_application`."""
         return self._left

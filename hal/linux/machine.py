@@ -57,8 +57,8 @@ class LinuxMachine:
                 MachineErrorKind.RESTART, f"{self._switch_file}: {error.strerror or error}"
             ) from error
 
-    def left_application(self) -> Slot | None:
-        """See `Machine.left_application`."""
+    def rejected_application(self) -> Slot | None:
+        """See `Machine.rejected_application`."""
         try:
             name = self._left_file.read_text().strip()
         except OSError:

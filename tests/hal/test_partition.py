@@ -289,7 +289,7 @@ def test_linux_machine_names_the_slot_whose_programs_were_rejected(tmp_path: Pat
     bench = LinuxMachineBench(tmp_path)
     for content, expected in (("b\n", "b"), ("c\n", None)):
         bench.left.write_text(content)
-        assert bench.started("a").left_application() == expected
+        assert bench.started("a").rejected_application() == expected
 
 
 def test_linux_machine_names_the_partition_of_its_root_file_system(tmp_path: Path) -> None:

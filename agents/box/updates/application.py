@@ -33,7 +33,7 @@ def after_switch(phase: UpdatePhase, memory: Memory, machine: Machine) -> Update
     target = memory.target_slot
     if machine.application_slot() == target:
         return E.STARTED_NEW if phase is P.SWITCHING else None
-    if phase is P.SWITCHING_BACK or machine.left_application() == target:
+    if phase is P.SWITCHING_BACK or machine.rejected_application() == target:
         return E.STARTED_OLD
     if phase is P.SWITCHING:
         return None

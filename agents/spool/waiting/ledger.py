@@ -1,7 +1,7 @@
 """Lost sequence numbers, and which of them have not been reported yet.
 
 Each number is reported once. `lost` holds all lost numbers, so that reading the same damaged sector again reports
-nothing; it is stored in checkpoints, so that this holds after a restart, too.
+nothing; it is stored in checkpoints, so that this also holds after a restart.
 """
 
 from __future__ import annotations
@@ -84,6 +84,6 @@ def gap_of(ranges: tuple[Range, ...], reason: GapReason) -> SpoolGap:
 
 def chunks(ranges: RangeSet, ranges_max: int) -> Iterator[tuple[Range, ...]]:
     """Yield the ranges of the set, in tuples of at most `ranges_max`."""
-    rest = iter(ranges)
-    while chunk := tuple(islice(rest, ranges_max)):
+    remaining = iter(ranges)
+    while chunk := tuple(islice(remaining, ranges_max)):
         yield chunk

@@ -163,7 +163,7 @@ class PinnedIndex:
         segment_index = self._segment_indexes.get(generation)
         return self._positions(segment_index).all() if segment_index is not None else []
 
-    def in_memory(self, seq: int) -> int:
+    def resident_generation(self, seq: int) -> int:
         """Return the generation of the segment whose positions in memory include `seq`; 0 if there is none."""
         for generation in self._resident:
             segment_index = self._segment_indexes[generation]

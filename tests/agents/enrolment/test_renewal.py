@@ -79,14 +79,14 @@ class Box:
         self.files = await renewal.load()
         assert await self.center.send_batch(self.tls()) in (200, 403)
         running = asyncio.ensure_future(renewal.run(self.dial, self.use, self.notes))
-        carrying = asyncio.ensure_future(self._carry()) if self.has_uplink else None
+        forwarding = asyncio.ensure_future(self._forward_requests()) if self.has_uplink else None
         try:
             await eventually(lambda: running.done() or until())
             self.status = await self.center.send_batch(self.tls())
         finally:
             running.cancel()
-            if carrying is not None:
-                carrying.cancel()
+            if forwarding is not None:
+                forwarding.cancel()
             with suppress(asyncio.CancelledError, DiskError):
                 await running
             renewal.close()
@@ -99,7 +99,7 @@ class Box:
         assert tls is not None or not self.has_uplink, "requests share the connection of the reports"
         return await self.center.connect(tls or self.tls())
 
-    async def _carry(self) -> None:
+    async def _forward_requests(self) -> None:
         """Make the requests of the renewal; repeat a request whose connection ends without a response."""
         wake = asyncio.Event()
         self.requests.changed = wake.set
@@ -226,7 +226,7 @@ def test_acme_sh_6621_a_box_is_never_locked_out_by_a_power_cut_at_any_disk_opera
     assert operations == 9, "create, write, flush, rename for key and certificate; rename when it has worked"
 
 
-def test_a_lost_answer_leads_to_the_same_certificate(center: EnrolmentCenter) -> None:
+def test_a_lost_response_leads_to_the_same_certificate(center: EnrolmentCenter) -> None:
     box = Box(center)
     center.lost_answers = 3
 

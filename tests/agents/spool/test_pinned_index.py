@@ -80,7 +80,7 @@ class Indexed:
         assert (self.totals.live_segments, self.totals.live_bytes) == (len(live), 1000 * len(live))
 
     def in_memory(self) -> int:
-        return sum(self.index.in_memory(seq) > 0 for seq in self.waiting)
+        return sum(self.index.resident_generation(seq) > 0 for seq in self.waiting)
 
 
 @pytest.fixture(autouse=True)
