@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hal.clock import ClockError, ClockErrorKind
 
-ANSWER_SECONDS_MAX = 10.0
+RESPONSE_SECONDS_MAX = 10.0
 _NS_MAX = 2**63 - 1
 
 
@@ -46,7 +46,7 @@ class LinuxClock:
 
 def _request(service: Path, request: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(ANSWER_SECONDS_MAX)
+        connection.settimeout(RESPONSE_SECONDS_MAX)
         connection.connect(str(service))
         connection.sendall(request)
         return connection.recv(16)

@@ -12,7 +12,7 @@ from typing import Final
 
 from hal.disk import DiskError, DiskErrorKind
 
-ANSWER_SECONDS_MAX: Final = 10.0
+RESPONSE_SECONDS_MAX: Final = 10.0
 CONTENT_BYTES_MAX: Final = 1 << 20
 _KINDS: Final = {b"missing\n": DiskErrorKind.MISSING, b"failed\n": DiskErrorKind.IO}
 
@@ -66,7 +66,7 @@ class LinuxLogFolder:
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(ANSWER_SECONDS_MAX)
+        connection.settimeout(RESPONSE_SECONDS_MAX)
         try:
             connection.connect(str(self._service))
         except OSError:

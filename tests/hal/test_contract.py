@@ -41,7 +41,7 @@ class EmulDiskBench:
 
 
 class LinuxDiskBench:
-    """`reopen` stands for a restart of the process: new descriptors read the files. `fill` needs a small disk."""
+    """`reopen` emulates a restart of the process: new descriptors read the files. `fill` needs a small disk."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -77,7 +77,7 @@ def _refuse_space(bench: LinuxDiskBench, monkeypatch: pytest.MonkeyPatch) -> Non
     real_fallocate, real_unlink = os.posix_fallocate, os.unlink
 
     def full(fd: int, offset: int, size: int) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     def unlink(name: str, *, dir_fd: int | None = None) -> None:
         if not name.endswith("~"):
@@ -114,7 +114,11 @@ def test_linux_disk_removes_files_of_an_interrupted_create(tmp_path: Path) -> No
 def test_linux_disk_maps_kernel_errors_to_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = LinuxDisk(tmp_path)
     disk.create("a", 512)
-    for code, kind in ((5, DiskErrorKind.IO), (30, DiskErrorKind.IO), (19, DiskErrorKind.UNAVAILABLE)):
+    for code, kind in (
+        (errno.EIO, DiskErrorKind.IO),
+        (errno.EROFS, DiskErrorKind.IO),
+        (errno.ENODEV, DiskErrorKind.UNAVAILABLE),
+    ):
 
         def failing(fd: int, code: int = code) -> None:
             raise OSError(code, "reason")
@@ -126,7 +130,7 @@ def test_linux_disk_maps_kernel_errors_to_kinds(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("check", CLOCK_CHECKS)
-def test_clocks(check: Callable[[object], None]) -> None:
+def test_linux_clock_without_its_service_and_emul_clock(check: Callable[[object], None]) -> None:
     check(LinuxClock())
     check(EmulClock(lambda: 10**18))
 

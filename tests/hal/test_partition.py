@@ -39,7 +39,7 @@ class EmulPartitionBench:
 
 
 class LinuxPartitionBench:
-    """`reopen` stands for a restart of the process: new descriptors read the device."""
+    """`reopen` emulates a restart of the process: new descriptors read the device."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

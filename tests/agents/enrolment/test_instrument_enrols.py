@@ -37,8 +37,8 @@ CUTS_MAX = 40
 class Instrument:
     """The part of an instrument that enrols."""
 
-    def __init__(self, box: Box, delivered: Identity, on: EmulDisk | None = None) -> None:
-        self.disk = on or EmulDisk(1 << 20, Random(1))
+    def __init__(self, box: Box, delivered: Identity, own_disk: EmulDisk | None = None) -> None:
+        self.disk = own_disk or EmulDisk(1 << 20, Random(1))
         self.notes = Notes()
         self.used = 0
         """How often the certificate has changed."""
@@ -75,13 +75,13 @@ def unlimited(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def enrolled_box(center: EnrolmentCenter, on: EmulDisk | None = None) -> AsyncIterator[Box]:
+async def enrolled_box(center: EnrolmentCenter, box_disk: EmulDisk | None = None) -> AsyncIterator[Box]:
     """Run a data center, and yield a box that has a certificate issued by it."""
-    on = on or disk()
+    box_disk = box_disk or disk()
     async with center.serving():
         config = enrolling_box(center, SERIAL, Sending(linger_s=0, heartbeat_s=1))
-        async with running_box(config, on) as box:
-            await eventually(lambda: IdentityRecords(on).load(USED) is not None)
+        async with running_box(config, box_disk) as box:
+            await eventually(lambda: IdentityRecords(box_disk).load(USED) is not None)
             yield box
 
 
@@ -145,7 +145,7 @@ def test_a_request_for_another_instrument_is_refused_by_the_box(center: Enrolmen
 def test_a_denied_instrument_is_also_refused_after_a_restart_without_the_data_center(
     center: EnrolmentCenter,
 ) -> None:
-    on = disk()
+    box_disk = disk()
 
     async def status(box: Box) -> int:
         connection = await connect(box, center.instrument)
@@ -155,7 +155,7 @@ def test_a_denied_instrument_is_also_refused_after_a_restart_without_the_data_ce
             connection.abort()
 
     async def act() -> None:
-        async with enrolled_box(center, on) as box:
+        async with enrolled_box(center, box_disk) as box:
             instrument = Instrument(box, center.instrument)
             await instrument.run(instrument.is_renewed)
             connection = await connect(box, center.instrument)
@@ -177,7 +177,7 @@ def test_a_denied_instrument_is_also_refused_after_a_restart_without_the_data_ce
             port=[port],
             enrolment=Enrolment(),
         )
-        async with running_box(config, on) as box:
+        async with running_box(config, box_disk) as box:
             assert await status(box) == 403
 
     asyncio.run(act())

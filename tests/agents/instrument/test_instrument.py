@@ -42,11 +42,11 @@ def short_delays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class FakeBox:
-    """Sends the responses in `answers`, then receipts, and its commands once. `posts` collects the requests."""
+    """Sends the responses of `responders`, then receipts, and its commands once. `posts` collects the requests."""
 
     def __init__(self) -> None:
         self.posts: list[Reports] = []
-        self.answers: deque[Callable[[Reports], Response | None]] = deque()
+        self.responders: deque[Callable[[Reports], Response | None]] = deque()
         self.commands: list[Command] = []
         self.opened = asyncio.Event()
         self.opened.set()
@@ -60,11 +60,11 @@ class FakeBox:
         self.posts.append(post)
         await self.opened.wait()
         commands, self.commands = self.commands, []
-        answer = self.answers.popleft()(post) if self.answers else receipt(post, commands)
-        if answer is None:
+        response = self.responders.popleft()(post) if self.responders else receipt(post, commands)
+        if response is None:
             await asyncio.Event().wait()
-        assert answer is not None
-        return answer
+        assert response is not None
+        return response
 
 
 def size(ranges: RangeSet) -> int:
@@ -120,7 +120,7 @@ def test_reports_queued_during_a_request_share_the_next_one_and_alerts_are_first
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "respond",
     [
         lambda _post: None,
         lambda _post: Response(500),
@@ -130,14 +130,14 @@ def test_reports_queued_during_a_request_share_the_next_one_and_alerts_are_first
         lambda _post: Response(200, encode(Receipt(3)), close=True),
     ],
 )
-def test_everything_is_repeated_until_there_is_a_receipt(
-    pki: Hierarchy, answer: Callable[[Reports], Response | None], monkeypatch: pytest.MonkeyPatch
+def test_reports_are_repeated_until_a_receipt_acknowledges_them(
+    pki: Hierarchy, respond: Callable[[Reports], Response | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agents.instrument.agent, "POST_SECONDS_MAX", 0.05)
 
     async def scenario() -> None:
         async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
-            box.answers.extend([answer, answer])
+            box.responders.extend([respond, respond])
             routine(agent, 3)
             await eventually(lambda: agent.waiting == 0)
             routine(agent, 3)
@@ -149,12 +149,12 @@ def test_everything_is_repeated_until_there_is_a_receipt(
 
 
 def test_a_rejected_report_does_not_block_the_others(pki: Hierarchy) -> None:
-    def reads_all_but_2(post: Reports) -> Response:
+    def reject_report_2(post: Reports) -> Response:
         return Response(400) if any(report.number == 2 for report in post.reports) else receipt(post)
 
     async def scenario() -> None:
         async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
-            box.answers.extend([reads_all_but_2] * 4)
+            box.responders.extend([reject_report_2] * 4)
             routine(agent, 3)
             await eventually(lambda: agent.waiting == 0)
             assert list(agent.acknowledged) == [(1, 1), (3, 3)]
@@ -166,9 +166,9 @@ def test_a_rejected_report_does_not_block_the_others(pki: Hierarchy) -> None:
 def test_a_box_that_rejects_everything_does_not_empty_the_queue(pki: Hierarchy) -> None:
     async def scenario() -> None:
         async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
-            box.answers.extend([lambda _post: Response(400)] * (DROPS_BURST + 40))
+            box.responders.extend([lambda _post: Response(400)] * (DROPS_BURST + 40))
             routine(agent, 100)
-            await eventually(lambda: not box.answers and agent.waiting == 0)
+            await eventually(lambda: not box.responders and agent.waiting == 0)
             assert size(agent.dropped) == DROPS_BURST
             assert size(agent.acknowledged) == 100 - DROPS_BURST
 
@@ -176,12 +176,12 @@ def test_a_box_that_rejects_everything_does_not_empty_the_queue(pki: Hierarchy) 
 
 
 def test_any_number_of_rejected_reports_are_dropped_between_accepted_ones(pki: Hierarchy) -> None:
-    def reads_even_numbers(post: Reports) -> Response:
+    def reject_odd_numbers(post: Reports) -> Response:
         return Response(400) if any(report.number % 2 for report in post.reports) else receipt(post)
 
     async def scenario() -> None:
         async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
-            box.answers.extend([reads_even_numbers] * 200)
+            box.responders.extend([reject_odd_numbers] * 200)
             routine(agent, 100)
             await eventually(lambda: agent.waiting == 0)
             assert size(agent.dropped) == size(agent.acknowledged) == 50
@@ -195,7 +195,7 @@ def test_an_agent_continues_under_the_run_that_the_box_names(pki: Hierarchy) -> 
 
     async def scenario() -> None:
         async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
-            box.answers.append(refuse)
+            box.responders.append(refuse)
             routine(agent, 3)
             await eventually(lambda: agent.waiting == 0)
             routine(agent, 1)
@@ -212,7 +212,7 @@ def test_an_agent_continues_under_the_run_that_the_box_names(pki: Hierarchy) -> 
 def test_a_refusal_without_a_run_is_retried(pki: Hierarchy, named: dict[str, str]) -> None:
     async def scenario() -> None:
         async with fake_box(pki) as (box, port), running_agent(port, pki.instrument) as agent:
-            box.answers.append(lambda _post: Response(409, b"", named))
+            box.responders.append(lambda _post: Response(409, b"", named))
             routine(agent, 1)
             await eventually(lambda: agent.waiting == 0)
             assert [post.run for post in box.posts] == [1, 1]

@@ -403,7 +403,7 @@ def test_a_tree_without_the_package_is_reported(tmp_path: Path, capsys: pytest.C
     (tmp_path / "site.toml").write_text(PROVISIONED_SITE)
     (tmp_path / "root").mkdir()
     assert main(["--site", str(tmp_path / "site.toml"), "--root", str(tmp_path / "root")]) == 3
-    assert "install rap-box there" in capsys.readouterr().err
+    assert "install rap-box in this system" in capsys.readouterr().err
     with pytest.raises(SettingsError, match="is not a directory"):
         provision(tmp_path / "site.toml", tmp_path / "nowhere")
 

@@ -191,7 +191,7 @@ def test_a_damaged_volume_without_a_copy_is_never_formatted(content: Content) ->
     assert disk.formatted == formatted
 
 
-def test_a_key_that_the_tpm_does_not_release_formats_nothing() -> None:
+def test_no_volume_is_formatted_if_the_tpm_does_not_release_the_key() -> None:
     disk = Disk()
     start(disk)
     formatted, disk.sealed = list(disk.formatted), b""

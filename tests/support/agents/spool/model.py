@@ -43,9 +43,9 @@ class Harness:
         self.promised: dict[int, tuple[Priority, bytes]] = {}  # acknowledged to the source, by number
         self.given: dict[int, bytes] = {}  # every payload ever read, by number
         self.acked = dict.fromkeys(Priority, 0)
-        self.explained: set[int] = set()
+        self.explained: set[int] = set()  # numbers in gaps that were detected or reported
         self.discarded: set[int] = set()
-        self.rotten = False
+        self.rotten = False  # whether `rot_all_since` has damaged data
         self.found = (0, 0)  # at the last opening: the newest segment's generation and end offset
         self.created = 0
         self.spool = self.open()
