@@ -404,7 +404,7 @@ class Box:
             clock=self._hardware.clock,
             clock_sync=clock_sync,
             trust=trust,
-            files=RequestQueues(*queues_of_requests),
+            requests=RequestQueues(*queues_of_requests),
             on_established=renewal.answered if renewal else ignore,
         )
         bounds = box_bounds(audit, self._alarm.used_by("bounds"))

@@ -64,7 +64,7 @@ class DesktopBridge:
     def __init__(
         self,
         server: ByteChannel,
-        line: ByteChannel,
+        datacenter: ByteChannel,
         *,
         bytes_per_second: float,
         has_control: bool,
@@ -72,8 +72,8 @@ class DesktopBridge:
         password: bytes = b"",
         warm: WarmContent = COLD,
     ) -> None:
-        """`server` is connected to the VNC server, `line` to the data center. `screen` is from the profile."""
-        self._server, self._line = server, line
+        """`server` is connected to the VNC server, `datacenter` to the data center. `screen` is from the profile."""
+        self._server, self._datacenter = server, datacenter
         self._screen, self._password, self._warm = screen, password, warm
         self._held = HeldInput(has_control=has_control)
         self._rate, self._pace = bytes_per_second, LinePace(bytes_per_second)
@@ -189,8 +189,8 @@ class DesktopBridge:
         await self._write_paced(encode_header(self._warm.identity))
         while True:
             self._changed.clear()
-            # encoded only when the line is free, so that it contains the changes that are urgent at that time
-            while await self._line_is_free() and (message := self._next_message()) is not None:
+            # encoded only when it can be sent, so that it contains the changes that are urgent at that time
+            while await self._may_send() and (message := self._next_message()) is not None:
                 frame = encode_frame(message, int(1000 * (self._loop.time() - started_at)))
                 self._in_flight.append(len(frame))
                 self._sent += 1
@@ -202,8 +202,8 @@ class DesktopBridge:
         is_interactive = self._loop.time() - self._input_at < INTERACTIVE_SECONDS
         return self._encoder.next_message(INTERACTIVE_MESSAGE_BYTES if is_interactive else MESSAGE_BYTES)
 
-    async def _line_is_free(self) -> bool:
-        """Wait until the line has sent everything written and the window has room. Returns True."""
+    async def _may_send(self) -> bool:
+        """Wait until everything written is sent at the session's rate and the window has room. Returns True."""
         await self._pace.free()
         await self._wait_for_room()
         return True
@@ -222,14 +222,14 @@ class DesktopBridge:
 
     async def _write_paced(self, data: bytes) -> None:
         self.chain.add(data)
-        await self._pace.write(self._line, data)
+        await self._pace.write(self._datacenter, data)
 
     async def _receive_returned(self) -> None:
         while True:
-            kind = await self._line.read_exactly(1)
+            kind = await self._datacenter.read_exactly(1)
             if kind not in RETURNED_BYTES:
                 raise DesktopStreamError(f"a message of the unknown type {kind[0]}")
-            returned = parse_returned(kind, await self._line.read_exactly(RETURNED_BYTES[kind]))
+            returned = parse_returned(kind, await self._datacenter.read_exactly(RETURNED_BYTES[kind]))
             if not isinstance(returned, Acknowledged):
                 self._input_at = self._loop.time()
                 self._enqueue(self._accepted(returned))

@@ -31,12 +31,12 @@ class LinePace:
         """Wait until everything written so far is sent at the session's rate."""
         await asyncio.sleep(self._free_at - self._loop.time())
 
-    async def write(self, line: ByteChannel, data: bytes) -> None:
+    async def write(self, channel: ByteChannel, data: bytes) -> None:
         """Write `data` at the session's rate. Raises: OSError."""
         for offset in range(0, len(data), WRITE_BYTES_MAX):
             part = data[offset : offset + WRITE_BYTES_MAX]
             async with self._turn:
                 await self.free()
-                await line.write(part)
+                await channel.write(part)
                 sent = max(len(part), SHORT_BYTES) / self._rate
                 self._free_at = max(self._free_at, self._loop.time() - PAUSE_SECONDS_MAX) + sent

@@ -1,8 +1,8 @@
 """Monitors refused writes, for example after the file system has become read-only.
 
-Meanwhile waiting records are still delivered, and new reports are refused, so that instruments keep them. The audit
-log cannot be written; the alarm LED, the status and standard error (the system's journal) show the problem. Writing
-the audit record of the recovery is tried every RETRY_SECONDS, which detects that the disk works again.
+During this time, waiting records are still delivered, and new reports are refused, so that instruments keep them.
+The audit log cannot be written; the alarm LED, the status and standard error (the system's journal) show the problem.
+Writing the audit record of the recovery is tried every RETRY_SECONDS, which detects that the disk works again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RETRY_SECONDS: Final = 10.0
 async def watch_refusals(
     buffer: Buffer, audit: AuditLog, show: Callable[[Light], None], log_message: Callable[[str], object]
 ) -> None:
-    """Run until cancelled. The value of the audit record `spool-writable` is the duration in seconds."""
+    """Report refused writes until cancelled. The audit record `spool-writable` has the duration in seconds."""
     loop = asyncio.get_running_loop()
     while True:
         await buffer.refusing.wait()

@@ -39,6 +39,7 @@ PORT_HEADER: Final = "x-rap-port"
 LIVE_HOLD_SECONDS: Final = 5.0
 """How long a response to `/events` is delayed while a session is live; the page counts as closed after 20 s."""
 HOLD_SECONDS: Final = 25.0
+"""The delay while no session is live."""
 HELD_MAX: Final = 3
 """Maximum number of delayed responses of one port; a further one ends the oldest. Each occupies a thread of httpd."""
 STATUS_SECONDS: Final = 1.0
@@ -184,7 +185,7 @@ class LocalPage:
         view = await self._view(request, port)
         _ = view.texts.gettext
         text = {
-            HTTPStatus.NOT_FOUND: _("There is nothing here. The request or session may be over."),
+            HTTPStatus.NOT_FOUND: _("This page does not exist. The request or session may be over."),
             HTTPStatus.FORBIDDEN: _("The form is out of date. Go back to the overview and try again."),
         }[status]
         return _html(view.error(text), status)

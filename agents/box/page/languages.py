@@ -52,7 +52,7 @@ def preferred(accept_language: str) -> MessageCatalogue:
             continue
         wanted.append((-quality, tag.strip().lower().partition("-")[0]))
     known = languages()
-    for quality, language in sorted(wanted, key=lambda one: one[0]):
+    for quality, language in sorted(wanted, key=lambda entry: entry[0]):
         if language in known and quality:
             return catalogue(language)
     return catalogue(ENGLISH)
@@ -63,11 +63,11 @@ def read_po(text: str) -> dict[str, str]:
     entries: list[dict[str, str]] = []
     key = ""
     for line in text.splitlines():
-        keyword, _, rest = line.strip().partition(" ")
+        keyword, _, value = line.strip().partition(" ")
         if keyword == "msgid":
             entries.append({})
         if keyword in ("msgid", "msgstr"):
-            key, quoted = keyword, rest
+            key, quoted = keyword, value
         elif keyword.startswith('"'):
             quoted = line.strip()
         elif not keyword or keyword.startswith("#"):

@@ -20,7 +20,7 @@ _STANDARDS: Final = {
 
 
 def port_row(port: PagePort, texts: MessageCatalogue, time: Callable[[int], Markup]) -> Markup:
-    """Return the table row of a port; `time` shows a Unix time."""
+    """Return the table row of a port; `time` formats a time in seconds since 1970."""
     _ = texts.gettext
     instruments = ", ".join(port.instruments) or _("no instrument")
     name = _("port {port}").format(port=port.number)
@@ -64,7 +64,7 @@ def _reasons(texts: MessageCatalogue) -> dict[str, str]:
         "frame-repeated": _("frames sent twice"),
         "message-unfinished": _("messages without an end"),
         "message-refused": _("messages that do not follow the standard"),
-        "message-ignored": _("messages without use for the box"),
+        "message-ignored": _("messages that the box does not use"),
         "message-repeated": _("messages sent twice"),
         "not-stored": _("messages that could not be stored"),
         "passed-unread": _("sections of traffic that were relayed unread"),

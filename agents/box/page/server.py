@@ -24,7 +24,7 @@ async def serve_page(
 ) -> AsyncIterator[None]:
     """Serve the page at `path`, for programs of the group `gid`, during the context. `now` is the wall clock.
 
-    Raises: OSError, also if another program listens there, or if the file is not a socket.
+    Raises: OSError, also if another program listens at `path`, or if the file is not a socket.
     """
 
     def serve_connection(lost: Callable[[], None]) -> asyncio.Protocol:

@@ -14,7 +14,7 @@ class PageStandard:
     """The standard, as in a profile's `speaks`."""
     is_connected: bool
     message_at_s: int | None
-    """The time at which its last message was stored, in Unix time; None if there was none yet."""
+    """When the instrument's last message was stored, in seconds since 1970; None if there was none yet."""
     accepted: int
     """Reports stored."""
     left_out: Mapping[str, int]
@@ -27,9 +27,9 @@ class PagePort:
 
     number: int
     instruments: tuple[str, ...]
-    """The serial numbers of the instruments enrolled there."""
+    """The serial numbers of the instruments enrolled at the port."""
     is_served: bool
-    """Whether the box receives reports there."""
+    """Whether the box receives reports at the port."""
     standard: PageStandard | None = None
     """None if the instrument runs the agent."""
 
@@ -47,4 +47,4 @@ class PageStatus:
     is_firewall_enforced: bool
     ports: tuple[PagePort, ...]
     is_fips_in_force: bool | None = None
-    """None: the site does not demand FIPS mode."""
+    """None: the site does not require FIPS mode."""

@@ -44,26 +44,26 @@ async def _watch(
             await asyncio.sleep(RETRY_SECONDS)
             continue
         try:
-            await _follow(indicators.closed(name), positions, name, pressed, held)
+            await _report_presses(indicators.closed(name), positions, name, pressed, held)
         except IndicatorError:
             await asyncio.sleep(RETRY_SECONDS)
         finally:
             stop()
 
 
-async def _follow(
-    rest: bool,
+async def _report_presses(
+    rest_position: bool,
     positions: asyncio.Queue[bool],
     name: str,
     pressed: Callable[[str], Awaitable[object]],
     held: Callable[[], Awaitable[object]],
 ) -> None:
     while True:
-        if await positions.get() == rest:
+        if await positions.get() == rest_position:
             continue
         try:
             async with asyncio.timeout(LONG_SECONDS):
-                while await positions.get() != rest:
+                while await positions.get() != rest_position:
                     pass
         except TimeoutError:
             await held()

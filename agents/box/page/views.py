@@ -37,6 +37,7 @@ class View:
     """The sessions of the port, oldest first."""
     ways: tuple[PresenceWay, ...]
     is_shared: bool
+    """Whether staff may see or operate the screen of an instrument at the port."""
     status: PageStatus | None
     security_keys: SecurityKeys | None
     token: Callable[[str, str], str]
@@ -45,7 +46,7 @@ class View:
     # -- documents --------------------------------------------------------------------------------------
 
     def overview(self, note: str) -> str:
-        """Return the page of the port; `note` is one of `notes()` or empty."""
+        """Return the page of the port; `note` is a key of `notes()` or empty."""
         return self._document(self.main(note), refresh=True)
 
     def offer_page(self, session: BoxSession, note: str) -> str:
@@ -54,7 +55,7 @@ class View:
         if session.state is not SessionState.OFFERED:
             content = element("p", _("This request has been answered or is over."))
         elif self.is_shared:
-            content = element("section", self._facts(session), self._only_end(), class_="card")
+            content = element("section", self._facts(session), self._sharing_hint(), class_="card")
         else:
             answers = join(self._ways(session), self._refusal(session))
             content = element("section", self._facts(session), answers, class_="card offer")
@@ -79,7 +80,7 @@ class View:
             data_box=self.box,
         )
         result = element("pre", id="entry", role="status")
-        content = join(element("p", explained), self._under_name(name), form, result)
+        content = join(element("p", explained), self._name_hint(name), form, result)
         title = element("h1", _("Enrol a security key"))
         return self._document(element("main", title, content, data_offer="none"), refresh=False)
 
@@ -96,8 +97,8 @@ class View:
         _ = self.texts.gettext
         return {
             "permitted": _("You have permitted the session. The connection is being prepared."),
-            "more": _("That was right. A further proof is needed before the session is permitted."),
-            "wrong": _("That was not right."),
+            "more": _("This proof was accepted. Another one is needed before the session is permitted."),
+            "wrong": _("This proof was not accepted."),
             "refused": _("You have refused the session."),
             "ended": _("The session has ended. No more data is transmitted."),
             "over": _("This request has been answered or is over."),
@@ -164,7 +165,7 @@ class View:
             self._facts(session),
             element("p", view_only, " ", again) if session.view_only else None,
             end,
-            self._only_end() if session.has_tunnel else None,
+            self._sharing_hint() if session.has_tunnel else None,
             class_="card live",
         )
 
@@ -178,12 +179,12 @@ class View:
             "section",
             element("h2", _("Request for a remote session")),
             self._facts(session),
-            self._only_end() if self.is_shared else element("p", answer),
+            self._sharing_hint() if self.is_shared else element("p", answer),
             class_="card offer",
             id=f"offer-{id}",
         )
 
-    def _only_end(self) -> Markup:
+    def _sharing_hint(self) -> Markup:
         _ = self.texts.gettext
         return element(
             "p",
@@ -225,7 +226,7 @@ class View:
         _ = self.texts.gettext
         if is_proved:
             texts = {
-                PresenceWay.CODE: _("The code is right."),
+                PresenceWay.CODE: _("The code is correct."),
                 PresenceWay.SWITCH: _("The switch was pressed."),
                 PresenceWay.SECURITY_KEY: _("The security key was used."),
             }
@@ -262,7 +263,7 @@ class View:
             element("input", type="hidden", name=name) for name in ("id", "client_data", "authenticator_data")
         ]
         content = join(
-            self._under_name(keys.name if keys else ""),
+            self._name_hint(keys.name if keys else ""),
             *fields,
             element("input", type="hidden", name="signature"),
             element("p", _("The security key was not used."), class_="bad", hidden=True),
@@ -274,10 +275,10 @@ class View:
         }
         return self._form(session, "security-key", _("Use your security key"), "permit", content, **data)
 
-    def _under_name(self, name: str) -> Markup:
+    def _name_hint(self, name: str) -> Markup:
         _ = self.texts.gettext
         text = _(
-            "Security keys work only in a browser with JavaScript, and under the name of this page: {name}"
+            "Security keys work only in a browser with JavaScript, and only if the page is opened by its name: {name}"
         )
         return element("p", text.format(name=name), class_="hint")
 
@@ -335,14 +336,14 @@ class View:
                 if status.is_fips_in_force
                 else _("not in force: the box receives and sends nothing. Call the administrator.")
             )
-            rows.append((_("Cryptography of FIPS 140"), state, status.is_fips_in_force))
+            rows.append((_("FIPS 140 cryptography"), state, status.is_fips_in_force))
         cells = [
             element(
                 "tr",
                 element("th", name, scope="row"),
-                element("td", value, class_=None if is_right else "bad"),
+                element("td", value, class_=None if is_normal else "bad"),
             )
-            for name, value, is_right in rows
+            for name, value, is_normal in rows
         ]
         cells += [port_row(port, self.texts, self._time) for port in status.ports]
         enrol = element("p", element("a", _("Enrol a security key"), href="/security-key"))

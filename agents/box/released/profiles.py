@@ -1,7 +1,7 @@
 """The instrument profiles of a box: those of its package, and newer ones that were delivered to it.
 
 A delivered profile is a file in the directory `[profiles] directory`, signed by the vendor, or comes with a data
-release (`wire.release.data`). One that is not newer than the package's profile is ignored; a file that is unreadable
+release (`wire.release.data`). A profile that is not newer than the package's is ignored; a file that is unreadable
 or not signed by the vendor's key is also reported, but does not prevent the start.
 """
 
@@ -25,7 +25,7 @@ from wire.release.data import DataContent
 from wire.standards.engines import engine_problem
 
 PROFILE_BYTES_MAX: Final = 256 * 1024
-_SETTLED: Final = ("speaks", "desktop_port", "desktop_service")
+_FIXED_KEYS: Final = ("speaks", "desktop_port", "desktop_service")
 """Keys of a profile that cannot change without a restart of the program."""
 
 
@@ -159,7 +159,7 @@ class InstrumentProfiles:
                 before, profile = self.allowed[serial].profile, lists[serial].profile
                 if profile == before:
                     continue
-                for key in _SETTLED:
+                for key in _FIXED_KEYS:
                     new, old = getattr(profile, key), getattr(before, key)
                     if new != old:
                         return f"the profile of {profile.model} has {key} {new}, which was {old} at the start"

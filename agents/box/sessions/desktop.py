@@ -46,7 +46,7 @@ class Shared(Protocol):
         ...
 
     def set_control(self, *, has_control: bool) -> None:
-        """Give or take control."""
+        """Give or withdraw control."""
         ...
 
     async def close(self) -> None:
@@ -62,7 +62,7 @@ class SharedScreen:
     tcp_port: int
     has_control: bool
     bytes_per_second: float
-    """The session's share of the line."""
+    """The session's share of the uplink's rate."""
     screen: DesktopScreen | None = None
     """The screen as the profile describes it, with the areas that never leave the box."""
     password: bytes = b""
@@ -76,7 +76,7 @@ class SharedDesktop:
         self._shared, self._network, self._ended = shared, network, ended
         self._has_control = shared.has_control
         self._server: asyncio.AbstractServer | None = None
-        self._line: asyncio.StreamWriter | None = None
+        self._datacenter: asyncio.StreamWriter | None = None
         self._bridge: DesktopBridge | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -90,7 +90,7 @@ class SharedDesktop:
         self._server = await self._network.listen(self._accept, self._shared.tcp_port)
 
     def set_control(self, *, has_control: bool) -> None:
-        """Give or take control; without it, all pressed keys and buttons are released."""
+        """Give or withdraw control; without it, all pressed keys and buttons are released."""
         self._has_control = has_control and self._shared.has_control
         if self._bridge is not None:
             self._bridge.set_control(has_control=self._has_control)
@@ -99,8 +99,8 @@ class SharedDesktop:
         """Stop. On return, no data passes, and pressed keys are released."""
         self._ended = _ignore
         self._stop_listening()
-        if self._line is not None:
-            self._line.transport.abort()
+        if self._datacenter is not None:
+            self._datacenter.transport.abort()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=RELEASE_SECONDS_MAX)
@@ -110,13 +110,13 @@ class SharedDesktop:
             writer.transport.abort()
             return
         self._stop_listening()
-        self._line, self._task = writer, asyncio.current_task()
+        self._datacenter, self._task = writer, asyncio.current_task()
         try:
             await self._carry(TcpChannel(reader, writer))
         finally:
             writer.transport.abort()
 
-    async def _carry(self, line: TcpChannel) -> None:
+    async def _carry(self, datacenter: TcpChannel) -> None:
         """Connect to the instrument, and show its desktop."""
         shared = self._shared
         reason = "the desktop has ended"
@@ -124,12 +124,12 @@ class SharedDesktop:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
                 server = TcpChannel(*await self._network.connect(shared.address, shared.tcp_port))
         except OSError as error:
-            self._ended(f"the desktop of the instrument cannot be reached: {str(error) or 'no answer'}")
+            self._ended(f"the desktop of the instrument cannot be reached: {str(error) or 'no response'}")
             return
         try:
             self._bridge = bridge = DesktopBridge(
                 server,
-                line,
+                datacenter,
                 bytes_per_second=shared.bytes_per_second,
                 has_control=self._has_control,
                 screen=shared.screen,

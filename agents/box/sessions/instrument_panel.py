@@ -1,4 +1,4 @@
-"""Remote sessions on the instrument itself: what its agent shows to the person, and what the person does there.
+"""Remote sessions on the instrument's own display: what its agent shows, and what the person enters.
 
 The rules are those of the local page. A session on the instrument's display counts as shown on an open page, also for
 a press of the switch. The code is evidence for exactly one offer, and counts only if no desktop of the port is

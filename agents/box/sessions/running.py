@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from agents.box.audit.log_reader import LogFolder
 from agents.box.configuration.config import BoxConfig, InstrumentPort, PortInstrument, SessionSettings
 from agents.box.sessions.desktop import DesktopNetwork, Shared, SharedDesktop, SharedScreen
-from agents.box.sessions.line import SessionLine
+from agents.box.sessions.exchange import SessionMessageExchange
 from agents.box.sessions.security_keys import SecurityKeys
 from agents.box.sessions.sessions import BoxSessions
 from agents.box.sessions.stream import SharedStream
@@ -49,7 +49,7 @@ END_SECONDS_MAX: Final = 3.0
 NOTIFY_SECONDS_MAX: Final = 1.0
 """Time for notifying the data center when the program stops."""
 LINE_SHARE: Final = 0.84
-"""Share of the line's rate for the data of a desktop; the headers of TCP and the tunnel take the rest."""
+"""Share of the uplink's rate for the data of a desktop; the headers of TCP and the tunnel need the rest."""
 
 
 def _not_published(_identity: BoxCertificates) -> None:
@@ -73,7 +73,7 @@ class SessionHardware:
     make_key: Callable[[], SessionKey] = SessionKey
     """Makes the key of a session."""
     publish: Callable[[BoxCertificates], object] = _not_published
-    """Tells the server of the local page which certificate the box uses."""
+    """Gives the box's certificate to the server of the local page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class RunningSessions:
         self._dial = dial
         self._recorder: SessionRecorder | None = None
         self._datacenter = key_set(*load_public_keys(settings.keys))
-        self._line = SessionLine(self._connect, self._receive, self._is_live, random)
+        self._exchange = SessionMessageExchange(self._connect, self._receive, self._is_live, random)
         self._listeners = listeners
         self._has_changed = asyncio.Event()
         self.sessions: BoxSessions | None = None
@@ -163,7 +163,7 @@ class RunningSessions:
 
     def wake(self) -> None:
         """Fetch the messages that wait at the data center."""
-        self._line.wake()
+        self._exchange.wake()
 
     def use(self, identity: BoxCertificates) -> None:
         """Use another certificate: for the page, and its key for signatures from the next connection on.
@@ -195,7 +195,7 @@ class RunningSessions:
             self.sessions.end_soon(Event.FENCE_LOST, Actor.BOX)
 
     async def run(self) -> None:
-        """Permit sessions until cancelled. On return none is left."""
+        """Permit sessions until cancelled. On return, no session is live."""
         log = await self._open_log()
         try:
             sessions = self._assemble(log)
@@ -204,12 +204,12 @@ class RunningSessions:
             self.sessions = sessions
             self._changed()
             async with asyncio.TaskGroup() as tasks:
-                line = tasks.create_task(self._line.run())
+                exchange = tasks.create_task(self._exchange.run())
                 try:
                     await asyncio.Event().wait()
                 finally:
                     await self._end(sessions)
-                    line.cancel()
+                    exchange.cancel()
         finally:
             self.sessions = None
             log.close()
@@ -226,7 +226,7 @@ class RunningSessions:
                     await self._recorder.idle()
         with suppress(TimeoutError):
             async with asyncio.timeout(NOTIFY_SECONDS_MAX):
-                await self._line.emptied()
+                await self._exchange.emptied()
 
     async def _open_log(self) -> SessionLog:
         loop, owner = asyncio.get_running_loop(), AuditOwner(End.BOX, self._serial)
@@ -269,14 +269,14 @@ class RunningSessions:
         )
 
     async def _receive(self, message: ToBox) -> None:
-        assert self.sessions is not None, "the line runs while there are sessions"
+        assert self.sessions is not None, "the exchange runs while `sessions` is set"
         await self.sessions.receive(message)
 
     def _is_live(self) -> bool:
         return self.sessions is not None and self.sessions.is_live
 
     def _send(self, message: FromBox) -> None:
-        self._line.send(message)
+        self._exchange.send(message)
 
     def _permits(self, offer: Offer) -> bool:
         instrument = self._instruments.get(offer.instrument)

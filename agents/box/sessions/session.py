@@ -120,7 +120,7 @@ class BoxSession(SessionExecutor):
         await self.event(Event.CERTIFICATE_RECEIVED, Actor.DATA_CENTER, certificate_matches=True)
 
     async def page_returned(self) -> None:
-        """Record that the person confirmed the session on the restored page, in a way that staff cannot operate."""
+        """Record that the person returned to the page and confirmed it by a means that staff cannot use remotely."""
         await self.event(Event.PAGE_RETURNED, Actor.PERSON, screen_shared=False)
 
     @property
@@ -218,7 +218,7 @@ class BoxSession(SessionExecutor):
                 pass
 
     async def _start_sharing(self) -> None:
-        """Open the path, with the desktop behind it; without either the session ends."""
+        """Share the desktop, and open the path to it; if either fails, the session ends."""
         surroundings = self._surroundings
         self._desktop = surroundings.share(self.offer, self._desktop_ended)
         try:

@@ -64,7 +64,7 @@ class BoxSessions:
         session = self._sessions.get(message.session)
         if session is None:
             self._surroundings.audit.refused(
-                message.session, "a message about a session that this box does not know"
+                message.session, "a message about a session that is unknown to this box"
             )
         elif isinstance(message, CertificateMessage):
             await session.certified(message)
@@ -76,7 +76,7 @@ class BoxSessions:
         """Check the code that the person at a port entered, in a browser or at `location`.
 
         Return whether it permits the session. For a session of another port, or one that is not offered, this does
-        not show whether the code is right.
+        not show whether the code is correct.
         """
         offered = self._offer_at(session, port)
         if offered is None:
@@ -145,7 +145,7 @@ class BoxSessions:
 
     async def end_all(self, event: Event = Event.PERSON_ENDS, actor: Actor = Actor.PERSON) -> None:
         """End all sessions, because the switch was held or the program ends."""
-        # at the same time: the record of one could wait for a disk that does not respond
+        # concurrently: the record of one session could wait for a disk that does not respond
         await asyncio.gather(*(session.event(event, actor) for session in self._sessions.values()))
 
     def end_soon(self, event: Event, actor: Actor) -> None:
@@ -201,8 +201,8 @@ class BoxSessions:
 
     def _offer_at(self, session: bytes, port: int) -> BoxSession | None:
         known = self._sessions.get(session)
-        is_here = known is not None and known.offer.port == port and known.state is SessionState.OFFERED
-        return known if is_here else None
+        is_offered = known is not None and known.offer.port == port and known.state is SessionState.OFFERED
+        return known if is_offered else None
 
     def _others_with_tunnel(self, session: BoxSession) -> int:
         return sum(other is not session and other.has_tunnel for other in self._sessions.values())

@@ -16,14 +16,14 @@ from agents.box.sessions.desktop import CONNECT_SECONDS_MAX, DesktopNetwork
 from wire.desktop.connection import ByteChannel, TcpChannel
 
 CONNECTIONS_MAX: Final = 4
-"""A further connection is closed at once."""
+"""Maximum number of connections; a further one is closed at once."""
 CHUNK_BYTES_MAX: Final = 16 * 1024
 
 
 class SharedStream:
-    """The raw TCP service of one session, from `start` to `close`. The end of a connection ends nothing else.
+    """The raw TCP service of one session, from `start` to `close`. The end of a connection does not end the session.
 
-    Without control nothing may pass: the session closes its path through the firewall.
+    Without control, no data may pass: the session closes its path through the firewall.
     """
 
     chain = b""
@@ -37,8 +37,10 @@ class SharedStream:
         network: DesktopNetwork,
         refused: Callable[[str], object],
     ) -> None:
-        """`bytes_per_second` is the session's share of the line; `refused` is called with the reason when the
-        instrument cannot be reached."""
+        """`bytes_per_second` is the session's share of the uplink's rate.
+
+        `refused` is called with the reason when the instrument cannot be reached.
+        """
         self._address, self._tcp_port, self._network = address, tcp_port, network
         self._refused = refused
         self._pace = LinePace(bytes_per_second)
@@ -78,17 +80,17 @@ class SharedStream:
             self._writers.discard(writer)
             self._tasks.discard(task)
 
-    async def _serve(self, line: TcpChannel) -> None:
+    async def _serve(self, datacenter: TcpChannel) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
                 instrument = TcpChannel(*await self._network.connect(self._address, self._tcp_port))
         except OSError as error:
-            self._refused(f"the desktop of the instrument cannot be reached: {str(error) or 'no answer'}")
+            self._refused(f"the desktop of the instrument cannot be reached: {str(error) or 'no response'}")
             return
         self._writers.add(instrument.writer)
         pumps = (
-            asyncio.ensure_future(_pump(line.reader, instrument)),
-            asyncio.ensure_future(_pump(instrument.reader, line, self._pace)),
+            asyncio.ensure_future(_pump(datacenter.reader, instrument)),
+            asyncio.ensure_future(_pump(instrument.reader, datacenter, self._pace)),
         )
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)

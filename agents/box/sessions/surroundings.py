@@ -61,4 +61,4 @@ class BoxSurroundings:
     """Generates the key of a session."""
     share: Callable[[Offer, Callable[[str], object]], Shared | None] = lambda _offer, _ended: None
     """Creates the desktop or TCP service of a session, which calls the function with the reason when it ends. None:
-    nothing listens."""
+    the box does not listen."""

@@ -1,1 +1,1 @@
-"""The state of a running box at one moment, and the socket that shows it."""
+"""The state of a running box at one moment, and the socket that provides it."""

@@ -39,6 +39,6 @@ class BoxStatus:
     update: UpdateStatus | None
     """None if the box ignores orders to update it."""
     fips: SelfTest | None
-    """None if the site does not demand FIPS mode."""
+    """None if the site does not require FIPS mode."""
     audit: AuditStatus | None
     """None without [audit] and [sessions] in the configuration."""

@@ -64,7 +64,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     update: UpdateStatus | None = None
     """None if the box ignores orders to update it."""
     fips: SelfTest | None = None
-    """The self-test at the start; None if the site does not demand FIPS mode."""
+    """The self-test at the start; None if the site does not require FIPS mode."""
     audit: AuditStatus | None = None
     """None without [audit] and [sessions] in the configuration."""
 
@@ -130,7 +130,7 @@ async def serve_status(path: Path, ask: Callable[[], Awaitable[BoxStatus | None]
     `ask` returns None before the spool is open. Then, and if it does not return in time because the disk hangs, the
     connection is closed without an answer.
 
-    Raises: OSError, also if another program listens there, or if the file is not a socket.
+    Raises: OSError, also if another program listens at `path`, or if the file is not a socket.
     """
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

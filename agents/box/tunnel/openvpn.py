@@ -1,7 +1,7 @@
-"""The tunnel by OpenVPN, on an existing TUN device.
+"""A tunnel of OpenVPN on an existing TUN device.
 
 OpenVPN connects to a relay on the loopback interface, whose other end is connected before OpenVPN starts: the box's
-own dialer supports all kinds of proxies, reports why one refuses, and waits for slow ones. OpenVPN's own code for
+own dialer supports all kinds of proxies, reports why a proxy refuses, and waits for slow ones. OpenVPN's own code for
 proxies does none of this, and waits two seconds after the response of an HTTP proxy.
 
 OpenVPN needs no privilege: it opens the device as the device's owner, and changes neither addresses nor routes.
@@ -52,7 +52,7 @@ class OpenVpnTunnel:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[str] = loop.create_future()
         self._up: asyncio.Future[None] = loop.create_future()
-        self._line = Side(lambda: self._end("the connection to the data center was lost"))
+        self._datacenter = Side(lambda: self._end("the connection to the data center was lost"))
         self._program: OpenVpn | None = None
         self._relay: asyncio.AbstractServer | None = None
         self._credentials: Credentials | None = None
@@ -113,9 +113,9 @@ class OpenVpnTunnel:
         return program
 
     async def _reach(self, endpoint: Endpoint) -> None:
-        """Connect the line to the data center."""
+        """Connect to the data center, through the proxy if there is one."""
         try:
-            await reach(endpoint, self._proxy, self._line)
+            await reach(endpoint, self._proxy, self._datacenter)
         except ProxyError as error:
             raise TunnelError(
                 f"the proxy does not connect to {endpoint.host}:{endpoint.port}: {error}"
@@ -137,7 +137,7 @@ class OpenVpnTunnel:
         return int(self._relay.sockets[0].getsockname()[1])
 
     def _accept(self) -> asyncio.Protocol:
-        return _Local(self._line, self._close_relay)
+        return _Local(self._datacenter, self._close_relay)
 
     def _close_relay(self) -> None:
         if self._relay is not None:
@@ -167,13 +167,13 @@ class OpenVpnTunnel:
         return b""
 
     def _end(self, reason: str) -> None:
-        """Let nothing more pass: end the line, the program, and the key."""
+        """Stop all traffic: close the connections, end the program, and discard the key."""
         if self.ended.done():
             return
         if self._key is not None:
             self._key.forget()
         self._close_relay()
-        self._line.close()
+        self._datacenter.close()
         if self._program is not None:
             self._program.disconnect()
         self.ended.set_result(reason)
@@ -188,16 +188,16 @@ class OpenVpnTunnel:
 
 
 class _Local(Side):
-    """The program's connection to the relay, which is joined to the line; further ones are refused."""
+    """The program's connection to the relay, which is joined to `datacenter`; further ones are refused."""
 
-    def __init__(self, line: Side, accepted: Callable[[], object]) -> None:
+    def __init__(self, datacenter: Side, accepted: Callable[[], object]) -> None:
         super().__init__()
-        self._line, self._accepted = line, accepted
+        self._datacenter, self._accepted = datacenter, accepted
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._accepted()
-        self.join(self._line)
+        self.join(self._datacenter)
 
 
 def _options(device: str, port: int, credentials: Credentials) -> str:

@@ -21,8 +21,8 @@ class TunnelError(Exception):
 class SessionKey:
     """The private key of one session. It exists in memory only, and signs once: for the one TLS handshake.
 
-    OpenVPN requests the signature of a bare digest, and could thus have the key sign anything. The key is therefore
-    never the box's own.
+    OpenVPN requests the signature of a bare digest, and could have the key sign anything. Therefore the key is never
+    the box's own.
     """
 
     def __init__(self, key: ec.EllipticCurvePrivateKey | None = None) -> None:

@@ -1,6 +1,6 @@
 """The phases of a data release: its files are fetched, used without a restart, and committed after a healthy trial.
 The release in force changes only with a durable change of the memory. Until then, and after a failure, the previous
-release is in force; a program that starts continues with the one that the memory names.
+release is in force; a program that starts continues with the release that the memory names.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ HEALTHY_SECONDS: Final = 180.0
 TRIAL_SECONDS_MAX: Final = 900.0
 """Time from the start of a trial after which files that are not committed are rejected."""
 EXAMINE_SECONDS: Final = 5.0
+"""Interval of the health checks in a trial."""
 TRIAL_STARTS_MAX: Final = 5
 """Maximum number of starts of the program with new files on trial; more mean that it crashes, and the files are
 rejected."""

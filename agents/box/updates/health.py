@@ -1,4 +1,4 @@
-"""The health checks that a new release must pass before it is committed; none needs the uplink."""
+"""The health checks that a new release must pass before it is committed; no check needs the uplink."""
 
 from __future__ import annotations
 

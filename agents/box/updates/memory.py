@@ -42,9 +42,10 @@ class FetchPlan(msgspec.Struct, frozen=True):
     """The lowest release that may be installed once this one is committed."""
     blocks_sha256: str = ""
     blocks_bytes: int = 0
-    """The file of the source's blocks (`wire.release.blocks`); 0 bytes: it is not released."""
+    """The file of the blocks (`wire.release.blocks`) of the source, or of the slot that is fetched as a whole; 0
+    bytes: it is not released."""
     slot_file_sha256: str = ""
-    """The complete source slot, compressed, from which damaged blocks are fetched."""
+    """The complete slot of these blocks, compressed, from which blocks are fetched."""
     is_application: bool = False
     """Whether the delta changes only the application, so that the machine need not restart."""
 
@@ -66,7 +67,7 @@ class DataSet(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Unreported(msgspec.Struct, frozen=True, array_like=True):
-    """A step that is not recorded yet."""
+    """A step of an update that is not in the audit log yet."""
 
     order: int
     release: int
@@ -75,7 +76,7 @@ class Unreported(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Memory(msgspec.Struct):
-    """The updater's memory."""
+    """The updater's persistent state."""
 
     phase: UpdatePhase = UpdatePhase.IDLE
     order: UpdateOrder = UpdateOrder(0)
@@ -97,7 +98,7 @@ class Memory(msgspec.Struct):
     running: int = 0
     """The number of the release that is committed; 0 if unknown."""
     slot_sha256: str = ""
-    """The hash of its slot, when it was last computed."""
+    """The hash of the slot of the release `running`, as last computed."""
     slot_bytes: int = 0
     """The hashed length; 0: the length of the slot's content (`slot_work.slot_bytes`)."""
     floor: int = 0

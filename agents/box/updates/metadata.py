@@ -1,6 +1,6 @@
 """The metadata of releases on the box: fetched, checked, and stored once it is trusted.
 
-A box that was off for years fetches each root after its own; one with the newest metadata fetches only a timestamp.
+A box that was off for years fetches each root after its own; a box with the newest metadata fetches only a timestamp.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ def plan_update(
 ) -> FetchPlan:
     """Return the plan for the order: the smallest delta from the running slot to the release, or else the whole slot.
 
-    `slot_sha256` is the hash of the running slot, None if it cannot be read; `intended_sha256` is what it should be,
-    "" if unknown. A damaged slot can be the source if its blocks are released.
+    `slot_sha256` is the hash of the running slot, None if it cannot be read; `intended_sha256` is the hash that it
+    should have, "" if unknown. A damaged slot can be the source if its blocks are released.
 
     Raises: OrderRefused, also if no delta fits and the order does not permit fetching the whole slot.
     """

@@ -1,6 +1,6 @@
 """The updater's requests to the data center: they share the connection of the reports, with the lowest priority.
 
-They are sent one at a time, after those of the queues before this one (`agents.box.files.requests`).
+They are sent one at a time, and only if the queues before this one have no request (`agents.box.files.requests`).
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class UpdateRequests(SingleRequest):
         try:
             while len(content) <= bytes_max:
                 offset = len(content)
-                asked = 0
+                requested = 0
 
                 def make(length: int, offset: int = offset) -> TransferRequest:
-                    nonlocal asked
-                    asked = length
+                    nonlocal requested
+                    requested = length
                     return TransferRequest("GET", MetadataRange(file, offset, length).target, b"", length)
 
                 part = (await self._ask(make)).body
                 content += part
-                if len(part) < asked:
+                if len(part) < requested:
                     return content
             return content
         except NotAvailableError as error:

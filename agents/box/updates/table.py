@@ -75,7 +75,7 @@ class UpdateEvent(StrEnum):
     """The ordered release is the one that runs."""
     ACCEPTED = "accepted"
     """The metadata contains a delta from the running slot, and there is enough free space for it."""
-    IS_THERE_ALREADY = "is there already"
+    ALREADY_IN_SLOT = "already in slot"
     """The other slot has the release already."""
     REFUSED = "refused"
     """The order cannot be followed."""
@@ -142,7 +142,7 @@ BEFORE_TRIAL: Final = (
 """Phases in which an order can be withdrawn."""
 OUTCOMES: Final = (P.COMMITTED, P.RETURNED, P.REFUSED, P.FAILED)
 AFTER_RESTART: Final = (P.RESTARTING, P.TRIAL, P.RETURNING)
-"""Phases in which the slot that the machine has started from decides."""
+"""Phases whose outcome depends on the slot from which the machine has started."""
 
 TABLE: Final[tuple[UpdateRow, ...]] = (
     UpdateRow((P.IDLE,), E.ORDERED, P.OFFERED),
@@ -150,7 +150,7 @@ TABLE: Final[tuple[UpdateRow, ...]] = (
     UpdateRow((P.OFFERED,), E.RUNS_ALREADY, P.COMMITTED, "committed"),
     UpdateRow((P.OFFERED, P.METADATA), E.REFUSED, P.REFUSED, "refused"),
     UpdateRow((P.METADATA,), E.ACCEPTED, P.FETCHING, "accepted"),
-    UpdateRow((P.METADATA,), E.IS_THERE_ALREADY, P.READING_BACK, "accepted"),
+    UpdateRow((P.METADATA,), E.ALREADY_IN_SLOT, P.READING_BACK, "accepted"),
     UpdateRow((P.FETCHING,), E.DELTA_COMPLETE, P.FETCHED, "fetched"),
     UpdateRow((P.FETCHED,), E.DELTA_LOST, P.FETCHING),
     UpdateRow((P.FETCHED,), E.SOURCE_MATCHES, P.APPLYING),
@@ -184,7 +184,7 @@ TABLE: Final[tuple[UpdateRow, ...]] = (
 
 
 def decide(phase: UpdatePhase, event: UpdateEvent) -> UpdateRow | None:
-    """Return the row of an event in a phase; None if the event changes nothing there."""
+    """Return the row of an event in a phase; None if the event does not change this phase."""
     return next((row for row in TABLE if row.event == event and phase in row.phases), None)
 
 

@@ -55,9 +55,11 @@ HEALTHY_SECONDS: Final = 180.0
 TRIAL_SECONDS_MAX: Final = 900.0
 """Time from the program's start after which a new release that is not committed is rejected."""
 EXAMINE_SECONDS: Final = 5.0
+"""Interval of the health checks in a trial."""
 TRIAL_STARTS_MAX: Final = 5
 """Maximum number of starts of the program on trial; more mean that it crashes, and the release is rejected."""
 RESTARTS_MAX: Final = 3
+"""Maximum number of restarts that are requested for one trial."""
 RESTART_SECONDS_MAX: Final = 600.0
 """Time after which the restart is requested again if the machine still runs."""
 RESTART_CHECK_SECONDS: Final = 30.0
@@ -80,7 +82,7 @@ class Updater:
         surroundings: UpdateSurroundings,
         data: DataFiles,
     ) -> None:
-        """`root` is the root of the release metadata shipped with the software; `data` is open."""
+        """`root` is the root of the release metadata shipped with the software; `data` has been opened."""
         self.requests = UpdateRequests()
         """The queue of requests, for the stream."""
         self._hardware, self._surroundings = hardware, surroundings
@@ -96,6 +98,7 @@ class Updater:
         self._running: Slot | None = None
         """The slot with the running release; differs from the slot of `_root` until the machine restarts."""
         self._root: Slot | None = None
+        """The slot with the root file system of the machine."""
         self._parts = TargetParts(disk, surroundings.call, self._downloads.part)
         memory, slots = (lambda: self._memory), hardware.slots
         self._install = SlotInstaller(
@@ -162,7 +165,7 @@ class Updater:
             tasks.create_task(self._data.restore())
             while True:
                 await self._report_steps()
-                await self._take(await self._outcome())
+                await self._transition(await self._outcome())
 
     async def _open(self, running: Slot) -> None:
         self._memory = memory = await self._surroundings.call(self._store.open)
@@ -171,11 +174,13 @@ class Updater:
             target = memory.target_slot
             started = await self._worker.call(lambda: self._boot.after_start(running, target))
             if (event := after_start(memory.phase, started)) is not None:
-                await self._take(PhaseOutcome(event, memory.cause or "" if event is E.STARTED_OLD else ""))
+                await self._transition(
+                    PhaseOutcome(event, memory.cause or "" if event is E.STARTED_OLD else "")
+                )
         elif memory.phase in IN_APPLICATION:
             if (event := after_switch(memory.phase, memory, self._hardware.machine)) is not None:
                 cause = memory.cause if event is E.STARTED_OLD else ""
-                await self._take(PhaseOutcome(event, cause, forget_starts))
+                await self._transition(PhaseOutcome(event, cause, forget_starts))
         elif memory.phase not in AFTER_RESTART:
             state = await self._worker.call(self._boot.read)
             # the memory may have been lost in a trial
@@ -188,7 +193,7 @@ class Updater:
                 await self._worker.call(lambda: self._boot.settle(running))
         if memory.phase in BEFORE_TRIAL and memory.target_slot == running:
             # the slot that was to be written has been started, because the other one cannot be read
-            await self._take(PhaseOutcome(E.FAILED, "slot-changed"))
+            await self._transition(PhaseOutcome(E.FAILED, "slot-changed"))
         if self._memory.phase in (P.TRIAL, P.APPLICATION_TRIAL, P.DATA_TRIAL) and not self._is_start_counted:
             await self._change(lambda memory: setattr(memory, "trial_starts", memory.trial_starts + 1))
             self._is_start_counted = True
@@ -215,7 +220,7 @@ class Updater:
             self._order_changed.clear()
             order = self._latest
             if order is not None and order.order not in (0, self._memory.order.order):
-                return PhaseOutcome(E.ORDERED, change=partial(_take_order, order))
+                return PhaseOutcome(E.ORDERED, change=partial(_set_order, order))
             await self._order_changed.wait()
 
     async def _until_withdrawn(self) -> PhaseOutcome:
@@ -260,7 +265,7 @@ class Updater:
             memory.plan, memory.target_slot = plan, target_slot
 
         if await self._worker.hash_if_readable(target, plan.target_bytes) == plan.target_sha256:
-            return PhaseOutcome(E.IS_THERE_ALREADY, change=change)
+            return PhaseOutcome(E.ALREADY_IN_SLOT, change=change)
         if plan.is_whole:
             self._report_problem("no delta fits; the whole slot is fetched")
         else:
@@ -409,7 +414,7 @@ class Updater:
 
     # -- memory and reports -----------------------------------------------------------------------------
 
-    async def _take(self, outcome: PhaseOutcome) -> None:
+    async def _transition(self, outcome: PhaseOutcome) -> None:
         """Change the phase. Raises: DiskError."""
         row = decide(self._memory.phase, outcome.event)
         assert row is not None, f"{outcome.event} in phase {self._memory.phase}"
@@ -456,7 +461,7 @@ class Updater:
                 )
             except SpoolError:
                 if self._memory.phase in AFTER_RESTART:
-                    return  # the trial decides, also with a spool that refuses records
+                    return  # the trial continues although the spool refuses records
                 raise
             await self._change(lambda memory: setattr(memory, "unreported", memory.unreported[1:]))
 
@@ -520,7 +525,7 @@ class Updater:
         )
 
 
-def _take_order(order: UpdateOrder, memory: Memory) -> None:
+def _set_order(order: UpdateOrder, memory: Memory) -> None:
     memory.order = order
 
 

@@ -2,18 +2,18 @@
 
 An alert must overtake a backlog of a million routine records on a slow uplink. Data already passed to TCP cannot be
 overtaken. A batch is therefore sized to about BATCH_SECONDS of transmission time, and only as many batches with
-routine records are in flight as keep the link busy: one being transmitted, and what fits into the round-trip time. An
-alert then waits for about one second of transmission time at worst.
+routine records are in flight as keep the link busy: one being transmitted, and those that fit into a round trip.
+An alert then waits for about one second of transmission time at worst.
 
 The estimated rate is that of the link: a batch's transmission begins when the previous batch was received, or when it
 was sent, and does not include the round-trip time. The rate is a ratio of exponentially decayed sums, not a mean of
 ratios, so that the first slow batch, which shows that the link has become slow, outweighs many fast ones.
 
 A response that takes longer than SLOW_SECONDS is attributed to the data center, not to the link. More batches in
-flight would then only delay alerts, so there is one. Such a data center may need the same time for few records as for
-many, so batches grow as long as that does not make the responses slower. After a timeout a single small batch is in
-flight until there is a response, so that repetitions use little bandwidth. If an intermediary cuts off requests that
-take too long, batches are halved and grow again only occasionally.
+flight would then only delay alerts, so only one is in flight. Such a data center may need the same time for few
+records as for many, so batches grow as long as that does not make the responses slower. After a timeout a single
+small batch is in flight until there is a response, so that repetitions use little bandwidth. If an intermediary cuts
+off requests that take too long, batches are halved and grow again only occasionally.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ BATCH_SECONDS: Final = 0.5
 RANGE_SECONDS: Final = 1.0
 """Transmission time of a range of a file, for which a report may wait."""
 RANGE_INTERVAL_SECONDS: Final = 10.0
-"""Shortest interval of ranges while records wait or the data center is slow: they take a tenth of the line then, and
-certificates and updates arrive nevertheless."""
+"""Shortest interval of ranges while records wait or the data center is slow: they then take about a tenth of the
+uplink's rate, and certificates and updates still arrive."""
 RANGE_BYTES_MIN: Final = 1024
 RANGE_BYTES_FIRST: Final = 4096
 """Size of the first range on a connection."""
@@ -50,7 +50,7 @@ ROUTINE_IN_FLIGHT_MAX: Final = PIPELINE_MAX - 2
 URGENT_IN_FLIGHT_MAX: Final = 2
 """Limit of the batches in flight with only alerts and audit records."""
 ROUTINE_WORTH_A_BATCH: Final = 64
-"""Routine records that are sent without delay; fewer wait for more, as a batch costs ten times a record."""
+"""This many routine records are sent without delay; fewer wait for more, because a batch costs as much as ten."""
 DECAY: Final = 0.5
 """Weight of the past at each batch; one slow batch brings the estimate to within a factor of two of the new rate."""
 SLOW_SECONDS: Final = 3.0
@@ -211,7 +211,7 @@ class Timing:
     linger_s: float = LINGER_SECONDS
     """Longest time that routine records wait for a fuller batch."""
     heartbeat_s: float = HEARTBEAT_SECONDS
-    """Time without a batch after which `heartbeat` is called; its response can carry commands."""
+    """Time without a batch after which the stream calls `heartbeat`."""
 
 
 class SendScheduler:

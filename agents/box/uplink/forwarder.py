@@ -57,8 +57,8 @@ UNKNOWN_STREAM: Final = (HTTPStatus.CONFLICT, HTTPStatus.BAD_REQUEST)
 streams."""
 DISCARDS_BURST: Final = 16
 DISCARDS_PER_SECOND: Final = 1 / 600
-"""Limit of records that are discarded because the data center rejects them. If it rejects more, the fault is
-probably not in the records: further ones wait."""
+"""Limit of records that are discarded because the data center rejects them. If it rejects more, the
+fault is probably not in the records, and further records wait."""
 
 OnCommands = Callable[[list[Command]], object]
 OnWithdrawn = Callable[[list[int]], object]
@@ -86,11 +86,11 @@ class Forwarder:
         clock: WallClock,
         clock_sync: ClockSync | None = None,
         trust: TrustDiagnosis | None = None,
-        files: RequestQueue | None = None,
+        requests: RequestQueue | None = None,
         on_established: Callable[[ClientContext], object] = lambda _: None,
     ) -> None:
         """`on_sessions` is called when messages of remote sessions wait at the data center, `on_updates` when the
-        box's update order has changed there; `on_denied` is called with the deny-list of each response.
+        box's update order has changed; `on_denied` is called with the deny-list of each response.
 
         `on_established` is called with the TLS context of each connection on which a batch was acknowledged.
         """
@@ -98,7 +98,7 @@ class Forwarder:
         self._clock, self._clock_sync = clock, clock_sync
         self._buffer, self._endpoint, self._tls, self._proxy = buffer, endpoint, tls, proxy
         self._uplink, self._audit, self._on_commands, self._timing = uplink, audit, on_commands, timing
-        self._on_withdrawn, self._on_sessions, self._files = on_withdrawn, on_sessions, files
+        self._on_withdrawn, self._on_sessions, self._requests = on_withdrawn, on_sessions, requests
         self._on_updates, self._on_denied = on_updates, on_denied
         self._on_established, self._connection_tls = on_established, tls
         self._loop = asyncio.get_running_loop()
@@ -147,7 +147,7 @@ class Forwarder:
     def reconnect(self, connection: ClientConnection | None = None) -> None:
         """End the connection, so that the next one uses the current TLS context.
 
-        `connection` is the next one, if it was already made with that context.
+        `connection` is the next connection, if it was already made with that context.
         """
         if self._ready is not None:
             self._ready.abort()
@@ -232,7 +232,7 @@ class Forwarder:
             wall_s=self._wall_s,
             self_contained_until=self._self_contained_until,
             bypass=self._lane,
-            files=self._files,
+            requests=self._requests,
         )
         try:
             await stream.run()
@@ -290,9 +290,9 @@ class Forwarder:
             self._established()
         if not self._estimator.is_slow:
             self._lane.release()
-        self._take_reply(records, reply)
+        self._handle_reply(records, reply)
 
-    def _take_reply(self, records: int, reply: BatchReply) -> None:
+    def _handle_reply(self, records: int, reply: BatchReply) -> None:
         self._traffic.batches += 1
         self._traffic.records += records
         if reply.commands:
@@ -345,7 +345,7 @@ class Forwarder:
     def _lane_settled(self, records: int, reply: BatchReply) -> None:
         if self._lane.answered():
             self._dial_limit.return_tokens(1)
-        self._take_reply(records, reply)
+        self._handle_reply(records, reply)
 
     def _lane_ended(self, connection: ClientConnection | None, error: Exception, unsent: bool) -> None:
         if connection is not None:

@@ -1,13 +1,13 @@
 """One connection to the data center: sends batches, and acknowledges records to the buffer after the response.
 
 Requests are pipelined (RFC 9112, 9.3.2), so responses arrive in the order of the batches. Any error (a response that
-is late, not 200 or not a `BatchReply`) ends the stream. Nothing is repeated here: the next stream begins with the
+is late, not 200 or not a `BatchReply`) ends the stream. A stream repeats nothing: the next one begins with the
 unacknowledged records of the buffer, under the same sequence numbers, and the data center stores each once. If the
 response names a record of the batch that the data center rejects, the error contains it.
 
 A response may take REPLY_SECONDS, extended for a data center that has been slow (`LinkEstimator.reply_timeout`).
 While a response is overdue, an empty line, which HTTP ignores before a request (RFC 9112, 2.2), is sent periodically.
-The connection is then not idle for intermediaries that close idle ones, and TCP detects a broken link.
+Intermediaries that close idle connections then keep this one open, and TCP detects a broken link.
 
 One loop acknowledges answered batches, sends the next batch, and waits. All events (records, responses, the end of
 the connection, timers) wake it through the same `asyncio.Event`.
@@ -99,7 +99,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A batch, or a request for a range of a file, in flight."""
+    """A batch or another request in flight."""
 
     answer: asyncio.Future[Response]
     parts: dict[Priority, list[Record]]
@@ -108,14 +108,14 @@ class _Sent:
     full_records: int
     """`records` if the batch was full, else 0."""
     at: float
-    file: TransferRequest | None = None
-    """The request for a range of a file; None for a batch."""
-    is_beside_file: bool = False
-    """Whether the range of a file was in flight, so that the batch's response does not measure the link."""
+    transfer: TransferRequest | None = None
+    """A request of `RequestQueue`, such as one for a range of a file; None for a batch."""
+    is_beside_transfer: bool = False
+    """Whether a transfer was in flight, so that the batch's response does not measure the link."""
 
     @property
     def bytes_both_ways(self) -> int:
-        return self.body_bytes + (self.file.answer_bytes if self.file else 0)
+        return self.body_bytes + (self.transfer.answer_bytes if self.transfer else 0)
 
 
 class Bypass(Protocol):
@@ -148,7 +148,7 @@ class Stream:
         self_contained_until: float = 0.0,
         bypass: Bypass | None = None,
         only_urgent: bool = False,
-        files: RequestQueue | None = None,
+        requests: RequestQueue | None = None,
     ) -> None:
         """`settled(records, reply)` is called after a batch's records have been acknowledged.
 
@@ -158,13 +158,13 @@ class Stream:
         distribute requests over several connections.
 
         `bypass` is opened when an alert waits behind a slow batch, and carries the urgent records while it is up.
-        With `only_urgent`, the stream sends no routine records. Ranges of `files` are transferred while no record is
-        due, and otherwise at most one per RANGE_INTERVAL_SECONDS.
+        With `only_urgent`, the stream sends no routine records. `requests` are sent while no record is due, and
+        otherwise at most one per RANGE_INTERVAL_SECONDS.
         """
         self._connection, self._buffer, self._estimator, self._timing = connection, buffer, estimator, timing
         self._heartbeat, self._settled, self._wall_s = heartbeat, settled, wall_s
-        self._bypass, self._only_urgent, self._files = bypass, only_urgent, files
-        self._file_in_flight = False
+        self._bypass, self._only_urgent, self._requests = bypass, only_urgent, requests
+        self._transfer_in_flight = False
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self.self_contained_until = self_contained_until
@@ -181,8 +181,8 @@ class Stream:
         self._estimator.connected()
         stop = self._buffer.listen(self._arrived)
         self._connection.lost.add_done_callback(self._ended)
-        if self._files is not None:
-            self._files.changed = self._wake.set
+        if self._requests is not None:
+            self._requests.changed = self._wake.set
         try:
             if not self._only_urgent:
                 self._scheduler.routine += (await self._buffer.status()).records[Priority.ROUTINE]
@@ -192,7 +192,7 @@ class Stream:
                 if self._connection.transport is None:
                     kind = StreamEnd.FINISHED if self._connection.is_finished else StreamEnd.IDLE
                     raise StreamError(kind)
-                if not await self._send() and not await self._send_range():
+                if not await self._send() and not await self._send_transfer():
                     if self._released and not self._in_flight:
                         raise StreamError(StreamEnd.IDLE)
                     await self._wait()
@@ -241,7 +241,7 @@ class Stream:
         keep_alive_at = self._keep_alive_due_at()
         bypass_at = self._bypass_at()
         due_at = min(
-            late_at, heartbeat_at, keep_alive_at, bypass_at, self._scheduler.due_at(), self._file_at()
+            late_at, heartbeat_at, keep_alive_at, bypass_at, self._scheduler.due_at(), self._transfer_at()
         )
         timer = self._loop.call_at(due_at, self._wake.set)
         await self._wake.wait()
@@ -268,12 +268,12 @@ class Stream:
         seconds = REPLY_SECONDS * self._estimator.reply_timeout.factor
         return self._begun_at(first) + seconds + first.bytes_both_ways / LINK_BYTES_PER_SECOND_MIN
 
-    def _file_at(self) -> float:
-        """Return the time at which the transfer of files resumes; inf if it is not paused."""
-        if self._files is None:
+    def _transfer_at(self) -> float:
+        """Return the time at which transfers resume; inf if they are not paused."""
+        if self._requests is None:
             return inf
         now = self._loop.time()
-        resumes_at = max(self._files.resumes_at(), self._range_due_at(now))
+        resumes_at = max(self._requests.resumes_at(), self._transfer_due_at(now))
         return resumes_at if resumes_at > now else inf
 
     def _keep_alive_due_at(self) -> float:
@@ -330,27 +330,27 @@ class Stream:
             self._post(batch)
         return True
 
-    async def _send_range(self) -> bool:
-        """Send the next range of a file if it may be sent now; return whether there was one."""
+    async def _send_transfer(self) -> bool:
+        """Send the next request of `requests` if it may be sent now; return whether there was one."""
         estimator, now = self._estimator, self._loop.time()
-        if self._files is None or self._file_in_flight or self._released:
+        if self._requests is None or self._transfer_in_flight or self._released:
             return False
         if (estimator.one_in_flight or estimator.is_slow) and self._in_flight:
             return False
-        if now < self._range_due_at(now):
+        if now < self._transfer_due_at(now):
             return False
-        request = await self._files.next_request(estimator.range_bytes_max)
+        request = await self._requests.next_request(estimator.range_bytes_max)
         if request is None:
             return False
         answer = self._connection.request(request.method, request.target, request.body, request.headers)
         answer.add_done_callback(self._answered)
         self._sent_at = self._loop.time()
         self._in_flight.append(_Sent(answer, {}, 0, len(request.body), 0, self._sent_at, request))
-        self._file_in_flight, estimator.range_sent_at = True, self._sent_at
+        self._transfer_in_flight, estimator.range_sent_at = True, self._sent_at
         return True
 
-    def _range_due_at(self, now: float) -> float:
-        """Return the time from which a range may be sent: any, or after an interval if it would delay records."""
+    def _transfer_due_at(self, now: float) -> float:
+        """Return the time from which a transfer may be sent: -inf, or after an interval if it would delay records."""
         is_limited = self._estimator.is_slow or self._scheduler.has_backlog(now)
         return self._estimator.range_sent_at + RANGE_INTERVAL_SECONDS if is_limited else -inf
 
@@ -377,7 +377,7 @@ class Stream:
             len(body),
             full,
             self._sent_at,
-            is_beside_file=self._file_in_flight,
+            is_beside_transfer=self._transfer_in_flight,
         )
         self._estimator.sent(sent.records, sent.body_bytes)
         self._in_flight.append(sent)
@@ -399,8 +399,8 @@ class Stream:
         while self._in_flight and self._in_flight[0].answer.done():
             sent = self._in_flight.popleft()
             now, begun_at = self._loop.time(), self._begun_at(sent)
-            if sent.file is not None:
-                await self._settle_range(sent, sent.file, now)
+            if sent.transfer is not None:
+                await self._settle_transfer(sent, sent.transfer, now)
                 continue
             try:
                 reply = _parse_reply(sent, self._buffer.epoch, self._wall_s())
@@ -409,7 +409,7 @@ class Stream:
                     self._estimator.cut_off(sent.records)  # by an intermediary
                 raise
             self._estimator.reply_timeout.answered((now - begun_at) / REPLY_SECONDS)
-            if not sent.is_beside_file:
+            if not sent.is_beside_transfer:
                 self._estimator.answered(sent.body_bytes, sent.at, now, sent.full_records)
             self._estimator.one_in_flight = self._connection.is_finished
             self._answered_at = now
@@ -418,19 +418,19 @@ class Stream:
             self._count_in_flight(sent, -1)
             self._settled(sent.records, reply)
 
-    async def _settle_range(self, sent: _Sent, request: TransferRequest, now: float) -> None:
+    async def _settle_transfer(self, sent: _Sent, request: TransferRequest, now: float) -> None:
         try:
             response = sent.answer.result()
         except HttpFinished as error:
             raise StreamError(StreamEnd.FINISHED) from error
         except HttpError as error:
             raise StreamError(StreamEnd.LOST) from error
-        self._file_in_flight = False
+        self._transfer_in_flight = False
         self._estimator.range_answered(sent.bytes_both_ways, now - self._begun_at(sent))
         self._estimator.one_in_flight = self._connection.is_finished
         self._answered_at = now
-        assert self._files is not None, "`files` made the request"
-        await self._files.answered(request, response)
+        assert self._requests is not None, "`requests` made the request"
+        await self._requests.answered(request, response)
 
 
 def _parse_reply(sent: _Sent, epoch: int, now_s: float) -> BatchReply:

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from agents.box.sessions.line import SessionLine
+from agents.box.sessions.exchange import SessionMessageExchange
 from datacenter.sessions.desk import Outbox
 from datacenter.sessions.exchange import SessionExchange
 from sim.net.loop import SimLoop
@@ -58,7 +58,7 @@ class Ends:
         self.lost_answers = 0
         self.port = 0
         self.connection: ClientConnection | None = None
-        self.line = SessionLine(self.dial, self.receive, lambda: self.is_live, Random(1))
+        self.line = SessionMessageExchange(self.dial, self.receive, lambda: self.is_live, Random(1))
 
     async def handle(self, request: Request) -> Response:
         self.requests += 1

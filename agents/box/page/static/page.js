@@ -56,10 +56,10 @@
 
   function ask(form, request, done) {
     form.addEventListener("submit", function (event) {
-      var missing = function () { form.querySelector(".bad").hidden = false; };
+      var failed = function () { form.querySelector(".bad").hidden = false; };
       event.preventDefault();
-      if (window.PublicKeyCredential) request().then(done, missing);
-      else missing();
+      if (window.PublicKeyCredential) request().then(done, failed);
+      else failed();
     });
   }
 
@@ -102,7 +102,7 @@
   }
 
   localTimes();
-  if (offer === "none") return; // nothing here changes
+  if (offer === "none") return; // this page does not change
   if (!window.EventSource) {
     if (!offer) setTimeout(function () { location.reload(); }, 10000);
     return;
@@ -117,7 +117,7 @@
     var source = new EventSource("/events");
     source.onmessage = received;
     source.onerror = function () {
-      // a browser gives up after an answer with an error status
+      // a browser does not reconnect after a response with an error status
       if (source.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
     };
   }

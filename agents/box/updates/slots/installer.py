@@ -108,7 +108,7 @@ class SlotInstaller:
             await self._work.call(self._settle)
             await self._prepare_source(data)
             read_delta = lambda offset, length: data[offset : offset + length]  # noqa: E731
-            await self._work.through(write_slot(read_delta, len(data), self._repair.source(source), target))
+            await self._work.run(write_slot(read_delta, len(data), self._repair.source(source), target))
         except RepairError as error:
             self._report_problem(f"the running slot was changed: {error}")
             return PhaseOutcome(E.FAILED, "source-changed")
@@ -137,7 +137,7 @@ class SlotInstaller:
         return PhaseOutcome(E.DIFFERS, change=count_attempt)
 
     def disk_failed(self, error: DiskError) -> PhaseOutcome:
-        """Return the outcome of an error of a slot. Raises: DiskError UNAVAILABLE: nothing can be decided."""
+        """Return the outcome of an error of a slot. Raises: DiskError UNAVAILABLE unchanged."""
         if error.kind is DiskErrorKind.UNAVAILABLE:
             raise error
         self._report_problem(f"a slot cannot be used: {error}")

@@ -39,7 +39,7 @@ class SlotRepair:
         self._work, self._parts = work, parts
         self._prepared: FetchPlan | None = None
         self._blocks: dict[int, bytes] = {}
-        """The damaged blocks of SLOT_BLOCK_BYTES, by index."""
+        """The fetched replacements of damaged blocks, by index."""
 
     @property
     def repaired(self) -> int:

@@ -1,4 +1,4 @@
-"""The work on whole slots: hashing one, or writing one from a delta. Each function is a generator that pauses often.
+"""The work on whole slots: hashing a slot, or writing it from a delta, by generators that pause often.
 
 A slot that is being written cannot be started: its first block, without which no file system is recognized, is
 cleared before everything else and written after everything else is durable.
@@ -96,7 +96,7 @@ class SlotWorker:
         """Run a blocking call of a partition on the thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
-    async def through(self, work: Iterator[T]) -> T:
+    async def run(self, work: Iterator[T]) -> T:
         """Run a generator to its end, step by step; return its last value."""
         last = None
         while (step := await self.call(lambda: next(work, None))) is not None:
@@ -118,7 +118,7 @@ class SlotWorker:
 
     async def hash(self, slot: Partition, length: int) -> str:
         """Return the SHA-256 of the first `length` bytes of a slot. Raises: DiskError."""
-        return await self.through(hash_slot(slot, length))
+        return await self.run(hash_slot(slot, length))
 
     async def hash_if_readable(self, slot: Partition, length: int) -> str | None:
         """Return the hash; None if a sector cannot be read. Raises: DiskError UNAVAILABLE."""

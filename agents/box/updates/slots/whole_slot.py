@@ -54,7 +54,7 @@ class WholeSlot:
     async def _content(
         self, plan: FetchPlan, index: int, size: int, block: SlotBlock, source: Partition
     ) -> bytes:
-        """Return a block, read from `source` if it is the same there, else fetched."""
+        """Return a block, read from `source` if that has the same content, else fetched."""
         content = await self._work.call(lambda: _read(source, index * SLOT_BLOCK_BYTES, size))
         if sha256(content).digest() == block.sha256:
             return content

@@ -104,7 +104,7 @@ def test_wrong_codes_are_counted_and_the_last_one_ends_the_offer() -> None:
         client = PageClient(page_of(box))
         for tries in range(1, TRIES):
             text = await client.send(await client.offer_form("code"), code=wrong(code))
-            assert "That was not right" in text
+            assert "This proof was not accepted" in text
             assert f"Tries left: {TRIES - tries}" in text
         assert "is over" in await client.send(await client.offer_form("code"), code=wrong(code))
         await asyncio.sleep(1)
@@ -117,7 +117,7 @@ def test_a_code_that_is_not_a_number_is_wrong() -> None:
     async def act(box: SessionBox) -> None:
         await box.offer()
         client = PageClient(page_of(box))
-        assert "not right" in await client.send(await client.offer_form("code"), code="<script>ä")
+        assert "not accepted" in await client.send(await client.offer_form("code"), code="<script>ä")
         assert box.session.wrong_codes == 1
 
     run(act)
@@ -227,8 +227,8 @@ def test_a_code_without_the_press_of_the_switch_permits_nothing() -> None:
         code = await box.offer()
         client = PageClient(page_of(box))
         text = await client.send(await client.offer_form("code"), code=code)
-        assert "A further proof is needed" in text
-        assert "The code is right." in text and "Press the switch" in text
+        assert "Another one is needed" in text
+        assert "The code is correct." in text and "Press the switch" in text
         assert box.session.state is SessionState.OFFERED
         assert await box.sessions.press_switch(OFFER.id, PORT, "consent")
 
@@ -241,7 +241,7 @@ def test_a_press_of_the_switch_without_the_code_permits_nothing() -> None:
         client = PageClient(page_of(box))
         assert not await box.sessions.press_switch(OFFER.id, PORT, "consent")
         assert "The switch was pressed." in await client.get(f"/offer/{ID}")
-        assert "not right" in await client.send(await client.offer_form("code"), code=wrong(code))
+        assert "not accepted" in await client.send(await client.offer_form("code"), code=wrong(code))
         assert box.session.state is SessionState.OFFERED
         assert "You have permitted" in await client.send(await client.offer_form("code"), code=code)
 

@@ -188,7 +188,7 @@ def test_a_person_enrols_a_key_in_chromium_and_permits_a_session_with_it(
         browser.evaluate(f"document.querySelector('#code').value = '{code}'")
         browser.evaluate("document.querySelector('.form-code button').click()")
         browser.wait_for(
-            "document.readyState === 'complete' && document.body.textContent.includes('A further proof is needed')"
+            "document.readyState === 'complete' && document.body.textContent.includes('Another one is needed')"
         )
         browser.evaluate("document.querySelector('.form-security-key button').click()")
         served.reach(SessionState.OPEN)

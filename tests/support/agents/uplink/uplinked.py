@@ -92,7 +92,7 @@ class World:
             timing=Timing(),
             clock=self.clock,
             clock_sync=self.clock_sync(),
-            files=self.requests(),
+            requests=self.requests(),
         )
         self.forwarding = asyncio.ensure_future(self.forwarder.run())
 

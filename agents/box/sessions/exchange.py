@@ -25,7 +25,7 @@ ANSWER_SECONDS_MAX: Final = HOLD_SECONDS + 45.0
 """Time without a response after which the connection counts as dead."""
 
 
-class SessionLine:
+class SessionMessageExchange:
     """Sends and receives messages while there are any."""
 
     def __init__(
@@ -114,7 +114,7 @@ class SessionLine:
                 return
 
     async def _answered(self, answer: asyncio.Future[Response]) -> bool:
-        """Wait for the answer or a further message; return whether the answer is there. Raises: TimeoutError."""
+        """Wait for the answer or a further message; return whether the answer has arrived. Raises: TimeoutError."""
         wanted = asyncio.ensure_future(self._wanted.wait())
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
