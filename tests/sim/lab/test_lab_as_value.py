@@ -25,8 +25,9 @@ def test_a_lab_is_unchanged_after_it_was_written_and_read(path: Path) -> None:
 def test_a_failed_run_is_replayed_without_its_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "short.toml"
     text = (LABS / "06-too-small-a-spool.toml").read_text().replace("meant_to_fail = true", "")
-    for long, short in (("3h", "5min"), ("30min", "1min"), ("2h", "1min")):
-        text = text.replace(f'"{long}"', f'"{short}"')
+    for key, long, short in (("at", "5min", "1min"), ("duration", "140min", "5min"), ("lasts", "2h", "1min")):
+        assert f'{key} = "{long}"' in text
+        text = text.replace(f'{key} = "{long}"', f'{key} = "{short}"')
     path.write_text(text + 'latency_p99 = "1ms"\n')
     assert main(["lab", "run", str(path), "--json"]) == 1
     first = json.loads(capfd.readouterr().out)
