@@ -19,7 +19,7 @@ from settings.slots import PARTITIONS, Slot
 SWITCH_FILE: Final = Path("/run/rap/application")
 """Creating it with the name of a slot makes systemd start the box's programs from there (rap-application.path)."""
 LEFT_FILE: Final = Path("/run/rap-application/left")
-"""This file names the slot whose programs rap-application.service has abandoned on its own."""
+"""In this file rap-application.service names the slot whose programs it has rejected."""
 
 
 class LinuxMachine:

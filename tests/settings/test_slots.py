@@ -131,10 +131,11 @@ def test_after_a_trial_the_state_is_repeated_so_that_damage_cannot_begin_it_agai
     assert {condition.choice for condition in settled.damaged()} == {Choice(again.committed)}
 
 
-def test_twenty_power_cuts_without_an_update_do_not_change_the_slot() -> None:
-    now = boot_states.new(COMMITTED_A)
-    for _ in range(20):
-        assert now.choice == Choice("a")
+@pytest.mark.parametrize("committed", ["a", "b"])
+def test_without_an_update_the_committed_slot_is_started_and_nothing_is_written(
+    committed: slots.Slot,
+) -> None:
+    assert boot_states.new(SlotState(9, committed)).choice == Choice(committed, None)
 
 
 def test_a_trial_without_a_readable_count_starts_the_committed_slot() -> None:

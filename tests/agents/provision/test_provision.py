@@ -105,9 +105,9 @@ ways = ["code"]
 
 def with_sessions(text: str) -> str:
     """Return a site file with remote sessions to one of its instruments."""
-    first, rest = text.split('serial = "CHEM-0001"')
+    before, after = text.split('serial = "CHEM-0001"')
     names = '[addresses]\n"tunnels.example.com" = ["203.0.113.9"]'
-    site = f'{first}serial = "CHEM-0001"\naddress = "10.77.2.5"{rest}{SESSIONS}'
+    site = f'{before}serial = "CHEM-0001"\naddress = "10.77.2.5"{after}{SESSIONS}'
     return site.replace("[addresses]", names)
 
 
@@ -391,7 +391,7 @@ def test_a_wrong_site_is_reported_and_changes_nothing(
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
-def test_a_name_without_addresses_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_host_name_without_addresses_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root.parent / "site.toml").write_text(
         PROVISIONED_SITE.replace('"audit.example.com" =', '"log.example.com" =')
     )

@@ -69,7 +69,7 @@ def test_an_index_is_sorted_whatever_the_order_of_its_records() -> None:
     assert [seq in index for seq in (0, 1, 2, 5, 9, 10)] == [False, True, False, True, True, False]
 
 
-def test_an_empty_index_has_nothing() -> None:
+def test_an_empty_index_finds_nothing() -> None:
     index = PositionIndex()
     assert (len(index), index.bytes, index.last_seq, index.all()) == (0, 0, 0, [])
     assert index.after(0, 10) == [] and index.between(0, 10) == [] and index.pop_through(10) == []
@@ -115,7 +115,7 @@ def test_removing_a_position_keeps_the_others() -> None:
     assert (seqs_of(index.all()), index.bytes) == ([5, 9], 20)
 
 
-def test_an_index_keeps_the_unacknowledged_rest() -> None:
+def test_an_index_keeps_the_unacknowledged_positions() -> None:
     index = index_of(*range(1, 5001))
     for through in range(100, 5001, 100):
         index.pop_through(through)
@@ -356,7 +356,7 @@ def test_a_segment_name_round_trips(fields: tuple[int, int, int, int, int, int])
 
 
 @pytest.mark.parametrize(("damaged", "is_read"), [((), False), ((0,), False), ((1,), False), ((0, 1), True)])
-def test_a_segment_is_only_read_at_opening_if_both_copies_of_its_summary_are_damaged(
+def test_opening_reads_a_sealed_segment_only_if_both_copies_of_its_summary_are_damaged(
     damaged: tuple[int, ...], is_read: bool
 ) -> None:
     limits = limits_of(verify_bytes_max=0, spool_bytes_max=8 * 8192)
