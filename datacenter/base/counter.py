@@ -20,7 +20,7 @@ _log: Final = logging.getLogger(__name__)
 async def count_periodically(store: Store, executor: Executor | None, now_ms: Callable[[], int]) -> None:
     """Count all changed days periodically, until cancelled.
 
-    A failure of the database is logged, and counting continues at the next interval. `executor` is as for `Follower`.
+    A failure of the database is logged, and counting continues at the next interval.
     """
     while True:
         try:

@@ -125,9 +125,9 @@ def _recount(
         connection.execute(select(c.model, c.country, c.region, c.body).where(key)).mappings().one_or_none()
     )
     if before is not None:
-        for reading, one in decode_readings(before["body"]).items():
+        for reading, histogram in decode_readings(before["body"]).items():
             for place in _places(before):
-                changes[_Key(before["model"], reading, place, day)].append(_Change(one.negative(), -1))
+                changes[_Key(before["model"], reading, place, day)].append(_Change(histogram.negative(), -1))
     now = _placed(connection, box, instrument)
     if now is None:
         connection.execute(delete(base_instruments).where(key))
@@ -135,13 +135,13 @@ def _recount(
     with store.of(box).within(store, connection) as reports:
         statuses = read_history(reports, box, instrument, day * DAY_MS, (day + 1) * DAY_MS)
     counted = {
-        reading: Histogram.of_instrument(one.values[one.present])
-        for reading, one in statuses.readings.items()
-        if one.present.any()
+        reading: Histogram.of_instrument(column.values[column.present])
+        for reading, column in statuses.readings.items()
+        if column.present.any()
     }
-    for reading, one in counted.items():
+    for reading, histogram in counted.items():
         for place in _places(now):
-            changes[_Key(now["model"], reading, place, day)].append(_Change(one, 1))
+            changes[_Key(now["model"], reading, place, day)].append(_Change(histogram, 1))
     values = {"box": box, "instrument": instrument, "day": day, "body": encode_readings(counted)}
     connection.execute(_SAVE_INSTRUMENT, {**now, **values})
 

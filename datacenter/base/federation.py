@@ -37,11 +37,11 @@ def exportable(
     model: str, reading: str, days: Mapping[int, BaseDay], instruments_min: int = INSTRUMENTS_MIN
 ) -> RegionalBase:
     """Return the part of days' readings that may leave the region."""
-    total = added([one.histogram for one in days.values()])
+    total = added([base_day.histogram for base_day in days.values()])
     instruments = np.zeros(len(total.values), np.int64)
-    for one in days.values():
-        bins = np.searchsorted(total.values, one.histogram.values)
-        np.maximum.at(instruments, bins, one.histogram.instruments)
+    for base_day in days.values():
+        bins = np.searchsorted(total.values, base_day.histogram.values)
+        np.maximum.at(instruments, bins, base_day.histogram.instruments)
     kept = instruments >= instruments_min
     withheld = int(total.readings[~kept].sum())
     return RegionalBase(model, reading, total.values[kept].tolist(), total.readings[kept].tolist(), withheld)
@@ -49,10 +49,10 @@ def exportable(
 
 def percentiles_of_regions(regions: Sequence[RegionalBase], wanted: Sequence[int]) -> list[PercentileBounds]:
     """Return percentiles of all regions together. Raises: ValueError for different readings."""
-    if len({(one.model, one.reading) for one in regions}) != 1:
+    if len({(region.model, region.reading) for region in regions}) != 1:
         raise ValueError("the regions have different models or readings; give those of one")
-    total = added([_histogram(one) for one in regions])
-    withheld = sum(one.withheld for one in regions)
+    total = added([_histogram(region) for region in regions])
+    withheld = sum(region.withheld for region in regions)
     below = np.cumsum(total.readings)
     rows = []
     for percentile in wanted:
@@ -63,6 +63,6 @@ def percentiles_of_regions(regions: Sequence[RegionalBase], wanted: Sequence[int
     return rows
 
 
-def _histogram(one: RegionalBase) -> Histogram:
-    values, readings = np.array(one.values, np.int64), np.array(one.readings, np.int64)
+def _histogram(region: RegionalBase) -> Histogram:
+    values, readings = np.array(region.values, np.int64), np.array(region.readings, np.int64)
     return Histogram(values, readings, np.zeros(len(values), np.int64))

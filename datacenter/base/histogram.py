@@ -55,7 +55,7 @@ class Histogram:
         return Histogram(self.values, -self.readings, -self.instruments)
 
     def percentiles(self, wanted: Sequence[int]) -> list[int]:
-        """Return for each p the least value that at least p % of the readings do not exceed. Not for 0 readings."""
+        """Return for each p the least value that at least p % of the readings do not exceed; count must be > 0."""
         below = np.cumsum(self.readings)
         ranks = [max(1, -(-p * int(below[-1]) // 100)) for p in wanted]
         values: list[int] = self.values[np.searchsorted(below, ranks)].tolist()
@@ -113,7 +113,7 @@ def decode_histogram(data: bytes) -> Histogram:
 
 def encode_readings(histograms: Mapping[str, Histogram]) -> bytes:
     """Encode the histograms of several readings."""
-    return zstd.compress(_encode({name: _raw(one) for name, one in histograms.items()}), LEVEL)
+    return zstd.compress(_encode({name: _raw(histogram) for name, histogram in histograms.items()}), LEVEL)
 
 
 def decode_readings(data: bytes) -> dict[str, Histogram]:
@@ -124,7 +124,9 @@ def decode_readings(data: bytes) -> dict[str, Histogram]:
 def _raw(histogram: Histogram) -> bytes:
     """Return 32-bit columns; the differences of the values are modulo 2^32."""
     columns = (np.diff(histogram.values, prepend=0), histogram.readings, histogram.instruments)
-    assert all(len(one) == 0 or one.max() < 2**31 for one in columns[1:]), "sums of a day fit 32 bits"
+    assert all(len(column) == 0 or column.max() < 2**31 for column in columns[1:]), (
+        "sums of a day fit 32 bits"
+    )
     return b"".join(column.astype("<i4").tobytes() for column in columns)
 
 

@@ -53,10 +53,10 @@ def added_days(parts: Sequence[BaseDay]) -> BaseDay:
 
 def shown(days: dict[int, BaseDay]) -> dict[int, BaseDay]:
     """Return the days with enough instruments."""
-    return {day: one for day, one in days.items() if one.instruments >= INSTRUMENTS_MIN}
+    return {day: base_day for day, base_day in days.items() if base_day.instruments >= INSTRUMENTS_MIN}
 
 
 def percentiles_of(days: dict[int, BaseDay], wanted: Sequence[int]) -> list[int] | None:
     """Return percentiles of all readings of the days with enough instruments; None if there is no such day."""
-    total = added([one.histogram for one in shown(days).values()], with_instruments=False)
+    total = added([base_day.histogram for base_day in shown(days).values()], with_instruments=False)
     return total.percentiles(wanted) if total.count else None

@@ -59,7 +59,7 @@ def _percentiles(connection: Connection, model: str, day: int) -> dict[str, list
     for reading, of_day, count, body in rows:
         days_of_readings[reading][of_day] = BaseDay(count, decode_histogram(body))
     values = {reading: percentiles_of(of_days, PERCENTILES) for reading, of_days in days_of_readings.items()}
-    return {reading: one for reading, one in values.items() if one is not None}
+    return {reading: percentiles for reading, percentiles in values.items() if percentiles is not None}
 
 
 class StoredBases:

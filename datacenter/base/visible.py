@@ -64,7 +64,7 @@ def permitted_bases(store: Store, visible: Visibility, model: str = "") -> dict[
     for name, country, region, total, count in store.read(query):
         groups[name].append(_Group(country, region, total, count))
     bases = {name: _permitted(name, of_model, visible) for name, of_model in groups.items()}
-    return {name: one for name, one in bases.items() if one.instruments}
+    return {name: base for name, base in bases.items() if base.instruments}
 
 
 def _permitted(model: str, groups: Sequence[_Group], visible: Visibility) -> PermittedBase:
@@ -72,16 +72,18 @@ def _permitted(model: str, groups: Sequence[_Group], visible: Visibility) -> Per
     if all(group.permitted == group.total for group in groups):
         return PermittedBase(model, count, (EVERYWHERE,), false())
     locations: list[str] = []
-    rest = list(groups)
+    remaining = list(groups)
     for level in ("region", "country"):
-        for name in sorted({name_at_level for group in rest if (name_at_level := getattr(group, level))}):
+        for name in sorted(
+            {name_at_level for group in remaining if (name_at_level := getattr(group, level))}
+        ):
             own = [group for group in groups if getattr(group, level) == name]
-            if all(group in rest and group.permitted == group.total for group in own):
+            if all(group in remaining and group.permitted == group.total for group in own):
                 locations.append(location(level, name))
-                rest = [group for group in rest if group not in own]
+                remaining = [group for group in remaining if group not in own]
     partial = [
         and_(_equal(sites.c.country, group.country), _equal(sites.c.region, group.region))
-        for group in rest
+        for group in remaining
         if group.permitted
     ]
     others = and_(visible.where("Instrument"), or_(*partial)) if partial else false()
@@ -103,13 +105,13 @@ def visible_days(store: Store, base: PermittedBase, days: range, reading: str = 
     )
     for name, day, count, body in store.read(sums.where(c.reading == reading) if reading else sums):
         parts[name][day].append(BaseDay(count, decode_histogram(body)))
-    one = base_instruments.c
-    key = and_(one.box == instruments.c.box, one.instrument == instruments.c.serial)
+    d = base_instruments.c
+    key = and_(d.box == instruments.c.box, d.instrument == instruments.c.serial)
     singles = (
-        select(one.day, one.body)
+        select(d.day, d.body)
         .select_from(_TABLES.join(base_instruments, key))
-        .where(one.model == base.model, one.day >= days.start, one.day < days.stop, base.others)
-        .order_by(one.day)
+        .where(d.model == base.model, d.day >= days.start, d.day < days.stop, base.others)
+        .order_by(d.day)
     )
     for day, body in store.read(singles):
         for name, histogram in decode_readings(body).items():

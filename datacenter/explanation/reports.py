@@ -75,7 +75,7 @@ class StoredReports:
 
         Archived reports are held in memory one block at a time.
         """
-        return merge(self.rows, self._archived(), key=lambda one: one.id)
+        return merge(self.rows, self._archived(), key=lambda record: record.id)
 
     def _archived(self) -> Iterator[TimedReport]:
         latest_ms = self.wanted.stored_until_ms + CLOCK_ERROR_MS_MAX
@@ -92,11 +92,11 @@ def load_reports(store: Store, wanted: ReportRange) -> StoredReports:
     """
     rows = sorted(_rows(store, wanted), key=lambda pair: pair[1].id)
     archived = _archived(store, wanted)
-    _require_complete(store, wanted, [one.id for _, one in rows], archived)
+    _require_complete(store, wanted, [record.id for _, record in rows], archived)
     # the process that stored the last report may have another clock than the one that evaluated it
-    of_last_ms = max((stored_at_ms for stored_at_ms, one in rows if one.id == wanted.last), default=0)
+    of_last_ms = max((stored_at_ms for stored_at_ms, record in rows if record.id == wanted.last), default=0)
     until_ms = max(wanted.stored_until_ms, of_last_ms)
-    in_time = [one for stored_at_ms, one in rows if stored_at_ms <= until_ms]
+    in_time = [record for stored_at_ms, record in rows if stored_at_ms <= until_ms]
     return StoredReports(wanted, in_time, archived)
 
 
@@ -112,8 +112,8 @@ def _rows(store: Store, wanted: ReportRange) -> Iterator[tuple[int, TimedReport]
     columns = (_R.run, _R.stored_at_ms, _R.sequence, _R.record_count, _R.body)
     rows = store.of(wanted.box).read(select(*columns).where(of_range))
     for run, stored_at_ms, sequence, record_count, body in rows:
-        for one in stored_records(sequence, record_count, body):
-            report = _decode_report(one.body)
+        for record in stored_records(sequence, record_count, body):
+            report = _decode_report(record.body)
             report_id = run, report.number
             if wanted.first <= report_id <= wanted.last:
                 yield stored_at_ms, TimedReport(report_id, stored_at_ms + CLOCK_ERROR_MS_MAX, report)

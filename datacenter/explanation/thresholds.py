@@ -45,20 +45,20 @@ def reading_thresholds(
         known = {term: evaluator.value(term) for term in known}
     thresholds: defaultdict[str, list[ReadingThreshold]] = defaultdict(list)
     for trigger in functions.program.triggers:
-        for one in comparisons[trigger.name]:
-            term, *others = one.value.sum.coefficients
-            threshold = _threshold(one.value, one.threshold, known)
-            if others or not one.channel or not is_level(term) or threshold is None:
+        for comparison in comparisons[trigger.name]:
+            term, *others = comparison.value.sum.coefficients
+            threshold = _threshold(comparison.value, comparison.threshold, known)
+            if others or not comparison.channel or not is_level(term) or threshold is None:
                 continue
-            turned = one.value.sum.coefficients[term] < 0
-            thresholds[one.channel].append(
+            turned = comparison.value.sum.coefficients[term] < 0
+            thresholds[comparison.channel].append(
                 ReadingThreshold(
                     trigger.name,
                     trigger.table.severity,
                     text_of(term),
-                    with_sides_exchanged(one.sign) if turned else one.sign,
+                    with_sides_exchanged(comparison.sign) if turned else comparison.sign,
                     threshold,
-                    bool(one.threshold.sum.coefficients),
+                    bool(comparison.threshold.sum.coefficients),
                 )
             )
     return dict(thresholds)

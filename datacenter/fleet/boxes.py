@@ -15,7 +15,7 @@ from wire.messages import BoxReport, decode
 
 EVENTS_MAX: Final = 50
 LATE_MS: Final = 5 * 60_000
-"""If a report arrives later than this after it was made, it was in the backlog of the box."""
+"""A report that arrives later than this after its creation was in the backlog of the box."""
 _R: Final = records.c
 _EVENT_KINDS: Final = {str(kind.__struct_config__.tag): kind for kind in get_args(BoxReport)}
 

@@ -124,8 +124,8 @@ def _missing_spans(statuses: Statuses, missing: Mapping[int, RangeSet]) -> Itera
                 yield SilentSpan(since_ms, until_ms, "missing")
 
 
-def _overlap(one: SilentSpan, other: SilentSpan) -> bool:
-    return one.since_ms < other.until_ms and other.since_ms < one.until_ms
+def _overlap(span: SilentSpan, other: SilentSpan) -> bool:
+    return span.since_ms < other.until_ms and other.since_ms < span.until_ms
 
 
 def _silence_ms(times: Integers) -> float:
@@ -147,7 +147,7 @@ def make_chart(period: Period, points_max: int = POINTS_MAX) -> ChartData:
         period.since_ms,
         period.until_ms,
         _broken(times.tolist(), breaks, times[starts[1:] - 1].tolist()),
-        {name: _broken(_values(one), breaks, [None] * len(breaks)) for name, one in columns.items()},
+        {name: _broken(_values(column), breaks, [None] * len(breaks)) for name, column in columns.items()},
         period.spans,
         reduced,
     )
@@ -198,7 +198,7 @@ def _reduce(
     indexes = np.concatenate(firsts)
     lasts = np.append(indexes[1:], len(times)) - 1
     reduced = {name: _extremes(readings, indexes) for name, readings in columns.items()}
-    sizes = [2 * len(one) for one in firsts]
+    sizes = [2 * len(indexes_of_segment) for indexes_of_segment in firsts]
     new_starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
     return np.stack([times[indexes], times[lasts]], axis=1).ravel(), reduced, new_starts
 

@@ -48,8 +48,8 @@ def list_calibrations(
 ) -> list[Calibration]:
     """Return the latest calibration of each assay in a period, by assay."""
     latest: dict[str, Calibration] = {}
-    for one in _read(store, Calibration, box, instrument, since_ms, until_ms, REPORTS_MAX):
-        latest.setdefault(one.assay, one)
+    for calibration in _read(store, Calibration, box, instrument, since_ms, until_ms, REPORTS_MAX):
+        latest.setdefault(calibration.assay, calibration)
     return [latest[assay] for assay in sorted(latest)]
 
 

@@ -163,7 +163,7 @@ def _encode_column(values: Integers) -> tuple[_Column, bytes]:
     while len(differences) <= min(ORDER_MAX, len(values) - 1):
         differences.append(np.diff(differences[-1]))
     order, rest = min(enumerate(differences), key=lambda pair: _mean_magnitude(pair[1]))
-    first = tuple(int(one[0]) for one in differences[:order])
+    first = tuple(int(difference[0]) for difference in differences[:order])
     if not rest.any():
         return _Column(order, 1, first, -1, 0), b""
     divisor = max(1, int(np.gcd.reduce(rest)) if len(rest) else 1)

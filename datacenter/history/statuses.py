@@ -108,8 +108,8 @@ def joined(parts: Sequence[Statuses]) -> Statuses:
 def _joined_readings(parts: Sequence[Statuses], name: str) -> Readings:
     parts_readings = [part.readings.get(name) or _absent(len(part)) for part in parts]
     return Readings(
-        np.concatenate([one.values for one in parts_readings]),
-        np.concatenate([one.present for one in parts_readings]),
+        np.concatenate([readings.values for readings in parts_readings]),
+        np.concatenate([readings.present for readings in parts_readings]),
     )
 
 

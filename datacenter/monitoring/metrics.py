@@ -92,14 +92,14 @@ class Metrics:
             begun = seconds()
             outcomes = ingest_all(received)
             self._transaction.observe(seconds() - begun)
-            for one, outcome in zip(received, outcomes, strict=True):
-                self._count(one, outcome)
+            for arrival, outcome in zip(received, outcomes, strict=True):
+                self._count(arrival, outcome)
             return outcomes
 
         return ingest
 
-    def _count(self, one: Received, outcome: BatchReply | Exception) -> None:
-        records = len(one.batch.records)
+    def _count(self, arrival: Received, outcome: BatchReply | Exception) -> None:
+        records = len(arrival.batch.records)
         if not isinstance(outcome, BatchReply):
             result = "refused" if isinstance(outcome, UnknownBoxError) else "failed"
             self._records.labels(result).inc(records)
@@ -107,8 +107,8 @@ class Metrics:
         self._records.labels("stored").inc(outcome.stored)
         self._records.labels("duplicate").inc(records - outcome.stored)
         if outcome.stored:
-            oldest_ms = min(record.entry.body.at_ms for record in one.batch.records)
-            self._age.observe(max(one.at_ms - oldest_ms, 0) / 1000)
+            oldest_ms = min(record.entry.body.at_ms for record in arrival.batch.records)
+            self._age.observe(max(arrival.at_ms - oldest_ms, 0) / 1000)
 
     def evaluated(self, seconds: float) -> None:
         """Count the evaluation of a box, which ended `seconds` after its batch was stored."""
@@ -130,7 +130,7 @@ class _WithoutCreationTimes(CollectorRegistry):
 
     def collect(self) -> Iterator[Metric]:
         for family in super().collect():
-            family.samples = [one for one in family.samples if not one.name.endswith("_created")]
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             yield family
 
 
@@ -179,6 +179,6 @@ def limits(levels: Iterable[Level]) -> Metric:
         "Used share of each limit of the program; the log has a warning at 0.8, for the file system at 0.75."
     )
     used: dict[tuple[str, ...], float] = {
-        (one.name,): one.amount / one.limit for one in levels if one.limit > 0
+        (level.name,): level.amount / level.limit for level in levels if level.limit > 0
     }
     return gauges("rap_limit_used_ratio", text, ["limit"], used)

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 ANSWER_SECONDS_MAX: Final = 2.0
-"""A caller is not kept waiting for the database longer than this."""
+"""Maximum time for which a caller waits for the database."""
 
 
 class NoAnswerError(Exception):

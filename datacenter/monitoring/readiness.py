@@ -17,8 +17,8 @@ from datacenter.store.tables.schema import REVISION
 def readiness(store: Store, url: str) -> Callable[[], str]:
     """Return a function that returns why the store is not usable, "" if it is usable, or raises StoreError.
 
-    An SQLite file that was removed or replaced still accepts writes of a process that has opened it, and they are
-    lost with it. Such a file is recognized by its device and inode numbers.
+    A process that has opened an SQLite file can still write to the file after it was removed or replaced; these
+    writes are lost. Such a file is detected by its device and inode numbers.
     """
     file = database_file(url)
     opened = _identity(file) if file else None

@@ -7,7 +7,7 @@ unknown whether the message was sent. The consequence depends on the target:
 
 * Targets that recognize repetitions (`repeats`) get the message again: at least once. Alertmanager merges alerts with
   equal labels; other receivers recognize a notice by its key, "<alert>:<kind>".
-* Other targets, such as e-mail or chat, do not: at most once. The delivery is `uncertain`, and the page of the
+* Other targets, such as e-mail or chat, get it at most once. The delivery is `uncertain`, and the page of the
   alert shows that.
 
 A target has one lease, which a process takes to send a message; therefore any number of processes may send.

@@ -45,15 +45,15 @@ class Notice(NamedTuple):
 def title_of(notices: Sequence[Notice]) -> str:
     """Return the title of a message."""
     if len(notices) == 1:
-        (one,) = notices
-        return f"[{one.severity} {one.kind}] {one.about}: {one.text}"
-    raised = sum(one.kind == "raised" for one in notices)
+        (notice,) = notices
+        return f"[{notice.severity} {notice.kind}] {notice.about}: {notice.text}"
+    raised = sum(notice.kind == "raised" for notice in notices)
     return f"{len(notices)} alerts: {raised} raised, {len(notices) - raised} resolved"
 
 
 def body_of(notices: Sequence[Notice]) -> str:
     """Return the text of a message, a paragraph for each notice."""
-    return "\n\n".join("\n".join(_lines(one)) for one in notices)
+    return "\n\n".join("\n".join(_lines(notice)) for notice in notices)
 
 
 def time_of(ms: int) -> str:
@@ -61,19 +61,19 @@ def time_of(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _lines(one: Notice) -> list[str]:
-    site = f"{one.site_name} ({one.site})" if one.site else ""
+def _lines(notice: Notice) -> list[str]:
+    site = f"{notice.site_name} ({notice.site})" if notice.site else ""
     lines = [
-        f"{one.kind.capitalize()}: {one.text}",
-        f"Severity: {one.severity}",
-        f"Instrument: {one.instrument} ({one.model})" if one.instrument else f"Box: {one.box}",
+        f"{notice.kind.capitalize()}: {notice.text}",
+        f"Severity: {notice.severity}",
+        f"Instrument: {notice.instrument} ({notice.model})" if notice.instrument else f"Box: {notice.box}",
         f"Site: {site}" if site else "",
-        f"Since: {time_of(one.began_at_ms)}",
-        f"Until: {time_of(one.ended_at_ms)}" if one.ended_at_ms is not None else "",
-        f"Evidence: {', '.join(one.terms)}" if one.terms else "",
-        f"Advice: {one.advice}" if one.advice else "",
-        f"Parts: {', '.join(one.parts)}" if one.parts else "",
-        one.link,
-        f"Notice {one.key}",
+        f"Since: {time_of(notice.began_at_ms)}",
+        f"Until: {time_of(notice.ended_at_ms)}" if notice.ended_at_ms is not None else "",
+        f"Evidence: {', '.join(notice.terms)}" if notice.terms else "",
+        f"Advice: {notice.advice}" if notice.advice else "",
+        f"Parts: {', '.join(notice.parts)}" if notice.parts else "",
+        notice.link,
+        f"Notice {notice.key}",
     ]
     return [line for line in lines if line]

@@ -55,7 +55,7 @@ RETRY_MS_MIN: Final = 30_000
 RETRY_MS_MAX: Final = 3_600_000
 GIVE_UP_MS: Final = 86_400_000
 GIVE_UP_ATTEMPTS: Final = 10
-"""A notice is abandoned after GIVE_UP_MS and GIVE_UP_ATTEMPTS unsuccessful attempts."""
+"""A notice is abandoned after both GIVE_UP_MS and GIVE_UP_ATTEMPTS unsuccessful attempts."""
 PROBLEM_CHARACTERS_MAX: Final = 200
 _D: Final = deliveries.c
 _T: Final = notice_targets.c
@@ -120,7 +120,7 @@ def route(store: Store, targets: Sequence[NoticeTarget], now_ms: int) -> int:
             "changed_at_ms": now_ms,
         }
         if new_deliveries:
-            connection.execute(insert(deliveries), [one | new for one in new_deliveries])
+            connection.execute(insert(deliveries), [delivery | new for delivery in new_deliveries])
         if rows:
             keys = tuple_(n.alert, n.kind).in_([(row.alert, row.kind) for row in rows])
             connection.execute(update(notices).where(keys).values(routed_at_ms=now_ms))
@@ -128,7 +128,7 @@ def route(store: Store, targets: Sequence[NoticeTarget], now_ms: int) -> int:
 
 
 def have_work(store: Store) -> set[str]:
-    """Return the names of targets for which deliveries wait, or are left from attempts. Raises: StoreError."""
+    """Return the names of targets with deliveries that wait or whose outcome is missing. Raises: StoreError."""
     query = select(_D.target).where(_D.state.in_(_UNSETTLED)).distinct()
     return {name for (name,) in store.read(query)}
 
@@ -203,7 +203,7 @@ def settle(
             _D.target == target.name,
             _D.state == DeliveryState.SENDING,
             _D.claim == process,
-            _keys([(one.alert, one.kind) for one in sent]),
+            _keys([(notice.alert, notice.kind) for notice in sent]),
         )
         changed = {
             "claim": None,
@@ -267,10 +267,10 @@ def _return_lease(
 def _recover(connection: Connection, target: NoticeTarget, now_ms: int) -> None:
     """Decide about attempts of processes that did not record the outcome: their lease has expired."""
     state = DeliveryState.WAITING if target.recognizes_repetitions else DeliveryState.UNCERTAIN
-    left = and_(_D.target == target.name, _D.state == DeliveryState.SENDING)
+    unfinished = and_(_D.target == target.name, _D.state == DeliveryState.SENDING)
     problem = "the sender ended before it recorded the outcome"
     values = {"state": state, "claim": None, "problem": problem, "changed_at_ms": now_ms}
-    connection.execute(update(deliveries).where(left).values(values))
+    connection.execute(update(deliveries).where(unfinished).values(values))
 
 
 def _skip_needless(connection: Connection, target: NoticeTarget, now_ms: int) -> None:

@@ -107,7 +107,7 @@ class NoticeSender:
         except Exception as error:
             outcome = AttemptOutcome(AttemptResult.UNCERTAIN, f"internal error: {type(error).__name__}")
         if outcome.result is not AttemptResult.SENT:
-            keys = ", ".join(one.key for one in due)
+            keys = ", ".join(notice.key for notice in due)
             _log.warning("notices %s to %s: %s: %s", keys, target.name, outcome.result, outcome.problem)
         return outcome
 

@@ -68,7 +68,7 @@ class AlertmanagerTransport:
     """Posts to the API of an Alertmanager, version 2."""
 
     async def send(self, target: NoticeTarget, notices: Sequence[Notice], now_ms: int) -> AttemptOutcome:
-        alerts = [_alert(one, now_ms) for one in notices]
+        alerts = [_alert(notice, now_ms) for notice in notices]
         proxy = target.proxy or None
         try:
             async with (
@@ -98,33 +98,33 @@ class TransportOfTarget:
         return await transport.send(target, notices, now_ms)
 
 
-def _alert(one: Notice, now_ms: int) -> dict[str, Any]:
+def _alert(notice: Notice, now_ms: int) -> dict[str, Any]:
     """Return a postableAlert of the API. Equal labels are the same alert, so that a repetition changes nothing."""
     labels = {
-        "alertname": one.trigger,
-        "alert": one.alert,
-        "severity": one.severity,
-        "box": one.box,
-        "instrument": one.instrument,
-        "model": one.model,
-        "component": one.component,
-        "site": one.site,
-        "region": one.region,
+        "alertname": notice.trigger,
+        "alert": notice.alert,
+        "severity": notice.severity,
+        "box": notice.box,
+        "instrument": notice.instrument,
+        "model": notice.model,
+        "component": notice.component,
+        "site": notice.site,
+        "region": notice.region,
     }
     annotations = {
-        "summary": one.text,
-        "evidence": ", ".join(one.terms),
-        "advice": one.advice,
-        "parts": ", ".join(one.parts),
+        "summary": notice.text,
+        "evidence": ", ".join(notice.terms),
+        "advice": notice.advice,
+        "parts": ", ".join(notice.parts),
     }
-    ends_at_ms = now_ms + FIRING_MS if one.ended_at_ms is None else min(one.ended_at_ms, now_ms)
+    ends_at_ms = now_ms + FIRING_MS if notice.ended_at_ms is None else min(notice.ended_at_ms, now_ms)
     alert: dict[str, Any] = {
         "labels": {name: value for name, value in labels.items() if value},
         "annotations": {name: value for name, value in annotations.items() if value},
-        "startsAt": _rfc3339(min(one.began_at_ms, ends_at_ms)),
+        "startsAt": _rfc3339(min(notice.began_at_ms, ends_at_ms)),
         "endsAt": _rfc3339(ends_at_ms),
     }
-    return alert | ({"generatorURL": one.link} if one.link else {})
+    return alert | ({"generatorURL": notice.link} if notice.link else {})
 
 
 def _rfc3339(ms: int) -> str:

@@ -84,7 +84,7 @@ def papers_of(store: Store, box: str) -> BoxPapers:
     bodies = {name: read_file(store, box, name) for name in (PAPERS, EVIDENCE)}
     papers_body, evidence_body = bodies[PAPERS], bodies[EVIDENCE]
     papers = decode_papers(papers_body) if papers_body else None
-    titles = {f"{one.id}.pdf": one.title for one in papers.documents} if papers else {}
+    titles = {f"{document.id}.pdf": document.title for document in papers.documents} if papers else {}
     titles |= dict.fromkeys(("data-flow.pdf", "data-flow.svg"), "Data-flow diagram")
     files = [FiledFile(row.name, titles.get(row.name, row.name), *row[1:]) for row in rows]
     order = {name: rank for rank, name in enumerate(titles)}
@@ -94,9 +94,9 @@ def papers_of(store: Store, box: str) -> BoxPapers:
             sorted((f for f in files if f.name != EVIDENCE), key=lambda f: (order.get(f.name, 99), f.name))
         ),
         papers,
-        Counter(one.answer for one in papers.answers) if papers else {},
-        max(one.at for one in decode_evidence(evidence_body)) if evidence_body else "",
-        next((one for one in files if one.name == EVIDENCE), None),
+        Counter(answer.answer for answer in papers.answers) if papers else {},
+        max(proof.at for proof in decode_evidence(evidence_body)) if evidence_body else "",
+        next((file for file in files if file.name == EVIDENCE), None),
         _compared(papers_body, evidence_body) if papers_body and evidence_body else None,
     )
 

@@ -70,7 +70,7 @@ class RolloutDesk:
         release = self.releases.releases.get(plan.release)
         if release is None:
             known = ", ".join(map(str, sorted(self.releases.releases))) or "none"
-            raise RolloutConflictError(f"there is no release {plan.release}; released are: {known}")
+            raise RolloutConflictError(f"there is no release {plan.release}; the releases are: {known}")
         if not self.count_boxes(plan):
             raise RolloutConflictError("no box is in the group; give another place, model or box")
         values = {
@@ -157,12 +157,12 @@ class RolloutDesk:
         location = {level: name} if name else {}
         if name:
             column = sites.c[level]
-            above = [sites.c[one] for one in ("country", "region") if one != level and level != "region"]
+            above = [sites.c[name] for name in ("country", "region") if name != level and level != "region"]
             if above:
                 ancestors = {tuple(row) for row in self.store.read(select(*above).where(column == name))}
                 if len(ancestors) == 1:  # a country in two regions counts as in neither
                     location |= {
-                        one.name: str(value) for one, value in zip(above, ancestors.pop(), strict=True)
+                        column.name: str(value) for column, value in zip(above, ancestors.pop(), strict=True)
                     }
         return Resource("Rollout", "new", **location, requester=staff)
 

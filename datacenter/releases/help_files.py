@@ -132,8 +132,8 @@ class HelpFileSender:
             }
             store.queue_within(connection, box, serial, VERB, encode(file.reference), now_ms, **columns)
         text = f"{file.name} of release {file.release} for {len(due)} instruments of model {file.model}"
-        about = "Rollout", str(rollout.id), "", rollout.purpose, "permitted", "", text
-        append_within(connection, [AuditEntry(now_ms, ACTOR, "", VERB_ACTIONS[VERB], *about)])
+        fields = "Rollout", str(rollout.id), "", rollout.purpose, "permitted", "", text
+        append_within(connection, [AuditEntry(now_ms, ACTOR, "", VERB_ACTIONS[VERB], *fields)])
 
 
 def _due(file: HelpFile) -> Any:
@@ -146,13 +146,13 @@ def _due(file: HelpFile) -> Any:
     tables = instruments.join(boxes, boxes.c.serial == _I.box).join(
         box_releases, box_releases.c.box == _I.box
     )
-    which = (
+    conditions = (
         box_releases.c.data == file.release,
         _I.model == file.model,
         boxes.c.dismissed_at_ms.is_(None),
         ~has,
     )
-    query = select(_I.box, _I.serial).select_from(tables).where(*which)
+    query = select(_I.box, _I.serial).select_from(tables).where(*conditions)
     return query.order_by(_I.box, _I.serial).limit(COMMANDS_MAX)
 
 

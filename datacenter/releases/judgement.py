@@ -22,7 +22,7 @@ class WaveFigures(NamedTuple):
     """Boxes whose order has not ended."""
     committed: int = 0
     failed: int = 0
-    """Boxes that refused, failed, returned, or did not answer in time."""
+    """Boxes that refused, failed, returned, or did not respond in time."""
     withdrawn: int = 0
     last_ended_ms: int = 0
     """The time at which the latest order ended, by the data center's clock; 0 if none did."""

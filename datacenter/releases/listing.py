@@ -1,4 +1,4 @@
-"""Lists of rollouts, and the results of one: its waves with their expected ends, and its failures."""
+"""Lists rollouts, and the results of a rollout: its waves with their expected ends, and its failures."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class WaveRow(NamedTuple):
 
 
 class FailedBox(NamedTuple):
-    """A box that refused, failed, returned or did not answer."""
+    """A box that refused, failed, returned or did not respond."""
 
     box: str
     site: str | None
@@ -80,16 +80,16 @@ class FailedBox(NamedTuple):
 
 def list_rollouts(
     store: Store,
-    which: Sequence[ColumnElement[bool]],
+    conditions: Sequence[ColumnElement[bool]],
     limit: int,
     before: int | None = None,
     after: int | None = None,
 ) -> list[RolloutRow]:
-    """Return the newest rollouts before a number, or the oldest ones after it; the newest is first.
+    """Return at most `limit` rollouts, newest first: the newest before a number, or the oldest after it.
 
     Raises: StoreError.
     """
-    query = select(*(_R[name] for name in RolloutRow._fields)).where(*which)
+    query = select(*(_R[name] for name in RolloutRow._fields)).where(*conditions)
     if after is not None:
         query = query.where(_R.id > after).order_by(_R.id)
     else:
@@ -124,7 +124,7 @@ def read_waves(store: Store, row: RolloutRow, now_ms: int) -> list[WaveRow]:
 def expected_ends(
     row: RolloutRow, figures: Sequence[WaveFigures], lasts_ms: int | None, now_ms: int
 ) -> list[int | None]:
-    """Return when each wave is expected to be complete; of a finished one, when its last order ended.
+    """Return when each wave is expected to be complete; for a finished wave, when its last order ended.
 
     `lasts_ms` is the mean time from order to commitment so far; without a mean time, the time limit of boxes is used.
     """

@@ -68,8 +68,8 @@ def exchange_order(
     )
 
 
-def find_boxes_to_tell(store: Store) -> set[str]:
-    """Return the boxes that must fetch their order: those that follow another order, or were notified of another one.
+def find_boxes_to_notify(store: Store) -> set[str]:
+    """Return the boxes that must fetch their order: those that follow or were notified of another order.
 
     Raises: StoreError.
     """

@@ -21,7 +21,7 @@ from datacenter.releases.folder import ReleaseSet
 from datacenter.releases.judgement import Judgement, judge
 from datacenter.releases.orders import IS_OPEN
 from datacenter.releases.plan import RolloutPlan, decode_plan
-from datacenter.releases.states import TAKES_BACK, RolloutEvent, RolloutState, after
+from datacenter.releases.states import CANCELS_ORDERS, RolloutEvent, RolloutState, after
 from datacenter.store.store import Store
 from datacenter.store.tables.schema import box_releases, boxes, instruments, rollouts, sites, update_orders
 
@@ -51,26 +51,26 @@ def change_state(
     state = after(before, event)
     values = {"state": state, "reason": reason, "changed_at_ms": now_ms, **columns}
     connection.execute(update(rollouts).where(_R.id == number).values(values))
-    if state in TAKES_BACK:
-        left = and_(_O.rollout == number, _O.ended_at_ms.is_(None))
-        taken = {"ending": "withdrawn", "ended_at_ms": now_ms}
-        connection.execute(update(update_orders).where(left).values(taken))
+    if state in CANCELS_ORDERS:
+        remaining = and_(_O.rollout == number, _O.ended_at_ms.is_(None))
+        cancelled = {"ending": "withdrawn", "ended_at_ms": now_ms}
+        connection.execute(update(update_orders).where(remaining).values(cancelled))
     return state
 
 
 def find_group(plan: RolloutPlan) -> ColumnElement[bool]:
     """Return the condition for the boxes that a plan is for, on `PLACED_BOXES`."""
-    which: list[ColumnElement[bool]] = [boxes.c.dismissed_at_ms.is_(None)]
+    conditions: list[ColumnElement[bool]] = [boxes.c.dismissed_at_ms.is_(None)]
     level, _, name = plan.place.partition("/")
     if name:
         columns = {"site": boxes.c.site, "country": sites.c.country, "region": sites.c.region}
-        which.append(columns[level] == name)
+        conditions.append(columns[level] == name)
     if plan.models:
         of_model = select(instruments.c.box).where(instruments.c.model.in_(plan.models))
-        which.append(boxes.c.serial.in_(of_model))
+        conditions.append(boxes.c.serial.in_(of_model))
     if plan.boxes:
-        which.append(boxes.c.serial.in_(plan.boxes))
-    return and_(*which)
+        conditions.append(boxes.c.serial.in_(plan.boxes))
+    return and_(*conditions)
 
 
 def _advance(connection: Connection, releases: ReleaseSet, number: int, now_ms: int) -> None:
@@ -108,7 +108,7 @@ def _advance(connection: Connection, releases: ReleaseSet, number: int, now_ms: 
 
 
 def _stop_if_judged(connection: Connection, number: int, judged: Judgement, now_ms: int) -> bool:
-    """Stop a rollout whose boxes fail; return whether it is stopped. Boxes of a paused one continue, too."""
+    """Stop a rollout whose boxes fail; return whether it is stopped. Boxes of a paused rollout continue, too."""
     if judged.verdict == "stop":
         _change(connection, number, "stop", judged.reason, now_ms)
     return judged.verdict == "stop"

@@ -12,7 +12,7 @@ from typing import Final
 from datacenter.commands.files import FileArchive
 from datacenter.releases.folder import ReleaseFolder
 from datacenter.releases.help_files import HelpFileSender
-from datacenter.releases.orders import exchange_order, find_boxes_to_tell
+from datacenter.releases.orders import exchange_order, find_boxes_to_notify
 from datacenter.releases.runner import advance_rollouts
 from datacenter.store.calls import call_database
 from datacenter.store.errors import StoreError
@@ -44,12 +44,12 @@ class ReleaseService:
         self._boxes = boxes
         self._store, self._executor, self._now_ms = store, executor, now_ms
         self._help_files = HelpFileSender(folder, FileArchive(store))
-        self._to_tell: set[str] = set()
+        self._to_notify: set[str] = set()
         self._problem = ""
 
     def has_news(self, box: str) -> bool:
         """Return whether a box has to request its order."""
-        return box in self._to_tell
+        return box in self._to_notify
 
     async def answer_state(self, request: Request, box: str) -> Response:
         """Handle the request of a box that reports its state and fetches its order."""
@@ -68,7 +68,7 @@ class ReleaseService:
             return Response(HTTPStatus.SERVICE_UNAVAILABLE, b"the database failed", dict(RETRY_AFTER))
         if order is None:
             return _forbidden(box)
-        self._to_tell.discard(box)
+        self._to_notify.discard(box)
         return Response(HTTPStatus.OK, encode(order))
 
     async def answer_metadata(self, request: Request, box: str) -> Response:
@@ -119,14 +119,14 @@ class ReleaseService:
                 self._problem = str(error)
                 _log.error("the folder of releases is not used as it is now: %s", error)
         try:
-            self._to_tell = await call_database(self._executor, self._advance, now_ms)
+            self._to_notify = await call_database(self._executor, self._advance, now_ms)
         except (StoreError, OSError) as error:
             _log.error("rollouts cannot be advanced: %s", error)
 
     def _advance(self, now_ms: int) -> set[str]:
         advance_rollouts(self._store, self.folder.current, now_ms)
         self._help_files.send(self._store, now_ms)
-        return find_boxes_to_tell(self._store)
+        return find_boxes_to_notify(self._store)
 
 
 def _forbidden(box: str) -> Response:

@@ -27,7 +27,7 @@ TRANSITIONS: Final[dict[RolloutEvent, dict[RolloutState, RolloutState]]] = {
 orders; its boxes continue, and stop it if they fail. A stopped or withdrawn rollout cancels the orders that have not
 ended. It cannot be resumed: a new rollout needs a new approval.
 """
-TAKES_BACK: Final[frozenset[RolloutState]] = frozenset({"stopped", "withdrawn"})
+CANCELS_ORDERS: Final[frozenset[RolloutState]] = frozenset({"stopped", "withdrawn"})
 """States whose orders are cancelled."""
 
 BoxState: TypeAlias = Literal["waiting", "present", "ordered", "silent"] | UpdateWord | Literal["withdrawn"]

@@ -24,7 +24,7 @@ class RestartWindow(NamedTuple):
 
 
 def next_windows(store: Store, row: RolloutRow, now_ms: int) -> list[RestartWindow]:
-    """Return the next time of each time zone of the group, the earliest first; none if boxes restart at any time.
+    """Return the next restart window of each time zone, the earliest first; none if boxes may always restart.
 
     A data release needs no restart. Raises: StoreError.
     """

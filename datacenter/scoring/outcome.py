@@ -41,10 +41,10 @@ def scores(triggers: Sequence[Trigger], instruments: Iterable[InstrumentOutcome]
         parts = {name: table.parts for name, table in chosen.items()}
         matches = match(one.alarms, one.degradations, chosen)
         for name, table in chosen.items():
-            own = [each for each in matches if each.alarm.trigger == name]
+            own = [match for match in matches if match.alarm.trigger == name]
             alone[name].add(tally(own, one.degradations, [table], one.instrument_ms, parts))
-        firsts = [each for each in matches if not parts[each.alarm.trigger]] + list(
-            first_of_each(each for each in matches if parts[each.alarm.trigger])
+        firsts = [match for match in matches if not parts[match.alarm.trigger]] + list(
+            first_of_each(match for match in matches if parts[match.alarm.trigger])
         )
         whole.add(tally(firsts, one.degradations, list(chosen.values()), one.instrument_ms, parts))
-    return Scores({name: score(each) for name, each in alone.items()}, score(whole))
+    return Scores({name: score(match) for name, match in alone.items()}, score(whole))

@@ -17,7 +17,7 @@ from wire.messages import Status
 
 def status_evaluator(triggers: Sequence[Trigger], count: int, bases: Bases = no_base) -> ColumnEvaluator:
     """Return an evaluator of the statuses of `count` instruments of one model. Raises: NotBuiltError."""
-    inputs = [one for one in Program(triggers).inputs() if one.report is Status]
+    inputs = [item for item in Program(triggers).inputs() if item.report is Status]
     return ColumnEvaluator(triggers, count, bases, inputs)
 
 
@@ -33,9 +33,9 @@ def evaluate_statuses(evaluator: ColumnEvaluator, parts: Iterable[Statuses]) -> 
 def _columns(statuses: Statuses, inputs: Sequence[Input]) -> ReportColumns:
     """Return the columns of the inputs that statuses have."""
     columns: dict[Input, InputColumn] = {}
-    for one in inputs:
-        if isinstance(one, Reading) and (readings := statuses.readings.get(one.word)) is not None:
-            columns[one] = InputColumn(readings.values, readings.present)
-        elif isinstance(one, InstrumentState):
-            columns[one] = InputColumn(statuses.state, np.ones(len(statuses), np.bool_))
+    for item in inputs:
+        if isinstance(item, Reading) and (readings := statuses.readings.get(item.word)) is not None:
+            columns[item] = InputColumn(readings.values, readings.present)
+        elif isinstance(item, InstrumentState):
+            columns[item] = InputColumn(statuses.state, np.ones(len(statuses), np.bool_))
     return ReportColumns(statuses.at_ms, columns)

@@ -107,7 +107,7 @@ def _texts(claims: Mapping[str, Any], name: str) -> list[str]:
     if (
         not isinstance(texts, list)
         or len(texts) > VALUES_MAX
-        or not all(isinstance(one, str) for one in texts)
+        or not all(isinstance(text, str) for text in texts)
     ):
         raise ClaimError(f"the claim {name} must be a text or a list of at most {VALUES_MAX} texts")
     return texts

@@ -120,7 +120,10 @@ class _Assembler:
         for index in range(len(self._program.triggers)):
             self._decide(index, values)
         jumps, shift = (self._lib.GUARD, self._lib.HOLD), len(self._first)
-        moved = [(*one[:5], one[5] + shift) if one[0] in jumps else one for one in self._code]
+        moved = [
+            (*instruction[:5], instruction[5] + shift) if instruction[0] in jumps else instruction
+            for instruction in self._code
+        ]
         code = self._ffi.new("instruction[]", [*self._first, *moved])
         address = self._ffi.new(
             "machine *",
@@ -199,7 +202,7 @@ class _Assembler:
             case ast.IfExp(test, body, orelse):
                 return self._operation("CHOOSE", (test, body, orelse), values)
             case ast.Call(ast.Name("base"), [_, reading, percentile]):
-                names = [(repr(one.input.word), str(one.percentile)) for one in self.bases]
+                names = [(repr(base.input.word), str(base.percentile)) for base in self.bases]
                 return self.first_base + names.index((ast.unparse(reading), ast.unparse(percentile)))
             case ast.Call(ast.Name(name), arguments):
                 return self._operation(_CALLS[name], arguments, values)

@@ -99,7 +99,7 @@ def _with_shared_times(text: str) -> str:
 def _decision(program: Program, index: int, trigger: Trigger) -> list[str]:
     """Return the lines that begin and end alerts, fast if the condition is false and was false."""
     slots = program.slots[index]
-    fires, clears = (_scalar(program.condition(one)) for one in (trigger.fires, trigger.clears))
+    fires, clears = (_scalar(program.condition(condition)) for condition in (trigger.fires, trigger.clears))
     since, active = f"s[{slots.since}]", f"s[{slots.active}]"
     return [
         f"if ({fires}) or {since}:",

@@ -135,7 +135,7 @@ def parse_duration_ms(text: str) -> int:
 
 def format_duration_ms(duration_ms: int) -> str:
     """Return the text that `parse_duration_ms` parses, in the largest unit that divides the duration."""
-    unit = max((one for one in MS if duration_ms % MS[one] == 0), key=lambda one: MS[one], default="s")
+    unit = max((name for name in MS if duration_ms % MS[name] == 0), key=lambda name: MS[name], default="s")
     return f"{duration_ms / MS[unit]:.15g}{unit}"
 
 

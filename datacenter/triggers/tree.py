@@ -102,7 +102,7 @@ def comparisons(condition: Condition) -> Iterator[Comparison]:
 
 def terms(condition: Condition) -> Iterator[Term]:
     """Return all terms of a condition, from left to right."""
-    return (term for one in comparisons(condition) for term, _ in one.coefficients)
+    return (term for comparison in comparisons(condition) for term, _ in comparison.coefficients)
 
 
 def _condition(node: Node, profile: Profile, *, negated: bool) -> Condition:

@@ -73,7 +73,7 @@ def load_authority(
     key = load_key()
     if key.public_key() != chain[0].public_key():
         raise AuthorityError(f"{certificate}: is not for the CA's key; give the certificate of this key")
-    between = tuple(one for one in chain if one.subject != one.issuer)
+    between = tuple(certificate for certificate in chain if certificate.subject != certificate.issuer)
     top = between[-1] if between else chain[0]
     if not any(top == root or top.issuer == root.subject for root in roots):
         raise AuthorityError(f"{certificate}: was not issued by a CA in {trusted}; add its root to that file")

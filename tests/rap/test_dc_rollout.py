@@ -74,7 +74,7 @@ def test_wrong_plans_and_numbers_are_named(config: Path, capsys: pytest.CaptureF
     by = ["--config", str(config), "--as", "engineer"]
     plan.write_text(PLAN.replace("12", "13"))
     assert main(["dc", "rollout", "propose", str(plan), *by]) == 2
-    assert "there is no release 13; released are: 12" in capsys.readouterr().err
+    assert "there is no release 13; the releases are: 12" in capsys.readouterr().err
     plan.write_text(PLAN.replace("100]", "90]"))
     assert main(["dc", "rollout", "propose", str(plan), *by]) == 2
     assert "the last is 100" in capsys.readouterr().err

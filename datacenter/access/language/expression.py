@@ -64,14 +64,14 @@ class Negation:
 
 @dataclass(frozen=True, slots=True)
 class Conjunction:
-    """True if all parts are."""
+    """True if all parts are true."""
 
     parts: tuple[Condition, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Disjunction:
-    """True if at least one part is."""
+    """True if at least one part is true."""
 
     parts: tuple[Condition, ...]
 
@@ -253,7 +253,7 @@ def type_of(operand: Operand) -> str:
 def _contains(collection: Reference | ConstantSet, item: Operand) -> Condition:
     if isinstance(collection, ConstantSet):
         return disjunction(
-            [it for it in (_relation("==", item, one) for one in collection.items) if it != FALSE]
+            [part for part in (_relation("==", item, member) for member in collection.items) if part != FALSE]
         )
     return Contains(collection, item)
 

@@ -127,8 +127,8 @@ def _entity(uid: pst.EntityUid) -> Constant:
         raise Mistake(f'unknown {kind.lower()} "{uid.id}": {nearest(uid.id, known)}', f'"{uid.id}"')
     level, _, name = uid.id.partition("/")
     if kind == "Location" and uid.id != EVERYWHERE and (level not in LEVELS or not name):
-        right = f'"{EVERYWHERE}", ' + ", ".join(f'"{level}/…"' for level in LEVELS)
-        raise Mistake(f'"{uid.id}" is not a location: it must be one of {right}', f'"{uid.id}"')
+        expected = f'"{EVERYWHERE}", ' + ", ".join(f'"{level}/…"' for level in LEVELS)
+        raise Mistake(f'"{uid.id}" is not a location: it must be one of {expected}', f'"{uid.id}"')
     return Constant(uid.id, kind)
 
 
@@ -136,12 +136,12 @@ def _within(element: Reference, groups: Reference | ConstantSet) -> Condition:
     kinds = {groups.type.removeprefix("Set<").rstrip(">")} if isinstance(groups, Reference) else None
     types = kinds or {item.type for item in groups.items}  # type: ignore[union-attr]
     if element in (PRINCIPAL, RESOURCE, ACTION):
-        right = {"principal": {"Role", "Staff"}, "resource": {"Location", *KINDS}, "action": {"Action"}}[
+        expected = {"principal": {"Role", "Staff"}, "resource": {"Location", *KINDS}, "action": {"Action"}}[
             element.root
         ]
-        if wrong := types - right:
+        if wrong := types - expected:
             raise Mistake(
-                f"`{element} in` needs {_either(right - set(KINDS))}, not {_either(wrong)}",
+                f"`{element} in` needs {_either(expected - set(KINDS))}, not {_either(wrong)}",
                 f"{element.root} in",
             )
         if isinstance(groups, Reference) and not groups.type.startswith("Set"):
@@ -329,8 +329,8 @@ def _attribute_of(base: Reference, name: str) -> Reference:
         type_name, known = attributes.get(name, ""), set(attributes)
     if type_name:
         return Reference(base.root, (*base.names, name), type_name)
-    right = nearest(name, sorted(known)) if known else "it has none"
-    raise Mistake(f"unknown attribute `{name}` of `{base}`: {right}", f".{name}")
+    correction = nearest(name, sorted(known)) if known else "it has none"
+    raise Mistake(f"unknown attribute `{name}` of `{base}`: {correction}", f".{name}")
 
 
 def _unsupported(node: pst.Expr) -> NoReturn:

@@ -27,15 +27,15 @@ _DAY_MS: Final = 86_400_000
 
 def simplest(solver: z3.Solver, symbolic: SymbolicRequest) -> AccessRequest:
     """Return a request that meets the solver's formulas, which must be satisfiable."""
-    granted: list[Any] = []
-    for wish in _wishes(symbolic):
-        if solver.check(*granted, wish) == z3.sat:
-            granted.append(wish)
-    assert solver.check(*granted) == z3.sat, "callers check first"
+    accepted: list[Any] = []
+    for preference in _preferences(symbolic):
+        if solver.check(*accepted, preference) == z3.sat:
+            accepted.append(preference)
+    assert solver.check(*accepted) == z3.sat, "callers check first"
     return request_of(solver.model(), symbolic)
 
 
-def _wishes(symbolic: SymbolicRequest) -> Iterator[Any]:
+def _preferences(symbolic: SymbolicRequest) -> Iterator[Any]:
     """Yield formulas that make a request simple, the most important first."""
     now = z3.Int("context.now_ms")
     yield now == _NOW_MS

@@ -74,7 +74,7 @@ def _check(content: TheoremFile, problems: Problems) -> None:
             if table.name in names:
                 problems.add(
                     ("theorem", index, "name"),
-                    f"{table.name} is the name of another theorem; choose another",
+                    f"{table.name} is the name of another theorem; choose a different name",
                 )
             names.add(table.name)
         with problems.part():

@@ -151,9 +151,9 @@ def store_records(statements: Statements, cursor: Any, received: Sequence[Receiv
 
     Raises: errors of the driver; then the caller must roll back the transaction.
     """
-    known = statements.lock(cursor, {one.box for one in received})
+    known = statements.lock(cursor, {batch.box for batch in received})
     arrived = [_Arrived(one) for one in received]
-    keys = sorted({key for one in arrived for key in one.keys})
+    keys = sorted({key for batch in arrived for key in batch.keys})
     coverage = _Coverage(statements.coverage(cursor, keys))
     rows: list[RecordRow] = []
     counts: dict[int, int] = {}
@@ -183,13 +183,13 @@ def exchange_commands(statements: Statements, cursor: Any, accepted: Sequence[Re
     `store_records`.
     """
     for event, reports in groupby(
-        (report for one in accepted for report in _command_reports(one)),
+        (report for batch in accepted for report in _command_reports(batch)),
         lambda report: _EVENTS[report.outcome],
     ):
         statements.report(cursor, event, list(reports))
-    if steps := [report for one in accepted for report in _update_reports(one)]:
+    if steps := [report for batch in accepted for report in _update_reports(batch)]:
         statements.update_steps(cursor, steps)
-    if started := {one.box for one in accepted if any(map(_is_start, one.batch.records))}:
+    if started := {batch.box for batch in accepted if any(map(_is_start, batch.batch.records))}:
         statements.repeat(cursor, started)
     return _take_due(statements, cursor, accepted)
 
@@ -199,7 +199,7 @@ def _take_due(statements: Statements, cursor: Any, accepted: Sequence[Received])
 
     Schedules the next repetition of each.
     """
-    now = {one.box: one.at_ms for one in accepted}
+    now = {batch.box: batch.at_ms for batch in accepted}
     due: DueCommands = {}
     sent = []
     for row in statements.waiting(cursor, list(now), max(now.values())) if now else ():

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import insert, select, update
 
 from datacenter.releases.folder import Release, ReleaseFolder, ReleaseSet
-from datacenter.releases.orders import exchange_order, find_boxes_to_tell
+from datacenter.releases.orders import exchange_order, find_boxes_to_notify
 from datacenter.releases.plan import RolloutPlan, encode_plan
 from datacenter.releases.runner import advance_rollouts, change_state
 from datacenter.releases.states import RolloutProgress
@@ -140,7 +140,7 @@ class SimulatedFleet:
 
     def work(self) -> None:
         """Let each box that is to be notified request its order, and each box with an order carry it out."""
-        for serial in sorted(find_boxes_to_tell(self.store)):
+        for serial in sorted(find_boxes_to_notify(self.store)):
             self.ask(serial)
         for serial, box in self.boxes.items():
             if box.follows:

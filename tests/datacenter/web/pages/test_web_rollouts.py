@@ -88,7 +88,7 @@ def test_a_plan_cannot_exceed_the_scope_of_its_author(rolling: WebClient) -> Non
 @pytest.mark.parametrize(
     ("fields", "status", "message"),
     [
-        ({"release": "13"}, 409, "There is no release 13; released are: 11, 12"),
+        ({"release": "13"}, 409, "There is no release 13; the releases are: 11, 12"),
         ({"place": "site/nowhere"}, 409, "No box is in the group"),
         ({"place": "europe"}, 400, "give everywhere, or a place such as country/DE"),
         ({"waves": "10, 50"}, 400, "the last is 100"),
