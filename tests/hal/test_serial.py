@@ -118,7 +118,7 @@ def test_linux_serial(check: Callable[..., object], pseudo_terminal: PtyBench) -
 
 
 @pytest.mark.parametrize(
-    ("raw", "pieces", "rest"),
+    ("raw", "pieces", "incomplete"),
     [
         (b"", [], b""),
         (b"abc", [b"abc"], b""),
@@ -130,8 +130,8 @@ def test_linux_serial(check: Callable[..., object], pseudo_terminal: PtyBench) -
         (b"a\xff\x00", [b"a"], b"\xff\x00"),
     ],
 )
-def test_marks_in_the_input_are_decoded(raw: bytes, pieces: list[object], rest: bytes) -> None:
-    assert decode_marks(raw) == (pieces, rest)
+def test_marks_in_the_input_are_decoded(raw: bytes, pieces: list[object], incomplete: bytes) -> None:
+    assert decode_marks(raw) == (pieces, incomplete)
 
 
 def test_writing_waits_while_the_buffer_is_full(pseudo_terminal: PtyBench) -> None:
@@ -182,7 +182,7 @@ def test_different_settings_cause_line_errors() -> None:
     emulated(check)
 
 
-def test_an_unplugged_cable_carries_nothing() -> None:
+def test_data_sent_while_the_cable_is_unplugged_is_lost() -> None:
     async def check(port: EmulSerialPort, partner: EmulSerialPort) -> None:
         port.open(FAST)
         partner.open(FAST)

@@ -62,13 +62,13 @@ def reported_numbers(spool: Spool) -> set[int]:
 
 
 @pytest.mark.parametrize("limits", [LIMITS, BY_SUMMARIES], ids=["small", "large"])
-@pytest.mark.parametrize("which", [0, 1, -1])
+@pytest.mark.parametrize("index", [0, 1, -1])
 @pytest.mark.parametrize("how", ["removed", "emptied", "truncated", "extended", "unreadable"])
 def test_numbers_of_a_damaged_file_are_reported_and_not_reused(
-    how: str, which: int, limits: SpoolLimits
+    how: str, index: int, limits: SpoolLimits
 ) -> None:
     disk, used = filled()
-    damage(disk, how, segment_names(disk)[which])
+    damage(disk, how, segment_names(disk)[index])
     spool = open_spool(disk, limits)
     while spool.verify_next():
         pass
@@ -80,19 +80,19 @@ def test_numbers_of_a_damaged_file_are_reported_and_not_reused(
         assert used <= present | reported_numbers(spool)
     if how == "extended":
         assert used <= present
-    elif which != -1 or how != "truncated":
+    elif index != -1 or how != "truncated":
         assert used - present, "something was lost in this file"
     assert spool.append([ROUTINE], [b"new"])[0] > max(used)
     again = open_spool(disk, limits)
     assert [n for n, payload in again.read(ROUTINE, 10**6, 10**9) if payload == b"new"]
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_missing_segment_of_two_is_reported(which: int) -> None:
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_missing_segment_of_two_is_reported(index: int) -> None:
     disk, used = filled(16)
     names = segment_names(disk)
     assert len(names) == 2
-    disk.remove(names[which])
+    disk.remove(names[index])
     spool = open_spool(disk)
     present = {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)}
     assert used - present and used <= present | reported_numbers(spool)
@@ -175,7 +175,7 @@ def test_a_foreign_segment_of_a_higher_generation_hides_nothing() -> None:
     assert {seq for seq, _ in spool.read(ROUTINE, 10**6, 10**9)} == used
 
 
-def written_by_a_newer_program(disk: EmulDisk, how: str, segments: int) -> None:
+def change_format(disk: EmulDisk, how: str, segments: int) -> None:
     """Give the newest segments another format, in their contents or in their names."""
     for name in segment_names(disk)[-segments:]:
         if how == "content":
@@ -192,7 +192,7 @@ def written_by_a_newer_program(disk: EmulDisk, how: str, segments: int) -> None:
 def test_files_of_a_newer_program_are_not_changed(how: str, segments: int, limits: SpoolLimits) -> None:
     disk, used = filled()
     epoch = open_spool(disk).epoch
-    written_by_a_newer_program(disk, how, segments)
+    change_format(disk, how, segments)
     contents = {name: disk.read(name, 0, disk.size(name)) for name in disk.names()}
     for start in range(3):
         spool = open_spool(disk, limits)
@@ -204,7 +204,7 @@ def test_files_of_a_newer_program_are_not_changed(how: str, segments: int, limit
     assert {name: disk.read(name, 0, disk.size(name)) for name in contents} == contents
     for name in set(disk.names()) - contents.keys():
         disk.remove(name)
-    for name in contents:  # stands for the newer program, which can read them
+    for name in contents:  # restore the format, so that this program acts as the newer one
         disk.write(name, 0, contents[name].replace(b"RAPh", b"RAPg"))
     if how == "content":
         assert {seq for seq, _ in open_spool(disk).read(ROUTINE, 10**6, 10**9)} == used
