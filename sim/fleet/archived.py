@@ -74,8 +74,8 @@ class _Writer:
             return
         self._insert()
         box, epoch = received.box, received.batch.epoch
-        for serial, one in self._instruments.items():
-            self._write_instrument(box, serial, one)
+        for serial, instrument in self._instruments.items():
+            self._write_instrument(box, serial, instrument)
         lost = encode_ranges(self._lost) if len(self._lost) else None
         own = {"box": box, "stream": BOX_STREAM, "life": epoch}
         self._connection.execute(
@@ -104,19 +104,19 @@ class _Writer:
             self._insert()
 
     def _evaluate(self, received: Received, serial: str, run: int, report: Any) -> None:
-        one = self._instruments[serial]
-        one.numbers.append(report.number)
+        instrument = self._instruments[serial]
+        instrument.numbers.append(report.number)
         if isinstance(report, Status):
-            one.latest = report
-            one.days[report.at_ms // DAY_MS].append((run, report))
-        one.position = run, report.number, report.at_ms, received.at_ms
-        if one.evaluator is None:
+            instrument.latest = report
+            instrument.days[report.at_ms // DAY_MS].append((run, report))
+        instrument.position = run, report.number, report.at_ms, received.at_ms
+        if instrument.evaluator is None:
             return
-        one.evaluator.start_terms(run, report.number)
-        for change in one.evaluator.evaluate(report):
+        instrument.evaluator.start_terms(run, report.number)
+        for change in instrument.evaluator.evaluate(report):
             report_key = (received.box, serial, run, report.number)
             if change.is_active:
-                begin(self._connection, report_key, change, one.evaluator, received.at_ms)
+                begin(self._connection, report_key, change, instrument.evaluator, received.at_ms)
             else:
                 end(self._connection, report_key, change, received.at_ms)
 
@@ -125,34 +125,34 @@ class _Writer:
             self._connection.exec_driver_sql(_INSERT, [tuple(row) for row in self._rows])
             self._rows = []
 
-    def _write_instrument(self, box: str, serial: str, one: _InstrumentState) -> None:
+    def _write_instrument(self, box: str, serial: str, instrument: _InstrumentState) -> None:
         identity = {"box": box, "instrument": serial}
-        self._insert_chunks(identity, one)
-        mark_changed(self._connection, box, serial, one.days)
+        self._insert_chunks(identity, instrument)
+        mark_changed(self._connection, box, serial, instrument.days)
         stored = RangeSet()
-        add_new(stored, one.numbers)
+        add_new(stored, instrument.numbers)
         self._connection.execute(
             insert(coverage).values(box=box, stream=serial, life=RUN, stored=encode_ranges(stored))
         )
-        latest = one.latest
+        latest = instrument.latest
         self._connection.execute(
             insert(instruments).values(
                 box=box,
                 serial=serial,
-                model=one.profile.model,
-                profile_version=one.profile.version,
+                model=instrument.profile.model,
+                profile_version=instrument.profile.version,
                 state=latest.state if latest else None,
                 samples=latest.samples if latest else None,
                 readings=_encode(latest.readings) if latest else None,
-                evaluation=save_state(one.evaluator) if one.evaluator else b"",
-                **dict(zip(("run", "number", "at_ms", "stored_at_ms"), one.position, strict=True)),
+                evaluation=save_state(instrument.evaluator) if instrument.evaluator else b"",
+                **dict(zip(("run", "number", "at_ms", "stored_at_ms"), instrument.position, strict=True)),
             )
         )
 
-    def _insert_chunks(self, identity: dict[str, str], one: _InstrumentState) -> None:
+    def _insert_chunks(self, identity: dict[str, str], instrument: _InstrumentState) -> None:
         rows: Sequence[dict[str, Any]] = [
             {**identity, "day": day, "statuses": len(of_day), "body": encode_chunk(Statuses.of(of_day))}
-            for day, of_day in one.days.items()
+            for day, of_day in instrument.days.items()
         ]
         if rows:
             self._connection.execute(insert(chunks), rows)

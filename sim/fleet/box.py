@@ -34,16 +34,25 @@ class FleetBox:
         self._random = stream(seed, f"fleet/{plan.serial}/epoch")
         self._epoch = self._random.randrange(1, 1 << 31)
         self._histories = [
-            (one, MovedHistory(shared_history(one.model, one.template, seed), one.moved_days, start_ms))
-            for one in plan.instruments
+            (
+                instrument,
+                MovedHistory(
+                    shared_history(instrument.model, instrument.template, seed),
+                    instrument.moved_days,
+                    start_ms,
+                ),
+            )
+            for instrument in plan.instruments
         ]
         self._outages = list(reversed(plan.outages))
         self._waiting: list[tuple[int, Entry]] = []
         self._until_ns = 0
         self._sequence = 0
-        self._numbers = {one.serial: 0 for one in plan.instruments}
-        for one in plan.instruments:
-            profile = ProfileInForce(start_ms, one.serial, one.model, load_profile(one.model).version)
+        self._numbers = {instrument.serial: 0 for instrument in plan.instruments}
+        for instrument in plan.instruments:
+            profile = ProfileInForce(
+                start_ms, instrument.serial, instrument.model, load_profile(instrument.model).version
+            )
             self._append(Entry("", 0, profile))
         self._append(Entry("", 0, Audit(start_ms, AuditEvent.STARTED)))
 
@@ -68,12 +77,12 @@ class FleetBox:
     def _collect(self, end_ns: int) -> None:
         """Collect the reports of the instruments until `end_ns`, in the order of their times."""
         reports = []
-        for index, (one, history) in enumerate(self._histories):
+        for index, (instrument, history) in enumerate(self._histories):
             for at_ms, report in history.until(end_ns):
-                if not _is_off(one, at_ms):
-                    number = self._numbers[one.serial] = self._numbers[one.serial] + 1
+                if not _is_off(instrument, at_ms):
+                    number = self._numbers[instrument.serial] = self._numbers[instrument.serial] + 1
                     reports.append((at_ms, index, number, report))
-        reports.sort(key=lambda one: one[:3])
+        reports.sort(key=lambda entry: entry[:3])
         for at_ms, index, number, report in reports:
             renumbered = msgspec.structs.replace(report, number=number, at_ms=at_ms)
             self._append(Entry(self.plan.instruments[index].serial, RUN, renumbered))

@@ -54,7 +54,7 @@ acl known proxy_auth REQUIRED"""
 class HttpConnectProxy(ProxyTunnel):
     """A client's connection to an HTTP proxy, which authenticates it by `auth`.
 
-    A refusal closes the connection, unless `auth` continues on it.
+    A refusal closes the connection, unless the authentication method continues on the same connection.
     """
 
     def __init__(self, behavior: Behavior, auth: AcceptAllVerifier) -> None:

@@ -52,7 +52,7 @@ class SessionAudits:
         except AuditFileError as error:
             return SessionFindings((), (f"an audit file cannot be read: {error}",))
         verdict = verify_audits(datacenter, box, self.datacenter_keys, self.box_keys)
-        results = tuple(self._result(one, verdict, (datacenter, box)) for one in requested)
+        results = tuple(self._result(request, verdict, (datacenter, box)) for request in requested)
         return SessionFindings(results, (*verdict.problems, *self._changed_lines()))
 
     def _changed_lines(self) -> list[str]:
@@ -74,22 +74,22 @@ class SessionAudits:
         return max(ends - 1, 0)  # the first line names the file's owner
 
     def _result(
-        self, one: RequestedSession, verdict: AuditVerdict, files: Sequence[AuditFile]
+        self, request: RequestedSession, verdict: AuditVerdict, files: Sequence[AuditFile]
     ) -> SessionResult:
-        session = one.id.hex()
+        session = request.id.hex()
         proof = next((proof for proof in verdict.sessions if proof.session == session), None)
         steps = [step for file in files for step in self._steps(file, session)]
         steps.sort(key=lambda step: step.at_ns)
-        spec, problems = one.spec, list(proof.problems if proof else ())
-        if proof is not None and proof.tunnel_ms and not one.is_permitted:
+        spec, problems = request.spec, list(proof.problems if proof else ())
+        if proof is not None and proof.tunnel_ms and not request.is_permitted:
             problems.append("packets could pass although the person at the instrument had not permitted it")
         return SessionResult(
-            instrument=one.serial,
+            instrument=request.serial,
             staff=spec.staff,
             role=spec.role,
             mode=spec.mode,
             person=spec.person,
-            requested_ns=one.requested_ns,
+            requested_ns=request.requested_ns,
             opened_ns=_reached(steps, SessionState.OPEN),
             ended_ns=_last_end(steps),
             tunnel_seconds=(proof.tunnel_ms if proof else 0) / 1000,
@@ -97,7 +97,7 @@ class SessionAudits:
             expected_to_open=spec.expected_to_open,
             expected_end=spec.expected_end,
             problems=tuple(problems),
-            desktop=tuple(one.desktop),
+            desktop=tuple(request.desktop),
             steps=tuple(steps),
         )
 
