@@ -110,11 +110,11 @@ class DesktopReceiver(DecodedDesktop):
     """One session's desktop at the data center."""
 
     def __init__(
-        self, line: ByteChannel, recorder: StreamRecorder, known: Mapping[bytes, WarmContent] | None = None
+        self, channel: ByteChannel, recorder: StreamRecorder, known: Mapping[bytes, WarmContent] | None = None
     ) -> None:
-        """`line` is the connection to the box, `known` are the starting contents by identity."""
+        """`channel` is the connection to the box, `known` are the starting contents by identity."""
         super().__init__(PictureDecoder())
-        self._line, self._recorder, self._known = line, recorder, known or {}
+        self._channel, self._recorder, self._known = channel, recorder, known or {}
         self._updates = 0
 
     @property
@@ -135,21 +135,21 @@ class DesktopReceiver(DecodedDesktop):
 
     async def send(self, event: InputEvent) -> None:
         """Send an input event to the box, which drops it unless the session has control. Raises: OSError."""
-        await self._line.write(event.encode())
+        await self._channel.write(event.encode())
 
     async def run(self) -> None:
         """Receive until the connection ends. What cannot be recorded is not shown.
 
         Raises: EOFError at the end; DesktopStreamError; OSError of the connection or of the recorder.
         """
-        header = await self._line.read_exactly(HEADER_BYTES)
+        header = await self._channel.read_exactly(HEADER_BYTES)
         self._decoder = PictureDecoder(find_warm(parse_header(header), self._known))
         self._recorder.add(header)
         while True:
-            head = await self._line.read_exactly(FRAME.size)
-            message = await self._line.read_exactly(FrameHead.parse(head).length)
+            head = await self._channel.read_exactly(FRAME.size)
+            message = await self._channel.read_exactly(FrameHead.parse(head).length)
             self._recorder.add(head + message)
             update = self._decoder.apply(message)
             self._updates += 1
-            await self._line.write(Acknowledged(self._updates % 2**32).encode())
+            await self._channel.write(Acknowledged(self._updates % 2**32).encode())
             self._inform(update)

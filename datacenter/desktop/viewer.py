@@ -42,7 +42,7 @@ class DesktopViewer:
         self._is_cursor_due = True
         """Whether the pointer's shape is to be sent."""
         self._shown_note = ""
-        self._is_asked = False
+        self._is_requested = False
         self._wake = asyncio.Event()
 
     def updated(self, update: Update) -> None:
@@ -105,7 +105,7 @@ class DesktopViewer:
                     if not is_incremental:
                         self._dirty.append(area)
                         self._combine()
-                    self._is_asked = True
+                    self._is_requested = True
                     self._wake.set()
                 case KeyEvent() | PointerEvent():
                     await self._send_input(self._held.event(message))
@@ -119,8 +119,8 @@ class DesktopViewer:
             await self._wake.wait()
             self._wake.clear()
             is_renamed = self._desktop.note != self._shown_note
-            if self._is_asked and (self._dirty or self._is_resized or self._is_cursor_due or is_renamed):
-                self._is_asked = False
+            if self._is_requested and (self._dirty or self._is_resized or self._is_cursor_due or is_renamed):
+                self._is_requested = False
                 await self._write_in_parts(self._next_update())
 
     async def _write_in_parts(self, data: bytes) -> None:

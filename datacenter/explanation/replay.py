@@ -93,7 +93,7 @@ def recompute(
     span_ms = evidence_span_ms(trigger)
     since_ms = 0 if is_whole else max(0, evidence.at_ms - span_ms - max(span_ms // 2, WARM_UP_MS))
     limits = record.raised_at_ms, record.resolved_at_ms
-    stored_until_ms = max(one for one in limits if one is not None)
+    stored_until_ms = max(limit for limit in limits if limit is not None)
     wanted = ReportRange(
         record.box, record.instrument, (first[0], first[1]), end or began, stored_until_ms, since_ms
     )
@@ -122,7 +122,7 @@ class _SampleTimes:
 
 
 class _Replay:
-    """Evaluates one trigger, and notes moments."""
+    """Evaluates one trigger, and records moments."""
 
     def __init__(
         self,
@@ -150,26 +150,26 @@ class _Replay:
     def run(self, reports: Iterable[TimedReport]) -> None:
         result, evaluator, slots = self._result, self._evaluator, self._slots
         held = False
-        for one in reports:
+        for timed in reports:
             if self._starts:
-                self._start(one.id)
-            result.first = result.first or one.id
-            changes = evaluator.evaluate(one.report, one.latest_ms)
+                self._start(timed.id)
+            result.first = result.first or timed.id
+            changes = evaluator.evaluate(timed.report, timed.latest_ms)
             if evaluator.now_ms < self._quiet_until_ms:
                 evaluator.state[slots.since] = evaluator.state[slots.active] = 0
                 changes = []
             holds = evaluator.state[slots.since] > 0
             event = ""
             for change in changes:
-                event = self._note(one.id, change.at_ms, is_active=change.is_active)
+                event = self._note(timed.id, change.at_ms, is_active=change.is_active)
             if not event and holds != held and evaluator.now_ms >= self._sampled.first_ms:
                 event = "the condition holds" if holds else "the condition does not hold"
             held = holds
             if event or self._sampled.is_due(evaluator.now_ms):
-                result.moments.append(self._moment(one, event, holds=holds))
+                result.moments.append(self._moment(timed, event, holds=holds))
 
     def _start(self, report: ReportId) -> None:
-        """Let terms begin with the report with which they began."""
+        """Reset the terms that began with this report in the recorded evaluation."""
         for term, start in list(self._starts.items()):
             if report >= start:
                 program = self._evaluator.program
@@ -189,13 +189,13 @@ class _Replay:
             result.holds_since_ms = self._evaluator.holds_since_ms(result.trigger)
         return "the alert begins"
 
-    def _moment(self, one: TimedReport, event: str, *, holds: bool) -> Moment:
+    def _moment(self, timed: TimedReport, event: str, *, holds: bool) -> Moment:
         values = {}
         for term, function in self._functions.values.items():
             value = function(self._evaluator.state)
             values[term] = None if value == ABSENT else value / term.scale
-        readings = one.report.readings if isinstance(one.report, Status) else {}
-        return Moment(one.id, self._evaluator.now_ms, values, readings, holds, event)
+        readings = timed.report.readings if isinstance(timed.report, Status) else {}
+        return Moment(timed.id, self._evaluator.now_ms, values, readings, holds, event)
 
 
 def _compare(result: Recomputation, record: AlertRecord, evidence: AlertEvidence, *, is_whole: bool) -> None:

@@ -75,7 +75,7 @@ class StoredReports:
 
         Archived reports are held in memory one block at a time.
         """
-        return merge(self.rows, self._archived(), key=lambda record: record.id)
+        return merge(self.rows, self._archived(), key=lambda timed: timed.id)
 
     def _archived(self) -> Iterator[TimedReport]:
         latest_ms = self.wanted.stored_until_ms + CLOCK_ERROR_MS_MAX
@@ -92,11 +92,11 @@ def load_reports(store: Store, wanted: ReportRange) -> StoredReports:
     """
     rows = sorted(_rows(store, wanted), key=lambda pair: pair[1].id)
     archived = _archived(store, wanted)
-    _require_complete(store, wanted, [record.id for _, record in rows], archived)
+    _require_complete(store, wanted, [timed.id for _, timed in rows], archived)
     # the process that stored the last report may have another clock than the one that evaluated it
-    of_last_ms = max((stored_at_ms for stored_at_ms, record in rows if record.id == wanted.last), default=0)
+    of_last_ms = max((stored_at_ms for stored_at_ms, timed in rows if timed.id == wanted.last), default=0)
     until_ms = max(wanted.stored_until_ms, of_last_ms)
-    in_time = [record for stored_at_ms, record in rows if stored_at_ms <= until_ms]
+    in_time = [timed for stored_at_ms, timed in rows if stored_at_ms <= until_ms]
     return StoredReports(wanted, in_time, archived)
 
 

@@ -65,10 +65,10 @@ class ComparedSides(NamedTuple):
         """The channel in whose unit both sides are; empty if they have another unit."""
         terms = [*self.value.sum.coefficients, *self.threshold.sum.coefficients]
         channels = {
-            one.input.word
-            if isinstance(one.input, Reading) and isinstance(one, (Latest, *_SMOOTHED, Base))
+            term.input.word
+            if isinstance(term.input, Reading) and isinstance(term, (Latest, *_SMOOTHED, Base))
             else ""
-            for one in terms
+            for term in terms
         }
         return channels.pop() if len(channels) == 1 else ""
 

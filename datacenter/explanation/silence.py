@@ -50,6 +50,6 @@ def check_silence(store: Store, record: AlertRecord, evidence: SilenceEvidence) 
     return SilenceCheck(after, _count(store, received))
 
 
-def _count(store: Store, which: object) -> int:
-    query = select(func.sum(_R.record_count)).where(which)  # type: ignore[arg-type]
+def _count(store: Store, condition: object) -> int:
+    query = select(func.sum(_R.record_count)).where(condition)  # type: ignore[arg-type]
     return sum(int(next(part.read(query))[0] or 0) for part in store.parts)

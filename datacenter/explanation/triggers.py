@@ -62,7 +62,9 @@ def list_triggers(store: Store, visible: Visibility, known: TriggerKnowledge) ->
     Raises: StoreError.
     """
     locations, counts = _locations(store, visible), _open_alerts(store, visible)
-    live = {one.name: _row(one, "live", known.texts, known.scores) for one in known.triggers.all()}
+    live = {
+        trigger.name: _row(trigger, "live", known.texts, known.scores) for trigger in known.triggers.all()
+    }
     rows = [
         *(row._replace(open_alerts=counts.get(row.name, 0)) for row in live.values()),
         *_not_live(known, live),
@@ -95,9 +97,9 @@ def read_trigger_rows(
 
 def _rows_of(known: TriggerKnowledge, name: str) -> Iterator[TriggerRow]:
     live = {
-        one.name: _row(one, "live", known.texts, known.scores)
-        for one in known.triggers.all()
-        if one.name == name
+        trigger.name: _row(trigger, "live", known.texts, known.scores)
+        for trigger in known.triggers.all()
+        if trigger.name == name
     }
     yield from live.values()
     yield from _not_live(known, live, name)
@@ -157,51 +159,53 @@ def _not_live(known: TriggerKnowledge, live: dict[str, TriggerRow], name: str = 
             text = read_text(file)
             if text == known.texts.get(file.stem):
                 continue
-            one = read_silence(file) if is_silence(file) else parse_trigger(text, file)
+            trigger = read_silence(file) if is_silence(file) else parse_trigger(text, file)
         except SettingsError as error:
             model = live[file.stem].model if file.stem in live else ""
             yield _invalid(file, model, error)
             continue
-        row = _row(one, "scored", {one.name: text}, scores)
-        if isinstance(one, Trigger) and unscored([one], scores):
+        row = _row(trigger, "scored", {trigger.name: text}, scores)
+        if isinstance(trigger, Trigger) and unscored([trigger], scores):
             row = row._replace(state="without score", score=None)
         yield row
 
 
 def _row(
-    one: Trigger | SilenceTrigger, state: TriggerState, texts: Mapping[str, str], scores: ScoreFile
+    trigger: Trigger | SilenceTrigger, state: TriggerState, texts: Mapping[str, str], scores: ScoreFile
 ) -> TriggerRow:
-    if isinstance(one, SilenceTrigger):
+    if isinstance(trigger, SilenceTrigger):
         return TriggerRow(
-            name=one.name,
+            name=trigger.name,
             state=state,
-            model=one.table.model,
-            severity=one.table.severity,
+            model=trigger.table.model,
+            severity=trigger.table.severity,
             component="",
-            text=one.table.text,
-            condition=f"nothing received from the {one.table.of} for {one.table.silence}",
-            fingerprint=one.fingerprint,
-            source=texts.get(one.name, ""),
+            text=trigger.table.text,
+            condition=f"nothing received from the {trigger.table.of} for {trigger.table.silence}",
+            fingerprint=trigger.fingerprint,
+            source=texts.get(trigger.name, ""),
             is_silence=True,
         )
     return TriggerRow(
-        name=one.name,
+        name=trigger.name,
         state=state,
-        model=one.table.model,
-        severity=one.table.severity,
-        component=one.table.component,
-        text=one.table.text,
-        condition=" ".join(one.table.when.split()),
-        lasts=one.table.lasts,
-        until=" ".join(one.table.until.split()),
-        parts=tuple(one.table.parts),
-        fingerprint=one.fingerprint,
-        source=texts.get(one.name, ""),
-        score=scores.triggers.get(one.name),
+        model=trigger.table.model,
+        severity=trigger.table.severity,
+        component=trigger.table.component,
+        text=trigger.table.text,
+        condition=" ".join(trigger.table.when.split()),
+        lasts=trigger.table.lasts,
+        until=" ".join(trigger.table.until.split()),
+        parts=tuple(trigger.table.parts),
+        fingerprint=trigger.fingerprint,
+        source=texts.get(trigger.name, ""),
+        score=scores.triggers.get(trigger.name),
     )
 
 
 def _invalid(file: Path, model: str, error: SettingsError) -> TriggerRow:
     """Return a file that is not valid; its model is known only from an earlier version."""
-    problems = "; ".join(f"{one.key}: {one.message}" if one.key else one.message for one in error.problems)
+    problems = "; ".join(
+        f"{problem.key}: {problem.message}" if problem.key else problem.message for problem in error.problems
+    )
     return TriggerRow(name=file.stem, state="not valid", model=model, problem=problems)

@@ -16,7 +16,7 @@ BYTES_MAX: Final = 64 * 1024 * 1024
 _EXTRA: Final = frozenset({"papers.schema.json", "data-flow.svg", "data-flow.pdf"})
 """Files of papers in addition to papers.json and a PDF for each document."""
 _ZIP: Final = b"PK\x03\x04"
-_RIGHT: Final = (
+_ACCEPTED: Final = (
     "send papers.zip of a folder of `rap trust papers`, or the evidence of the box by `rap trust evidence`"
 )
 
@@ -36,9 +36,9 @@ def read_upload(content: BinaryIO) -> dict[str, bytes]:
     try:
         evidence = decode_evidence(data)
     except EvidenceError as error:
-        raise UnusableUploadError(f"the file {error}; {_RIGHT}") from error
+        raise UnusableUploadError(f"the file {error}; {_ACCEPTED}") from error
     if not evidence:
-        raise UnusableUploadError(f"the file has no evidence; {_RIGHT}")
+        raise UnusableUploadError(f"the file has no evidence; {_ACCEPTED}")
     return {EVIDENCE: data}
 
 
@@ -48,22 +48,22 @@ def _read_papers(content: BinaryIO) -> dict[str, bytes]:
             entries = archive.infolist()
             if len(entries) > FILES_MAX or sum(entry.file_size for entry in entries) > BYTES_MAX:
                 text = f"at most {FILES_MAX} files of together {BYTES_MAX // 2**20} MiB"
-                raise UnusableUploadError(f"papers have {text}; {_RIGHT}")
+                raise UnusableUploadError(f"papers have {text}; {_ACCEPTED}")
             files = {entry.filename: archive.read(entry) for entry in entries}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         if isinstance(error, UnusableUploadError):
             raise
-        raise UnusableUploadError(f"the archive is damaged ({error}); {_RIGHT}") from error
+        raise UnusableUploadError(f"the archive is damaged ({error}); {_ACCEPTED}") from error
     if PAPERS not in files:
-        raise UnusableUploadError(f"the archive has no {PAPERS}; {_RIGHT}")
+        raise UnusableUploadError(f"the archive has no {PAPERS}; {_ACCEPTED}")
     try:
         papers = decode_papers(files[PAPERS])
     except PapersError as error:
-        raise UnusableUploadError(f"{PAPERS} {error}; {_RIGHT}") from error
+        raise UnusableUploadError(f"{PAPERS} {error}; {_ACCEPTED}") from error
     if wrong := set(files) ^ names_of(papers):
         state = "has" if min(wrong) in files else "lacks"
         raise UnusableUploadError(
-            f"the archive {state} {min(wrong)}, unlike papers of its documents; {_RIGHT}"
+            f"the archive {state} {min(wrong)}, unlike papers of its documents; {_ACCEPTED}"
         )
     return files
 

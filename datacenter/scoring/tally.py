@@ -74,7 +74,7 @@ class Score(Struct, frozen=True, omit_defaults=True):
     recall_by_chance: float | None = None
     """The recall of the same number of alerts at random times."""
     precision: float | None = None
-    """The share of right alerts among right and false alerts."""
+    """The share of correct alerts among correct and false alerts."""
     lead_h: float | None = None
     """Median hours from the first alert to the failure; a missed failure counts as 0."""
     lead_share: float | None = None
@@ -84,7 +84,7 @@ class Score(Struct, frozen=True, omit_defaults=True):
     false_stable_per_year: float = 0.0
     """False alarms, per instrument-year, about degradations that never lead to a failure."""
     parts_right: float | None = None
-    """The share of correct parts among the parts that right alerts name."""
+    """The share of correct parts among the parts that correct alerts name."""
     notices_per_year: float = 0.0
     """Alerts of triggers without parts, per instrument-year."""
 

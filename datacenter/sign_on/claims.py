@@ -29,7 +29,7 @@ class ClaimError(Exception):
 
 
 class ClaimedPerson(Struct, frozen=True):
-    """The attributes of a person in the claims; None stands for the value of the staff directory."""
+    """The attributes of a person in the claims; None selects the value of the staff directory."""
 
     staff: str
     name: str

@@ -103,12 +103,12 @@ class ColumnEvaluator:
         lanes, ffi = self._lib.LANES, self._ffi
         lengths = [len(part.at_ms) for part in parts]
         at_ms = self._pointers("int64_t", [part.at_ms for part in parts])
-        wanted = [[part.inputs.get(one) for part in parts] for one in self.inputs]
+        wanted = [[part.inputs.get(item) for part in parts] for item in self.inputs]
         values = self._pointers(
-            "int64_t", self._padded([[one and one.values for one in row] for row in wanted])
+            "int64_t", self._padded([[column and column.values for column in row] for row in wanted])
         )
         present = self._pointers(
-            "uint8_t", self._padded([[one and one.present for one in row] for row in wanted])
+            "uint8_t", self._padded([[column and column.present for column in row] for row in wanted])
         )
         bases = self._pointers("int64_t", self._padded(self._base_columns(first, parts)))
         given = ffi.new("int32_t[]", lengths + [0] * (lanes - len(parts)))
@@ -131,21 +131,21 @@ class ColumnEvaluator:
                 count,
             )
             for index in range(count[0]):
-                one = self._transitions[index]
+                found = self._transitions[index]
                 yield ColumnTransition(
-                    first + one.lane, one.step, self._by_row[one.since], bool(one.is_active)
+                    first + found.lane, found.step, self._by_row[found.since], bool(found.is_active)
                 )
 
     def _padded(self, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Return the rows one after the other, each with LANES elements."""
-        return [one for row in rows for one in [*row, *[None] * (self._lib.LANES - len(row))]]
+        return [item for row in rows for item in [*row, *[None] * (self._lib.LANES - len(row))]]
 
     def _pointers(self, kind: str, arrays: Sequence[Any]) -> _Pointers:
         kept = [
             self._ffi.NULL
-            if one is None
-            else self._ffi.from_buffer(f"{kind}[]", np.ascontiguousarray(one).view(np.dtype(kind[:-2])))
-            for one in arrays
+            if column is None
+            else self._ffi.from_buffer(f"{kind}[]", np.ascontiguousarray(column).view(np.dtype(kind[:-2])))
+            for column in arrays
         ]
         return _Pointers(self._ffi.new(f"{kind} *[]", kept), kept)
 

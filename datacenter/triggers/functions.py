@@ -73,7 +73,7 @@ _INPUTS: Final[dict[str, type[Input]]] = {
     "slope": CalibrationSlope,
     "offset": CalibrationOffset,
 }
-"""The calls that stand for inputs: each takes an assay, and qc() optionally a level."""
+"""The calls that denote inputs: the argument is an assay; qc() optionally has a level too."""
 _CONSTANTS: Final = {"normal-low": 0, "normal-high": 1}
 """The limits of a channel's normal range."""
 
@@ -96,7 +96,7 @@ def constant_of(call: Call, profile: Profile) -> int | None:
 
 
 def call_input(call: Call, profile: Profile) -> Input | None:
-    """Return the input that a call stands for; None for other calls. Raises: ConditionError."""
+    """Return the input that a call denotes; None for other calls. Raises: ConditionError."""
     if (kind := _INPUTS.get(call.name)) is None:
         return None
     if kind is not ControlDeviation or len(call.arguments) == 1:

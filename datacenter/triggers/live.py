@@ -137,8 +137,8 @@ class LiveFunctions:
         if as_python or compiled() is None:
             self.python = {kind: compile_kind(self.program, kind, profile) for kind in _KINDS}
         else:
-            inputs = sorted(self.program.inputs(), key=lambda item: isinstance(item, Reading))
-            kinds = [[item for item in inputs if item.report is kind] for kind in _KINDS]
+            inputs = sorted(self.program.inputs(), key=lambda source: isinstance(source, Reading))
+            kinds = [[source for source in inputs if source.report is kind] for kind in _KINDS]
             self.machines = make_machines(self.program, kinds)
             self.has_base = bool(self.machines.bases)
             for kind, machine in zip(_KINDS, self.machines.of, strict=True):
@@ -150,14 +150,14 @@ class LiveFunctions:
 
 
 def _loading(machine: TriggerMachine, profile: Profile) -> _Load:
-    """Return the function that copies the inputs of a report; ABSENT stands for a missing input.
+    """Return the function that copies the inputs of a report; ABSENT represents a missing input.
 
     Readings are the last inputs. A status almost always has all of them; then they are read together.
     """
     if not machine.inputs:
         return lambda _registers, _report: None
-    words = [item.word for item in machine.inputs if isinstance(item, Reading)]
-    texts = [item.text(profile) for item in machine.inputs]
+    words = [source.word for source in machine.inputs if isinstance(source, Reading)]
+    texts = [source.text(profile) for source in machine.inputs]
     pack_into = Struct(f"{len(texts)}q").pack_into
     names: dict[str, Any] = {"ABSENT": ABSENT, "pack_into": pack_into, **NAMES}
     one_by_one = f"pack_into(registers, {8 * machine.first_input}, {', '.join(texts)})"

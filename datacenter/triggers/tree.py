@@ -39,14 +39,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class AllOf:
-    """True if all parts are."""
+    """True if all parts are true."""
 
     parts: tuple[Condition, ...]
 
 
 @dataclass(frozen=True)
 class AnyOf:
-    """True if at least one part is."""
+    """True if at least one part is true."""
 
     parts: tuple[Condition, ...]
 

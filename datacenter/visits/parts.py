@@ -31,7 +31,7 @@ class PartReason(NamedTuple):
 
 
 class VisitPart(NamedTuple):
-    """A part of the list. `probability`: that the part is right for the instrument, given all of its reasons."""
+    """A part of the list. `probability` is that of the instrument needing the part, given all reasons."""
 
     box: str
     instrument: str
@@ -55,7 +55,7 @@ class PartTotal(NamedTuple):
 
 
 def probability_of(score: RecordedScore | None, fingerprint: str) -> float | None:
-    """Return the probability that a part named by an alert is right: the precision times the share of right parts."""
+    """Return the probability that an alert names the correct part: the precision times the share of correct parts."""
     if score is None or score.fingerprint != fingerprint or score.precision is None:
         return None
     return score.precision * (1.0 if score.parts_right is None else score.parts_right)

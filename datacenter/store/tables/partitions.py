@@ -63,7 +63,7 @@ class Partitions:
                 return False
         try:
             with self._engine.begin() as connection:
-                # meanwhile, batches wait as well
+                # meanwhile, batches wait too
                 connection.execute(text("SET LOCAL lock_timeout = '1s'"))
                 connection.execute(text("LOCK TABLE ONLY records IN ACCESS EXCLUSIVE MODE"))
                 connection.execute(text(f"LOCK TABLE records_{day} IN ACCESS EXCLUSIVE MODE"))

@@ -22,7 +22,7 @@ class Input:
 
     word: str
     resolution: ClassVar[int] = 1
-    """The integer that stands for the value 1."""
+    """The integer that represents the value 1."""
     report: ClassVar[type[Message]]
     """The kind of report that has it."""
 

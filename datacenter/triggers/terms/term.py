@@ -19,7 +19,7 @@ ABSENT: Final = -(2**62)
 
 
 class Step(NamedTuple):
-    """Assignments that are executed if the guard is true; the guard "" stands for a report with the term's input."""
+    """Assignments that are executed if the guard is true; the guard "" denotes a report with the term's input."""
 
     guard: str
     assignments: tuple[tuple[str, str], ...]
@@ -35,7 +35,7 @@ class Term:
 
     @property
     def scale(self) -> int:
-        """The integer that stands for the value 1."""
+        """The integer that represents the value 1."""
         return self.input.resolution * self.resolution
 
     def variables(self) -> dict[str, int]:
