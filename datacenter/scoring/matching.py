@@ -69,7 +69,7 @@ def match(
     """Match the alerts of one instrument, in the order of their beginning."""
     seen: set[tuple[str, TrueDegradation]] = set()
     matches = []
-    for alarm in sorted(alarms, key=lambda one: one.at_ms):
+    for alarm in sorted(alarms, key=lambda alarm: alarm.at_ms):
         degradation = _degradation(alarm, degradations, triggers[alarm.trigger])
         is_first = degradation is None or (alarm.trigger, degradation) not in seen
         matches.append(AlertMatch(alarm, _verdict(alarm, degradation, is_first), degradation))
@@ -95,12 +95,14 @@ def _degradation(
 ) -> TrueDegradation | None:
     """Return the alert's degradation, preferring parts that the trigger names, and degradations that fail."""
     candidates = [
-        one for one in degradations if one.component == table.component and one.is_under_way(alarm.at_ms)
+        degradation
+        for degradation in degradations
+        if degradation.component == table.component and degradation.is_under_way(alarm.at_ms)
     ]
     order = ("failing", "sudden", "stable")
     return min(
         candidates,
-        key=lambda one: (one.part not in table.parts, order.index(one.course), -one.began_ms),
+        key=lambda found: (found.part not in table.parts, order.index(found.course), -found.began_ms),
         default=None,
     )
 

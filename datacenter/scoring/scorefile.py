@@ -104,7 +104,7 @@ def write_scores(
     for trigger in tested:
         scores[trigger.name] = _recorded(measured.triggers[trigger.name], trigger.fingerprint, history)
     scores = dict(sorted(scores.items()))
-    of_set = sha256("\n".join(one.fingerprint for one in scores.values()).encode()).hexdigest()[:16]
+    of_set = sha256("\n".join(score.fingerprint for score in scores.values()).encode()).hexdigest()[:16]
     set_score = before.set if before.set is not None and before.set.fingerprint == of_set else None
     if is_whole:
         set_score = _recorded(measured.whole, of_set, history)

@@ -130,11 +130,13 @@ def score(tally: Tally) -> Score:
     return Score(
         instrument_years=round(years, 1),
         failures=len(failures),
-        recall=_share(sum(one.lead_ms > 0 for one in failures), len(failures)),
+        recall=_share(sum(failure.lead_ms > 0 for failure in failures), len(failures)),
         recall_by_chance=_by_chance(tally),
         precision=_share(tally.right, alerts),
-        lead_h=round(median(one.lead_ms for one in failures) / HOUR_MS, 1) if failures else None,
-        lead_share=round(median(one.lead_ms / one.possible_ms for one in failures), 3) if failures else None,
+        lead_h=round(median(failure.lead_ms for failure in failures) / HOUR_MS, 1) if failures else None,
+        lead_share=round(median(failure.lead_ms / failure.possible_ms for failure in failures), 3)
+        if failures
+        else None,
         false_per_year=round(tally.false / years, 3),
         false_stable_per_year=round(tally.false_stable / years, 3),
         parts_right=_share(tally.parts_right, tally.parts_named),
@@ -151,5 +153,5 @@ def _by_chance(tally: Tally) -> float | None:
     if not tally.failures:
         return None
     rate = (tally.right + tally.false) / tally.instrument_ms
-    missed = sum(exp(-rate * one.possible_ms) for one in tally.failures)
+    missed = sum(exp(-rate * failure.possible_ms) for failure in tally.failures)
     return round(1 - missed / len(tally.failures), 3)

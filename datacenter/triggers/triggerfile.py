@@ -129,7 +129,11 @@ def _check_parts(table: TriggerTable, profile: Profile, problems: Problems) -> N
     """Check that the parts are spare parts of the component, or, if that is wrong, of any component."""
     component = profile.components.get(table.component)
     of = table.component if component else profile.model
-    known = component.parts if component else [p for one in profile.components.values() for p in one.parts]
+    known = (
+        component.parts
+        if component
+        else [p for component in profile.components.values() for p in component.parts]
+    )
     for index, part in enumerate(table.parts):
         if part not in known:
             problems.add(("parts", index), f"{part} is not a spare part of {of}; {nearest(part, known)}")

@@ -43,7 +43,7 @@ class VisitPart(NamedTuple):
     @property
     def is_due_soon(self) -> bool:
         """Whether no alert names the part yet."""
-        return not any(one.alert for one in self.reasons)
+        return not any(reason.alert for reason in self.reasons)
 
 
 class PartTotal(NamedTuple):
@@ -71,9 +71,9 @@ def combine(reasons: Iterable[PartReason]) -> list[VisitPart]:
         by_part.setdefault((one.box, one.instrument, one.component, one.part), []).append(one)
     parts = []
     for key, of_part in by_part.items():
-        alerts = [one for one in of_part if one.alert]
-        known = [one.probability for one in alerts if one.probability is not None]
-        probability = 1 - prod(1 - one for one in known) if known else None
+        alerts = [reason for reason in of_part if reason.alert]
+        known = [alert.probability for alert in alerts if alert.probability is not None]
+        probability = 1 - prod(1 - chance for chance in known) if known else None
         parts.append(VisitPart(*key, probability, tuple(alerts or of_part)))
     return sorted(parts, key=lambda one: (one.is_due_soon, -(one.probability or 0), -one.reasons[0].share))
 

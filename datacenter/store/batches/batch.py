@@ -60,15 +60,15 @@ class Received(NamedTuple):
 class _Arrived:
     """A batch with the numbers of its records in each life to which it adds."""
 
-    def __init__(self, one: Received) -> None:
-        self.own: Key = (one.box, BOX_STREAM, one.batch.epoch)
-        self.records: Sequence[Record] = one.batch.records
-        self.sequences: list[int] = sequences(one.batch)
+    def __init__(self, received: Received) -> None:
+        self.own: Key = (received.box, BOX_STREAM, received.batch.epoch)
+        self.records: Sequence[Record] = received.batch.records
+        self.sequences: list[int] = sequences(received.batch)
         self.lives: defaultdict[Key, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         """By life of an instrument: the positions of its records in the batch, and their numbers."""
         for index, record in enumerate(self.records):
             if (number := number_of(record)) is not None:
-                indexes, numbers = self.lives[one.box, record.entry.instrument, record.entry.run]
+                indexes, numbers = self.lives[received.box, record.entry.instrument, record.entry.run]
                 indexes.append(index)
                 numbers.append(number)
 
@@ -141,8 +141,8 @@ class StoredBatches:
         """Return for each batch its reply, with the result of `exchange_commands`, or its error."""
         due = dict(due)
         return [
-            self.errors.get(index) or BatchReply(self.counts[index], *due.pop(one.box, ([], [])))
-            for index, one in enumerate(self.received)
+            self.errors.get(index) or BatchReply(self.counts[index], *due.pop(batch.box, ([], [])))
+            for index, batch in enumerate(self.received)
         ]
 
 
@@ -152,21 +152,21 @@ def store_records(statements: Statements, cursor: Any, received: Sequence[Receiv
     Raises: errors of the driver; then the caller must roll back the transaction.
     """
     known = statements.lock(cursor, {batch.box for batch in received})
-    arrived = [_Arrived(one) for one in received]
+    arrived = [_Arrived(batch) for batch in received]
     keys = sorted({key for batch in arrived for key in batch.keys})
     coverage = _Coverage(statements.coverage(cursor, keys))
     rows: list[RecordRow] = []
     counts: dict[int, int] = {}
     errors: dict[int, UnknownBoxError | StoreError] = {}
-    for index, (one, its) in enumerate(zip(received, arrived, strict=True)):
-        if one.box not in known:
-            errors[index] = UnknownBoxError(one.box)
+    for index, (batch, its) in enumerate(zip(received, arrived, strict=True)):
+        if batch.box not in known:
+            errors[index] = UnknownBoxError(batch.box)
         elif not coverage.has_room(its.keys):
-            errors[index] = StoreError(f"{one.box}: the numbers of its records have too many gaps")
+            errors[index] = StoreError(f"{batch.box}: the numbers of its records have too many gaps")
         else:
-            store_audit(statements, cursor, one.box, one.batch, one.at_ms)
+            store_audit(statements, cursor, batch.box, batch.batch, batch.at_ms)
             new = coverage.take_new(its)
-            rows += make_rows(one.box, one.batch.epoch, one.at_ms, new)
+            rows += make_rows(batch.box, batch.batch.epoch, batch.at_ms, new)
             counts[index] = len(new)
     if counts:
         if rows:
@@ -219,20 +219,20 @@ def _take_due(statements: Statements, cursor: Any, accepted: Sequence[Received])
     return due
 
 
-def _command_reports(one: Received) -> Iterator[CommandReport]:
+def _command_reports(batch: Received) -> Iterator[CommandReport]:
     """Yield the batch's reports about commands."""
-    for record in one.batch.records:
+    for record in batch.batch.records:
         body = record.entry.body
         if isinstance(body, (CommandStep, CommandResult)):
             outcome = body.step if isinstance(body, CommandStep) else body.outcome
-            yield CommandReport(outcome, one.at_ms, body.command, one.box, record.entry.instrument)
+            yield CommandReport(outcome, batch.at_ms, body.command, batch.box, record.entry.instrument)
 
 
-def _update_reports(one: Received) -> Iterator[UpdateReport]:
+def _update_reports(batch: Received) -> Iterator[UpdateReport]:
     """Yield the batch's reports about updates."""
-    for record in one.batch.records:
+    for record in batch.batch.records:
         if isinstance(record.entry.body, UpdateStep):
-            yield UpdateReport(one.box, one.at_ms, record.entry.body)
+            yield UpdateReport(batch.box, batch.at_ms, record.entry.body)
 
 
 def _is_start(record: Record) -> bool:

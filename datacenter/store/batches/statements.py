@@ -259,8 +259,13 @@ class PostgresStatements:
 def _report(event: Event, reports: Sequence[CommandReport]) -> tuple[str, list[tuple[Any, ...]]]:
     """Return the statement that applies an event, and its values for each report."""
     if event in _STEP:
-        return _STEP[event], [(it.at_ms, it.id, it.box, it.instrument, it.instrument) for it in reports]
-    closing = ((it.outcome, it.at_ms, it.id, it.box, it.instrument, it.instrument) for it in reports)
+        return _STEP[event], [
+            (report.at_ms, report.id, report.box, report.instrument, report.instrument) for report in reports
+        ]
+    closing = (
+        (report.outcome, report.at_ms, report.id, report.box, report.instrument, report.instrument)
+        for report in reports
+    )
     return _CLOSE[event], list(closing)
 
 

@@ -523,7 +523,7 @@ box_releases = Table(
     Column("slot_sha256", Text, nullable=False),
     Column("other_sha256", Text, nullable=False),
     Column("follows", BigInteger, nullable=False),  # the order that the box follows; 0 if none
-    Column("told", BigInteger, nullable=False),  # the order of the latest answer, which may have been lost
+    Column("told", BigInteger, nullable=False),  # the order of the latest response, which may have been lost
     Column("asked_at_ms", BigInteger, nullable=False),
 )
 
