@@ -1,4 +1,4 @@
-"""The command line of several benchmarks: `python -m bench`, `bench.kernel`, `bench.image` and `bench.datacenter`.
+"""The command line of a suite of benchmarks, such as `python -m bench` and `python -m bench.kernel`.
 
 Each benchmark is a module with a function `figures()`. Its figures are printed with their targets, and written to
 the results file of the suite before the next benchmark starts. The exit status is 1 if a target is missed, 3 if the

@@ -2,7 +2,7 @@
 
 Each write of updates that are committed or given up after 0 to 3 tries is cut before, inside and after, and each copy
 is destroyed in each of these states. The target is that GRUB always chooses as `settings.slots.choose` does, which
-the tests of that module prove right for all states.
+the tests of that module prove correct for all states.
 """
 
 from __future__ import annotations

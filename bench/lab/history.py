@@ -1,6 +1,6 @@
 """Histories of instruments without a network: `python -m bench.lab.history [--json]`.
 
-An instrument-year has a report a minute, an operator and the service. Beside the processor time, which depends
+An instrument-year has one report per minute, an operator and the service. Beside the processor time, which depends
 on the machine and its load, the cost of a report is given as a multiple of one timeout of a bare SimPy process,
 measured alternately in one run.
 """
@@ -20,7 +20,7 @@ ROUNDS = 3
 
 
 def year(model: str) -> tuple[float, float]:
-    """Return processor seconds of an instrument-year of a model, and SimPy timeouts a report; the best of ROUNDS."""
+    """Return processor seconds of a model's instrument-year, and SimPy timeouts per report; the best of ROUNDS."""
     costs = []
     for _ in range(ROUNDS):
         before = timeout_seconds()

@@ -124,7 +124,7 @@ class Attacks:
 
     # the tunnel's port at the data center
 
-    def at_the_door(self, first: bytes) -> None:
+    def begin_connection(self, first: bytes) -> None:
         """Connect to the tunnel's port and begin with these bytes."""
         with self.lab.box.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
             client.settimeout(10)
@@ -136,19 +136,19 @@ class Attacks:
 
     def random_bytes(self) -> None:
         """A connection with random bytes."""
-        self.at_the_door(self.random.randbytes(self.random.randint(1, 1400)))
+        self.begin_connection(self.random.randbytes(self.random.randint(1, 1400)))
 
     def random_key(self) -> None:
-        """A first packet of OpenVPN with a key of the right length that was not issued."""
-        self.at_the_door(_RESET + self.random.randbytes(len(self.wrapped_key)))
+        """A first packet of OpenVPN with a key of the correct length that was not issued."""
+        self.begin_connection(_RESET + self.random.randbytes(len(self.wrapped_key)))
 
     def old_key(self) -> None:
         """The key of a session that has ended."""
-        self.at_the_door(_RESET + self.wrapped_key)
+        self.begin_connection(_RESET + self.wrapped_key)
 
     def changed_key(self) -> None:
         """The key of a session that has ended, with a changed bit."""
-        self.at_the_door(_RESET + self.with_changed_bit(self.wrapped_key))
+        self.begin_connection(_RESET + self.with_changed_bit(self.wrapped_key))
 
     def openvpn_with_old_credentials(self) -> None:
         """OpenVPN itself with all credentials of the session that has ended, and a key of the attacker."""
@@ -177,13 +177,13 @@ class Attacks:
             self.lab.reached(session, SessionState.ENDED)
 
     def form_without_token(self) -> None:
-        """The right code in a form that the page has not made, as a page of another origin would send it."""
+        """The correct code in a form that the page has not made, as a page of another origin would send it."""
         session = self.fresh()
         body = f"token={self.random.randbytes(32).hex()}&code={session.code}"
         assert self.lab.person.post(f"/session/{session.id.hex()}/code", body) >= 400
 
     def other_port(self) -> None:
-        """The right code from another instrument port."""
+        """The correct code from another instrument port."""
         session = self.fresh()
         status = self.lab.person.post(f"/session/{session.id.hex()}/code", f"code={session.code}", 2)
         assert status >= 400
@@ -338,9 +338,9 @@ def _tried(attacks: Attacks) -> list[Figure]:
 
 
 def _while_shared(attacks: Attacks) -> list[Figure]:
-    """Open a session with the right code, and attack while its desktop is shared.
+    """Open a session with the correct code, and attack while its desktop is shared.
 
-    Staff, who operate the desktop of the instrument, send the form of another offer with the right code; its page was
+    Staff, who operate the desktop of the instrument, send the form of another offer with the correct code; its page was
     opened before.
     """
     lab = attacks.lab

@@ -1,5 +1,4 @@
-"""Explores all states of sessions, and every weakened table: `python -m bench.sessions.exploration
-[--json]`.
+"""All states of sessions, and those of every weakened table: `python -m bench.sessions.exploration [--json]`.
 
 Durations are in processor time of one core.
 """

@@ -52,7 +52,7 @@ class ShapedLine:
         self.link = KernelLink("line", cast(Any, ends), self._quality, Random(1), Relay())
 
     def lose_everything(self) -> None:
-        """From now on every packet is lost, while the carrier stays."""
+        """Drop every packet from now on, and keep the carrier."""
         self.link.forward.quality = self.link.backward.quality = LinkQuality(
             rate_bits=self._quality.rate_bits, loss=1.0
         )

@@ -29,7 +29,7 @@ APPLICATION: Final = ("settings", "profiles", "wire", "hal", "netfw", "agents")
 
 
 def figures() -> list[Figure]:
-    """Measure all."""
+    """Return all figures of deltas."""
     before, after = make_releases(FOLDER)
     changed = [name for name, version in after.packages.items() if before.packages.get(name) != version]
     old = make_slot(before.tree, FOLDER / "before.img")

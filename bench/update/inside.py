@@ -154,7 +154,7 @@ class StartedBox:
 
     @property
     def starts(self) -> int:
-        """How often the machine has started."""
+        """Return the number of starts of the machine."""
         return self._machine.log().count(_STARTED)
 
     def _read(self, script: str) -> str:
