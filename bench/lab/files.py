@@ -1,8 +1,8 @@
 """A file transfer concurrent with reports on a line of 128 kbit/s: `python -m bench.lab.files [--json]`.
 
 The same lab runs without a file, with a file of 1 MB to an instrument, and with one of 200 kB from it. The figures
-are the share of the line's rate that the file reaches, and the latency of the reports that are made meanwhile, against
-the latency of the same reports in the run without a file.
+are the share of the line's rate that the file reaches, and the latency of the reports that are made meanwhile,
+compared with the latency of the same reports in the run without a file.
 """
 
 from __future__ import annotations

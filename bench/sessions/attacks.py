@@ -340,8 +340,8 @@ def _tried(attacks: Attacks) -> list[Figure]:
 def _while_shared(attacks: Attacks) -> list[Figure]:
     """Open a session with the correct code, and attack while its desktop is shared.
 
-    Staff, who operate the desktop of the instrument, send the form of another offer with the correct code; its page was
-    opened before.
+    Staff, who operate the desktop of the instrument, send the form of another offer with the correct code; its page
+    was opened before.
     """
     lab = attacks.lab
     session, another = attacks.fresh(), lab.request()
