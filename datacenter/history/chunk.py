@@ -82,8 +82,8 @@ def encode_chunk(statuses: Statuses) -> bytes:
     columns: list[_Column] = []
     rice: list[bytes] = []
     plain: list[bytes] = []
-    for one in values:
-        column, data = _encode_column(one)
+    for array in values:
+        column, data = _encode_column(array)
         columns.append(column)
         (plain if column.bits < 0 else rice).append(data)
     chunk = _Chunk(

@@ -81,13 +81,13 @@ def match(
 def first_of_each(matches: Iterable[AlertMatch]) -> Iterator[AlertMatch]:
     """Yield the alerts of a set of triggers: of the alerts of one degradation, only the first is new."""
     seen: set[TrueDegradation] = set()
-    for one in matches:
-        if one.degradation in seen:
-            yield one if one.verdict == "late" else one._replace(verdict="repeated")
+    for match in matches:
+        if match.degradation in seen:
+            yield match if match.verdict == "late" else match._replace(verdict="repeated")
         else:
-            yield one
-        if one.degradation is not None:
-            seen.add(one.degradation)
+            yield match
+        if match.degradation is not None:
+            seen.add(match.degradation)
 
 
 def _degradation(

@@ -36,15 +36,19 @@ def scores(triggers: Sequence[Trigger], instruments: Iterable[InstrumentOutcome]
     """Return the scores of triggers from the back-tests of instruments."""
     alone = {trigger.name: Tally() for trigger in triggers}
     whole = Tally()
-    for one in instruments:
-        chosen = {trigger.name: trigger.table for trigger in triggers if trigger.table.model == one.model}
+    for instrument in instruments:
+        chosen = {
+            trigger.name: trigger.table for trigger in triggers if trigger.table.model == instrument.model
+        }
         parts = {name: table.parts for name, table in chosen.items()}
-        matches = match(one.alarms, one.degradations, chosen)
+        matches = match(instrument.alarms, instrument.degradations, chosen)
         for name, table in chosen.items():
             own = [match for match in matches if match.alarm.trigger == name]
-            alone[name].add(tally(own, one.degradations, [table], one.instrument_ms, parts))
+            alone[name].add(tally(own, instrument.degradations, [table], instrument.instrument_ms, parts))
         firsts = [match for match in matches if not parts[match.alarm.trigger]] + list(
             first_of_each(match for match in matches if parts[match.alarm.trigger])
         )
-        whole.add(tally(firsts, one.degradations, list(chosen.values()), one.instrument_ms, parts))
+        whole.add(
+            tally(firsts, instrument.degradations, list(chosen.values()), instrument.instrument_ms, parts)
+        )
     return Scores({name: score(match) for name, match in alone.items()}, score(whole))

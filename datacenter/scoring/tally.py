@@ -116,10 +116,14 @@ def tally(
             total.parts_named += len(named)
             total.parts_right += degradation.part in named
             right[degradation] = alarm.at_ms
-    for one in degradations:
-        if one.failed_ms is not None and one.is_predictable and (one.component, one.part) in covered:
-            lead_ms = one.failed_ms - right.get(one, one.failed_ms)
-            total.failures.append(PredictableFailure(one.failed_ms - one.began_ms, lead_ms))
+    for degradation in degradations:
+        if (
+            degradation.failed_ms is not None
+            and degradation.is_predictable
+            and (degradation.component, degradation.part) in covered
+        ):
+            lead_ms = degradation.failed_ms - right.get(degradation, degradation.failed_ms)
+            total.failures.append(PredictableFailure(degradation.failed_ms - degradation.began_ms, lead_ms))
     return total
 
 

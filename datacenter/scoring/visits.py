@@ -33,8 +33,10 @@ def score_visits(triggers: Sequence[Trigger], instruments: Iterable[InstrumentOu
     """Return the figures of the visits to instruments that were back-tested with the triggers."""
     tables = {trigger.name: trigger.table for trigger in triggers}
     visits = parts = right = complete = 0
-    for one in instruments:
-        alarms = sorted((alarm for alarm in one.alarms if tables[alarm.trigger].parts), key=lambda a: a.at_ms)
+    for instrument in instruments:
+        alarms = sorted(
+            (alarm for alarm in instrument.alarms if tables[alarm.trigger].parts), key=lambda a: a.at_ms
+        )
         while alarms:
             visit_ms = alarms[0].at_ms + VISIT_AFTER_MS
             named = [alarm for alarm in alarms if alarm.at_ms <= visit_ms]
@@ -46,7 +48,7 @@ def score_visits(triggers: Sequence[Trigger], instruments: Iterable[InstrumentOu
             }
             failing = {
                 (worn.component, worn.part)
-                for worn in one.degradations
+                for worn in instrument.degradations
                 if any(_is_failing(worn, alarm.at_ms) for alarm in named)
             }
             components = {component for component, _ in listed}

@@ -46,8 +46,8 @@ def _source(program: Program, kind: type, profile: Profile) -> str:
     """
     own = [
         i
-        for i, one in enumerate(program.triggers)
-        if any(t.input.report is kind for t in program.terms_of(one))
+        for i, trigger in enumerate(program.triggers)
+        if any(t.input.report is kind for t in program.terms_of(trigger))
     ]
     others = [i for i in range(len(program.triggers)) if i not in own]
     lines = ["def evaluate(s, now, r, changes, base):", "    moved = False"]

@@ -67,28 +67,30 @@ def combine(reasons: Iterable[PartReason]) -> list[VisitPart]:
     Reasons are treated as independent. If an alert names a part, reasons without an alert have no effect.
     """
     by_part: dict[tuple[str, str, str, str], list[PartReason]] = {}
-    for one in reasons:
-        by_part.setdefault((one.box, one.instrument, one.component, one.part), []).append(one)
+    for reason in reasons:
+        by_part.setdefault((reason.box, reason.instrument, reason.component, reason.part), []).append(reason)
     parts = []
     for key, of_part in by_part.items():
         alerts = [reason for reason in of_part if reason.alert]
         known = [alert.probability for alert in alerts if alert.probability is not None]
         probability = 1 - prod(1 - chance for chance in known) if known else None
         parts.append(VisitPart(*key, probability, tuple(alerts or of_part)))
-    return sorted(parts, key=lambda one: (one.is_due_soon, -(one.probability or 0), -one.reasons[0].share))
+    return sorted(
+        parts, key=lambda part: (part.is_due_soon, -(part.probability or 0), -part.reasons[0].share)
+    )
 
 
 def totals(parts: Iterable[VisitPart]) -> list[PartTotal]:
     """Return the number of each part that the alerts name, the highest first."""
     by_part: dict[str, list[VisitPart]] = {}
-    for one in parts:
-        if not one.is_due_soon:
-            by_part.setdefault(one.part, []).append(one)
+    for visit_part in parts:
+        if not visit_part.is_due_soon:
+            by_part.setdefault(visit_part.part, []).append(visit_part)
     rows = [
-        PartTotal(part, len(them), sum(one.probability or 0.0 for one in them))
+        PartTotal(part, len(them), sum(visit_part.probability or 0.0 for visit_part in them))
         for part, them in by_part.items()
     ]
-    return sorted(rows, key=lambda one: (-one.quantity, one.part))
+    return sorted(rows, key=lambda row: (-row.quantity, row.part))
 
 
 def nearness(trigger: Trigger, values: Mapping[Term, int]) -> float:

@@ -143,7 +143,7 @@ class ReleaseRepository:
         targets = self._load("targets", Targets)
         if targets.targets.pop(name, None) is None:
             known = ", ".join(sorted(targets.targets)) or "none"
-            raise ReleaseError(f"{name} is not released; released are: {known}")
+            raise ReleaseError(f"{name} is not released; the releases are: {known}")
         self._sign_targets(targets, keys, now)
 
     def renew(self, online: Path, now: datetime) -> None:

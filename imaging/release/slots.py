@@ -51,7 +51,7 @@ def release_slot(
         if f"slots/{name}.zst" not in released:
             known = ", ".join(sorted(name for name in released if name.endswith(".zst"))) or "none"
             raise ReleaseError(
-                f"slots/{name}.zst is not released, so there is no delta from it; released are: {known}"
+                f"slots/{name}.zst is not released, so there is no delta from it; the releases are: {known}"
             )
     with TemporaryDirectory(dir=repository.folder) as folder:
         if (extent := find_slot(image)) is not None:

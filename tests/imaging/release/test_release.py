@@ -88,7 +88,7 @@ def test_a_release_is_never_replaced(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["withdraw", "FOLDER", "nothing"], "nothing is not released; released are: rap-1.4.0.img"),
+        (["withdraw", "FOLDER", "nothing"], "nothing is not released; the releases are: rap-1.4.0.img"),
         (["add", "FOLDER", "missing.img", "--version", "1"], "missing.img"),
         (
             ["add", "nowhere", "rap-1.4.0.img", "--version", "1"],
@@ -206,7 +206,7 @@ def test_each_block_of_a_slot_can_be_decompressed_alone(
             ["--release", "b", "--number", "8", "--floor", "9"],
             "the floor 9 must be between 0 and the number 8",
         ),
-        (["--release", "b", "--number", "8", "--delta-from", "x"], "released are: slots/a.zst"),
+        (["--release", "b", "--number", "8", "--delta-from", "x"], "the releases are: slots/a.zst"),
         (["--release", "a", "--number", "8"], "slots/a.zst is already released"),
     ],
 )
