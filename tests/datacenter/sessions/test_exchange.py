@@ -35,15 +35,15 @@ class Desk:
 
     def __init__(self) -> None:
         self.received: list[FromBox] = []
-        self.times_asked = 0
+        self.times_repeated = 0
 
     async def receive(self, box: str, message: FromBox) -> None:
         assert box == BOX
         self.received.append(message)
 
-    def asked(self, box: str) -> None:
+    def repeat_messages(self, box: str) -> None:
         assert box == BOX
-        self.times_asked += 1
+        self.times_repeated += 1
 
 
 class Ends:
@@ -102,7 +102,7 @@ def test_a_message_that_waits_at_the_data_center_is_fetched() -> None:
         ends.outbox.send(BOX, END)
         ends.line.wake()
         await eventually(lambda: ends.received == [END])
-        assert ends.desk.times_asked == ends.requests
+        assert ends.desk.times_repeated == ends.requests
 
     run(act)
 
